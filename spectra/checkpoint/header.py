@@ -1,0 +1,241 @@
+"""The safetensors header: its rules, and what it says, before any weight is read."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spectra.checkpoint.entry import BITS, TensorEntry
+from spectra.errors import HeaderError
+
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
+MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
+U64 = 1 << 64
+NEVER_WEIGHTS = {
+    b"version https://git-lfs": "is a git-LFS pointer, not the weights: run `git lfs pull`",
+    b"<!doctype html": "is an HTML page, not weights: the download fetched a web page; fetch the "
+    "file itself (its 'resolve' link) again",
+    b"<html": "is an HTML page, not weights: the download fetched a web page; fetch the file "
+    "itself (its 'resolve' link) again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one safetensors file says of itself."""
+
+    entries: tuple[TensorEntry, ...]  # in the order of their bytes
+    metadata: dict[str, str]
+
+
+def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: str) -> Header:
+    """Read and check the header of one file.
+
+    Args:
+        read: Returns the bytes from start to stop of the file.
+        size: The file's size in bytes.
+        path: How messages name the file.
+        shard: The name its tensors carry.
+
+    Returns:
+        The header, every rule of the format checked against `size`.
+
+    Raises:
+        HeaderError: The file is not safetensors, is cut, or breaks a rule.
+    """
+    opening = read(0, min(size, 64))
+    for prefix, meaning in NEVER_WEIGHTS.items():
+        if opening.lstrip().lower().startswith(prefix):
+            raise HeaderError(f"{path} {meaning}.")
+    if size < 8:
+        raise HeaderError(
+            f"{path} has {size} bytes, and a safetensors file at least 8: the download was cut "
+            "or the file is something else. Fetch it again."
+        )
+    length = int.from_bytes(opening[:8], "little")
+    if length > MAX_HEADER:
+        raise HeaderError(
+            f"{path} is not a safetensors file: its first 8 bytes give a header of {length:,} "
+            f"bytes, and at most {MAX_HEADER:,} are allowed."
+        )
+    if 8 + length > size:
+        raise HeaderError(
+            f"{path} ends at byte {size:,} inside its own header of {length:,} bytes: "
+            "the download was cut. Fetch that file again."
+        )
+    try:
+        return parse_header(read(8, 8 + length), size, shard)
+    except HeaderError as error:
+        raise HeaderError(f"{path}{error}") from None
+
+
+def parse_header(raw: bytes, size: int, shard: str) -> Header:
+    """Check the header's bytes against the format and the file's size.
+
+    Args:
+        raw: The header alone, without its length.
+        size: The whole file's size in bytes.
+        shard: The name its tensors carry.
+
+    Returns:
+        The entries, offsets counted from the start of the file.
+
+    Raises:
+        HeaderError: A rule is broken; the text reads on from the file's name.
+    """
+    table = _decode(raw)
+    if not isinstance(table, dict):
+        raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object.")
+    metadata = _metadata(table.pop("__metadata__", None))
+    origin = 8 + len(raw)
+    entries = [_entry(name, facts, shard, origin) for name, facts in table.items()]
+    entries.sort(key=lambda entry: (entry.start, entry.stop))
+    position = origin
+    for entry in entries:
+        if entry.start != position:
+            kind = "overlaps the tensor before it" if entry.start < position else "leaves a hole"
+            raise HeaderError(
+                f": tensor {entry.name!r} {kind}: it starts at byte {entry.start - origin:,} of "
+                f"the data, expected {position - origin:,}."
+            )
+        position = entry.stop
+    if size < position:
+        raise HeaderError(
+            f" ends at byte {size:,} but its header needs {position:,}: the download was cut. "
+            "Fetch that file again."
+        )
+    if size > position:
+        raise HeaderError(
+            f" has {size - position:,} bytes after the last tensor, which the format forbids: "
+            "two files may have been joined. Fetch that file again."
+        )
+    return Header(tuple(entries), metadata)
+
+
+def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON as strictly as the format's reference parser, and refuse duplicates."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise HeaderError(": the header is not UTF-8 text: not a safetensors file.") from None
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+    except RecursionError:
+        raise HeaderError(f": the header nests deeper than {MAX_DEPTH} levels.") from None
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise HeaderError(
+                f": the header is not JSON ({error.msg}, character {error.pos:,}): "
+                "not a safetensors file, or a damaged one."
+            ) from None
+        raise HeaderError(f": the header holds {error}.") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; the library lets the last of two equal keys win, we refuse."""
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the key {key!r} twice")
+        _encodable(key)
+        if isinstance(value, str):
+            _encodable(value)
+        table[key] = value
+    return table
+
+
+def _encodable(text: str) -> None:
+    """Refuse lone surrogates, which JSON escapes can spell and UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{text!r}, which is not Unicode text") from None
+
+
+def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN401 - any JSON
+    """Refuse, in fields nobody reads, what the reference parser would not parse."""
+    if depth > MAX_DEPTH:
+        raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, str):
+        try:
+            _encodable(value)
+        except ValueError as error:
+            raise HeaderError(f"{subject} holds {error}.") from None
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_extra(inner, subject, depth + 1)
+
+
+def _integer(text: str) -> int | float:
+    """Return the integer; minus zero and what leaves 64 bits are no integers there."""
+    if text == "-0" or len(text) > len(str(U64)):
+        return float(text)
+    value = int(text)
+    return value if -U64 // 2 <= value < U64 else float(value)
+
+
+def _finite(text: str) -> float:
+    """Return the float; NaN, Infinity and overflow are refused."""
+    value = float(text)
+    if value in (float("inf"), float("-inf")) or value != value:
+        raise ValueError(f"the number {text}, which is out of range")
+    return value
+
+
+def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+    """Check the free-form part: text to text."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise HeaderError(": __metadata__ must map text to text.")
+    return found
+
+
+def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # noqa: ANN401
+    """Check one tensor's dtype, shape and offsets against each other."""
+    subject = f": tensor {name!r}"
+    if not isinstance(facts, dict):
+        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object.")
+    missing = [key for key in ("dtype", "shape", "data_offsets") if key not in facts]
+    if missing:
+        raise HeaderError(f"{subject} has no {' and no '.join(missing)}.")
+    if len(facts) > 3:
+        _check_extra(facts, subject)
+    dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise HeaderError(f"{subject} has dtype {dtype!r}, expected one of {' '.join(BITS)}.")
+    if not _counts(shape):
+        raise HeaderError(f"{subject} has shape {shape!r}, expected a list of counts.")
+    if not _counts(offsets) or len(offsets) != 2:
+        raise HeaderError(f"{subject} has data_offsets {offsets!r}, expected [begin, end].")
+    begin, end = offsets
+    if end < begin:
+        raise HeaderError(f"{subject} ends at byte {end:,} before it begins at {begin:,}.")
+    bits = BITS[dtype]
+    for extent in shape:
+        bits *= extent
+        if bits >= U64:
+            raise HeaderError(f"{subject} has shape {shape!r}: its size overflows 64 bits.")
+    if bits % 8 or bits // 8 != end - begin:
+        raise HeaderError(
+            f"{subject} is {dtype} {shape!r}, {bits / 8:,.0f} bytes, but its offsets hold "
+            f"{end - begin:,}."
+        )
+    return TensorEntry(name, dtype, tuple(shape), shard, origin + begin, origin + end)
+
+
+def _counts(found: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Say whether this is a list of integers in 0 .. 2^64 - 1."""
+    return isinstance(found, list) and all(type(v) is int and 0 <= v < U64 for v in found)
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Name a JSON value's kind."""
+    names = {list: "list", str: "string", bool: "boolean", type(None): "null", dict: "object"}
+    return names.get(type(value), "number")

@@ -1,0 +1,1 @@
+"""Numerical kernels: torch tensors in, tensors and numbers out; no names, no I/O."""

@@ -1,0 +1,99 @@
+"""How the leading singular vectors of two matrices lie to each other."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spectra.kernels.singular import EPS64, left_singular
+
+Side = Literal["left", "right"]
+
+
+class Similarity(NamedTuple):
+    """The `k` leading singular vectors of a tuned matrix against all of its base."""
+
+    cosine: Float[Tensor, " k"]  # largest |cos| with any base vector
+    best: Int[Tensor, " k"]  # index of that base vector; -1 where the base is zero
+    tied: Bool[Tensor, " k"]  # its sigma coincides with a neighbour's: vector undetermined
+    sigma: Float[Tensor, " k"]
+    energy: Float[Tensor, " k"]  # sigma^2 / sum sigma^2 of the tuned matrix
+    overlap: float  # ||U0_k^T U1_k||_F^2 / k
+    cosines: Float[Tensor, "k width"]  # |cos| with the leading base vectors, for a picture
+
+
+def exact_similarity(
+    base: Float[Tensor, "rows cols"],
+    tuned: Float[Tensor, "rows cols"],
+    k: int,
+    side: Side = "left",
+    width: int = 32,
+) -> Similarity:
+    """Compare by two float64 SVDs: the reference that fast kernels are held against.
+
+    Where singular values of the base coincide to rounding, their vectors are not
+    determined, and the norm of the projection onto their subspace stands for each
+    |cos|. Directions that a rank-deficient base sends to exactly nothing belong to it
+    only where they fill the rest of the space (no more rows than columns); otherwise
+    no null vector is singled out and none can match.
+
+    Args:
+        base: Original weight.
+        tuned: Changed weight, same shape.
+        k: Vectors of `tuned` to examine; fewer where its rank is less.
+        side: Compare left (output-side) or right (input-side) singular vectors.
+        width: Leading base vectors kept in `cosines`.
+
+    Returns:
+        |cos| throughout, as singular vectors have no sign.
+
+    Raises:
+        NonFiniteError: Either matrix holds NaN or Inf.
+
+    Source:
+        Shuttleworth et al. 2024, arXiv:2410.21228; overlap: Hu et al. 2021,
+        arXiv:2106.09685, section 7.
+    """
+    if side == "right":
+        base, tuned = base.mT, tuned.mT
+    directions, sigma = left_singular(tuned)
+    floor = max(tuned.shape) * EPS64 * sigma[0]
+    k = min(k, int((sigma > floor).sum()))
+    tied = torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
+    close = sigma[:-1] - sigma[1:] <= floor
+    tied[:-1] |= close
+    tied[1:] |= close
+    energy = (sigma / sigma[0].clamp(min=torch.finfo(sigma.dtype).tiny)).square()
+    directions = directions[:, :k].clone()
+
+    basis, base_sigma = left_singular(base)
+    cosines = (basis.mT @ directions).abs_()
+    cosine, best = _closest(cosines, base_sigma, complete=base.shape[0] <= base.shape[1])
+    return Similarity(
+        cosine=cosine,
+        best=best,
+        tied=tied[:k],
+        sigma=sigma[:k],
+        energy=(energy / energy.sum().clamp(min=torch.finfo(sigma.dtype).tiny))[:k],
+        overlap=float(cosines[:k].square().sum()) / k if k else 0.0,
+        cosines=cosines[:width].mT.contiguous(),
+    )
+
+
+def _closest(
+    cosines: Float[Tensor, "rank k"], sigma: Float[Tensor, " rank"], *, complete: bool
+) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
+    """Return each column's largest |cos|, clusters of equal sigma taken as one."""
+    rank, k = cosines.shape
+    floor = rank * EPS64 * float(sigma[0])
+    cluster = torch.zeros(rank, dtype=torch.long, device=sigma.device)
+    cluster[1:] = (sigma[:-1] - sigma[1:] > floor).cumsum(0)
+    weight = cosines.square()
+    if not complete:
+        weight[sigma <= floor] = 0.0
+    projected = torch.zeros(int(cluster[-1]) + 1, k, dtype=weight.dtype, device=weight.device)
+    projected.index_add_(0, cluster, weight)
+    largest, group = projected.max(dim=0)
+    first = torch.searchsorted(cluster, group)
+    return largest.sqrt().clamp(max=1.0), torch.where(largest > 0.0, first, -1)

@@ -1,0 +1,80 @@
+"""What a list of singular values says: norms, ranks, condition.
+
+Every function takes `sigma`, all singular values of one matrix, descending, float64.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def frobenius(sigma: Float[Tensor, " rank"]) -> float:
+    """Return the Frobenius norm, `sqrt(sum sigma^2)`."""
+    return float(sigma.norm())
+
+
+def stable_rank(sigma: Float[Tensor, " rank"]) -> float:
+    """Return `sum sigma^2 / sigma_1^2`, 0 for a zero matrix.
+
+    Source:
+        Rudelson and Vershynin 2007, Sampling from large matrices.
+    """
+    largest = float(sigma[0])
+    return float((sigma / largest).square().sum()) if largest else 0.0
+
+
+def effective_rank(sigma: Float[Tensor, " rank"]) -> float:
+    """Return `exp(H(p))`, `p = sigma / sum(sigma)`, 0 for a zero matrix.
+
+    Source:
+        Roy and Vetterli 2007, The effective rank.
+    """
+    largest = float(sigma[0])
+    if not largest:
+        return 0.0
+    scaled = sigma / largest
+    p = scaled / scaled.sum()
+    return math.exp(float(torch.special.entr(p).sum()))
+
+
+def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
+    """Return the smallest k whose leading `sigma^2` hold `share` of their sum.
+
+    Args:
+        sigma: All singular values, descending.
+        share: In (0, 1].
+
+    Source:
+        SVFit, arXiv:2409.05926.
+    """
+    largest = float(sigma[0])
+    if not largest:
+        return 0
+    energy = (sigma / largest).square().cumsum(0)
+    return min(int((energy < share * energy[-1]).sum()) + 1, len(sigma))
+
+
+def numerical_rank(sigma: Float[Tensor, " rank"], length: int, epsilon: float) -> int:
+    """Return how many `sigma > sigma_1 * length * epsilon`.
+
+    Args:
+        sigma: All singular values, descending.
+        length: The longer side of the matrix.
+        epsilon: Machine epsilon of the dtype in which the matrix is stored.
+
+    Source:
+        LAPACK's convention (also `numpy.linalg.matrix_rank`).
+    """
+    return int((sigma > float(sigma[0]) * length * epsilon).sum())
+
+
+def condition_number(sigma: Float[Tensor, " rank"]) -> float:
+    """Return `sigma_1 / sigma_r`, infinite where `sigma_r` is 0.
+
+    Source:
+        KappaTune, arXiv:2506.16289, for its use in choosing what to train.
+    """
+    smallest = float(sigma[-1])
+    return float(sigma[0]) / smallest if smallest else math.inf

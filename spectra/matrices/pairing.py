@@ -1,0 +1,79 @@
+"""Which tuned tensor belongs to which base tensor."""
+
+from collections.abc import Collection, Iterable
+
+from spectra.errors import PairingError
+
+
+def match_names(
+    base: Collection[str], tuned: Collection[str], subject: str
+) -> tuple[dict[str, str], list[str]]:
+    """Match names that differ by a prefix, such as `bert.` under a task head.
+
+    Equal names belong together. Otherwise one name must end with the other, from a dot
+    on; among base names that a tuned name ends with, the longest is meant.
+
+    Args:
+        base: Names in the base.
+        tuned: Names in the tuned model or adapter.
+        subject: What the tuned names are, for messages.
+
+    Returns:
+        Tuned name by base name, and the tuned names that match nothing.
+
+    Raises:
+        PairingError: A name matches several others equally well.
+    """
+    found: dict[str, str] = {}
+    unmatched: list[str] = []
+    endings = _endings(base)
+    names = set(base)
+    exact = [name for name in tuned if name in names]
+    longer = [name for name in tuned if name not in names]
+    for name in exact:
+        found[name] = name
+    claims: dict[str, list[str]] = {}
+    for name in longer:
+        inner = next((tail for tail in _tails(name) if tail in names), None)
+        outer = endings.get(name, [])
+        if inner is None and len(outer) > 1:
+            raise PairingError(
+                f"{subject} {name!r} matches several base tensors: {_some(outer)}. "
+                "Give the base it was trained on, or rename its tensors."
+            )
+        target = inner or (outer[0] if outer else None)
+        if target is None:
+            unmatched.append(name)
+        elif target in found:
+            unmatched.append(name)  # the exact name is there too
+        else:
+            claims.setdefault(target, []).append(name)
+    for target, claimants in claims.items():
+        if len(claimants) > 1:
+            raise PairingError(
+                f"base tensor {target!r} matches several of {subject}: {_some(claimants)}. "
+                "Which one is meant is unknown; rename or remove the others."
+            )
+        found[target] = claimants[0]
+    return found, unmatched
+
+
+def _tails(name: str) -> Iterable[str]:
+    """Yield a dotted name's proper endings, longest first."""
+    while "." in name:
+        name = name.split(".", 1)[1]
+        yield name
+
+
+def _endings(names: Iterable[str]) -> dict[str, list[str]]:
+    """Map every proper ending to the names that have it."""
+    endings: dict[str, list[str]] = {}
+    for name in names:
+        for tail in _tails(name):
+            endings.setdefault(tail, []).append(name)
+    return endings
+
+
+def _some(names: list[str]) -> str:
+    """Write the first few names."""
+    return ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,85 @@
+"""Which matrices to look at: by name, role and layer."""
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spectra.errors import UsageError
+from spectra.matrices.role import ROLES
+from spectra.matrices.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Filters that every matrix must pass; empty means all.
+
+    Raises:
+        UsageError: A role or layer range cannot be meant as written.
+    """
+
+    include: tuple[str, ...] = ()  # globs on the matrix name; any may match
+    exclude: tuple[str, ...] = ()  # globs; none may match
+    roles: tuple[str, ...] = ()  # of ROLES; `attn` means all that begin with `attn.`
+    layers: str = ""  # `0-5,11`
+
+    def __post_init__(self) -> None:
+        """Refuse at the door what could never match."""
+        groups = {role.split(".")[0] for role in ROLES}
+        for role in self.roles:
+            if role not in ROLES and role not in groups:
+                raise UsageError(
+                    f"--role {role!r} is no role.{suggestion(role, ROLES)} "
+                    f"Expected one of {', '.join(ROLES)}."
+                )
+        parse_layers(self.layers)
+
+    def keeps(self, view: View) -> bool:
+        """Say whether a matrix passes."""
+        if self.include and not any(_matches(view, glob) for glob in self.include):
+            return False
+        if any(_matches(view, glob) for glob in self.exclude):
+            return False
+        kind = view.role.kind
+        if self.roles and not ({kind, kind.split(".")[0]} & set(self.roles)):
+            return False
+        layers = parse_layers(self.layers)
+        return not layers or any(view.role.layer in part for part in layers)
+
+    def apply(self, views: Sequence[View]) -> list[View]:
+        """Return the matrices that pass, in order."""
+        return [view for view in views if self.keeps(view)]
+
+
+def parse_layers(text: str) -> list[range]:
+    """Read `0-5,11` as ranges.
+
+    Raises:
+        UsageError: It is not written so.
+    """
+    ranges = []
+    for piece in text.split(",") if text.strip() else []:
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(
+                f"--layers {text!r} cannot be read at {piece!r}. Expected numbers and ranges, "
+                "like 0-5,11."
+            )
+        stop = int(last) if dash else int(first)
+        if stop < int(first):
+            raise UsageError(f"--layers {text!r}: the range {piece!r} runs backwards.")
+        ranges.append(range(int(first), stop + 1))
+    return ranges
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _matches(view: View, glob: str) -> bool:
+    """Match a glob against the tensor's or the matrix's name, brackets taken literally."""
+    # `[` opens a set in fnmatch, but `[q]` is how our own names end.
+    literal = glob.replace("[", "[[]")
+    return any(fnmatch.fnmatchcase(name, literal) for name in (view.name, view.entry.name))
