@@ -1,0 +1,29 @@
+"""Small models and matrices made for tests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write_model(
+    folder: Path, tensors: Mapping[str, Tensor], config: str = "", name: str = "model.safetensors"
+) -> Path:
+    """Write one safetensors file, and a config.json where given; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
+    if config:
+        (folder / "config.json").write_text(config)
+    return folder
+
+
+def with_spectrum(
+    sigma: Tensor, rows: int, cols: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return a float64 rows x cols matrix with these singular values, random vectors."""
+    rank = len(sigma)
+    left = torch.linalg.qr(torch.randn(rows, rank, generator=generator, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(cols, rank, generator=generator, dtype=torch.float64)).Q
+    return (left * sigma.double()) @ right.mT
