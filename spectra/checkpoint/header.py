@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.checkpoint.entry import BITS, TensorEntry
+from spectra.checkpoint.quote import quote
 from spectra.errors import HeaderError
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
 U64 = 1 << 64
+FIELDS = ("dtype", "shape", "data_offsets")  # in the order of a tensor written as a list
+AGAIN = "Fetch or write that file again."
 NEVER_WEIGHTS = {
     b"version https://git-lfs": "is a git-LFS pointer, not the weights: run `git lfs pull`",
     b"<!doctype html": "is an HTML page, not weights: the download fetched a web page; fetch the "
@@ -50,23 +53,23 @@ def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: 
     if size < 8:
         raise HeaderError(
             f"{path} has {size} bytes, and a safetensors file at least 8: the download was cut "
-            "or the file is something else. Fetch it again."
+            f"or the file is something else. {AGAIN}"
         )
     length = int.from_bytes(opening[:8], "little")
-    if length > MAX_HEADER:
+    if not len("{}") <= length <= MAX_HEADER:
         raise HeaderError(
             f"{path} is not a safetensors file: its first 8 bytes give a header of {length:,} "
-            f"bytes, and at most {MAX_HEADER:,} are allowed."
+            f"bytes, expected 2 to {MAX_HEADER:,}. {AGAIN}"
         )
     if 8 + length > size:
         raise HeaderError(
             f"{path} ends at byte {size:,} inside its own header of {length:,} bytes: "
-            "the download was cut. Fetch that file again."
+            f"the download was cut. {AGAIN}"
         )
     try:
         return parse_header(read(8, 8 + length), size, shard)
     except HeaderError as error:
-        raise HeaderError(f"{path}{error}") from None
+        raise HeaderError(f"{path}{error}. {AGAIN}") from None
 
 
 def parse_header(raw: bytes, size: int, shard: str) -> Header:
@@ -81,11 +84,12 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
         The entries, offsets counted from the start of the file.
 
     Raises:
-        HeaderError: A rule is broken; the text reads on from the file's name.
+        HeaderError: A rule is broken; the text reads on from the file's name, and ends
+            before the full stop.
     """
     table = _decode(raw)
     if not isinstance(table, dict):
-        raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object.")
+        raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object")
     metadata = _metadata(table.pop("__metadata__", None))
     origin = 8 + len(raw)
     entries = [_entry(name, facts, shard, origin) for name, facts in table.items()]
@@ -95,19 +99,18 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
         if entry.start != position:
             kind = "overlaps the tensor before it" if entry.start < position else "leaves a hole"
             raise HeaderError(
-                f": tensor {entry.name!r} {kind}: it starts at byte {entry.start - origin:,} of "
-                f"the data, expected {position - origin:,}."
+                f": tensor {quote(entry.name)} {kind}: it starts at byte {entry.start - origin:,} of "
+                f"the data, expected {position - origin:,}"
             )
         position = entry.stop
     if size < position:
         raise HeaderError(
-            f" ends at byte {size:,} but its header needs {position:,}: the download was cut. "
-            "Fetch that file again."
+            f" ends at byte {size:,} but its header needs {position:,}: the download was cut"
         )
     if size > position:
         raise HeaderError(
             f" has {size - position:,} bytes after the last tensor, which the format forbids: "
-            "two files may have been joined. Fetch that file again."
+            "two files may have been joined"
         )
     return Header(tuple(entries), metadata)
 
@@ -117,7 +120,7 @@ def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise HeaderError(": the header is not UTF-8 text: not a safetensors file.") from None
+        raise HeaderError(": the header is not UTF-8 text: not a safetensors file") from None
     try:
         return json.loads(
             text,
@@ -127,14 +130,14 @@ def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
             parse_constant=_finite,
         )
     except RecursionError:
-        raise HeaderError(f": the header nests deeper than {MAX_DEPTH} levels.") from None
+        raise HeaderError(f": the header nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         if isinstance(error, json.JSONDecodeError):
             raise HeaderError(
                 f": the header is not JSON ({error.msg}, character {error.pos:,}): "
-                "not a safetensors file, or a damaged one."
+                "not a safetensors file, or a damaged one"
             ) from None
-        raise HeaderError(f": the header holds {error}.") from None
+        raise HeaderError(f": the header holds {error}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
-            raise ValueError(f"the key {key!r} twice")
+            raise ValueError(f"the key {quote(key)} twice")
         _encodable(key)
         if isinstance(value, str):
             _encodable(value)
@@ -155,18 +158,18 @@ def _encodable(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{text!r}, which is not Unicode text") from None
+        raise ValueError(f"{quote(text)}, which is not Unicode text") from None
 
 
 def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN401 - any JSON
     """Refuse, in fields nobody reads, what the reference parser would not parse."""
     if depth > MAX_DEPTH:
-        raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels.")
+        raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         try:
             _encodable(value)
         except ValueError as error:
-            raise HeaderError(f"{subject} holds {error}.") from None
+            raise HeaderError(f"{subject} holds {error}") from None
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             _check_extra(inner, subject, depth + 1)
@@ -175,7 +178,7 @@ def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN
 def _integer(text: str) -> int | float:
     """Return the integer; minus zero and what leaves 64 bits are no integers there."""
     if text == "-0" or len(text) > len(str(U64)):
-        return float(text)
+        return _finite(text)
     value = int(text)
     return value if -U64 // 2 <= value < U64 else float(value)
 
@@ -184,7 +187,7 @@ def _finite(text: str) -> float:
     """Return the float; NaN, Infinity and overflow are refused."""
     value = float(text)
     if value in (float("inf"), float("-inf")) or value != value:
-        raise ValueError(f"the number {text}, which is out of range")
+        raise ValueError(f"the number {quote(text)[1:-1]}, which is out of range")
     return value
 
 
@@ -193,39 +196,48 @@ def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise HeaderError(": __metadata__ must map text to text.")
+        raise HeaderError(": __metadata__ does not map text to text")
     return found
 
 
 def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # noqa: ANN401
     """Check one tensor's dtype, shape and offsets against each other."""
-    subject = f": tensor {name!r}"
+    subject = f": tensor {quote(name)}"
+    if isinstance(facts, list) and len(facts) == len(FIELDS):  # the reference parser takes both
+        facts = dict(zip(FIELDS, facts, strict=True))
     if not isinstance(facts, dict):
-        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object.")
-    missing = [key for key in ("dtype", "shape", "data_offsets") if key not in facts]
+        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object")
+    missing = [key for key in FIELDS if key not in facts]
     if missing:
-        raise HeaderError(f"{subject} has no {' and no '.join(missing)}.")
-    if len(facts) > 3:
+        raise HeaderError(f"{subject} has no {' and no '.join(missing)}")
+    if len(facts) > len(FIELDS):
         _check_extra(facts, subject)
-    dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
+    dtype, shape, offsets = (facts[key] for key in FIELDS)
+    if isinstance(dtype, dict) and list(dtype.values()) == [None]:  # {"F32": null}: taken too
+        (dtype,) = dtype
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise HeaderError(f"{subject} has dtype {dtype!r}, expected one of {' '.join(BITS)}.")
+        raise HeaderError(f"{subject} has dtype {quote(dtype)}, expected one of {' '.join(BITS)}")
     if not _counts(shape):
-        raise HeaderError(f"{subject} has shape {shape!r}, expected a list of counts.")
+        raise HeaderError(f"{subject} has shape {quote(shape)}, expected a list of counts")
     if not _counts(offsets) or len(offsets) != 2:
-        raise HeaderError(f"{subject} has data_offsets {offsets!r}, expected [begin, end].")
+        raise HeaderError(f"{subject} has data_offsets {quote(offsets)}, expected [begin, end]")
     begin, end = offsets
     if end < begin:
-        raise HeaderError(f"{subject} ends at byte {end:,} before it begins at {begin:,}.")
-    bits = BITS[dtype]
+        raise HeaderError(f"{subject} ends at byte {end:,} before it begins at {begin:,}")
+    count = 1
     for extent in shape:
-        bits *= extent
-        if bits >= U64:
-            raise HeaderError(f"{subject} has shape {shape!r}: its size overflows 64 bits.")
-    if bits % 8 or bits // 8 != end - begin:
+        count *= extent
+        if count >= U64:
+            break
+    bits = count * BITS[dtype]
+    if bits >= U64:
+        raise HeaderError(f"{subject} has shape {quote(shape)}: its size overflows 64 bits")
+    if bits % 8:
+        raise HeaderError(f"{subject} is {dtype} {quote(shape)}: {bits:,} bits are no whole bytes")
+    if bits // 8 != end - begin:
         raise HeaderError(
-            f"{subject} is {dtype} {shape!r}, {bits / 8:,.0f} bytes, but its offsets hold "
-            f"{end - begin:,}."
+            f"{subject} is {dtype} {quote(shape)}, {bits // 8:,} bytes, but its offsets hold "
+            f"{end - begin:,}"
         )
     return TensorEntry(name, dtype, tuple(shape), shard, origin + begin, origin + end)
 

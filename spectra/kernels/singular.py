@@ -75,13 +75,36 @@ def left_singular(
     Source:
         Chan 1982, An improved algorithm for computing the SVD (QR first).
     """
-    scale = power_of_two_near(largest_entry(matrix)) or 1.0
-    work = matrix.double().div_(scale) if matrix.dtype != torch.float64 else matrix / scale
+    largest_entry(matrix)
+    work = matrix.double()
     if work.shape[1] > work.shape[0]:
         # The transpose of a row-major matrix is LAPACK's own order: no further copy.
         work = torch.linalg.qr(work.mT, mode="r").R.mT
     left, values, _ = torch.linalg.svd(work, full_matrices=False)
-    return left, values.mul_(scale)
+    return left, values
+
+
+def singular_values_cost(rows: int, cols: int) -> float:
+    """Return about how many operations `singular_values` takes: Gram, then eigenvalues."""
+    short, long = sorted((rows, cols))
+    return 2.0 * long * short**2 + 5.0 * short**3  # half of the eigensolver is memory-bound
+
+
+def singular_values_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes of `singular_values`, the float32 matrix included."""
+    return 5 * rows * cols + 2 * 8 * min(rows, cols) ** 2
+
+
+def left_singular_cost(rows: int, cols: int) -> float:
+    """Return about how many operations `left_singular` takes."""
+    short, long = sorted((rows, cols))
+    return 4.0 * long * short**2 + 40.0 * short**3
+
+
+def left_singular_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes that `left_singular` adds to its input."""
+    short, size = min(rows, cols), rows * cols
+    return (24 if cols > rows else 40) * size + 64 * short**2
 
 
 def _gram(wide: Float[Tensor, "rank length"], scale: float) -> Float[Tensor, "rank rank"]:

@@ -1,0 +1,46 @@
+"""What every analyzer is: settings as fields, a costly measure, a cheap conclusion."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol, TypeAlias, TypeVar
+
+from spectra.analyzers.row import Measurement, Row
+from spectra.matrices import View
+
+Summary: TypeAlias = Mapping[str, object]
+Subject_contra = TypeVar("Subject_contra", contravariant=True)
+
+
+class Analyzer(Protocol[Subject_contra]):
+    """One question about a matrix or a pair; neither reads files nor draws.
+
+    Implement it as a frozen dataclass whose fields are the settings, and add it to
+    `ANALYZERS`.
+    """
+
+    name: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]]  # of the values that `measure` returns, in order
+
+    def cost(self, view: View) -> float:
+        """Return about how many floating-point operations `measure` takes."""
+        ...
+
+    def memory(self, view: View) -> int:
+        """Return the most bytes that `measure` holds at once, the values included."""
+        ...
+
+    def measure(self, subject: Subject_contra) -> Measurement:
+        """Measure one matrix or pair.
+
+        Raises:
+            NonFiniteError: It holds NaN or Inf; the engine turns this into a status.
+        """
+        ...
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Return the rows, marked where the conclusion concerns them, and a summary."""
+        ...
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,229 @@
+"""What fine-tuning changed: the update's spectrum, and intruder dimensions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.analyzer import Summary, counted
+from spectra.analyzers.row import Measurement, Row, Value
+from spectra.errors import UsageError
+from spectra.kernels.lowrank import product_singular_values
+from spectra.kernels.noise import chance_cosine, rounding_floor
+from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.singular import (
+    largest_entry,
+    left_singular_cost,
+    left_singular_memory,
+    singular_values,
+    singular_values_cost,
+    singular_values_memory,
+)
+from spectra.kernels.summary import effective_rank, energy_rank, frobenius, stable_rank
+from spectra.matrices import LowRank, Pair, View
+
+UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F32": 2.0**-24, "F64": 2.0**-53}
+EPS32 = torch.finfo(torch.float32).eps
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """The update D = W1 - W0, and which leading directions of W1 the base lacks.
+
+    Source:
+        Shuttleworth et al. 2024, arXiv:2410.21228 (intruder dimensions).
+    """
+
+    name: ClassVar[str] = "diff"
+    DELTA_KEYS: ClassVar[tuple[str, ...]] = (
+        "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
+        "delta_effective_rank", "delta_energy_rank", "delta_rank",
+    )  # fmt: skip
+    INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
+        "intruders", "certified", "null_cos", "subspace_overlap", "intruder_detail",
+    )  # fmt: skip
+    keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + INTRUDER_KEYS
+
+    intruders: bool = False  # costs two full decompositions per changed matrix
+    k: int = 10  # leading singular vectors of W1 to examine, at least 1
+    epsilon: float = 0.5  # an intruder's largest |cos| lies below, in (0, 1)
+    side: Side = "left"  # left (output-side) or right (input-side) singular vectors
+    energy: float = 0.99  # share of sum sigma^2 that delta_energy_rank keeps, in (0, 1]
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no matrix could satisfy."""
+        if self.k < 1:
+            raise UsageError(f"--k {self.k} is too small. Expected at least 1; published: 10.")
+        if not 0.0 < self.epsilon < 1.0:
+            raise UsageError(
+                f"--epsilon {self.epsilon} is no cosine. Expected above 0 and below 1; "
+                "published: 0.5."
+            )
+
+    def cost(self, view: View) -> float:
+        """All singular values of the update; two full decompositions where asked for."""
+        shape = (view.rows, view.cols)
+        vectors = 2 * left_singular_cost(*shape) if self.intruders else 0.0
+        return singular_values_cost(*shape) + vectors
+
+    def memory(self, view: View) -> int:
+        """Both matrices, and what the costlier decomposition needs."""
+        shape = (view.rows, view.cols)
+        update = 4 * view.rows * view.cols + singular_values_memory(*shape)
+        vectors = left_singular_memory(*shape) if self.intruders else 0
+        return 8 * view.rows * view.cols + max(update, vectors)
+
+    def measure(self, pair: Pair) -> Measurement:
+        """Return the delta keys and, where asked for, the intruders."""
+        base_norm = float(torch.linalg.vector_norm(pair.base, dtype=torch.float64))
+        largest_entry(pair.base)
+        unchanged = pair.tuned is None or (
+            isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
+        )
+        if unchanged:
+            return Measurement(self._unchanged(pair.view))
+        sigma, rank = _update(pair)
+        norm = frobenius(sigma)
+        values: dict[str, Value] = {
+            "delta_norm": norm,
+            "delta_relative": norm / base_norm if base_norm else None,
+            "delta_sigma_max": float(sigma[0]),
+            "delta_stable_rank": stable_rank(sigma),
+            "delta_effective_rank": effective_rank(sigma),
+            "delta_energy_rank": energy_rank(sigma, self.energy),
+            "delta_rank": rank,
+        }
+        if not self.intruders:
+            return Measurement(values)
+        found = exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
+        values |= self._intruders(found, pair.view)
+        return Measurement(values, arrays={"cosines": found.cosines})
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Count changes and intruders, and say what the change looks like."""
+        measured = [row for row in rows if row.number("delta_norm") is not None]
+        changed = [row for row in measured if row.number("delta_norm")]
+        summary: dict[str, object] = {
+            "reading": self._reading(measured, changed),
+            "matrices": len(rows),
+            "changed": len(changed),
+            "non_finite": len(rows) - len(measured),
+        }
+        if self.intruders:
+            counts = [int(row.number("intruders") or 0) for row in measured]
+            summary |= {
+                "intruders": sum(counts),
+                "matrices_with_intruders": sum(count > 0 for count in counts),
+                "certified": all(row.values.get("certified") is True for row in measured),
+            }
+        return rows, summary
+
+    def _unchanged(self, view: View) -> dict[str, Value]:
+        """Return the row of a matrix that is what it was: nothing to decompose."""
+        values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
+        values |= {"delta_energy_rank": 0, "delta_rank": 0}
+        if self.intruders:
+            values |= {
+                "intruders": 0,
+                "certified": True,
+                "null_cos": self._null_cosine(view),
+                "subspace_overlap": 1.0,
+                "intruder_detail": [],
+            }
+        return values
+
+    def _intruders(self, found: Similarity, view: View) -> dict[str, Value]:
+        """Return the verdicts; each comes from an exact decomposition."""
+        cosines = found.cosine.tolist()
+        detail = [
+            {
+                "index": index,
+                "sigma": float(found.sigma[index]),
+                "max_cos": cosine,
+                "best_match": int(found.best[index]) if int(found.best[index]) >= 0 else None,
+                "energy": float(found.energy[index]),
+                "intruder": cosine < self.epsilon,
+                "tied": bool(found.tied[index]),
+                "decided_by": "exact",
+            }
+            for index, cosine in enumerate(cosines)
+        ]
+        return {
+            "intruders": sum(cosine < self.epsilon for cosine in cosines),
+            "certified": True,
+            "null_cos": self._null_cosine(view),
+            "subspace_overlap": found.overlap,
+            "intruder_detail": detail,
+        }
+
+    def _null_cosine(self, view: View) -> float:
+        """Return what a random direction would score."""
+        return chance_cosine(view.rows if self.side == "left" else view.cols)
+
+    def _reading(self, measured: Sequence[Row], changed: Sequence[Row]) -> str:
+        """Return the sentences on top."""
+        if not measured:
+            return "No pair could be measured."
+        if not changed:
+            return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
+        text = (
+            f"The change looks like {_kind_of_change(changed)} on {_where(changed)} "
+            f"({len(changed):,} of {counted(len(measured), 'matrix', 'matrices')})."
+        )
+        if self.intruders:
+            total = sum(int(row.number("intruders") or 0) for row in measured)
+            holders = sum(bool(row.number("intruders")) for row in measured)
+            nulls = sorted(row.number("null_cos") or 0.0 for row in changed)
+            text += (
+                f" {counted(total, 'intruder dimension')} in {holders:,} of "
+                f"{counted(len(changed), 'changed matrix', 'changed matrices')} "
+                f"(top {self.k}, |cos| < {self.epsilon:g}). "
+                f"A random direction would score {nulls[len(nulls) // 2]:.2f}."
+            )
+        return text
+
+
+def _update(pair: Pair) -> tuple[Tensor, int]:
+    """Return the update's singular values and its rank above rounding."""
+    if isinstance(pair.tuned, LowRank):
+        sigma = product_singular_values(pair.tuned.left, pair.tuned.right)
+        floor = float(sigma[0]) * max(pair.base.shape) * EPS32
+        return sigma, int((sigma > floor).sum())
+    assert pair.tuned is not None
+    sigma = singular_values(pair.tuned - pair.base)
+    roundoff = max(UNIT_ROUNDOFF[pair.view.entry.dtype], UNIT_ROUNDOFF[pair.tuned_dtype])
+    computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(pair.base.dtype).eps
+    floor = max(rounding_floor(pair.tuned, roundoff), computed)
+    return sigma, int((sigma > floor).sum())
+
+
+def _kind_of_change(changed: Sequence[Row]) -> str:
+    """Name the change by its ranks."""
+    ranks = Counter(int(row.number("delta_rank") or 0) for row in changed)
+    rank, times = ranks.most_common(1)[0]
+    low = all(
+        int(row.number("delta_rank") or 0) <= min(row.view.rows, row.view.cols) // 2
+        for row in changed
+    )
+    if rank == 0 and times == len(changed):
+        return "rounding"
+    if times == len(changed) and low:
+        return f"a rank-{rank} LoRA"
+    if low:
+        return f"a low-rank update (ranks {min(ranks)} to {max(ranks)})"
+    return "full fine-tuning" if min(ranks) > 0 else "fine-tuning"
+
+
+def _where(changed: Sequence[Row]) -> str:
+    """Say on which kinds of matrices and layers."""
+    names = {"attn": "attention", "mlp": "MLP", "embed": "embeddings", "lm_head": "head"}
+    kinds = dict.fromkeys(
+        names.get(row.view.role.kind.split(".")[0], row.view.role.kind) for row in changed
+    )
+    words = list(kinds)
+    text = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    layers = {row.view.role.layer for row in changed} - {None}
+    return f"{text} of {counted(len(layers), 'layer')}" if layers else text

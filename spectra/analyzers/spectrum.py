@@ -1,0 +1,111 @@
+"""The singular spectrum of a matrix and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from spectra.analyzers.analyzer import Summary, counted
+from spectra.analyzers.row import Measurement, Row, Value
+from spectra.kernels.noise import marchenko_pastur_edge, noise_scale
+from spectra.kernels.powerlaw import fit_power_law
+from spectra.kernels.singular import (
+    singular_values,
+    singular_values_cost,
+    singular_values_memory,
+)
+from spectra.kernels.summary import (
+    condition_number,
+    effective_rank,
+    energy_rank,
+    frobenius,
+    numerical_rank,
+    stable_rank,
+)
+from spectra.matrices import Matrix, View
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """All singular values of one matrix, summarised."""
+
+    name: ClassVar[str] = "spectrum"
+    keys: ClassVar[tuple[str, ...]] = (
+        "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
+        "energy_rank", "numerical_rank", "alpha", "alpha_xmin", "alpha_ks", "mp_edge", "spikes",
+    )  # fmt: skip
+
+    energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
+
+    def cost(self, view: View) -> float:
+        """All singular values."""
+        return singular_values_cost(view.rows, view.cols)
+
+    def memory(self, view: View) -> int:
+        """The values and what their decomposition needs."""
+        return singular_values_memory(view.rows, view.cols)
+
+    def measure(self, matrix: Matrix) -> Measurement:
+        """Return the spectrum's keys; `sigma` among the arrays."""
+        view, values = matrix.view, matrix.values
+        sigma = singular_values(values)
+        scale = noise_scale(values)
+        edge = marchenko_pastur_edge(scale, view.rows, view.cols) if scale else None
+        epsilon = computed_epsilon(values)
+        rank = numerical_rank(sigma, max(view.rows, view.cols), epsilon)
+        fit = fit_power_law(sigma[:rank].square())
+        kappa = condition_number(sigma)
+        singular = float(sigma[-1]) == 0.0
+        found: dict[str, Value] = {
+            "sigma_max": float(sigma[0]),
+            "sigma_min": float(sigma[-1]),
+            "frobenius": frobenius(sigma),
+            "kappa": None if singular else kappa,
+            "stable_rank": stable_rank(sigma),
+            "effective_rank": effective_rank(sigma),
+            "energy_rank": energy_rank(sigma, self.energy),
+            "numerical_rank": rank,
+            "alpha": fit.alpha if fit else None,
+            "alpha_xmin": fit.xmin if fit else None,
+            "alpha_ks": fit.distance if fit else None,
+            "mp_edge": edge,
+            "spikes": int((sigma > edge).sum()) if edge else None,
+        }
+        return Measurement(found, "singular" if singular else "ok", {"sigma": sigma})
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Count, and say in one sentence how the spectra look."""
+        parameters = sum(row.view.rows * row.view.cols for row in rows)
+        measured = [row for row in rows if row.number("sigma_max") is not None]
+        summary = {
+            "reading": _reading(measured, parameters),
+            "matrices": len(rows),
+            "parameters": parameters,
+            "non_finite": len(rows) - len(measured),
+        }
+        return rows, summary
+
+
+def _reading(rows: Sequence[Row], parameters: int) -> str:
+    """Return the sentence on top."""
+    if not rows:
+        return "No matrix could be measured."
+    text = f"{counted(len(rows), 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."
+    largest = max(rows, key=lambda row: row.number("sigma_max") or 0.0)
+    text += f" Largest sigma {largest.number('sigma_max'):.3g} in {largest.matrix}."
+    alphas = [alpha for row in rows if (alpha := row.number("alpha")) is not None]
+    if alphas:
+        middle = float(torch.tensor(alphas, dtype=torch.float64).quantile(0.5))
+        text += f" Median alpha {middle:.2f}."
+    return text
+
+
+def computed_epsilon(values: torch.Tensor) -> float:
+    """Return machine epsilon of the dtype a rank is judged in.
+
+    Float64 for tensors stored so, float32 for all others. LAPACK's convention means
+    the arithmetic's epsilon; that of bfloat16 would give `max(m, n) * eps > 1` for
+    every side over 128 and so rank 0.
+    """
+    return torch.finfo(values.dtype).eps

@@ -1,0 +1,219 @@
+"""The Python interface: the same words as the command line."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum
+from spectra.analyzers.kappa import NOT_CANDIDATES
+from spectra.checkpoint import Adapter, Checkpoint, open_spec
+from spectra.engine import Model, Plan, Progress, Resources, execute, plan_model, plan_pair
+from spectra.engine import Result as Data
+from spectra.kernels.similarity import Side
+from spectra.matrices import Selection, View
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Spec: TypeAlias = str | Path | Checkpoint | Adapter
+
+
+class Result(Data):
+    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`."""
+
+    __slots__ = ()
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
+
+        figure = draw(self)
+        if path is not None:
+            save_figure(figure, Path(path))
+        return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A planned analysis: what it will cost is known, nothing has been read."""
+
+    analyzer: Analyzer[Any]
+    plan: Plan
+    selection: Selection
+
+    def run(
+        self,
+        resources: Resources | None = None,
+        report: Callable[[Progress], None] = lambda _progress: None,
+    ) -> Result:
+        """Read, measure and conclude."""
+        start = time.perf_counter()
+        rows = execute(self.plan, self.analyzer, resources or Resources(), report)
+        marked, summary = self.analyzer.conclude(rows)
+        settings = {
+            field.name: getattr(self.analyzer, field.name)
+            for field in dataclasses.fields(self.analyzer)  # type: ignore[arg-type]
+        }
+        return Result(
+            command=self.analyzer.name,
+            version=package_version(),
+            settings=settings | dataclasses.asdict(self.selection),
+            models=self._models(),
+            rows=marked,
+            skipped=self.plan.skipped,
+            summary={**summary, "skipped": len(self.plan.skipped)},
+            seconds=time.perf_counter() - start,
+        )
+
+    def _models(self) -> list[Model]:
+        """Return the checkpoints and their parts."""
+        main, tuned = self.plan.checkpoint, self.plan.tuned
+        if tuned is None:
+            return [Model(main.spec, main.resolved, "model")]
+        return [
+            Model(main.spec, main.resolved, "base"),
+            Model(tuned.spec, tuned.resolved, "tuned"),
+        ]
+
+
+def open(spec: Spec) -> Checkpoint | Adapter:  # noqa: A001 - `spectra.open` is its name
+    """Open a checkpoint or adapter: headers only, no weights.
+
+    Args:
+        spec: A safetensors file, a folder that holds one or an index with its shards,
+            or a PEFT LoRA folder.
+
+    Raises:
+        CheckpointError: It is not there or cannot be read.
+    """
+    return spec if isinstance(spec, Checkpoint | Adapter) else open_spec(spec)
+
+
+def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:
+    """Plan `spectrum` without reading weights."""
+    return Analysis(analyzer, plan_model(open(model), selection), selection)
+
+
+def plan_diff(base: Spec, tuned: Spec, analyzer: Diff, selection: Selection) -> Analysis:
+    """Plan `diff` without reading weights; every shape mismatch is found here."""
+    return Analysis(analyzer, plan_pair(open(base), open(tuned), selection), selection)
+
+
+def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
+    """Plan `kappa`; embeddings, heads and routers are no candidates unless named by role."""
+
+    def leave_out(view: View) -> str | None:
+        """Return why a matrix is no candidate."""
+        kind = view.role.kind
+        return f"{kind} is no candidate for training" if kind in NOT_CANDIDATES else None
+
+    keep_all = (lambda _view: None) if set(selection.roles) & set(NOT_CANDIDATES) else leave_out
+    return Analysis(analyzer, plan_model(open(model), selection, keep_all), selection)
+
+
+def select(
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    roles: Sequence[str] = (),
+    layers: str = "",
+) -> Selection:
+    """Return a selection of matrices for the analyses.
+
+    Args:
+        include: Globs on tensor or matrix names; any may match.
+        exclude: Globs; none may match.
+        roles: Such as `attn.q`, or `attn` for all of them.
+        layers: Such as `0-5,11`.
+
+    Raises:
+        UsageError: A role or layer range cannot be meant as written.
+    """
+    return Selection(tuple(include), tuple(exclude), tuple(roles), layers)
+
+
+def spectrum(
+    model: Spec,
+    *,
+    energy: float = 0.99,
+    selection: Selection | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Return the singular spectrum of every matrix and its summaries.
+
+    Args:
+        model: What `spectra.open` accepts, save adapters.
+        energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
+        selection: From `spectra.select`; all matrices by default.
+        resources: Workers and device.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    return plan_spectrum(model, Spectrum(energy=energy), selection or Selection()).run(resources)
+
+
+def diff(
+    base: Spec,
+    tuned: Spec,
+    *,
+    intruders: bool = False,
+    k: int = 10,
+    epsilon: float = 0.5,
+    side: Side = "left",
+    selection: Selection | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Return what fine-tuning changed in every matrix.
+
+    Args:
+        base: The model before.
+        tuned: The model after, or a PEFT LoRA folder.
+        intruders: Also look for intruder dimensions.
+        k: Leading singular vectors of the tuned matrix to examine.
+        epsilon: An intruder's largest |cos| with any base vector lies below.
+        side: Compare `left` (output-side) or `right` singular vectors.
+        selection: From `spectra.select`; all matrices by default.
+        resources: Workers and device.
+
+    Raises:
+        SpectraError: A model cannot be read, the two do not fit, or nothing is left.
+    """
+    analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=side)
+    return plan_diff(base, tuned, analyzer, selection or Selection()).run(resources)
+
+
+def kappa(
+    model: Spec,
+    *,
+    select: str | None = None,
+    selection: Selection | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Return the condition number of every candidate matrix, and the selected ones.
+
+    Args:
+        model: What `spectra.open` accepts, save adapters.
+        select: `10%` of the candidates, or a number of them; lowest kappa first.
+        selection: From `spectra.select`; all candidates by default.
+        resources: Workers and device.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    return plan_kappa(model, Kappa(select=select), selection or Selection()).run(resources)
+
+
+def package_version() -> str:
+    """Return the installed version."""
+    try:
+        return version("spectra-weights")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,180 @@
+"""Runs a plan here: one reader, several workers, within a memory budget."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers import Analyzer, Measurement, Row
+from spectra.checkpoint import Checkpoint, LoraFactors
+from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
+from spectra.errors import NonFiniteError
+from spectra.matrices import LowRank, Matrix, Pair, View, natural
+
+ROOM = 256 << 20  # bytes that several small matrices may share, whatever the largest needs
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in operations as the plan counts them."""
+
+    done: float
+    total: float
+    matrix: str  # measured last
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a run may use."""
+
+    workers: int | None = None  # matrices at once; None: one per core
+    device: str = "cpu"
+
+
+def execute(
+    plan: Plan,
+    analyzer: Analyzer[Any],
+    resources: Resources,
+    report: Callable[[Progress], None] = lambda _progress: None,
+) -> list[Row]:
+    """Measure every matrix of a plan.
+
+    The calling thread reads, one tensor ahead of the workers at most; each worker
+    computes with one thread, as decompositions are bound by memory and gain little
+    from more. A matrix waits until what it needs fits beside those in work; the
+    largest always fits alone.
+
+    Returns:
+        One row per matrix, in natural order of names, whatever finished first.
+    """
+    workers = 1 if resources.device != "cpu" else resources.workers or usable_cores()
+    needs = {view.name: analyzer.memory(view) for view in plan.views}
+    budget = max(ROOM, max(needs.values()))
+    costs = {
+        view.name: step_cost(step, view, analyzer, plan)
+        for step in plan.steps
+        for view in step.views
+    }
+    total, done = sum(costs.values()) or 1.0, 0.0
+    rows: list[Row] = []
+    pending: dict[Future[Row], View] = {}
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
+
+    def collect(*, until: Callable[[], bool]) -> None:
+        """Take finished rows in until there is room."""
+        nonlocal done
+        while pending and not until():
+            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                view = pending.pop(future)
+                rows.append(future.result())
+                done += costs[view.name]
+                report(Progress(done, total, view.name))
+
+    with _threads_per_worker(workers):
+        try:
+            for step in plan.steps:
+                loaded = _load(plan, step)
+                for view in step.views:
+                    need = needs[view.name]
+                    collect(
+                        until=lambda need=need: len(pending) < workers
+                        and need + sum(needs[other.name] for other in pending.values()) <= budget
+                    )
+                    future = pool.submit(_measure, analyzer, view, loaded, resources.device)
+                    pending[future] = view
+                del loaded
+            collect(until=lambda: False)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return sorted(rows, key=lambda row: natural(row.matrix))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One step's tensors, as stored."""
+
+    base: Tensor
+    paired: bool
+    change: Tensor | LowRank | None
+    tuned_dtype: str
+
+
+def _load(plan: Plan, step: Step) -> Loaded:
+    """Read one step from disk."""
+    base = plan.checkpoint.read(step.entry)
+    change = step.change
+    if isinstance(change, Replaced):
+        return Loaded(base, True, change.source.read(change.entry), change.entry.dtype)
+    if isinstance(change, Updated):
+        update = _low_rank(change.source, change.factors, flipped=_flips(step, change))
+        return Loaded(base, True, update, step.entry.dtype)
+    return Loaded(base, plan.tuned is not None, None, step.entry.dtype)
+
+
+def _flips(step: Step, change: Updated) -> bool:
+    """Say whether the canonical matrix gets (B A)^T: stored so, and not turned by its layout."""
+    return change.flipped and not step.views[0].part.transposed
+
+
+def _low_rank(source: Checkpoint, factors: LoraFactors, *, flipped: bool) -> LowRank:
+    """Read an update's factors into canonical orientation, float32 or wider."""
+    a, b = (source.read(entry).flatten(1) for entry in (factors.a, factors.b))
+    a, b = (part if part.dtype == torch.float64 else part.float() for part in (a, b))
+    if flipped or factors.kind == "embedding":
+        return LowRank(a.mT * factors.scale, b.mT)
+    return LowRank(b * factors.scale, a)
+
+
+def _measure(analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str) -> Row:
+    """Measure one matrix; what is not finite becomes a row that says so."""
+    try:
+        found = analyzer.measure(_subject(view, loaded, device))
+    except NonFiniteError as error:
+        values = dict.fromkeys(analyzer.keys)
+        return Row(view, "non-finite", str(error), values)
+    arrays = {name: array.cpu() for name, array in found.arrays.items()}
+    return Row(view, found.status, None, found.values, arrays)
+
+
+def _subject(view: View, loaded: Loaded, device: str) -> Matrix | Pair:
+    """Cut one matrix, or pair, out of what was read."""
+    base = view.of(loaded.base.to(device))
+    if not loaded.paired:
+        return Matrix(view, base)
+    change = loaded.change
+    if isinstance(change, LowRank):
+        part = change.of(view.part)
+        change = LowRank(part.left.to(device), part.right.to(device))
+    elif change is not None:
+        change = view.of(change.to(device))
+    return Pair(view, base, change, loaded.tuned_dtype)
+
+
+_threads_lock = threading.Lock()
+
+
+@contextmanager
+def _threads_per_worker(workers: int) -> Iterator[None]:
+    """Give each of several workers one thread; a worker alone keeps all."""
+    if workers == 1:
+        yield
+        return
+    with _threads_lock:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,71 @@
+"""What an analysis found: rows, skips and a summary, ready to write or draw."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spectra.analyzers import Row
+from spectra.checkpoint import Skipped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "spectra/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One checkpoint of an analysis."""
+
+    spec: str  # as the user wrote it
+    resolved: str  # the file or folder it means
+    part: str  # base, tuned or model
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished analysis."""
+
+    command: str
+    version: str  # of spectra
+    settings: Mapping[str, Any]
+    models: Sequence[Model]
+    rows: Sequence[Row]
+    skipped: Sequence[Skipped]
+    summary: Mapping[str, Any]
+    seconds: float  # wall time; not part of the document, which is the same from run to run
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """The rows as a pandas table, one column per key."""
+        import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
+
+        return pd.DataFrame([row.flat() for row in self.rows])
+
+    def document(self) -> dict[str, Any]:
+        """Return the whole result as plain data; numbers that are not finite are null."""
+        return {
+            "schema": SCHEMA,
+            "spectra": self.version,
+            "command": self.command,
+            "settings": dict(self.settings),
+            "models": [
+                {"spec": model.spec, "resolved": model.resolved, "part": model.part}
+                for model in self.models
+            ],
+            "rows": [plain(row.flat()) for row in self.rows],
+            "skipped": [{"tensor": s.tensor, "reason": s.reason} for s in self.skipped],
+            "summary": plain(self.summary),
+        }
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return JSON data without NaN or infinity, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
