@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import Result, diff, kappa, open, select, spectrum  # noqa: A004
+    from spectra.api import Result, diff, kappa, ls, open, select, spectrum  # noqa: A004
 
-__all__ = ["Result", "diff", "kappa", "open", "select", "spectrum"]
+__all__ = ["Result", "diff", "kappa", "ls", "open", "select", "spectrum"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object

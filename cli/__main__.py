@@ -1,0 +1,5 @@
+"""`python -m spectra_cli` is `spectra`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,78 @@
+"""The `spectra` command: one file a command, errors translated at the door."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import diff, kappa, ls, spectrum
+from .guard import DONE, INTERRUPTED, UNUSABLE, guarded
+from .terminal import fail
+
+app = typer.Typer(
+    name="spectra",
+    add_completion=True,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("ls")(ls.ls)
+app.command("spectrum")(spectrum.spectrum)
+app.command("diff")(diff.diff)
+app.command("kappa")(kappa.kappa)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        sys.stdout.write(f"spectra {version('spectra-weights')}\n")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def spectra(context: typer.Context, version: Version = False) -> None:  # noqa: ARG001
+    """Answer questions about a neural network from its weights alone.
+
+    Example: spectra diff base/ tuned/ --intruders
+    """
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; 1 is kept for findings."""
+
+    def invoke() -> int:
+        try:
+            code = app(arguments, prog_name="spectra", standalone_mode=False)
+        except typer.TyperException as error:
+            fail(error.format_message() + " See `spectra --help`.")
+            return UNUSABLE
+        except typer.Abort:
+            fail("interrupted; nothing was written. Run the same command again.")
+            return INTERRUPTED
+        return code if isinstance(code, int) else DONE
+
+    return guarded(invoke)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    code = run()
+    if code == INTERRUPTED:
+        # A decomposition in work cannot be stopped; whoever pressed Ctrl-C does not wait for it.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,186 @@
+"""What every analysis command does: check outputs, plan, run, write, show."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .guard import DONE, NOTHING
+from .terminal import fail, is_terminal, note, progress_bar, show
+
+if TYPE_CHECKING:
+    from spectra.api import Analysis
+    from spectra.engine import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options that all analyses share, as given."""
+
+    format: str = "table"
+    output: Sequence[Path] = ()
+    plot: Sequence[Path] = ()
+    values: Path | None = None
+    dry_run: bool = False
+    device: str = "cpu"
+    workers: int | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def check_targets(self) -> None:
+        """Refuse what could not be written, before any work.
+
+        Raises:
+            OutputError: A suffix is unknown or a place cannot be written.
+        """
+        from spectra.report.documents import (  # noqa: PLC0415 - needs torch
+            format_of,
+            require_parquet,
+            require_values_suffix,
+        )
+        from spectra.report.files import (  # noqa: PLC0415
+            require_picture_suffix,
+            require_writable,
+        )
+
+        for path in self.output:
+            format_of(path)
+        for path in self.plot:
+            require_picture_suffix(path)
+        values = [self.values] if self.values else []
+        for path in values:
+            require_values_suffix(path)
+        for path in (*self.output, *self.plot, *values):
+            require_writable(path)
+        if self.format == "parquet":
+            require_parquet()
+
+
+def run_analysis(request: Request, plan: Callable[[], "Analysis"]) -> int:
+    """Plan and run one analysis, write what was asked for, and return the exit code."""
+    from spectra.engine import Resources  # noqa: PLC0415 - needs torch
+
+    request.check_targets()
+    resources = Resources(workers=request.workers, device=chosen_device(request.device))
+    analysis = plan()
+    if request.dry_run:
+        _show_estimate(analysis, request)
+        return DONE
+    with progress_bar(quiet=request.quiet) as report:
+        result = analysis.run(resources, report)
+    deliver(result, request)
+    broken = [row for row in result.rows if row.status == "non-finite"]
+    if len(broken) == len(result.rows):
+        fail(f"every one of the {len(broken):,} matrices holds NaN or Inf: nothing was measured.")
+        return NOTHING
+    return DONE
+
+
+def deliver(result: "Result", request: Request) -> None:
+    """Write the files, then the payload on standard output."""
+    from spectra.report import draw, save_figure  # noqa: PLC0415 - needs torch
+    from spectra.report.documents import to_text, write_result, write_values  # noqa: PLC0415
+    from spectra.report.screens import screen_of  # noqa: PLC0415
+
+    for path in request.output:
+        write_result(result, path)
+    if request.values:
+        write_values(result, request.values)
+    if request.plot:
+        figure = draw(result)
+        for path in request.plot:
+            save_figure(figure, path)
+    if request.format == "table":
+        full = request.verbose or not is_terminal(sys.stdout)
+        show(screen_of(result, full=full, hints=not request.quiet))
+    elif request.format == "parquet":
+        _parquet_to_stdout(result)
+    else:
+        sys.stdout.write(to_text(result, request.format))
+        for row in result.rows:
+            if row.error:
+                note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=request.quiet)
+    written = [*request.output, *request.plot, *([request.values] if request.values else [])]
+    for path in written:
+        note(f"wrote {path}", quiet=request.quiet)
+
+
+def chosen_device(wanted: str) -> str:
+    """Return the torch device that `auto` means here, or the one named.
+
+    Raises:
+        UsageError: The device is not there.
+    """
+    import torch  # noqa: PLC0415 - needs torch
+
+    from spectra.errors import UsageError  # noqa: PLC0415
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda"):
+        count = torch.cuda.device_count()
+        index = int(wanted.partition(":")[2] or 0)
+        if index >= count:
+            raise UsageError(
+                f"--device {wanted} is not there: torch sees {count} CUDA devices. "
+                "Use --device cpu."
+            )
+    return wanted
+
+
+def _show_estimate(analysis: "Analysis", request: Request) -> None:
+    """Print what the analysis would cost."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from spectra.engine import estimate  # noqa: PLC0415
+    from spectra.report.documents import dumps  # noqa: PLC0415
+
+    found = estimate(analysis.plan, analysis.analyzer, request.workers)
+    if request.format != "table":
+        data: dict[str, Any] = {"command": analysis.analyzer.name, "dry_run": asdict(found)}
+        sys.stdout.write(dumps(data, indent=2))
+        return
+    sys.stdout.write(
+        f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
+        f"{found.skipped:,} skipped; nothing was read but headers.\n\n"
+        f"  to read       {size(found.nbytes)}\n"
+        f"  peak memory   about {size(found.memory)} beside the program itself\n"
+        f"  time          about {duration(found.seconds)}\n"
+    )
+
+
+def _parquet_to_stdout(result: "Result") -> None:
+    """Write Parquet into a pipe; a terminal would choke on it.
+
+    Raises:
+        OutputError: Standard output is a terminal.
+    """
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from spectra.errors import OutputError  # noqa: PLC0415
+    from spectra.report.documents import write_result  # noqa: PLC0415
+
+    if is_terminal(sys.stdout):
+        raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "result.parquet"
+        write_result(result, path)
+        sys.stdout.buffer.write(path.read_bytes())
+
+
+def size(nbytes: int) -> str:
+    """Write a number of bytes."""
+    value = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time span."""
+    if seconds < 90:
+        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

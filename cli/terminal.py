@@ -1,0 +1,100 @@
+"""What goes to which stream, and how it looks there."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from spectra.engine import Progress
+    from spectra.report.table import Screen
+
+STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
+WIDEST = 140  # columns; beyond, lines are hard to follow
+
+
+def is_terminal(stream: object) -> bool:
+    """Say whether a person reads this stream."""
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and isatty())
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Write one line to standard error."""
+    if not quiet:
+        sys.stderr.write(text + "\n")
+
+
+def fail(text: str) -> None:
+    """Write the one line of an error, control characters escaped."""
+    line = " ".join(text.split())
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(Text.assemble(("error:", "bold red"), " ", safe))
+
+
+def show(screen: "Screen") -> None:
+    """Print a screen: fitted and coloured on a terminal, whole and plain in a pipe."""
+    from spectra.report.table import lay_out, render_text, wrap  # noqa: PLC0415 - needs torch
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not (is_terminal(sys.stdout) or os.environ.get("FORCE_COLOR")):
+        sys.stdout.write(render_text(screen))
+        return
+    limit = min(console.width, WIDEST) if is_terminal(sys.stdout) else None
+    header, lines, rule = lay_out(screen, limit)
+    console.print()
+    for line in wrap(screen.reading, limit):
+        console.print(Text(line, "bold"))
+    if lines:
+        console.print()
+        console.print(Text(header, "dim"))
+        for i, (line, facts) in enumerate(zip(lines, screen.lines, strict=True), start=1):
+            console.print(Text(line, STYLES[facts.mark]))
+            if rule and i == screen.rule_after:
+                console.print(Text(rule, "dim"))
+    if screen.more:
+        console.print(Text("  " + screen.more, "dim"))
+    for block in (screen.facts, screen.hints):
+        if block:
+            console.print()
+        for text in block:
+            for line in wrap(text, limit):
+                console.print(Text(line, "dim"))
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
+    """Show a bar with a time estimate on a terminal's standard error, nothing elsewhere."""
+    if quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
+        yield lambda _progress: None
+        return
+    from rich.progress import (  # noqa: PLC0415 - only a terminal needs it
+        BarColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    bar = Bar(
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True, highlight=False, markup=False),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("reading", total=1.0)
+
+        def report(progress: "Progress") -> None:
+            """Move the bar by the plan's cost, not by the count of matrices."""
+            name = progress.matrix.encode("unicode_escape").decode()
+            bar.update(task, completed=progress.done / progress.total, description=name[-50:])
+
+        yield report

@@ -1,0 +1,167 @@
+"""A result as a document: JSON, JSON lines, CSV, Markdown, Parquet, text."""
+
+import csv
+import importlib.util
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spectra.engine import Result
+from spectra.engine.result import plain
+from spectra.errors import OutputError
+from spectra.report.files import write_atomically
+from spectra.report.screens import screen_of
+from spectra.report.table import printable, render_markdown, render_text
+
+SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".parquet": "parquet",
+    ".txt": "table",
+}
+"""Format by file suffix."""
+
+FORMATS = tuple(SUFFIXES.values())
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a file's suffix asks for.
+
+    Raises:
+        OutputError: The suffix is none of ours, or its writer is not installed.
+    """
+    found = SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        raise OutputError(
+            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {', '.join(SUFFIXES)}."
+        )
+    if found == "parquet":
+        require_parquet()
+    return found
+
+
+def require_parquet() -> None:
+    """Refuse Parquet early where its library is missing.
+
+    Raises:
+        OutputError: pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise OutputError(
+            "Parquet needs pyarrow, which is not installed: pip install 'spectra-weights[parquet]'."
+        )
+
+
+def to_text(result: Result, form: str) -> str:
+    """Return the result in one of the textual formats, ending in a line break.
+
+    Raises:
+        OutputError: Parquet is no text.
+    """
+    writers: Mapping[str, Callable[[Result], str]] = {
+        "json": to_json,
+        "jsonl": to_jsonl,
+        "csv": to_csv,
+        "markdown": lambda found: render_markdown(screen_of(found, full=True)),
+        "table": lambda found: render_text(screen_of(found, full=True)),
+    }
+    if form not in writers:
+        raise OutputError(f"{form} is no text. Write it to a file: -o FILE.{form}.")
+    return writers[form](result)
+
+
+def to_json(result: Result) -> str:
+    """Return the whole document; every number unrounded."""
+    return dumps(result.document(), indent=2)
+
+
+def to_jsonl(result: Result) -> str:
+    """Return one row a line."""
+    return "".join(dumps(plain(row.flat())) for row in result.rows)
+
+
+def to_csv(result: Result) -> str:
+    """Return the rows; a list inside a cell is JSON."""
+    rows = [{key: _cell(value) for key, value in plain(row.flat()).items()} for row in result.rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write the result in the format of the file's suffix.
+
+    Raises:
+        OutputError: The suffix is unknown or the file cannot be written.
+    """
+    form = format_of(path)
+    if form == "parquet":
+        frame = result.frame
+        for column in ("intruder_detail",):
+            if column in frame:
+                frame[column] = [_cell(plain(value)) for value in frame[column]]
+        write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+        return
+    text = to_text(result, form)
+    write_atomically(path, lambda target: _write_text(target, text))
+
+
+def write_values(result: Result, path: Path) -> None:
+    """Write every singular value: columns matrix, index, sigma.
+
+    Raises:
+        OutputError: The suffix is neither .parquet nor .csv, or the file cannot be written.
+    """
+    require_values_suffix(path)
+    import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
+
+    spectra = [(row.matrix, row.arrays["sigma"]) for row in result.rows if "sigma" in row.arrays]
+    frame = pd.DataFrame(
+        {
+            "matrix": [name for name, sigma in spectra for _ in range(len(sigma))],
+            "index": [i for _, sigma in spectra for i in range(len(sigma))],
+            "sigma": [value for _, sigma in spectra for value in sigma.tolist()],
+        }
+    )
+    if path.suffix.lower() == ".csv":
+        write_atomically(path, lambda target: frame.to_csv(target, index=False))
+    else:
+        write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+
+
+def require_values_suffix(path: Path) -> None:
+    """Refuse a file that singular values are not written to.
+
+    Raises:
+        OutputError: The suffix is neither .parquet nor .csv.
+    """
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise OutputError(
+            f"{path} ends with {path.suffix or 'no suffix'!r}; singular values are written as "
+            ".parquet or .csv."
+        )
+    if path.suffix.lower() == ".parquet":
+        require_parquet()
+
+
+def dumps(data: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JSON value
+    """Return JSON text that every parser accepts: no NaN, no infinity, ASCII."""
+    return json.dumps(data, indent=indent, allow_nan=False) + "\n"
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what a CSV or Parquet cell holds."""
+    if isinstance(value, list):
+        return json.dumps(value, allow_nan=False)
+    return printable(value) if isinstance(value, str) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write UTF-8."""
+    path.write_text(text, encoding="utf-8")

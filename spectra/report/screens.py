@@ -1,0 +1,276 @@
+"""What each command shows: the answer first, then the rows that carry it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.analyzers.kappa import rank_key
+from spectra.checkpoint import Skipped
+from spectra.engine import Result
+from spectra.report.table import Column, Line, Screen, printable
+
+LIMIT = 20  # rows shown without -v on a terminal
+AFTER_CUT = 3  # rows shown below a selection's cut
+
+NAME = Column("matrix", "left", flexible=True)
+ROLE = Column("role", "left")
+
+
+def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Screen:
+    """Lay a result out for reading.
+
+    Args:
+        result: Any analysis.
+        full: Show every row, as a pipe or `-v` wants.
+        hints: Say what to do next.
+    """
+    builders: Mapping[str, Callable[[Result, bool], Screen]] = {
+        "ls": _ls,
+        "spectrum": _spectrum,
+        "diff": _intruders if result.settings.get("intruders") else _diff,
+        "kappa": _kappa,
+    }
+    screen = builders[result.command](result, full)
+    return screen if hints else replace(screen, hints=())
+
+
+def _ls(result: Result, full: bool) -> Screen:
+    """Every matrix, and what is none."""
+    columns = [NAME, ROLE, Column("shape"), Column("dtype", "left")]
+    lines = [
+        Line([printable(row.matrix), row.view.role.kind, _shape(row), row.view.entry.dtype])
+        for row in result.rows
+    ]
+    kinds = Counter(item.reason for item in result.skipped)
+    facts = [f"skipped: {count:,} {printable(reason)}" for reason, count in kinds.most_common()]
+    if full:
+        facts = [f"skipped: {printable(s.tensor)}: {printable(s.reason)}" for s in result.skipped]
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
+        facts=facts,
+        hints=["-v names every skipped tensor."] if result.skipped and not full else [],
+    )
+
+
+def _spectrum(result: Result, full: bool) -> Screen:
+    """Matrices in checkpoint order."""
+    columns = [
+        NAME, ROLE, Column("shape"), Column("sigma max"), Column("min"), Column("kappa"),
+        Column("stable"), Column("alpha"), Column("spikes"),
+    ]  # fmt: skip
+    shown = list(result.rows) if full else list(result.rows)[: 2 * LIMIT]
+    lines = [
+        _line(
+            row, [_shape(row), _number(row, "sigma_max"), _number(row, "sigma_min"),
+                  _kappa_cell(row), _number(row, "stable_rank"), _number(row, "alpha", 3),
+                  _count(row, "spikes")],
+        )
+        for row in shown
+    ]  # fmt: skip
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
+        more=_more(len(result.rows) - len(shown)),
+        facts=_facts(result),
+        hints=[f"Next: {_command(result)} --plot spectrum.png"],
+    )
+
+
+def _diff(result: Result, full: bool) -> Screen:
+    """Largest relative change first."""
+    ranked = sorted(result.rows, key=lambda row: -(row.number("delta_relative") or 0.0))
+    changed = [row for row in ranked if row.number("delta_norm") != 0.0]
+    shown = changed if full else changed[:LIMIT]
+    columns = [
+        NAME, ROLE, Column("shape"), Column("delta"), Column("rank"), Column("stable"),
+        Column("sigma max"),
+    ]  # fmt: skip
+    lines = [
+        _line(
+            row, [_shape(row), _percent(row, "delta_relative"), _count(row, "delta_rank"),
+                  _number(row, "delta_stable_rank"), _number(row, "delta_sigma_max")],
+        )
+        for row in shown
+    ]  # fmt: skip
+    unchanged = len(ranked) - len(changed)
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
+        more=_more(len(changed) - len(shown)),
+        facts=_facts(result, [f"{unchanged:,} unchanged"] if unchanged else []),
+        hints=[f"Next: {_command(result)} --intruders"],
+    )
+
+
+def _intruders(result: Result, full: bool) -> Screen:
+    """Most intruders first, then the lowest cosine."""
+    columns = [
+        NAME, ROLE, Column("delta"), Column("rank"), Column("intruders"), Column("worst |cos|"),
+        Column("at"), Column("energy"), Column("proof", "left"),
+    ]  # fmt: skip
+    changed = [row for row in result.rows if row.number("delta_norm") != 0.0]
+    ranked = sorted(
+        changed, key=lambda row: (-(row.number("intruders") or 0), _worst(row).get("max_cos", 2.0))
+    )
+    holders = [row for row in ranked if row.number("intruders") or row.status != "ok"]
+    shown = ranked if full else (holders[:LIMIT] or ranked[:3])
+    lines = []
+    for row in shown:
+        worst = _worst(row)
+        cells = [
+            _percent(row, "delta_relative"),
+            _count(row, "delta_rank"),
+            _count(row, "intruders"),
+            f"{worst['max_cos']:.3f}" if worst else "",
+            str(worst["index"]) if worst else "",
+            f"{100 * worst['energy']:.1f} %" if worst else "",
+            worst.get("decided_by", ""),
+        ]
+        lines.append(_line(row, cells, bad=bool(row.number("intruders"))))
+    hidden = len(ranked) - len(shown)
+    none_left = all(not row.number("intruders") for row in ranked[len(shown) :])
+    unchanged = len(result.rows) - len(changed)
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
+        more=_more(hidden, ", none with intruders" if none_left else ""),
+        facts=_facts(result, _verdicts(result) + ([f"{unchanged:,} unchanged"] if unchanged else [])),
+        hints=[f"Next: {_command(result)} --intruders --plot intruders.png"],
+    )
+
+
+def _kappa(result: Result, full: bool) -> Screen:
+    """Lowest kappa first, a rule at the cut."""
+    columns = [NAME, ROLE, Column("kappa"), Column("shape"), Column("parameters")]
+    ranked = sorted(result.rows, key=lambda row: (row.status == "non-finite", rank_key(row)))
+    selected = len(result.summary["selected"])
+    shown = ranked if full else ranked[: max(selected + AFTER_CUT, 0 if selected else LIMIT)]
+    lines = [
+        _line(row, [_kappa_cell(row), _shape(row), f"{row.view.rows * row.view.cols:,}"],
+              good=i < selected)
+        for i, row in enumerate(shown)
+    ]  # fmt: skip
+    cut = result.summary["cut"]
+    hints = []
+    if not selected:
+        hints = [f"Next: {_command(result)} --select 10%"]
+    elif selected:
+        hints = [f"Next: {_command(result)} --select {result.settings['select']} -o kappa.json"]
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
+        rule_after=selected or None,
+        rule=(f"cut at {cut:.4g}" if cut is not None else "cut") if selected else "",
+        more=_more(len(ranked) - len(shown)),
+        facts=_facts(result),
+        hints=hints,
+    )
+
+
+def _line(row: Row, cells: Sequence[str], *, bad: bool = False, good: bool = False) -> Line:
+    """Put a row's name and role before its numbers, or why it has none."""
+    if row.status == "non-finite":
+        # The reason stands under the table: a name and a sentence do not share 100 columns.
+        return Line([printable(row.matrix), row.view.role.kind, *("—" for _ in cells)], "bad")
+    return Line(
+        [printable(row.matrix), row.view.role.kind, *cells],
+        "bad" if bad else "good" if good else "",
+    )
+
+
+def _facts(result: Result, first: Sequence[str] = ()) -> list[str]:
+    """Return the closing lines: verdicts, time, skips, and rows without numbers."""
+    pieces = [*first, f"{result.seconds:.1f} s"]
+    skips = skip_counts(result.skipped)
+    if skips:
+        pieces.append(f"skipped: {skips}")
+    facts = ["   ".join(pieces)]
+    for row in result.rows:
+        if row.error:
+            facts.append(f"no numbers: {printable(row.matrix)}: {printable(row.error)}")
+    return facts
+
+
+def skip_counts(skipped: Sequence[Skipped]) -> str:
+    """Write how many tensors were skipped for which reason."""
+    counts = Counter(item.reason for item in skipped)
+    return ", ".join(f"{count:,} {printable(reason)}" for reason, count in counts.most_common())
+
+
+def _verdicts(result: Result) -> list[str]:
+    """Say how many verdicts there are and how each was decided."""
+    kinds = Counter(
+        detail["decided_by"] for row in result.rows for detail in _details(row)
+    )
+    total = sum(kinds.values())
+    if not total:
+        return []
+    how = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    proven = "All" if result.summary.get("certified") else "Not all"
+    return [f"{proven} {total:,} verdicts proven ({how})."]
+
+
+def _details(row: Row) -> list[Mapping[str, Any]]:
+    """Return the verdicts of one row."""
+    found = row.values.get("intruder_detail")
+    return list(found) if isinstance(found, list | tuple) else []
+
+
+def _worst(row: Row) -> Mapping[str, Any]:
+    """Return the verdict with the lowest cosine; empty where there is none."""
+    return min(_details(row), key=lambda detail: detail["max_cos"], default={})
+
+
+def _reading(result: Result) -> str:
+    """Return the sentence on top, and how many rows have no numbers."""
+    text = printable(str(result.summary["reading"]))
+    broken = result.summary.get("non_finite")
+    if broken:
+        text += f" {broken:,} hold NaN or Inf and have no numbers."
+    return text
+
+
+def _command(result: Result) -> str:
+    """Return the command that gave this result, for the next step."""
+    return " ".join(["spectra", result.command, *(printable(m.spec) for m in result.models)])
+
+
+def _more(hidden: int, what: str = "") -> str:
+    """Say what the screen leaves out."""
+    return f"... {hidden:,} more{what} (-v shows all)" if hidden > 0 else ""
+
+
+def _shape(row: Row) -> str:
+    """Write rows x cols."""
+    return f"{row.view.rows} x {row.view.cols}"
+
+
+def _number(row: Row, key: str, digits: int = 4) -> str:
+    """Write a number in few digits, nothing where there is none."""
+    value = row.number(key)
+    return "—" if value is None else f"{value:.{digits}g}"
+
+
+def _count(row: Row, key: str) -> str:
+    """Write a whole number."""
+    value = row.number(key)
+    return "—" if value is None else f"{int(value):,}"
+
+
+def _percent(row: Row, key: str) -> str:
+    """Write a share."""
+    value = row.number(key)
+    return "—" if value is None else f"{100 * value:.1f} %"
+
+
+def _kappa_cell(row: Row) -> str:
+    """Write kappa, or that the matrix has none."""
+    return "singular" if row.status == "singular" else _number(row, "kappa")

@@ -1,0 +1,135 @@
+"""A table as data, and its plain renderings; the terminal adds colour alone."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Align = Literal["left", "right"]
+GAP = "  "
+NARROWEST = 16  # characters that a shortened name keeps at least
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; the flexible one gives way where a terminal is narrow."""
+
+    title: str
+    align: Align = "right"
+    flexible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of cells; `mark` says what colour may repeat."""
+
+    cells: Sequence[str]
+    mark: Literal["", "bad", "good", "dim"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a user sees: the answer, the rows that carry it, what was left out, what next."""
+
+    reading: str
+    columns: Sequence[Column] = ()
+    lines: Sequence[Line] = ()
+    rule_after: int | None = None  # a labelled rule under this many lines
+    rule: str = ""
+    more: str = ""  # "... 33 more, none with intruders (-v shows all)"
+    facts: Sequence[str] = field(default_factory=tuple)
+    hints: Sequence[str] = field(default_factory=tuple)
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move the cursor or colour the screen."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of a name: both ends tell more."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) * 2 // 3
+    return text[: width - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def widths(screen: Screen, limit: int | None) -> list[int]:
+    """Return column widths; the flexible column shrinks to fit `limit`."""
+    cells = [[column.title for column in screen.columns], *(line.cells for line in screen.lines)]
+    found = [max(len(row[i]) for row in cells) for i in range(len(screen.columns))]
+    if limit is not None:
+        excess = len(GAP) * len(found) + sum(found) - limit
+        for i, column in enumerate(screen.columns):
+            if column.flexible and excess > 0:
+                found[i] = max(found[i] - excess, NARROWEST)
+    return found
+
+
+def lay_out(screen: Screen, limit: int | None = None) -> tuple[str, list[str], str]:
+    """Return the header line, the table's lines and the rule, none wrapped."""
+    wide = widths(screen, limit)
+    header = _join([column.title for column in screen.columns], screen, wide)
+    lines = [_join(line.cells, screen, wide) for line in screen.lines]
+    total = sum(wide) + len(GAP) * (len(wide) - 1)
+    return header, lines, GAP + f" {screen.rule} ".center(total, "─") if screen.rule else ""
+
+
+def wrap(text: str, limit: int | None) -> list[str]:
+    """Return sentences indented, wrapped where the terminal ends."""
+    if limit is None:
+        return [GAP + text]
+    return textwrap.wrap(
+        text, limit, initial_indent=GAP, subsequent_indent=GAP, break_on_hyphens=False
+    )
+
+
+def render_text(screen: Screen, limit: int | None = None) -> str:
+    """Return the screen as plain text."""
+    lines = ["", *wrap(screen.reading, limit)]
+    if screen.lines:
+        header, body, rule = lay_out(screen, limit)
+        lines += ["", header]
+        for i, line in enumerate(body, start=1):
+            lines.append(line)
+            if rule and i == screen.rule_after:
+                lines.append(rule)
+    if screen.more:
+        lines.append(GAP + screen.more)
+    for block in (screen.facts, screen.hints):
+        if block:
+            lines += ["", *(piece for text in block for piece in wrap(text, limit))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def render_markdown(screen: Screen) -> str:
+    """Return the screen as a Markdown table under its sentence."""
+    lines = [screen.reading, ""]
+    if screen.lines:
+        lines.append(_markdown_row([column.title for column in screen.columns]))
+        lines.append(
+            _markdown_row(
+                ["---" if column.align == "left" else "---:" for column in screen.columns]
+            )
+        )
+        lines += [_markdown_row(line.cells) for line in screen.lines]
+        lines.append("")
+    lines += [text + "  " for text in screen.facts]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
+    """Align one line of cells."""
+    words = []
+    for cell, column, width in zip(cells, screen.columns, wide, strict=True):
+        text = shorten(cell, width)
+        words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
+    return (GAP + GAP.join(words)).rstrip()
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    """Write one row, bars escaped."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
