@@ -64,8 +64,9 @@ def diff(
 ) -> None:
     """Show what fine-tuning changed.
 
-    Size and rank of the change of every matrix, and intruder dimensions. An intruder is a leading singular vector of the tuned matrix that resembles none of
-    the base's: a sign of forgetting (arXiv 2410.21228).
+    Size and rank of the change of every matrix, and intruder dimensions: leading singular
+    vectors of the tuned matrix that resemble none of the base's, a sign of forgetting
+    (arXiv 2410.21228).
 
     Example: spectra diff all-MiniLM-L6-v2/ minilm-lora-r8/ --intruders
     """
@@ -76,9 +77,10 @@ def diff(
     def run() -> int:
         from spectra.analyzers import Diff  # noqa: PLC0415 - needs torch
         from spectra.api import plan_diff, select  # noqa: PLC0415
+        from spectra.kernels.similarity import Side  # noqa: PLC0415
 
-        found = "left" if side == "left" else "right"
-        analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=found)
+        chosen: Side = "left" if side == "left" else "right"
+        analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=chosen)
         selection = select(include or (), exclude or (), role or (), layers)
         return run_analysis(request, lambda: plan_diff(base, tuned, analyzer, selection))
 

@@ -23,33 +23,24 @@ def guarded(run: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         _close_stdout()  # the reader has what it wanted
         return DONE
-    except NothingToAnalyseError as error:
-        return _fail(error, NOTHING)
-    except SpectraError as error:
-        return _fail(error, UNUSABLE)
-    except MemoryError as error:
-        fail("out of memory. --workers 1 needs least; --dry-run tells how much.")
-        return _debug(error, UNUSABLE)
-    except Exception as error:  # noqa: BLE001 - the last door: exit 1 would mean findings
-        fail(
-            f"internal: {type(error).__name__}: {error}. This is a fault in spectra: set "
-            "SPECTRA_DEBUG=1 for the traceback and report it."
-        )
-        return _debug(error, UNUSABLE)
+    except Exception as error:  # the last door: exit 1 would mean findings
+        fail(_sentence(error))
+        if os.environ.get("SPECTRA_DEBUG") == "1":
+            raise
+        return NOTHING if isinstance(error, NothingToAnalyseError) else UNUSABLE
     return code or DONE
 
 
-def _fail(error: SpectraError, code: int) -> int:
-    """Print a user's error."""
-    fail(str(error))
-    return _debug(error, code)
-
-
-def _debug(error: BaseException, code: int) -> int:
-    """Let the traceback out where it is asked for."""
-    if os.environ.get("SPECTRA_DEBUG") == "1":
-        raise error
-    return code
+def _sentence(error: Exception) -> str:
+    """Say what went wrong and what to do next."""
+    if isinstance(error, SpectraError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory. --workers 1 needs least; --dry-run tells how much."
+    return (
+        f"internal: {type(error).__name__}: {error}. This is a fault in spectra: set "
+        "SPECTRA_DEBUG=1 for the traceback and report it."
+    )
 
 
 def _close_stdout() -> None:

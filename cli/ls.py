@@ -20,7 +20,8 @@ def ls(
 ) -> None:
     """List the matrices of a model.
 
-    Name, role, shape and dtype of each, and every skip with its reason. Reads headers alone, so it takes no time whatever the model's size.
+    Name, role, shape and dtype of each, and every skip with its reason. Reads headers
+    alone, so it takes no time whatever the model's size.
 
     Example: spectra ls all-MiniLM-L6-v2/ --role attn
     """

@@ -22,9 +22,7 @@ def one_of(value: str, known: Sequence[str]) -> str:
         return value
     near = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.4)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise typer.BadParameter(
-        f"{value!r} is not known.{guess} Expected one of {', '.join(known)}."
-    )
+    raise typer.BadParameter(f"{value!r} is not known.{guess} Expected one of {', '.join(known)}.")
 
 
 def _format(value: str) -> str:

@@ -47,24 +47,19 @@ def show(screen: "Screen") -> None:
         return
     limit = min(console.width, WIDEST) if is_terminal(sys.stdout) else None
     header, lines, rule = lay_out(screen, limit)
-    console.print()
-    for line in wrap(screen.reading, limit):
-        console.print(Text(line, "bold"))
+    painted = [Text(), *(Text(line, "bold") for line in wrap(screen.reading, limit))]
     if lines:
-        console.print()
-        console.print(Text(header, "dim"))
-        for i, (line, facts) in enumerate(zip(lines, screen.lines, strict=True), start=1):
-            console.print(Text(line, STYLES[facts.mark]))
-            if rule and i == screen.rule_after:
-                console.print(Text(rule, "dim"))
+        painted += [Text(), Text(header, "dim")]
+        painted += [Text(a, STYLES[b.mark]) for a, b in zip(lines, screen.lines, strict=True)]
+        if rule and screen.rule_after:
+            painted.insert(len(painted) - len(lines) + screen.rule_after, Text(rule, "dim"))
     if screen.more:
-        console.print(Text("  " + screen.more, "dim"))
+        painted.append(Text("  " + screen.more, "dim"))
     for block in (screen.facts, screen.hints):
-        if block:
-            console.print()
-        for text in block:
-            for line in wrap(text, limit):
-                console.print(Text(line, "dim"))
+        painted += [Text()] if block else []
+        painted += [Text(line, "dim") for text in block for line in wrap(text, limit)]
+    for text in painted:
+        console.print(text)
 
 
 @contextmanager

@@ -26,4 +26,5 @@ def with_spectrum(
     rank = len(sigma)
     left = torch.linalg.qr(torch.randn(rows, rank, generator=generator, dtype=torch.float64)).Q
     right = torch.linalg.qr(torch.randn(cols, rank, generator=generator, dtype=torch.float64)).Q
-    return (left * sigma.double()) @ right.mT
+    matrix: Tensor = (left * sigma.double()) @ right.mT
+    return matrix

@@ -188,15 +188,16 @@ class Diff:
 
 def _update(pair: Pair) -> tuple[Tensor, int]:
     """Return the update's singular values and its rank above rounding."""
-    if isinstance(pair.tuned, LowRank):
-        sigma = product_singular_values(pair.tuned.left, pair.tuned.right)
+    change = pair.tuned
+    if isinstance(change, LowRank):
+        sigma = product_singular_values(change.left, change.right)
         floor = float(sigma[0]) * max(pair.base.shape) * EPS32
         return sigma, int((sigma > floor).sum())
-    assert pair.tuned is not None
-    sigma = singular_values(pair.tuned - pair.base)
+    tuned = pair.base if change is None else change
+    sigma = singular_values(tuned - pair.base)
     roundoff = max(UNIT_ROUNDOFF[pair.view.entry.dtype], UNIT_ROUNDOFF[pair.tuned_dtype])
     computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(pair.base.dtype).eps
-    floor = max(rounding_floor(pair.tuned, roundoff), computed)
+    floor = max(rounding_floor(tuned, roundoff), computed)
     return sigma, int((sigma > floor).sum())
 
 

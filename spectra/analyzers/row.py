@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spectra.matrices import View
 
-Value: TypeAlias = float | int | str | bool | None | Sequence[Mapping[str, "Value"]]
+Value: TypeAlias = float | int | str | bool | Sequence[Mapping[str, "Value"]] | None
 Status = Literal["ok", "singular", "non-finite"]
 
 

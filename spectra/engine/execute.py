@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectra.analyzers import Analyzer, Measurement, Row
+from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint import Checkpoint, LoraFactors
 from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
 from spectra.errors import NonFiniteError
@@ -55,7 +55,7 @@ def execute(
     """
     workers = 1 if resources.device != "cpu" else resources.workers or usable_cores()
     needs = {view.name: analyzer.memory(view) for view in plan.views}
-    budget = max(ROOM, max(needs.values()))
+    budget = max(ROOM, *needs.values())
     costs = {
         view.name: step_cost(step, view, analyzer, plan)
         for step in plan.steps
@@ -66,10 +66,12 @@ def execute(
     pending: dict[Future[Row], View] = {}
     pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
 
-    def collect(*, until: Callable[[], bool]) -> None:
-        """Take finished rows in until there is room."""
+    def collect(room: int) -> None:
+        """Take finished rows in until a worker is free and the others need at most `room`."""
         nonlocal done
-        while pending and not until():
+        while pending and (
+            len(pending) >= workers or sum(needs[v.name] for v in pending.values()) > room
+        ):
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 view = pending.pop(future)
@@ -82,15 +84,11 @@ def execute(
             for step in plan.steps:
                 loaded = _load(plan, step)
                 for view in step.views:
-                    need = needs[view.name]
-                    collect(
-                        until=lambda need=need: len(pending) < workers
-                        and need + sum(needs[other.name] for other in pending.values()) <= budget
-                    )
+                    collect(budget - needs[view.name])
                     future = pool.submit(_measure, analyzer, view, loaded, resources.device)
                     pending[future] = view
                 del loaded
-            collect(until=lambda: False)
+            collect(-1)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return sorted(rows, key=lambda row: natural(row.matrix))

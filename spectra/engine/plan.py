@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from spectra.analyzers import Analyzer
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, match_names, natural, views_of
-from spectra.analyzers import Analyzer
 
 NO_COUNTERPART = "no counterpart in the base"
 
@@ -122,7 +122,9 @@ def plan_model(
     return Plan(model, None, tuple(steps), tuple(skipped + reasons))
 
 
-def plan_pair(base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, selection: Selection) -> Plan:
+def plan_pair(
+    base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, selection: Selection
+) -> Plan:
     """Plan the comparison of a base with what became of it.
 
     Raises:
@@ -131,7 +133,9 @@ def plan_pair(base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, selection
         NothingToAnalyseError: No matrix is left after the selection.
     """
     if isinstance(base, Adapter):
-        raise UsageError(f"{base.spec} is a LoRA adapter: as BASE give the model it was trained on.")
+        raise UsageError(
+            f"{base.spec} is a LoRA adapter: as BASE give the model it was trained on."
+        )
     views, skipped = views_of(base)
     kept = selection.apply(views)
     _require_some(kept, views, base.spec)
@@ -156,7 +160,7 @@ def plan_pair(base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, selection
             f"no tensor of {tuned.spec} belongs to one of {base.spec}: the names share no ending. "
             "Give the base it was trained on."
         )
-    return Plan(base, tuned, tuple(steps), tuple([*skipped, *unmatched]))
+    return Plan(base, tuned, tuple(steps), (*skipped, *unmatched))
 
 
 def _checkpoint_changes(

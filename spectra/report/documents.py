@@ -37,7 +37,8 @@ def format_of(path: Path) -> str:
     found = SUFFIXES.get(path.suffix.lower())
     if found is None:
         raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {', '.join(SUFFIXES)}."
+            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of "
+            f"{', '.join(SUFFIXES)}."
         )
     if found == "parquet":
         require_parquet()

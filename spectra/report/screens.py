@@ -97,13 +97,12 @@ def _diff(result: Result, full: bool) -> Screen:
         )
         for row in shown
     ]  # fmt: skip
-    unchanged = len(ranked) - len(changed)
     return Screen(
         reading=_reading(result),
         columns=columns,
         lines=lines,
         more=_more(len(changed) - len(shown)),
-        facts=_facts(result, [f"{unchanged:,} unchanged"] if unchanged else []),
+        facts=_facts(result, _unchanged(len(ranked) - len(changed))),
         hints=[f"Next: {_command(result)} --intruders"],
     )
 
@@ -135,13 +134,13 @@ def _intruders(result: Result, full: bool) -> Screen:
         lines.append(_line(row, cells, bad=bool(row.number("intruders"))))
     hidden = len(ranked) - len(shown)
     none_left = all(not row.number("intruders") for row in ranked[len(shown) :])
-    unchanged = len(result.rows) - len(changed)
+    verdicts = [*_verdicts(result), *_unchanged(len(result.rows) - len(changed))]
     return Screen(
         reading=_reading(result),
         columns=columns,
         lines=lines,
         more=_more(hidden, ", none with intruders" if none_left else ""),
-        facts=_facts(result, _verdicts(result) + ([f"{unchanged:,} unchanged"] if unchanged else [])),
+        facts=_facts(result, verdicts),
         hints=[f"Next: {_command(result)} --intruders --plot intruders.png"],
     )
 
@@ -193,10 +192,17 @@ def _facts(result: Result, first: Sequence[str] = ()) -> list[str]:
     if skips:
         pieces.append(f"skipped: {skips}")
     facts = ["   ".join(pieces)]
-    for row in result.rows:
-        if row.error:
-            facts.append(f"no numbers: {printable(row.matrix)}: {printable(row.error)}")
+    facts += [
+        f"no numbers: {printable(row.matrix)}: {printable(row.error)}"
+        for row in result.rows
+        if row.error
+    ]
     return facts
+
+
+def _unchanged(count: int) -> list[str]:
+    """Say how many matrices are what they were."""
+    return [f"{count:,} unchanged"] if count else []
 
 
 def skip_counts(skipped: Sequence[Skipped]) -> str:
@@ -207,9 +213,7 @@ def skip_counts(skipped: Sequence[Skipped]) -> str:
 
 def _verdicts(result: Result) -> list[str]:
     """Say how many verdicts there are and how each was decided."""
-    kinds = Counter(
-        detail["decided_by"] for row in result.rows for detail in _details(row)
-    )
+    kinds = Counter(detail["decided_by"] for row in result.rows for detail in _details(row))
     total = sum(kinds.values())
     if not total:
         return []

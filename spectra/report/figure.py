@@ -1,0 +1,172 @@
+"""The page that pictures are drawn on: its style, heading, notes and file."""
+
+import io
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from spectra.checkpoint.quote import shown
+from spectra.engine import Model, Result
+from spectra.errors import OutputError
+from spectra.report.lettering import FONT, shortened, wrapped
+
+WIDTH = 8.0  # inches
+DPI = 150  # 1200 pixels across
+SMALL, NORMAL, TITLE = 8.0, 9.0, 11.0  # points
+MARGIN = 0.12  # inches, at every side
+
+INK = "#1a1a1a"
+QUIET = "#5f6670"
+DARK = "#1f4e79"  # dark and light differ in greyscale too
+LIGHT = "#c3d0dd"
+SEQUENTIAL = "cividis"
+
+STYLE: dict[Any, Any] = {
+    "font.family": FONT,
+    "font.size": SMALL,
+    "axes.titlesize": NORMAL,
+    "axes.titlelocation": "left",
+    "axes.labelsize": SMALL,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+    "text.color": INK,
+    "text.parse_math": False,  # a `$` in a name is a `$`
+    "svg.hashsalt": "spectra",  # the same ids from run to run
+    "svg.fonttype": "path",
+}
+
+FORMATS: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},  # no version in the file
+    ".svg": {"Date": None, "Creator": None},
+}
+
+GENERIC = ("model", "model.safetensors", "snapshot")
+"""Names that say nothing about a model; the folder above is shown with them."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house style, whatever the user's matplotlibrc says; nothing stays."""
+    with matplotlib.style.context(["default", STYLE]):
+        yield
+
+
+def page(
+    result: Result, title: str, body: float, notes: Sequence[str] = (), pad: float = 0.06
+) -> Figure:
+    """Return an empty page whose axes will fill the room between heading and notes.
+
+    Args:
+        result: Its models and `summary["reading"]` make the heading.
+        title: What the picture shows.
+        body: Height left for the axes, in inches.
+        notes: Sentences below, each wrapped.
+        pad: Room around each axes, in inches.
+    """
+    width = WIDTH - 2 * MARGIN
+    head = shortened(f"{title}: {models_named(result.models)}", TITLE, width, "bold")
+    reading = wrapped(str(result.summary.get("reading", "")), NORMAL, width, lines=4)
+    below = [line for note in notes for line in wrapped(note, SMALL, width, lines=3)]
+    line, small = NORMAL * 1.4 / 72, SMALL * 1.4 / 72
+    top = MARGIN + TITLE * 1.6 / 72 + len(reading) * line + 0.06
+    bottom = (0.04 + len(below) * small if below else 0.0) + MARGIN
+    height = top + body + bottom
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    left = MARGIN / WIDTH
+    figure.suptitle(
+        head, x=left, y=1 - MARGIN / height, ha="left", va="top", fontsize=TITLE, fontweight="bold"
+    ).set_in_layout(False)
+    for index, text in enumerate(reading):
+        y = 1 - (MARGIN + TITLE * 1.6 / 72 + index * line) / height
+        figure.text(left, y, text, va="top", fontsize=NORMAL).set_in_layout(False)
+    for index, text in enumerate(below):
+        y = (MARGIN + (len(below) - 1 - index) * small) / height
+        figure.text(left, y, text, va="bottom", fontsize=SMALL, color=QUIET).set_in_layout(False)
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(
+            w_pad=pad, h_pad=pad, rect=(0.005, bottom / height, 0.99, body / height)
+        )
+    )
+    return figure
+
+
+def message(result: Result, title: str, text: str) -> Figure:
+    """Return a page that says why there is nothing to draw."""
+    figure = page(result, title, body=1.0)
+    for index, line in enumerate(wrapped(text, NORMAL, WIDTH - 1.0, lines=3)):
+        y = 0.5 - 0.2 * index / figure.get_figheight()
+        figure.text(0.5, y, line, ha="center", va="center", fontsize=NORMAL, color=QUIET)
+    return figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay the page out once and keep it so: saving again changes nothing."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def models_named(models: Sequence[Model]) -> str:
+    """Return the base names of the specs: `base → tuned`."""
+    return " → ".join(_base_name(model) for model in models)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, the same bytes from run to run; all or nothing.
+
+    Raises:
+        OutputError: The suffix is neither, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        got = f"the suffix {suffix!r}" if suffix else "no suffix"
+        raise OutputError(
+            f"{shown(path)} has {got}. Expected a picture's name that ends in .png or .svg."
+        )
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
+    unfinished = path.with_name(f".spectra-{secrets.token_hex(8)}{suffix}")
+    try:
+        try:
+            unfinished.write_bytes(buffer.getvalue())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{shown(path)} cannot be written: {error.strerror or error}. "
+            "Expected a file name in a folder that exists and may be written to."
+        ) from error
+
+
+def _base_name(model: Model) -> str:
+    """Return the last part of a spec, and the one above where it says nothing."""
+    path = Path(model.spec)
+    if not path.name or path.name == "..":
+        path = Path(model.resolved)
+    if path.name in GENERIC and path.parent.name not in ("", ".."):
+        return f"{path.parent.name}/{path.name}"
+    return path.name or model.spec

@@ -1,0 +1,181 @@
+"""One value per layer and role, as a table of coloured cells."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from spectra.analyzers import Row
+from spectra.matrices.role import ROLES
+from spectra.report.figure import INK, QUIET, SEQUENTIAL, SMALL
+from spectra.report.lettering import number, tick, width_of
+
+CELL = 0.26  # inches, height
+INSIDE = 6.6  # inches that the columns share
+MOST_TICKS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Values by role and layer; the median where several matrices share a cell."""
+
+    roles: Sequence[str]
+    layers: Sequence[int | None]  # None: matrices of no layer
+    values: NDArray[np.float64]  # roles x layers; NaN: no value, inf: singular
+    counts: NDArray[np.int64]  # measured matrices of each cell
+
+    @property
+    def crowded(self) -> int:
+        """The most matrices that one cell stands for."""
+        return int(self.counts.max(initial=0))
+
+    @property
+    def height(self) -> float:
+        """Inches that its picture needs."""
+        return 0.8 + CELL * len(self.roles)
+
+
+def grid_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Grid:
+    """Arrange rows by role and layer.
+
+    Args:
+        rows: Measured matrices.
+        value: A row's number, infinite where singular, None where there is none.
+    """
+    present = {row.view.role.kind for row in rows}
+    roles = [kind for kind in ROLES if kind in present]
+    layers = sorted({row.view.role.layer for row in rows}, key=_layer_key)
+    cells: dict[tuple[int, int], list[float]] = defaultdict(list)
+    counts = np.zeros((len(roles), len(layers)), dtype=np.int64)
+    for row in rows:
+        place = (roles.index(row.view.role.kind), layers.index(row.view.role.layer))
+        counts[place] += 1
+        found = value(row)
+        if found is not None:
+            cells[place].append(found)
+    values = np.full(counts.shape, np.nan)
+    for place, found_here in cells.items():
+        # Between a finite value and infinity lies no number: half are singular.
+        values[place] = median(found_here)
+    return Grid(roles, layers, values, counts)
+
+
+def draw_grid(
+    figure: Figure,
+    axes: Axes,
+    grid: Grid,
+    title: str,
+    label: str,
+    scale: Literal["linear", "from zero", "log"] = "linear",
+) -> None:
+    """Draw a grid with its colour bar; numbers inside the cells where they fit.
+
+    A cell without a matrix stays white; a dash stands for a matrix without this value,
+    hatching for a singular one.
+    """
+    rows, columns = grid.values.shape
+    norm = _norm(grid.values[np.isfinite(grid.values)], scale)
+    colours = colormaps[SEQUENTIAL]
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(grid.values),
+        cmap=colours,
+        norm=norm,
+        edgecolors="white",
+        linewidth=0.8 if columns <= 60 else 0.2,
+    )
+    texts = {place: number(float(value)) for place, value in np.ndenumerate(grid.values)}
+    widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
+    numbered = widest + 0.06 <= INSIDE / columns
+    for (i, j), value in np.ndenumerate(grid.values):
+        if not grid.counts[i, j]:
+            continue
+        if math.isinf(value):
+            axes.add_patch(
+                Rectangle((j, i), 1, 1, hatch="/////", facecolor="white", edgecolor=QUIET, lw=0.4)
+            )
+        elif math.isnan(value):
+            axes.text(j + 0.5, i + 0.5, "–", ha="center", va="center", color=QUIET)
+        elif numbered:
+            red, green, blue, _ = colours(float(norm(value)))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            axes.text(
+                j + 0.5, i + 0.5, texts[i, j], ha="center", va="center",
+                color="white" if dark else INK,
+            )  # fmt: skip
+    _label_cells(axes, grid)
+    axes.set_title(title)
+    bar = figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    if scale == "log":
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+
+
+def grid_notes(*grids: Grid) -> list[str]:
+    """Say what the marks in these grids mean, where there are such."""
+    notes = []
+    crowded = max(grid.crowded for grid in grids)
+    if crowded > 1:
+        notes.append(f"A cell shows the median of its matrices (up to {crowded:,} share one).")
+    if any(np.isinf(grid.values).any() for grid in grids):
+        notes.append("Hatched: singular, no finite condition number.")
+    if any((np.isnan(grid.values) & (grid.counts > 0)).any() for grid in grids):
+        notes.append("–: a matrix that has no such value.")
+    if any((grid.counts == 0).any() for grid in grids):
+        notes.append("White: no such matrix.")
+    return [" ".join(notes)] if notes else []
+
+
+def _layer_key(layer: int | None) -> tuple[bool, int]:
+    """Order layers by number, what has none last."""
+    return (layer is None, layer or 0)
+
+
+def _norm(finite: NDArray[np.float64], scale: str) -> Normalize:
+    """Return what maps values to colours; never of zero length."""
+    if scale == "log":
+        finite = finite[finite > 0]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 1.0)
+    if scale == "log":
+        return LogNorm(low / 1.5, high * 1.5) if high < 2 * low else LogNorm(low, high)
+    if scale == "from zero":
+        return Normalize(0.0, high if high > 0 else 1.0)
+    room = abs(high) * 0.05 or 1.0
+    return Normalize(low, high) if high > low else Normalize(low - room, high + room)
+
+
+def _label_cells(axes: Axes, grid: Grid) -> None:
+    """Name the rows and columns."""
+    rows, columns = grid.values.shape
+    axes.set_yticks(np.arange(rows) + 0.5, grid.roles)
+    step = next(
+        step
+        for step in (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 100, columns)
+        if columns / step <= MOST_TICKS or step == columns
+    )
+    shown = [
+        place
+        for place, layer in enumerate(grid.layers)
+        if layer is None or place % step == 0
+    ]
+    names = ["none" if grid.layers[place] is None else str(grid.layers[place]) for place in shown]
+    axes.set_xticks(np.asarray(shown) + 0.5, names)
+    axes.set_ylim(rows, 0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("layer (number in the tensor names)")
+    axes.set_ylabel("role")

@@ -1,0 +1,117 @@
+"""The condition numbers as bars, lowest first, and where the selection cuts."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from spectra.analyzers import Row
+from spectra.analyzers.analyzer import counted
+from spectra.analyzers.kappa import rank_key
+from spectra.engine import Result
+from spectra.report.figure import DARK, INK, LIGHT, QUIET, SMALL, message, page
+from spectra.report.lettering import matrix_label, number, tick
+
+MOST = 60  # bars that one page holds
+KEPT = 40  # lowest ones where there are more
+BAR = 0.165  # inches
+NAME = 2.9  # inches that a name may take
+ROOM = 1.32  # of the axis, in powers of ten, for what is written behind the longest bar
+
+CHOSEN = {"facecolor": DARK, "edgecolor": "white", "hatch": "////"}
+OTHERS = {"facecolor": LIGHT, "edgecolor": "white"}
+OPEN = {"facecolor": "none", "edgecolor": QUIET, "linestyle": "--"}
+
+
+def draw_kappa(result: Result) -> Figure:
+    """Draw every matrix's kappa, or the lowest where a page cannot hold them all."""
+    ranked = sorted((row for row in result.rows if row.status != "non-finite"), key=rank_key)
+    if not ranked:
+        return message(result, "Condition numbers", "No matrix could be measured.")
+    rows = ranked if len(ranked) <= MOST else ranked[:KEPT]
+    height = 0.95 + BAR * len(rows)
+    figure = page(result, "Condition numbers", height, _notes(result, ranked, len(rows)))
+    axes = figure.subplots()
+    cut = result.summary.get("cut")
+    limit = _limit(rows, cut)
+    _bars(axes, rows, limit)
+    if isinstance(cut, int | float):
+        axes.axvline(cut, color=INK, linewidth=1.2, gid="cut")
+        axes.annotate(
+            f"cut at {number(cut)}", (cut, 1.0), (0, 3), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="left" if cut < math.sqrt(limit) else "right",
+            fontweight="bold",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(1.0, limit)
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="x")
+    axes.set_yticks(
+        np.arange(len(rows)), [matrix_label(row.matrix, SMALL, NAME) for row in rows]
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("condition number κ = σ max / σ min (dimensionless, logarithmic)")
+    axes.set_ylabel("matrix, lowest κ first")
+    figure.legend(handles=_legend(rows), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _bars(axes: Axes, rows: Sequence[Row], limit: float) -> None:
+    """Draw one bar a matrix, from 1, the least a condition number can be."""
+    for place, row in enumerate(rows):
+        kappa = row.number("kappa")
+        look = OPEN if kappa is None else CHOSEN if row.values.get("selected") is True else OTHERS
+        end = limit if kappa is None else kappa
+        axes.barh(place, end - 1.0, left=1.0, height=0.78, linewidth=0.7, **look)
+        text = f"{'singular' if kappa is None else number(kappa)}   {row.view.role.kind}"
+        inside = kappa is None
+        chosen = inside and row.values.get("selected") is True
+        axes.annotate(
+            text + ("   selected" if chosen else ""), (end, place), (-4 if inside else 3, 0),
+            textcoords="offset points", ha="right" if inside else "left", va="center",
+        )  # fmt: skip
+
+
+def _limit(rows: Sequence[Row], cut: object) -> float:
+    """Return where the axis ends, so that the longest bar's label has room."""
+    values = [kappa for row in rows if (kappa := row.number("kappa")) is not None]
+    if isinstance(cut, int | float):
+        values.append(float(cut))
+    highest = max([*values, 10.0])
+    return float(10.0 ** min(math.log10(highest) * ROOM, 307.0))
+
+
+def _legend(rows: Sequence[Row]) -> list[Patch]:
+    """Return a key for the kinds of bars on the page."""
+    measured = [row for row in rows if row.number("kappa") is not None]
+    marked = [row.values.get("selected") is True for row in measured]
+    key = []
+    if any(marked):
+        key.append(Patch(label="selected", **CHOSEN))
+    if not all(marked):
+        key.append(Patch(label="not selected" if any(marked) else "matrix", **OTHERS))
+    if len(measured) < len(rows):
+        key.append(Patch(label="singular: κ is infinite", **OPEN))
+    return key
+
+
+def _notes(result: Result, ranked: Sequence[Row], shown: int) -> list[str]:
+    """Say what the page leaves out."""
+    notes = []
+    if shown < len(ranked):
+        rest = ranked[shown:]
+        chosen = sum(row.values.get("selected") is True for row in rest)
+        also = f", {chosen:,} of them selected" if chosen else ""
+        notes.append(
+            f"The {shown} lowest of {len(ranked):,}: {len(rest):,} more are not drawn{also}."
+        )
+    lost = len(result.rows) - len(ranked)
+    if lost:
+        notes.append(f"{counted(lost, 'matrix', 'matrices')} with NaN or Inf left out.")
+    return [" ".join(notes)] if notes else []
