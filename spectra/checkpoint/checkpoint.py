@@ -11,6 +11,7 @@ from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.header import Header, read_header
 from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.quote import quote, shown
 from spectra.errors import CheckpointError
 
 
@@ -70,8 +71,8 @@ def open_sharded(spec: str, index: Path) -> Checkpoint:
         path = folder / shard
         if not path.exists():
             raise CheckpointError(
-                f"{index} names {shard}, which is not in {folder}. Fetch that shard, or the "
-                "whole checkpoint, again."
+                f"{shown(index)} names {quote(shard)}, which is not in its folder. Fetch that "
+                "shard, or the whole checkpoint, again."
             )
         _stay_inside(folder, path)
         files[shard], header = _shard(path, shard)
@@ -79,9 +80,9 @@ def open_sharded(spec: str, index: Path) -> Checkpoint:
             if weight_map.get(entry.name, shard) == shard:
                 if entry.name in entries:
                     raise CheckpointError(
-                        f"tensor {entry.name!r} stands both in {entries[entry.name].shard} and "
-                        f"in {shard} of {folder}, and the index names neither: which one counts "
-                        "is unknown. Fetch the index again."
+                        f"tensor {quote(entry.name)} stands both in {entries[entry.name].shard} "
+                        f"and in {shard} of {shown(folder)}, and the index names neither: which "
+                        "one counts is unknown. Fetch the index again."
                     )
                 entries[entry.name] = entry
     absent = [Skipped(name, "named by the index, missing from its shard")
@@ -99,7 +100,7 @@ def open_sharded(spec: str, index: Path) -> Checkpoint:
 def _shard(path: Path, name: str) -> tuple[LocalFile, Header]:
     """Open one file and check its header."""
     file = LocalFile(path)
-    return file, read_header(file.read, file.size, str(path), name)
+    return file, read_header(file.read, file.size, shown(path), name)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -112,10 +113,10 @@ def _stay_inside(folder: Path, path: Path) -> None:
     """Refuse a link out of the folder, save into the blobs of a Hub cache."""
     target = path.resolve()
     home = folder.resolve()
-    blobs = home.parent.parent / "blobs"  # cache layout: models--x/snapshots/<sha>, models--x/blobs
-    if home != target.parent and not (
-        home.parent.name == "snapshots" and target.parent == blobs
-    ):
+    # The cache's layout: models--x/snapshots/<sha>[/subfolder] and models--x/blobs.
+    blobs = [above.parent / "blobs" for above in home.parents if above.name == "snapshots"]
+    if home not in target.parents and target.parent not in blobs:
         raise CheckpointError(
-            f"{path} is a link to {target}, outside its folder. Refused: copy the file in."
+            f"{shown(path)} is a link to {shown(target)}, outside its folder. Refused: copy the "
+            "file in."
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.checkpoint.local import unreadable
+from spectra.checkpoint.quote import quote, shown
 from spectra.errors import CheckpointError
 
 MAX_CONFIG = 10_000_000  # bytes
@@ -25,16 +26,21 @@ def read_object(path: Path, limit: int = MAX_CONFIG) -> dict[str, Any]:
         size = path.stat().st_size
         if size > limit:
             raise CheckpointError(
-                f"{path} has {size:,} bytes, and at most {limit:,} are read: not a real one."
+                f"{shown(path)} has {size:,} bytes, and at most {limit:,} are read: not a real "
+                "one. Fetch that file again."
             )
         found = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise CheckpointError(f"{path} is not JSON ({reason}). Fetch that file again.") from None
+        raise CheckpointError(
+            f"{shown(path)} is not JSON ({reason}). Fetch that file again."
+        ) from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(found).__name__}, expected an object.")
+        raise CheckpointError(
+            f"{shown(path)} holds {quote(found)}, expected a JSON object. Fetch that file again."
+        )
     return found
 
 
@@ -47,17 +53,18 @@ def read_weight_map(path: Path) -> dict[str, str]:
     found = read_object(path, MAX_INDEX).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise CheckpointError(
-            f"{path} has no weight_map from tensor to file. Fetch the index again."
+            f"{shown(path)} has no weight_map from tensor to file. Fetch the index again."
         )
     for tensor, shard in found.items():
-        plain = isinstance(shard, str) and shard not in ("", ".", "..")
-        if not plain or any(mark in shard for mark in "/\\\0"):
+        plain = isinstance(shard, str) and shard.isprintable() and shard not in ("", ".", "..")
+        if not plain or "/" in shard or "\\" in shard:
             raise CheckpointError(
-                f"{path} puts tensor {tensor!r} in {shard!r}, which is no file name inside its "
-                "folder. Refused: an index must not reach elsewhere."
+                f"{shown(path)} puts tensor {quote(tensor)} in {quote(shard)}, which is no file "
+                "name inside its folder. Refused: an index must not reach elsewhere."
             )
         if not shard.endswith(".safetensors"):
             raise CheckpointError(
-                f"{path} puts tensor {tensor!r} in {shard!r}, expected a .safetensors file."
+                f"{shown(path)} puts tensor {quote(tensor)} in {quote(shard)}, expected a "
+                ".safetensors file. Save the model as safetensors and give that folder."
             )
     return found

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from spectra.checkpoint.entry import BITS, TensorEntry
@@ -99,8 +100,8 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
         if entry.start != position:
             kind = "overlaps the tensor before it" if entry.start < position else "leaves a hole"
             raise HeaderError(
-                f": tensor {quote(entry.name)} {kind}: it starts at byte {entry.start - origin:,} of "
-                f"the data, expected {position - origin:,}"
+                f": tensor {quote(entry.name)} {kind}: it starts at byte "
+                f"{entry.start - origin:,} of the data, expected {position - origin:,}"
             )
         position = entry.stop
     if size < position:
@@ -163,14 +164,14 @@ def _encodable(text: str) -> None:
 
 def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN401 - any JSON
     """Refuse, in fields nobody reads, what the reference parser would not parse."""
-    if depth > MAX_DEPTH:
-        raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         try:
             _encodable(value)
         except ValueError as error:
             raise HeaderError(f"{subject} holds {error}") from None
     elif isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels")
         for inner in value.values() if isinstance(value, dict) else value:
             _check_extra(inner, subject, depth + 1)
 
@@ -186,7 +187,7 @@ def _integer(text: str) -> int | float:
 def _finite(text: str) -> float:
     """Return the float; NaN, Infinity and overflow are refused."""
     value = float(text)
-    if value in (float("inf"), float("-inf")) or value != value:
+    if not isfinite(value):
         raise ValueError(f"the number {quote(text)[1:-1]}, which is out of range")
     return value
 
@@ -203,17 +204,8 @@ def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
 def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # noqa: ANN401
     """Check one tensor's dtype, shape and offsets against each other."""
     subject = f": tensor {quote(name)}"
-    if isinstance(facts, list) and len(facts) == len(FIELDS):  # the reference parser takes both
-        facts = dict(zip(FIELDS, facts, strict=True))
-    if not isinstance(facts, dict):
-        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object")
-    missing = [key for key in FIELDS if key not in facts]
-    if missing:
-        raise HeaderError(f"{subject} has no {' and no '.join(missing)}")
-    if len(facts) > len(FIELDS):
-        _check_extra(facts, subject)
-    dtype, shape, offsets = (facts[key] for key in FIELDS)
-    if isinstance(dtype, dict) and list(dtype.values()) == [None]:  # {"F32": null}: taken too
+    dtype, shape, offsets = _fields(facts, subject)
+    if isinstance(dtype, dict) and list(dtype.values()) == [None]:  # {"F32": null} is taken too
         (dtype,) = dtype
     if not isinstance(dtype, str) or dtype not in BITS:
         raise HeaderError(f"{subject} has dtype {quote(dtype)}, expected one of {' '.join(BITS)}")
@@ -224,12 +216,7 @@ def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # no
     begin, end = offsets
     if end < begin:
         raise HeaderError(f"{subject} ends at byte {end:,} before it begins at {begin:,}")
-    count = 1
-    for extent in shape:
-        count *= extent
-        if count >= U64:
-            break
-    bits = count * BITS[dtype]
+    bits = _bits(dtype, shape)
     if bits >= U64:
         raise HeaderError(f"{subject} has shape {quote(shape)}: its size overflows 64 bits")
     if bits % 8:
@@ -240,6 +227,30 @@ def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # no
             f"{end - begin:,}"
         )
     return TensorEntry(name, dtype, tuple(shape), shard, origin + begin, origin + end)
+
+
+def _fields(facts: Any, subject: str) -> tuple[Any, Any, Any]:  # noqa: ANN401 - any JSON value
+    """Return dtype, shape and offsets of an object, or of a list in that order."""
+    if isinstance(facts, list) and len(facts) == len(FIELDS):  # the reference parser takes both
+        facts = dict(zip(FIELDS, facts, strict=True))
+    if not isinstance(facts, dict):
+        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object")
+    missing = [key for key in FIELDS if key not in facts]
+    if missing:
+        raise HeaderError(f"{subject} has no {' and no '.join(missing)}")
+    if len(facts) > len(FIELDS):
+        _check_extra(facts, subject)
+    return facts["dtype"], facts["shape"], facts["data_offsets"]
+
+
+def _bits(dtype: str, shape: list[int]) -> int:
+    """Return the size in bits; 2^64 or more where a product on the way leaves 64 bits."""
+    count = 1
+    for extent in shape:
+        count *= extent
+        if count >= U64:  # even if a zero follows: the order counts in the reference parser
+            break
+    return count * BITS[dtype]
 
 
 def _counts(found: Any) -> bool:  # noqa: ANN401 - any JSON value

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spectra.checkpoint.entry import FLOATING, TensorEntry
+from spectra.checkpoint.quote import quote, shown
 from spectra.errors import CheckpointError
 
 
@@ -37,10 +38,16 @@ class LocalFile:
         """
         if entry.dtype not in FLOATING:
             raise CheckpointError(
-                f"tensor {entry.name!r} is {entry.dtype}; only floating-point tensors are read"
+                f"tensor {quote(entry.name)} of {shown(self.path)} is {entry.dtype}, expected "
+                f"{', '.join(FLOATING)}: leave it out, or give the model unquantised."
+            )
+        if max(entry.shape, default=0) >= 1 << 63:  # empty, but no tensor can have such an axis
+            raise CheckpointError(
+                f"tensor {quote(entry.name)} of {shown(self.path)} is {list(entry.shape)}, "
+                "expected axes below 2^63. Leave it out."
             )
         raw = torch.empty(entry.nbytes, dtype=torch.uint8)
-        rest = memoryview(raw.numpy())
+        rest = memoryview(raw.numpy().data)
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(entry.start)
@@ -48,8 +55,9 @@ class LocalFile:
                     count = file.readinto(rest)
                     if not count:
                         raise CheckpointError(
-                            f"{self.path} ended inside tensor {entry.name!r}, {len(rest):,} bytes "
-                            "early: the file changed while it was read. Run again."
+                            f"{shown(self.path)} ended inside tensor {quote(entry.name)}, "
+                            f"{len(rest):,} bytes early: the file changed while it was read. "
+                            "Run again."
                         )
                     rest = rest[count:]
         except OSError as error:
@@ -60,4 +68,6 @@ class LocalFile:
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """Return the one-line error for a file that the system will not give."""
     reason = error.strerror or type(error).__name__
-    return CheckpointError(f"{path} cannot be read: {reason}.")
+    return CheckpointError(
+        f"{shown(path)} cannot be read: {reason}. Expected a readable file or folder."
+    )
