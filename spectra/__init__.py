@@ -1,8 +1,8 @@
 """Questions about a neural network, answered from its weights alone.
 
-    import spectra
-    result = spectra.diff("base/", "tuned/", intruders=True)
-    result.frame, result.summary, result.plot("intruders.png")
+import spectra
+result = spectra.diff("base/", "tuned/", intruders=True)
+result.frame, result.summary, result.plot("intruders.png")
 """
 
 from importlib import import_module

@@ -1,4 +1,5 @@
 """The Python interface: the same words as the command line."""
+# ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
 import dataclasses
 import time

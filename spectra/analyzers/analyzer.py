@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol, TypeAlias, TypeVar
 
 from spectra.analyzers.row import Measurement, Row
+from spectra.errors import UsageError
 from spectra.matrices import View
 
 Summary: TypeAlias = Mapping[str, object]
@@ -44,3 +45,13 @@ class Analyzer(Protocol[Subject_contra]):
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def require_share(share: float) -> None:
+    """Refuse an energy that is no share.
+
+    Raises:
+        UsageError: It is not in (0, 1].
+    """
+    if not 0.0 < share <= 1.0:
+        raise UsageError(f"energy {share!r} is no share. Expected above 0 and at most 1.")

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spectra.analyzers.analyzer import Summary, counted
+from spectra.analyzers.analyzer import Summary, counted, require_share
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.errors import UsageError
+from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine, rounding_floor
 from spectra.kernels.similarity import Side, Similarity, exact_similarity
@@ -62,6 +62,7 @@ class Diff:
                 f"--epsilon {self.epsilon} is no cosine. Expected above 0 and below 1; "
                 "published: 0.5."
             )
+        require_share(self.energy)
 
     def cost(self, view: View) -> float:
         """All singular values of the update; two full decompositions where asked for."""
@@ -79,7 +80,12 @@ class Diff:
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""
         base_norm = float(torch.linalg.vector_norm(pair.base, dtype=torch.float64))
-        largest_entry(pair.base)
+        _require_finite(pair.base, "base")
+        if isinstance(pair.tuned, LowRank):
+            _require_finite(pair.tuned.left, "factor B")
+            _require_finite(pair.tuned.right, "factor A")
+        elif pair.tuned is not None:
+            _require_finite(pair.tuned, "tuned")
         unchanged = pair.tuned is None or (
             isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
         )
@@ -184,6 +190,14 @@ class Diff:
                 f"A random direction would score {nulls[len(nulls) // 2]:.2f}."
             )
         return text
+
+
+def _require_finite(values: Tensor, part: str) -> None:
+    """Raise what is not finite, and in which of the two models."""
+    try:
+        largest_entry(values)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{part}: {error}") from None
 
 
 def _update(pair: Pair) -> tuple[Tensor, int]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from spectra.analyzers.analyzer import Summary, counted
+from spectra.analyzers.analyzer import Summary, counted, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.noise import marchenko_pastur_edge, noise_scale
 from spectra.kernels.powerlaw import fit_power_law
@@ -37,6 +37,10 @@ class Spectrum:
     )  # fmt: skip
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
+
+    def __post_init__(self) -> None:
+        """Refuse a share that no sum could reach."""
+        require_share(self.energy)
 
     def cost(self, view: View) -> float:
         """All singular values."""

@@ -214,24 +214,17 @@ def _misshapen(entry: TensorEntry, views: Sequence[View], change: Change) -> str
             f"{_shape(change.entry.shape)} here"
         )
     if isinstance(change, Updated):
-        rows = sum(view.rows for view in views if view.part.rows) or views[0].rows
-        stored = (rows, views[0].cols)
-        update = change.factors.shape
-        if views[0].part.rows:  # a fused tensor: all its parts together, whatever is selected
-            stored = (update[0] if _fused_rows(entry, views[0]) == update[0] else -1, views[0].cols)
-        if change.flipped and not views[0].part.transposed:
+        view, update = views[0], change.factors.shape
+        # A fused tensor counts whole, whatever parts of it are selected.
+        rows = entry.shape[-1] if view.part.transposed else entry.shape[0]
+        if change.flipped and not view.part.transposed:
             update = (update[1], update[0])
-        if stored != update:
+        if (rows, view.cols) != update:
             return (
                 f"tensor {entry.name!r} is {_shape(entry.shape)} there and the update "
                 f"{_shape(change.factors.shape)} here"
             )
     return ""
-
-
-def _fused_rows(entry: TensorEntry, view: View) -> int:
-    """Return the output rows of a whole fused tensor."""
-    return entry.shape[-1] if view.part.transposed else entry.shape[0]
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:

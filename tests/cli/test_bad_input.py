@@ -1,0 +1,171 @@
+"""Whatever a user gets wrong: one line, exit code 2, nothing written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from examples import write_model
+
+from .conftest import Command
+
+
+def refused(command: Command, *words: str | Path, code: int = 2) -> str:
+    """Run, and return the single line of the error."""
+    done = command(*words)
+    assert done.code == code, done
+    assert done.out == ""
+    assert done.err.count("\n") == 1, done.err
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    return done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["nope/"], "nope/ does not exist. Expected a folder or file with safetensors weights."),
+        (["org/name"], "If it is a Hub id, download it first"),
+        (["MODEL", "--select", "10x"], "--select '10x' is no share. Expected a percentage"),
+        (["MODEL", "--select", "0%"], "is no share"),
+        (["MODEL", "--role", "atn.q"], "--role 'atn.q' is no role. Did you mean 'attn.q'?"),
+        (["MODEL", "--layers", "3-1"], "runs backwards"),
+        (["MODEL", "--layers", "a"], "Expected numbers and ranges, like 0-5,11"),
+        (["MODEL", "--format", "jsn"], "Did you mean 'json'?"),
+        (["MODEL", "--device", "gpu"], "'gpu' is not known"),
+        (["MODEL", "--device", "cuda:99"], "--device cuda:99 is not there"),
+        (["MODEL", "--workers", "0"], "--workers"),
+        (["MODEL", "--formt", "json"], "--format"),
+        (["MODEL", "-o", "x.foo"], "expected one of .json, .jsonl, .csv, .md, .parquet, .txt"),
+        (["MODEL", "-o", "nodir/x.json"], "the folder nodir does not exist"),
+        (["MODEL", "-o", "."], "ends with 'no suffix'"),
+        (["MODEL", "--plot", "x.pdf"], "pictures are written as .png or .svg"),
+        ([], "MODEL"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_kappa_refuses(
+    command: Command, model: Path, words: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    before = sorted(model.parent.iterdir())
+    found = refused(command, "kappa", *(str(model) if word == "MODEL" else word for word in words))
+    assert text in found
+    assert sorted(model.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--k", "0"], "--k 0 is too small"),
+        (["--epsilon", "1.5"], "--epsilon 1.5 is no cosine"),
+        (["--epsilon", "nan"], "is no cosine"),
+        (["--side", "lft"], "Did you mean 'left'?"),
+    ],
+)
+def test_diff_refuses(command: Command, model: Path, words: list[str], text: str) -> None:
+    assert text in refused(command, "diff", model, model, "--intruders", *words)
+
+
+def test_spectrum_refuses_a_share_over_one(command: Command, model: Path) -> None:
+    assert "energy 2.0 is no share" in refused(command, "spectrum", model, "--energy", "2")
+    path = model.parent / "v.json"
+    found = refused(command, "spectrum", model, "--values", path)
+    assert "singular values are written as .parquet or .csv" in found
+
+
+def test_an_unknown_command_gets_a_suggestion(command: Command) -> None:
+    assert "Did you mean 'kappa'" in refused(command, "kapa")
+
+
+def test_nothing_selected_is_exit_code_3(command: Command, model: Path) -> None:
+    found = refused(command, "kappa", model, "--include", "zzz", code=3)
+    assert "none of the 10 matrices" in found
+
+
+def test_a_folder_without_weights(command: Command, tmp_path: Path) -> None:
+    assert "holds no weights" in refused(command, "spectrum", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git-LFS pointer"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+        (b"", "has 0 bytes"),
+        (b"\xff" * 64, "not a safetensors file"),
+    ],
+    ids=["lfs", "html", "empty", "noise"],
+)
+def test_something_else_in_place_of_weights(
+    command: Command, tmp_path: Path, content: bytes, text: str
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert text in refused(command, "kappa", tmp_path)
+
+
+def test_a_truncated_shard(command: Command, model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "the download was cut. Fetch" in refused(command, "spectrum", model)
+
+
+@pytest.mark.parametrize(
+    ("shard", "text"),
+    [
+        ("model-2.safetensors", "which is not in"),
+        ("../outside.safetensors", "no file name inside its folder"),
+        ("/etc/passwd", "no file name inside its folder"),
+    ],
+)
+def test_an_index_that_misleads(command: Command, tmp_path: Path, shard: str, text: str) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    save_file({"x.weight": torch.eye(2)}, tmp_path / "outside.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x.weight": shard}}))
+    assert text in refused(command, "ls", folder)
+
+
+def test_base_and_tuned_of_different_shapes(command: Command, tmp_path: Path) -> None:
+    base = write_model(tmp_path / "a", {"x.weight": torch.ones(4, 4)})
+    tuned = write_model(tmp_path / "b", {"x.weight": torch.ones(4, 6)})
+    found = refused(command, "diff", base, tuned)
+    assert "'x.weight' is 4 x 4 there and 4 x 6 here" in found
+
+
+def test_an_adapter_in_place_of_a_model(command: Command, minilm_lora: Path) -> None:
+    assert "is a LoRA adapter, not a model" in refused(command, "kappa", minilm_lora)
+
+
+def test_a_closed_folder_is_refused_before_the_work(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def worked(*_: object) -> None:
+        raise AssertionError("the work was begun")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", closed)
+    monkeypatch.setattr("spectra.api.plan_kappa", worked)
+    found = refused(command, "kappa", model, "-o", model.parent / "x.json")
+    assert "x.json cannot be written: Permission denied. Choose another place." in found
+
+
+def test_what_was_there_stays_when_writing_fails(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model.parent / "kept.json"
+    path.write_text("precious")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    found = refused(command, "kappa", model, "-o", path)
+    assert "cannot be written: No space left on device" in found
+    assert path.read_bytes() == b"precious"
+    assert list(model.parent.glob(".kept*")) == []

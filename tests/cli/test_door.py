@@ -1,0 +1,124 @@
+"""The door itself: speed, exit codes, interruption, pipes, completion."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from spectra_cli import guard, main
+from spectra_cli.main import run
+
+from .conftest import Command
+
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "safetensors", "huggingface_hub")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["diff", "--help"], ["--version"], ["kapa"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys; from spectra_cli.main import run; run(sys.argv[1:]); "
+        f"sys.exit(bool({HEAVY!r} & sys.modules.keys()))"
+    ).replace(repr(HEAVY), repr(set(HEAVY)))
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False)
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize("name", ["ls", "spectrum", "diff", "kappa"])
+def test_every_commands_help_has_an_example(command: Command, name: str) -> None:
+    done = command(name, "--help")
+    assert done.code == 0
+    assert f"Example: spectra {name} " in " ".join(done.out.split())
+
+
+def test_no_words_at_all_show_the_help(command: Command) -> None:
+    done = command()
+    assert done.code == 0
+    assert "Usage: spectra" in done.out
+
+
+def test_the_version_is_the_packages(command: Command) -> None:
+    assert command("--version").out.startswith("spectra 0.")
+
+
+def test_completion_is_offered(command: Command) -> None:
+    assert "--install-completion" in command("--help").out
+
+
+def test_an_internal_error_is_exit_code_2_and_one_line(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("spectra.api.plan_spectrum", broken)
+    done = command("spectrum", model)
+    assert done.code == 2
+    assert done.err.startswith("error: internal: RuntimeError: boom.")
+    monkeypatch.setenv("SPECTRA_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="boom"):
+        run(["spectrum", str(model)])
+
+
+def test_out_of_memory_names_what_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    def hungry() -> int:
+        raise MemoryError
+
+    assert guard.guarded(hungry) == 2
+    assert "--workers 1 needs least" in capsys.readouterr().err
+
+
+def test_interruption_is_130_and_writes_nothing(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spectra.api.execute", interrupted)
+    path = model.parent / "x.json"
+    done = command("spectrum", model, "-o", path)
+    assert done.code == 130
+    assert "interrupted; nothing was written" in done.err
+    assert not path.exists()
+
+
+def test_a_real_interrupt_ends_the_process_with_130(minilm: Path, minilm_lora: Path) -> None:
+    words = ["diff", str(minilm), str(minilm_lora), "--intruders", "--k", "384"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "spectra_cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        time.sleep(0.3)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_a_reader_that_leaves_is_no_error(minilm: Path) -> None:
+    command = f"{sys.executable} -m spectra_cli ls {minilm} -v | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_the_console_script_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["spectra", "kappa", "nope/"])
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    assert stop.value.code == 2
+
+
+def test_an_interrupted_script_does_not_wait_for_a_decomposition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(main, "run", lambda: 130)
+    monkeypatch.setattr(os, "_exit", left.append)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert left == [130]

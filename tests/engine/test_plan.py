@@ -1,0 +1,117 @@
+"""Plans: what is settled from headers before any weight is read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import spectra
+from examples import write_model
+from spectra.checkpoint import Adapter, Checkpoint
+from spectra.engine import plan_model, plan_pair
+from spectra.errors import NothingToAnalyseError, PairingError, UsageError
+from spectra.matrices import Selection
+
+
+def opened(folder: Path) -> Checkpoint | Adapter:
+    return spectra.open(folder)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    tensors = {
+        f"model.layers.{i}.mlp.{name}_proj.weight": torch.randn(8, 4)
+        for i in (0, 2, 10)
+        for name in ("up", "down")
+    }
+    return write_model(tmp_path / "small", {**tensors, "model.norm.weight": torch.ones(4)})
+
+
+def test_rows_come_with_layer_2_before_layer_10(small: Path) -> None:
+    plan = plan_model(opened(small), Selection())
+    assert [view.role.layer for view in plan.views] == [0, 0, 2, 2, 10, 10]
+    assert [(item.tensor, item.reason) for item in plan.skipped] == [
+        ("model.norm.weight", "one-dimensional")
+    ]
+    assert plan.nbytes == 6 * 8 * 4 * 4
+
+
+def test_selecting_nothing_says_how_many_there_were(small: Path) -> None:
+    with pytest.raises(NothingToAnalyseError, match=r"none of the 6 matrices.*spectra ls"):
+        plan_model(opened(small), Selection(include=("nope",)))
+
+
+def test_a_model_without_matrices_is_said_to_have_none(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, {"norm.weight": torch.ones(4)})
+    with pytest.raises(NothingToAnalyseError, match="holds no matrix"):
+        plan_model(opened(folder), Selection())
+
+
+def test_an_adapter_is_no_model_and_no_base(minilm: Path, minilm_lora: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a LoRA adapter, not a model.*spectra diff BASE"):
+        plan_model(opened(minilm_lora), Selection())
+    with pytest.raises(UsageError, match="as BASE give the model"):
+        plan_pair(opened(minilm_lora), opened(minilm), Selection())
+
+
+def test_the_real_adapter_changes_36_matrices_and_lists_its_head(
+    minilm: Path, minilm_lora: Path
+) -> None:
+    plan = plan_pair(opened(minilm), opened(minilm_lora), Selection())
+    changed = [step for step in plan.steps if step.change is not None]
+    assert len(changed) == 36
+    assert len(plan.steps) == 40
+    reasons = {item.tensor: item.reason for item in plan.skipped}
+    assert reasons["classifier.weight"] == "no counterpart in the base"
+    assert reasons["classifier.bias"] == "no counterpart in the base"
+
+
+def test_every_shape_mismatch_is_found_before_any_work(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "a", {"x.weight": torch.ones(4, 4), "y.weight": torch.ones(4, 2)})
+    tuned = write_model(
+        tmp_path / "b", {"x.weight": torch.ones(4, 5), "y.weight": torch.ones(3, 2)}
+    )
+    with pytest.raises(PairingError, match=r"'x.weight' is 4 x 4 there and 4 x 5 here \(and 1 mor"):
+        plan_pair(opened(base), opened(tuned), Selection())
+    with pytest.raises(PairingError, match=r"'y.weight' is 4 x 2 there and 3 x 2 here\. Give"):
+        plan_pair(opened(base), opened(tuned), Selection(exclude=("x.*",)))
+
+
+def test_an_adapter_of_another_width_is_refused(tmp_path: Path, minilm_lora: Path) -> None:
+    base = write_model(
+        tmp_path, {"encoder.layer.0.attention.self.query.weight": torch.ones(16, 16)}
+    )
+    with pytest.raises(PairingError, match=r"16 x 16 there and the update 384 x 384 here"):
+        plan_pair(opened(base), opened(minilm_lora), Selection())
+
+
+def test_strangers_do_not_pair(tmp_path: Path, minilm_lora: Path) -> None:
+    base = write_model(tmp_path / "a", {"x.weight": torch.ones(4, 4)})
+    tuned = write_model(tmp_path / "b", {"y.kernel": torch.ones(4, 4)})
+    with pytest.raises(PairingError, match=r"no tensor of .* belongs to one of"):
+        plan_pair(opened(base), opened(tuned), Selection())
+    with pytest.raises(PairingError, match=r"no module of .* belongs to a tensor of"):
+        plan_pair(opened(base), opened(minilm_lora), Selection())
+
+
+def test_a_head_prefix_on_either_side_pairs_all_the_same(tmp_path: Path) -> None:
+    tensors = {f"encoder.layer.{i}.output.dense.weight": torch.randn(4, 6) for i in range(2)}
+    headless = write_model(tmp_path / "a", tensors)
+    headed = write_model(
+        tmp_path / "b",
+        {f"bert.{name}": value for name, value in tensors.items()}
+        | {"classifier.weight": torch.ones(2, 4)},
+    )
+    for base, tuned in ((headless, headed), (headed, headless)):
+        plan = plan_pair(opened(base), opened(tuned), Selection())
+        assert len(plan.steps) == 2
+        assert [item.tensor for item in plan.skipped] == ["classifier.weight"]
+
+
+def test_what_the_tuned_model_lacks_is_a_skip(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "a", {"x.weight": torch.ones(4, 4), "y.weight": torch.ones(4, 4)})
+    tuned = write_model(tmp_path / "b", {"x.weight": torch.ones(4, 4)})
+    plan = plan_pair(opened(base), opened(tuned), Selection())
+    assert [(s.tensor, s.reason) for s in plan.skipped] == [
+        ("y.weight", "no counterpart in the tuned model")
+    ]
