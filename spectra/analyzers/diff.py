@@ -207,11 +207,11 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
         sigma = product_singular_values(change.left, change.right)
         floor = float(sigma[0]) * max(pair.base.shape) * EPS32
         return sigma, int((sigma > floor).sum())
-    tuned = pair.base if change is None else change
-    sigma = singular_values(tuned - pair.base)
+    delta = pair.delta()
+    sigma = singular_values(delta)
     roundoff = max(UNIT_ROUNDOFF[pair.view.entry.dtype], UNIT_ROUNDOFF[pair.tuned_dtype])
-    computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(pair.base.dtype).eps
-    floor = max(rounding_floor(tuned, roundoff), computed)
+    computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(delta.dtype).eps
+    floor = max(rounding_floor(pair.base if change is None else change, roundoff), computed)
     return sigma, int((sigma > floor).sum())
 
 

@@ -112,4 +112,4 @@ def computed_epsilon(values: torch.Tensor) -> float:
     the arithmetic's epsilon; that of bfloat16 would give `max(m, n) * eps > 1` for
     every side over 128 and so rank 0.
     """
-    return torch.finfo(values.dtype).eps
+    return min(torch.finfo(values.dtype).eps, torch.finfo(torch.float32).eps)

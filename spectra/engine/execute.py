@@ -1,10 +1,8 @@
 """Runs a plan here: one reader, several workers, within a memory budget."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,8 @@ from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
 from spectra.errors import NonFiniteError
 from spectra.matrices import LowRank, Matrix, Pair, View, natural
 
-ROOM = 256 << 20  # bytes that several small matrices may share, whatever the largest needs
+ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
+SHARE = 12  # bytes per entry of the largest matrix that those in work may share: 3 x float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +44,17 @@ def execute(
 ) -> list[Row]:
     """Measure every matrix of a plan.
 
-    The calling thread reads, one tensor ahead of the workers at most; each worker
-    computes with one thread, as decompositions are bound by memory and gain little
-    from more. A matrix waits until what it needs fits beside those in work; the
-    largest always fits alone.
+    The calling thread reads, one tensor ahead of the workers at most. Decompositions are
+    bound by memory and gain little from threads, so each worker computes with one, and a
+    matrix waits until what it needs fits beside those in work. One so large that no second
+    would fit is measured alone, with all threads.
 
     Returns:
         One row per matrix, in natural order of names, whatever finished first.
     """
     workers = 1 if resources.device != "cpu" else resources.workers or usable_cores()
     needs = {view.name: analyzer.memory(view) for view in plan.views}
-    budget = max(ROOM, *needs.values())
+    budget = max(ROOM, *needs.values(), *(SHARE * view.rows * view.cols for view in plan.views))
     costs = {
         view.name: step_cost(step, view, analyzer, plan)
         for step in plan.steps
@@ -79,18 +78,21 @@ def execute(
                 done += costs[view.name]
                 report(Progress(done, total, view.name))
 
-    with _threads_per_worker(workers):
-        try:
-            for step in plan.steps:
-                loaded = _load(plan, step)
-                for view in step.views:
-                    collect(budget - needs[view.name])
-                    future = pool.submit(_measure, analyzer, view, loaded, resources.device)
-                    pending[future] = view
-                del loaded
-            collect(-1)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    before = torch.get_num_threads()
+    try:
+        for step in plan.steps:
+            loaded = _load(plan, step)
+            for view in step.views:
+                alone = workers == 1 or 2 * needs[view.name] > budget
+                collect(-1 if alone else budget - needs[view.name])
+                job = (analyzer, view, loaded, resources.device)
+                future = pool.submit(_measure, *job, threads=before if alone else 1)
+                pending[future] = view
+            del loaded
+        collect(-1)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        torch.set_num_threads(before)
     return sorted(rows, key=lambda row: natural(row.matrix))
 
 
@@ -135,8 +137,11 @@ def _low_rank(source: Checkpoint, factors: LoraFactors, *, flipped: bool) -> Low
     return LowRank(b * factors.scale, a)
 
 
-def _measure(analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str) -> Row:
+def _measure(
+    analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str, *, threads: int
+) -> Row:
     """Measure one matrix; what is not finite becomes a row that says so."""
+    torch.set_num_threads(threads)
     try:
         found = analyzer.measure(_subject(view, loaded, device))
     except NonFiniteError as error:
@@ -158,21 +163,3 @@ def _subject(view: View, loaded: Loaded, device: str) -> Matrix | Pair:
     elif change is not None:
         change = view.of(change.to(device))
     return Pair(view, base, change, loaded.tuned_dtype)
-
-
-_threads_lock = threading.Lock()
-
-
-@contextmanager
-def _threads_per_worker(workers: int) -> Iterator[None]:
-    """Give each of several workers one thread; a worker alone keeps all."""
-    if workers == 1:
-        yield
-        return
-    with _threads_lock:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

@@ -29,4 +29,5 @@ def product_singular_values(
     largest_entry(right)
     small_left = torch.linalg.qr(left.double(), mode="r").R
     small_right = torch.linalg.qr(right.double().mT, mode="r").R
-    return torch.linalg.svdvals(small_left @ small_right.mT)
+    values: Tensor = torch.linalg.svdvals(small_left @ small_right.mT)
+    return values

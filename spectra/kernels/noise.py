@@ -76,8 +76,9 @@ def rounding_floor(matrix: Float[Tensor, "rows cols"], unit_roundoff: float) -> 
     Source:
         Bandeira and van Handel 2016, arXiv:1408.6185, theorem 1.1.
     """
-    rows = float(torch.linalg.vector_norm(matrix, dim=1).max())
-    cols = float(torch.linalg.vector_norm(matrix, dim=0).max())
+    wide = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    rows = float(torch.linalg.vector_norm(matrix, dim=1, dtype=wide).max())
+    cols = float(torch.linalg.vector_norm(matrix, dim=0, dtype=wide).max())
     return unit_roundoff * (rows + cols) / math.sqrt(3.0)
 
 
@@ -100,9 +101,7 @@ def chance_cosine(dimension: int) -> float:
     return float(grid[int((tail > 0.5).sum())])
 
 
-def _marginal_tail(
-    t: Float[Tensor, " points"], dimension: int
-) -> Float[Tensor, " points"]:
+def _marginal_tail(t: Float[Tensor, " points"], dimension: int) -> Float[Tensor, " points"]:
     """Return P(|y_1| > t) by the trapezoid rule on the angle.
 
     With y_1 = sin(a), the density of a is proportional to cos(a)^(d-2).

@@ -49,7 +49,8 @@ def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"
         rounding = math.sqrt(length) * EPS64 * float(squares[0])
         if float(squares[-1]) * RELATIVE_ERROR > rounding:
             return squares.sqrt_().mul_(scale)
-    values = torch.linalg.svdvals(wide.double().div_(scale) if rank > 1 else _row(wide, scale))
+    exact = wide.to(torch.float64, copy=True).div_(scale)
+    values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     floor = length * EPS64 * float(values[0])
     return torch.where(values > floor, values, 0.0).mul_(scale)
 
@@ -115,11 +116,6 @@ def _gram(wide: Float[Tensor, "rank length"], scale: float) -> Float[Tensor, "ra
         block = wide[:, start : start + BLOCK].to(torch.float64, copy=True).div_(scale)
         gram.addmm_(block, block.mT)
     return gram
-
-
-def _row(row: Float[Tensor, "1 length"], scale: float) -> Float[Tensor, "1 length"]:
-    """Return a single row widened; its only singular value is its norm."""
-    return (row.double() / scale).norm().reshape(1, 1)
 
 
 def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:

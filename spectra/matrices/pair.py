@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spectra.matrices.layout import Part
@@ -25,7 +26,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One matrix before and after, rows = outputs, cols = inputs, float32 or wider."""
+    """One matrix before and after, as stored: rows = outputs, cols = inputs."""
 
     view: View  # of the base
     base: Tensor
@@ -40,3 +41,14 @@ class Pair:
             exact = self.tuned.left.double(), self.tuned.right.double()
             return self.base.double().addmm(*exact)
         return self.tuned
+
+    def delta(self) -> Tensor:
+        """Return tuned minus base in float32, or float64 where either is stored so."""
+        if isinstance(self.tuned, LowRank):
+            return self.tuned.left @ self.tuned.right
+        return widened(self.base if self.tuned is None else self.tuned) - widened(self.base)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return float64 as it is, everything else as float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
@@ -25,8 +24,8 @@ class View:
     cols: int  # inputs
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return this matrix's values: rows = outputs, cols = inputs, float32 or wider."""
-        return widened(self.part.of(tensor))
+        """Return this matrix's values as stored: rows = outputs, cols = inputs."""
+        return self.part.of(tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,7 @@ class Matrix:
     """One matrix with its values."""
 
     view: View
-    values: Tensor  # rows x cols, float32 or wider
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """Return float64 as it is, everything else as float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    values: Tensor  # rows x cols, in the stored dtype: kernels widen what they need
 
 
 def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
