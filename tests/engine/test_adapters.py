@@ -30,7 +30,7 @@ def gpt2() -> nn.Module:
 def bert() -> nn.Module:
     config = transformers.BertConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        vocab_size=20, max_position_embeddings=8, num_labels=3,
+        vocab_size=20, max_position_embeddings=8,
     )  # fmt: skip
     return transformers.BertForSequenceClassification(config)
 

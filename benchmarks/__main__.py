@@ -1,0 +1,26 @@
+"""Run every benchmark and print its figures."""
+
+import sys
+
+from benchmarks import agreement, door, memory, spectrum_cost
+
+BENCHMARKS = {
+    "agreement": agreement.main,
+    "door": door.main,
+    "spectrum-cost": spectrum_cost.main,
+    "memory": memory.main,
+}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in chosen if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark {' '.join(unknown)}; expected {' '.join(BENCHMARKS)}")
+    for name in chosen:
+        print(f"## {name}\n", flush=True)
+        BENCHMARKS[name]()
+        print(flush=True)
+
+
+main()

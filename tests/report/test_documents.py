@@ -1,0 +1,61 @@
+"""Documents: every parser reads them, and they hold what the result holds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import spectra
+from examples import write_model
+from spectra.errors import OutputError
+from spectra.report import documents
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> spectra.Result:
+    bad = torch.ones(4, 4)
+    bad[0, 0] = float("nan")
+    folder = write_model(
+        tmp_path, {"a.weight": torch.eye(4), "b.weight": bad, "c.weight": torch.ones(4, 4)}
+    )
+    return spectra.spectrum(folder)
+
+
+def test_json_holds_no_nan_and_no_infinity(result: spectra.Result) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    rows = json.loads(documents.to_json(result), parse_constant=refuse)["rows"]
+    assert [row["status"] for row in rows] == ["ok", "non-finite", "singular"]
+    assert rows[2]["kappa"] is None
+    assert rows[1]["sigma_max"] is None
+
+
+def test_numbers_are_not_rounded(result: spectra.Result) -> None:
+    rows = json.loads(documents.to_json(result))["rows"]
+    assert rows[0]["effective_rank"] == result.rows[0].values["effective_rank"]
+
+
+def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
+    result: spectra.Result,
+) -> None:
+    lines = documents.to_csv(result).splitlines()
+    assert lines[0].startswith("tensor,matrix,role,layer,expert,rows,cols,dtype,status,error,")
+    assert len(lines) == 4
+    assert "NaN" not in lines[2].split("[0, 0]")[1]
+
+
+def test_parquet_is_no_text(result: spectra.Result) -> None:
+    with pytest.raises(OutputError, match=r"Write it to a file: -o FILE\.parquet"):
+        documents.to_text(result, "parquet")
+
+
+def test_a_missing_parquet_writer_is_said_early(
+    result: spectra.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(OutputError, match=r"pip install 'spectra-weights\[parquet\]'"):
+        documents.format_of(tmp_path / "x.parquet")
+    with pytest.raises(OutputError, match="pyarrow"):
+        documents.require_values_suffix(tmp_path / "x.parquet")

@@ -1,0 +1,72 @@
+"""Tables as text: aligned, fitted, and safe to print."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectra.report.table import (
+    Column,
+    Line,
+    Screen,
+    printable,
+    render_markdown,
+    render_text,
+    shorten,
+)
+
+COLUMNS = (Column("matrix", "left", flexible=True), Column("n"))
+
+
+def screen(names: list[str]) -> Screen:
+    lines = [Line([name, str(i)]) for i, name in enumerate(names)]
+    return Screen(
+        "Answer.", COLUMNS, lines, rule_after=1, rule="cut", more="... 3 more", facts=["fact"],
+        hints=["hint"],
+    )  # fmt: skip
+
+
+def test_a_pipe_gets_full_names() -> None:
+    long = "layer." * 40
+    text = render_text(screen([long, "b"]))
+    assert long in text
+    assert text.splitlines()[1] == "  Answer."
+    assert [line.strip() for line in text.splitlines()[-5:]] == [
+        "... 3 more",
+        "",
+        "fact",
+        "",
+        "hint",
+    ]
+
+
+@given(
+    st.lists(st.text("abc.", min_size=1, max_size=200), min_size=1, max_size=5),
+    st.integers(40, 200),
+)
+def test_nothing_is_wider_than_the_terminal(names: list[str], limit: int) -> None:
+    assert all(len(line) <= limit for line in render_text(screen(names), limit).splitlines())
+
+
+@given(st.text(max_size=60), st.integers(16, 80))
+def test_shortened_names_keep_both_ends(name: str, width: int) -> None:
+    short = shorten(name, width)
+    assert len(short) <= width
+    if len(name) > width:
+        head, tail = short.split("…", 1) if name.count("…") == 0 else ("", "")
+        assert name.startswith(head)
+        assert name.endswith(tail)
+
+
+@given(st.text())
+def test_printable_text_holds_no_control_characters(text: str) -> None:
+    assert printable(text).isprintable()
+
+
+def test_markdown_escapes_bars() -> None:
+    text = render_markdown(screen(["a|b"]))
+    assert "| a\\|b | 0 |" in text
+    assert "| --- | ---: |" in text
+
+
+def test_a_screen_without_lines_is_its_sentence() -> None:
+    assert render_text(Screen("Nothing.")) == "\n  Nothing.\n"
+    assert render_markdown(Screen("Nothing.")) == "Nothing.\n"

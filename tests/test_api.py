@@ -1,0 +1,65 @@
+"""The Python interface: the same words as the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import spectra
+from examples import write_model
+from spectra.checkpoint import Adapter, Checkpoint
+from spectra.errors import SpectraError
+
+
+def test_open_returns_headers_of_models_and_adapters(minilm: Path, minilm_lora: Path) -> None:
+    model, adapter = spectra.open(minilm), spectra.open(str(minilm_lora))
+    assert isinstance(model, Checkpoint)
+    assert isinstance(adapter, Adapter)
+    assert spectra.open(model) is model
+    assert "encoder.layer.0.output.dense.weight" in model.entries
+
+
+def test_each_analysis_has_a_frame_rows_summary_and_plot(
+    minilm: Path, minilm_lora: Path, tmp_path: Path
+) -> None:
+    some = spectra.select(layers="0", roles=["attn"])
+    results = [
+        spectra.spectrum(minilm, selection=some),
+        spectra.diff(minilm, minilm_lora, intruders=True, selection=some),
+        spectra.kappa(minilm, select="50%", selection=some),
+    ]
+    for result in results:
+        assert list(result.frame["matrix"]) == [row.matrix for row in result.rows]
+        assert len(result.frame) == 4
+        assert result.summary["reading"]
+        path = tmp_path / f"{result.command}.svg"
+        figure = result.plot(path)
+        assert figure.axes
+        assert path.stat().st_size > 0
+    assert list(results[2].frame["selected"]).count(True) == 2
+
+
+def test_ls_lists_matrices_without_numbers(minilm: Path) -> None:
+    result = spectra.ls(minilm)
+    assert result.summary["matrices"] == 40
+    assert "sigma_max" not in result.frame
+
+
+def test_errors_share_one_base(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError):
+        spectra.kappa(tmp_path / "nope")
+    folder = write_model(tmp_path, {"a.weight": torch.eye(2)})
+    with pytest.raises(SpectraError, match="is no share"):
+        spectra.kappa(folder, select="all")
+
+
+def test_importing_spectra_alone_is_light() -> None:
+    code = "import spectra, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = spectra.nope

@@ -1,0 +1,59 @@
+"""The documents say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import spectra
+from spectra.analyzers import ANALYZERS
+from spectra.api import Analysis
+from spectra.engine import plan_model
+from spectra.matrices import Selection
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_python_runs(
+    minilm: Path, minilm_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all-MiniLM-L6-v2").symlink_to(minilm)
+    (tmp_path / "minilm-lora-r8").symlink_to(minilm_lora)
+    monkeypatch.chdir(tmp_path)
+    for block in code_blocks(ROOT / "README.md"):
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - our own page
+    assert (tmp_path / "intruders.png").exists()
+
+
+def test_the_example_analyzer_runs(minilm: Path) -> None:
+    space: dict[str, object] = {"__name__": "example"}
+    exec(compile(code_blocks(ROOT / "CONTRIBUTING.md")[0], "CONTRIBUTING.md", "exec"), space)  # noqa: S102
+    analyzer = space["Largest"]
+    assert callable(analyzer)
+    some = Selection(layers="0")
+    found = Analysis(analyzer(), plan_model(spectra.open(minilm), some), some).run()
+    assert len(found.rows) == 6
+    assert all(row.number("largest") for row in found.rows)
+
+
+@pytest.mark.parametrize("analyzer", ANALYZERS, ids=lambda analyzer: analyzer.name)
+def test_every_key_is_defined_in_the_reference(analyzer: type) -> None:
+    text = (ROOT / "docs" / "quantities.md").read_text()
+    keys: tuple[str, ...] = getattr(analyzer, "keys")  # noqa: B009 - one of several types
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_the_readmes_first_lines_are_the_two_commands() -> None:
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.strip()]
+    assert [line.split("#")[0].strip() for line in lines[2:4]] == ["make demo", "make test"]
