@@ -16,7 +16,7 @@ def match_names(
     Args:
         base: Names in the base.
         tuned: Names in the tuned model or adapter.
-        subject: What the tuned names are, for messages.
+        subject: What one tuned name is, for messages: `tensor of runs/tuned`.
 
     Returns:
         Tuned name by base name, and the tuned names that match nothing.
@@ -24,34 +24,31 @@ def match_names(
     Raises:
         PairingError: A name matches several others equally well.
     """
-    found: dict[str, str] = {}
-    unmatched: list[str] = []
-    endings = _endings(base)
     names = set(base)
-    exact = [name for name in tuned if name in names]
-    longer = [name for name in tuned if name not in names]
-    for name in exact:
-        found[name] = name
+    found = {name: name for name in tuned if name in names}
+    endings = _endings(base)
     claims: dict[str, list[str]] = {}
-    for name in longer:
-        inner = next((tail for tail in _tails(name) if tail in names), None)
-        outer = endings.get(name, [])
-        if inner is None and len(outer) > 1:
-            raise PairingError(
-                f"{subject} {name!r} matches several base tensors: {_some(outer)}. "
-                "Give the base it was trained on, or rename its tensors."
-            )
-        target = inner or (outer[0] if outer else None)
+    unmatched: list[str] = []
+    for name in tuned:
+        if name in names:
+            continue
+        target = next((tail for tail in _tails(name) if tail in names), None)
         if target is None:
+            outer = endings.get(name, [])
+            if len(outer) > 1:
+                raise PairingError(
+                    f"{subject} {name!r} matches several base tensors: {_some(outer)}. "
+                    "Give the base it was trained on, or rename its tensors."
+                )
+            target = outer[0] if outer else None
+        if target is None or target in found:  # in found: the exact name is there too
             unmatched.append(name)
-        elif target in found:
-            unmatched.append(name)  # the exact name is there too
         else:
             claims.setdefault(target, []).append(name)
     for target, claimants in claims.items():
         if len(claimants) > 1:
             raise PairingError(
-                f"base tensor {target!r} matches several of {subject}: {_some(claimants)}. "
+                f"base tensor {target!r} matches more than one {subject}: {_some(claimants)}. "
                 "Which one is meant is unknown; rename or remove the others."
             )
         found[target] = claimants[0]

@@ -8,32 +8,41 @@ ROLES = (
     "router", "embed", "lm_head", "conv", "other",
 )  # fmt: skip
 
-EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(\d+)(?=\.|$)")
-LAYER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(?:expert_)?(\d+)(?=\.|$)")
+# A number at the very end counts the steps of a list, not layers, unless the list says so.
+LAYER = re.compile(r"(?:^|\.)(\d+)\.|(?:^|\.)(?:layers?|blocks?|h)\.(\d+)$")
 
-ATTENTION = r"(?:self_attn|cross_attn|self_attention|attention|attn|SelfAttention|EncDecAttention|encoder_attn|mixer)"
+ATTENTION = r"\w*(?:attn|[Aa]ttention)\w*"
+FEED_FORWARD = r"(?:mlp|ffn|feed_forward|moe|block_sparse_moe|experts)"
+
 _TABLE: tuple[tuple[str, str], ...] = (
-    # Experts and routers first: a router is often called `gate`.
-    ("router", r"(?:block_sparse_moe|moe|mlp|feed_forward|ffn|router)\.(?:gate|router)(?:\.layer)?"
-               r"|router(?:\.(?:layer|classifier|dense))?|shared_expert_gate"),
-    ("embed", r"(?:\w*_)?embeddings?(?:_\w+)?|embed_(?:tokens|positions|in)|wte|wpe|shared"
-              r"|tok_embeddings|tokens_embed|positions_embed|(?:word|token_type|position)_embeddings"
-              r"|embeddings\.tok_embeddings|token_embd"),
-    ("lm_head", r"lm_head|embed_out|output_projection|lm_head\.decoder"
-                r"|cls\.predictions\.decoder|generator_lm_head"),
-    ("attn.q", r"query|q|q_proj|q_lin|query_proj|wq|q_a_proj|q_b_proj|to_q|in_proj_q"),
-    ("attn.k", r"key|k|k_proj|k_lin|key_proj|wk|to_k"),
-    ("attn.v", r"value|v|v_proj|v_lin|value_proj|wv|to_v"),
-    ("attn.o", ATTENTION + r"\.(?:output\.dense|output|dense|c_proj|o|o_proj|out_proj|out_lin"
-               r"|wo|Wo|out|proj)|o_proj|out_lin|wo_attn"),
-    ("mlp.gate", r"gate_proj|wi_0|(?:experts|feed_forward|mlp)\.(?:[a-z_]+\.)?(?:\d+\.)?w1"
-                 r"|ffn\.experts\.mlp\.w1"),
-    ("mlp.up", r"up_proj|wi_1|wi|Wi|(?:experts|feed_forward|mlp)\.(?:[a-z_]+\.)?(?:\d+\.)?w3"
-               r"|ffn\.experts\.mlp\.v1|intermediate\.dense|c_fc|fc1|fc_in|lin1|dense_h_to_4h"),
-    ("mlp.down", r"down_proj|(?:experts|feed_forward|mlp)\.(?:[a-z_]+\.)?(?:\d+\.)?w2"
-                 r"|ffn\.experts\.mlp\.w2|output\.dense|mlp\.c_proj|fc2|fc_out|lin2"
-                 r"|dense_4h_to_h|wo|(?:mlp|ffn)\.(?:Wo|wo|output)"),
-)  # fmt: skip
+    # Routers first: one is often called `gate`, and lies where a gate projection would.
+    ("router", rf"(?:{FEED_FORWARD}|mixer)\.gate(?:\.wg)?"),
+    ("router", r"router(?:\.\w+)?|shared_expert_gate"),
+    # Scores over the vocabulary; some are so named only at the top of the model.
+    ("lm_head", r"lm_head(?:\.decoder)?|predictions\.decoder|shared_head\.head|embed_out"),
+    ("lm_head", r"vocab_projector|generator_lm_head|\A(?:output|output_projection|proj_out)"),
+    ("lm_head", r"\Adecoder"),
+    # Tables looked up by an index: tokens, positions, distances.
+    ("embed", r"(?!patch_)(?:\w+_)?embeddings?|positional_embedding_\w+|token_embd"),
+    ("embed", r"embed_(?:tokens|positions|in)(?:_per_layer)?|(?:tokens|positions|pos)_embed"),
+    ("embed", r"wte|wpe|shared|relative_attention_bias|relative_position_bias_table"),
+    # Attention, self or cross.
+    ("attn.q", r"q|q_proj|q_lin|q_attn|query|query_proj|[Ww]q|to_q|q_a_proj|q_b_proj"),
+    ("attn.k", r"k|k_proj|k_lin|key|key_proj|[Ww]k|to_k"),
+    ("attn.v", r"v|v_proj|v_lin|value|value_proj|[Ww]v|to_v"),
+    ("attn.o", rf"o_proj|{ATTENTION}\.(?:output\.dense|output|dense|o|[Ww]o|out|to_out\.0)"),
+    ("attn.o", rf"{ATTENTION}\.(?:proj|c_proj|out_proj|out_lin)"),
+    # Feed-forward, experts and shared experts.
+    ("mlp.gate", rf"gate_proj|wi_0|fc12|{FEED_FORWARD}\.(?:\d+\.)?w1"),
+    ("mlp.up", rf"up_proj|wi_1|[Ww]i|fc11|{FEED_FORWARD}\.(?:\d+\.)?(?:w3|v1)"),
+    ("mlp.up", r"intermediate[._]dense|c_fc|(?:linear_)?fc1|fc_in|lin1|dense_h_to_4h"),
+    ("mlp.up", r"\d+\.(?:ffn|linear1)|pwconv1"),
+    ("mlp.down", rf"down_proj|[Ww]o|{FEED_FORWARD}\.(?:\d+\.)?w2"),
+    ("mlp.down", r"output[._]dense|mlp\.c_proj|(?:linear_)?fc2|fc_out|lin2|dense_4h_to_h"),
+    ("mlp.down", r"ffn_output|weights_out|output_linear|\d+\.linear2|pwconv2"),
+    ("conv", r"conv1d"),
+)
 TABLE = tuple((kind, re.compile(rf"(?:.*\.)?(?:{pattern})")) for kind, pattern in _TABLE)
 """First match wins; a pattern must cover the end of the name, from a dot."""
 
@@ -56,16 +65,17 @@ def role_of(name: str, dimensions: int = 2) -> Role:
             name says otherwise.
 
     Returns:
-        A role; `other` for every name the table does not know.
+        A role; `other` for every name the table does not know. The layer is the first
+        number in the name, so the stage where layers are grouped in stages.
     """
     stem = name.removesuffix(".weight")
     expert = EXPERT.search(stem)
     layer = LAYER.search(EXPERT.sub("", stem))
     kind = next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")
-    if dimensions > 2 and not kind.startswith("mlp"):
+    if dimensions > 2 and kind in {"embed", "other"}:
         kind = "conv"
     return Role(
         kind=kind,
-        layer=int(layer[1]) if layer else None,
+        layer=int(layer[1] or layer[2]) if layer else None,
         expert=int(expert[1]) if expert else None,
     )

@@ -9,6 +9,9 @@ from spectra.errors import UsageError
 from spectra.matrices.role import ROLES
 from spectra.matrices.view import View
 
+GROUPS = tuple(sorted({role.split(".")[0] for role in ROLES if "." in role}))
+"""Words that mean several roles: `attn` and `mlp`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -25,12 +28,12 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Refuse at the door what could never match."""
-        groups = {role.split(".")[0] for role in ROLES}
+        known = (*ROLES, *GROUPS)
         for role in self.roles:
-            if role not in ROLES and role not in groups:
+            if role not in known:
                 raise UsageError(
-                    f"--role {role!r} is no role.{suggestion(role, ROLES)} "
-                    f"Expected one of {', '.join(ROLES)}."
+                    f"--role {role!r} is no role.{suggestion(role, known)} "
+                    f"Expected one of {', '.join(known)}."
                 )
         parse_layers(self.layers)
 

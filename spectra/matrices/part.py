@@ -1,0 +1,73 @@
+"""One matrix inside a stored tensor: which entries it is made of."""
+
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+
+class LayoutError(ValueError):
+    """A tensor that cannot be read as matrices; the text is the reason it is skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some of the output rows: of each of `groups` blocks of `size`, `start` to `stop`."""
+
+    groups: int
+    size: int
+    start: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        """Rows kept."""
+        return self.groups * (self.stop - self.start)
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """Return these rows of a 2-D tensor."""
+        blocks: Tensor = matrix.unflatten(0, (self.groups, self.size))
+        return blocks[:, self.start : self.stop].flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One matrix inside a stored tensor."""
+
+    label: str = ""  # "q", "gate"; empty where the tensor is one matrix
+    kind: str | None = None  # role, where the part and not the name tells it
+    expert: int | None = None  # index into the first axis of a fused expert tensor
+    block: tuple[int, int] | None = None  # stored rows of one expert or group: start, stop
+    transposed: bool = False  # stored [in, out]
+    rows: Rows | None = None  # after transposing
+    group: int | None = None  # of a grouped convolution
+
+    @property
+    def suffix(self) -> str:
+        """What the matrix's name adds to the tensor's: `[q]`, `[expert=3,up]`."""
+        words = [f"expert={self.expert}"] if self.expert is not None else []
+        words += [f"group={self.group}"] if self.group is not None else []
+        words += [self.label] if self.label else []
+        return f"[{','.join(words)}]" if words else ""
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return this part of the stored tensor: rows = outputs, cols = inputs."""
+        if self.block is not None:
+            tensor = tensor[self.block[0] : self.block[1]]
+        elif self.expert is not None:
+            tensor = tensor[self.expert]
+        matrix = tensor.flatten(1)
+        if self.transposed:
+            matrix = matrix.mT
+        return self.rows.of(matrix) if self.rows else matrix
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, int]:
+        """Return rows and columns without reading anything."""
+        if self.block is not None:
+            stored = (self.block[1] - self.block[0], *stored[1:])
+        elif self.expert is not None:
+            stored = stored[1:]
+        rows, cols = stored[0], prod(stored[1:])
+        if self.transposed:
+            rows, cols = cols, rows
+        return (self.rows.count if self.rows else rows), cols

@@ -1,0 +1,133 @@
+"""Rules of layout: from a model's settings and a tensor's shape to its parts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+from spectra.matrices.part import LayoutError, Part, Rows
+
+Shape = tuple[int, ...]
+Config = Mapping[str, Any]  # config.json, or that of the model's part the tensor is in
+Rule = Callable[[Config, Shape], list[Part]]
+Count = Callable[[Config], int]
+Shares = Callable[[Config], tuple[int, ...]]
+
+
+def count(*keys: str) -> Count:
+    """Read the first of these settings that is a positive integer; dots reach inside."""
+
+    def read(config: Config) -> int:
+        for key in keys:
+            value: Any = config
+            for step in key.split("."):
+                value = value.get(step) if isinstance(value, Mapping) else None
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+        raise LayoutError(f"config.json has no usable {keys[0]}")
+
+    return read
+
+
+def whole(config: Config, shape: Shape) -> list[Part]:  # noqa: ARG001 - a Rule
+    """Return one matrix, already rows = outputs."""
+    return [Part()]
+
+
+def cut(*pieces: Part, groups: Count | None = None, shares: Shares | None = None) -> Rule:
+    """Cut the rows into pieces.
+
+    Args:
+        pieces: In stored order.
+        groups: Number of equal blocks, each of which holds all pieces; one by default.
+        shares: Rows of each piece in proportion to the others; equal by default.
+    """
+
+    def rule(config: Config, shape: Shape) -> list[Part]:
+        blocks = groups(config) if groups else 1
+        portions = shares(config) if shares else (1,) * len(pieces)
+        size = divide(shape[0], blocks)
+        unit = divide(size, sum(portions))
+        edges = pairwise(accumulate((unit * portion for portion in portions), initial=0))
+        return [
+            replace(piece, rows=Rows(blocks, size, start, stop))
+            for piece, (start, stop) in zip(pieces, edges, strict=True)
+        ]
+
+    return rule
+
+
+def striped(*pieces: Part) -> Rule:
+    """Give the rows to the pieces in turn."""
+
+    def rule(config: Config, shape: Shape) -> list[Part]:  # noqa: ARG001 - a Rule
+        size = len(pieces)
+        turns = divide(shape[0], size)
+        return [replace(p, rows=Rows(turns, size, i, i + 1)) for i, p in enumerate(pieces)]
+
+    return rule
+
+
+def turned(rule: Rule) -> Rule:
+    """Apply a rule to the transpose: stored [in, out]."""
+    return lambda config, shape: [
+        replace(part, transposed=True) for part in rule(config, (shape[1], shape[0]))
+    ]
+
+
+def stacked(rule: Rule) -> Rule:
+    """Apply a rule to each expert of [experts, ...]."""
+
+    def each(config: Config, shape: Shape) -> list[Part]:
+        if len(shape) != 3:
+            raise LayoutError(f"expected 3 dimensions for fused experts, got {list(shape)}")
+        parts = rule(config, shape[1:])
+        return [replace(part, expert=i) for i in range(shape[0]) for part in parts]
+
+    return each
+
+
+def stacked_either_way(rule: Rule, axis: int) -> Rule:
+    """Apply a rule to each expert, stored straight or turned from release to release.
+
+    Args:
+        rule: For one expert, rows = outputs.
+        axis: Which axis of that matrix has the model's hidden size; the other must not.
+    """
+
+    def each(config: Config, shape: Shape) -> list[Part]:
+        width = count("hidden_size")(config)
+        if len(shape) != 3 or (shape[1] == width) == (shape[2] == width):
+            raise LayoutError(f"hidden size {width} does not tell inputs from outputs in "
+                              f"{list(shape)}")  # fmt: skip
+        straight = shape[1 + axis] == width
+        return stacked(rule if straight else turned(rule))(config, shape)
+
+    return each
+
+
+def in_blocks(rule: Rule, blocks: Count) -> Rule:
+    """Apply a rule to each expert where their rows follow one another in a 2-D tensor."""
+
+    def each(config: Config, shape: Shape) -> list[Part]:
+        experts = blocks(config)
+        size = divide(shape[0], experts)
+        parts = rule(config, (size, *shape[1:]))
+        return [
+            replace(part, expert=i, block=(i * size, (i + 1) * size))
+            for i in range(experts)
+            for part in parts
+        ]
+
+    return each
+
+
+def divide(total: int, parts: int) -> int:
+    """Divide without remainder.
+
+    Raises:
+        LayoutError: There is one.
+    """
+    if parts < 1 or total % parts:
+        raise LayoutError(f"{total} rows do not divide into {parts}")
+    return total // parts
