@@ -48,7 +48,8 @@ def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"
         squares = torch.linalg.eigvalsh(_gram(wide, scale)).flip(0)
         rounding = math.sqrt(length) * EPS64 * float(squares[0])
         if float(squares[-1]) * RELATIVE_ERROR > rounding:
-            return squares.sqrt_().mul_(scale)
+            resolved: Tensor = squares.sqrt_().mul_(scale)
+            return resolved
     exact = wide.to(torch.float64, copy=True).div_(scale)
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     floor = length * EPS64 * float(values[0])

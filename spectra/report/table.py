@@ -50,11 +50,10 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of a name: both ends tell more."""
-    if len(text) <= width:
-        return text
-    tail = (width - 1) * 2 // 3
-    return text[: width - 1 - tail] + "…" + text[len(text) - tail :]
+    """Fit a name: without `.weight` if that suffices, else its end, which tells more."""
+    if len(text) > width:
+        text = text.removesuffix(".weight")
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 
 def widths(screen: Screen, limit: int | None) -> list[int]:
