@@ -110,7 +110,7 @@ def _diff(result: Result, full: bool) -> Screen:
 def _intruders(result: Result, full: bool) -> Screen:
     """Most intruders first, then the lowest cosine."""
     columns = [
-        NAME, ROLE, Column("delta"), Column("rank"), Column("intruders"), Column("worst |cos|"),
+        NAME, ROLE, Column("delta"), Column("rank"), Column("intruders"), Column("|cos|"),
         Column("at"), Column("energy"), Column("proof", "left"),
     ]  # fmt: skip
     changed = [row for row in result.rows if row.number("delta_norm") != 0.0]
