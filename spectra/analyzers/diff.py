@@ -15,6 +15,7 @@ from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine, rounding_floor
 from spectra.kernels.similarity import Side, Similarity, exact_similarity
 from spectra.kernels.singular import (
+    entry_norm,
     largest_entry,
     left_singular_cost,
     left_singular_memory,
@@ -79,7 +80,6 @@ class Diff:
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""
-        base_norm = float(torch.linalg.vector_norm(pair.base, dtype=torch.float64))
         _require_finite(pair.base, "base")
         if isinstance(pair.tuned, LowRank):
             _require_finite(pair.tuned.left, "factor B")
@@ -92,7 +92,7 @@ class Diff:
         if unchanged:
             return Measurement(self._unchanged(pair.view))
         sigma, rank = _update(pair)
-        norm = frobenius(sigma)
+        norm, base_norm = frobenius(sigma), entry_norm(pair.base)
         values: dict[str, Value] = {
             "delta_norm": norm,
             "delta_relative": norm / base_norm if base_norm else None,

@@ -75,7 +75,7 @@ class Kappa:
             for row in rows
         ]
         selected = sum(row.view.rows * row.view.cols for row in ranked[:count])
-        total = sum(row.view.rows * row.view.cols for row in rows)
+        total = sum(row.view.rows * row.view.cols for row in ranked)
         summary = {
             "reading": self._reading(ranked, count, selected, total),
             "eligible": len(eligible),
@@ -127,7 +127,7 @@ def selected_count(select: str, candidates: int) -> int:
         if text.endswith("%"):
             share = float(text[:-1])
             if 0.0 < share <= 100.0:
-                # Through integers: 0.07 * 100 is 7.000000000000001.
+                # What binary fractions lose must not lose a matrix: 100 * (29 / 100) is 28.99...
                 return min(max(int(candidates * share / 100.0 + 1e-9), 1), candidates)
         elif int(text) > 0:
             return min(int(text), candidates)

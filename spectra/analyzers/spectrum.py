@@ -58,7 +58,7 @@ class Spectrum:
         edge = marchenko_pastur_edge(scale, view.rows, view.cols) if scale else None
         epsilon = computed_epsilon(values)
         rank = numerical_rank(sigma, max(view.rows, view.cols), epsilon)
-        fit = fit_power_law(sigma[:rank].square())
+        fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
         found: dict[str, Value] = {
@@ -71,7 +71,7 @@ class Spectrum:
             "energy_rank": energy_rank(sigma, self.energy),
             "numerical_rank": rank,
             "alpha": fit.alpha if fit else None,
-            "alpha_xmin": fit.xmin if fit else None,
+            "alpha_xmin": fit.xmin * float(sigma[0]) * float(sigma[0]) if fit else None,
             "alpha_ks": fit.distance if fit else None,
             "mp_edge": edge,
             "spikes": int((sigma > edge).sum()) if edge else None,

@@ -15,7 +15,7 @@ class Similarity(NamedTuple):
     """The `k` leading singular vectors of a tuned matrix against all of its base."""
 
     cosine: Float[Tensor, " k"]  # largest |cos| with any base vector
-    best: Int[Tensor, " k"]  # index of that base vector; -1 where the base is zero
+    best: Int[Tensor, " k"]  # index of that base vector; -1 where all |cos| are 0
     tied: Bool[Tensor, " k"]  # its sigma coincides with a neighbour's: vector undetermined
     sigma: Float[Tensor, " k"]
     energy: Float[Tensor, " k"]  # sigma^2 / sum sigma^2 of the tuned matrix
@@ -69,7 +69,9 @@ def exact_similarity(
 
     basis, base_sigma = left_singular(base)
     cosines = (basis.mT @ directions).abs_()
-    cosine, best = _closest(cosines, base_sigma, complete=base.shape[0] <= base.shape[1])
+    rounding = max(base.shape) * EPS64 * float(base_sigma[0])
+    complete = base.shape[0] <= base.shape[1]
+    cosine, best = _closest(cosines, base_sigma, rounding, complete=complete)
     return Similarity(
         cosine=cosine,
         best=best,
@@ -82,11 +84,14 @@ def exact_similarity(
 
 
 def _closest(
-    cosines: Float[Tensor, "rank k"], sigma: Float[Tensor, " rank"], *, complete: bool
+    cosines: Float[Tensor, "rank k"],
+    sigma: Float[Tensor, " rank"],
+    floor: float,
+    *,
+    complete: bool,
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
-    """Return each column's largest |cos|, clusters of equal sigma taken as one."""
+    """Return each column's largest |cos|; sigma within `floor` of their neighbours are one."""
     rank, k = cosines.shape
-    floor = rank * EPS64 * float(sigma[0])
     cluster = torch.zeros(rank, dtype=torch.long, device=sigma.device)
     cluster[1:] = (sigma[:-1] - sigma[1:] > floor).cumsum(0)
     weight = cosines.square()

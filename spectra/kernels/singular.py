@@ -3,9 +3,13 @@
 Two ways lead to all singular values. The float64 Gram matrix and its eigenvalues
 cost less than a float32 SVD and lose nothing while the condition number is moderate:
 products of float32 entries are exact in float64, so only the summation and the
-eigensolver round, and `lambda` is off by about `sqrt(max(m, n)) * eps64 * sigma_1^2`
-(Higham and Mary 2019, probabilistic rounding analysis). Where that is more than
-`RELATIVE_ERROR` of the smallest `sigma^2`, the float64 SVD decides.
+eigensolver round, and every `lambda` is off by at most
+`GRAM_ERROR * sqrt(max(m, n)) * eps64 * sigma_1^2`. The square root is that of
+probabilistic rounding analysis (Higham and Mary 2019). The factor is measured, not
+proven: against extended precision, weights and random, graded, clustered, ternary and
+integer-grid matrices up to 4096 stayed below 1.5; only matrices built so that equal
+products cancel (spikes minus a constant, of one tiny sigma) reached 15. Where that is
+more than `RELATIVE_ERROR` of the smallest sigma, the float64 SVD decides.
 """
 
 import math
@@ -17,16 +21,17 @@ from torch import Tensor
 from spectra.errors import NonFiniteError
 
 RELATIVE_ERROR = 1e-4  # of every singular value returned, against exact arithmetic
+GRAM_ERROR = 16.0  # of the Gram path's sigma^2, in sqrt(max(m, n)) * eps64 * sigma_1^2
 SMALL = 48  # below this the float64 SVD costs nothing
-BLOCK = 1024  # columns widened to float64 at a time
+BLOCK = 1024  # columns or rows widened to float64 at a time
 EPS64 = torch.finfo(torch.float64).eps
 
 
 def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"]:
     """Return all singular values, descending, in float64.
 
-    Each is within a relative `RELATIVE_ERROR` of the exact value, or under the
-    rounding floor `max(rows, cols) * eps64 * sigma_1`, in which case it is 0.
+    Each is within a relative `RELATIVE_ERROR` of the exact value, or within the rounding
+    floor `max(rows, cols) * eps64 * sigma_1` of it; what is no larger than the floor is 0.
 
     Args:
         matrix: Any shape, any floating dtype up to float64.
@@ -46,8 +51,8 @@ def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"
         return torch.zeros(rank, dtype=torch.float64, device=matrix.device)
     if rank > SMALL and matrix.dtype != torch.float64:
         squares = torch.linalg.eigvalsh(_gram(wide, scale)).flip(0)
-        rounding = math.sqrt(length) * EPS64 * float(squares[0])
-        if float(squares[-1]) * RELATIVE_ERROR > rounding:
+        rounding = GRAM_ERROR * math.sqrt(length) * EPS64 * float(squares[0])
+        if 2.0 * RELATIVE_ERROR * float(squares[-1]) > rounding:  # sigma errs half as much
             resolved: Tensor = squares.sqrt_().mul_(scale)
             return resolved
     exact = wide.to(torch.float64, copy=True).div_(scale)
@@ -138,6 +143,21 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
             f"first at [{row}, {col}]"
         )
     return largest
+
+
+def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
+    """Return the Frobenius norm from the entries, in float64 and at any scale.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    scale = power_of_two_near(largest_entry(matrix))
+    if not scale:
+        return 0.0
+    parts = [
+        float(part.to(torch.float64, copy=True).div_(scale).norm()) for part in matrix.split(BLOCK)
+    ]
+    return scale * math.hypot(*parts)
 
 
 def power_of_two_near(value: float) -> float:

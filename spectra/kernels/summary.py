@@ -12,7 +12,8 @@ from torch import Tensor
 
 def frobenius(sigma: Float[Tensor, " rank"]) -> float:
     """Return the Frobenius norm, `sqrt(sum sigma^2)`."""
-    return float(sigma.norm())
+    largest = float(sigma[0])
+    return largest * float((sigma / largest).norm()) if largest else 0.0
 
 
 def stable_rank(sigma: Float[Tensor, " rank"]) -> float:
