@@ -1,21 +1,22 @@
 """The page that pictures are drawn on: its style, heading, notes and file."""
 
 import io
-import secrets
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from spectra.checkpoint.quote import shown
 from spectra.engine import Model, Result
-from spectra.errors import OutputError
-from spectra.report.lettering import FONT, shortened, wrapped
+from spectra.report.files import require_picture_suffix, write_atomically
+from spectra.report.lettering import FONT, shortened, tick, wrapped
 
 WIDTH = 8.0  # inches
 DPI = 150  # 1200 pixels across
@@ -27,6 +28,7 @@ QUIET = "#5f6670"
 DARK = "#1f4e79"  # dark and light differ in greyscale too
 LIGHT = "#c3d0dd"
 SEQUENTIAL = "cividis"
+MOST_TICKS = 7  # powers of ten on an axis
 
 STYLE: dict[Any, Any] = {
     "font.family": FONT,
@@ -122,10 +124,37 @@ def message(result: Result, title: str, text: str) -> Figure:
     return figure
 
 
+def logarithmic_ticks(axis: Axis) -> None:
+    """Number a logarithmic axis whose limits are set, without mathtext."""
+    low, high = sorted(axis.get_view_interval())
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = [exponent for exponent in range(first, last + 1) if low <= 10.0**exponent <= high]
+    ticks = [10.0**exponent for exponent in powers[:: -(-len(powers) // MOST_TICKS) or 1]]
+    if len(ticks) < 3:
+        between = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
+        ticks = [value for value in between if low <= value <= high]
+    axis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else MaxNLocator(3))
+    axis.set_major_formatter(FuncFormatter(tick))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def settle(figure: Figure) -> None:
-    """Lay the page out once and keep it so: saving again changes nothing."""
+    """Lay the page out once and keep it so: saving again changes nothing.
+
+    The solver of the layout works in no fixed order, so its last digits vary from run to
+    run; they are rounded off.
+    """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position((_even(left), _even(bottom), _even(width), _even(height)))
+        axes.set_in_layout(True)  # setting a position takes it out
+
+
+def _even(share: float) -> float:
+    """Round a share of the page to about a hundredth of a pixel."""
+    return round(share * 2**16) / 2**16
 
 
 def models_named(models: Sequence[Model]) -> str:
@@ -139,27 +168,17 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OutputError: The suffix is neither, or the file cannot be written.
     """
+    require_picture_suffix(path)
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        got = f"the suffix {suffix!r}" if suffix else "no suffix"
-        raise OutputError(
-            f"{shown(path)} has {got}. Expected a picture's name that ends in .png or .svg."
-        )
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
-    unfinished = path.with_name(f".spectra-{secrets.token_hex(8)}{suffix}")
-    try:
-        try:
-            unfinished.write_bytes(buffer.getvalue())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{shown(path)} cannot be written: {error.strerror or error}. "
-            "Expected a file name in a folder that exists and may be written to."
-        ) from error
+    write_atomically(path, lambda unfinished: _fill(unfinished, buffer.getvalue()))
+
+
+def _fill(path: Path, content: bytes) -> None:
+    """Write a file's content."""
+    path.write_bytes(content)
 
 
 def _base_name(model: Model) -> str:

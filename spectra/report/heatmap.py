@@ -13,17 +13,22 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.analyzers import Row
 from spectra.matrices.role import ROLES
-from spectra.report.figure import INK, QUIET, SEQUENTIAL, SMALL
-from spectra.report.lettering import number, tick, width_of
+from spectra.report.figure import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
+from spectra.report.lettering import measured, number, tick, width_of
 
-CELL = 0.26  # inches, height
+CELL = 0.23  # inches, height
+LARGEST = 1e300  # leaves room above it on a logarithmic scale
+GRID_LABELS = 0.75  # inches that title and axis need
 INSIDE = 6.6  # inches that the columns share
 MOST_TICKS = 24
+
+
+Scale = Literal["from zero", "count", "log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,8 @@ class Grid:
 
     @property
     def height(self) -> float:
-        """Inches that its picture needs."""
-        return 0.8 + CELL * len(self.roles)
+        """Inches that its cells need."""
+        return max(CELL * len(self.roles), 0.5)
 
 
 def grid_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Grid:
@@ -63,7 +68,7 @@ def grid_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Grid:
         counts[place] += 1
         found = value(row)
         if found is not None:
-            cells[place].append(found)
+            cells[place].append(found if math.isinf(found) else min(found, LARGEST))
     values = np.full(counts.shape, np.nan)
     for place, found_here in cells.items():
         # Between a finite value and infinity lies no number: half are singular.
@@ -77,14 +82,14 @@ def draw_grid(
     grid: Grid,
     title: str,
     label: str,
-    scale: Literal["linear", "from zero", "log"] = "linear",
+    scale: Scale,
 ) -> None:
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
     A cell without a matrix stays white; a dash stands for a matrix without this value,
     hatching for a singular one.
     """
-    rows, columns = grid.values.shape
+    rows, columns = len(grid.roles), len(grid.layers)
     norm = _norm(grid.values[np.isfinite(grid.values)], scale)
     colours = colormaps[SEQUENTIAL]
     mesh = axes.pcolormesh(
@@ -94,7 +99,8 @@ def draw_grid(
         edgecolors="white",
         linewidth=0.8 if columns <= 60 else 0.2,
     )
-    texts = {place: number(float(value)) for place, value in np.ndenumerate(grid.values)}
+    write = number if scale == "count" else measured
+    texts = {place: write(float(value)) for place, value in np.ndenumerate(grid.values)}
     widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
     numbered = widest + 0.06 <= INSIDE / columns
     for (i, j), value in np.ndenumerate(grid.values):
@@ -116,12 +122,11 @@ def draw_grid(
     _label_cells(axes, grid)
     axes.set_title(title)
     bar = figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if scale == "log":
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
-        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic_ticks(bar.ax.yaxis)
     else:
-        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+        bar.ax.yaxis.set_major_locator(MaxNLocator(4 if rows > 3 else 2, integer=scale == "count"))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
 
 
@@ -145,17 +150,14 @@ def _layer_key(layer: int | None) -> tuple[bool, int]:
     return (layer is None, layer or 0)
 
 
-def _norm(finite: NDArray[np.float64], scale: str) -> Normalize:
+def _norm(finite: NDArray[np.float64], scale: Scale) -> Normalize:
     """Return what maps values to colours; never of zero length."""
     if scale == "log":
         finite = finite[finite > 0]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 1.0)
     if scale == "log":
         return LogNorm(low / 1.5, high * 1.5) if high < 2 * low else LogNorm(low, high)
-    if scale == "from zero":
-        return Normalize(0.0, high if high > 0 else 1.0)
-    room = abs(high) * 0.05 or 1.0
-    return Normalize(low, high) if high > low else Normalize(low - room, high + room)
+    return Normalize(0.0, high if high > 0 else 1.0)
 
 
 def _label_cells(axes: Axes, grid: Grid) -> None:
@@ -167,15 +169,11 @@ def _label_cells(axes: Axes, grid: Grid) -> None:
         for step in (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 100, columns)
         if columns / step <= MOST_TICKS or step == columns
     )
-    shown = [
-        place
-        for place, layer in enumerate(grid.layers)
-        if layer is None or place % step == 0
-    ]
+    shown = [place for place, layer in enumerate(grid.layers) if layer is None or place % step == 0]
     names = ["none" if grid.layers[place] is None else str(grid.layers[place]) for place in shown]
     axes.set_xticks(np.asarray(shown) + 0.5, names)
     axes.set_ylim(rows, 0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("layer (number in the tensor names)")
+    axes.set_xlabel("layer (index)")
     axes.set_ylabel("role")

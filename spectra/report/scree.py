@@ -1,0 +1,173 @@
+"""Singular values against their index: a panel per role, a line per layer."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from spectra.analyzers import Row
+from spectra.analyzers.analyzer import counted
+from spectra.matrices.role import ROLES
+from spectra.report.figure import INK, SEQUENTIAL, logarithmic_ticks
+from spectra.report.lettering import number
+
+PANELS = 8
+DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in
+POINTS = 240  # of a line: more would not be seen, and an SVG holds each
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a panel."""
+
+    layer: int | None
+    index: NDArray[np.int64]  # from 1: the axis is logarithmic
+    sigma: NDArray[np.float64]  # positive
+
+
+@dataclass(frozen=True, slots=True)
+class Scree:
+    """What the panels show."""
+
+    panels: Mapping[str, Sequence[Line]]  # by role
+    notes: Sequence[str]
+
+    @property
+    def columns(self) -> int:
+        """Panels side by side."""
+        count = len(self.panels)
+        return {1: 1, 2: 2, 4: 2, 7: 4, 8: 4}.get(count, 3)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The largest value, and the smallest that is drawn."""
+        lines = [line for lines in self.panels.values() for line in lines]
+        tops = [max(float(line.sigma[0]) for line in lines) for lines in self.panels.values()]
+        low = min(float(line.sigma[-1]) for line in lines)
+        return max(tops), max(low, min(max(tops) / 10.0**DECADES, min(tops) / 10.0))
+
+    @property
+    def height(self) -> float:
+        """Inches that the panels need."""
+        rows = -(-len(self.panels) // self.columns)
+        return 0.5 + 1.75 * rows if rows > 1 else 2.6
+
+
+def scree_of(rows: Sequence[Row]) -> Scree:
+    """Choose roles and lines; experts of one layer become one line, their median."""
+    groups: dict[str, dict[tuple[int | None, str], list[Row]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in rows:
+        role = row.view.role
+        alone = "" if role.expert is not None else row.matrix
+        groups[role.kind][role.layer, alone].append(row)
+    lines = {
+        kind: [line for (layer, _), members in found.items() if (line := _line(layer, members))]
+        for kind, found in groups.items()
+    }
+    drawable = [kind for kind in ROLES if lines.get(kind)]
+    chosen = sorted(drawable, key=lambda kind: (-len(lines[kind]), ROLES.index(kind)))[:PANELS]
+    chosen.sort(key=ROLES.index)
+    most = max((len(rows) for found in groups.values() for rows in found.values()), default=0)
+    notes = []
+    if len(drawable) > len(chosen):
+        rest = ", ".join(kind for kind in drawable if kind not in chosen)
+        notes.append(f"Singular values are drawn for the {PANELS} commonest roles, not for {rest}.")
+    if most > 1:
+        notes.append(
+            f"A line of singular values is the median of its layer's experts (up to {most:,})."
+        )
+    scree = Scree({kind: lines[kind] for kind in chosen}, notes)
+    if chosen:
+        low = scree.limits[1]
+        layered = {line.layer is not None for kind in chosen for line in lines[kind]}
+        if len(layered) > 1:
+            notes.append("Dotted: of no layer.")
+        cut = any(line.sigma[-1] < low for kind in chosen for line in lines[kind])
+        notes += [f"Singular values below {number(low)} run off the panels."] if cut else []
+    return scree
+
+
+def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
+    """Draw a panel per role on common axes, layers told by colour."""
+    count, columns = len(scree.panels), scree.columns
+    top, low = scree.limits
+    grid = place.subgridspec(-(-count // columns), columns)
+    layers = [
+        line.layer for lines in scree.panels.values() for line in lines if line.layer is not None
+    ]
+    lowest = min(layers, default=0)
+    scale, palette = Normalize(lowest, max([*layers, lowest + 1])), _darkened()
+    panels: list[Axes] = []
+    for index, (kind, lines) in enumerate(scree.panels.items()):
+        first = panels[0] if panels else None
+        axes = figure.add_subplot(
+            grid[index // columns, index % columns], sharex=first, sharey=first
+        )
+        panels.append(axes)
+        for line in lines:
+            colour = INK if line.layer is None else palette(scale(line.layer))
+            dashes = ":" if line.layer is None and layers else "-"
+            axes.plot(line.index, line.sigma, color=colour, linestyle=dashes, linewidth=1.0)
+        _label(axes, kind, lines, left=index % columns == 0, low=index + columns >= count)
+    panels[0].set_ylim(low / 1.3, top * 1.3)
+    for axes in panels:
+        logarithmic_ticks(axes.xaxis)
+        logarithmic_ticks(axes.yaxis)
+    if len(set(layers)) > 1:
+        bar = figure.colorbar(
+            ScalarMappable(scale, palette),
+            ax=panels,
+            label="layer",
+            fraction=0.03,
+            pad=0.012,
+            aspect=25,
+        )
+        bar.ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        bar.outline.set_visible(False)
+
+
+def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: bool) -> None:
+    """Label a panel; the numbers of common axes stand at the outer panels only."""
+    axes.set(xscale="log", yscale="log")
+    layers = {line.layer for line in lines} - {None}
+    by_layer = len(layers) == len(lines)
+    count = counted(len(lines), *(("layer",) if by_layer else ("matrix", "matrices")))
+    axes.set_title(f"{kind}  ({count})")
+    axes.grid()
+    if low:
+        axes.set_xlabel("index of singular value")
+    if left:
+        axes.set_ylabel("singular value σ\n(weight units)")
+    axes.tick_params(labelbottom=low, labelleft=left)
+
+
+def _line(layer: int | None, rows: Sequence[Row]) -> Line | None:
+    """Return the median of these rows' singular values, thinned; None if all are zero."""
+    length = min(len(row.arrays["sigma"]) for row in rows)
+    stack = np.stack([row.arrays["sigma"][:length].double().numpy() for row in rows])
+    sigma = np.median(stack, axis=0)
+    sigma = sigma[sigma > 0]
+    if not sigma.size:
+        return None
+    # Steps even on the logarithmic axis, and the steep end of the spectrum as it is.
+    spread = np.geomspace(1, sigma.size, POINTS).round().astype(np.int64)
+    last = np.arange(max(sigma.size - 20, 1), sigma.size + 1)
+    index = np.unique(np.concatenate([spread, last]))
+    return Line(layer, index, sigma[index - 1])
+
+
+def _darkened() -> LinearSegmentedColormap:
+    """Return the colours without their lightest, which would be lost on white."""
+    colours = colormaps[SEQUENTIAL](np.linspace(0.0, 0.86, 64))
+    return LinearSegmentedColormap.from_list("layers", colours)

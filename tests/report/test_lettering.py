@@ -1,0 +1,96 @@
+"""Names and numbers as pictures write them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectra.engine import Model
+from spectra.report.figure import models_named
+from spectra.report.lettering import (
+    matrix_label,
+    measured,
+    number,
+    plain_text,
+    shortened,
+    width_of,
+    wrapped,
+)
+
+
+@given(st.text(max_size=600))
+def test_plain_text_is_one_printable_line(text: str) -> None:
+    plain = plain_text(text)
+    assert plain.isprintable()
+    assert "\n" not in plain
+
+
+def test_what_has_no_glyph_is_escaped() -> None:
+    assert plain_text("a\nb\x1b\u202e名\udc80σ$") == "a\\nb\\x1b\\u202e\\u540d\\udc80σ$"
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=80), st.floats(0.3, 3.0))
+def test_shortened_names_fit(name: str, inches: float) -> None:
+    short = shortened(name, 8.0, inches)
+    assert width_of(short, 8.0) <= inches
+    if width_of(plain_text(name), 8.0) <= inches:
+        assert short == plain_text(name)
+
+
+def test_the_middle_is_cut_so_both_ends_stay() -> None:
+    short = shortened("encoder.layer.11.attention.output.dense", 8.0, 1.2)
+    assert short.startswith("encoder")
+    assert short.endswith("dense")
+    assert "…" in short
+    assert matrix_label("h.0.mlp.weight", 8.0, 3.0) == "h.0.mlp"
+    assert matrix_label("h.0.c_attn.weight[q]", 8.0, 3.0) == "h.0.c_attn.weight[q]"
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=300))
+def test_wrapped_lines_fit_and_lose_nothing_silently(text: str) -> None:
+    lines = wrapped(text, 9.0, 2.0, lines=3)
+    assert len(lines) <= 3
+    assert all(width_of(line, 9.0) <= 2.0 for line in lines)
+    whole = "".join(plain_text(text).split())
+    if not (lines and lines[-1].endswith(" …")):
+        assert "".join("".join(lines).split()) == whole
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (8.0, "8"), (0.5, "0.5"), (4.606, "4.61"), (99.96, "100"), (1253.4, "1253"),
+        (9999.6, "1e4"), (123456.0, "1.2e5"), (0.00012, "1.2e-4"), (-2.5, "-2.5"),
+        (float("inf"), "∞"), (float("nan"), "–"),
+    ],
+)  # fmt: skip
+def test_numbers(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (4.6, "4.60"), (11.0, "11.0"), (99.97, "100"), (1e7, "1e7"), (0.05, "0.0500")],
+)
+def test_measured_numbers_keep_three_digits(value: float, text: str) -> None:
+    assert measured(value) == text
+
+
+@pytest.mark.parametrize(
+    ("spec", "resolved", "name"),
+    [
+        ("/a/llama-7b/", "/a/llama-7b/model.safetensors", "llama-7b"),
+        ("org/name@main", "/cache/x", "name@main"),
+        (".", "/work/llama-7b", "llama-7b"),
+        ("..", "/work/llama-7b", "llama-7b"),
+        ("/a/llama-7b/model.safetensors", "", "llama-7b/model.safetensors"),
+        ("model", "/x/model", "model"),
+        ("/", "/", "/"),
+    ],
+)
+def test_models_go_by_their_base_names(spec: str, resolved: str, name: str) -> None:
+    assert models_named([Model(spec, resolved, "model")]) == name
+    assert models_named([Model(spec, resolved, "base"), Model("b", str(Path("b")), "tuned")]) == (
+        f"{name} → b"
+    )

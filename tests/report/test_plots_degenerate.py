@@ -1,0 +1,262 @@
+"""Pictures of odd results: nothing crashes, warns, leaves the page or is kept silent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from torch import Tensor
+
+import spectra
+from examples import with_spectrum, write_model
+from spectra.analyzers import Row
+from spectra.api import Result
+from spectra.report.plots import draw, save_figure
+
+HOSTILE = "h.0.$\\frac{x_$ 名前\n\x1b[31m\u202e" + "long_" * 80 + "weight"
+
+
+def written(figure: Figure) -> str:
+    """Return everything that is written on a page."""
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    return " ".join(text.get_text() for text in found if text.get_visible())
+
+
+def drawn(result: Result) -> str:
+    """Draw, look at the margins, and return what is written."""
+    figure = draw(result)
+    inside = figure.get_tightbbox()
+    assert inside.x0 >= -0.01
+    assert inside.y0 >= -0.01
+    assert inside.x1 <= figure.get_figwidth() + 0.01
+    assert inside.y1 <= figure.get_figheight() + 0.01
+    for text in figure.texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+    return written(figure)
+
+
+def crosses(figure: Figure) -> int:
+    """Count the crosses of a page."""
+    lines = [line for axes in figure.axes for line in axes.get_lines()]
+    return sum(
+        len(np.asarray(line.get_xydata())) for line in lines if line.get_gid() == "intruders"
+    )
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def all_three(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, str]:
+    """Draw every analysis of a model, itself doubled as the tuned one."""
+    base = write_model(folder / "base", tensors)
+    tuned = write_model(folder / "tuned", {name: 2.0 * value for name, value in tensors.items()})
+    results = {
+        "spectrum": spectra.spectrum(base),
+        "kappa": spectra.kappa(base),
+        "selected": spectra.kappa(base, select="50%"),
+        "diff": spectra.diff(base, tuned),
+        "intruders": spectra.diff(base, tuned, intruders=True),
+        "same": spectra.diff(base, base, intruders=True),
+    }
+    return {name: drawn(result) for name, result in results.items()}
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        pytest.param(noise(24, 16), id="one matrix of no layer"),
+        pytest.param(noise(1, 1), id="one number"),
+        pytest.param(noise(1, 40), id="one row"),
+        pytest.param(torch.eye(12), id="all singular values equal"),
+        pytest.param(torch.zeros(8, 6), id="zero"),
+        pytest.param(with_spectrum(torch.tensor([3.0, 1e-12]), 6, 6), id="two values"),
+        pytest.param(noise(9, 9).double() * 1e150, id="huge"),
+        pytest.param(noise(9, 9).double() * 1e-150, id="tiny"),
+    ],
+)
+def test_one_matrix(tensor: Tensor, tmp_path: Path) -> None:
+    said = all_three({"weight": tensor}, tmp_path)
+    assert "the only matrix" in said["spectrum"]
+    assert "there is no change to draw" in said["same"]
+
+
+def test_nothing_but_nan(tmp_path: Path) -> None:
+    said = all_three(
+        {f"layers.{i}.mlp.up_proj.weight": noise(8, 8) / 0.0 for i in range(3)}, tmp_path
+    )
+    assert "No matrix could be measured." in said["spectrum"]
+    assert "No matrix could be measured." in said["kappa"]
+    assert "No pair could be measured." in said["diff"]
+
+
+def test_what_is_not_finite_is_left_out_and_counted(tmp_path: Path) -> None:
+    tensors = {"a.weight": noise(8, 8), "b.weight": noise(8, 8, seed=1), "c.weight": noise(8, 8)}
+    tensors["b.weight"][0, 0] = torch.nan
+    said = all_three(tensors, tmp_path)
+    for name in ("spectrum", "kappa", "diff", "intruders"):
+        assert "1 matrix with NaN or Inf left out." in said[name]
+
+
+def test_singular_matrices_are_marked(tmp_path: Path) -> None:
+    tensors = {f"layers.{i}.mlp.up_proj.weight": noise(8, 6, seed=i) for i in range(4)}
+    tensors["layers.1.mlp.up_proj.weight"].zero_()
+    base = write_model(tmp_path / "base", tensors)
+    said = drawn(spectra.kappa(base, select="3"))
+    assert "singular: κ is infinite" in said
+    figure = draw(spectra.kappa(base, select="4"))
+    assert "singular, selected" in written(figure)
+    assert "cut at" not in written(figure)  # the last one selected has no kappa
+    open_bars = [bar.get_linestyle() == "--" for bar in figure.axes[0].patches]
+    assert open_bars == [False, False, False, True]
+    said = drawn(spectra.spectrum(base))
+    assert "Hatched: singular" in said
+    assert "a matrix that has no such value" in said
+
+
+def test_zero_and_full_matrices_together(tmp_path: Path) -> None:
+    said = all_three({"a.weight": torch.zeros(4, 4), "b.weight": torch.zeros(4, 5)}, tmp_path)
+    assert "no power law fits any" in said["spectrum"]
+    assert "no eigenvalue above rounding" in said["spectrum"]
+
+
+def test_names_are_drawn_as_plain_text(tmp_path: Path) -> None:
+    tensors = {HOSTILE: noise(12, 8), "$": noise(8, 8, seed=1), "b$a^_{": noise(8, 8, seed=2)}
+    folder = tmp_path / "$1 und \u91cd _^{"
+    for said in all_three(tensors, folder).values():
+        assert "\x1b" not in said
+        assert "\u202e" not in said
+        assert "b$a^_{" in said or "no change" in said
+    figure = draw(spectra.kappa(folder / "base"))
+    for suffix in (".png", ".svg"):
+        save_figure(figure, tmp_path / f"picture{suffix}")
+    tree = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    assert "\x1b" not in tree
+    assert "b$a^_{" in tree
+
+
+def test_experts_share_a_line_and_a_cell(tmp_path: Path) -> None:
+    tensors = {
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight": noise(10, 8, seed=expert)
+        for layer in range(3)
+        for expert in range(5)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    result = spectra.spectrum(write_model(tmp_path / "moe", tensors))
+    said = drawn(result)
+    assert "the median of its layer's experts (up to 5)" in said
+    assert "A cell shows the median of its matrices (up to 5 share one)." in said
+    assert "mlp.up  (3 layers)" in said
+    figure = draw(result)
+    panel = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("mlp.up"))
+    ups = [
+        row for row in result.rows if row.view.role.kind == "mlp.up" and row.view.role.layer == 0
+    ]
+    expected = torch.stack([row.arrays["sigma"] for row in ups]).quantile(0.5, dim=0)
+    assert np.asarray(panel.get_lines()[0].get_ydata()) == pytest.approx(expected.numpy())
+
+
+def llama(layers: int) -> dict[str, Tensor]:
+    """Return small matrices under the names that a large model has."""
+    names = [f"self_attn.{name}_proj" for name in "qkvo"] + [
+        f"mlp.{name}_proj" for name in ("gate", "up", "down")
+    ]
+    tensors = {
+        f"model.layers.{layer}.{name}.weight": noise(12, 12, seed=layer * 7 + place)
+        for layer in range(layers)
+        for place, name in enumerate(names)
+    }
+    return tensors | {"model.embed_tokens.weight": noise(40, 12), "lm_head.weight": noise(40, 12)}
+
+
+def test_a_large_model_is_cut_to_a_page_and_says_so(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "large", llama(10))
+    tuned = write_model(
+        tmp_path / "tuned",
+        {name: value + noise(*value.shape, seed=9) for name, value in llama(10).items()},
+    )
+    said = drawn(spectra.kappa(base, select="50"))
+    assert "The 40 lowest of 70: 30 more are not drawn, 10 of them selected." in said
+    assert "30 more are not drawn." in drawn(spectra.kappa(base))
+    assert "for the 8 commonest roles, not for lm_head" in drawn(spectra.spectrum(base))
+    assert "60 more changed matrices have no bar." in drawn(spectra.diff(base, tuned))
+    found = spectra.diff(base, tuned, intruders=True, k=4, epsilon=0.7)
+    assert "32 more changed matrices are not drawn" in drawn(found)
+    shown = sorted((int(row.number("intruders") or 0) for row in found.rows), reverse=True)[:40]
+    assert crosses(draw(found)) == sum(shown)
+
+
+def test_no_intruders_no_crosses(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a.weight": noise(16, 12), "b.weight": noise(16, 12)})
+    tuned = write_model(
+        tmp_path / "tuned", {"a.weight": 2 * noise(16, 12), "b.weight": noise(16, 12)}
+    )
+    result = spectra.diff(base, tuned, intruders=True)
+    assert result.summary["intruders"] == 0
+    figure = draw(result)
+    assert crosses(figure) == 0
+    assert len(figure.axes) == 3  # all matrices, the worst one, the scale
+
+
+def test_many_vectors_and_the_right_side(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a.weight": noise(150, 140)})
+    tuned = write_model(tmp_path / "tuned", {"a.weight": noise(150, 140, seed=4)})
+    result = spectra.diff(base, tuned, intruders=True, k=130, side="right", epsilon=0.9)
+    said = drawn(result)
+    assert "index of right singular vector of W1" in said
+    assert crosses(draw(result)) == result.summary["intruders"] > 100
+
+
+def test_undetermined_vectors_are_counted(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a.weight": noise(6, 6).double()})
+    tuned = write_model(tmp_path / "tuned", {"a.weight": torch.eye(6, dtype=torch.float64)})
+    said = drawn(spectra.diff(base, tuned, intruders=True))
+    assert "6 vectors are not determined: singular values coincide." in said
+
+
+def test_everything_tuned_away(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a.weight": noise(6, 6)})
+    tuned = write_model(tmp_path / "tuned", {"a.weight": torch.zeros(6, 6)})
+    said = drawn(spectra.diff(base, tuned, intruders=True))
+    assert "100 %   rank 6" in said
+
+
+def test_from_nothing(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a.weight": torch.zeros(6, 6), "b.weight": noise(6, 6)})
+    tuned = write_model(tmp_path / "tuned", {"a.weight": noise(6, 6), "b.weight": noise(6, 6)})
+    assert "1 changed matrix has no relative size: its base is zero." in drawn(
+        spectra.diff(base, tuned)
+    )
+
+
+def test_singular_values_that_were_not_kept(tmp_path: Path) -> None:
+    result = spectra.spectrum(write_model(tmp_path / "base", {"a.weight": noise(6, 6)}))
+    bare = [Row(row.view, row.status, row.error, row.values) for row in result.rows]
+    lean = Result(
+        "spectrum",
+        "0",
+        {},
+        result.models,
+        bare,
+        [],
+        {"reading": "Word " * 400},
+        0.0,
+    )
+    said = drawn(lean)
+    assert "Singular values were not kept." in said
+    assert "Word …" in said
+
+
+def test_layers_that_are_only_some_of_them(tmp_path: Path) -> None:
+    tensors = {
+        name: value for name, value in llama(90).items() if "mlp.up" in name or "mlp.down" in name
+    }
+    base = write_model(tmp_path / "deep", tensors)
+    drawn(spectra.spectrum(base))
+    said = drawn(spectra.spectrum(base, selection=spectra.select(layers="7")))
+    assert "mlp.up  (1 layer)" in said
