@@ -22,6 +22,7 @@ from spectra.report.lettering import number
 
 PANELS = 8
 DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in
+LIMITS = (1e-290, 1e290)  # what an axis of doubles has room for
 POINTS = 240  # of a line: more would not be seen, and an SVG holds each
 
 
@@ -157,7 +158,7 @@ def _line(layer: int | None, rows: Sequence[Row]) -> Line | None:
     length = min(len(row.arrays["sigma"]) for row in rows)
     stack = np.stack([row.arrays["sigma"][:length].double().numpy() for row in rows])
     sigma = np.median(stack, axis=0)
-    sigma = sigma[sigma > 0]
+    sigma = sigma[(sigma > LIMITS[0]) & (sigma < LIMITS[1])]
     if not sigma.size:
         return None
     # Steps even on the logarithmic axis, and the steep end of the spectrum as it is.

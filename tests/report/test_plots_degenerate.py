@@ -78,6 +78,9 @@ def all_three(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, str]:
         pytest.param(with_spectrum(torch.tensor([3.0, 1e-12]), 6, 6), id="two values"),
         pytest.param(noise(9, 9).double() * 1e150, id="huge"),
         pytest.param(noise(9, 9).double() * 1e-150, id="tiny"),
+        pytest.param(noise(9, 9).double() * 1e289, id="near the limit"),
+        pytest.param(noise(9, 9).double() * 1e300, id="enormous"),
+        pytest.param(noise(9, 9).double() * 1e-300, id="minute"),
     ],
 )
 def test_one_matrix(tensor: Tensor, tmp_path: Path) -> None:
