@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+EPS64 = torch.finfo(torch.float64).eps
+
 
 def frobenius(sigma: Float[Tensor, " rank"]) -> float:
     """Return the Frobenius norm, `sqrt(sum sigma^2)`."""
@@ -54,7 +56,8 @@ def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
     if not largest:
         return 0
     energy = (sigma / largest).square().cumsum(0)
-    return min(int((energy < share * energy[-1]).sum()) + 1, len(sigma))
+    # As binary fractions 0.07 * 100 > 7: a sum that reaches the share exactly must count.
+    return min(int((energy < share * energy[-1] * (1.0 - 4.0 * EPS64)).sum()) + 1, len(sigma))
 
 
 def numerical_rank(sigma: Float[Tensor, " rank"], length: int, epsilon: float) -> int:
