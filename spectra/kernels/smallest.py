@@ -1,20 +1,23 @@
 """The smallest singular values, by inverse iteration with a proof.
 
-Let M be square with singular values s_1 >= ... >= s_n, V orthonormal with p columns, and
-M V = U T the SVD of the thin product, T diagonal. The columns of [U; V] / sqrt(2) are
+Let M be square with singular values s_1 >= ... >= s_n, and U, V orthonormal with p
+columns each, turned so that U^T M V = T is diagonal. The columns of [U; V] / sqrt(2) are
 orthonormal Ritz vectors of the dilation [[0, M], [M^T, 0]], whose eigenvalues are the
-s_i and -s_i; its residual is R = M^T U - V T in one half, 0 in the other. Kahan's theorem
-then pairs the p values of T with p different eigenvalues of the dilation, each within
-delta = ||R||_2. If delta is less than the smallest of T, all of them are positive, hence
-singular values; and if p is known to be how many lie below a bound that T + delta stays
-under, they are exactly the p smallest.
+s_i and -s_i; their residual is [M V - U T; M^T U - V T] / sqrt(2). Kahan's theorem then
+pairs the p values of T with p different eigenvalues of the dilation, each within the
+residual's norm delta. If delta is less than the smallest of T, all of them are positive,
+hence singular values; and if p is known to be how many lie below a bound that T + delta
+stays under, they are exactly the p smallest.
 
-The factorisation of M only steers V towards them; it enters no bound.
+The factorisation of M only steers U and V; it enters no bound. Rounding does: computing
+the residual, and reducing a wide matrix to its triangular factor, each err by about
+sqrt(n) eps64 ||M||_F, which is added to delta.
 
 Source:
     Parlett 1998, The Symmetric Eigenvalue Problem, theorem 11.5.1 (Kahan).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,6 +27,7 @@ from torch import Tensor
 SPARE = 8  # columns iterated beside those wanted; they make the wanted ones converge
 MOST = 64  # values wanted at once; beyond, a full decomposition is cheaper
 STEPS = 12
+EPS64 = torch.finfo(torch.float64).eps
 
 
 def smallest_singular_values(
@@ -48,20 +52,20 @@ def smallest_singular_values(
     solve = _solver(square)
     seed = torch.Generator(device="cpu").manual_seed(0)
     start = torch.randn(rank, min(rank, count + SPARE), generator=seed, dtype=torch.float64)
-    right = torch.linalg.qr(start.to(wide.device)).Q
+    rounding = 2.0 * math.sqrt(length) * EPS64 * float(torch.linalg.vector_norm(square))
+    left = torch.linalg.qr(start.to(wide.device)).Q
     for _ in range(STEPS):
-        turned = solve(right, transposed=True)
-        if not turned.isfinite().all():
+        right = solve(left, transposed=False)
+        if not right.isfinite().all():
             return None
-        back = solve(torch.linalg.qr(turned).Q, transposed=False)
-        if not back.isfinite().all():
-            return None
-        right = torch.linalg.qr(back).Q
-        left, ritz, mixing = torch.linalg.svd(square @ right, full_matrices=False)
-        vectors = right @ mixing.mT
+        right = torch.linalg.qr(right).Q
+        left = torch.linalg.qr(solve(right, transposed=True)).Q
+        turn_left, ritz, turn_right = torch.linalg.svd(left.mT @ square @ right)
         values = ritz[-count:]
-        residual = square.mT @ left[:, -count:] - vectors[:, -count:] * values
-        error = float(torch.linalg.vector_norm(residual))  # at least the spectral norm
+        u, v = left @ turn_left[:, -count:], right @ turn_right.mT[:, -count:]
+        # Frobenius norms, which are at least the spectral ones.
+        missing = torch.cat([square @ v - u * values, square.mT @ u - v * values])
+        error = float(torch.linalg.vector_norm(missing)) / math.sqrt(2.0) + rounding
         if error <= tolerance * float(values[-1]):
             return values if float(values[0]) + error < above else None
     return None
