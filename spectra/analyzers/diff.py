@@ -27,6 +27,7 @@ from spectra.kernels.summary import effective_rank, energy_rank, frobenius, stab
 from spectra.matrices import LowRank, Pair, View
 
 UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F32": 2.0**-24, "F64": 2.0**-53}
+SMALLEST = {"F16": 2.0**-24}  # positive; of the wider dtypes, too small to matter
 EPS32 = torch.finfo(torch.float32).eps
 
 
@@ -209,10 +210,14 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
         return sigma, int((sigma > floor).sum())
     delta = pair.delta()
     sigma = singular_values(delta)
-    roundoff = max(UNIT_ROUNDOFF[pair.view.entry.dtype], UNIT_ROUNDOFF[pair.tuned_dtype])
+    dtypes = (pair.view.entry.dtype, pair.tuned_dtype)
+    stored = rounding_floor(
+        pair.base if change is None else change,
+        max(UNIT_ROUNDOFF[dtype] for dtype in dtypes),
+        max(SMALLEST.get(dtype, 0.0) for dtype in dtypes),
+    )
     computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(delta.dtype).eps
-    floor = max(rounding_floor(pair.base if change is None else change, roundoff), computed)
-    return sigma, int((sigma > floor).sum())
+    return sigma, int((sigma > max(stored, computed)).sum())
 
 
 def _kind_of_change(changed: Sequence[Row]) -> str:

@@ -68,7 +68,9 @@ def marchenko_pastur_edge(scale: float, rows: int, cols: int) -> float:
     return scale * (math.sqrt(rows) + math.sqrt(cols))
 
 
-def rounding_floor(matrix: Float[Tensor, "rows cols"], unit_roundoff: float) -> float:
+def rounding_floor(
+    matrix: Float[Tensor, "rows cols"], unit_roundoff: float, smallest: float = 0.0
+) -> float:
     """Return about the largest singular value of what storing the matrix rounds off.
 
     Rounding moves an entry w by at most u |w|, uniformly at worst, so its standard
@@ -80,6 +82,8 @@ def rounding_floor(matrix: Float[Tensor, "rows cols"], unit_roundoff: float) -> 
     Args:
         matrix: The stored values.
         unit_roundoff: Half of machine epsilon of the stored dtype.
+        smallest: Its smallest positive number; below its normal range, half of that is
+            the most that rounding moves. Matters for float16 only.
 
     Raises:
         NonFiniteError: The matrix holds NaN or Inf.
@@ -96,7 +100,8 @@ def rounding_floor(matrix: Float[Tensor, "rows cols"], unit_roundoff: float) -> 
         rows.append(float(square.sum(dim=1).max()))
         cols += square.sum(dim=0)
     norms = math.sqrt(max(rows)) + math.sqrt(float(cols.max()))
-    return unit_roundoff * scale * norms / math.sqrt(3.0)
+    subnormal = marchenko_pastur_edge(smallest / 2, *matrix.shape)
+    return (unit_roundoff * scale * norms + subnormal) / math.sqrt(3.0)
 
 
 @functools.cache

@@ -1,0 +1,216 @@
+"""What noise alone would do, against sorting, simulation and real rounding."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from spectra.errors import NonFiniteError
+from spectra.kernels.noise import (
+    SAMPLE,
+    chance_cosine,
+    marchenko_pastur_edge,
+    median_magnitude,
+    noise_scale,
+    rounding_floor,
+)
+from spectra.kernels.singular import singular_values
+
+THRESHOLD = 4 * SAMPLE
+UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+
+
+def normal(rows: int, cols: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, cols, generator=torch.Generator().manual_seed(seed))
+
+
+def check_median(matrix: Tensor) -> None:
+    assert median_magnitude(matrix) == float(matrix.double().abs().median())
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31))
+def test_the_median_of_small_matrices(rows: int, cols: int, seed: int) -> None:
+    check_median(normal(rows, cols, seed))
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, 2, 511, 3 * SAMPLE])
+def test_the_median_around_the_size_where_sampling_starts(extra: int) -> None:
+    check_median(normal(1, THRESHOLD + extra))
+    check_median(normal(THRESHOLD + extra, 1))
+
+
+LARGE = {
+    "normal": normal(700, 700),
+    "constant": torch.full((700, 700), -0.3),
+    "nearly constant": torch.full((700, 700), 0.3) + (normal(700, 700) > 2.5) * 1e-6,
+    "zero": torch.zeros(700, 700),
+    "mostly zero": normal(700, 700) * (normal(700, 700, 1) > 1),
+    "half zero": normal(700, 700) * (normal(700, 700, 1) > 0),
+    "two values": torch.where(normal(700, 700) > 0, 1.0, 2.0),
+    "heavy tails": normal(700, 700) ** 7,
+    "huge range": torch.pow(10.0, 12 * normal(700, 700)).clamp(max=1e37),
+    "ascending": torch.arange(490_000.0).reshape(700, 700),
+    "descending": torch.arange(490_000.0).flip(0).reshape(700, 700),
+    # Every 7th entry is what the sample sees: it must notice that the rest is elsewhere.
+    "misleading": torch.where(torch.arange(490_000) % 7 == 0, 5.0, 1.0).reshape(700, 700),
+    "misleading, spread": torch.where(
+        torch.arange(490_000) % 7 == 0, 9 + normal(1, 490_000), normal(1, 490_000, 1)
+    ).reshape(700, 700),
+    "integers": (3 * normal(700, 700)).round(),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_median_of_large_matrices(name: str) -> None:
+    check_median(LARGE[name])
+    check_median(LARGE[name].mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("side", [5, 700])
+def test_the_median_in_every_stored_dtype(dtype: torch.dtype, side: int) -> None:
+    check_median(normal(side, side).to(dtype))
+
+
+def test_the_median_of_real_matrices(real: dict[str, Tensor]) -> None:
+    for matrix in real.values():
+        check_median(matrix)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 0.02, 1.0, 1e20])
+@pytest.mark.parametrize("shape", [(300, 400), (1000, 500)], ids=str)
+def test_noise_scale_of_normal_entries(scale: float, shape: tuple[int, int]) -> None:
+    found = noise_scale(normal(*shape) * scale)
+    error = 1.167 / math.sqrt(shape[0] * shape[1])  # of the median absolute deviation
+    assert found == pytest.approx(scale, rel=4 * error)
+
+
+def test_noise_scale_hardly_sees_a_spike() -> None:
+    matrix = normal(400, 400)
+    spiked = matrix.clone()
+    spiked[::20, ::20] += 100.0
+    assert noise_scale(spiked) == pytest.approx(noise_scale(matrix), rel=0.01)
+    assert spiked.std() > 3 * matrix.std()
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (200, 800), (800, 200)], ids=str)
+def test_the_edge_is_where_noise_ends(shape: tuple[int, int]) -> None:
+    edge = marchenko_pastur_edge(0.3, *shape)
+    assert edge == 0.3 * (math.sqrt(shape[0]) + math.sqrt(shape[1]))
+    largest = [float(singular_values(0.3 * normal(*shape, seed))[0]) for seed in range(3)]
+    assert largest == pytest.approx([edge] * 3, rel=0.05)
+
+
+def spheres(dimension: int, count: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    y = torch.randn(count, dimension, generator=source, dtype=torch.float64)
+    lengths: Tensor = torch.linalg.vector_norm(y, dim=1, keepdim=True)
+    return y / lengths
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4, 5, 6, 8, 13, 14, 15, 16, 64, 384, 1536])
+def test_chance_cosine_against_simulation(dimension: int) -> None:
+    count = max(3000, min(200_000, 4_000_000 // dimension))
+    largest = spheres(dimension, count, seed=dimension).abs().amax(dim=1).sort().values
+    middle, spread = count // 2, int(2 * math.sqrt(count))  # four standard errors of a rank
+    low, high = largest[middle - spread], largest[middle + spread]
+    found = chance_cosine(dimension)
+    assert float(low) - 1e-6 <= found <= float(high) + 1e-6
+    assert found == pytest.approx(float(largest[middle]), rel=0.01)
+
+
+def test_chance_cosine_where_geometry_gives_it() -> None:
+    assert chance_cosine(1) == 1.0
+    assert chance_cosine(2) == pytest.approx(math.cos(math.pi / 8), abs=1e-7)
+    assert chance_cosine(3) == pytest.approx(5 / 6, abs=1e-7)  # caps of the sphere's area
+
+
+def test_chance_cosine_falls_with_the_dimension_as_extreme_values_do() -> None:
+    found = [chance_cosine(2**power) for power in range(19)]
+    assert found == sorted(found, reverse=True)
+    dimension = 2.0**18
+    law = torch.distributions.Normal(0.0, 1.0)
+    quantile = law.icdf(torch.tensor((1 + 0.5 ** (1 / dimension)) / 2, dtype=torch.float64))
+    assert found[-1] == pytest.approx(float(quantile) / math.sqrt(dimension), rel=1e-4)
+
+
+def rounding_norm(matrix: Tensor, dtype: torch.dtype) -> float:
+    return float(singular_values(matrix.to(dtype).double() - matrix.double())[0])
+
+
+@HALF
+@pytest.mark.parametrize("shape", [(300, 300), (120, 700), (700, 120)], ids=str)
+def test_rounding_of_normal_entries_stays_below_its_floor(
+    dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    matrix = 0.02 * normal(*shape)
+    floor = rounding_floor(matrix.to(dtype), UNIT[dtype])
+    assert floor / 3 < rounding_norm(matrix, dtype) <= floor
+
+
+@HALF
+@pytest.mark.parametrize("decades", [1, 3])
+@pytest.mark.parametrize("by", ["rows", "cols"])
+def test_rounding_of_rows_and_columns_of_different_scales(
+    dtype: torch.dtype, decades: int, by: str
+) -> None:
+    matrix = normal(300, 200) * torch.logspace(0, -decades, 300)[:, None]
+    matrix = matrix if by == "rows" else matrix.mT
+    floor = rounding_floor(matrix.to(dtype), UNIT[dtype])
+    assert floor / 6 < rounding_norm(matrix, dtype) <= floor
+
+
+@HALF
+def test_rounding_of_one_huge_row(dtype: torch.dtype) -> None:
+    matrix = normal(200, 200)
+    matrix[17] *= 100.0
+    assert rounding_norm(matrix, dtype) <= rounding_floor(matrix.to(dtype), UNIT[dtype])
+
+
+@HALF
+def test_rounding_of_real_matrices(dtype: torch.dtype, real: dict[str, Tensor]) -> None:
+    ratios = [
+        rounding_norm(matrix, dtype) / rounding_floor(matrix.to(dtype), UNIT[dtype])
+        for name, matrix in real.items()
+        if "layer.1." in name or "layer.5." in name or "position" in name
+    ]
+    assert len(ratios) == 13
+    assert max(ratios) <= 1.02
+    assert min(ratios) > 1 / 6
+
+
+def test_rounding_of_numbers_below_the_normal_range_of_float16() -> None:
+    matrix = 1e-6 * normal(200, 200)
+    floor = rounding_floor(matrix.half(), UNIT[torch.float16], smallest=2.0**-24)
+    assert floor / 3 < rounding_norm(matrix, torch.float16) <= floor
+    assert rounding_floor(matrix.half(), UNIT[torch.float16]) < floor / 6
+
+
+def test_the_floor_of_equal_entries_is_the_formula() -> None:
+    signs = 0.7 * normal(600, 300).sign().double()
+    formula = 2.0**-8 * 0.7 * (math.sqrt(600) + math.sqrt(300)) / math.sqrt(3)
+    assert rounding_floor(signs, 2.0**-8) == pytest.approx(formula, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [(2.0**100, torch.float32), (2.0**-100, torch.float32), (2.0**900, torch.float64)],
+)
+def test_the_floor_scales_with_the_matrix(factor: float, dtype: torch.dtype) -> None:
+    matrix = normal(300, 20).to(dtype)
+    expected = rounding_floor(matrix, 2.0**-8) * factor
+    assert rounding_floor(matrix * factor, 2.0**-8) == expected
+
+
+def test_a_zero_matrix_has_no_rounding() -> None:
+    assert rounding_floor(torch.zeros(3, 4), 2.0**-8) == 0.0
+    assert median_magnitude(torch.zeros(3, 4)) == noise_scale(torch.zeros(3, 4)) == 0.0
+
+
+def test_the_floor_refuses_what_is_not_finite() -> None:
+    with pytest.raises(NonFiniteError, match=r"first at \[0, 1\]"):
+        rounding_floor(torch.tensor([[1.0, math.nan]]), 2.0**-8)
