@@ -1,0 +1,256 @@
+"""Similarity of singular vectors against the published script's two full SVDs."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from examples import with_spectrum
+from spectra.errors import NonFiniteError
+from spectra.kernels.similarity import Similarity, exact_similarity
+
+SHAPES = ((40, 40), (30, 55), (55, 30))
+EPSILON = 0.5
+
+
+def published(base: Tensor, tuned: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The script of arXiv:2410.21228: |U0^T U1|, the largest of each column."""
+    before = torch.linalg.svd(base.double(), full_matrices=False).U
+    after = torch.linalg.svd(tuned.double(), full_matrices=False).U[:, :k]
+    cosine, best = (before.mT @ after).abs().max(dim=0)
+    return cosine, best
+
+
+def random(rows: int, cols: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, cols, generator=source, dtype=torch.float64)
+
+
+def orthonormal(rows: int, cols: int, seed: int) -> Tensor:
+    vectors: Tensor = torch.linalg.qr(random(rows, cols, seed)).Q
+    return vectors
+
+
+def close(found: Tensor, expected: Tensor | list[float] | float, atol: float = 1e-9) -> None:
+    torch.testing.assert_close(
+        found, torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=atol
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("strength", [0.1, 1.0, 5.0])
+def test_random_pairs_as_the_published_script(shape: tuple[int, int], strength: float) -> None:
+    base = random(*shape, 0)
+    tuned = base + strength * random(*shape, 1)
+    found = exact_similarity(base, tuned, 10)
+    cosine, best = published(base, tuned, 10)
+    close(found.cosine, cosine)
+    assert torch.equal(found.best, best)
+    assert not found.tied.any()
+    close(found.sigma, torch.linalg.svdvals(tuned)[:10])
+    close(found.energy, found.sigma.square() / tuned.square().sum())
+
+
+def test_every_real_matrix_as_the_published_script(
+    real: dict[str, Tensor], updates: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    intruders = {}
+    for name, (left, right) in updates.items():
+        base = real[name]
+        tuned = base.double() + left.double() @ right.double()
+        found = exact_similarity(base, tuned, 10)
+        cosine, best = published(base, tuned, 10)
+        close(found.cosine, cosine, atol=1e-4)
+        assert torch.equal(found.cosine < EPSILON, cosine < EPSILON)
+        assert torch.equal(found.best, best)
+        intruders[name] = int((found.cosine < EPSILON).sum())
+    assert len(intruders) == 36
+    assert sum(intruders.values()) == 3
+    assert sorted(intruders.values())[-3:] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_right_side_is_the_left_of_the_transposes(shape: tuple[int, int]) -> None:
+    base, tuned = random(*shape, 2), random(*shape, 3)
+    right = exact_similarity(base, tuned, 5, side="right")
+    left = exact_similarity(base.mT, tuned.mT, 5, side="left")
+    for found, expected in zip(right, left, strict=True):
+        assert torch.equal(torch.as_tensor(found), torch.as_tensor(expected))
+    before = torch.linalg.svd(base, full_matrices=False).Vh
+    after = torch.linalg.svd(tuned, full_matrices=False).Vh[:5]
+    close(right.cosine, (before @ after.mT).abs().amax(dim=0))
+
+
+def test_nothing_changed() -> None:
+    base = random(30, 40, 4)
+    found = exact_similarity(base, base, 6)
+    close(found.cosine, [1.0] * 6)
+    assert found.best.tolist() == list(range(6))
+    assert found.overlap == pytest.approx(1.0)
+    close(found.cosines[:, :6], torch.eye(6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("k", [1, 4, 10])
+def test_overlap_is_the_share_of_the_leading_subspace(k: int) -> None:
+    base, tuned = random(50, 40, 5), random(50, 40, 5) + random(50, 40, 6)
+    before = torch.linalg.svd(base).U[:, :k]
+    after = torch.linalg.svd(tuned).U[:, :k]
+    expected = float((before.mT @ after).square().sum()) / k
+    assert exact_similarity(base, tuned, k).overlap == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 7, 32, 100])
+def test_cosines_for_the_picture(width: int) -> None:
+    base, tuned = random(50, 40, 7), random(50, 40, 8)
+    found = exact_similarity(base, tuned, 3, width=width)
+    before = torch.linalg.svd(base, full_matrices=False).U[:, :width]
+    after = torch.linalg.svd(tuned).U[:, :3]
+    assert found.cosines.shape == (3, min(width, 40))
+    close(found.cosines, (after.mT @ before).abs())
+
+
+@pytest.mark.parametrize("size", [2, 3, 100])
+@pytest.mark.parametrize("shape", [(120, 120), (110, 150), (150, 110)], ids=str)
+def test_a_cluster_stands_for_its_vectors(size: int, shape: tuple[int, int]) -> None:
+    """Repeated sigma leave any basis of their subspace: the projection onto it counts."""
+    rank, first = min(shape), 4
+    sigma = torch.linspace(3, 1, rank, dtype=torch.float64)
+    sigma[first : first + size] = sigma[first]
+    left = orthonormal(shape[0], rank, 9)
+    base = (left * sigma) @ orthonormal(shape[1], rank, 10).mT
+    direction = left[:, first : first + size].sum(dim=1) / math.sqrt(size)
+    tuned = base + 20 * torch.outer(direction, orthonormal(shape[1], 1, 11).squeeze(1))
+    found = exact_similarity(base, tuned, 5)
+    after = torch.linalg.svd(tuned).U[:, :5]
+    groups = [[i] for i in range(rank) if not first <= i < first + size]
+    groups.append(list(range(first, first + size)))
+    projections = torch.stack([(left[:, g].mT @ after).norm(dim=0) for g in groups])
+    close(found.cosine, projections.amax(dim=0), atol=1e-7)
+    assert found.cosine[0] > 0.98
+    assert found.best[0] == first
+
+
+def planted(base: Tensor, direction: Tensor) -> Tensor:
+    """Add one direction that leads everything."""
+    side = orthonormal(base.shape[1], 1, 12).squeeze(1)
+    return base + 50 * torch.outer(direction, side)
+
+
+def test_no_null_vector_of_a_tall_base_matches() -> None:
+    left = orthonormal(90, 13, 13)
+    sigma = torch.linspace(3, 1, 12, dtype=torch.float64)
+    base = (left[:, :12] * sigma) @ orthonormal(20, 12, 14).mT
+    found = exact_similarity(base, planted(base, left[:, 12]), 3)
+    assert found.cosine[0] < 0.1
+    first = torch.linalg.svd(planted(base, left[:, 12])).U[:, 0]
+    close(found.cosine[0], float((left[:, :12].mT @ first).abs().max()))
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 60)], ids=str)
+def test_the_null_space_of_a_base_that_is_not_tall_belongs_to_it(shape: tuple[int, int]) -> None:
+    left = orthonormal(40, 40, 15)
+    sigma = torch.linspace(3, 1, 30, dtype=torch.float64)
+    base = (left[:, :30] * sigma) @ orthonormal(shape[1], 30, 16).mT
+    found = exact_similarity(base, planted(base, left[:, 33:36].sum(dim=1) / math.sqrt(3)), 3)
+    assert found.cosine[0] > 0.99
+    assert found.best[0] == 30
+
+
+def test_a_zero_base() -> None:
+    tall = exact_similarity(torch.zeros(30, 20), random(30, 20, 17).float(), 4)
+    assert tall.cosine.tolist() == [0.0] * 4
+    assert tall.best.tolist() == [-1] * 4
+    wide = exact_similarity(torch.zeros(20, 30), random(20, 30, 17).float(), 4)
+    close(wide.cosine, [1.0] * 4)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_zero_tuned_matrix_has_no_vectors(shape: tuple[int, int]) -> None:
+    found = exact_similarity(random(*shape, 18), torch.zeros(shape), 4)
+    for values in (found.cosine, found.best, found.tied, found.sigma, found.energy):
+        assert len(values) == 0
+    assert found.overlap == 0.0
+    assert found.cosines.shape == (0, min(32, *shape))
+
+
+def test_no_more_vectors_than_the_rank() -> None:
+    base = random(30, 20, 19)
+    assert len(exact_similarity(base, base + random(30, 20, 20), 50).cosine) == 20
+    product = random(30, 3, 21) @ random(3, 20, 22)
+    assert len(exact_similarity(base, product, 10).cosine) == 3
+    assert len(exact_similarity(base[:1], random(1, 20, 23), 10).cosine) == 1
+
+
+def test_tied_leading_values_are_marked(generator: torch.Generator) -> None:
+    sigma = torch.tensor([5.0, 5.0, 4.0, 3.0, 2.0, 2.0, 1.0])
+    tuned = with_spectrum(sigma, 30, 20, generator)
+    found = exact_similarity(random(30, 20, 24), tuned, 6)
+    assert found.tied.tolist() == [True, True, False, False, True, True]
+    # The fifth is tied to the sixth even where only five are examined.
+    assert exact_similarity(random(30, 20, 24), tuned, 5).tied.tolist()[-1] is True
+
+
+def test_one_row_and_one_column() -> None:
+    found = exact_similarity(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]]), 10)
+    close(found.cosine, [1.0])
+    column = exact_similarity(torch.tensor([[1.0], [0.0]]), torch.tensor([[3.0], [4.0]]), 10)
+    close(column.cosine, [0.6])
+    assert column.best.tolist() == [0]
+    assert column.overlap == pytest.approx(0.36)
+
+
+SEEDS = st.integers(0, 2**31)
+SIDES = st.integers(2, 20)
+
+
+def same(found: Similarity, expected: Similarity) -> None:
+    close(found.cosine, expected.cosine, atol=1e-7)
+    close(found.sigma, expected.sigma, atol=1e-10 * float(expected.sigma[0]))
+    close(found.energy, expected.energy, atol=1e-10)
+    assert found.overlap == pytest.approx(expected.overlap, abs=1e-7)
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, SEEDS)
+def test_rotating_both_changes_nothing(rows: int, cols: int, seed: int) -> None:
+    base, tuned = random(rows, cols, seed), random(rows, cols, seed + 1)
+    left, right = orthonormal(rows, rows, seed + 2), orthonormal(cols, cols, seed + 3)
+    turned = exact_similarity(left @ base @ right, left @ tuned @ right, 4)
+    same(turned, exact_similarity(base, tuned, 4))
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, SEEDS)
+def test_permuting_the_rows_of_both_changes_nothing(rows: int, cols: int, seed: int) -> None:
+    base, tuned = random(rows, cols, seed), random(rows, cols, seed + 1)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    same(exact_similarity(base[order], tuned[order], 4), exact_similarity(base, tuned, 4))
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, SEEDS, st.integers(-60, 60))
+def test_scaling_both_scales_sigma_only(rows: int, cols: int, seed: int, power: int) -> None:
+    base, tuned = random(rows, cols, seed), random(rows, cols, seed + 1)
+    found = exact_similarity(base * 2.0**power, tuned * 2.0**power, 4)
+    plain = exact_similarity(base, tuned, 4)
+    same(found._replace(sigma=found.sigma / 2.0**power), plain)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_extreme_scales(factor: float) -> None:
+    base, tuned = random(20, 30, 25), random(20, 30, 26)
+    found = exact_similarity(base * factor, tuned * factor, 4)
+    plain = exact_similarity(base, tuned, 4)
+    close(found.cosine, plain.cosine, atol=1e-12)
+    close(found.energy, plain.energy, atol=1e-12)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_not_finite_is_refused(which: int) -> None:
+    pair = [random(5, 6, 27), random(5, 6, 28)]
+    pair[which][2, 3] = math.nan
+    with pytest.raises(NonFiniteError, match=r"1 of 30 entries .* first at \[2, 3\]"):
+        exact_similarity(pair[0], pair[1], 2)
