@@ -66,6 +66,7 @@ def exact_similarity(
     tied[1:] |= close
     energy = (sigma / sigma[0].clamp(min=torch.finfo(sigma.dtype).tiny)).square()
     directions = directions[:, :k].clone()
+    del tuned  # as wide as the base in float64 where an update was added
 
     basis, base_sigma = left_singular(base)
     cosines = (basis.mT @ directions).abs_()

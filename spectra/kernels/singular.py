@@ -76,8 +76,9 @@ def left_singular(
 ) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"]]:
     """Return the left singular vectors and values of a float64 LAPACK SVD.
 
-    A wide matrix is first reduced to its square triangular factor, which has the same
-    left singular vectors and values, so that the right ones are never formed.
+    A matrix that is not square is first reduced to its triangular factor. A wide one
+    shares left singular vectors with it, so that the right ones are never formed; those
+    of a tall one are turned back by the reflectors, which takes less memory than LAPACK.
 
     Args:
         matrix: Any shape, any floating dtype up to float64.
@@ -93,12 +94,20 @@ def left_singular(
         Chan 1982, An improved algorithm for computing the SVD (QR first).
     """
     largest_entry(matrix)
-    work = matrix.double()
-    if work.shape[1] > work.shape[0]:
+    rows, cols = matrix.shape
+    if cols > rows:
         # The transpose of a row-major matrix is LAPACK's own order: no further copy.
-        work = torch.linalg.qr(work.mT, mode="r").R.mT
-    left, values, _ = torch.linalg.svd(work, full_matrices=False)
-    return left, values
+        triangle = torch.linalg.qr(matrix.double().mT, mode="r").R.mT
+        left, values, _ = torch.linalg.svd(triangle)
+        return left, values
+    if rows == cols:
+        left, values, _ = torch.linalg.svd(matrix.double())
+        return left, values
+    reflectors, scales = torch.geqrf(matrix.double())
+    turned, values, _ = torch.linalg.svd(reflectors[:cols].triu())
+    padded = torch.zeros_like(reflectors)
+    padded[:cols] = turned
+    return torch.ormqr(reflectors, scales, padded), values
 
 
 def singular_values_cost(rows: int, cols: int) -> float:
@@ -121,7 +130,7 @@ def left_singular_cost(rows: int, cols: int) -> float:
 def left_singular_memory(rows: int, cols: int) -> int:
     """Return about the peak bytes that `left_singular` adds to its input."""
     short, size = min(rows, cols), rows * cols
-    return (24 if cols > rows else 40) * size + 64 * short**2
+    return (16 if cols > rows else 24) * size + 64 * short**2
 
 
 def _gram(wide: Float[Tensor, "rank length"], scale: float) -> Float[Tensor, "rank rank"]:
