@@ -1,0 +1,230 @@
+"""Every key of `spectrum` against its definition, written out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from analyzers.subjects import matrix_of, row_of, view_of
+from examples import with_spectrum
+from spectra.analyzers import Measurement, Row, Spectrum
+from spectra.errors import NonFiniteError, UsageError
+
+REAL = (
+    "encoder.layer.0.attention.self.query.weight",
+    "encoder.layer.5.intermediate.dense.weight",
+    "encoder.layer.2.output.dense.weight",
+    "embeddings.position_embeddings.weight",
+    "embeddings.token_type_embeddings.weight",
+)
+
+
+def numbers(matrix: Tensor, energy: float = 0.99) -> Measurement:
+    return Spectrum(energy=energy).measure(matrix_of(matrix))
+
+
+def naive(matrix: Tensor, energy: float = 0.99) -> dict[str, float | int | None]:
+    """The definitions, in numpy."""
+    w = matrix.double().numpy()
+    s = torch.linalg.svdvals(matrix.double()).numpy()
+    p = s / s.sum()
+    middle = np.sort(np.abs(w), axis=None)[(w.size - 1) // 2]  # the lower, as torch.median
+    edge = float(middle / 0.6744897501960817 * sum(np.sqrt(w.shape)))
+    eps = np.finfo(np.float64 if matrix.dtype == torch.float64 else np.float32).eps
+    share = np.cumsum(s**2) / (s**2).sum()
+    return {
+        "sigma_max": s[0],
+        "sigma_min": s[-1],
+        "frobenius": np.sqrt((w**2).sum()),
+        "kappa": s[0] / s[-1],
+        "stable_rank": (w**2).sum() / s[0] ** 2,
+        "effective_rank": np.exp(-(p * np.log(p)).sum()),
+        "energy_rank": int(np.argmax(share >= energy)) + 1,
+        "numerical_rank": int((s > s[0] * max(w.shape) * eps).sum()),
+        "mp_edge": edge,
+        "spikes": int((s > edge).sum()),
+    } | naive_alpha(s**2)
+
+
+def naive_alpha(values: np.ndarray) -> dict[str, float | int | None]:
+    """Continuous maximum likelihood; the cut of the smallest Kolmogorov-Smirnov distance."""
+    best: tuple[float, float, float] | None = None
+    for xmin in np.unique(values)[:-1]:
+        tail = np.sort(values[values >= xmin])
+        alpha = 1 + len(tail) / np.log(tail / xmin).sum()
+        fitted = 1 - (tail / xmin) ** (1 - alpha)
+        distance = float(np.abs(fitted - np.arange(len(tail)) / len(tail)).max())
+        if best is None or distance < best[0]:
+            best = (distance, float(alpha), float(xmin))
+    if best is None:
+        return {"alpha": None, "alpha_xmin": None, "alpha_ks": None}
+    return {"alpha": best[1], "alpha_xmin": best[2], "alpha_ks": best[0]}
+
+
+def agree(found: Measurement, expected: dict[str, float | int | None]) -> None:
+    assert tuple(found.values) == Spectrum.keys
+    for key, value in expected.items():
+        if isinstance(value, int) or value is None:
+            assert found.values[key] == value, key
+        else:
+            assert found.values[key] == pytest.approx(float(value), rel=2e-4), key
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_matrices(name: str, real: dict[str, Tensor]) -> None:
+    found = numbers(real[name])
+    assert found.status == "ok"
+    agree(found, naive(real[name]))
+    exact = torch.linalg.svdvals(real[name].double())
+    torch.testing.assert_close(found.arrays["sigma"], exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (40, 40), (60, 90), (90, 60)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_random_matrices(
+    shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    matrix = torch.randn(shape, generator=generator, dtype=dtype)
+    agree(numbers(matrix, energy=0.5), naive(matrix, energy=0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_measured_as_its_values(
+    dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    matrix = torch.randn(71, 61, generator=generator).to(dtype)
+    found = numbers(matrix)
+    agree(found, naive(matrix.float()))
+    assert found.values["numerical_rank"] == 61  # judged in float32's arithmetic
+
+
+def test_a_planted_spectrum(generator: torch.Generator) -> None:
+    sigma = torch.tensor([8.0, 4.0, 2.0, 1.0])
+    found = numbers(with_spectrum(sigma, 20, 30, generator)).values
+    assert found["numerical_rank"] == 4
+    assert found["stable_rank"] == pytest.approx(85 / 64)
+    assert found["frobenius"] == pytest.approx(math.sqrt(85))
+    assert found["sigma_min"] == 0.0
+    p = sigma.double() / sigma.sum()
+    assert found["effective_rank"] == pytest.approx(math.exp(float(-(p * p.log()).sum())))
+    assert [numbers(with_spectrum(sigma, 20, 30), q).values["energy_rank"] for q in (0.7, 0.9)] == [
+        1, 2,
+    ]  # fmt: skip
+
+
+def test_spikes_are_planted_directions(generator: torch.Generator) -> None:
+    noise = torch.randn(300, 200, generator=generator)
+    spikes = with_spectrum(torch.tensor([90.0, 70.0, 50.0]), 300, 200, generator)
+    assert numbers(noise + spikes).values["spikes"] == 3
+    assert numbers(noise).values["spikes"] in {0, 1}
+
+
+def test_a_singular_matrix_has_no_kappa(generator: torch.Generator) -> None:
+    matrix = torch.randn(30, 40, generator=generator)
+    matrix[3] = matrix[4]
+    found = numbers(matrix)
+    assert found.status == "singular"
+    assert found.values["kappa"] is None
+    assert found.values["sigma_min"] == 0.0
+    assert found.values["numerical_rank"] == 29
+    assert found.values["alpha"] is not None
+
+
+def test_a_zero_matrix() -> None:
+    found = numbers(torch.zeros(3, 4))
+    assert found.status == "singular"
+    assert dict(found.values) == {
+        "sigma_max": 0.0, "sigma_min": 0.0, "frobenius": 0.0, "kappa": None,
+        "stable_rank": 0.0, "effective_rank": 0.0, "energy_rank": 0, "numerical_rank": 0,
+        "alpha": None, "alpha_xmin": None, "alpha_ks": None, "mp_edge": None, "spikes": None,
+    }  # fmt: skip
+
+
+def test_the_identity() -> None:
+    found = numbers(torch.eye(50)).values
+    assert found["kappa"] == pytest.approx(1.0)
+    assert found["effective_rank"] == pytest.approx(50)
+    assert found["alpha"] is None
+    assert found["mp_edge"] is None  # its median entry is 0: no noise to speak of
+    assert found["spikes"] is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [
+        (1e20, torch.float32),
+        (1e-25, torch.float32),
+        (1e150, torch.float64),
+        (1e-150, torch.float64),
+    ],
+)
+def test_the_scale_moves_only_what_has_units(
+    factor: float, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    matrix = torch.randn(31, 21, generator=generator, dtype=dtype)
+    plain, scaled = numbers(matrix).values, numbers(matrix * factor).values
+    units = {"sigma_max": 1, "sigma_min": 1, "frobenius": 1, "mp_edge": 1, "alpha_xmin": 2}
+    for key, value in plain.items():
+        assert isinstance(value, float | int)
+        expected = value
+        for _ in range(units.get(key, 0)):
+            expected *= factor
+        assert scaled[key] == pytest.approx(expected, rel=1e-4), key
+
+
+def test_what_is_not_finite_is_an_error() -> None:
+    matrix = torch.ones(3, 4)
+    matrix[1, 2] = math.nan
+    with pytest.raises(NonFiniteError, match=r"1 of 12 entries .* first at \[1, 2\]"):
+        numbers(matrix)
+
+
+@pytest.mark.parametrize("energy", [0.0, -0.1, 1.01, math.nan, math.inf])
+def test_an_energy_that_is_no_share_is_refused(energy: float) -> None:
+    with pytest.raises(UsageError, match="Expected above 0 and at most 1"):
+        Spectrum(energy=energy)
+
+
+def test_conclusion(generator: torch.Generator) -> None:
+    spectrum = Spectrum()
+    alphas, rows = [], []
+    for index, scale in enumerate((1.0, 3.0, 2.0)):
+        matrix = scale * torch.randn(20, 30, generator=generator)
+        rows.append(row_of(spectrum, matrix_of(matrix, f"h.{index}.q_proj.weight")))
+        alphas.append(rows[-1].number("alpha"))
+    bad = row_of(spectrum, matrix_of(torch.full((5, 5), math.inf), "bad"))
+    marked, summary = spectrum.conclude([*rows, bad])
+    assert list(marked) == [*rows, bad]
+    largest = rows[1].number("sigma_max")
+    middle = sorted(alpha for alpha in alphas if alpha is not None)[1]
+    assert summary == {
+        "reading": "3 matrices, 1,825 parameters. "
+        f"Largest sigma {largest:.3g} in h.1.q_proj.weight. Median alpha {middle:.2f}.",
+        "matrices": 4,
+        "parameters": 1825,
+        "non_finite": 1,
+    }
+
+
+def test_conclusion_of_one_matrix_without_a_tail() -> None:
+    row = row_of(Spectrum(), matrix_of(torch.tensor([[-2.0]]), "one"))
+    assert Spectrum().conclude([row])[1]["reading"] == (
+        "1 matrix, 1 parameter. Largest sigma 2 in one."
+    )
+
+
+def test_conclusion_of_nothing() -> None:
+    bad = row_of(Spectrum(), matrix_of(torch.full((5, 5), math.nan), "bad"))
+    assert isinstance(bad, Row)
+    assert Spectrum().conclude([bad])[1]["reading"] == "No matrix could be measured."
+    assert bad.flat()["status"] == "non-finite"
+    assert "25 of 25" in str(bad.flat()["error"])
+    assert list(bad.flat())[-len(Spectrum.keys) :] == list(Spectrum.keys)
+
+
+def test_estimates_grow_with_the_matrix() -> None:
+    small, large = view_of("w", 50, 60), view_of("w", 500, 60)
+    assert 0 < Spectrum().cost(small) < Spectrum().cost(large)
+    assert 4 * 50 * 60 < Spectrum().memory(small) < Spectrum().memory(large)
