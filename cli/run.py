@@ -92,8 +92,9 @@ def deliver(result: "Result", request: Request) -> None:
         for path in request.plot:
             save_figure(figure, path)
     if request.format == "table":
-        full = request.verbose or not is_terminal(sys.stdout)
-        show(screen_of(result, full=full, hints=not request.quiet))
+        reader = is_terminal(sys.stdout)
+        hints = reader and not (request.quiet or request.plot or request.output)
+        show(screen_of(result, full=request.verbose or not reader, hints=hints))
     elif request.format == "parquet":
         _parquet_to_stdout(result)
     else:

@@ -100,7 +100,7 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     axes.set_ylim(low / 3, top * 3)
     logarithmic_ticks(axes.xaxis)
     logarithmic_ticks(axes.yaxis)
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _power_law(axes: Axes, row: Row, eigenvalues: NDArray[np.float64], count: int) -> None:
