@@ -6,11 +6,11 @@ products of float32 entries are exact in float64, so only the summation and the
 eigensolver round, and every `lambda` is off by at most
 `GRAM_ERROR * sqrt(max(m, n)) * eps64 * sigma_1^2`. The square root is that of
 probabilistic rounding analysis (Higham and Mary 2019). The factor is measured, not
-proven: against extended precision, weights and random, graded, clustered, ternary and
-integer-grid matrices up to 4096 stayed below 1.5; only matrices built so that equal
-products cancel (spikes minus a constant, of one tiny sigma) reached 15. The few smallest sigma
-of which that is more than `RELATIVE_ERROR` come from inverse iteration, whose residual
-proves them; where it does not, the float64 SVD decides.
+proven: with sides up to 4096, real weights and random, graded, clustered and integer-grid
+matrices stayed below 1.5, ternary ones, whose equal products round alike, below 2.5; only
+matrices built so that equal products cancel (spikes minus a constant, of one tiny sigma)
+reached 15. The few smallest sigma of which that is more than `RELATIVE_ERROR` come from
+inverse iteration, whose residual proves them; where it does not, the float64 SVD decides.
 """
 
 import math
