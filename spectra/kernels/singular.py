@@ -7,7 +7,7 @@ eigensolver round, and every `lambda` is off by at most
 `GRAM_ERROR * sqrt(max(m, n)) * eps64 * sigma_1^2`. The square root is that of
 probabilistic rounding analysis (Higham and Mary 2019). The factor is measured, not
 proven: with sides up to 4096, real weights and random, graded, clustered and integer-grid
-matrices stayed below 1.5, ternary ones, whose equal products round alike, below 2.5; only
+matrices stayed below 2, ternary ones, whose equal products round alike, below 2.5; only
 matrices built so that equal products cancel (spikes minus a constant, of one tiny sigma)
 reached 15. The few smallest sigma of which that is more than `RELATIVE_ERROR` come from
 inverse iteration, whose residual proves them; where it does not, the float64 SVD decides.
