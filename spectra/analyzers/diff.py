@@ -1,5 +1,6 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine, rounding_floor
 from spectra.kernels.similarity import Side, Similarity, exact_similarity
 from spectra.kernels.singular import (
+    EPS64,
     entry_norm,
     largest_entry,
     left_singular_cost,
@@ -23,12 +25,17 @@ from spectra.kernels.singular import (
     singular_values_cost,
     singular_values_memory,
 )
-from spectra.kernels.summary import effective_rank, energy_rank, frobenius, stable_rank
+from spectra.kernels.summary import (
+    effective_rank,
+    energy_rank,
+    frobenius,
+    numerical_rank,
+    stable_rank,
+)
 from spectra.matrices import LowRank, Pair, View
 
 UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F32": 2.0**-24, "F64": 2.0**-53}
 SMALLEST = {"F16": 2.0**-24}  # positive; of the wider dtypes, too small to matter
-EPS32 = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +213,17 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
     change = pair.tuned
     if isinstance(change, LowRank):
         sigma = product_singular_values(change.left, change.right)
-        floor = float(sigma[0]) * max(pair.base.shape) * EPS32
-        return sigma, int((sigma > floor).sum())
+        return sigma, numerical_rank(sigma, max(pair.base.shape), EPS64)
     delta = pair.delta()
     sigma = singular_values(delta)
     dtypes = (pair.view.entry.dtype, pair.tuned_dtype)
-    stored = rounding_floor(
-        pair.base if change is None else change,
-        max(UNIT_ROUNDOFF[dtype] for dtype in dtypes),
-        max(SMALLEST.get(dtype, 0.0) for dtype in dtypes),
-    )
-    computed = float(sigma[0]) * max(pair.base.shape) * torch.finfo(delta.dtype).eps
-    return sigma, int((sigma > max(stored, computed)).sum())
+    roundoff = max(UNIT_ROUNDOFF[dtype] for dtype in dtypes)
+    smallest = max(SMALLEST.get(dtype, 0.0) for dtype in dtypes)
+    tuned = pair.base if change is None else change
+    # Each of the two may have been rounded on its own.
+    stored = math.hypot(*(rounding_floor(w, roundoff, smallest) for w in (pair.base, tuned)))
+    subtracted = rounding_floor(delta, torch.finfo(delta.dtype).eps / 2)
+    return sigma, int((sigma > max(stored, subtracted)).sum())
 
 
 def _kind_of_change(changed: Sequence[Row]) -> str:
