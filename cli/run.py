@@ -98,7 +98,7 @@ def deliver(result: "Result", request: Request) -> None:
             save_figure(figure, path)
     if request.format == "table":
         reader = is_terminal(sys.stdout)
-        hints = reader and not (request.quiet or request.plot or request.output)
+        hints = reader and not request.quiet
         show(screen_of(result, full=request.verbose or not reader, hints=hints))
     elif request.format == "parquet":
         _parquet_to_stdout(result)

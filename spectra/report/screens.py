@@ -24,7 +24,8 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
     Args:
         result: Any analysis.
         full: Show every row, as a pipe or `-v` wants.
-        hints: Say what to do next.
+        hints: Say how long it took and what to do next; documents leave out both, so that
+            they are the same from run to run.
     """
     builders: Mapping[str, Callable[[Result, bool], Screen]] = {
         "ls": _ls,
@@ -33,7 +34,9 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
         "kappa": _kappa,
     }
     screen = builders[result.command](result, full)
-    return screen if hints else replace(screen, hints=())
+    if not hints:
+        return replace(screen, hints=())
+    return replace(screen, hints=(f"{result.seconds:.1f} s", *screen.hints))
 
 
 def _ls(result: Result, full: bool) -> Screen:
@@ -186,12 +189,12 @@ def _line(row: Row, cells: Sequence[str], *, bad: bool = False, good: bool = Fal
 
 
 def _facts(result: Result, first: Sequence[str] = ()) -> list[str]:
-    """Return the closing lines: verdicts, time, skips, and rows without numbers."""
-    pieces = [*first, f"{result.seconds:.1f} s"]
+    """Return the closing lines: verdicts, skips, and rows without numbers."""
+    pieces = list(first)
     skips = skip_counts(result.skipped)
     if skips:
         pieces.append(f"skipped: {skips}")
-    facts = ["   ".join(pieces)]
+    facts = ["   ".join(pieces)] if pieces else []
     facts += [
         f"no numbers: {printable(row.matrix)}: {printable(row.error)}"
         for row in result.rows
