@@ -65,7 +65,7 @@ def _spectrum(result: Result, full: bool) -> Screen:
         NAME, ROLE, Column("shape"), Column("sigma max"), Column("min"), Column("kappa"),
         Column("stable"), Column("alpha"), Column("spikes"),
     ]  # fmt: skip
-    shown = list(result.rows) if full else list(result.rows)[: 2 * LIMIT]
+    shown = list(result.rows) if full else list(result.rows)[:LIMIT]
     lines = [
         _line(
             row, [_shape(row), _number(row, "sigma_max"), _number(row, "sigma_min"),
