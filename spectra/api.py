@@ -110,14 +110,18 @@ def plan_diff(base: Spec, tuned: Spec, analyzer: Diff, selection: Selection) -> 
 
 def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
     """Plan `kappa`; embeddings, heads and routers are no candidates unless named by role."""
+    named = set(selection.roles) & set(NOT_CANDIDATES)
 
     def leave_out(view: View) -> str | None:
         """Return why a matrix is no candidate."""
         kind = view.role.kind
-        return f"{kind} is no candidate for training" if kind in NOT_CANDIDATES else None
+        if kind in NOT_CANDIDATES and not named:
+            return f"{kind} is no candidate for training"
+        if min(view.rows, view.cols) == 1:
+            return "a single row or column, whose kappa is always 1"
+        return None
 
-    keep_all = (lambda _view: None) if set(selection.roles) & set(NOT_CANDIDATES) else leave_out
-    return Analysis(analyzer, plan_model(open(model), selection, keep_all), selection)
+    return Analysis(analyzer, plan_model(open(model), selection, leave_out), selection)
 
 
 def select(

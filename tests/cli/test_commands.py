@@ -103,6 +103,13 @@ def test_embeddings_are_candidates_when_named(command: Command, model: Path) -> 
     assert [row["role"] for row in named["rows"]] == ["embed"]
 
 
+def test_a_single_row_is_no_candidate(command: Command, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, {"mask_token": torch.ones(1, 8), "b.weight": torch.eye(4)})
+    found = json.loads(command("kappa", folder, "--select", "1", "--format", "json").out)
+    assert found["summary"]["selected"] == ["b.weight"]
+    assert found["skipped"][0]["reason"] == "a single row or column, whose kappa is always 1"
+
+
 def test_filters_combine(command: Command, model: Path) -> None:
     done = command(
         "spectrum", model, "--role", "mlp", "--layers", "0,2", "--exclude", "*down*",
