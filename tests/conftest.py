@@ -1,18 +1,22 @@
-"""What every test may use: the real model, its adapter, and small checkpoints."""
+"""What every test may use: one thread, the real model, its adapter."""
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from safetensors.torch import load_file
+from torch import Tensor
 
 # CI judges the change at hand with the same examples every time; runs at a desk explore.
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
 
 DATA = Path(__file__).parent / "data"
+PREFIX = "base_model.model.bert."
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,32 @@ def minilm_lora() -> Path:
 def generator() -> torch.Generator:
     """A seeded source of random numbers."""
     return torch.Generator().manual_seed(20250506)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small decompositions on more threads than free cores take minutes, not seconds."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def real(minilm: Path) -> dict[str, Tensor]:
+    """Every matrix of MiniLM by its tensor's name, float32."""
+    stored = load_file(minilm / "model.safetensors")
+    return {name: w for name, w in stored.items() if w.ndim == 2 and w.is_floating_point()}
+
+
+@pytest.fixture(scope="session")
+def updates(minilm_lora: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """The rank-8 adapter: `scale * B` and `A` by the name of the tensor they change."""
+    factors = load_file(minilm_lora / "adapter_model.safetensors")
+    found = {}
+    for name, down in factors.items():
+        if name.endswith(".lora_A.weight"):
+            up = factors[name.replace(".lora_A.", ".lora_B.")]
+            weight = name.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")
+            found[weight] = (2.0 * up, down)
+    return found

@@ -1,8 +1,7 @@
 """Shards, links, broken documents and reading: what is refused, and what the error says."""
 
-import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,40 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from examples import write_model
-from spectra.checkpoint import Checkpoint, Skipped, open_spec
+from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
+from spectra.checkpoint import Skipped
 from spectra.checkpoint.documents import MAX_CONFIG, read_object
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import CheckpointError
-
-INDEX = "model.safetensors.index.json"
-FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
-
-
-def opened(spec: str | Path) -> Checkpoint:
-    found = open_spec(spec)
-    assert isinstance(found, Checkpoint)
-    return found
-
-
-def refusal(spec: str | Path) -> str:
-    """Return the error's text, after checking that it is one plain line."""
-    with pytest.raises(CheckpointError) as caught:
-        open_spec(spec)
-    assert str(caught.value).isprintable()
-    assert str(caught.value).endswith(".")
-    return str(caught.value)
-
-
-def write_index(folder: Path, weight_map: Mapping[str, object], name: str = INDEX) -> Path:
-    (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder
-
-
-def write_shards(folder: Path) -> Path:
-    write_model(folder, {"a": A}, name=FIRST)
-    write_model(folder, {"b": B}, name=SECOND)
-    return write_index(folder, {"a": FIRST, "b": SECOND})
 
 
 class TestIndexAndHeadersDisagree:

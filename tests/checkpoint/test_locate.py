@@ -1,7 +1,5 @@
 """What a folder, file or word opens, and what is said where there are no safetensors weights."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,38 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from examples import write_model
-from spectra.checkpoint import Adapter, Checkpoint, open_spec
-from spectra.errors import CheckpointError, HeaderError
-
-INDEX = "model.safetensors.index.json"
-FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
-
-
-def opened(spec: str | Path) -> Checkpoint:
-    found = open_spec(spec)
-    assert isinstance(found, Checkpoint)
-    return found
-
-
-def refusal(spec: str | Path) -> str:
-    """Return the error's text, after checking that it is one plain line."""
-    with pytest.raises(CheckpointError) as caught:
-        open_spec(spec)
-    assert str(caught.value).isprintable()
-    assert str(caught.value).endswith(".")
-    return str(caught.value)
-
-
-def write_index(folder: Path, weight_map: Mapping[str, object], name: str = INDEX) -> Path:
-    (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder
-
-
-def write_shards(folder: Path) -> Path:
-    write_model(folder, {"a": A}, name=FIRST)
-    write_model(folder, {"b": B}, name=SECOND)
-    return write_index(folder, {"a": FIRST, "b": SECOND})
+from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
+from spectra.checkpoint import Adapter, open_spec
+from spectra.errors import HeaderError
 
 
 class TestWhatOpens:
