@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from spectra.errors import NothingToAnalyseError, SpectraError
@@ -23,10 +24,12 @@ def guarded(run: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         _close_stdout()  # the reader has what it wanted
         return DONE
-    except Exception as error:  # the last door: exit 1 would mean findings
-        fail(_sentence(error))
+    except Exception as error:  # noqa: BLE001 - the last door: exit 1 would mean findings
         if os.environ.get("SPECTRA_DEBUG") == "1":
-            raise
+            traceback.print_exc()
+        fail(_sentence(error))
+        if isinstance(error, OSError):
+            _close_stdout()
         return NOTHING if isinstance(error, NothingToAnalyseError) else UNUSABLE
     return code or DONE
 
@@ -35,6 +38,8 @@ def _sentence(error: Exception) -> str:
     """Say what went wrong and what to do next."""
     if isinstance(error, SpectraError):
         return str(error)
+    if isinstance(error, OSError):
+        return f"the output cannot be written: {error.strerror or error}. Send it elsewhere."
     if isinstance(error, MemoryError):
         return "out of memory. --workers 1 needs least; --dry-run tells how much."
     return (

@@ -1,6 +1,7 @@
 """The `spectra` command: one file a command, errors translated at the door."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -58,7 +59,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         try:
             code = app(arguments, prog_name="spectra", standalone_mode=False)
         except typer.TyperException as error:
-            fail(error.format_message() + " See `spectra --help`.")
+            words = list(sys.argv[1:] if arguments is None else arguments)
+            fail(_explained(error.format_message(), words))
             return UNUSABLE
         except typer.Abort:
             fail("interrupted; nothing was written. Run the same command again.")
@@ -68,8 +70,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return guarded(invoke)
 
 
+def _explained(message: str, words: Sequence[str]) -> str:
+    """Complete the parser's message: what was given, and whose help to read."""
+    named = re.match(r"Invalid value for '(?:-\w, )?(--?[\w-]+)'", message)
+    given = ""
+    if named and named[1] in words[:-1]:
+        value = words[words.index(named[1]) + 1]
+        given = f" Got {value!r}." if repr(value) not in message else ""
+    known = {info.name for info in app.registered_commands}
+    command = next((word for word in words if word in known), "")
+    place = f"spectra {command} --help" if command else "spectra --help"
+    return f"{message.rstrip().rstrip('.')}.{given} See `{place}`."
+
+
 def main() -> None:
     """Entry point of the console script."""
+    if sys.stdout is None:  # closed by whoever started it
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives as long as the process
     code = run()
     if code == INTERRUPTED:
         # A decomposition in work cannot be stopped; whoever pressed Ctrl-C does not wait for it.

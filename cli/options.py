@@ -9,6 +9,11 @@ import typer
 
 FORMATS = ("table", "json", "jsonl", "csv", "markdown", "parquet")
 
+ROLES = (
+    "attn", "attn.q", "attn.k", "attn.v", "attn.o", "mlp", "mlp.gate", "mlp.up", "mlp.down",
+    "router", "embed", "lm_head", "conv", "other",
+)  # fmt: skip
+
 SELECT, OUTPUT, RUN = "Which matrices", "Output", "Running"
 
 
@@ -45,7 +50,8 @@ Include = Annotated[
     list[str] | None,
     typer.Option(
         "--include", metavar="GLOB", rich_help_panel=SELECT,
-        help="Only matrices whose name matches; repeatable. Example: '*.mlp.*'",
+        help="Only matrices whose name matches; repeatable; * and ? are wild, [ is not. "
+        "Example: '*.mlp.*'",
     ),
 ]  # fmt: skip
 Exclude = Annotated[
@@ -58,9 +64,8 @@ Exclude = Annotated[
 Role = Annotated[
     list[str] | None,
     typer.Option(
-        "--role", metavar="ROLE", rich_help_panel=SELECT,
-        help="Only this role; repeatable. attn.q attn.k attn.v attn.o mlp.gate mlp.up mlp.down "
-        "router embed lm_head conv other, or attn, mlp for all of theirs.",
+        "--role", metavar="ROLE", rich_help_panel=SELECT, autocompletion=lambda: list(ROLES),
+        help=f"Only this role; repeatable: {' '.join(ROLES)}.",
     ),
 ]  # fmt: skip
 Layers = Annotated[
@@ -74,6 +79,7 @@ Format = Annotated[
     str,
     typer.Option(
         "--format", metavar="FORMAT", rich_help_panel=OUTPUT, callback=_format,
+        autocompletion=lambda: list(FORMATS),
         help="What goes to standard output: table json jsonl csv markdown parquet.",
     ),
 ]  # fmt: skip
@@ -103,6 +109,7 @@ Device = Annotated[
     str,
     typer.Option(
         "--device", metavar="DEVICE", rich_help_panel=RUN, callback=_device,
+        autocompletion=lambda: ["auto", "cpu", "cuda"],
         help="auto, cpu, cuda or cuda:N. auto takes a GPU where there is one.",
     ),
 ]  # fmt: skip

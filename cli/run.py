@@ -48,15 +48,15 @@ class Request:
             require_writable,
         )
 
+        values = [self.values] if self.values else []
+        for path in (*self.output, *self.plot, *values):
+            require_writable(path)
         for path in self.output:
             format_of(path)
         for path in self.plot:
             require_picture_suffix(path)
-        values = [self.values] if self.values else []
         for path in values:
             require_values_suffix(path)
-        for path in (*self.output, *self.plot, *values):
-            require_writable(path)
         if self.format == "parquet":
             require_parquet()
 
@@ -74,11 +74,14 @@ def run_analysis(request: Request, plan: Callable[[], "Analysis"]) -> int:
         return DONE
     with progress_bar(quiet=request.quiet) as report:
         result = analysis.run(resources, report)
-    deliver(result, request)
     broken = [row for row in result.rows if row.status == "non-finite"]
     if len(broken) == len(result.rows):
-        fail(f"every one of the {len(broken):,} matrices holds NaN or Inf: nothing was measured.")
+        fail(
+            f"every one of the {len(broken):,} matrices holds NaN or Inf: nothing was measured or "
+            f"written. {broken[0].matrix}: {broken[0].error}."
+        )
         return NOTHING
+    deliver(result, request)
     return DONE
 
 
@@ -140,11 +143,16 @@ def _show_estimate(analysis: "Analysis", request: Request) -> None:
     from dataclasses import asdict  # noqa: PLC0415
 
     from spectra.engine import estimate  # noqa: PLC0415
+    from spectra.engine.result import SCHEMA  # noqa: PLC0415
     from spectra.report.documents import dumps  # noqa: PLC0415
 
     found = estimate(analysis.plan, analysis.analyzer, request.workers)
     if request.format != "table":
-        data: dict[str, Any] = {"command": analysis.analyzer.name, "dry_run": asdict(found)}
+        data: dict[str, Any] = {
+            "schema": SCHEMA,
+            "command": analysis.analyzer.name,
+            "dry_run": asdict(found),
+        }
         sys.stdout.write(dumps(data, indent=2))
         return
     sys.stdout.write(

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum
+from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum, Summary
 from spectra.analyzers.kappa import NOT_CANDIDATES
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.engine import Model, Plan, Progress, Resources, execute, plan_model, plan_pair
@@ -70,9 +70,21 @@ class Analysis:
             models=self._models(),
             rows=marked,
             skipped=self.plan.skipped,
-            summary={**summary, "skipped": len(self.plan.skipped)},
+            summary=self._complete(summary),
             seconds=time.perf_counter() - start,
         )
+
+    def _complete(self, summary: Summary) -> dict[str, object]:
+        """Add to a summary what the analyzer cannot know or must not hide."""
+        reading = [self.plan.warning, str(summary.get("reading", ""))]
+        broken = summary.get("non_finite")
+        if broken:
+            reading.append(f"{broken:,} hold NaN or Inf and have no numbers.")
+        return {
+            **summary,
+            "reading": " ".join(text for text in reading if text),
+            "skipped": len(self.plan.skipped),
+        }
 
     def _models(self) -> list[Model]:
         """Return the checkpoints and their parts."""
@@ -125,9 +137,9 @@ def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
 
 
 def select(
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    roles: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    roles: str | Sequence[str] = (),
     layers: str = "",
 ) -> Selection:
     """Return a selection of matrices for the analyses.
@@ -141,7 +153,7 @@ def select(
     Raises:
         UsageError: A role or layer range cannot be meant as written.
     """
-    return Selection(tuple(include), tuple(exclude), tuple(roles), layers)
+    return Selection(_texts(include), _texts(exclude), _texts(roles), layers)
 
 
 def ls(model: Spec, *, selection: Selection | None = None) -> Result:
@@ -244,7 +256,7 @@ def diff(
 def kappa(
     model: Spec,
     *,
-    select: str | None = None,
+    select: str | int | None = None,
     selection: Selection | None = None,
     resources: Resources | None = None,
 ) -> Result:
@@ -259,7 +271,13 @@ def kappa(
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    return plan_kappa(model, Kappa(select=select), selection or Selection()).run(resources)
+    analyzer = Kappa(select=None if select is None else str(select))
+    return plan_kappa(model, analyzer, selection or Selection()).run(resources)
+
+
+def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Take one text for a list of one."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def package_version() -> str:

@@ -9,8 +9,10 @@ import torch
 
 import spectra
 from examples import write_model
+from spectra.analyzers import Diff
 from spectra.checkpoint import Adapter, Checkpoint
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, UsageError
+from spectra.matrices import Selection
 
 
 def test_open_returns_headers_of_models_and_adapters(minilm: Path, minilm_lora: Path) -> None:
@@ -53,6 +55,28 @@ def test_errors_share_one_base(tmp_path: Path) -> None:
     folder = write_model(tmp_path, {"a.weight": torch.eye(2)})
     with pytest.raises(SpectraError, match="is no share"):
         spectra.kappa(folder, select="all")
+
+
+def test_one_text_stands_for_a_list_of_one_and_a_number_for_its_text(minilm: Path) -> None:
+    some = spectra.select(include="*intermediate*", layers="0-1")
+    assert some.include == ("*intermediate*",)
+    assert len(spectra.kappa(minilm, select=1, selection=some).rows) == 2
+    assert spectra.select(roles="attn").roles == ("attn",)
+    with pytest.raises(UsageError, match=r"include is the text 'a', expected a list"):
+        Selection(include="a")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"side 'lft' is no side"):
+        Diff(side="lft")  # type: ignore[arg-type]
+
+
+def test_frames_keep_layers_as_integers(minilm: Path) -> None:
+    frame = spectra.ls(minilm).frame
+    assert str(frame["layer"].dtype) == str(frame["expert"].dtype) == "Int64"
+
+
+def test_the_version_and_names_are_public() -> None:
+    assert spectra.__version__.startswith("0.")
+    assert "Resources" in dir(spectra)
+    assert spectra.Resources(workers=1).workers == 1
 
 
 def test_importing_spectra_alone_is_light() -> None:

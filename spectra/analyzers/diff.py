@@ -34,6 +34,7 @@ from spectra.kernels.summary import (
 )
 from spectra.matrices import LowRank, Pair, View
 
+MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
 UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F32": 2.0**-24, "F64": 2.0**-53}
 SMALLEST = {"F16": 2.0**-24}  # positive; of the wider dtypes, too small to matter
 
@@ -71,6 +72,8 @@ class Diff:
                 f"--epsilon {self.epsilon} is no cosine. Expected above 0 and below 1; "
                 "published: 0.5."
             )
+        if self.side not in ("left", "right"):
+            raise UsageError(f"side {self.side!r} is no side. Expected 'left' or 'right'.")
         require_share(self.energy)
 
     def cost(self, view: View) -> float:
@@ -131,7 +134,7 @@ class Diff:
             summary |= {
                 "intruders": sum(counts),
                 "matrices_with_intruders": sum(count > 0 for count in counts),
-                "certified": all(row.values.get("certified") is True for row in measured),
+                "certified": all(row.values.get("certified") is True for row in rows),
             }
         return rows, summary
 
@@ -183,10 +186,19 @@ class Diff:
             return "No pair could be measured."
         if not changed:
             return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
+        real = [row for row in changed if row.number("delta_rank")]
+        if not real:
+            return (
+                f"The change is rounding alone ({len(changed):,} of "
+                f"{counted(len(measured), 'matrix', 'matrices')})."
+            )
         text = (
-            f"The change looks like {_kind_of_change(changed)} on {_where(changed)} "
-            f"({len(changed):,} of {counted(len(measured), 'matrix', 'matrices')})."
+            f"The change looks like {_kind_of_change(real)} on {_where(real)} "
+            f"({len(real):,} of {counted(len(measured), 'matrix', 'matrices')})."
         )
+        if len(real) < len(changed):
+            rounded = counted(len(changed) - len(real), "more matrix was", "more matrices were")
+            text += f" {rounded} rounded and not changed otherwise."
         if self.intruders:
             total = sum(int(row.number("intruders") or 0) for row in measured)
             holders = sum(bool(row.number("intruders")) for row in measured)
@@ -220,27 +232,28 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
     roundoff = max(UNIT_ROUNDOFF[dtype] for dtype in dtypes)
     smallest = max(SMALLEST.get(dtype, 0.0) for dtype in dtypes)
     tuned = pair.base if change is None else change
-    # Each of the two may have been rounded on its own.
-    stored = math.hypot(*(rounding_floor(w, roundoff, smallest) for w in (pair.base, tuned)))
-    subtracted = rounding_floor(delta, torch.finfo(delta.dtype).eps / 2)
-    return sigma, int((sigma > max(stored, subtracted)).sum())
+    # Each of the two may have been rounded on its own; and a merge rounds the product of its
+    # factors, the scaled product and the sum, as the difference does again.
+    made = MADE * rounding_floor(delta, torch.finfo(delta.dtype).eps / 2)
+    noise = [rounding_floor(values, roundoff, smallest) for values in (pair.base, tuned)]
+    return sigma, int((sigma > math.hypot(*noise, made)).sum())
 
 
 def _kind_of_change(changed: Sequence[Row]) -> str:
-    """Name the change by its ranks."""
+    """Name the change by the ranks of most matrices; a small head may well be full."""
     ranks = Counter(int(row.number("delta_rank") or 0) for row in changed)
-    rank, times = ranks.most_common(1)[0]
-    low = all(
-        int(row.number("delta_rank") or 0) <= min(row.view.rows, row.view.cols) // 2
-        for row in changed
-    )
-    if rank == 0 and times == len(changed):
-        return "rounding"
-    if times == len(changed) and low:
-        return f"a rank-{rank} LoRA"
-    if low:
-        return f"a low-rank update (ranks {min(ranks)} to {max(ranks)})"
-    return "full fine-tuning" if min(ranks) > 0 else "fine-tuning"
+    low = [row for row in changed if _is_low(row)]
+    if 10 * len(low) < 9 * len(changed):
+        return "full fine-tuning" if not low else "fine-tuning, partly of low rank,"
+    found = {int(row.number("delta_rank") or 0) for row in low}
+    if len(found) == 1:
+        return f"a rank-{ranks.most_common(1)[0][0]} LoRA"
+    return f"a low-rank update (ranks {min(found)} to {max(found)})"
+
+
+def _is_low(row: Row) -> bool:
+    """Say whether a change has at most half the rank that its shape allows."""
+    return int(row.number("delta_rank") or 0) <= min(row.view.rows, row.view.cols) // 2
 
 
 def _where(changed: Sequence[Row]) -> str:

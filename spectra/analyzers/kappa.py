@@ -122,7 +122,7 @@ def selected_count(select: str, candidates: int) -> int:
     Raises:
         UsageError: It is neither.
     """
-    text = select.strip()
+    text = select.strip().replace("_", "?")  # Python would read 1_0 as 10
     try:
         if text.endswith("%"):
             share = float(text[:-1])

@@ -26,6 +26,7 @@ UNSUPPORTED = {
     "arrow_config": "Arrow routing",
     "layer_replication": "layer_replication",
     "target_parameters": "target_parameters (factors on 3-D expert tensors)",
+    "trainable_token_indices": "trainable_token_indices (rows of the embedding)",
 }
 """Settings under which the update is more than `scale * B @ A` on a module's weight."""
 
@@ -135,7 +136,7 @@ def _sort(spec: str, weights: Checkpoint) -> tuple[Halves, dict[str, TensorEntry
             kind: Kind = "embedding" if factor["embedding"] else "linear"
             found = halves.setdefault((factor["module"], kind), {})
             _add(spec, found, factor["side"], entry)
-        elif ".lora_" in plain or "trainable_tokens" in plain:
+        elif ".lora_" in plain:
             skipped.append(Skipped(name, "not a LoRA factor of a weight"))
         else:
             _add(spec, saved, WRAPPERS.sub("", plain), entry)
@@ -153,7 +154,13 @@ def lora_scale(config: Mapping[str, Any], module: str) -> float:
     """
     rank = _setting(config, "r", "rank_pattern", module)
     alpha = _setting(config, "lora_alpha", "alpha_pattern", module)
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    stabilised = config.get("use_rslora") or False
+    if not isinstance(stabilised, bool):
+        raise AdapterError(
+            f"{CONFIG}: use_rslora is {quote(stabilised)}, expected true or false. "
+            "Save the adapter again."
+        )
+    return alpha / math.sqrt(rank) if stabilised else alpha / rank
 
 
 def _add(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:

@@ -15,12 +15,17 @@ MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
 U64 = 1 << 64
 FIELDS = ("dtype", "shape", "data_offsets")  # in the order of a tensor written as a list
 AGAIN = "Fetch or write that file again."
+POINTER = "is a git-LFS pointer, not the weights: run `git lfs pull`"
+PAGE = (
+    "is an HTML page, not weights: the download fetched a web page; fetch the file itself (its "
+    "'resolve' link) again"
+)
 NEVER_WEIGHTS = {
-    b"version https://git-lfs": "is a git-LFS pointer, not the weights: run `git lfs pull`",
-    b"<!doctype html": "is an HTML page, not weights: the download fetched a web page; fetch the "
-    "file itself (its 'resolve' link) again",
-    b"<html": "is an HTML page, not weights: the download fetched a web page; fetch the file "
-    "itself (its 'resolve' link) again",
+    b"version https://git-lfs": POINTER,
+    b"<!doctype html": PAGE,
+    b"<html": PAGE,
+    b"<!--": PAGE,
+    b"<?xml": PAGE,
 }
 
 
@@ -49,7 +54,7 @@ def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: 
     """
     opening = read(0, min(size, 64))
     for prefix, meaning in NEVER_WEIGHTS.items():
-        if opening.lstrip().lower().startswith(prefix):
+        if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):
             raise HeaderError(f"{path} {meaning}.")
     if size < 8:
         raise HeaderError(
@@ -58,6 +63,11 @@ def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: 
         )
     length = int.from_bytes(opening[:8], "little")
     if not len("{}") <= length <= MAX_HEADER:
+        if opening.lstrip().startswith(b"{"):
+            raise HeaderError(
+                f"{path} is JSON text, expected a safetensors file: a server's error message may "
+                f"have been saved in its place. {AGAIN}"
+            )
         raise HeaderError(
             f"{path} is not a safetensors file: its first 8 bytes give a header of {length:,} "
             f"bytes, expected 2 to {MAX_HEADER:,}. {AGAIN}"

@@ -1,5 +1,6 @@
 """Bytes of a file on this machine."""
 
+import stat
 from pathlib import Path
 
 import torch
@@ -17,9 +18,12 @@ class LocalFile:
         """Remember the file and its size."""
         self.path = path
         try:
-            self.size = path.stat().st_size
+            found = path.stat()
         except OSError as error:
             raise unreadable(path, error) from None
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+            raise CheckpointError(f"{shown(path)} is no regular file, expected weights on disk.")
+        self.size = found.st_size
 
     def read(self, start: int, stop: int) -> bytes:
         """Return a small range as bytes, for headers."""

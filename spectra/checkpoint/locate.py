@@ -88,6 +88,12 @@ def _open_folder(spec: str, folder: Path) -> Checkpoint | Adapter:
     for pattern, kind in OTHER_FORMATS.items():
         if any(folder.glob(pattern)):
             raise CheckpointError(f"{shown(spec)} holds {kind}, expected safetensors. {CONVERT}")
+    inner = sorted(folder.glob("*/adapter_config.json"))
+    if inner:
+        raise CheckpointError(
+            f"{shown(spec)} holds no weights itself, but a named adapter: give "
+            f"{shown(inner[0].parent)}."
+        )
     raise CheckpointError(
         f"{shown(spec)} holds no weights. Expected model.safetensors, model.safetensors.index.json "
         "with its shards, or a PEFT adapter."

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from spectra.analyzers import Analyzer
-from spectra.engine.execute import usable_cores
+from spectra.engine.execute import memory_budget, usable_cores
 from spectra.engine.plan import Plan
 from spectra.kernels.singular import singular_values, singular_values_cost
 
@@ -29,12 +29,16 @@ class Estimate:
 
 def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) -> Estimate:
     """Estimate a plan from headers; reads no weights."""
-    rate = operations_per_second() * (workers or usable_cores())
+    crew = workers or usable_cores()
+    rate = operations_per_second() * crew
+    needs = sorted((analyzer.memory(view) for view in plan.views), reverse=True)
+    together = min(sum(needs[:crew]), memory_budget(plan, needs))
+    ahead = 2 * max(step.nbytes for step in plan.steps)  # in work, and read meanwhile
     return Estimate(
         matrices=len(plan.views),
         tensors=len(plan.steps),
         nbytes=plan.nbytes,
-        memory=plan.memory(analyzer),
+        memory=together + ahead,
         seconds=plan.cost(analyzer) / rate + plan.nbytes / READ_RATE,
         skipped=len(plan.skipped),
     )

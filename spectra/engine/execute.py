@@ -1,7 +1,7 @@
 """Runs a plan here: one reader, several workers, within a memory budget."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from spectra.checkpoint import Checkpoint, LoraFactors
 from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
 from spectra.errors import NonFiniteError
 from spectra.matrices import LowRank, Matrix, Pair, View, natural
+from spectra.matrices.layout import Part
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
 SHARE = 12  # bytes per entry of the largest matrix that those in work may share: 3 x float32
@@ -54,7 +55,7 @@ def execute(
     """
     workers = 1 if resources.device != "cpu" else resources.workers or usable_cores()
     needs = {view.name: analyzer.memory(view) for view in plan.views}
-    budget = max(ROOM, *needs.values(), *(SHARE * view.rows * view.cols for view in plan.views))
+    budget = memory_budget(plan, list(needs.values()))
     costs = {
         view.name: step_cost(step, view, analyzer, plan)
         for step in plan.steps
@@ -79,12 +80,14 @@ def execute(
                 report(Progress(done, total, view.name))
 
     before = torch.get_num_threads()
+    alone = False
     try:
         for step in plan.steps:
             loaded = _load(plan, step)
             for view in step.views:
+                after = alone  # nothing starts beside what has all threads
                 alone = workers == 1 or 2 * needs[view.name] > budget
-                collect(-1 if alone else budget - needs[view.name])
+                collect(-1 if alone or after else budget - needs[view.name])
                 job = (analyzer, view, loaded, resources.device)
                 future = pool.submit(_measure, *job, threads=before if alone else 1)
                 pending[future] = view
@@ -94,6 +97,11 @@ def execute(
         pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(before)
     return sorted(rows, key=lambda row: natural(row.matrix))
+
+
+def memory_budget(plan: Plan, needs: Sequence[int]) -> int:
+    """Return the bytes that the matrices in work at one time may need together."""
+    return max(ROOM, *needs, *(SHARE * view.rows * view.cols for view in plan.views))
 
 
 def usable_cores() -> int:
@@ -145,8 +153,8 @@ def _measure(
     try:
         found = analyzer.measure(_subject(view, loaded, device))
     except NonFiniteError as error:
-        values = dict.fromkeys(analyzer.keys)
-        return Row(view, "non-finite", str(error), values)
+        place = "" if view.part == Part() else " of the matrix shown (row = output)"
+        return Row(view, "non-finite", f"{error}{place}", dict.fromkeys(analyzer.keys))
     arrays = {name: array.cpu() for name, array in found.arrays.items()}
     return Row(view, found.status, None, found.values, arrays)
 

@@ -59,6 +59,7 @@ class Plan:
     tuned: Checkpoint | Adapter | None
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...]
+    warning: str = ""  # what a reader must know before the numbers
 
     @property
     def views(self) -> list[View]:
@@ -75,12 +76,6 @@ class Plan:
         """Return about how many operations the analysis takes."""
         return sum(step_cost(step, view, analyzer, self) for step in self.steps
                    for view in step.views)  # fmt: skip
-
-    def memory(self, analyzer: Analyzer[Any]) -> int:
-        """Return about the peak bytes: the neediest matrix, and tensors read ahead."""
-        needs = [analyzer.memory(view) for step in self.steps for view in step.views]
-        stored = [step.nbytes for step in self.steps]
-        return max(needs) + 2 * max(stored)
 
 
 def step_cost(step: Step, view: View, analyzer: Analyzer[Any], plan: Plan) -> float:
@@ -117,6 +112,11 @@ def plan_model(
             reasons.append(Skipped(view.name, reason))
         else:
             kept.append(view)
+    if reasons and not kept:
+        raise NothingToAnalyseError(
+            f"no matrix of {model.spec} is a candidate: {reasons[0].tensor} is left out as "
+            f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
+        )
     _require_some(kept, views, model.spec)
     steps = [Step(entry, tuple(group)) for entry, group in _by_tensor(kept)]
     return Plan(model, None, tuple(steps), tuple(skipped + reasons))
@@ -139,8 +139,15 @@ def plan_pair(
     views, skipped = views_of(base)
     kept = selection.apply(views)
     _require_some(kept, views, base.spec)
+    warning = ""
     if isinstance(tuned, Adapter):
         changes, unmatched = _adapter_changes(base, tuned)
+        lost = len({item.tensor for item in unmatched} & set(tuned.factors))
+        if lost:
+            warning = (
+                f"{lost:,} of the adapter's {len(tuned.factors):,} modules match no tensor of the "
+                "base, and what they change is not seen here."
+            )
     else:
         changes, unmatched = _checkpoint_changes(base, tuned)
     steps = []
@@ -160,7 +167,7 @@ def plan_pair(
             f"no tensor of {tuned.spec} belongs to one of {base.spec}: the names share no ending. "
             "Give the base it was trained on."
         )
-    return Plan(base, tuned, tuple(steps), (*skipped, *unmatched))
+    return Plan(base, tuned, tuple(steps), (*skipped, *unmatched), warning)
 
 
 def _checkpoint_changes(

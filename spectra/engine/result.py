@@ -41,7 +41,10 @@ class Result:
         """The rows as a pandas table, one column per key."""
         import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-        return pd.DataFrame([row.flat() for row in self.rows])
+        frame = pd.DataFrame([row.flat() for row in self.rows])
+        for key in ("layer", "expert"):
+            frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
+        return frame
 
     def document(self) -> dict[str, Any]:
         """Return the whole result as plain data; numbers that are not finite are null."""

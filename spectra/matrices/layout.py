@@ -54,7 +54,9 @@ def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
             raise LayoutError(what)
     for settings in _settings(name, config):
         for families, pattern, rule in TABLE:
-            if (not families or settings.get("model_type") in families) and pattern.search(name):
+            family = settings.get("model_type")
+            known = not families or (isinstance(family, str) and family in families)
+            if known and pattern.search(name):
                 return rule(settings, shape)
     if len(shape) == 2:
         return [Part()]

@@ -46,7 +46,11 @@ class Pair:
         """Return tuned minus base in float32, or float64 where either is stored so."""
         if isinstance(self.tuned, LowRank):
             return self.tuned.left @ self.tuned.right
-        return widened(self.base if self.tuned is None else self.tuned) - widened(self.base)
+        tuned = self.base if self.tuned is None else self.tuned
+        delta = widened(tuned) - widened(self.base)
+        if delta.dtype != torch.float64 and not delta.isfinite().all():
+            return tuned.double() - self.base.double()  # entries near float32's largest
+        return delta
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -28,6 +28,12 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Refuse at the door what could never match."""
+        for name in ("include", "exclude", "roles"):
+            if isinstance(getattr(self, name), str):
+                raise UsageError(
+                    f"{name} is the text {getattr(self, name)!r}, expected a list of texts like "
+                    f"[{getattr(self, name)!r}]."
+                )
         known = (*ROLES, *GROUPS)
         for role in self.roles:
             if role not in known:
@@ -70,7 +76,9 @@ def parse_layers(text: str) -> list[range]:
             )
         stop = int(last) if dash else int(first)
         if stop < int(first):
-            raise UsageError(f"--layers {text!r}: the range {piece!r} runs backwards.")
+            raise UsageError(
+                f"--layers {text!r}: the range {piece!r} runs backwards. Write {last}-{first}."
+            )
         ranges.append(range(int(first), stop + 1))
     return ranges
 

@@ -32,7 +32,11 @@ def _draw_change(result: Result) -> Figure:
     if not measured:
         return message(result, "Change", "No pair could be measured.")
     if not any(row.number("delta_norm") for row in measured):
-        return message(result, "Change", "Every matrix is what it was: there is no change to draw.")
+        return message(
+            result,
+            "Change",
+            "No matrix that could be measured is changed: nothing to draw.",
+        )
     size = grid_of(measured, _percent)
     rank = grid_of(measured, lambda row: row.number("delta_rank"))
     changed = sorted(

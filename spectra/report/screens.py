@@ -1,5 +1,6 @@
 """What each command shows: the answer first, then the rows that carry it."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,8 @@ LIMIT = 20  # rows shown without -v on a terminal
 AFTER_CUT = 3  # rows shown below a selection's cut
 
 NAME = Column("matrix", "left", flexible=True)
-ROLE = Column("role", "left")
+ROLE = Column("role", "left", optional=True)
+SHAPE = Column("shape", optional=True)
 
 
 def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Screen:
@@ -34,14 +36,14 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
         "kappa": _kappa,
     }
     screen = builders[result.command](result, full)
-    if not hints:
-        return replace(screen, hints=())
+    if not hints or result.command == "ls":
+        return replace(screen, hints=screen.hints if hints else ())
     return replace(screen, hints=(f"{result.seconds:.1f} s", *screen.hints))
 
 
 def _ls(result: Result, full: bool) -> Screen:
     """Every matrix, and what is none."""
-    columns = [NAME, ROLE, Column("shape"), Column("dtype", "left")]
+    columns = [NAME, ROLE, SHAPE, Column("dtype", "left")]
     lines = [
         Line([printable(row.matrix), row.view.role.kind, _shape(row), row.view.entry.dtype])
         for row in result.rows
@@ -62,8 +64,8 @@ def _ls(result: Result, full: bool) -> Screen:
 def _spectrum(result: Result, full: bool) -> Screen:
     """Matrices in checkpoint order."""
     columns = [
-        NAME, ROLE, Column("shape"), Column("sigma max"), Column("min"), Column("kappa"),
-        Column("stable"), Column("alpha"), Column("spikes"),
+        NAME, ROLE, SHAPE, Column("sigma max"), Column("min", optional=True), Column("kappa"),
+        Column("stable"), Column("alpha"), Column("spikes", optional=True),
     ]  # fmt: skip
     shown = list(result.rows) if full else list(result.rows)[:LIMIT]
     lines = [
@@ -90,8 +92,8 @@ def _diff(result: Result, full: bool) -> Screen:
     changed = [row for row in ranked if row.number("delta_norm") != 0.0]
     shown = changed if full else changed[:LIMIT]
     columns = [
-        NAME, ROLE, Column("shape"), Column("delta"), Column("rank"), Column("stable"),
-        Column("sigma max"),
+        NAME, ROLE, SHAPE, Column("delta"), Column("rank"), Column("stable", optional=True),
+        Column("sigma max", optional=True),
     ]  # fmt: skip
     lines = [
         _line(
@@ -113,8 +115,9 @@ def _diff(result: Result, full: bool) -> Screen:
 def _intruders(result: Result, full: bool) -> Screen:
     """Most intruders first, then the lowest cosine."""
     columns = [
-        NAME, ROLE, Column("delta"), Column("rank"), Column("intruders"), Column("|cos|"),
-        Column("at"), Column("energy"), Column("proof", "left"),
+        NAME, ROLE, Column("delta", optional=True), Column("rank", optional=True),
+        Column("intruders"), Column("|cos|"), Column("at"), Column("energy", optional=True),
+        Column("proof", "left", optional=True),
     ]  # fmt: skip
     changed = [row for row in result.rows if row.number("delta_norm") != 0.0]
     ranked = sorted(
@@ -150,7 +153,7 @@ def _intruders(result: Result, full: bool) -> Screen:
 
 def _kappa(result: Result, full: bool) -> Screen:
     """Lowest kappa first, a rule at the cut."""
-    columns = [NAME, ROLE, Column("kappa"), Column("shape"), Column("parameters")]
+    columns = [NAME, ROLE, Column("kappa"), SHAPE, Column("parameters", optional=True)]
     ranked = sorted(result.rows, key=lambda row: (row.status == "non-finite", rank_key(row)))
     selected = len(result.summary["selected"])
     shown = ranked if full else ranked[: max(selected + AFTER_CUT, 0 if selected else LIMIT)]
@@ -237,17 +240,14 @@ def _worst(row: Row) -> Mapping[str, Any]:
 
 
 def _reading(result: Result) -> str:
-    """Return the sentence on top, and how many rows have no numbers."""
-    text = printable(str(result.summary["reading"]))
-    broken = result.summary.get("non_finite")
-    if broken:
-        text += f" {broken:,} hold NaN or Inf and have no numbers."
-    return text
+    """Return the sentences on top."""
+    return printable(str(result.summary["reading"]))
 
 
 def _command(result: Result) -> str:
     """Return the command that gave this result, for the next step."""
-    return " ".join(["spectra", result.command, *(printable(m.spec) for m in result.models)])
+    specs = (printable(shlex.quote(model.spec)) for model in result.models)
+    return " ".join(["spectra", result.command, *specs])
 
 
 def _more(hidden: int, what: str = "") -> str:

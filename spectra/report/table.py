@@ -2,21 +2,23 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Align = Literal["left", "right"]
 GAP = "  "
-NARROWEST = 16  # characters that a shortened name keeps at least
+READABLE = 26  # characters of a name, under which optional columns give way
+NARROWEST = 12  # characters that a shortened name keeps at least
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; the flexible one gives way where a terminal is narrow."""
+    """One column; where a terminal is narrow, the flexible one is shortened."""
 
     title: str
     align: Align = "right"
     flexible: bool = False
+    optional: bool = False  # left out where the flexible one would become unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +58,43 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 
-def widths(screen: Screen, limit: int | None) -> list[int]:
-    """Return column widths; the flexible column shrinks to fit `limit`."""
+def widths(screen: Screen) -> list[int]:
+    """Return the width that each column's longest cell takes."""
     cells = [[column.title for column in screen.columns], *(line.cells for line in screen.lines)]
-    found = [max(len(row[i]) for row in cells) for i in range(len(screen.columns))]
-    if limit is not None:
-        excess = len(GAP) * len(found) + sum(found) - limit
-        for i, column in enumerate(screen.columns):
-            if column.flexible and excess > 0:
-                found[i] = max(found[i] - excess, NARROWEST)
-    return found
+    return [max(len(row[i]) for row in cells) for i in range(len(screen.columns))]
+
+
+def fit(screen: Screen, limit: int) -> tuple[Screen, list[int]]:
+    """Leave out optional columns, the last first, until names are readable in `limit`.
+
+    Returns:
+        The screen, and its columns' widths with the flexible one shortened.
+    """
+    wide = widths(screen)
+    names = [i for i, column in enumerate(screen.columns) if column.flexible]
+    if not names:
+        return screen, wide
+    excess = len(GAP) * len(wide) + sum(wide) - limit
+    optional = [i for i, column in enumerate(screen.columns) if column.optional]
+    if optional and wide[names[0]] - excess < min(READABLE, wide[names[0]]):
+        kept = [i for i in range(len(wide)) if i != optional[-1]]
+        columns = [screen.columns[i] for i in kept]
+        lines = [replace(line, cells=[line.cells[i] for i in kept]) for line in screen.lines]
+        return fit(replace(screen, columns=columns, lines=lines), limit)
+    wide[names[0]] -= max(min(excess, wide[names[0]] - NARROWEST), 0)
+    return screen, wide
 
 
 def lay_out(screen: Screen, limit: int | None = None) -> tuple[str, list[str], str]:
-    """Return the header line, the table's lines and the rule, none wrapped."""
-    wide = widths(screen, limit)
+    """Return the header line, the table's lines and the rule, none wider than `limit`."""
+    wide = widths(screen)
+    if limit is not None:
+        screen, wide = fit(screen, limit)
     header = _join([column.title for column in screen.columns], screen, wide)
     lines = [_join(line.cells, screen, wide) for line in screen.lines]
     total = sum(wide) + len(GAP) * (len(wide) - 1)
-    return header, lines, GAP + f" {screen.rule} ".center(total, "─") if screen.rule else ""
+    rule = GAP + f" {screen.rule} ".center(total, "─") if screen.rule else ""
+    return header[:limit], [line[:limit] for line in lines], rule[:limit]
 
 
 def wrap(text: str, limit: int | None) -> list[str]:

@@ -346,7 +346,8 @@ def test_reading_of_full_fine_tuning() -> None:
     )
     rows.append(row_of(Diff(), pair_of(base, base.bfloat16(), names("intermediate.dense", 1)[0])))
     assert reading(rows) == (
-        "The change looks like fine-tuning on attention and MLP of 1 layer (2 of 2 matrices)."
+        "The change looks like full fine-tuning on attention of 1 layer (1 of 2 matrices). "
+        "1 more matrix was rounded and not changed otherwise."
     )
 
 
@@ -355,9 +356,21 @@ def test_reading_of_rounding() -> None:
         row_of(Diff(), pair_of(normal(40, 30, seed), normal(40, 30, seed).bfloat16(), name))
         for seed, name in enumerate(names("attention.self.key", 4))
     ]
-    assert reading(rows) == (
-        "The change looks like rounding on attention of 4 layers (4 of 4 matrices)."
-    )
+    assert reading(rows) == "The change is rounding alone (4 of 4 matrices)."
+
+
+def test_reading_of_a_lora_with_a_small_full_head() -> None:
+    rows = lora_rows(Diff(), dict.fromkeys(names("attention.self.query", 9), 2))
+    base = normal(2, 30)
+    rows.append(row_of(Diff(), pair_of(base, base + normal(2, 30, 1), "classifier.weight")))
+    assert reading(rows).startswith("The change looks like a rank-2 LoRA on attention and other")
+
+
+def test_reading_of_a_mixture() -> None:
+    rows = lora_rows(Diff(), dict.fromkeys(names("attention.self.query", 2), 2))
+    base = normal(40, 30)
+    rows.append(row_of(Diff(), pair_of(base, base + normal(40, 30, 1), QUERY)))
+    assert reading(rows).startswith("The change looks like fine-tuning, partly of low rank, on")
 
 
 def test_reading_of_nothing_changed() -> None:
@@ -389,7 +402,7 @@ def test_conclusion_with_intruders() -> None:
         "non_finite": 1,
         "intruders": 2,
         "matrices_with_intruders": 1,
-        "certified": True,
+        "certified": False,
     }
 
 

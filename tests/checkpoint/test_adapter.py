@@ -188,14 +188,18 @@ def test_what_is_no_factor_of_a_weight_is_listed(tmp_path: Path) -> None:
         r=2,
         target_modules=["blocks.0.up"],
         lora_bias=True,
-        trainable_token_indices={"table": [1, 2]},
     )
     adapter = reopened(model, tmp_path)
-    assert {skip.tensor for skip in adapter.skipped} == {
-        "base_model.model.blocks.0.up.lora_B.bias",
-        "base_model.model.table.token_adapter.trainable_tokens_delta",
-    }
+    assert {skip.tensor for skip in adapter.skipped} == {"base_model.model.blocks.0.up.lora_B.bias"}
     assert {skip.reason for skip in adapter.skipped} == {"not a LoRA factor of a weight"}
+
+
+def test_changed_rows_of_an_embedding_are_refused_by_name(tmp_path: Path) -> None:
+    model = tuned(
+        Tiny(), r=2, target_modules=["blocks.0.up"], trainable_token_indices={"table": [1, 2]}
+    )
+    with pytest.raises(AdapterError, match="uses trainable_token_indices"):
+        reopened(model, tmp_path)
 
 
 def test_the_real_adapter(minilm_lora: Path) -> None:

@@ -63,7 +63,7 @@ class TestIndexAndHeadersDisagree:
         write_shards(tmp_path)
         (tmp_path / SECOND).unlink()
         (tmp_path / SECOND).mkdir()
-        assert f"{SECOND} cannot be read: Is a directory" in refusal(tmp_path)
+        assert f"{SECOND} is no regular file, expected weights" in refusal(tmp_path)
 
 
 class TestIndexReachesElsewhere:

@@ -1,6 +1,7 @@
 """Whatever a user gets wrong: one line, exit code 2, nothing written."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,16 +32,18 @@ def refused(command: Command, *words: str | Path, code: int = 2) -> str:
         (["MODEL", "--select", "10x"], "--select '10x' is no share. Expected a percentage"),
         (["MODEL", "--select", "0%"], "is no share"),
         (["MODEL", "--role", "atn.q"], "--role 'atn.q' is no role. Did you mean 'attn.q'?"),
-        (["MODEL", "--layers", "3-1"], "runs backwards"),
+        (["MODEL", "--layers", "3-1"], "runs backwards. Write 1-3."),
         (["MODEL", "--layers", "a"], "Expected numbers and ranges, like 0-5,11"),
         (["MODEL", "--format", "jsn"], "Did you mean 'json'?"),
         (["MODEL", "--device", "gpu"], "'gpu' is not known"),
         (["MODEL", "--device", "cuda:99"], "--device cuda:99 is not there"),
-        (["MODEL", "--workers", "0"], "--workers"),
+        (["MODEL", "--workers", "0"], "or equal to 1. Got '0'. See `spectra kappa --help`."),
         (["MODEL", "--formt", "json"], "--format"),
         (["MODEL", "-o", "x.foo"], "expected one of .json, .jsonl, .csv, .md, .parquet, .txt"),
         (["MODEL", "-o", "nodir/x.json"], "the folder nodir does not exist"),
-        (["MODEL", "-o", "."], "ends with 'no suffix'"),
+        (["MODEL", "-o", "."], "is a folder; expected a file name"),
+        (["MODEL", "-o", "plain"], "plain ends with 'no suffix'; expected one of"),
+        (["MODEL", "--select", "1_0"], "--select '1_0' is no share"),
         (["MODEL", "--plot", "x.pdf"], "pictures are written as .png or .svg"),
         ([], "MODEL"),
     ],
@@ -94,10 +97,12 @@ def test_a_folder_without_weights(command: Command, tmp_path: Path) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git-LFS pointer"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?><html></html>', "HTML page"),
+        (b'{"error": "Repository not found"}' * 4, "is JSON text, expected a safetensors file"),
         (b"", "has 0 bytes"),
         (b"\xff" * 64, "not a safetensors file"),
     ],
-    ids=["lfs", "html", "empty", "noise"],
+    ids=["lfs", "html", "xml", "json", "empty", "noise"],
 )
 def test_something_else_in_place_of_weights(
     command: Command, tmp_path: Path, content: bytes, text: str
@@ -153,6 +158,38 @@ def test_a_closed_folder_is_refused_before_the_work(
     monkeypatch.setattr("spectra.api.plan_kappa", worked)
     found = refused(command, "kappa", model, "-o", model.parent / "x.json")
     assert "x.json cannot be written: Permission denied. Choose another place." in found
+
+
+def test_a_pipe_in_place_of_weights_is_refused_not_waited_for(
+    command: Command, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    assert "is no regular file" in refused(command, "spectrum", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config", ['{"model_type": ["gpt2"]}', '{"text_config": {"model_type": {}}}']
+)
+def test_an_odd_config_is_an_unknown_family(command: Command, model: Path, config: str) -> None:
+    (model / "config.json").write_text(config)
+    assert command("ls", model).code == 0
+
+
+def test_a_named_adapters_folder_is_pointed_to(
+    command: Command, model: Path, minilm_lora: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer" / "mine").symlink_to(minilm_lora)
+    found = refused(command, "diff", model, tmp_path / "outer")
+    assert "holds no weights itself, but a named adapter: give" in found
+
+
+def test_nothing_measured_leaves_old_files_alone(command: Command, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", {"b.weight": torch.full((4, 4), float("nan"))})
+    path = tmp_path / "kept.json"
+    path.write_text("precious")
+    refused(command, "spectrum", folder, "-o", path, code=3)
+    assert path.read_text() == "precious"
 
 
 def test_what_was_there_stays_when_writing_fails(

@@ -110,6 +110,13 @@ def test_a_single_row_is_no_candidate(command: Command, tmp_path: Path) -> None:
     assert found["skipped"][0]["reason"] == "a single row or column, whose kappa is always 1"
 
 
+def test_no_candidate_at_all_says_why(command: Command, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, {"mask_token": torch.ones(1, 8)})
+    done = command("kappa", folder)
+    assert done.code == 3
+    assert "mask_token is left out as a single row or column" in done.err
+
+
 def test_filters_combine(command: Command, model: Path) -> None:
     done = command(
         "spectrum", model, "--role", "mlp", "--layers", "0,2", "--exclude", "*down*",

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from spectra_cli import guard, main
-from spectra_cli.main import run
+from spectra_cli import guard, main, options
+
+from spectra.matrices import ROLES
 
 from .conftest import Command
 
@@ -57,9 +58,11 @@ def test_an_internal_error_is_exit_code_2_and_one_line(
     done = command("spectrum", model)
     assert done.code == 2
     assert done.err.startswith("error: internal: RuntimeError: boom.")
+    assert "Traceback" not in done.err
     monkeypatch.setenv("SPECTRA_DEBUG", "1")
-    with pytest.raises(RuntimeError, match="boom"):
-        run(["spectrum", str(model)])
+    debugged = command("spectrum", model)
+    assert debugged.code == 2
+    assert "Traceback" in debugged.err
 
 
 def test_out_of_memory_names_what_helps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +107,31 @@ def test_a_reader_that_leaves_is_no_error(minilm: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls", "MODEL"]])
+def test_a_full_disk_is_the_disks_fault(minilm: Path, words: list[str]) -> None:
+    arguments = [str(minilm) if word == "MODEL" else word for word in words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "spectra_cli", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the output cannot be written: No space left on device. Send it elsewhere.\n"
+    )
+
+
+def test_a_closed_standard_output_is_no_fault(minilm: Path) -> None:
+    command = f"{sys.executable} -m spectra_cli ls {minilm} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_the_roles_offered_are_the_roles_there_are() -> None:
+    assert set(options.ROLES) == set(ROLES) | {"attn", "mlp"}
 
 
 def test_the_console_script_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import peft
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import spectra
@@ -97,6 +97,19 @@ def test_adapter_equals_merged(name: str, tmp_path: Path) -> None:
             expected = merged.number(key)
             assert ours.number(key) == pytest.approx(expected, rel=2e-4, abs=1e-5), key
         assert ours.values["intruders"] == merged.values["intruders"]
+
+
+def test_modules_that_match_nothing_are_said_on_top(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    model = bert()
+    save(model, tmp_path / "base")
+    settings = peft.LoraConfig(target_modules=["query", "key"], r=2)
+    peft.get_peft_model(model, settings).save_pretrained(str(tmp_path / "adapter"))
+    base = load_file(tmp_path / "base" / "model.safetensors")
+    renamed = {key.replace("self.key", "self.key_renamed"): value for key, value in base.items()}
+    save_file(renamed, tmp_path / "base" / "model.safetensors")
+    result = spectra.diff(tmp_path / "base", tmp_path / "adapter")
+    assert result.summary["reading"].startswith("2 of the adapter's 4 modules match no tensor")
 
 
 def save(model: nn.Module, folder: Path) -> None:

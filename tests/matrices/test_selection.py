@@ -105,7 +105,7 @@ EXPECTED = "Expected numbers and ranges, like 0-5,11."
         ("0-5-7", f"--layers '0-5-7' cannot be read at '0-5-7'. {EXPECTED}"),
         ("1.5", f"--layers '1.5' cannot be read at '1.5'. {EXPECTED}"),
         ("0:5", f"--layers '0:5' cannot be read at '0:5'. {EXPECTED}"),
-        ("0,7-5", "--layers '0,7-5': the range '7-5' runs backwards."),
+        ("0,7-5", "--layers '0,7-5': the range '7-5' runs backwards. Write 5-7."),
     ],
     ids=["text", "open", "negative", "gap", "three ends", "fraction", "colon", "backwards"],
 )

@@ -40,10 +40,24 @@ def test_a_pipe_gets_full_names() -> None:
 
 @given(
     st.lists(st.text("abc.", min_size=1, max_size=200), min_size=1, max_size=5),
-    st.integers(40, 200),
+    st.integers(12, 200),
 )
 def test_nothing_is_wider_than_the_terminal(names: list[str], limit: int) -> None:
     assert all(len(line) <= limit for line in render_text(screen(names), limit).splitlines())
+
+
+def test_optional_columns_give_way_to_names_on_a_narrow_terminal() -> None:
+    columns = (
+        Column("matrix", "left", flexible=True), Column("first", optional=True), Column("n"),
+        Column("last", optional=True),
+    )  # fmt: skip
+    wide = Screen("Answer.", columns, [Line(["layers.3.mlp.down_proj", "11111", "2", "33333"])])
+    assert [word for word in ("first", "last") if word in render_text(wide, 44)] == [
+        "first", "last"
+    ]  # fmt: skip
+    assert [word for word in ("first", "last") if word in render_text(wide, 36)] == ["first"]
+    assert [word for word in ("first", "last") if word in render_text(wide, 30)] == []
+    assert "layers.3.mlp.down_proj  2" in render_text(wide, 30)
 
 
 @given(st.text(max_size=60), st.integers(16, 80))
