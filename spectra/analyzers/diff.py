@@ -1,7 +1,6 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -241,19 +240,16 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
 
 def _kind_of_change(changed: Sequence[Row]) -> str:
     """Name the change by the ranks of most matrices; a small head may well be full."""
-    ranks = Counter(int(row.number("delta_rank") or 0) for row in changed)
-    low = [row for row in changed if _is_low(row)]
+    rank = {row.matrix: int(row.number("delta_rank") or 0) for row in changed}
+    half = [row for row in changed if rank[row.matrix] <= min(row.view.rows, row.view.cols) // 2]
+    most = max((rank[row.matrix] for row in half), default=0)
+    low = [row for row in changed if row in half or rank[row.matrix] <= most]
     if 10 * len(low) < 9 * len(changed):
         return "full fine-tuning" if not low else "fine-tuning, partly of low rank,"
-    found = {int(row.number("delta_rank") or 0) for row in low}
+    found = sorted({rank[row.matrix] for row in half})
     if len(found) == 1:
-        return f"a rank-{ranks.most_common(1)[0][0]} LoRA"
-    return f"a low-rank update (ranks {min(found)} to {max(found)})"
-
-
-def _is_low(row: Row) -> bool:
-    """Say whether a change has at most half the rank that its shape allows."""
-    return int(row.number("delta_rank") or 0) <= min(row.view.rows, row.view.cols) // 2
+        return f"a rank-{found[0]} LoRA"
+    return f"a low-rank update (ranks {found[0]} to {found[-1]})"
 
 
 def _where(changed: Sequence[Row]) -> str:
