@@ -42,7 +42,8 @@ def draw_spectrum(result: Result) -> Figure:
     figure = page(result, "Singular spectra", room, [" ".join(notes)] if notes else [])
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     row, why = representative(drawable)
-    _density(figure.add_subplot(layout[0]), row, why)
+    # A grid of its own: the legend beside it must not squeeze the panels below.
+    _density(figure.add_subplot(layout[0].subgridspec(1, 1)[0, 0]), row, why)
     if scree.panels:
         draw_screes(figure, layout[1], scree)
     if grids:
@@ -84,7 +85,7 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     axes.set(xscale="log", yscale="log")
     zeros = len(sigma) - len(eigenvalues)
     label = f"{len(sigma):,} eigenvalues" + (
-        f", {zeros:,} not drawn: zero to rounding" if zeros else ""
+        f"\n({zeros:,} not drawn:\nzero to rounding)" if zeros else ""
     )
     axes.stairs(heights, edges, fill=True, color=LIGHT, label=label)
     axes.stairs(heights, edges, color=DARK, linewidth=0.7, baseline=None)
@@ -95,12 +96,13 @@ def _density(axes: Axes, row: Row, why: str) -> None:
         above = int((sigma > edge).sum())
         axes.axvline(
             edge * edge, color=INK, linestyle="--", linewidth=1.2, gid="mp_edge",
-            label=f"squared Marchenko–Pastur edge {measured(edge * edge)}: {above:,} above",
+            label=f"squared Marchenko–\nPastur edge {measured(edge * edge)}\n({above:,} above)",
         )  # fmt: skip
     axes.set_ylim(low / 3, top * 3)
     logarithmic_ticks(axes.xaxis)
     logarithmic_ticks(axes.yaxis)
-    axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
+    # Beside the axes, where it covers nothing.
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelspacing=1.0)
 
 
 def _power_law(axes: Axes, row: Row, eigenvalues: NDArray[np.float64], count: int) -> None:
@@ -113,10 +115,8 @@ def _power_law(axes: Axes, row: Row, eigenvalues: NDArray[np.float64], count: in
     density = tail / count * (alpha - 1) / start * (x / start) ** -alpha
     distance = row.number("alpha_ks")
     fit = "" if distance is None else f", KS {measured(distance)}"
-    axes.plot(
-        x, density, color=INK, linewidth=2.0, gid="power_law",
-        label=f"power law α = {measured(alpha)} above λ = {measured(start)}: {tail:,} values{fit}",
-    )  # fmt: skip
+    label = f"power law α = {measured(alpha)}\nabove λ = {measured(start)}\n({tail:,} values{fit})"
+    axes.plot(x, density, color=INK, linewidth=2.0, gid="power_law", label=label)
 
 
 def _alpha(row: Row) -> float | None:
