@@ -82,8 +82,8 @@ def test_measured_numbers_keep_three_digits(value: float, text: str) -> None:
     [
         ("/a/llama-7b/", "/a/llama-7b/model.safetensors", "llama-7b"),
         ("org/name@main", "/cache/x", "name@main"),
-        (".", "/work/llama-7b", "llama-7b"),
-        ("..", "/work/llama-7b", "llama-7b"),
+        (".", "/models/llama-7b", "llama-7b"),
+        ("..", "/models/llama-7b", "llama-7b"),
         ("/a/llama-7b/model.safetensors", "", "llama-7b/model.safetensors"),
         ("model", "/x/model", "model"),
         ("/", "/", "/"),
