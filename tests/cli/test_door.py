@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from spectra_cli import guard, main, options
 
+from examples import write_model
 from spectra.matrices import ROLES
 
 from .conftest import Command
@@ -87,19 +89,33 @@ def test_interruption_is_130_and_writes_nothing(
     assert not path.exists()
 
 
-def test_a_real_interrupt_ends_the_process_with_130(minilm: Path, minilm_lora: Path) -> None:
-    words = ["diff", str(minilm), str(minilm_lora), "--intruders", "--k", "384"]
+def test_a_real_interrupt_in_the_middle_of_the_work(tmp_path: Path) -> None:
+    large = {f"layers.{i}.q.weight": torch.randn(1500, 1500) for i in range(8)}
+    base = write_model(tmp_path / "base", large)
+    tuned = write_model(tmp_path / "tuned", {name: 2.0 * w for name, w in large.items()})
+    path = tmp_path / "result.json"
+    path.write_text("precious")
+    # Everything is loaded before "ready", so that the signal meets the command, not an import.
+    code = (
+        "import spectra.api, spectra.report.plots, spectra_cli.main as door; "
+        "print('ready', flush=True); door.main()"
+    )
+    words = ["diff", str(base), str(tuned), "--intruders", "-o", str(path)]
     with subprocess.Popen(
-        [sys.executable, "-m", "spectra_cli", *words],
+        [sys.executable, "-c", code, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
     ) as process:
-        time.sleep(0.3)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
-        assert process.returncode in (130, -signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "error: interrupted; nothing was written. Run the same command again.\n"
+    assert out == ""
+    assert path.read_text() == "precious"
 
 
 def test_a_reader_that_leaves_is_no_error(minilm: Path) -> None:
