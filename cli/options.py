@@ -120,6 +120,13 @@ Workers = Annotated[
         help="Matrices decomposed at once on the CPU; one per core by default.",
     ),
 ]  # fmt: skip
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact", rich_help_panel=RUN,
+        help="Decompose every matrix in full, as a reference; slower.",
+    ),
+]  # fmt: skip
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, notes or hints."),

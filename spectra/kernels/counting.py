@@ -1,0 +1,153 @@
+"""How many singular values lie beyond a point: no Krylov space can have missed one.
+
+Residuals prove that a singular value is near each Ritz value. They cannot prove that no
+other one was missed: that needs the random start. Let A = W W^T, Omega a Gaussian block
+that the space was started from (perhaps among other columns), Q, T, E, F as in `krylov`,
+and suppose that A has c + 1 eigenvalues x_l >= x, with orthonormal eigenvectors
+U = (u_0 .. u_c). Put Z = U^T Q and let (theta_i, s_i) be the eigenpairs of T,
+zeta_i = Z s_i, omega_i = s_i^T Q^T Omega. Then
+
+    U^T Omega = sum_i zeta_i omega_i                                                    (1)
+
+and, multiplying A Q = Q T + (leaving the space) + F from the left by u_l^T, for every
+polynomial p of degree below the number of steps s, as T is block tridiagonal,
+
+    sum_i zeta_li (p(x_l) - p(theta_i)) omega_i = sum_i (f_l s_i) h(x_l, theta_i) omega_i,   (2)
+
+h(x, t) = (p(x) - p(t)) / (x - t), and row by row
+
+    |zeta_i|_2 <= (residual_i + f_i) / (x - theta_i),       f_i = |(f_0 s_i .. f_c s_i)|.    (3)
+
+Divide row l of (2) by p(x_l) and put it into (1): the sum of zeta_li p(theta_i) / p(x_l)
+omega_i and of the rounding term. Its part from the c largest Ritz values has rank c. If |p|
+grows beyond x, the rest has norm at most
+
+    sqrt(sum of q_i^2 |omega_i|^2) + sum of leak_i q_i |omega_i|
+      + sqrt(sum of (f_i (1 + q_i) / (x - theta_i))^2 |omega_i|^2),   q_i = |p(theta_i) / p(x)|,
+
+the first sum over the Ritz values that have not converged, the second over those of which
+(3) says that the leak is small. So the smallest singular value of the Gaussian matrix
+U^T Omega, (c + 1) x b, is no more than that. But it exceeds `gaussian_floor` with
+probability 1 - FAILURE. If the sum is less, A has at most c eigenvalues >= x. The same holds
+below the spectrum, with <= x. Any p is allowed; the kernel polynomial of the weights at x is
+the one that makes the first two sums least, up to the split.
+
+`FAILURE` is over the seed that drew Omega, whatever the matrix, provided that it was not
+made to meet this seed.
+
+Source:
+    The argument is that of Saad 1980 (SIAM J. Numer. Anal. 17(5)) for block Lanczos, turned
+    from a priori to a posteriori; the floor is Chen and Dongarra 2005 as in Halko,
+    Martinsson and Tropp 2011, arXiv:0909.4061, proposition 10.4.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.krylov import Ritz
+
+FAILURE = 1e-12
+SPARE = 4  # random columns beyond those counted, which the floor needs
+SMALL_LEAK = 0.05
+
+
+def gaussian_floor(columns: int, counted: int) -> float:
+    """Return what the smallest singular value of `counted + 1` Gaussian rows exceeds.
+
+    Except with probability `FAILURE`; 0 where there are too few columns to say.
+    """
+    extra = columns - counted  # p + 1 of the proposition
+    if extra <= SPARE:
+        return 0.0
+    return extra / (math.e * math.sqrt(columns) * FAILURE ** (-1.0 / extra))
+
+
+class Space(NamedTuple):
+    """What a Krylov space knows, and how far rounding may have led it astray."""
+
+    ritz: Ritz
+    random: int  # how many columns of the start block, the first ones, are Gaussian
+    steps: int
+    rounding: Callable[[float], Float[Tensor, " size"]]
+    """f_i of every Ritz vector for an eigenvalue x; over |x - theta_i| it falls as x leaves."""
+
+
+def rounding_of(ritz: Ritz, right: float, left: float) -> Callable[[float], Tensor]:
+    """Return f_i for W W^T from ||F_1||_F and ||F_2||_F of W P = Q B + F_1, W^T Q = P B^T + F_2.
+
+    F = F_1 B^T + W F_2, and B^T s_i is sqrt(theta_i) long; sqrt(2) adds two norms in squares.
+    """
+    each = ritz.values.sqrt() * right
+
+    def rounding(point: float) -> Tensor:
+        found: Tensor = math.sqrt(2.0) * (each + math.sqrt(point) * left)
+        return found
+
+    return rounding
+
+
+def at_most(counted: int, point: float, space: Space) -> bool:
+    """Say whether it is proven that at most `counted` eigenvalues are >= point.
+
+    With `counted = 0` and a point below every Ritz value: that none is <= point.
+
+    Args:
+        counted: How many of the largest Ritz values to allow for.
+        point: Between the Ritz values `counted - 1` and `counted`, or outside of all.
+        space: The Krylov space.
+    """
+    ritz = space.ritz
+    floor = gaussian_floor(space.random, counted)
+    values = ritz.values[counted:]
+    distance = (values - point).abs()
+    if not floor or not len(values) or float(distance.min()) <= 0.0:
+        return False
+    weight = torch.linalg.vector_norm(ritz.start[counted:, : space.random], dim=1)
+    rounding = space.rounding(point)[counted:]
+    leak = (ritz.residual[counted:] + rounding) / distance
+    converged = leak < SMALL_LEAK
+    many = max(int(converged.sum()), 1)
+    ratio = _least_polynomial(
+        values, torch.where(converged, weight * leak * math.sqrt(many), weight), point, space.steps
+    )
+    rest = (
+        float(torch.linalg.vector_norm((ratio * weight)[~converged]))
+        + float((ratio * weight * leak)[converged].sum())
+        + float(torch.linalg.vector_norm(rounding * (1.0 + ratio) / distance * weight))
+    )
+    return 1.001 * rest < floor  # 0.001 for what small numbers and bases are off by
+
+
+def _least_polynomial(
+    nodes: Float[Tensor, " size"], weight: Float[Tensor, " size"], point: float, steps: int
+) -> Float[Tensor, " size"]:
+    """Return |p(node) / p(point)| of the kernel polynomial of degree below `steps`.
+
+    Its zeros lie among the nodes, so that beyond them |p| grows with the distance.
+    """
+    basis = [weight / torch.linalg.vector_norm(weight)]
+    there, here = [1.0], [torch.ones_like(nodes)]
+    spread = float(nodes.abs().max())
+    back = 0.0
+    for _ in range(steps - 1):
+        image = nodes * basis[-1]
+        centre = float(image @ basis[-1])
+        known = torch.stack(basis)
+        image = image - known.mT @ (known @ image)
+        image = image - known.mT @ (known @ image)
+        forward = float(torch.linalg.vector_norm(image))
+        if forward <= 1e-14 * spread:
+            break
+        basis.append(image / forward)
+        before = (there[-2], here[-2]) if len(there) > 1 else (0.0, torch.zeros_like(nodes))
+        there.append(((point - centre) * there[-1] - back * before[0]) / forward)
+        here.append(((nodes - centre) * here[-1] - back * before[1]) / forward)
+        back = forward
+    total = sum(value * value for value in there)
+    combined = torch.stack([value * at for value, at in zip(there, here, strict=True)]).sum(dim=0)
+    return combined.abs() / total

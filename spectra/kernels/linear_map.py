@@ -1,0 +1,142 @@
+"""A matrix as what it does to vectors: fast products, and exact ones to measure them by.
+
+Iterations need products with a few vectors at a time, and nothing but their error decides
+what precision they need. Large float32 matrices multiply in float32, where half the bytes
+go through memory; vectors are kept in float64. `products` then multiplies in float64, a
+block of rows at a time, and shows how far the fast products were off.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.singular import largest_entry, power_of_two_near
+
+SINGLE = 1 << 20  # entries from which float32 products pay
+EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90
+BLOCK = 256  # rows widened to float64 at a time, always into the same memory
+CONFIDENCE = 10.0
+EPS64 = torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True, slots=True)
+class LinearMap:
+    """`(matrix + left @ right) / scale` or its transpose, never formed."""
+
+    matrix: Tensor  # rows x cols, in the precision of fast products
+    left: Tensor | None  # rows x rank
+    right: Tensor | None  # rank x cols
+    scale: float  # a power of two near the largest entry
+    norm: float  # no less than the Frobenius norm of the map
+    turned: bool = False  # the map is the transpose
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        rows, cols = self.matrix.shape
+        return (cols, rows) if self.turned else (rows, cols)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix is."""
+        return self.matrix.device
+
+    @property
+    def mT(self) -> "LinearMap":  # noqa: N802 - torch's name
+        """The transpose."""
+        return replace(self, turned=not self.turned)
+
+    def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
+        """Return the fast product with float64 vectors, in float64."""
+        return self._after(vectors) if self.turned else self._before(vectors)
+
+    def transposed_times(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
+        """Return the fast product of the transpose, in float64."""
+        return self._before(vectors) if self.turned else self._after(vectors)
+
+    def products(
+        self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
+    ) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "cols c"]]:
+        """Return `map @ right` and `map.T @ left`, both in float64, in one pass."""
+        if self.turned:
+            first, second = self._products(left, right)
+            return second, first
+        return self._products(right, left)
+
+    def rounding(self) -> float:
+        """Return what one float64 product with a unit vector may err by.
+
+        By probabilistic rounding analysis (Higham and Mary 2019): sqrt(n) where the worst
+        case is n, times `CONFIDENCE`, which fails with probability below 1e-17.
+        """
+        return CONFIDENCE * math.sqrt(max(self.shape)) * EPS64 * self.norm
+
+    def _before(self, vectors: Tensor) -> Tensor:
+        """Return matrix @ vectors / scale."""
+        scaled = (vectors / self.scale).to(self.matrix.dtype)
+        product = self.matrix @ scaled
+        if self.left is not None and self.right is not None:
+            product = product.addmm(self.left, self.right @ scaled)
+        return product.double()
+
+    def _after(self, vectors: Tensor) -> Tensor:
+        """Return matrix.T @ vectors / scale; rows times matrix is the faster order."""
+        scaled = (vectors / self.scale).to(self.matrix.dtype).mT.contiguous()
+        product = scaled @ self.matrix
+        if self.left is not None and self.right is not None:
+            product = product.addmm(scaled @ self.left, self.right)
+        return product.mT.double()
+
+    def _products(self, right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """Return matrix @ right and matrix.T @ left over scale, in float64."""
+        rows, cols = self.matrix.shape
+        right, left = right / self.scale, left / self.scale
+        before = torch.empty(rows, right.shape[1], dtype=torch.float64, device=self.device)
+        after = torch.zeros(left.shape[1], cols, dtype=torch.float64, device=self.device)
+        wide = torch.empty(min(BLOCK, rows), cols, dtype=torch.float64, device=self.device)
+        for start in range(0, rows, BLOCK):
+            stop = min(start + BLOCK, rows)
+            block = wide[: stop - start].copy_(self.matrix[start:stop])
+            torch.matmul(block, right, out=before[start:stop])
+            after.addmm_(left[start:stop].mT.contiguous(), block)
+        if self.left is not None and self.right is not None:
+            up, down = self.left.double(), self.right.double()
+            before.addmm_(up, down @ right)
+            after.addmm_(left.mT @ up, down)
+        return before, after.mT
+
+
+def linear_map(
+    matrix: Float[Tensor, "rows cols"],
+    left: Float[Tensor, "rows rank"] | None = None,
+    right: Float[Tensor, "rank cols"] | None = None,
+) -> LinearMap:
+    """Wrap a matrix, or a matrix and its low-rank update `left @ right`.
+
+    Args:
+        matrix: Any floating dtype; half precision is widened to float32.
+        left: Factor of the update, its scale folded in.
+        right: The other factor.
+
+    Raises:
+        NonFiniteError: An entry is NaN or Inf.
+    """
+    largest = largest_entry(matrix)
+    if left is not None and right is not None:
+        update = largest_entry(left) * largest_entry(right) * left.shape[1]
+        largest += update
+    scale = power_of_two_near(largest) or 1.0
+    norm = largest * math.sqrt(matrix.numel())
+    parts = [part for part in (matrix, left, right) if part is not None]
+    single = (
+        matrix.numel() >= SINGLE
+        and all(part.dtype != torch.float64 for part in parts)
+        and abs(math.log2(scale)) < EXPONENT
+    )
+    dtype = torch.float32 if single else torch.float64
+    widened = [None if part is None else part.to(dtype) for part in (matrix, left, right)]
+    assert widened[0] is not None
+    return LinearMap(widened[0], widened[1], widened[2], scale, norm / scale)
