@@ -59,6 +59,7 @@ def diff(
     dry_run: options.DryRun = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    exact: options.Exact = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -80,7 +81,7 @@ def diff(
         from spectra.kernels.similarity import Side  # noqa: PLC0415
 
         chosen: Side = "left" if side == "left" else "right"
-        analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=chosen)
+        analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=chosen, exact=exact)
         selection = select(include or (), exclude or (), role or (), layers)
         return run_analysis(request, lambda: plan_diff(base, tuned, analyzer, selection))
 

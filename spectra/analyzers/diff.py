@@ -31,6 +31,7 @@ from spectra.kernels.summary import (
     numerical_rank,
     stable_rank,
 )
+from spectra.kernels.verdicts import proven_similarity
 from spectra.matrices import LowRank, Pair, View
 
 MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
@@ -56,10 +57,11 @@ class Diff:
     )  # fmt: skip
     keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + INTRUDER_KEYS
 
-    intruders: bool = False  # costs two full decompositions per changed matrix
+    intruders: bool = False  # look for them in every changed matrix
     k: int = 10  # leading singular vectors of W1 to examine, at least 1
     epsilon: float = 0.5  # an intruder's largest |cos| lies below, in (0, 1)
     side: Side = "left"  # left (output-side) or right (input-side) singular vectors
+    exact: bool = False  # decide every verdict by two full decompositions
     energy: float = 0.99  # share of sum sigma^2 that delta_energy_rank keeps, in (0, 1]
 
     def __post_init__(self) -> None:
@@ -114,8 +116,7 @@ class Diff:
         }
         if not self.intruders:
             return Measurement(values)
-        found = exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
-        values |= self._intruders(found, pair.view)
+        values |= self._intruders(found := self._similarity(pair), pair.view)
         return Measurement(values, arrays={"cosines": found.cosines})
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
@@ -137,6 +138,14 @@ class Diff:
             }
         return rows, summary
 
+    def _similarity(self, pair: Pair) -> Similarity:
+        """Compare the leading singular vectors of a changed pair."""
+        if self.exact or pair.tuned is None:
+            return exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
+        change = pair.tuned
+        tuned = (change.left, change.right) if isinstance(change, LowRank) else change
+        return proven_similarity(pair.base, tuned, self.k, self.epsilon, self.side)
+
     def _unchanged(self, view: View) -> dict[str, Value]:
         """Return the row of a matrix that is what it was: nothing to decompose."""
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
@@ -152,18 +161,19 @@ class Diff:
         return values
 
     def _intruders(self, found: Similarity, view: View) -> dict[str, Value]:
-        """Return the verdicts; each comes from an exact decomposition."""
+        """Return the verdicts; each is proven."""
         cosines = found.cosine.tolist()
         detail = [
             {
                 "index": index,
                 "sigma": float(found.sigma[index]),
                 "max_cos": cosine,
+                "max_cos_error": float(found.error[index]),
                 "best_match": int(found.best[index]) if int(found.best[index]) >= 0 else None,
                 "energy": float(found.energy[index]),
                 "intruder": cosine < self.epsilon,
                 "tied": bool(found.tied[index]),
-                "decided_by": "exact",
+                "decided_by": found.decided_by[index],
             }
             for index, cosine in enumerate(cosines)
         ]

@@ -22,6 +22,7 @@ Source:
     Polynomials, section I.4, for the Christoffel function.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,8 +31,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 INTERVALS = 64  # to begin with
-ROUNDS = 10  # of cutting intervals in two
-CLOSE = 0.02  # cutting stops where the bound is no more than this above the centre's
+ROUNDS = 24  # of cutting intervals in two
+CLOSE = 0.01  # cutting stops where the bound is no more than this above the largest centre
+SLACK = 0.3  # or than this share of what it may still be
+MANY = 1 << 14  # intervals
 
 
 class Jacobi(NamedTuple):
@@ -43,103 +46,75 @@ class Jacobi(NamedTuple):
     error: float  # no less than ||G||
 
 
-def jacobi(
-    nodes: Float[Tensor, " size"],
-    components: Float[Tensor, " size"],
-    leaving: Float[Tensor, "b size"],
-    steps: int,
-    error: float,
-) -> Jacobi:
-    """Run Lanczos on `diag(nodes)`, the matrix as a Krylov space sees it.
-
-    Args:
-        nodes: Ritz values.
-        components: Of y along the Ritz vectors.
-        leaving: How the matrix maps each Ritz vector out of the space; what of it the first
-            columns meet is added to the error.
-        steps: Most columns.
-        error: Of the Krylov relation itself, Frobenius norm.
-    """
-    norm = float(torch.linalg.vector_norm(components))
-    basis = [components / max(norm, 1e-300)]
-    diagonal: list[float] = []
-    beside: list[float] = []
-    left = error**2
-    for _ in range(steps):
-        image = nodes * basis[-1]
-        diagonal.append(float(image @ basis[-1]))
-        known = torch.stack(basis)
-        image = image - known.mT @ (known @ image)
-        image = image - known.mT @ (known @ image)
-        forward = float(torch.linalg.vector_norm(image))
-        out = float(torch.linalg.vector_norm(leaving @ basis[-1])) ** 2
-        # A column of which this much leaves is the last; so is one that leads nowhere.
-        too_much = left + out > (10.0 * error + 1e-6 * float(nodes[0])) ** 2
-        if len(diagonal) == steps or too_much or forward <= 1e-13 * float(nodes[0]):
-            break
-        left += out
-        beside.append(forward)
-        basis.append(image / forward)
-    made = torch.tensor(diagonal, dtype=torch.float64)
-    return Jacobi(made, torch.tensor(beside, dtype=torch.float64), norm, left**0.5)
-
-
 def largest_component(
     of: Jacobi,
     low: float,
     high: float,
-    weight: Callable[[Tensor], Tensor],
+    beyond: Callable[[Tensor, Tensor], Tensor],
     enough: float,
+    weight: Callable[[Tensor], Tensor] = torch.ones_like,
 ) -> float:
-    """Bound `weight(t) |u . y|` over all unit eigenvectors u with t in [low, high].
+    """Bound `weight(t) (|u . y| + beyond(t))` over unit eigenvectors u, t in [low, high].
 
     Args:
         of: The Lanczos process of y.
         low: Least eigenvalue of interest.
         high: Largest.
-        weight: Of an eigenvalue, falling as it grows; applied to each interval's lower end.
+        beyond: What else u may meet, of an interval's centre and half-width.
         enough: Stop early, with infinity, where the maximum is more than this.
+        weight: Of an eigenvalue, falling as it grows; applied to each interval's lower end.
 
     Returns:
         An upper bound.
     """
-    if len(of.beside) == 0:
-        return float(of.norm * weight(torch.tensor([low], dtype=torch.float64)))
+    if high <= low:
+        return 0.0
+    if len(of.beside) == 0 or not math.isfinite(of.error):
+        return math.inf
     width = (high - low) / INTERVALS
     centre = low + width * (torch.arange(INTERVALS, dtype=torch.float64) + 0.5)
     half = torch.full_like(centre, width / 2.0)
+    stiff = _stiffness(of, centre)
     proven = 0.0
     for _ in range(ROUNDS):
-        share, stiffness = _null_share(of, centre)
-        factor = of.norm * weight(centre - half)
-        bound = factor * (share + (of.error + half) / stiffness).clamp(max=1.0)
-        least = of.norm * weight(centre) * share  # nearly attained: no cutting helps
-        if float(least.max()) >= enough:
-            return float("inf")
-        wide = bound > torch.maximum(least * 1.05 + CLOSE, least.max())
-        proven = max(proven, float(bound[~wide].max()) if (~wide).any() else 0.0)
+        share = _null_share(of, centre)
+        most = (share + (of.error + half) / stiff.clamp(min=1e-300)).clamp(max=1.0)
+        bound = weight(centre - half) * (of.norm * most + beyond(centre, half))
+        # What is nearly attained: no cutting helps.
+        least = float((weight(centre) * (of.norm * share + beyond(centre, 0.0 * half))).max())
+        if least >= enough:
+            return math.inf
+        allowed = max(least, proven)
+        wide = bound > allowed + max(CLOSE, SLACK * (enough - allowed))
+        proven = max(proven, float(torch.where(wide, 0.0, bound).max()))
         if not wide.any():
             return proven
-        centre, half = centre[wide], half[wide] / 2.0
-        remaining = float(bound[wide].max())
+        if int(wide.sum()) > MANY:
+            return math.inf
+        centre, half, stiff = centre[wide], half[wide] / 2.0, stiff[wide]
+        known = half < 0.1 * stiff  # S moves no further than its point does
+        inherited = (stiff - half).repeat(2)
         centre = torch.cat([centre - half, centre + half])
-        half = torch.cat([half, half])
-    return max(proven, remaining)
+        half = half.repeat(2)
+        stiff = torch.where(known.repeat(2), inherited, 0.0)
+        stiff[stiff == 0.0] = _stiffness(of, centre[stiff == 0.0])
+    return math.inf
 
 
-def _null_share(
-    of: Jacobi, points: Float[Tensor, " points"]
-) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
-    """Return |n_0| and the smallest singular value of S at each point."""
-    size = len(of.diagonal)
+def _null_share(of: Jacobi, points: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
+    """Return |n_0| at each point."""
     before, value = torch.zeros_like(points), torch.ones_like(points)
     total = value.square()
-    for j in range(size - 1):
+    for j in range(len(of.beside)):
         back = of.beside[j - 1] * before if j else 0.0
         before, value = value, ((points - of.diagonal[j]) * value - back) / of.beside[j]
         total = total + value.square()
+    return total.rsqrt()
+
+
+def _stiffness(of: Jacobi, points: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
+    """Return the smallest singular value of S at each point."""
     matrix = torch.diag(of.diagonal) + torch.diag(of.beside, 1) + torch.diag(of.beside, -1)
-    eye = torch.eye(size, dtype=torch.float64)
-    reduced = (matrix - points[:, None, None] * eye)[:, : size - 1]
-    squares = torch.linalg.eigvalsh(reduced @ reduced.mT)[:, 0]
-    return total.rsqrt(), squares.clamp(min=1e-300).sqrt()
+    reduced = (matrix - points[:, None, None] * torch.eye(len(matrix)).to(matrix))[:, :-1]
+    squares: Tensor = torch.linalg.eigvalsh(reduced @ reduced.mT)[:, 0]
+    return squares.clamp(min=0.0).sqrt()

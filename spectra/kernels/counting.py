@@ -64,7 +64,8 @@ def gaussian_floor(columns: int, counted: int) -> float:
     extra = columns - counted  # p + 1 of the proposition
     if extra <= SPARE:
         return 0.0
-    return extra / (math.e * math.sqrt(columns) * FAILURE ** (-1.0 / extra))
+    times: float = FAILURE ** (1.0 / extra)
+    return times * extra / (math.e * math.sqrt(columns))
 
 
 class Space(NamedTuple):

@@ -6,7 +6,7 @@ s blocks each, and a block lower bidiagonal B with
     W^T Q = P B^T + F_2,        W P = Q B + Q_next beta E^T + F_1,
 
 E the last block of the identity. Every new block is orthogonalised in float64 against all
-before it, twice; the products with W may be float32. F_1 and F_2 hold all rounding, that
+before it; the products with W may be float32. F_1 and F_2 hold all rounding, that
 of the products and what reorthogonalisation took away. They are measured, not modelled:
 float64 products with `PROBES` random combinations of the columns. For a Gaussian vector g,
 E ||F g||^2 = ||F||_F^2, and the mean over 16 of them falls below a hundredth of it with
@@ -19,7 +19,7 @@ Source:
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ PROBES = 16
 INFLATION = 10.0
 
 
+@runtime_checkable
 class Map(Protocol):
     """What bidiagonalisation needs of a matrix: float64 vectors in, float64 vectors out."""
 
@@ -112,11 +113,15 @@ class Bidiagonalization:
     def step(self) -> None:
         """Extend both bases by one block; reads the matrix twice."""
         old, new = self.size, self.size + self.block
+        last = slice(old - self.block, old)
         image = self.map.transposed_times(self._left[:, old:new])
+        if old:
+            image -= self._right[:, last] @ self._band[old:new, last].mT
         basis, triangle = _orthonormal(image, self._right[:, :old])
         self._right[:, old:new] = basis
         self._band[old:new, old:new] = triangle.mT
         image = self.map.times(basis)
+        image -= self._left[:, old:new] @ triangle.mT
         basis, triangle = _orthonormal(image, self._left[:, :new])
         self._left[:, new : new + self.block] = basis
         self._band[new : new + self.block, old:new] = triangle
@@ -167,11 +172,13 @@ def measure(
     lost = after[:, :PROBES] - expected_after
     # The measuring products round as well, those of the `size` columns together.
     own = math.sqrt(krylov.size) * of.rounding()
-    found = [
-        INFLATION * (float(torch.linalg.vector_norm(part)) / math.sqrt(PROBES) + own)
-        for part in (missed, lost)
-    ]
-    return Measured(*found, before[:, PROBES:], after[:, PROBES:], orthonormal(krylov))
+    return Measured(
+        INFLATION * (float(torch.linalg.vector_norm(missed)) / math.sqrt(PROBES) + own),
+        INFLATION * (float(torch.linalg.vector_norm(lost)) / math.sqrt(PROBES) + own),
+        before[:, PROBES:],
+        after[:, PROBES:],
+        orthonormal(krylov),
+    )
 
 
 def orthonormal(krylov: Bidiagonalization) -> bool:
@@ -188,14 +195,12 @@ def _orthonormal(
     vectors: Float[Tensor, "rows b"], basis: Float[Tensor, "rows k"]
 ) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "b b"]]:
     """Return an orthonormal block outside `basis` and the triangle that leads back."""
-    if basis.shape[1]:
-        vectors = vectors - basis @ (basis.mT @ vectors)
     block, triangle = torch.linalg.qr(vectors)
     if not basis.shape[1]:
         return block, triangle
-    # Columns that were mere rounding have become directions within the basis.
-    # By Cholesky: a block that was orthonormal is well-conditioned still.
+    # What is left of the basis is rounding, but in columns that have shrunk it may be much.
     block = block - basis @ (basis.mT @ block)
+    # By Cholesky: the block is well-conditioned, as the basis is a small part of the space.
     again = torch.linalg.cholesky_ex(block.mT @ block).L.mT
     block = torch.linalg.solve_triangular(again, block, upper=True, left=False)
     return block, again @ triangle

@@ -20,6 +20,7 @@ Source:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,8 +34,9 @@ BLOCK = 24  # random columns
 FIRST = 4  # steps before the first look
 EVERY = 2  # steps between looks
 GUESSED = 6e-6  # of sigma_1: rounding of float32 products, until it is measured
+GUESSED_TO_RESIDUAL = 40.0  # how much less than that the residual of one vector is
 TRIES = 3  # measurements in float64
-SEPARATE = 4  # places tried for the cut between leading and other singular values
+SEPARATE = 2  # places tried for the cut between leading and other singular values
 NEGLIGIBLE = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
 
 
@@ -51,13 +53,13 @@ class Leading:
     ceiling: float  # no further singular value reaches it
     krylov: Bidiagonalization
     space: Space
+    measured: bool  # by float64 products; otherwise an estimate
 
 
 def certified_leading(
     of: LinearMap,
     k: int,
     tolerance: float = 1e-3,
-    seeds: Float[Tensor, "rows seeds"] | None = None,
     most: int = 24,
     accept: Callable[[Leading], bool] | None = None,
 ) -> Leading | None:
@@ -67,7 +69,6 @@ def certified_leading(
         of: The matrix.
         k: How many.
         tolerance: Largest error of each of the first `k` vectors.
-        seeds: Columns that the start block holds beside the random ones.
         most: Steps after which to give up.
         accept: What the caller needs instead of `tolerance`; asked before the float64
             products, with estimates, and after them.
@@ -79,42 +80,50 @@ def certified_leading(
     Source:
         Golub, Luk and Overton 1981; Musco and Musco 2015, arXiv:1504.05477.
     """
-    start = gaussian(of.shape[0], BLOCK, of.device)
-    if seeds is not None:
-        start = torch.cat([start, seeds], dim=1)
-    most = min(most, min(of.shape) // start.shape[1] - 1)
+    most = min(most, min(of.shape) // BLOCK - 1)
     if most < FIRST or k > BLOCK - SPARE - 1:
         return None
-    if accept is None:
-
-        def accept(found: Leading) -> bool:
-            return float(found.vector_error[:k].max()) <= tolerance
-
-    krylov = Bidiagonalization(of, start, most)
-    guess, tries = GUESSED, 0
-    while krylov.steps < most:
+    krylov = Bidiagonalization(of, gaussian(of.shape[0], BLOCK, of.device), most)
+    look = _Look(of, krylov, k, accept or _vectors_within(k, tolerance))
+    while krylov.steps < most and look.tries < TRIES:
         krylov.step()
-        steps = krylov.steps
-        if steps < FIRST or ((steps - FIRST) % EVERY and steps < most):
-            continue
-        ritz = krylov.ritz()
-        top = math.sqrt(float(ritz.values[0]))
-        if not math.isfinite(top) or top == 0.0:
-            return None
-        if float(ritz.values[k - 1]) < (NEGLIGIBLE * top) ** 2:
-            return None
-        for count in _cuts(ritz, k):
-            estimate = _estimated(krylov, ritz, count, guess * top)
-            if estimate is None or not accept(estimate):
-                continue
-            found, guess = _measured(of, krylov, ritz, count, top)
-            tries += 1
-            if found is not None and accept(found):
+        if krylov.steps >= FIRST and (krylov.steps - FIRST) % EVERY == 0:
+            ritz = krylov.ritz()
+            if not float(ritz.values[k - 1]) > NEGLIGIBLE**2 * float(ritz.values[0]):
+                return None
+            found = look.at(ritz)
+            if found is not None:
                 return found
-            break
-        if tries == TRIES:
-            return None
     return None
+
+
+def _vectors_within(k: int, tolerance: float) -> Callable[[Leading], bool]:
+    """Return the default of what to accept."""
+    return lambda found: float(found.vector_error[:k].max()) <= tolerance
+
+
+@dataclass(slots=True)
+class _Look:
+    """A glance at a growing Krylov space: estimates first, float64 products when they please."""
+
+    of: LinearMap
+    krylov: Bidiagonalization
+    k: int
+    accept: Callable[[Leading], bool]
+    guess: float = GUESSED
+    tries: int = 0
+
+    def at(self, ritz: Ritz) -> Leading | None:
+        """Return the triplets if they are proven and accepted."""
+        top = math.sqrt(float(ritz.values[0]))
+        for count in _cuts(ritz, self.k):
+            estimate = _estimated(self.krylov, ritz, count, self.guess * top)
+            if estimate is not None and self.accept(estimate):
+                found, rounding = _measured(self.of, self.krylov, ritz, count)
+                self.guess = rounding / top
+                self.tries += 1
+                return found if found is not None and self.accept(found) else None
+        return None
 
 
 def _cuts(ritz: Ritz, k: int) -> list[int]:
@@ -127,25 +136,40 @@ def _cuts(ritz: Ritz, k: int) -> list[int]:
     return sorted(ease, key=lambda count: -ease[count])[:SEPARATE]
 
 
+class _Triplets(NamedTuple):
+    """Candidates, and what is known of their errors."""
+
+    left: Tensor  # rows x count
+    sigma: Tensor  # on the CPU
+    right: Tensor  # cols x count
+    residual: Tensor  # rho, on the CPU
+    rounding: tuple[float, float]  # ||F_1||_F and ||F_2||_F, or a guess
+    measured: bool
+
+
+def _vectors(krylov: Bidiagonalization, ritz: Ritz, count: int) -> tuple[Tensor, Tensor]:
+    """Return the leading Ritz vectors of both sides, each of unit length."""
+    coordinates = ritz.coordinates[:, :count].to(krylov.left)
+    right = krylov.right @ (krylov.band.mT @ coordinates)
+    return krylov.left @ coordinates, right / torch.linalg.vector_norm(right, dim=0)
+
+
 def _estimated(
     krylov: Bidiagonalization, ritz: Ritz, count: int, rounding: float
 ) -> Leading | None:
     """Return what the recurrence itself says, at no cost of products."""
+    left, right = _vectors(krylov, ritz, count)
     sigma = ritz.values[:count].sqrt()
-    residual = ritz.residual[:count] / sigma / math.sqrt(2.0) + rounding / 40.0
-    left = krylov.left @ ritz.coordinates[:, :count].to(krylov.left)
-    right = krylov.right @ (krylov.band.mT @ ritz.coordinates[:, :count].to(krylov.left))
-    right = right / sigma.to(right)
-    return _proven(krylov, ritz, left, sigma, right, residual, rounding, rounding)
+    residual = ritz.residual[:count] / sigma / math.sqrt(2.0) + rounding / GUESSED_TO_RESIDUAL
+    guess = (rounding, rounding)
+    return _proven(krylov, ritz, _Triplets(left, sigma, right, residual, guess, measured=False))
 
 
 def _measured(
-    of: LinearMap, krylov: Bidiagonalization, ritz: Ritz, count: int, top: float
+    of: LinearMap, krylov: Bidiagonalization, ritz: Ritz, count: int
 ) -> tuple[Leading | None, float]:
-    """Return the triplets with residuals and rounding from float64 products."""
-    left = krylov.left @ ritz.coordinates[:, :count].to(krylov.left)
-    right = krylov.right @ (krylov.band.mT @ ritz.coordinates[:, :count].to(krylov.left))
-    right = right / torch.linalg.vector_norm(right, dim=0)
+    """Return the triplets with residuals and rounding from float64 products, and the latter."""
+    left, right = _vectors(krylov, ritz, count)
     seen = measure(krylov, of, right, left)
     turn_left, sigma, turn_right = torch.linalg.svd(left.mT @ seen.before)
     left, right = left @ turn_left, right @ turn_right.mT
@@ -153,32 +177,20 @@ def _measured(
         [seen.before @ turn_right.mT - left * sigma, seen.after @ turn_left - right * sigma]
     )
     residual = torch.linalg.vector_norm(missing, dim=0) / math.sqrt(2.0) + of.rounding()
-    guess = max(seen.rounding_right, seen.rounding_left) / top
+    rounding = (seen.rounding_right, seen.rounding_left)
     if not seen.orthogonal:
-        return None, guess
-    found = _proven(
-        krylov, ritz, left, sigma.cpu(), right, residual.cpu(),
-        seen.rounding_right, seen.rounding_left,
-    )  # fmt: skip
-    return found, guess
+        return None, max(rounding)
+    triplets = _Triplets(left, sigma.cpu(), right, residual.cpu(), rounding, measured=True)
+    return _proven(krylov, ritz, triplets), max(rounding)
 
 
-def _proven(
-    krylov: Bidiagonalization,
-    ritz: Ritz,
-    left: Tensor,
-    sigma: Tensor,
-    right: Tensor,
-    residual: Tensor,
-    rounding_right: float,
-    rounding_left: float,
-) -> Leading | None:
+def _proven(krylov: Bidiagonalization, ritz: Ritz, triplets: _Triplets) -> Leading | None:
     """Return the triplets with their errors, if none above the ceiling can be missing."""
+    left, sigma, right, residual, rounding, measured = triplets
     count = len(sigma)
     value_error = float(torch.linalg.vector_norm(residual))
     below = math.sqrt(float(ritz.values[count]))
-    rounding = rounding_of(ritz, rounding_right, rounding_left)
-    space = Space(ritz, BLOCK, krylov.steps, rounding)
+    space = Space(ritz, BLOCK, krylov.steps, rounding_of(ritz, *rounding))
     least = float(sigma[-1]) - value_error
     for share in (0.6, 0.25):  # of the way down: low leaves wide gaps, high is soon proven
         ceiling = least - share * (least - below)
@@ -200,6 +212,7 @@ def _proven(
         ceiling=ceiling,
         krylov=krylov,
         space=space,
+        measured=measured,
     )
 
 

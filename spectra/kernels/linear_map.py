@@ -137,6 +137,5 @@ def linear_map(
         and abs(math.log2(scale)) < EXPONENT
     )
     dtype = torch.float32 if single else torch.float64
-    widened = [None if part is None else part.to(dtype) for part in (matrix, left, right)]
-    assert widened[0] is not None
-    return LinearMap(widened[0], widened[1], widened[2], scale, norm / scale)
+    up, down = (None if part is None else part.to(dtype) for part in (left, right))
+    return LinearMap(matrix.to(dtype), up, down, scale, norm / scale)

@@ -7,13 +7,12 @@ base, against epsilon. Three facts decide it, in the order of their cost.
 2. What is left of y: with y' = y - sum of u_i (u_i . y) over those, every other u has
    |u . y| <= |y'| + leak, as the remaining u are nearly orthogonal to the found ones:
    |u . u_i| <= 2 rho_i / (sigma_i - ceiling).
-3. Bound: y was in the start block of the Krylov space, so the space holds its Lanczos
-   process, and `christoffel` bounds |u . y'| for all u at once.
+3. Bound: a few Lanczos steps from y', and `christoffel` bounds |u . y'| for all u at once.
 
 A tall base (more rows than columns) has a null space that meets no left singular vector and
 yet weighs at 0. So the process runs on the right, from z = W^T y: u . y = (v . z) / sigma,
-and z has nothing in the null space; the factor 1 / sigma is bounded because the space also
-proves that no sigma lies below a floor (`counting`).
+and z has nothing in the null space; the factor 1 / sigma is bounded where `floor` proves
+that no sigma lies below a floor.
 
 y is itself computed: it may be off by an angle, by which every |u . y| may be off. A verdict
 stands where its whole interval lies on one side of epsilon, by `MARGIN` at least.
@@ -23,24 +22,29 @@ Source:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spectra.kernels.christoffel import jacobi, largest_component
-from spectra.kernels.counting import at_most
-from spectra.kernels.leading import BLOCK, Leading, certified_leading
+from spectra.kernels.christoffel import largest_component
+from spectra.kernels.deflated import deflated_lanczos
+from spectra.kernels.floor import eigenvalue_floor
+from spectra.kernels.leading import Leading, certified_leading
 from spectra.kernels.linear_map import EPS64, LinearMap
+from spectra.kernels.similarity import Decision
 
 MARGIN = 1e-3  # a verdict this near to epsilon is left to a full decomposition
 ANGLE = 1e-3  # that the tuned vectors may be off by
 OVERLAP = 5e-3  # that the subspace overlap may be off by
-FLOORS = (0.8, 0.5, 0.2, 0.05)  # of the least Ritz value: where the spectrum may be proven to end
-
-Decision = Literal["match", "bound", "exact"]
+STEPS = (16, 40)  # of Lanczos from the vectors that are still open
+PATIENCE = 12  # steps of the base's space after which its remainder is tried in any case
+NARROW = 5.0  # largest over median unknown eigenvalue, to be tried before
+CONVERGED = 1e-5  # residual over the largest value, of a Ritz pair worth deflating
+NEAR = 0.1  # share of a known direction that another eigenvector may hold and still be far
 
 
 class Verdict(NamedTuple):
@@ -77,17 +81,18 @@ def certified_resemblance(
         Proven verdicts; None where any is undecided, too near to epsilon, or about vectors
         that nearly coinciding singular values leave undetermined.
     """
-    found = certified_leading(
-        tuned, k, accept=lambda seen: float(seen.vector_error[:k].max()) <= ANGLE
-    )
+    found = certified_leading(tuned, k, tolerance=ANGLE)
     if found is None:
         return None
-    vectors, angle = found.left[:, :k], found.vector_error[:k]
-    judge = _Judge(base, vectors, angle, epsilon)
-    if certified_leading(judge.oriented, k, seeds=judge.seeds, accept=judge.decides) is None:
+    judge = _Judge(base, found.left[:, :k], found.vector_error[:k], epsilon)
+    leading = certified_leading(judge.oriented, k, accept=judge.decides)
+    if leading is None:
         return None
     return Resemblance(
-        tuple(judge.verdicts), found.sigma[:k] * tuned.scale, judge.overlap, judge.cosines
+        verdicts=tuple(verdict for verdict in judge.verdicts if verdict is not None),
+        sigma=found.sigma[:k] * tuned.scale,
+        overlap=float(judge.cosines[:k].square().sum()) / k,
+        cosines=judge.cosines.mT.contiguous(),
     )
 
 
@@ -98,97 +103,152 @@ class _Judge:
         self.tall = base.shape[0] > base.shape[1]
         self.oriented = base.mT if self.tall else base
         self.vectors, self.angle, self.epsilon = vectors, angle, epsilon
-        image = base.transposed_times(vectors) if self.tall else vectors
-        self.stretch = torch.linalg.vector_norm(image, dim=0).clamp(min=1e-300)
-        self.seeds = image / self.stretch
-        self.stretch = (
-            self.stretch.cpu() if self.tall else torch.ones(len(angle), dtype=angle.dtype)
-        )
-        self.verdicts: list[Verdict] = []
-        self.overlap = 0.0
+        self.image = base.transposed_times(vectors) if self.tall else vectors
+        self.verdicts: list[Verdict | None] = []
+        self.floor: float | None = None
         self.cosines = angle.new_zeros(len(angle), 0)
 
     def decides(self, leading: Leading) -> bool:
-        """Say whether every vector is decided; if so, keep the verdicts."""
-        count, k = len(leading.sigma), len(self.angle)
+        """Say whether each vector is decided, or can only resemble what is not known yet."""
+        if not self._overlap_is_known(leading):
+            return False
         known = leading.right if self.tall else leading.left
         cosines = (known.mT @ self.vectors).abs().cpu()
-        subspace = float(torch.linalg.vector_norm(leading.residual[:k])) / max(
-            float(leading.sigma[k - 1] - leading.sigma[k]) - leading.value_error
-            if count > k
-            else float(leading.sigma[-1]) - leading.ceiling,
-            1e-300,
-        )
-        if 2.0 * (math.sqrt(2.0) * subspace + float(self.angle.mean())) > OVERLAP:
-            return False
+        # u = cos(phi) known + sin(phi) across; |sin phi| and 2 sin(phi / 2) are <= turned
+        turned = leading.vector_error[:, None] + self.angle
+        across = (1.0 - cosines.square()).clamp(min=0.0).sqrt() + 1e-12
+        margins = (across * turned + cosines * turned.square() / 2.0).clamp(max=2.0)
         leak = (2.0 * leading.residual / (leading.sigma - leading.ceiling)).clamp(max=1.0)
-        verdicts = []
-        floor: float | None = None
-        for j in range(k):
-            cosine = cosines[:, j]
-            turned = leading.vector_error + self.angle[j]
-            # u = cos(phi) known + sin(phi) across, |sin phi| and 2 sin(phi / 2) <= turned
-            across = (1.0 - cosine.square()).clamp(min=0.0).sqrt() + 1e-12
-            margin = (across * turned + cosine * turned.square() / 2.0).clamp(max=2.0)
-            leaked = float((leak * cosine).sum()) + float(self.angle[j])
-            rest = math.sqrt(max(1.0 - float(cosine.square().sum()), 0.0) + 1e-12) + leaked
-            best = int(cosine.argmax())
-            low = float(cosine[best] - margin[best])
-            if low >= self.epsilon + MARGIN and rest <= low:
-                verdicts.append(Verdict(float(cosine[best]), float(margin[best]), best, "match"))
-                continue
-            others = float((cosine + margin).max())
-            if low < self.epsilon + MARGIN and others >= self.epsilon - MARGIN:
-                return False
-            room = (low if low >= self.epsilon + MARGIN else self.epsilon - MARGIN) - leaked
-            if self.tall and floor is None:
-                floor = self._floor(leading)
-            rest = leaked + self._remainder(leading, j, room, floor or 0.0)
-            if low >= self.epsilon + MARGIN and rest <= low:
-                verdicts.append(Verdict(float(cosine[best]), float(margin[best]), best, "match"))
-            elif max(rest, others) < self.epsilon - MARGIN:
-                verdicts.append(Verdict(max(rest, others), 0.0, -1, "bound"))
+        rest = (1.0 - cosines.square().sum(dim=0)).clamp(min=0.0).sqrt() + leak @ cosines
+        rest = rest + self.angle + 1e-6
+        self.verdicts = []
+        for j in range(len(self.angle)):
+            best = int(cosines[:, j].argmax())
+            low = float(cosines[best, j] - margins[best, j])
+            known_most = float((cosines[:, j] + margins[:, j]).max())
+            if low >= self.epsilon + MARGIN and float(rest[j]) <= low:
+                found = Verdict(float(cosines[best, j]), float(margins[best, j]), best, "match")
+                self.verdicts.append(found)
+            elif max(known_most, float(rest[j])) < self.epsilon - MARGIN:
+                self.verdicts.append(Verdict(max(known_most, float(rest[j])), 0.0, -1, "bound"))
+            elif low >= self.epsilon + MARGIN or known_most < self.epsilon - MARGIN:
+                self.verdicts.append(None)
             else:
                 return False
-        self.verdicts = verdicts
-        self.overlap = float(cosines[:k].square().sum()) / k
-        self.cosines = cosines.mT.contiguous()
+        self.cosines, self.margins = cosines, margins
+        if None not in self.verdicts:
+            return True
+        # The remainder's own steps are many products: only with everything else settled.
+        return self._settle(leading) if leading.measured else _ready(leading)
+
+    def _settle(self, leading: Leading) -> bool:
+        """Bound what the undecided vectors have in common with the unknown ones."""
+        open_ones = [j for j, verdict in enumerate(self.verdicts) if verdict is None]
+        known = _known(leading)
+        vectors = self.image[:, open_ones]
+        beyond = [known.beyond(vector) for vector in vectors.mT]
+        floor = self._floor(float(leading.space.ritz.values[-1])) if self.tall else 0.0
+        if floor is None:
+            return False
+        weight = torch.rsqrt if self.tall else torch.ones_like
+        clusters = min(self.oriented.shape) * max(self.oriented.shape) * EPS64
+        clusters *= 2.0 * float(leading.space.ritz.values[0])
+        for steps in STEPS:
+            processes = deflated_lanczos(self.oriented, known.basis, vectors, steps)
+            rests = []
+            for i, (j, process) in enumerate(zip(open_ones, processes, strict=True)):
+                best = float((self.cosines[:, j] - self.margins[:, j]).max())
+                room = best if best >= self.epsilon + MARGIN else self.epsilon - MARGIN
+                room -= float(self.angle[j])
+                clustered = process._replace(error=process.error + clusters)
+                rest = largest_component(
+                    clustered, floor, leading.ceiling**2, beyond[i], room, weight
+                )
+                rests.append(rest + float(self.angle[j]))
+            if all(map(math.isfinite, rests)) and self._close(open_ones, rests):
+                return True
+        return False
+
+    def _floor(self, guess: float) -> float | None:
+        """Return a lower bound of the eigenvalues of W^T W; proven once, however often asked."""
+        if self.floor is None:
+            self.floor = eigenvalue_floor(self.oriented.mT, guess)
+        return self.floor or None
+
+    def _close(self, open_ones: list[int], rests: list[float]) -> bool:
+        """Write the verdicts that the bounds allow; False if one is still missing."""
+        for j, rest in zip(open_ones, rests, strict=True):
+            best = int(self.cosines[:, j].argmax())
+            cosine, margin = float(self.cosines[best, j]), float(self.margins[best, j])
+            most = max(rest, float((self.cosines[:, j] + self.margins[:, j]).max()))
+            if cosine - margin >= self.epsilon + MARGIN and rest <= cosine - margin:
+                self.verdicts[j] = Verdict(cosine, margin, best, "match")
+            elif most < self.epsilon - MARGIN:
+                self.verdicts[j] = Verdict(most, 0.0, -1, "bound")
+            else:
+                return False
         return True
 
-    def _floor(self, leading: Leading) -> float:
-        """Return a proven lower bound of all eigenvalues, 0 where there is none."""
-        least = float(leading.ritz.values[-1])
-        top = math.sqrt(float(leading.ritz.values[0]))
-        for share in FLOORS:
-            # `rounding` was for W W^T at the ceiling, which is no smaller than at the floor.
-            point = least * share
-            if point > 1e-12 * top * top and at_most(
-                0, point, leading.ritz, BLOCK, leading.krylov.steps, leading.rounding
-            ):
-                return point
-        return 0.0
-
-    def _remainder(self, leading: Leading, j: int, room: float, floor: float) -> float:
-        """Bound what any singular vector that is not among the leading has of vector `j`."""
-        if room <= 0.0 or (self.tall and floor <= 0.0):
-            return math.inf
-        count, krylov, ritz = len(leading.sigma), leading.krylov, leading.ritz
-        stretch = float(self.stretch[j])
-        components = ritz.start[count:, BLOCK + j] * stretch
-        clusters = 2.0 * float(ritz.values[0]) * min(self.oriented.shape) * EPS64
-        process = jacobi(
-            ritz.values[count:],
-            components,
-            krylov.leaving(ritz.coordinates[:, count:]),
-            krylov.steps,
-            leading.rounding + clusters * max(self.oriented.shape),
+    def _overlap_is_known(self, leading: Leading) -> bool:
+        """Say whether the two leading subspaces are known well enough for their overlap."""
+        k = len(self.angle)
+        following = (
+            float(leading.sigma[k]) + leading.value_error
+            if len(leading.sigma) > k
+            else leading.ceiling
         )
-        if not self.tall:
-            return largest_component(process, 0.0, leading.ceiling**2, torch.ones_like, room)
-        # leaks were of u; those of v meet z, and everything is over sigma
-        leak = (2.0 * leading.residual / (leading.sigma - leading.ceiling)).clamp(max=1.0)
-        met = ritz.start[:count, BLOCK + j] * stretch
-        extra = float(torch.linalg.vector_norm(leak) * torch.linalg.vector_norm(met))
-        extra /= math.sqrt(floor)
-        found = largest_component(process, floor, leading.ceiling**2, torch.rsqrt, room - extra)
-        return found + extra
+        gap = float(leading.sigma[k - 1]) - following
+        tilt = float(torch.linalg.vector_norm(leading.residual[:k]))
+        if gap <= 0.0:
+            return False
+        return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.angle.mean())) <= OVERLAP
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Converged Ritz pairs of W W^T, to be kept out of what follows.
+
+    For another eigenvector u with eigenvalue x, |u . q| <= off / |x - value|.
+    """
+
+    basis: Float[Tensor, "rows d"]
+    values: Float[Tensor, " d"]
+    off: Float[Tensor, " d"]  # residual, rounding included
+
+    def beyond(self, vector: Float[Tensor, " rows"]) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a bound of sum |u . q| |q . vector| for eigenvalues in an interval."""
+        component = (self.basis.mT @ vector).abs().cpu()
+
+        def along(centre: Tensor, half: Tensor) -> Tensor:
+            apart = (centre[:, None] - self.values).abs() - half[:, None]
+            leak = (self.off / apart.clamp(min=1e-300)).clamp(max=1.0)
+            near = leak > NEAR
+            close = (near * component.square()).sum(dim=1).sqrt()
+            found: Tensor = close + (~near * leak * component).sum(dim=1)
+            return found
+
+        return along
+
+
+def _ready(leading: Leading) -> bool:
+    """Guess whether what is not known of the spectrum is narrow enough to bound a remainder."""
+    open_values = leading.space.ritz.values[~_converged(leading)]
+    patient = leading.krylov.steps >= PATIENCE
+    return patient or float(open_values.max()) <= NARROW * float(open_values.median())
+
+
+def _converged(leading: Leading) -> Bool[Tensor, " size"]:
+    """Say which Ritz pairs are worth deflating: their residual enters every step."""
+    ritz = leading.space.ritz
+    converged: Tensor = ritz.residual <= CONVERGED * ritz.values[0]
+    converged[: len(leading.sigma)] = True
+    return converged
+
+
+def _known(leading: Leading) -> _Known:
+    """Return the Ritz pairs to deflate."""
+    ritz = leading.space.ritz
+    off = ritz.residual + leading.space.rounding(leading.ceiling**2)
+    converged = _converged(leading)
+    coordinates = ritz.coordinates[:, converged].to(leading.krylov.left)
+    return _Known(leading.krylov.left @ coordinates, ritz.values[converged], off[converged])

@@ -1,4 +1,7 @@
-"""How the leading singular vectors of two matrices lie to each other."""
+"""How the leading singular vectors of two matrices lie to each other: the reference.
+
+`verdicts` answers the same question faster and falls back to this.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -9,18 +12,21 @@ from torch import Tensor
 from spectra.kernels.singular import EPS64, left_singular
 
 Side = Literal["left", "right"]
+Decision = Literal["match", "bound", "exact"]
 
 
 class Similarity(NamedTuple):
     """The `k` leading singular vectors of a tuned matrix against all of its base."""
 
-    cosine: Float[Tensor, " k"]  # largest |cos| with any base vector
-    best: Int[Tensor, " k"]  # index of that base vector; -1 where all |cos| are 0
+    cosine: Float[Tensor, " k"]  # largest |cos| with any base vector, or a bound of it
+    best: Int[Tensor, " k"]  # index of that base vector; -1 where none is known
     tied: Bool[Tensor, " k"]  # its sigma coincides with a neighbour's: vector undetermined
     sigma: Float[Tensor, " k"]
     energy: Float[Tensor, " k"]  # sigma^2 / sum sigma^2 of the tuned matrix
     overlap: float  # ||U0_k^T U1_k||_F^2 / k
     cosines: Float[Tensor, "k width"]  # |cos| with the leading base vectors, for a picture
+    error: Float[Tensor, " k"]  # of cosine, proven; 0 for bounds and full decompositions
+    decided_by: tuple[Decision, ...]
 
 
 def exact_similarity(
@@ -73,6 +79,7 @@ def exact_similarity(
     rounding = max(base.shape) * EPS64 * float(base_sigma[0])
     complete = base.shape[0] <= base.shape[1]
     cosine, best = _closest(cosines, base_sigma, rounding, complete=complete)
+    decided: tuple[Decision, ...] = ("exact",) * k
     return Similarity(
         cosine=cosine,
         best=best,
@@ -81,6 +88,8 @@ def exact_similarity(
         energy=(energy / energy.sum().clamp(min=torch.finfo(sigma.dtype).tiny))[:k],
         overlap=float(cosines[:k].square().sum()) / k if k else 0.0,
         cosines=cosines[:width].mT.contiguous(),
+        error=torch.zeros_like(cosine),
+        decided_by=decided,
     )
 
 

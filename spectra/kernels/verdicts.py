@@ -1,0 +1,126 @@
+"""Which leading singular vectors of a tuned matrix its base lacks, by the cheapest proof.
+
+Small matrices are decided from full eigendecompositions of their Gram matrices (`dense`),
+large ones from Krylov spaces (`resemblance`). Whatever either leaves open is decided by two
+full decompositions (`similarity`), for that matrix alone.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.dense import dense_resemblance
+from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.resemblance import Resemblance, certified_resemblance
+from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.singular import entry_norm, largest_entry, power_of_two_near
+
+TINY = 24  # shorter sides up to which two SVDs cost nothing
+DENSE = 640  # shorter sides up to which eigenvectors cost less than a Krylov space
+
+Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
+
+
+def proven_similarity(
+    base: Float[Tensor, "rows cols"],
+    tuned: Float[Tensor, "rows cols"] | Factors,
+    k: int,
+    epsilon: float,
+    side: Side = "left",
+) -> Similarity:
+    """Judge the `k` leading singular vectors of a tuned matrix; every verdict is proven.
+
+    `cosine` is the largest |cos| with any base vector to within `error` where `match`
+    decided, an upper bound of it below `epsilon` where `bound` did, and that of two float64
+    SVDs where `exact` did: then for all vectors of this matrix.
+
+    Args:
+        base: Original weight, any floating dtype.
+        tuned: Changed weight of the same shape, or the factors of an update to add.
+        k: Vectors of the tuned weight to examine; fewer where its rank is less.
+        epsilon: Below this |cos| a vector is an intruder.
+        side: Compare left (output-side) or right (input-side) singular vectors.
+
+    Raises:
+        NonFiniteError: Either matrix holds NaN or Inf.
+
+    Source:
+        Shuttleworth et al. 2024, arXiv:2410.21228.
+    """
+    if side == "right":
+        base = base.mT
+        tuned = tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+    found = None
+    if TINY < min(base.shape) <= DENSE and k <= min(base.shape):
+        found = _by_eigenvectors(base, tuned, k, epsilon)
+    elif min(base.shape) > DENSE:
+        found = _by_krylov_spaces(base, tuned, k, epsilon)
+    return found or exact_similarity(base, merged(base, tuned), k)
+
+
+def merged(
+    base: Float[Tensor, "rows cols"], tuned: Float[Tensor, "rows cols"] | Factors
+) -> Float[Tensor, "rows cols"]:
+    """Return the tuned weight, an update added in float64."""
+    if isinstance(tuned, Tensor):
+        return tuned
+    left, right = tuned
+    return base.double().addmm(left.double(), right.double())
+
+
+def _by_eigenvectors(
+    base: Tensor, tuned: Tensor | Factors, k: int, epsilon: float
+) -> Similarity | None:
+    """Judge a small pair."""
+    pair = [base, merged(base, tuned)]
+    scales = [power_of_two_near(largest_entry(part)) for part in pair]
+    if 0.0 in scales:
+        return None
+    scaled = [part.double()[None] / scale for part, scale in zip(pair, scales, strict=True)]
+    (found,) = dense_resemblance(scaled[0], scaled[1], k, epsilon)
+    if found is None:
+        return None
+    return _similarity(found, scales[1], scales[1] * float(scaled[1].norm()), base.device)
+
+
+def _by_krylov_spaces(
+    base: Tensor, tuned: Tensor | Factors, k: int, epsilon: float
+) -> Similarity | None:
+    """Judge a large pair; an update is never added up."""
+    before = linear_map(base)
+    after = linear_map(tuned) if isinstance(tuned, Tensor) else linear_map(base, *tuned)
+    found = certified_resemblance(before, after, k, epsilon)
+    if found is None:
+        return None
+    norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _updated_norm(before, base, *tuned)
+    return _similarity(found, 1.0, norm, base.device)
+
+
+def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) -> float:
+    """Return the Frobenius norm of base + left @ right, from products with the factors."""
+    up, down = left.double(), right.double()
+    across = before.products(down.mT, up[:, :0])[0] * before.scale
+    square = float(((up.mT @ up) * (down @ down.mT)).sum()) + 2.0 * float((across * up).sum())
+    return math.sqrt(max(entry_norm(base) ** 2 + square, 0.0))
+
+
+def _similarity(found: Resemblance, scale: float, norm: float, device: torch.device) -> Similarity:
+    """Return the verdicts in the reference's form."""
+    sigma = found.sigma.to(device) * scale
+    return Similarity(
+        cosine=torch.tensor([verdict.cosine for verdict in found.verdicts], dtype=torch.float64).to(
+            device
+        ),
+        best=torch.tensor([verdict.best for verdict in found.verdicts], device=device),
+        tied=torch.zeros(len(found.verdicts), dtype=torch.bool, device=device),
+        sigma=sigma,
+        energy=(sigma / norm).square(),
+        overlap=found.overlap,
+        cosines=found.cosines.to(device),
+        error=torch.tensor([verdict.error for verdict in found.verdicts], dtype=torch.float64).to(
+            device
+        ),
+        decided_by=tuple(verdict.decided_by for verdict in found.verdicts),
+    )
