@@ -1,0 +1,297 @@
+"""The largest eigenvalue of W^T W or of its inverse, enclosed from a random Krylov space.
+
+`counting` proves that no eigenvalue of A reaches a point, given how far the computed
+relation A Q = Q T + (leaving the space) + F is from exact. Here A is W^T W, for W with no
+more columns than rows, or its inverse, and the space was built with whatever is fast: W in
+float32, a rounded Cholesky factor, LU factors. What those lack is part of F, and F is taken
+from float64 products with W itself: no factorisation has to be trusted.
+
+For a column g of coefficients put q = Q g, y = (Q T + leaving) g. Then for A = W^T W
+
+    F g = W^T (W q) - y,
+
+and for A = (W^T W)^-1 with an eigenvector u, A u = x u, W u = v / sqrt(x), and any z,
+
+    u^T F g = x u^T (q - W^T W y) = x u^T (q - W^T z) + sqrt(x) v^T (z - W y).
+
+z = W y needs no more than W; z = W^-T q, from LU factors, makes the first part small whatever
+the condition number. All is bounded by norms: each of the leading Ritz vectors has its own,
+the others share the Frobenius norm of F, as Gaussian g show it (`krylov`). The float64
+products round as well, as `LinearMap.rounding` says.
+
+What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and sigma_n <=
+||W y|| / ||y||, in float64, for the leading Ritz vector.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.counting import Space, at_most, gaussian_floor
+from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
+from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.linear_map import LinearMap
+
+BLOCK = 16  # random columns
+STEPS = 48
+FIRST = 2  # steps before the first look
+LEADING = 4  # Ritz vectors whose own rounding is measured
+TRIES = 3  # measurements in float64
+WIDENED = 256  # rows in float64 at a time
+COARSE = 3.0  # ratio of the distances tried to see how far a space is
+SHORTFALL = 0.6  # of the steps that seem to be missing: convergence gains speed
+LEAST = 1e-7  # relative width of a bracket
+
+
+class Bracket(NamedTuple):
+    """What a positive number is proven to lie between."""
+
+    low: float
+    high: float
+
+    def times(self, scale: float) -> "Bracket":
+        """Return the bracket of a multiple."""
+        return Bracket(self.low * scale, self.high * scale)
+
+
+class Missed(NamedTuple):
+    """What float64 products with W say about a Krylov space."""
+
+    rounding: Callable[[float], Float[Tensor, " size"]]  # f_i of `counting`
+    reached: float  # no more than the root of the largest eigenvalue
+
+
+Measure = Callable[[Lanczos, Ritz], Missed]
+Apply = Callable[[Tensor], Tensor]
+
+
+def enclosed(
+    apply: Apply,
+    of: LinearMap,
+    tolerance: float,
+    guess: float,
+    measure: Measure,
+    ceiling: float = math.inf,
+) -> Bracket | None:
+    """Enclose the root of the largest eigenvalue of A.
+
+    Args:
+        apply: About A, on blocks of float64 vectors.
+        of: The map that A is made of, rows >= cols.
+        tolerance: Relative width of the bracket.
+        guess: Rounding of the relation, relative to A, until it is measured.
+        measure: Float64 products; `measured_above` or `measured_below`.
+        ceiling: A root above which the caller has no use for the answer.
+
+    Returns:
+        A bracket no wider than the tolerance, or as much narrower as the space can prove;
+        None where it proves none, by slow convergence, rounding or overflow.
+    """
+    side = of.shape[1]
+    most = min(STEPS, side // BLOCK - 1)
+    krylov = Lanczos(apply, gaussian(side, BLOCK, of.device), most)
+    look, tries, before = FIRST, 0, (0, 0.0)
+    while krylov.steps < most:
+        krylov.step()
+        if krylov.steps < min(look, most):
+            continue
+        if not bool(krylov.band.isfinite().all()):
+            return None
+        ritz = krylov.ritz()
+        top = math.sqrt(float(ritz.values[0]))
+        if not 0.0 < top < ceiling:
+            return None
+        space = Space(ritz, BLOCK, krylov.steps, _guessed(ritz, guess))
+        reach = _reach(top, tolerance, space)
+        if reach > tolerance:
+            missing = _missing_steps(before, (krylov.steps, reach), tolerance)
+            before, look = (krylov.steps, reach), krylov.steps + missing
+            continue
+        seen = measure(krylov, ritz)
+        found = _narrowest(top, tolerance, seen, space._replace(rounding=seen.rounding))
+        if found is not None and _orthonormal(krylov):
+            return found
+        tries += 1
+        relative = seen.rounding(top * top) / top**2
+        guess = max(guess, float(relative.max()))
+        own = float(relative[0]) * float(torch.linalg.vector_norm(ritz.start[0]))
+        # More steps do not make up for rounding that alone exceeds what a proof allows.
+        if tries == TRIES or own > 2.0 * tolerance * gaussian_floor(BLOCK, 0):
+            return None
+    return None
+
+
+def _guessed(ritz: Ritz, relative: float) -> Callable[[float], Tensor]:
+    """Return the same relative rounding for every Ritz vector."""
+    return lambda point: torch.full_like(ritz.values, relative * point)
+
+
+def glimpse(
+    apply: Apply, of: LinearMap, *, steps: int = 8, inverse: bool = False
+) -> tuple[float, float]:
+    """Return what a few steps show of both ends.
+
+    Args:
+        apply: About W^T W, or its inverse.
+        of: The map W, rows >= cols.
+        steps: Blocks of the space.
+        inverse: Take the space's word, which proves nothing.
+
+    Returns:
+        A lower bound of the root of the largest eigenvalue and an upper bound of that of
+        the smallest one: from W^T W, Rayleigh quotients by float64 products with W.
+    """
+    side = of.shape[1]
+    krylov = Lanczos(apply, gaussian(side, BLOCK, of.device), min(steps, side // BLOCK - 1))
+    while krylov.steps < krylov.most:
+        krylov.step()
+    if not bool(krylov.band.isfinite().all()):
+        return (math.inf, math.inf) if inverse else (0.0, math.inf)
+    ritz = krylov.ritz()
+    if inverse:
+        return math.sqrt(float(ritz.values[0])), math.sqrt(float(ritz.values[-1]))
+    ends = krylov.basis @ ritz.coordinates[:, [0, -1]].to(krylov.basis)
+    image, _ = normal(of, ends)
+    high, low = (_lengths(image) / _lengths(ends)).tolist()
+    return high - of.rounding(), low + of.rounding()
+
+
+def _reach(top: float, tolerance: float, space: Space) -> float:
+    """Return how near, relatively, a point above is that can be proven, coarsely."""
+    reach = 0.9 * tolerance
+    while reach < 1.0 and not at_most(0, (top * (1.0 + reach)) ** 2, space):
+        reach *= COARSE
+    return reach
+
+
+def _missing_steps(before: tuple[int, float], now: tuple[int, float], tolerance: float) -> int:
+    """Return how many steps to take until the next look, from the speed so far."""
+    gained = math.log(before[1] / now[1]) / (now[0] - before[0]) if before[0] else 1.0
+    left = math.log(now[1] / tolerance) / max(gained, 0.2)
+    return min(max(int(SHORTFALL * left), 1), 8)
+
+
+def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket | None:
+    """Return the narrowest bracket that can be proven, within a factor of two."""
+    found, reach = None, tolerance
+    while reach > LEAST:
+        high = seen.reached * (1.0 + reach)
+        if high <= top or not at_most(0, high * high, space):
+            break
+        found = Bracket(seen.reached, high)
+        reach /= 2.0
+    return found
+
+
+def measured_above(of: LinearMap) -> Measure:
+    """Return what measures a space of W^T W against W, rows >= cols."""
+
+    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
+        given = _coefficients(krylov, ritz)
+        q = krylov.basis @ given
+        image, back = normal(of, q)
+        own = of.rounding()
+        apart = own * _lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
+        missed = _lengths(back - krylov.mapped(given)) + own * _lengths(image)
+        return Missed(
+            rounding=_rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x))),
+            reached=float(_lengths(image)[0] / _lengths(q)[0]) - own,
+        )
+
+    return measure
+
+
+def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Measure:
+    """Return what measures a space of (W^T W)^-1 against W, rows >= cols.
+
+    Args:
+        of: The map.
+        transposed_solve: About W^-T, for a square W.
+    """
+
+    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
+        given = _coefficients(krylov, ritz)
+        q, y = krylov.basis @ given, krylov.mapped(given)
+        own = of.rounding()
+        if transposed_solve is None:
+            image, back = normal(of, y)
+            z = image
+        else:
+            z = transposed_solve(q)
+            image, back = of.products(y, z)
+        missed = _lengths(q - back) + own * _lengths(z)
+        apart = _lengths(z - image) + own * _lengths(y)
+        return Missed(
+            rounding=_rounding(missed, apart, ritz, lambda x: (x, math.sqrt(x))),
+            reached=1.0 / (float(_lengths(image)[0] / _lengths(y)[0]) + own),
+        )
+
+    return measure
+
+
+def normal(
+    of: LinearMap, vectors: Float[Tensor, "cols c"]
+) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
+    """Return W v and W^T (W v) in float64, in one pass over a plain map."""
+    source = of.matrix.mT if of.turned else of.matrix
+    vectors = vectors / of.scale
+    image = vectors.new_empty(len(source), vectors.shape[1])
+    back = torch.zeros_like(vectors)
+    wide = torch.empty_like(source[:WIDENED], dtype=torch.float64)  # with the strides of a part
+    for start in range(0, len(source), WIDENED):
+        part = source[start : start + WIDENED]
+        block = wide[: len(part)].copy_(part)
+        seen = torch.matmul(block, vectors, out=image[start : start + len(part)])
+        back.addmm_(block.mT, seen)
+    return image, back / of.scale
+
+
+def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:
+    """Return the leading Ritz vectors and Gaussian probes, side by side."""
+    source = torch.Generator(device="cpu").manual_seed(1)
+    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
+    return torch.cat([ritz.coordinates[:, :LEADING], probes], dim=1).to(krylov.basis)
+
+
+def _rounding(
+    missed: Float[Tensor, " c"],
+    apart: Float[Tensor, " c"],
+    ritz: Ritz,
+    factors: Callable[[float], tuple[float, float]],
+) -> Callable[[float], Float[Tensor, " size"]]:
+    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them."""
+    first, second = (_of_every(part.cpu(), len(ritz.values)) for part in (missed, apart))
+
+    def rounding(point: float) -> Tensor:
+        one, other = factors(point)
+        return first * one + second * other
+
+    return rounding
+
+
+def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
+    """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
+    own = norms[:-PROBES]
+    rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
+    bound = own.new_full((size,), rest)
+    bound[: len(own)] = own
+    return bound
+
+
+def _lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
+    """Return the norm of every column."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
+    return lengths
+
+
+def _orthonormal(krylov: Lanczos) -> bool:
+    """Say whether Q is orthonormal to 1e-9, as seen by random combinations."""
+    source = torch.Generator(device="cpu").manual_seed(1)
+    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
+    probes = probes.to(krylov.basis)
+    skew = krylov.basis.mT @ (krylov.basis @ probes) - probes
+    return float(skew.abs().max()) <= 1e-10 * math.sqrt(krylov.size)

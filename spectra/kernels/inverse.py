@@ -1,0 +1,103 @@
+"""Inverses of W^T W to iterate with: by LU factors of a square W, by Cholesky of the Gram matrix.
+
+A factorisation is a fast and slightly wrong inverse. How wrong is measured by who uses it
+(`edge`), so nothing here is proven and nothing has to be.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.linear_map import LinearMap
+
+PANEL = 1024  # rows of a long matrix multiplied at a time
+TILE = 512  # columns of the Gram matrix made at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """About (W^T W)^-1 and, where W is square, about W^-T, as what they do to vectors."""
+
+    normal: Callable[[Tensor], Tensor]
+    transposed: Callable[[Tensor], Tensor] | None = None
+
+
+def square_inverse(of: LinearMap) -> Inverse | None:
+    """Factor a square map in float64; None where a pivot is zero."""
+    wide = torch.empty(of.shape, dtype=torch.float64, device=of.device)
+    # Row by row in memory, it is the transpose column by column: factored where it stands.
+    columns = torch.mul(of.matrix, 1.0 / of.scale, out=wide).mT
+    pivots = torch.empty(len(wide), dtype=torch.int32, device=of.device)
+    info = torch.empty((), dtype=torch.int32, device=of.device)
+    torch.linalg.lu_factor_ex(columns, out=(columns, pivots, info))
+    if int(info):
+        return None
+
+    def transposed(vectors: Tensor) -> Tensor:
+        solution: Tensor = torch.linalg.lu_solve(columns, pivots, vectors)
+        return solution
+
+    def normal(vectors: Tensor) -> Tensor:
+        half = transposed(vectors)
+        solution: Tensor = torch.linalg.lu_solve(columns, pivots, half, adjoint=True)
+        return solution
+
+    return Inverse(normal, transposed)
+
+
+def triangle_of_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"] | None:
+    """Return L, lower, with L L^T = W^T W as far as the precision goes, rows >= cols.
+
+    Half of the symmetric product is formed, a panel of the long side at a time.
+
+    Args:
+        of: The map.
+        dtype: Of the products and the factor; float32 takes half the time and loses the
+            square of the condition number.
+
+    Returns:
+        The factor; None where it does not exist to that precision.
+    """
+    source = of.matrix.mT if of.turned else of.matrix
+    rows, short = source.shape
+    gram = torch.zeros(short, short, dtype=dtype, device=of.device)
+    for start in range(0, rows, PANEL):
+        part = source[start : start + PANEL]
+        if not start:
+            panel = torch.empty_like(part, dtype=dtype)  # strides kept: no copy turns the matrix
+        block = torch.mul(part, 1.0 / of.scale, out=panel[: len(part)])
+        for left in range(0, short, TILE):
+            stop = min(left + TILE, short)
+            gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
+    factor, info = torch.linalg.cholesky_ex(gram)
+    return None if int(info) else factor
+
+
+def triangular_inverse(triangle: Float[Tensor, "short short"]) -> Inverse:
+    """Return the inverse that a Cholesky factor of W^T W gives."""
+
+    def normal(vectors: Tensor) -> Tensor:
+        given = vectors.to(triangle.dtype)
+        half = torch.linalg.solve_triangular(triangle, given, upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(triangle.mT, half, upper=True).double()
+        return solution
+
+    return Inverse(normal)
+
+
+def refined_inverse(inverse: Inverse, multiply: Callable[[Tensor], Tensor]) -> Inverse:
+    """Return an inverse whose error is the square of the given one's.
+
+    Args:
+        inverse: Of a float32 factor.
+        multiply: W^T W times vectors, in float64.
+    """
+
+    def normal(vectors: Tensor) -> Tensor:
+        first = inverse.normal(vectors)
+        return first + inverse.normal(vectors - multiply(first))
+
+    return Inverse(normal)

@@ -1,0 +1,88 @@
+"""Block Lanczos: a Krylov space of a symmetric operator, from a random start.
+
+From an orthonormal start block the recurrence builds Q, s blocks of b columns, and a block
+tridiagonal T with A Q = Q T + Q_next beta E^T + F, E the last block of the identity. Every new
+block is orthogonalised in float64 against all before it. F holds all rounding, that
+of multiplying with A included; who relies on the relation measures F.
+
+Source:
+    Golub and Underwood 1977; Parlett 1998, The Symmetric Eigenvalue Problem, chapter 13.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.krylov import Ritz
+
+
+class Lanczos:
+    """A growing Krylov space of A, which is given by what it does to vectors."""
+
+    def __init__(
+        self, apply: Callable[[Tensor], Tensor], start: Float[Tensor, "side b"], steps: int
+    ) -> None:
+        """Orthonormalise the start; `steps` blocks fit, so (steps + 1) * b <= side."""
+        self.apply = apply
+        self.block = start.shape[1]
+        self.steps = 0
+        self.most = steps
+        size = steps * self.block
+        self._basis = start.new_empty(len(start), size + self.block)
+        self._band = start.new_zeros(size + self.block, size)
+        self._basis[:, : self.block], self._triangle = torch.linalg.qr(start)
+
+    @property
+    def size(self) -> int:
+        """Columns of Q so far."""
+        return self.steps * self.block
+
+    @property
+    def basis(self) -> Float[Tensor, "side size"]:
+        """Q."""
+        return self._basis[:, : self.size]
+
+    @property
+    def band(self) -> Float[Tensor, "longer size"]:
+        """T, and below it `beta`, by which A Q leaves Q."""
+        return self._band[: self.size + self.block, : self.size]
+
+    def step(self) -> None:
+        """Extend the space by one block; applies A once."""
+        old, new = self.size, self.size + self.block
+        known, here = self._basis[:, :new], self._basis[:, old:new]
+        image = self.apply(here)
+        if old:
+            last = slice(old - self.block, old)
+            image -= self._basis[:, last] @ self._band[old:new, last].mT
+        within = here.mT @ image
+        image -= here @ within
+        block, triangle = torch.linalg.qr(image)
+        # What is left of the space is rounding, but in columns that have shrunk it may be much.
+        # By Cholesky: a block that was orthonormal is well-conditioned still.
+        block = block.sub_(known @ (known.mT @ block))
+        again = torch.linalg.cholesky_ex(block.mT @ block).L.mT
+        block = torch.linalg.solve_triangular(again, block, upper=True, left=False)
+        triangle = again @ triangle
+        self._basis[:, new : new + self.block] = block
+        self._band[old:new, old:new] = (within + within.mT) / 2.0
+        self._band[new : new + self.block, old:new] = triangle
+        if self.steps + 1 < self.most:
+            self._band[old:new, new : new + self.block] = triangle.mT
+        self.steps += 1
+
+    def ritz(self) -> Ritz:
+        """Return the Ritz pairs of A; on the CPU, where small matrices are solved."""
+        band = self.band.cpu()
+        values, coordinates = torch.linalg.eigh(band[: self.size])
+        values, coordinates = values.flip(0).clamp(min=0.0), coordinates.flip(1)
+        start = coordinates[: self.block].mT @ self._triangle.cpu()
+        leaving = band[self.size :, -self.block :] @ coordinates[-self.block :]
+        return Ritz(values, coordinates, start, torch.linalg.vector_norm(leaving, dim=0))
+
+    def mapped(self, coefficients: Float[Tensor, "size c"]) -> Float[Tensor, "side c"]:
+        """Return what the recurrence says that A maps Q times `coefficients` to."""
+        out: Tensor = self._basis[:, : self.size + self.block] @ (self.band @ coefficients)
+        return out

@@ -1,0 +1,209 @@
+"""Both ends of a spectrum: no bound is ever violated, and what is returned is as narrow as said."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from examples import with_spectrum
+from spectra.errors import NonFiniteError
+from spectra.kernels import extremes
+from spectra.kernels.edge import Bracket, enclosed, measured_above, measured_below
+from spectra.kernels.extremes import (
+    Extremes,
+    condition_floor,
+    extreme_singular_values,
+    extremes_cost,
+    extremes_memory,
+    largest_singular_value,
+    tall_map,
+)
+from spectra.kernels.inverse import (
+    refined_inverse,
+    square_inverse,
+    triangle_of_gram,
+    triangular_inverse,
+)
+
+SHAPES = [(100, 100), (140, 100), (100, 260)]
+ROUNDING = 1e-10  # of the twin itself, beside the factor below
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_matrices_have_bounds() -> Iterator[None]:
+    """Bounds are for sides over 512; their proofs do not depend on that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extremes, "SMALL", 60)
+        yield
+
+
+def twin(matrix: Tensor) -> Tensor:
+    """Float64 LAPACK, at a scale where squares neither overflow nor vanish."""
+    scale = float(matrix.abs().max()) or 1.0
+    sigma: Tensor = torch.linalg.svdvals(matrix.double() / scale) * scale
+    return sigma
+
+
+def within(bracket: Bracket, exact: float, slack: float) -> bool:
+    return bracket.low * (1.0 - slack) <= exact <= bracket.high * (1.0 + slack)
+
+
+def check(matrix: Tensor, error: float = 1e-3) -> Extremes:
+    """Hold every claim against the twin."""
+    found, sigma = extreme_singular_values(matrix, error), twin(matrix)
+    largest, smallest = float(sigma[0]), float(sigma[-1])
+    assert found.sigma_max == pytest.approx(largest, rel=error)
+    # The twin's own sigma_min is off by eps64 * sigma_max.
+    assert found.sigma_min == pytest.approx(smallest, rel=error, abs=1e-13 * largest)
+    if found.decided_by == "bound":
+        assert within(found.largest, largest, ROUNDING)
+        assert within(found.smallest, smallest, ROUNDING + 1e-14 * largest / smallest)
+        for bracket in (found.largest, found.smallest):
+            assert bracket.high / bracket.low - 1.0 <= error * (1.0 + 1e-9)
+    return found
+
+
+def spectrum(kind: str, kappa: float, rank: int) -> Tensor:
+    if kind == "graded":
+        return torch.logspace(0, -math.log10(kappa), rank, dtype=torch.float64)
+    if kind == "spread":
+        return torch.linspace(1.0, 1.0 / kappa, rank, dtype=torch.float64)
+    if kind == "one below":
+        bulk = torch.linspace(1.0, 0.5, rank - 1, dtype=torch.float64)
+        return torch.cat([bulk, torch.tensor([1.0 / kappa], dtype=torch.float64)])
+    if kind == "twins":
+        return torch.tensor([1.0] * 9 + [0.3] * (rank - 18) + [1.0 / kappa] * 9).double()
+    return torch.arange(1, rank + 1, dtype=torch.float64) ** -math.log(kappa, rank)
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from(["graded", "spread", "one below", "twins", "slow"]),
+    power=st.floats(0.01, 9.0),
+    shape=st.sampled_from(SHAPES),
+    scale=st.sampled_from([1.0, 1e20, 1e-25]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    seed=st.integers(0, 1000),
+)
+def test_no_bound_is_violated(
+    kind: str, power: float, shape: tuple[int, int], scale: float, dtype: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sigma = spectrum(kind, 10.0**power, min(shape))
+    check((with_spectrum(sigma, *shape, generator) * scale).to(dtype))
+
+
+@settings(max_examples=30)
+@given(shape=st.sampled_from(SHAPES), error=st.floats(1e-5, 0.1), seed=st.integers(0, 1000))
+def test_noise_at_any_tolerance(shape: tuple[int, int], error: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    check(torch.randn(*shape, generator=generator), error)
+
+
+@settings(max_examples=20)
+@given(shape=st.sampled_from(SHAPES), seed=st.integers(0, 1000), scale=st.floats(-20.0, 20.0))
+def test_turned_and_scaled(shape: tuple[int, int], seed: int, scale: float) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    plain = extreme_singular_values(matrix)
+    for other, factor in ((matrix.mT, 1.0), (10.0**scale * matrix, 10.0**scale)):
+        found = extreme_singular_values(other)
+        assert found.sigma_max == pytest.approx(factor * plain.sigma_max, rel=1e-3)
+        assert found.sigma_min == pytest.approx(factor * plain.sigma_min, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(600, 600), (1600, 700), (700, 1600)], ids=str)
+def test_float32_products_are_proven_in_float64(
+    shape: tuple[int, int], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.kernels.linear_map.SINGLE", 1)
+    found = check(torch.randn(*shape, generator=generator))
+    assert found.decided_by == "bound"
+
+
+def test_real_weights(real: dict[str, Tensor]) -> None:
+    for name in list(real)[2:14]:
+        assert check(real[name]).decided_by == "bound"
+
+
+@pytest.mark.parametrize("kappa", [3.0, 30.0, 150.0, 1e3, 1e5])
+def test_every_factor_leads_there_or_says_no(kappa: float, generator: torch.Generator) -> None:
+    sigma = spectrum("one below", kappa, 100)
+    of = tall_map(with_spectrum(sigma, 300, 100, generator))
+    single, double = (triangle_of_gram(of, kind) for kind in (torch.float32, torch.float64))
+    assert double is not None
+    rough = None if single is None else triangular_inverse(single)
+    ways = [triangular_inverse(double)]
+    if rough is not None:
+        ways += [rough, refined_inverse(rough, lambda v: of.transposed_times(of.times(v)))]
+    for index, way in enumerate(ways):
+        found = enclosed(way.normal, of, 1e-3, 1e-13, measured_below(of))
+        assert found is not None or index
+        if found is not None:
+            assert within(found.times(1.0 / of.scale), kappa, 1e-9)
+
+
+def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
+    """Whatever is iterated with, the bound is against W itself."""
+    matrix = with_spectrum(spectrum("graded", 100.0, 100), 100, 100, generator)
+    of, other = tall_map(matrix), tall_map(matrix * 1.01)
+    inverse = square_inverse(other)
+    assert inverse is not None
+    measure = measured_below(of, inverse.transposed)
+    # Another scale was taken out of the other map, so that it is wrong by a per cent or more.
+    assert enclosed(inverse.normal, of, 1e-3, 1e-13, measure) is None
+    wrong = enclosed(
+        lambda v: 0.9 * of.transposed_times(of.times(v)), of, 1e-3, 1e-13, measured_above(of)
+    )
+    assert wrong is None
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kappa", [1.0, 5.0, 1e4])
+def test_the_floor_of_kappa_and_sigma_max_alone(
+    kappa: float, shape: tuple[int, int], generator: torch.Generator
+) -> None:
+    matrix = with_spectrum(spectrum("spread", kappa, 100), *shape, generator)
+    sigma = twin(matrix)
+    assert 1.0 <= condition_floor(matrix) <= float(sigma[0] / sigma[-1]) * (1.0 + ROUNDING)
+    assert within(largest_singular_value(matrix, 1e-2), float(sigma[0]), ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        torch.zeros(100, 100),
+        torch.zeros(70, 300),
+        torch.ones(100, 100),
+        torch.ones(1, 300),
+        torch.diag(torch.tensor([1.0] * 99 + [0.0])),
+        torch.diag(torch.logspace(6, -12, 100, dtype=torch.float64)),
+        torch.full((100, 150), 1e-25),
+    ],
+    ids=["zero", "zero wide", "ones", "row", "singular", "graded", "tiny"],
+)  # fmt: skip
+def test_what_has_no_bound_is_exact(matrix: Tensor) -> None:
+    found = check(matrix)
+    assert found.decided_by == "exact"
+    assert found.largest == (found.sigma_max, found.sigma_max)
+    if found.sigma_min:
+        assert 1.0 <= condition_floor(matrix) <= found.sigma_max / found.sigma_min
+    assert largest_singular_value(matrix).low == pytest.approx(found.sigma_max, rel=1e-3)
+
+
+@pytest.mark.parametrize("question", [extreme_singular_values, condition_floor])
+def test_what_is_not_finite_is_an_error(question: object) -> None:
+    matrix = torch.ones(100, 100)
+    matrix[2, 3] = math.nan
+    assert callable(question)
+    with pytest.raises(NonFiniteError, match=r"1 of 10,000 entries .* first at \[2, 3\]"):
+        question(matrix)
+
+
+def test_estimates_grow_with_the_matrix() -> None:
+    for estimate in (extremes_cost, extremes_memory):
+        assert 0 < estimate(30, 30) < estimate(900, 800) < estimate(900, 1200)
+        assert estimate(900, 1200) == estimate(1200, 900)
