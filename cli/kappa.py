@@ -20,6 +20,7 @@ SelectOption = Annotated[
 def kappa(
     model: options.Model,
     select: SelectOption = None,
+    exact: options.Exact = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -50,7 +51,7 @@ def kappa(
         from spectra.api import plan_kappa  # noqa: PLC0415
         from spectra.api import select as choose  # noqa: PLC0415
 
-        analyzer = Kappa(select=select)
+        analyzer = Kappa(select=select, exact=exact)
         selection = choose(include or (), exclude or (), role or (), layers)
         return run_analysis(request, lambda: plan_kappa(model, analyzer, selection))
 

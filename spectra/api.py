@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum, Summary
+from spectra.analyzers.analyzer import Round
 from spectra.analyzers.kappa import NOT_CANDIDATES
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.engine import Model, Plan, Progress, Resources, execute, plan_model, plan_pair
@@ -49,6 +50,8 @@ class Analysis:
     analyzer: Analyzer[Any]
     plan: Plan
     selection: Selection
+    following: Callable[[Sequence[Row]], Round | None] | None = None
+    """What to measure next, given the rows so far, where that depends on them."""
 
     def run(
         self,
@@ -57,7 +60,7 @@ class Analysis:
     ) -> Result:
         """Read, measure and conclude."""
         start = time.perf_counter()
-        rows = execute(self.plan, self.analyzer, resources or Resources(), report)
+        rows = self._rows(resources or Resources(), report)
         marked, summary = self.analyzer.conclude(rows)
         settings = {
             field.name: getattr(self.analyzer, field.name)
@@ -73,6 +76,17 @@ class Analysis:
             summary=self._complete(summary),
             seconds=time.perf_counter() - start,
         )
+
+    def _rows(self, resources: Resources, report: Callable[[Progress], None]) -> list[Row]:
+        """Measure, in as many rounds as it takes; natural order of names."""
+        if self.following is None:
+            return execute(self.plan, self.analyzer, resources, report)
+        rows: dict[str, Row] = {}
+        while (part := self.following(list(rows.values()))) is not None:
+            plan = self.plan if part.matrices is None else self.plan.only(part.matrices)
+            found = execute(plan, part.analyzer, resources, report)
+            rows.update((row.matrix, row) for row in found)  # an old name keeps its place
+        return list(rows.values())
 
     def _complete(self, summary: Summary) -> dict[str, object]:
         """Add to a summary what the analyzer cannot know or must not hide."""
@@ -133,7 +147,11 @@ def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
             return "a single row or column, whose kappa is always 1"
         return None
 
-    return Analysis(analyzer, plan_model(open(model), selection, leave_out), selection)
+    plan = plan_model(open(model), selection, leave_out)
+    if analyzer.select is None or analyzer.exact:
+        return Analysis(analyzer, plan, selection)
+    candidates = len(plan.views)
+    return Analysis(analyzer, plan, selection, lambda rows: analyzer.following(rows, candidates))
 
 
 def select(
@@ -231,6 +249,7 @@ def diff(
     k: int = 10,
     epsilon: float = 0.5,
     side: Side = "left",
+    exact: bool = False,
     selection: Selection | None = None,
     resources: Resources | None = None,
 ) -> Result:
@@ -243,13 +262,14 @@ def diff(
         k: Leading singular vectors of the tuned matrix to examine.
         epsilon: An intruder's largest |cos| with any base vector lies below.
         side: Compare `left` (output-side) or `right` singular vectors.
+        exact: Decide every verdict by two full decompositions; slower.
         selection: From `spectra.select`; all matrices by default.
         resources: Workers and device.
 
     Raises:
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
     """
-    analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=side)
+    analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=side, exact=exact)
     return plan_diff(base, tuned, analyzer, selection or Selection()).run(resources)
 
 
@@ -257,6 +277,7 @@ def kappa(
     model: Spec,
     *,
     select: str | int | None = None,
+    exact: bool = False,
     selection: Selection | None = None,
     resources: Resources | None = None,
 ) -> Result:
@@ -265,13 +286,15 @@ def kappa(
     Args:
         model: What `spectra.open` accepts, save adapters.
         select: `10%` of the candidates, or a number of them; lowest kappa first.
+        exact: Decompose every matrix in full, where otherwise both ends of its spectrum are
+            proven to a thousandth, and what lies outside the selection may stop at a bound.
         selection: From `spectra.select`; all candidates by default.
         resources: Workers and device.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    analyzer = Kappa(select=None if select is None else str(select))
+    analyzer = Kappa(select=None if select is None else str(select), exact=exact)
     return plan_kappa(model, analyzer, selection or Selection()).run(resources)
 
 

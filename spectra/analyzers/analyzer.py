@@ -1,7 +1,8 @@
 """What every analyzer is: settings as fields, a costly measure, a cheap conclusion."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
@@ -40,6 +41,14 @@ class Analyzer(Protocol[Subject_contra]):
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Return the rows, marked where the conclusion concerns them, and a summary."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass over some of the matrices, of an analysis that takes several."""
+
+    analyzer: Analyzer[Any]
+    matrices: frozenset[str] | None = None  # names; None: all
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

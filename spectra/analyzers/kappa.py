@@ -5,19 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from spectra.analyzers.analyzer import Summary, counted
-from spectra.analyzers.row import Measurement, Row
+from spectra.analyzers.analyzer import Round, Summary, counted
+from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import UsageError
-from spectra.kernels.singular import (
-    singular_values,
-    singular_values_cost,
-    singular_values_memory,
+from spectra.kernels.extremes import (
+    condition_floor,
+    exact_extremes,
+    extreme_singular_values,
+    extremes_cost,
+    extremes_memory,
+    has_bounds,
 )
-from spectra.kernels.summary import condition_number
+from spectra.kernels.singular import singular_values_cost, singular_values_memory
 from spectra.matrices import Matrix, View
 
 NOT_CANDIDATES = ("embed", "lm_head", "router")
 """Roles that are not for training by condition number."""
+
+KEYS = ("kappa", "kappa_low", "kappa_high", "sigma_max", "sigma_min", "decided_by", "selected")
+SCREEN_COST = 0.15  # of a measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +36,10 @@ class Kappa:
     """
 
     name: ClassVar[str] = "kappa"
-    keys: ClassVar[tuple[str, ...]] = ("kappa", "sigma_max", "sigma_min", "selected")
+    keys: ClassVar[tuple[str, ...]] = KEYS
 
     select: str | None = None  # `10%` of the candidates, or how many
+    exact: bool = False  # all singular values of every matrix
 
     def __post_init__(self) -> None:
         """Refuse a share that cannot be meant."""
@@ -40,27 +47,74 @@ class Kappa:
             selected_count(self.select, 1)
 
     def cost(self, view: View) -> float:
-        """All singular values."""
-        return singular_values_cost(view.rows, view.cols)
+        """Both ends of the spectrum, or all of it."""
+        rows, cols = view.rows, view.cols
+        return singular_values_cost(rows, cols) if self.exact else extremes_cost(rows, cols)
 
     def memory(self, view: View) -> int:
-        """The values and what their decomposition needs."""
-        return singular_values_memory(view.rows, view.cols)
+        """The values and what their factors need."""
+        rows, cols = view.rows, view.cols
+        return singular_values_memory(rows, cols) if self.exact else extremes_memory(rows, cols)
 
     def measure(self, matrix: Matrix) -> Measurement:
-        """Return kappa and the two singular values it is the ratio of."""
-        sigma = singular_values(matrix.values)
-        kappa = condition_number(sigma)
-        finite = math.isfinite(kappa)
+        """Return kappa, the two singular values it is the ratio of, and what is proven."""
+        extremes = exact_extremes if self.exact else extreme_singular_values
+        found = extremes(matrix.values)
+        singular = found.sigma_min == 0.0
+        largest, smallest = found.largest, found.smallest
         return Measurement(
             {
-                "kappa": kappa if finite else None,
-                "sigma_max": float(sigma[0]),
-                "sigma_min": float(sigma[-1]),
+                "kappa": None if singular else found.sigma_max / found.sigma_min,
+                "kappa_low": None if singular else largest.low / smallest.high,
+                "kappa_high": None if singular else largest.high / smallest.low,
+                "sigma_max": found.sigma_max,
+                "sigma_min": found.sigma_min,
+                "decided_by": found.decided_by,
                 "selected": None,
             },
-            "ok" if finite else "singular",
+            "singular" if singular else "ok",
         )
+
+    def following(self, rows: Sequence[Row], candidates: int) -> Round | None:
+        """Return what to measure next, so that no more is than the selection needs.
+
+        A lower bound of every kappa comes first. The matrices with the lowest bounds are
+        measured; those whose bound exceeds enough kappas then proven stay as they are. Where
+        what is proven of two matrices leaves open which one the cut leaves out, both are
+        decomposed in full. Nothing depends on the order in which matrices finish.
+
+        Args:
+            rows: Of all matrices, as measured so far; none at first.
+            candidates: How many there are. Where more than half are to be selected, too few
+                could stop early, and all are measured.
+        """
+        full = replace(self, select=None)
+        if not rows:
+            few = 2 * selected_count(self.select or "100%", candidates) <= candidates
+            return Round(Floor() if few else full)
+        eligible = sorted((row for row in rows if row.status != "non-finite"), key=rank_key)
+        count = selected_count(self.select or "100%", len(eligible))
+        if not count:
+            return None
+        waiting = [row for row in eligible if row.status == "outside"]
+        known = [row for row in eligible if row.status != "outside"]
+        if len(known) < count:
+            needed = waiting[: count - len(known)]
+        else:
+            cut = sorted(_high(row) for row in known)[count - 1]
+            needed = [row for row in waiting if _low(row) <= cut]
+        if needed:
+            return Round(full, _names(needed))
+        return self._undecided(eligible[:count], eligible[count:])
+
+    def _undecided(self, chosen: Sequence[Row], others: Sequence[Row]) -> Round | None:
+        """Return who decides on which side of the cut a matrix belongs, where that is open."""
+        highest = max((_high(row) for row in chosen), default=0.0)
+        lowest = min((_low(row) for row in others), default=math.inf)
+        near = [row for row in chosen if _high(row) >= lowest]
+        near += [row for row in others if _low(row) <= highest]
+        loose = [row for row in near if row.values["decided_by"] == "bound"]
+        return Round(replace(self, select=None, exact=True), _names(loose)) if loose else None
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Select the lowest kappa first, ties by name; a singular matrix comes last."""
@@ -82,6 +136,7 @@ class Kappa:
             "selected": [row.matrix for row in ranked[:count]],
             "parameters_selected": selected,
             "cut": ranked[count - 1].number("kappa") if count else None,
+            "outside": sum(row.status == "outside" for row in eligible),
             "non_finite": len(rows) - len(eligible),
         }
         return marked, summary
@@ -105,13 +160,62 @@ class Kappa:
         singular = sum(row.status == "singular" for row in ranked)
         if singular:
             text += f" {counted(singular, 'matrix is', 'matrices are')} singular."
+        outside = sum(row.status == "outside" for row in ranked)
+        if outside:
+            text += f" {counted(outside, 'matrix', 'matrices')} outside the cut stopped at a bound."
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A lower bound of each condition number, where that is cheaper than the number."""
+
+    name: ClassVar[str] = "kappa"
+    keys: ClassVar[tuple[str, ...]] = KEYS
+
+    def cost(self, view: View) -> float:
+        """A few products; a small matrix is measured at once."""
+        share = SCREEN_COST if has_bounds(view.rows, view.cols) else 1.0
+        return share * extremes_cost(view.rows, view.cols)
+
+    def memory(self, view: View) -> int:
+        """As much as measuring, at most."""
+        return extremes_memory(view.rows, view.cols)
+
+    def measure(self, matrix: Matrix) -> Measurement:
+        """Return the bound alone."""
+        if not has_bounds(*matrix.values.shape):
+            return Kappa().measure(matrix)
+        values: dict[str, Value] = dict.fromkeys(KEYS)
+        low = condition_floor(matrix.values)
+        return Measurement({**values, "kappa_low": low, "decided_by": "outside"}, "outside")
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Nothing: `Kappa` concludes."""
+        return rows, {}
+
+
 def rank_key(row: Row) -> tuple[float, str]:
-    """Return what orders matrices for selection."""
+    """Return what orders matrices for selection: kappa, or what it is known to exceed."""
     kappa = row.number("kappa")
-    return (math.inf if kappa is None else kappa, row.matrix)
+    return (_low(row) if kappa is None else kappa, row.matrix)
+
+
+def _low(row: Row) -> float:
+    """Return what kappa is at least."""
+    low = row.number("kappa_low")
+    return math.inf if low is None else low
+
+
+def _high(row: Row) -> float:
+    """Return what kappa is at most."""
+    high = row.number("kappa_high")
+    return math.inf if high is None else high
+
+
+def _names(rows: Sequence[Row]) -> frozenset[str]:
+    """Return the matrices' names."""
+    return frozenset(row.matrix for row in rows)
 
 
 def selected_count(select: str, candidates: int) -> int:

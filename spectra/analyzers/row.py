@@ -9,7 +9,7 @@ from torch import Tensor
 from spectra.matrices import View
 
 Value: TypeAlias = float | int | str | bool | Sequence[Mapping[str, "Value"]] | None
-Status = Literal["ok", "singular", "non-finite"]
+Status = Literal["ok", "singular", "outside", "non-finite"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What will be read and measured, settled from headers before any weight is read."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from spectra.analyzers import Analyzer
@@ -71,6 +71,14 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes that will be read."""
         return sum(step.nbytes for step in self.steps)
+
+    def only(self, names: Collection[str]) -> "Plan":
+        """Return the plan of some of the matrices."""
+        parts = [
+            replace(step, views=tuple(view for view in step.views if view.name in names))
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(step for step in parts if step.views))
 
     def cost(self, analyzer: Analyzer[Any]) -> float:
         """Return about how many operations the analysis takes."""

@@ -70,14 +70,18 @@ def _bars(axes: Axes, rows: Sequence[Row], limit: float) -> None:
         kappa = row.number("kappa")
         chosen = row.values.get("selected") is True
         look = OPEN if kappa is None else CHOSEN if chosen else OTHERS
-        end = limit if kappa is None else kappa
+        outside = row.status == "outside"
+        known = row.number("kappa_low") if outside else kappa
+        end = limit if known is None else known
         axes.barh(place, end - 1.0, left=1.0, height=0.78, linewidth=0.7, **look)
-        if kappa is None:
+        if kappa is None and not outside:
             text = "singular, selected" if chosen else "singular"
             axes.annotate(
                 text, (1.0, place), (4, 0), textcoords="offset points", va="center_baseline"
             )
         value = "∞" if kappa is None else measured(kappa)
+        if outside:
+            value = f"> {measured(end)}"
         for text, offset, side in ((value, 40, "right"), (row.view.role.kind, 48, "left")):
             axes.annotate(
                 text, (1.0, place), (offset, 0), xycoords=("axes fraction", "data"),
@@ -93,7 +97,12 @@ def _bars(axes: Axes, rows: Sequence[Row], limit: float) -> None:
 
 def _limit(rows: Sequence[Row], cut: object) -> float:
     """Return where the axis ends."""
-    values = [kappa for row in rows if (kappa := row.number("kappa")) is not None]
+    values = [
+        kappa
+        for row in rows
+        for key in ("kappa", "kappa_low")
+        if (kappa := row.number(key)) is not None
+    ]
     if isinstance(cut, int | float):
         values.append(float(cut))
     highest = max([*values, 10.0])
@@ -109,7 +118,9 @@ def _legend(rows: Sequence[Row]) -> list[Patch]:
         key.append(Patch(label="selected", **CHOSEN))
     if not all(marked):
         key.append(Patch(label="not selected" if any(marked) else "matrix", **OTHERS))
-    if len(finite) < len(rows):
+    if any(row.status == "outside" for row in rows):
+        key.append(Patch(label="outside the cut: at least this κ", **OPEN))
+    if any(row.status == "singular" for row in rows):
         key.append(Patch(label="singular: κ is infinite", **OPEN))
     return key
 

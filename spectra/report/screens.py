@@ -279,5 +279,7 @@ def _percent(row: Row, key: str) -> str:
 
 
 def _kappa_cell(row: Row) -> str:
-    """Write kappa, or that the matrix has none."""
+    """Write kappa, what it exceeds, or that the matrix has none."""
+    if row.status == "outside":
+        return f"> {_number(row, 'kappa_low')}"
     return "singular" if row.status == "singular" else _number(row, "kappa")

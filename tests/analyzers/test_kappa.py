@@ -53,8 +53,23 @@ def test_prescribed_condition(
     assert found.values["kappa"] == pytest.approx(kappa, rel=max(1e-3, 1e-14 * kappa))
 
 
+@pytest.mark.parametrize("shape", [(600, 600), (1300, 600)], ids=str)
+def test_a_large_matrix_is_bounded(shape: tuple[int, int], generator: torch.Generator) -> None:
+    matrix = matrix_of(torch.randn(*shape, generator=generator))
+    exact, found = (Kappa(exact=exact).measure(matrix).values for exact in (True, False))
+    low, kappa, high = (found[key] for key in ("kappa_low", "kappa", "kappa_high"))
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    assert (found["decided_by"], exact["decided_by"]) == ("bound", "exact")
+    assert exact["kappa_low"] == exact["kappa"] == exact["kappa_high"]
+    assert high / low <= 1.0021
+    assert kappa == pytest.approx(exact["kappa"], rel=1e-4)
+    assert low * (1 - 1e-4) <= exact["kappa"] <= high * (1 + 1e-4)  # type: ignore[operator]
+
+
 def test_a_singular_matrix_says_so() -> None:
     found = Kappa().measure(matrix_of(torch.ones(3, 4)))
+    assert found.values["kappa_low"] is found.values["kappa_high"] is None
     assert found.status == "singular"
     assert found.values["kappa"] is None
     assert found.values["sigma_max"] == pytest.approx(math.sqrt(12))
@@ -147,6 +162,7 @@ def test_rows_are_marked_in_their_own_order() -> None:
         "selected": ["c", "b"],
         "parameters_selected": 32,
         "cut": pytest.approx(2.0),
+        "outside": 0,
         "non_finite": 1,
     }
     assert summary["reading"] == (

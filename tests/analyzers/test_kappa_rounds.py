@@ -1,0 +1,143 @@
+"""A selection that stops early chooses what all singular values of every matrix would choose."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import spectra
+from analyzers.subjects import view_of
+from examples import with_spectrum, write_model
+from spectra.analyzers import Kappa, Row
+from spectra.analyzers.kappa import KEYS
+from spectra.engine import Resources, Result
+from spectra.kernels import extremes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_matrices_have_bounds() -> Iterator[None]:
+    """Bounds are for sides over 512; which matrices are chosen does not depend on that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extremes, "SMALL", 60)
+        yield
+
+
+def matrix(kappa: float, rows: int, cols: int, seed: int) -> Tensor:
+    sigma = torch.logspace(0, -math.log10(kappa), min(rows, cols), dtype=torch.float64)
+    return with_spectrum(sigma, rows, cols, torch.Generator().manual_seed(seed)).float()
+
+
+def written(folder: Path, kappas: list[float]) -> Path:
+    """A model of square and long matrices, and one too small for bounds."""
+    shapes = [(100, 100), (160, 90), (90, 200), (40, 50)]
+    tensors = {
+        f"layers.{i}.w.weight": matrix(kappa, *shapes[i % len(shapes)], i)
+        for i, kappa in enumerate(kappas)
+    }
+    return write_model(folder, tensors)
+
+
+def by_name(result: Result) -> dict[str, Row]:
+    return {row.matrix: row for row in result.rows}
+
+
+@pytest.mark.parametrize("select", ["1", "3", "30%", "50%", "60%", "100%"])
+def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> None:
+    random = torch.rand(14, generator=torch.Generator().manual_seed(len(select))).double()
+    kappas = (10.0 ** (0.3 + 3.0 * random)).tolist()
+    model = written(tmp_path, kappas)
+    early, exact = (spectra.kappa(model, select=select, exact=exact) for exact in (False, True))
+    assert early.summary["selected"] == exact.summary["selected"]
+    assert early.summary["cut"] == pytest.approx(exact.summary["cut"], rel=1e-3)
+    assert exact.summary["outside"] == 0
+    for name, row in by_name(early).items():
+        true = by_name(exact)[name].number("kappa")
+        assert true is not None
+        low, high = row.number("kappa_low"), row.number("kappa_high")
+        assert low is not None
+        assert low <= true * (1 + 1e-4)
+        assert row.values["selected"] is (name in exact.summary["selected"])
+        if row.status == "outside":
+            assert (high, row.values["kappa"], row.values["selected"]) == (None, None, False)
+            assert low > early.summary["cut"]
+        else:
+            assert high is not None
+            assert true <= high * (1 + 1e-4)
+
+
+def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
+    model = written(tmp_path, [1.3, 1e4, 1e5, 1e3, 1e4, 2e4])
+    result = spectra.kappa(model, select="1")
+    assert [row.status for row in result.rows] == ["ok"] + ["outside"] * 2 + ["ok"] + [
+        "outside"
+    ] * 2
+    assert result.summary["outside"] == 4
+    assert str(result.summary["reading"]).endswith("4 matrices outside the cut stopped at a bound.")
+    assert [row.matrix for row in result.rows] == [f"layers.{i}.w.weight" for i in range(6)]
+
+
+def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:
+    model = written(tmp_path, [1.5, 40.0, 3.0, 2.0, 1e3, 2.5, 90.0, 3.5, 1e5])
+    one, two = (
+        spectra.kappa(model, select="2", resources=Resources(workers=workers)).document()
+        for workers in (1, 2)
+    )
+    assert one == two
+
+
+def test_twins_at_the_cut_are_settled_in_full_and_by_name(tmp_path: Path) -> None:
+    same, other = matrix(5.0, 100, 100, 1), matrix(300.0, 100, 100, 2)
+    names = ["c", "a", "b", "d", "e", "f"]
+    values = [same, same.clone(), same.clone(), other, other.clone(), matrix(1.2, 200, 200, 3)]
+    model = write_model(tmp_path, dict(zip(names, values, strict=True)))
+    result = spectra.kappa(model, select="3")
+    assert result.summary["selected"] == ["f", "a", "b"]
+    assert [by_name(result)[name].values["decided_by"] for name in "abc"] == ["exact"] * 3
+
+
+def test_what_is_not_finite_or_singular_takes_part_as_ever(tmp_path: Path) -> None:
+    broken, flat = torch.full((100, 100), math.nan), torch.ones(100, 100)
+    values = {"a": broken, "b": flat, "c": matrix(9.0, 100, 100, 1), "d": matrix(4.0, 80, 99, 2)}
+    for select, chosen in (("1", ["d"]), ("2", ["d", "c"]), ("3", ["d", "c", "b"])):
+        result = spectra.kappa(write_model(tmp_path / select, values), select=select)
+        assert result.summary["selected"] == chosen
+        assert result.summary["non_finite"] == 1
+        assert by_name(result)["a"].values["selected"] is None
+
+
+def row(name: str, low: float, high: float | None, decided_by: str) -> Row:
+    """A row of these bounds."""
+    outside = high is None
+    values = {**dict.fromkeys(KEYS), "kappa_low": low, "kappa_high": high, "decided_by": decided_by}
+    if not outside:
+        values["kappa"] = low
+    return Row(view_of(name, 90, 90), "outside" if outside else "ok", None, values)
+
+
+def test_rounds_go_from_bounds_to_numbers_to_full_spectra() -> None:
+    rows = {
+        name: row(name, low, None, "outside")
+        for name, low in zip("abcd", (2, 3, 4, 9), strict=True)
+    }
+    kappa = Kappa(select="2")
+    first = kappa.following([], 4)
+    assert first is not None
+    assert first.matrices is None
+    lowest = kappa.following(list(rows.values()), 4)
+    assert lowest is not None
+    assert lowest.matrices == frozenset("ab")
+    rows |= {"a": row("a", 5.0, 5.1, "bound"), "b": row("b", 3.0, 3.1, "bound")}
+    within = kappa.following(list(rows.values()), 4)
+    assert within is not None
+    assert within.matrices == frozenset("c")
+    rows["c"] = row("c", 5.05, 5.2, "bound")
+    full = kappa.following(list(rows.values()), 4)
+    assert full is not None
+    assert full.matrices == frozenset("ac")
+    assert full.analyzer == Kappa(exact=True)
+    rows |= {"a": row("a", 5.08, 5.08, "exact"), "c": row("c", 5.07, 5.07, "exact")}
+    assert kappa.following(list(rows.values()), 4) is None
+    assert kappa.conclude(list(rows.values()))[1]["selected"] == ["b", "c"]
