@@ -2,10 +2,11 @@
 
 import sys
 
-from benchmarks import agreement, door, memory, spectrum_cost
+from benchmarks import agreement, conditioning, door, memory, spectrum_cost
 
 BENCHMARKS = {
     "agreement": agreement.main,
+    "conditioning": conditioning.main,
     "door": door.main,
     "spectrum-cost": spectrum_cost.main,
     "memory": memory.main,
