@@ -43,13 +43,52 @@ class Jacobi(NamedTuple):
     diagonal: Float[Tensor, " k"]
     beside: Float[Tensor, " k-1"]
     norm: float  # |y|
-    error: float  # no less than ||G||
+    error: float  # ||G|| is no more than this plus
+    growth: float  # this times sqrt(x) for an eigenvalue x
+
+
+def jacobi(
+    nodes: Float[Tensor, " size"],
+    components: Float[Tensor, " size"],
+    leaving: Float[Tensor, "b size"],
+    steps: int,
+    error: tuple[float, float],
+) -> Jacobi:
+    """Run Lanczos on `diag(nodes)`, the matrix as a block Krylov space sees it.
+
+    Args:
+        nodes: Ritz values.
+        components: Of y along the Ritz vectors.
+        leaving: How the matrix maps each Ritz vector out of the space. Nothing of it should
+            meet a column before the last; what does is added to the error.
+        steps: Of the Krylov space, the most columns.
+        error: Of the Krylov relation itself, Frobenius norm: a constant, and times sqrt(x).
+    """
+    norm = float(torch.linalg.vector_norm(components))
+    basis = [components / max(norm, 1e-300)]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    out = 0.0
+    while True:
+        image = nodes * basis[-1]
+        diagonal.append(float(image @ basis[-1]))
+        known = torch.stack(basis)
+        image = image - known.mT @ (known @ image)
+        image = image - known.mT @ (known @ image)
+        forward = float(torch.linalg.vector_norm(image))
+        if len(diagonal) == steps or forward <= 1e-12 * float(nodes[0]):
+            break
+        out += float(torch.linalg.vector_norm(leaving @ basis[-1])) ** 2
+        beside.append(forward)
+        basis.append(image / forward)
+    tensors = [torch.tensor(made, dtype=torch.float64) for made in (diagonal, beside)]
+    constant = math.sqrt(2.0) * error[0] + math.sqrt(out)
+    return Jacobi(tensors[0], tensors[1], norm, constant, math.sqrt(2.0) * error[1])
 
 
 def largest_component(
     of: Jacobi,
-    low: float,
-    high: float,
+    between: tuple[float, float],
     beyond: Callable[[Tensor, Tensor], Tensor],
     enough: float,
     weight: Callable[[Tensor], Tensor] = torch.ones_like,
@@ -58,8 +97,7 @@ def largest_component(
 
     Args:
         of: The Lanczos process of y.
-        low: Least eigenvalue of interest.
-        high: Largest.
+        between: Least and largest eigenvalue of interest.
         beyond: What else u may meet, of an interval's centre and half-width.
         enough: Stop early, with infinity, where the maximum is more than this.
         weight: Of an eigenvalue, falling as it grows; applied to each interval's lower end.
@@ -67,6 +105,7 @@ def largest_component(
     Returns:
         An upper bound.
     """
+    low, high = between
     if high <= low:
         return 0.0
     if len(of.beside) == 0 or not math.isfinite(of.error):
@@ -78,7 +117,8 @@ def largest_component(
     proven = 0.0
     for _ in range(ROUNDS):
         share = _null_share(of, centre)
-        most = (share + (of.error + half) / stiff.clamp(min=1e-300)).clamp(max=1.0)
+        error = of.error + of.growth * (centre + half).sqrt() + half
+        most = (share + error / stiff.clamp(min=1e-300)).clamp(max=1.0)
         bound = weight(centre - half) * (of.norm * most + beyond(centre, half))
         # What is nearly attained: no cutting helps.
         least = float((weight(centre) * (of.norm * share + beyond(centre, 0.0 * half))).max())

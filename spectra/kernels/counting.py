@@ -92,7 +92,7 @@ def rounding_of(ritz: Ritz, right: float, left: float) -> Callable[[float], Tens
     return rounding
 
 
-def at_most(counted: int, point: float, space: Space) -> bool:
+def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool:
     """Say whether it is proven that at most `counted` eigenvalues are >= point.
 
     With `counted = 0` and a point below every Ritz value: that none is <= point.
@@ -101,6 +101,7 @@ def at_most(counted: int, point: float, space: Space) -> bool:
         counted: How many of the largest Ritz values to allow for.
         point: Between the Ritz values `counted - 1` and `counted`, or outside of all.
         space: The Krylov space.
+        lost: No less than the norm of U^T (Omega - the random columns of the start block).
     """
     ritz = space.ritz
     floor = gaussian_floor(space.random, counted)
@@ -117,7 +118,8 @@ def at_most(counted: int, point: float, space: Space) -> bool:
         values, torch.where(converged, weight * leak * math.sqrt(many), weight), point, space.steps
     )
     rest = (
-        float(torch.linalg.vector_norm((ratio * weight)[~converged]))
+        lost
+        + float(torch.linalg.vector_norm((ratio * weight)[~converged]))
         + float((ratio * weight * leak)[converged].sum())
         + float(torch.linalg.vector_norm(rounding * (1.0 + ratio) / distance * weight))
     )

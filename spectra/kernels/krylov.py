@@ -163,12 +163,25 @@ def measure(
     of: LinearMap,
     right: Float[Tensor, "cols c"],
     left: Float[Tensor, "rows c"],
+    *,
+    outside: bool = False,
 ) -> Measured:
-    """Bound F_1 and F_2, and multiply further vectors in the same pass over the matrix."""
+    """Bound F_1 and F_2, and multiply further vectors in the same pass over the matrix.
+
+    Args:
+        krylov: The bases and their recurrence.
+        of: The matrix W.
+        right: Vectors to multiply by W.
+        left: Vectors to multiply by W^T.
+        outside: The recurrence projects `left`, orthonormal D, out of W P; what that takes,
+            D (W^T D)^T P, does not count as F_1 then.
+    """
     probes, seen_right, seen_left = krylov.relation_probes()
     before, after = of.products(torch.cat([seen_right, right], 1), torch.cat([seen_left, left], 1))
     expected_before, expected_after = krylov.predicted(probes)
     missed = before[:, :PROBES] - expected_before
+    if outside:
+        missed = missed - left @ (after[:, PROBES:].mT @ seen_right)
     lost = after[:, :PROBES] - expected_after
     # The measuring products round as well, those of the `size` columns together.
     own = math.sqrt(krylov.size) * of.rounding()

@@ -7,11 +7,11 @@ base, against epsilon. Three facts decide it, in the order of their cost.
 2. What is left of y: with y' = y - sum of u_i (u_i . y) over those, every other u has
    |u . y| <= |y'| + leak, as the remaining u are nearly orthogonal to the found ones:
    |u . u_i| <= 2 rho_i / (sigma_i - ceiling).
-3. Bound: a few Lanczos steps from y', and `christoffel` bounds |u . y'| for all u at once.
+3. Bound: `remainder` bounds |u . y'| for all u at once, from a few Lanczos steps.
 
 A tall base (more rows than columns) has a null space that meets no left singular vector and
 yet weighs at 0. So the process runs on the right, from z = W^T y: u . y = (v . z) / sigma,
-and z has nothing in the null space; the factor 1 / sigma is bounded where `floor` proves
+and z has nothing in the null space; the factor 1 / sigma is bounded where it is proven
 that no sigma lies below a floor.
 
 y is itself computed: it may be off by an angle, by which every |u . y| may be off. A verdict
@@ -22,7 +22,6 @@ Source:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,21 +29,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spectra.kernels.christoffel import largest_component
-from spectra.kernels.deflated import deflated_lanczos
-from spectra.kernels.floor import eigenvalue_floor
 from spectra.kernels.leading import Leading, certified_leading
-from spectra.kernels.linear_map import EPS64, LinearMap
+from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.remainder import Known, Question, remainders
 from spectra.kernels.similarity import Decision
 
 MARGIN = 1e-3  # a verdict this near to epsilon is left to a full decomposition
 ANGLE = 1e-3  # that the tuned vectors may be off by
 OVERLAP = 5e-3  # that the subspace overlap may be off by
-STEPS = (16, 40)  # of Lanczos from the vectors that are still open
 PATIENCE = 12  # steps of the base's space after which its remainder is tried in any case
 NARROW = 5.0  # largest over median unknown eigenvalue, to be tried before
-CONVERGED = 1e-5  # residual over the largest value, of a Ritz pair worth deflating
-NEAR = 0.1  # share of a known direction that another eigenvector may hold and still be far
+CONVERGED = 2e-6  # residual over the largest value, of a Ritz pair worth deflating
 
 
 class Verdict(NamedTuple):
@@ -105,7 +100,6 @@ class _Judge:
         self.vectors, self.angle, self.epsilon = vectors, angle, epsilon
         self.image = base.transposed_times(vectors) if self.tall else vectors
         self.verdicts: list[Verdict | None] = []
-        self.floor: float | None = None
         self.cosines = angle.new_zeros(len(angle), 0)
 
     def decides(self, leading: Leading) -> bool:
@@ -144,36 +138,15 @@ class _Judge:
     def _settle(self, leading: Leading) -> bool:
         """Bound what the undecided vectors have in common with the unknown ones."""
         open_ones = [j for j, verdict in enumerate(self.verdicts) if verdict is None]
-        known = _known(leading)
-        vectors = self.image[:, open_ones]
-        beyond = [known.beyond(vector) for vector in vectors.mT]
-        floor = self._floor(float(leading.space.ritz.values[-1])) if self.tall else 0.0
-        if floor is None:
+        best = (self.cosines - self.margins)[:, open_ones].amax(dim=0)
+        clear = best >= self.epsilon + MARGIN
+        room = torch.where(clear, best, self.epsilon - MARGIN) - self.angle[open_ones]
+        question = Question(self.image[:, open_ones], room, leading.ceiling**2, self.tall)
+        found = remainders(self.oriented, _known(leading), question)
+        if found is None:
             return False
-        weight = torch.rsqrt if self.tall else torch.ones_like
-        clusters = min(self.oriented.shape) * max(self.oriented.shape) * EPS64
-        clusters *= 2.0 * float(leading.space.ritz.values[0])
-        for steps in STEPS:
-            processes = deflated_lanczos(self.oriented, known.basis, vectors, steps)
-            rests = []
-            for i, (j, process) in enumerate(zip(open_ones, processes, strict=True)):
-                best = float((self.cosines[:, j] - self.margins[:, j]).max())
-                room = best if best >= self.epsilon + MARGIN else self.epsilon - MARGIN
-                room -= float(self.angle[j])
-                clustered = process._replace(error=process.error + clusters)
-                rest = largest_component(
-                    clustered, floor, leading.ceiling**2, beyond[i], room, weight
-                )
-                rests.append(rest + float(self.angle[j]))
-            if all(map(math.isfinite, rests)) and self._close(open_ones, rests):
-                return True
-        return False
-
-    def _floor(self, guess: float) -> float | None:
-        """Return a lower bound of the eigenvalues of W^T W; proven once, however often asked."""
-        if self.floor is None:
-            self.floor = eigenvalue_floor(self.oriented.mT, guess)
-        return self.floor or None
+        rests = torch.tensor(found, dtype=room.dtype) + self.angle[open_ones]
+        return self._close(open_ones, rests.tolist())
 
     def _close(self, open_ones: list[int], rests: list[float]) -> bool:
         """Write the verdicts that the bounds allow; False if one is still missing."""
@@ -204,32 +177,6 @@ class _Judge:
         return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.angle.mean())) <= OVERLAP
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Converged Ritz pairs of W W^T, to be kept out of what follows.
-
-    For another eigenvector u with eigenvalue x, |u . q| <= off / |x - value|.
-    """
-
-    basis: Float[Tensor, "rows d"]
-    values: Float[Tensor, " d"]
-    off: Float[Tensor, " d"]  # residual, rounding included
-
-    def beyond(self, vector: Float[Tensor, " rows"]) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a bound of sum |u . q| |q . vector| for eigenvalues in an interval."""
-        component = (self.basis.mT @ vector).abs().cpu()
-
-        def along(centre: Tensor, half: Tensor) -> Tensor:
-            apart = (centre[:, None] - self.values).abs() - half[:, None]
-            leak = (self.off / apart.clamp(min=1e-300)).clamp(max=1.0)
-            near = leak > NEAR
-            close = (near * component.square()).sum(dim=1).sqrt()
-            found: Tensor = close + (~near * leak * component).sum(dim=1)
-            return found
-
-        return along
-
-
 def _ready(leading: Leading) -> bool:
     """Guess whether what is not known of the spectrum is narrow enough to bound a remainder."""
     open_values = leading.space.ritz.values[~_converged(leading)]
@@ -245,10 +192,10 @@ def _converged(leading: Leading) -> Bool[Tensor, " size"]:
     return converged
 
 
-def _known(leading: Leading) -> _Known:
+def _known(leading: Leading) -> Known:
     """Return the Ritz pairs to deflate."""
     ritz = leading.space.ritz
     off = ritz.residual + leading.space.rounding(leading.ceiling**2)
     converged = _converged(leading)
     coordinates = ritz.coordinates[:, converged].to(leading.krylov.left)
-    return _Known(leading.krylov.left @ coordinates, ritz.values[converged], off[converged])
+    return Known(leading.krylov.left @ coordinates, ritz.values[converged], off[converged])

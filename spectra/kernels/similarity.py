@@ -79,7 +79,7 @@ def exact_similarity(
     rounding = max(base.shape) * EPS64 * float(base_sigma[0])
     complete = base.shape[0] <= base.shape[1]
     cosine, best = _closest(cosines, base_sigma, rounding, complete=complete)
-    decided: tuple[Decision, ...] = ("exact",) * k
+    decided: list[Decision] = ["exact"] * k
     return Similarity(
         cosine=cosine,
         best=best,
@@ -89,7 +89,7 @@ def exact_similarity(
         overlap=float(cosines[:k].square().sum()) / k if k else 0.0,
         cosines=cosines[:width].mT.contiguous(),
         error=torch.zeros_like(cosine),
-        decided_by=decided,
+        decided_by=tuple(decided),
     )
 
 
