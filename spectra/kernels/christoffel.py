@@ -148,13 +148,17 @@ def _null_share(of: Jacobi, points: Float[Tensor, " points"]) -> Float[Tensor, "
     for j in range(len(of.beside)):
         back = of.beside[j - 1] * before if j else 0.0
         before, value = value, ((points - of.diagonal[j]) * value - back) / of.beside[j]
-        total = total + value.square()
+        # Overflow, inf - inf after it: what is missing of the total makes the share larger.
+        total = total + value.square().nan_to_num(nan=0.0, posinf=math.inf)
     return total.rsqrt()
 
 
 def _stiffness(of: Jacobi, points: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
-    """Return the smallest singular value of S at each point."""
+    """Return no more than the smallest singular value of S at each point."""
     matrix = torch.diag(of.diagonal) + torch.diag(of.beside, 1) + torch.diag(of.beside, -1)
     reduced = (matrix - points[:, None, None] * torch.eye(len(matrix)).to(matrix))[:, :-1]
-    squares: Tensor = torch.linalg.eigvalsh(reduced @ reduced.mT)[:, 0]
-    return squares.clamp(min=0.0).sqrt()
+    squares = torch.linalg.eigvalsh(reduced @ reduced.mT)
+    # Of the product and of its eigenvalues: squaring resolves no less than sqrt(eps) of S.
+    rounding = 4.0 * len(matrix) * torch.finfo(squares.dtype).eps * squares[:, -1]
+    least: Tensor = (squares[:, 0] - rounding).clamp(min=0.0).sqrt()
+    return least
