@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
@@ -40,6 +40,23 @@ class Analyzer(Protocol[Subject_contra]):
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Return the rows, marked where the conclusion concerns them, and a summary."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol[Subject_contra]):
+    """An analyzer that can measure several matrices at once, of one shape each time."""
+
+    def together(self, view: View) -> bool:
+        """Say whether this matrix may be measured with others of its shape."""
+        ...
+
+    def measure_together(self, subjects: Sequence[Subject_contra]) -> list[Measurement]:
+        """Measure several, as `measure` does each.
+
+        Raises:
+            NonFiniteError: One of them holds NaN or Inf.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers.analyzer import Summary, counted, require_share
+from spectra.analyzers.change import kind_of_change, where
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.lowrank import product_singular_values
@@ -31,7 +32,7 @@ from spectra.kernels.summary import (
     numerical_rank,
     stable_rank,
 )
-from spectra.kernels.verdicts import proven_similarity
+from spectra.kernels.verdicts import proven_similarities, proven_similarity, small
 from spectra.matrices import LowRank, Pair, View
 
 MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
@@ -92,32 +93,30 @@ class Diff:
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""
-        _require_finite(pair.base, "base")
-        if isinstance(pair.tuned, LowRank):
-            _require_finite(pair.tuned.left, "factor B")
-            _require_finite(pair.tuned.right, "factor A")
-        elif pair.tuned is not None:
-            _require_finite(pair.tuned, "tuned")
-        unchanged = pair.tuned is None or (
-            isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
-        )
-        if unchanged:
+        values = self._delta(pair)
+        if values is None:
             return Measurement(self._unchanged(pair.view))
-        sigma, rank = _update(pair)
-        norm, base_norm = frobenius(sigma), entry_norm(pair.base)
-        values: dict[str, Value] = {
-            "delta_norm": norm,
-            "delta_relative": norm / base_norm if base_norm else None,
-            "delta_sigma_max": float(sigma[0]),
-            "delta_stable_rank": stable_rank(sigma),
-            "delta_effective_rank": effective_rank(sigma),
-            "delta_energy_rank": energy_rank(sigma, self.energy),
-            "delta_rank": rank,
-        }
         if not self.intruders:
             return Measurement(values)
-        values |= self._intruders(found := self._similarity(pair), pair.view)
-        return Measurement(values, arrays={"cosines": found.cosines})
+        return self._with_intruders(values, pair, self._similarity(pair))
+
+    def together(self, view: View) -> bool:
+        """Say whether verdicts come from small eigenproblems, which a GPU solves in batches."""
+        return self.intruders and not self.exact and small(view.rows, view.cols, self.k)
+
+    def measure_together(self, pairs: Sequence[Pair]) -> list[Measurement]:
+        """Measure several pairs of one shape, their verdicts in one batch."""
+        deltas = [self._delta(pair) for pair in pairs]
+        changed = [_sides(pair) for pair, delta in zip(pairs, deltas, strict=True) if delta]
+        found = iter(
+            proven_similarities(changed, self.k, self.epsilon, self.side) if changed else ()
+        )
+        return [
+            self._with_intruders(delta, pair, next(found))
+            if delta
+            else Measurement(self._unchanged(pair.view))
+            for pair, delta in zip(pairs, deltas, strict=True)
+        ]
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count changes and intruders, and say what the change looks like."""
@@ -138,13 +137,46 @@ class Diff:
             }
         return rows, summary
 
+    def _delta(self, pair: Pair) -> dict[str, Value] | None:
+        """Return the delta keys; None where the matrix is what it was.
+
+        Raises:
+            NonFiniteError: Either matrix holds NaN or Inf.
+        """
+        _require_finite(pair.base, "base")
+        if isinstance(pair.tuned, LowRank):
+            _require_finite(pair.tuned.left, "factor B")
+            _require_finite(pair.tuned.right, "factor A")
+        elif pair.tuned is not None:
+            _require_finite(pair.tuned, "tuned")
+        if pair.tuned is None or (
+            isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
+        ):
+            return None
+        sigma, rank = _update(pair)
+        norm, base_norm = frobenius(sigma), entry_norm(pair.base)
+        return {
+            "delta_norm": norm,
+            "delta_relative": norm / base_norm if base_norm else None,
+            "delta_sigma_max": float(sigma[0]),
+            "delta_stable_rank": stable_rank(sigma),
+            "delta_effective_rank": effective_rank(sigma),
+            "delta_energy_rank": energy_rank(sigma, self.energy),
+            "delta_rank": rank,
+        }
+
     def _similarity(self, pair: Pair) -> Similarity:
         """Compare the leading singular vectors of a changed pair."""
-        if self.exact or pair.tuned is None:
+        if self.exact:
             return exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
-        change = pair.tuned
-        tuned = (change.left, change.right) if isinstance(change, LowRank) else change
-        return proven_similarity(pair.base, tuned, self.k, self.epsilon, self.side)
+        return proven_similarity(*_sides(pair), self.k, self.epsilon, self.side)
+
+    def _with_intruders(
+        self, values: dict[str, Value], pair: Pair, found: Similarity
+    ) -> Measurement:
+        """Return the complete row of a changed pair."""
+        verdicts = self._intruders(found, pair.view)
+        return Measurement(values | verdicts, arrays={"cosines": found.cosines})
 
     def _unchanged(self, view: View) -> dict[str, Value]:
         """Return the row of a matrix that is what it was: nothing to decompose."""
@@ -202,7 +234,7 @@ class Diff:
                 f"{counted(len(measured), 'matrix', 'matrices')})."
             )
         text = (
-            f"The change looks like {_kind_of_change(real)} on {_where(real)} "
+            f"The change looks like {kind_of_change(real)} on {where(real)} "
             f"({len(real):,} of {counted(len(measured), 'matrix', 'matrices')})."
         )
         if len(real) < len(changed):
@@ -219,6 +251,14 @@ class Diff:
                 f"A random direction would score {nulls[len(nulls) // 2]:.2f}."
             )
         return text
+
+
+def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+    """Return a changed pair as kernels take it."""
+    change = pair.tuned
+    if isinstance(change, LowRank):
+        return pair.base, (change.left, change.right)
+    return pair.base, pair.base if change is None else change
 
 
 def _require_finite(values: Tensor, part: str) -> None:
@@ -246,29 +286,3 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
     made = MADE * rounding_floor(delta, torch.finfo(delta.dtype).eps / 2)
     noise = [rounding_floor(values, roundoff, smallest) for values in (pair.base, tuned)]
     return sigma, int((sigma > math.hypot(*noise, made)).sum())
-
-
-def _kind_of_change(changed: Sequence[Row]) -> str:
-    """Name the change by the ranks of most matrices; a small head may well be full."""
-    rank = {row.matrix: int(row.number("delta_rank") or 0) for row in changed}
-    half = [row for row in changed if rank[row.matrix] <= min(row.view.rows, row.view.cols) // 2]
-    most = max((rank[row.matrix] for row in half), default=0)
-    low = [row for row in changed if row in half or rank[row.matrix] <= most]
-    if 10 * len(low) < 9 * len(changed):
-        return "full fine-tuning" if not low else "fine-tuning, partly of low rank,"
-    found = sorted({rank[row.matrix] for row in half})
-    if len(found) == 1:
-        return f"a rank-{found[0]} LoRA"
-    return f"a low-rank update (ranks {found[0]} to {found[-1]})"
-
-
-def _where(changed: Sequence[Row]) -> str:
-    """Say on which kinds of matrices and layers."""
-    names = {"attn": "attention", "mlp": "MLP", "embed": "embeddings", "lm_head": "head"}
-    kinds = dict.fromkeys(
-        names.get(row.view.role.kind.split(".")[0], row.view.role.kind) for row in changed
-    )
-    words = list(kinds)
-    text = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    layers = {row.view.role.layer for row in changed} - {None}
-    return f"{text} of {counted(len(layers), 'layer')}" if layers else text

@@ -1,7 +1,7 @@
 """Runs a plan here: one reader, several workers, within a memory budget."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers import Analyzer, Row
+from spectra.analyzers.analyzer import Together
+from spectra.analyzers.row import Measurement
 from spectra.checkpoint import Checkpoint, LoraFactors
 from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
 from spectra.errors import NonFiniteError
@@ -17,6 +19,7 @@ from spectra.matrices import LowRank, Matrix, Pair, View, natural
 from spectra.matrices.layout import Part
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
+BATCH = 32  # small matrices of one shape that a GPU decomposes together
 SHARE = 12  # bytes per entry of the largest matrix that those in work may share: 3 x float32
 
 
@@ -35,6 +38,7 @@ class Resources:
 
     workers: int | None = None  # matrices at once; None: one per core
     device: str = "cpu"
+    batch: int | None = None  # small matrices of one shape together; None: 1 on a CPU, else 32
 
 
 def execute(
@@ -48,7 +52,8 @@ def execute(
     The calling thread reads, one tensor ahead of the workers at most. Decompositions are
     bound by memory and gain little from threads, so each worker computes with one, and a
     matrix waits until what it needs fits beside those in work. One so large that no second
-    would fit is measured alone, with all threads.
+    would fit is measured alone, with all threads. A GPU takes small matrices of one shape in
+    batches; on a CPU batches only leave cores idle.
 
     Returns:
         One row per matrix, in natural order of names, whatever finished first.
@@ -63,40 +68,64 @@ def execute(
     }
     total, done = sum(costs.values()) or 1.0, 0.0
     rows: list[Row] = []
-    pending: dict[Future[Row], View] = {}
+    pending: dict[Future[list[Row]], list[View]] = {}
     pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
 
     def collect(room: int) -> None:
         """Take finished rows in until a worker is free and the others need at most `room`."""
         nonlocal done
         while pending and (
-            len(pending) >= workers or sum(needs[v.name] for v in pending.values()) > room
+            len(pending) >= workers
+            or sum(needs[v.name] for views in pending.values() for v in views) > room
         ):
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
-                view = pending.pop(future)
-                rows.append(future.result())
-                done += costs[view.name]
-                report(Progress(done, total, view.name))
+                views = pending.pop(future)
+                rows.extend(future.result())
+                done += sum(costs[view.name] for view in views)
+                report(Progress(done, total, views[-1].name))
 
     before = torch.get_num_threads()
     alone = False
+    most = resources.batch or (1 if resources.device == "cpu" else BATCH)
     try:
-        for step in plan.steps:
-            loaded = _load(plan, step)
-            for view in step.views:
-                after = alone  # nothing starts beside what has all threads
-                alone = workers == 1 or 2 * needs[view.name] > budget
-                collect(-1 if alone or after else budget - needs[view.name])
-                job = (analyzer, view, loaded, resources.device)
-                future = pool.submit(_measure, *job, threads=before if alone else 1)
-                pending[future] = view
-            del loaded
+        for jobs in _batches(plan, analyzer, most, budget // 2):
+            views = [view for view, _ in jobs]
+            need = sum(needs[view.name] for view in views)
+            after = alone  # nothing starts beside what has all threads
+            alone = workers == 1 or 2 * need > budget
+            collect(-1 if alone or after else budget - need)
+            threads = before if alone else 1
+            future = pool.submit(_measure, analyzer, jobs, resources.device, threads=threads)
+            pending[future] = views
+            del jobs
         collect(-1)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(before)
     return sorted(rows, key=lambda row: natural(row.matrix))
+
+
+def _batches(
+    plan: Plan, analyzer: Analyzer[Any], most: int, budget: int
+) -> Iterator[list[tuple[View, "Loaded"]]]:
+    """Read step by step; hold small matrices back until enough of one shape are there."""
+    waiting: dict[tuple[int, int], list[tuple[View, Loaded]]] = {}
+    held = 0
+    for step in plan.steps:
+        loaded = _load(plan, step)
+        for view in step.views:
+            if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):
+                yield [(view, loaded)]
+                continue
+            shape, need = (view.rows, view.cols), analyzer.memory(view)
+            waiting.setdefault(shape, []).append((view, loaded))
+            held += need
+            if len(waiting[shape]) == most or held > budget:
+                held -= need * len(waiting[shape])
+                yield waiting.pop(shape)
+        del loaded
+    yield from waiting.values()
 
 
 def memory_budget(plan: Plan, needs: Sequence[int]) -> int:
@@ -146,15 +175,31 @@ def _low_rank(source: Checkpoint, factors: LoraFactors, *, flipped: bool) -> Low
 
 
 def _measure(
-    analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str, *, threads: int
-) -> Row:
-    """Measure one matrix; what is not finite becomes a row that says so."""
+    analyzer: Analyzer[Any], jobs: Sequence[tuple[View, Loaded]], device: str, *, threads: int
+) -> list[Row]:
+    """Measure one matrix, or several of one shape; each becomes a row."""
     torch.set_num_threads(threads)
+    if len(jobs) > 1 and isinstance(analyzer, Together):
+        try:
+            found = analyzer.measure_together([_subject(*job, device) for job in jobs])
+        except NonFiniteError:
+            pass  # one by one, to say of each what it holds
+        else:
+            return [_row(view, one) for (view, _), one in zip(jobs, found, strict=True)]
+    return [_measure_one(analyzer, *job, device) for job in jobs]
+
+
+def _measure_one(analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str) -> Row:
+    """Measure one matrix; what is not finite becomes a row that says so."""
     try:
-        found = analyzer.measure(_subject(view, loaded, device))
+        return _row(view, analyzer.measure(_subject(view, loaded, device)))
     except NonFiniteError as error:
         place = "" if view.part == Part() else " of the matrix shown (row = output)"
         return Row(view, "non-finite", f"{error}{place}", dict.fromkeys(analyzer.keys))
+
+
+def _row(view: View, found: Measurement) -> Row:
+    """Return a measurement as a row; nothing of it stays on the device."""
     arrays = {name: array.cpu() for name, array in found.arrays.items()}
     return Row(view, found.status, None, found.values, arrays)
 

@@ -6,6 +6,7 @@ full decompositions (`similarity`), for that matrix alone.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -50,11 +51,10 @@ def proven_similarity(
         Shuttleworth et al. 2024, arXiv:2410.21228.
     """
     if side == "right":
-        base = base.mT
-        tuned = tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+        base, tuned = _turned(base, tuned)
     found = None
-    if TINY < min(base.shape) <= DENSE and k <= min(base.shape):
-        found = _by_eigenvectors(base, tuned, k, epsilon)
+    if small(base.shape[0], base.shape[1], k):
+        (found,) = _by_eigenvectors([(base, tuned)], k, epsilon)
     elif min(base.shape) > DENSE:
         found = _by_krylov_spaces(base, tuned, k, epsilon)
     return found or exact_similarity(base, merged(base, tuned), k)
@@ -70,19 +70,56 @@ def merged(
     return base.double().addmm(left.double(), right.double())
 
 
+def small(rows: int, cols: int, k: int) -> bool:
+    """Say whether a pair of this shape is decided from eigenvectors, alone or with others."""
+    return TINY < min(rows, cols) <= DENSE and k <= min(rows, cols)
+
+
+def proven_similarities(
+    pairs: Sequence[tuple[Tensor, Tensor | Factors]], k: int, epsilon: float, side: Side = "left"
+) -> list[Similarity]:
+    """Judge several `small` pairs of one shape together, as `proven_similarity` does each.
+
+    Args:
+        pairs: Base and tuned weight, or base and an update's factors.
+        k: As there.
+        epsilon: As there.
+        side: As there.
+    """
+    turned = [_turned(*pair) if side == "right" else pair for pair in pairs]
+    found = _by_eigenvectors(turned, k, epsilon)
+    return [
+        answer or exact_similarity(base, merged(base, tuned), k)
+        for answer, (base, tuned) in zip(found, turned, strict=True)
+    ]
+
+
+def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | Factors]:
+    """Return the transposes: their left singular vectors are the right ones."""
+    return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+
+
 def _by_eigenvectors(
-    base: Tensor, tuned: Tensor | Factors, k: int, epsilon: float
-) -> Similarity | None:
-    """Judge a small pair."""
-    pair = [base, merged(base, tuned)]
-    scales = [power_of_two_near(largest_entry(part)) for part in pair]
-    if 0.0 in scales:
-        return None
-    scaled = [part.double()[None] / scale for part, scale in zip(pair, scales, strict=True)]
-    (found,) = dense_resemblance(scaled[0], scaled[1], k, epsilon)
-    if found is None:
-        return None
-    return _similarity(found, scales[1], scales[1] * float(scaled[1].norm()), base.device)
+    pairs: Sequence[tuple[Tensor, Tensor | Factors]], k: int, epsilon: float
+) -> list[Similarity | None]:
+    """Judge small pairs of one shape."""
+    before, _, _ = _scaled([base for base, _ in pairs])
+    after, scales, norms = _scaled([merged(*pair) for pair in pairs])
+    return [
+        None if answer is None else _similarity(answer, scale, scale * norm, before.device)
+        for answer, scale, norm in zip(
+            dense_resemblance(before, after, k, epsilon), scales, norms, strict=True
+        )
+    ]
+
+
+def _scaled(matrices: Sequence[Tensor]) -> tuple[Tensor, list[float], list[float]]:
+    """Return one float64 batch with entries near 1, the scales, and the norms that remain."""
+    scales = [power_of_two_near(largest_entry(part)) or 1.0 for part in matrices]
+    batch = torch.stack(
+        [part.double() / scale for part, scale in zip(matrices, scales, strict=True)]
+    )
+    return batch, scales, torch.linalg.matrix_norm(batch).tolist()
 
 
 def _by_krylov_spaces(
