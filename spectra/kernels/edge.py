@@ -43,7 +43,7 @@ LEADING = 4  # Ritz vectors whose own rounding is measured
 TRIES = 3  # measurements in float64
 WIDENED = 256  # rows in float64 at a time
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
-SHORTFALL = 0.6  # of the steps that seem to be missing: convergence gains speed
+SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
 LEAST = 1e-7  # relative width of a bracket
 
 

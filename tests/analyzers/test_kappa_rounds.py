@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.text import Text
 from torch import Tensor
 
 import spectra
@@ -15,6 +16,8 @@ from spectra.analyzers import Kappa, Row
 from spectra.analyzers.kappa import KEYS
 from spectra.engine import Resources, Result
 from spectra.kernels import extremes
+from spectra.report import draw
+from spectra.report.screens import screen_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,6 +80,11 @@ def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
     assert result.summary["outside"] == 4
     assert str(result.summary["reading"]).endswith("4 matrices outside the cut stopped at a bound.")
     assert [row.matrix for row in result.rows] == [f"layers.{i}.w.weight" for i in range(6)]
+    cells = [line.cells[2] for line in screen_of(result, full=True).lines]
+    assert sum(cell.startswith("> ") for cell in cells) == 4
+    drawn = {text.get_text() for text in draw(result).findobj(Text)}
+    assert "outside the cut: at least this κ" in drawn
+    assert "singular" not in drawn
 
 
 def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def test_the_demo_says_three_intruders_and_proves_every_verdict(
     assert "All 360 verdicts proven (360 exact)." in done.out
 
 
+def test_kappa_says_how_each_was_decided(command: Command, minilm: Path) -> None:
+    words = ("kappa", minilm, "--layers", "0", "--format", "json", "--exact")
+    found = json.loads(command(*words).out)
+    assert found["settings"]["exact"] is True
+    for row in found["rows"]:
+        assert row["decided_by"] == "exact"
+        assert row["kappa_low"] == row["kappa"] == row["kappa_high"]
+
+
 def test_kappa_selects_and_draws_its_cut(command: Command, minilm: Path) -> None:
     done = command("kappa", minilm, "--select", "10%")
     lines = done.out.splitlines()
