@@ -180,7 +180,7 @@ class _Judge:
 def _ready(leading: Leading) -> bool:
     """Guess whether what is not known of the spectrum is narrow enough to bound a remainder."""
     open_values = leading.space.ritz.values[~_converged(leading)]
-    patient = leading.krylov.steps >= PATIENCE
+    patient = leading.krylov.steps >= PATIENCE or not len(open_values)
     return patient or float(open_values.max()) <= NARROW * float(open_values.median())
 
 
