@@ -1,0 +1,192 @@
+"""Bases and updates of every kind that a verdict can meet, and what a verdict claims."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.verdicts import merged
+
+SPECTRA = (
+    "gaussian", "slow", "power", "clustered", "near", "graded", "mild", "strong and noise",
+    "strong and tiny", "deficient", "flat",
+)  # fmt: skip
+UPDATES = ("spread", "decaying", "between", "turned", "noise", "scaled", "removed")
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+MARGIN = 1e-3
+
+
+def random(rows: int, cols: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, cols, generator=source, dtype=torch.float64)
+
+
+def orthonormal(rows: int, cols: int, seed: int) -> Tensor:
+    vectors: Tensor = torch.linalg.qr(random(rows, cols, seed)).Q
+    return vectors
+
+
+def spectrum(kind: str, rank: int, seed: int) -> Tensor:
+    """Return `rank` descending singular values, the first of about 1."""
+    index = torch.arange(rank, dtype=torch.float64)
+    spread = (
+        0.5 + 0.5 * torch.rand(rank, generator=torch.Generator().manual_seed(seed + 5)).double()
+    )
+    strong, leading = index < min(12, rank // 3), 1.0 / (1.0 + 0.2 * index)
+    made: dict[str, Tensor] = {
+        "gaussian": torch.linalg.svdvals(random(rank, rank + 10, seed)) / (2 * math.sqrt(rank)),
+        "slow": (index + 1) ** -0.3 + 0.05 * spread,
+        "power": 1.0 / (index + 1),
+        "clustered": clusters(rank, 0.0),
+        "near": clusters(rank, (1e-9, 1e-6, 1e-4)[seed % 3]),
+        "graded": torch.logspace(0, -18, rank, dtype=torch.float64),
+        "mild": torch.logspace(0, -3, rank, dtype=torch.float64),
+        "strong and noise": torch.where(strong, leading, 0.05 * spread),
+        "strong and tiny": torch.where(strong, leading, 1e-5 * spread),
+        "deficient": torch.where(index < rank // 2, spread, 0.0),
+        "flat": torch.ones(rank, dtype=torch.float64),
+    }
+    return made[kind].sort(descending=True).values
+
+
+def clusters(rank: int, split: float) -> Tensor:
+    """Return values of which 2, 3 and 100 coincide but for a relative `split`."""
+    index = torch.arange(rank, dtype=torch.float64)
+    sigma = 1.0 / (1.0 + 0.3 * index)
+    first = 0
+    for size in (1, 2, 1, 3, 1, 100):
+        members = sigma[first : first + size]
+        if len(members):
+            members.copy_(members[0] * (1.0 - split * index[: len(members)]))
+        first += size
+    return sigma
+
+
+@dataclass(frozen=True)
+class Case:
+    """A base, an update and a question, small enough to print."""
+
+    rows: int
+    cols: int
+    base: str
+    update: str
+    rank: int
+    strength: float
+    seed: int
+    dtype: torch.dtype
+    factors: bool
+    exponent: int  # both matrices are scaled by ten to it
+    side: Side
+    k: int
+    epsilon: float
+
+    def pair(self) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+        """Return the base, and the tuned matrix or the factors of its update."""
+        short = min(self.rows, self.cols)
+        sigma = spectrum(self.base, short, self.seed)
+        left = orthonormal(self.rows, short, self.seed)
+        right = orthonormal(self.cols, short, self.seed + 1)
+        scale = 10.0**self.exponent
+        base = ((left * sigma * scale) @ right.mT).to(self.dtype)
+        up, down = self._factors(left, sigma, right)
+        if not self.factors:
+            return base, (base.double() + scale * up @ down).to(self.dtype)
+        root = math.sqrt(scale)
+        dtype = torch.float32 if self.dtype == torch.float64 and self.seed % 2 else self.dtype
+        return base, ((up * root).to(dtype), (down * root).to(dtype))
+
+    def _factors(self, left: Tensor, sigma: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the update as a product."""
+        rank = min(self.rank, len(sigma))
+        size = self.strength * float(sigma[0])
+        if self.update == "noise":
+            noise = random(self.rows, self.cols, self.seed + 2)
+            return size * noise / math.sqrt(self.rows), torch.eye(self.cols, dtype=torch.float64)
+        if self.update == "scaled":
+            return left * sigma * self.strength, right.mT
+        if self.update == "removed":
+            return -left[:, :rank] * sigma[:rank], right[:, :rank].mT
+        amount = torch.linspace(1.0, 0.5, rank, dtype=torch.float64) * size
+        if self.update == "decaying":
+            amount = size * 0.5 ** torch.arange(rank, dtype=torch.float64)
+        up = orthonormal(self.rows, rank, self.seed + 3)
+        down = orthonormal(self.cols, rank, self.seed + 4)
+        if self.update == "between" and len(sigma) > 1:
+            first = self.seed % (len(sigma) - 1)
+            up = up.clone()
+            up[:, 0] = (left[:, first] + left[:, first + 1]) / math.sqrt(2.0)
+        if self.update == "turned":  # towards a random direction, by an angle near epsilon's
+            cosine = min(self.epsilon + (self.seed % 7 - 3) * 5e-4, 0.999)
+            held = left[:, :rank] if rank else left
+            out = up - left @ (left.mT @ up) if self.rows > len(sigma) else up
+            up = cosine * held + math.sqrt(1.0 - cosine**2) * out
+        return up * amount, down.mT
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    sides: st.SearchStrategy[int],
+    ks: st.SearchStrategy[int],
+) -> Case:
+    rows, cols = draw(sides), draw(sides)
+    if draw(st.booleans()):
+        cols = rows
+    exponent = draw(st.sampled_from([0] * 9 + [-25, 20]))
+    return Case(
+        rows=rows,
+        cols=cols,
+        base=draw(st.sampled_from(SPECTRA)),
+        update=draw(st.sampled_from(UPDATES)),
+        rank=draw(st.integers(1, 16)),
+        strength=draw(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 100.0])),
+        seed=draw(st.integers(0, 2**20)),
+        dtype=draw(st.sampled_from(DTYPES[:3] if exponent else DTYPES)),
+        factors=draw(st.booleans()),
+        exponent=exponent,
+        side=draw(st.sampled_from(["left", "right"])),
+        k=draw(ks),
+        epsilon=draw(st.sampled_from([0.05, 0.2, 0.5, 0.5, 0.5, 0.7, 0.8, 0.95])),
+    )
+
+
+def holds(
+    found: Similarity,
+    base: Tensor,
+    tuned: Tensor | tuple[Tensor, Tensor],
+    k: int,
+    epsilon: float,
+    side: Side = "left",
+) -> None:
+    """Hold every claim of proven verdicts against two full decompositions."""
+    expected = exact_similarity(base, merged(base, tuned), k, side, width=1 << 20)
+    count = len(expected.cosine)
+    before = torch.linalg.svdvals(base.double())
+    split = count == len(before) or float(before[count - 1] - before[count]) > 1e-7 * before[0]
+    assert len(found.cosine) == len(found.decided_by) == count
+    assert torch.equal(found.cosine < epsilon, expected.cosine < epsilon)
+    torch.testing.assert_close(found.sigma, expected.sigma, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(found.energy, expected.energy, rtol=1e-5, atol=1e-300)
+    assert torch.equal(found.tied, expected.tied)
+    assert len(set(found.decided_by)) <= 1 or "exact" not in found.decided_by
+    for j, way in enumerate(found.decided_by):
+        cosine, exact = float(found.cosine[j]), float(expected.cosine[j])
+        error, best = float(found.error[j]), int(found.best[j])
+        if way == "exact":
+            assert cosine == pytest.approx(exact, abs=1e-9)
+            assert error == 0.0
+            continue
+        assert abs(found.overlap - expected.overlap) <= 5e-3 or not split
+        if way == "match":
+            assert abs(cosine - exact) <= error + 1e-9, (j, cosine, exact, error)
+            assert cosine - error >= epsilon + MARGIN - 1e-12
+            if best != int(expected.best[j]):
+                assert exact - float(expected.cosines[j, best]) <= 2.0 * error + 1e-9, (j, best)
+        else:
+            assert error == 0.0
+            assert exact <= cosine + 1e-9, (j, cosine, exact)
+            assert cosine < epsilon - MARGIN + 1e-12

@@ -1,0 +1,123 @@
+"""A map's products against those of the matrix that it never forms."""
+
+import math
+from operator import mul
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels.pairs import random
+from spectra.errors import NonFiniteError
+from spectra.kernels import linear_map as module
+from spectra.kernels.linear_map import LinearMap, linear_map
+
+SHAPES = ((30, 30), (20, 45), (45, 20), (300, 7), (1, 9), (9, 1))
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+FACTORS = (1e-25, 1e-3, 1.0, 1e20)
+
+
+def formed(of: LinearMap, parts: tuple[Tensor, ...]) -> Tensor:
+    """The scaled map as a float64 matrix."""
+    matrix = parts[0].double()
+    if len(parts) > 1:
+        matrix = matrix + parts[1].double() @ parts[2].double()
+    return (matrix.mT if of.turned else matrix) / of.scale
+
+
+def parts_of(shape: tuple[int, int], *, updated: bool, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    rows, cols = shape
+    matrix = random(rows, cols, 0).to(dtype)
+    if not updated:
+        return (matrix,)
+    return matrix, random(rows, 3, 1).to(dtype), random(3, cols, 2).to(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("single", [False, True], ids=["in float64", "in float32"])
+@pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
+def test_products(
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    single: bool,
+    updated: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SINGLE", 1 if single else 1 << 20)
+    parts = parts_of(shape, updated=updated, dtype=dtype)
+    plain = linear_map(*parts)
+    fast = torch.float32 if single and dtype != torch.float64 else torch.float64
+    assert plain.matrix.dtype == fast
+    for of in (plain, plain.mT):
+        expected = formed(of, parts)
+        assert of.shape == expected.shape
+        assert of.norm >= float(expected.norm())
+        right, left = random(of.shape[1], 4, 3), random(of.shape[0], 5, 4)
+        rough = 1e-5 * of.norm if fast == torch.float32 else 1e-14 * of.norm
+        torch.testing.assert_close(of.times(right), expected @ right, rtol=0, atol=10 * rough)
+        found = of.transposed_times(left)
+        torch.testing.assert_close(found, expected.mT @ left, rtol=0, atol=10 * rough)
+        assert found.dtype == torch.float64
+        before, after = of.products(right, left)
+        assert float((before - expected @ right).norm(dim=0).max()) <= 6 * of.rounding()
+        assert float((after - expected.mT @ left).norm(dim=0).max()) <= 6 * of.rounding()
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**20), st.booleans())
+def test_a_product_with_a_unit_vector_errs_by_no_more_than_its_rounding(
+    rows: int, cols: int, seed: int, turned: bool
+) -> None:
+    parts = random(rows, cols, seed), random(rows, 2, seed + 1), random(2, cols, seed + 2)
+    of = linear_map(*parts).mT if turned else linear_map(*parts)
+    vector = torch.nn.functional.normalize(random(of.shape[1], 1, seed + 3), dim=0)
+    found, _ = of.products(vector, random(of.shape[0], 1, seed))
+    entries = vector.flatten().tolist()
+    sums = [math.fsum(map(mul, row, entries)) for row in formed(of, parts).tolist()]
+    expected = torch.tensor(sums, dtype=torch.float64)
+    # The float64 matrix that is formed here rounds as well.
+    assert float((found.flatten() - expected).norm()) <= 2 * of.rounding()
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
+def test_float32_products_of_any_scale(
+    factor: float, updated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SINGLE", 1)
+    parts = parts_of((40, 30), updated=updated, dtype=torch.float64)
+    plain = linear_map(*(part.float() for part in parts))
+    scaled = linear_map(*(part.mul(f).float() for part, f in zip(parts, (factor, factor, 1.0),
+                                                               strict=False)))  # fmt: skip
+    vectors = random(30, 4, 5)
+    found = scaled.times(vectors) * (scaled.scale / factor)
+    expected = plain.times(vectors) * plain.scale
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.norm()))
+    assert scaled.matrix.dtype == torch.float32
+
+
+def test_only_large_matrices_of_single_precision_multiply_in_it() -> None:
+    matrix = torch.zeros(1024, 1024)
+    assert linear_map(matrix).matrix.dtype == torch.float32
+    assert linear_map(matrix[1:]).matrix.dtype == torch.float64
+    assert linear_map(matrix.double()).matrix.dtype == torch.float64
+    assert linear_map(matrix.index_fill(0, torch.tensor([0]), 1e-30)).matrix.dtype == torch.float64
+    update = torch.ones(1024, 1), torch.ones(1, 1024).double()
+    assert linear_map(matrix, *update).matrix.dtype == torch.float64
+
+
+def test_a_zero_matrix() -> None:
+    of = linear_map(torch.zeros(5, 4))
+    assert (of.scale, of.norm, of.rounding()) == (1.0, 0.0, 0.0)
+    assert not of.times(random(4, 2, 0)).any()
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_what_is_not_finite_is_refused(which: int) -> None:
+    parts = [random(6, 5, 0), random(6, 2, 1), random(2, 5, 2)]
+    parts[which][1, 1] = math.inf
+    with pytest.raises(NonFiniteError, match=r"1 of \d+ entries are NaN or Inf, first at \[1, 1\]"):
+        linear_map(*parts)
