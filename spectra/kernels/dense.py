@@ -84,7 +84,9 @@ def dense_resemblance(
     gap[:, index, index] = math.inf
     # |y - u| <= sqrt(2) sin(phi); a tall u = W v / sigma multiplies by sigma_1 / sigma, twice
     angle = math.sqrt(2.0) * after.error[:, None] / (gap.amin(dim=-1) - 2.0 * after.error[:, None])
-    angle = torch.where(angle < 0.0, math.inf, angle)
+    # The last of all has no neighbour below: a value that is rounding may yet stand apart.
+    unresolved = after.values[:, :k] <= WINDOW * after.error[:, None]
+    angle = torch.where(unresolved | (angle < 0.0), math.inf, angle)
     vectors = after.vectors[:, :, :k]
     if tall:
         vectors = tuned @ vectors

@@ -64,7 +64,7 @@ class Measured(NamedTuple):
     rounding_right: float  # no less than ||F_1||_F
     rounding_left: float  # no less than ||F_2||_F
     before: Float[Tensor, "rows c"]  # W @ right of the vectors handed in
-    after: Float[Tensor, "cols c"]  # W.T @ left of them
+    after: Float[Tensor, "cols d"]  # W.T @ left of them
     orthogonal: bool  # Q and P are orthonormal to 1e-9
 
 
@@ -162,7 +162,7 @@ def measure(
     krylov: Bidiagonalization,
     of: LinearMap,
     right: Float[Tensor, "cols c"],
-    left: Float[Tensor, "rows c"],
+    left: Float[Tensor, "rows d"],
     *,
     outside: bool = False,
 ) -> Measured:

@@ -94,7 +94,7 @@ def proven_similarities(
     ]
 
 
-def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | Factors]:
+def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
     """Return the transposes: their left singular vectors are the right ones."""
     return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
 
