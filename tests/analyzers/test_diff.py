@@ -106,18 +106,41 @@ def test_real_intruders(side: str, real: dict[str, Tensor], updates: Updates) ->
             assert [item["index"] for item in listed] == list(range(10))
             assert [item["best_match"] for item in listed] == cosines.argmax(dim=0).tolist()
             for item, cosine, value in zip(listed, cosines.amax(dim=0), sigma, strict=False):
+                error = number(item["max_cos_error"])
+                assert 0.0 <= error < 1e-3
                 assert item["max_cos"] == pytest.approx(float(cosine), abs=1e-4)
+                assert abs(number(item["max_cos"]) - float(cosine)) <= error + 1e-6
+                assert item["decided_by"] == "match"
                 assert item["intruder"] is (float(cosine) < 0.5)
                 assert item["sigma"] == pytest.approx(float(value), rel=1e-5)
                 energy = float(value**2 / sigma.square().sum())
                 assert item["energy"] == pytest.approx(energy, rel=1e-5)
-                assert (item["tied"], item["decided_by"]) == (False, "exact")
+                assert item["tied"] is False
             assert values["intruders"] == int((cosines.amax(dim=0) < 0.5).sum())
             assert values["certified"] is True
             overlap = float(cosines[:10].square().sum()) / 10
             assert values["subspace_overlap"] == pytest.approx(overlap, abs=1e-5)
             size = base.shape[0] if side == "left" else base.shape[1]
             assert values["null_cos"] == chance_cosine(size)
+
+
+@pytest.mark.parametrize("kind", ["dense", "factors"])
+def test_exact_is_the_reference_and_agrees(kind: str) -> None:
+    base, update = normal(80, 60, 3), planted(80, 60, [5.0, 4.0])
+    left, sigma, right = torch.linalg.svd(update.double(), full_matrices=False)
+    factors = LowRank((left[:, :2] * sigma[:2]).float(), right[:2].float())
+    tuned = base + update if kind == "dense" else factors
+    proven = found(base, tuned, Diff(intruders=True, k=2))
+    exact = found(base, tuned, Diff(intruders=True, k=2, exact=True))
+    assert [item["decided_by"] for item in detail(exact)] == ["exact"] * 2
+    assert [item["max_cos_error"] for item in detail(exact)] == [0.0] * 2
+    assert [item["decided_by"] for item in detail(proven)] == ["bound"] * 2
+    for bound, reference in zip(detail(proven), detail(exact), strict=True):
+        assert bound["intruder"] is reference["intruder"] is True
+        assert number(reference["max_cos"]) <= number(bound["max_cos"]) < 0.5
+        assert bound["max_cos_error"] == 0.0
+    assert proven["intruders"] == exact["intruders"] == 2
+    agree(proven, {"subspace_overlap": number(exact["subspace_overlap"])}, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(60, 60), (60, 90), (90, 60)], ids=str)

@@ -1,0 +1,226 @@
+"""Proven verdicts: every claim on every kind of pair, and the reference where none is proven."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels.pairs import Case, cases, holds, orthonormal, random
+from spectra.errors import NonFiniteError
+from spectra.kernels import leading, linear_map, verdicts
+from spectra.kernels.similarity import Decision, Side, Similarity, exact_similarity
+from spectra.kernels.verdicts import proven_similarity
+
+Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
+SHAPES = ((150, 150), (150, 190), (190, 150))
+WAYS = ("dense", "krylov", "krylov float32")
+
+
+def take(way: str, patch: pytest.MonkeyPatch, block: int = 24) -> None:
+    """Send matrices of more than 24 rows the way of large ones."""
+    if way != "dense":
+        patch.setattr(verdicts, "DENSE", 24)
+        patch.setattr(linear_map, "SINGLE", 1 if way == "krylov float32" else 1 << 20)
+        patch.setattr(leading, "BLOCK", block)
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    take(request.param, monkeypatch)
+    return str(request.param)
+
+
+def judged(
+    base: Tensor, tuned: Tensor | tuple[Tensor, Tensor], k: int, epsilon: float, side: Side = "left"
+) -> Similarity:
+    """Verdicts, all of whose claims hold."""
+    found = proven_similarity(base, tuned, k, epsilon, side)
+    holds(found, base, tuned, k, epsilon, side)
+    return found
+
+
+@settings(max_examples=200)
+@given(cases(st.integers(60, 130), st.integers(1, 7)), st.booleans())
+def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        take("krylov float32" if single else "krylov", patch, block=12)
+        judged(*case.pair(), case.k, case.epsilon, case.side)
+
+
+@settings(max_examples=60)
+@given(cases(st.integers(130, 260), st.integers(1, 20)), st.booleans())
+def test_no_claim_is_broken_by_a_krylov_space(case: Case, single: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        take("krylov float32" if single else "krylov", patch)
+        judged(*case.pair(), case.k, case.epsilon, case.side)
+
+
+def decaying(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Left vectors, singular values and right vectors of a base: five lead a bulk."""
+    rank = min(shape)
+    sigma = torch.cat([torch.linspace(6, 3, 5), torch.linspace(1, 0.6, rank - 5)]).double()
+    return orthonormal(shape[0], rank, seed), sigma, orthonormal(shape[1], rank, seed + 1)
+
+
+def aimed(shape: tuple[int, int], direction: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """A base and the factors that replace its leading values by one in this direction."""
+    left, sigma, right = decaying(shape, seed)
+    side = orthonormal(shape[1], shape[1], seed + 2)[:, -1:]
+    return (left * sigma) @ right.mT, 40.0 * direction[:, None] @ side.mT
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("first", [0, 3, 4])
+def test_exactly_between_two_base_vectors(way: str, shape: tuple[int, int], first: int) -> None:
+    """Both have |cos| of about 0.707: a match below, an intruder above, exact in between."""
+    left, _, _ = decaying(shape, 0)
+    base, update = aimed(shape, (left[:, first] + left[:, first + 1]) / math.sqrt(2.0), 0)
+    for epsilon, intruder in ((0.6, False), (0.8, True)):
+        found = judged(base, base + update, 1, epsilon)
+        assert bool(found.cosine[0] < epsilon) is intruder
+    exact = float(exact_similarity(base, base + update, 1).cosine[0])
+    assert exact == pytest.approx(math.sqrt(0.5), abs=0.05)
+    assert judged(base, base + update, 1, exact).decided_by == ("exact",)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("off", [-9e-4, -1e-4, 0.0, 1e-4, 9e-4])
+def test_near_epsilon_is_exact(way: str, shape: tuple[int, int], off: float) -> None:
+    left, _, _ = decaying(shape, 1)
+    for target in (0, 60):
+        direction = 0.5 * left[:, target] + math.sqrt(0.75) * left[:, 100:140].sum(1) / 40**0.5
+        base, update = aimed(shape, direction, 1)
+        exact = float(exact_similarity(base, base + update, 1).cosine[0])
+        assert judged(base, base + update, 1, exact + off).decided_by == ("exact",)
+
+
+@pytest.mark.parametrize("off", [-0.02, 0.02])
+def test_further_from_epsilon_is_proven(way: str, off: float) -> None:
+    left, _, _ = decaying((150, 150), 2)
+    spread = orthonormal(150, 1, 5).squeeze(1)
+    direction = torch.nn.functional.normalize(0.8 * left[:, 0] + 0.6 * spread, dim=0)
+    base, update = aimed((150, 150), direction, 2)
+    exact = float(exact_similarity(base, base + update, 1).cosine[0])
+    found = judged(base, base + update, 1, exact + off)
+    assert found.decided_by == (("match",) if off < 0 else ("bound",))
+
+
+@pytest.mark.parametrize("size", [2, 3, 100])
+@pytest.mark.parametrize("split", [0.0, 1e-9, 1e-6, 1e-4])
+@pytest.mark.parametrize("first", [0, 4])
+def test_repeated_and_nearly_repeated_base_values(
+    way: str, size: int, split: float, first: int
+) -> None:
+    shape = SHAPES[size % 3]
+    left, sigma, right = decaying(shape, 3)
+    index = torch.arange(size, dtype=torch.float64)
+    sigma[first : first + size] = sigma[first] * (1.0 - split * index)
+    base = (left * sigma.sort(descending=True).values) @ right.mT
+    direction = left[:, first : first + size].sum(dim=1) / math.sqrt(size)
+    update = 40.0 * torch.outer(direction, orthonormal(shape[1], 1, 4).squeeze(1))
+    for epsilon in (0.3, 0.65, 0.9):
+        judged(base, base + update, 3, epsilon)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_an_intruder_in_the_null_space_of_a_tall_base(way: str, side: Side) -> None:
+    left = orthonormal(220, 151, 6)
+    sigma = torch.cat([torch.linspace(6, 3, 5), torch.linspace(1, 0.6, 145)]).double()
+    base = (left[:, :150] * sigma) @ orthonormal(150, 150, 7).mT
+    update = 40.0 * left[:, 150:], orthonormal(150, 1, 8).mT
+    pair: Pair = (base, update)
+    if side == "right":
+        pair = base.mT, (update[1].mT, update[0].mT)
+    found = judged(*pair, 1, 0.5, side)
+    assert found.decided_by == ("bound",)
+    assert found.best.tolist()[0] in (-1, *range(150))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_nearly_coinciding_leading_values_of_the_tuned_matrix(
+    way: str, shape: tuple[int, int]
+) -> None:
+    """Their vectors are whatever rounding makes them: no proof may decide about one."""
+    left, sigma, right = decaying(shape, 9)
+    base = (left * sigma) @ right.mT
+    for split in (0.0, 1e-15, 1e-13):
+        values = sigma.clone()
+        values[:2] = torch.tensor([6.0, 6.0 * (1.0 - split)])
+        mixed = left.clone()
+        mixed[:, :2] = left[:, :2] @ torch.tensor([[0.6, -0.8], [0.8, 0.6]]).double()
+        tuned = (mixed * values) @ right.mT
+        assert proven_similarity(base, tuned, 3, 0.7).decided_by == ("exact",) * 3
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rank", [0, 1, 40])
+def test_a_base_of_lower_rank(way: str, shape: tuple[int, int], rank: int) -> None:
+    base = random(shape[0], rank, 10) @ random(rank, shape[1], 11)
+    for strength in (0.1, 10.0):
+        for tuned in (base + strength * random(*shape, 12), strength * random(*shape, 13)):
+            judged(base, tuned, 4, 0.5)
+        update = strength * random(shape[0], 2, 14), random(2, shape[1], 15)
+        judged(base, update, 2, 0.5)
+        judged(base, update, rank + 5, 0.3)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 90), (90, 1), (1, 1), (2, 700), (30, 400)], ids=str)
+def test_the_same_zero_and_small_matrices(way: str, shape: tuple[int, int]) -> None:
+    base = random(*shape, 16)
+    for k in (1, 5, 200):
+        same = judged(base, base.clone(), k, 0.5)
+        assert same.cosine.tolist() == pytest.approx([1.0] * min(k, *shape), abs=1e-6)
+        assert len(judged(base, torch.zeros(shape).double(), k, 0.5).cosine) == 0
+        judged(torch.zeros(shape).double(), base, k, 0.5)
+        judged(base, -3.0 * base, k, 0.5)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e-12, 1e6, 1e20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_extreme_scales(way: str, factor: float, dtype: torch.dtype) -> None:
+    left, sigma, right = decaying((150, 190), 17)
+    base = (factor * (left * sigma) @ right.mT).to(dtype)
+    amount = torch.linspace(30, 10, 3).double() * factor
+    up, down = orthonormal(150, 3, 18), orthonormal(190, 3, 19)
+    judged(base, ((up * amount).to(dtype), down.mT.to(dtype)), 3, 0.5)
+    judged(base, (base.double() + (up * amount) @ down.mT).to(dtype), 3, 0.5)
+    judged(base, base.double().mul(1e-9 / factor), 3, 0.5)
+
+
+@pytest.mark.parametrize("imbalance", [1e-38, 1e-20, 1e20, 1e37])
+def test_factors_of_very_different_scale(way: str, imbalance: float) -> None:
+    left, sigma, right = decaying((150, 150), 20)
+    base = ((left * sigma) @ right.mT).float()
+    up, down = 20.0 * orthonormal(150, 2, 21), orthonormal(150, 2, 22).mT
+    down = down * torch.tensor([[1.0], [0.5]])
+    pair = ((up * imbalance).float(), (down / imbalance).float())
+    if all(part.isfinite().all() for part in pair):
+        judged(base, pair, 2, 0.5)
+
+
+def test_ordinary_pairs_are_proven(way: str) -> None:
+    """Intruders that lead a bulk, and base vectors that stayed."""
+    ways: list[Decision] = []
+    for seed in range(6):
+        for shape in SHAPES:
+            left, sigma, right = decaying(shape, 30 * seed)
+            base = ((left * sigma) @ right.mT).float()
+            up, down = orthonormal(shape[0], 2, seed + 7), orthonormal(shape[1], 2, seed + 8)
+            update = (up * torch.tensor([9.0, 8.0])).float(), down.mT.float()
+            ways += judged(base, update, 4, 0.6).decided_by
+    assert ways.count("exact") <= 0.1 * len(ways)
+    assert {"match", "bound"} <= set(ways)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_what_is_not_finite_is_refused(way: str, which: int) -> None:
+    parts = [random(150, 150, 40), random(150, 2, 41), random(2, 150, 42)]
+    parts[which][1, 1] = math.nan
+    with pytest.raises(NonFiniteError, match="NaN or Inf"):
+        proven_similarity(parts[0], (parts[1], parts[2]), 2, 0.5)
+    if which == 0:
+        with pytest.raises(NonFiniteError, match="NaN or Inf"):
+            proven_similarity(random(150, 150, 43), parts[0], 2, 0.5)
