@@ -274,12 +274,15 @@ def _rounding(
 
 
 def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
-    """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
+    """Bound a norm for every Ritz vector: the leading ones by their own, others by all.
+
+    `counting` adds squares, where norms of 1 + LEADING parts, and of two kinds, add up.
+    """
     own = norms[:-PROBES]
     rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
     bound = own.new_full((size,), rest)
     bound[: len(own)] = own
-    return bound
+    return math.sqrt(2.0 * (1 + LEADING)) * bound
 
 
 def _lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
