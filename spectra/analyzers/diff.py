@@ -32,7 +32,12 @@ from spectra.kernels.summary import (
     numerical_rank,
     stable_rank,
 )
-from spectra.kernels.verdicts import proven_similarities, proven_similarity, small
+from spectra.kernels.verdicts import (
+    proven_similarities,
+    proven_similarity,
+    proven_similarity_cost,
+    small,
+)
 from spectra.matrices import LowRank, Pair, View
 
 MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
@@ -79,13 +84,13 @@ class Diff:
         require_share(self.energy)
 
     def cost(self, view: View) -> float:
-        """All singular values of the update; two full decompositions where asked for."""
+        """All singular values of the update, and verdicts where asked for."""
         shape = (view.rows, view.cols)
-        vectors = 2 * left_singular_cost(*shape) if self.intruders else 0.0
-        return singular_values_cost(*shape) + vectors
+        verdicts = 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
+        return singular_values_cost(*shape) + (verdicts if self.intruders else 0.0)
 
     def memory(self, view: View) -> int:
-        """Both matrices, and what the costlier decomposition needs."""
+        """Both matrices, and what the costlier decomposition needs if bounds do not decide."""
         shape = (view.rows, view.cols)
         update = 4 * view.rows * view.cols + singular_values_memory(*shape)
         vectors = left_singular_memory(*shape) if self.intruders else 0

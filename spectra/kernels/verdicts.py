@@ -60,6 +60,14 @@ def proven_similarity(
     return found or exact_similarity(base, merged(base, tuned), k)
 
 
+def proven_similarity_cost(rows: int, cols: int) -> float:
+    """Return about how many operations `proven_similarity` takes where nothing falls back."""
+    short, long = sorted((rows, cols))
+    if short <= DENSE:
+        return 2.0 * (2.0 * long * short**2 + 12.0 * short**3)
+    return 2700.0 * rows * cols  # products with some 24 columns, about 20 times both ways
+
+
 def merged(
     base: Float[Tensor, "rows cols"], tuned: Float[Tensor, "rows cols"] | Factors
 ) -> Float[Tensor, "rows cols"]:
