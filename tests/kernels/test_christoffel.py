@@ -85,7 +85,7 @@ def test_no_component_is_larger(
         assert held <= bound * (1 + 1e-9) + 1e-9
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(st.integers(3, 8), st.integers(1, 4), st.integers(0, 2**20), st.sampled_from([0.6, 2.0]))
 def test_a_process_that_nearly_ends_hides_nothing(
     steps: int, more: int, seed: int, enough: float

@@ -37,7 +37,7 @@ def test_the_residual_is_no_less_than_the_true_one(
     assert float((true - values).abs().max()) <= rho
 
 
-@settings(max_examples=1500)
+@settings(max_examples=1200)
 @given(cases(st.integers(2, 60), st.integers(1, 22)))
 def test_no_claim_is_broken(case: Case) -> None:
     base, tuned = case.pair()

@@ -15,13 +15,13 @@ Updates = dict[str, tuple[Tensor, Tensor]]
 EPSILON = 0.5
 
 
-@pytest.mark.parametrize("way", ["dense", "krylov", "krylov float32"])
+@pytest.mark.parametrize("way", ["dense", "krylov float32"])
 def test_all_360_verdicts(
     way: str, real: dict[str, Tensor], updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way != "dense":
         monkeypatch.setattr(verdicts, "DENSE", 24)
-        monkeypatch.setattr(linear_map, "SINGLE", 1 if way == "krylov float32" else 1 << 20)
+        monkeypatch.setattr(linear_map, "SINGLE", 1)
     same = intruders = proven = 0
     for name, update in updates.items():
         base = real[name]
@@ -42,7 +42,7 @@ def test_every_claim_on_merged_weights(
     if way != "dense":
         monkeypatch.setattr(verdicts, "DENSE", 24)
         monkeypatch.setattr(linear_map, "SINGLE", 1)
-    for name, update in list(updates.items())[::4]:
+    for name, update in list(updates.items())[::6]:
         base = real[name]
         for tuned in (update, (base + update[0] @ update[1]).bfloat16()):
             found = proven_similarity(base, tuned, 10, EPSILON, side)

@@ -23,7 +23,7 @@ def known_of(scaled: Tensor, count: int, turn: float, seed: int) -> Known:
     return Known(basis, values, off + 1e-12)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.integers(40, 90),
     st.integers(0, 60),

@@ -42,7 +42,7 @@ def judged(
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(cases(st.integers(60, 130), st.integers(1, 7)), st.booleans())
 def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -50,7 +50,7 @@ def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -
         judged(*case.pair(), case.k, case.epsilon, case.side)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases(st.integers(130, 260), st.integers(1, 20)), st.booleans())
 def test_no_claim_is_broken_by_a_krylov_space(case: Case, single: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -87,7 +87,7 @@ def test_exactly_between_two_base_vectors(way: str, shape: tuple[int, int], firs
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("off", [-9e-4, -1e-4, 0.0, 1e-4, 9e-4])
+@pytest.mark.parametrize("off", [-9e-4, -1e-4, 1e-4])
 def test_near_epsilon_is_exact(way: str, shape: tuple[int, int], off: float) -> None:
     left, _, _ = decaying(shape, 1)
     for target in (0, 60):
@@ -121,7 +121,7 @@ def test_repeated_and_nearly_repeated_base_values(
     base = (left * sigma.sort(descending=True).values) @ right.mT
     direction = left[:, first : first + size].sum(dim=1) / math.sqrt(size)
     update = 40.0 * torch.outer(direction, orthonormal(shape[1], 1, 4).squeeze(1))
-    for epsilon in (0.3, 0.65, 0.9):
+    for epsilon in (0.3, 0.65):
         judged(base, base + update, 3, epsilon)
 
 
@@ -204,7 +204,7 @@ def test_factors_of_very_different_scale(way: str, imbalance: float) -> None:
 def test_ordinary_pairs_are_proven(way: str) -> None:
     """Intruders that lead a bulk, and base vectors that stayed."""
     ways: list[Decision] = []
-    for seed in range(6):
+    for seed in range(3):
         for shape in SHAPES:
             left, sigma, right = decaying(shape, 30 * seed)
             base = ((left * sigma) @ right.mT).float()
