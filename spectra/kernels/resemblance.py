@@ -98,7 +98,9 @@ class _Judge:
         self.tall = base.shape[0] > base.shape[1]
         self.oriented = base.mT if self.tall else base
         self.vectors, self.angle, self.epsilon = vectors, angle, epsilon
-        self.image = base.transposed_times(vectors) if self.tall else vectors
+        # In float64: it is to be divided by sigma, which would magnify rounding.
+        none = vectors.new_zeros(base.shape[1], 0)
+        self.image = base.products(none, vectors)[1] if self.tall else vectors
         self.verdicts: list[Verdict | None] = []
         self.cosines = angle.new_zeros(len(angle), 0)
 
