@@ -16,11 +16,16 @@ polynomial p of degree below the number of steps s, as T is block tridiagonal,
 
 h(x, t) = (p(x) - p(t)) / (x - t), and row by row
 
-    |zeta_i|_2 <= (residual_i + f_i) / (x - theta_i),       f_i = |(f_0 s_i .. f_c s_i)|.    (3)
+    |zeta_i|_2 <= (residual_i + f_i) / (x - theta_i),       f_i >= |(f_0 s_i .. f_c s_i)|.   (3)
+
+The f_i that a `Space` gives also bound sums, for any numbers c_i: the norm of sum_i (f_l s_i)
+c_i omega_i, over all l, is at most the root of the sum of (f_i c_i |omega_i|)^2. (If F is
+F_1 B^T, f_l s_i = sqrt(theta_i) u_l^T F_1 t_i with t_i orthonormal: |F_1| times the root of
+the sum of (sqrt(theta_i) c_i |omega_i|)^2, by Cauchy and Schwarz.)
 
 Divide row l of (2) by p(x_l) and put it into (1): the sum of zeta_li p(theta_i) / p(x_l)
-omega_i and of the rounding term. Its part from the c largest Ritz values has rank c. If |p|
-grows beyond x, the rest has norm at most
+omega_i and of the rounding term. Its part from the c largest Ritz values, rounding included,
+has rank c. If |p| grows beyond x, the rest has norm at most
 
     sqrt(sum of q_i^2 |omega_i|^2) + sum of leak_i q_i |omega_i|
       + sqrt(sum of (f_i (1 + q_i) / (x - theta_i))^2 |omega_i|^2),   q_i = |p(theta_i) / p(x)|,
@@ -106,9 +111,12 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
     ritz = space.ritz
     floor = gaussian_floor(space.random, counted)
     values = ritz.values[counted:]
-    distance = (values - point).abs()
-    if not floor or not len(values) or float(distance.min()) <= 0.0:
+    if not floor or not len(values):
         return False
+    above = float(values[0]) < point
+    if not above and (counted or not point < float(values[-1])):
+        return False  # within the Ritz values that are to lie on one side
+    distance = (values - point).abs()
     weight = torch.linalg.vector_norm(ritz.start[counted:, : space.random], dim=1)
     rounding = space.rounding(point)[counted:]
     leak = (ritz.residual[counted:] + rounding) / distance

@@ -91,13 +91,17 @@ def dense_resemblance(
     if tall:
         vectors = tuned @ vectors
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-300)
-        angle = 2.0 * angle * sigma[:, :1] / sigma.clamp(min=1e-300)
+        product = CONFIDENCE * EPS64 * math.sqrt(tuned.shape[2]) * _norms(after)[:, None]
+        angle = 2.0 * (angle * sigma[:, :1] + product) / sigma.clamp(min=1e-300)
     image = base.mT @ vectors if tall else vectors
-    low, high, cosines = _intervals(before, image, tall=tall)
+    low, high, cosines = _intervals(before, image, base.shape[1] if tall else 0)
     found: list[Resemblance | None] = []
     for i in range(len(base)):
         judged = _judged(low[i].cpu(), high[i].cpu(), cosines[i].cpu(), angle[i].cpu(), epsilon)
         if judged is None:
+            found.append(None)
+            continue
+        if not _separate(before, i, k):
             found.append(None)
             continue
         overlap = float(cosines[i, :k].square().sum()) / k
@@ -106,10 +110,27 @@ def dense_resemblance(
     return found
 
 
+def _separate(of: Eigen, i: int, k: int) -> bool:
+    """Say whether the `k` leading eigenvectors span what they are said to."""
+    values = of.values[i]
+    return k == len(values) or bool(values[k - 1] - values[k] > WINDOW * of.error[i])
+
+
+def _norms(of: Eigen) -> Float[Tensor, " batch"]:
+    """Return the Frobenius norms of the matrices."""
+    return of.values.clamp(min=0.0).sum(dim=-1).sqrt()
+
+
 def _intervals(
-    of: Eigen, image: Float[Tensor, "batch side k"], *, tall: bool
+    of: Eigen, image: Float[Tensor, "batch side k"], tall: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the least and most that each |cos| can be, and what was computed; side x k each."""
+    """Return the least and most that each |cos| can be, and what was computed; side x k each.
+
+    Args:
+        of: Of the base.
+        image: The vectors in the space of its eigenvectors.
+        tall: Rows of a tall base, whose transpose made the image; otherwise 0.
+    """
     values, error = of.values, of.error[:, None, None]
     part = (of.vectors.mT @ image).square()
     apart = (values[:, :, None] - values[:, None]).abs()
@@ -123,7 +144,8 @@ def _intervals(
     if tall:
         least = (values[:, :, None] - error).clamp(min=0.0).sqrt()
         most = (values[:, :, None] + error).sqrt()
-        return low / most, high / least, found / most
+        product = CONFIDENCE * EPS64 * math.sqrt(tall) * _norms(of)[:, None, None]
+        return (low - product).clamp(min=0.0) / most, (high + product) / least, found / most
     return low, high, found
 
 

@@ -31,12 +31,14 @@ from spectra.kernels.krylov import Bidiagonalization, Ritz, gaussian, measure
 from spectra.kernels.linear_map import LinearMap
 
 BLOCK = 24  # random columns
-FIRST = 4  # steps before the first look
+FEWEST = 4  # steps that are worth a look
+FIRST = 6  # steps before the first look
 EVERY = 2  # steps between looks
 GUESSED = 6e-6  # of sigma_1: rounding of float32 products, until it is measured
 GUESSED_TO_RESIDUAL = 40.0  # how much less than that the residual of one vector is
 TRIES = 3  # measurements in float64
 SEPARATE = 2  # places tried for the cut between leading and other singular values
+SKEW = 1e-9  # that the bases may be off from orthonormal, as `krylov` looks
 NEGLIGIBLE = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
 
 
@@ -81,13 +83,14 @@ def certified_leading(
         Golub, Luk and Overton 1981; Musco and Musco 2015, arXiv:1504.05477.
     """
     most = min(most, min(of.shape) // BLOCK - 1)
-    if most < FIRST or k > BLOCK - SPARE - 1:
+    if most < FEWEST or k > BLOCK - SPARE - 1:
         return None
     krylov = Bidiagonalization(of, gaussian(of.shape[0], BLOCK, of.device), most)
     look = _Look(of, krylov, k, accept or _vectors_within(k, tolerance))
     while krylov.steps < most and look.tries < TRIES:
         krylov.step()
-        if krylov.steps >= FIRST and (krylov.steps - FIRST) % EVERY == 0:
+        since = krylov.steps - min(FIRST, most)
+        if since >= 0 and (since % EVERY == 0 or krylov.steps == most):
             ritz = krylov.ritz()
             if not float(ritz.values[k - 1]) > NEGLIGIBLE**2 * float(ritz.values[0]):
                 return None
@@ -176,7 +179,8 @@ def _measured(
     missing = torch.cat(
         [seen.before @ turn_right.mT - left * sigma, seen.after @ turn_left - right * sigma]
     )
-    residual = torch.linalg.vector_norm(missing, dim=0) / math.sqrt(2.0) + of.rounding()
+    residual = torch.linalg.vector_norm(missing, dim=0) / math.sqrt(2.0)
+    residual = residual + math.sqrt(count) * of.rounding() + SKEW * sigma[0]
     rounding = (seen.rounding_right, seen.rounding_left)
     if not seen.orthogonal:
         return None, max(rounding)
@@ -208,7 +212,7 @@ def _proven(krylov: Bidiagonalization, ritz: Ritz, triplets: _Triplets) -> Leadi
         right=right,
         residual=residual,
         value_error=value_error,
-        vector_error=distance_from_sine(residual / gap.clamp(min=1e-300)),
+        vector_error=(distance_from_sine(residual / gap.clamp(min=1e-300)) + SKEW).clamp(max=2.0),
         ceiling=ceiling,
         krylov=krylov,
         space=space,

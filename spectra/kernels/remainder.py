@@ -30,6 +30,7 @@ FLOORS = (0.5, 0.2, 0.05, 0.01)  # of the least Ritz value: where the spectrum m
 FIRST = 12  # steps before the first look
 EVERY = 4  # steps between looks
 MOST = 32  # steps
+GUESSED = 3e-6  # of sigma_1: rounding of float32 products, until it is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,19 @@ def remainders(of: LinearMap, known: Known, question: Question) -> list[float] |
     most = min(MOST, (of.shape[0] - known.basis.shape[1]) // start.shape[1] - 1)
     most = min(most, of.shape[1] // start.shape[1] - 1)
     krylov = Bidiagonalization(within, start, max(most, 1))
-    rounding: tuple[float, float] | None = None
+    rounding = (GUESSED * math.sqrt(float(known.values[0])),) * 2
     while krylov.steps < most:
         krylov.step()
         if krylov.steps != most and (krylov.steps < FIRST or krylov.steps % EVERY):
             continue
         asked = _Asked(krylov, krylov.ritz(), known, question, drawn)
-        if rounding is not None and asked.bounds(rounding) is None:
-            continue  # with what fewer columns were off by: no need to measure
-        rounding = _rounding(krylov, of, known)
-        found = asked.bounds(rounding) if rounding is not None else None
+        if asked.bounds(rounding) is None:
+            continue  # not even with what rounding is guessed to be, or was for fewer columns
+        measured = _rounding(krylov, of, known)
+        if measured is None:
+            return None
+        rounding = measured
+        found = asked.bounds(rounding)
         if found is not None:
             return found
     return None

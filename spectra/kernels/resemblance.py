@@ -123,8 +123,7 @@ class _Judge:
             low = float(cosines[best, j] - margins[best, j])
             known_most = float((cosines[:, j] + margins[:, j]).max())
             if low >= self.epsilon + MARGIN and float(rest[j]) <= low:
-                found = Verdict(float(cosines[best, j]), float(margins[best, j]), best, "match")
-                self.verdicts.append(found)
+                self.verdicts.append(_match(cosines[:, j], margins[:, j]))
             elif max(known_most, float(rest[j])) < self.epsilon - MARGIN:
                 self.verdicts.append(Verdict(max(known_most, float(rest[j])), 0.0, -1, "bound"))
             elif low >= self.epsilon + MARGIN or known_most < self.epsilon - MARGIN:
@@ -157,7 +156,7 @@ class _Judge:
             cosine, margin = float(self.cosines[best, j]), float(self.margins[best, j])
             most = max(rest, float((self.cosines[:, j] + self.margins[:, j]).max()))
             if cosine - margin >= self.epsilon + MARGIN and rest <= cosine - margin:
-                self.verdicts[j] = Verdict(cosine, margin, best, "match")
+                self.verdicts[j] = _match(self.cosines[:, j], self.margins[:, j])
             elif most < self.epsilon - MARGIN:
                 self.verdicts[j] = Verdict(most, 0.0, -1, "bound")
             else:
@@ -177,6 +176,13 @@ class _Judge:
         if gap <= 0.0:
             return False
         return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.angle.mean())) <= OVERLAP
+
+
+def _match(cosines: Float[Tensor, " count"], margins: Float[Tensor, " count"]) -> Verdict:
+    """Return the verdict of a vector that a leading base vector resembles most."""
+    best = int(cosines.argmax())
+    above = float((cosines + margins).max() - cosines[best])
+    return Verdict(float(cosines[best]), max(float(margins[best]), above), best, "match")
 
 
 def _ready(leading: Leading) -> bool:

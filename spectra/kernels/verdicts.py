@@ -19,6 +19,7 @@ from spectra.kernels.similarity import Side, Similarity, exact_similarity
 from spectra.kernels.singular import entry_norm, largest_entry, power_of_two_near
 
 TINY = 24  # shorter sides up to which two SVDs cost nothing
+CANCELLED = 1e-6  # of the base's squared norm: less is not to be trusted to a difference
 DENSE = 640  # shorter sides up to which eigenvectors cost less than a Krylov space
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -147,8 +148,11 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
     """Return the Frobenius norm of base + left @ right, from products with the factors."""
     up, down = left.double(), right.double()
     across = before.products(down.mT, up[:, :0])[0] * before.scale
+    alone = entry_norm(base) ** 2
     square = float(((up.mT @ up) * (down @ down.mT)).sum()) + 2.0 * float((across * up).sum())
-    return math.sqrt(max(entry_norm(base) ** 2 + square, 0.0))
+    if alone + square > CANCELLED * alone:
+        return math.sqrt(alone + square)
+    return entry_norm(merged(base, (left, right)))
 
 
 def _similarity(found: Resemblance, scale: float, norm: float, device: torch.device) -> Similarity:
