@@ -58,6 +58,14 @@ class Ritz(NamedTuple):
     residual: Float[Tensor, " size"]  # ||W W^T q - value q|| in exact arithmetic
 
 
+class Probes(NamedTuple):
+    """Random combinations of the columns of both bases, the same ones."""
+
+    coefficients: Float[Tensor, "size c"]
+    right: Float[Tensor, "cols c"]
+    left: Float[Tensor, "rows c"]
+
+
 class Measured(NamedTuple):
     """What float64 products say about a bidiagonalisation."""
 
@@ -142,12 +150,12 @@ class Bidiagonalization:
         out: Tensor = self.next.cpu() @ (last.mT @ coordinates[-self.block :])
         return out
 
-    def relation_probes(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return random Gaussian combinations: the coefficients, P and Q times them."""
+    def probes(self) -> "Probes":
+        """Return random Gaussian combinations of the columns of P and of Q."""
         source = torch.Generator(device="cpu").manual_seed(1)
-        probes = torch.randn(self.size, PROBES, generator=source, dtype=torch.float64)
-        probes = probes.to(self._left)
-        return probes, self.right @ probes, self.left @ probes
+        drawn = torch.randn(self.size, PROBES, generator=source, dtype=torch.float64)
+        drawn = drawn.to(self._left)
+        return Probes(drawn, self.right @ drawn, self.left @ drawn)
 
     def predicted(
         self, probes: Float[Tensor, "size c"]
@@ -176,12 +184,14 @@ def measure(
         outside: The recurrence projects `left`, orthonormal D, out of W P; what that takes,
             D (W^T D)^T P, does not count as F_1 then.
     """
-    probes, seen_right, seen_left = krylov.relation_probes()
-    before, after = of.products(torch.cat([seen_right, right], 1), torch.cat([seen_left, left], 1))
-    expected_before, expected_after = krylov.predicted(probes)
+    probes = krylov.probes()
+    before, after = of.products(
+        torch.cat([probes.right, right], dim=1), torch.cat([probes.left, left], dim=1)
+    )
+    expected_before, expected_after = krylov.predicted(probes.coefficients)
     missed = before[:, :PROBES] - expected_before
     if outside:
-        missed = missed - left @ (after[:, PROBES:].mT @ seen_right)
+        missed = missed - left @ (after[:, PROBES:].mT @ probes.right)
     lost = after[:, :PROBES] - expected_after
     # The measuring products round as well, those of the `size` columns together.
     own = math.sqrt(krylov.size) * of.rounding()
@@ -190,16 +200,15 @@ def measure(
         INFLATION * (float(torch.linalg.vector_norm(lost)) / math.sqrt(PROBES) + own),
         before[:, PROBES:],
         after[:, PROBES:],
-        orthonormal(krylov),
+        orthonormal(krylov, probes),
     )
 
 
-def orthonormal(krylov: Bidiagonalization) -> bool:
+def orthonormal(krylov: Bidiagonalization, probes: Probes) -> bool:
     """Say whether both bases are orthonormal to 1e-9, as seen by random combinations."""
-    probes, seen_right, seen_left = krylov.relation_probes()
     skew = max(
-        float((basis.mT @ seen - probes).abs().max())
-        for basis, seen in ((krylov.right, seen_right), (krylov.left, seen_left))
+        float((basis.mT @ seen - probes.coefficients).abs().max())
+        for basis, seen in ((krylov.right, probes.right), (krylov.left, probes.left))
     )
     return skew <= 1e-10 * math.sqrt(krylov.size)
 

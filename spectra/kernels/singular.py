@@ -173,9 +173,10 @@ def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
     scale = power_of_two_near(largest_entry(matrix))
     if not scale:
         return 0.0
-    parts = [
-        float(part.to(torch.float64, copy=True).div_(scale).norm()) for part in matrix.split(BLOCK)
-    ]
+    # Always into the same memory: fresh pages cost more than the sum.
+    rows = max(BLOCK * BLOCK // max(matrix.shape[1], 1), 1)
+    wide = matrix.new_empty((min(rows, len(matrix)), matrix.shape[1]), dtype=torch.float64)
+    parts = [float(wide[: len(part)].copy_(part).div_(scale).norm()) for part in matrix.split(rows)]
     return scale * math.hypot(*parts)
 
 

@@ -51,14 +51,12 @@ def proven_similarity(
     Source:
         Shuttleworth et al. 2024, arXiv:2410.21228.
     """
-    if side == "right":
-        base, tuned = _turned(base, tuned)
     found = None
     if small(base.shape[0], base.shape[1], k):
-        (found,) = _by_eigenvectors([(base, tuned)], k, epsilon)
+        (found,) = _by_eigenvectors([(base, tuned)], k, epsilon, side)
     elif min(base.shape) > DENSE:
-        found = _by_krylov_spaces(base, tuned, k, epsilon)
-    return found or exact_similarity(base, merged(base, tuned), k)
+        found = _by_krylov_spaces(*_turned(base, tuned, side), k, epsilon)
+    return found or exact_similarity(base, merged(base, tuned), k, side)
 
 
 def proven_similarity_cost(rows: int, cols: int) -> float:
@@ -95,25 +93,30 @@ def proven_similarities(
         epsilon: As there.
         side: As there.
     """
-    turned = [_turned(*pair) if side == "right" else pair for pair in pairs]
-    found = _by_eigenvectors(turned, k, epsilon)
+    found = _by_eigenvectors(pairs, k, epsilon, side)
     return [
-        answer or exact_similarity(base, merged(base, tuned), k)
-        for answer, (base, tuned) in zip(found, turned, strict=True)
+        answer or exact_similarity(base, merged(base, tuned), k, side)
+        for answer, (base, tuned) in zip(found, pairs, strict=True)
     ]
 
 
-def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    """Return the transposes: their left singular vectors are the right ones."""
+def _turned(
+    base: Tensor, tuned: Tensor | Factors, side: Side
+) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+    """Return what has the vectors of a side on the left: the transposes for the right one."""
+    if side == "left":
+        return base, tuned
     return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
 
 
 def _by_eigenvectors(
-    pairs: Sequence[tuple[Tensor, Tensor | Factors]], k: int, epsilon: float
+    pairs: Sequence[tuple[Tensor, Tensor | Factors]], k: int, epsilon: float, side: Side
 ) -> list[Similarity | None]:
-    """Judge small pairs of one shape."""
+    """Judge small pairs of one shape; merged before they are turned, as in the reference."""
     before, _, _ = _scaled([base for base, _ in pairs])
     after, scales, norms = _scaled([merged(*pair) for pair in pairs])
+    if side == "right":
+        before, after = before.mT, after.mT
     return [
         None if answer is None else _similarity(answer, scale, scale * norm, before.device)
         for answer, scale, norm in zip(

@@ -74,14 +74,19 @@ def test_diff_json_has_the_summary_of_the_design(
     assert len(document["rows"][0]["intruder_detail"]) == 10
 
 
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [((), "357 match, 3 bound"), (("--exact",), "360 exact")],
+    ids=["bounds", "exact"],
+)
 def test_the_demo_says_three_intruders_and_proves_every_verdict(
-    command: Command, minilm: Path, minilm_lora: Path
+    command: Command, minilm: Path, minilm_lora: Path, options: tuple[str, ...], how: str
 ) -> None:
-    done = command("diff", minilm, minilm_lora, "--intruders")
+    done = command("diff", minilm, minilm_lora, "--intruders", *options)
     assert done.code == 0
     assert "looks like a rank-8 LoRA on attention and MLP of 6 layers (36 of 40" in done.out
     assert "3 intruder dimensions in 3 of 36 changed matrices" in done.out
-    assert "All 360 verdicts proven (360 exact)." in done.out
+    assert f"All 360 verdicts proven ({how})." in done.out
 
 
 def test_kappa_says_how_each_was_decided(command: Command, minilm: Path) -> None:
