@@ -2,10 +2,8 @@
 
 import json
 import math
-import statistics
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import spectra
+from benchmarks.clock import interleaved, least
 from benchmarks.models import ADAPTER, minilm, smollm2
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.verdicts import proven_similarity
 
 RUNS = 3  # of ours for each of the baseline's
-BASELINES = 1
 K, EPSILON = 10, 0.5
 SHAPES = [(4096, 4096, 40), (4096, 14336, 30), (14336, 4096, 20)]
 
@@ -27,7 +25,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads, float32, interleaved, medians")
     large = torch.randn(4096, 4096)
-    rate = 4.0 * large.numel() / min(seconds(large.sum) for _ in range(9))
+    rate = 4.0 * large.numel() / least(large.sum, 9)
     print(f"one pass over a matrix: {rate / 1e9:.0f} GB/s\n")
     del large
     for rows, cols, floor in SHAPES:
@@ -77,16 +75,15 @@ def published(base: Tensor, tuned: Tensor) -> Tensor:
 
 
 def compare(name: str, pair: tuple[Tensor, Tensor], rate: float, floor: float) -> None:
-    """Time both sides A A A B A A A B and compare their verdicts."""
-    ours, theirs = [], []
-    found = proven_similarity(*pair, K, EPSILON)
-    expected = torch.zeros(K)
-    for _ in range(BASELINES):
-        ours += [seconds(lambda: proven_similarity(*pair, K, EPSILON)) for _ in range(RUNS)]
-        start = time.perf_counter()
-        expected = published(*pair)
-        theirs.append(time.perf_counter() - start)
-    mine, full = statistics.median(ours), statistics.median(theirs)
+    """Time both sides A A A B and compare their verdicts."""
+    answers: list[Tensor] = []
+    mine, full = interleaved(
+        lambda: proven_similarity(*pair, K, EPSILON),
+        lambda: answers.append(published(*pair)),
+        1,
+        RUNS,
+    )
+    found, expected = proven_similarity(*pair, K, EPSILON), answers[0]
     differ = int(((found.cosine < EPSILON) != (expected < EPSILON)).sum())
     once = 8.0 * pair[0].numel() / rate  # both matrices, once
     print(
@@ -173,25 +170,6 @@ def adapter_delta() -> None:
     )
 
 
-def interleaved(
-    first: Callable[[], object], second: Callable[[], object], runs: int
-) -> tuple[float, float]:
-    """Return the medians of both, run A B A B."""
-    times: tuple[list[float], list[float]] = ([], [])
-    first()
-    for _ in range(runs):
-        times[0].append(seconds(first))
-        times[1].append(seconds(second))
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
 def kinds(decided_by: tuple[str, ...]) -> str:
     """Count how verdicts were reached."""
     return ", ".join(f"{count} {kind}" for kind, count in Counter(decided_by).items())
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

@@ -36,11 +36,13 @@ from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
 from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import LinearMap
 
-BLOCK = 16  # random columns
+BLOCK = 24  # random columns
 STEPS = 48
 FIRST = 2  # steps before the first look
-LEADING = 4  # Ritz vectors whose own rounding is measured
+LEADING = 8  # Ritz vectors whose own rounding is measured
+OWN = 0.2  # weight of theirs in what all rounding amounts to
 TRIES = 3  # measurements in float64
+MORE = 8  # steps after one that did not suffice
 WIDENED = 256  # rows in float64 at a time
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
 SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
@@ -95,6 +97,7 @@ def enclosed(
     most = min(STEPS, side // BLOCK - 1)
     krylov = Lanczos(apply, gaussian(side, BLOCK, of.device), most)
     look, tries, before = FIRST, 0, (0, 0.0)
+    guessed = (guess, guess)
     while krylov.steps < most:
         krylov.step()
         if krylov.steps < min(look, most):
@@ -105,7 +108,7 @@ def enclosed(
         top = math.sqrt(float(ritz.values[0]))
         if not 0.0 < top < ceiling:
             return None
-        space = Space(ritz, BLOCK, krylov.steps, _guessed(ritz, guess))
+        space = Space(ritz, BLOCK, krylov.steps, _guessed(ritz, guessed))
         reach = _reach(top, tolerance, space)
         if reach > tolerance:
             missing = _missing_steps(before, (krylov.steps, reach), tolerance)
@@ -117,17 +120,20 @@ def enclosed(
             return found
         tries += 1
         relative = seen.rounding(top * top) / top**2
-        guess = max(guess, float(relative.max()))
-        own = float(relative[0]) * float(torch.linalg.vector_norm(ritz.start[0]))
+        guessed = float(relative[:LEADING].max()), float(relative[-1])
+        own = guessed[0] * float(torch.linalg.vector_norm(ritz.start[0]))
         # More steps do not make up for rounding that alone exceeds what a proof allows.
         if tries == TRIES or own > 2.0 * tolerance * gaussian_floor(BLOCK, 0):
             return None
+        most = min(most, krylov.steps + MORE)
     return None
 
 
-def _guessed(ritz: Ritz, relative: float) -> Callable[[float], Tensor]:
-    """Return the same relative rounding for every Ritz vector."""
-    return lambda point: torch.full_like(ritz.values, relative * point)
+def _guessed(ritz: Ritz, relative: tuple[float, float]) -> Callable[[float], Tensor]:
+    """Return a relative rounding of the leading Ritz vectors, and one of all others."""
+    guess = torch.full_like(ritz.values, relative[1])
+    guess[:LEADING] = relative[0]
+    return lambda point: guess * point
 
 
 def glimpse(
@@ -240,14 +246,15 @@ def normal(
     source = of.matrix.mT if of.turned else of.matrix
     vectors = vectors / of.scale
     image = vectors.new_empty(len(source), vectors.shape[1])
-    back = torch.zeros_like(vectors)
+    # Rows times matrix is the faster order.
+    back = vectors.new_zeros(vectors.shape[1], vectors.shape[0])
     wide = torch.empty_like(source[:WIDENED], dtype=torch.float64)  # with the strides of a part
     for start in range(0, len(source), WIDENED):
         part = source[start : start + WIDENED]
         block = wide[: len(part)].copy_(part)
         seen = torch.matmul(block, vectors, out=image[start : start + len(part)])
-        back.addmm_(block.mT, seen)
-    return image, back / of.scale
+        back.addmm_(seen.mT.contiguous(), block)
+    return image, back.mT / of.scale
 
 
 def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:
@@ -263,26 +270,31 @@ def _rounding(
     ritz: Ritz,
     factors: Callable[[float], tuple[float, float]],
 ) -> Callable[[float], Float[Tensor, " size"]]:
-    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them."""
+    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them.
+
+    `counting` adds squares, where the norms of parts add up: those of each of the leading
+    Ritz vectors and of all others together, each of two kinds. For any positive weights with
+    sum 1, (sum of a_j)^2 is at most the sum of a_j^2 / weight_j.
+    """
     first, second = (_of_every(part.cpu(), len(ritz.values)) for part in (missed, apart))
 
     def rounding(point: float) -> Tensor:
-        one, other = factors(point)
-        return first * one + second * other
+        times, other_times = factors(point)
+        one, other = times * first, other_times * second
+        share = (one[-1] / (one[-1] + other[-1])).clamp(0.1, 0.9)
+        found: Tensor = (one.square() / share + other.square() / (1.0 - share)).sqrt()
+        return found
 
     return rounding
 
 
 def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
-    """Bound a norm for every Ritz vector: the leading ones by their own, others by all.
-
-    `counting` adds squares, where norms of 1 + LEADING parts, and of two kinds, add up.
-    """
+    """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
     own = norms[:-PROBES]
     rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
-    bound = own.new_full((size,), rest)
-    bound[: len(own)] = own
-    return math.sqrt(2.0 * (1 + LEADING)) * bound
+    bound = own.new_full((size,), rest / math.sqrt(1.0 - OWN))
+    bound[: len(own)] = own / math.sqrt(OWN / LEADING)
+    return bound
 
 
 def _lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:

@@ -8,7 +8,7 @@ matrices, which take no longer, all singular values are computed.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -103,8 +103,7 @@ def largest_singular_value(
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        squared = _squared(of)
-        found = enclosed(squared, of, relative_error, SINGLE, measured_above(of))
+        found = enclosed(of.squared_times, of, relative_error, SINGLE, measured_above(of))
         if found is not None:
             return found.times(of.scale)
     return exact_extremes(matrix).largest
@@ -121,7 +120,7 @@ def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
     of = tall_map(matrix)
     if not of.norm or not has_bounds(*matrix.shape):
         return 1.0
-    low, high = glimpse(_squared(of), of)
+    low, high = glimpse(of.squared_times, of)
     return max(low / high, 1.0) if high > 0.0 else 1.0
 
 
@@ -162,7 +161,7 @@ def _enclosed(of: LinearMap, tolerance: float) -> Extremes | None:
     if triangle is not None:
         # L^T has the singular values of W and is smaller.
         quick = LinearMap(triangle, None, None, 1.0, of.norm, turned=True)
-    largest = enclosed(_squared(quick), of, tolerance, SINGLE, measured_above(of))
+    largest = enclosed(quick.squared_times, of, tolerance, SINGLE, measured_above(of))
     if largest is None:
         return None
     del quick
@@ -197,8 +196,3 @@ def _inverses(of: LinearMap, triangle: Tensor | None, sigma_max: float) -> Itera
     factor = triangle_of_gram(of, torch.float64)
     if factor is not None:
         yield triangular_inverse(factor)
-
-
-def _squared(of: LinearMap) -> Callable[[Tensor], Tensor]:
-    """Return the map that multiplies by W^T W, fast."""
-    return lambda vectors: of.transposed_times(of.times(vectors))

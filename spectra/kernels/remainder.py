@@ -29,6 +29,7 @@ NARROW = 16  # random columns that look for the end of the spectrum
 FLOORS = (0.5, 0.2, 0.05, 0.01)  # of the least Ritz value: where the spectrum may end
 FIRST = 12  # steps before the first look
 EVERY = 4  # steps between looks
+OFTEN = 2  # the same where a look ends early, at a floor that is not proven yet
 MOST = 32  # steps
 GUESSED = 3e-6  # of sigma_1: rounding of float32 products, until it is measured
 
@@ -120,9 +121,10 @@ def remainders(of: LinearMap, known: Known, question: Question) -> list[float] |
     most = min(most, of.shape[1] // start.shape[1] - 1)
     krylov = Bidiagonalization(within, start, max(most, 1))
     rounding = (GUESSED * math.sqrt(float(known.values[0])),) * 2
+    every = OFTEN if question.over_sigma else EVERY
     while krylov.steps < most:
         krylov.step()
-        if krylov.steps != most and (krylov.steps < FIRST or krylov.steps % EVERY):
+        if krylov.steps != most and (krylov.steps < FIRST or krylov.steps % every):
             continue
         asked = _Asked(krylov, krylov.ritz(), known, question, drawn)
         if asked.bounds(rounding) is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import extremes
+from spectra.kernels import edge, extremes
 from spectra.kernels.edge import Bracket, enclosed, measured_above, measured_below
 from spectra.kernels.extremes import (
     Extremes,
@@ -29,7 +29,7 @@ from spectra.kernels.inverse import (
     triangular_inverse,
 )
 
-SHAPES = [(100, 100), (140, 100), (100, 260)]
+SHAPES = [(200, 200), (280, 200), (200, 500)]
 ROUNDING = 1e-10  # of the twin itself, beside the factor below
 
 
@@ -38,6 +38,7 @@ def _small_matrices_have_bounds() -> Iterator[None]:
     """Bounds are for sides over 512; their proofs do not depend on that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extremes, "SMALL", 60)
+        patch.setattr(edge, "BLOCK", 8)  # so that a small space has room for as many steps
         yield
 
 
@@ -80,7 +81,7 @@ def spectrum(kind: str, kappa: float, rank: int) -> Tensor:
     return torch.arange(1, rank + 1, dtype=torch.float64) ** -math.log(kappa, rank)
 
 
-@settings(max_examples=60)
+@settings(max_examples=250)
 @given(
     kind=st.sampled_from(["graded", "spread", "one below", "twins", "slow"]),
     power=st.floats(0.01, 9.0),
@@ -130,9 +131,12 @@ def test_real_weights(real: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kappa", [3.0, 30.0, 150.0, 1e3, 1e5])
-def test_every_factor_leads_there_or_says_no(kappa: float, generator: torch.Generator) -> None:
-    sigma = spectrum("one below", kappa, 100)
-    of = tall_map(with_spectrum(sigma, 300, 100, generator))
+def test_every_factor_leads_there_or_says_no(
+    kappa: float, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "BLOCK", 16)
+    sigma = spectrum("one below", kappa, 200)
+    of = tall_map(with_spectrum(sigma, 600, 200, generator))
     single, double = (triangle_of_gram(of, kind) for kind in (torch.float32, torch.float64))
     assert double is not None
     rough = None if single is None else triangular_inverse(single)

@@ -61,6 +61,10 @@ def test_products(
         found = of.transposed_times(left)
         torch.testing.assert_close(found, expected.mT @ left, rtol=0, atol=10 * rough)
         assert found.dtype == torch.float64
+        squared = of.squared_times(right)
+        assert squared.dtype == torch.float64
+        atol = 20 * rough * of.norm
+        torch.testing.assert_close(squared, expected.mT @ expected @ right, rtol=0, atol=atol)
         before, after = of.products(right, left)
         assert float((before - expected @ right).norm(dim=0).max()) <= 6 * of.rounding()
         assert float((after - expected.mT @ left).norm(dim=0).max()) <= 6 * of.rounding()
