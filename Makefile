@@ -33,7 +33,7 @@ demo: $(MODEL)
 	@echo "Yours:    $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .

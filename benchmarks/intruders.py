@@ -13,6 +13,7 @@ from torch import Tensor
 import spectra
 from benchmarks.clock import interleaved, least
 from benchmarks.models import ADAPTER, minilm, smollm2
+from spectra.kernels.leading import BLOCK
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.verdicts import proven_similarity
 
@@ -26,8 +27,21 @@ def main() -> None:
     print(f"torch {torch.__version__}, {threads} threads, float32, interleaved, medians")
     large = torch.randn(4096, 4096)
     rate = 4.0 * large.numel() / least(large.sum, 9)
-    print(f"one pass over a matrix: {rate / 1e9:.0f} GB/s\n")
-    del large
+    print(f"one pass over a matrix: {rate / 1e9:.0f} GB/s")
+    few = torch.randn(4096, BLOCK)
+    narrow, turned, square = (
+        2e-9 * large.numel() * width / least(product)
+        for width, product in (
+            (BLOCK, lambda: large @ few),
+            (BLOCK, lambda: large.mT @ few),
+            (len(large), lambda: large @ large),
+        )
+    )
+    print(
+        f"products with {BLOCK} columns: {narrow:.0f} and, transposed, {turned:.0f} GFLOP/s; "
+        f"square ones: {square:.0f}\n"
+    )
+    del large, few
     for rows, cols, floor in SHAPES:
         for name, base in bases(rows, cols):
             tuned = base + update(base)

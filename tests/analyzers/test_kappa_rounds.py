@@ -1,7 +1,6 @@
 """A selection that stops early chooses what all singular values of every matrix would choose."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,10 @@ from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
 from spectra.analyzers.kappa import KEYS
 from spectra.engine import Resources, Result
-from spectra.kernels import extremes
 from spectra.report import draw
 from spectra.report.screens import screen_of
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_matrices_have_bounds() -> Iterator[None]:
-    """Bounds are for sides over 512; which matrices are chosen does not depend on that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extremes, "SMALL", 60)
-        yield
+pytestmark = pytest.mark.usefixtures("small_matrices_have_bounds")
 
 
 def matrix(kappa: float, rows: int, cols: int, seed: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Both ends of a spectrum: no bound is ever violated, and what is returned is as narrow as said."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import edge, extremes
+from spectra.kernels import edge
 from spectra.kernels.edge import Bracket, enclosed, measured_above, measured_below
 from spectra.kernels.extremes import (
     Extremes,
@@ -33,13 +32,7 @@ SHAPES = [(200, 200), (280, 200), (200, 500)]
 ROUNDING = 1e-10  # of the twin itself, beside the factor below
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_matrices_have_bounds() -> Iterator[None]:
-    """Bounds are for sides over 512; their proofs do not depend on that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extremes, "SMALL", 60)
-        patch.setattr(edge, "BLOCK", 8)  # so that a small space has room for as many steps
-        yield
+pytestmark = pytest.mark.usefixtures("small_matrices_have_bounds")
 
 
 def twin(matrix: Tensor) -> Tensor:
