@@ -34,7 +34,7 @@ from torch import Tensor
 from spectra.kernels.counting import Space, at_most, gaussian_floor
 from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
 from spectra.kernels.lanczos import Lanczos
-from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.linear_map import LinearMap, normal
 
 BLOCK = 24  # random columns
 STEPS = 48
@@ -43,7 +43,6 @@ LEADING = 8  # Ritz vectors whose own rounding is measured
 OWN = 0.2  # weight of theirs in what all rounding amounts to
 TRIES = 3  # measurements in float64
 MORE = 8  # steps after one that did not suffice
-WIDENED = 256  # rows in float64 at a time
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
 SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
 LEAST = 1e-7  # relative width of a bracket
@@ -237,24 +236,6 @@ def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Meas
         )
 
     return measure
-
-
-def normal(
-    of: LinearMap, vectors: Float[Tensor, "cols c"]
-) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
-    """Return W v and W^T (W v) in float64, in one pass over a plain map."""
-    source = of.matrix.mT if of.turned else of.matrix
-    vectors = vectors / of.scale
-    image = vectors.new_empty(len(source), vectors.shape[1])
-    # Rows times matrix is the faster order.
-    back = vectors.new_zeros(vectors.shape[1], vectors.shape[0])
-    wide = torch.empty_like(source[:WIDENED], dtype=torch.float64)  # with the strides of a part
-    for start in range(0, len(source), WIDENED):
-        part = source[start : start + WIDENED]
-        block = wide[: len(part)].copy_(part)
-        seen = torch.matmul(block, vectors, out=image[start : start + len(part)])
-        back.addmm_(seen.mT.contiguous(), block)
-    return image, back.mT / of.scale
 
 
 def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:

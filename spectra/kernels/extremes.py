@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.edge import Bracket, enclosed, glimpse, measured_above, measured_below, normal
+from spectra.kernels.edge import Bracket, enclosed, glimpse, measured_above, measured_below
 from spectra.kernels.inverse import (
     Inverse,
     refined_inverse,
@@ -24,7 +24,7 @@ from spectra.kernels.inverse import (
     triangle_of_gram,
     triangular_inverse,
 )
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import LinearMap, linear_map, normal
 from spectra.kernels.singular import singular_values, singular_values_cost, singular_values_memory
 
 SMALL = 512  # sides up to which all singular values cost no more

@@ -122,6 +122,24 @@ class LinearMap:
         return before, after.mT
 
 
+def normal(
+    of: LinearMap, vectors: Float[Tensor, "cols c"]
+) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
+    """Return W v and W^T (W v) in float64, in one pass over a plain map."""
+    source = of.matrix.mT if of.turned else of.matrix
+    vectors = vectors / of.scale
+    image = vectors.new_empty(len(source), vectors.shape[1])
+    # Rows times matrix is the faster order.
+    back = vectors.new_zeros(vectors.shape[1], vectors.shape[0])
+    wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)  # with the strides of a part
+    for start in range(0, len(source), BLOCK):
+        part = source[start : start + BLOCK]
+        block = wide[: len(part)].copy_(part)
+        seen = torch.matmul(block, vectors, out=image[start : start + len(part)])
+        back.addmm_(seen.mT.contiguous(), block)
+    return image, back.mT / of.scale
+
+
 def _transposed_product(
     matrix: Float[Tensor, "rows cols"], vectors: Float[Tensor, "rows b"]
 ) -> Float[Tensor, "cols b"]:
