@@ -2,13 +2,24 @@
 
 import sys
 
-from benchmarks import agreement, conditioning, door, intruders, memory, spectrum_cost
+from benchmarks import (
+    agreement,
+    conditioning,
+    door,
+    intruders,
+    loader,
+    memory,
+    remote,
+    spectrum_cost,
+)
 
 BENCHMARKS = {
     "agreement": agreement.main,
     "conditioning": conditioning.main,
     "door": door.main,
     "intruders": intruders.main,
+    "loader": loader.main,
+    "remote": remote.main,
     "spectrum-cost": spectrum_cost.main,
     "memory": memory.main,
 }

@@ -6,13 +6,16 @@ import typer
 
 from . import options
 from .guard import guarded
-from .run import Request, run_analysis
+from .run import Opening, Request, run_analysis
 
 METHOD = "Method"
 
-Base = Annotated[str, typer.Argument(metavar="BASE", help="The model before.")]
+Base = Annotated[
+    str,
+    typer.Argument(metavar="BASE", help="The model before: folder, file or org/name[@revision]."),
+]
 Tuned = Annotated[
-    str, typer.Argument(metavar="TUNED", help="The model after, or a PEFT LoRA folder.")
+    str, typer.Argument(metavar="TUNED", help="The model after, or a PEFT LoRA adapter.")
 ]
 Intruders = Annotated[
     bool,
@@ -49,6 +52,8 @@ def diff(
     k: K = 10,
     epsilon: Epsilon = 0.5,
     side: SideOption = "left",
+    allow_pickle: options.AllowPickle = False,
+    download: options.Download = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -75,14 +80,19 @@ def diff(
         format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose
     )
 
+    opened = Opening(allow_pickle, download)
+
     def run() -> int:
         from spectra.analyzers import Diff  # noqa: PLC0415 - needs torch
-        from spectra.api import plan_diff, select  # noqa: PLC0415
+        from spectra.api import plan_diff  # noqa: PLC0415
         from spectra.kernels.similarity import Side  # noqa: PLC0415
+        from spectra.listing import select  # noqa: PLC0415
 
         chosen: Side = "left" if side == "left" else "right"
         analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=chosen, exact=exact)
         selection = select(include or (), exclude or (), role or (), layers)
-        return run_analysis(request, lambda: plan_diff(base, tuned, analyzer, selection))
+        return run_analysis(
+            request, lambda: plan_diff(opened(base), opened(tuned), analyzer, selection)
+        )
 
     raise typer.Exit(guarded(run))

@@ -6,7 +6,7 @@ import typer
 
 from . import options
 from .guard import guarded
-from .run import Request, run_analysis
+from .run import Opening, Request, run_analysis
 
 SelectOption = Annotated[
     str | None,
@@ -21,6 +21,8 @@ def kappa(
     model: options.Model,
     select: SelectOption = None,
     exact: options.Exact = False,
+    allow_pickle: options.AllowPickle = False,
+    download: options.Download = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -46,13 +48,15 @@ def kappa(
         format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose
     )
 
+    opened = Opening(allow_pickle, download)
+
     def run() -> int:
         from spectra.analyzers import Kappa  # noqa: PLC0415 - needs torch
         from spectra.api import plan_kappa  # noqa: PLC0415
-        from spectra.api import select as choose  # noqa: PLC0415
+        from spectra.listing import select as choose  # noqa: PLC0415
 
         analyzer = Kappa(select=select, exact=exact)
         selection = choose(include or (), exclude or (), role or (), layers)
-        return run_analysis(request, lambda: plan_kappa(model, analyzer, selection))
+        return run_analysis(request, lambda: plan_kappa(opened(model), analyzer, selection))
 
     raise typer.Exit(guarded(run))

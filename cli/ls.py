@@ -4,11 +4,12 @@ import typer
 
 from . import options
 from .guard import guarded
-from .run import Request, deliver
+from .run import Opening, Request, deliver, settle_memory
 
 
 def ls(
     model: options.Model,
+    allow_pickle: options.AllowPickle = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -27,11 +28,14 @@ def ls(
     """
     request = Request(format=format, output=output or (), quiet=quiet, verbose=verbose)
 
+    opened = Opening(allow_pickle)
+
     def run() -> None:
         import spectra  # noqa: PLC0415 - needs torch
 
         request.check_targets()
+        settle_memory()
         selection = spectra.select(include or (), exclude or (), role or (), layers)
-        deliver(spectra.ls(model, selection=selection), request)
+        deliver(spectra.ls(opened(model), selection=selection), request)
 
     raise typer.Exit(guarded(run))

@@ -14,7 +14,7 @@ ROLES = (
     "router", "embed", "lm_head", "conv", "other",
 )  # fmt: skip
 
-SELECT, OUTPUT, RUN = "Which matrices", "Output", "Running"
+SOURCE, SELECT, OUTPUT, RUN = "Where weights come from", "Which matrices", "Output", "Running"
 
 
 def one_of(value: str, known: Sequence[str]) -> str:
@@ -44,8 +44,26 @@ def _device(value: str) -> str:
 
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Folder or file with safetensors weights.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder or file with weights, or a repository of the Hub: org/name[@revision].",
+    ),
 ]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle", rich_help_panel=SOURCE,
+        help="Also open PyTorch pickle files (.bin, .pt), by torch's weights_only reader.",
+    ),
+]  # fmt: skip
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", rich_help_panel=SOURCE,
+        help="Fetch whole files from the Hub into its cache, not only the ranges needed.",
+    ),
+]  # fmt: skip
 Include = Annotated[
     list[str] | None,
     typer.Option(

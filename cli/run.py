@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,24 @@ from .terminal import fail, is_terminal, note, progress_bar, show
 
 if TYPE_CHECKING:
     from spectra.api import Analysis
+    from spectra.checkpoint import Adapter, Checkpoint
     from spectra.engine import Result
 
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How models are opened, as given."""
+
+    allow_pickle: bool = False
+    download: bool = False
+
+    def __call__(self, spec: str) -> "Checkpoint | Adapter":
+        """Open one."""
+        from spectra.listing import open as open_spec  # noqa: PLC0415 - slow to load
+
+        return open_spec(spec, allow_pickle=self.allow_pickle, download=self.download)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +79,10 @@ class Request:
 
 def run_analysis(request: Request, plan: Callable[[], "Analysis"]) -> int:
     """Plan and run one analysis, write what was asked for, and return the exit code."""
-    from spectra.engine import Resources  # noqa: PLC0415 - needs torch
+    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
 
     request.check_targets()
-    return_freed_memory()
+    settle_memory()
     resources = Resources(workers=request.workers, device=chosen_device(request.device))
     analysis = plan()
     if request.dry_run:
@@ -142,7 +158,7 @@ def _show_estimate(analysis: "Analysis", request: Request) -> None:
     """Print what the analysis would cost."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from spectra.engine import estimate  # noqa: PLC0415
+    from spectra.engine.estimate import estimate  # noqa: PLC0415
     from spectra.engine.result import SCHEMA  # noqa: PLC0415
     from spectra.report.documents import dumps  # noqa: PLC0415
 
@@ -183,12 +199,16 @@ def _parquet_to_stdout(result: "Result") -> None:
         sys.stdout.buffer.write(path.read_bytes())
 
 
-def return_freed_memory() -> None:
-    """Have glibc give blocks of 4 MiB and more back to the system when they are freed.
+def settle_memory() -> None:
+    """Have the collector look less often, and freed blocks go back to the system.
 
-    It keeps up to 32 MiB a block by default, in one arena a thread, and the peak of a long
-    run over many matrices creeps up by hundreds of megabytes.
+    A listing makes hundreds of thousands of small objects that all stay, and what was
+    imported stays too. glibc keeps up to 32 MiB a block by default, in one arena a thread,
+    and the peak of a long run over many matrices creeps up by hundreds of megabytes; from
+    4 MiB on blocks are given back here.
     """
+    gc.freeze()
+    gc.set_threshold(50_000)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 4 << 20)

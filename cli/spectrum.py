@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .guard import guarded
-from .run import Request, run_analysis
+from .run import Opening, Request, run_analysis
 
 Energy = Annotated[
     float,
@@ -25,6 +25,8 @@ Values = Annotated[
 def spectrum(
     model: options.Model,
     energy: Energy = 0.99,
+    allow_pickle: options.AllowPickle = False,
+    download: options.Download = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -50,12 +52,15 @@ def spectrum(
         format, output or (), plot or (), values, dry_run, device, workers, quiet, verbose
     )
 
+    opened = Opening(allow_pickle, download)
+
     def run() -> int:
         from spectra.analyzers import Spectrum  # noqa: PLC0415 - needs torch
-        from spectra.api import plan_spectrum, select  # noqa: PLC0415
+        from spectra.api import plan_spectrum  # noqa: PLC0415
+        from spectra.listing import select  # noqa: PLC0415
 
         analyzer = Spectrum(energy=energy)
         selection = select(include or (), exclude or (), role or (), layers)
-        return run_analysis(request, lambda: plan_spectrum(model, analyzer, selection))
+        return run_analysis(request, lambda: plan_spectrum(opened(model), analyzer, selection))
 
     raise typer.Exit(guarded(run))

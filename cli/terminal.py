@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from spectra.engine import Progress
+    from spectra.engine.execute import Progress
     from spectra.report.table import Screen
 
 STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}

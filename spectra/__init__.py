@@ -10,20 +10,30 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import Result, diff, kappa, ls, open, select, spectrum  # noqa: A004
-    from spectra.engine import Resources
+    from spectra.api import diff, kappa, spectrum
+    from spectra.engine.execute import Resources
+    from spectra.listing import Result, ls, open, select  # noqa: A004
+
+_HOME = {
+    "Resources": "spectra.engine.execute",
+    "Result": "spectra.listing",
+    "diff": "spectra.api",
+    "kappa": "spectra.api",
+    "ls": "spectra.listing",
+    "open": "spectra.listing",
+    "select": "spectra.listing",
+    "spectrum": "spectra.api",
+}
 
 __all__ = ["Resources", "Result", "diff", "kappa", "ls", "open", "select", "spectrum"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
-    """Load torch only when something is asked of it: `spectra --help` must be quick."""
+    """Load torch only when something is computed: `spectra --help` and `ls` must be quick."""
     if name == "__version__":
         return version("spectra-weights")
-    if name == "Resources":
-        return import_module("spectra.engine").Resources
-    if name in __all__:
-        return getattr(import_module("spectra.api"), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'spectra' has no attribute {name!r}")
 
 

@@ -1,46 +1,21 @@
-"""The Python interface: the same words as the command line."""
+"""The analyses as functions: the same words as the command line."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum, Summary
 from spectra.analyzers.analyzer import Round
 from spectra.analyzers.kappa import NOT_CANDIDATES
-from spectra.checkpoint import Adapter, Checkpoint, open_spec
-from spectra.engine import Model, Plan, Progress, Resources, execute, plan_model, plan_pair
-from spectra.engine import Result as Data
+from spectra.engine import Model, Plan, plan_model, plan_pair
+from spectra.engine.changes import Replaced
+from spectra.engine.execute import Progress, Resources, execute
 from spectra.kernels.similarity import Side
+from spectra.listing import Result, Spec, counted_codecs, open, package_version  # noqa: A004
 from spectra.matrices import Selection, View
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Spec: TypeAlias = str | Path | Checkpoint | Adapter
-
-
-class Result(Data):
-    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`."""
-
-    __slots__ = ()
-
-    def plot(self, path: str | Path | None = None) -> "Figure":
-        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
-
-        figure = draw(self)
-        if path is not None:
-            save_figure(figure, Path(path))
-        return figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +76,21 @@ class Analysis:
         }
 
     def _models(self) -> list[Model]:
-        """Return the checkpoints and their parts."""
+        """Return the checkpoints, their parts, and the codecs that gave their values."""
         main, tuned = self.plan.checkpoint, self.plan.tuned
+        own = counted_codecs(view.entry for step in self.plan.steps for view in step.views)
         if tuned is None:
-            return [Model(main.spec, main.resolved, "model")]
+            return [Model(main.spec, main.resolved, "model", own)]
+        theirs = counted_codecs(
+            step.change.entry
+            for step in self.plan.steps
+            if isinstance(step.change, Replaced)
+            for _ in step.views
+        )
         return [
-            Model(main.spec, main.resolved, "base"),
-            Model(tuned.spec, tuned.resolved, "tuned"),
+            Model(main.spec, main.resolved, "base", own),
+            Model(tuned.spec, tuned.resolved, "tuned", theirs),
         ]
-
-
-def open(spec: Spec) -> Checkpoint | Adapter:  # noqa: A001 - `spectra.open` is its name
-    """Open a checkpoint or adapter: headers only, no weights.
-
-    Args:
-        spec: A safetensors file, a folder that holds one or an index with its shards,
-            or a PEFT LoRA folder.
-
-    Raises:
-        CheckpointError: It is not there or cannot be read.
-    """
-    return spec if isinstance(spec, Checkpoint | Adapter) else open_spec(spec)
 
 
 def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:
@@ -152,72 +121,6 @@ def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
         return Analysis(analyzer, plan, selection)
     candidates = len(plan.views)
     return Analysis(analyzer, plan, selection, lambda rows: analyzer.following(rows, candidates))
-
-
-def select(
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    roles: str | Sequence[str] = (),
-    layers: str = "",
-) -> Selection:
-    """Return a selection of matrices for the analyses.
-
-    Args:
-        include: Globs on tensor or matrix names; any may match.
-        exclude: Globs; none may match.
-        roles: Such as `attn.q`, or `attn` for all of them.
-        layers: Such as `0-5,11`.
-
-    Raises:
-        UsageError: A role or layer range cannot be meant as written.
-    """
-    return Selection(_texts(include), _texts(exclude), _texts(roles), layers)
-
-
-def ls(model: Spec, *, selection: Selection | None = None) -> Result:
-    """Return every matrix of a model or adapter, and every tensor that is none.
-
-    Args:
-        model: What `spectra.open` accepts.
-        selection: From `spectra.select`; all matrices by default.
-
-    Raises:
-        SpectraError: The model cannot be read or nothing passes the selection.
-    """
-    start = time.perf_counter()
-    opened, chosen = open(model), selection or Selection()
-    checkpoint = opened.weights if isinstance(opened, Adapter) else opened
-    plan = plan_model(checkpoint, chosen)
-    rows = [Row(view, "ok", None, {}) for view in plan.views]
-    parameters = sum(view.rows * view.cols for view in plan.views)
-    reading = (
-        f"{len(rows):,} matrices, {parameters:,} parameters, {len(plan.skipped):,} tensors that "
-        f"are none; {checkpoint.nbytes:,} bytes in {len(checkpoint.files):,} "
-        f"{'file' if len(checkpoint.files) == 1 else 'files'}."
-    )
-    if isinstance(opened, Adapter):
-        ranks = sorted({factors.rank for factors in opened.factors.values()})
-        reading = (
-            f"A LoRA adapter on {len(opened.factors):,} modules, rank "
-            f"{' '.join(map(str, ranks))}. {reading}"
-        )
-    summary = {
-        "reading": reading,
-        "matrices": len(rows),
-        "parameters": parameters,
-        "bytes": checkpoint.nbytes,
-        "skipped": len(plan.skipped),
-    }
-    return Result(
-        command="ls",
-        version=package_version(),
-        settings=dataclasses.asdict(chosen),
-        models=[Model(opened.spec, opened.resolved, "model")],
-        rows=rows,
-        skipped=plan.skipped,
-        summary=summary,
-        seconds=time.perf_counter() - start,
-    )
 
 
 def spectrum(
@@ -296,16 +199,3 @@ def kappa(
     """
     analyzer = Kappa(select=None if select is None else str(select), exact=exact)
     return plan_kappa(model, analyzer, selection or Selection()).run(resources)
-
-
-def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Take one text for a list of one."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def package_version() -> str:
-    """Return the installed version."""
-    try:
-        return version("spectra-weights")
-    except PackageNotFoundError:
-        return "unknown"

@@ -1,12 +1,18 @@
 """The questions: one file each; they neither read files nor know each other."""
 
-from spectra.analyzers.analyzer import Analyzer, Summary
-from spectra.analyzers.diff import Diff
-from spectra.analyzers.kappa import Kappa
-from spectra.analyzers.row import Measurement, Row, Value
-from spectra.analyzers.spectrum import Spectrum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-ANALYZERS = (Spectrum, Diff, Kappa)
+from spectra.analyzers.analyzer import Analyzer, Summary
+from spectra.analyzers.row import Measurement, Row, Value
+
+if TYPE_CHECKING:
+    from spectra.analyzers.diff import Diff
+    from spectra.analyzers.kappa import Kappa
+    from spectra.analyzers.spectrum import Spectrum
+
+ANALYZERS = {"Spectrum": "spectrum", "Diff": "diff", "Kappa": "kappa"}
+"""Every analyzer and its file."""
 
 __all__ = [
     "ANALYZERS",
@@ -19,3 +25,10 @@ __all__ = [
     "Summary",
     "Value",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Load an analyzer, and torch with it, when it is asked for: listing needs neither."""
+    if name in ANALYZERS:
+        return getattr(import_module(f"spectra.analyzers.{ANALYZERS[name]}"), name)
+    raise AttributeError(f"module 'spectra.analyzers' has no attribute {name!r}")

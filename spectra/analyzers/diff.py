@@ -41,7 +41,7 @@ from spectra.kernels.verdicts import (
 from spectra.matrices import LowRank, Pair, View
 
 MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
-UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F32": 2.0**-24, "F64": 2.0**-53}
+UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F64": 2.0**-53}  # others: float32's
 SMALLEST = {"F16": 2.0**-24}  # positive; of the wider dtypes, too small to matter
 
 
@@ -283,7 +283,7 @@ def _update(pair: Pair) -> tuple[Tensor, int]:
     delta = pair.delta()
     sigma = singular_values(delta)
     dtypes = (pair.view.entry.dtype, pair.tuned_dtype)
-    roundoff = max(UNIT_ROUNDOFF[dtype] for dtype in dtypes)
+    roundoff = max(UNIT_ROUNDOFF.get(dtype, 2.0**-24) for dtype in dtypes)
     smallest = max(SMALLEST.get(dtype, 0.0) for dtype in dtypes)
     tuned = pair.base if change is None else change
     # Each of the two may have been rounded on its own; and a merge rounds the product of its

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from spectra.matrices import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Value: TypeAlias = float | int | str | bool | Sequence[Mapping[str, "Value"]] | None
 Status = Literal["ok", "singular", "outside", "non-finite"]
@@ -18,7 +19,7 @@ class Measurement:
 
     values: Mapping[str, Value]
     status: Status = "ok"
-    arrays: Mapping[str, Tensor] = field(default_factory=dict)  # for plots, not tables
+    arrays: Mapping[str, "Tensor"] = field(default_factory=dict)  # for plots, not tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Row:
     status: Status
     error: str | None  # the sentence behind a status that has no numbers
     values: Mapping[str, Value]
-    arrays: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    arrays: Mapping[str, "Tensor"] = field(default_factory=dict, repr=False)
 
     @property
     def matrix(self) -> str:
@@ -48,6 +49,7 @@ class Row:
             "rows": view.rows,
             "cols": view.cols,
             "dtype": view.entry.dtype,
+            "codec": view.entry.codec.name if view.entry.codec else None,
             "status": self.status,
             "error": self.error,
             **self.values,

@@ -1,67 +1,56 @@
-"""A PEFT LoRA adapter: which modules it changes, by which factors and scale."""
+"""A PEFT LoRA adapter: which modules it changes, by which factors, rows and whole tensors."""
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from spectra.checkpoint.checkpoint import Checkpoint, open_file
+from spectra.checkpoint.adapter_factors import (
+    WRAPPERS,
+    Kind,
+    LoraFactors,
+    Sorted,
+    check_factors,
+    endings,
+    sort_tensors,
+    unnested,
+)
+from spectra.checkpoint.adapter_settings import (
+    CONFIG,
+    MERGE,
+    Setting,
+    flag,
+    peft_version,
+    refuse_unsupported,
+    settings_of,
+    texts,
+    token_indices,
+)
+from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.pickled import open_pickled
 from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.shards import open_shard
+from spectra.checkpoint.source import Folder
 from spectra.errors import AdapterError, CheckpointError
 
-CONFIG = "adapter_config.json"
+__all__ = ["CONFIG", "WEIGHTS", "Adapter", "LoraFactors", "NewRows", "open_adapter"]
+
 WEIGHTS = "adapter_model.safetensors"
-MOVED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations that subtract from the base, so that its published weights are not W0."""
+PICKLED = "adapter_model.bin"
+ATTENTION_OUTPUT = ".base_layer.out_proj"
+"""Inside torch.nn.MultiheadAttention, whose settings are those of the attention itself."""
 
-UNSUPPORTED = {
-    "use_dora": "DoRA",
-    "use_qalora": "QA-LoRA",
-    "use_bdlora": "block-diagonal LoRA",
-    "kasa_config": "KaSA",
-    "arrow_config": "Arrow routing",
-    "layer_replication": "layer_replication",
-    "target_parameters": "target_parameters (factors on 3-D expert tensors)",
-    "trainable_token_indices": "trainable_token_indices (rows of the embedding)",
-}
-"""Settings under which the update is more than `scale * B @ A` on a module's weight."""
-
-EXTRA_FACTORS = {".lora_magnitude_vector": "DoRA", ".lora_diag": "KaSA"}
-"""Tensors that take part in the update, whatever the settings say."""
-
-MERGE = "Merge it into its base (`merge_and_unload`) and give the merged model."
-PREFIX = "base_model.model."
-WRAPPERS = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
-FACTOR = re.compile(
-    r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<weight>\.weight)?",
-    re.DOTALL,
-)
-
-Kind = Literal["linear", "embedding"]
-Halves = dict[tuple[str, Kind], dict[str, TensorEntry]]  # by module, then by A or B
+TWICE = (0, 21, 2)
+"""The last PEFT known to add the update of an attention's output twice, in training too."""
 
 
 @dataclass(frozen=True, slots=True)
-class LoraFactors:
-    """One module's update: `scale * B @ A`, both still on disk."""
+class NewRows:
+    """Rows of an embedding that are replaced."""
 
-    module: str  # as the adapter names it, without PEFT's own prefix
-    kind: Kind
-    a: TensorEntry
-    b: TensorEntry
-    rank: int
-    scale: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows (outputs) and columns (inputs) of the update, in canonical orientation."""
-        if self.kind == "embedding":  # (B A)^T on a table stored [entries, features]
-            return self.a.shape[1], self.b.shape[0]
-        return self.b.shape[0], math.prod(self.a.shape[1:])
+    indices: tuple[int, ...]
+    entry: TensorEntry  # one row each
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,191 +60,208 @@ class Adapter:
     spec: str
     resolved: str
     config: Mapping[str, Any]
-    factors: Mapping[str, LoraFactors]  # by module
+    factors: Mapping[str, LoraFactors]  # by module; wrappers of its parameters add `.base_layer`
     saved: Mapping[str, TensorEntry]  # whole tensors stored beside the factors, by name
     weights: Checkpoint
     skipped: tuple[Skipped, ...] = ()
+    rows: Mapping[str, NewRows] = field(default_factory=dict)  # by module
 
 
-def open_adapter(spec: str, folder: Path) -> Adapter:
+def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
     """Open a PEFT adapter folder.
+
+    Args:
+        folder: It holds adapter_config.json and the weights.
+        allow_pickle: Also open adapter_model.bin, through torch's `weights_only` reader.
 
     Raises:
         AdapterError: It is no LoRA, its factors do not fit each other, or its training
             changed the base, so that the base alone does not give the tuned weights.
         CheckpointError: A file is missing or breaks its format.
     """
-    config = read_object(folder / CONFIG)
-    _refuse_unsupported(spec, config)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        pickled = (folder / "adapter_model.bin").is_file()
-        held = "adapter_model.bin (PyTorch pickle)" if pickled else "no weights"
-        raise CheckpointError(
-            f"{shown(spec)} has {CONFIG} but {held}; expected {WEIGHTS}. Save the adapter with "
-            "safetensors (`save_pretrained(folder)`) and give that folder."
-        )
-    weights = open_file(spec, path)
-    halves, saved, skipped = _sort(spec, weights)
-    factors: dict[str, LoraFactors] = {}
-    for (module, kind), found in halves.items():
-        if module in factors:
-            raise AdapterError(
-                f"{shown(spec)}: module {quote(module)} has factors of an embedding and of a "
-                "linear layer, expected one pair. Save the adapter again."
-            )
-        factors[module] = _factors(spec, config, module, kind, found)
-    if not factors and not saved:
+    spec = folder.spec
+    config = read_object(folder.file(CONFIG))
+    refuse_unsupported(spec, config)
+    weights = _weights(folder, allow_pickle=allow_pickle)
+    found = sort_tensors(spec, weights.entries)
+    factors = _factors(spec, config, found)
+    rows = {module: _rows(spec, config, module, entry) for module, entry in found.tokens.items()}
+    if not factors and not found.saved and not rows:
         raise AdapterError(
-            f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in {WEIGHTS}. "
-            "Save the adapter again (`save_pretrained`)."
+            f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
+            f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
         )
     return Adapter(
         spec=spec,
-        resolved=str(folder),
+        resolved=folder.resolved,
         config=config,
         factors=factors,
-        saved=saved,
+        saved=found.saved,
         weights=weights,
-        skipped=tuple(skipped),
+        skipped=(*weights.skipped, *found.skipped),
+        rows=rows,
     )
 
 
-def _sort(spec: str, weights: Checkpoint) -> tuple[Halves, dict[str, TensorEntry], list[Skipped]]:
-    """Tell an adapter's factors from its whole tensors and from what is neither."""
-    halves: Halves = {}
-    saved: dict[str, TensorEntry] = {}
-    skipped: list[Skipped] = []
-    for name, entry in weights.entries.items():
-        for part, method in EXTRA_FACTORS.items():
-            if part in name:
-                raise _unsupported(spec, method)
-        plain = name.removeprefix(PREFIX)
-        factor = FACTOR.fullmatch(plain)
-        if factor and bool(factor["weight"]) != bool(factor["embedding"]):
-            kind: Kind = "embedding" if factor["embedding"] else "linear"
-            found = halves.setdefault((factor["module"], kind), {})
-            _add(spec, found, factor["side"], entry)
-        elif ".lora_" in plain:
-            skipped.append(Skipped(name, "not a LoRA factor of a weight"))
-        else:
-            _add(spec, saved, WRAPPERS.sub("", plain), entry)
-    return halves, saved, skipped
-
-
-def lora_scale(config: Mapping[str, Any], module: str) -> float:
-    """Return alpha/r, or alpha/sqrt(r) with rank stabilisation, of one module.
+def _weights(folder: Folder, *, allow_pickle: bool) -> Checkpoint:
+    """Open the adapter's weights.
 
     Raises:
-        AdapterError: Rank or alpha is missing or out of range, or a pattern is malformed.
-
-    Source:
-        Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732 (rsLoRA).
+        CheckpointError: There are none, or only a pickle, which nobody allowed.
     """
-    rank = _setting(config, "r", "rank_pattern", module)
-    alpha = _setting(config, "lora_alpha", "alpha_pattern", module)
-    stabilised = config.get("use_rslora") or False
-    if not isinstance(stabilised, bool):
-        raise AdapterError(
-            f"{CONFIG}: use_rslora is {quote(stabilised)}, expected true or false. "
-            "Save the adapter again."
-        )
-    return alpha / math.sqrt(rank) if stabilised else alpha / rank
+    if folder.has(WEIGHTS):
+        file, found = open_shard(folder, WEIGHTS)
+        entries = {entry.name: entry for entry in found}
+        return Checkpoint(folder.spec, folder.resolved, entries, {}, files={WEIGHTS: file})
+    if folder.has(PICKLED) and allow_pickle:
+        return replace(open_pickled(folder, PICKLED), config={})
+    held, instead = "no weights", "Save the adapter with"
+    if folder.has(PICKLED):
+        held = f"{PICKLED} (PyTorch pickle)"
+        instead = "Allow it with --allow-pickle (`allow_pickle=True`), or save the adapter with"
+    raise CheckpointError(
+        f"{shown(folder.spec)} has {CONFIG} but {held}; expected {WEIGHTS}. {instead} "
+        "safetensors (`save_pretrained(folder)`) and give that folder."
+    )
 
 
-def _add(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:
-    """Note one tensor; two names that mean the same one are refused."""
-    if key in table:
-        raise AdapterError(
-            f"{shown(spec)} holds {quote(table[key].name)} and {quote(entry.name)}, which mean "
-            "the same tensor: which one counts is unknown. Save the adapter again."
-        )
-    table[key] = entry
+def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, LoraFactors]:
+    """Put the factors of each module together.
 
-
-def _factors(
-    spec: str, config: Mapping[str, Any], module: str, kind: Kind, found: Mapping[str, TensorEntry]
-) -> LoraFactors:
-    """Check that A and B of one module fit each other and the configured rank."""
-    subject = f"{shown(spec)}: module {quote(module)}"
-    if set(found) != {"A", "B"}:
-        raise AdapterError(
-            f"{subject} has lora_{''.join(found)} alone, expected lora_A and lora_B. "
-            "Save the adapter again."
-        )
-    a, b = found["A"], found["B"]
-    axes = 2 if kind == "embedding" else max(2, len(a.shape))  # a convolution's B is 1 x 1
-    if not len(a.shape) == len(b.shape) == axes or a.shape[0] != b.shape[1]:
-        raise AdapterError(
-            f"{subject} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, expected [r, in] "
-            "and [out, r]. Save the adapter again, without grouped convolutions."
-        )
-    if set(b.shape[2:]) - {1}:
-        raise AdapterError(
-            f"{subject} has lora_B {list(b.shape)}, expected a 1 x 1 convolution [out, r, 1, 1]. "
-            f"{MERGE}"
-        )
-    rank = _setting(config, "r", "rank_pattern", module)
-    if rank != a.shape[0]:
-        raise AdapterError(
-            f"{subject} has factors of rank {a.shape[0]}, but {CONFIG} gives r = {rank:g}, so its "
-            "scale is unknown. Give the config saved with these weights."
-        )
-    return LoraFactors(module, kind, a, b, a.shape[0], lora_scale(config, module))
-
-
-def _setting(config: Mapping[str, Any], key: str, patterns: str, module: str) -> float:
-    """Return a module's rank or alpha: the first pattern that fits, else the default.
-
-    The order is the file's, as PEFT loads it; PEFT sorts the patterns when it saves.
+    Raises:
+        AdapterError: A half or a magnitude is missing, or they do not fit each other.
     """
-    table = config.get(patterns) or {}
-    if not isinstance(table, dict):
-        raise AdapterError(
-            f"{CONFIG}: {patterns} is {quote(table)}, expected an object from module patterns to "
-            "numbers. Save the adapter again."
-        )
-    value: Any = config.get(key)
-    for pattern, found in table.items():
-        try:
-            fits = re.match(rf"(.*\.)?({pattern})$", module)
-        except (re.error, OverflowError, RecursionError) as error:
+    targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
+    for target in texts(config, "target_parameters"):
+        inside, _, leaf = target.rpartition(".")
+        targets.setdefault(inside, []).append(leaf)
+    dora = flag(config, "use_dora")
+    parameters = {module: _parameters(module, targets) for module, _ in found.halves}
+    settings = settings_of(config, _setting_names(parameters))
+    factors: dict[str, LoraFactors] = {}
+    for (module, kind), halves in found.halves.items():
+        own = parameters[module] if kind == "linear" else []
+        key = module if own else WRAPPERS.sub("", module)
+        if key in factors:
             raise AdapterError(
-                f"{CONFIG}: {patterns} holds {quote(pattern)}, expected a regular expression "
-                f"({quote(str(error))[1:-1]}). Save the adapter again."
-            ) from None
-        if fits:
-            value = found
-            break
-    least = 1 if key == "r" else 0
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= value < math.inf:
+                f"{shown(spec)}: module {quote(key)} has factors of an embedding and of a "
+                "linear layer, expected one pair. Save the adapter again."
+            )
+        magnitude = found.magnitudes.pop(module, None)
+        if (magnitude is not None) != (dora and not own):
+            held = "no lora_magnitude_vector" if magnitude is None else "a lora_magnitude_vector"
+            raise AdapterError(
+                f"{shown(spec)}: module {quote(key)} has {held}, but {CONFIG} says use_dora = "
+                f"{quote(config.get('use_dora'))}. Give the config saved with these weights."
+            )
+        if set(halves) != {"A", "B"}:
+            raise AdapterError(
+                f"{shown(spec)}: module {quote(key)} has lora_{''.join(halves)} alone, expected "
+                "lora_A and lora_B. Save the adapter again."
+            )
+        choices = {name: settings[name] for name in own or [_setting_name(module)]}
+        if module.endswith(ATTENTION_OUTPUT):
+            _refuse_unknown_output(spec, key, config)
+            choices = {name: replace(own, scale=2 * own.scale) for name, own in choices.items()}
+        factors[key] = _one(spec, key, "parameter" if own else kind, halves, magnitude, choices)
+    if found.magnitudes:
+        module = next(iter(found.magnitudes))
         raise AdapterError(
-            f"{CONFIG}: {key} of {quote(module)} is {quote(value)}, expected a number of at least "
-            f"{least}. Save the adapter again."
+            f"{shown(spec)}: module {quote(module)} has a lora_magnitude_vector alone, expected "
+            "lora_A and lora_B beside it. Save the adapter again."
         )
-    return float(value)
+    return factors
 
 
-def _refuse_unsupported(spec: str, config: Mapping[str, Any]) -> None:
-    """Refuse by name what would give a wrong update."""
-    kind = config.get("peft_type")
-    if kind != "LORA":
+def _refuse_unknown_output(spec: str, key: str, config: Mapping[str, Any]) -> None:
+    """Refuse an attention's output of a PEFT that may count its update otherwise.
+
+    Raises:
+        AdapterError: The adapter is of a later version than is known.
+    """
+    if peft_version(config) > TWICE:
         raise AdapterError(
-            f"{shown(spec)} is a PEFT adapter of type {quote(kind)}, expected LORA. {MERGE}"
+            f"{shown(spec)}: module {quote(key)} is the output of a MultiheadAttention, whose "
+            f"update PEFT up to 0.21.2 adds twice; whether {quote(config['peft_version'])} does "
+            f"is not known. {MERGE}"
         )
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(MOVED_BASE):
+
+
+def _one(
+    spec: str,
+    key: str,
+    kind: Kind,
+    halves: Mapping[str, TensorEntry],
+    magnitude: TensorEntry | None,
+    choices: Mapping[str, Setting],
+) -> LoraFactors:
+    """Return one module's factors, checked against each other and the configured rank.
+
+    Raises:
+        AdapterError: They do not fit.
+    """
+    first = next(iter(choices.values()))
+    made = check_factors(
+        spec,
+        LoraFactors(
+            module=unnested(key),
+            kind=kind,
+            a=halves["A"],
+            b=halves["B"],
+            rank=int(first.rank),
+            scale=first.scale,
+            magnitude=magnitude,
+        ),
+    )
+    held = made.a.shape[0]
+    if kind == "parameter":  # the rank times the number of experts
+        fitting = {
+            name.rpartition(".")[2]: (int(own.rank), own.scale)
+            for name, own in choices.items()
+            if own.rank == int(own.rank) and held % int(own.rank) == 0
+        }
+        if fitting:
+            rank, scale = next(iter(fitting.values()))
+            return replace(made, rank=rank, scale=scale, choices=fitting)
+    if first.rank != held:
         raise AdapterError(
-            f"{shown(spec)} was initialised with {quote(start)}, which changes the base before "
-            "training: base + update is not the tuned model. Merge it and give the merged model."
+            f"{shown(spec)}: module {quote(key)} has factors of rank {held}, but {CONFIG} gives "
+            f"r = {first.rank:g}, so its scale is unknown. Give the config saved with these "
+            "weights."
         )
-    for setting, value in config.items():
-        unknown = setting.startswith("use_") and setting != "use_rslora"
-        if value and (unknown or setting in UNSUPPORTED):
-            raise _unsupported(spec, UNSUPPORTED.get(setting, quote(setting)))
+    return made
 
 
-def _unsupported(spec: str, name: str) -> AdapterError:
-    """Return the error for an update that is more than two factors."""
-    return AdapterError(f"{shown(spec)} uses {name}, which is not supported yet. {MERGE}")
+def _setting_names(parameters: Mapping[str, list[str]]) -> Iterable[str]:
+    """Yield the names that PEFT matches patterns against."""
+    for module, own in parameters.items():
+        yield from own or [_setting_name(module)]
+
+
+def _setting_name(module: str) -> str:
+    """Return the name under which PEFT looks up a module's settings."""
+    return WRAPPERS.sub("", module.removesuffix(ATTENTION_OUTPUT))
+
+
+def _parameters(module: str, targets: Mapping[str, list[str]]) -> list[str]:
+    """Return the bare parameters of a module that `target_parameters` may mean."""
+    plain, own = unnested(module), [*targets.get("", ())]
+    for end in endings(plain):
+        own += targets.get(end, ())
+    return [f"{plain}.{leaf}" for leaf in dict.fromkeys(own)]
+
+
+def _rows(spec: str, config: Mapping[str, Any], module: str, entry: TensorEntry) -> NewRows:
+    """Return the rows of an embedding that are replaced.
+
+    Raises:
+        AdapterError: Their numbers and the stored rows do not fit.
+    """
+    indices = token_indices(config, module)
+    if not entry.is_weights or len(entry.shape) != 2 or entry.shape[0] != len(indices):
+        raise AdapterError(
+            f"{shown(spec)}: {quote(entry.name)} is {entry.dtype} {list(entry.shape)}, expected "
+            f"{len(indices):,} rows of floating point, one for each of trainable_token_indices. "
+            "Save the adapter again."
+        )
+    return NewRows(tuple(indices), entry)

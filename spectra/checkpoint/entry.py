@@ -1,9 +1,12 @@
-"""One stored tensor as its header describes it, and the dtypes of safetensors."""
+"""One tensor as its header describes it, the dtypes of safetensors, and what a codec is."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import torch
+if TYPE_CHECKING:  # headers are read without torch, which takes longer to load than they
+    from torch import Tensor
 
 BITS = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
@@ -13,13 +16,23 @@ BITS = {
 }  # fmt: skip
 """Every dtype that a header may name, with its width in bits."""
 
-FLOATING = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
+FLOATING = ("F16", "BF16", "F32", "F64")
 """The dtypes whose values are weights as they stand."""
+
+NARROW = ("F16", "BF16")
+"""Those that float32 holds and that take half of it."""
+
+STORED = {
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16",
+    "I32": "int32", "U32": "uint32", "I64": "int64", "U64": "uint64", "C64": "complex64",
+    "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+}  # fmt: skip
+"""The dtypes that torch has, by its own name; the others are packed, several in a byte."""
+
+Slab: TypeAlias = tuple[int, int] | None
+"""Of the first axis, start and stop; None: all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +40,66 @@ class TensorEntry:
     """Where one tensor lies: known from a header, before any weight is read."""
 
     name: str
-    dtype: str  # safetensors' own word, a key of BITS
-    shape: tuple[int, ...]
+    dtype: str  # as stored: safetensors' own word, or the format's where it has others
+    shape: tuple[int, ...]  # of the values, once decoded
     shard: str  # file name inside the checkpoint
-    start: int  # bytes from the start of that file
+    start: int  # bytes from the start of that file; of the first part where there are several
     stop: int
+    codec: "Codec | None" = None  # how stored bytes become values; None: they are the values
 
     @property
     def nbytes(self) -> int:
-        """Stored size in bytes."""
+        """Stored size in bytes, scales and the like included."""
+        if self.codec is not None:
+            return sum(part.nbytes for part in self.codec.parts)
         return self.stop - self.start
 
     @property
     def numel(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def is_weights(self) -> bool:
+        """Say whether reading it gives floating-point values."""
+        return self.dtype in FLOATING or self.codec is not None
+
+    def slab_bytes(self, slab: Slab) -> int:
+        """Return about the stored bytes that reading a part of the first axis takes."""
+        if slab is None or not self.shape or not self.shape[0]:
+            return self.nbytes
+        return -(-self.nbytes * (slab[1] - slab[0]) // self.shape[0])
+
+
+ReadStored: TypeAlias = "Callable[[TensorEntry, Slab], Tensor]"
+
+
+class Codec(Protocol):
+    """How one tensor's stored parts become its values; a frozen dataclass of plain data.
+
+    A codec never holds weights. It is asked for a slab so that of a stack of experts only
+    the one asked for is read.
+    """
+
+    @property
+    def name(self) -> str:
+        """The scheme's own name as results show it, such as `bitsandbytes-nf4`."""
+
+    @property
+    def parts(self) -> Sequence[TensorEntry]:
+        """Every stored tensor that decoding reads, the one with the weights first."""
+
+    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+        """Return the values of the slab in a floating dtype, the shape that of the entry.
+
+        Args:
+            read: Returns a stored tensor, or a slab of its own first axis, in its stored
+                dtype; dtypes that torch lacks come as bytes, shape [nbytes].
+            slab: Of the first axis of the values; None: all.
+
+        Raises:
+            CheckpointError: The stored parts do not fit each other.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from spectra.checkpoint.documents import MAX_VALUES, count_values
 from spectra.checkpoint.entry import BITS, TensorEntry
 from spectra.checkpoint.quote import quote
 from spectra.errors import HeaderError
@@ -127,7 +128,12 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
 
 
 def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse JSON as strictly as the format's reference parser, and refuse duplicates."""
+    """Parse JSON as strictly as the format's reference parser; refuse duplicates and bombs."""
+    values = count_values(raw)
+    if values > MAX_VALUES:
+        raise HeaderError(
+            f": the header holds {values:,} values, and at most {MAX_VALUES:,} are read"
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

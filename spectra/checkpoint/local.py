@@ -1,22 +1,27 @@
-"""Bytes of a file on this machine."""
+"""Files and folders of this machine."""
 
 import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from spectra.checkpoint.entry import FLOATING, TensorEntry
-from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.quote import shown
 from spectra.errors import CheckpointError
 
 
 class LocalFile:
     """One file, read by range; nothing is mapped, so nothing lingers in memory."""
 
+    chunk = 1 << 19  # fits the cache of one core
+
     def __init__(self, path: Path) -> None:
-        """Remember the file and its size."""
+        """Remember the file and its size.
+
+        Raises:
+            CheckpointError: It is no regular file or cannot be read.
+        """
         self.path = path
+        self.label = shown(path)
         try:
             found = path.stat()
         except OSError as error:
@@ -34,39 +39,65 @@ class LocalFile:
         except OSError as error:
             raise unreadable(self.path, error) from None
 
-    def read_tensor(self, entry: TensorEntry) -> Tensor:
-        """Return one tensor in its stored dtype, read straight into its own memory.
-
-        Raises:
-            CheckpointError: The file ended early or cannot be read.
-        """
-        if entry.dtype not in FLOATING:
-            raise CheckpointError(
-                f"tensor {quote(entry.name)} of {shown(self.path)} is {entry.dtype}, expected "
-                f"{', '.join(FLOATING)}: leave it out, or give the model unquantised."
-            )
-        if max(entry.shape, default=0) >= 1 << 63:  # empty, but no tensor can have such an axis
-            raise CheckpointError(
-                f"tensor {quote(entry.name)} of {shown(self.path)} is {list(entry.shape)}, "
-                "expected axes below 2^63. Leave it out."
-            )
-        raw = torch.empty(entry.nbytes, dtype=torch.uint8)
-        rest = memoryview(raw.numpy().data)
+    def fill(self, start: int, buffer: memoryview) -> int:
+        """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
+        rest = buffer
         try:
             with self.path.open("rb", buffering=0) as file:
-                file.seek(entry.start)
-                while rest:
-                    count = file.readinto(rest)
-                    if not count:
-                        raise CheckpointError(
-                            f"{shown(self.path)} ended inside tensor {quote(entry.name)}, "
-                            f"{len(rest):,} bytes early: the file changed while it was read. "
-                            "Run again."
-                        )
+                file.seek(start)
+                while rest and (count := file.readinto(rest)):
                     rest = rest[count:]
         except OSError as error:
             raise unreadable(self.path, error) from None
-        return raw.view(FLOATING[entry.dtype]).reshape(entry.shape)
+        return len(buffer) - len(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder of this machine; links lead nowhere but into the blobs of a Hub cache."""
+
+    spec: str  # as the user wrote it
+    path: Path
+    given: str = ""  # a file that the user named, whose link is the user's own
+
+    @property
+    def resolved(self) -> str:
+        """The folder, or the file in it that was named."""
+        return str(self.path / self.given)
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return shown(self.path)
+
+    @property
+    def concurrency(self) -> int:
+        """A disk gains nothing from opening several."""
+        return 1
+
+    def names(self) -> Sequence[str]:
+        """Return the names directly in it that are no folders, sorted.
+
+        Links to nothing and pipes are among them: whoever opens one is told what it is.
+        """
+        try:
+            return sorted(path.name for path in self.path.iterdir() if not path.is_dir())
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+
+    def has(self, name: str) -> bool:
+        """Say whether something of this name is in it."""
+        try:
+            return (self.path / name).exists()
+        except OSError as error:
+            raise unreadable(self.path / name, error) from None
+
+    def file(self, name: str) -> LocalFile:
+        """Open a file by its name."""
+        path = self.path / name
+        if name != self.given:
+            _stay_inside(self.path, path)
+        return LocalFile(path)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -75,3 +106,26 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"{shown(path)} cannot be read: {reason}. Expected a readable file or folder."
     )
+
+
+def _stay_inside(folder: Path, path: Path) -> None:
+    """Refuse a link out of the folder, save into the blobs of the Hub cache that it is in."""
+    try:
+        target, home = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise CheckpointError(
+            f"{shown(path)} cannot be read: {type(error).__name__}. Expected a readable file."
+        ) from None
+    # The cache's layout: models--x/snapshots/<sha>[/subfolder], and models--x/blobs or, where
+    # repositories share what is equal, blobs/xx beside models--x.
+    repos = [above.parent for above in home.parents if above.name == "snapshots"]
+    own = any(target.parent == repo / "blobs" for repo in repos)
+    shared = any(
+        target.parent.parent == repo.parent / "blobs" and repo.name.startswith("models--")
+        for repo in repos
+    )
+    if home not in target.parents and not own and not shared:
+        raise CheckpointError(
+            f"{shown(path)} is a link to {shown(target)}, outside its folder. Refused: copy the "
+            "file in."
+        )

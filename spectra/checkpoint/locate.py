@@ -1,35 +1,85 @@
 """From what the user wrote to a checkpoint or an adapter."""
 
 import os.path
-import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+from spectra.checkpoint.adapter import CONFIG as ADAPTER_CONFIG
+from spectra.checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from spectra.checkpoint.adapter import Adapter, open_adapter
-from spectra.checkpoint.checkpoint import Checkpoint, open_file, open_sharded
-from spectra.checkpoint.local import unreadable
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.gguf import open_gguf
+from spectra.checkpoint.hub import looks_like_hub, open_hub
+from spectra.checkpoint.local import LocalFolder, unreadable
+from spectra.checkpoint.pickled import open_pickled, open_pickled_shards
 from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.shards import open_file, open_sharded
+from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError
 
-OTHER_FORMATS = {
-    "*.bin": "PyTorch pickle weights",
-    "*.pth": "PyTorch pickle weights",
-    "*.pt": "PyTorch pickle weights",
-    "*.ckpt": "PyTorch pickle weights",
-    "*.gguf": "GGUF weights",
-    "*.distcp": "a torch distributed checkpoint",
-    "*.msgpack": "Flax weights",
-    "*.h5": "TensorFlow weights",
-    "*.onnx": "an ONNX model",
+
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which a folder holds weights."""
+
+    what: str  # several of them, for messages
+    pattern: str  # of its files' names
+    usual: str  # the name that goes before all others of this format; empty: none does
+    open: Callable[[Folder, str], Checkpoint]
+    pickle: bool = False  # refused unless allowed
+
+
+FORMATS = (
+    Format("safetensors files and no index", "*.safetensors", "model.safetensors", open_file),
+    Format("indexes", "*.safetensors.index.json", "model.safetensors.index.json", open_sharded),
+    Format("GGUF files", "*.gguf", "", open_gguf),
+    Format("PyTorch pickle files and no index", "*.bin", "pytorch_model.bin", open_pickled, True),
+    Format(
+        "indexes", "*.bin.index.json", "pytorch_model.bin.index.json", open_pickled_shards, True
+    ),
+    *(
+        Format("PyTorch pickle files", f"*{suffix}", "", open_pickled, True)
+        for suffix in (".pth", ".pt", ".ckpt")
+    ),
+)
+"""In the order in which a folder is searched."""
+
+DCP = (
+    "a torch distributed checkpoint",
+    "Convert it first: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`",
+)
+NOT_READ = {
+    "*.distcp": DCP,
+    ".metadata": DCP,
+    "*.msgpack": ("Flax weights", ""),
+    "*.h5": ("TensorFlow weights", ""),
+    "*.onnx": ("an ONNX model", ""),
+    "*.npz": ("NumPy arrays", ""),
 }
+"""Formats that are recognised and refused, and what to do instead."""
+
+NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*", "scaler.pt")
+"""What trainers leave beside the weights under weights' endings."""
+
 CONVERT = "Save the model as safetensors (`model.save_pretrained(folder)`) and give that folder."
 
 
-def open_spec(spec: str | Path) -> Checkpoint | Adapter:
-    """Open a checkpoint or adapter from disk, headers only.
+def open_spec(
+    spec: str | Path, *, allow_pickle: bool = False, download: bool = False
+) -> Checkpoint | Adapter:
+    """Open a checkpoint or adapter, headers only.
 
     Args:
-        spec: A safetensors file, an index, or a folder that holds either, or a PEFT
-            adapter folder.
+        spec: A file of weights, an index, a folder that holds either or a PEFT adapter; or
+            a repository of the Hub, `org/name[@revision]`.
+        allow_pickle: Also open PyTorch pickle files, as data: nothing in them is run.
+        download: Fetch whole files of a Hub repository into its cache instead of the
+            ranges that are needed.
 
     Raises:
         CheckpointError: Nothing is there, or what is there cannot be read.
@@ -37,74 +87,122 @@ def open_spec(spec: str | Path) -> Checkpoint | Adapter:
     spec = str(spec)
     path = Path(os.path.expanduser(spec))  # noqa: PTH111 - leaves "~nobody" as it is
     try:
-        return _open_path(spec, path)
+        if spec and path.is_dir():
+            return open_folder(LocalFolder(spec, path), allow_pickle=allow_pickle)
+        if spec and path.exists():
+            return _open_given(spec, path, allow_pickle=allow_pickle)
     except OSError as error:
         raise unreadable(path, error) from None
-
-
-def _open_path(spec: str, path: Path) -> Checkpoint | Adapter:
-    """Choose between a folder, an index, an adapter and a file of weights."""
-    if not spec or not path.exists():
-        raise CheckpointError(
-            f"{shown(spec)} does not exist. Expected a folder or file with safetensors weights."
-            + _elsewhere(spec)
-        )
-    if path.is_dir():
-        return _open_folder(spec, path)
-    if path.name.endswith(".safetensors.index.json"):
-        return open_sharded(spec, path)
-    part_of_adapter = path.name in {"adapter_config.json", "adapter_model.safetensors"}
-    if part_of_adapter and (path.parent / "adapter_config.json").is_file():
-        return open_adapter(spec, path.parent)
-    for pattern, kind in OTHER_FORMATS.items():
-        if path.match(pattern):
-            raise CheckpointError(f"{shown(spec)} holds {kind}, expected safetensors. {CONVERT}")
-    return open_file(spec, path)
-
-
-def _open_folder(spec: str, folder: Path) -> Checkpoint | Adapter:
-    """Choose what a folder means, in the order in which transformers looks."""
-    if (folder / "adapter_config.json").is_file():
-        return open_adapter(spec, folder)
-    for name in ("model.safetensors", "model.safetensors.index.json"):
-        if (folder / name).is_file():
-            found = folder / name
-            opened = open_sharded if name.endswith(".json") else open_file
-            return opened(spec, found)
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    files = sorted(folder.glob("*.safetensors"))
-    if len(indexes) == 1:
-        return open_sharded(spec, indexes[0])
-    if len(files) == 1 and not indexes:
-        return open_file(spec, files[0])
-    if files or indexes:
-        several = indexes or files
-        names = ", ".join(quote(path.name) for path in several[:4])
-        names += ", ..." if len(several) > 4 else ""
-        what = "several indexes" if indexes else "several safetensors files and no index"
-        raise CheckpointError(
-            f"{shown(spec)} holds {what} ({names}): which one is meant? Give one of them."
-        )
-    for pattern, kind in OTHER_FORMATS.items():
-        if any(folder.glob(pattern)):
-            raise CheckpointError(f"{shown(spec)} holds {kind}, expected safetensors. {CONVERT}")
-    inner = sorted(folder.glob("*/adapter_config.json"))
-    if inner:
-        raise CheckpointError(
-            f"{shown(spec)} holds no weights itself, but a named adapter: give "
-            f"{shown(inner[0].parent)}."
-        )
+    if looks_like_hub(spec):
+        folder, name = open_hub(spec, download=download)
+        if name:
+            return open_name(folder, name, allow_pickle=allow_pickle)
+        return open_folder(folder, allow_pickle=allow_pickle)
     raise CheckpointError(
-        f"{shown(spec)} holds no weights. Expected model.safetensors, model.safetensors.index.json "
-        "with its shards, or a PEFT adapter."
+        f"{shown(spec)} does not exist. Expected a folder or file with weights, or a repository "
+        "of the Hub as org/name or hf://name."
     )
 
 
-def _elsewhere(spec: str) -> str:
-    """Return a hint where the words look like a Hub id."""
-    if re.fullmatch(r"(hf://)?[\w.-]+/[\w.-]+(@[\w./-]+)?", spec) and not spec.endswith("/"):
-        return (
-            " If it is a Hub id, download it first: `hf download "
-            f"{spec.removeprefix('hf://').split('@')[0]} --local-dir DIR`, then give DIR."
+def _open_given(spec: str, path: Path, *, allow_pickle: bool) -> Checkpoint | Adapter:
+    """Open the file that the user named; a link is the user's own."""
+    many = path.name.endswith(".index.json") or path.name in ADAPTER_FILES
+    folder = LocalFolder(spec, path.parent, "" if many else path.name)
+    return open_name(folder, path.name, allow_pickle=allow_pickle)
+
+
+def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | Adapter:
+    """Open one file of a folder by what its name says it is.
+
+    Raises:
+        CheckpointError: It is of a format that is not read, or breaks its own.
+    """
+    if name in ADAPTER_FILES and folder.has(ADAPTER_CONFIG):
+        return open_adapter(folder, allow_pickle=allow_pickle)
+    for pattern in NOT_READ:
+        if fnmatch(name, pattern):
+            raise _not_read(folder, pattern)
+    for kind in FORMATS:
+        if fnmatch(name, kind.pattern):
+            return _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    return open_file(folder, name)
+
+
+def open_folder(folder: Folder, *, allow_pickle: bool) -> Checkpoint | Adapter:
+    """Choose what a folder means, in the order in which transformers looks.
+
+    Raises:
+        CheckpointError: It holds no weights, or several and it is unknown which are meant.
+    """
+    names = [name for name in folder.names() if not any(fnmatch(name, p) for p in NOT_WEIGHTS)]
+    if ADAPTER_CONFIG in names:
+        return open_adapter(folder, allow_pickle=allow_pickle)
+    held = [(kind, [name for name in names if fnmatch(name, kind.pattern)]) for kind in FORMATS]
+    held.sort(key=_before)
+    for kind, found in held:
+        if found:
+            name = kind.usual if kind.usual in found else _only(folder, kind, found)
+            return _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    for pattern in NOT_READ:
+        if any(fnmatch(name, pattern) for name in names):
+            raise _not_read(folder, pattern)
+    raise CheckpointError(
+        f"{folder.label} holds no weights. Expected model.safetensors, "
+        "model.safetensors.index.json with its shards, a GGUF file, or a PEFT adapter."
+        + _adapter_inside(folder)
+    )
+
+
+def _before(held: tuple[Format, list[str]]) -> tuple[bool, bool, bool]:
+    """Order formats: pickles last, usual names before others, an index before its files."""
+    kind, found = held
+    unusual = kind.usual not in found
+    return kind.pickle, unusual, unusual and not kind.pattern.endswith(".json")
+
+
+def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
+    """Open one file as one format.
+
+    Raises:
+        CheckpointError: It is a pickle, which nobody allowed.
+    """
+    if kind.pickle and not allow_pickle:
+        raise CheckpointError(
+            f"{folder.label} holds PyTorch pickle weights ({quote(name)}), which are opened only "
+            "with --allow-pickle (`allow_pickle=True`), and then read as data: nothing in them is "
+            f"run. Or: {CONVERT[0].lower()}{CONVERT[1:]}"
         )
-    return ""
+    return kind.open(folder, name)
+
+
+def _only(folder: Folder, kind: Format, found: list[str]) -> str:
+    """Return the one file, or the first part of one that is split.
+
+    Raises:
+        CheckpointError: There are several.
+    """
+    if len(found) == 1:
+        return found[0]
+    parts = [name for name in found if fnmatch(name, "*-00001-of-[0-9][0-9][0-9][0-9][0-9].*")]
+    if kind.pattern == "*.gguf" and len(parts) == 1 and len(found) == int(parts[0][-10:-5]):
+        return parts[0]
+    names = ", ".join(quote(name) for name in found[:4]) + (", ..." if len(found) > 4 else "")
+    raise CheckpointError(
+        f"{folder.label} holds several {kind.what} ({names}): which one is meant? Give one of "
+        f"them: {shown(folder.spec.rstrip('/'))}/FILE."
+    )
+
+
+def _not_read(folder: Folder, pattern: str) -> CheckpointError:
+    """Return the error for a format that is known and not read."""
+    what, instead = NOT_READ[pattern]
+    return CheckpointError(f"{folder.label} holds {what}, expected safetensors. "
+                           f"{instead or CONVERT}")  # fmt: skip
+
+
+def _adapter_inside(folder: Folder) -> str:
+    """Return a hint where a folder holds a named adapter one level down."""
+    if not isinstance(folder, LocalFolder):
+        return ""
+    inner = sorted(folder.path.glob(f"*/{ADAPTER_CONFIG}"))
+    return f" It holds a named adapter: give {shown(inner[0].parent)}." if inner else ""

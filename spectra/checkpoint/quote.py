@@ -12,6 +12,10 @@ _SHORT.maxlevel = 3
 
 def quote(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Return a value from a file as Python would write it, long ones with their middle cut."""
+    if type(value) is str and len(value) <= _SHORT.maxstring:  # names, quickly
+        whole = repr(value)
+        if len(whole) <= _SHORT.maxstring:
+            return whole
     return _SHORT.repr(value)
 
 

@@ -1,19 +1,6 @@
-"""Plan, run, rows."""
+"""Plan, run, rows; what computes lies in `execute`, so that planning needs no torch."""
 
-from spectra.engine.estimate import Estimate, estimate
-from spectra.engine.execute import Progress, Resources, execute
 from spectra.engine.plan import Plan, plan_model, plan_pair
 from spectra.engine.result import Model, Result
 
-__all__ = [
-    "Estimate",
-    "Model",
-    "Plan",
-    "Progress",
-    "Resources",
-    "Result",
-    "estimate",
-    "execute",
-    "plan_model",
-    "plan_pair",
-]
+__all__ = ["Model", "Plan", "Result", "plan_model", "plan_pair"]

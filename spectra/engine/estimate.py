@@ -33,7 +33,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
     rate = operations_per_second() * crew
     needs = sorted((analyzer.memory(view) for view in plan.views), reverse=True)
     together = min(sum(needs[:crew]), memory_budget(plan, needs))
-    ahead = 2 * max(step.nbytes for step in plan.steps)  # in work, and read meanwhile
+    ahead = 2 * max(step.memory for step in plan.steps)  # in work, and read meanwhile
     return Estimate(
         matrices=len(plan.views),
         tensors=len(plan.steps),

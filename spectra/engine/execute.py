@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Together
 from spectra.analyzers.row import Measurement
-from spectra.checkpoint import Checkpoint, LoraFactors
-from spectra.engine.plan import Plan, Replaced, Step, Updated, step_cost
+from spectra.engine.load import Loaded, Loader
+from spectra.engine.plan import Plan, step_cost
 from spectra.errors import NonFiniteError
-from spectra.matrices import LowRank, Matrix, Pair, View, natural
+from spectra.matrices import View, natural
 from spectra.matrices.layout import Part
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
@@ -108,12 +107,13 @@ def execute(
 
 def _batches(
     plan: Plan, analyzer: Analyzer[Any], most: int, budget: int
-) -> Iterator[list[tuple[View, "Loaded"]]]:
+) -> Iterator[list[tuple[View, Loaded]]]:
     """Read step by step; hold small matrices back until enough of one shape are there."""
     waiting: dict[tuple[int, int], list[tuple[View, Loaded]]] = {}
     held = 0
+    loader = Loader(plan)
     for step in plan.steps:
-        loaded = _load(plan, step)
+        loaded = loader.load(step)
         for view in step.views:
             if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):
                 yield [(view, loaded)]
@@ -138,42 +138,6 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """One step's tensors, as stored."""
-
-    base: Tensor
-    paired: bool
-    change: Tensor | LowRank | None
-    tuned_dtype: str
-
-
-def _load(plan: Plan, step: Step) -> Loaded:
-    """Read one step from disk."""
-    base = plan.checkpoint.read(step.entry)
-    change = step.change
-    if isinstance(change, Replaced):
-        return Loaded(base, True, change.source.read(change.entry), change.entry.dtype)
-    if isinstance(change, Updated):
-        update = _low_rank(change.source, change.factors, flipped=_flips(step, change))
-        return Loaded(base, True, update, step.entry.dtype)
-    return Loaded(base, plan.tuned is not None, None, step.entry.dtype)
-
-
-def _flips(step: Step, change: Updated) -> bool:
-    """Say whether the canonical matrix gets (B A)^T: stored so, and not turned by its layout."""
-    return change.flipped and not step.views[0].part.transposed
-
-
-def _low_rank(source: Checkpoint, factors: LoraFactors, *, flipped: bool) -> LowRank:
-    """Read an update's factors into canonical orientation, float32 or wider."""
-    a, b = (source.read(entry).flatten(1) for entry in (factors.a, factors.b))
-    a, b = (part if part.dtype == torch.float64 else part.float() for part in (a, b))
-    if flipped or factors.kind == "embedding":
-        return LowRank(a.mT * factors.scale, b.mT)
-    return LowRank(b * factors.scale, a)
-
-
 def _measure(
     analyzer: Analyzer[Any], jobs: Sequence[tuple[View, Loaded]], device: str, *, threads: int
 ) -> list[Row]:
@@ -181,7 +145,9 @@ def _measure(
     torch.set_num_threads(threads)
     if len(jobs) > 1 and isinstance(analyzer, Together):
         try:
-            found = analyzer.measure_together([_subject(*job, device) for job in jobs])
+            found = analyzer.measure_together(
+                [loaded.subject(view, device) for view, loaded in jobs]
+            )
         except NonFiniteError:
             pass  # one by one, to say of each what it holds
         else:
@@ -192,7 +158,7 @@ def _measure(
 def _measure_one(analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str) -> Row:
     """Measure one matrix; what is not finite becomes a row that says so."""
     try:
-        return _row(view, analyzer.measure(_subject(view, loaded, device)))
+        return _row(view, analyzer.measure(loaded.subject(view, device)))
     except NonFiniteError as error:
         place = "" if view.part == Part() else " of the matrix shown (row = output)"
         return Row(view, "non-finite", f"{error}{place}", dict.fromkeys(analyzer.keys))
@@ -202,17 +168,3 @@ def _row(view: View, found: Measurement) -> Row:
     """Return a measurement as a row; nothing of it stays on the device."""
     arrays = {name: array.cpu() for name, array in found.arrays.items()}
     return Row(view, found.status, None, found.values, arrays)
-
-
-def _subject(view: View, loaded: Loaded, device: str) -> Matrix | Pair:
-    """Cut one matrix, or pair, out of what was read."""
-    base = view.of(loaded.base.to(device))
-    if not loaded.paired:
-        return Matrix(view, base)
-    change = loaded.change
-    if isinstance(change, LowRank):
-        part = change.of(view.part)
-        change = LowRank(part.left.to(device), part.right.to(device))
-    elif change is not None:
-        change = view.of(change.to(device))
-    return Pair(view, base, change, loaded.tuned_dtype)

@@ -1,54 +1,51 @@
 """What will be read and measured, settled from headers before any weight is read."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from spectra.analyzers import Analyzer
-from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.entry import Slab
+from spectra.checkpoint.quote import quote, shown
+from spectra.engine.adapted import adapter_changes
+from spectra.engine.changes import Change, Replaced, Updated, checkpoint_changes
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
-from spectra.matrices import Selection, View, match_names, natural, views_of
-
-NO_COUNTERPART = "no counterpart in the base"
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The tensor is stored anew, in a tuned checkpoint or beside an adapter's factors."""
-
-    source: Checkpoint
-    entry: TensorEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Updated:
-    """An adapter adds `scale * B @ A`; `flipped` where that is stored transposed."""
-
-    source: Checkpoint
-    factors: LoraFactors
-    flipped: bool
-
-
-Change: TypeAlias = Replaced | Updated | None
+from spectra.matrices import Selection, View, natural, views_of
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stored tensor to read, and the matrices in it."""
+    """One stored tensor to read, or a slab of it such as one expert, and the matrices in it."""
 
     entry: TensorEntry
     views: tuple[View, ...]
     change: Change = None  # for pairs; None there means unchanged
 
     @property
+    def slab(self) -> Slab:
+        """What to read of the first axis; None: all."""
+        return self.views[0].part.slab
+
+    @property
     def nbytes(self) -> int:
         """Bytes to read."""
-        if isinstance(self.change, Replaced):
-            return self.entry.nbytes + self.change.entry.nbytes
-        if isinstance(self.change, Updated):
-            factors = self.change.factors
-            return self.entry.nbytes + factors.a.nbytes + factors.b.nbytes
-        return self.entry.nbytes
+        own = self.entry.slab_bytes(self.slab)
+        return own if self.change is None else own + self.change.nbytes
+
+    @property
+    def memory(self) -> int:
+        """Bytes that what was read takes, quantised values as float32 beside what they were."""
+        change = self.change
+        formed = not isinstance(change, Replaced | None)
+        if isinstance(change, Updated):
+            formed = change.dense
+        coded = isinstance(change, Replaced) and change.entry.codec is not None
+        if self.entry.codec is None and not coded and not formed:
+            return self.nbytes
+        sides = 1 if change is None else 2
+        values = 4 * sides * sum(view.rows * view.cols for view in self.views)
+        return self.nbytes + values + (4 * self.entry.numel if formed else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +106,8 @@ def plan_model(
     """
     if isinstance(model, Adapter):
         raise UsageError(
-            f"{model.spec} is a LoRA adapter, not a model. Give its base here, or compare: "
-            f"`spectra diff BASE {model.spec}`."
+            f"{shown(model.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
+            f"`spectra diff BASE {shown(model.spec)}`."
         )
     views, skipped = views_of(model)
     kept, reasons = [], []
@@ -122,12 +119,12 @@ def plan_model(
             kept.append(view)
     if reasons and not kept:
         raise NothingToAnalyseError(
-            f"no matrix of {model.spec} is a candidate: {reasons[0].tensor} is left out as "
+            f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
-    _require_some(kept, views, model.spec)
-    steps = [Step(entry, tuple(group)) for entry, group in _by_tensor(kept)]
-    return Plan(model, None, tuple(steps), tuple(skipped + reasons))
+    _require_some(kept, views, shown(model.spec))
+    steps = tuple(_steps((view, None) for view in kept))
+    return Plan(model, None, steps, tuple(skipped + reasons))
 
 
 def plan_pair(
@@ -142,104 +139,45 @@ def plan_pair(
     """
     if isinstance(base, Adapter):
         raise UsageError(
-            f"{base.spec} is a LoRA adapter: as BASE give the model it was trained on."
+            f"{shown(base.spec)} is a LoRA adapter: as BASE give the model it was trained on."
         )
     views, skipped = views_of(base)
     kept = selection.apply(views)
-    _require_some(kept, views, base.spec)
-    warning = ""
+    _require_some(kept, views, shown(base.spec))
     if isinstance(tuned, Adapter):
-        changes, unmatched = _adapter_changes(base, tuned)
-        lost = len({item.tensor for item in unmatched} & set(tuned.factors))
-        if lost:
-            warning = (
-                f"{lost:,} of the adapter's {len(tuned.factors):,} modules match no tensor of the "
-                "base, and what they change is not seen here."
-            )
+        turns = any(view.part.transposed for view in views)
+        changes = adapter_changes(base, kept, tuned, turns=turns)
     else:
-        changes, unmatched = _checkpoint_changes(base, tuned)
-    steps = []
-    wrong: list[str] = []
-    for entry, group in _by_tensor(kept):
-        if entry.name not in changes:
-            skipped += [Skipped(view.name, "no counterpart in the tuned model") for view in group]
-            continue
-        change = changes[entry.name]
-        problem = _misshapen(entry, group, change)
-        if problem:
-            wrong.append(problem)
-        steps.append(Step(entry, tuple(group), change))
-    _refuse_misshapen(wrong, base.spec, tuned.spec)
-    if not steps:
+        changes = checkpoint_changes(base, kept, tuned)
+    _refuse_misshapen(changes.wrong, shown(base.spec), shown(tuned.spec))
+    if not changes.pairs:
+        first = changes.skipped[0]
         raise PairingError(
-            f"no tensor of {tuned.spec} belongs to one of {base.spec}: the names share no ending. "
-            "Give the base it was trained on."
+            f"no tensor of {shown(tuned.spec)} belongs to one of {shown(base.spec)} that can be "
+            f"compared: {quote(first.tensor)}: {first.reason}. Give the base it was trained on."
         )
-    return Plan(base, tuned, tuple(steps), (*skipped, *unmatched), warning)
+    steps = tuple(_steps(changes.pairs))
+    return Plan(base, tuned, steps, (*skipped, *changes.skipped), changes.warning)
 
 
-def _checkpoint_changes(
-    base: Checkpoint, tuned: Checkpoint
-) -> tuple[dict[str, Change], list[Skipped]]:
-    """Find each base tensor's counterpart in a tuned checkpoint."""
-    found, unmatched = match_names(base.entries, tuned.entries, f"tensor of {tuned.spec}")
-    changes: dict[str, Change] = {
-        name: Replaced(tuned, tuned.entries[other]) for name, other in found.items()
-    }
-    return changes, [Skipped(name, NO_COUNTERPART) for name in unmatched]
+def _steps(pairs: Iterable[tuple[View, Change]]) -> Iterable[Step]:
+    """Group pairs by what is read at once on either side, in the order of the base's bytes."""
+    groups: dict[tuple[str, Slab, str, Slab], list[tuple[View, Change]]] = {}
+    for view, change in pairs:
+        place = (change.entry.name, change.slab) if isinstance(change, Replaced) else ("", None)
+        groups.setdefault((view.entry.name, view.part.slab, *place), []).append((view, change))
+    steps = [_step(group) for group in groups.values()]
+    return sorted(steps, key=lambda step: _place(step.entry, step.slab))
 
 
-def _adapter_changes(base: Checkpoint, tuned: Adapter) -> tuple[dict[str, Change], list[Skipped]]:
-    """Find the base tensor that each of an adapter's modules changes; the rest stays."""
-    changes: dict[str, Change] = dict.fromkeys(base.entries)
-    names = _weight_names(tuned.factors, base)
-    found, unmatched = match_names(base.entries, list(names), f"module of {tuned.spec}")
-    saved, strangers = match_names(base.entries, tuned.saved, f"tensor of {tuned.spec}")
-    if not found and not saved:
-        raise PairingError(
-            f"no module of {tuned.spec} belongs to a tensor of {base.spec}, e.g. "
-            f"{next(iter(names.values()))!r}. Give the base it was trained on."
-        )
-    for name, other in saved.items():
-        changes[name] = Replaced(tuned.weights, tuned.saved[other])
-    for name, other in found.items():
-        factors = tuned.factors[names[other]]
-        stored = base.entries[name].shape
-        turned = bool(tuned.config.get("fan_in_fan_out"))
-        # PEFT corrects a wrong flag; only a shape that fits one way alone decides.
-        if turned and stored[0] == factors.shape[0] != stored[-1]:
-            turned = False
-        changes[name] = Updated(tuned.weights, factors, turned)
-    skipped = [Skipped(names[name], NO_COUNTERPART) for name in unmatched]
-    skipped += [Skipped(name, NO_COUNTERPART) for name in strangers]
-    return changes, [*tuned.skipped, *skipped]
-
-
-def _weight_names(factors: Mapping[str, LoraFactors], base: Checkpoint) -> dict[str, str]:
-    """Return the weight name of each module: `.weight`, or none for bare parameters."""
-    bare = {name for name in base.entries if not name.endswith(".weight")}
-    return {module if module in bare else f"{module}.weight": module for module in factors}
-
-
-def _misshapen(entry: TensorEntry, views: Sequence[View], change: Change) -> str:
-    """Say how a change does not fit its tensor; empty where it does."""
-    if isinstance(change, Replaced) and change.entry.shape != entry.shape:
-        return (
-            f"tensor {entry.name!r} is {_shape(entry.shape)} there and "
-            f"{_shape(change.entry.shape)} here"
-        )
-    if isinstance(change, Updated):
-        view, update = views[0], change.factors.shape
-        # A fused tensor counts whole, whatever parts of it are selected.
-        rows = entry.shape[-1] if view.part.transposed else entry.shape[0]
-        if change.flipped and not view.part.transposed:
-            update = (update[1], update[0])
-        if (rows, view.cols) != update:
-            return (
-                f"tensor {entry.name!r} is {_shape(entry.shape)} there and the update "
-                f"{_shape(change.factors.shape)} here"
-            )
-    return ""
+def _step(group: Sequence[tuple[View, Change]]) -> Step:
+    """Return the step of matrices that are read at once."""
+    views, changes = zip(*group, strict=True)
+    first = changes[0]
+    if isinstance(first, Replaced):
+        parts = [one.parts for one in changes if isinstance(one, Replaced)]
+        first = replace(first, parts={name: part for own in parts for name, part in own.items()})
+    return Step(views[0].entry, views, first)
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
@@ -266,14 +204,6 @@ def _require_some(kept: Sequence[View], views: Sequence[View], spec: str) -> Non
     )
 
 
-def _by_tensor(views: Sequence[View]) -> list[tuple[TensorEntry, list[View]]]:
-    """Group matrices by the tensor that holds them, in the order of the bytes on disk."""
-    groups: dict[str, tuple[TensorEntry, list[View]]] = {}
-    for view in views:
-        groups.setdefault(view.entry.name, (view.entry, []))[1].append(view)
-    return sorted(groups.values(), key=lambda group: (group[0].shard, group[0].start))
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    """Write a shape."""
-    return " x ".join(f"{extent:,}" for extent in shape)
+def _place(entry: TensorEntry, slab: Slab) -> tuple[str, int, int]:
+    """Return where the bytes begin."""
+    return entry.shard, entry.start, (slab or (0, 0))[0]

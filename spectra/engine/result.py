@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spectra.analyzers import Row
@@ -21,6 +21,7 @@ class Model:
     spec: str  # as the user wrote it
     resolved: str  # the file or folder it means
     part: str  # base, tuned or model
+    codecs: Mapping[str, int] = field(default_factory=dict)  # matrices decoded by each scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,12 @@ class Result:
             "command": self.command,
             "settings": dict(self.settings),
             "models": [
-                {"spec": model.spec, "resolved": model.resolved, "part": model.part}
+                {
+                    "spec": model.spec,
+                    "resolved": model.resolved,
+                    "part": model.part,
+                    "codecs": dict(model.codecs),
+                }
                 for model in self.models
             ],
             "rows": [plain(row.flat()) for row in self.rows],

@@ -1,10 +1,15 @@
 """Tensors to named 2-D matrices with roles; pairing; selection."""
 
-from spectra.matrices.pair import LowRank, Pair
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from spectra.matrices.pairing import match_names
 from spectra.matrices.role import ROLES, Role
 from spectra.matrices.selection import Selection
 from spectra.matrices.view import Matrix, View, natural, views_of
+
+if TYPE_CHECKING:
+    from spectra.matrices.pair import LowRank, Pair
 
 __all__ = [
     "ROLES",
@@ -18,3 +23,10 @@ __all__ = [
     "natural",
     "views_of",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Load what holds values, and torch with it, when it is asked for."""
+    if name in {"LowRank", "Pair"}:
+        return getattr(import_module("spectra.matrices.pair"), name)
+    raise AttributeError(f"module 'spectra.matrices' has no attribute {name!r}")

@@ -75,6 +75,15 @@ def delta_rows_each(config: Config) -> tuple[int, int, int, int]:
     return delta_key_size(config), delta_key_size(config), values, values
 
 
+def gguf_rows(config: Config) -> tuple[int, int, int]:
+    """Return the q, k and v rows of GGUF's `attn_qkv`, or their proportion."""
+    queries, keys, values = grouped_query(config)
+    if "head_dim" not in config or "v_head_dim" not in config:
+        return queries, keys, values
+    size = count("head_dim")(config)
+    return queries * size, keys * size, values * count("v_head_dim")(config)
+
+
 gate_then_up = cut(GATE, UP)
 thirds = cut(Q, K, V)
 per_head = cut(Q, K, V, groups=heads)
@@ -118,6 +127,12 @@ _TABLE: tuple[tuple[str, str, Rule], ...] = (
     (_DELTA, r"in_proj_qkvz\.weight",
      cut(Q, K, V, Part("z", "other"), groups=delta_keys, shares=delta_rows_each)),
     ("gemma3", r"mm_input_projection_weight", turned(whole)),
+    # GGUF's own names, where a tensor has no counterpart in transformers' model.
+    ("*", r"blk\.\d+\.attn_qkv\.weight", cut(Q, K, V, shares=gguf_rows)),
+    ("*", r"(?:self_attn\.k_b_proj|blk\.\d+\.attn_k_b)\.weight", cut(K)),
+    ("*", r"(?:self_attn\.v_b_proj|blk\.\d+\.attn_v_b)\.weight", cut(V)),
+    ("*", r"blk\.\d+\.ffn_(?:gate|up|down)_exps\.weight", stacked(whole)),
+    ("*", r"blk\.\d+\.ffn_gate_up_exps\.weight", stacked(gate_then_up)),
     # Feed-forward.
     ("phi3 glm glm4", r"gate_up_proj\.weight", gate_then_up),
     ("modernbert modernbert-decoder", r"mlp\.Wi\.weight", gate_then_up),

@@ -17,11 +17,17 @@ class LowRank:
     right: Tensor  # rank x cols
 
     def of(self, part: Part) -> "LowRank":
-        """Return the update of one part of a fused matrix; cutting outputs cuts `left`."""
-        left = self.left
+        """Return the update of one part of a stored matrix: rows = outputs, cols = inputs.
+
+        Args:
+            part: Of the stored matrix that this updates, or of the one expert of a stack.
+        """
+        left, right = self.left, self.right
         if part.block is not None:
             left = left[part.block[0] : part.block[1]]
-        return LowRank(part.rows.of(left) if part.rows else left, self.right)
+        if part.transposed:
+            left, right = right.mT, left.mT
+        return LowRank(part.rows.of(left) if part.rows else left, right)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Iterable
 
+from spectra.checkpoint.quote import quote
 from spectra.errors import PairingError
+
+MOST_DOTS = 100  # of a name that may match by its ending; real ones have a dozen
 
 
 def match_names(
@@ -37,7 +40,7 @@ def match_names(
             outer = endings.get(name, [])
             if len(outer) > 1:
                 raise PairingError(
-                    f"{subject} {name!r} matches several base tensors: {_some(outer)}. "
+                    f"{subject} {quote(name)} matches several base tensors: {_some(outer)}. "
                     "Give the base it was trained on, or rename its tensors."
                 )
             target = outer[0] if outer else None
@@ -48,7 +51,7 @@ def match_names(
     for target, claimants in claims.items():
         if len(claimants) > 1:
             raise PairingError(
-                f"base tensor {target!r} matches more than one {subject}: {_some(claimants)}. "
+                f"base tensor {quote(target)} matches more than one {subject}: {_some(claimants)}. "
                 "Which one is meant is unknown; rename or remove the others."
             )
         found[target] = claimants[0]
@@ -56,7 +59,9 @@ def match_names(
 
 
 def _tails(name: str) -> Iterable[str]:
-    """Yield a dotted name's proper endings, longest first."""
+    """Yield a dotted name's proper endings, longest first; none of a name without measure."""
+    if name.count(".") > MOST_DOTS:
+        return
     while "." in name:
         name = name.split(".", 1)[1]
         yield name
@@ -73,4 +78,4 @@ def _endings(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _some(names: list[str]) -> str:
     """Write the first few names."""
-    return ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(quote(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LayoutError(ValueError):
@@ -24,7 +26,7 @@ class Rows:
         """Rows kept."""
         return self.groups * (self.stop - self.start)
 
-    def of(self, matrix: Tensor) -> Tensor:
+    def of(self, matrix: "Tensor") -> "Tensor":
         """Return these rows of a 2-D tensor."""
         blocks: Tensor = matrix.unflatten(0, (self.groups, self.size))
         return blocks[:, self.start : self.stop].flatten(0, 1)
@@ -50,13 +52,22 @@ class Part:
         words += [self.label] if self.label else []
         return f"[{','.join(words)}]" if words else ""
 
-    def of(self, tensor: Tensor) -> Tensor:
+    @property
+    def slab(self) -> tuple[int, int] | None:
+        """Where it lies on the stored tensor's first axis: start, stop; None: all along."""
+        if self.block is None and self.expert is not None:
+            return self.expert, self.expert + 1
+        return self.block
+
+    def of(self, tensor: "Tensor") -> "Tensor":
         """Return this part of the stored tensor: rows = outputs, cols = inputs."""
-        if self.block is not None:
-            tensor = tensor[self.block[0] : self.block[1]]
-        elif self.expert is not None:
-            tensor = tensor[self.expert]
-        matrix = tensor.flatten(1)
+        return self.within(tensor if self.slab is None else tensor[slice(*self.slab)])
+
+    def within(self, slab: "Tensor") -> "Tensor":
+        """Return this part of its slab of the stored tensor: rows = outputs, cols = inputs."""
+        if self.block is None and self.expert is not None:
+            slab = slab[0]
+        matrix = slab.flatten(1)
         if self.transposed:
             matrix = matrix.mT
         return self.rows.of(matrix) if self.rows else matrix

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 ROLES = (
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
@@ -42,6 +43,16 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("mlp.down", r"output[._]dense|mlp\.c_proj|(?:linear_)?fc2|fc_out|lin2|dense_4h_to_h"),
     ("mlp.down", r"ffn_output|weights_out|output_linear|\d+\.linear2|pwconv2"),
     ("conv", r"conv1d"),
+    # GGUF's own names, which tensors of architectures not translated keep.
+    ("router", r"ffn_gate_inp(?:_shexp)?"),
+    ("embed", r"position_embd|token_types"),
+    ("attn.q", r"(?:cross_)?attn_q(?:_a|_b)?"),
+    ("attn.k", r"(?:cross_)?attn_k"),
+    ("attn.v", r"(?:cross_)?attn_v"),
+    ("attn.o", r"(?:cross_)?attn_(?:output|o)"),
+    ("mlp.gate", r"ffn_gate(?:_exps|_shexp)?"),
+    ("mlp.up", r"ffn_up(?:_exps|_shexp)?"),
+    ("mlp.down", r"ffn_down(?:_exps|_shexp)?"),
 )
 TABLE = tuple((kind, re.compile(rf"(?:.*\.)?(?:{pattern})")) for kind, pattern in _TABLE)
 """First match wins; a pattern must cover the end of the name, from a dot."""
@@ -70,8 +81,8 @@ def role_of(name: str, dimensions: int = 2) -> Role:
     """
     stem = name.removesuffix(".weight")
     expert = EXPERT.search(stem)
-    layer = LAYER.search(EXPERT.sub("", stem))
-    kind = next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")
+    layer = LAYER.search(EXPERT.sub("", stem) if expert else stem)
+    kind = _kind(numberless(stem))
     if dimensions > 2 and kind in {"embed", "other"}:
         kind = "conv"
     return Role(
@@ -79,3 +90,20 @@ def role_of(name: str, dimensions: int = 2) -> Role:
         layer=int(layer[1] or layer[2]) if layer else None,
         expert=int(expert[1]) if expert else None,
     )
+
+
+def numberless(name: str) -> str:
+    """Return a name with the numbers of its layers and experts made equal.
+
+    Rules that read names ask for a number, never for a certain one.
+    """
+    return _INSIDE.sub("0", name)
+
+
+_INSIDE = re.compile(r"(?<![^.])[0-9]+(?=\.)")
+
+
+@lru_cache(maxsize=4096)
+def _kind(stem: str) -> str:
+    """Return the first kind of the table that a name's stem fits."""
+    return next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")

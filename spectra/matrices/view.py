@@ -1,15 +1,18 @@
 """Named 2-D views of a checkpoint's tensors, known from headers alone."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
-from spectra.checkpoint.entry import FLOATING
 from spectra.matrices.layout import LayoutError, Part, parts_of
-from spectra.matrices.role import Role, role_of
+from spectra.matrices.role import Role, numberless, role_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class View:
     rows: int  # outputs
     cols: int  # inputs
 
-    def of(self, tensor: Tensor) -> Tensor:
+    def of(self, tensor: "Tensor") -> "Tensor":
         """Return this matrix's values as stored: rows = outputs, cols = inputs."""
         return self.part.of(tensor)
 
@@ -33,7 +36,7 @@ class Matrix:
     """One matrix with its values."""
 
     view: View
-    values: Tensor  # rows x cols, in the stored dtype: kernels widen what they need
+    values: "Tensor"  # rows x cols, in the stored dtype: kernels widen what they need
 
 
 def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
@@ -44,31 +47,41 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     """
     views: list[View] = []
     skipped = list(checkpoint.skipped)
+    known: dict[tuple[str, tuple[int, ...]], list[Part] | str] = {}  # layers repeat
     for entry in checkpoint.entries.values():
-        reason = _no_matrix(entry)
-        if reason:
-            skipped.append(Skipped(entry.name, reason))
+        parts: list[Part] | str | None = _no_matrix(entry)
+        if not parts:
+            key = (numberless(entry.name), entry.shape)
+            parts = known.get(key)
+            if parts is None:
+                parts = known[key] = _parts(entry, checkpoint.config)
+        if isinstance(parts, str):
+            skipped.append(Skipped(entry.name, parts))
             continue
-        try:
-            parts = parts_of(entry.name, entry.shape, checkpoint.config)
-        except LayoutError as error:
-            skipped.append(Skipped(entry.name, str(error)))
-            continue
-        views += [_view(entry, part) for part in parts]
+        told = role_of(entry.name, len(entry.shape))
+        views += [_view(entry, part, told) for part in parts]
     views.sort(key=lambda view: natural(view.name))
     skipped.sort(key=lambda item: natural(item.tensor))
     return views, skipped
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[str | int]:
     """Return a sort key in which numbers inside a name count as numbers."""
-    pieces: Iterable[str] = re.split(r"(\d+)", name)
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+    pieces: list[str | int] = [*_NUMBER.split(name)]  # text and digits in turn
+    pieces[1::2] = map(int, pieces[1::2])
+    return pieces
 
 
-def _view(entry: TensorEntry, part: Part) -> View:
+def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> list[Part] | str:
+    """Return the matrices that a tensor holds, or why there is none."""
+    try:
+        return parts_of(entry.name, entry.shape, config)
+    except LayoutError as error:
+        return str(error)
+
+
+def _view(entry: TensorEntry, part: Part, told: Role) -> View:
     """Name one part of one tensor."""
-    told = role_of(entry.name, len(entry.shape))
     rows, cols = part.shape(entry.shape)
     expert = told.expert if part.expert is None else part.expert
     role = Role(part.kind or told.kind, told.layer, expert)
@@ -77,9 +90,7 @@ def _view(entry: TensorEntry, part: Part) -> View:
 
 def _no_matrix(entry: TensorEntry) -> str:
     """Return why a tensor holds no matrix of weights; empty where it may."""
-    if entry.dtype not in FLOATING:
-        if entry.dtype.startswith("F"):
-            return f"{entry.dtype} weights, whose scales are not read yet"
+    if not entry.is_weights:
         return f"not floating point ({entry.dtype})"
     if len(entry.shape) == 0:
         return "a single number"

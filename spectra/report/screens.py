@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from spectra.analyzers import Row
-from spectra.analyzers.kappa import rank_key
 from spectra.checkpoint import Skipped
 from spectra.engine import Result
 from spectra.report.table import Column, Line, Screen, printable
@@ -45,13 +44,14 @@ def _ls(result: Result, full: bool) -> Screen:
     """Every matrix, and what is none."""
     columns = [NAME, ROLE, SHAPE, Column("dtype", "left")]
     lines = [
-        Line([printable(row.matrix), row.view.role.kind, _shape(row), row.view.entry.dtype])
+        Line([printable(row.matrix), row.view.role.kind, _shape(row), _stored(row)])
         for row in result.rows
     ]
     kinds = Counter(item.reason for item in result.skipped)
-    facts = [f"skipped: {count:,} {printable(reason)}" for reason, count in kinds.most_common()]
     if full:
         facts = [f"skipped: {printable(s.tensor)}: {printable(s.reason)}" for s in result.skipped]
+    else:
+        facts = [f"skipped: {count:,} {printable(reason)}" for reason, count in kinds.most_common()]
     return Screen(
         reading=_reading(result),
         columns=columns,
@@ -153,6 +153,8 @@ def _intruders(result: Result, full: bool) -> Screen:
 
 def _kappa(result: Result, full: bool) -> Screen:
     """Lowest kappa first, a rule at the cut."""
+    from spectra.analyzers.kappa import rank_key  # noqa: PLC0415 - needs torch, others do not
+
     columns = [NAME, ROLE, Column("kappa"), SHAPE, Column("parameters", optional=True)]
     ranked = sorted(result.rows, key=lambda row: (row.status == "non-finite", rank_key(row)))
     selected = len(result.summary["selected"])
@@ -198,12 +200,24 @@ def _facts(result: Result, first: Sequence[str] = ()) -> list[str]:
     if skips:
         pieces.append(f"skipped: {skips}")
     facts = ["   ".join(pieces)] if pieces else []
+    facts += _decoded(result)
     facts += [
         f"no numbers: {printable(row.matrix)}: {printable(row.error)}"
         for row in result.rows
         if row.error
     ]
     return facts
+
+
+def _decoded(result: Result) -> list[str]:
+    """Say by which schemes quantised values were decoded."""
+    lines = []
+    for model in result.models:
+        schemes = ", ".join(f"{n:,} by {printable(name)}" for name, n in model.codecs.items())
+        if schemes:
+            which = "" if model.part == "model" else f" ({model.part})"
+            lines.append(f"decoded{which}: {schemes}")
+    return lines
 
 
 def _unchanged(count: int) -> list[str]:
@@ -258,6 +272,14 @@ def _more(hidden: int, what: str = "") -> str:
 def _shape(row: Row) -> str:
     """Write rows x cols."""
     return f"{row.view.rows} x {row.view.cols}"
+
+
+def _stored(row: Row) -> str:
+    """Write the stored dtype, and the codec where the dtype does not tell it."""
+    entry = row.view.entry
+    if entry.codec is None or entry.codec.name == f"gguf-{entry.dtype}".lower():
+        return printable(entry.dtype)
+    return printable(f"{entry.dtype}, {entry.codec.name}")
 
 
 def _number(row: Row, key: str, digits: int = 4) -> str:

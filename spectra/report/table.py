@@ -45,6 +45,8 @@ class Screen:
 
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or colour the screen."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text

@@ -3,16 +3,17 @@
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spectra.analyzers import Analyzer, Row
-from spectra.checkpoint.entry import BITS, FLOATING, TensorEntry
+from spectra.checkpoint.entry import BITS, FLOATING, STORED, TensorEntry
 from spectra.errors import NonFiniteError
 from spectra.matrices import LowRank, Matrix, Pair, View
 from spectra.matrices.layout import Part
 from spectra.matrices.role import role_of
 
-STORED = {dtype: name for name, dtype in FLOATING.items()}
+DTYPES = {getattr(torch, STORED[name]): name for name in FLOATING}
 QUERY = "encoder.layer.0.attention.self.query.weight"
 
 
@@ -26,13 +27,13 @@ def view_of(name: str, rows: int, cols: int, dtype: str = "F32") -> View:
 def matrix_of(values: Tensor, name: str = QUERY) -> Matrix:
     """A matrix, as if read from a checkpoint."""
     rows, cols = values.shape
-    return Matrix(view_of(name, rows, cols, STORED[values.dtype]), values)
+    return Matrix(view_of(name, rows, cols, DTYPES[values.dtype]), values)
 
 
 def pair_of(base: Tensor, tuned: Tensor | LowRank | None, name: str = QUERY) -> Pair:
     """A pair, as if read from two checkpoints or a checkpoint and an adapter."""
     view = matrix_of(base, name).view
-    dtype = STORED[tuned.dtype] if isinstance(tuned, Tensor) else view.entry.dtype
+    dtype = DTYPES[tuned.dtype] if isinstance(tuned, Tensor) else view.entry.dtype
     return Pair(view, base, tuned, dtype)
 
 

@@ -13,7 +13,8 @@ from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
 from spectra.analyzers.kappa import KEYS
-from spectra.engine import Resources, Result
+from spectra.engine import Result
+from spectra.engine.execute import Resources
 from spectra.report import draw
 from spectra.report.screens import screen_of
 

@@ -40,6 +40,7 @@ class Tiny(nn.Module):
         self.grouped = nn.Conv2d(4, 8, 3, groups=4)
         self.head = nn.Linear(6, 2)
         self.experts = Experts()
+        self.attention = nn.MultiheadAttention(8, 2)
 
 
 class Experts(nn.Module):
@@ -194,12 +195,46 @@ def test_what_is_no_factor_of_a_weight_is_listed(tmp_path: Path) -> None:
     assert {skip.reason for skip in adapter.skipped} == {"not a LoRA factor of a weight"}
 
 
-def test_changed_rows_of_an_embedding_are_refused_by_name(tmp_path: Path) -> None:
+def test_changed_rows_of_an_embedding(tmp_path: Path) -> None:
     model = tuned(
-        Tiny(), r=2, target_modules=["blocks.0.up"], trainable_token_indices={"table": [1, 2]}
+        Tiny(), r=2, target_modules=["blocks.0.up"], trainable_token_indices={"table": [7, 2]}
     )
-    with pytest.raises(AdapterError, match="uses trainable_token_indices"):
-        reopened(model, tmp_path)
+    rows = reopened(model, tmp_path).rows["table"]
+    assert rows.indices == (7, 2)
+    assert rows.entry.shape == (2, 6)
+
+
+def test_dora_keeps_its_magnitudes_whatever_their_shape(tmp_path: Path) -> None:
+    model = tuned(Tiny(), r=2, target_modules=["table", "down", "conv2"], use_dora=True)
+    adapter = reopened(model, tmp_path)
+    shapes = {name: own.magnitude.shape for name, own in adapter.factors.items() if own.magnitude}
+    assert set(shapes) == set(adapter.factors)
+    assert shapes["table"] == shapes["blocks.0.down"] == (6,)
+    assert shapes["conv2"] == (1, 5, 1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning")
+def test_a_parameters_factors_and_what_they_may_be_for(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "target_parameters": ["experts.gates"],
+        "rank_pattern": {"gates": 3},
+    }
+    model = tuned(Tiny(), r=2, target_modules=[], lora_alpha=6, **settings)
+    factors = reopened(model, tmp_path).factors["experts"]
+    assert (factors.kind, factors.module, factors.count) == ("parameter", "experts", 2)
+    assert factors.choices == {"gates": (3, 2.0)}
+
+
+def test_attention_counts_its_output_twice_as_peft_does(tmp_path: Path) -> None:
+    model = tuned(Tiny(), r=2, target_modules=["attention"], lora_alpha=6)
+    adapter = reopened(model, tmp_path)
+    scales = {name: own.scale for name, own in adapter.factors.items()}
+    assert scales == {"attention": 3.0, "attention.out_proj": 6.0}
+    config = tmp_path / "adapter_config.json"
+    config.write_text(config.read_text().replace(peft.__version__, "0.22.0"))
+    text = refusal(tmp_path)
+    assert "'attention.out_proj' is the output of a MultiheadAttention, whose update PEFT" in text
+    assert "whether '0.22.0' does is not known. Merge it into its base" in text
 
 
 def test_the_real_adapter(minilm_lora: Path) -> None:
@@ -230,11 +265,9 @@ class TestRefusedAsWrittenByPeft:
         ("settings", "words"),
         [
             (
-                {"target_modules": [], "target_parameters": ["experts.gates"]},
-                "uses target_parameters (factors on 3-D expert tensors)",
+                {"kasa_config": peft.KasaConfig()},
+                "uses KaSA, which is not supported. Merge it into its base",
             ),
-            ({"use_dora": True}, "uses DoRA, which is not supported yet. Merge it into its base"),
-            ({"kasa_config": peft.KasaConfig()}, "uses KaSA, which is not supported yet"),
             (
                 {"use_bdlora": peft.tuners.lora.BdLoraConfig(target_modules_bd_a=["up"])},
                 "block-diagonal LoRA",
@@ -243,7 +276,7 @@ class TestRefusedAsWrittenByPeft:
             ({"init_lora_weights": "pissa_niter_2"}, "initialised with 'pissa_niter_2'"),
             ({"init_lora_weights": "olora"}, "initialised with 'olora', which changes the base"),
         ],
-        ids=["experts", "dora", "kasa", "bdlora", "pissa", "pissa-fast", "olora"],
+        ids=["kasa", "bdlora", "pissa", "pissa-fast", "olora"],
     )
     def test_written_by_peft(self, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
         tuned(Tiny(), **{"r": 2, "target_modules": ["up"], **settings}).save_pretrained(

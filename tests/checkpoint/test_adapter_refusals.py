@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from spectra.checkpoint import Adapter, open_spec
-from spectra.checkpoint.adapter import lora_scale
+from spectra.checkpoint.adapter_settings import settings_of
 from spectra.errors import AdapterError, CheckpointError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -45,6 +45,10 @@ def opened(folder: Path) -> Adapter:
     return found
 
 
+def scale(config: Mapping[str, object], module: str) -> float:
+    return settings_of(config, [module])[module].scale
+
+
 class TestMethodsRefusedByName:
     @pytest.mark.parametrize(
         ("setting", "value", "words"),
@@ -54,7 +58,7 @@ class TestMethodsRefusedByName:
             ("init_lora_weights", "corda", "'corda', which changes the base"),
             ("init_lora_weights", "loftq", "'loftq', which changes the base"),
             ("init_lora_weights", "lora_ga", "'lora_ga', which changes the base"),
-            ("target_parameters", ["mlp.experts.gate_up_proj"], "uses target_parameters"),
+            ("alora_invocation_tokens", [5], "uses aLoRA, whose update holds only after"),
             ("layer_replication", [[0, 2], [1, 3]], "uses layer_replication"),
             ("use_qalora", True, "uses QA-LoRA"),
             ("arrow_config", {"top_k": 2}, "uses Arrow routing"),
@@ -66,7 +70,13 @@ class TestMethodsRefusedByName:
 
     @pytest.mark.parametrize(
         ("extra", "words"),
-        [("lora_magnitude_vector", "uses DoRA"), ("lora_diag", "uses KaSA")],
+        [
+            (
+                "lora_magnitude_vector",
+                "has a lora_magnitude_vector, but adapter_config.json says use_dora = None. Give",
+            ),
+            ("lora_diag", "uses KaSA"),
+        ],
     )
     def test_by_a_tensor_that_the_settings_do_not_mention(
         self, tmp_path: Path, extra: str, words: str
@@ -143,7 +153,9 @@ class TestFiles:
         (tmp_path / name).touch()
         text = refusal(tmp_path, CheckpointError)
         assert words in text
-        assert "expected adapter_model.safetensors. Save the adapter" in text
+        assert "expected adapter_model.safetensors. " in text
+        assert "ave the adapter with safetensors (`save_pretrained(folder)`)" in text
+        assert ("--allow-pickle" in text) == (name == "adapter_model.bin")
 
     def test_a_broken_config(self, tmp_path: Path) -> None:
         written(tmp_path, pair())
@@ -206,13 +218,13 @@ class TestSettings:
 
     def test_the_first_pattern_that_fits_counts(self) -> None:
         config = {"r": 8, "lora_alpha": 8, "alpha_pattern": {"x": 1, "q": 16, "a.q": 32}}
-        assert lora_scale(config, "a.q") == 2
-        assert lora_scale(config, "a.qq") == 1
-        assert lora_scale(config, "q") == 2
+        assert scale(config, "a.q") == 2
+        assert scale(config, "a.qq") == 1
+        assert scale(config, "q") == 2
 
     def test_patterns_may_be_missing(self) -> None:
         config = {"r": 4, "lora_alpha": 8, "rank_pattern": None, "use_rslora": True}
-        assert lora_scale(config, "m") == 4
+        assert scale(config, "m") == 4
 
     @pytest.mark.parametrize(
         "module", ["blocks.1.up", "xblocks.1.up", "a.blocks.1.up", "up", "b\nup"]
@@ -223,9 +235,9 @@ class TestSettings:
     def test_patterns_fit_where_peft_says_so(self, module: str, pattern: str) -> None:
         table = {pattern: 16}
         chosen = table.get(peft.utils.other.get_pattern_key(list(table), module), 8)
-        assert lora_scale({"r": 8, "lora_alpha": 8, "alpha_pattern": table}, module) == chosen / 8
+        assert scale({"r": 8, "lora_alpha": 8, "alpha_pattern": table}, module) == chosen / 8
 
 
 def test_messages_name_the_adapter(tmp_path: Path) -> None:
-    text = refusal(written(tmp_path, pair(), use_dora=True))
-    assert re.match(re.escape(str(tmp_path)) + " uses DoRA", text)
+    text = refusal(written(tmp_path, pair(), use_qalora=True))
+    assert re.match(re.escape(str(tmp_path)) + " uses QA-LoRA", text)

@@ -12,7 +12,7 @@ from torch import Tensor
 from examples import write_model
 from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
 from spectra.checkpoint import Skipped
-from spectra.checkpoint.documents import MAX_CONFIG, read_object
+from spectra.checkpoint.documents import MAX_CONFIG
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import CheckpointError
 
@@ -197,10 +197,34 @@ class TestReading:
         model.read(model.entries["a"]).zero_()
         assert torch.equal(model.read(model.entries["a"]), A)
 
-    def test_other_dtypes_are_refused(self, tmp_path: Path) -> None:
-        model = opened(write_model(tmp_path, {"q\x1b": torch.ones(3, dtype=torch.int8)}))
-        with pytest.raises(CheckpointError, match=r"tensor 'q\\x1b' of .* is I8, expected F16"):
-            model.read(model.entries["q\x1b"])
+    @pytest.mark.parametrize(
+        "dtype",
+        [torch.int8, torch.uint16, torch.int64, torch.bool, torch.complex64],
+        ids=str,
+    )
+    def test_other_dtypes_come_as_they_are_stored(
+        self, tmp_path: Path, dtype: torch.dtype, generator: torch.Generator
+    ) -> None:
+        values = torch.randint(0, 2, (3, 4), generator=generator).to(dtype)
+        model = opened(write_model(tmp_path, {"a": values}))
+        found = model.read(model.entries["a"])
+        assert found.dtype == dtype
+        assert torch.equal(found, values)
+
+    def test_dtypes_that_torch_lacks_come_as_bytes(self, tmp_path: Path) -> None:
+        raw = b'{"a":{"dtype":"F6_E2M3","shape":[2,4],"data_offsets":[0,6]}}'
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(struct.pack("<Q", len(raw)) + raw + b"abcdef")
+        model = opened(path)
+        assert bytes(model.read(model.entries["a"]).numpy()) == b"abcdef"
+
+    @pytest.mark.parametrize("slab", [(0, 0), (0, 2), (1, 3), (4, 5), (0, 5)], ids=str)
+    def test_a_slab_is_that_part_of_the_first_axis(
+        self, tmp_path: Path, slab: tuple[int, int], generator: torch.Generator
+    ) -> None:
+        values = torch.randn(5, 3, 2, generator=generator)
+        model = opened(write_model(tmp_path, {"first": A, "a": values}))
+        assert torch.equal(model.read(model.entries["a"], slab), values[slab[0] : slab[1]])
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -230,9 +254,8 @@ class TestReading:
             model.files[path.name].read(0, 8)
 
     def test_files_that_vanish_before_opening(self, tmp_path: Path) -> None:
-        for read in (LocalFile, read_object):
-            with pytest.raises(CheckpointError, match="none cannot be read: No such file"):
-                read(tmp_path / "none")
+        with pytest.raises(CheckpointError, match="none cannot be read: No such file"):
+            LocalFile(tmp_path / "none")
 
     def test_an_axis_that_no_tensor_can_have(self, tmp_path: Path) -> None:
         raw = b'{"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}'

@@ -1,5 +1,6 @@
 """What a folder, file or word opens, and what is said where there are no safetensors weights."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,14 +83,10 @@ class TestWhatOpens:
 
 class TestNoWeights:
     def test_nothing_there(self, tmp_path: Path) -> None:
-        text = refusal(tmp_path / "none")
-        assert text.startswith(f"{tmp_path}/none does not exist. Expected a folder or file")
-        assert "Hub" not in text
-
-    @pytest.mark.parametrize("spec", ["org/name", "hf://org/name@v1.0/x", "org/na.me@main"])
-    def test_what_looks_like_a_hub_id(self, spec: str) -> None:
-        name = spec.removeprefix("hf://").split("@")[0]
-        assert f"`hf download {name} --local-dir DIR`, then give DIR." in refusal(spec)
+        assert refusal(tmp_path / "none") == (
+            f"{tmp_path}/none does not exist. Expected a folder or file with weights, or a "
+            "repository of the Hub as org/name or hf://name."
+        )
 
     @pytest.mark.parametrize(
         ("spec", "words"),
@@ -109,30 +106,52 @@ class TestNoWeights:
         assert f"{tmp_path} holds no weights. Expected model.safetensors" in refusal(tmp_path)
 
     @pytest.mark.parametrize(
-        ("name", "kind"),
+        ("name", "words"),
         [
-            ("pytorch_model.bin", "PyTorch pickle weights"),
-            ("model.pth", "PyTorch pickle weights"),
-            ("model.pt", "PyTorch pickle weights"),
-            ("epoch=1.ckpt", "PyTorch pickle weights"),
-            ("model-Q4_K_M.gguf", "GGUF weights"),
-            ("__0_0.distcp", "a torch distributed checkpoint"),
-            ("flax_model.msgpack", "Flax weights"),
-            ("tf_model.h5", "TensorFlow weights"),
-            ("model.onnx", "an ONNX model"),
+            ("__0_0.distcp", "a torch distributed checkpoint, expected safetensors. Convert it"),
+            (".metadata", "a torch distributed checkpoint, expected safetensors. Convert it"),
+            ("flax_model.msgpack", "Flax weights, expected safetensors. Save the model as"),
+            ("tf_model.h5", "TensorFlow weights, expected safetensors. Save the model as"),
+            ("model.onnx", "an ONNX model, expected safetensors. Save the model as"),
+            ("weights.npz", "NumPy arrays, expected safetensors. Save the model as"),
         ],
     )
-    def test_other_formats(self, tmp_path: Path, name: str, kind: str) -> None:
+    def test_other_formats(self, tmp_path: Path, name: str, words: str) -> None:
         (tmp_path / name).write_bytes(b"x" * 16)
         for spec in (tmp_path, tmp_path / name):
-            assert f"holds {kind}, expected safetensors. Save the model as" in refusal(spec)
+            assert f"{tmp_path} holds {words}" in refusal(spec)
+
+    @pytest.mark.parametrize(
+        "name", ["pytorch_model.bin", "model.pth", "model.pt", "epoch=1.ckpt", "x.bin.index.json"]
+    )
+    def test_pickles_that_nobody_allowed_are_not_even_opened(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        os.mkfifo(tmp_path / name)  # whoever opens it waits for ever
+        for spec in (tmp_path, tmp_path / name):
+            text = refusal(spec)
+            assert f"holds PyTorch pickle weights ({name!r}), which are opened only with " in text
+            assert "--allow-pickle (`allow_pickle=True`)" in text
+            assert "Or: save the model as safetensors" in text
+
+    def test_what_a_trainer_leaves_beside_the_weights_is_none(self, tmp_path: Path) -> None:
+        for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"):
+            (tmp_path / name).write_bytes(b"")
+        assert "holds no weights. Expected model.safetensors" in refusal(tmp_path)
+        write_model(tmp_path, {"a": A})
+        assert list(opened(tmp_path).entries) == ["a"]
+
+    def test_a_named_adapter_inside_is_pointed_to(self, tmp_path: Path, minilm_lora: Path) -> None:
+        (tmp_path / "mine").symlink_to(minilm_lora)
+        assert "holds no weights. Expected " in refusal(tmp_path)
+        assert f" It holds a named adapter: give {tmp_path / 'mine'}." in refusal(tmp_path)
 
     def test_several_files_without_an_index(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
             write_model(tmp_path, {"a": A}, name=f"{name}.safetensors")
         assert (
             "holds several safetensors files and no index ('one.safetensors', 'two.safetensors'): "
-            "which one is meant? Give one of them." in refusal(tmp_path)
+            f"which one is meant? Give one of them: {tmp_path}/FILE." in refusal(tmp_path)
         )
 
     def test_many_files_are_not_all_listed(self, tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ def refused(command: Command, *words: str | Path, code: int = 2) -> str:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["nope/"], "nope/ does not exist. Expected a folder or file with safetensors weights."),
-        (["org/name"], "If it is a Hub id, download it first"),
+        (["nope/"], "nope/ does not exist. Expected a folder or file with weights, or a repo"),
         (["MODEL", "--select", "10x"], "--select '10x' is no share. Expected a percentage"),
         (["MODEL", "--select", "0%"], "is no share"),
         (["MODEL", "--role", "atn.q"], "--role 'atn.q' is no role. Did you mean 'attn.q'?"),
@@ -181,7 +180,7 @@ def test_a_named_adapters_folder_is_pointed_to(
     (tmp_path / "outer").mkdir()
     (tmp_path / "outer" / "mine").symlink_to(minilm_lora)
     found = refused(command, "diff", model, tmp_path / "outer")
-    assert "holds no weights itself, but a named adapter: give" in found
+    assert f"It holds a named adapter: give {tmp_path / 'outer' / 'mine'}." in found
 
 
 def test_nothing_measured_leaves_old_files_alone(command: Command, tmp_path: Path) -> None:
@@ -206,3 +205,58 @@ def test_what_was_there_stays_when_writing_fails(
     assert "cannot be written: No space left on device" in found
     assert path.read_bytes() == b"precious"
     assert list(model.parent.glob(".kept*")) == []
+
+
+def test_a_pickle_needs_leave_and_a_payload_does_not_run_with_it(
+    command: Command, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {canary}",)
+
+    torch.save({"a.weight": torch.eye(3), "b": Payload()}, tmp_path / "pytorch_model.bin")
+    assert "opened only with --allow-pickle" in refused(command, "ls", tmp_path)
+    found = refused(command, "ls", tmp_path, "--allow-pickle")
+    assert "system', which weights do not need: refused, and nothing in it was run." in found
+    assert not canary.exists()
+
+
+def test_a_pickle_of_weights_is_read_with_leave(command: Command, tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.eye(3)}, tmp_path / "pytorch_model.bin")
+    done = command("spectrum", tmp_path, "--allow-pickle", "--format", "json")
+    assert done.code == 0
+    assert json.loads(done.out)["rows"][0]["matrix"] == "a.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("config.json", b"[" * 100_000, "config.json is not JSON (RecursionError)"),
+        ("config.json", b" " * 10_000_001, "config.json has 10,000,001 bytes, and at most"),
+        ("config.json", b"[1]", "config.json holds [1], expected a JSON object"),
+        (
+            "model.safetensors",
+            b"\xff\xff\xff\x05\0\0\0\0{}",
+            "inside its own header of 100,663,295",
+        ),
+        ("model.safetensors", b"\x02\0\0\0\0\0\0\0{}\x1b", "1 bytes after the last tensor"),
+    ],
+    ids=["deep-config", "huge-config", "list-config", "long-header", "trailing"],
+)
+def test_hostile_files(command: Command, model: Path, name: str, content: bytes, text: str) -> None:
+    (model / name).write_bytes(content)
+    assert text in refused(command, "ls", model)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_links_that_lead_out_or_in_a_circle(command: Command, model: Path, name: str) -> None:
+    (model / "config.json").write_text("{}")
+    (model / name).rename(model.parent / "outside")
+    (model / name).symlink_to("../outside")
+    assert "outside its folder. Refused" in refused(command, "ls", model)
+    (model.parent / "outside").unlink()
+    (model.parent / "outside").symlink_to(model / name)
+    if name == "model.safetensors":
+        refused(command, "ls", model)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import spectra
+from adapters import save
 from spectra.analyzers import Diff
 
 pytestmark = [
@@ -110,16 +111,3 @@ def test_modules_that_match_nothing_are_said_on_top(tmp_path: Path) -> None:
     save_file(renamed, tmp_path / "base" / "model.safetensors")
     result = spectra.diff(tmp_path / "base", tmp_path / "adapter")
     assert result.summary["reading"].startswith("2 of the adapter's 4 modules match no tensor")
-
-
-def save(model: nn.Module, folder: Path) -> None:
-    """Save as transformers does, tied weights once, without its loading machinery."""
-    folder.mkdir()
-    seen: dict[int, str] = {}
-    tensors = {}
-    for key, value in model.state_dict().items():
-        if seen.setdefault(value.data_ptr(), key) == key:
-            tensors[key] = value.contiguous()
-    save_file(tensors, folder / "model.safetensors")
-    config: Any = model.config
-    config.save_pretrained(folder)

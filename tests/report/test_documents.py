@@ -41,7 +41,9 @@ def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
     result: spectra.Result,
 ) -> None:
     lines = documents.to_csv(result).splitlines()
-    assert lines[0].startswith("tensor,matrix,role,layer,expert,rows,cols,dtype,status,error,")
+    assert lines[0].startswith(
+        "tensor,matrix,role,layer,expert,rows,cols,dtype,codec,status,error,"
+    )
     assert len(lines) == 4
     assert "NaN" not in lines[2].split("[0, 0]")[1]
 

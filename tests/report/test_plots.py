@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 import spectra
 from spectra.analyzers import Row
-from spectra.api import Result
+from spectra.listing import Result
 from spectra.errors import OutputError, UsageError
 from spectra.report.plots import draw, save_figure
 from spectra.report.spectrum_plots import representative
@@ -290,4 +290,4 @@ def test_a_path_that_cannot_be_written_is_one_line(kappa: Result, tmp_path: Path
 
 def test_what_has_no_picture_is_refused(minilm: Path) -> None:
     with pytest.raises(UsageError, match="ls has no picture"):
-        draw(spectra.api.ls(minilm))
+        draw(spectra.ls(minilm))

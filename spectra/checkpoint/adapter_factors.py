@@ -1,0 +1,182 @@
+"""What each tensor of an adapter is, told from its name: factors, magnitudes, rows, wholes."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spectra.checkpoint.adapter_settings import unsupported
+from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.quote import quote, shown
+from spectra.errors import AdapterError
+
+PREFIX = "base_model.model."
+WRAPPERS = re.compile(r"\.(modules_to_save(\.default)?|base_layer|token_adapter)(?=\.)")
+NESTED = ".base_layer"
+MOST_DOTS = 100  # of a name whose endings are tried; real ones have a dozen
+FACTOR = re.compile(
+    r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<weight>\.weight)?",
+    re.DOTALL,
+)
+MAGNITUDE = re.compile(
+    r"(?P<module>.+)\.lora_magnitude_vector(\.default)?(\.weight)?(\.default)?", re.DOTALL
+)
+TOKENS = re.compile(r"(?P<module>.+)\.trainable_tokens_delta(\.default)?", re.DOTALL)
+
+BEFORE = re.compile(r".*\.(original_module\..+|trainable_tokens_original(\.default)?)", re.DOTALL)
+"""What was there before training: PEFT saves it where the vocabulary was resized."""
+
+Kind = Literal["linear", "embedding", "parameter"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFactors:
+    """One module's update: `scale * B @ A`, both still on disk.
+
+    Of kind `parameter` it is that of a bare parameter of the module, such as a stack of
+    experts, whose rank and scale hang on which parameter it is; then `rank` and `scale`
+    are those of the first that may be meant.
+    """
+
+    module: str  # as the adapter names it, without PEFT's own prefix and wrappers
+    kind: Kind
+    a: TensorEntry
+    b: TensorEntry
+    rank: int
+    scale: float
+    magnitude: TensorEntry | None = None  # DoRA's, one entry per output, or per embedding feature
+    choices: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    """Rank and scale by the name of the parameter; empty for a module's weight."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows (outputs) and columns (inputs) of the update, in canonical orientation."""
+        if self.kind == "embedding":  # (B A)^T on a table stored [entries, features]
+            return self.a.shape[1], self.b.shape[0]
+        return self.b.shape[0], math.prod(self.a.shape[1:])
+
+    @property
+    def count(self) -> int:
+        """How many matrices a stack holds, each with factors of its own; 1 for others."""
+        return self.a.shape[0] // self.rank
+
+
+@dataclass(slots=True)
+class Sorted:
+    """An adapter's tensors by what they are; modules as in the file, without the prefix."""
+
+    halves: dict[tuple[str, Kind], dict[str, TensorEntry]] = field(default_factory=dict)
+    magnitudes: dict[str, TensorEntry] = field(default_factory=dict)
+    tokens: dict[str, TensorEntry] = field(default_factory=dict)  # new rows of an embedding
+    saved: dict[str, TensorEntry] = field(default_factory=dict)  # whole tensors by name
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
+    """Tell an adapter's factors from its whole tensors and from what is neither.
+
+    Raises:
+        AdapterError: Two names mean the same tensor, or one belongs to another method.
+    """
+    found = Sorted()
+    copies: list[TensorEntry] = []
+    for name, entry in entries.items():
+        plain = name.removeprefix(PREFIX)
+        factor = FACTOR.fullmatch(plain)
+        magnitude, tokens = MAGNITUDE.fullmatch(plain), TOKENS.fullmatch(plain)
+        if factor and bool(factor["weight"]) != bool(factor["embedding"]):
+            kind: Kind = "embedding" if factor["embedding"] else "linear"
+            halves = found.halves.setdefault((factor["module"], kind), {})
+            _add(spec, halves, factor["side"], entry)
+        elif magnitude:
+            _add(spec, found.magnitudes, magnitude["module"], entry)
+        elif tokens:
+            _add(spec, found.tokens, WRAPPERS.sub("", f"{tokens['module']}.")[:-1], entry)
+        elif reason := _no_part(spec, plain):
+            found.skipped.append(Skipped(name, reason))
+        elif ".modules_to_save." in plain:
+            copies.append(entry)
+        else:
+            _add(spec, found.saved, WRAPPERS.sub("", plain), entry)
+    for entry in copies:  # PEFT reads the plain name where both are there
+        key = WRAPPERS.sub("", entry.name.removeprefix(PREFIX))
+        if f"{PREFIX}{key}" in entries:
+            found.skipped.append(Skipped(entry.name, "a copy of the tensor of the plain name"))
+        else:
+            _add(spec, found.saved, key, entry)
+    return found
+
+
+def unnested(module: str) -> str:
+    """Return a module's name without the wrappers of its parameters."""
+    stop = len(module)
+    while module.endswith(NESTED, 0, stop):
+        stop -= len(NESTED)
+    return module[:stop]
+
+
+def endings(name: str) -> list[str]:
+    """Return a dotted name and its proper endings, longest first."""
+    found = [name]
+    while "." in name and len(found) <= MOST_DOTS:
+        name = name.split(".", 1)[1]
+        found.append(name)
+    return found
+
+
+def check_factors(spec: str, factors: LoraFactors) -> LoraFactors:
+    """Check that A, B and the magnitude of one module fit each other.
+
+    Raises:
+        AdapterError: They do not.
+    """
+    subject = f"{shown(spec)}: module {quote(factors.module)}"
+    a, b, kind = factors.a, factors.b, factors.kind
+    axes = max(2, len(a.shape)) if kind == "linear" else 2  # a convolution's B is 1 x 1
+    if not len(a.shape) == len(b.shape) == axes or not 0 < a.shape[0] == b.shape[1]:
+        raise AdapterError(
+            f"{subject} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, expected [r, in] "
+            "and [out, r]. Save the adapter again, without grouped convolutions."
+        )
+    if set(b.shape[2:]) - {1}:
+        raise AdapterError(
+            f"{subject} has lora_B {list(b.shape)}, expected a 1 x 1 convolution [out, r, 1, 1]."
+            " Merge it into its base (`merge_and_unload`) and give the merged model."
+        )
+    for entry in (a, b, factors.magnitude):
+        if entry is not None and not entry.is_weights:
+            raise AdapterError(
+                f"{subject} has {quote(entry.name)} of dtype {entry.dtype}, expected floating "
+                "point. Save the adapter again."
+            )
+    magnitude, long = factors.magnitude, factors.shape[1 if kind == "embedding" else 0]
+    if magnitude is not None and magnitude.numel != long:
+        raise AdapterError(
+            f"{subject} has lora_magnitude_vector {list(magnitude.shape)}, expected {long:,} "
+            "entries, as many as its outputs. Save the adapter again."
+        )
+    return factors
+
+
+def _no_part(spec: str, plain: str) -> str:
+    """Say why a tensor takes no part in the tuned weights; empty where it may.
+
+    Raises:
+        AdapterError: It does, by a method that is not supported.
+    """
+    if ".lora_diag" in plain:
+        raise unsupported(spec, "KaSA")
+    if BEFORE.fullmatch(plain):
+        return "values from before the training"
+    return "not a LoRA factor of a weight" if ".lora_" in plain else ""
+
+
+def _add(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:
+    """Note one tensor; two names that mean the same one are refused."""
+    if key in table:
+        raise AdapterError(
+            f"{shown(spec)} holds {quote(table[key].name)} and {quote(entry.name)}, which mean "
+            "the same tensor: which one counts is unknown. Save the adapter again."
+        )
+    table[key] = entry

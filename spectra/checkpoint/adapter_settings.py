@@ -1,0 +1,192 @@
+"""What an adapter's config says: which method, and the rank and scale of each module."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spectra.checkpoint.patterns import first_fits
+from spectra.checkpoint.quote import quote, shown
+from spectra.errors import AdapterError
+
+CONFIG = "adapter_config.json"
+MOVED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Initialisations that subtract from the base, so that its published weights are not W0."""
+
+UNSUPPORTED = {
+    "use_qalora": "QA-LoRA",
+    "use_bdlora": "block-diagonal LoRA",
+    "kasa_config": "KaSA",
+    "arrow_config": "Arrow routing",
+    "layer_replication": "layer_replication",
+    "alora_invocation_tokens": "aLoRA, whose update holds only after certain tokens",
+}
+"""Settings under which the update is more than factors on a module's weight."""
+
+SUPPORTED = ("use_rslora", "use_dora")
+MERGE = "Merge it into its base (`merge_and_unload`) and give the merged model."
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Rank and scale of one module."""
+
+    rank: float
+    scale: float  # alpha / rank, or alpha / sqrt(rank) where rank-stabilised
+
+
+def settings_of(config: Mapping[str, Any], modules: Iterable[str]) -> dict[str, Setting]:
+    """Return each module's rank and scale.
+
+    Args:
+        config: adapter_config.json.
+        modules: Names as PEFT matches patterns against them.
+
+    Returns:
+        By module. The first pattern that fits counts, in the order of the file, as PEFT
+        loads it; PEFT sorts the patterns when it saves.
+
+    Raises:
+        AdapterError: Rank or alpha is missing or out of range, or a pattern is malformed.
+
+    Source:
+        Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732 (rsLoRA).
+    """
+    names = list(dict.fromkeys(modules))
+    tables = {key: _table(config, key) for key in ("rank_pattern", "alpha_pattern")}
+    fits = first_fits({key: list(table) for key, table in tables.items()}, names, CONFIG)
+    stabilised = flag(config, "use_rslora")
+    found: dict[str, Setting] = {}
+    for name in names:
+        values = []
+        for key, pattern, least in (("r", "rank_pattern", 1), ("lora_alpha", "alpha_pattern", 0)):
+            chosen = fits[pattern].get(name)
+            value = config.get(key) if chosen is None else tables[pattern][chosen]
+            values.append(_number(value, key, name, least))
+        rank, alpha = values
+        found[name] = Setting(rank, alpha / math.sqrt(rank) if stabilised else alpha / rank)
+    return found
+
+
+def flag(config: Mapping[str, Any], key: str) -> bool:
+    """Return a setting that is true or false; absent and null are false.
+
+    Raises:
+        AdapterError: It is something else.
+    """
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise AdapterError(
+            f"{CONFIG}: {key} is {quote(value)}, expected true or false. Save the adapter again."
+        )
+    return bool(value)
+
+
+def texts(config: Mapping[str, Any], key: str) -> Sequence[str]:
+    """Return a setting that is a list of texts; absent and null are empty.
+
+    Raises:
+        AdapterError: It is something else.
+    """
+    value = config.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise AdapterError(
+            f"{CONFIG}: {key} is {quote(value)}, expected a list of texts. Save the adapter again."
+        )
+    return value
+
+
+def peft_version(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the version of PEFT that wrote the config; zeros where it is older than 0.18."""
+    found = config.get("peft_version")
+    numbers = (
+        re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", found) if isinstance(found, str) else None
+    )
+    return tuple(map(int, numbers.groups())) if numbers else (0, 0, 0)
+
+
+def token_indices(config: Mapping[str, Any], module: str) -> list[int]:
+    """Return which rows of an embedding an adapter replaces.
+
+    Args:
+        config: adapter_config.json; `trainable_token_indices` is a list, which is about the
+            input embedding, or lists by the end of a module's name.
+        module: The embedding.
+
+    Raises:
+        AdapterError: They are missing, contradict each other, or are no distinct row numbers.
+    """
+    found = config.get("trainable_token_indices")
+    if isinstance(found, dict):
+        lengths = {len(end) for end in found}  # few, however many ends there are
+        ends = {module[len(module) - count :] for count in lengths if count <= len(module)}
+        found = [found[end] for end in ends if end in found]
+        found = found[0] if found and all(rows == found[0] for rows in found) else None
+    whole = isinstance(found, list) and all(type(row) is int and row >= 0 for row in found)
+    if not whole or len(set(found or ())) != len(found or ()):
+        raise AdapterError(
+            f"{CONFIG}: trainable_token_indices of {quote(module)} is {quote(found)}, expected a "
+            "list of distinct row numbers. Save the adapter again."
+        )
+    return list(found or ())
+
+
+def refuse_unsupported(spec: str, config: Mapping[str, Any]) -> None:
+    """Refuse by name what would give a wrong update.
+
+    Raises:
+        AdapterError: It is another method, or its training changed the base.
+    """
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise AdapterError(
+            f"{shown(spec)} is a PEFT adapter of type {quote(kind)}, expected LORA. {MERGE}"
+        )
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(MOVED_BASE):
+        raise AdapterError(
+            f"{shown(spec)} was initialised with {quote(start)}, which changes the base before "
+            "training: base + update is not the tuned model. Merge it and give the merged model."
+        )
+    for setting, value in config.items():
+        unknown = setting.startswith("use_") and setting not in SUPPORTED
+        if value and (unknown or setting in UNSUPPORTED):
+            raise unsupported(spec, UNSUPPORTED.get(setting, quote(setting)))
+
+
+def unsupported(spec: str, name: str) -> AdapterError:
+    """Return the error for an update that is more than its factors."""
+    return AdapterError(f"{shown(spec)} uses {name}, which is not supported. {MERGE}")
+
+
+def _table(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a table from module patterns to numbers, empty where there is none.
+
+    Raises:
+        AdapterError: It is something else.
+    """
+    table = config.get(key)
+    if table is not None and not isinstance(table, dict):
+        raise AdapterError(
+            f"{CONFIG}: {key} is {quote(table)}, expected an object from module patterns to "
+            "numbers. Save the adapter again."
+        )
+    return table or {}
+
+
+def _number(value: Any, key: str, module: str, least: int) -> float:  # noqa: ANN401 - any JSON value
+    """Return a rank or an alpha.
+
+    Raises:
+        AdapterError: It is no such number.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value <= 1e9:  # 1e9: no integer too large for a float
+        raise AdapterError(
+            f"{CONFIG}: {key} of {quote(module)} is {quote(value)}, expected a number of at least "
+            f"{least}. Save the adapter again."
+        )
+    return float(value)

@@ -1,0 +1,73 @@
+"""Packed bits to numbers: nibbles, bit fields that cross words, exponents alone."""
+
+from math import gcd
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+"""E2M1, by its four bits. Source: OCP Microscaling Formats (MX) 1.0, 5.3.3."""
+
+POWERS = torch.tensor([2.0 ** (exponent - 127) for exponent in range(256)])
+"""E8M0: 2^(bits - 127), as the libraries have it; 255, NaN by the standard, is infinite."""
+
+
+def unpack_bits(words: Int32[Tensor, "rows words"], bits: int, count: int) -> Tensor:
+    """Return the unsigned fields of each row, packed without gaps from the lowest bit on.
+
+    Args:
+        words: 32 bits each; a field may begin in one and end in the next.
+        bits: Of one field, 1 to 8.
+        count: Fields of a row, at most those that its words hold.
+
+    Returns:
+        float32, [rows, count].
+    """
+    share = gcd(32, bits)
+    fields, span = 32 // share, bits // share  # the pattern repeats after so many words
+    short = -words.shape[1] % span
+    if short:
+        words = torch.nn.functional.pad(words, (0, short))
+    runs = words.view(len(words), -1, span)
+    values = torch.empty(*runs.shape[:2], fields, dtype=torch.float32)
+    for field in range(fields):
+        word, offset = divmod(field * bits, 32)
+        over = offset + bits - 32  # bits that stand in the next word
+        found = runs[..., word] >> offset  # the sign bit comes along, and is masked off
+        if over > 0:
+            found.bitwise_and_((1 << (bits - over)) - 1)
+            found.bitwise_or_(runs[..., word + 1] << (bits - over))
+        values[..., field] = found.bitwise_and_((1 << bits) - 1)
+    return values.flatten(1)[:, :count].contiguous()
+
+
+def unpack_nibbles(packed: Tensor, code: Float[Tensor, "16"], *, high_first: bool) -> Tensor:
+    """Return two values a byte.
+
+    Args:
+        packed: [..., n], of a dtype of any width; its bytes count.
+        code: What each of 16 patterns means.
+        high_first: Whether the high four bits are the first value.
+
+    Returns:
+        float32, [..., 2 n] for bytes.
+    """
+    high = code.repeat_interleave(16)  # by byte
+    low = code.repeat(16)
+    pairs = torch.stack((high, low) if high_first else (low, high), dim=1)
+    found = packed.view(torch.uint8)
+    values = pairs.index_select(0, found.flatten().int())
+    return values.view(*found.shape[:-1], 2 * found.shape[-1])
+
+
+def unpack_fp4(packed: Tensor) -> Tensor:
+    """Return E2M1 values, the low four bits first: float32, [..., 2 n] for bytes [..., n]."""
+    return unpack_nibbles(packed, torch.tensor(FP4), high_first=False)
+
+
+def scale_values(stored: Tensor) -> Tensor:
+    """Return stored scales as float32; bytes are exponents alone (E8M0)."""
+    if stored.dtype == torch.uint8:
+        return POWERS.index_select(0, stored.flatten().int()).view(stored.shape)
+    return stored.to(torch.float32)

@@ -1,0 +1,116 @@
+"""The stored parts of one quantised weight, found by the endings of their names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from spectra.checkpoint.codecs.settings import Settings
+from spectra.checkpoint.entry import Codec, TensorEntry
+from spectra.checkpoint.quote import quote
+from spectra.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+FLOAT8 = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
+SCALES = frozenset({"F32", "F16", "BF16"})
+
+
+class MisfitError(Exception):
+    """Parts that make no weight, or a scheme that is not read; the text is a skip's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One weight's parts, before anything is checked."""
+
+    name: str  # of the weight in the model
+    main: TensorEntry  # the part with the weights
+    others: Mapping[str, TensorEntry]  # by the ending of their names
+    settings: Settings
+    early: Mapping[str, bytes]  # the bytes of small parts read at once, by tensor
+
+    def need(
+        self, ending: str, dtypes: frozenset[str] | None = None, *shapes: Shape
+    ) -> TensorEntry:
+        """Return a part that must be there.
+
+        Args:
+            ending: Of its name.
+            dtypes: Those that it may have; None: any.
+            *shapes: Those that it may have; none: any that is not empty.
+
+        Raises:
+            MisfitError: It is missing, empty, or of another dtype or shape.
+        """
+        part = self.others.get(ending)
+        if part is None:
+            raise MisfitError(f"{ending.lstrip('._')} is missing")
+        fits = part.shape in shapes if shapes else part.numel > 0
+        if not fits or (dtypes is not None and part.dtype not in dtypes):
+            kinds = " or ".join(sorted(dtypes)) if dtypes else ""
+            forms = " or ".join(str(list(shape)) for shape in shapes[:3])
+            raise MisfitError(
+                f"{ending.lstrip('._')} is {part.dtype} {list(part.shape)}, expected "
+                f"{' '.join(filter(None, (kinds, forms))) or 'values'}"
+            )
+        return part
+
+    def matrix(self, dtypes: frozenset[str], axes: tuple[int, ...] = (2,)) -> Shape:
+        """Return the shape of the part with the weights.
+
+        Raises:
+            MisfitError: It is empty, or of another dtype or number of axes.
+        """
+        shape = self.main.shape
+        if self.main.dtype not in dtypes or len(shape) not in axes or not self.main.numel:
+            raise MisfitError(
+                f"the weights are {self.main.dtype} {list(shape)}, expected "
+                f"{' or '.join(sorted(dtypes))} in {' or '.join(map(str, axes))} dimensions"
+            )
+        return shape
+
+    def whole(self, shape: Shape, codec: Codec) -> TensorEntry:
+        """Return the weight as one tensor."""
+        main = self.main
+        return TensorEntry(self.name, main.dtype, shape, main.shard, main.start, main.stop, codec)
+
+
+def nothing(_found: Found) -> Sequence[TensorEntry]:
+    """Say that headers tell all."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the parts of one way to store a weight are named, and what puts them together."""
+
+    main: str  # the ending of the part with the weights
+    weight: str  # the ending of the weight's own name, in place of `main`
+    others: tuple[str, ...]  # the endings of the other parts, in place of `main`
+    make: Callable[[Found], TensorEntry]
+    needs: tuple[str, ...] = ()  # one of these must be there; none: `main` tells enough
+    dtypes: frozenset[str] = frozenset()  # of the part with the weights; none: any
+    early: Callable[[Found], Sequence[TensorEntry]] = nothing  # parts that `make` must read
+
+    def find(
+        self, entry: TensorEntry, entries: Mapping[str, TensorEntry], settings: Settings
+    ) -> Found | None:
+        """Return the parts of the weight that this entry is the main part of, if it is."""
+        if self.dtypes and entry.dtype not in self.dtypes:
+            return None
+        if not entry.name.endswith(self.main):
+            return None
+        stem = entry.name[: len(entry.name) - len(self.main)]
+        if self.needs and not any(stem + ending in entries for ending in self.needs):
+            return None
+        others = {
+            ending: entries[stem + ending] for ending in self.others if stem + ending in entries
+        }
+        return Found(stem + self.weight, entry, others, settings, {})
+
+
+def corrupt(entry: TensorEntry, got: str, expected: str) -> CheckpointError:
+    """Return the error for a part whose values cannot be meant."""
+    return CheckpointError(
+        f"tensor {quote(entry.name)} of {entry.shard} holds {got}, expected {expected}. "
+        "Fetch that file again, or leave it out."
+    )

@@ -1,0 +1,246 @@
+"""Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spectra.checkpoint.answers import TIMEOUT, asked
+from spectra.checkpoint.documents import MAX_INDEX
+from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.remote import DownloadedFile, RemoteFile
+from spectra.checkpoint.source import Folder, Source
+from spectra.errors import CheckpointError
+
+CONCURRENCY = 8
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_PART = r"\w(?:\w|-(?!-)|\.(?!\.)){0,95}(?<=\w)(?<!\.git)"
+_REVISION = (
+    r"@(?P<revision>refs/(?:pr/\d+|convert/(?!\.)[\w.-]+)(?=/|\Z)"  # the Hub's own, with slashes
+    r"|(?!refs/|\.)(?:(?!\.\.)[^\s/@~^:?*\[\\])+)"
+)
+_PATH = r"/(?P<path>(?:(?!\.{1,2}(?:/|\Z))[^/\\]+(?:/(?!\Z)|\Z))+)"
+_KINDS = r"(?!(?:models|datasets|spaces|kernels|buckets)/)"  # no organisation has such a name
+NAMED = re.compile(
+    rf"(?:hf://(?:models/)?)?{_KINDS}(?P<repo>{_PART}/{_PART})(?:{_REVISION})?(?:{_PATH})?",
+    re.ASCII,
+)
+CANONICAL = re.compile(rf"hf://(?P<repo>{_PART})(?:{_REVISION}(?:{_PATH})?)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a spec names: a repository, and where in it."""
+
+    repo: str
+    revision: str | None
+    path: str  # a file's or a folder's; empty: the repository itself
+
+    def at(self, path: str) -> str:
+        """Return the spec of another path at the same revision, for messages."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.repo}{revision}{'/' if path else ''}{shown(path) if path else ''}"
+
+    def resolved(self, commit: str) -> str:
+        """Return the spec that means the same for ever."""
+        return f"hf://{self.repo}@{commit}{'/' if self.path else ''}{self.path}"
+
+
+def looks_like_hub(spec: str) -> bool:
+    """Say whether words that name no file here may name a repository."""
+    return _place(spec) is not None
+
+
+def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
+    """Return the repository's folder, its commit pinned, and the file in it that was named.
+
+    Args:
+        spec: `org/name`, `org/name@revision` or `hf://name`, and a path in it.
+        download: Fetch a file whole, into the cache, once its weights are read.
+
+    Returns:
+        The folder, and the name of a file in it; empty where the spec names the folder.
+
+    Raises:
+        CheckpointError: It is no name of a repository, cannot be seen or reached, or has no
+            such revision or path.
+    """
+    place = _place(spec)
+    if place is None:
+        raise CheckpointError(
+            f"{shown(spec)} is no name of a repository. Expected org/name[@revision][/path] or "
+            "hf://name."
+        )
+    from huggingface_hub import is_offline_mode  # noqa: PLC0415 - slow, and rarely needed
+
+    if is_offline_mode():
+        return _cached(spec, place)
+    return _pinned(spec, place, download=download)
+
+
+def _place(spec: str) -> Place | None:
+    """Read a spec by the Hub's grammar of names; None where it does not fit."""
+    found = NAMED.fullmatch(spec) or CANONICAL.fullmatch(spec)
+    if found is None or not spec.isprintable():
+        return None
+    return Place(found["repo"], found["revision"], found["path"] or "")
+
+
+def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
+    """Ask the Hub once which commit is meant, and what is in it."""
+    from huggingface_hub import HfApi  # noqa: PLC0415 - slow, and rarely needed
+
+    label, api = place.at(""), HfApi(library_name="spectra")
+    info = asked(
+        label, lambda: api.model_info(place.repo, revision=place.revision, timeout=TIMEOUT)
+    )
+    if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
+        raise CheckpointError(
+            f"{label}: the Hub gives {quote(info.sha)} as its commit, expected 40 hexadecimal "
+            "digits. Check HF_ENDPOINT."
+        )
+    files = frozenset(s.rfilename for s in info.siblings or () if _is_plain(s.rfilename))
+    inside, name = _within(place, files)
+    return HubFolder(spec, place, info.sha, files, inside, download=download), name
+
+
+def _cached(spec: str, place: Place) -> tuple[Folder, str]:
+    """Take what the cache holds, and ask nobody."""
+    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
+    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
+
+    home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=place.repo, repo_type="model")
+    word = place.revision or constants.DEFAULT_REVISION
+    try:
+        reference = home / "refs" / word
+        commit = reference.read_text("ascii") if reference.is_file() else word
+        held = sorted(p.name for p in home.glob("snapshots/*") if COMMIT.fullmatch(p.name))
+        snapshot = home / "snapshots" / commit
+        listed = snapshot.rglob("*") if commit in held else ()
+        found = [path.relative_to(snapshot).as_posix() for path in listed if path.is_file()]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{shown(home)} cannot be read ({type(error).__name__}). Expected a cache of the Hub: "
+            "check HF_HOME."
+        ) from None
+    if commit not in held:
+        known = f"; it holds {', '.join(f'{place.repo}@{sha}' for sha in held)}" if held else ""
+        raise CheckpointError(
+            f"{place.at('')} is not in the cache {shown(home.parent)}{known}. HF_HUB_OFFLINE "
+            "keeps from asking the Hub: unset it, or give what is there."
+        )
+    files = frozenset(path for path in found if _is_plain(path))
+    inside, name = _within(place, files)
+    return HubFolder(spec, place, commit, files, inside, offline=True), name
+
+
+def _is_plain(path: object) -> bool:
+    """Say whether a path that the Hub lists stays where it should, on every system."""
+    if not isinstance(path, str) or not path.isprintable() or "\\" in path or ":" in path:
+        return False
+    return all(part not in {"", ".", ".."} for part in path.split("/"))
+
+
+def _within(place: Place, files: frozenset[str]) -> tuple[str, str]:
+    """Return the folder that a place means, empty or with a slash at its end, and the file."""
+    if place.path in files:
+        above, slash, name = place.path.rpartition("/")
+        return above + slash, name
+    inside = f"{place.path}/" if place.path else ""
+    if inside and not any(path.startswith(inside) for path in files):
+        raise CheckpointError(
+            f"{place.at(place.path)}: the repository has no such file or folder. Give one of "
+            f"those in {place.at('')}."
+        )
+    return inside, ""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFolder:
+    """A folder of a repository at one commit: whatever `main` becomes, reads stay on it."""
+
+    spec: str  # as the user wrote it
+    place: Place
+    commit: str
+    files: frozenset[str] = field(repr=False)  # every path of the repository
+    inside: str  # the folder's own path, empty or with a slash at its end
+    download: bool = False
+    offline: bool = False  # the cache's files are all the files
+
+    @property
+    def resolved(self) -> str:
+        """The commit's own spec."""
+        return self.place.resolved(self.commit)
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return self.place.at(self.inside[:-1]) + " (in the cache alone)" * self.offline
+
+    @property
+    def concurrency(self) -> int:
+        """Requests are worth making several at once."""
+        return CONCURRENCY
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the files directly in it, sorted."""
+        length = len(self.inside)
+        found = (path[length:] for path in self.files if path.startswith(self.inside))
+        return sorted(name for name in found if "/" not in name)
+
+    def has(self, name: str) -> bool:
+        """Say whether a file of this name is in it."""
+        return self.inside + name in self.files
+
+    def file(self, name: str) -> Source:
+        """Open a file by its name: from the cache, or where it lies."""
+        path = self.inside + name
+        label = self.place.at(path)
+        if path not in self.files:
+            raise CheckpointError(f"{label}: the repository has no such file. Check its name.")
+        import huggingface_hub as hub  # noqa: PLC0415 - loaded already
+        from huggingface_hub import utils  # noqa: PLC0415 - as above
+
+        held = hub.try_to_load_from_cache(self.place.repo, path, revision=self.commit)
+        if isinstance(held, str):
+            return LocalFile(Path(held))
+        url = hub.hf_hub_url(
+            self.place.repo, path, revision=self.commit, endpoint=hub.HfApi().endpoint
+        )
+        if name.endswith(".json") and self._is_small(url, label):
+            return LocalFile(self.fetched(path))
+        headers = utils.build_hf_headers(library_name="spectra")  # type: ignore[attr-defined]  # lazy
+        remote = RemoteFile(url, label, headers, hub.get_session)
+        if self.download:
+            return DownloadedFile(remote, lambda: self.fetched(path))
+        return remote
+
+    def fetched(self, path: str) -> Path:
+        """Return a file of the repository in the cache, fetched whole.
+
+        Raises:
+            CheckpointError: It cannot be fetched, or there is no room for it.
+        """
+        import huggingface_hub as hub  # noqa: PLC0415 - loaded already
+        from huggingface_hub.utils.tqdm import silent_tqdm  # noqa: PLC0415 - as above
+
+        def fetch() -> str:
+            return hub.hf_hub_download(
+                self.place.repo,
+                path,
+                revision=self.commit,
+                endpoint=hub.HfApi().endpoint,
+                library_name="spectra",
+                tqdm_class=silent_tqdm,
+            )
+
+        return Path(asked(self.place.at(path), fetch, again=False))
+
+    def _is_small(self, url: str, label: str) -> bool:
+        """Say whether a document is worth the cache; what is larger its reader will refuse."""
+        from huggingface_hub import get_hf_file_metadata  # noqa: PLC0415 - loaded already
+
+        size = asked(label, lambda: get_hf_file_metadata(url, timeout=TIMEOUT)).size
+        return size is not None and size <= MAX_INDEX

@@ -1,0 +1,276 @@
+"""One file of another machine, read by HTTP ranges."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, TypeAlias
+
+from spectra.checkpoint.answers import TIMEOUT, Patience, Trouble, broken, busy, refused
+from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.quote import quote
+from spectra.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import httpx2
+
+OPENING = 64  # bytes of a file's first range: what tells its size, format and header's length
+REDIRECTS = 8
+SMALL_BODY = 64 << 10  # bytes worth reading to keep a connection
+EXPIRED = frozenset({400, 401, 403, 404, 410})  # how stores refuse a signed address of yesterday
+DOWNLOAD = "Give --download (`download=True`), or fetch it with `hf download` and give that folder."
+
+Session: TypeAlias = Callable[[], "httpx2.Client"]
+
+
+class NoRangesError(CheckpointError):
+    """A server that sends whole files only."""
+
+
+class RemoteFile:
+    """A file behind an address, read by range; several threads may read at once."""
+
+    chunk = 64 << 20  # takes longer to arrive than a request to be answered
+
+    def __init__(self, url: str, label: str, headers: Mapping[str, str], session: Session) -> None:
+        """Remember where it lies; nothing is asked for yet.
+
+        Args:
+            url: Its lasting address, which may redirect to one that expires.
+            label: How messages name it.
+            headers: Sent along; `authorization` to the lasting address's own host alone.
+            session: Returns the HTTP client, which keeps connections.
+        """
+        self.label = label
+        self._url = url
+        self._direct = url  # what the address redirected to last time
+        self._headers = dict(headers)
+        self._session = session
+        self._opening = Lock()
+        self._head = b""
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes, as the first answer says.
+
+        Raises:
+            CheckpointError: The server does not give the file.
+        """
+        with self._opening:
+            if self._size is None:
+                head = bytearray(OPENING)
+                got = self._fetch(0, memoryview(head))
+                self._head = bytes(head[:got])
+            return self._size or 0
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return a small range, for headers."""
+        buffer = bytearray(max(0, min(stop, self.size) - start))
+        self.fill(start, memoryview(buffer))
+        return bytes(buffer)
+
+    def fill(self, start: int, buffer: memoryview) -> int:
+        """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
+        goal = max(0, min(len(buffer), self.size - start))
+        known = self._head[start : start + goal]
+        buffer[: len(known)] = known
+        if len(known) < goal:
+            self._fetch(start + len(known), buffer[len(known) : goal])
+        return goal
+
+    def _fetch(self, start: int, buffer: memoryview) -> int:
+        """Read one range, resumed where a connection breaks; return the bytes got."""
+        patience, done = Patience(self.label), 0
+        while True:
+            got, trouble = self._attempt(start + done, buffer[done:])
+            done += got
+            if trouble is None:
+                return done
+            patience.wait(trouble, got)
+
+    def _attempt(self, start: int, buffer: memoryview) -> tuple[int, Trouble | None]:
+        """Ask once; return the bytes got, and what kept the rest back."""
+        import httpx2  # noqa: PLC0415 - only once a request is made
+
+        got, goal = 0, len(buffer)
+        failure: httpx2.TransportError | None = None
+        try:
+            with self._answer(start, start + goal) as response:
+                if (trouble := busy(response)) is not None:
+                    return 0, trouble
+                goal = self._goal(response, start, goal)
+                for chunk in response.iter_raw():
+                    if got + len(chunk) > goal:
+                        raise self._wrong(f"more than {goal:,} bytes")
+                    buffer[got : got + len(chunk)] = chunk
+                    got += len(chunk)
+        except httpx2.TransportError as error:
+            failure = error
+        if failure and (got < goal or not got):
+            return got, broken(self.label, failure)
+        return got, None if got == goal else Trouble("the answer ended early")
+
+    def _goal(self, response: "httpx2.Response", start: int, asked: int) -> int:
+        """Check an answer against what was asked for; return the bytes that its body must have."""
+        if response.status_code not in {200, 206, 416}:
+            raise refused(self.label, response)
+        empty = response.headers.get("content-length") == "0"
+        if response.status_code == 200 and not empty:
+            raise NoRangesError(
+                f"{self.label} lies on a server that ignores ranges and sends whole files (status "
+                f"200, expected 206). {DOWNLOAD}"
+            )
+        first, stop, total = (0, 0, 0) if response.status_code == 200 else self._span(response)
+        if self._size is None:
+            self._size = total
+        goal = max(0, min(asked, self._size - start))
+        if total != self._size or (goal and (first, stop) != (start, start + goal)):
+            raise self._wrong(f"bytes {first:,} to {stop:,} of {total:,}")
+        length = response.headers.get("content-length", str(goal))
+        if goal and length != str(goal):
+            raise self._wrong(f"a body of {quote(length)} bytes")
+        if goal and response.headers.get("content-encoding", "identity") != "identity":
+            raise self._wrong("a compressed body")
+        return goal
+
+    def _span(self, response: "httpx2.Response") -> tuple[int, int, int]:
+        """Return start, stop and size as an answer's Content-Range gives them."""
+        found = response.headers.get("content-range", "")
+        unit, _, rest = found.partition(" ")
+        span, _, total = rest.partition("/")
+        first, _, last = span.partition("-")
+        if span == "*" and response.status_code == 416:  # nothing lies there
+            first, last = "0", "0"
+        numbers = (first, last, total)
+        if unit.lower() != "bytes" or not all(n.isdecimal() and len(n) < 20 for n in numbers):
+            raise self._wrong(f"the Content-Range {quote(found)}")
+        return int(first), int(last) + 1, int(total)
+
+    def _wrong(self, got: str) -> CheckpointError:
+        """Return the error for an answer to another question."""
+        return CheckpointError(
+            f"{self.label}: the server answered a range with {got}, which is not what was asked "
+            f"for. {DOWNLOAD}"
+        )
+
+    @contextmanager
+    def _answer(self, start: int, stop: int) -> Iterator["httpx2.Response"]:
+        """Ask for a range; redirects are followed by hand, lest one host gets another's token."""
+        url = self._direct
+        renewed = url == self._url
+        for _ in range(REDIRECTS):
+            response = self._send(url, start, stop)
+            try:
+                if response.has_redirect_location:
+                    url = self._target(url, response.headers["location"])
+                elif response.status_code in EXPIRED and not renewed:
+                    url, renewed = self._url, True
+                else:
+                    if response.status_code == 206:
+                        self._direct = url
+                    yield response
+                    return
+                drain(response)
+            finally:
+                response.close()
+        raise CheckpointError(f"{self.label}: more than {REDIRECTS} redirects. Try again later.")
+
+    def _send(self, url: str, start: int, stop: int) -> "httpx2.Response":
+        """Send one request; the body is still to come."""
+        import httpx2  # noqa: PLC0415 - only once a request is made
+
+        client = self._session()
+        headers = {
+            **self._headers,
+            "range": f"bytes={start}-{stop - 1}",
+            "accept-encoding": "identity",
+        }
+        request = client.build_request("GET", url, headers=headers, timeout=TIMEOUT)
+        if httpx2.URL(url).origin != httpx2.URL(self._url).origin:
+            request.headers.pop("authorization", None)
+        try:
+            return client.send(request, stream=True, follow_redirects=False)
+        except RuntimeError:
+            if not client.is_closed:
+                raise
+            # The Hub's library closes the client that all share when a connection fails.
+            raise httpx2.ReadError("the client was closed") from None
+
+    def _target(self, url: str, location: str) -> str:
+        """Return where a redirect leads.
+
+        Raises:
+            CheckpointError: Nowhere, or from an encrypted connection to a plain one.
+        """
+        import httpx2  # noqa: PLC0415 - only once a request is made
+
+        here = httpx2.URL(url)
+        try:
+            target = here.join(location)
+        except httpx2.InvalidURL:
+            target = httpx2.URL()
+        if target.scheme not in {here.scheme, "https"} or not target.host:
+            raise CheckpointError(
+                f"{self.label} redirects from {here.scheme}://{here.host} to "
+                f"{quote(location.partition('?')[0])}, expected an https address. Refused: check "
+                "HF_ENDPOINT and the network."
+            )
+        return str(target)
+
+
+class DownloadedFile:
+    """A file whose header is read where it lies, and which is fetched whole for its weights."""
+
+    chunk = LocalFile.chunk  # weights come from here
+
+    def __init__(self, remote: RemoteFile, fetch: Callable[[], Path]) -> None:
+        """Fetch nothing yet.
+
+        Args:
+            remote: Gives the header.
+            fetch: Fetches the whole file and returns where it is then.
+        """
+        self.label = remote.label
+        self._remote = remote
+        self._fetch = fetch
+        self._fetching = Lock()
+        self._local: LocalFile | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._opened().size
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return a small range, for headers."""
+        return self._opened().read(start, stop)
+
+    def fill(self, start: int, buffer: memoryview) -> int:
+        """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
+        return self._whole().fill(start, buffer)
+
+    def _opened(self) -> RemoteFile | LocalFile:
+        """Return the file as it can be had now; whole where its server knows no ranges."""
+        if self._local is not None:
+            return self._local
+        try:
+            _ = self._remote.size
+        except NoRangesError:
+            return self._whole()
+        return self._remote
+
+    def _whole(self) -> LocalFile:
+        """Return the fetched file; threads wait for the one that fetches it."""
+        with self._fetching:
+            if self._local is None:
+                self._local = LocalFile(self._fetch())
+            return self._local
+
+
+def drain(response: "httpx2.Response") -> None:
+    """Read a small body that nobody needs, so that its connection can be used again."""
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < 9 and int(length) <= SMALL_BODY:
+        for _ in response.iter_raw():
+            pass

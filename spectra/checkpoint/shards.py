@@ -1,0 +1,118 @@
+"""safetensors files: one, or several with an index."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.codecs import decoded, read_small
+from spectra.checkpoint.documents import read_object, read_weight_map
+from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.header import read_header
+from spectra.checkpoint.quote import quote
+from spectra.checkpoint.source import Folder, Source
+from spectra.errors import CheckpointError
+
+OpenShard = Callable[[Folder, str], tuple[Source, Iterable[TensorEntry]]]
+"""Opens one file of weights by its name and returns what its header lists."""
+
+CONFIG = "config.json"
+
+
+def open_file(folder: Folder, name: str) -> Checkpoint:
+    """Open one safetensors file; a config.json beside it tells its family.
+
+    Raises:
+        CheckpointError: The file breaks the format.
+    """
+    file, found = open_shard(folder, name)
+    entries = {entry.name: entry for entry in found}
+    return assemble(folder, entries, {name: file})
+
+
+def open_sharded(
+    folder: Folder, index: str, suffix: str = ".safetensors", opener: OpenShard | None = None
+) -> Checkpoint:
+    """Open a folder's shards through its index; the shards' headers are the truth.
+
+    Args:
+        folder: Where they lie.
+        index: Name of the file with the `weight_map`.
+        suffix: What the shards' names must end with.
+        opener: Opens one of them; as safetensors by default.
+
+    Raises:
+        CheckpointError: The index reaches outside its folder or names a file that is
+            not there, or a shard breaks the format.
+    """
+    source = folder.file(index)
+    weight_map = read_weight_map(source, suffix)
+    shards = list(dict.fromkeys(weight_map.values()))
+    for shard in shards:
+        if not folder.has(shard):
+            raise CheckpointError(
+                f"{source.label} names {quote(shard)}, which is not in its folder. Fetch that "
+                "shard, or the whole checkpoint, again."
+            )
+    entries: dict[str, TensorEntry] = {}
+    files: dict[str, Source] = {}
+    opened = _opened(folder, shards, opener or open_shard)
+    for shard, (file, found) in zip(shards, opened, strict=True):
+        files[shard] = file
+        for entry in found:
+            if weight_map.get(entry.name, shard) == shard:
+                if entry.name in entries:
+                    raise CheckpointError(
+                        f"tensor {quote(entry.name)} stands both in {entries[entry.name].shard} "
+                        f"and in {shard} of {folder.label}, and the index names neither: which "
+                        "one counts is unknown. Fetch the index again."
+                    )
+                entries[entry.name] = entry
+    absent = [Skipped(name, "named by the index, missing from its shard")
+              for name in weight_map if name not in entries]  # fmt: skip
+    return assemble(folder, entries, files, absent)
+
+
+def assemble(
+    folder: Folder,
+    entries: Mapping[str, TensorEntry],
+    files: Mapping[str, Source],
+    skipped: Iterable[Skipped] = (),
+) -> Checkpoint:
+    """Return a checkpoint of stored tensors, quantised ones put together from their parts."""
+    config = config_of(folder)
+    whole, refused = decoded(entries, config, partial(read_small, files, folder.concurrency))
+    return Checkpoint(
+        spec=folder.spec,
+        resolved=folder.resolved,
+        entries=whole,
+        config=config,
+        skipped=(*skipped, *refused),
+        files=files,
+    )
+
+
+def config_of(folder: Folder) -> dict[str, Any]:
+    """Return the folder's config.json as data; empty where there is none."""
+    return read_object(folder.file(CONFIG)) if folder.has(CONFIG) else {}
+
+
+def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ...]]:
+    """Open one safetensors file and check its header.
+
+    Raises:
+        CheckpointError: The file breaks the format.
+    """
+    file = folder.file(name)
+    return file, read_header(file.read, file.size, file.label, name).entries
+
+
+def _opened(
+    folder: Folder, shards: list[str], opener: OpenShard
+) -> Iterable[tuple[Source, Iterable[TensorEntry]]]:
+    """Open shards in order, several at once where each takes a request."""
+    if folder.concurrency == 1 or len(shards) == 1:
+        return (opener(folder, shard) for shard in shards)
+    with ThreadPoolExecutor(folder.concurrency, thread_name_prefix="spectra-open") as pool:
+        return list(pool.map(lambda shard: opener(folder, shard), shards))

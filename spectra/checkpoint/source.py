@@ -1,0 +1,143 @@
+"""Where bytes come from: files read by range, and the folder they lie in."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry
+from spectra.checkpoint.quote import quote
+from spectra.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Source(Protocol):
+    """One file, here or elsewhere, read by range; several threads may read at once."""
+
+    @property
+    def label(self) -> str:
+        """How messages name it: printable, on one line."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def chunk(self) -> int:
+        """Bytes that are worth asking for at once where the whole is not needed at once."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return a small range, for headers; shorter only where the file ends.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+
+    def fill(self, start: int, buffer: memoryview) -> int:
+        """Read from `start` into the buffer; return the bytes got, fewer only at the end.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+
+
+class Folder(Protocol):
+    """The files of one checkpoint, on this machine or on the Hub."""
+
+    @property
+    def spec(self) -> str:
+        """As the user wrote it."""
+
+    @property
+    def resolved(self) -> str:
+        """What it means: an absolute place, a commit pinned."""
+
+    @property
+    def label(self) -> str:
+        """How messages name it: printable, on one line."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many of its files are worth opening at once."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the files directly in it, sorted."""
+
+    def has(self, name: str) -> bool:
+        """Say whether something of this name is in it."""
+
+    def file(self, name: str) -> Source:
+        """Open a file by its name, a plain one without separators.
+
+        Raises:
+            CheckpointError: It cannot be read, or it is a link that leads out.
+        """
+
+
+def read_stored(
+    source: Source, entry: TensorEntry, slab: Slab = None, *, widen: bool = False
+) -> "Tensor":
+    """Return one stored tensor, or a slab of its first axis, straight into its own memory.
+
+    Args:
+        source: The file that holds it.
+        entry: Where it lies.
+        slab: Start and stop on the first axis; None: all.
+        widen: Return float32 in place of float16 and bfloat16, without a copy of those.
+
+    Returns:
+        Its stored dtype and shape; dtypes that torch lacks as bytes, [nbytes].
+
+    Raises:
+        CheckpointError: The file ended early or cannot be read.
+    """
+    import torch  # noqa: PLC0415 - headers alone need none of it
+
+    if max(entry.shape, default=0) >= 1 << 63:  # empty, but no tensor can have such an axis
+        raise CheckpointError(
+            f"tensor {quote(entry.name)} of {source.label} is {list(entry.shape)}, "
+            "expected axes below 2^63. Leave it out."
+        )
+    start, stop, shape = entry.start, entry.stop, entry.shape
+    if slab is not None:
+        row = (stop - start) // shape[0]
+        start, stop = start + slab[0] * row, start + slab[1] * row
+        shape = (slab[1] - slab[0], *shape[1:])
+    if widen and entry.dtype in NARROW:
+        values = torch.empty(shape, dtype=torch.float32)
+        _fill_widened(source, entry, start, values)
+        return values
+    raw = torch.empty(stop - start, dtype=torch.uint8)
+    _fill(source, entry, start, raw)
+    if entry.dtype not in STORED:
+        return raw
+    return raw.view(getattr(torch, STORED[entry.dtype])).reshape(shape)
+
+
+def _fill_widened(source: Source, entry: TensorEntry, start: int, values: "Tensor") -> None:
+    """Read 16-bit values piece by piece into float32; a piece stays in the processor's cache."""
+    import torch  # noqa: PLC0415 - as above
+
+    flat = values.view(-1)
+    count = min(source.chunk // 2, len(flat))
+    piece = torch.empty(count, dtype=getattr(torch, STORED[entry.dtype]))
+    raw = piece.view(torch.uint8)
+    for first in range(0, len(flat), count or 1):
+        size = min(count, len(flat) - first)
+        _fill(source, entry, start + 2 * first, raw[: 2 * size])
+        flat[first : first + size].copy_(piece[:size])
+
+
+def _fill(source: Source, entry: TensorEntry, start: int, raw: "Tensor") -> None:
+    """Fill bytes from a place in the file.
+
+    Raises:
+        CheckpointError: The file ends before.
+    """
+    got = source.fill(start, memoryview(raw.numpy().data)) if len(raw) else 0
+    if got < len(raw):
+        raise CheckpointError(
+            f"{source.label} ended inside tensor {quote(entry.name)}, "
+            f"{entry.stop - start - got:,} bytes early: the file changed while it was read. "
+            "Run again."
+        )

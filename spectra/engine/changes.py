@@ -1,0 +1,159 @@
+"""What becomes of a matrix of the base: nothing, new values, an update, or some new rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from spectra.checkpoint import Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter import NewRows
+from spectra.checkpoint.entry import Slab
+from spectra.checkpoint.quote import quote, shown
+from spectra.matrices import View, match_names, views_of
+from spectra.matrices.part import Part
+
+VOCABULARY = ("embed", "lm_head")
+"""Roles whose rows are the vocabulary, which may be resized."""
+
+NO_TUNED = "no counterpart in the tuned model"
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The tensor is stored anew, in a tuned checkpoint or beside an adapter's factors."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    slab: Slab
+    parts: Mapping[str, Part]  # of that tensor, by the base matrix's name: it may lie otherwise
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.entry.slab_bytes(self.slab)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """An adapter adds `scale * B @ A`, and may then give each output a new length (DoRA)."""
+
+    source: Checkpoint
+    factors: LoraFactors
+    turned: bool  # the stored tensor is [in, out] and gets (B A)^T
+    expert: int | None = None  # of a stack of factors
+    rows: Slab = None  # of the update: those that are this tensor's, where two lie fused
+    start: TensorEntry | None = None  # what is updated, where the adapter stores that too
+
+    @property
+    def dense(self) -> bool:
+        """Say whether the tuned values must be formed as such."""
+        return self.factors.magnitude is not None or self.start is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        extra = [part for part in (self.factors.magnitude, self.start) if part is not None]
+        every = (self.factors.a, self.factors.b, *extra)
+        return sum(entry.nbytes for entry in every) // self.factors.count
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """An adapter replaces some rows of an embedding."""
+
+    source: Checkpoint
+    rows: NewRows
+    start: TensorEntry | None = None  # whose other rows count, where the adapter stores it
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.rows.entry.nbytes + (self.start.nbytes if self.start else 0)
+
+
+Change: TypeAlias = Replaced | Updated | Rewritten | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """Every matrix that can be compared, and what cannot, with its reason."""
+
+    pairs: list[tuple[View, Change]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # shapes that differ, a sentence each
+    warning: str = ""
+
+    def add(self, view: View, change: Change, rows: int, cols: int) -> None:
+        """Note a pair; where only the vocabulary's size differs, that of the shared rows.
+
+        Args:
+            view: Of the base.
+            change: What becomes of it.
+            rows: Of the tuned matrix, in canonical orientation.
+            cols: Likewise.
+        """
+        if (view.rows, view.cols) == (rows, cols):
+            self.pairs.append((view, change))
+            return
+        shared = min(view.rows, rows)
+        cut = first_rows(view.part, shared)
+        if view.role.kind not in VOCABULARY or view.cols != cols or cut is None:
+            self.wrong.append(
+                f"tensor {quote(view.name)} is {view.rows:,} x {view.cols:,} there and "
+                f"{rows:,} x {cols:,} here"
+            )
+            return
+        if isinstance(change, Replaced) and rows > shared:
+            part = first_rows(change.parts[view.name], shared)
+            if part is None:
+                self.skipped.append(Skipped(view.name, "its rows cannot be told apart there"))
+                return
+            change = replace(change, slab=part.slab, parts={view.name: part})
+        where = "base" if rows > shared else "tuned model"
+        rest = f"{view.name}[{shared}:{max(view.rows, rows)}]"
+        self.skipped.append(Skipped(rest, f"rows that the {where} lacks; the others are compared"))
+        if view.rows > shared or not isinstance(change, Replaced):  # an update is cut by it too
+            view = replace(view, part=cut, rows=shared)
+        self.pairs.append((view, change))
+
+
+def first_rows(part: Part, count: int) -> Part | None:
+    """Return a part's first rows, or None where they do not lie together at its start."""
+    plain = part.rows is None and part.expert is None and part.group is None
+    if not plain or part.transposed or part.block is not None:
+        return None
+    return replace(part, block=(0, count))
+
+
+def checkpoint_changes(base: Checkpoint, views: Sequence[View], tuned: Checkpoint) -> Changes:
+    """Find each base matrix's counterpart in a tuned checkpoint, which may lie otherwise there.
+
+    Args:
+        base: The model before.
+        views: Its matrices that are asked for.
+        tuned: The model after.
+
+    Raises:
+        PairingError: A name matches several others equally well.
+    """
+    found, unmatched = match_names(base.entries, tuned.entries, f"tensor of {shown(tuned.spec)}")
+    theirs, reasons = views_of(tuned)
+    by_tensor: dict[str, dict[str, View]] = {}
+    for view in theirs:
+        by_tensor.setdefault(view.entry.name, {})[view.part.suffix] = view
+    why = {item.tensor: item.reason for item in reasons}
+    changes = Changes(skipped=[Skipped(name, "no counterpart in the base") for name in unmatched])
+    for view in views:
+        other = found.get(view.entry.name, "")
+        matrices = by_tensor.get(other, {})
+        match = matrices.get(view.part.suffix)
+        if match is None:
+            reason = NO_TUNED
+            if other in why:
+                reason = f"no matrix in the tuned model: {why[other]}"
+            elif matrices:
+                reason = f"{NO_TUNED}, whose tensor holds {', '.join(sorted(matrices)) or 'one'}"
+            changes.skipped.append(Skipped(view.name, reason))
+            continue
+        change = Replaced(tuned, match.entry, match.part.slab, {view.name: match.part})
+        changes.add(view, change, match.rows, match.cols)
+    return changes

@@ -1,0 +1,144 @@
+"""Which tensors of a base hold the bare parameters that an adapter's `target_parameters` mean.
+
+PEFT speaks of parameters as transformers holds them in memory: the experts of a layer in
+one stack. Files may hold the stack, or a tensor for each expert.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from spectra.checkpoint import LoraFactors, TensorEntry
+from spectra.checkpoint.entry import Slab
+
+EXPERT = re.compile(r"(.+\.experts)\.([0-9]+)\.(w[123]|gate_proj|up_proj|down_proj)\.weight")
+FUSED = {
+    "gate_up_proj": (("w1", "w3"), ("gate_proj", "up_proj")),
+    "down_proj": (("w2",), ("down_proj",)),
+}
+"""Stacks in memory, and what files hold of each expert, concatenated along the outputs."""
+
+RENAMED = (".block_sparse_moe.", ".mlp.")  # Mixtral's files, and in memory
+
+STORED_IN_OUT = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text")
+"""Families whose experts transformers marks `is_transposed`, which PEFT goes by."""
+
+SWAPPING = (0, 19, 1)  # the version of PEFT that made stored [out, in] its rule
+REVERSED = (0, 19, 0)  # the one that had it the other way round
+MOST = 4  # parameters of one module; all ways to assign them are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A parameter as it is in memory, and the tensors of the base that make it up."""
+
+    shape: tuple[int, ...]
+    pieces: Mapping[str, tuple[int | None, Slab]]  # expert and rows of its matrix, by tensor
+
+
+def stacks_of(entries: Mapping[str, TensorEntry]) -> dict[str, Stack]:
+    """Return every parameter by its name in memory, where that is not its name in the file."""
+    stacks: dict[str, Stack] = {}
+    experts: dict[str, dict[str, dict[int, TensorEntry]]] = {}
+    for name, entry in entries.items():
+        alias = name.replace(*RENAMED)
+        if alias != name:
+            stacks[alias] = Stack(entry.shape, {name: (None, None)})
+        inside = EXPERT.fullmatch(name)
+        if inside and len(entry.shape) == 2 and len(inside[2]) < 6:
+            leaves = experts.setdefault(inside[1].replace(*RENAMED), {})
+            leaves.setdefault(inside[3], {})[int(inside[2])] = entry
+    for prefix, leaves in experts.items():
+        for parameter, ways in FUSED.items():
+            for way in ways:
+                stack = _stack([leaves.get(leaf, {}) for leaf in way])
+                if stack is not None:
+                    stacks[f"{prefix}.{parameter}"] = stack
+    return stacks
+
+
+def _stack(leaves: list[dict[int, TensorEntry]]) -> Stack | None:
+    """Return the stack of complete experts of one shape, or None where they are not."""
+    count = len(leaves[0])
+    shapes = {entry.shape for leaf in leaves for entry in leaf.values()}
+    if not count or len(shapes) != 1 or any(set(leaf) != set(range(count)) for leaf in leaves):
+        return None
+    rows, cols = shapes.pop()
+    pieces: dict[str, tuple[int | None, Slab]] = {}
+    for place, leaf in enumerate(leaves):
+        part = (place * rows, (place + 1) * rows) if len(leaves) > 1 else None
+        pieces |= {entry.name: (expert, part) for expert, entry in leaf.items()}
+    return Stack((count, rows * len(leaves), cols), pieces)
+
+
+def assigned(
+    wrappers: Mapping[str, LoraFactors], parameters: Mapping[str, Stack]
+) -> dict[str, str] | str:
+    """Tell which parameter of one module each of its factors is for, by their shapes.
+
+    PEFT nests several parameters of a module in an order that the files do not tell.
+
+    Args:
+        wrappers: Factors of one module, by their names in the adapter.
+        parameters: Those of the module's parameters that the base holds.
+
+    Returns:
+        The parameter's name by the factors' name; or why that is unknown.
+    """
+    if len(wrappers) > len(parameters):
+        return "no counterpart in the base"
+    if len(wrappers) != len(parameters) or len(wrappers) > MOST:
+        return f"{len(wrappers)} pairs of factors for {len(parameters)} parameters of one module"
+    ways = [
+        way
+        for way in permutations(parameters)
+        if all(
+            fits(factors, parameter, parameters[parameter].shape)
+            for factors, parameter in zip(wrappers.values(), way, strict=True)
+        )
+    ]
+    if len(ways) == 1:
+        return dict(zip(wrappers, ways[0], strict=True))
+    shapes = "; ".join(f"{name} {list(stack.shape)}" for name, stack in parameters.items())
+    held = "fit several" if ways else "do not fit the"
+    return f"its factors {held} parameters of the base: {shapes}"
+
+
+def fits(factors: LoraFactors, parameter: str, shape: tuple[int, ...]) -> bool:
+    """Say whether factors can be those of a parameter of this shape."""
+    if parameter not in factors.choices or len(shape) not in (2, 3):
+        return False
+    count = factors.a.shape[0] // factors.choices[parameter][0]
+    stacked = shape if len(shape) == 3 else (1, *shape)
+    either = (factors.shape,) if count == 1 else (factors.shape, factors.shape[::-1])
+    return count == stacked[0] and stacked[1:] in either
+
+
+def stored_out_in(
+    found: Iterable[tuple[LoraFactors, tuple[int, ...]]],
+    config: Mapping[str, Any],
+    version: tuple[int, ...],
+) -> bool | None:
+    """Say which way round PEFT took stacks of square matrices; None where it is unknown.
+
+    Args:
+        found: Each pair of factors and the shape of its parameter. Those that are not
+            square tell, as PEFT takes all alike.
+        config: The base's config.json.
+        version: Of the PEFT that made the adapter.
+
+    Returns:
+        True where each matrix of a stack is `B @ A`, False where it is its transpose.
+    """
+    told = {
+        factors.shape == shape[-2:]
+        for factors, shape in found
+        if len(shape) == 3 and shape[0] > 1 and shape[-1] != shape[-2]
+    }
+    if told:
+        return told.pop() if len(told) == 1 else None
+    if config.get("model_type") in STORED_IN_OUT:
+        return None if version == REVERSED else False
+    return True if version >= SWAPPING else None

@@ -1,0 +1,152 @@
+"""What a checkpoint holds, told from headers alone, without torch."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from spectra.analyzers import Row
+from spectra.checkpoint import Adapter, Checkpoint, TensorEntry, open_spec
+from spectra.engine import Model, plan_model
+from spectra.engine import Result as Data
+from spectra.matrices import Selection
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Spec: TypeAlias = str | Path | Checkpoint | Adapter
+
+
+class Result(Data):
+    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`."""
+
+    __slots__ = ()
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
+
+        figure = draw(self)
+        if path is not None:
+            save_figure(figure, Path(path))
+        return figure
+
+
+def open(  # noqa: A001 - `spectra.open` is its name
+    spec: Spec, *, allow_pickle: bool = False, download: bool = False
+) -> Checkpoint | Adapter:
+    """Open a checkpoint or adapter: headers only, no weights.
+
+    Args:
+        spec: A file of weights (safetensors, GGUF), a folder that holds one or an index with
+            its shards, a PEFT LoRA folder, or a repository of the Hub: `org/name[@revision]`.
+        allow_pickle: Also open PyTorch pickle files, by torch's `weights_only` reader.
+        download: Fetch whole files from the Hub into its cache, where otherwise the ranges
+            that are needed are read into memory.
+
+    Raises:
+        CheckpointError: It is not there or cannot be read.
+    """
+    if isinstance(spec, Checkpoint | Adapter):
+        return spec
+    return open_spec(spec, allow_pickle=allow_pickle, download=download)
+
+
+def select(
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    roles: str | Sequence[str] = (),
+    layers: str = "",
+) -> Selection:
+    """Return a selection of matrices for the analyses.
+
+    Args:
+        include: Globs on tensor or matrix names; any may match.
+        exclude: Globs; none may match.
+        roles: Such as `attn.q`, or `attn` for all of them.
+        layers: Such as `0-5,11`.
+
+    Raises:
+        UsageError: A role or layer range cannot be meant as written.
+    """
+    return Selection(_texts(include), _texts(exclude), _texts(roles), layers)
+
+
+def ls(model: Spec, *, selection: Selection | None = None) -> Result:
+    """Return every matrix of a model or adapter, and every tensor that is none.
+
+    Args:
+        model: What `spectra.open` accepts.
+        selection: From `spectra.select`; all matrices by default.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing passes the selection.
+    """
+    start = time.perf_counter()
+    opened, chosen = open(model), selection or Selection()
+    checkpoint = opened.weights if isinstance(opened, Adapter) else opened
+    plan = plan_model(checkpoint, chosen)
+    views = plan.views
+    rows = [Row(view, "ok", None, {}) for view in views]
+    parameters = sum(view.rows * view.cols for view in views)
+    reading = (
+        f"{len(rows):,} matrices, {parameters:,} parameters, {len(plan.skipped):,} tensors that "
+        f"are none; {checkpoint.nbytes:,} bytes in {len(checkpoint.files):,} "
+        f"{'file' if len(checkpoint.files) == 1 else 'files'}."
+    )
+    if isinstance(opened, Adapter):
+        ranks = sorted({factors.rank for factors in opened.factors.values()})
+        reading = (
+            f"A LoRA adapter on {len(opened.factors):,} modules, rank "
+            f"{' '.join(map(str, ranks))}. {reading}"
+        )
+    summary = {
+        "reading": reading,
+        "matrices": len(rows),
+        "parameters": parameters,
+        "bytes": checkpoint.nbytes,
+        "skipped": len(plan.skipped),
+    }
+    return Result(
+        command="ls",
+        version=package_version(),
+        settings=dataclasses.asdict(chosen),
+        models=[
+            Model(
+                opened.spec,
+                opened.resolved,
+                "model",
+                counted_codecs(view.entry for view in views),
+            )
+        ],
+        rows=rows,
+        skipped=plan.skipped,
+        summary=summary,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def counted_codecs(entries: Iterable[TensorEntry]) -> dict[str, int]:
+    """Return how many matrices each scheme decodes, most first; stored values need none."""
+    names = Counter(entry.codec.name for entry in entries if entry.codec is not None)
+    return dict(names.most_common())
+
+
+def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Take one text for a list of one."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def package_version() -> str:
+    """Return the installed version."""
+    try:
+        return version("spectra-weights")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,192 @@
+"""Models of the Hub through the command line: the same result, few bytes, no token astray."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from examples import write_model
+from loopback import Loopback, taken_for_the_hub
+from shards import FIRST, INDEX, SECOND, write_index
+
+from .conftest import Command
+
+TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
+SIDE = 320
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Loopback]:
+    with taken_for_the_hub(tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """A model of four layers in two shards, 3.3 MB."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {
+        f"model.layers.{layer}.{name}.weight": torch.randn(SIDE, SIDE, generator=generator)
+        for layer in range(4)
+        for name in ("self_attn.q_proj", "mlp.up_proj")
+    }
+    names = list(tensors)
+    shards = {FIRST: names[:4], SECOND: names[4:]}
+    folder = tmp_path / "sharded"
+    for shard, held in shards.items():
+        part = {name: tensors[name] for name in held}
+        write_model(folder, part, '{"model_type": "llama"}', name=shard)
+    return write_index(folder, {name: shard for shard, held in shards.items() for name in held})
+
+
+def alone(hub: Loopback, home: Path, *words: str, **environment: str) -> Any:  # noqa: ANN401
+    """Run the command line in a process of its own; return what it finished with."""
+    code = "import sys; from spectra_cli.main import run; sys.exit(run(sys.argv[1:]))"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**kept, **hub.environment(home), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def headers(folder: Path) -> int:
+    """Return the bytes of the headers of a folder's files, lengths included."""
+    return sum(
+        8 + int.from_bytes(path.read_bytes()[:8], "little") for path in folder.glob("*.safetensors")
+    )
+
+
+def document(text: str) -> dict[str, Any]:
+    """Return a result as data, without what tells where its models lie."""
+    found: dict[str, Any] = json.loads(text)
+    for model in found["models"]:
+        del model["spec"], model["resolved"]
+    return found
+
+
+def test_a_process_of_its_own_finds_the_hub_by_its_environment(
+    hub: Loopback, sharded: Path, tmp_path: Path
+) -> None:
+    commit = hub.add("org/name", sharded)
+    hub.faults.token = TOKEN
+    home = tmp_path / "own"
+    words = ("ls", "org/name", "--format", "json")
+    refused = alone(hub, home, *words)
+    assert refused.returncode == 2
+    assert "no repository of the Hub that you may see" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    done = alone(hub, home, *words, HF_TOKEN=TOKEN)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["models"][0]["resolved"] == f"hf://org/name@{commit}"
+    assert len(json.loads(done.stdout)["rows"]) == 8
+    assert hub.on("cdn")
+    assert all("authorization" not in r.headers for r in hub.on("cdn"))
+    assert sorted(p.name for p in home.rglob("snapshots/*/*")) == ["config.json", INDEX]
+    hub.forget()
+    offline = alone(hub, home, "ls", f"org/name@{commit}", HF_HUB_OFFLINE="1")
+    assert f"names '{FIRST}', which is not in its folder" in offline.stderr
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("words", [("ls",), ("spectrum", "--dry-run"), ("kappa", "--dry-run"),
+                                   ("spectrum", "--dry-run", "--download")])  # fmt: skip
+def test_a_question_about_headers_transfers_no_weights(
+    command: Command, hub: Loopback, sharded: Path, words: tuple[str, ...]
+) -> None:
+    hub.add("org/name", sharded)
+    done = command(words[0], "org/name", *words[1:])
+    assert done.code == 0
+    assert "8 matrices" in done.out
+    assert sum(r.sent for r in hub.on("cdn")) == headers(sharded)
+    assert len(hub.requests) == 13  # the commit; twice three for the documents; twice three
+
+
+def test_a_long_header_is_read_to_its_last_byte_and_no_further(
+    command: Command, hub: Loopback, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "m", {f"t.{i}.weight": torch.ones(8, 8) for i in range(500)})
+    hub.add("org/name", folder)
+    assert headers(folder) > 16 << 10
+    assert command("ls", "org/name").code == 0
+    assert sum(r.sent for r in hub.on("cdn")) == headers(folder)
+
+
+def test_a_layer_of_a_remote_model_is_as_it_is_here_and_transfers_little_more(
+    command: Command, hub: Loopback, sharded: Path
+) -> None:
+    hub.add("org/name", sharded)
+    options = ("--layers", "0", "--format", "json")
+    far, near = (command("spectrum", spec, *options) for spec in ("org/name", sharded))
+    assert (far.code, far.err) == (0, "")
+    assert document(far.out) == document(near.out)
+    assert len(document(far.out)["rows"]) == 2
+    asked = 2 * 4 * SIDE * SIDE + headers(sharded)
+    assert asked <= hub.sent(".safetensors") <= 1.05 * asked
+
+
+def test_an_adapter_of_the_hub_against_a_base_of_the_hub(
+    command: Command, hub: Loopback, minilm: Path, minilm_lora: Path
+) -> None:
+    hub.add("org/base", minilm)
+    hub.add("org/lora", minilm_lora)
+    options = ("--intruders", "--layers", "5", "--format", "json")
+    far = command("diff", "org/base", "hf://org/lora@main", *options)
+    near = command("diff", minilm, minilm_lora, *options)
+    assert (far.code, far.err) == (0, "")
+    assert document(far.out) == document(near.out)
+    assert document(far.out)["summary"]["intruders"] == 2
+    layer = 4 * (4 * 384 * 384 + 2 * 384 * 1536)
+    assert hub.sent(".safetensors") < 1.05 * layer + minilm_lora.joinpath(
+        "adapter_model.safetensors"
+    ).stat().st_size + headers(minilm)
+
+
+def test_downloaded_files_are_read_from_the_cache_online_and_offline(
+    command: Command, hub: Loopback, sharded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.add("org/name", sharded)
+    options = ("--layers", "0", "--format", "json")
+    first = command("kappa", "org/name", "--download", *options)
+    assert (first.code, first.err) == (0, "")
+    whole = [r for r in hub.on("cdn") if r.status == 200]
+    assert [r.sent for r in whole] == [(sharded / FIRST).stat().st_size]
+    hub.forget()
+    assert document(command("kappa", "org/name", *options).out) == document(first.out)
+    assert not any(FIRST in r.path for r in hub.requests)
+    assert command("kappa", "org/name", "--download", "--format", "json").code == 0
+    hub.forget()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    offline = command("kappa", f"org/name@{commit}", *options)
+    assert document(offline.out) == document(first.out)
+    assert hub.requests == []
+
+
+def test_a_connection_that_breaks_changes_nothing(
+    command: Command, hub: Loopback, sharded: Path
+) -> None:
+    hub.add("org/name", sharded)
+    options = ("--layers", "1", "--format", "json")
+    hub.faults.cut, hub.faults.cuts = 100_000, 3
+    done = command("spectrum", "org/name", *options)
+    assert done.code == 0
+    assert document(done.out) == document(command("spectrum", sharded, *options).out)
+    assert hub.faults.cuts == 0
+
+
+@pytest.mark.parametrize("name", ["ls", "spectrum", "kappa"])
+def test_errors_are_one_line_and_exit_code_2(command: Command, hub: Loopback, name: str) -> None:
+    done = command(name, "org/none")
+    assert done.code == 2
+    assert done.out == ""
+    assert "org/none: nothing on this machine and no repository of the Hub" in done.err
+    assert len(done.err.splitlines()) == 1
