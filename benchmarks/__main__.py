@@ -6,6 +6,7 @@ from benchmarks import (
     agreement,
     conditioning,
     door,
+    formats,
     intruders,
     loader,
     memory,
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "loader": loader.main,
     "remote": remote.main,
     "spectrum-cost": spectrum_cost.main,
+    "formats": formats.main,
     "memory": memory.main,
 }
 

@@ -54,7 +54,7 @@ AllowPickle = Annotated[
     bool,
     typer.Option(
         "--allow-pickle", rich_help_panel=SOURCE,
-        help="Also open PyTorch pickle files (.bin, .pt), by torch's weights_only reader.",
+        help="Also open PyTorch pickle files (.bin, .pt), read as data: nothing in them is run.",
     ),
 ]  # fmt: skip
 Download = Annotated[

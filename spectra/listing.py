@@ -47,7 +47,7 @@ def open(  # noqa: A001 - `spectra.open` is its name
     Args:
         spec: A file of weights (safetensors, GGUF), a folder that holds one or an index with
             its shards, a PEFT LoRA folder, or a repository of the Hub: `org/name[@revision]`.
-        allow_pickle: Also open PyTorch pickle files, by torch's `weights_only` reader.
+        allow_pickle: Also open PyTorch pickle files, read as data: nothing in them is run.
         download: Fetch whole files from the Hub into its cache, where otherwise the ranges
             that are needed are read into memory.
 

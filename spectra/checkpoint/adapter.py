@@ -72,7 +72,7 @@ def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
 
     Args:
         folder: It holds adapter_config.json and the weights.
-        allow_pickle: Also open adapter_model.bin, through torch's `weights_only` reader.
+        allow_pickle: Also open adapter_model.bin, read as data: nothing in it is run.
 
     Raises:
         AdapterError: It is no LoRA, its factors do not fit each other, or its training

@@ -40,13 +40,9 @@ class Checkpoint:
                 not fit each other.
         """
         if entry.codec is not None:
-            values = entry.codec.decode(self._stored, slab)
+            values = entry.codec.decode(self.read, slab)
             return values.float() if widen and values.element_size() < 4 else values
         return read_stored(self.files[entry.shard], entry, slab, widen=widen)
-
-    def _stored(self, entry: TensorEntry, slab: Slab = None) -> "Tensor":
-        """Return what lies in the file."""
-        return read_stored(self.files[entry.shard], entry, slab)
 
     @property
     def nbytes(self) -> int:

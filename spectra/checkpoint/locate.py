@@ -19,7 +19,6 @@ from spectra.checkpoint.shards import open_file, open_sharded
 from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError
 
-
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
 
 
@@ -51,7 +50,10 @@ FORMATS = (
 
 DCP = (
     "a torch distributed checkpoint",
-    "Convert it first: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`",
+    (
+        "Convert it first: "
+        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`."
+    ),
 )
 NOT_READ = {
     "*.distcp": DCP,
@@ -94,7 +96,7 @@ def open_spec(
     except OSError as error:
         raise unreadable(path, error) from None
     if looks_like_hub(spec):
-        folder, name = open_hub(spec, download=download)
+        folder, name = _open_hub(spec, download=download)
         if name:
             return open_name(folder, name, allow_pickle=allow_pickle)
         return open_folder(folder, allow_pickle=allow_pickle)
@@ -102,6 +104,20 @@ def open_spec(
         f"{shown(spec)} does not exist. Expected a folder or file with weights, or a repository "
         "of the Hub as org/name or hf://name."
     )
+
+
+def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
+    """Open a repository; say of words that may have meant a folder that there is none.
+
+    Raises:
+        CheckpointError: It cannot be seen or reached.
+    """
+    try:
+        return open_hub(spec, download=download)
+    except CheckpointError as error:
+        if spec.startswith("hf://"):
+            raise
+        raise CheckpointError(f"{error} Nothing of that name is on this machine.") from None
 
 
 def _open_given(spec: str, path: Path, *, allow_pickle: bool) -> Checkpoint | Adapter:

@@ -1,6 +1,7 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry
@@ -9,6 +10,10 @@ from spectra.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+SHARE = 4 << 20  # entries that are worth a thread of their own
+SERIAL = (1 << 15) - 1  # entries that torch converts in one thread
 
 
 class Source(Protocol):
@@ -118,14 +123,30 @@ def _fill_widened(source: Source, entry: TensorEntry, start: int, values: "Tenso
     """Read 16-bit values piece by piece into float32; a piece stays in the processor's cache."""
     import torch  # noqa: PLC0415 - as above
 
+    dtype = getattr(torch, STORED[entry.dtype])
     flat = values.view(-1)
-    count = min(source.chunk // 2, len(flat))
-    piece = torch.empty(count, dtype=getattr(torch, STORED[entry.dtype]))
-    raw = piece.view(torch.uint8)
-    for first in range(0, len(flat), count or 1):
-        size = min(count, len(flat) - first)
-        _fill(source, entry, start + 2 * first, raw[: 2 * size])
-        flat[first : first + size].copy_(piece[:size])
+    threads = torch.get_num_threads()
+    # Each share widens in one thread: torch's own would share out every piece.
+    step = SERIAL if threads > 1 else source.chunk
+
+    def widen(first: int, last: int) -> None:
+        """Read and widen one share."""
+        piece = torch.empty(min(source.chunk // 2, last - first), dtype=dtype)
+        raw = piece.view(torch.uint8)
+        for position in range(first, last, len(piece) or 1):
+            size = min(len(piece), last - position)
+            _fill(source, entry, start + 2 * position, raw[: 2 * size])
+            wide, narrow = flat[position : position + size].split(step), piece[:size].split(step)
+            for into, out_of in zip(wide, narrow, strict=True):
+                into.copy_(out_of)
+
+    crew = max(1, min(threads, len(flat) // SHARE))
+    if crew == 1:
+        widen(0, len(flat))
+        return
+    edges = [share * len(flat) // crew for share in range(crew + 1)]
+    with ThreadPoolExecutor(crew, thread_name_prefix="spectra-read") as pool:
+        list(pool.map(widen, edges, edges[1:]))
 
 
 def _fill(source: Source, entry: TensorEntry, start: int, raw: "Tensor") -> None:

@@ -240,7 +240,10 @@ def test_what_is_read_of_a_damaged_pickle_is_what_weights_only_reads(
             bad.writestr(name, content)
     if survived(lambda: read_all(path, allow_pickle=True)):
         model = open_spec(path, allow_pickle=True)
-        twin = torch.load(path, weights_only=True)
         assert isinstance(model, Checkpoint)
+        try:  # an UnpicklingError, of what is not allowed there, is a failure
+            twin = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, TypeError):  # flags that contradict each other, which are not read
+            return
         for name, entry in model.entries.items():
             assert torch.equal(model.read(entry), twin[name]), name

@@ -239,7 +239,7 @@ def test_a_pickle_of_weights_is_read_with_leave(command: Command, tmp_path: Path
         (
             "model.safetensors",
             b"\xff\xff\xff\x05\0\0\0\0{}",
-            "inside its own header of 100,663,295",
+            "a header of 100,663,295 bytes, expected",
         ),
         ("model.safetensors", b"\x02\0\0\0\0\0\0\0{}\x1b", "1 bytes after the last tensor"),
     ],

@@ -13,8 +13,8 @@ import spectra
 from examples import write_model
 from spectra.analyzers import Measurement, Row, Spectrum, Summary
 from spectra.engine import plan_model
-from spectra.engine.execute import Progress, Resources, execute
 from spectra.engine.estimate import estimate
+from spectra.engine.execute import Progress, Resources, execute
 from spectra.errors import CheckpointError
 from spectra.matrices import Matrix, Selection, View
 

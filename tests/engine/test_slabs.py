@@ -83,12 +83,17 @@ def test_each_expert_of_a_pair_is_cut_from_its_own_stack(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("slab", [None, (0, 1), (1, 3)], ids=["all", "first", "rest"])
 def test_reading_widened_is_reading_and_widening(
-    tmp_path: Path, dtype: torch.dtype, slab: tuple[int, int] | None, generator: torch.Generator,
+    tmp_path: Path, dtype: torch.dtype, slab: tuple[int, int] | None, threads: int,
+    generator: torch.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(LocalFile, "chunk", 22)  # pieces that do not divide the tensor
+    monkeypatch.setattr("spectra.checkpoint.source.SHARE", 8)
+    monkeypatch.setattr("spectra.checkpoint.source.SERIAL", 4)
+    torch.set_num_threads(threads)
     values = torch.randn(3, 5, 7, generator=generator).to(dtype)
     model = spectra.open(write_model(tmp_path, {"a": values}))
     assert isinstance(model, Checkpoint)
