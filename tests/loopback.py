@@ -48,7 +48,7 @@ def taken_for_the_hub(home: Path) -> Iterator[Loopback]:
         for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET"):
             patch.setattr(constants, name, True)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr("spectra.checkpoint.answers.WAIT", 0.01)
+        patch.setattr("spectra.checkpoint.hub.answers.WAIT", 0.01)
         close_session()
         try:
             yield server

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from spectra.checkpoint.adapter import CONFIG as ADAPTER_CONFIG
-from spectra.checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from spectra.checkpoint.adapter import Adapter, open_adapter
+from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
+from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from spectra.checkpoint.adapter.adapter import Adapter, open_adapter
 from spectra.checkpoint.checkpoint import Checkpoint
-from spectra.checkpoint.gguf import open_gguf
-from spectra.checkpoint.hub import looks_like_hub, open_hub
+from spectra.checkpoint.gguf.opening import open_gguf
+from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
-from spectra.checkpoint.pickled import open_pickled, open_pickled_shards
+from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.shards import open_file, open_sharded
 from spectra.checkpoint.source import Folder

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
-from spectra.checkpoint.adapter_settings import MERGE, peft_version
+from spectra.checkpoint.adapter.settings import MERGE, peft_version
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
 from spectra.engine.changes import Change, Changes, Replaced, Rewritten, Updated

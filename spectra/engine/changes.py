@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from spectra.checkpoint import Checkpoint, LoraFactors, Skipped, TensorEntry
-from spectra.checkpoint.adapter import NewRows
+from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
 from spectra.matrices import View, match_names, views_of

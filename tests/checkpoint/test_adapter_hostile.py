@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from spectra.checkpoint import Adapter, open_spec, patterns
-from spectra.checkpoint.adapter import open_adapter
+from spectra.checkpoint import Adapter, open_spec
+from spectra.checkpoint.adapter import patterns
+from spectra.checkpoint.adapter.adapter import open_adapter
+from spectra.checkpoint.adapter.patterns import SAFE, first_fits
 from spectra.checkpoint.local import LocalFolder
-from spectra.checkpoint.patterns import SAFE, first_fits
 from spectra.errors import AdapterError, CheckpointError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

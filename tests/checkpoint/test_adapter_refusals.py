@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from spectra.checkpoint import Adapter, open_spec
-from spectra.checkpoint.adapter_settings import settings_of
+from spectra.checkpoint.adapter.settings import settings_of
 from spectra.errors import AdapterError, CheckpointError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -16,7 +16,7 @@ from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS
 from examples import write_model
 from shards import opened, refusal
 from spectra.checkpoint import Checkpoint
-from spectra.checkpoint.gguf import open_gguf
+from spectra.checkpoint.gguf.opening import open_gguf
 from spectra.checkpoint.local import LocalFolder
 from spectra.matrices import View, views_of
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards import opened, refusal
-from spectra.checkpoint.gguf_codec import DECODED, Order
+from spectra.checkpoint.gguf.codec import DECODED, Order
 from spectra.matrices import views_of
 
 Array: TypeAlias = NDArray[Any]
@@ -81,7 +81,7 @@ def test_every_type_is_decoded_as_the_library_does(tmp_path: Path, word: str) ->
 def test_pieces_are_decoded_as_the_whole(
     tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectra.checkpoint.gguf_codec.BLOCK", 1500)  # two rows at a time
+    monkeypatch.setattr("spectra.checkpoint.gguf.codec.BLOCK", 1500)  # two rows at a time
     kind = Kind[word]
     raw = packed(kind, 37, 512)
     checkpoint = opened(write(tmp_path / "m.gguf", {"w": (raw, kind)}))

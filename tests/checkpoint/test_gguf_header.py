@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import opened, refusal
-from spectra.checkpoint.gguf import open_gguf
-from spectra.checkpoint.gguf_codec import DECODED
-from spectra.checkpoint.gguf_header import TYPES, read_gguf_header
-from spectra.checkpoint.gguf_reader import MAX_HEADER, MAX_NESTING
+from spectra.checkpoint.gguf.codec import DECODED
+from spectra.checkpoint.gguf.header import TYPES, read_gguf_header
+from spectra.checkpoint.gguf.opening import open_gguf
+from spectra.checkpoint.gguf.reader import MAX_HEADER, MAX_NESTING
 from spectra.errors import CheckpointError
 from spectra.matrices import views_of
 

@@ -15,7 +15,7 @@ from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS
 from transformers.utils import logging
 
 from shards import opened
-from spectra.checkpoint.gguf_names import Place, model_name
+from spectra.checkpoint.gguf.names import Place, model_name
 
 Array: TypeAlias = NDArray[Any]
 

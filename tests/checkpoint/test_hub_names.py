@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfUriError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.checkpoint.hub import Place, _place, looks_like_hub, open_hub
+from spectra.checkpoint.hub.repository import Place, _place, looks_like_hub, open_hub
 from spectra.errors import CheckpointError
 
 NAMES = {

@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from examples import write_model
 from loopback import Loopback, taken_for_the_hub
 from shards import FIRST, INDEX, SECOND, A, opened, refusal, write_index, write_shards
-from spectra.checkpoint.answers import asked
-from spectra.checkpoint.hub import open_hub
+from spectra.checkpoint.hub.answers import asked
+from spectra.checkpoint.hub.repository import open_hub
 from spectra.errors import CheckpointError
 
 TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
@@ -124,7 +124,7 @@ class TestRefusals:
     def test_a_server_that_is_silent(
         self, hub: Loopback, sharded: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("spectra.checkpoint.hub.TIMEOUT", 0.1)
+        monkeypatch.setattr("spectra.checkpoint.hub.repository.TIMEOUT", 0.1)
         hub.faults.silent = 50
         assert "nothing came for" in refusal("org/name")
 

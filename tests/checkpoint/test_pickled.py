@@ -18,7 +18,7 @@ from torch.utils.serialization import config
 import spectra
 from spectra.checkpoint import Checkpoint, Skipped, open_spec
 from spectra.checkpoint.local import LocalFile
-from spectra.checkpoint.pickled_archive import read_archive
+from spectra.checkpoint.pickled.archive import read_archive
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from spectra.checkpoint import Checkpoint, open_spec
-from spectra.checkpoint.pickled_names import KNOWN
+from spectra.checkpoint.pickled.names import KNOWN
 from spectra.errors import CheckpointError
 
 GOOD = {"a": torch.arange(6.0).reshape(2, 3)}

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import close_session, get_session, hf_hub_url
 
 from loopback import Loopback, taken_for_the_hub
-from spectra.checkpoint import remote
-from spectra.checkpoint.remote import RemoteFile
+from spectra.checkpoint.hub import remote
+from spectra.checkpoint.hub.remote import RemoteFile
 from spectra.errors import CheckpointError
 
 SIZE = 300_000

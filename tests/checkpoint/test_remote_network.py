@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import get_session, hf_hub_url
 
 from loopback import Loopback, taken_for_the_hub
-from spectra.checkpoint import answers, remote
-from spectra.checkpoint.remote import RemoteFile
+from spectra.checkpoint.hub import answers, remote
+from spectra.checkpoint.hub.remote import RemoteFile
 from spectra.errors import CheckpointError
 
 SIZE = 300_000
@@ -63,7 +63,7 @@ class TestABadNetwork:
         """The seconds that were slept, or would have been."""
         slept: list[float] = []
         monkeypatch.setattr(answers, "WAIT", 1.0)
-        monkeypatch.setattr("spectra.checkpoint.answers.time.sleep", slept.append)
+        monkeypatch.setattr("spectra.checkpoint.hub.answers.time.sleep", slept.append)
         return slept
 
     def test_a_range_that_is_cut_goes_on_where_it_broke(
@@ -157,6 +157,7 @@ class TestABadNetwork:
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
             ("Wed, 21 Oct 2015 07:28:00", 0, 0),
         ],
+        ids=["seconds", "now", "date to come", "date gone by", "date without a zone"],
     )
     def test_retry_after_is_seconds_or_a_date(self, text: str, low: float, high: float) -> None:
         found = answers._retry_after(text)

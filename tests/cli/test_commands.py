@@ -40,7 +40,12 @@ def test_json_is_one_document_of_the_schema(command: Command, model: Path, name:
     assert document["schema"] == "spectra/1"
     assert document["command"] == name
     assert document["models"] == [
-        {"spec": str(model), "resolved": document["models"][0]["resolved"], "part": "model"}
+        {
+            "spec": str(model),
+            "resolved": document["models"][0]["resolved"],
+            "part": "model",
+            "codecs": {},
+        }
     ]
     assert [row["matrix"] for row in document["rows"]][
         -1

@@ -29,6 +29,17 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert done.returncode == 0, done
 
 
+def test_a_listing_loads_nothing_heavy(minilm: Path, minilm_lora: Path) -> None:
+    code = (
+        "import sys; from spectra_cli.main import run; run(sys.argv[1:]); "
+        f"sys.exit(', '.join(set({HEAVY!r}) & sys.modules.keys()) or 0)"
+    )
+    for model in (minilm, minilm_lora):
+        command = [sys.executable, "-c", code, "ls", str(model)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["ls", "spectrum", "diff", "kappa"])
 def test_every_commands_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spectra.checkpoint.adapter_factors import (
+from spectra.checkpoint.adapter.factors import (
     WRAPPERS,
     Kind,
     LoraFactors,
@@ -14,7 +14,7 @@ from spectra.checkpoint.adapter_factors import (
     sort_tensors,
     unnested,
 )
-from spectra.checkpoint.adapter_settings import (
+from spectra.checkpoint.adapter.settings import (
     CONFIG,
     MERGE,
     Setting,
@@ -28,7 +28,7 @@ from spectra.checkpoint.adapter_settings import (
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.pickled import open_pickled
+from spectra.checkpoint.pickled.opening import open_pickled
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.shards import open_shard
 from spectra.checkpoint.source import Folder

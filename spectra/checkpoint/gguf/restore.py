@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from math import prod
 
-from spectra.checkpoint.gguf_codec import Order
-from spectra.checkpoint.gguf_facts import Facts
-from spectra.checkpoint.gguf_names import Place
+from spectra.checkpoint.gguf.codec import Order
+from spectra.checkpoint.gguf.facts import Facts
+from spectra.checkpoint.gguf.names import Place
 
 ROTATED = frozenset([
     "arcee", "arctic", "baichuan", "bailingmoe", "chameleon", "deci", "deepseek", "eagle3",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spectra.checkpoint.header import NEVER_WEIGHTS
-from spectra.checkpoint.pickled_names import AGAIN, INSTEAD, PickleError
+from spectra.checkpoint.pickled.names import AGAIN, INSTEAD, PickleError
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spectra.checkpoint.gguf_codec import gguf_library
+from spectra.checkpoint.gguf.codec import gguf_library
 
 USUAL = (
     "@self_attn.q_norm @self_attn.k_norm @self_attn. @mlp.gate_proj @mlp.up_proj @mlp.down_proj "

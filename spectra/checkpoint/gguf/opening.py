@@ -8,16 +8,16 @@ from math import prod
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import FLOATING, Skipped, TensorEntry
-from spectra.checkpoint.gguf_codec import DECODED, GgufCodec, gguf_library
-from spectra.checkpoint.gguf_facts import Facts, config_of
-from spectra.checkpoint.gguf_header import (
+from spectra.checkpoint.gguf.codec import DECODED, GgufCodec, gguf_library
+from spectra.checkpoint.gguf.facts import Facts, config_of
+from spectra.checkpoint.gguf.header import (
     TOKENIZER_KIND,
     GgufHeader,
     GgufTensor,
     read_gguf_header,
 )
-from spectra.checkpoint.gguf_names import Place, model_name
-from spectra.checkpoint.gguf_restore import Restored, restored
+from spectra.checkpoint.gguf.names import Place, model_name
+from spectra.checkpoint.gguf.restore import Restored, restored
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
-from spectra.checkpoint.answers import TIMEOUT, Patience, Trouble, broken, busy, refused
+from spectra.checkpoint.hub.answers import TIMEOUT, Patience, Trouble, broken, busy, refused
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from spectra.checkpoint.gguf_reader import U32, GgufReader, Value
+from spectra.checkpoint.gguf.reader import U32, GgufReader, Value
 from spectra.checkpoint.header import NEVER_WEIGHTS
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pickletools import opcodes
 from typing import Any, Final
 
-from spectra.checkpoint.pickled_names import (
+from spectra.checkpoint.pickled.names import (
     INSTEAD,
     KNOWN,
     Name,

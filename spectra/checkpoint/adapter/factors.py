@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spectra.checkpoint.adapter_settings import unsupported
+from spectra.checkpoint.adapter.settings import unsupported
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.checkpoint.gguf_reader import Value
+from spectra.checkpoint.gguf.reader import Value
 
 TYPES = {
     "chatglm": "glm",

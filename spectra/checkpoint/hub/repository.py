@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spectra.checkpoint.answers import TIMEOUT, asked
 from spectra.checkpoint.documents import MAX_INDEX
+from spectra.checkpoint.hub.answers import TIMEOUT, asked
+from spectra.checkpoint.hub.remote import DownloadedFile, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.quote import quote, shown
-from spectra.checkpoint.remote import DownloadedFile, RemoteFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
 

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import BITS, FLOATING, Skipped, TensorEntry
-from spectra.checkpoint.pickled_archive import Archive, read_archive
-from spectra.checkpoint.pickled_names import AGAIN, BYTES, INSTEAD, PickleError, Strided, Unread
-from spectra.checkpoint.pickled_program import follow
-from spectra.checkpoint.pickled_strided import View, extent, in_order
+from spectra.checkpoint.pickled.archive import Archive, read_archive
+from spectra.checkpoint.pickled.names import AGAIN, BYTES, INSTEAD, PickleError, Strided, Unread
+from spectra.checkpoint.pickled.program import follow
+from spectra.checkpoint.pickled.strided import View, extent, in_order
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.shards import assemble, open_sharded
 from spectra.checkpoint.source import Folder, Source

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.checkpoint.patterns import first_fits
+from spectra.checkpoint.adapter.patterns import first_fits
 from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
 

@@ -1,0 +1,1 @@
+"""Repositories of the Hub: a commit pinned, tensors read by range."""

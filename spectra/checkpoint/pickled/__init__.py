@@ -1,0 +1,1 @@
+"""PyTorch pickle files, followed as data: nothing in them is run."""
