@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry, open_spec
-from spectra.engine import Model, plan_model
+from spectra.engine import Model
 from spectra.engine import Result as Data
+from spectra.engine.plan import selected
 from spectra.matrices import Selection
 
 if TYPE_CHECKING:
@@ -92,12 +93,11 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     start = time.perf_counter()
     opened, chosen = open(model), selection or Selection()
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
-    plan = plan_model(checkpoint, chosen)
-    views = plan.views
+    views, skipped = selected(checkpoint, chosen)
     rows = [Row(view, "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading = (
-        f"{len(rows):,} matrices, {parameters:,} parameters, {len(plan.skipped):,} tensors that "
+        f"{len(rows):,} matrices, {parameters:,} parameters, {len(skipped):,} tensors that "
         f"are none; {checkpoint.nbytes:,} bytes in {len(checkpoint.files):,} "
         f"{'file' if len(checkpoint.files) == 1 else 'files'}."
     )
@@ -112,7 +112,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         "matrices": len(rows),
         "parameters": parameters,
         "bytes": checkpoint.nbytes,
-        "skipped": len(plan.skipped),
+        "skipped": len(skipped),
     }
     return Result(
         command="ls",
@@ -127,7 +127,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
             )
         ],
         rows=rows,
-        skipped=plan.skipped,
+        skipped=skipped,
         summary=summary,
         seconds=time.perf_counter() - start,
     )

@@ -14,6 +14,7 @@ from spectra.errors import HeaderError
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
 U64 = 1 << 64
+FLOAT_END = (1 << 1024) - (1 << 970)  # from here on integers round to infinity
 FIELDS = ("dtype", "shape", "data_offsets")  # in the order of a tensor written as a list
 AGAIN = "Fetch or write that file again."
 POINTER = "is a git-LFS pointer, not the weights: run `git lfs pull`"
@@ -142,7 +143,7 @@ def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
         return json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_int=_integer,
+            parse_int=_integer if b"-" in raw else None,  # minus zero is odd; plainly is quicker
             parse_float=_finite,
             parse_constant=_finite,
         )
@@ -185,6 +186,10 @@ def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN
             _encodable(value)
         except ValueError as error:
             raise HeaderError(f"{subject} holds {error}") from None
+    elif isinstance(value, int) and value >= FLOAT_END:
+        raise HeaderError(
+            f"{subject} holds a number of {len(str(value)):,} digits, which is out of range"
+        )
     elif isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels")

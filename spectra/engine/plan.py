@@ -88,6 +88,18 @@ def step_cost(step: Step, view: View, analyzer: Analyzer[Any], plan: Plan) -> fl
     return 0.0 if plan.tuned is not None and step.change is None else analyzer.cost(view)
 
 
+def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[Skipped]]:
+    """Return the matrices that a selection keeps, in natural order, and what is none.
+
+    Raises:
+        NothingToAnalyseError: No matrix is left.
+    """
+    views, skipped = views_of(model)
+    kept = selection.apply(views)
+    _require_some(kept, views, shown(model.spec))
+    return kept, skipped
+
+
 def plan_model(
     model: Checkpoint | Adapter,
     selection: Selection,
@@ -109,9 +121,9 @@ def plan_model(
             f"{shown(model.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
             f"`spectra diff BASE {shown(model.spec)}`."
         )
-    views, skipped = views_of(model)
+    chosen, skipped = selected(model, selection)
     kept, reasons = [], []
-    for view in selection.apply(views):
+    for view in chosen:
         reason = leave_out(view)
         if reason:
             reasons.append(Skipped(view.name, reason))
@@ -122,7 +134,6 @@ def plan_model(
             f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
-    _require_some(kept, views, shown(model.spec))
     steps = tuple(_steps((view, None) for view in kept))
     return Plan(model, None, steps, tuple(skipped + reasons))
 

@@ -79,16 +79,23 @@ def role_of(name: str, dimensions: int = 2) -> Role:
         A role; `other` for every name the table does not know. The layer is the first
         number in the name, so the stage where layers are grouped in stages.
     """
+    return Role(kind_of(numberless(name), dimensions), *place_of(name))
+
+
+def kind_of(name: str, dimensions: int = 2) -> str:
+    """Return the kind of role alone; the numbers in a name play no part in it."""
+    kind = _kind(name.removesuffix(".weight"))
+    return "conv" if dimensions > 2 and kind in {"embed", "other"} else kind
+
+
+def place_of(name: str) -> tuple[int | None, int | None]:
+    """Return the layer and the expert that a tensor's name tells."""
     stem = name.removesuffix(".weight")
-    expert = EXPERT.search(stem)
-    layer = LAYER.search(EXPERT.sub("", stem) if expert else stem)
-    kind = _kind(numberless(stem))
-    if dimensions > 2 and kind in {"embed", "other"}:
-        kind = "conv"
-    return Role(
-        kind=kind,
-        layer=int(layer[1] or layer[2]) if layer else None,
-        expert=int(expert[1]) if expert else None,
+    expert = EXPERT.search(stem) if "experts." in stem else None
+    layer = LAYER.search(stem[: expert.start()] + stem[expert.end() :] if expert else stem)
+    return (
+        int(layer[1] or layer[2]) if layer else None,
+        int(expert[1]) if expert else None,
     )
 
 

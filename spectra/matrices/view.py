@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.matrices.layout import LayoutError, Part, parts_of
-from spectra.matrices.role import Role, numberless, role_of
+from spectra.matrices.role import Role, kind_of, numberless, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,19 +47,22 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     """
     views: list[View] = []
     skipped = list(checkpoint.skipped)
-    known: dict[tuple[str, tuple[int, ...]], list[Part] | str] = {}  # layers repeat
+    known: dict[tuple[str, tuple[int, ...]], tuple[list[Part], str]] = {}  # layers repeat
     for entry in checkpoint.entries.values():
-        parts: list[Part] | str | None = _no_matrix(entry)
-        if not parts:
-            key = (numberless(entry.name), entry.shape)
-            parts = known.get(key)
-            if parts is None:
-                parts = known[key] = _parts(entry, checkpoint.config)
-        if isinstance(parts, str):
-            skipped.append(Skipped(entry.name, parts))
+        reason = _no_matrix(entry)
+        if reason:
+            skipped.append(Skipped(entry.name, reason))
             continue
-        told = role_of(entry.name, len(entry.shape))
-        views += [_view(entry, part, told) for part in parts]
+        key = (numberless(entry.name), entry.shape)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = _parts(entry, checkpoint.config)
+        parts, told = found
+        if not parts:
+            skipped.append(Skipped(entry.name, told))
+            continue
+        role = Role(told, *place_of(entry.name))
+        views += [_view(entry, part, role) for part in parts]
     views.sort(key=lambda view: natural(view.name))
     skipped.sort(key=lambda item: natural(item.tensor))
     return views, skipped
@@ -72,19 +75,22 @@ def natural(name: str) -> list[str | int]:
     return pieces
 
 
-def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> list[Part] | str:
-    """Return the matrices that a tensor holds, or why there is none."""
+def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> tuple[list[Part], str]:
+    """Return the matrices that a tensor holds and the kind of its role, or none and why."""
     try:
-        return parts_of(entry.name, entry.shape, config)
+        parts = parts_of(entry.name, entry.shape, config)
     except LayoutError as error:
-        return str(error)
+        return [], str(error)
+    return parts, kind_of(numberless(entry.name), len(entry.shape))
 
 
 def _view(entry: TensorEntry, part: Part, told: Role) -> View:
     """Name one part of one tensor."""
     rows, cols = part.shape(entry.shape)
-    expert = told.expert if part.expert is None else part.expert
-    role = Role(part.kind or told.kind, told.layer, expert)
+    role = told
+    if part.kind is not None or part.expert is not None:
+        expert = told.expert if part.expert is None else part.expert
+        role = Role(part.kind or told.kind, told.layer, expert)
     return View(entry.name + part.suffix, role, entry, part, rows, cols)
 
 

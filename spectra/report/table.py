@@ -146,7 +146,7 @@ def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
     """Align one line of cells."""
     words = []
     for cell, column, width in zip(cells, screen.columns, wide, strict=True):
-        text = shorten(cell, width)
+        text = cell if len(cell) <= width else shorten(cell, width)
         words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
     return (GAP + GAP.join(words)).rstrip()
 

@@ -79,7 +79,11 @@ MALFORMED = {
     "nan": (tensor(GOOD + ',"x":NaN'), "number NaN, which is out of range"),
     "infinity": (tensor(GOOD + ',"x":-Infinity'), "number -Infinity, which is out of range"),
     "float-overflow": (tensor(GOOD + ',"x":1e400'), "number 1e400, which is out of range"),
-    "integer-overflow": (tensor(GOOD + f',"x":{"1" * 400}'), "number 111", "out of range"),
+    "integer-overflow": (
+        tensor(GOOD + f',"x":{"1" * 400}'),
+        "number of 400 digits",
+        "out of range",
+    ),
     # __metadata__.
     "metadata-list": (file('{"__metadata__":[]}'), "__metadata__ does not map text to text"),
     "metadata-number": (file('{"__metadata__":{"a":1}}'), "__metadata__ does not map text"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from spectra.checkpoint.codecs import bitsandbytes, fp4, gptq, packed, scaled
-from spectra.checkpoint.codecs.parts import Family, Found, MisfitError
+from spectra.checkpoint.codecs.parts import Family, Found, MisfitError, tails_of
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.codecs.small import read_small
 from spectra.checkpoint.codecs.turned import as_held
@@ -77,8 +77,11 @@ def _claims(
     """Return what looks like a quantised weight, and the main part of each part."""
     claims: list[tuple[Family, Found]] = []
     taken: dict[str, str] = {}
-    for families in PASSES:
-        for entry in entries.values():
+    tails = tails_of(entries)
+    dtypes = {entry.dtype for entry in entries.values()}
+    for every in PASSES:
+        families = [family for family in every if family.may_be_in(tails, dtypes)]
+        for entry in entries.values() if families else ():
             if entry.name in taken or entry.codec is not None:
                 continue
             for family in families:

@@ -1,6 +1,6 @@
 """The stored parts of one quantised weight, found by the endings of their names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from spectra.checkpoint.codecs.settings import Settings
@@ -91,6 +91,13 @@ class Family:
     dtypes: frozenset[str] = frozenset()  # of the part with the weights; none: any
     early: Callable[[Found], Sequence[TensorEntry]] = nothing  # parts that `make` must read
 
+    def may_be_in(self, tails: Collection[str], dtypes: Set[str]) -> bool:
+        """Say whether a model with these tails and dtypes may hold such weights at all."""
+        if self.dtypes and not self.dtypes & dtypes:
+            return False
+        endings = self.needs or (self.main,)
+        return any(tail.endswith(endings) for tail in tails)
+
     def find(
         self, entry: TensorEntry, entries: Mapping[str, TensorEntry], settings: Settings
     ) -> Found | None:
@@ -106,6 +113,11 @@ class Family:
             ending: entries[stem + ending] for ending in self.others if stem + ending in entries
         }
         return Found(stem + self.weight, entry, others, settings, {})
+
+
+def tails_of(names: Iterable[str]) -> frozenset[str]:
+    """Return how names end, from the last dot but one on: few, however many names there are."""
+    return frozenset(f".{'.'.join(name.rsplit('.', 2)[-2:])}" for name in names)
 
 
 def corrupt(entry: TensorEntry, got: str, expected: str) -> CheckpointError:

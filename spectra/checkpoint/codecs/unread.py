@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from spectra.checkpoint.codecs.parts import tails_of
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.entry import Skipped, TensorEntry
 
@@ -59,6 +60,10 @@ def unread(
         taken: Those that are parts of weights which are read, or have a reason already.
         settings: The model's quantisation settings.
     """
+    if not PACKED & {entry.dtype for entry in entries.values()}:
+        tails = tails_of(entries)
+        if not any(tail.endswith(ENDINGS + FLOATING_MARKS) for tail in tails):
+            return  # as in most models
     schemes = _modules(entries, taken, settings)
     for entry in entries.values():
         if entry.name in taken:
