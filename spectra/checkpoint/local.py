@@ -12,7 +12,7 @@ from spectra.errors import CheckpointError
 class LocalFile:
     """One file, read by range; nothing is mapped, so nothing lingers in memory."""
 
-    chunk = 1 << 19  # fits the cache of one core
+    chunk = 1 << 20  # small enough for a processor's cache
 
     def __init__(self, path: Path) -> None:
         """Remember the file and its size.

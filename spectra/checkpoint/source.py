@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry
+from spectra.checkpoint.pages import new_tensor
 from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SHARE = 4 << 20  # entries that are worth a thread of their own
+SHARE = 1 << 20  # entries that are worth a thread of their own
 SERIAL = (1 << 15) - 1  # entries that torch converts in one thread
 
 
@@ -109,10 +110,10 @@ def read_stored(
         start, stop = start + slab[0] * row, start + slab[1] * row
         shape = (slab[1] - slab[0], *shape[1:])
     if widen and entry.dtype in NARROW:
-        values = torch.empty(shape, dtype=torch.float32)
+        values = new_tensor(shape, torch.float32)
         _fill_widened(source, entry, start, values)
         return values
-    raw = torch.empty(stop - start, dtype=torch.uint8)
+    raw = new_tensor((stop - start,), torch.uint8)
     _fill(source, entry, start, raw)
     if entry.dtype not in STORED:
         return raw
