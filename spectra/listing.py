@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.analyzers import Row
+from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry, open_spec
 from spectra.engine import Model
 from spectra.engine import Result as Data
@@ -97,9 +98,9 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     rows = [Row(view, "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading = (
-        f"{len(rows):,} matrices, {parameters:,} parameters, {len(skipped):,} tensors that "
-        f"are none; {checkpoint.nbytes:,} bytes in {len(checkpoint.files):,} "
-        f"{'file' if len(checkpoint.files) == 1 else 'files'}."
+        f"{counted(len(rows), 'matrix', 'matrices')}, {parameters:,} parameters, "
+        f"{counted(len(skipped), 'tensor that is none', 'tensors that are none')}; "
+        f"{checkpoint.nbytes:,} bytes in {counted(len(checkpoint.files), 'file')}."
     )
     if isinstance(opened, Adapter):
         ranks = sorted({factors.rank for factors in opened.factors.values()})

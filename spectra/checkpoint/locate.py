@@ -1,6 +1,7 @@
 """From what the user wrote to a checkpoint or an adapter."""
 
 import os.path
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -100,9 +101,11 @@ def open_spec(
         if name:
             return open_name(folder, name, allow_pickle=allow_pickle)
         return open_folder(folder, allow_pickle=allow_pickle)
+    page = re.fullmatch(r"https?://[^/]+/([\w.-]+/[\w.-]+)(/.*)?", spec)
     raise CheckpointError(
         f"{shown(spec)} does not exist. Expected a folder or file with weights, or a repository "
         "of the Hub as org/name or hf://name."
+        + (f" A page of the Hub is given as {page[1]}." if page else "")
     )
 
 

@@ -85,7 +85,7 @@ class TestPatterns:
         monkeypatch.setattr(patterns, "DIRECT", 10)
         assert first_fits({"t": ["b", "a.b"]}, ["a.b", "c"], CONFIG) == {"t": {"a.b": "b"}}
 
-    @pytest.mark.filterwarnings("ignore:Possible (nested set|set difference):FutureWarning")
+    @pytest.mark.filterwarnings("ignore:Possible (nested set|set .*) at position:FutureWarning")
     @given(
         st.lists(st.text("ab.\\^$|*?+()[]", max_size=6), min_size=1, max_size=6),
         st.lists(st.text("ab.\n", max_size=8), min_size=1, max_size=4, unique=True),

@@ -88,6 +88,10 @@ class TestNoWeights:
             "repository of the Hub as org/name or hf://name."
         )
 
+    def test_the_address_of_a_hub_page(self) -> None:
+        text = refusal("https://huggingface.co/org/name/tree/main")
+        assert text.endswith("A page of the Hub is given as org/name.")
+
     @pytest.mark.parametrize(
         ("spec", "words"),
         [
