@@ -12,6 +12,7 @@ from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from spectra.checkpoint.adapter.adapter import Adapter, open_adapter
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.opening import open_gguf
+from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
 from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
@@ -113,14 +114,12 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
     """Open a repository; say of words that may have meant a folder that there is none.
 
     Raises:
-        CheckpointError: It cannot be seen or reached.
+        UnreachableError: The Hub does not answer.
     """
     try:
         return open_hub(spec, download=download)
-    except CheckpointError as error:
-        if spec.startswith("hf://"):
-            raise
-        raise CheckpointError(f"{error} Nothing of that name is on this machine.") from None
+    except UnreachableError as error:
+        raise UnreachableError(f"{error} Nothing of that name is on this machine.") from None
 
 
 def _open_given(spec: str, path: Path, *, allow_pickle: bool) -> Checkpoint | Adapter:

@@ -100,6 +100,7 @@ class TestRefusals:
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         text = refusal("org/name")
         assert "the connection failed (ConnectError)" in text
+        assert text.endswith("Nothing of that name is on this machine.")
         assert "HF_HUB_OFFLINE=1" in text
 
     def test_no_network_once_it_was_opened(self, hub: Loopback, sharded: str) -> None:

@@ -85,6 +85,10 @@ class Patience:
         time.sleep(seconds)
 
 
+class UnreachableError(CheckpointError):
+    """The Hub does not answer at all."""
+
+
 def asked(label: str, ask: Callable[[], Found], *, again: bool = True) -> Found:
     """Return what a call of the Hub's own client gives, tried again where that may help.
 
@@ -108,7 +112,9 @@ def asked(label: str, ask: Callable[[], Found], *, again: bool = True) -> Found:
         ) as error:  # fmt: skip
             failure = error
         trouble = _trouble(label, failure)
-        if not again or isinstance(failure, httpx2.ConnectError | httpx2.ConnectTimeout):
+        if isinstance(failure, httpx2.ConnectError | httpx2.ConnectTimeout):
+            raise UnreachableError(f"{label}: {trouble.what}. {trouble.advice}")
+        if not again:
             raise CheckpointError(f"{label}: {trouble.what}. {trouble.advice}")
         patience.wait(trouble)
 
