@@ -13,6 +13,7 @@ from spectra.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+BIG = {"a.weight": torch.arange(60_000.0).reshape(200, 300), "b.weight": torch.ones(300, 200)}
 A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
 
 

@@ -1,6 +1,6 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,7 +114,12 @@ def read_stored(
         _fill_widened(source, entry, start, values)
         return values
     raw = new_tensor((stop - start,), torch.uint8)
-    _fill(source, entry, start, raw)
+
+    def fill(first: int, last: int) -> None:
+        """Read one share."""
+        _fill(source, entry, start + first, raw[first:last])
+
+    _share_out(len(raw), max(2 * SHARE, source.chunk), fill)
     if entry.dtype not in STORED:
         return raw
     return raw.view(getattr(torch, STORED[entry.dtype])).reshape(shape)
@@ -141,13 +146,20 @@ def _fill_widened(source: Source, entry: TensorEntry, start: int, values: "Tenso
             for into, out_of in zip(wide, narrow, strict=True):
                 into.copy_(out_of)
 
-    crew = max(1, min(threads, len(flat) // SHARE))
+    _share_out(len(flat), max(SHARE, source.chunk // 2), widen)
+
+
+def _share_out(total: int, least: int, work: Callable[[int, int], None]) -> None:
+    """Do work from 0 to total, in as many threads as torch has if each gets enough of it."""
+    import torch  # noqa: PLC0415 - as above
+
+    crew = max(1, min(torch.get_num_threads(), total // least))
     if crew == 1:
-        widen(0, len(flat))
+        work(0, total)
         return
-    edges = [share * len(flat) // crew for share in range(crew + 1)]
+    edges = [share * total // crew for share in range(crew + 1)]
     with ThreadPoolExecutor(crew, thread_name_prefix="spectra-read") as pool:
-        list(pool.map(widen, edges, edges[1:]))
+        list(pool.map(work, edges, edges[1:]))
 
 
 def _fill(source: Source, entry: TensorEntry, start: int, raw: "Tensor") -> None:

@@ -1,6 +1,5 @@
 """Repositories of the Hub: what is asked for, what the cache saves, what is refused."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,28 +8,11 @@ from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from safetensors.torch import load_file
 
 from examples import write_model
-from loopback import Loopback, taken_for_the_hub
-from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index
+from loopback import Loopback
+from shards import BIG, FIRST, INDEX, SECOND, A, B, opened, refusal
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 
 TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
-BIG = {"a.weight": torch.arange(60_000.0).reshape(200, 300), "b.weight": torch.ones(300, 200)}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Loopback]:
-    with taken_for_the_hub(tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def sharded(hub: Loopback, tmp_path: Path) -> str:
-    """The commit of a model in two shards, org/name."""
-    folder = tmp_path / "sharded"
-    for name, shard in zip(BIG, (FIRST, SECOND), strict=True):
-        write_model(folder, {name: BIG[name]}, '{"model_type": "llama"}', name=shard)
-    write_index(folder, dict(zip(BIG, (FIRST, SECOND), strict=True)))
-    return hub.add("org/name", folder)
 
 
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """What the Hub refuses, what is said when it fails, and names that mean harm."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -11,30 +10,13 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from examples import write_model
-from loopback import Loopback, taken_for_the_hub
-from shards import FIRST, INDEX, SECOND, A, opened, refusal, write_index, write_shards
+from loopback import Loopback
+from shards import BIG, INDEX, SECOND, A, opened, refusal, write_shards
 from spectra.checkpoint.hub.answers import asked
 from spectra.checkpoint.hub.repository import open_hub
 from spectra.errors import CheckpointError
 
 TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
-BIG = {"a.weight": torch.arange(60_000.0).reshape(200, 300), "b.weight": torch.ones(300, 200)}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Loopback]:
-    with taken_for_the_hub(tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def sharded(hub: Loopback, tmp_path: Path) -> str:
-    """The commit of a model in two shards, org/name."""
-    folder = tmp_path / "sharded"
-    for name, shard in zip(BIG, (FIRST, SECOND), strict=True):
-        write_model(folder, {name: BIG[name]}, '{"model_type": "llama"}', name=shard)
-    write_index(folder, dict(zip(BIG, (FIRST, SECOND), strict=True)))
-    return hub.add("org/name", folder)
 
 
 def answered(status: int, code: str = "") -> HfHubHTTPError:

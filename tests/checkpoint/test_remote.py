@@ -1,60 +1,22 @@
 """One file by HTTP ranges: what is asked for, what is refused, and what a bad network does."""
 
-import random
 import tracemalloc
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, get_session, hf_hub_url
 
-from loopback import Loopback, taken_for_the_hub
+from loopback import Loopback
+from ranged import SIZE, TOKEN, filled, opened, refusal
 from spectra.checkpoint.hub import remote
 from spectra.checkpoint.hub.remote import RemoteFile
 from spectra.errors import CheckpointError
 
-SIZE = 300_000
-TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
 
-
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    return random.Random(5).randbytes(SIZE)  # noqa: S311 - not secret
-
-
-@pytest.fixture
-def hub(tmp_path: Path, content: bytes) -> Iterator[Loopback]:
-    (tmp_path / "repo").mkdir()
-    (tmp_path / "repo" / "a.safetensors").write_bytes(content)
-    (tmp_path / "repo" / "small.safetensors").write_bytes(content[:10])
-    (tmp_path / "repo" / "empty.safetensors").touch()
-    (tmp_path / "repo" / "here.txt").write_bytes(content)
-    with taken_for_the_hub(tmp_path / "home") as server:
-        server.add("org/name", tmp_path / "repo")
-        yield server
-
-
-def opened(hub: Loopback, name: str = "a.safetensors") -> RemoteFile:
-    """Return a file of the repository, its reader with a token."""
-    url = hf_hub_url("org/name", name, endpoint=hub.hub)
-    return RemoteFile(url, f"org/name/{name}", {"authorization": f"Bearer {TOKEN}"}, get_session)
-
-
-def filled(file: RemoteFile, start: int, count: int) -> bytes:
-    buffer = bytearray(count)
-    return bytes(buffer[: file.fill(start, memoryview(buffer))])
-
-
-def refusal(file: RemoteFile, start: int = 0, count: int = SIZE) -> str:
-    """Return the error's text, after checking that it is one plain line without the token."""
-    with pytest.raises(CheckpointError) as caught:
-        filled(file, start, count)
-    text = str(caught.value)
-    assert text.isprintable()
-    assert text.endswith(".")
-    assert TOKEN not in text
-    return text
+@pytest.fixture(autouse=True)
+def _files(ranged: Loopback) -> None:
+    """Have the files in the hub."""
 
 
 class TestRanges:
