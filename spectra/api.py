@@ -65,7 +65,7 @@ class Analysis:
 
     def _complete(self, summary: Summary) -> dict[str, object]:
         """Add to a summary what the analyzer cannot know or must not hide."""
-        reading = [self.plan.warning, str(summary.get("reading", ""))]
+        reading = [self.plan.warning, str(summary.get("reading", "")), self._lost_to_quantising()]
         broken = summary.get("non_finite")
         if broken:
             reading.append(f"{broken:,} hold NaN or Inf and have no numbers.")
@@ -74,6 +74,24 @@ class Analysis:
             "reading": " ".join(text for text in reading if text),
             "skipped": len(self.plan.skipped),
         }
+
+    def _lost_to_quantising(self) -> str:
+        """Say where a change is not training's alone: one side quantised, or each differently."""
+        schemes = [
+            {entry.codec.name if entry.codec and entry.is_quantised else "" for entry in pair}
+            for pair in (
+                (step.entry, step.change.entry)
+                for step in self.plan.steps
+                if isinstance(step.change, Replaced)
+            )
+        ]
+        differing = set().union(*(pair for pair in schemes if len(pair) > 1)) - {""}
+        if not differing:
+            return ""
+        return (
+            f"One side is decoded from {' and '.join(sorted(differing))}: what quantising lost is "
+            "part of the change."
+        )
 
     def _models(self) -> list[Model]:
         """Return the checkpoints, their parts, and the codecs that gave their values."""

@@ -87,3 +87,24 @@ def test_importing_spectra_alone_is_light() -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):
         _ = spectra.nope
+
+
+def test_a_change_that_quantising_made_is_not_told_as_training_alone(tmp_path: Path) -> None:
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    whole = write_model(tmp_path / "whole", {"a.weight": weight})
+    eight = write_model(tmp_path / "eight", {"a.weight": weight.to(torch.float8_e4m3fn)})
+    said = "One side is decoded from float8: what quantising lost is part of the change."
+    assert said in spectra.diff(whole, eight).summary["reading"]
+    assert said in spectra.diff(eight, whole).summary["reading"]
+    assert "quantising" not in spectra.diff(eight, eight).summary["reading"]
+    assert "quantising" not in spectra.diff(whole, whole).summary["reading"]
+
+
+def test_values_that_are_only_put_in_order_are_not_quantised(tmp_path: Path) -> None:
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    whole = write_model(tmp_path / "whole", {"a.weight": weight})
+    torch.save({"a.weight": (weight + 1).T.contiguous().T}, tmp_path / "turned.bin")
+    turned = spectra.open(tmp_path / "turned.bin", allow_pickle=True)
+    result = spectra.diff(whole, turned)
+    assert result.models[1].codecs == {"strided": 1}
+    assert "quantising" not in result.summary["reading"]

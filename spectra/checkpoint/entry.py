@@ -64,6 +64,11 @@ class TensorEntry:
         """Say whether reading it gives floating-point values."""
         return self.dtype in FLOATING or self.codec is not None
 
+    @property
+    def is_quantised(self) -> bool:
+        """Say whether values are decoded from fewer than 16 bits each, not only put in order."""
+        return self.codec is not None and 8 * self.nbytes < 16 * self.numel
+
     def slab_bytes(self, slab: Slab) -> int:
         """Return about the stored bytes that reading a part of the first axis takes."""
         if slab is None or not self.shape or not self.shape[0]:
