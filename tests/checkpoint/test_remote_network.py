@@ -113,16 +113,21 @@ class TestABadNetwork:
         [
             ("12", 12, 12),
             (" 0 ", 0, 0),
-            (format_datetime(datetime.now(UTC) + timedelta(seconds=900), usegmt=True), 700, 900),
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
             ("Wed, 21 Oct 2015 07:28:00", 0, 0),
         ],
-        ids=["seconds", "now", "date to come", "date gone by", "date without a zone"],
+        ids=["seconds", "now", "date gone by", "date without a zone"],
     )
     def test_retry_after_is_seconds_or_a_date(self, text: str, low: float, high: float) -> None:
         found = answers._retry_after(text)
         assert found is not None
         assert low <= found <= high
+
+    def test_retry_after_may_be_a_date_to_come(self) -> None:
+        text = format_datetime(datetime.now(UTC) + timedelta(seconds=900), usegmt=True)
+        found = answers._retry_after(text)
+        assert found is not None
+        assert 700 <= found <= 900
 
     @pytest.mark.parametrize("text", ["", "soon", "-5", "1.5", "1e9", "Wed, 99 Foo 2015"])
     def test_a_retry_after_that_is_none_is_passed_over(self, text: str) -> None:
