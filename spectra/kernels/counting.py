@@ -59,6 +59,7 @@ from spectra.kernels.krylov import Ritz
 FAILURE = 1e-12
 SPARE = 4  # random columns beyond those counted, which the floor needs
 SMALL_LEAK = 0.05
+EPSILON = 2.0**-52
 
 
 def gaussian_floor(columns: int, counted: int) -> float:
@@ -100,7 +101,8 @@ def rounding_of(ritz: Ritz, right: float, left: float) -> Callable[[float], Tens
 def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool:
     """Say whether it is proven that at most `counted` eigenvalues are >= point.
 
-    With `counted = 0` and a point below every Ritz value: that none is <= point.
+    With `counted = 0` and a point below every Ritz value: that none is <= point. A point as
+    near to a Ritz value as float64 rounding of the largest one proves nothing.
 
     Args:
         counted: How many of the largest Ritz values to allow for.
@@ -116,7 +118,11 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
     above = float(values[0]) < point
     if not above and (counted or not point < float(values[-1])):
         return False  # within the Ritz values that are to lie on one side
-    distance = (values - point).abs()
+    # Decomposing T moves each of its eigenvalues by that much, so that zero is never seen.
+    moved = len(ritz.values) * EPSILON * float(ritz.values[0])
+    distance = (values - point).abs() - moved
+    if float(distance.min()) <= 0.0:
+        return False  # Ritz value and point are one to rounding
     weight = torch.linalg.vector_norm(ritz.start[counted:, : space.random], dim=1)
     rounding = space.rounding(point)[counted:]
     leak = (ritz.residual[counted:] + rounding) / distance

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,6 +41,7 @@ def space_of(
 
 
 @settings(max_examples=300)
+@example(56, 55, 6, 4, "flat", 0, False)  # a zero, whose Ritz value is the rounding of 16
 @given(
     st.integers(30, 80),
     st.integers(30, 80),
@@ -112,6 +113,20 @@ def test_the_lower_end_is_proven() -> None:
     assert at_most(0, 0.2 * least, space)
     assert not at_most(0, 0.999 * least, space)
     assert not at_most(0, 0.2 * least, space, lost=1.0)
+
+
+@pytest.mark.parametrize("side", [40, 55])
+def test_nothing_is_claimed_below_the_rounding_of_the_largest(side: int) -> None:
+    """The null vector's Ritz value is whatever rounding makes of it, however good it looks."""
+    matrix = with_spectrum(torch.full((side,), 4.0), side + 1, side, torch.Generator())
+    space, true = space_of(matrix, random(side + 1, 6, 1), 4)
+    values = space.ritz.values.clone()
+    assert float(true.min()) == 0.0
+    for exponent in range(-30, -14):
+        values[-1] = 16.0 * 10.0**exponent
+        ritz = space.ritz._replace(values=values, residual=1e-9 * values)
+        good = space._replace(ritz=ritz, rounding=lambda _point, to=values: 1e-9 * to)
+        assert not at_most(0, 0.5 * float(values[-1]), good)
 
 
 @pytest.mark.parametrize("counted", [0, 3, 15, 16, 30])
