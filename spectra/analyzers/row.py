@@ -31,16 +31,19 @@ class Row:
     error: str | None  # the sentence behind a status that has no numbers
     values: Mapping[str, Value]
     arrays: Mapping[str, "Tensor"] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, Value] = field(default_factory=dict)
+    """Which model of several the matrix is from: `model`, and its `width` or `step`."""
 
     @property
     def matrix(self) -> str:
-        """Unique name."""
+        """Name, unique within one model."""
         return self.view.name
 
     def flat(self) -> dict[str, Value]:
         """Return identity, status and values as one mapping, in column order."""
         view = self.view
         return {
+            **self.labels,
             "tensor": view.entry.name,
             "matrix": view.name,
             "role": view.role.kind,

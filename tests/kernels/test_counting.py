@@ -1,5 +1,7 @@
 """No eigenvalue is ever missed: counts are proven against full decompositions."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -38,6 +40,11 @@ def space_of(
     true = torch.linalg.svdvals(matrix.double() / of.scale).square()
     full = torch.cat([true, true.new_zeros(max(matrix.shape[0] - len(true), 0))])
     return Space(ritz, start.shape[1], steps, rounding), full
+
+
+def constant(each: Tensor) -> Callable[[float], Tensor]:
+    """The same rounding at every point."""
+    return lambda _point: each
 
 
 @settings(max_examples=300)
@@ -125,7 +132,7 @@ def test_nothing_is_claimed_below_the_rounding_of_the_largest(side: int) -> None
     for exponent in range(-30, -14):
         values[-1] = 16.0 * 10.0**exponent
         ritz = space.ritz._replace(values=values, residual=1e-9 * values)
-        good = space._replace(ritz=ritz, rounding=lambda _point, to=values: 1e-9 * to)
+        good = space._replace(ritz=ritz, rounding=constant(1e-9 * values))
         assert not at_most(0, 0.5 * float(values[-1]), good)
 
 
