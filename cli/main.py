@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import diff, kappa, ls, spectrum
+from . import diff, kappa, ls, spectrum, width
 from .guard import DONE, INTERRUPTED, UNUSABLE, guarded
 from .terminal import fail
 
@@ -25,6 +25,7 @@ app.command("ls")(ls.ls)
 app.command("spectrum")(spectrum.spectrum)
 app.command("diff")(diff.diff)
 app.command("kappa")(kappa.kappa)
+app.command("width", cls=width.Listing)(width.width)
 
 
 def _show_version(wanted: bool) -> None:

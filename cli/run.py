@@ -13,7 +13,7 @@ from .guard import DONE, NOTHING
 from .terminal import fail, is_terminal, note, progress_bar, show
 
 if TYPE_CHECKING:
-    from spectra.api import Analysis
+    from spectra.analysis import Planned
     from spectra.checkpoint import Adapter, Checkpoint
     from spectra.engine import Result
 
@@ -77,7 +77,7 @@ class Request:
             require_parquet()
 
 
-def run_analysis(request: Request, plan: Callable[[], "Analysis"]) -> int:
+def run_analysis(request: Request, plan: Callable[[], "Planned"]) -> int:
     """Plan and run one analysis, write what was asked for, and return the exit code."""
     from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
 
@@ -154,19 +154,18 @@ def chosen_device(wanted: str) -> str:
     return wanted
 
 
-def _show_estimate(analysis: "Analysis", request: Request) -> None:
+def _show_estimate(analysis: "Planned", request: Request) -> None:
     """Print what the analysis would cost."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from spectra.engine.estimate import estimate  # noqa: PLC0415
     from spectra.engine.result import SCHEMA  # noqa: PLC0415
     from spectra.report.documents import dumps  # noqa: PLC0415
 
-    found = estimate(analysis.plan, analysis.analyzer, request.workers)
+    found = analysis.estimate(request.workers)
     if request.format != "table":
         data: dict[str, Any] = {
             "schema": SCHEMA,
-            "command": analysis.analyzer.name,
+            "command": analysis.command,
             "dry_run": asdict(found),
         }
         sys.stdout.write(dumps(data, indent=2))

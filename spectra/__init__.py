@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import diff, kappa, spectrum
+    from spectra.api import diff, kappa, spectrum, trend, width
     from spectra.engine.execute import Resources
     from spectra.listing import Result, ls, open, select  # noqa: A004
 
@@ -23,9 +23,22 @@ _HOME = {
     "open": "spectra.listing",
     "select": "spectra.listing",
     "spectrum": "spectra.api",
+    "trend": "spectra.api",
+    "width": "spectra.api",
 }
 
-__all__ = ["Resources", "Result", "diff", "kappa", "ls", "open", "select", "spectrum"]
+__all__ = [
+    "Resources",
+    "Result",
+    "diff",
+    "kappa",
+    "ls",
+    "open",
+    "select",
+    "spectrum",
+    "trend",
+    "width",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object

@@ -1,114 +1,18 @@
 """The analyses as functions: the same words as the command line."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
-import dataclasses
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-from spectra.analyzers import Analyzer, Diff, Kappa, Row, Spectrum, Summary
-from spectra.analyzers.analyzer import Round
-from spectra.analyzers.kappa import NOT_CANDIDATES
-from spectra.engine import Model, Plan, plan_model, plan_pair
-from spectra.engine.changes import Replaced
-from spectra.engine.execute import Progress, Resources, execute
+from spectra.analysis import Analysis
+from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.analyzers.choice import By, Per, RankBy
+from spectra.engine import plan_model, plan_pair
+from spectra.engine.execute import Resources
+from spectra.family import Given, plan_trend, plan_width
 from spectra.kernels.similarity import Side
-from spectra.listing import Result, Spec, counted_codecs, open, package_version  # noqa: A004
+from spectra.listing import Result, Spec, open  # noqa: A004
 from spectra.matrices import Selection, View
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """A planned analysis: what it will cost is known, nothing has been read."""
-
-    analyzer: Analyzer[Any]
-    plan: Plan
-    selection: Selection
-    following: Callable[[Sequence[Row]], Round | None] | None = None
-    """What to measure next, given the rows so far, where that depends on them."""
-
-    def run(
-        self,
-        resources: Resources | None = None,
-        report: Callable[[Progress], None] = lambda _progress: None,
-    ) -> Result:
-        """Read, measure and conclude."""
-        start = time.perf_counter()
-        rows = self._rows(resources or Resources(), report)
-        marked, summary = self.analyzer.conclude(rows)
-        settings = {
-            field.name: getattr(self.analyzer, field.name)
-            for field in dataclasses.fields(self.analyzer)  # type: ignore[arg-type]
-        }
-        return Result(
-            command=self.analyzer.name,
-            version=package_version(),
-            settings=settings | dataclasses.asdict(self.selection),
-            models=self._models(),
-            rows=marked,
-            skipped=self.plan.skipped,
-            summary=self._complete(summary),
-            seconds=time.perf_counter() - start,
-        )
-
-    def _rows(self, resources: Resources, report: Callable[[Progress], None]) -> list[Row]:
-        """Measure, in as many rounds as it takes; natural order of names."""
-        if self.following is None:
-            return execute(self.plan, self.analyzer, resources, report)
-        rows: dict[str, Row] = {}
-        while (part := self.following(list(rows.values()))) is not None:
-            plan = self.plan if part.matrices is None else self.plan.only(part.matrices)
-            found = execute(plan, part.analyzer, resources, report)
-            rows.update((row.matrix, row) for row in found)  # an old name keeps its place
-        return list(rows.values())
-
-    def _complete(self, summary: Summary) -> dict[str, object]:
-        """Add to a summary what the analyzer cannot know or must not hide."""
-        reading = [self.plan.warning, str(summary.get("reading", "")), self._lost_to_quantising()]
-        broken = summary.get("non_finite")
-        if broken:
-            reading.append(f"{broken:,} hold NaN or Inf and have no numbers.")
-        return {
-            **summary,
-            "reading": " ".join(text for text in reading if text),
-            "skipped": len(self.plan.skipped),
-        }
-
-    def _lost_to_quantising(self) -> str:
-        """Say where a change is not training's alone: one side quantised, or each differently."""
-        schemes = [
-            {entry.codec.name if entry.codec and entry.is_quantised else "" for entry in pair}
-            for pair in (
-                (step.entry, step.change.entry)
-                for step in self.plan.steps
-                if isinstance(step.change, Replaced)
-            )
-        ]
-        differing = set().union(*(pair for pair in schemes if len(pair) > 1)) - {""}
-        if not differing:
-            return ""
-        return (
-            f"One side is decoded from {' and '.join(sorted(differing))}: what quantising lost is "
-            "part of the change."
-        )
-
-    def _models(self) -> list[Model]:
-        """Return the checkpoints, their parts, and the codecs that gave their values."""
-        main, tuned = self.plan.checkpoint, self.plan.tuned
-        own = counted_codecs(view.entry for step in self.plan.steps for view in step.views)
-        if tuned is None:
-            return [Model(main.spec, main.resolved, "model", own)]
-        theirs = counted_codecs(
-            step.change.entry
-            for step in self.plan.steps
-            if isinstance(step.change, Replaced)
-            for _ in step.views
-        )
-        return [
-            Model(main.spec, main.resolved, "base", own),
-            Model(tuned.spec, tuned.resolved, "tuned", theirs),
-        ]
 
 
 def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:
@@ -122,23 +26,19 @@ def plan_diff(base: Spec, tuned: Spec, analyzer: Diff, selection: Selection) -> 
 
 
 def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
-    """Plan `kappa`; embeddings, heads and routers are no candidates unless named by role."""
-    named = set(selection.roles) & set(NOT_CANDIDATES)
+    """Plan `kappa`; embeddings, heads and routers are no candidates unless asked for."""
 
     def leave_out(view: View) -> str | None:
         """Return why a matrix is no candidate."""
-        kind = view.role.kind
-        if kind in NOT_CANDIDATES and not named:
-            return f"{kind} is no candidate for training"
         if min(view.rows, view.cols) == 1:
             return "a single row or column, whose kappa is always 1"
-        return None
+        return analyzer.why_not(view.role, selection.roles)
 
     plan = plan_model(open(model), selection, leave_out)
     if analyzer.select is None or analyzer.exact:
         return Analysis(analyzer, plan, selection)
-    candidates = len(plan.views)
-    return Analysis(analyzer, plan, selection, lambda rows: analyzer.following(rows, candidates))
+    views = plan.views
+    return Analysis(analyzer, plan, selection, lambda rows: analyzer.following(rows, views))
 
 
 def spectrum(
@@ -198,6 +98,10 @@ def kappa(
     model: Spec,
     *,
     select: str | int | None = None,
+    by: By = "matrices",
+    per: Per = "global",
+    rank_by: RankBy = "kappa",
+    include_embeddings: bool = False,
     exact: bool = False,
     selection: Selection | None = None,
     resources: Resources | None = None,
@@ -206,7 +110,12 @@ def kappa(
 
     Args:
         model: What `spectra.open` accepts, save adapters.
-        select: `10%` of the candidates, or a number of them; lowest kappa first.
+        select: `10%` of the candidates, or a number of them; lowest first.
+        by: What a share is of and a number counts: `matrices`, or `params`, their parameters.
+        per: The share of all candidates, `global`, or of those of each `role`.
+        rank_by: `kappa`, as published, or `kappa_excess`: kappa over what a Gaussian matrix of
+            the same shape has.
+        include_embeddings: Embeddings and output heads are candidates too.
         exact: Decompose every matrix in full, where otherwise both ends of its spectrum are
             proven to a thousandth, and what lies outside the selection may stop at a bound.
         selection: From `spectra.select`; all candidates by default.
@@ -215,5 +124,83 @@ def kappa(
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    analyzer = Kappa(select=None if select is None else str(select), exact=exact)
+    analyzer = Kappa(
+        select=None if select is None else str(select),
+        by=by,
+        per=per,
+        rank_by=rank_by,
+        include_embeddings=include_embeddings,
+        exact=exact,
+    )
     return plan_kappa(model, analyzer, selection or Selection()).run(resources)
+
+
+def width(
+    models: Sequence[Spec],
+    *,
+    against: Spec | None = None,
+    eta: float | Sequence[float] = (),
+    weight_decay: float | Sequence[float] = (),
+    widths: Sequence[int] = (),
+    training: str | Path | None = None,
+    tolerance: float = 0.1,
+    allow_pickle: bool = False,
+    selection: Selection | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Return how the largest singular value of every role scales with the models' width.
+
+    Args:
+        models: Two of one family and different width or more, depths may differ; one is
+            enough beside `against`.
+        against: The proxy that the others are to match; the narrowest by default.
+        eta: Learning rate of the matrices, one for all or one a model, the proxy's last.
+        weight_decay: Their decoupled weight decay, lambda, likewise.
+        widths: Of each model; read from shapes by default.
+        training: A TOML file with a table a model of `eta` and `lambda`.
+        tolerance: A ratio to the proxy matches within 1 +- this.
+        allow_pickle: Also read eta and lambda from an `optimizer.pt`, as data.
+        selection: From `spectra.select`; all matrices by default.
+        resources: Workers and device.
+
+    Raises:
+        SpectraError: A model cannot be read, they are of no family, or nothing scales.
+    """
+    given = Given(
+        tuple(widths),
+        _numbers(eta),
+        _numbers(weight_decay),
+        Path(training) if training is not None else None,
+        allow_pickle,
+    )
+    opened = [open(model, allow_pickle=allow_pickle) for model in models]
+    proxy = None if against is None else open(against, allow_pickle=allow_pickle)
+    analyzer = Width(tolerance=tolerance)
+    return plan_width(opened, proxy, given, analyzer, selection or Selection()).run(resources)
+
+
+def trend(
+    checkpoints: Sequence[Spec],
+    *,
+    selection: Selection | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Return how sigma_max, stable rank and kappa of every role move over one run's steps.
+
+    Args:
+        checkpoints: Two of one run or more, in any order; each tells its step by its
+            trainer_state.json or its name.
+        selection: From `spectra.select`; all matrices by default.
+        resources: Workers and device.
+
+    Raises:
+        SpectraError: A checkpoint cannot be read, they are not of one run, or a step is
+            unknown or there twice.
+    """
+    opened = [open(checkpoint) for checkpoint in checkpoints]
+    return plan_trend(opened, Trend(), selection or Selection()).run(resources)
+
+
+def _numbers(given: float | Sequence[float]) -> tuple[float, ...]:
+    """Take one number for a list of one."""
+    return (float(given),) if isinstance(given, int | float) else tuple(given)

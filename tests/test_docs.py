@@ -8,7 +8,7 @@ import pytest
 import spectra
 from spectra import analyzers
 from spectra.analyzers import ANALYZERS
-from spectra.api import Analysis
+from spectra.analysis import Analysis
 from spectra.engine import plan_model
 from spectra.matrices import Selection
 

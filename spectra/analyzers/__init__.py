@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from spectra.analyzers.diff import Diff
     from spectra.analyzers.kappa import Kappa
     from spectra.analyzers.spectrum import Spectrum
+    from spectra.analyzers.trend import Trend
+    from spectra.analyzers.width import Width
 
-ANALYZERS = {"Spectrum": "spectrum", "Diff": "diff", "Kappa": "kappa"}
+ANALYZERS = {
+    "Spectrum": "spectrum",
+    "Diff": "diff",
+    "Kappa": "kappa",
+    "Trend": "trend",
+    "Width": "width",
+}
 """Every analyzer and its file."""
 
 __all__ = [
@@ -23,7 +31,9 @@ __all__ = [
     "Row",
     "Spectrum",
     "Summary",
+    "Trend",
     "Value",
+    "Width",
 ]
 
 

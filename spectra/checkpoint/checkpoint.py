@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
-from spectra.checkpoint.source import Source, read_stored
+from spectra.checkpoint.source import Folder, Source, read_stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,7 @@ class Checkpoint:
     config: Mapping[str, Any]  # config.json, empty where there is none
     skipped: tuple[Skipped, ...] = ()
     files: Mapping[str, Source] = field(default_factory=dict, repr=False)  # by shard
+    folder: Folder | None = field(default=None, repr=False)  # for what lies beside the weights
 
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
         """Return one tensor's values, or those of a slab of its first axis.

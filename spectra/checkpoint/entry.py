@@ -113,3 +113,4 @@ class Skipped:
 
     tensor: str
     reason: str
+    model: str = ""  # of several, which

@@ -90,6 +90,7 @@ def assemble(
         config=config,
         skipped=(*skipped, *refused),
         files=files,
+        folder=folder,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spectra.analyzers import Row
-from spectra.checkpoint import Skipped
+from spectra.checkpoint import Checkpoint, Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,7 @@ class Model:
     resolved: str  # the file or folder it means
     part: str  # base, tuned or model
     codecs: Mapping[str, int] = field(default_factory=dict)  # matrices decoded by each scheme
+    labels: Mapping[str, Any] = field(default_factory=dict)  # of several models: its name and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Result:
     skipped: Sequence[Skipped]
     summary: Mapping[str, Any]
     seconds: float  # wall time; not part of the document, which is the same from run to run
+    checkpoints: Sequence[Checkpoint] = field(default=(), repr=False)  # headers; not part either
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -60,11 +62,15 @@ class Result:
                     "resolved": model.resolved,
                     "part": model.part,
                     "codecs": dict(model.codecs),
+                    **plain(model.labels),
                 }
                 for model in self.models
             ],
             "rows": [plain(row.flat()) for row in self.rows],
-            "skipped": [{"tensor": s.tensor, "reason": s.reason} for s in self.skipped],
+            "skipped": [
+                {"tensor": s.tensor, "reason": s.reason} | ({"model": s.model} if s.model else {})
+                for s in self.skipped
+            ],
             "summary": plain(self.summary),
         }
 

@@ -158,7 +158,10 @@ def _even(share: float) -> float:
 
 
 def models_named(models: Sequence[Model]) -> str:
-    """Return the base names of the specs: `base → tuned`."""
+    """Return the base names of the specs: `base → tuned`; of several, at most four."""
+    names = [str(model.labels["model"]) for model in models if "model" in model.labels]
+    if names:
+        return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
     return " → ".join(_base_name(model) for model in models)
 
 

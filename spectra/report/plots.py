@@ -8,8 +8,16 @@ from spectra.report.diff_plots import draw_diff
 from spectra.report.figure import save_figure, settle, style
 from spectra.report.kappa_plots import draw_kappa
 from spectra.report.spectrum_plots import draw_spectrum
+from spectra.report.trend_plots import draw_trend
+from spectra.report.width_plots import draw_width
 
-DRAWERS = {"spectrum": draw_spectrum, "diff": draw_diff, "kappa": draw_kappa}
+DRAWERS = {
+    "spectrum": draw_spectrum,
+    "diff": draw_diff,
+    "kappa": draw_kappa,
+    "trend": draw_trend,
+    "width": draw_width,
+}
 
 __all__ = ["draw", "save_figure"]
 

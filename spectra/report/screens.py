@@ -9,10 +9,11 @@ from typing import Any
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped
 from spectra.engine import Result
+from spectra.report.kappa_screen import kappa_table, options_again
+from spectra.report.series_screens import trend_table, width_facts, width_table
 from spectra.report.table import Column, Line, Screen, printable
 
 LIMIT = 20  # rows shown without -v on a terminal
-AFTER_CUT = 3  # rows shown below a selection's cut
 
 NAME = Column("matrix", "left", flexible=True)
 ROLE = Column("role", "left", optional=True)
@@ -33,6 +34,8 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
         "spectrum": _spectrum,
         "diff": _intruders if result.settings.get("intruders") else _diff,
         "kappa": _kappa,
+        "width": _width,
+        "trend": _trend,
     }
     screen = builders[result.command](result, full)
     if not hints or result.command == "ls":
@@ -152,33 +155,39 @@ def _intruders(result: Result, full: bool) -> Screen:
 
 
 def _kappa(result: Result, full: bool) -> Screen:
-    """Lowest kappa first, a rule at the cut."""
-    from spectra.analyzers.kappa import rank_key  # noqa: PLC0415 - needs torch, others do not
+    """Lowest first, a rule at the cut or a mark at what each role selects."""
+    table, hidden = kappa_table(result, full=full)
+    onward = "" if not result.summary["selected"] else " -o kappa.json"
+    return replace(
+        table,
+        reading=_reading(result),
+        more=_more(hidden),
+        facts=[*table.facts, *_facts(result)],
+        hints=[f"Next: {_command(result)} {options_again(result)}{onward}"],
+    )
 
-    columns = [NAME, ROLE, Column("kappa"), SHAPE, Column("parameters", optional=True)]
-    ranked = sorted(result.rows, key=lambda row: (row.status == "non-finite", rank_key(row)))
-    selected = len(result.summary["selected"])
-    shown = ranked if full else ranked[: max(selected + AFTER_CUT, 0 if selected else LIMIT)]
-    lines = [
-        _line(row, [_kappa_cell(row), _shape(row), f"{row.view.rows * row.view.cols:,}"],
-              good=i < selected)
-        for i, row in enumerate(shown)
-    ]  # fmt: skip
-    cut = result.summary["cut"]
-    hints = []
-    if not selected:
-        hints = [f"Next: {_command(result)} --select 10%"]
-    elif selected:
-        hints = [f"Next: {_command(result)} --select {result.settings['select']} -o kappa.json"]
+
+def _width(result: Result, full: bool) -> Screen:  # noqa: ARG001 - a role takes one line
+    """Slopes by role, and what matching takes."""
+    columns, lines = width_table(result)
     return Screen(
         reading=_reading(result),
         columns=columns,
         lines=lines,
-        rule_after=selected or None,
-        rule=(f"cut at {cut:.4g}" if cut is not None else "cut") if selected else "",
-        more=_more(len(ranked) - len(shown)),
+        facts=[*width_facts(result), *_facts(result)],
+        hints=[f"Next: {_command(result)} --plot width.png"],
+    )
+
+
+def _trend(result: Result, full: bool) -> Screen:  # noqa: ARG001 - a role takes one line
+    """The first and the last checkpoint, role by role."""
+    columns, lines = trend_table(result)
+    return Screen(
+        reading=_reading(result),
+        columns=columns,
+        lines=lines,
         facts=_facts(result),
-        hints=hints,
+        hints=[f"Next: {_command(result)} --trend --plot trend.png -o trend.csv"],
     )
 
 
@@ -260,8 +269,12 @@ def _reading(result: Result) -> str:
 
 def _command(result: Result) -> str:
     """Return the command that gave this result, for the next step."""
-    specs = (printable(shlex.quote(model.spec)) for model in result.models)
-    return " ".join(["spectra", result.command, *specs])
+    specs = [printable(shlex.quote(model.spec)) for model in result.models]
+    proxies = [member["proxy"] for member in result.settings.get("members", [])]
+    if any(proxies):
+        specs[-1:] = ["--against", specs[-1]]
+    command = "spectrum" if result.command == "trend" else result.command
+    return " ".join(["spectra", command, *specs])
 
 
 def _more(hidden: int, what: str = "") -> str:

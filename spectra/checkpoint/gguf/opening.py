@@ -66,6 +66,7 @@ def open_gguf(folder: Folder, name: str) -> Checkpoint:
         config=config_of(facts),
         skipped=tuple(skipped),
         files={shard: source for shard, source, _ in parts},
+        folder=folder,
     )
 
 

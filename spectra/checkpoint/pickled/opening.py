@@ -88,6 +88,19 @@ def read_pickled(folder: Folder, name: str) -> Pickled:
     return Pickled(file, entries, tuple(item for item in found if isinstance(item, Skipped)))
 
 
+def read_pickled_values(folder: Folder, name: str) -> object:
+    """Return what one PyTorch pickle file holds, tensors as descriptions; nothing is run.
+
+    Raises:
+        CheckpointError: It is refused, as by `open_pickled`.
+    """
+    file = folder.file(name)
+    try:
+        return follow(read_archive(file).read(file, "data.pkl", MAX_PICKLE))
+    except PickleError as error:
+        raise CheckpointError(f"{file.label}{error}") from None
+
+
 def _described(file: Source, shard: str) -> list[TensorEntry | Skipped]:
     """Return every tensor of a file, placed in it or skipped.
 

@@ -1,0 +1,218 @@
+"""The slope of a line through medians, and how far chance may have moved it.
+
+A model i has the abscissa x_i and `replicates` of one number, one a layer; its ordinate is the
+logarithm of their median, and the slope is that of ordinary least squares, the sum of
+w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. Two sources tell its error:
+
+- The *models*: how far they lie off the line, n - 2 degrees of freedom. With two models there
+  is nothing to see, with three a single degree.
+- The *layers*: what slope would have come of other layers. They are drawn anew, with
+  replacement, `DRAWS` times; where all models have the same layers, a draw takes the same ones
+  of each, as what makes a layer large makes it large in every model. The error is the standard
+  deviation that a normal distribution with the percentiles of these slopes would have, taken
+  between the 10th and the 90th, so that a single odd layer of five or more hardly moves it.
+  Formulas for the error of
+  a median from the spread of values serve less well: taken from every layer's own slope, one
+  of 32 layers whose levels differ ten times as much as their slopes finds the true slope in
+  61 of 100 cases instead of 95.
+
+The layers do not see what moves a whole model, such as its seed. So where models scatter about
+the line by significantly more than layers explain, they alone count; else both are pooled.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.distributions import fisher_quantile, student_quantile
+
+DRAWS = 4000
+CHUNK = 1 << 20  # numbers drawn at a time
+TAILS = (0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25)  # several: medians of draws are few values
+PERCENT = 0.95  # of F: models scatter by more than layers explain
+
+Source = Literal["layers", "models", "both"]
+
+
+class Scatter(NamedTuple):
+    """A standard error and the degrees of freedom behind it."""
+
+    error: float
+    freedom: float
+
+
+class Line(NamedTuple):
+    """A line by least squares; `scatter` of its slope is what the points' residuals say."""
+
+    slope: float
+    intercept: float
+    scatter: Scatter | None  # None for two points, which any line fits
+
+
+class Interval(NamedTuple):
+    """What a slope lies between, with the confidence asked for."""
+
+    low: float
+    high: float
+    source: Source
+
+
+def fit_line(x: Float[Tensor, " models"], y: Float[Tensor, " models"]) -> Line:
+    """Fit a line by ordinary least squares.
+
+    Args:
+        x: Float64, two distinct values or more.
+        y: Float64, finite.
+
+    Raises:
+        ValueError: All x are equal.
+    """
+    weights = _weights(x)
+    slope = float(weights @ y)
+    intercept = float(y.mean()) - slope * float(x.mean())
+    freedom = len(x) - 2
+    if not freedom:
+        return Line(slope, intercept, None)
+    residual = y - (intercept + slope * x)
+    error = math.sqrt(float(residual.square().sum()) / freedom) * float(weights.norm())
+    return Line(slope, intercept, Scatter(error, float(freedom)))
+
+
+def paired_scatter(
+    x: Float[Tensor, " models"], replicates: Float[Tensor, "models layers"]
+) -> Scatter | None:
+    """Return the error of the slope of log medians by layers that all models have.
+
+    Args:
+        x: Float64, two distinct values or more.
+        replicates: Positive, float64; a column is one layer.
+
+    Returns:
+        The error and layers - 1 degrees of freedom; None for a single layer.
+
+    Source:
+        Efron 1979, Bootstrap methods: another look at the jackknife.
+    """
+    layers = replicates.shape[1]
+    if layers < 2:
+        return None
+    slopes = _weights(x) @ _redrawn(replicates, _source())
+    return Scatter(_deviation(slopes), float(layers - 1))
+
+
+def unpaired_scatter(
+    x: Float[Tensor, " models"], replicates: Sequence[Float[Tensor, "_"]]
+) -> Scatter | None:
+    """Return the error of the slope of log medians by each model's own layers.
+
+    Args:
+        x: Float64, two distinct values or more.
+        replicates: Positive, float64; of each model, as many as it has.
+
+    Returns:
+        The error, with degrees of freedom by Welch and Satterthwaite; None where a model
+        has a single layer.
+
+    Source:
+        Efron 1979; Satterthwaite 1946, An approximate distribution of estimates of variance
+        components.
+    """
+    if any(len(own) < 2 for own in replicates):
+        return None
+    source = _source()
+    parts = [
+        (weight * _deviation(_redrawn(own[None, :], source)[0])) ** 2
+        for weight, own in zip(_weights(x).tolist(), replicates, strict=True)
+    ]
+    total = sum(parts)
+    freedoms = [len(own) - 1 for own in replicates]
+    if total == 0.0:
+        return Scatter(0.0, float(min(freedoms)))
+    shares = [(part / total) ** 2 / freedom for part, freedom in zip(parts, freedoms, strict=True)]
+    return Scatter(math.sqrt(total), 1.0 / sum(shares))
+
+
+def log_medians(
+    replicates: Sequence[Float[Tensor, "_"]],
+) -> Float[Tensor, " models"]:
+    """Return the logarithm of the median of each model's positive float64 replicates."""
+    return torch.stack([_median(own[None, :])[0] for own in replicates]).log()
+
+
+def slope_interval(line: Line, layers: Scatter | None, confidence: float = 0.95) -> Interval | None:
+    """Return what the true slope lies between, from whichever sources there are.
+
+    Args:
+        line: The fit.
+        layers: What layers say of its slope's error.
+        confidence: Chance that the interval holds the true slope, in (0, 1).
+
+    Returns:
+        None where neither source says anything.
+    """
+    found, source = _combined(line.scatter, layers)
+    if found is None:
+        return None
+    reach = found.error * student_quantile(0.5 + 0.5 * confidence, found.freedom)
+    return Interval(line.slope - reach, line.slope + reach, source)
+
+
+def _combined(models: Scatter | None, layers: Scatter | None) -> tuple[Scatter | None, Source]:
+    """Return the error to believe, and whose it is."""
+    if models is None:
+        return layers, "layers"
+    if layers is None:
+        return models, "models"
+    most = fisher_quantile(PERCENT, models.freedom, layers.freedom)
+    if models.error**2 > most * layers.error**2:
+        return models, "models"
+    freedom = models.freedom + layers.freedom
+    square = (models.freedom * models.error**2 + layers.freedom * layers.error**2) / freedom
+    return Scatter(math.sqrt(square), freedom), "both"
+
+
+def _weights(x: Float[Tensor, " models"]) -> Float[Tensor, " models"]:
+    """Return w with slope = w . y."""
+    apart = x - x.mean()
+    square = float(apart.square().sum())
+    if len(x.unique()) < 2 or square == 0.0:
+        raise ValueError("a slope needs two distinct abscissas")
+    weights: Tensor = apart / square
+    return weights
+
+
+def _redrawn(
+    replicates: Float[Tensor, "models layers"], source: torch.Generator
+) -> Float[Tensor, "models draws"]:
+    """Return the log medians of layers drawn anew, the same ones of every model."""
+    models, layers = replicates.shape
+    found, size = [], max(CHUNK // (models * layers), 1)
+    for start in range(0, DRAWS, size):
+        count = min(size, DRAWS - start)
+        drawn = torch.randint(layers, (count, layers), generator=source)
+        found.append(_median(replicates[:, drawn]))
+    return torch.cat(found, dim=1).log()
+
+
+def _median(values: Float[Tensor, "*rest layers"]) -> Float[Tensor, "*rest"]:
+    """Return the median over the last axis, the mean of the middle two of an even number."""
+    count = values.shape[-1]
+    ordered = values.sort(dim=-1).values
+    middle: Tensor = 0.5 * ordered[..., (count - 1) // 2] + 0.5 * ordered[..., count // 2]
+    return middle
+
+
+def _deviation(values: Float[Tensor, " draws"]) -> float:
+    """Return the standard deviation that a normal distribution of these percentiles has."""
+    tails = torch.tensor(TAILS, dtype=values.dtype)
+    reach = values.quantile(1.0 - tails) - values.quantile(tails)
+    return float((reach / (-2.0 * torch.special.ndtri(tails))).mean())
+
+
+def _source() -> torch.Generator:
+    """Return a source of the same random numbers every time."""
+    return torch.Generator(device="cpu").manual_seed(0)
