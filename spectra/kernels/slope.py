@@ -11,10 +11,9 @@ w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. Two sources tell its 
   of each, as what makes a layer large makes it large in every model. The error is the standard
   deviation that a normal distribution with the percentiles of these slopes would have, taken
   between the 10th and the 90th, so that a single odd layer of five or more hardly moves it.
-  Formulas for the error of
-  a median from the spread of values serve less well: taken from every layer's own slope, one
-  of 32 layers whose levels differ ten times as much as their slopes finds the true slope in
-  61 of 100 cases instead of 95.
+  The textbook's error of a median, 1.2533 deviations over the root of the number, serves less
+  well: taken from the slopes of single layers, 61 of 100 intervals hold the true slope instead
+  of 95 where the levels of 32 layers differ ten times as much as their noise.
 
 The layers do not see what moves a whole model, such as its seed. So where models scatter about
 the line by significantly more than layers explain, they alone count; else both are pooled.
