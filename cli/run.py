@@ -15,7 +15,8 @@ from .terminal import fail, is_terminal, note, progress_bar, show
 if TYPE_CHECKING:
     from spectra.analysis import Planned
     from spectra.checkpoint import Adapter, Checkpoint
-    from spectra.engine import Result
+    from spectra.listing import Result
+    from spectra.report.exports import Export
 
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
@@ -47,13 +48,25 @@ class Request:
     workers: int | None = None
     quiet: bool = False
     verbose: bool = False
+    export: str | None = None  # form in which a selection is written
+
+    @property
+    def exported(self) -> list[Path]:
+        """The files among the outputs that the export is written to."""
+        if self.export is None:
+            return []
+        from spectra.report.exports import SUFFIXES  # noqa: PLC0415 - slow to load
+
+        return [path for path in self.output if _suffix(path) in SUFFIXES[self.export]]
 
     def check_targets(self) -> None:
         """Refuse what could not be written, before any work.
 
         Raises:
             OutputError: A suffix is unknown or a place cannot be written.
+            UsageError: Two documents would go to standard output.
         """
+        from spectra.errors import UsageError  # noqa: PLC0415
         from spectra.report.documents import (  # noqa: PLC0415 - needs torch
             format_of,
             require_parquet,
@@ -68,7 +81,13 @@ class Request:
         for path in (*self.output, *self.plot, *values):
             require_writable(path)
         for path in self.output:
-            format_of(path)
+            if path not in self.exported:
+                format_of(path)
+        if self.export and not self.exported and self.format != "table":
+            raise UsageError(
+                f"--export {self.export} and --format {self.format} both go to standard output. "
+                "Write one to a file: -o FILE."
+            )
         for path in self.plot:
             require_picture_suffix(path)
         for path in values:
@@ -103,18 +122,48 @@ def run_analysis(request: Request, plan: Callable[[], "Planned"]) -> int:
 
 def deliver(result: "Result", request: Request) -> None:
     """Write the files, then the payload on standard output."""
-    from spectra.report import draw, save_figure  # noqa: PLC0415 - needs torch
-    from spectra.report.documents import to_text, write_result, write_values  # noqa: PLC0415
-    from spectra.report.screens import screen_of  # noqa: PLC0415
+    export = result.export(request.export) if request.export else None
+    written = _write_files(result, request, export)
+    if export is not None and not request.exported:
+        sys.stdout.write(export.text)
+        note(str(result.summary["reading"]), quiet=request.quiet)
+    else:
+        _show(result, request)
+    for text in export.notes if export is not None else ():
+        note(f"note: {text}")
+    for path in written:
+        note(f"wrote {path}", quiet=request.quiet)
 
+
+def _write_files(result: "Result", request: Request, export: "Export | None") -> list[Path]:
+    """Write every file that was asked for, and return their places."""
+    from spectra.report import draw, save_figure  # noqa: PLC0415 - needs torch
+    from spectra.report.documents import (  # noqa: PLC0415
+        write_result,
+        write_texts,
+        write_values,
+    )
+
+    exported = request.exported
+    if export is not None:
+        write_texts({path: export.files[_suffix(path)] for path in exported})
     for path in request.output:
-        write_result(result, path)
+        if path not in exported:
+            write_result(result, path)
     if request.values:
         write_values(result, request.values)
     if request.plot:
         figure = draw(result)
         for path in request.plot:
             save_figure(figure, path)
+    return [*request.output, *request.plot, *([request.values] if request.values else [])]
+
+
+def _show(result: "Result", request: Request) -> None:
+    """Put the result on standard output."""
+    from spectra.report.documents import to_text  # noqa: PLC0415 - needs torch
+    from spectra.report.screens import screen_of  # noqa: PLC0415
+
     if request.format == "table":
         reader = is_terminal(sys.stdout)
         hints = reader and not request.quiet
@@ -126,9 +175,12 @@ def deliver(result: "Result", request: Request) -> None:
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=request.quiet)
-    written = [*request.output, *request.plot, *([request.values] if request.values else [])]
-    for path in written:
-        note(f"wrote {path}", quiet=request.quiet)
+
+
+def _suffix(path: Path) -> str:
+    """Return a file's suffix, in one spelling."""
+    found = path.suffix.lower()
+    return ".yaml" if found == ".yml" else found
 
 
 def chosen_device(wanted: str) -> str:

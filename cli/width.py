@@ -82,7 +82,7 @@ def _share(text: str) -> float:
 Models = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODEL...",
+        metavar="MODEL",
         help="Models of one family and of different widths; one is enough with --against.",
     ),
 ]

@@ -19,11 +19,16 @@ from spectra.matrices import Selection
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from spectra.report.exports import Export
+
 Spec: TypeAlias = str | Path | Checkpoint | Adapter
 
 
 class Result(Data):
-    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`."""
+    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`.
+
+    Of `kappa` with a selection also `.export()`.
+    """
 
     __slots__ = ()
 
@@ -39,6 +44,26 @@ class Result(Data):
         if path is not None:
             save_figure(figure, Path(path))
         return figure
+
+    def export(self, form: str) -> "Export":
+        """Write the selected matrices as settings of what is to train them.
+
+        Args:
+            form: `peft`, `axolotl`, `llamafactory`, `python` or `names`; docs/exports.md.
+
+        Returns:
+            `.text` to write, `.files` by suffix where there are several, and `.notes`.
+
+        Raises:
+            UsageError: The form is none, nothing is selected, or the consumer would find
+                another set than the selected one.
+        """
+        from spectra.report.exports import export, require_form  # noqa: PLC0415 - few need it
+
+        require_form(form)
+        views = {row.matrix: row.view for row in self.rows}
+        names = self.summary.get("selected", ()) if self.command == "kappa" else ()
+        return export([views[name] for name in names], self.checkpoints[0], form)
 
 
 def open(  # noqa: A001 - `spectra.open` is its name

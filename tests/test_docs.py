@@ -7,8 +7,8 @@ import pytest
 
 import spectra
 from spectra import analyzers
-from spectra.analyzers import ANALYZERS
 from spectra.analysis import Analysis
+from spectra.analyzers import ANALYZERS
 from spectra.engine import plan_model
 from spectra.matrices import Selection
 

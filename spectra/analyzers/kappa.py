@@ -1,12 +1,13 @@
 """Condition numbers, and which matrices they choose for training."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from spectra.analyzers.analyzer import Round, Summary, counted
+from spectra.analyzers.choice import By, Choice, Per, RankBy, amount, rank_key, require_word
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.analyzers.shapes import dominant_shape
 from spectra.errors import UsageError
 from spectra.kernels.extremes import (
     condition_floor,
@@ -16,19 +17,34 @@ from spectra.kernels.extremes import (
     extremes_memory,
     has_bounds,
 )
-from spectra.kernels.singular import singular_values_cost, singular_values_memory
+from spectra.kernels.gaussian import kappa_null
+from spectra.kernels.noise import mean_rounding_floor
+from spectra.kernels.singular import entry_norm, singular_values_cost, singular_values_memory
 from spectra.matrices import Matrix, View
+from spectra.matrices.role import Role
 
 NOT_CANDIDATES = ("embed", "lm_head", "router")
-"""Roles that are not for training by condition number."""
+"""Roles that are not for training by condition number, unless asked for."""
 
-KEYS = ("kappa", "kappa_low", "kappa_high", "sigma_max", "sigma_min", "decided_by", "selected")
+EMBEDDINGS = ("embed", "lm_head")
+"""Those of them that `include_embeddings` brings in."""
+
+KEYS = (
+    "kappa", "kappa_low", "kappa_high", "kappa_null", "kappa_excess", "kappa_resolved",
+    "sigma_max", "sigma_min", "decided_by", "selected",
+)  # fmt: skip
 SCREEN_COST = 0.15  # of a measurement
+
+UNIT_ROUNDOFF = {
+    "F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8,
+    "F8_E4M3": 2.0**-4, "F8_E4M3FNUZ": 2.0**-4, "F8_E5M2": 2.0**-3, "F8_E5M2FNUZ": 2.0**-3,
+}  # fmt: skip
+"""Half of machine epsilon; what other dtypes round off depends on their scales."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kappa:
-    """Condition number of each matrix; the lowest chosen first.
+    """Condition number of each matrix, beside what its shape alone would give; lowest first.
 
     Source:
         KappaTune, arXiv:2506.16289: well-conditioned matrices carry little of what a
@@ -39,12 +55,32 @@ class Kappa:
     keys: ClassVar[tuple[str, ...]] = KEYS
 
     select: str | None = None  # `10%` of the candidates, or how many
+    by: By = "matrices"  # what a share is of and a number counts: `matrices` or `params`
+    per: Per = "global"  # of all candidates, or with `role` of each role's
+    rank_by: RankBy = "kappa"  # or `kappa_excess`
+    include_embeddings: bool = False  # embeddings and output heads are candidates too
     exact: bool = False  # all singular values of every matrix
 
     def __post_init__(self) -> None:
-        """Refuse a share that cannot be meant."""
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: A word is not known, a share is none, or it is missing.
+        """
+        for option, word in (("by", self.by), ("per", self.per), ("rank-by", self.rank_by)):
+            require_word(option, word)
         if self.select is not None:
-            selected_count(self.select, 1)
+            amount(self.select, 1)
+        elif self.by != "matrices" or self.per != "global":
+            told = f"--by {self.by}" if self.by != "matrices" else f"--per {self.per}"
+            raise UsageError(f"{told} says how to select. Give a share too: --select 10%.")
+
+    def why_not(self, role: Role, named: Sequence[str]) -> str | None:
+        """Return why a role is no candidate; one that the user named by `--role` is."""
+        wanted = {*named, *(EMBEDDINGS if self.include_embeddings else ())}
+        if role.kind in NOT_CANDIDATES and role.kind not in wanted:
+            return f"{role.kind} is no candidate for training"
+        return None
 
     def cost(self, view: View) -> float:
         """Both ends of the spectrum, or all of it."""
@@ -57,16 +93,21 @@ class Kappa:
         return singular_values_memory(rows, cols) if self.exact else extremes_memory(rows, cols)
 
     def measure(self, matrix: Matrix) -> Measurement:
-        """Return kappa, the two singular values it is the ratio of, and what is proven."""
+        """Return kappa, what it is made of, what is proven, and what it is compared with."""
         extremes = exact_extremes if self.exact else extreme_singular_values
         found = extremes(matrix.values)
         singular = found.sigma_min == 0.0
         largest, smallest = found.largest, found.smallest
+        kappa = None if singular else found.sigma_max / found.sigma_min
+        null = kappa_null(*matrix.values.shape)
         return Measurement(
             {
-                "kappa": None if singular else found.sigma_max / found.sigma_min,
+                "kappa": kappa,
                 "kappa_low": None if singular else largest.low / smallest.high,
                 "kappa_high": None if singular else largest.high / smallest.low,
+                "kappa_null": null,
+                "kappa_excess": None if kappa is None else kappa / null,
+                "kappa_resolved": _resolved(matrix, found.sigma_min),
                 "sigma_max": found.sigma_max,
                 "sigma_min": found.sigma_min,
                 "decided_by": found.decided_by,
@@ -75,95 +116,83 @@ class Kappa:
             "singular" if singular else "ok",
         )
 
-    def following(self, rows: Sequence[Row], candidates: int) -> Round | None:
+    def following(self, rows: Sequence[Row], views: Sequence[View]) -> Round | None:
         """Return what to measure next, so that no more is than the selection needs.
 
         A lower bound of every kappa comes first. The matrices with the lowest bounds are
-        measured; those whose bound exceeds enough kappas then proven stay as they are. Where
-        what is proven of two matrices leaves open which one the cut leaves out, both are
-        decomposed in full. Nothing depends on the order in which matrices finish.
+        measured; those whose bound exceeds what is then proven of enough others stay as they
+        are. Where what is proven of two matrices leaves open which one the cut leaves out,
+        both are decomposed in full. Nothing depends on the order in which matrices finish.
 
         Args:
             rows: Of all matrices, as measured so far; none at first.
-            candidates: How many there are. Where more than half are to be selected, too few
-                could stop early, and all are measured.
+            views: All candidates. Where more than half are to be selected, too few could
+                stop early, and all are measured.
         """
-        full = replace(self, select=None)
+        choice = self._choice() or Choice("100%")
         if not rows:
-            few = 2 * selected_count(self.select or "100%", candidates) <= candidates
-            return Round(Floor() if few else full)
-        eligible = sorted((row for row in rows if row.status != "non-finite"), key=rank_key)
-        count = selected_count(self.select or "100%", len(eligible))
-        if not count:
-            return None
-        waiting = [row for row in eligible if row.status == "outside"]
-        known = [row for row in eligible if row.status != "outside"]
-        if len(known) < count:
-            needed = waiting[: count - len(known)]
-        else:
-            cut = sorted(_high(row) for row in known)[count - 1]
-            needed = [row for row in waiting if _low(row) <= cut]
-        if needed:
-            return Round(full, _names(needed))
-        return self._undecided(eligible[:count], eligible[count:])
-
-    def _undecided(self, chosen: Sequence[Row], others: Sequence[Row]) -> Round | None:
-        """Return who decides on which side of the cut a matrix belongs, where that is open."""
-        highest = max((_high(row) for row in chosen), default=0.0)
-        lowest = min((_low(row) for row in others), default=math.inf)
-        near = [row for row in chosen if _high(row) >= lowest]
-        near += [row for row in others if _low(row) <= highest]
-        loose = [row for row in near if row.values["decided_by"] == "bound"]
-        return Round(replace(self, select=None, exact=True), _names(loose)) if loose else None
+            return Round(Floor() if choice.few(views) else Kappa())
+        measure, decompose = choice.unsettled(rows)
+        if measure:
+            return Round(Kappa(), _names(measure))
+        return Round(Kappa(exact=True), _names(decompose)) if decompose else None
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
-        """Select the lowest kappa first, ties by name; a singular matrix comes last."""
+        """Select the lowest first, ties by name; a singular matrix comes last."""
         eligible = [row for row in rows if row.status != "non-finite"]
-        ranked = sorted(eligible, key=rank_key)
-        count = selected_count(self.select, len(ranked)) if self.select else 0
-        chosen = {row.matrix for row in ranked[:count]}
+        ranked = sorted(eligible, key=lambda row: rank_key(row, self.rank_by))
+        choice = self._choice()
+        chosen = choice.chosen(eligible) if choice else []
+        names = _names(chosen)
         marked = [
-            replace(row, values={**row.values, "selected": row.matrix in chosen})
-            if self.select and row.status != "non-finite"
+            replace(row, values={**row.values, "selected": row.matrix in names})
+            if choice and row.status != "non-finite"
             else row
             for row in rows
         ]
-        selected = sum(row.view.rows * row.view.cols for row in ranked[:count])
-        total = sum(row.view.rows * row.view.cols for row in ranked)
         summary = {
-            "reading": self._reading(ranked, count, selected, total),
+            "reading": self._reading(ranked, chosen),
             "eligible": len(eligible),
-            "selected": [row.matrix for row in ranked[:count]],
-            "parameters_selected": selected,
-            "cut": ranked[count - 1].number("kappa") if count else None,
+            "selected": [row.matrix for row in chosen],
+            "parameters_selected": _parameters(chosen),
+            "cut": chosen[-1].number(self.rank_by) if chosen and self.per == "global" else None,
             "outside": sum(row.status == "outside" for row in eligible),
             "non_finite": len(rows) - len(eligible),
         }
         return marked, summary
 
-    def _reading(self, ranked: Sequence[Row], count: int, selected: int, total: int) -> str:
-        """Return the sentence on top."""
+    def _choice(self) -> Choice | None:
+        """Return how to select, if anything is."""
+        return Choice(self.select, self.by, self.per, self.rank_by) if self.select else None
+
+    def _reading(self, ranked: Sequence[Row], chosen: Sequence[Row]) -> str:
+        """Return the sentences on top."""
         if not ranked:
             return "No matrix could be measured."
+        matrices = counted(len(ranked), "matrix", "matrices")
         if self.select:
-            share = 100.0 * selected / total if total else 0.0
-            text = (
-                f"{count:,} of {counted(len(ranked), 'matrix', 'matrices')} selected "
-                f"(lowest kappa first), {share:.1f} % of their parameters."
-            )
+            share = 100.0 * _parameters(chosen) / _parameters(ranked)
+            how = f"lowest {self.rank_by} first"
+            if self.per == "role":
+                how += f" in each of {counted(len({r.view.role.kind for r in ranked}), 'role')}"
+            if self.by == "params":
+                how += ", by parameters"
+            count = f"{len(chosen):,} of {matrices}"
+            told = [f"{count} selected ({how}), {share:.1f} % of their parameters."]
+            if self.rank_by == "kappa" and self.per == "global":
+                told.append(dominant_shape(chosen, ranked))
         else:
-            low, high = ranked[0], ranked[-1]
-            text = (
-                f"kappa of {counted(len(ranked), 'matrix', 'matrices')}: from {_word(low)} in "
-                f"{low.matrix} to {_word(high)} in {high.matrix}."
-            )
+            low, high = (f"{_word(row, self.rank_by)} in {row.matrix}"
+                         for row in (ranked[0], ranked[-1]))  # fmt: skip
+            told = [f"{self.rank_by} of {matrices}: from {low} to {high}."]
         singular = sum(row.status == "singular" for row in ranked)
         if singular:
-            text += f" {counted(singular, 'matrix is', 'matrices are')} singular."
+            told.append(f"{counted(singular, 'matrix is', 'matrices are')} singular.")
         outside = sum(row.status == "outside" for row in ranked)
         if outside:
-            text += f" {counted(outside, 'matrix', 'matrices')} outside the cut stopped at a bound."
-        return text
+            stopped = counted(outside, "matrix", "matrices")
+            told.append(f"{stopped} outside the cut stopped at a bound.")
+        return " ".join(text for text in told if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,34 +212,32 @@ class Floor:
         return extremes_memory(view.rows, view.cols)
 
     def measure(self, matrix: Matrix) -> Measurement:
-        """Return the bound alone."""
-        if not has_bounds(*matrix.values.shape):
+        """Return the bound, and what the shape tells."""
+        shape = matrix.values.shape
+        if not has_bounds(*shape):
             return Kappa().measure(matrix)
         values: dict[str, Value] = dict.fromkeys(KEYS)
-        low = condition_floor(matrix.values)
-        return Measurement({**values, "kappa_low": low, "decided_by": "outside"}, "outside")
+        known = {"kappa_low": condition_floor(matrix.values), "kappa_null": kappa_null(*shape)}
+        return Measurement({**values, **known, "decided_by": "outside"}, "outside")
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: `Kappa` concludes."""
         return rows, {}
 
 
-def rank_key(row: Row) -> tuple[float, str]:
-    """Return what orders matrices for selection: kappa, or what it is known to exceed."""
-    kappa = row.number("kappa")
-    return (_low(row) if kappa is None else kappa, row.matrix)
+def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:
+    """Say whether sigma_min stands above what the stored dtype rounds off; None: not known."""
+    roundoff = UNIT_ROUNDOFF.get(matrix.view.entry.dtype)
+    if roundoff is None:
+        return None
+    rows, cols = matrix.values.shape
+    floor = mean_rounding_floor(entry_norm(matrix.values), rows, cols, roundoff)
+    return sigma_min > floor
 
 
-def _low(row: Row) -> float:
-    """Return what kappa is at least."""
-    low = row.number("kappa_low")
-    return math.inf if low is None else low
-
-
-def _high(row: Row) -> float:
-    """Return what kappa is at most."""
-    high = row.number("kappa_high")
-    return math.inf if high is None else high
+def _parameters(rows: Sequence[Row]) -> int:
+    """Return how many entries the matrices have."""
+    return sum(row.view.rows * row.view.cols for row in rows)
 
 
 def _names(rows: Sequence[Row]) -> frozenset[str]:
@@ -218,31 +245,7 @@ def _names(rows: Sequence[Row]) -> frozenset[str]:
     return frozenset(row.matrix for row in rows)
 
 
-def selected_count(select: str, candidates: int) -> int:
-    """Return how many of the candidates `10%` or `22` means.
-
-    A share is rounded down, but selects at least one; a number selects that many.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    text = select.strip().replace("_", "?")  # Python would read 1_0 as 10
-    try:
-        if text.endswith("%"):
-            share = float(text[:-1])
-            if 0.0 < share <= 100.0:
-                # What binary fractions lose must not lose a matrix: 100 * (29 / 100) is 28.99...
-                return min(max(int(candidates * share / 100.0 + 1e-9), 1), candidates)
-        elif int(text) > 0:
-            return min(int(text), candidates)
-    except ValueError:
-        pass
-    raise UsageError(
-        f"--select {select!r} is no share. Expected a percentage like 10% or a number like 22."
-    )
-
-
-def _word(row: Row) -> str:
-    """Write a kappa, which a singular matrix has none of."""
-    kappa = row.number("kappa")
-    return "infinity" if kappa is None else f"{kappa:.3g}"
+def _word(row: Row, key: str) -> str:
+    """Write a number that a singular matrix has none of."""
+    value = row.number(key)
+    return "infinity" if value is None else f"{value:.3g}"

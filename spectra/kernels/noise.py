@@ -110,6 +110,23 @@ def rounding_floor(
     return (unit_roundoff * scale * norms + subnormal) / math.sqrt(3.0)
 
 
+def mean_rounding_floor(norm: float, rows: int, cols: int, unit_roundoff: float) -> float:
+    """Return about the largest singular value of what storing a matrix rounds off, from its norm.
+
+    `rounding_floor` for entries of one size, `u * rms(W) * (sqrt(m) + sqrt(n)) / sqrt(3)`:
+    it does not see how the entries are spread over rows and columns. Directions whose
+    singular values lie below are the rounding's as much as the matrix's.
+
+    Args:
+        norm: The Frobenius norm of the stored values, `rms(W) * sqrt(m n)`.
+        rows: Of the matrix.
+        cols: Likewise.
+        unit_roundoff: Half of machine epsilon of the stored dtype.
+    """
+    scale = unit_roundoff * norm / math.sqrt(3.0 * rows * cols)
+    return marchenko_pastur_edge(scale, rows, cols)
+
+
 @functools.cache
 def chance_cosine(dimension: int) -> float:
     """Return the largest |cosine| that a random direction has with a whole basis.

@@ -18,7 +18,8 @@ OUTSIDE = ("embed", "lm_head", "router")
 def width_of(views: Sequence[View], spec: str) -> int:
     """Return a model's width: the inputs of the matrices that read the residual stream.
 
-    Where those differ, of most of their parameters. Without such matrices, the columns of the embedding, which are the stream itself.
+    Where those differ, of most of their parameters. Without such matrices, the columns of the
+    embedding, which are the stream itself.
 
     Args:
         views: Every matrix of the model.

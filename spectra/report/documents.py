@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,17 @@ def write_result(result: Result, path: Path) -> None:
                 frame[column] = [_cell(plain(value)) for value in frame[column]]
         write_atomically(path, lambda target: frame.to_parquet(target, index=False))
         return
-    text = to_text(result, form)
-    write_atomically(path, lambda target: _write_text(target, text))
+    write_texts({path: to_text(result, form)})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write texts to files, each all or nothing.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    for path, text in texts.items():
+        write_atomically(path, partial(_write_text, text=text))
 
 
 def write_values(result: Result, path: Path) -> None:

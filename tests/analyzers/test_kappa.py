@@ -1,16 +1,25 @@
 """Condition numbers against float64 LAPACK, and what a selection chooses."""
 
 import math
+from dataclasses import fields as fields_of
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from spectra_cli import kappa as command
 from torch import Tensor
 
-from analyzers.subjects import matrix_of, row_of, view_of
+from analyzers.subjects import QUERY, matrix_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Kappa, Row
-from spectra.analyzers.kappa import selected_count
+from spectra.analyzers.choice import WORDS, RankBy, amount
+from spectra.analyzers.kappa import UNIT_ROUNDOFF
+from spectra.checkpoint.entry import STORED
 from spectra.errors import NonFiniteError, UsageError
+from spectra.kernels.gaussian import kappa_null
+from spectra.matrices import Matrix
+from spectra.matrices.role import ROLES, Role
 
 
 def planted(kappas: dict[str, float | None], side: int = 4) -> list[Row]:
@@ -41,6 +50,11 @@ def test_every_real_matrix_within_a_thousandth(real: dict[str, Tensor]) -> None:
         assert found.values["sigma_max"] == pytest.approx(float(sigma[0]), rel=1e-4)
         assert found.values["sigma_min"] == pytest.approx(float(sigma[-1]), rel=1e-3)
         assert found.values["selected"] is None
+        assert found.values["kappa_null"] == kappa_null(*matrix.shape)
+        assert found.values["kappa_excess"] == pytest.approx(
+            expected / kappa_null(*matrix.shape), rel=1e-3
+        )
+        assert found.values["kappa_resolved"] is True
 
 
 @pytest.mark.parametrize("kappa", [1.0, 1e2, 1e5, 1e8, 1e12])
@@ -74,6 +88,9 @@ def test_a_singular_matrix_says_so() -> None:
     assert found.values["kappa"] is None
     assert found.values["sigma_max"] == pytest.approx(math.sqrt(12))
     assert found.values["sigma_min"] == 0.0
+    assert found.values["kappa_excess"] is None
+    assert found.values["kappa_null"] == kappa_null(3, 4)
+    assert found.values["kappa_resolved"] is False
 
 
 def test_what_is_not_finite_is_an_error() -> None:
@@ -107,13 +124,13 @@ def test_what_is_not_finite_is_an_error() -> None:
     ],
 )
 def test_how_many_a_selection_means(select: str, candidates: int, expected: int) -> None:
-    assert selected_count(select, candidates) == expected
+    assert amount(select, candidates) == expected
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
 def test_whole_percents_of_a_hundred_are_themselves(percent: int) -> None:
-    assert selected_count(f"{percent}%", 100) == percent
-    assert selected_count(f"{percent / 10}%", 1000) == percent
+    assert amount(f"{percent}%", 100) == percent
+    assert amount(f"{percent / 10}%", 1000) == percent
 
 
 WRONG = [
@@ -129,6 +146,12 @@ def test_a_selection_that_cannot_be_meant_is_refused(select: str) -> None:
     assert str(caught.value) == (
         f"--select {select!r} is no share. Expected a percentage like 10% or a number like 22."
     )
+
+
+def test_the_command_knows_the_same_words() -> None:
+    assert WORDS == {"by": command.BY, "per": command.PER, "rank-by": command.RANK_BY}
+    fields = {field.name.replace("_", "-"): field.default for field in fields_of(Kappa)}
+    assert {name: words[0] for name, words in WORDS.items()} == {n: fields[n] for n in WORDS}
 
 
 def test_the_lowest_come_first_and_ties_by_name() -> None:
@@ -209,6 +232,221 @@ def test_real_selection_is_that_of_float64(real: dict[str, Tensor]) -> None:
         exact[name] = float(sigma[0] / sigma[-1])
     assert chosen("10%", rows) == sorted(exact, key=lambda name: exact[name])[:3]
     assert chosen("20", rows) == sorted(exact, key=lambda name: exact[name])[:20]
+
+
+def test_raw_kappa_ranks_shapes_and_excess_does_not(generator: torch.Generator) -> None:
+    """Random matrices of many shapes have learnt nothing: no shape should win."""
+    shapes = [(64, 64), (64, 80), (96, 64), (64, 128), (256, 64), (64, 512), (40, 160), (30, 240)]
+    rows = [
+        row_of(Kappa(), matrix_of(torch.randn(*shape, generator=generator), f"{i}.{shape}"))
+        for shape in shapes
+        for i in range(8)
+    ]
+
+    def firsts(rank_by: RankBy) -> list[float]:
+        """The null of the first quarter of the ranking, which the shape alone tells."""
+        marked, _ = Kappa(select="25%", rank_by=rank_by).conclude(rows)
+        return [row.number("kappa_null") or 0.0 for row in marked if row.values["selected"]]
+
+    ordered = sorted(row.number("kappa_null") or 0.0 for row in rows)
+    assert sorted(firsts("kappa")) == ordered[:16]  # those two shapes with the lowest null
+    assert len(set(firsts("kappa"))) == 2
+    assert len(set(firsts("kappa_excess"))) >= 4
+    for row in rows:
+        excess = row.number("kappa_excess")
+        assert excess is not None
+        square = row.view.rows == row.view.cols
+        assert (0.03 < excess < 50.0) if square else (0.6 < excess < 1.3)
+
+
+@pytest.mark.parametrize("dtype", UNIT_ROUNDOFF)
+def test_the_unit_roundoff_is_half_the_step_behind_one(dtype: str) -> None:
+    """torch.finfo is wrong about float8_e5m2fnuz (torch 2.10), so the bits are counted up."""
+    one = torch.ones(1).to(getattr(torch, STORED[dtype]))
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.itemsize]
+    after = (one.view(whole) + 1).view(one.dtype)
+    assert UNIT_ROUNDOFF[dtype] == float(after.double() - 1.0) / 2
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_kappa_is_resolved_where_storing_does_not_change_it(
+    scale: float, generator: torch.Generator
+) -> None:
+    """A plateau and one small sigma, above and far below the floor of bfloat16."""
+    for last, resolved in ((0.3, True), (1e-5, False)):
+        sigma = torch.ones(60, dtype=torch.float64)
+        sigma[-1] = last
+        exact = with_spectrum(sigma * scale, 60, 60, generator)
+        stored = exact.bfloat16()
+        found = Kappa().measure(matrix_of(stored)).values
+        kept = abs((found["kappa"] or 0.0) * last - 1.0) < 0.1  # type: ignore[operator]
+        assert found["kappa_resolved"] is resolved is kept
+        assert Kappa().measure(matrix_of(exact)).values["kappa_resolved"] is True
+
+
+@pytest.mark.parametrize(
+    ("dtype", "resolved"),
+    [("F32", True), ("F16", True), ("BF16", False), ("F8_E4M3", False), ("F8_E5M2", False),
+     ("U8", None), ("I32", None), ("Q4_K", None), ("F4", None)],
+)  # fmt: skip
+def test_the_floor_is_that_of_the_stored_dtype(
+    dtype: str, resolved: bool | None, generator: torch.Generator
+) -> None:
+    view = replace(view_of("w", 60, 60), entry=replace(view_of("w", 60, 60).entry, dtype=dtype))
+    sigma = torch.linspace(1.0, 0.001, 60, dtype=torch.float64)
+    # norm 4.5, so the floors are 0.0003 for float16 and 0.003 for bfloat16
+    matrix = Matrix(view, with_spectrum(sigma, 60, 60, generator))
+    assert Kappa().measure(matrix).values["kappa_resolved"] is resolved
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"select": "1", "by": "param"},
+            "--by 'param' is not known. Did you mean 'params'? Expected one of matrices, params.",
+        ),
+        (
+            {"select": "1", "per": "layer"},
+            "--per 'layer' is not known. Expected one of global, role.",
+        ),
+        (
+            {"rank_by": "excess"},
+            (
+                "--rank-by 'excess' is not known. Did you mean 'kappa_excess'? "
+                "Expected one of kappa, kappa_excess."
+            ),
+        ),
+        ({"by": "params"}, "--by params says how to select. Give a share too: --select 10%."),
+        ({"per": "role"}, "--per role says how to select. Give a share too: --select 10%."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_meant_is_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Kappa(**settings)
+    assert str(caught.value) == told
+
+
+def test_parameters_are_taken_until_the_next_does_not_fit() -> None:
+    rows = [
+        row_of(Kappa(), matrix_of(torch.diag(torch.tensor([1.0] * (side - 1) + [1 / kappa])), name))
+        for name, side, kappa in (("a", 3, 2.0), ("b", 5, 3.0), ("c", 2, 4.0), ("d", 6, 5.0))
+    ]  # 9, 25, 4 and 36 parameters of 74
+
+    def taken(select: str) -> object:
+        return Kappa(select=select, by="params").conclude(rows)[1]["selected"]
+
+    assert taken("9") == taken("33") == ["a"]
+    assert taken("1") == taken("1%") == ["a"]  # one at least
+    assert taken("34") == taken("37") == taken("50%") == ["a", "b"]  # c alone would fit in 37 - 9
+    assert taken("38") == taken("73") == taken("51.36%") == ["a", "b", "c"]
+    assert taken("51.35%") == ["a", "b"]  # 37.999 of 74
+    assert taken("74") == taken("100%") == taken("9999") == ["a", "b", "c", "d"]
+    summary = Kappa(select="50%", by="params").conclude(rows)[1]
+    assert summary["parameters_selected"] == 34
+    assert summary["reading"] == (
+        "2 of 4 matrices selected (lowest kappa first, by parameters), 45.9 % of their parameters."
+    )
+
+
+def test_each_role_has_its_own_share() -> None:
+    names = [f"layers.{i}.{kind}.weight" for kind in ("q_proj", "up_proj") for i in range(4)]
+    rows = planted(dict(zip(names, (5.0, 9.0, 7.0, 6.0, 2.0, 4.0, 3.0, 1.5), strict=True)))
+    one = Kappa(select="49%", per="role").conclude(rows)[1]
+    two = Kappa(select="2", per="role").conclude(rows)[1]
+    assert one["selected"] == ["layers.3.up_proj.weight", "layers.0.q_proj.weight"]
+    assert two["selected"] == [
+        "layers.3.up_proj.weight", "layers.0.up_proj.weight", "layers.0.q_proj.weight",
+        "layers.3.q_proj.weight",
+    ]  # fmt: skip
+    assert one["cut"] is two["cut"] is None
+    assert str(two["reading"]).startswith(
+        "4 of 8 matrices selected (lowest kappa first in each of 2 roles), 50.0 %"
+    )
+
+
+def test_each_expert_is_a_candidate() -> None:
+    names = [f"{QUERY}[expert={i}]" for i in range(4)]
+    assert chosen("50%", planted(dict(zip(names, (4.0, 2.0, 3.0, 5.0), strict=True)))) == [
+        names[1], names[2],
+    ]  # fmt: skip
+
+
+def shaped(shapes: dict[tuple[int, int], list[float]]) -> list[Row]:
+    """Rows of these shapes and condition numbers."""
+    rows = []
+    for (height, width), kappas in shapes.items():
+        for i, kappa in enumerate(kappas):
+            values = torch.zeros(height, width, dtype=torch.float64)
+            values.diagonal().fill_(1.0)
+            values[0, 0] = kappa
+            rows.append(row_of(Kappa(), matrix_of(values, f"{height}.{width}.{i}")))
+    return rows
+
+
+RANKED = "kappa ranks shapes here: {} are 4:1 rectangles, as are 4 of the 12 candidates. "
+
+
+@pytest.mark.parametrize(
+    ("settings", "shapes", "told"),
+    [
+        ({}, {(8, 2): [2, 3, 4, 5], (2, 2): [9] * 8}, "all 4"),
+        ({}, {(8, 2): [2, 3], (2, 8): [4, 5], (2, 2): [9] * 8}, "all 4"),
+        ({}, {(8, 2): [2, 3, 4, 15], (2, 2): [3.5, *[9] * 7]}, "3 of the 4"),
+        ({}, {(8, 2): [2, 3, 14, 15], (2, 2): [3.5, 3.6, *[9] * 6]}, None),  # half and half
+        ({}, {(8, 2): [9] * 4, (2, 2): [2] * 8}, None),  # squares, whose null is higher
+        ({}, {(8, 2): [2] * 9, (2, 2): [9] * 3}, None),  # most candidates are of that shape
+        ({"rank_by": "kappa_excess"}, {(8, 2): [2, 3, 4, 5], (2, 2): [90] * 8}, None),
+        ({"per": "role"}, {(8, 2): [2, 3, 4, 5], (2, 2): [9] * 8}, None),
+        ({"select": "2"}, {(8, 2): [2, 3, 4, 5], (2, 2): [9] * 8}, None),  # two may be chance
+    ],
+)
+def test_the_reading_says_where_kappa_ranks_shapes(
+    settings: dict[str, Any], shapes: dict[tuple[int, int], list[float]], told: str | None
+) -> None:
+    reading = str(Kappa(**{"select": "4", **settings}).conclude(shaped(shapes))[1]["reading"])
+    if told is None:
+        assert "shapes" not in reading
+    else:
+        assert reading.endswith(
+            RANKED.format(told) + "--rank-by kappa_excess compares like with like."
+        )
+
+
+def test_ranking_by_excess_says_so() -> None:
+    rows = shaped({(8, 2): [3.3], (2, 2): [9.0]})
+    first, second = (row.number("kappa_excess") for row in rows)
+    summary = Kappa(select="1", rank_by="kappa_excess").conclude(rows)[1]
+    assert summary["selected"] == ["2.2.0"]
+    assert summary["cut"] == second == pytest.approx(9.0 / (2 * math.exp(1.537)))
+    assert str(summary["reading"]).startswith(
+        "1 of 2 matrices selected (lowest kappa_excess first), 20.0 % of their parameters."
+    )
+    assert Kappa(rank_by="kappa_excess").conclude(rows)[1]["reading"] == (
+        f"kappa_excess of 2 matrices: from {second:.3g} in 2.2.0 to {first:.3g} in 8.2.0."
+    )
+
+
+ASKED = {
+    (): (),
+    ("embed",): ("embed",),
+    ("router",): ("router",),
+    ("attn", "lm_head"): ("lm_head",),
+}
+
+
+@pytest.mark.parametrize("named", ASKED, ids=" ".join)
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_tables_heads_and_routers_are_candidates_only_when_asked_for(
+    named: tuple[str, ...], embeddings: bool
+) -> None:
+    kappa = Kappa(include_embeddings=embeddings)
+    wanted = {*ASKED[named], *(("embed", "lm_head") if embeddings else ())}
+    for kind in ROLES:
+        left_out = kind in {"embed", "lm_head", "router"} - wanted
+        told = f"{kind} is no candidate for training" if left_out else None
+        assert kappa.why_not(Role(kind), named) == told
 
 
 def test_estimates_grow_with_the_matrix() -> None:

@@ -1,6 +1,7 @@
 """A selection that stops early chooses what all singular values of every matrix would choose."""
 
 import math
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import spectra
 from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
+from spectra.analyzers.choice import By, Per, RankBy
 from spectra.analyzers.kappa import KEYS
 from spectra.engine import Result
 from spectra.engine.execute import Resources
+from spectra.kernels.gaussian import kappa_null
 from spectra.report import draw
 from spectra.report.screens import screen_of
 
@@ -58,10 +61,60 @@ def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> N
         assert row.values["selected"] is (name in exact.summary["selected"])
         if row.status == "outside":
             assert (high, row.values["kappa"], row.values["selected"]) == (None, None, False)
+            assert row.values["kappa_excess"] is row.values["kappa_resolved"] is None
+            assert row.number("kappa_null") == kappa_null(row.view.rows, row.view.cols)
             assert low > early.summary["cut"]
         else:
             assert high is not None
             assert true <= high * (1 + 1e-4)
+
+
+SETTINGS = list(product(("matrices", "params"), ("global", "role"), ("kappa", "kappa_excess")))
+SOME = spectra.select(layers="1-2")
+
+
+@pytest.fixture(scope="module")
+def all_exact(minilm: Path) -> Result:
+    """Candidates of the real model, decomposed in full."""
+    return spectra.kappa(minilm, exact=True, selection=SOME)
+
+
+@pytest.mark.parametrize(("by", "per", "rank_by"), SETTINGS)
+@pytest.mark.parametrize("select", ["10%", "33%"])
+def test_the_real_model_whatever_is_asked_for(
+    by: By, per: Per, rank_by: RankBy, select: str, minilm: Path, all_exact: Result
+) -> None:
+    early = spectra.kappa(minilm, select=select, by=by, per=per, rank_by=rank_by, selection=SOME)
+    kappa = Kappa(select=select, by=by, per=per, rank_by=rank_by, exact=True)
+    _, summary = kappa.conclude(all_exact.rows)
+    assert early.summary["selected"] == summary["selected"]
+    assert early.summary["parameters_selected"] == summary["parameters_selected"]
+    assert {row.values["decided_by"] for row in early.rows} >= {"bound"}
+    cut = summary["cut"]
+    assert (cut is None) is (per == "role")
+    assert early.summary["cut"] == (None if cut is None else pytest.approx(cut, rel=1e-3))
+
+
+@pytest.mark.parametrize(("by", "per", "rank_by"), SETTINGS)
+def test_planted_numbers_whatever_is_asked_for(
+    by: By, per: Per, rank_by: RankBy, tmp_path: Path
+) -> None:
+    """Two roles, three shapes; the square kappas far apart, so that bounds leave them out."""
+    sizes = {"q_proj": [(100, 100)], "up_proj": [(160, 90), (70, 200)]}
+    tensors = {}
+    for i in range(12):
+        role = "q_proj" if i % 2 else "up_proj"
+        shape = sizes[role][i % len(sizes[role])]
+        kappa = 10.0 ** (1.0 + (7 * i % 12) / 4)
+        tensors[f"layers.{i}.{role}.weight"] = matrix(kappa, *shape, i)
+    model = write_model(tmp_path, tensors)
+    early, exact = (
+        spectra.kappa(model, select="25%", by=by, per=per, rank_by=rank_by, exact=exact)
+        for exact in (False, True)
+    )
+    assert early.summary["selected"] == exact.summary["selected"]
+    assert early.summary["outside"] > 0
+    assert exact.summary["outside"] == 0
 
 
 def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
@@ -73,7 +126,7 @@ def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
     assert result.summary["outside"] == 4
     assert str(result.summary["reading"]).endswith("4 matrices outside the cut stopped at a bound.")
     assert [row.matrix for row in result.rows] == [f"layers.{i}.w.weight" for i in range(6)]
-    cells = [line.cells[2] for line in screen_of(result, full=True).lines]
+    cells = [line.cells[0] for line in screen_of(result, full=True).lines]
     assert sum(cell.startswith("> ") for cell in cells) == 4
     drawn = {text.get_text() for text in draw(result).findobj(Text)}
     assert "outside the cut: at least this κ" in drawn
@@ -124,21 +177,22 @@ def test_rounds_go_from_bounds_to_numbers_to_full_spectra() -> None:
         for name, low in zip("abcd", (2, 3, 4, 9), strict=True)
     }
     kappa = Kappa(select="2")
-    first = kappa.following([], 4)
+    views = [row.view for row in rows.values()]
+    first = kappa.following([], views)
     assert first is not None
     assert first.matrices is None
-    lowest = kappa.following(list(rows.values()), 4)
+    lowest = kappa.following(list(rows.values()), views)
     assert lowest is not None
     assert lowest.matrices == frozenset("ab")
     rows |= {"a": row("a", 5.0, 5.1, "bound"), "b": row("b", 3.0, 3.1, "bound")}
-    within = kappa.following(list(rows.values()), 4)
+    within = kappa.following(list(rows.values()), views)
     assert within is not None
     assert within.matrices == frozenset("c")
     rows["c"] = row("c", 5.05, 5.2, "bound")
-    full = kappa.following(list(rows.values()), 4)
+    full = kappa.following(list(rows.values()), views)
     assert full is not None
     assert full.matrices == frozenset("ac")
     assert full.analyzer == Kappa(exact=True)
     rows |= {"a": row("a", 5.08, 5.08, "exact"), "c": row("c", 5.07, 5.07, "exact")}
-    assert kappa.following(list(rows.values()), 4) is None
+    assert kappa.following(list(rows.values()), views) is None
     assert kappa.conclude(list(rows.values()))[1]["selected"] == ["b", "c"]

@@ -109,7 +109,7 @@ def test_kappa_selects_and_draws_its_cut(command: Command, minilm: Path) -> None
     cut = next(i for i, line in enumerate(lines) if "cut at" in line)
     assert done.code == 0
     assert "3 of 37 matrices selected" in done.out
-    assert lines[cut - 1].split()[0] == "encoder.layer.1.intermediate.dense.weight"
+    assert lines[cut - 1].split()[2] == "encoder.layer.1.intermediate.dense.weight"
 
 
 def test_embeddings_are_candidates_when_named(command: Command, model: Path) -> None:

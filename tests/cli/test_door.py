@@ -92,7 +92,7 @@ def test_interruption_is_130_and_writes_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spectra.api.execute", interrupted)
+    monkeypatch.setattr("spectra.analysis.execute", interrupted)
     path = model.parent / "x.json"
     done = command("spectrum", model, "-o", path)
     assert done.code == 130

@@ -13,6 +13,7 @@ from spectra.kernels.noise import (
     SAMPLE,
     chance_cosine,
     marchenko_pastur_edge,
+    mean_rounding_floor,
     median_magnitude,
     noise_scale,
     rounding_floor,
@@ -214,3 +215,25 @@ def test_a_zero_matrix_has_no_rounding() -> None:
 def test_the_floor_refuses_what_is_not_finite() -> None:
     with pytest.raises(NonFiniteError, match=r"first at \[0, 1\]"):
         rounding_floor(torch.tensor([[1.0, math.nan]]), 2.0**-8)
+
+
+@HALF
+@pytest.mark.parametrize("shape", [(300, 300), (700, 200)], ids=str)
+def test_the_mean_rounding_floor_is_just_above_real_rounding(
+    dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    matrix = 0.02 * normal(*shape)
+    lost = singular_values(matrix.to(dtype).float() - matrix)[0]
+    floor = mean_rounding_floor(float(matrix.norm()), *shape, UNIT[dtype])
+    assert 0.6 < float(lost) / floor < 1.0
+    assert floor == pytest.approx(rounding_floor(matrix, UNIT[dtype]), rel=0.2)
+
+
+def test_the_mean_rounding_floor_of_equal_entries_is_the_other_one() -> None:
+    for size in (1e-150, 1.0, 1e150):
+        matrix = torch.full((30, 50), size, dtype=torch.float64)
+        norm = size * math.sqrt(1500)
+        assert mean_rounding_floor(norm, 30, 50, 2.0**-8) == pytest.approx(
+            rounding_floor(matrix, 2.0**-8)
+        )
+    assert mean_rounding_floor(0.0, 30, 50, 2.0**-8) == 0.0

@@ -1,0 +1,203 @@
+"""Which matrices a share selects, and what must be measured before that is certain.
+
+A row with status `outside` is known by a lower bound alone; one that is decided by `bound` by
+an interval; any other by its number. `Choice.chosen` takes the best estimates as they are;
+`Choice.unsettled` names what could still change its answer.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation, localcontext
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from spectra.analyzers.row import Row
+from spectra.errors import UsageError
+from spectra.kernels.gaussian import kappa_null
+from spectra.matrices import View
+from spectra.matrices.selection import suggestion
+
+By: TypeAlias = Literal["matrices", "params"]
+Per: TypeAlias = Literal["global", "role"]
+RankBy: TypeAlias = Literal["kappa", "kappa_excess"]
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "rank-by": get_args(RankBy), "by": get_args(By), "per": get_args(Per),
+}  # fmt: skip
+"""What each option may say, the default first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A share of the candidates, lowest first: of what, of all or of each role, by what."""
+
+    select: str  # `10%`, or how many
+    by: By = "matrices"  # what the share is of; a number counts the same
+    per: Per = "global"  # of all candidates, or of each role's
+    rank_by: RankBy = "kappa"
+
+    def chosen(self, rows: Iterable[Row]) -> list[Row]:
+        """Return what is selected, lowest first, ties by name; of every role's where asked."""
+        groups = self._groups(rows)
+        taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
+        return sorted(taken, key=lambda row: rank_key(row, self.rank_by))
+
+    def few(self, views: Sequence[View]) -> bool:
+        """Say whether at most half is selected, so that enough matrices may stop early."""
+        groups: dict[str, list[int]] = {}
+        for view in views:
+            groups.setdefault(self._group(view), []).append(self._weight(view))
+        budgets = (max(amount(self.select, sum(group)), min(group)) for group in groups.values())
+        return 2 * sum(budgets) <= sum(map(sum, groups.values()))
+
+    def unsettled(self, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the rows to measure, or else to decompose in full; none where all is certain."""
+        measure: list[Row] = []
+        decompose: list[Row] = []
+        for group in self._groups(rows):
+            unknown, loose = self._open(group)
+            measure += unknown
+            decompose += loose
+        return measure, ([] if measure else decompose)
+
+    def _groups(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """Return what shares are taken of, each lowest first; what is not finite is in none."""
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.status != "non-finite":
+                groups.setdefault(self._group(row.view), []).append(row)
+        return [sorted(g, key=lambda row: rank_key(row, self.rank_by)) for g in groups.values()]
+
+    def _budget(self, rows: Sequence[Row]) -> int:
+        """Return how much of a group is to be selected."""
+        return amount(self.select, sum(self._weight(row.view) for row in rows))
+
+    def _split(self, ranked: Sequence[Row], room: int) -> tuple[Sequence[Row], Sequence[Row], int]:
+        """Return what is selected, the others, and what room is left.
+
+        The longest beginning of the ranking that fits, one row at least. Room is negative
+        where even that one does not fit.
+        """
+        count = 0
+        for row in ranked:
+            weight = self._weight(row.view)
+            if count and weight > room:
+                break
+            room -= weight
+            count += 1
+        return ranked[:count], ranked[count:], room
+
+    def _open(self, group: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """Return what to measure and what to decompose before this group's answer is certain.
+
+        It is where every row taken lies below all others, and where each of the others that
+        may come next would not fit. Equal numbers are in order, by name.
+        """
+        spans = {row.matrix: span(row, self.rank_by) for row in group}
+        taken, others, room = self._split(group, self._budget(group))
+        high = max(spans[row.matrix].high for row in taken)
+        low = min((spans[row.matrix].low for row in others), default=math.inf)
+        loose = [row for row in taken if spans[row.matrix].high >= low]
+        loose += [row for row in others if spans[row.matrix].low <= high]
+        unknown = _unmeasured(taken) or _unmeasured(loose)
+        first = min((spans[row.matrix].high for row in others), default=math.inf)
+        front = [row for row in others if spans[row.matrix].low <= first]
+        if any(self._weight(row.view) <= room for row in front):
+            # Some of those that may come next fit, and would be taken if they did.
+            waiting = _unmeasured(front)
+            unknown += waiting if first < math.inf else waiting[:1]
+            loose += front if len(front) > 1 else []
+        if unknown:
+            # More that may matter are measured in the same round than one after the other.
+            ceiling = self._ceiling(group, spans)
+            unknown += [row for row in _unmeasured(others) if spans[row.matrix].low <= ceiling]
+        measure = {row.matrix: row for row in unknown}
+        decompose = {row.matrix: row for row in loose if row.values["decided_by"] == "bound"}
+        return list(measure.values()), list(decompose.values())
+
+    def _ceiling(self, group: Sequence[Row], spans: Mapping[str, "Span"]) -> float:
+        """Return what no row that is selected exceeds, from the rows measured; none: -infinity.
+
+        They alone, each at the highest it may be, use up what is to be selected: the others
+        can only push some of them out.
+        """
+        known = [row for row in group if spans[row.matrix].high < math.inf]
+        known.sort(key=lambda row: spans[row.matrix].high)
+        taken, others, room = self._split(known, self._budget(group))
+        if taken and room < min(self._weight(row.view) for row in group):
+            return spans[taken[-1].matrix].high
+        return spans[others[0].matrix].high if others else -math.inf
+
+    def _group(self, view: View) -> str:
+        """Return what a matrix's share is taken of."""
+        return view.role.kind if self.per == "role" else ""
+
+    def _weight(self, view: View) -> int:
+        """Return what a matrix counts."""
+        return view.rows * view.cols if self.by == "params" else 1
+
+
+class Span(NamedTuple):
+    """What a ranked quantity is proven to lie between."""
+
+    low: float
+    high: float
+
+
+def span(row: Row, rank_by: RankBy) -> Span:
+    """Return what kappa, or its excess, is proven to lie between; infinite where singular."""
+    scale = kappa_null(row.view.rows, row.view.cols) if rank_by == "kappa_excess" else 1.0
+    low, high = row.number("kappa_low"), row.number("kappa_high")
+    return Span(
+        math.inf if low is None else low / scale, math.inf if high is None else high / scale
+    )
+
+
+def rank_key(row: Row, rank_by: RankBy) -> tuple[float, str]:
+    """Return what orders matrices: the quantity, or what it is known to exceed; then names."""
+    found = row.number(rank_by)
+    return (span(row, rank_by).low if found is None else found, row.matrix)
+
+
+def amount(select: str, total: int) -> int:
+    """Return how many of the total `10%` or `22` means.
+
+    A share is rounded down, but is one at least; a number is that many. Neither exceeds the
+    total.
+
+    Raises:
+        UsageError: It is neither a share nor a number.
+    """
+    text = select.strip().replace("_", "?")  # Python would read 1_0 as 10
+    try:
+        if text.endswith("%"):
+            share = Decimal(text[:-1].strip())
+            if share.is_finite() and 0 < share <= 100:
+                with localcontext(rounding=ROUND_FLOOR):  # 100 * 0.29 is 28.99... in binary
+                    return min(max(int(total * share / 100), 1), total)
+        elif int(text) > 0:
+            return min(int(text), total)
+    except (ValueError, InvalidOperation):
+        pass
+    raise UsageError(
+        f"--select {select!r} is no share. Expected a percentage like 10% or a number like 22."
+    )
+
+
+def require_word(option: str, value: str) -> None:
+    """Refuse a word that an option does not know.
+
+    Raises:
+        UsageError: It is not one of `WORDS`.
+    """
+    known = WORDS[option]
+    if value not in known:
+        raise UsageError(
+            f"--{option} {value!r} is not known.{suggestion(value, known)} "
+            f"Expected one of {', '.join(known)}."
+        )
+
+
+def _unmeasured(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of which a lower bound is all that is known."""
+    return [row for row in rows if row.status == "outside"]
