@@ -26,7 +26,7 @@ $(MODEL): $(READY)
 
 demo: $(MODEL)
 	$(BIN)/spectra diff $(MODEL) $(ADAPTER) --intruders --plot demo/intruders.png
-	$(BIN)/spectra kappa $(MODEL) --select 10% --plot demo/kappa.png
+	$(BIN)/spectra kappa $(MODEL) --select 10% --export peft -o demo/lora.json --plot demo/kappa.png
 	$(BIN)/spectra spectrum $(MODEL) --plot demo/spectrum.png
 	@echo
 	@echo "Pictures: demo/intruders.png demo/kappa.png demo/spectrum.png"

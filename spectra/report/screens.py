@@ -157,7 +157,7 @@ def _intruders(result: Result, full: bool) -> Screen:
 def _kappa(result: Result, full: bool) -> Screen:
     """Lowest first, a rule at the cut or a mark at what each role selects."""
     table, hidden = kappa_table(result, full=full)
-    onward = "" if not result.summary["selected"] else " -o kappa.json"
+    onward = "" if not result.summary["selected"] else " --export peft -o lora.json"
     return replace(
         table,
         reading=_reading(result),
@@ -314,7 +314,5 @@ def _percent(row: Row, key: str) -> str:
 
 
 def _kappa_cell(row: Row) -> str:
-    """Write kappa, what it exceeds, or that the matrix has none."""
-    if row.status == "outside":
-        return f"> {_number(row, 'kappa_low')}"
+    """Write kappa, or that the matrix has none."""
     return "singular" if row.status == "singular" else _number(row, "kappa")
