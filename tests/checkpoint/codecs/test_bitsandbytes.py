@@ -1,11 +1,13 @@
 """bitsandbytes' weights against bitsandbytes itself, which runs on the processor."""
 
+import copy
 import json
 from typing import Any
 
 import bitsandbytes.functional as bnb
 import pytest
 import torch
+from bitsandbytes.functional import QuantState
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt, Params4bit
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -35,7 +37,20 @@ def four_bits(
         values, blocksize=run, compress_statistics=nested, quant_type=kind, quant_storage=storage
     )
     parts = {f"a.weight.{key}": value for key, value in state.as_dict(packed=True).items()}
-    return {"a.weight": packed, **parts}, bnb.dequantize_4bit(packed, state)
+    return {"a.weight": packed, **parts}, read_back(packed, state)
+
+
+def read_back(packed: Tensor, state: QuantState) -> Tensor:
+    """Let bitsandbytes decode a weight, as one long row.
+
+    Its code for AVX-512 begins each row with a new scale, which is another one than that the
+    values were divided by where a row is no whole number of runs; other processors do not.
+    """
+    shape = state.shape
+    whole = copy.copy(state)
+    whole.shape = torch.Size((1, shape.numel()))
+    found: Tensor = bnb.dequantize_4bit(packed, whole)
+    return found.reshape(shape)
 
 
 @settings(max_examples=60)
@@ -83,7 +98,7 @@ def test_a_module_saved_by_bitsandbytes_is_read(generator: torch.Generator) -> N
     checkpoint = stored(tensors, quantization={"quant_method": "bitsandbytes"})
     assert list(checkpoint.entries) == ["a.bias", "a.weight"]
     assert isinstance(layer.weight, Params4bit)
-    expected = bnb.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    expected = read_back(layer.weight.data, layer.weight.quant_state)
     assert torch.equal(weight(checkpoint).to(expected.dtype), expected)
 
 

@@ -25,7 +25,7 @@ import spectra
 from spectra.checkpoint import Checkpoint, open_spec
 
 SIZES: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 48, "tie_word_embeddings": False,
 }  # fmt: skip
 BNB: dict[str, dict[str, Any]] = {
