@@ -115,7 +115,7 @@ def _slope_read(found: Scaling, slope: float, trained: Sequence[Trained]) -> str
     if low > 0.0 or high < 0.0:
         head = f"sigma_max {'grows' if low > 0.0 else 'falls'} with width"
     elif low > COUPLED and high < FIXED:
-        head = "sigma_max does not change with width"
+        head = "sigma_max shows no change with width"
     else:
         head = "Whether sigma_max changes with width cannot be told"
     interval = f"{two_digits(slope)} [{two_digits(low)}, {two_digits(high)}]"

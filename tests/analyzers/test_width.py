@@ -301,7 +301,7 @@ READINGS = {
     ),
     "as it should be": (
         0.0, (0.1, 0.14142, 0.2),
-        ("sigma_max does not change with width: slope +0.00 [-0.0_, +0.0_] over 3 widths (0 = "
+        ("sigma_max shows no change with width: slope +0.00 [-0.0_, +0.0_] over 3 widths (0 = "
         "matched, as these eta and lambda lead to). Consistent with that."),
     ),
     "not as it should be": (
