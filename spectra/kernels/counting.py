@@ -140,6 +140,17 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
     return 1.001 * rest < floor  # 0.001 for what small numbers and bases are off by
 
 
+def is_drowned(point: float, space: Space) -> bool:
+    """Say whether rounding alone exceeds what a proof at `point` allows, above all Ritz values.
+
+    More steps make every other term small, and leave this one about as it is.
+    """
+    ritz = space.ritz
+    weight = torch.linalg.vector_norm(ritz.start[:, : space.random], dim=1)
+    share = space.rounding(point) / (ritz.values - point).abs()
+    return not float(torch.linalg.vector_norm(share * weight)) < gaussian_floor(space.random, 0)
+
+
 def _least_polynomial(
     nodes: Float[Tensor, " size"], weight: Float[Tensor, " size"], point: float, steps: int
 ) -> Float[Tensor, " size"]:

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.counting import Space, at_most, gaussian_floor
+from spectra.kernels.counting import Space, at_most, is_drowned
 from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
 from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import LinearMap, normal
@@ -42,7 +42,7 @@ FIRST = 2  # steps before the first look
 LEADING = 8  # Ritz vectors whose own rounding is measured
 OWN = 0.2  # weight of theirs in what all rounding amounts to
 TRIES = 3  # measurements in float64
-MORE = 8  # steps after one that did not suffice
+MORE = 24  # steps after one that did not suffice
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
 SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
 LEAST = 1e-7  # relative width of a bracket
@@ -114,15 +114,14 @@ def enclosed(
             before, look = (krylov.steps, reach), krylov.steps + missing
             continue
         seen = measure(krylov, ritz)
-        found = _narrowest(top, tolerance, seen, space._replace(rounding=seen.rounding))
+        measured = space._replace(rounding=seen.rounding)
+        found = _narrowest(top, tolerance, seen, measured)
         if found is not None and _orthonormal(krylov):
             return found
         tries += 1
         relative = seen.rounding(top * top) / top**2
         guessed = float(relative[:LEADING].max()), float(relative[-1])
-        own = guessed[0] * float(torch.linalg.vector_norm(ritz.start[0]))
-        # More steps do not make up for rounding that alone exceeds what a proof allows.
-        if tries == TRIES or own > 2.0 * tolerance * gaussian_floor(BLOCK, 0):
+        if tries == TRIES or is_drowned((seen.reached * (1.0 + tolerance)) ** 2, measured):
             return None
         most = min(most, krylov.steps + MORE)
     return None

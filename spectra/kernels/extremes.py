@@ -29,7 +29,7 @@ from spectra.kernels.singular import singular_values, singular_values_cost, sing
 
 SMALL = 512  # sides up to which all singular values cost no more
 HIGHEST = 1e6  # condition number from which on float64 decides
-PLAIN = 16.0  # condition number up to which float32 factors serve as they are
+PLAIN = 13.0  # condition number up to which float32 factors serve as they are
 REFINED = 200.0  # and with one correction in float64
 SINGLE = 1e-6  # relative rounding of float32 products; a guess until it is measured
 DOUBLE = 1e-13
