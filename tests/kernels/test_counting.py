@@ -18,6 +18,7 @@ from spectra.kernels.counting import (
     _least_polynomial,
     at_most,
     gaussian_floor,
+    is_drowned,
     rounding_of,
 )
 from spectra.kernels.krylov import Bidiagonalization, measure
@@ -156,6 +157,23 @@ def test_gaussian_floor(columns: int, counted: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     assert FAILURE == 1e-12
     assert 0.0 < gaussian_floor(columns, counted) < at[1e-3] < at[0.3]
+
+
+@pytest.mark.parametrize("side", [110, 130])
+def test_what_is_drowned_is_never_proven_and_what_is_not_may_be(side: int) -> None:
+    """Whatever the space has learnt: rounding by itself is too much, or it is not."""
+    matrix = with_spectrum(torch.linspace(1.0, 0.5, side), side, side, torch.Generator())
+    space, true = space_of(matrix, random(side, 12, 4), 8)
+    point = 1.5 * float(true[0])
+    told = set()
+    for exponent in range(-14, 2):
+        loud = space._replace(rounding=constant(torch.full((96,), 10.0**exponent).double()))
+        drowned = is_drowned(point, loud)
+        told.add(drowned)
+        assert not (drowned and at_most(0, point, loud))
+    assert told == {True, False}
+    assert at_most(0, point, space)
+    assert not is_drowned(point, space)
 
 
 def test_no_floor_without_spare_columns() -> None:
