@@ -69,6 +69,8 @@ def execute(
     rows: list[Row] = []
     pending: dict[Future[list[Row]], list[View]] = {}
     pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
+    # What has all threads always runs in one: with the helpers of two, none would wait awake.
+    lone = ThreadPoolExecutor(1, thread_name_prefix="spectra-alone")
 
     def collect(room: int) -> None:
         """Take finished rows in until a worker is free and the others need at most `room`."""
@@ -94,13 +96,14 @@ def execute(
             after = alone  # nothing starts beside what has all threads
             alone = workers == 1 or 2 * need > budget
             collect(-1 if alone or after else budget - need)
-            threads = before if alone else 1
-            future = pool.submit(_measure, analyzer, jobs, resources.device, threads=threads)
+            crew, threads = (lone, before) if alone else (pool, 1)
+            future = crew.submit(_measure, analyzer, jobs, resources.device, threads=threads)
             pending[future] = views
             del jobs
         collect(-1)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for crew in (pool, lone):
+            crew.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(before)
     return sorted(rows, key=lambda row: natural(row.matrix))
 
