@@ -1,0 +1,310 @@
+"""spectra check: whether a release may ship."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .guard import DONE, guarded
+from .run import Request, chosen_device, deliver, settle_memory, show_estimate
+from .terminal import note, progress_bar
+
+if TYPE_CHECKING:
+    from spectra.checkpoint.damaged import Survey
+    from spectra.listing import Result
+    from spectra.policy import Policy
+
+POLICY = "Policy"
+FORMATS = (*options.FORMATS, "sarif", "junit", "github")
+FAIL_ON = ("error", "warning", "note", "never")
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="FILE", rich_help_panel=POLICY,
+        help="Policy to judge by; else the closest .spectra.toml, spectra.toml or pyproject.toml "
+        "with [tool.spectra], from here upwards.",
+    ),
+]  # fmt: skip
+Isolated = Annotated[
+    bool,
+    typer.Option(
+        "--isolated", rich_help_panel=POLICY, help="Look for no policy file: defaults alone."
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="REF", rich_help_panel=POLICY,
+        help="What the model was trained from, for the rules SPC1xx. A --baseline that is a model "
+        "stands in for it.",
+    ),
+]  # fmt: skip
+Merged = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", metavar="REF", rich_help_panel=POLICY,
+        help="A LoRA adapter that was merged into the model: that it is in there once is checked "
+        "against the --base.",
+    ),
+]  # fmt: skip
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline", metavar="REF", rich_help_panel=POLICY,
+        help="The release before: a model, or a check saved by --save-baseline. Only findings "
+        "that it does not have fail.",
+    ),
+]  # fmt: skip
+SaveBaseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-baseline", metavar="FILE", rich_help_panel=POLICY,
+        help="Save this check as .json, for a later --baseline that needs no weights.",
+    ),
+]  # fmt: skip
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", metavar="CODE", rich_help_panel=POLICY,
+        help="Only these rules: codes, their beginnings, or names; repeatable. Example: SPC1",
+    ),
+]  # fmt: skip
+Ignored = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore", metavar="CODE", rich_help_panel=POLICY, help="Not these rules; repeatable."
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on", metavar="SEVERITY", rich_help_panel=POLICY,
+        callback=lambda value: value if value is None else options.one_of(value, FAIL_ON),
+        autocompletion=lambda: list(FAIL_ON),
+        help="The least severe finding that fails: error (the default), warning, note or never.",
+    ),
+]  # fmt: skip
+MinCoverage = Annotated[
+    str | None,
+    typer.Option(
+        "--min-coverage", metavar="SHARE", rich_help_panel=POLICY,
+        help="Exit with 3 unless this share of the tensors was judged. Example: 99%",
+    ),
+]  # fmt: skip
+ExitZero = Annotated[
+    bool,
+    typer.Option("--exit-zero", rich_help_panel=POLICY, help="Exit with 0 even with findings."),
+]
+Init = Annotated[
+    bool,
+    typer.Option(
+        "--init", rich_help_panel=POLICY,
+        help="Write a commented spectra.toml (or --policy FILE) fitted to the model, and stop.",
+    ),
+]  # fmt: skip
+ShowSettings = Annotated[
+    bool,
+    typer.Option(
+        "--show-settings", rich_help_panel=POLICY,
+        help="Print the policy in force, from file and options, and stop.",
+    ),
+]  # fmt: skip
+CheckFormat = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORMAT", rich_help_panel=options.OUTPUT,
+        callback=lambda value: options.one_of(value, FORMATS),
+        autocompletion=lambda: list(FORMATS),
+        help=f"What goes to standard output: {' '.join(FORMATS)}. github prints annotations, and "
+        "adds to the step summary.",
+    ),
+]  # fmt: skip
+CheckOutput = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT,
+        help="Also write the result here; repeatable. The suffix is the format: .sarif, .xml "
+        "(JUnit), .json .jsonl .csv .md .parquet .txt",
+    ),
+]  # fmt: skip
+CheckModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder or file with weights, an adapter, or a repository of the Hub.",
+    ),
+]
+
+
+def check(
+    model: CheckModel = None,
+    policy: PolicyFile = None,
+    isolated: Isolated = False,
+    base: Base = None,
+    adapter: Merged = None,
+    baseline: Baseline = None,
+    save_baseline: SaveBaseline = None,
+    select: Select = None,
+    ignore: Ignored = None,
+    fail_on: FailOn = None,
+    min_coverage: MinCoverage = None,
+    exit_zero: ExitZero = False,
+    init: Init = False,
+    show_settings: ShowSettings = False,
+    allow_pickle: options.AllowPickle = False,
+    download: options.Download = False,
+    format: CheckFormat = "table",  # noqa: A002 - the option's own name
+    output: CheckOutput = None,
+    dry_run: options.DryRun = False,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Check whether a release may ship.
+
+    Every tensor is read; rules judge it: whole and finite, against its base, well conditioned,
+    of full rank. Exit code 0: no findings that fail; 1: findings; 2: it could not be judged;
+    3: too little of it could. `spectra rule` lists the rules and explains each.
+
+    Example: spectra check release/ --baseline previous/ -o check.sarif
+    """
+    request = Request(
+        format, output or (), (), None, dry_run, device, workers, quiet, verbose, check=True
+    )
+
+    def opened(spec: str) -> "Survey":
+        from spectra.checkpoint.damaged import open_damaged  # noqa: PLC0415 - slow to load
+
+        return open_damaged(spec, allow_pickle=allow_pickle, download=download)
+
+    def run() -> int:
+        from spectra.policy.given import Options, policy_in_force  # noqa: PLC0415 - needs torch
+
+        given = Options(
+            base=base,
+            baseline=baseline,
+            adapter=adapter,
+            select=tuple(select or ()),
+            ignore=tuple(ignore or ()),
+            fail_on=fail_on,
+            min_coverage=min_coverage,
+        )
+        if init:
+            return _write_policy(_required(model), policy, opened, request)
+        chosen = policy_in_force(policy, isolated=isolated, options=given)
+        if show_settings:
+            from spectra.policy.document import shown  # noqa: PLC0415 - as above
+
+            sys.stdout.write(shown(chosen))
+            return DONE
+        return _judge(_required(model), chosen, opened, request, save_baseline, exit_zero)
+
+    raise typer.Exit(guarded(run))
+
+
+def _required(model: str | None) -> str:
+    """Return the model.
+
+    Raises:
+        UsageError: None was given.
+    """
+    from spectra.errors import UsageError  # noqa: PLC0415 - as everywhere here
+
+    if model is None:
+        raise UsageError("no MODEL was given. Expected a folder: spectra check MODEL.")
+    return model
+
+
+def _judge(
+    model: str,
+    policy: "Policy",
+    opened: "Callable[[str], Survey]",
+    request: Request,
+    save_baseline: Path | None,
+    exit_zero: bool,
+) -> int:
+    """Check one model, write what was asked for, and return the exit code."""
+    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
+    from spectra.gate import plan_check  # noqa: PLC0415
+
+    targets = [*request.output, *([save_baseline] if save_baseline else [])]
+    replace(request, output=targets).check_targets()
+    _require_json(save_baseline)
+    settle_memory()
+    resources = Resources(workers=request.workers, device=chosen_device(request.device))
+    planned = plan_check(model, policy, opened)
+    if request.dry_run:
+        show_estimate(planned, request)
+        return DONE
+    with progress_bar(quiet=request.quiet) as report:
+        result = planned.run(resources, report)
+    deliver(replace(result), replace(request, output=targets))
+    if request.format == "github":
+        _add_step_summary(result)
+    code = int(result.summary["exit_code"])
+    return DONE if exit_zero and code == 1 else code
+
+
+def _require_json(path: Path | None) -> None:
+    """Refuse a saved check that would not be found to be one.
+
+    Raises:
+        UsageError: Its name does not end with .json.
+    """
+    from spectra.errors import UsageError  # noqa: PLC0415 - as everywhere here
+
+    if path is not None and path.suffix.lower() != ".json":
+        raise UsageError(
+            f"--save-baseline {path} ends with {path.suffix or 'no suffix'!r}, expected .json."
+        )
+
+
+def _add_step_summary(result: "Result") -> None:
+    """Add the summary to the page of a GitHub workflow, where there is one."""
+    from spectra.report.findings import render  # noqa: PLC0415 - needs torch
+
+    place = os.environ.get("GITHUB_STEP_SUMMARY")
+    if place:
+        with Path(place).open("a", encoding="utf-8") as page:
+            page.write(render(result.document(), "summary"))
+
+
+def _write_policy(
+    model: str, path: Path | None, opened: "Callable[[str], Survey]", request: Request
+) -> int:
+    """Write a policy fitted to the model; one that is there already stays.
+
+    Raises:
+        UsageError: There is one.
+    """
+    from spectra.policy.initial import initial  # noqa: PLC0415
+
+    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
+    from spectra.errors import UsageError  # noqa: PLC0415
+    from spectra.gate import plan_check  # noqa: PLC0415
+    from spectra.policy import Policy  # noqa: PLC0415
+    from spectra.report.documents import write_texts  # noqa: PLC0415
+    from spectra.report.files import require_writable  # noqa: PLC0415
+
+    target = path or Path("spectra.toml")
+    if target.exists():
+        raise UsageError(
+            f"{target} exists already and was left as it is. Move it away, or write another: "
+            "--policy FILE."
+        )
+    require_writable(target)
+    settle_memory()
+    planned = plan_check(model, Policy(), opened)
+    resources = Resources(workers=request.workers, device=chosen_device(request.device))
+    with progress_bar(quiet=request.quiet) as report:
+        facts = planned.measure(resources, report)
+    write_texts({target: initial(facts, model)})
+    note(f"wrote {target}. Check by it: spectra check {model}", quiet=request.quiet)
+    return DONE

@@ -1,0 +1,6 @@
+"""Whether a release may ship: a model and its references are read, and rules judge them."""
+
+from spectra.gate.check import Check
+from spectra.gate.planning import plan_check
+
+__all__ = ["Check", "plan_check"]

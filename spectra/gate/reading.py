@@ -1,0 +1,127 @@
+"""One model of a check: what is read of it, and the facts that come of it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from spectra.analyzers import Row
+from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
+from spectra.checkpoint.damaged import Survey
+from spectra.engine import Model, Plan
+from spectra.engine.execute import Progress
+from spectra.engine.plan import plan_views
+from spectra.errors import NothingToAnalyseError, PairingError
+from spectra.gate.checkup import Checkup
+from spectra.listing import counted_codecs
+from spectra.matrices import View, match_names, natural, views_of
+from spectra.matrices.part import Part
+from spectra.matrices.role import Role, place_of
+from spectra.policy.facts import VECTOR, Facts, Subject
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A model, every tensor of which is to be read once."""
+
+    part: str  # model, base or baseline
+    survey: Survey
+    plan: Plan
+    analyzer: Checkup
+
+    @property
+    def weights(self) -> Checkpoint:
+        """The checkpoint that is read; an adapter's own tensors."""
+        return weights_of(self.survey.checkpoint)
+
+    def model(self) -> Model:
+        """Return what the document says of it."""
+        opened = self.survey.checkpoint
+        codecs = counted_codecs(view.entry for view in self.plan.views)
+        return Model(opened.spec, opened.resolved, self.part, codecs)
+
+    def tensors(self) -> int:
+        """Return how many tensors of weights it has, lost and refused ones among them."""
+        lost = {name for fault in self.survey.faults for name in fault.tensors}
+        lost |= {item.tensor for item in self.weights.skipped}
+        return len(lost | {name for name, entry in self.weights.entries.items()
+                           if entry.is_weights})  # fmt: skip
+
+    def facts(self, rows: Iterable[Row]) -> Facts:
+        """Return what rules may look at."""
+        survey, weights = self.survey, self.weights
+        return Facts(
+            subjects={row.matrix: Subject.of_row(row) for row in rows},
+            config=weights.config,
+            shapes={name: entry.shape for name, entry in weights.entries.items()},
+            index=survey.index,
+            held=survey.held,
+            faults=survey.faults,
+            files=survey.files,
+        )
+
+
+def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
+    """Plan to read a model whole: its matrices, and every other tensor of weights.
+
+    Raises:
+        NothingToAnalyseError: It holds no weights.
+    """
+    weights = weights_of(survey.checkpoint)
+    views, skipped = views_of(weights)
+    held = {view.entry.name for view in views}
+    vectors = [
+        _vector(entry)
+        for name, entry in weights.entries.items()
+        if name not in held and entry.is_weights and entry.numel
+    ]
+    read = {view.name for view in vectors}
+    left = tuple(item for item in skipped if item.tensor not in read)
+    if not views and not vectors:
+        raise NothingToAnalyseError(f"{weights.spec} holds no weights that can be judged.")
+    every = sorted([*views, *vectors], key=lambda view: natural(view.name))
+    return Reading(part, survey, plan_views(weights, every, left), checkup)
+
+
+def weights_of(opened: Checkpoint | Adapter) -> Checkpoint:
+    """Return a checkpoint, or the tensors of an adapter as one."""
+    return opened.weights if isinstance(opened, Adapter) else opened
+
+
+def _vector(entry: TensorEntry) -> View:
+    """Return a tensor that is no matrix as one of a single column, or of as many as it takes."""
+    rows = entry.shape[0] if entry.shape else 1
+    role = Role(VECTOR, *place_of(entry.name))
+    return View(entry.name, role, entry, Part(), rows, entry.numel // rows)
+
+
+def renamed(facts: Facts, names: Sequence[str]) -> Facts:
+    """Return a reference with the names of the model it is compared with.
+
+    Names may differ by a prefix, such as `bert.` under a task head.
+
+    Args:
+        facts: Of the reference.
+        names: Tensors of the model.
+    """
+    own = list({**facts.shapes, **{one.tensor: () for one in facts.subjects.values()}})
+    try:
+        pairs, _ = match_names(own, names, "tensor")
+    except PairingError:
+        return facts
+    new = {old: name for old, name in pairs.items() if old != name}
+    if not new:
+        return facts
+    subjects = [_renamed(subject, new) for subject in facts.subjects.values()]
+    return replace(
+        facts,
+        subjects={subject.name: subject for subject in subjects},
+        shapes={new.get(name, name): shape for name, shape in facts.shapes.items()},
+    )
+
+
+def _renamed(subject: Subject, new: Mapping[str, str]) -> Subject:
+    """Return one matrix under its new name."""
+    tensor = new.get(subject.tensor, subject.tensor)
+    suffix = subject.name[len(subject.tensor) :]
+    return replace(subject, tensor=tensor, name=tensor + suffix)

@@ -1,0 +1,104 @@
+"""What is known of one model when its rules are judged: measurements, headers, references."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.checkpoint.damaged import Fault
+
+VECTOR = "vector"
+"""The role of a one-dimensional tensor, which only a check looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One matrix, or one tensor that is none, with what was measured of it."""
+
+    name: str  # of the matrix; of a vector, its tensor's
+    tensor: str
+    role: str
+    layer: int | None
+    expert: int | None
+    rows: int
+    cols: int  # 1 for a vector
+    dtype: str
+    codec: str | None
+    file: str | None  # the shard that holds it
+    status: str
+    values: Mapping[str, Any]
+
+    @property
+    def is_matrix(self) -> bool:
+        """Say whether it is one, not a vector."""
+        return self.role != VECTOR
+
+    def number(self, key: str) -> float | None:
+        """Return a measured number, or None where there is none."""
+        value = self.values.get(key)
+        return float(value) if isinstance(value, int | float) else None
+
+    @staticmethod
+    def of_row(row: Row) -> "Subject":
+        """Return what a measured row tells."""
+        view = row.view
+        return Subject(
+            name=view.name,
+            tensor=view.entry.name,
+            role=view.role.kind,
+            layer=view.role.layer,
+            expert=view.role.expert,
+            rows=view.rows,
+            cols=view.cols,
+            dtype=view.entry.dtype,
+            codec=view.entry.codec.name if view.entry.codec else None,
+            file=view.entry.shard,
+            status=row.status,
+            values=row.values,
+        )
+
+    @staticmethod
+    def from_plain(row: Mapping[str, Any]) -> "Subject":
+        """Return what a row of a saved check tells."""
+        return Subject(
+            name=row["matrix"],
+            tensor=row["tensor"],
+            role=row["role"],
+            layer=row["layer"],
+            expert=row["expert"],
+            rows=row["rows"],
+            cols=row["cols"],
+            dtype=row["dtype"],
+            codec=row["codec"],
+            file=None,
+            status=row["status"],
+            values=row,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that rules may look at."""
+
+    subjects: Mapping[str, Subject]  # by name, in natural order
+    config: Mapping[str, Any] = field(default_factory=dict)  # config.json
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of every tensor in the files, also of those that are no weights."""
+    index: Mapping[str, str] | None = None  # shard by tensor, as the index has it
+    held: Mapping[str, str] = field(default_factory=dict)  # shard by tensor, as the shards have it
+    faults: Sequence[Fault] = ()
+    files: Sequence[str] = ()  # names in the folder
+    base: "Facts | None" = None  # what the model was trained from
+    baseline: "Facts | None" = None  # the release before
+    proxy: Mapping[str, Any] | None = None  # summary of `width` against the rule's proxy
+
+    def matrices(self) -> Iterator[Subject]:
+        """Yield the matrices."""
+        return (subject for subject in self.subjects.values() if subject.is_matrix)
+
+    def by_role(self) -> dict[str, list[Subject]]:
+        """Return the matrices of each role."""
+        found: dict[str, list[Subject]] = {}
+        for subject in self.matrices():
+            found.setdefault(subject.role, []).append(subject)
+        return found

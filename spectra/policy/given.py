@@ -1,0 +1,89 @@
+"""The policy in force: a file's, changed by what a command line or caller says."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from spectra.errors import UsageError
+from spectra.policy.policy import FailOn, Policy
+from spectra.policy.rules import RULES, rule_of
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for beside the file; None and empty change nothing."""
+
+    base: str | None = None
+    baseline: str | None = None
+    adapter: str | None = None
+    select: tuple[str, ...] = ()  # codes, beginnings of codes, or names
+    ignore: tuple[str, ...] = ()
+    fail_on: str | None = None
+    min_coverage: str | float | None = None  # 0.99 or "99%"
+
+
+def policy_in_force(
+    path: Path | None, *, isolated: bool, options: Options, policy: Policy | None = None
+) -> Policy:
+    """Return what a check goes by.
+
+    Args:
+        path: The policy file; None: the closest one from here upwards, if any.
+        isolated: Look for none.
+        options: What goes before it.
+        policy: One that is read already.
+
+    Raises:
+        UsageError: The file cannot be read, or an option cannot be meant.
+    """
+    if path is None and isolated and policy is None:
+        policy = Policy()
+    if policy is None:
+        from spectra.policy.document import find_policy, read_policy  # noqa: PLC0415
+    if path is None and not isolated:
+        path = find_policy(Path.cwd())
+    policy = policy or (read_policy(path) if path is not None else Policy())
+    changes: dict[str, Any] = {}
+    if options.base is not None:
+        changes["base"] = options.base
+    if options.baseline is not None:
+        changes["baseline"] = options.baseline
+    if options.adapter is not None:
+        changes["adapter"] = options.adapter
+    if options.select:
+        changes["select"] = tuple(code_of(word) for word in options.select)
+    if options.ignore:
+        changes["ignore"] = policy.ignore + tuple(code_of(word) for word in options.ignore)
+    if options.fail_on is not None:
+        changes["fail_on"] = cast("FailOn", options.fail_on)
+    if options.min_coverage is not None:
+        changes["min_coverage"] = share_of(options.min_coverage)
+    return replace(policy, **changes)
+
+
+def code_of(word: str) -> str:
+    """Return a code, or the beginning of codes, from what was written.
+
+    Raises:
+        UsageError: No rule is meant.
+    """
+    upper = word.strip().upper()
+    if upper and any(code.startswith(upper) for code in RULES):
+        return upper
+    return rule_of(word.strip()).code
+
+
+def share_of(given: str | float) -> float:
+    """Return a share from 0 to 1 from a number or a percentage.
+
+    Raises:
+        UsageError: It is none.
+    """
+    text = str(given).strip()
+    try:
+        value = float(text[:-1]) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise UsageError(f"{given!r} is no share. Expected a number from 0 to 1, or like 99%.")
+    return value

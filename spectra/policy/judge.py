@@ -1,0 +1,271 @@
+"""Judging a model: every rule, what is accepted, and what is new since the baseline."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spectra.policy.facts import Facts
+from spectra.policy.finding import SEVERITIES, Breach, Finding, Severity, fingerprint
+from spectra.policy.policy import Ignore, Policy
+from spectra.policy.rule import Rule, Settings
+from spectra.policy.rules import RULES
+from spectra.policy.rules.hygiene import hygiene
+
+ABSENT = {
+    "base": "no base is given (--base, or a model as --baseline)",
+    "baseline": "no baseline is given (--baseline)",
+    "proxy": "no proxy is set",
+    "adapter": "no adapter is given (--adapter)",
+    "spectrum": "no spectrum was measured",
+}
+"""Why a rule could not judge, by what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one rule."""
+
+    rule: Rule
+    severity: Severity
+    findings: int
+    why_not: str | None = None  # it could not judge
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "code": self.rule.code,
+            "name": self.rule.name,
+            "severity": self.severity,
+            "summary": self.rule.summary,
+            "findings": self.findings,
+            "judged": self.why_not is None,
+            "why_not": self.why_not,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All findings, worst first."""
+
+    findings: tuple[Finding, ...]  # those of the baseline that are gone among them
+    ignored: tuple[tuple[Finding, Ignore], ...]
+    outcomes: tuple[Outcome, ...]
+
+    def failing(self, policy: Policy) -> list[Finding]:
+        """Return the findings for which a release may not ship."""
+        if policy.fail_on == "never":
+            return []
+        bad = SEVERITIES[: SEVERITIES.index(policy.fail_on) + 1]
+        passing = ("gone",) if policy.fail_unchanged else ("gone", "unchanged")
+        return [one for one in self.findings if one.severity in bad and one.state not in passing]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many findings there are of each severity and state."""
+        here = [finding for finding in self.findings if finding.state != "gone"]
+        found: dict[str, int] = {}
+        for word in SEVERITIES:
+            found[word] = sum(one.severity == word for one in here)
+        found["ignored"] = len(self.ignored)
+        for state in ("new", "unchanged", "gone"):
+            found[state] = sum(one.state == state for one in self.findings)
+        return found
+
+
+def judge(
+    policy: Policy,
+    facts: Facts,
+    alias: str,
+    today: dt.date,
+    before: Sequence[Finding] | None = None,
+) -> Judgement:
+    """Judge a model by every rule that a policy selects.
+
+    Args:
+        policy: What counts.
+        facts: What was measured; names of base and baseline are the model's own.
+        alias: Short name of the model.
+        today: Ignores that ended before it cover nothing.
+        before: Findings of the baseline, the accepted ones among them; None: there is none.
+    """
+    breaches: list[tuple[Rule, Breach]] = []
+    unjudged: dict[str, str] = {}
+    rules = [rule for rule in RULES.values() if counts(policy, rule) and rule.needs != "policy"]
+    for rule in rules:
+        reason = why_not(policy, rule, facts)
+        if reason is not None:
+            unjudged[rule.code] = reason
+            continue
+        settings_of = _Settings(policy, rule, facts)
+        breaches += [(rule, breach) for breach in rule.judge(facts, settings_of)]
+    maker = _Maker(policy, facts, alias)
+    findings, ignored, used = _accepted(policy, [maker(*pair) for pair in breaches], today)
+    about = hygiene(policy, facts, used, unjudged, today)
+    findings += [maker(rule, breach) for rule, breach in about if counts(policy, rule)]
+    if before is not None:
+        judged = {rule.code for rule in rules} - unjudged.keys()
+        present = {finding.fingerprint for finding, _ in ignored}
+        findings = _compared(findings, _at_home(before, alias), policy.tolerance, judged, present)
+    hygienic = [rule for rule in RULES.values() if rule.needs == "policy" and counts(policy, rule)]
+    outcomes = [
+        Outcome(
+            rule,
+            policy.severity(rule),
+            sum(one.rule == rule.code and one.state != "gone" for one in findings),
+            unjudged.get(rule.code),
+        )
+        for rule in (*rules, *hygienic)
+    ]
+    return Judgement(tuple(sorted(findings, key=_order)), tuple(ignored), tuple(outcomes))
+
+
+def counts(policy: Policy, rule: Rule) -> bool:
+    """Say whether a rule is selected and not off everywhere."""
+    return policy.selects(rule.code) and policy.settings(rule) is not None
+
+
+def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:
+    """Return why a selected rule cannot judge; None where it can."""
+    if rule.asked and not asked_for(policy, rule):
+        return "no limit is set: it judges what a policy asks"
+    there = {
+        "base": facts.base is not None,
+        "baseline": facts.baseline is not None,
+        "proxy": facts.proxy is not None,
+        "adapter": any("merge_scale" in one.values for one in facts.matrices()),
+        "spectrum": any(one.number("sigma_max") is not None for one in facts.matrices()),
+    }
+    return None if there.get(rule.needs, True) else ABSENT[rule.needs]
+
+
+def asked_for(policy: Policy, rule: Rule) -> bool:
+    """Say whether a policy sets any of a rule's settings that judge nothing by default."""
+    own = {setting.key for setting in rule.settings if setting.default is None}
+    given = [policy.rules.get(rule.code, {})]
+    given += [override.rules.get(rule.code, {}) for override in policy.overrides]
+    return any(own & settings.keys() for settings in given)
+
+
+@dataclass(slots=True)
+class _Settings:
+    """Settings of one rule by matrix; most matrices have the model's."""
+
+    policy: Policy
+    rule: Rule
+    facts: Facts
+
+    def __call__(self, name: str) -> Settings | None:
+        """Return them, or None where the rule is off."""
+        subject = self.facts.subjects.get(name)
+        names = (name, subject.tensor) if subject else (name,)
+        return self.policy.settings(self.rule, names)
+
+
+@dataclass(slots=True)
+class _Maker:
+    """Turns breaches into findings."""
+
+    policy: Policy
+    facts: Facts
+    alias: str
+
+    def __call__(self, rule: Rule, breach: Breach) -> Finding:
+        """Add who, where and how severe."""
+        subject = self.facts.subjects.get(breach.matrix) if breach.matrix else None
+        names = tuple(name for name in (breach.matrix, subject.tensor if subject else None) if name)
+        place = breach.matrix or breach.subject or breach.file or ""
+        shard = subject.file if subject else None
+        return Finding(
+            rule=rule.code,
+            name=rule.name,
+            severity=breach.severity or self.policy.severity(rule, names),
+            message=breach.message,
+            fingerprint=fingerprint(rule.code, place, self.alias),
+            place=place,
+            tensor=subject.tensor if subject else breach.matrix,
+            matrix=breach.matrix,
+            role=subject.role if subject else None,
+            layer=subject.layer if subject else None,
+            value=breach.value,
+            limit=breach.limit,
+            baseline=breach.baseline,
+            file=breach.file or shard,
+            line=breach.line,
+        )
+
+
+def _accepted(
+    policy: Policy, findings: Iterable[Finding], today: dt.date
+) -> tuple[list[Finding], list[tuple[Finding, Ignore]], set[int]]:
+    """Part findings by the policy's ignores.
+
+    Returns:
+        Those that count, those that are accepted, and which ignores covered something.
+    """
+    kept, ignored, used = [], [], set()
+    for finding in findings:
+        names = [name for name in (finding.matrix, finding.tensor, finding.place) if name]
+        covering = [
+            index
+            for index, ignore in enumerate(policy.ignores)
+            if ignore.covers(finding.rule, names)
+        ]
+        used.update(covering)
+        valid = [i for i in covering if not policy.ignores[i].expired(today)]
+        if valid:
+            ignored.append((finding, policy.ignores[valid[0]]))
+        else:
+            kept.append(finding)
+    return kept, ignored, used
+
+
+def _at_home(before: Iterable[Finding], alias: str) -> dict[str, Finding]:
+    """Return a baseline's findings by fingerprint, as if the model had the same name."""
+    renamed = (
+        replace(one, fingerprint=fingerprint(one.rule, one.place, alias))
+        for one in before
+        if one.state != "gone"
+    )
+    return {one.fingerprint: one for one in renamed}
+
+
+def _compared(
+    findings: Sequence[Finding],
+    before: Mapping[str, Finding],
+    tolerance: float,
+    judged: set[str],
+    present: set[str],
+) -> list[Finding]:
+    """Tag findings as new or unchanged, and add those of the baseline that are gone."""
+    tagged = []
+    for finding in findings:
+        old = before.get(finding.fingerprint)
+        same = old is not None and not _worse(finding, old, tolerance)
+        shown = finding.baseline
+        if old is not None and shown is None:
+            shown = old.value
+        tagged.append(replace(finding, state="unchanged" if same else "new", baseline=shown))
+    here = {finding.fingerprint for finding in findings} | present
+    gone = [
+        replace(old, state="gone", baseline=old.value, value=None)
+        for key, old in before.items()
+        if key not in here and old.rule in judged
+    ]
+    return [*tagged, *gone]
+
+
+def _worse(now: Finding, old: Finding, tolerance: float) -> bool:
+    """Say whether a finding is one step more severe, or its value farther off its limit."""
+    if SEVERITIES.index(now.severity) < SEVERITIES.index(old.severity):
+        return True
+    if now.value is None or old.value is None:
+        return False
+    below = now.limit is not None and now.value < now.limit
+    step = tolerance * abs(old.value)
+    return now.value < old.value - step if below else now.value > old.value + step
+
+
+def _order(finding: Finding) -> tuple[bool, bool, int, str]:
+    """Order findings: worst first, new before unchanged, those gone last; then by rule."""
+    worst = SEVERITIES.index(finding.severity)
+    return finding.state == "gone", finding.state == "unchanged", worst, finding.rule

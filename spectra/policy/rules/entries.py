@@ -1,0 +1,110 @@
+"""What is wrong with the entries of a matrix: NaN and Inf, zeros, overflow, a stray dtype."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from spectra.analyzers.analyzer import counted
+from spectra.policy.facts import Facts, Subject
+from spectra.policy.finding import Breach
+from spectra.policy.rule import SettingsOf
+from spectra.policy.rules.heads import dead_heads
+from spectra.policy.rules.places import is_buffer, place
+
+LARGEST = {"F16": "65,504", "BF16": "3.39e38"}
+FEW = 4  # matrices of a role, from which on there is a majority
+MAJORITY = 0.75
+
+
+def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors that hold NaN or Inf, vectors too; masks may."""
+    for subject in facts.subjects.values():
+        nan, inf = (int(subject.number(key) or 0) for key in ("nan", "inf"))
+        if not nan + inf or _is_buffer(facts, subject) or settings_of(subject.name) is None:
+            continue
+        told = [f"{count:,} {word}" for count, word in ((nan, "NaN"), (inf, "Inf")) if count]
+        text = f"{' and '.join(told)}, the first at {subject.values.get('first_non_finite')}"
+        if inf and subject.dtype == "F16" and subject.codec is None:
+            text += f"; F16 holds at most {LARGEST['F16']}"
+        yield Breach(text, subject.name, nan + inf, 0.0)
+
+
+def all_zero(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield matrices of zeros only."""
+    for subject in facts.matrices():
+        if is_zero(subject) and not _is_unused(subject) and settings_of(subject.name) is not None:
+            yield Breach(f"all {subject.rows:,} x {subject.cols:,} entries are 0", subject.name,
+                         0.0)  # fmt: skip
+
+
+def saturated(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors with entries at the largest number of their dtype."""
+    for subject in facts.subjects.values():
+        count = int(subject.number("saturated") or 0)
+        limit = LARGEST.get(subject.dtype)
+        if not count or limit is None or _is_buffer(facts, subject):
+            continue
+        if settings_of(subject.name) is not None:
+            yield Breach(
+                f"{counted(count, 'entry', 'entries')} at {limit}, the largest {subject.dtype}",
+                subject.name,
+                count,
+                0.0,
+            )
+
+
+def dtype_mix(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield matrices stored in another dtype than nearly all of their role and stack."""
+    groups: dict[tuple[str, str], list[Subject]] = {}
+    for subject in facts.matrices():
+        if subject.codec is None and subject.role != "other":
+            at = place(subject.tensor)
+            groups.setdefault((subject.role, at[0] if at else ""), []).append(subject)
+    for (role, _), subjects in groups.items():
+        dtype, count = Counter(subject.dtype for subject in subjects).most_common(1)[0]
+        if len(subjects) < FEW or count < MAJORITY * len(subjects):
+            continue
+        for subject in subjects:
+            if subject.dtype != dtype and settings_of(subject.name) is not None:
+                yield Breach(f"stored as {subject.dtype}, where {count:,} of {len(subjects):,} "
+                             f"{role} are {dtype}", subject.name)  # fmt: skip
+
+
+def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield matrices too many rows or columns of which are zero; whole heads have a rule."""
+    for subject in facts.matrices():
+        settings = settings_of(subject.name)
+        if settings is None or subject.role in {"embed", "lm_head"} or is_zero(subject):
+            continue
+        rows, cols = (int(subject.number(f"zero_{axis}") or 0) for axis in ("rows", "cols"))
+        dead = dead_heads(facts, subject)
+        if dead is not None and dead.axis == "rows":
+            rows -= dead.lines
+        elif dead is not None:
+            cols -= dead.lines
+        for count, total, noun in ((rows, subject.rows, "row"), (cols, subject.cols, "column")):
+            share = count / total if total else 0.0
+            if share > settings["max"]:
+                yield Breach(
+                    f"{count:,} of {counted(total, noun)} are 0: {share:.1%} > "
+                    f"{settings['max']:.1%} allowed",
+                    subject.name,
+                    share,
+                    settings["max"],
+                )
+                break
+
+
+def is_zero(subject: Subject) -> bool:
+    """Say whether a tensor holds nothing but zeros."""
+    return subject.number("largest") == 0.0 and not subject.number("nan") \
+        and not subject.number("inf")  # fmt: skip
+
+
+def _is_unused(subject: Subject) -> bool:
+    """Say whether zeros are what a table holds that its model does without, as RoBERTa does."""
+    return subject.role == "embed" and (subject.rows == 1 or "token_type" in subject.tensor)
+
+
+def _is_buffer(facts: Facts, subject: Subject) -> bool:
+    """Say whether a tensor is a mask or the like."""
+    return is_buffer(subject.tensor, facts.shapes.get(subject.tensor, ()))

@@ -1,0 +1,224 @@
+"""Which tensors a model lacks, or has too many: against references, config.json and itself."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectra.analyzers.analyzer import counted
+from spectra.checkpoint.quote import shown
+from spectra.matrices import ROLES
+from spectra.matrices.role import role_of
+from spectra.policy.facts import Facts
+from spectra.policy.finding import Breach
+from spectra.policy.rule import SettingsOf
+from spectra.policy.rules.places import (
+    integer,
+    is_adapter,
+    is_elsewhere,
+    layers_of,
+    names_of,
+    settings_for,
+    weights_of,
+)
+
+Items = Iterator[tuple[str, str | None, str, Collection[str]]]
+"""Place, name where it is one tensor, what is told of it, the names it stands for."""
+
+APART = 0.5  # share of equal names, below which two models are not compared name by name
+NEARLY = 0.9  # share of the other layers that have what one lacks
+FEW = 4  # layers, from which on one can lack what the others have
+DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+SIDES = {
+    "encoder": ("encoder_layers", "num_encoder_layers"),
+    "decoder": ("decoder_layers", "num_decoder_layers"),
+}
+TIED = ("embed", "lm_head")
+LINEAR = frozenset(role for role in ROLES if role.startswith(("attn.", "mlp.")))
+PARTS = ("scale", "zero", "amax", "g_idx", "absmax")
+"""In names of what quantisation leaves beside some weights and not others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of a model beside those of a reference."""
+
+    word: str  # "baseline" or "base"
+    common: int
+    theirs: Collection[str]
+    lacking: Collection[str]  # that the reference has
+    extra: Collection[str]  # that it has not
+    apart: bool  # too few are the same
+
+
+def references(facts: Facts) -> Iterator[tuple[str, Facts]]:
+    """Yield what a model is compared with name by name; an adapter with adapters only."""
+    for word, reference in (("baseline", facts.baseline), ("base", facts.base)):
+        if reference is not None and is_adapter(facts) == is_adapter(reference):
+            yield word, reference
+
+
+def compared(facts: Facts) -> Iterator[Names]:
+    """Yield the names of a model beside those of its baseline, and of its base."""
+    own, lost = weights_of(facts), {name for fault in facts.faults for name in fault.tensors}
+    every = names_of(facts)
+    for word, reference in references(facts):
+        theirs = weights_of(reference)
+        lacking = theirs.keys() - every
+        common = len(theirs) - len(lacking)
+        yield Names(
+            word,
+            common,
+            theirs,
+            {name for name in lacking if not _tied(name, reference, every, facts.config)},
+            {name for name in own.keys() - names_of(reference)
+             if not _tied(name, facts, theirs, {})},
+            common < APART * min(len(theirs), len(own.keys() | lost)),
+        )  # fmt: skip
+
+
+def missing(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors and layers that a model should have."""
+    told: set[str] = set()
+    for names in compared(facts):
+        if names.apart:
+            yield Breach(
+                f"of the {names.word}'s {counted(len(names.theirs), 'tensor')} only "
+                f"{names.common:,} have names that occur here: another architecture?",
+                subject=names.word,
+            )
+            continue
+        items = _grouped(set(names.lacking) - told, names.theirs, f"in the {names.word}")
+        for place, name, text, meant in items:
+            told |= {place, *meant}
+            if settings_of(place) is not None:
+                yield Breach(f"{text} and missing here", name, subject=place)
+    for place, name, text, _ in _against_itself(facts):
+        if place not in told and settings_of(place) is not None:
+            yield Breach(text, name, subject=place)
+
+
+def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors and layers that neither the baseline nor the base has."""
+    told: set[str] = set()
+    for names in compared(facts):
+        if names.apart:
+            continue
+        items = _grouped(set(names.extra) - told, weights_of(facts), "here")
+        for place, name, text, meant in items:
+            told |= {place, *meant}
+            if settings_of(place) is not None:
+                yield Breach(f"{text} and not in the {names.word}", name, subject=place)
+
+
+def _grouped(names: Collection[str], every: Collection[str], where: str) -> Items:
+    """Tell names one by one, those of a whole layer or of a whole stack of layers at once.
+
+    Args:
+        names: What is told of.
+        every: All names on the side that has them.
+        where: That side.
+    """
+    done: set[str] = set()
+    whole = layers_of(every)
+    for stack, layers in layers_of(names).items():
+        full = [number for number, inner in sorted(layers.items())
+                if len(inner) > 1 and inner == whole[stack][number]]  # fmt: skip
+        meant = {n: {f"{stack}{n}.{end}" for end in layers[n]} for n in full}
+        if len(full) == len(whole[stack]) > 1:
+            done |= {name for own in meant.values() for name in own}
+            title = shown(stack.rstrip("."))
+            yield stack, None, f"all {len(full):,} layers of {title} are {where}", done
+            continue
+        for number, own in meant.items():
+            done |= own
+            title = f"layer {number} of {shown(stack.rstrip('.'))}"
+            text = f"{title} ({counted(len(own), 'tensor')}) is {where}"
+            yield f"{stack}{number}", None, text, own
+    for name in sorted(set(names) - done):
+        yield name, name, f"is {where}", {name}
+
+
+def _against_itself(facts: Facts) -> Items:
+    """Tell layers that config.json counts, layers left out, and tensors that one layer lacks."""
+    if is_adapter(facts):
+        return
+    stacks = {stack: layers for stack, layers in layers_of(names_of(facts)).items()
+              if not is_elsewhere(stack) and "mtp" not in stack}  # fmt: skip
+    for stack, layers in stacks.items():
+        depth, last = _depth(stack, stacks, facts.config), max(layers)
+        title = shown(stack.rstrip("."))
+        gaps = sorted(set(range(last)) - layers.keys())
+        # Where many numbers are left out, the modules between have no weights.
+        if len(layers) >= FEW and len(gaps) * FEW <= len(layers):
+            for number in gaps:
+                text = f"layer {number} of {title} is missing, and layer {last} is there"
+                yield f"{stack}{number}", None, text, ()
+        if depth is not None and len(layers) > 1 and last + 1 < depth:
+            text = f"config.json says {depth} layers, and {title} ends with layer {last}"
+            yield f"{stack}{last + 1}", None, text, ()
+    if "block_configs" not in facts.config:  # layers whose parts are left out one by one
+        yield from _uneven(facts)
+
+
+def _depth(
+    stack: str, stacks: Mapping[str, Mapping[int, Collection[str]]], config: Mapping[str, Any]
+) -> int | None:
+    """Return how many layers config.json says a stack has; None where it is not clear."""
+    settings = settings_for(stack, config)
+    sides = [side for side in SIDES if any(f"{side}." in name for name in stacks)]
+    if len(sides) == 2:
+        own = [side for side in sides if f"{side}." in stack]
+        if len(own) != 1 or sum(f"{own[0]}." in name for name in stacks) != 1:
+            return None
+        return integer(settings, *SIDES[own[0]], *(["num_layers"] if "d_kv" in settings else []))
+    return integer(settings, *DEPTH) if len(stacks) == 1 else None
+
+
+def _uneven(facts: Facts) -> Items:
+    """Tell what one layer lacks and nearly all others of its stack have.
+
+    Layers of another kind, which have something of their own, are not compared; nor is the
+    first layer in all but its linear maps: some models leave out its norm.
+    """
+    every = names_of(facts)
+    weights = [name for name in weights_of(facts)
+               if not any(word in name.rpartition(".")[2] for word in PARTS)]  # fmt: skip
+    for stack, layers in layers_of(weights).items():
+        others = len(layers) - 1
+        if others + 1 < FEW:
+            continue
+        counts = Counter(end for inner in layers.values() for end in inner)
+        usual = {end for end, count in counts.items() if count >= NEARLY * others}
+        for number, inner in layers.items():
+            if any(counts[end] - 1 < 0.5 * others for end in inner):
+                continue
+            for end in sorted(usual - inner):
+                name = f"{stack}{number}.{end}"
+                linear = role_of(name).kind in LINEAR and end.endswith("weight")
+                if name not in every and (number != min(layers) or linear):
+                    text = f"is missing: {counts[end]} of the other {others} layers have it"
+                    yield name, name, text, (name,)
+
+
+def _tied(name: str, facts: Facts, others: Collection[str], config: Mapping[str, Any]) -> bool:
+    """Say whether a tensor is another name of one that the other side has.
+
+    Args:
+        name: Of a head or an embedding, as one side has it.
+        facts: Of that side.
+        others: Names on the other side.
+        config: Settings of the other side; one may say that heads are tied.
+    """
+    stem = name.removesuffix("bias") + "weight" if name.endswith(".bias") else name
+    kind = role_of(stem).kind
+    if kind not in TIED and not name.endswith("predictions.bias"):
+        return False
+    if kind == "lm_head" and settings_for(name, config).get("tie_word_embeddings") is True:
+        return True
+    own = facts.subjects.get(name)
+    digest = own.values.get("digest") if own else None
+    return digest is not None and any(
+        one.values.get("digest") == digest and one.name != name and one.tensor in others
+        for one in facts.subjects.values()
+    )

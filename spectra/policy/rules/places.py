@@ -1,0 +1,123 @@
+"""Where a tensor stands: its stack of layers and its layer; which settings are about it."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from spectra.checkpoint.quote import shown
+from spectra.matrices.layout import SCOPES
+from spectra.matrices.role import role_of
+from spectra.policy.facts import Facts
+
+NAMED = 3  # tensors that a message names
+LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|blk)\.(\d+)\.")
+BUFFERS = re.compile(
+    r"(?:.*\.)?(?:inv_freq|position_ids|token_type_ids|num_batches_tracked|relative_position_index"
+    r"|(?:\w+_)?mask(?:ed_bias)?|masked_bias|attn\.bias|attention\.bias|embed_positions\.weights)"
+)
+"""What modules keep beside their weights; some versions of a library store it, others do not."""
+
+INPUTS = (
+    "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight",
+    "tok_embeddings.weight", "shared.weight", "token_embd.weight",
+)  # fmt: skip
+"""How the table of input tokens is called."""
+
+
+def place(name: str) -> tuple[str, int, str] | None:
+    """Return a tensor's stack of layers, its layer and its name there; None: in no layer."""
+    found = LAYER.search(name)
+    return (name[: found.start(1)], int(found[1]), name[found.end() :]) if found else None
+
+
+def layers_of(names: Collection[str]) -> dict[str, dict[int, set[str]]]:
+    """Return the names inside each layer of each stack."""
+    stacks: dict[str, dict[int, set[str]]] = {}
+    for name in names:
+        at = place(name)
+        if at is not None:
+            stacks.setdefault(at[0], {}).setdefault(at[1], set()).add(at[2])
+    return stacks
+
+
+def is_buffer(name: str, shape: Sequence[int] = ()) -> bool:
+    """Say whether a tensor is no weight, by its name; a mask of attention is not a bias."""
+    found = BUFFERS.fullmatch(name)
+    return found is not None and (not name.endswith(("attn.bias", "attention.bias"))
+                                  or len(shape) > 2)  # fmt: skip
+
+
+def weights_of(facts: Facts) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's weights, without buffers; lost ones are none of them.
+
+    Of a saved check only the matrices' rows and columns are known.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for subject in facts.subjects.values():
+        shape = facts.shapes.get(subject.tensor, ())
+        if not is_buffer(subject.tensor, shape):
+            found[subject.tensor] = shape
+    return found
+
+
+def names_of(facts: Facts) -> set[str]:
+    """Return every name that a model has, as far as is known: also what is lost or not read."""
+    held = {end for name in facts.held for end in (name, f"{name.rpartition('.')[0]}.weight")}
+    lost = {name for fault in facts.faults for name in fault.tensors}
+    return {*facts.shapes, *weights_of(facts), *held, *lost, *(facts.index or ())}
+
+
+def is_adapter(facts: Facts) -> bool:
+    """Say whether this is a LoRA adapter, whose names are not those of a model."""
+    return any(".lora_" in subject.tensor for subject in facts.subjects.values())
+
+
+def settings_for(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the part of a model that a tensor is in, over the model's own."""
+    found = dict(config)
+    elsewhere = any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
+    for key, inner in config.items():
+        if isinstance(inner, Mapping):
+            pattern = SCOPES.get(key)
+            inside = re.match(pattern, name) if pattern else key in TEXT and not elsewhere
+            if inside:
+                found |= inner
+    return found
+
+
+TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
+
+
+def is_elsewhere(name: str) -> bool:
+    """Say whether a tensor is in the vision or audio part of a model."""
+    return any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
+
+
+def input_table(facts: Facts) -> str | None:
+    """Return the table of input tokens; None where there is none or it is unclear which."""
+    names = [subject.name for subject in facts.matrices()
+             if subject.tensor.endswith(INPUTS) and not is_elsewhere(subject.tensor)
+             and role_of(subject.tensor).kind == "embed"]  # fmt: skip
+    return names[0] if len(names) == 1 else None
+
+
+def integer(settings: Mapping[str, Any], *keys: str) -> int | None:
+    """Return the first of these settings that is a positive integer."""
+    for key in keys:
+        value = settings.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def some(names: Collection[str]) -> str:
+    """Write the first few names."""
+    first = ", ".join(shown(name) for name in sorted(names)[:NAMED])
+    return f"{first} and {len(names) - NAMED:,} more" if len(names) > NAMED else first
+
+
+def runs(text: object) -> Iterator[range]:
+    """Yield the runs that `zero_row_runs` and `zero_col_runs` tell."""
+    for word in str(text).split(", ") if text else ():
+        start, _, last = word.partition("-")
+        yield range(int(start), int(last or start) + 1)

@@ -1,0 +1,71 @@
+"""Tensors of another shape than a reference's, or than config.json says."""
+
+from collections.abc import Iterator, Sequence
+
+from spectra.policy.facts import Facts
+from spectra.policy.finding import Breach
+from spectra.policy.rule import SettingsOf
+from spectra.policy.rules.inventory import compared, references
+from spectra.policy.rules.places import input_table, integer, settings_for
+
+WIDTH = ("hidden_size", "n_embd", "d_model")
+FACTORISED = ("embedding_size", "word_embed_proj_dim", "embed_dim", "embedding_dim", "d_embed",
+              "emb_dim", "input_embedding_size", "rnn_hidden_size")  # fmt: skip
+"""Settings of models whose tokens are looked up in another width than that of the layers."""
+
+
+def mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors that have another shape than they should."""
+    told: set[str] = set()
+    apart = {names.word for names in compared(facts) if names.apart}
+    for word, reference in references(facts):
+        for name, own, theirs in _pairs(facts, reference) if word not in apart else ():
+            if own != theirs and name not in told and settings_of(name) is not None:
+                told.add(name)
+                yield Breach(_told(own, theirs, word), name)
+    for name, text in _against_config(facts):
+        if name not in told and settings_of(name) is not None:
+            yield Breach(text, name)
+
+
+def _pairs(
+    facts: Facts, reference: Facts
+) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Yield the shapes of what both have; of a saved check, of its matrices."""
+    for name, own in facts.shapes.items():
+        theirs = reference.shapes.get(name)
+        if theirs is not None:
+            yield name, own, theirs
+    for name, subject in facts.subjects.items() if not reference.shapes else ():
+        twin = reference.subjects.get(name)
+        if twin is not None:
+            yield name, (subject.rows, subject.cols), (twin.rows, twin.cols)
+
+
+def _told(own: Sequence[int], theirs: Sequence[int], word: str) -> str:
+    """Say how two shapes differ."""
+    differing = [axis for axis, (one, other) in enumerate(zip(own, theirs, strict=False))
+                 if one != other]  # fmt: skip
+    if len(own) == len(theirs) <= 2 and len(differing) == 1:
+        axis = differing[0]
+        noun = ("rows", "columns")[axis] if len(own) == 2 else "entries"
+        return f"{noun} {theirs[axis]:,} -> {own[axis]:,} ({word} -> here)"
+    return f"shape {list(theirs)} -> {list(own)} ({word} -> here)"
+
+
+def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield the table of input tokens where config.json says another size."""
+    name = input_table(facts)
+    if name is None:
+        return
+    table = facts.subjects[name]
+    settings = settings_for(table.tensor, facts.config)
+    words = integer(settings, "vocab_size")
+    if words is not None and table.rows < words:
+        yield name, f"{table.rows:,} rows, and config.json says a vocabulary of {words:,}"
+        return
+    widths = {settings[key] for key in WIDTH if isinstance(settings.get(key), int)}
+    factorised = any(isinstance(settings.get(key), int) for key in FACTORISED)
+    if widths and not factorised and table.cols not in widths:
+        told = " or ".join(f"{width:,}" for width in sorted(widths))
+        yield name, f"{table.cols:,} columns, and config.json says a hidden size of {told}"

@@ -1,0 +1,88 @@
+"""What the whole spectrum says: rank collapse, the power law's exponent, spikes."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from spectra.policy.facts import Facts
+from spectra.policy.finding import Breach
+from spectra.policy.rule import Rule, Setting, SettingsOf
+from spectra.policy.threshold import Threshold, limits
+
+_LOW = Threshold("alpha", "alpha", "below", ".2f")
+_HIGH = Threshold("alpha", "alpha", "above", ".2f")
+_EFFECTIVE = Threshold("effective_share", "effective rank over full rank", "below", ".2g")
+_NUMERICAL = Threshold("numerical_share", "numerical rank over full rank", "below", ".2g")
+
+
+def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield matrices whose rank fell: exactly, or in effect; all-zero ones have a rule."""
+
+    def floor(name: str) -> dict[str, object] | None:
+        """Return the settings as those of a lower limit of the numerical rank."""
+        settings = settings_of(name)
+        return None if settings is None else {"min": settings["rank"]}
+
+    told: set[str | None] = {one.name for one in facts.matrices() if one.number("sigma_max") == 0.0}
+    for breach in chain(_NUMERICAL(facts, floor), _EFFECTIVE(facts, settings_of)):
+        if breach.matrix not in told:
+            told.add(breach.matrix)
+            yield breach
+
+
+def alpha(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield matrices whose alpha is outside its range."""
+    yield from _LOW(facts, settings_of)
+    yield from _HIGH(facts, settings_of)
+
+
+RULES = (
+    Rule(
+        code="SPC301",
+        name="rank-collapse",
+        severity="error",
+        needs="spectrum",
+        summary="a matrix has lost most of its rank",
+        why="A matrix of which a few directions are left passes on a few directions of what it is "
+        "given: the layer is all but dead, though every number in it is fine.",
+        how="numerical_rank over min(m, n) below `rank`; or the effective rank, exp(entropy of "
+        "sigma), over min(m, n), far below the median of its role or below `min`.",
+        fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
+        "[[ignore]] with the reason.",
+        judge=collapse,
+        settings=(
+            Setting("rank", "share", 0.5, "least numerical rank, as a share of the full one"),
+            *limits("below", absolute=0.1, outlier=3.0),
+        ),
+    ),
+    Rule(
+        code="SPC302",
+        name="alpha-range",
+        severity="warning",
+        needs="spectrum",
+        summary="the power law's exponent is outside a policy's range",
+        why="By heavy-tailed self-regularisation (arXiv 1810.01075) well trained layers have alpha "
+        "between about 2 and 6. Small models and single layers stray from it, so that no range "
+        "holds by default.",
+        how="alpha of the power law fitted to the tail of sigma^2: maximum likelihood, cut by the "
+        "smallest Kolmogorov-Smirnov distance.",
+        fix="Compare with the release before rather than with the range: `max-regression`.",
+        judge=alpha,
+        settings=(Setting("min", "number", None, "least alpha"), *limits("above")),
+        asked=True,
+    ),
+    Rule(
+        code="SPC303",
+        name="spikes",
+        severity="warning",
+        needs="spectrum",
+        summary="more singular values stand out of the noise than a policy allows",
+        why="Spikes are directions stronger than noise of the same scale. Many more of them than "
+        "in the release before is a change that should be known.",
+        how="spikes: singular values above the Marchenko-Pastur edge of noise with the robust "
+        "scale of the entries.",
+        fix="`spectra spectrum MODEL --plot x.png` shows the edge and what lies above.",
+        judge=Threshold("spikes", "spikes", "above", ".0f"),
+        settings=limits("above"),
+        asked=True,
+    ),
+)

@@ -1,0 +1,151 @@
+"""Judging a number: against a limit, against a baseline, against the model's own role."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from spectra.policy.facts import Facts, Subject
+from spectra.policy.finding import Breach, Severity
+from spectra.policy.rule import Setting, SettingsOf
+
+FEWEST = 4  # matrices of a role, from which on one can be an outlier among them
+SPREAD = 5.0  # robust standard deviations that an outlier stands off besides
+MAD = 1.4826  # of a normal distribution, standard deviation over median absolute deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How one measured number is judged; called as the `judge` of a rule."""
+
+    key: str  # of the measured values
+    noun: str  # how messages name it: "condition number"
+    worse: Literal["above", "below"]
+    style: str = ".3g"
+
+    def __call__(self, facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+        """Yield at most one breach a matrix: the first of limit, baseline, role."""
+        middles = self._middles(facts)
+        for subject in facts.matrices():
+            value, settings = subject.number(self.key), settings_of(subject.name)
+            if value is None or settings is None:
+                continue
+            before = self._before(facts, subject)
+            found = self._absolute(value, settings) or self._regression(value, before, settings)
+            found = found or self._outlier(value, settings, middles.get(subject.role))
+            if found is not None:
+                text, limit, severity = found
+                yield Breach(text, subject.name, value, limit, before, severity)
+
+    def _before(self, facts: Facts, subject: Subject) -> float | None:
+        """Return the baseline's value."""
+        twin = facts.baseline.subjects.get(subject.name) if facts.baseline else None
+        return twin.number(self.key) if twin else None
+
+    def _beyond(self, value: float, limit: float) -> bool:
+        """Say whether a value is on the wrong side of a limit."""
+        return value > limit if self.worse == "above" else value < limit
+
+    def _write(self, value: float) -> str:
+        """Write a number in the rule's style."""
+        return format(value, self.style)
+
+    def _absolute(
+        self, value: float, settings: Mapping[str, Any]
+    ) -> tuple[str, float, Severity | None] | None:
+        """Compare with `error`, `warn` and `max` or `min`."""
+        plain = "max" if self.worse == "above" else "min"
+        limits: tuple[tuple[str, Severity | None], ...] = (
+            ("error", "error"), (plain, None), ("warn", "warning"),
+        )  # fmt: skip
+        for name, severity in limits:
+            limit = settings.get(name)
+            if limit is not None and self._beyond(value, limit):
+                sign = ">" if self.worse == "above" else "<"
+                text = f"{self.noun} {self._write(value)} {sign} {self._write(limit)} allowed"
+                return text, float(limit), severity
+        return None
+
+    def _regression(
+        self, value: float, before: float | None, settings: Mapping[str, Any]
+    ) -> tuple[str, float, None] | None:
+        """Compare with the baseline's value."""
+        share = settings.get("max-regression")
+        if share is None or before is None:
+            return None
+        limit = before * (1.0 + share) if self.worse == "above" else before / (1.0 + share)
+        if not self._beyond(value, limit):
+            return None
+        text = (
+            f"{self.noun} {self._write(value)}, {self._write(before)} in the baseline: worse by "
+            f"more than {share:.0%}"
+        )
+        return text, limit, None
+
+    def _outlier(
+        self, value: float, settings: Mapping[str, Any], role: tuple[float, float] | None
+    ) -> tuple[str, float, None] | None:
+        """Compare with the median of the matrices of the same role."""
+        factor = settings.get("outlier")
+        if factor is None or role is None or value <= 0.0:
+            return None
+        middle, spread = role
+        step = max(math.log(factor), SPREAD * spread)
+        limit = middle * math.exp(step if self.worse == "above" else -step)
+        if not self._beyond(value, limit):
+            return None
+        times = value / middle if self.worse == "above" else middle / value
+        text = (
+            f"{self.noun} {self._write(value)}, {times:.3g} times "
+            f"{'' if self.worse == 'above' else 'below '}the median of its role "
+            f"({self._write(middle)})"
+        )
+        return text, limit, None
+
+    def _middles(self, facts: Facts) -> dict[str, tuple[float, float]]:
+        """Return each role's median and the spread of its logarithms."""
+        found = {}
+        for role, subjects in facts.by_role().items():
+            numbers = [subject.number(self.key) for subject in subjects]
+            positive = [value for value in numbers if value is not None and value > 0.0]
+            if len(positive) >= FEWEST:
+                found[role] = robust(positive)
+        return found
+
+
+def robust(values: Sequence[float]) -> tuple[float, float]:
+    """Return the median, and the spread of the logarithms by their median deviation."""
+    middle = median(values)
+    return middle, MAD * median(abs(math.log(value / middle)) for value in values)
+
+
+def limits(
+    worse: Literal["above", "below"],
+    *,
+    absolute: float | None = None,
+    warn: float | None = None,
+    regression: float | None = None,
+    outlier: float | None = None,
+) -> tuple[Setting, ...]:
+    """Return the settings that `Threshold` reads, with a rule's defaults.
+
+    Args:
+        worse: The side on which values are bad.
+        absolute: The limit whose breach has the rule's severity.
+        warn: The limit whose breach is a warning.
+        regression: Share by which a value may be worse than the baseline's.
+        outlier: Factor off the role's median.
+    """
+    plain = "max" if worse == "above" else "min"
+    side = "above" if worse == "above" else "below"
+    return (
+        Setting(plain, "number", absolute, f"a value {side} it is a finding", limit=True),
+        Setting("warn", "number", warn, f"a value {side} it is a warning", limit=True),
+        Setting("error", "number", None, f"a value {side} it is an error", limit=True),
+        Setting("max-regression", "share", regression,
+                "how much worse than the baseline's a value may be", limit=True),
+        Setting("outlier", "number", outlier,
+                f"a value this many times {side} the median of its role is a finding",
+                limit=True, above=1.0),
+    )  # fmt: skip

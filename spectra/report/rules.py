@@ -1,0 +1,83 @@
+"""Rules as a reader sees them: the list, and the page of one."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from spectra.policy import Rule
+from spectra.report.table import Column, Line, Screen
+
+WIDTH = 96
+NEEDS = {
+    "header": "headers alone", "values": "every tensor's values",
+    "spectrum": "all singular values of every matrix", "base": "a base (--base or --baseline)",
+    "adapter": "a base and an adapter (--base, --adapter)",
+    "baseline": "a baseline (--baseline)", "proxy": "a proxy of another width",
+    "policy": "the policy alone",
+}  # fmt: skip
+
+
+def rules_screen(rules: Sequence[Rule]) -> Screen:
+    """List rules."""
+    columns = [Column("code", "left"), Column("severity", "left"), Column("name", "left"),
+               Column("what it finds", "left", flexible=True)]  # fmt: skip
+    lines = [
+        Line([rule.code, rule.severity, rule.name, rule.summary + (" *" if rule.asked else "")])
+        for rule in rules
+    ]
+    return Screen(
+        reading=f"{len(rules)} rules; spectra rule CODE explains one.",
+        columns=columns,
+        lines=lines,
+        facts=["* judges nothing until a policy sets a limit."],
+    )
+
+
+def explanation(rule: Rule, limit: int | None) -> str:
+    """Return a rule's whole page as text, wrapped where a terminal shows it."""
+    head = f"{rule.code}  {rule.name}  ({rule.severity})"
+    asked = " It judges nothing until a policy sets a limit." if rule.asked else ""
+    lines = ["", f"  {head}", "", *_wrapped(f"{_sentence(rule.summary)}{asked}", limit)]
+    parts = (("Why", rule.why), ("How", f"{rule.how} Reads {NEEDS[rule.needs]}."),
+             ("What to do", rule.fix))  # fmt: skip
+    for title, text in parts:
+        lines += ["", f"  {title}", *_wrapped(text, limit)]
+    if rule.settings:
+        lines += ["", f"  Settings, under [rules.{rule.code}]"]
+        width = max(len(setting.key) for setting in rule.settings)
+        for setting in rule.settings:
+            default = "not set" if setting.default is None else setting.default
+            lines.append(f"  {setting.key.ljust(width)}  {setting.help} (default: {default})")
+    return "\n".join(lines) + "\n"
+
+
+def rule_document(rule: Rule) -> dict[str, Any]:
+    """Return a rule as JSON data."""
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "severity": rule.severity,
+        "needs": rule.needs,
+        "asked": rule.asked,
+        "summary": rule.summary,
+        "why": rule.why,
+        "how": rule.how,
+        "fix": rule.fix,
+        "settings": [
+            {"key": one.key, "kind": one.kind, "default": one.default, "help": one.help}
+            for one in rule.settings
+        ],
+    }
+
+
+def _sentence(text: str) -> str:
+    """Return a summary as a sentence."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _wrapped(text: str, limit: int | None) -> list[str]:
+    """Return a paragraph, indented."""
+    if limit is None:
+        return [f"  {text}"]
+    return textwrap.wrap(text, min(limit, WIDTH), initial_indent="  ", subsequent_indent="  ",
+                         break_on_hyphens=False)  # fmt: skip

@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from examples import write_model
+
+from .conftest import Command
+
+Q1 = "model.layers.1.self_attn.q_proj.weight"
+
+
+def damaged(model: Path, target: Path, name: str = Q1) -> Path:
+    """The model with one NaN."""
+    tensors = load_file(model / "model.safetensors")
+    tensors[name][2, 3] = torch.nan
+    return write_model(target, tensors, (model / "config.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _no_policy_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of its own, with a repository's end above it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+def test_a_healthy_model_exits_with_0_and_says_so(command: Command, model: Path) -> None:
+    done = command("check", model)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.strip().startswith("PASS  no findings in 13 tensors (coverage 100 %).")
+
+
+def test_a_finding_exits_with_1_and_names_rule_matrix_and_place(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    done = command("check", damaged(model, tmp_path / "sick"))
+    assert done.code == 1
+    assert "FAIL  1 error in 13 tensors (coverage 100 %)." in done.out
+    line = next(line for line in done.out.splitlines() if "SPC001" in line)
+    assert "error" in line
+    assert Q1 in line
+    assert "[2, 3]" in line
+
+
+def test_exit_zero_turns_findings_alone_into_0(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    assert command("check", damaged(model, tmp_path / "sick"), "--exit-zero").code == 0
+    assert command("check", tmp_path / "none", "--exit-zero").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "none.toml"], "none.toml"),
+        (["--select", "SPC999"], "'SPC999' is no rule"),
+        (["--select", "intruder-dimension"], "Did you mean intruder-dimensions?"),
+        (["--min-coverage", "110%"], "'110%' is no share"),
+        (["--fail-on", "errors"], "Did you mean 'error'?"),
+        (["--baseline", "none.json"], "none.json does not exist. Make it"),
+        (["--save-baseline", "x.txt"], "expected .json"),
+        (["-o", "x.html"], "expected one of"),
+        (["--base", "none"], "does not exist"),
+        (["--format", "sarf"], "Did you mean 'sarif'?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_meant_exits_with_2_in_one_line(
+    command: Command, model: Path, words: list[str], message: str
+) -> None:
+    done = command("check", model, *words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+
+
+def test_without_a_model_it_says_what_is_missing(command: Command) -> None:
+    done = command("check")
+    assert done.code == 2
+    assert "no MODEL was given" in done.err
+
+
+def test_too_little_coverage_exits_with_3(command: Command, model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-300])
+    assert command("check", model).code == 1
+    done = command("check", model, "--min-coverage", "99%")
+    assert done.code == 3
+    assert "INCOMPLETE" in done.out
+    assert "asks for a coverage of 99 %" in done.out
+
+
+def test_several_reports_come_of_one_run(command: Command, model: Path, tmp_path: Path) -> None:
+    sick = damaged(model, tmp_path / "sick")
+    names = [f"check.{end}" for end in ("sarif", "xml", "json", "md", "csv", "txt", "jsonl")]
+    outputs = [word for name in names for word in ("-o", name)]
+    done = command("check", sick, *outputs, "--format", "sarif")
+    assert done.code == 1
+    assert json.loads(done.out)["version"] == "2.1.0"
+    assert Path("check.sarif").read_text() == done.out
+    assert "<testsuite" in Path("check.xml").read_text()
+    assert json.loads(Path("check.json").read_text())["summary"]["exit_code"] == 1
+    assert all(f"wrote {name}" in done.err for name in names)
+    assert sorted(path.name for path in Path.cwd().iterdir()) == sorted(names)
+
+
+def test_only_new_findings_fail_against_a_saved_baseline(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    sick = damaged(model, tmp_path / "sick")
+    assert command("check", sick, "--save-baseline", "old.json").code == 1
+    same = command("check", sick, "--baseline", "old.json")
+    assert same.code == 0
+    assert "1 unchanged since the baseline" in same.out
+    worse = damaged(sick, tmp_path / "worse", Q1.replace("1", "2"))
+    done = command("check", worse, "--baseline", "old.json")
+    assert done.code == 1
+    lines = [line.split() for line in done.out.splitlines() if "SPC001" in line]
+    assert [line[-1] for line in lines if line[0] == "SPC001"] == ["new", "unchanged"]
+
+
+def test_a_policy_of_this_folder_counts_unless_isolated(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    Path("spectra.toml").write_text(
+        'schema = 1\n[[ignore]]\ncode = "SPC001"\ntensors = ["*layers.1.*"]\nreason = "known"\n'
+    )
+    sick = damaged(model, tmp_path / "sick")
+    accepted = command("check", sick)
+    assert accepted.code == 0
+    assert "1 accepted by the policy" in accepted.out
+    assert command("check", sick, "--isolated").code == 1
+
+
+def test_a_policy_written_for_the_model_is_read_and_holds(command: Command, model: Path) -> None:
+    done = command("check", "--init", model)
+    assert (done.code, done.out) == (0, "")
+    assert "wrote spectra.toml" in done.err
+    text = Path("spectra.toml").read_text()
+    assert command("check", model).code == 0
+    again = command("check", "--init", model)
+    assert again.code == 2
+    assert "exists already" in again.err
+    assert Path("spectra.toml").read_text() == text
+
+
+def test_the_settings_shown_are_those_in_force(command: Command, model: Path) -> None:
+    Path("spectra.toml").write_text('schema = 1\n[check]\nfail-on = "warning"\n')
+    done = command("check", "--show-settings", "--base", str(model), "--select", "SPC1")
+    assert done.code == 0
+    assert 'fail-on = "warning"' in done.out
+    Path("shown.toml").write_text(done.out)
+    again = command("check", "--show-settings", "--policy", "shown.toml")
+    assert again.out == done.out
+
+
+def test_a_dry_run_reads_nothing(command: Command, model: Path) -> None:
+    done = command("check", model, "--dry-run", "-o", "x.json")
+    assert done.code == 0
+    assert "13 matrices" in done.out or "13 tensors" in done.out
+    assert not Path("x.json").exists()
+
+
+def test_github_gets_annotations_and_a_summary(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "summary.md"
+    page.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    done = command("check", damaged(model, tmp_path / "sick"), "--format", "github")
+    assert done.code == 1
+    assert done.out.startswith("::error title=spectra (SPC001)")
+    assert page.read_text().startswith("before\n")
+    assert "SPC001" in page.read_text()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.gate.check.Check.run", None)
+    done = command("check", model, "-o", "none/x.sarif")
+    assert done.code == 2
+    assert "the folder none does not exist" in done.err
+
+
+@pytest.mark.parametrize("word", ["SPC101", "spc101", "intruder-dimensions"])
+def test_a_rule_is_explained_by_code_or_name(command: Command, word: str) -> None:
+    done = command("rule", word)
+    assert done.code == 0
+    for part in ("SPC101  intruder-dimensions  (error)", "Why", "How", "What to do", "top-k"):
+        assert part in done.out
+
+
+def test_all_rules_are_listed(command: Command) -> None:
+    done = command("rule")
+    found = json.loads(command("rule", "--format", "json").out)["rules"]
+    codes = [rule["code"] for rule in found]
+    assert codes == sorted(codes)
+    assert all(code in done.out for code in codes)
+    assert all(rule[part] for rule in found for part in ("summary", "why", "how", "fix"))
+    assert command("rule", "SPC9999").code == 2
+
+
+def test_names_from_files_cannot_move_the_cursor(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    bad = torch.full((4, 4), torch.nan)
+    save_file({"w\x1b[31m\n.weight": bad, "v": torch.eye(4)}, folder / "model.safetensors")
+    for form in ("table", "github", "markdown", "junit", "csv"):
+        done = command("check", folder, "--format", form)
+        assert done.code == 1
+        assert "\x1b" not in done.out

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import spectra
+from examples import write_model
+from spectra.errors import PairingError, UsageError
+from spectra.gate.merge import products
+
+
+def merged(
+    minilm: Path, updates: dict[str, tuple[Tensor, Tensor]], folder: Path, times: float,
+    dtype: torch.dtype = torch.float32,
+) -> Path:  # fmt: skip
+    stored = load_file(minilm / "model.safetensors")
+    for name, (up, down) in updates.items():
+        stored[name] = stored[name] + times * (up @ down)
+    found = {n: w.to(dtype) if w.is_floating_point() else w for n, w in stored.items()}
+    return write_model(folder, found, (minilm / "config.json").read_text())
+
+
+def told(found: spectra.Result) -> dict[str, float]:
+    rows = {row.matrix: row.number("merge_scale") for row in found.rows}
+    return {name: scale for name, scale in rows.items() if scale is not None}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("times", [1.0, 2.0, 0.5], ids=["once", "twice", "half"])
+def test_a_real_adapter_is_in_the_model_as_often_as_it_was_added(
+    minilm: Path,
+    minilm_lora: Path,
+    updates: dict[str, tuple[Tensor, Tensor]],
+    tmp_path: Path,
+    times: float,
+    dtype: torch.dtype,
+) -> None:
+    folder = merged(minilm, updates, tmp_path / "merged", times, dtype)
+    found = spectra.check(folder, base=minilm, adapter=minilm_lora, select="SPC107")
+    scales = told(found)
+    assert scales.keys() == updates.keys()
+    assert all(scale == pytest.approx(times, rel=0.02) for scale in scales.values())
+    findings = {one["matrix"] for one in found.summary["findings"]}
+    assert findings == (set() if times == 1.0 else set(updates))
+    if times == 2.0:
+        message = found.summary["findings"][0]["message"]
+        assert message == "the adapter's update is in it 2 times, expected once"
+
+
+def test_another_change_beside_the_adapters_is_found(
+    minilm: Path, minilm_lora: Path, updates: dict[str, tuple[Tensor, Tensor]], tmp_path: Path
+) -> None:
+    folder = merged(minilm, updates, tmp_path / "merged", 1.0)
+    stored = load_file(folder / "model.safetensors")
+    name = next(iter(updates))
+    generator = torch.Generator().manual_seed(0)
+    stored[name] += 0.02 * torch.randn(stored[name].shape, generator=generator)
+    save_file(stored, folder / "model.safetensors")
+    found = spectra.check(folder, base=minilm, adapter=minilm_lora, select="SPC107")
+    assert [one["matrix"] for one in found.summary["findings"]] == [name]
+    assert "of its change is not the adapter's" in found.summary["findings"][0]["message"]
+
+
+def test_what_is_missing_or_no_adapter_is_refused(minilm: Path, minilm_lora: Path) -> None:
+    with pytest.raises(UsageError, match=r"Give all three: .* --base BASE --adapter ADAPTER"):
+        spectra.check(minilm, adapter=minilm_lora)
+    with pytest.raises(UsageError, match="is a model, expected a LoRA adapter"):
+        spectra.check(minilm, base=minilm, adapter=minilm)
+
+
+def test_an_adapter_of_another_model_is_refused(minilm_lora: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", {"layers.0.w": torch.eye(8)})
+    with pytest.raises(PairingError):
+        spectra.check(other, base=other, adapter=minilm_lora)
+
+
+def test_products_are_those_of_float64_whatever_the_blocks(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = torch.randn(2, 37, 5, generator=generator).unbind()
+    wide = one.double(), two.double()
+    exact = [(a * b).sum().item() for a, b in ((wide[0], wide[1]), (wide[1],) * 2, (wide[0],) * 2)]
+    monkeypatch.setattr("spectra.gate.merge.BLOCK", 20)
+    assert products(one, two) == pytest.approx(exact, rel=1e-14)

@@ -1,0 +1,76 @@
+import pytest
+
+from policy.subjects import Fixed, facts, matrix
+from spectra.policy.facts import VECTOR, Facts
+from spectra.policy.rules import RULES
+
+
+def found(code: str, model: Facts, **given: object) -> list[tuple[str | None, str]]:
+    rule = RULES[code]
+    return [(one.matrix, one.message) for one in rule.judge(model, Fixed(rule, given))]
+
+
+def tuned(moved: list[bool]) -> Facts:
+    base = facts(*(matrix(f"h.{i}.q", digest=f"d{i}") for i in range(len(moved))))
+    return facts(
+        *(matrix(f"h.{i}.q", delta_norm=float(m), delta_relative=m / 10, digest=f"t{i}")
+          for i, m in enumerate(moved)),
+        base=base,
+    )  # fmt: skip
+
+
+def test_an_untouched_matrix_among_changed_ones_is_found() -> None:
+    told = found("SPC104", tuned([True, True, False, True]))
+    assert told == [("h.2.q", "equals the base, though 75% of attn.q changed")]
+
+
+@pytest.mark.parametrize("moved", [[True] * 4, [False] * 4, [True, False, False, True]], ids=str)
+def test_a_role_that_did_not_mostly_change_is_left_alone(moved: list[bool]) -> None:
+    assert found("SPC104", tuned(moved)) == []
+
+
+def test_too_few_matrices_tell_nothing_unless_the_policy_expects_a_change() -> None:
+    assert found("SPC104", tuned([True, True, False])) == []
+    told = found("SPC104", tuned([True, True, False]), expect=["*.q"])
+    assert told == [("h.2.q", "equals the base, though the policy expects it to change")]
+
+
+def test_only_allowed_tensors_may_change_vectors_included() -> None:
+    base = facts(matrix("h.0.q", digest="a"), matrix("h.0.norm", VECTOR, digest="n"))
+    model = facts(
+        matrix("h.0.q", digest="b", delta_norm=1.0, delta_relative=0.05),
+        matrix("h.0.norm", VECTOR, digest="m"),
+        base=base,
+    )
+    assert found("SPC105", model) == []
+    assert [name for name, _ in found("SPC105", model, allowed=["*.q"])] == ["h.0.norm"]
+    told = dict(found("SPC105", model, allowed=["*.norm"]))
+    assert told == {
+        "h.0.q": "changed by 5.00% of the base's norm, and is not among the modules allowed to"
+    }
+    assert found("SPC105", model, allowed=["*"]) == []
+
+
+def test_values_under_another_name_are_misplaced() -> None:
+    base = facts(matrix("h.0.q", digest="a"), matrix("h.0.k", "attn.k", digest="b"))
+    swapped = facts(matrix("h.0.q", digest="b"), matrix("h.0.k", "attn.k", digest="a"), base=base)
+    assert found("SPC106", swapped) == [
+        ("h.0.q", "holds the values that the base has in h.0.k"),
+        ("h.0.k", "holds the values that the base has in h.0.q"),
+    ]
+
+
+def test_equal_matrices_of_the_base_are_no_swap() -> None:
+    base = facts(matrix("h.0.q", digest="a"), matrix("h.1.q", digest="a"))
+    assert found("SPC106", facts(*base.subjects.values(), base=base)) == []
+
+
+def test_another_dtype_does_not_tell_whether_a_vector_changed() -> None:
+    base = facts(matrix("n", VECTOR, digest="a"))
+    model = facts(matrix("n", VECTOR, digest="b"), base=base)
+    other = type(model.subjects["n"]).from_plain(
+        {"matrix": "n", "tensor": "n", "role": VECTOR, "layer": None, "expert": None, "rows": 8,
+         "cols": 1, "dtype": "BF16", "codec": None, "status": "ok", "digest": "b"}
+    )  # fmt: skip
+    assert found("SPC105", facts(other, base=base), allowed=["x"]) == []
+    assert len(found("SPC105", model, allowed=["x"])) == 1
