@@ -1,0 +1,1 @@
+"""A full fine-tune of all-MiniLM-L6-v2 on real text: what a healthy change looks like."""
