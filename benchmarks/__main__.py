@@ -4,6 +4,7 @@ import sys
 
 from benchmarks import (
     agreement,
+    check,
     conditioning,
     door,
     formats,
@@ -17,6 +18,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "agreement": agreement.main,
+    "check": check.main,
     "conditioning": conditioning.main,
     "door": door.main,
     "intruders": intruders.main,

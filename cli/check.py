@@ -200,7 +200,7 @@ def check(
             return _write_policy(_required(model), policy, opened, request)
         chosen = policy_in_force(policy, isolated=isolated, options=given)
         if show_settings:
-            from spectra.policy.document import shown  # noqa: PLC0415 - as above
+            from spectra.policy.writing import shown  # noqa: PLC0415 - as above
 
             sys.stdout.write(shown(chosen))
             return DONE

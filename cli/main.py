@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import diff, kappa, ls, spectrum, width
+from . import check, diff, kappa, ls, report, rule, spectrum, width
 from .guard import DONE, INTERRUPTED, UNUSABLE, guarded
 from .terminal import fail
 
@@ -26,6 +26,9 @@ app.command("spectrum")(spectrum.spectrum)
 app.command("diff")(diff.diff)
 app.command("kappa")(kappa.kappa)
 app.command("width", cls=width.Listing)(width.width)
+app.command("check")(check.check)
+app.command("rule")(rule.rule)
+app.command("report")(report.report)
 
 
 def _show_version(wanted: bool) -> None:

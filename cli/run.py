@@ -49,6 +49,7 @@ class Request:
     quiet: bool = False
     verbose: bool = False
     export: str | None = None  # form in which a selection is written
+    check: bool = False  # findings, which have formats of their own
 
     @property
     def exported(self) -> list[Path]:
@@ -82,7 +83,7 @@ class Request:
             require_writable(path)
         for path in self.output:
             if path not in self.exported:
-                format_of(path)
+                format_of(path, findings=self.check)
         if self.export and not self.exported and self.format != "table":
             raise UsageError(
                 f"--export {self.export} and --format {self.format} both go to standard output. "
@@ -105,7 +106,7 @@ def run_analysis(request: Request, plan: Callable[[], "Planned"]) -> int:
     resources = Resources(workers=request.workers, device=chosen_device(request.device))
     analysis = plan()
     if request.dry_run:
-        _show_estimate(analysis, request)
+        show_estimate(analysis, request)
         return DONE
     with progress_bar(quiet=request.quiet) as report:
         result = analysis.run(resources, report)
@@ -206,7 +207,7 @@ def chosen_device(wanted: str) -> str:
     return wanted
 
 
-def _show_estimate(analysis: "Planned", request: Request) -> None:
+def show_estimate(analysis: "Planned", request: Request) -> None:
     """Print what the analysis would cost."""
     from dataclasses import asdict  # noqa: PLC0415
 

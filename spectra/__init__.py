@@ -10,13 +10,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import diff, kappa, spectrum, trend, width
+    from spectra.api import check, diff, kappa, spectrum, trend, width
     from spectra.engine.execute import Resources
     from spectra.listing import Result, ls, open, select  # noqa: A004
 
 _HOME = {
     "Resources": "spectra.engine.execute",
     "Result": "spectra.listing",
+    "check": "spectra.api",
     "diff": "spectra.api",
     "kappa": "spectra.api",
     "ls": "spectra.listing",
@@ -30,6 +31,7 @@ _HOME = {
 __all__ = [
     "Resources",
     "Result",
+    "check",
     "diff",
     "kappa",
     "ls",

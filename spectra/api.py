@@ -13,6 +13,7 @@ from spectra.family import Given, plan_trend, plan_width
 from spectra.kernels.similarity import Side
 from spectra.listing import Result, Spec, open  # noqa: A004
 from spectra.matrices import Selection, View
+from spectra.policy import Policy
 
 
 def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:
@@ -199,6 +200,52 @@ def trend(
     """
     opened = [open(checkpoint) for checkpoint in checkpoints]
     return plan_trend(opened, Trend(), selection or Selection()).run(resources)
+
+
+def check(
+    model: str | Path,
+    *,
+    policy: str | Path | Policy | None = None,
+    base: str | Path | None = None,
+    adapter: str | Path | None = None,
+    baseline: str | Path | None = None,
+    select: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    resources: Resources | None = None,
+) -> Result:
+    """Return what the rules of a release gate find in a model.
+
+    Args:
+        model: A folder, file, repository of the Hub, or adapter.
+        policy: A policy file, or a `spectra.policy.Policy`; the defaults where there is none: no
+            file is looked for.
+        base: What the model was trained from, for the rules SPC1xx.
+        adapter: A LoRA adapter that should be in the model once, for SPC107.
+        baseline: The release before: a model, or the JSON of an earlier check.
+        select: Only these rules: codes, beginnings of codes, or names.
+        ignore: Not these.
+        resources: Workers and device.
+
+    Returns:
+        `.summary["passed"]`, `["findings"]`, `["coverage"]`; `.rows` with all that was measured.
+
+    Raises:
+        SpectraError: The model or policy cannot be read.
+    """
+    from spectra.gate import plan_check  # noqa: PLC0415 - only a check needs its rules
+    from spectra.policy.given import Options, policy_in_force  # noqa: PLC0415 - likewise
+
+    options = Options(
+        base=None if base is None else str(base),
+        adapter=None if adapter is None else str(adapter),
+        baseline=None if baseline is None else str(baseline),
+        select=(select,) if isinstance(select, str) else tuple(select),
+        ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+    )
+    given = policy if isinstance(policy, Policy) else None
+    path = Path(policy) if isinstance(policy, str | Path) else None
+    chosen = policy_in_force(path, isolated=True, options=options, policy=given)
+    return plan_check(model, chosen).run(resources)
 
 
 def _numbers(given: float | Sequence[float]) -> tuple[float, ...]:

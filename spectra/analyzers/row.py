@@ -9,7 +9,9 @@ from spectra.matrices import View
 if TYPE_CHECKING:
     from torch import Tensor
 
-Value: TypeAlias = float | int | str | bool | Sequence[Mapping[str, "Value"]] | None
+Value: TypeAlias = (
+    float | int | str | bool | Sequence[Mapping[str, "Value"]] | Sequence[float] | None
+)
 Status = Literal["ok", "singular", "outside", "non-finite"]
 
 

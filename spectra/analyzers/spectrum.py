@@ -25,6 +25,8 @@ from spectra.kernels.summary import (
 )
 from spectra.matrices import Matrix, View
 
+PROFILE = 65  # values that a spectrum is drawn from where only its row is left
+
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
@@ -34,6 +36,7 @@ class Spectrum:
     keys: ClassVar[tuple[str, ...]] = (
         "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
         "energy_rank", "numerical_rank", "alpha", "alpha_xmin", "alpha_ks", "mp_edge", "spikes",
+        "sigma_profile",
     )  # fmt: skip
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
@@ -75,6 +78,7 @@ class Spectrum:
             "alpha_ks": fit.distance if fit else None,
             "mp_edge": edge,
             "spikes": int((sigma > edge).sum()) if edge else None,
+            "sigma_profile": sigma_profile(sigma),
         }
         return Measurement(found, "singular" if singular else "ok", {"sigma": sigma})
 
@@ -103,6 +107,25 @@ def _reading(rows: Sequence[Row], parameters: int) -> str:
         middle = float(torch.tensor(alphas, dtype=torch.float64).quantile(0.5))
         text += f" Median alpha {middle:.2f}."
     return text
+
+
+def sigma_profile(sigma: torch.Tensor) -> list[float]:
+    """Return sigma at 65 evenly spaced ranks, or all of them where there are fewer.
+
+    Args:
+        sigma: Descending singular values.
+
+    Returns:
+        Of r values those at index round(i (r - 1) / 64), i = 0 to 64, in six digits: no fewer
+        than the values themselves have.
+    """
+    count = len(sigma)
+    if count <= PROFILE:
+        ranks = list(range(count))
+    else:
+        steps = PROFILE - 1
+        ranks = [(2 * i * (count - 1) + steps) // (2 * steps) for i in range(PROFILE)]
+    return [float(f"{value:.6g}") for value in sigma[ranks].tolist()]
 
 
 def computed_epsilon(values: torch.Tensor) -> float:

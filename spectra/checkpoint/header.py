@@ -54,6 +54,24 @@ def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: 
     Raises:
         HeaderError: The file is not safetensors, is cut, or breaks a rule.
     """
+    raw = header_bytes(read, size, path)
+    try:
+        return parse_header(raw, size, shard)
+    except HeaderError as error:
+        raise HeaderError(f"{path}{error}. {AGAIN}") from None
+
+
+def header_bytes(read: Callable[[int, int], bytes], size: int, path: str) -> bytes:
+    """Return the bytes of a file's header, without its length.
+
+    Args:
+        read: Returns the bytes from start to stop of the file.
+        size: The file's size in bytes.
+        path: How messages name the file.
+
+    Raises:
+        HeaderError: The file is not safetensors, or is cut inside its header.
+    """
     opening = read(0, min(size, 64))
     for prefix, meaning in NEVER_WEIGHTS.items():
         if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):
@@ -79,10 +97,7 @@ def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: 
             f"{path} ends at byte {size:,} inside its own header of {length:,} bytes: "
             f"the download was cut. {AGAIN}"
         )
-    try:
-        return parse_header(read(8, 8 + length), size, shard)
-    except HeaderError as error:
-        raise HeaderError(f"{path}{error}. {AGAIN}") from None
+    return read(8, 8 + length)
 
 
 def parse_header(raw: bytes, size: int, shard: str) -> Header:
@@ -100,6 +115,23 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
         HeaderError: A rule is broken; the text reads on from the file's name, and ends
             before the full stop.
     """
+    header = listed(raw, shard)
+    wrong = misfit(header, 8 + len(raw), size)
+    if wrong:
+        raise HeaderError(wrong)
+    return header
+
+
+def listed(raw: bytes, shard: str) -> Header:
+    """Check the header's bytes against the format, whatever the file's size.
+
+    Args:
+        raw: The header alone, without its length.
+        shard: The name its tensors carry.
+
+    Raises:
+        HeaderError: A rule is broken; the text as that of `parse_header`.
+    """
     table = _decode(raw)
     if not isinstance(table, dict):
         raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object")
@@ -116,16 +148,26 @@ def parse_header(raw: bytes, size: int, shard: str) -> Header:
                 f"{entry.start - origin:,} of the data, expected {position - origin:,}"
             )
         position = entry.stop
-    if size < position:
-        raise HeaderError(
-            f" ends at byte {size:,} but its header needs {position:,}: the download was cut"
-        )
-    if size > position:
-        raise HeaderError(
-            f" has {size - position:,} bytes after the last tensor, which the format forbids: "
+    return Header(tuple(entries), metadata)
+
+
+def misfit(header: Header, origin: int, size: int) -> str:
+    """Return how a file's size differs from what its header needs; empty where it does not.
+
+    Args:
+        header: What the file says of itself.
+        origin: Where its data begins, in bytes.
+        size: The file's, in bytes.
+    """
+    needed = header.entries[-1].stop if header.entries else origin
+    if size < needed:
+        return f" ends at byte {size:,} but its header needs {needed:,}: the download was cut"
+    if size > needed:
+        return (
+            f" has {size - needed:,} bytes after the last tensor, which the format forbids: "
             "two files may have been joined"
         )
-    return Header(tuple(entries), metadata)
+    return ""
 
 
 def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value

@@ -88,20 +88,38 @@ def open_spec(
     Raises:
         CheckpointError: Nothing is there, or what is there cannot be read.
     """
+    folder, name = place_of_spec(spec, download=download)
+    try:
+        if name:
+            return open_name(folder, name, allow_pickle=allow_pickle)
+        return open_folder(folder, allow_pickle=allow_pickle)
+    except OSError as error:
+        if isinstance(folder, LocalFolder):
+            raise unreadable(Path(folder.resolved), error) from None
+        raise
+
+
+def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, str]:
+    """Return the folder that a spec means, and the file in it that it names, or nothing.
+
+    Args:
+        spec: As for `open_spec`.
+        download: As for `open_spec`.
+
+    Raises:
+        CheckpointError: Nothing is there.
+    """
     spec = str(spec)
     path = Path(os.path.expanduser(spec))  # noqa: PTH111 - leaves "~nobody" as it is
     try:
         if spec and path.is_dir():
-            return open_folder(LocalFolder(spec, path), allow_pickle=allow_pickle)
+            return LocalFolder(spec, path), ""
         if spec and path.exists():
-            return _open_given(spec, path, allow_pickle=allow_pickle)
+            return _given(spec, path), path.name
     except OSError as error:
         raise unreadable(path, error) from None
     if looks_like_hub(spec):
-        folder, name = _open_hub(spec, download=download)
-        if name:
-            return open_name(folder, name, allow_pickle=allow_pickle)
-        return open_folder(folder, allow_pickle=allow_pickle)
+        return _open_hub(spec, download=download)
     page = re.fullmatch(r"https?://[^/]+/([\w.-]+/[\w.-]+)(/.*)?", spec)
     raise CheckpointError(
         f"{shown(spec)} does not exist. Expected a folder or file with weights, or a repository "
@@ -122,11 +140,10 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
         raise UnreachableError(f"{error} Nothing of that name is on this machine.") from None
 
 
-def _open_given(spec: str, path: Path, *, allow_pickle: bool) -> Checkpoint | Adapter:
-    """Open the file that the user named; a link is the user's own."""
+def _given(spec: str, path: Path) -> Folder:
+    """Return the folder of the file that the user named; a link is the user's own."""
     many = path.name.endswith(".index.json") or path.name in ADAPTER_FILES
-    folder = LocalFolder(spec, path.parent, "" if many else path.name)
-    return open_name(folder, path.name, allow_pickle=allow_pickle)
+    return LocalFolder(spec, path.parent, "" if many else path.name)
 
 
 def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | Adapter:
@@ -152,15 +169,24 @@ def open_folder(folder: Folder, *, allow_pickle: bool) -> Checkpoint | Adapter:
     Raises:
         CheckpointError: It holds no weights, or several and it is unknown which are meant.
     """
-    names = [name for name in folder.names() if not any(fnmatch(name, p) for p in NOT_WEIGHTS)]
-    if ADAPTER_CONFIG in names:
+    if ADAPTER_CONFIG in folder.names():
         return open_adapter(folder, allow_pickle=allow_pickle)
+    kind, name = chosen(folder)
+    return _open_as(kind, folder, name, allow_pickle=allow_pickle)
+
+
+def chosen(folder: Folder) -> tuple[Format, str]:
+    """Return which file of a folder is opened, in the order in which transformers looks.
+
+    Raises:
+        CheckpointError: It holds no weights, or several and it is unknown which are meant.
+    """
+    names = [name for name in folder.names() if not any(fnmatch(name, p) for p in NOT_WEIGHTS)]
     held = [(kind, [name for name in names if fnmatch(name, kind.pattern)]) for kind in FORMATS]
     held.sort(key=_before)
     for kind, found in held:
         if found:
-            name = kind.usual if kind.usual in found else _only(folder, kind, found)
-            return _open_as(kind, folder, name, allow_pickle=allow_pickle)
+            return kind, kind.usual if kind.usual in found else _only(folder, kind, found)
     for pattern in NOT_READ:
         if any(fnmatch(name, pattern) for name in names):
             raise _not_read(folder, pattern)

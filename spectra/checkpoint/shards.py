@@ -1,6 +1,6 @@
 """safetensors files: one, or several with an index."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ OpenShard = Callable[[Folder, str], tuple[Source, Iterable[TensorEntry]]]
 """Opens one file of weights by its name and returns what its header lists."""
 
 CONFIG = "config.json"
+ABSENT = "named by the index, missing from its shard"
 
 
 def open_file(folder: Folder, name: str) -> Checkpoint:
@@ -55,9 +56,28 @@ def open_sharded(
                 f"{source.label} names {quote(shard)}, which is not in its folder. Fetch that "
                 "shard, or the whole checkpoint, again."
             )
+    entries, files = gather(folder, weight_map, shards, opener or open_shard)
+    absent = [Skipped(name, ABSENT) for name in weight_map if name not in entries]
+    return assemble(folder, entries, files, absent)
+
+
+def gather(
+    folder: Folder, weight_map: Mapping[str, str], shards: Sequence[str], opener: OpenShard
+) -> tuple[dict[str, TensorEntry], dict[str, Source]]:
+    """Open shards; return their tensors by name, and the files.
+
+    Args:
+        folder: Where they lie.
+        weight_map: Shard by tensor; of two copies the one that it names counts.
+        shards: Names of those that are there.
+        opener: Opens one of them.
+
+    Raises:
+        CheckpointError: A tensor stands in two and the map names neither.
+    """
     entries: dict[str, TensorEntry] = {}
     files: dict[str, Source] = {}
-    opened = _opened(folder, shards, opener or open_shard)
+    opened = _opened(folder, shards, opener)
     for shard, (file, found) in zip(shards, opened, strict=True):
         files[shard] = file
         for entry in found:
@@ -69,9 +89,7 @@ def open_sharded(
                         "one counts is unknown. Fetch the index again."
                     )
                 entries[entry.name] = entry
-    absent = [Skipped(name, "named by the index, missing from its shard")
-              for name in weight_map if name not in entries]  # fmt: skip
-    return assemble(folder, entries, files, absent)
+    return entries, files
 
 
 def assemble(
@@ -110,7 +128,7 @@ def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ..
 
 
 def _opened(
-    folder: Folder, shards: list[str], opener: OpenShard
+    folder: Folder, shards: Sequence[str], opener: OpenShard
 ) -> Iterable[tuple[Source, Iterable[TensorEntry]]]:
     """Open shards in order, several at once where each takes a request."""
     if folder.concurrency == 1 or len(shards) == 1:

@@ -134,14 +134,28 @@ def plan_model(
             f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
-    steps = tuple(_steps((view, None) for view in kept))
-    return Plan(model, None, steps, tuple(skipped + reasons))
+    return plan_views(model, kept, skipped + reasons)
+
+
+def plan_views(model: Checkpoint, views: Sequence[View], skipped: Sequence[Skipped] = ()) -> Plan:
+    """Plan the analysis of given matrices of one checkpoint."""
+    return Plan(model, None, tuple(_steps((view, None) for view in views)), tuple(skipped))
 
 
 def plan_pair(
-    base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, selection: Selection
+    base: Checkpoint | Adapter,
+    tuned: Checkpoint | Adapter,
+    selection: Selection,
+    *,
+    lenient: bool = False,
 ) -> Plan:
     """Plan the comparison of a base with what became of it.
+
+    Args:
+        base: The model before.
+        tuned: The model after, or an adapter.
+        selection: Filters from the user.
+        lenient: Skip matrices of another shape, where otherwise they are refused.
 
     Raises:
         UsageError: The base is an adapter.
@@ -160,7 +174,8 @@ def plan_pair(
         changes = adapter_changes(base, kept, tuned, turns=turns)
     else:
         changes = checkpoint_changes(base, kept, tuned)
-    _refuse_misshapen(changes.wrong, shown(base.spec), shown(tuned.spec))
+    if not lenient or not changes.pairs:
+        _refuse_misshapen(changes.wrong, shown(base.spec), shown(tuned.spec))
     if not changes.pairs:
         first = changes.skipped[0]
         raise PairingError(

@@ -67,7 +67,7 @@ class Part:
         """Return this part of its slab of the stored tensor: rows = outputs, cols = inputs."""
         if self.block is None and self.expert is not None:
             slab = slab[0]
-        matrix = slab.flatten(1)
+        matrix = slab.flatten(1) if slab.ndim > 1 else slab.reshape(-1, 1)  # a vector: one column
         if self.transposed:
             matrix = matrix.mT
         return self.rows.of(matrix) if self.rows else matrix

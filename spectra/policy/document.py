@@ -178,7 +178,7 @@ def _policy(document: dict[str, Any], spot: Spot, path: Path) -> Policy:
             raise spot.at(key).error(f"stands at the top, but belongs under [{_check(spot)}].")
     spot.table(document, KEYS)
     schema = document.get("schema", SCHEMA)
-    if schema != SCHEMA or isinstance(schema, bool | float):
+    if schema != SCHEMA or isinstance(schema, bool):
         raise spot.at("schema").wrong(
             schema, f"{SCHEMA}: the only one that this version of spectra knows."
         )

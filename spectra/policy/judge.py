@@ -7,10 +7,10 @@ from typing import Any
 
 from spectra.policy.facts import Facts
 from spectra.policy.finding import SEVERITIES, Breach, Finding, Severity, fingerprint
+from spectra.policy.hygiene import hygiene
 from spectra.policy.policy import Ignore, Policy
 from spectra.policy.rule import Rule, Settings
 from spectra.policy.rules import RULES
-from spectra.policy.rules.hygiene import hygiene
 
 ABSENT = {
     "base": "no base is given (--base, or a model as --baseline)",
@@ -143,7 +143,7 @@ def asked_for(policy: Policy, rule: Rule) -> bool:
     own = {setting.key for setting in rule.settings if setting.default is None}
     given = [policy.rules.get(rule.code, {})]
     given += [override.rules.get(rule.code, {}) for override in policy.overrides]
-    return any(own & settings.keys() for settings in given)
+    return any(settings.get(key) is not None for settings in given for key in own)
 
 
 @dataclass(slots=True)

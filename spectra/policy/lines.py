@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -37,7 +37,7 @@ def lines_of(text: str) -> dict[Path, int]:
     return reader.found
 
 
-def nearest(lines: dict[Path, int], path: Path) -> int | None:
+def nearest(lines: Mapping[Path, int], path: Path) -> int | None:
     """Return the line of a place, or of the closest table around it."""
     for end in range(len(path), 0, -1):
         if path[:end] in lines:

@@ -46,6 +46,8 @@ def read_rules(value: Value, spot: Spot, general: Mapping[str, Any] | None = Non
     single: Rules = {}
     for key in sorted(value, key=len):
         place = spot.at(key)
+        if general is not None and value[key] == {}:
+            raise place.error("is empty and changes nothing. Remove it, or add a setting.")
         if key in codes() and key not in RULES:
             severities.update(_of_many(key, value[key], place))
             continue
@@ -55,9 +57,10 @@ def read_rules(value: Value, spot: Spot, general: Mapping[str, Any] | None = Non
         single[rule.code] = _settings(rule, value[key], place, general)
     found: Rules = {}
     for code in RULES:  # an order of its own, whatever that of the file
-        if code in severities or code in single:
-            chosen = {"severity": severities[code]} if code in severities else {}
-            found[code] = chosen | single.get(code, {})
+        chosen = {"severity": severities[code]} if code in severities else {}
+        chosen |= single.get(code, {})
+        if chosen:
+            found[code] = chosen
     return found
 
 
@@ -214,4 +217,3 @@ def require_distinct(ignores: list[Ignore], spots: list[Spot]) -> None:
         if what in seen:
             raise spot.error(f"accepts {ignore.code} on the same tensors twice. Remove one.")
         seen.add(what)
-

@@ -14,7 +14,11 @@ from spectra.policy.spot import Spot, near
 Value = Any  # of a TOML document
 
 OFF = "off"
-SEVERITY_WORDS = {**{word: word for word in SEVERITIES}, "warn": "warning", OFF: OFF}
+SEVERITY_WORDS: dict[str, str] = {
+    **{str(word): word for word in SEVERITIES},
+    "warn": "warning",
+    OFF: OFF,
+}
 """How a severity may be written, and what it means."""
 
 FAIL_ON = (*SEVERITIES, "never")
@@ -138,7 +142,7 @@ def read_word(value: Value, spot: Spot, words: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         guess = near(value.lower(), known) if isinstance(value, str) else ""
         raise spot.wrong(value, f"one of {', '.join(known)}.{guess}")
-    return value
+    return str(value)
 
 
 def read_severity(value: Value, spot: Spot) -> str:
@@ -180,10 +184,13 @@ def read_setting(setting: Setting, value: Value, spot: Spot) -> Value:
     if setting.kind == "texts":
         return read_texts(value, spot)
     if setting.kind == "count":
-        return _in_range(setting, _whole(value, spot), spot)
-    if setting.kind == "share":
-        return _in_range(setting, read_share(value, spot), spot)
-    return _in_range(setting, _number(value, spot, "a number.", off=setting.can_be_off), spot)
+        found: float = _whole(value, spot)
+    elif setting.kind == "share":
+        found = read_share(value, spot)
+    else:
+        found = _number(value, spot, "a number.", off=setting.can_be_off)
+    _require_range(setting, found, value, spot)
+    return found
 
 
 def read_share(value: Value, spot: Spot, most: float | None = None) -> float:
@@ -222,9 +229,9 @@ def percent(*, zero: bool = True, whole: bool = True, more: bool = True) -> str:
     """
     some = "" if zero else r"(?!0+(\.0+)? ?%$)"
     if more:
-        return rf"^{some}[0-9]{{1,9}}(\.[0-9]{{1,17}})? ?%$"
-    full = r"|100(\.0{1,17})?" if whole else ""
-    return rf"^{some}([0-9]{{1,2}}(\.[0-9]{{1,17}})?{full}) ?%$"
+        return rf"^{some}[0-9]{{1,9}}(\.[0-9]{{1,12}})? ?%$"
+    full = r"|100(\.0{1,12})?" if whole else ""
+    return rf"^{some}([0-9]{{1,2}}(\.[0-9]{{1,12}})?{full}) ?%$"
 
 
 def _whole(value: Value, spot: Spot) -> int:
@@ -233,9 +240,12 @@ def _whole(value: Value, spot: Spot) -> int:
     Raises:
         UsageError: It is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise spot.wrong(value, "a whole number, 0 or more.")
-    return value
+    expected = "a whole number, 0 or more."
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise spot.wrong(value, expected)
+    if isinstance(value, float) and not value.is_integer():
+        raise spot.wrong(value, expected)
+    return int(value)
 
 
 def _number(value: Value, spot: Spot, expected: str, *, off: bool = False) -> float:
@@ -257,16 +267,15 @@ def _number(value: Value, spot: Spot, expected: str, *, off: bool = False) -> fl
     return found
 
 
-def _in_range(setting: Setting, value: float, spot: Spot) -> float:
-    """Return a number that a setting can have.
+def _require_range(setting: Setting, found: float, value: Value, spot: Spot) -> None:
+    """Refuse a number that a setting cannot have; `value` is how it is written.
 
     Raises:
         UsageError: It is too small or too large.
     """
-    if setting.above is not None and not value > setting.above:
+    if setting.above is not None and not found > setting.above:
         raise spot.wrong(value, f"more than {setting.above:g}.")
-    if setting.below is not None and not value < setting.below:
+    if setting.below is not None and not found < setting.below:
         raise spot.wrong(value, f"less than {setting.below:g}.")
-    if setting.most is not None and not value <= setting.most:
+    if setting.most is not None and not found <= setting.most:
         raise spot.wrong(value, f"at most {setting.most:g}.")
-    return value

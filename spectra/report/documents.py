@@ -13,6 +13,7 @@ from spectra.engine import Result
 from spectra.engine.result import plain
 from spectra.errors import OutputError
 from spectra.report.files import write_atomically
+from spectra.report.findings import render
 from spectra.report.screens import screen_of
 from spectra.report.table import printable, render_markdown, render_text
 
@@ -28,18 +29,25 @@ SUFFIXES = {
 
 FORMATS = tuple(SUFFIXES.values())
 
+FINDINGS = {".sarif": "sarif", ".xml": "junit"}
+"""Those that only a check has."""
 
-def format_of(path: Path) -> str:
+
+def format_of(path: Path, *, findings: bool = False) -> str:
     """Return the format that a file's suffix asks for.
+
+    Args:
+        path: The file.
+        findings: It is of a check, which has formats of its own too.
 
     Raises:
         OutputError: The suffix is none of ours, or its writer is not installed.
     """
-    found = SUFFIXES.get(path.suffix.lower())
+    known = SUFFIXES | FINDINGS if findings else SUFFIXES
+    found = known.get(path.suffix.lower())
     if found is None:
         raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of "
-            f"{', '.join(SUFFIXES)}."
+            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {', '.join(known)}."
         )
     if found == "parquet":
         require_parquet()
@@ -71,6 +79,8 @@ def to_text(result: Result, form: str) -> str:
         "markdown": lambda found: render_markdown(screen_of(found, full=True)),
         "table": lambda found: render_text(screen_of(found, full=True)),
     }
+    if result.command == "check" and form in (*FINDINGS.values(), "github", "markdown"):
+        return render(result.document(), form)
     if form not in writers:
         raise OutputError(f"{form} is no text. Write it to a file: -o FILE.{form}.")
     return writers[form](result)
@@ -90,7 +100,8 @@ def to_csv(result: Result) -> str:
     """Return the rows; a list inside a cell is JSON."""
     rows = [{key: _cell(value) for key, value in plain(row.flat()).items()} for row in result.rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
+    writer = csv.DictWriter(text, fieldnames=list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -102,7 +113,7 @@ def write_result(result: Result, path: Path) -> None:
     Raises:
         OutputError: The suffix is unknown or the file cannot be written.
     """
-    form = format_of(path)
+    form = format_of(path, findings=result.command == "check")
     if form == "parquet":
         frame = result.frame
         for column in ("intruder_detail",):

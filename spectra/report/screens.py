@@ -9,6 +9,7 @@ from typing import Any
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped
 from spectra.engine import Result
+from spectra.report.findings import check_screen
 from spectra.report.kappa_screen import kappa_table, options_again
 from spectra.report.series_screens import trend_table, width_facts, width_table
 from spectra.report.table import Column, Line, Screen, printable
@@ -36,11 +37,17 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
         "kappa": _kappa,
         "width": _width,
         "trend": _trend,
+        "check": _check,
     }
     screen = builders[result.command](result, full)
     if not hints or result.command == "ls":
         return replace(screen, hints=screen.hints if hints else ())
     return replace(screen, hints=(f"{result.seconds:.1f} s", *screen.hints))
+
+
+def _check(result: Result, full: bool) -> Screen:
+    """Findings, worst first."""
+    return check_screen(result.document(), full=full, hints=True)
 
 
 def _ls(result: Result, full: bool) -> Screen:

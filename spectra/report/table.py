@@ -8,7 +8,9 @@ from typing import Literal
 Align = Literal["left", "right"]
 GAP = "  "
 READABLE = 26  # characters of a name, under which optional columns give way
+WHOLE = 40  # characters of a name, likewise, where a column beside it can yield
 NARROWEST = 12  # characters that a shortened name keeps at least
+TELLING = 20  # characters that a yielding cell keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Column:
     align: Align = "right"
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
+    yielding: bool = False  # text that is cut at its end before any name is shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,14 @@ def fit(screen: Screen, limit: int) -> tuple[Screen, list[int]]:
     if not names:
         return screen, wide
     excess = len(GAP) * len(wide) + sum(wide) - limit
+    yielding = [i for i, column in enumerate(screen.columns) if column.yielding]
+    for i in yielding:
+        cut = max(min(excess, wide[i] - TELLING), 0)
+        wide[i] -= cut
+        excess -= cut
     optional = [i for i, column in enumerate(screen.columns) if column.optional]
-    if optional and wide[names[0]] - excess < min(READABLE, wide[names[0]]):
+    readable = WHOLE if yielding else READABLE
+    if optional and wide[names[0]] - excess < min(readable, wide[names[0]]):
         kept = [i for i in range(len(wide)) if i != optional[-1]]
         columns = [screen.columns[i] for i in kept]
         lines = [replace(line, cells=[line.cells[i] for i in kept]) for line in screen.lines]
@@ -146,9 +155,14 @@ def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
     """Align one line of cells."""
     words = []
     for cell, column, width in zip(cells, screen.columns, wide, strict=True):
-        text = cell if len(cell) <= width else shorten(cell, width)
+        text = cell if len(cell) <= width else _shortened(cell, column, width)
         words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
     return (GAP + GAP.join(words)).rstrip()
+
+
+def _shortened(cell: str, column: Column, width: int) -> str:
+    """Fit a cell: a name keeps its end, a text its beginning."""
+    return cell[: width - 1] + "…" if column.yielding else shorten(cell, width)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from analyzers.subjects import matrix_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Measurement, Row, Spectrum
+from spectra.analyzers.spectrum import sigma_profile
 from spectra.errors import NonFiniteError, UsageError
 
 REAL = (
@@ -139,6 +140,7 @@ def test_a_zero_matrix() -> None:
         "sigma_max": 0.0, "sigma_min": 0.0, "frobenius": 0.0, "kappa": None,
         "stable_rank": 0.0, "effective_rank": 0.0, "energy_rank": 0, "numerical_rank": 0,
         "alpha": None, "alpha_xmin": None, "alpha_ks": None, "mp_edge": None, "spikes": None,
+        "sigma_profile": [0.0, 0.0, 0.0],
     }  # fmt: skip
 
 
@@ -166,12 +168,39 @@ def test_the_scale_moves_only_what_has_units(
     matrix = torch.randn(31, 21, generator=generator, dtype=dtype)
     plain, scaled = numbers(matrix).values, numbers(matrix * factor).values
     units = {"sigma_max": 1, "sigma_min": 1, "frobenius": 1, "mp_edge": 1, "alpha_xmin": 2}
+    profile, moved = plain["sigma_profile"], scaled["sigma_profile"]
+    assert isinstance(profile, list)
+    assert moved == pytest.approx([value * factor for value in profile], rel=1e-4)
     for key, value in plain.items():
+        if key == "sigma_profile":
+            continue
         assert isinstance(value, float | int)
         expected = value
         for _ in range(units.get(key, 0)):
             expected *= factor
         assert scaled[key] == pytest.approx(expected, rel=1e-4), key
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 66, 130, 384])
+def test_the_profile_takes_evenly_spaced_ranks(count: int) -> None:
+    sigma = torch.arange(count, 0, -1, dtype=torch.float64)
+    steps = min(count, 65) - 1
+    expected = [
+        float(sigma[math.floor(i * (count - 1) / steps + 0.5)]) if steps else float(sigma[0])
+        for i in range(steps + 1)
+    ]
+    assert sigma_profile(sigma) == expected
+    assert sorted(set(expected), reverse=True) == expected
+    assert {expected[0], expected[-1]} == {float(count), 1.0}
+
+
+def test_the_profile_has_six_digits(generator: torch.Generator) -> None:
+    matrix = torch.randn(40, 30, generator=generator)
+    sigma = torch.linalg.svdvals(matrix.double())
+    found = numbers(matrix).values["sigma_profile"]
+    assert found == pytest.approx(sigma.tolist(), rel=1e-4)
+    assert isinstance(found, list)
+    assert all(float(f"{value:.6g}") == value for value in found)
 
 
 def test_what_is_not_finite_is_an_error() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from examples import write_model
 from spectra.checkpoint import Checkpoint, open_spec
+from spectra.matrices.part import Part
 from spectra.matrices.role import Role
 from spectra.matrices.view import natural, views_of
 
@@ -128,3 +129,9 @@ def test_the_real_model_is_all_matrices_but_its_vectors(minilm: Path) -> None:
     assert kinds.count("embed") == 3
     assert {item.reason for item in skipped} <= {"one-dimensional", "not floating point (I64)"}
     assert len(views) + len(skipped) == len(checkpoint.entries)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)], ids=["a number", "a vector"])
+def test_what_has_no_columns_is_one(shape: tuple[int, ...]) -> None:
+    values = torch.arange(3.0)[: max(sum(shape), 1)].reshape(shape)
+    assert torch.equal(Part().of(values), values.reshape(-1, 1))

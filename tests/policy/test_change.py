@@ -74,3 +74,12 @@ def test_another_dtype_does_not_tell_whether_a_vector_changed() -> None:
     )  # fmt: skip
     assert found("SPC105", facts(other, base=base), allowed=["x"]) == []
     assert len(found("SPC105", model, allowed=["x"])) == 1
+
+
+def test_a_glob_may_be_of_the_tensor_that_a_matrix_lies_in() -> None:
+    base = facts(matrix("h.0.qkv[q]", digest="a"))
+    model = facts(matrix("h.0.qkv[q]", digest="b"), base=base)
+    assert found("SPC105", model, allowed=["*.qkv"]) == []
+    assert found("SPC105", model, allowed=["*[[]q]"]) != []
+    still = facts(*base.subjects.values(), base=base)
+    assert len(found("SPC104", still, expect=["*.qkv"])) == 1

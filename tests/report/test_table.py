@@ -60,6 +60,19 @@ def test_optional_columns_give_way_to_names_on_a_narrow_terminal() -> None:
     assert "layers.3.mlp.down_proj  2" in render_text(wide, 30)
 
 
+def test_a_text_yields_before_names_do_and_keeps_its_beginning() -> None:
+    columns = (
+        Column("matrix", "left", flexible=True), Column("role", "left", optional=True),
+        Column("what", "left", yielding=True),
+    )  # fmt: skip
+    cells = ["layers.3.mlp.down_proj", "mlp.down", "a value of 5 where at most 4 is allowed"]
+    wide = Screen("Answer.", columns, [Line(cells)])
+    assert cells[2] in render_text(wide)
+    assert "  layers.3.mlp.down_proj  mlp.down  a value of 5 where …\n" in render_text(wide, 56)
+    assert "  layers.3.mlp.down_proj  a value of 5 where …\n" in render_text(wide, 46)
+    assert "  …ers.3.mlp.down_proj  a value of 5 where …\n" in render_text(wide, 44)
+
+
 @given(st.text(max_size=60), st.integers(16, 80))
 def test_shortened_names_keep_their_end(name: str, width: int) -> None:
     short = shorten(name, width)

@@ -79,10 +79,29 @@ def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
             changed the base, so that the base alone does not give the tuned weights.
         CheckpointError: A file is missing or breaks its format.
     """
-    spec = folder.spec
+    config = config_of(folder)
+    return adapter_of(folder, config, _weights(folder, allow_pickle=allow_pickle))
+
+
+def config_of(folder: Folder) -> dict[str, Any]:
+    """Return an adapter's settings.
+
+    Raises:
+        AdapterError: It is no LoRA, or its training changed the base.
+        CheckpointError: They cannot be read.
+    """
     config = read_object(folder.file(CONFIG))
-    refuse_unsupported(spec, config)
-    weights = _weights(folder, allow_pickle=allow_pickle)
+    refuse_unsupported(folder.spec, config)
+    return config
+
+
+def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+    """Put an adapter together from its settings and its tensors.
+
+    Raises:
+        AdapterError: Its factors do not fit each other or the settings.
+    """
+    spec = folder.spec
     found = sort_tensors(spec, weights.entries)
     factors = _factors(spec, config, found)
     rows = {module: _rows(spec, config, module, entry) for module, entry in found.tokens.items()}

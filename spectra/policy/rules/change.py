@@ -1,6 +1,6 @@
 """What became of the base: intruders, the update's size and rank, which modules changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
@@ -23,6 +23,11 @@ def changed(subject: Subject, base: Facts) -> bool | None:
     return None if own is None or theirs is None else own != theirs
 
 
+def fits(globs: Sequence[str], subject: Subject) -> bool:
+    """Say whether a glob is about a matrix, by its name or its tensor's."""
+    return matches(globs, subject.name) or matches(globs, subject.tensor)
+
+
 def untouched(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices that are the base's where nearly all others of their role are not."""
     base = facts.base
@@ -36,7 +41,7 @@ def untouched(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             settings = settings_of(subject.name)
             if settings is None or moved:
                 continue
-            asked = settings["expect"] and matches(settings["expect"], subject.name)
+            asked = settings["expect"] and fits(settings["expect"], subject)
             most = role != "other" and len(judged) >= FEW and share >= settings["share"]
             if asked or most:
                 why = (
@@ -53,7 +58,7 @@ def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         settings = settings_of(subject.name)
         if settings is None or settings["allowed"] is None:
             continue
-        may = matches(settings["allowed"], subject.name)
+        may = fits(settings["allowed"], subject)
         if not may and changed(subject, facts.base):
             size = subject.number("delta_relative")
             told = f" by {size:.2%} of the base's norm" if size is not None else ""
@@ -111,8 +116,10 @@ RULES = (
         "scale. `spectra diff BASE MODEL --intruders --plot intruders.png` shows where they are.",
         judge=Threshold("intruders", "intruder dimensions", "above", ".0f"),
         settings=(
-            Setting("cosine", "number", 0.5, "an intruder's largest |cos| lies below", whole=True),
-            Setting("top-k", "count", 10, "leading singular vectors examined", whole=True),
+            Setting("cosine", "number", 0.5, "an intruder's largest |cos| lies below", whole=True,
+                    above=0.0, below=1.0),
+            Setting("top-k", "count", 10, "leading singular vectors examined", whole=True,
+                    above=0.0),
             *limits("above", absolute=1.0),
         ),
     ),
@@ -160,7 +167,7 @@ RULES = (
         judge=untouched,
         settings=(
             Setting("share", "share", 0.75, "of a role that must have changed for the rest to be"
-                    " findings"),
+                    " findings", most=1.0),
             Setting("expect", "texts", None, "globs of what must have changed"),
         ),
     ),

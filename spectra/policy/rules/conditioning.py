@@ -80,7 +80,14 @@ RULES = (
         judge=excess,
         settings=(
             *limits("above", outlier=30.0),
-            Setting("squares", "number", 1e5, "`outlier` of matrices that are nearly square"),
+            Setting(
+                "squares",
+                "number",
+                1e5,
+                "`outlier` of matrices that are nearly square",
+                limit=True,
+                above=1.0,
+            ),
         ),
     ),
     Rule(

@@ -73,7 +73,8 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices too many rows or columns of which are zero; whole heads have a rule."""
     for subject in facts.matrices():
         settings = settings_of(subject.name)
-        if settings is None or subject.role in {"embed", "lm_head"} or is_zero(subject):
+        table = subject.role in {"embed", "lm_head"}
+        if settings is None or table or is_zero(subject) or not is_map(subject):
             continue
         rows, cols = (int(subject.number(f"zero_{axis}") or 0) for axis in ("rows", "cols"))
         dead = dead_heads(facts, subject)
@@ -84,8 +85,9 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         for count, total, noun in ((rows, subject.rows, "row"), (cols, subject.cols, "column")):
             share = count / total if total else 0.0
             if share > settings["max"]:
+                verb = "is" if count == 1 else "are"
                 yield Breach(
-                    f"{count:,} of {counted(total, noun)} are 0: {share:.1%} > "
+                    f"{count:,} of {counted(total, noun)} {verb} 0: {share:.1%} > "
                     f"{settings['max']:.1%} allowed",
                     subject.name,
                     share,
@@ -98,6 +100,11 @@ def is_zero(subject: Subject) -> bool:
     """Say whether a tensor holds nothing but zeros."""
     return subject.number("largest") == 0.0 and not subject.number("nan") \
         and not subject.number("inf")  # fmt: skip
+
+
+def is_map(subject: Subject) -> bool:
+    """Say whether a matrix is a module's weight, not a table of settings such as Mamba's A_log."""
+    return subject.role != "other" or subject.tensor.endswith("weight")
 
 
 def _is_unused(subject: Subject) -> bool:

@@ -31,8 +31,15 @@ def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 def alpha(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices whose alpha is outside its range."""
-    yield from _LOW(facts, settings_of)
-    yield from _HIGH(facts, settings_of)
+
+    def low(name: str) -> dict[str, object] | None:
+        """Return the settings that hold downwards; `warn`, `error` and `outlier` hold upwards."""
+        settings = settings_of(name)
+        if settings is None:
+            return None
+        return {key: settings[key] for key in ("min", "max-regression")}
+
+    yield from chain(_LOW(facts, low), _HIGH(facts, settings_of))
 
 
 RULES = (
@@ -50,7 +57,14 @@ RULES = (
         "[[ignore]] with the reason.",
         judge=collapse,
         settings=(
-            Setting("rank", "share", 0.5, "least numerical rank, as a share of the full one"),
+            Setting(
+                "rank",
+                "share",
+                0.5,
+                "least numerical rank, as a share of the full one",
+                limit=True,
+                most=1.0,
+            ),
             *limits("below", absolute=0.1, outlier=3.0),
         ),
     ),

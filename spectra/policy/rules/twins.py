@@ -6,7 +6,7 @@ from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
-from spectra.policy.rules.entries import is_zero
+from spectra.policy.rules.entries import is_map, is_zero
 from spectra.policy.rules.places import INPUTS, TEXT, is_elsewhere, place
 
 TIED = frozenset({"embed", "lm_head"})
@@ -65,7 +65,8 @@ def _twins(facts: Facts) -> dict[str, Subject]:
     for subject in facts.matrices():
         digest = subject.values.get("digest")
         broken = subject.number("nan") or subject.number("inf")
-        if digest is None or broken or is_zero(subject) or min(subject.rows, subject.cols) < 2:
+        told = broken or is_zero(subject) or not is_map(subject)
+        if digest is None or told or min(subject.rows, subject.cols) < 2:
             continue
         groups.setdefault((subject.rows, subject.cols, str(digest)), []).append(subject)
     return {

@@ -37,7 +37,15 @@ RULES = (
         judge=unmatched,
         settings=(
             Setting("proxy", "text", None, "the model to match", whole=True),
-            Setting("tolerance", "share", 0.1, "how far the ratio may be from 1", whole=True),
+            Setting(
+                "tolerance",
+                "share",
+                0.1,
+                "how far the ratio may be from 1",
+                whole=True,
+                above=0.0,
+                below=1.0,
+            ),
         ),
         asked=True,
     ),

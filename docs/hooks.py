@@ -1,0 +1,43 @@
+"""What the site adds to the pages: dark pictures, and pages that stand outside of docs/."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "pictures"))
+
+from palette import dark  # noqa: E402 - stands beside the pictures
+
+PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<place>[\w./-]*pictures/[\w-]+)\.svg\)")
+OUTSIDE = {  # by their place as pages name it
+    "../CONTRIBUTING.md": ("contributing.md", HERE.parent / "CONTRIBUTING.md"),
+    "../benchmarks/width/results/width.png": (
+        "pictures/results/width.png",
+        HERE.parent / "benchmarks" / "width" / "results" / "width.png",
+    ),
+}
+
+
+def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401 - mkdocs' own
+    """Add what stands outside, and a dark twin of every picture."""
+    for name, path in OUTSIDE.values():
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in sorted((HERE / "pictures").glob("*.svg")):
+        twin = f"pictures/{path.stem}-dark.svg"
+        files.append(File.generated(config, twin, content=dark(path.read_text())))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own
+    """Point at what was added; the reader's scheme chooses between twins."""
+    if page.file.src_uri == "contributing.md":
+        return markdown.replace("(docs/", "(").replace("(README.md", "(index.md")
+    for outside, (name, _path) in OUTSIDE.items():
+        markdown = markdown.replace(f"({outside}", f"({name}")
+    return PICTURE.sub(
+        r"![\g<text>](\g<place>.svg#only-light)![\g<text>](\g<place>-dark.svg#only-dark)", markdown
+    )

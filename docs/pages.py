@@ -1,0 +1,158 @@
+"""What pages take from the code: options of commands, rules. `cog -I docs` runs it."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cog
+import typer
+from spectra_cli.main import app
+
+FIRST = "This command"
+ROLES = (
+    "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "other",
+)  # fmt: skip
+
+
+def commands() -> None:
+    """Write the table of all commands."""
+    group: Any = typer.main.get_command(app)
+    _lines(["", "| command | what it does |", "|---|---|"])
+    for name, command in group.commands.items():
+        first = _paragraphs(command.help)[0]
+        cog.outl(f"| [`spectra {name}`](commands/{name}.md) | {_cell(first)} |")
+    cog.outl("")
+
+
+def command(name: str) -> None:
+    """Write what one command is for, its arguments and its options."""
+    group: Any = typer.main.get_command(app)
+    one = group.commands[name]
+    arguments = [p for p in one.params if not p.opts[0].startswith("-")]
+    paragraphs = _paragraphs(one.help)
+    usage = " ".join(["spectra", name, *(p.metavar or p.name.upper() for p in arguments)])
+    text = [p for p in paragraphs if not p.startswith("Example:")]
+    _lines(["", *_spaced(text), "```text", f"{usage} [OPTIONS]", "```", ""])
+    if arguments:
+        _lines(["| argument | meaning |", "|---|---|"])
+        _lines(f"| `{p.metavar or p.name.upper()}` | {_cell(p.help)} |" for p in arguments)
+        cog.outl("")
+    panels: dict[str, list[Any]] = {FIRST: []}
+    for option in one.params:
+        if option not in arguments and not option.hidden:
+            panels.setdefault(option.rich_help_panel or FIRST, []).append(option)
+    for panel, options in panels.items():
+        if options:
+            _lines([f"**{panel}**", "", "| option | meaning | default |", "|---|---|---|"])
+            _lines(_option(option) for option in options)
+            cog.outl("")
+
+
+def rules() -> None:
+    """Write every rule, each under an anchor of its code."""
+    from spectra.policy import RULES  # noqa: PLC0415 - takes torch
+
+    _lines(["", "| code | name | severity | judges | needs |", "|---|---|---|---|---|"])
+    for rule in RULES.values():
+        code = f"[`{rule.code}`](#{rule.code.lower()})"
+        cog.outl(
+            f"| {code} | {rule.name} | {rule.severity} | {_cell(rule.summary)} | {rule.needs} |"
+        )
+    cog.outl("")
+    for rule in RULES.values():
+        anchor = f'<a id="{rule.code.lower()}"></a>'
+        _lines([f"{anchor}", "", f"## {rule.code} {rule.name}", ""])
+        asked = " · judges nothing until a policy sets one of its limits" if rule.asked else ""
+        _lines(
+            [
+                f"*{rule.severity} · needs: {rule.needs}{asked}*",
+                "",
+                f"{rule.summary[:1].upper()}{rule.summary[1:]}.",
+                "",
+            ]
+        )
+        for title, text in (("Why", rule.why), ("How", rule.how), ("What to do", rule.fix)):
+            _lines([f"**{title}.** {' '.join(text.split())}", ""])
+        if rule.settings:
+            _lines(["| setting | meaning | default |", "|---|---|---|"])
+            _lines(
+                f"| `{s.key}` | {_cell(s.help)} | {_default(s.default)} |" for s in rule.settings
+            )
+            cog.outl("")
+
+
+def included(name: str, language: str) -> None:
+    """Write a file that stands beside the pages."""
+    text = (Path(__file__).parent / name).read_text().rstrip()
+    _lines(["", f'```{language} title="{name}"', *text.splitlines(), "```", ""])
+
+
+def typical(*keys: str) -> None:
+    """Write what the pictures' script measured of some keys, by role."""
+    with (Path(__file__).parent / "pictures" / "typical.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["key"] in keys]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for key in keys:
+        _lines(["", f"`{key}`, median (least to greatest):", ""])
+        _lines([f"| role | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"])
+        found = {(row["role"], row["model"]): row for row in rows if row["key"] == key}
+        for role in ROLES:
+            cells = [_range(found.get((role, model))) for model in models]
+            if any(cells):
+                cog.outl(f"| {role} | {' | '.join(cells)} |")
+    cog.outl("")
+
+
+def _range(row: dict[str, str] | None) -> str:
+    """Return median and range of one cell."""
+    if row is None:
+        return ""
+    spread = f" ({row['least']} to {row['greatest']})" if row["least"] != row["greatest"] else ""
+    return row["median"] + spread
+
+
+def _option(option: Any) -> str:  # noqa: ANN401 - typer's own
+    """Return the row of one option."""
+    names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len))
+    value = f" `{option.metavar}`" if option.metavar and not option.is_flag else ""
+    off = f", `{option.secondary_opts[0]}`" if option.secondary_opts else ""
+    default = "" if option.is_flag or option.multiple else _default(option.default)
+    return f"| {names}{off}{value} | {_cell(option.help)} | {default} |"
+
+
+def _default(value: object) -> str:
+    """Return a default as it would be typed."""
+    if value is None or value == "" or callable(value):
+        return ""
+    if isinstance(value, tuple | list):
+        return " ".join(f"`{part}`" for part in value)
+    return f"`{value}`"
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    """Return the paragraphs of a help text, each one line."""
+    return [" ".join(part.split()) for part in (text or "").split("\n\n")]
+
+
+def _spaced(paragraphs: Iterable[str]) -> list[str]:
+    """Put an empty line after each paragraph; what could be markup is none."""
+    return [line for text in paragraphs for line in (_plain(text), "")]
+
+
+def _cell(text: str | None) -> str:
+    """Return a text that fits a cell of a table."""
+    return _plain(" ".join((text or "").split())).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Take away what markdown would read as markup."""
+    for sign in "*_<[":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _lines(lines: Iterable[str]) -> None:
+    """Write lines."""
+    for line in lines:
+        cog.outl(line)

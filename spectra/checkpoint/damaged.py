@@ -1,0 +1,254 @@
+"""A checkpoint that may be damaged: what is whole is opened all the same, the rest is told."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
+from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from spectra.checkpoint.adapter.adapter import Adapter, adapter_of, config_of
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.codecs import PASSES
+from spectra.checkpoint.documents import read_weight_map
+from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
+from spectra.checkpoint.locate import (
+    ADAPTER_FILES,
+    FORMATS,
+    NOT_READ,
+    chosen,
+    open_folder,
+    open_name,
+    place_of_spec,
+)
+from spectra.checkpoint.shards import ABSENT, assemble, gather, open_file, open_sharded
+from spectra.checkpoint.source import Folder, Source
+from spectra.errors import AdapterError, HeaderError
+
+SUFFIX = ".safetensors"
+FACTOR = ".lora_"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A file of the checkpoint that is not whole."""
+
+    file: str
+    text: str  # what is wrong with it
+    tensors: tuple[str, ...] = ()  # those lost with it, as far as is known
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a checkpoint holds, and what of it is lost."""
+
+    checkpoint: Checkpoint | Adapter
+    faults: tuple[Fault, ...] = ()
+    index: Mapping[str, str] | None = None  # shard by tensor, as the index has it
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Shard by tensor as the headers of the shards have it; parts of quantised weights apart."""
+    files: tuple[str, ...] = ()  # names in the folder
+
+
+def open_damaged(spec: str | Path, *, allow_pickle: bool = False, download: bool = False) -> Survey:
+    """Open a checkpoint or adapter as far as it is whole, headers only.
+
+    Of safetensors files that are cut, missing or no safetensors at all, what is whole is opened
+    as `open_spec` does, and the rest is told as faults. A quantised weight of which one part is
+    lost is lost, and so are the factors of one module of an adapter. Files of other formats are
+    whole or refused.
+
+    Args:
+        spec: As for `open_spec`.
+        allow_pickle: As for `open_spec`.
+        download: As for `open_spec`.
+
+    Raises:
+        CheckpointError: Nothing is there, nothing of it is whole, or it is refused for
+            another reason than damage.
+    """
+    folder, name = place_of_spec(spec, download=download)
+    found = _as_safetensors(folder, name)
+    if found is not None:
+        return _Opening(folder, *found).survey()
+    if name:
+        opened = open_name(folder, name, allow_pickle=allow_pickle)
+    else:
+        opened = open_folder(folder, allow_pickle=allow_pickle)
+    weights = opened.weights if isinstance(opened, Adapter) else opened
+    held = {part.name: part.shard for part in _stored(weights.entries.values())}
+    return Survey(opened, held=held, files=tuple(folder.names()))
+
+
+def _as_safetensors(folder: Folder, name: str) -> tuple[str, str] | None:
+    """Return as what a safetensors file or index is opened, and which; None: another format."""
+    adapted = name in ADAPTER_FILES if name else ADAPTER_CONFIG in folder.names()
+    if adapted and folder.has(ADAPTER_CONFIG):
+        return ("adapter", ADAPTER_WEIGHTS) if folder.has(ADAPTER_WEIGHTS) else None
+    if name and any(fnmatch(name, pattern) for pattern in NOT_READ):
+        return None
+    if name:
+        kind = next((one for one in FORMATS if fnmatch(name, one.pattern)), FORMATS[0])
+    else:
+        kind, name = chosen(folder)
+    kinds = {open_file: "file", open_sharded: "index"}
+    return (kinds[kind.open], name) if kind.open in kinds else None
+
+
+@dataclass(slots=True)
+class _Opening:
+    """Opens safetensors files as far as they are whole, and remembers what is not."""
+
+    folder: Folder
+    kind: str  # "file", "index" or "adapter"
+    name: str
+    index: Mapping[str, str] | None = None
+    seen: dict[str, Sequence[TensorEntry]] = field(default_factory=dict)  # by shard, as listed
+    wrong: dict[str, str] = field(default_factory=dict)  # what, by shard
+    lost: dict[str, list[str]] = field(default_factory=dict)  # stored tensors by shard
+
+    def survey(self) -> Survey:
+        """Open what is whole.
+
+        Raises:
+            CheckpointError: Nothing is, or it is refused.
+        """
+        shards = [self.name]
+        if self.kind == "index":
+            self.index = read_weight_map(self.folder.file(self.name), SUFFIX)
+            shards = list(dict.fromkeys(self.index.values()))
+        index = self.index or {}
+        there = [shard for shard in shards if self.folder.has(shard)]
+        entries, files = gather(self.folder, index, there, self.open) if there else ({}, {})
+        for shard in shards:
+            if shard not in self.seen:
+                self.wrong.setdefault(shard, "is not in the folder")
+                self.lost[shard] = [name for name, home in index.items() if home == shard]
+        gone, kin = self._kin()
+        faults = tuple(self._fault(shard, kin) for shard in shards if shard in self.wrong)
+        whole = {name: entry for name, entry in entries.items() if name not in gone}
+        if faults and not whole:
+            return Survey(self._strictly())
+        absent = [name for name in index if name not in entries and name not in gone]
+        skipped = [Skipped(name, ABSENT) for name in absent] + list(_lost(faults))
+        if self.kind == "adapter":
+            opened = self._adapter(whole, files, skipped, strict=not faults)
+        else:
+            opened = assemble(self.folder, whole, files, skipped)
+        return Survey(opened, faults, self.index, self._held(), tuple(self.folder.names()))
+
+    def open(self, folder: Folder, shard: str) -> tuple[Source, Sequence[TensorEntry]]:
+        """Open one shard and return the tensors of it that are whole."""
+        file = folder.file(shard)
+        try:
+            raw = header_bytes(file.read, file.size, file.label)
+            found = listed(raw, shard)
+        except HeaderError as error:
+            self.wrong[shard] = _plain(str(error).removeprefix(file.label))
+            return file, ()
+        self.seen[shard] = found.entries
+        wrong = misfit(found, 8 + len(raw), file.size)
+        if wrong:
+            self.wrong[shard] = _plain(wrong)
+        whole = [entry for entry in found.entries if entry.stop <= file.size]
+        homes = self.index or {}
+        cut = (entry.name for entry in found.entries[len(whole) :])
+        self.lost[shard] = [name for name in cut if homes.get(name, shard) == shard]
+        return file, whole
+
+    def _kin(self) -> tuple[set[str], dict[str, list[str]]]:
+        """Return all stored tensors that are lost, and by each what of the model that is."""
+        known: dict[str, str | None] = dict.fromkeys(self.index or {})  # dtype by name
+        known |= {entry.name: entry.dtype for found in self.seen.values() for entry in found}
+        related = _factors if self.kind == "adapter" else _parts
+        gone: set[str] = set()
+        kin: dict[str, list[str]] = {}
+        for name in [name for names in self.lost.values() for name in names]:
+            parts, told = related(name, known)
+            gone |= {name, *parts}
+            kin[name] = told or [name]
+        return gone, kin
+
+    def _fault(self, shard: str, kin: Mapping[str, Sequence[str]]) -> Fault:
+        """Return what is wrong with a shard."""
+        told = dict.fromkeys(one for name in self.lost[shard] for one in kin[name])
+        return Fault(shard, self.wrong[shard], tuple(told))
+
+    def _held(self) -> dict[str, str]:
+        """Return the shard of each tensor; of two the one that the index names."""
+        held: dict[str, str] = {}
+        for shard, found in self.seen.items():
+            for entry in found:
+                if entry.name not in held or (self.index or {}).get(entry.name) == shard:
+                    held[entry.name] = shard
+        return held
+
+    def _adapter(
+        self,
+        entries: Mapping[str, TensorEntry],
+        files: Mapping[str, Source],
+        skipped: Sequence[Skipped],
+        *,
+        strict: bool,
+    ) -> Adapter | Checkpoint:
+        """Put an adapter together."""
+        folder, config = self.folder, config_of(self.folder)
+        weights = Checkpoint(folder.spec, folder.resolved, entries, {}, tuple(skipped), files)
+        try:
+            return adapter_of(folder, config, weights)
+        except AdapterError:
+            if strict:
+                raise
+            return self._strictly()  # the cut is what is wrong, not what it left
+
+    def _strictly(self) -> Checkpoint | Adapter:
+        """Open as `open_spec` does, which says what is wrong."""
+        return open_name(self.folder, self.name, allow_pickle=False)
+
+
+def _lost(faults: Iterable[Fault]) -> Iterator[Skipped]:
+    """Yield the tensors that are lost."""
+    for fault in faults:
+        for name in fault.tensors:
+            yield Skipped(name, f"lost: {fault.file} is not whole")
+
+
+def _parts(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list[str]]:
+    """Return the stored parts of the quantised weight that a tensor is part of, and its name.
+
+    A codec takes a part that is not there for one that its weight does without.
+    """
+    parts: set[str] = set()
+    told: list[str] = []
+    for family in (family for every in PASSES for family in every):
+        for ending in (family.main, *family.others):
+            stem = name[: len(name) - len(ending)]
+            main = stem + family.main
+            if not name.endswith(ending) or main not in known:
+                continue
+            if family.dtypes and known[main] not in {None, *family.dtypes}:
+                continue
+            held = {main, *(stem + end for end in family.others)} & known.keys()
+            if len(held) > 1:
+                parts |= held
+                told.append(stem + family.weight)
+    return parts, list(dict.fromkeys(told))
+
+
+def _factors(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list[str]]:
+    """Return the tensors of an adapter that belong to the same module, in order."""
+    module, factor, _ = name.partition(FACTOR)
+    held = [other for other in known if factor and other.partition(FACTOR)[0] == module]
+    return set(held), held
+
+
+def _stored(entries: Iterable[TensorEntry]) -> Iterator[TensorEntry]:
+    """Yield tensors as they are stored: a quantised one's parts."""
+    for entry in entries:
+        yield from (entry,) if entry.codec is None else entry.codec.parts
+
+
+def _plain(text: str) -> str:
+    """Return what a header's error says, without the file's name and what to do."""
+    return text.removesuffix(AGAIN).strip(": ").removesuffix(".")

@@ -1,0 +1,84 @@
+"""What a user sees of a check: the verdict, the findings worst first, what to do next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spectra.report.findings.found import Found, Verdict, reasons, told, verdict_of
+from spectra.report.table import Column, Line, Screen
+
+LIMIT = 20  # findings shown without -v
+WORDS = {"warning": "warn"}
+STATES = {"gone": "fixed"}
+
+
+def check_screen(document: Mapping[str, Any], *, full: bool = False, hints: bool = False) -> Screen:
+    """Lay a check out for reading.
+
+    Args:
+        document: Of a check, as `Result.document()` gives it or as it was saved.
+        full: Show every finding, and each that the policy accepts.
+        hints: Say what to do next; documents leave it out.
+    """
+    verdict = verdict_of(document)
+    listed = list(verdict.found)
+    shown = listed if full else listed[:LIMIT]
+    columns = [
+        Column("rule", "left"), Column("", "left"), Column("finds", "left", optional=True),
+        Column("matrix", "left", flexible=True), Column("finding", "left", yielding=True),
+        *([Column("state", "left")] if verdict.compared else []),
+    ]  # fmt: skip
+    return Screen(
+        reading=verdict.reading,
+        columns=columns,
+        lines=[_line(one, verdict) for one in shown],
+        more=_more(listed[len(shown) :]),
+        facts=_facts(verdict, full=full),
+        hints=_hints(verdict) if hints else (),
+    )
+
+
+def _line(one: Found, verdict: Verdict) -> Line:
+    """Write one finding."""
+    cells = [
+        one.rule, WORDS.get(one.severity, one.severity), one.name, one.where, one.what,
+        *([STATES.get(one.state or "", one.state or "")] if verdict.compared else []),
+    ]  # fmt: skip
+    if one.state == "gone":
+        return Line(cells, "good")
+    return Line(cells, "bad" if verdict.fails(one) else "dim" if one.state == "unchanged" else "")
+
+
+def _more(hidden: Sequence[Found]) -> str:
+    """Say what the screen leaves out."""
+    if not hidden:
+        return ""
+    bad = sum(one.level == "error" and one.state != "gone" for one in hidden)
+    what = f", {bad:,} of them error{'' if bad == 1 else 's'}" if bad else ""
+    return f"... {len(hidden):,} more{what} (-v shows all)"
+
+
+def _facts(verdict: Verdict, *, full: bool) -> list[str]:
+    """Return what was accepted, and what could not be judged."""
+    facts = []
+    if full:
+        facts += [
+            f"accepted: {one.rule} {told(one)}; {one.reason or 'no reason given'}"
+            f"{f' (until {one.until})' if one.until else ''}"
+            for one in verdict.ignored
+        ]
+    facts += [
+        f"not judged: {', '.join(rule.code for rule in rules)}: {why}"
+        for why, rules in reasons(verdict).items()
+    ]
+    return facts
+
+
+def _hints(verdict: Verdict) -> list[str]:
+    """Return what to do next."""
+    pieces = []
+    if verdict.present:
+        policy = (verdict.policy or "spectra.toml").replace("\\", "/").rsplit("/", 1)[-1]
+        pieces.append(f"explain: spectra rule {verdict.present[0].rule}")
+        pieces.append(f"accept: add an [[ignore]] with a reason to {policy}")
+    pieces.append(f"exit {verdict.exit_code}")
+    return ["   ".join(pieces)]

@@ -1,0 +1,184 @@
+/** Everything the page knows of one matrix, and its spectrum. */
+let invoker = null, opened = null;
+
+/** Read a row's profile: σ and its rank from 0. */
+function profileOf(table, row) {
+  const profile = table.spec.profile;
+  const count = profile?.counts[row];
+  if (!count) return null;
+  if (!profile.starts) {
+    let sum = 0;
+    profile.starts = profile.counts.map((n) => { sum += n; return sum - n; });
+    profile.bytes = atob(profile.values);
+  }
+  const [rows, cols] = table.value("shape", row).split(" × ").map(Number), rank = Math.min(rows, cols);
+  const { low, high, bytes, starts } = profile, found = [];
+  for (let i = 0; i < count; i += 1) {
+    const at = 2 * (starts[row] + i), level = bytes.charCodeAt(at) * 256 + bytes.charCodeAt(at + 1);
+    const sigma = level === 0 ? 0 : 10 ** (low[row] + (level - 1) / 65534 * (high[row] - low[row]));
+    found.push({ sigma, index: count < 2 ? 0 : Math.floor(i * (rank - 1) / (count - 1) + 0.5) });
+  }
+  return { points: found, rank };
+}
+
+/** Return the share of eigenvalues in each of so many bins of log10 λ. */
+function density(profile, low, high, bins) {
+  const { points, rank } = profile, mass = new Array(bins).fill(0), size = (high - low) / bins;
+  const add = (from, to, amount) => {
+    if (to - from < 1e-12) { mass[Math.min(Math.max(Math.floor((from - low) / size), 0), bins - 1)] += amount; return; }
+    for (let b = 0; b < bins; b += 1) {
+      const shared = Math.min(to, low + (b + 1) * size) - Math.max(from, low + b * size);
+      if (shared > 0) mass[b] += amount * shared / (to - from);
+    }
+  };
+  const lambda = (p) => 2 * Math.log10(p.sigma);
+  const positive = points.filter((p) => p.sigma > 0);
+  if (points.length >= rank) for (const p of positive) add(lambda(p), lambda(p), 1 / rank);
+  else for (let i = 1; i < positive.length; i += 1)
+    add(lambda(positive[i]), lambda(positive[i - 1]), (positive[i].index - positive[i - 1].index) / (rank - 1));
+  return mass;
+}
+
+/** The spectral density of W'W: where λ = σ² lie, the noise edge, the fitted tail. */
+function esd(table, row, profile) {
+  const width = 440, height = 210, box = [44, 12, width - 12, height - 36];
+  const positive = profile.points.filter((p) => p.sigma > 0);
+  if (!positive.length) return el("p", {}, "All singular values are 0.");
+  const top = 2 * Math.log10(positive[0].sigma), least = 2 * Math.log10(positive.at(-1).sigma);
+  const edge = table.value("mp_edge", row), alpha = table.value("alpha", row), start = table.value("alpha_xmin", row);
+  const bound = edge ? Math.max(top, 2 * Math.log10(edge)) : top;
+  const low = Math.max(Math.min(least, top - 0.2), bound - 5), high = bound + 0.06 * (bound - low);
+  const bins = 36, mass = density(profile, low, high, bins), size = (high - low) / bins;
+  const highest = Math.max(...mass) / size || 1;
+  const x = (v) => box[0] + (v - low) / (high - low) * (box[2] - box[0]);
+  const y = (v) => box[3] - Math.min(v / highest / 1.08, 1) * (box[3] - box[1]);
+  const hidden = profile.points.length - positive.length;
+  const bars = mass.map((m, b) => m > 0 ? svg("rect", { class: "hist", x: x(low + b * size) + 0.5, y: y(m / size), width: Math.max(x(size + low) - x(low) - 1, 1), height: box[3] - y(m / size) }) : null);
+  const label = `Spectral density: λ from ${few(10 ** least, 2)} to ${few(10 ** top, 2)}` + (edge ? `, noise edge at ${few(edge ** 2, 3)}` : "") + (alpha ? `, tail exponent ${few(alpha, 3)}` : "");
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "esd", "aria-label": label },
+    axes({ x, y, box }, powers(low, high).map((p) => [p, few(10 ** p, 2)]), ticks(0, highest, 3).map((t) => [t, few(t, 2)])), bars,
+    svg("text", { class: "end", x: box[2], y: height - 4 }, "λ = σ², logarithmic"));
+  if (alpha && start) {
+    const from = Math.log10(start), tail = density(profile, from, Math.max(top, from + 1e-6), 1)[0];
+    const share = positive.filter((p) => 2 * Math.log10(p.sigma) >= from - 1e-9).length > 1 ? tail : 0;
+    if (share > 0) {
+      const curve = Array.from({ length: 41 }, (_, i) => from + i / 40 * (high - from)).filter((v) => v >= low)
+        .map((v) => `${x(v).toFixed(1)} ${y(share * (alpha - 1) * Math.LN10 * 10 ** ((v - from) * (1 - alpha))).toFixed(1)}`);
+      if (curve.length > 1) picture.append(svg("path", { class: "law", d: "M" + curve.join("L") }));
+    }
+  }
+  if (edge) {
+    const at = x(2 * Math.log10(edge)), right = at > (box[0] + box[2]) / 2;
+    picture.append(svg("line", { class: "limit", x1: at, x2: at, y1: box[1], y2: box[3] }),
+      svg("text", { class: right ? "end limitword" : "limitword", x: at + (right ? -5 : 5), y: box[1] + 10 }, "noise edge"));
+  }
+  const notes = [`${whole(profile.rank)} singular values`, profile.points.length < profile.rank ? `drawn from ${profile.points.length} of them` : null,
+    least < low ? `the smallest, down to λ ${few(10 ** least, 2)}, lie left of the picture` : null, hidden ? "zeros left out" : null,
+    alpha ? "broken curve: the fitted power law" : null].filter(Boolean);
+  return el("figure", {}, picture, el("figcaption", {}, notes.join("; ") + "."));
+}
+
+/** σ against rank. */
+function scree(table, row, profile) {
+  const width = 440, height = 170, box = [44, 10, width - 12, height - 34];
+  const positive = profile.points.filter((p) => p.sigma > 0);
+  if (positive.length < 2) return null;
+  const logs = positive.map((p) => Math.log10(p.sigma)), edge = table.value("mp_edge", row);
+  const reach = edge ? Math.max(logs[0], Math.log10(edge)) : logs[0];
+  const low = Math.max(logs.at(-1), reach - 4) - 0.05, high = reach + 0.08 * (reach - low);
+  const x = (v) => box[0] + (v - 1) / (profile.rank - 1) * (box[2] - box[0]);
+  const y = (v) => box[3] - (Math.max(v, low) - low) / (high - low) * (box[3] - box[1]);
+  const d = positive.map((p, i) => `${i ? "L" : "M"}${x(p.index + 1).toFixed(1)} ${y(logs[i]).toFixed(1)}`).join("");
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "scree-plot", "aria-label": `Singular values by rank: ${few(positive[0].sigma, 3)} down to ${few(positive.at(-1).sigma, 3)}` },
+    axes({ x, y, box }, ticks(1, profile.rank, 5).filter((t) => t > 0).map((t) => [t, whole(t)]), powers(low, high, 4).map((p) => [p, few(10 ** p, 2)])),
+    edge ? svg("line", { class: "limit", x1: box[0], x2: box[2], y1: y(Math.log10(edge)), y2: y(Math.log10(edge)) }) : null,
+    svg("path", { class: "scree", d }), svg("text", { class: "end", x: box[2], y: height - 4 }, "rank"));
+  return el("figure", {}, probe(picture, positive.map((p, i) => ({ x: x(p.index + 1), y: y(logs[i]), ...p })), (p) => `σ ${few(p.sigma)}\nrank ${whole(p.index + 1)}`));
+}
+
+/** The vectors of one matrix: |cos| of each with its best match, the limit, and chance. */
+function vectorsChart(section, table, row) {
+  const vectors = vectorsOf(table, row).filter((v) => v.cos !== null), chart = section.charts.find((c) => c.kind === "intruders");
+  if (!vectors.length || !chart) return null;
+  const width = 440, height = 170, box = [36, 12, width - 12, height - 34], n = Math.max(...vectors.map((v) => v.index)) + 1;
+  const x = (i) => box[0] + (i + 0.5) / n * (box[2] - box[0]), y = (v) => box[3] - v * (box[3] - box[1]);
+  const points = vectors.map((v) => ({ ...v, x: x(v.index), y: y(v.cos) }));
+  const count = vectors.filter((v) => v.intruder).length, chance = table.value("null_cos", row);
+  const rule = (at, name, words) => [svg("line", { class: name, x1: box[0], x2: box[2], y1: y(at), y2: y(at) }), svg("text", { class: name === "limit" ? "end limitword" : "end", x: box[2], y: y(at) - 4 }, words)];
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Largest |cos| of ${vectors.length} leading vectors with the base; ${count} intruders` },
+    axes({ x, y, box }, ticks(0, n - 1, 10).filter(Number.isInteger).map((t) => [t, t]), [0, 0.5, 1].map((t) => [t, t])),
+    rule(chart.epsilon, "limit", `intruder below ${few(chart.epsilon)}`), chance ? rule(chance, "chance", "chance") : null,
+    points.filter((p) => p.error > 0.01).map((p) => svg("line", { class: "whisker", x1: p.x, x2: p.x, y1: y(Math.min(p.cos + p.error, 1)), y2: y(Math.max(p.cos - p.error, 0)) })),
+    svg("path", { class: "dots", d: points.filter((p) => !p.intruder).map((p) => mark(0, p.x, p.y, 4)).join("") }),
+    svg("path", { class: "bad", d: points.filter((p) => p.intruder).map((p) => mark(3, p.x, p.y, 5)).join("") }),
+    svg("text", { class: "end", x: box[2], y: height - 4 }, "index of singular vector"));
+  probe(picture, points, (p) => `vector ${p.index}: |cos| ${few(p.cos, 3)}${p.match === null ? "" : `, like vector ${p.match} of the base`}${p.intruder ? "\nan intruder" : ""}`);
+  return el("figure", {}, el("h4", {}, "Resemblance to the base, largest |cos|"), picture, el("figcaption", {}, count ? "▲ intruder  ● matched" : "● matched"));
+}
+
+/** Open the panel for a matrix; focus goes there, and back when it closes. */
+function inspect(place, from) {
+  const panel = byId("inspector"), name = nameOf(place);
+  if (panel.hidden) invoker = from || document.activeElement;
+  opened = place;
+  const blocks = [];
+  for (const table of TABLES.values()) {
+    const column = table.columns.get("matrix");
+    if (!column) continue;
+    for (let row = 0; row < table.spec.rows; row += 1) if (column.data[row] === place) blocks.push(blockOf(table, row));
+  }
+  blocks.sort((a, b) => (b.profile !== null) - (a.profile !== null));
+  const profiles = blocks.some((block) => block.profile);
+  const steps = sibling(place);
+  const turn = (to, words, sign) => el("button", { type: "button", disabled: to === null, "aria-label": words, onclick: () => inspect(to, null) }, sign);
+  const heading = el("h2", { id: "inspector-title", tabindex: "-1" }, name);
+  panel.replaceChildren(el("div", { class: "top" }, turn(steps[0], "Previous matrix", "‹"), turn(steps[1], "Next matrix", "›"),
+    el("button", { type: "button", class: "close", onclick: leave }, "Close")), heading, el("p", { class: "more" }, blocks[0]?.place ?? ""),
+    ...(blocks.length ? blocks.map((block) => block.node) : [el("p", {}, "This page has no row of it.")]),
+    profiles ? "" : el("p", { class: "more" }, "No spectrum of it is in this page. Add the result of: spectra spectrum MODEL -o spectrum.json"));
+  panel.hidden = false;
+  panel.scrollTop = 0;
+  for (const line of document.querySelectorAll("tr.here")) line.classList.remove("here");
+  for (const button of document.querySelectorAll(`button[data-name="${place}"]`)) button.closest("tr")?.classList.add("here");
+  heading.focus();
+}
+
+/** Return the matrices before and after one, in the order of the table that it was opened from. */
+function sibling(place) {
+  for (const table of TABLES.values()) {
+    const column = table.columns.get("matrix");
+    if (!column || table.spec.caption !== "Matrices") continue;
+    const at = table.order.findIndex((row) => column.data[row] === place);
+    if (at < 0) continue;
+    const next = (row) => row === undefined ? null : column.data[row];
+    return [next(table.order[at - 1]), next(table.order[at + 1])];
+  }
+  return [null, null];
+}
+
+const PLACE = new Set(["matrix", "role", "layer", "expert", "shape", "parameters", "dtype"]);
+
+/** What one result says of the matrix. */
+function blockOf(table, row) {
+  const section = table.section, profile = profileOf(table, row);
+  const told = (c) => !PLACE.has(c.key) && !(c.key === "status" && table.value(c.key, row) === "ok");
+  const values = table.spec.columns.filter((c) => told(c) && (table.value(c.key, row) !== null || c.kind === "singular" && table.singular(row)))
+    .map((c) => el("div", {}, el("dt", {}, c.title), el("dd", {}, table.written(c.key, row))));
+  const model = table.value("model", row);
+  const title = table.spec.caption === "Matrices" ? section.title : `${table.spec.caption}: ${section.model}`;
+  const node = el("section", {}, el("h3", {}, el("a", { href: `#${section.id}` }, title), model === null ? "" : `, ${model}`),
+    profile ? [el("h4", {}, "Spectral density"), esd(table, row, profile), scree(table, row, profile)] : null,
+    vectorsChart(section, table, row), el("dl", {}, values));
+  const layer = table.value("layer", row), expert = table.value("expert", row), shape = table.value("shape", row);
+  const place = shape === null ? null : [table.value("role", row), layer === null ? null : `layer ${layer}`, expert === null ? null : `expert ${expert}`,
+    shape, table.value("dtype", row)].filter((word) => word !== null).join(" · ");
+  return { node, profile, place };
+}
+
+/** Close the panel and give focus back. */
+function leave() {
+  byId("inspector").hidden = true;
+  for (const line of document.querySelectorAll("tr.here")) line.classList.remove("here");
+  const back = invoker?.isConnected ? invoker : document.querySelector(`button[data-name="${opened}"]`);
+  if (back) back.focus({ preventScroll: true });
+}

@@ -1,0 +1,62 @@
+byId("plain").remove();
+const DRAW = { heatmap, intruders: intruderChart, cut: cutChart, width: widthChart, trend: trendChart, bars: barChart };
+
+for (const section of DATA.sections) {
+  const host = byId(section.id), tables = new Map();
+  host.querySelectorAll("[data-table]").forEach((place) => {
+    const spec = section.tables[Number(place.dataset.table)];
+    tables.set(spec.id, new TableView(place, spec, section).rows);
+  });
+  host.querySelectorAll("[data-chart]").forEach((place) => {
+    const chart = section.charts[Number(place.dataset.chart)];
+    DRAW[chart.kind](place, chart, section, tables.get(chart.table));
+  });
+}
+
+document.addEventListener("click", (event) => {
+  const named = event.target.closest("[data-name]");
+  if (named) { event.preventDefault(); inspect(Number(named.dataset.name), named); return; }
+  const copy = event.target.closest("[data-copy]");
+  if (copy) copied(copy);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  if (!byId("tip").hidden) tip("");
+  else if (!byId("inspector").hidden) leave();
+});
+
+/** Put a command on the clipboard; where that is not allowed, select it. */
+async function copied(button) {
+  const code = byId(button.dataset.copy);
+  const done = (word) => { button.textContent = word; announce(word === "Copied" ? "command copied" : "command selected"); setTimeout(() => { button.textContent = "Copy"; }, 1600); };
+  try { await navigator.clipboard.writeText(code.textContent); done("Copied"); } catch {
+    getSelection().selectAllChildren(code);
+    done("Selected");
+  }
+}
+
+const theme = byId("theme"), dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme || (dark.matches ? "dark" : "light")) === "dark";
+const label = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
+theme.hidden = false;
+theme.addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; label(); });
+dark.addEventListener("change", label);
+label();
+
+/** On paper everything is open: details, and as many rows as paper bears. */
+const paper = { folded: [], limits: new Map() };
+function unfold() {
+  if (paper.folded.length || paper.limits.size) return;
+  paper.folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of paper.folded) one.open = true;
+  for (const rows of TABLES.values()) { paper.limits.set(rows, rows.limit); rows.limit = Math.max(PRINTED, rows.limit); rows.view.draw(false); }
+}
+function fold() {
+  for (const one of paper.folded) one.open = false;
+  for (const [rows, limit] of paper.limits) { rows.limit = limit; rows.view.draw(false); }
+  paper.folded = [];
+  paper.limits.clear();
+}
+addEventListener("beforeprint", unfold);
+addEventListener("afterprint", fold);
+matchMedia("print").addEventListener("change", (event) => (event.matches ? unfold : fold)());

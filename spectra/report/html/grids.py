@@ -1,0 +1,130 @@
+"""One value per layer and role: what a heatmap shows."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from spectra.matrices import ROLES
+from spectra.report.html.encode import short
+from spectra.report.html.keys import KEYS
+from spectra.report.html.tables import Row, enriched
+from spectra.report.table import printable
+
+Scale = Literal["log", "linear", "count"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a heatmap colours by."""
+
+    key: str
+    scale: Scale
+    worst: Literal["high", "low"] = "high"
+
+
+METRICS: Mapping[str, tuple[Metric, ...]] = {
+    "spectrum": (
+        Metric("kappa", "log"), Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
+        Metric("alpha", "linear"), Metric("spikes", "count"),
+    ),
+    "diff": (
+        Metric("intruders", "count"), Metric("worst_cos", "linear", "low"),
+        Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
+    ),
+    "kappa": (Metric("kappa", "log"), Metric("kappa_excess", "log")),
+    "width": (Metric("sigma_max", "log"),),
+    "trend": (
+        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("kappa", "log"),
+    ),
+    "check": (
+        Metric("findings", "count"), Metric("kappa", "log"), Metric("intruders", "count"),
+        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
+        Metric("delta_relative", "linear"),
+    ),
+}  # fmt: skip
+
+
+def heatmaps(document: Mapping[str, Any], table: str) -> dict[str, Any] | None:
+    """Return every metric of a result by role and layer, one grid a model; None without rows.
+
+    The median stands where several matrices share a cell, as experts do.
+    """
+    rows = [enriched(row) for row in document["rows"]]
+    _count_findings(document, rows)
+    facets: dict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        facets[row.get("model")].append(row)
+    kinds = {str(row["role"]) for row in rows}
+    roles = [kind for kind in ROLES if kind in kinds] + sorted(kinds - set(ROLES))
+    layers: list[int | None] = sorted({row["layer"] for row in rows if row["layer"] is not None})
+    layers += [None] if any(row["layer"] is None for row in rows) else []
+    metrics = [
+        metric
+        for metric in METRICS.get(document["command"], ())
+        if any(row.get(metric.key) is not None for row in rows)
+    ]
+    if not metrics or not rows:
+        return None
+    return {
+        "kind": "heatmap",
+        "table": table,
+        "roles": [printable(role) for role in roles],
+        "layers": layers,
+        "metrics": [
+            {"key": m.key, "title": KEYS[m.key].title, "kind": KEYS[m.key].kind,
+             "scale": m.scale, "worst": m.worst, "meaning": KEYS[m.key].meaning}
+            for m in metrics
+        ],
+        "facets": [
+            {
+                "name": None if name is None else printable(str(name)),
+                "counts": _counted(found, roles, layers),
+                "grids": [_grid(found, roles, layers, metric.key) for metric in metrics],
+            }
+            for name, found in facets.items()
+        ],
+    }  # fmt: skip
+
+
+def _count_findings(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each row of a check how many findings it has."""
+    if document["command"] != "check":
+        return
+    counts: dict[str, int] = defaultdict(int)
+    for finding in document["summary"]["findings"]:
+        if finding.get("matrix") is not None:
+            counts[finding["matrix"]] += 1
+    for row in rows:
+        row["findings"] = counts[row["matrix"]] + counts[row["tensor"]] * (
+            row["matrix"] != row["tensor"]
+        )
+
+
+def _counted(rows: Sequence[Row], roles: Sequence[str], layers: Sequence[int | None]) -> list[int]:
+    """Return how many matrices each cell stands for, role by role."""
+    counts: dict[tuple[str, int | None], int] = defaultdict(int)
+    for row in rows:
+        counts[row["role"], row["layer"]] += 1
+    return [counts[role, layer] for role in roles for layer in layers]
+
+
+def _grid(
+    rows: Sequence[Row], roles: Sequence[str], layers: Sequence[int | None], key: str
+) -> list[float | int | str | None]:
+    """Return one number a cell; "inf" where it is singular, None where there is none."""
+    cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    for row in rows:
+        value = row.get(key)
+        if value is None and key == "kappa" and row["status"] == "singular":
+            value = float("inf")
+        if value is not None:
+            cells[row["role"], row["layer"]].append(value)
+    found: list[float | int | str | None] = []
+    for role in roles:
+        for layer in layers:
+            values = cells.get((role, layer))
+            middle = median(values) if values else None
+            found.append("inf" if middle == float("inf") else short(middle))
+    return found

@@ -1,0 +1,117 @@
+"""What every key is called on the page, how it is written, and what it means in a line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal[
+    "name", "word", "text", "whole", "number", "percent", "flag", "shape", "singular", "severity"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One quantity as a column."""
+
+    title: str
+    kind: Kind
+    meaning: str = ""
+
+
+KEYS: Mapping[str, Key] = {
+    "matrix": Key("matrix", "name", "its unique name"),
+    "model": Key("model", "word", "which of several"),
+    "width": Key("width", "whole", "d, the inputs of what reads the residual stream"),
+    "step": Key("step", "whole", "of training"),
+    "role": Key("role", "word", "what the matrix does in its network"),
+    "layer": Key("layer", "whole", "counted from 0"),
+    "expert": Key("expert", "whole", "counted from 0"),
+    "shape": Key("shape", "shape", "outputs × inputs"),
+    "parameters": Key("parameters", "whole", "outputs times inputs"),
+    "dtype": Key("dtype", "word", "as stored"),
+    "codec": Key("codec", "word", "the scheme by which quantised values were decoded"),
+    "status": Key("status", "word", "singular: the smallest σ is 0; non-finite: NaN or Inf"),
+    "error": Key("error", "text"),
+    "sigma_max": Key("σ max", "number", "largest singular value"),
+    "sigma_min": Key("σ min", "number", "smallest singular value"),
+    "sigma_max_low": Key("σ max, low", "number", "σ max is proven to lie above"),
+    "sigma_max_high": Key("σ max, high", "number", "σ max is proven to lie below"),
+    "frobenius": Key("Frobenius norm", "number", "√Σσ²"),
+    "kappa": Key("κ", "singular", "condition number, σ max / σ min"),
+    "kappa_low": Key("κ, low", "number", "κ is proven to lie above"),
+    "kappa_high": Key("κ, high", "number", "κ is proven to lie below"),
+    "kappa_null": Key("κ of noise", "number", "about what a Gaussian matrix of this shape has"),
+    "kappa_excess": Key("κ excess", "number", "κ over what noise of this shape has"),
+    "kappa_resolved": Key("κ resolved", "flag", "no: κ measures the rounding of the stored dtype"),
+    "selected": Key("selected", "flag", "chosen by --select"),
+    "decided_by": Key("decided by", "word", "bound: proven by bounds; exact: all singular values"),
+    "stable_rank": Key("stable rank", "number", "Σσ² / σ max²"),
+    "effective_rank": Key("effective rank", "number", "exp of the entropy of σ / Σσ"),
+    "energy_rank": Key("energy rank", "whole", "how many σ² hold the asked share of their sum"),
+    "numerical_rank": Key("numerical rank", "whole", "how many σ stand above rounding"),
+    "alpha": Key("α", "number", "exponent of the power law fitted to the tail of λ = σ²"),
+    "alpha_xmin": Key("α from λ", "number", "where that tail begins"),
+    "alpha_ks": Key("α, KS", "number", "Kolmogorov–Smirnov distance of that fit"),
+    "mp_edge": Key("noise edge", "number", "largest σ that noise of this scale would have"),
+    "spikes": Key("spikes", "whole", "how many σ stand above the noise edge"),
+    "delta_norm": Key("Δ norm", "number", "Frobenius norm of Δ"),
+    "delta_relative": Key("change", "percent", "norm of Δ, what was added, over the base's"),
+    "delta_sigma_max": Key("Δ σ max", "number", "largest singular value of Δ"),
+    "delta_stable_rank": Key("Δ stable rank", "number", "Σσ² / σ max² of Δ"),
+    "delta_effective_rank": Key("Δ effective rank", "number", "of Δ"),
+    "delta_energy_rank": Key("Δ energy rank", "whole", "of Δ"),
+    "delta_rank": Key("Δ rank", "whole", "directions of Δ above rounding"),
+    "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
+    "worst_cos": Key("lowest |cos|", "number", "of a leading vector's best match in the base"),
+    "worst_at": Key("at", "whole", "index of that vector"),
+    "worst_energy": Key("energy", "percent", "its share of Σσ²"),
+    "certified": Key("proven", "flag", "every verdict is proven"),
+    "null_cos": Key("|cos| by chance", "number", "what a random direction would score"),
+    "subspace_overlap": Key("overlap", "number", "of the leading subspaces, 1: the same"),
+    "nan": Key("NaN", "whole", "how many entries"),
+    "inf": Key("Inf", "whole", "how many entries"),
+    "first_non_finite": Key("first NaN or Inf", "text", "its place"),
+    "largest": Key("largest entry", "number", "its size"),
+    "saturated": Key("saturated", "whole", "entries at the dtype's limit"),
+    "zero_rows": Key("zero rows", "whole"),
+    "zero_cols": Key("zero columns", "whole"),
+    "effective_share": Key("effective rank, share", "percent", "of the full rank"),
+    "numerical_share": Key("numerical rank, share", "percent", "of the full rank"),
+    "severity": Key("severity", "severity", "how bad it is"),
+    "rule": Key("rule", "word", "its code; `spectra rule CODE` explains"),
+    "rule_name": Key("name", "word"),
+    "tensor": Key("tensor", "word"),
+    "value": Key("value", "number", "what was found"),
+    "limit": Key("limit", "number", "what the policy allows"),
+    "baseline": Key("baseline", "number", "what the baseline has"),
+    "state": Key("state", "word", "compared with the baseline"),
+    "message": Key("what is wrong", "text"),
+    "reason": Key("reason", "text", "why it is ignored"),
+    "until": Key("until", "text", "when that ends"),
+    "summary": Key("what it asks", "text"),
+    "findings": Key("findings", "whole"),
+    "judged": Key("judged", "flag"),
+    "why_not": Key("why not", "text"),
+    "matrices": Key("matrices", "whole"),
+    "slope": Key("slope", "number", "of log σ max against log width"),
+    "low": Key("95 % from", "number"),
+    "high": Key("95 % to", "number"),
+    "ratio": Key("ratio", "number", "σ max of the widest model over the proxy's"),
+    "ok": Key("matches", "flag", "the ratio is 1 within the tolerance"),
+    "expected": Key("expected slope", "number", "what learning rate and weight decay lead to"),
+    "normalised_slope": Key("normalised", "number", "slope of σ / √(eta / lambda); law: 0.75"),
+    "counted": Key("counted", "flag", "whether the law is about the role"),
+    "reads": Key("reason", "text"),
+}  # fmt: skip
+
+
+def key_of(name: str, values: object = None) -> Key:
+    """Return what is known of a key; one that is not goes by its own name."""
+    known = KEYS.get(name)
+    if known is not None:
+        return known
+    if isinstance(values, bool):
+        return Key(name, "flag")
+    if isinstance(values, str):
+        return Key(name, "text")
+    return Key(name, "number")

@@ -1,0 +1,319 @@
+"""One result on the page: its sentence, pictures, tables, settings and command."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectra.report.command_line import command_line
+from spectra.report.html.charts import charts_of
+from spectra.report.html.encode import Names
+from spectra.report.html.grids import heatmaps
+from spectra.report.html.keys import KEYS
+from spectra.report.html.markup import badge, brief, command, pairs, plain_table, setting, text
+from spectra.report.html.tables import Column, Table, matrices, table_of
+from spectra.report.html.worst import RANKS
+
+TITLES: Mapping[str, str] = {
+    "ls": "Contents",
+    "spectrum": "Singular spectra",
+    "diff": "What fine-tuning changed",
+    "kappa": "Condition numbers",
+    "width": "Scaling with width",
+    "trend": "Spectra over the run",
+    "check": "Release check",
+}
+MOST_PLAIN = 50  # rows of a table where scripts do not run
+MOST_SKIPPED = 200
+FINDING = {
+    "severity": "severity", "rule": "rule", "rule_name": "name", "matrix": "matrix",
+    "tensor": "place", "message": "message", "state": "state", "value": "value",
+    "limit": "limit", "baseline": "baseline",
+}  # fmt: skip
+RULE = {
+    "rule": "code", "rule_name": "name", "severity": "severity", "findings": "findings",
+    "judged": "judged", "summary": "summary", "why_not": "why_not",
+}  # fmt: skip
+WIDTH_ROLE = {
+    "role": "role", "slope": "slope", "low": "low", "high": "high", "ratio": "ratio", "ok": "ok",
+    "expected": "expected", "normalised_slope": "normalised_slope", "counted": "counted",
+    "reads": "reason",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One result, ready to be written."""
+
+    ident: str
+    document: Mapping[str, Any]
+    tables: Sequence[Table]  # the last is of matrices
+    charts: Sequence[Mapping[str, Any]]
+    saved: str  # the file's name, or what it would be written to
+
+    @property
+    def topic(self) -> str:
+        """What it is about."""
+        command = str(self.document["command"])
+        return TITLES.get(command, command)
+
+    @property
+    def title(self) -> str:
+        """Its heading."""
+        return f"{self.topic}: {models_named(self.document)}"
+
+    def plain(self, names: Names) -> dict[str, Any]:
+        """Return what scripts draw, as JSON data."""
+        return {
+            "id": self.ident,
+            "title": self.title,
+            "command": self.document["command"],
+            "model": models_named(self.document),
+            "tables": [table.plain(names) for table in self.tables],
+            "charts": list(self.charts),
+        }
+
+
+def section_of(document: Mapping[str, Any], ident: str, saved: str) -> Section:
+    """Arrange one checked document.
+
+    Args:
+        document: A result.
+        ident: Its place on the page.
+        saved: Name of the file it is read from.
+    """
+    main = matrices(document, ident)
+    heat = heatmaps(document, main.ident)
+    charts = [*([heat] if heat else []), *charts_of(document, main)]
+    if document["command"] in ("width", "trend"):  # lines tell more than cells there
+        charts.reverse()
+    return Section(ident, document, [*_tables(document, ident), main], charts, saved)
+
+
+def models_named(document: Mapping[str, Any]) -> str:
+    """Return short names of the models."""
+    models = document["models"]
+    main = [m for m in models if m["part"] in ("model", "base", "tuned")] or models
+    names = [_base_name(model) for model in main]
+    if document["command"] in ("width", "trend"):
+        return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+    return " → ".join(names)
+
+
+def written(section: Section) -> str:
+    """Return a section as HTML; scripts fill its pictures and tables."""
+    document = section.document
+    ident = section.ident
+    pictures = "".join(
+        f'<figure class="chart" data-chart="{place}"></figure>'
+        for place in range(len(section.charts))
+    )
+    tables = "".join(
+        f'<div class="table" data-table="{place}">{_plain(table)}</div>'
+        for place, table in enumerate(section.tables)
+        if table.columns and table.columns[0].values
+    )
+    again = command_line(document, ["-o", section.saved])
+    return (
+        f'<section id="{ident}" aria-labelledby="{ident}-title" class="result">'
+        f'<h2 id="{ident}-title">{text(section.title)}</h2>'
+        f'<p class="reading">{answer(document)}</p>'
+        f"{_advice(document)}{command(again, f'{ident}-command')}"
+        f'<div class="charts">{pictures}</div>{tables}{_details(section)}</section>'
+    )
+
+
+def answer(document: Mapping[str, Any]) -> str:
+    """Return the sentence on top; of a check its first word as a mark."""
+    reading = str(document["summary"]["reading"])
+    word, gap, rest = reading.partition("  ")
+    if document["command"] != "check" or not gap:
+        return text(reading)
+    passed = document["summary"]["passed"]
+    return f"{badge('passed' if passed else 'error', word)} {text(rest)}"
+
+
+def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a few numbers that sum a result up."""
+    summary, rows = document["summary"], document["rows"]
+    command = document["command"]
+    found: list[tuple[str, str]] = [("matrices", f"{len(rows):,}")]
+    if command in ("ls", "spectrum"):
+        found.append(("parameters", _large(summary["parameters"])))
+    if command == "spectrum":
+        found += _extreme(rows, "kappa", "highest κ") + _extreme(rows, "sigma_max", "highest σ")
+    if command == "diff":
+        found.append(("changed", f"{summary['changed']:,}"))
+        if summary.get("intruders") is not None:
+            found.append(("intruders", f"{summary['intruders']:,}"))
+        else:
+            found += _extreme(rows, "delta_relative", "largest change", percent=True)
+    if command == "kappa":
+        found += [("selected", f"{len(summary['selected']):,}")]
+        found += _extreme(rows, "kappa", "highest κ")
+    if command == "check":
+        counts = summary["counts"]
+        found += [
+            (f"{word}s", f"{counts[word]:,}")
+            for word in ("error", "warning", "new")
+            if isinstance(counts.get(word), int) and (word != "new" or counts[word])
+        ]
+        found = [(name if name != "news" else "new", value) for name, value in found]
+    overall = summary.get("overall")
+    if command == "width" and isinstance(overall, Mapping) and overall.get("slope") is not None:
+        found.append(("slope", f"{overall['slope']:+.2f}"))
+    if command == "trend":
+        found.append(("checkpoints", f"{len(summary['steps']):,}"))
+    return found
+
+
+def _tables(document: Mapping[str, Any], ident: str) -> list[Table]:
+    """Return the tables that are not of matrices."""
+    summary = document["summary"]
+    if document["command"] == "width":
+        overall = summary.get("overall")
+        roles = [*summary["roles"], *([overall] if isinstance(overall, Mapping) else [])]
+        return [table_of(f"{ident}-roles", "Roles", roles, WIDTH_ROLE, ("", False))]
+    if document["command"] != "check":
+        return []
+    return [
+        table_of(
+            f"{ident}-findings", "Findings", _worst_first(summary["findings"]),
+            FINDING, ("severity", False), ("severity", "state", "rule"),
+        ),
+        table_of(
+            f"{ident}-ignored", "Ignored findings",
+            _worst_first(summary["ignored"]),
+            FINDING | {"reason": "reason", "until": "until"}, ("severity", False), ("rule",),
+        ),
+        table_of(
+            f"{ident}-rules", "Rules", sorted(summary["rules"], key=lambda rule: -rule["findings"]),
+            RULE, ("findings", True),
+        ),
+    ]  # fmt: skip
+
+
+def _worst_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return errors before warnings, the new before the known, each with its place."""
+    order = (*RANKS, None)
+    found = [
+        {**item, "place": item.get("tensor") if item.get("matrix") is None else None}
+        for item in findings
+    ]
+    return sorted(
+        found, key=lambda item: (order.index(item["severity"]), item.get("state") != "new")
+    )
+
+
+def _advice(document: Mapping[str, Any]) -> str:
+    """Return what to do, where a result says it."""
+    advice = document["summary"].get("advice") if document["command"] == "width" else None
+    return "".join(f'<p class="advice">{text(line)}</p>' for line in advice or ())
+
+
+def _plain(table: Table) -> str:
+    """Return the first rows as they stand, for readers without scripts."""
+    shown = [column for column in table.columns if column.shown]
+    count = len(shown[0].values)
+    rows = [
+        [_cell(column, column.values[place]) for column in shown]
+        for place in range(min(count, MOST_PLAIN))
+    ]
+    caption = table.caption + (f", the first {MOST_PLAIN} of {count:,}" * (count > MOST_PLAIN))
+    return plain_table(caption, [column.about.title for column in shown], rows)
+
+
+def _cell(column: Column, value: object) -> str:
+    """Write one value."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{100 * value:.2f} %" if column.about.kind == "percent" else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else text(value)
+
+
+def _details(section: Section) -> str:
+    """Return settings, provenance, skips and meanings, folded."""
+    document = section.document
+    settings = [(str(key), setting(value)) for key, value in document["settings"].items()]
+    provenance = [
+        (model["part"], f"<code>{text(model['spec'])}</code> ({text(model['resolved'])})"
+         + _codecs(model))
+        for model in document["models"]
+    ]  # fmt: skip
+    provenance += [
+        ("spectra", text(document["spectra"])),
+        ("schema", text(document["schema"])),
+        ("file", f"<code>{text(section.saved)}</code>"),
+    ]
+    titles = {key: KEYS[key] for table in section.tables for key in _keys(table) if key in KEYS}
+    meanings = [(about.title, text(about.meaning)) for about in titles.values() if about.meaning]
+    blocks = [
+        ("Settings and provenance", pairs([*provenance, *settings])),
+        ("What the columns mean", pairs(meanings)),
+    ]
+    if document["skipped"]:
+        blocks.append((f"Skipped tensors ({len(document['skipped']):,})", _skipped(document)))
+    return "".join(
+        f"<details><summary>{text(name)}</summary>{inner}</details>" for name, inner in blocks
+    )
+
+
+def _codecs(model: Mapping[str, Any]) -> str:
+    """Say how quantised values were decoded."""
+    found = ", ".join(f"{text(count)} by {text(name)}" for name, count in model["codecs"].items())
+    return f"; decoded: {found}" if found else ""
+
+
+def _keys(table: Table) -> list[str]:
+    """Return a table's keys."""
+    return [column.key for column in table.columns]
+
+
+def _skipped(document: Mapping[str, Any]) -> str:
+    """List what was not analysed, and why."""
+    skipped = document["skipped"]
+    counts = Counter(item["reason"] for item in skipped)
+    told = "; ".join(f"{count:,} {text(reason)}" for reason, count in counts.most_common(20))
+    rows = [[f"<code>{text(item['tensor'])}</code>", text(item["reason"])]
+            for item in skipped[:MOST_SKIPPED]]  # fmt: skip
+    rest = len(skipped) - len(rows)
+    more = f"<p>{rest:,} more are in the file.</p>" if rest else ""
+    scroll = 'class="scroll" tabindex="0" role="group" aria-label="skipped tensors"'
+    return (
+        f"<p>{told}.</p><div {scroll}>"
+        f"{plain_table('Skipped tensors', ['tensor', 'reason'], rows)}</div>{more}"
+    )
+
+
+def _extreme(
+    rows: Sequence[Mapping[str, Any]], key: str, name: str, *, percent: bool = False
+) -> list[tuple[str, str]]:
+    """Return the highest value of a key."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    if not values:
+        return []
+    highest = max(values)
+    return [(name, f"{100 * highest:.1f} %" if percent else brief(highest))]
+
+
+def _large(count: int) -> str:
+    """Write a number of parameters."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _base_name(model: Mapping[str, Any]) -> str:
+    """Return the last part of a spec; of a repository, with its owner."""
+    spec = str(model.get("model") or model["spec"])
+    if spec.count("/") == 1 and not spec.startswith((".", "/")) and not spec.endswith("/"):
+        return spec
+    path = Path(spec)
+    if path.name in ("model", "model.safetensors", "snapshot") and path.parent.name:
+        return f"{path.parent.name}/{path.name}"
+    return path.name or spec

@@ -1,0 +1,162 @@
+"""`spectra report` through the door a user takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from report.html import documents
+
+from .conftest import Command
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: Path, command: Command) -> Path:
+    path = tmp_path / "spectrum.json"
+    assert command("spectrum", model, "-q", "-o", path).code == 0
+    return path
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Path:
+    path = tmp_path / "check.json"
+    path.write_text(json.dumps(documents.check(2)))
+    return path
+
+
+def test_a_page_is_written_here_by_default(
+    command: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("report", "spectrum.json")
+    assert (done.code, done.out, done.err) == (0, "", "wrote report.html\n")
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "spectra report spectrum.json -o report.html" in page
+    assert command("report", "spectrum.json", "-q").err == ""
+    assert (tmp_path / "report.html").read_text() == page
+
+
+def test_one_page_holds_several_results(
+    command: Command, saved: Path, model: Path, check: Path, tmp_path: Path
+) -> None:
+    kappa = tmp_path / "kappa.json"
+    assert command("kappa", model, "--select", "2", "-q", "-o", kappa).code == 0
+    done = command("report", saved, kappa, check, "-o", tmp_path / "all.html")
+    assert done.code == 0
+    page = (tmp_path / "all.html").read_text()
+    assert page.count('class="result"') == 3
+    assert "--select 2 -o " in page
+
+
+def test_a_saved_result_is_written_in_other_formats_without_weights(
+    command: Command, saved: Path, model: Path, tmp_path: Path
+) -> None:
+    live = {suffix: tmp_path / f"live{suffix}" for suffix in (".csv", ".jsonl", ".md", ".txt")}
+    words = [word for path in live.values() for word in ("-o", path)]
+    assert command("spectrum", model, "-q", *words).code == 0
+    for file in model.iterdir():
+        file.unlink()
+    back = {suffix: tmp_path / f"back{suffix}" for suffix in (*live, ".json")}
+    done = command("report", saved, *(w for path in back.values() for w in ("-o", path)))
+    assert done.code == 0, done.err
+    assert {s: back[s].read_text() for s in live} == {s: p.read_text() for s, p in live.items()}
+    assert back[".json"].read_text() == saved.read_text()
+    assert done.err.count("wrote ") == 5
+
+
+def test_a_saved_result_becomes_a_table_of_parquet(
+    command: Command, saved: Path, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    assert command("report", saved, "-o", tmp_path / "x.parquet").code == 0
+    frame = pandas.read_parquet(tmp_path / "x.parquet")
+    rows = json.loads(saved.read_text())["rows"]
+    assert list(frame["matrix"]) == [row["matrix"] for row in rows]
+    assert [list(found) for found in frame["sigma_profile"]] == [
+        row["sigma_profile"] for row in rows
+    ]
+
+
+def test_a_check_becomes_sarif_and_junit(command: Command, check: Path, tmp_path: Path) -> None:
+    sarif, junit = tmp_path / "x.sarif", tmp_path / "x.xml"
+    page, note = tmp_path / "x.html", tmp_path / "x.md"
+    done = command("report", check, "-o", sarif, "-o", junit, "-o", page, "-o", note)
+    assert done.code == 0, done.err
+    run = json.loads(sarif.read_text())["runs"][0]
+    assert [found["ruleId"] for found in run["results"]][:2] == ["SPC002", "SPC101"]
+    assert "<failure" in junit.read_text()
+    assert "SPC002" in page.read_text()
+    assert "SPC002" in note.read_text()
+
+
+def test_a_card_goes_to_standard_output_or_a_file(
+    command: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("report", saved, "--card")
+    assert done.code == 0
+    assert done.out.startswith("## What the weights say\n")
+    assert done.err == ""
+    assert not Path("report.html").exists()
+    written = command("report", saved, "--card", "-o", "CARD.md")
+    assert (written.code, written.out) == (0, "")
+    assert Path("CARD.md").read_text() == done.out
+    both = command("report", saved, "--card", "-o", "x.html")
+    assert both.out == done.out
+    assert Path("x.html").exists()
+
+
+def refused(command: Command, *words: str | Path) -> str:
+    done = command("report", *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert "internal" not in done.err
+    return done.err
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    command: Command, saved: Path, check: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert "x.sarif ends with '.sarif'" in refused(command, saved, "-o", tmp_path / "x.sarif")
+    assert "holds one result, got 2" in refused(
+        command, saved, check, "-o", page, "-o", tmp_path / "x.csv"
+    )
+    assert "ends with '.docx'" in refused(command, saved, "-o", page, "-o", tmp_path / "x.docx")
+    assert "the folder" in refused(command, saved, "-o", tmp_path / "none" / "x.html")
+    assert "is a folder" in refused(command, saved, "-o", tmp_path)
+    assert not page.exists()
+
+
+def test_what_is_no_result_is_refused(command: Command, saved: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"schema": "spectra/9"}')
+    assert "schema is 'spectra/9', expected 'spectra/1'" in refused(command, saved, bad)
+    bad.write_text("\x1b[31m")
+    assert "is not JSON" in refused(command, bad)
+    assert "cannot be read" in refused(command, tmp_path / "none.json")
+    assert "Missing argument" in refused(command)
+
+
+def test_an_estimate_is_no_result(
+    command: Command, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry = tmp_path / "dry.json"
+    dry.write_text(command("spectrum", model, "--dry-run", "--format", "json").out)
+    assert "an estimate of --dry-run" in refused(command, dry)
+
+
+def test_a_page_is_written_without_torch(saved: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom spectra_cli.main import run\n"
+        f"code = run(['report', {str(saved)!r}, '-o', {str(tmp_path / 'x.html')!r}])\n"
+        "print(code, [name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0 []\n"

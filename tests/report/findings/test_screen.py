@@ -1,0 +1,106 @@
+"""The screen of a check: the verdict first, findings worst first, what to do next."""
+
+import pytest
+
+from report.findings.subjects import DOWN, accepted, document, finding, hostile, varied
+from spectra.report.findings import check_screen
+from spectra.report.table import render_text
+
+
+def test_a_failing_check() -> None:
+    text = render_text(check_screen(varied(), full=False, hints=True), 120)
+    lines = text.splitlines()
+    assert lines[1] == "  FAIL  6 findings in 291 tensors (coverage 100 %)."
+    assert lines[4].split() == [
+        "SPC101", "error", "intruder-dimensions", DOWN, "6", ">", "4", "allowed", "(baseline",
+        "1)", "new",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[4:11]] == [
+        "SPC101", "SPC002", "SPC104", "SPC401", "SPC999", "SPC202", "SPC301",
+    ]  # fmt: skip
+    assert lines[10].split()[-1] == "fixed"
+    assert "  not judged: SPC401: no proxy is set" in lines
+    assert lines[-1] == (
+        "  explain: spectra rule SPC101   accept: add an [[ignore]] with a reason to spectra.toml"
+        "   exit 1"
+    )
+
+
+def test_marks_repeat_what_fails() -> None:
+    screen = check_screen(varied())
+    marks = {line.cells[0]: line.mark for line in screen.lines}
+    assert marks == {
+        "SPC101": "bad", "SPC002": "bad", "SPC104": "", "SPC401": "", "SPC999": "",
+        "SPC202": "dim", "SPC301": "good",
+    }  # fmt: skip
+
+
+def test_a_passing_check_is_its_sentence() -> None:
+    screen = check_screen(document(rules=[]), hints=True)
+    assert render_text(screen) == (
+        "\n  PASS  0 findings in 291 tensors (coverage 100 %).\n\n  exit 0\n"
+    )
+
+
+def test_without_a_baseline_there_is_no_state() -> None:
+    assert [column.title for column in check_screen(document([finding()])).columns][-1] == "finding"
+    assert [column.title for column in check_screen(varied()).columns][-1] == "state"
+
+
+def test_a_document_has_no_hints() -> None:
+    assert not check_screen(varied(), full=True).hints
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 140])
+def test_nothing_wraps(width: int) -> None:
+    for found in (varied(), hostile()):
+        text = render_text(check_screen(found, hints=True), width)
+        assert max(map(len, text.splitlines())) <= width
+        rows = [line for line in text.splitlines() if line.startswith("  SPC")]
+        assert len(rows) == min(len(found["summary"]["findings"]), 20)
+
+
+def test_the_message_gives_way_before_the_name() -> None:
+    long = "condition number 4.1e+05, 38 times the median of its role (1.1e+04)"
+    found = document([finding("SPC202", DOWN, message=long, state="unchanged")])
+    hundred = render_text(check_screen(found), 100)
+    assert DOWN in hundred
+    assert "condition number 4.1e+05" in hundred
+    assert long not in hundred
+    eighty = render_text(check_screen(found), 80)
+    assert "layers.30.mlp.down_proj" in eighty
+    assert "  condition number 4.…  " in eighty
+    whole = render_text(check_screen(found))
+    assert DOWN in whole
+    assert long in whole
+
+
+def test_the_rule_is_named_where_there_is_room() -> None:
+    found = document([finding(state="new")])
+    assert "intruder-dimensions" in render_text(check_screen(found), 120)
+    assert "intruder-dimensions" not in render_text(check_screen(found), 80)
+    assert "SPC101" in render_text(check_screen(found), 80)
+
+
+def test_few_are_shown_unless_all_are_asked_for() -> None:
+    many = [finding(matrix=f"layers.{i}.w") for i in range(25)]
+    many += [finding("SPC202", f"layers.{i}.w") for i in range(5)]
+    few = check_screen(document(many))
+    assert len(few.lines) == 20
+    assert few.more == "... 10 more, 5 of them errors (-v shows all)"
+    full = check_screen(document(many), full=True)
+    assert len(full.lines) == 30
+    assert full.more == ""
+
+
+def test_all_that_was_accepted_is_told_where_all_is_asked_for() -> None:
+    found = document([], [accepted()])
+    what = "accepted: SPC201 lm_head.weight: 6 > 4 allowed (baseline 1)"
+    told = f"{what}; known, issue 42 (until 2027-03-01)"
+    assert told in check_screen(found, full=True).facts
+    assert told not in check_screen(found).facts
+
+
+def test_no_name_moves_the_cursor() -> None:
+    text = render_text(check_screen(hostile(), full=True, hints=True))
+    assert all(line.isprintable() for line in text.splitlines())

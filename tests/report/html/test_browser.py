@@ -1,0 +1,405 @@
+"""The page in a browser: clicks, keys, filters, themes, paper, and what it tells aloud."""
+
+import re
+from importlib.resources import files
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from report.html import documents
+
+from .conftest import Opened
+
+SMALL = 3  # layers
+
+
+def rows_of(table: Locator) -> list[list[str]]:
+    cells: list[list[str]] = table.locator("tbody").evaluate(
+        "body => [...body.rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    return cells
+
+
+def column(table: Locator, title: str) -> list[str]:
+    heads = [text.strip("▲▼ ") for text in table.locator("thead th").all_text_contents()]
+    place = heads.index(title)
+    return [row[place] for row in rows_of(table)]
+
+
+def head(table: Locator, title: str) -> Locator:
+    return table.locator("thead th").filter(has_text=re.compile(rf"^{re.escape(title)}[▲▼]?$"))
+
+
+def matrices(page: Page, section: str = "#r1") -> Locator:
+    return page.locator(f"{section} .table").last
+
+
+def focused(page: Page) -> str:
+    text: str = page.evaluate("document.activeElement.textContent")
+    return text
+
+
+def test_a_click_on_a_heading_sorts_and_says_so(opened: Opened) -> None:
+    table = matrices(opened(documents.spectrum(SMALL)))
+    sigma = head(table, "σ max")
+    expect(head(table, "κ")).to_have_attribute("aria-sort", "descending")
+    sigma.get_by_role("button").click()
+    expect(sigma).to_have_attribute("aria-sort", "descending")
+    values = [float(value) for value in column(table, "σ max")]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) > 5
+    sigma.get_by_role("button").click()
+    expect(sigma).to_have_attribute("aria-sort", "ascending")
+    values = [float(value) for value in column(table, "σ max")]
+    assert values == sorted(values)
+    assert head(table, "κ").get_attribute("aria-sort") is None
+    expect(table.page.locator("#live")).to_have_text("sorted by σ max, lowest first")
+
+
+def test_names_sort_by_their_numbers(opened: Opened) -> None:
+    table = matrices(opened(documents.spectrum(12)))
+    head(table, "matrix").get_by_role("button").click()
+    layers = [int(found[1]) for name in column(table, "matrix")
+              if (found := re.search(r"layers\.(\d+)", name))]  # fmt: skip
+    assert layers == sorted(layers)
+    head(table, "matrix").get_by_role("button").click()
+    layers = [int(found[1]) for name in column(table, "matrix")
+              if (found := re.search(r"layers\.(\d+)", name))]  # fmt: skip
+    assert layers == sorted(layers, reverse=True)
+    assert layers[0] == 11
+
+
+def test_what_has_no_number_comes_last_whichever_way(opened: Opened) -> None:
+    table = matrices(opened(documents.check(2)))
+    for _ in range(2):
+        head(table, "σ max").get_by_role("button").click()
+        assert column(table, "σ max")[-1] == "—"
+
+
+def test_a_singular_matrix_has_the_highest_kappa(opened: Opened) -> None:
+    found = documents.spectrum(2)
+    found["rows"][4] |= {"status": "singular", "kappa": None}
+    table = matrices(opened(found))
+    assert column(table, "κ")[0] == "singular"
+    head(table, "κ").get_by_role("button").click()
+    assert column(table, "κ")[-1] == "singular"
+
+
+def test_a_filter_leaves_what_matches_and_says_how_many(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    table = matrices(page)
+    table.get_by_label("Filter matrices").fill("layers.2 mlp")
+    expect(page.locator("#live")).to_have_text("3 of 22 matrices")
+    assert len(rows_of(table)) == 3
+    assert all("layers.2.mlp" in name for name in column(table, "matrix"))
+    table.get_by_label("Filter matrices").fill("nothing at all")
+    expect(page.locator("#live")).to_have_text("0 of 22 matrices")
+    assert rows_of(table) == []
+    table.get_by_label("Filter matrices").fill("")
+    table.get_by_label("role").select_option("attn.k")
+    expect(page.locator("#live")).to_have_text("3 of 22 matrices")
+    assert set(column(table, "role")) == {"attn.k"}
+    expect(table.locator("caption")).to_have_text("3 of 22 matrices")
+
+
+def test_a_long_table_shows_more_on_demand(opened: Opened) -> None:
+    page = opened(documents.spectrum(32, 1024))
+    table = matrices(page)
+    assert len(rows_of(table)) == 25
+    table.get_by_role("button", name="Show 200 more").click()
+    assert len(rows_of(table)) == 225
+    assert focused(page) == rows_of(table)[25][0]
+    expect(table.get_by_role("button", name=re.compile("^Show"))).to_have_count(0)
+
+
+def test_a_click_on_a_name_opens_its_spectrum_and_escape_closes_it(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    panel = page.locator("#inspector")
+    expect(panel).to_be_hidden()
+    button = matrices(page).locator("tbody button").nth(2)
+    name = button.text_content()
+    button.click()
+    expect(panel).to_be_visible()
+    assert panel.locator("h2").text_content() == name == focused(page)
+    expect(panel.locator("svg.esd")).to_be_visible()
+    expect(panel.get_by_text("noise edge").first).to_be_visible()
+    assert panel.locator("svg.esd .hist").count() > 5
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    assert focused(page) == name
+
+
+def test_the_spectrum_is_drawn_where_its_values_lie(opened: Opened) -> None:
+    found = documents.spectrum(1)
+    row = found["rows"][1]
+    rank = min(row["rows"], row["cols"])
+    row["sigma_profile"] = [10.0] * 33 + [0.1] * 32  # half of λ at 100, half at 0.01
+    row["mp_edge"] = row["alpha"] = row["alpha_xmin"] = None
+    page = opened(found)
+    page.get_by_role("button", name=row["matrix"]).click()
+    bars = page.locator("#inspector svg.esd .hist").evaluate_all(
+        "all => all.map(b => ({x: b.x.baseVal.value, h: b.height.baseVal.value}))"
+    )
+    bars.sort(key=lambda bar: -bar["h"])
+    high, low = bars[0], bars[1]
+    assert {round(high["x"]), round(low["x"])} == {
+        round(min(bar["x"] for bar in bars)), round(max(bar["x"] for bar in bars)),
+    }  # fmt: skip
+    assert low["h"] > 0.9 * high["h"]
+    assert f"{rank} singular values; drawn from 65 of them" in (
+        page.locator("#inspector figcaption").first.text_content() or ""
+    )
+
+
+def test_the_keyboard_alone_opens_a_cell_of_the_heatmap(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    cell = page.locator('#r1 [role="gridcell"][tabindex="0"]').first
+    cell.focus()
+    assert (cell.get_attribute("aria-label") or "").startswith("attn.q, layer 0")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    here = page.locator(":focus")
+    assert (here.get_attribute("aria-label") or "").startswith("attn.k, layer 2\nκ ")
+    expect(page.locator("#tip")).to_contain_text("attn.k, layer 2")
+    page.keyboard.press("Home")
+    assert (here.get_attribute("aria-label") or "").startswith("attn.k, layer 0")
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector h2")).to_have_text("model.layers.0.self_attn.k_proj.weight")
+    expect(page.locator("#inspector svg.esd")).to_be_visible()
+    page.keyboard.press("Escape")
+    assert (here.get_attribute("aria-label") or "").startswith("attn.k, layer 0")
+
+
+def test_only_one_cell_of_a_heatmap_takes_a_tab_stop(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    assert page.locator('#r1 [role="gridcell"][tabindex="0"]').count() == 1
+
+
+def test_a_pointer_on_a_cell_shows_its_value(opened: Opened) -> None:
+    found = documents.spectrum(SMALL)
+    page = opened(found)
+    row = next(row for row in found["rows"] if (row["role"], row["layer"]) == ("attn.v", 1))
+    page.locator('[role="gridcell"][aria-label^="attn.v, layer 1"]').first.hover()
+    expect(page.locator("#tip")).to_have_text(
+        re.compile(rf"attn\.v, layer 1\s*κ {float(format(row['kappa'], '.4g')):g}")
+    )
+
+
+def test_the_heatmap_shows_what_is_chosen(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    page.get_by_label("Colour by").select_option(label="stable rank")
+    expect(page.locator('[role="gridcell"]').first).to_have_attribute(
+        "aria-label", re.compile(r"^attn\.q, layer 0\nstable rank [0-9.]+$")
+    )
+    assert page.locator('[role="grid"]').get_attribute("aria-label") == (
+        "stable rank by role and layer"
+    )
+
+
+def test_a_cell_of_many_experts_lists_them(opened: Opened) -> None:
+    page = opened(documents.mixture(layers=2, experts=5))
+    cell = page.locator('[role="gridcell"][aria-label^="mlp.up, layer 1"]')
+    assert "median of 5 matrices" in (cell.get_attribute("aria-label") or "")
+    cell.click()
+    table = matrices(page)
+    assert len(rows_of(table)) == 5
+    assert all("layers.1" in name and "up" in name for name in column(table, "matrix"))
+    assert "mlp.up, layer 1" in focused(page)
+    page.keyboard.press("Enter")
+    assert len(rows_of(table)) == 25
+
+
+def test_intruders_are_crossed_and_open(opened: Opened) -> None:
+    found = documents.diff(SMALL)
+    page = opened(found, documents.spectrum(SMALL))
+    grid = page.locator('[role="grid"]').nth(1)
+    cell = grid.locator('[role="gridcell"]').filter(has=page.locator(".cross")).first
+    said = cell.get_attribute("aria-label") or ""
+    assert said.endswith("An intruder")
+    total = sum(row["intruders"] for row in found["rows"])
+    assert grid.locator(".cross:not(.under)").count() == total > 0
+    cell.click()
+    panel = page.locator("#inspector")
+    assert panel.locator("h2").text_content() == said.split("\n")[0]
+    expect(panel.locator("path.bad")).to_have_count(1)
+    expect(panel.locator("svg.esd")).to_be_visible()  # of the base, from the other result
+    assert panel.locator("h3").all_text_contents() == [
+        "Singular spectra: acme/big", "What fine-tuning changed: acme/big → out/tuned",
+    ]  # fmt: skip
+
+
+def test_the_cut_is_drawn_and_stepped_through(opened: Opened) -> None:
+    found = documents.kappa(SMALL)
+    page = opened(found)
+    picture = page.locator("svg:has(.cutline)")
+    lowest = min(found["rows"], key=lambda row: row["kappa"])
+    picture.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tip")).to_contain_text(lowest["matrix"])
+    expect(page.locator("#tip")).to_contain_text("1 of 21, selected")
+    expect(page.locator("#live")).to_contain_text(lowest["matrix"])
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector h2")).to_have_text(lowest["matrix"])
+
+
+def test_findings_are_filtered_and_lead_to_their_matrix(opened: Opened) -> None:
+    found = documents.check(SMALL)
+    found["summary"]["findings"] *= 3
+    page = opened(found)
+    table = page.locator("#r1 .table").first
+    table.get_by_label("severity").select_option("error")
+    expect(page.locator("#live")).to_have_text("6 of 12 findings")
+    assert {text.strip("✕▲● ") for text in column(table, "severity")} == {"error"}
+    table.locator("tbody button").first.click()
+    panel = page.locator("#inspector")
+    expect(panel).to_contain_text("3 NaN, first at [8, 7]")
+    expect(panel).to_contain_text("non-finite")
+
+
+def test_the_worst_link_opens_the_matrix(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    link = page.locator("#worst a").first
+    name = link.text_content()
+    link.click()
+    expect(page.locator("#inspector h2")).to_have_text(name or "")
+    page.get_by_role("button", name="Next matrix").click()
+    expect(page.locator("#inspector h2")).not_to_have_text(name or "")
+    page.get_by_role("button", name="Previous matrix").click()
+    expect(page.locator("#inspector h2")).to_have_text(name or "")
+    page.get_by_role("button", name="Close").click()
+    assert focused(page) == name
+
+
+def test_a_command_is_copied(opened: Opened) -> None:
+    page = opened(documents.kappa(SMALL))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#r1 .copy").click()
+    expect(page.locator("#r1 .copy")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "spectra kappa acme/big --select 10% -o kappa.json"
+
+
+def test_themes_follow_the_system_and_the_button(opened: Opened) -> None:
+    page = opened(documents.spectrum(1))
+    shade = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(shade)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(shade)
+    assert (light, dark) == ("rgb(245, 246, 248)", "rgb(15, 19, 23)")
+    button = page.locator("#theme")
+    expect(button).to_have_text("Light theme")
+    button.click()
+    assert page.evaluate(shade) == light
+    expect(button).to_have_text("Dark theme")
+    button.click()
+    assert page.evaluate(shade) == dark
+
+
+def test_on_paper_everything_is_open_and_nothing_is_a_control(opened: Opened) -> None:
+    page = opened(documents.spectrum(8), scheme="dark")
+    page.emulate_media(media="print")
+    expect(matrices(page).locator("tbody tr")).to_have_count(57)
+    assert page.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
+    for control in ("#theme", ".copy", ".tools label", "nav", ".onward"):
+        expect(page.locator(control).first).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(21, 25, 30)"
+    page.emulate_media(media="screen")
+    expect(matrices(page).locator("tbody tr")).to_have_count(25)
+    assert not page.evaluate("[...document.querySelectorAll('details')].some(d => d.open)")
+
+
+def test_paper_is_wide_enough(opened: Opened) -> None:
+    page = opened(*(make(2) for make in (documents.EVERY | documents.SERIES).values()))
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main table, main svg')].filter("
+        "one => one.getBoundingClientRect().right > 718).length"
+    )
+    assert outside == 0
+    expect(page.get_by_role("heading", name="Intruder dimensions")).to_be_visible()
+
+
+def test_hostile_names_stay_names(opened: Opened) -> None:
+    page = opened(documents.hostile())
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    table = matrices(page)
+    assert documents.HOSTILE[0] in column(table, "matrix")
+    for i in range(len(documents.HOSTILE)):
+        table.locator("tbody button").nth(i).click()
+        expect(page.locator("#inspector h2")).to_have_text(column(table, "matrix")[i])
+    table.get_by_label("Filter matrices").fill("<img")
+    assert column(table, "matrix") == [documents.HOSTILE[1]]
+    page.locator('[role="gridcell"]').first.hover()
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_without_scripts_there_are_sentences_and_tables(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL), documents.check(SMALL), scripts=False)
+    expect(page.get_by_text("Without scripts")).to_be_visible()
+    assert page.locator("#r1 table").first.locator("tbody tr").count() == 22
+    expect(page.locator("#theme")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 400, 1280])
+def test_the_page_never_scrolls_sideways(opened: Opened, width: int) -> None:
+    page = opened(*(make(32) for make in documents.EVERY.values()), width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#worst a").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    panel = page.locator("#inspector").bounding_box()
+    assert panel is not None
+    assert panel["x"] >= 0
+    assert panel["x"] + panel["width"] <= width + 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_wcag_aa_is_broken(opened: Opened, scheme: str) -> None:
+    every = documents.EVERY | documents.SERIES
+    page = opened(*(make(1) for make in every.values()), scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    options: dict[str, object] = {
+        "runOnly": {"type": "tag", "values": tags},
+        "resultTypes": ["violations"],
+    }
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    page.locator("#worst a").nth(3).click()
+    expect(page.locator("#inspector svg.esd").first).to_be_visible()
+    assert broken(page, options) == []
+
+
+def broken(page: Page, options: dict[str, object]) -> list[str]:
+    found = page.evaluate("options => axe.run(options)", options)
+    assert len(found["passes"]) > 20
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary']}"
+        for one in found["violations"]
+    ]
+
+
+def test_the_first_stop_of_the_keyboard_skips_to_the_results(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    page.keyboard.press("Tab")
+    assert focused(page) == "Skip to the results"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_a_visible_ring_marks_the_focus(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    matrices(page).get_by_label("Filter matrices").focus()
+    page.keyboard.press("Tab")
+    width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert width == "3px"
+
+
+def test_what_loading_takes(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
+    page = opened(*(make(32, 4096) for make in documents.EVERY.values()))
+    took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    with capsys.disabled():
+        print(f"\n32 layers, four results: loaded in {took:.0f} ms")  # noqa: T201 - told, not judged
+    assert page.locator("section.result").count() == 4
+    assert page.locator(".table tbody tr").count() > 75

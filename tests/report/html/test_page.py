@@ -1,0 +1,310 @@
+"""The page as a file: closed to the network, inert whatever names say, small, repeatable."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from report.html import documents
+from spectra.report.html import Source, render_page
+from spectra.report.html.encode import LONGEST, Names, embedded, profiles, shortened
+from spectra.report.html.worst import worst_of
+from spectra.report.saved_check import checked
+
+VOID = {"meta", "link", "br", "input", "wbr"}
+
+
+class Parsed(HTMLParser):
+    """Every element, its attributes, and the text inside script and style."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.inside: dict[str, list[str]] = {"script": [], "style": []}
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in self.inside:
+            self.inside[tag].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in self.inside:
+            self.inside[self.open[-1]][-1] += data
+        else:
+            self.text.append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.inside["script"][0])
+        return found
+
+
+def page_of(*found: documents.Document) -> str:
+    for document in found:
+        checked(document, "made up")
+    return render_page([Source(one, f"{one['command']}.json") for one in found])
+
+
+@pytest.fixture(scope="module")
+def every() -> str:
+    return page_of(*(make() for make in documents.EVERY.values()))
+
+
+def decoded(data: dict[str, Any], place: int) -> str:
+    template, *numbers = data["names"][place]
+    if numbers and isinstance(numbers[0], str):
+        return numbers[0]
+    rest = iter(numbers)
+    return re.sub("#", lambda _: str(next(rest)), data["templates"][template])
+
+
+@pytest.mark.parametrize("name", documents.EVERY)
+def test_the_same_results_give_the_same_bytes(name: str) -> None:
+    make = documents.EVERY[name]
+    assert page_of(make()) == page_of(make())
+
+
+def test_nothing_is_asked_of_the_network(every: str) -> None:
+    for tag, attributes in Parsed(every).elements:
+        assert tag not in {"iframe", "object", "embed", "base", "form", "img", "video", "audio"}
+        assert "src" not in attributes
+        href = attributes.get("href", "#")
+        assert href is not None
+        assert href.startswith("#") or (tag == "link" and href == "data:,")
+    assert "url(" not in every.replace("url(#${id})", "")
+    assert "@import" not in every
+    assert "fetch(" not in every
+
+
+def test_the_policy_allows_our_own_script_and_style_alone(every: str) -> None:
+    parsed = Parsed(every)
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in parsed.elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    rules = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert "unsafe-inline" not in policy
+    for kind, content in (
+        ("script", parsed.inside["script"][1]),
+        ("style", parsed.inside["style"][0]),
+    ):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+    assert len(parsed.inside["script"]) == 2
+    assert len(parsed.inside["style"]) == 1
+    for _, attributes in parsed.elements:
+        assert "style" not in attributes  # which the policy would refuse
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_hostile_names_are_text() -> None:
+    page = page_of(documents.hostile())
+    page.encode("utf-8")  # a lone surrogate would fail
+    parsed = Parsed(page)
+    plain = Parsed(page_of(documents.spectrum(1)))
+    kinds = {tag for tag, _ in parsed.elements}
+    assert kinds - {tag for tag, _ in plain.elements} == set()
+    assert len(parsed.inside["script"]) == 2
+    for _, attributes in parsed.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+    told = {decoded(parsed.data, place) for place in range(len(parsed.data["names"]))}
+    assert told == {shortened(name) for name in documents.HOSTILE}
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert "\u2028" not in page
+
+
+@given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]+(\.[0-9]{1,12}){1,3}\.[a-z\[=,\]#]+")))
+def test_every_name_comes_back(texts: list[str]) -> None:
+    names = Names()
+    places = [names.place(text) for text in texts]
+    plain = names.plain()
+    assert [decoded(plain, place) for place in places] == [shortened(text) for text in texts]
+
+
+def test_a_name_that_nobody_reads_is_shortened() -> None:
+    assert len(shortened("x" * 5000)) == LONGEST + 1
+    assert shortened("a" * 5000 + "b").endswith("b")
+
+
+@given(st.recursive(st.none() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+def test_embedded_data_comes_back_and_ends_no_script(data: object) -> None:
+    text = embedded(data)
+    assert json.loads(text) == data
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+
+
+def levels(found: dict[str, Any]) -> list[list[float]]:
+    """Decode profiles as the page's script does."""
+    raw = base64.b64decode(found["values"])
+    rows, at = [], 0
+    for count, low, high in zip(found["counts"], found["low"], found["high"], strict=True):
+        row = []
+        for _ in range(count):
+            level = raw[at] * 256 + raw[at + 1]
+            row.append(0.0 if level == 0 else 10 ** (low + (level - 1) / 65534 * (high - low)))
+            at += 2
+        rows.append(row)
+    assert at == len(raw)
+    return rows
+
+
+def test_profiles_come_back() -> None:
+    given_rows = [[5.0, 1.0, 1e-7, 0.0], None, [2.0], [0.0, 0.0], [3.0, 3.0], [1e200, 1e-200]]
+    found = levels(profiles(given_rows))
+    for row, back in zip(given_rows, found, strict=True):
+        assert back == pytest.approx(row or [], rel=2e-2 if row and row[0] > 1e100 else 1e-3)
+
+
+def test_many_profiles_keep_fewer_ranks_with_both_ends() -> None:
+    row = [65.0 - i for i in range(65)]
+    found = levels(profiles([row] * 9000))
+    assert len(found[0]) == 17
+    assert found[0] == pytest.approx(row[::4], rel=1e-3)
+
+
+def test_a_page_of_32_layers_is_small() -> None:
+    page = page_of(*(make(32, 4096) for make in documents.EVERY.values()))
+    assert len(page.encode()) < 600_000
+
+
+def test_a_page_of_thousands_of_experts_is_under_three_megabytes() -> None:
+    found = documents.mixture(layers=48, experts=64)
+    page = page_of(found)
+    assert len(page.encode()) < 3_000_000
+    (table,) = Parsed(page).data["sections"][0]["tables"]
+    assert table["rows"] == 8000
+    assert table["rows"] + table["left"] == len(found["rows"])
+    kept = next(c for c in table["columns"] if c["key"] == "kappa")["data"]
+    assert kept == sorted(kept, reverse=True)
+    highest = sorted((row["kappa"] for row in found["rows"]), reverse=True)
+    assert kept[-1] == pytest.approx(highest[7999], rel=1e-5)
+
+
+def test_columns_hold_what_rows_hold(every: str) -> None:
+    data = Parsed(every).data
+    for section, make in zip(data["sections"], documents.EVERY.values(), strict=True):
+        table = section["tables"][-1]
+        columns = {column["key"]: column for column in table["columns"]}
+        places = columns["matrix"]["data"]
+        rows = {row["matrix"]: row for row in make()["rows"]}
+        assert {decoded(data, place) for place in places} == set(rows)
+        for key in {"kappa", "sigma_max", "delta_relative", "intruders", "layer"} & set(columns):
+            for place, value in zip(places, columns[key]["data"], strict=True):
+                expected = rows[decoded(data, place)][key]
+                assert value == (
+                    expected if expected is None else pytest.approx(expected, rel=1e-5)
+                )
+        role = columns["role"]
+        assert [role["words"][i] for i in role["data"]] == [
+            rows[decoded(data, place)]["role"] for place in places
+        ]
+
+
+def test_heatmaps_hold_the_median_of_each_cell() -> None:
+    found = documents.mixture(layers=3, experts=5)
+    found["rows"][0] |= {"status": "singular", "kappa": None}
+    chart = Parsed(page_of(found)).data["sections"][0]["charts"][0]
+    assert chart["roles"] == ["mlp.gate", "mlp.up", "mlp.down"]
+    assert chart["layers"] == [0, 1, 2]
+    (facet,) = chart["facets"]
+    assert facet["counts"] == [5] * 9
+    which = [metric["key"] for metric in chart["metrics"]].index("kappa")
+    alike = [
+        row["kappa"] if row["kappa"] is not None else float("inf")
+        for row in found["rows"]
+        if (row["role"], row["layer"]) == ("mlp.gate", 0)
+    ]
+    assert facet["grids"][which][0] == pytest.approx(sorted(alike)[2], rel=1e-5)
+
+
+def test_a_cell_that_is_singular_says_so() -> None:
+    found = documents.spectrum(2)
+    found["rows"][1] |= {"status": "singular", "kappa": None}
+    chart = Parsed(page_of(found)).data["sections"][0]["charts"][0]
+    which = [metric["key"] for metric in chart["metrics"]].index("kappa")
+    assert chart["facets"][0]["grids"][which][0] == "inf"
+
+
+def test_the_worst_comes_first_over_all_results() -> None:
+    found = [(name, make()) for name, make in documents.EVERY.items()]
+    lines = worst_of(found)
+    assert [line.mark for line in lines] == sorted(
+        (line.mark for line in lines), key=["error", "warning", "note"].index
+    )
+    assert {line.section for line in lines if line.mark == "error"} == {"check"}
+    broken = found[3][1]["rows"][1]["matrix"]
+    assert [line.matrix for line in lines if line.mark == "error"].count(broken) == 2
+    intruders = [line for line in lines if line.section == "diff"]
+    holders = [row for row in found[1][1]["rows"] if row["intruders"]]
+    assert len(intruders) == len(holders) > 1
+    lowest = [
+        min(item["max_cos"] for item in row["intruder_detail"])
+        for line in intruders
+        for row in holders
+        if row["matrix"] == line.matrix
+    ]
+    counts = [row["intruders"] for row in holders]
+    assert set(counts) == {1}
+    assert lowest == sorted(lowest)
+
+
+def test_without_scripts_the_worst_rows_are_there() -> None:
+    page = page_of(documents.spectrum(32))
+    inside = re.findall(r'data-table="0"><table>.*?</table>', page)
+    assert len(inside) == 1
+    assert inside[0].count("<tr>") == 51
+    assert "the first 50 of 225" in inside[0]
+
+
+def test_what_the_page_says_of_a_section() -> None:
+    text = " ".join(Parsed(page_of(documents.check())).text)
+    assert "spectra check acme/big --policy spectra.toml -o check.json" in text
+    assert "2 errors, 1 warning in 29 tensors" in text
+    assert "Settings and provenance" in text
+    assert "one-dimensional" in text
+
+
+def test_findings_come_worst_first() -> None:
+    tables = Parsed(page_of(documents.check())).data["sections"][0]["tables"]
+    assert [table["caption"] for table in tables] == [
+        "Findings", "Ignored findings", "Rules", "Matrices",
+    ]  # fmt: skip
+    severity = tables[0]["columns"][0]
+    assert [severity["words"][i] for i in severity["data"]] == ["error", "error", "warning", "note"]
+
+
+def test_a_result_of_a_command_to_come_is_shown() -> None:
+    found = documents.spectrum(2)
+    found["command"] = "heads"
+    for row in found["rows"]:
+        row |= {"mystery": 3.25, "verdict": "fine"}
+    data = Parsed(page_of(found)).data
+    columns = {c["key"]: c for c in data["sections"][0]["tables"][0]["columns"]}
+    assert columns["mystery"]["data"][0] == 3.25
+    assert columns["mystery"]["shown"]
+    assert columns["verdict"]["words"] == ["fine"]

@@ -1,0 +1,99 @@
+"""The command under a result gives that result again, through the real command line."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from spectra_cli.main import run
+
+from examples import write_model
+from spectra.report.command_line import arguments, command_line
+
+FAMILY = (
+    ("self_attn.q_proj", 1, 1), ("mlp.up_proj", 2, 1), ("mlp.down_proj", 1, 2),
+)  # fmt: skip
+
+
+def write(folder: Path, width: int, seed: int, layers: int = 3) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {"model.embed_tokens.weight": torch.randn(3 * width, width, generator=generator)}
+    for layer in range(layers):
+        for name, tall, wide in FAMILY:
+            key = f"model.layers.{layer}.{name}.weight"
+            tensors[key] = torch.randn(tall * width, wide * width, generator=generator)
+    return write_model(folder, tensors, '{"model_type": "llama"}')
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    write(root / "a", 16, 1)
+    write(root / "b", 16, 2)
+    write(root / "it's here", 16, 3)
+    write(root / "-odd", 16, 6)
+    write(root / "wide", 32, 4)
+    write(root / "wider", 64, 5)
+    for step in (5, 10):
+        write(root / f"run/checkpoint-{step}", 16, step)
+    (root / "p.toml").write_text("schema = 1\n")
+    return root
+
+
+COMMANDS = {
+    "ls": "ls a",
+    "ls of a selection": "ls a --role mlp --exclude '*.0.*' --layers 0-1",
+    "a name to quote": "ls \"it's here\" --include '*up*' --include '*down*'",
+    "a name like an option": "spectrum --energy 0.9 -- -odd",
+    "spectrum": "spectrum a",
+    "spectrum, energy": "spectrum a --energy 0.5 --role attn.q --role mlp.up",
+    "trend": "spectrum run/checkpoint-10 run/checkpoint-5 --trend --layers 1",
+    "diff": "diff a b",
+    "diff, intruders": "diff a b --intruders",
+    "diff, all": "diff a b --intruders --k 3 --epsilon 0.25 --side right --exact --layers 2",
+    "kappa": "kappa a",
+    "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
+    "kappa, parameters": "kappa a --select 40% --by params --exact",
+    "width": "width a wide wider",
+    "width, trained": "width a wide wider --eta 4e-3 2e-3 1e-3 --lambda 0.1 --tolerance 20%",
+    "width, proxy": "width wide wider --against a --lambda 0.1,0.2,0.3 --widths 1,2,3",
+    "check": "check a --isolated",
+    "check, all": "check b --policy p.toml --base a --baseline \"it's here\" --select SPC0 "
+    "--select SPC1 --ignore SPC003 --fail-on never --min-coverage 0.5",
+}  # fmt: skip
+
+
+def result_of(words: Sequence[str], path: Path) -> Any:  # noqa: ANN401 - JSON
+    command, *rest = words
+    assert run([command, "-q", "-o", str(path), *rest]) in (0, 1), words
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_gives_the_same_document(
+    name: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    first = result_of(shlex.split(COMMANDS[name]), tmp_path / "1.json")
+    program, *again = shlex.split(command_line(first))
+    assert program == "spectra"
+    assert again == arguments(first)
+    assert result_of(again, tmp_path / "2.json") == first
+
+
+def test_defaults_are_not_repeated(models: Path, tmp_path: Path) -> None:
+    found = result_of(["kappa", str(models / "a")], tmp_path / "1.json")
+    assert arguments(found) == ["kappa", str(models / "a")]
+
+
+def test_control_characters_are_escaped() -> None:
+    found = {
+        "command": "ls", "settings": {"include": ["\x1b[31m\u202e"]}, "summary": {},
+        "models": [{"spec": "a\nb", "part": "model"}],
+    }  # fmt: skip
+    assert command_line(found, ["-o", "x.json"]) == (
+        "spectra ls 'a\\nb' --include '\\x1b[31m\\u202e' -o x.json"
+    )
