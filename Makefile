@@ -56,6 +56,10 @@ floors: $(READY)
 docs: $(READY)
 	$(BIN)/cog --check --diff docs/cli.md
 
+# The documentation as pages, in site/.
+site: $(READY)
+	$(BIN)/python -m mkdocs build --strict
+
 check: lint types floors docs test
 
 bench: $(MODEL)
@@ -67,4 +71,4 @@ format: $(READY)
 	$(BIN)/cog -r docs/cli.md
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo site build dist *.egg-info

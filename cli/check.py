@@ -185,7 +185,7 @@ def check(
         return open_damaged(spec, allow_pickle=allow_pickle, download=download)
 
     def run() -> int:
-        from spectra.policy.given import Options, policy_in_force  # noqa: PLC0415 - needs torch
+        from spectra.policy.given import Options, changed, policy_in_force  # noqa: PLC0415 - needs torch
 
         given = Options(
             base=base,
@@ -198,7 +198,7 @@ def check(
         )
         if init:
             return _write_policy(_required(model), policy, opened, request)
-        chosen = policy_in_force(policy, isolated=isolated, options=given)
+        chosen = changed(policy_in_force(policy, isolated=isolated), given)
         if show_settings:
             from spectra.policy.writing import shown  # noqa: PLC0415 - as above
 
@@ -284,12 +284,11 @@ def _write_policy(
     Raises:
         UsageError: There is one.
     """
-    from spectra.policy.initial import initial  # noqa: PLC0415
-
     from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
     from spectra.errors import UsageError  # noqa: PLC0415
     from spectra.gate import plan_check  # noqa: PLC0415
     from spectra.policy import Policy  # noqa: PLC0415
+    from spectra.policy.initial import initial  # noqa: PLC0415
     from spectra.report.documents import write_texts  # noqa: PLC0415
     from spectra.report.files import require_writable  # noqa: PLC0415
 

@@ -10,10 +10,12 @@ from spectra.analyzers.choice import By, Per, RankBy
 from spectra.engine import plan_model, plan_pair
 from spectra.engine.execute import Resources
 from spectra.family import Given, plan_trend, plan_width
+from spectra.gate import plan_check
 from spectra.kernels.similarity import Side
 from spectra.listing import Result, Spec, open  # noqa: A004
 from spectra.matrices import Selection, View
 from spectra.policy import Policy
+from spectra.policy.given import Options, changed, policy_in_force
 
 
 def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:
@@ -232,9 +234,6 @@ def check(
     Raises:
         SpectraError: The model or policy cannot be read.
     """
-    from spectra.gate import plan_check  # noqa: PLC0415 - only a check needs its rules
-    from spectra.policy.given import Options, policy_in_force  # noqa: PLC0415 - likewise
-
     options = Options(
         base=None if base is None else str(base),
         adapter=None if adapter is None else str(adapter),
@@ -242,10 +241,10 @@ def check(
         select=(select,) if isinstance(select, str) else tuple(select),
         ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
     )
-    given = policy if isinstance(policy, Policy) else None
-    path = Path(policy) if isinstance(policy, str | Path) else None
-    chosen = policy_in_force(path, isolated=True, options=options, policy=given)
-    return plan_check(model, chosen).run(resources)
+    if not isinstance(policy, Policy):
+        path = None if policy is None else Path(policy)
+        policy = policy_in_force(path, isolated=True)
+    return plan_check(model, changed(policy, options)).run(resources)
 
 
 def _numbers(given: float | Sequence[float]) -> tuple[float, ...]:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from spectra.errors import UsageError
-from spectra.policy.policy import FailOn, Policy
+from spectra.policy.document import find_policy, read_policy
+from spectra.policy.policy import Policy
 from spectra.policy.rules import RULES, rule_of
 
 
@@ -22,40 +23,34 @@ class Options:
     min_coverage: str | float | None = None  # 0.99 or "99%"
 
 
-def policy_in_force(
-    path: Path | None, *, isolated: bool, options: Options, policy: Policy | None = None
-) -> Policy:
-    """Return what a check goes by.
+def policy_in_force(path: Path | None, *, isolated: bool = False) -> Policy:
+    """Return the policy of a file, or the defaults where there is none.
 
     Args:
         path: The policy file; None: the closest one from here upwards, if any.
         isolated: Look for none.
-        options: What goes before it.
-        policy: One that is read already.
 
     Raises:
-        UsageError: The file cannot be read, or an option cannot be meant.
+        UsageError: The file cannot be read.
     """
-    if path is None and isolated and policy is None:
-        policy = Policy()
-    if policy is None:
-        from spectra.policy.document import find_policy, read_policy  # noqa: PLC0415
     if path is None and not isolated:
         path = find_policy(Path.cwd())
-    policy = policy or (read_policy(path) if path is not None else Policy())
-    changes: dict[str, Any] = {}
-    if options.base is not None:
-        changes["base"] = options.base
-    if options.baseline is not None:
-        changes["baseline"] = options.baseline
-    if options.adapter is not None:
-        changes["adapter"] = options.adapter
+    return Policy() if path is None else read_policy(path)
+
+
+def changed(policy: Policy, options: Options) -> Policy:
+    """Return a policy as options change it.
+
+    Raises:
+        UsageError: An option cannot be meant.
+    """
+    told = {"base": options.base, "baseline": options.baseline, "adapter": options.adapter,
+            "fail_on": options.fail_on}  # fmt: skip
+    changes: dict[str, Any] = {key: value for key, value in told.items() if value is not None}
     if options.select:
         changes["select"] = tuple(code_of(word) for word in options.select)
     if options.ignore:
         changes["ignore"] = policy.ignore + tuple(code_of(word) for word in options.ignore)
-    if options.fail_on is not None:
-        changes["fail_on"] = cast("FailOn", options.fail_on)
     if options.min_coverage is not None:
         changes["min_coverage"] = share_of(options.min_coverage)
     return replace(policy, **changes)

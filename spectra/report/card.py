@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spectra.report.command_line import command_line
+from spectra.report.html.facts import TITLES, facts, models_named
 from spectra.report.html.markup import brief
-from spectra.report.html.section import TITLES, facts, models_named
 from spectra.report.html.tables import enriched, order_of, sort_key
 from spectra.report.table import printable
 

@@ -22,7 +22,7 @@ SWITCHES: Mapping[str, Sequence[str]] = {
 """Options without a value."""
 
 CHECK: Mapping[str, Any] = {
-    "base": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
+    "base": None, "adapter": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
 }  # fmt: skip
 """Options of a check and their defaults."""
 

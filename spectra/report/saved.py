@@ -17,7 +17,7 @@ from spectra.report.saved_check import IDENTITY, SavedError, checked
 
 T = TypeVar("T")
 
-MAX_BYTES = 512_000_000  # a result of a hundred thousand matrices takes a third of it
+MAX_BYTES = 512_000_000  # a matrix takes about 4,000, with all of its vectors
 
 
 @dataclass(frozen=True, slots=True)

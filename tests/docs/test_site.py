@@ -1,5 +1,6 @@
 """The site builds without a warning and without the network, and leaves nothing out."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -58,6 +59,14 @@ def test_every_picture_has_a_dark_twin_on_the_site(site: Path) -> None:
 @pytest.mark.parametrize("name", spectra.__all__)
 def test_every_public_name_is_documented(site: Path, name: str) -> None:
     assert f'id="spectra.{name}"' in (site / "api" / "index.html").read_text()
+
+
+def test_the_fields_of_results_and_resources_are_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    told = set(re.findall(r"`(\w+)`", text))
+    fields = {field.name for field in dataclasses.fields(spectra.Resources)}
+    fields |= {field.name for field in dataclasses.fields(spectra.Result)} - {"checkpoints"}
+    assert fields <= told
 
 
 @pytest.mark.parametrize("code", RULES)

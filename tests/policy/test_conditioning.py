@@ -69,6 +69,7 @@ def test_alpha_has_a_range() -> None:
     model = facts(*role("alpha", 1.5, 3.0, 9.0, None))
     assert found("SPC302", model) == []
     assert found("SPC302", model, min=2, max=6) == ["h.0.q", "h.2.q"]
+    assert found("SPC302", model, error=8, warn=2.5) == ["h.1.q", "h.2.q"]  # upwards alone
 
 
 def test_spikes_may_not_grow_beyond_what_a_policy_allows() -> None:

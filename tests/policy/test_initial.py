@@ -128,6 +128,9 @@ def test_coverage_is_what_the_model_has(tmp_path: Path) -> None:
     assert fitted(tmp_path, layers(200)).min_coverage == 0.99
     assert fitted(tmp_path, layers(6)).min_coverage == 0.92  # 13 of 14
     assert fitted(tmp_path, facts()).min_coverage == 0.0
+    whole = layers()
+    whole = replace(whole, shapes=dict.fromkeys(whole.subjects, (8, 8)))
+    assert fitted(tmp_path, whole).min_coverage == 0.99
 
 
 def test_an_adapter_has_no_limits(tmp_path: Path) -> None:

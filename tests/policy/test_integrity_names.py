@@ -10,6 +10,7 @@ from torch import Tensor
 
 from policy.measured import SETTINGS, breaches, every, facts_of, llama, places, told
 from spectra.checkpoint.damaged import Fault
+from spectra.gate.reading import renamed as with_names
 from spectra.policy.facts import Facts
 
 Tensors = dict[str, Tensor]
@@ -304,6 +305,11 @@ class TestUnexpected:
             (name, f"is here and not in the {word}") for name in sorted(head)
         ]
         assert places("SPC004", facts) == []
+
+    def test_a_prefix_is_no_difference(self) -> None:
+        own = facts_of(renamed(llama(), lambda name: f"wrapped.{name}"), SETTINGS)
+        base = with_names(facts_of(llama(), SETTINGS), list(own.shapes))
+        assert every(replace(own, base=base, baseline=base)) == []
 
     def test_a_layer_is_told_once(self) -> None:
         facts = beside(llama(8), llama(), config={})

@@ -16,7 +16,7 @@ select = [ # [rules]
 base = """
 [[ignore]]
 code = 1
-""""
+"""" # " [
 alias = \'\'\'
 [[override]]\'\'\'
 [ rules . "SPC101" ]

@@ -19,7 +19,8 @@ def test_a_card_has_a_sentence_figures_and_the_command(name: str) -> None:
     lead = "spectrum --trend" if name == "trend" else name
     assert re.search(rf"```sh\nspectra {lead} .*\n```\n\Z", found)
     assert "by spectra 0.1.0:" in found
-    assert f"matrices **{len(document['rows'])}**" in found
+    kind = "tensors" if name == "check" else "matrices"
+    assert f"{kind} **{len(document['rows'])}**" in found
     assert found == card([ALL[name]()])
 
 

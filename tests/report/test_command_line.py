@@ -1,5 +1,7 @@
 """The command under a result gives that result again, through the real command line."""
 
+import importlib
+import inspect
 import json
 import shlex
 from collections.abc import Sequence
@@ -97,3 +99,30 @@ def test_control_characters_are_escaped() -> None:
     assert command_line(found, ["-o", "x.json"]) == (
         "spectra ls 'a\\nb' --include '\\x1b[31m\\u202e' -o x.json"
     )
+
+
+HANDLED = {
+    "ls": set(),
+    "spectrum": {"energy", "trend"},
+    "diff": {"intruders", "k", "epsilon", "side", "exact"},
+    "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
+    "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
+    "check": {
+        "policy", "isolated", "base", "adapter", "baseline", "select", "ignore", "fail_on",
+        "min_coverage",
+    },
+}  # fmt: skip
+"""Options that change a result."""
+ELSEWHERE = {
+    "model", "base", "tuned", "include", "exclude", "role", "layers", "allow_pickle", "download",
+    "format", "output", "plot", "values", "export", "dry_run", "device", "workers", "quiet",
+    "verbose", "training", "save_baseline", "exit_zero", "init", "show_settings",
+}  # fmt: skip
+"""What every command has, what changes no number, and what a result holds in other words."""
+
+
+@pytest.mark.parametrize("name", HANDLED)
+def test_no_option_is_forgotten(name: str) -> None:
+    module = importlib.import_module(f"spectra_cli.{name}")
+    options = set(inspect.signature(getattr(module, name)).parameters)
+    assert options - ELSEWHERE == HANDLED[name] - ELSEWHERE

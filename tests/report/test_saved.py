@@ -48,6 +48,15 @@ def test_saved_and_live_results_are_written_alike(minilm: Path, minilm_lora: Pat
     assert list(back.frame.columns) == list(live.frame.columns)
 
 
+def test_what_was_decoded_is_named_again() -> None:
+    document = documents.spectrum(1)
+    document["rows"][1] |= {"dtype": "U8", "codec": "bitsandbytes-nf4"}
+    document["models"][0]["codecs"] = {"bitsandbytes-nf4": 1}
+    back = restored(checked(document, "r.json"))
+    assert back.document() == document
+    assert "bitsandbytes-nf4" in to_text(back, "table")
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "another schema": (lambda d: d.update(schema="spectra/9"), "schema is 'spectra/9'"),
     "no schema": (lambda d: d.pop("schema"), "schema is missing"),

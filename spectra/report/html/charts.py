@@ -55,6 +55,7 @@ def _cut(document: Mapping[str, Any], table: Table) -> dict[str, Any]:
         "key": "kappa_excess" if key == "kappa_excess" else "kappa",
         "cut": short(document["summary"]["cut"]),
         "selected": len(document["summary"]["selected"]),
+        "outside": sum(row["status"] == "outside" for row in document["rows"]),
         "parameters": document["settings"].get("by") == "params",
     }
 

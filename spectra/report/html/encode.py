@@ -12,7 +12,6 @@ from spectra.report.table import printable
 
 NUMBER = re.compile(r"(?<![^.\[=,])[0-9]{1,9}(?![^.\],])")
 DIGITS = 6  # that a page needs; the file has them all
-MOST_POINTS = 4000 * 65  # of all profiles together
 FULL = 65534
 HOLE = "#"
 LONGEST = 200  # characters of a name
@@ -73,13 +72,14 @@ def words(values: Sequence[object]) -> dict[str, Any]:
     return {"words": list(known), "data": places}
 
 
-def profiles(found: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def profiles(found: Sequence[Sequence[float] | None], most: int) -> dict[str, Any]:
     """Return singular values at even ranks, their logarithms in 16 bits each.
 
-    Of a page with many, each keeps every second rank, or fourth, or eighth.
+    Of many, each keeps every second rank, or fourth, or eighth.
 
     Args:
         found: Descending values of each row, none where it was not measured.
+        most: Values that there is room for.
 
     Returns:
         `counts` and the ends `low` and `high` of log10 by row, `values` in base64: 0 is a zero,
@@ -87,7 +87,7 @@ def profiles(found: Sequence[Sequence[float] | None]) -> dict[str, Any]:
     """
     total = sum(len(one) for one in found if one)
     stride = 1
-    while total / stride > MOST_POINTS and stride < 16:
+    while total / stride > most and stride < 16:
         stride *= 2
     counts, lows, highs, coded = [], [], [], bytearray()
     for one in found:

@@ -70,6 +70,7 @@ def heatmaps(document: Mapping[str, Any], table: str) -> dict[str, Any] | None:
     return {
         "kind": "heatmap",
         "table": table,
+        "outside": any(row["status"] == "outside" for row in rows),
         "roles": [printable(role) for role in roles],
         "layers": layers,
         "metrics": [
@@ -115,16 +116,19 @@ def _grid(
 ) -> list[float | int | str | None]:
     """Return one number a cell; "inf" where it is singular, None where there is none."""
     cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    open_ends: set[tuple[str, int | None]] = set()
     for row in rows:
         value = row.get(key)
         if value is None and key == "kappa" and row["status"] == "singular":
             value = float("inf")
         if value is not None:
             cells[row["role"], row["layer"]].append(value)
+        elif row["status"] == "outside":  # somewhere above the cut: no median is known
+            open_ends.add((row["role"], row["layer"]))
     found: list[float | int | str | None] = []
     for role in roles:
         for layer in layers:
-            values = cells.get((role, layer))
+            values = None if (role, layer) in open_ends else cells.get((role, layer))
             middle = median(values) if values else None
             found.append("inf" if middle == float("inf") else short(middle))
     return found

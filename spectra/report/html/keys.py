@@ -30,7 +30,7 @@ KEYS: Mapping[str, Key] = {
     "parameters": Key("parameters", "whole", "outputs times inputs"),
     "dtype": Key("dtype", "word", "as stored"),
     "codec": Key("codec", "word", "the scheme by which quantised values were decoded"),
-    "status": Key("status", "word", "singular: the smallest σ is 0; non-finite: NaN or Inf"),
+    "status": Key("status", "word", "singular: σ min is 0; outside: above the cut; non-finite"),
     "error": Key("error", "text"),
     "sigma_max": Key("σ max", "number", "largest singular value"),
     "sigma_min": Key("σ min", "number", "smallest singular value"),

@@ -10,16 +10,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from spectra.analyzers.analyzer import counted
 from spectra.report.html.encode import Names, embedded, shortened
+from spectra.report.html.facts import answer, facts, models_named
 from spectra.report.html.markup import badge, command, text
-from spectra.report.html.section import (
-    Section,
-    answer,
-    facts,
-    models_named,
-    section_of,
-    written,
-)
+from spectra.report.html.section import Section, section_of, written
+from spectra.report.html.tables import rooms
 from spectra.report.html.worst import MOST, Worst, worst_of
 from spectra.report.table import printable
 
@@ -47,9 +43,10 @@ def render_page(sources: Sequence[Source]) -> str:
         sources: One result or more, in the order of the sections. Documents must have passed
             `spectra.report.saved.checked`, or be those of a `Result`.
     """
+    room = rooms([len(source.document["rows"]) for source in sources])
     sections = [
-        section_of(source.document, f"r{place}", source.saved)
-        for place, source in enumerate(sources, 1)
+        section_of(source.document, f"r{place}", source.saved, most)
+        for place, (source, most) in enumerate(zip(sources, room, strict=True), 1)
     ]
     names = Names()
     worst = worst_of([(section.ident, section.document) for section in sections])
@@ -84,7 +81,6 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         for section in sections
     )
     cards = "".join(_card(section) for section in sections)
-    several = "results" if len(sections) != 1 else "result"
     again = " ".join(
         ["spectra report", *(printable(shlex.quote(section.saved)) for section in sections),
          "-o report.html"]
@@ -96,7 +92,7 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         '<button type="button" id="theme" hidden>Dark theme</button></div>'
         f'<nav aria-label="Results"><ul>{links}</ul></nav></header>\n'
         '<main id="main" tabindex="-1"><h1>What the weights say</h1>'
-        f'<p class="lead">{len(sections)} {several}, worst first; a matrix opens on a click.</p>'
+        f'<p class="lead">{_lead(sections, worst)}</p>'
         '<p id="plain">Without scripts there are no pictures, and tables show their first rows.</p>'
         f'<div class="cards">{cards}</div>{_worst(worst, names)}'
         f"{''.join(written(section) for section in sections)}</main>\n"
@@ -107,6 +103,19 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         '<div id="live" role="status" aria-live="polite" class="quiet"></div>'
         '<div id="tip" role="tooltip" hidden></div>'
     )
+
+
+def _lead(sections: Sequence[Section], worst: Sequence[Worst]) -> str:
+    """Return the sentence over everything."""
+    counts = Counter(line.mark for line in worst)
+    told = [
+        counted(counts[mark], mark, f"{mark}s") for mark in ("error", "warning") if counts[mark]
+    ]
+    found = " and ".join(told) or "No errors or warnings"
+    where = counted(len(sections), "result", "results")
+    names = dict.fromkeys(models_named(section.document) for section in sections)
+    of = f" of {text(next(iter(names)))}" if len(names) == 1 else ""
+    return f"{found} in {where}{of}; the worst come first. A matrix opens on a click."
 
 
 def _card(section: Section) -> str:

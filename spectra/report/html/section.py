@@ -3,27 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spectra.report.command_line import command_line
 from spectra.report.html.charts import charts_of
 from spectra.report.html.encode import Names
+from spectra.report.html.facts import TITLES, answer, models_named
 from spectra.report.html.grids import heatmaps
 from spectra.report.html.keys import KEYS
-from spectra.report.html.markup import badge, brief, command, pairs, plain_table, setting, text
-from spectra.report.html.tables import Column, Table, matrices, table_of
+from spectra.report.html.markup import command, pairs, plain_table, setting, text
+from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
 from spectra.report.html.worst import RANKS
 
-TITLES: Mapping[str, str] = {
-    "ls": "Contents",
-    "spectrum": "Singular spectra",
-    "diff": "What fine-tuning changed",
-    "kappa": "Condition numbers",
-    "width": "Scaling with width",
-    "trend": "Spectra over the run",
-    "check": "Release check",
-}
 MOST_PLAIN = 50  # rows of a table where scripts do not run
 MOST_SKIPPED = 200
 FINDING = {
@@ -75,30 +66,23 @@ class Section:
         }
 
 
-def section_of(document: Mapping[str, Any], ident: str, saved: str) -> Section:
+def section_of(
+    document: Mapping[str, Any], ident: str, saved: str, most: int = MOST_ROWS
+) -> Section:
     """Arrange one checked document.
 
     Args:
         document: A result.
         ident: Its place on the page.
         saved: Name of the file it is read from.
+        most: Rows of matrices that there is room for.
     """
-    main = matrices(document, ident)
+    main = matrices(document, ident, most)
     heat = heatmaps(document, main.ident)
     charts = [*([heat] if heat else []), *charts_of(document, main)]
     if document["command"] in ("width", "trend"):  # lines tell more than cells there
         charts.reverse()
     return Section(ident, document, [*_tables(document, ident), main], charts, saved)
-
-
-def models_named(document: Mapping[str, Any]) -> str:
-    """Return short names of the models."""
-    models = document["models"]
-    main = [m for m in models if m["part"] in ("model", "base", "tuned")] or models
-    names = [_base_name(model) for model in main]
-    if document["command"] in ("width", "trend"):
-        return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
-    return " → ".join(names)
 
 
 def written(section: Section) -> str:
@@ -122,50 +106,6 @@ def written(section: Section) -> str:
         f"{_advice(document)}{command(again, f'{ident}-command')}"
         f'<div class="charts">{pictures}</div>{tables}{_details(section)}</section>'
     )
-
-
-def answer(document: Mapping[str, Any]) -> str:
-    """Return the sentence on top; of a check its first word as a mark."""
-    reading = str(document["summary"]["reading"])
-    word, gap, rest = reading.partition("  ")
-    if document["command"] != "check" or not gap:
-        return text(reading)
-    passed = document["summary"]["passed"]
-    return f"{badge('passed' if passed else 'error', word)} {text(rest)}"
-
-
-def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a few numbers that sum a result up."""
-    summary, rows = document["summary"], document["rows"]
-    command = document["command"]
-    found: list[tuple[str, str]] = [("matrices", f"{len(rows):,}")]
-    if command in ("ls", "spectrum"):
-        found.append(("parameters", _large(summary["parameters"])))
-    if command == "spectrum":
-        found += _extreme(rows, "kappa", "highest κ") + _extreme(rows, "sigma_max", "highest σ")
-    if command == "diff":
-        found.append(("changed", f"{summary['changed']:,}"))
-        if summary.get("intruders") is not None:
-            found.append(("intruders", f"{summary['intruders']:,}"))
-        else:
-            found += _extreme(rows, "delta_relative", "largest change", percent=True)
-    if command == "kappa":
-        found += [("selected", f"{len(summary['selected']):,}")]
-        found += _extreme(rows, "kappa", "highest κ")
-    if command == "check":
-        counts = summary["counts"]
-        found += [
-            (f"{word}s", f"{counts[word]:,}")
-            for word in ("error", "warning", "new")
-            if isinstance(counts.get(word), int) and (word != "new" or counts[word])
-        ]
-        found = [(name if name != "news" else "new", value) for name, value in found]
-    overall = summary.get("overall")
-    if command == "width" and isinstance(overall, Mapping) and overall.get("slope") is not None:
-        found.append(("slope", f"{overall['slope']:+.2f}"))
-    if command == "trend":
-        found.append(("checkpoints", f"{len(summary['steps']):,}"))
-    return found
 
 
 def _tables(document: Mapping[str, Any], ident: str) -> list[Table]:
@@ -287,33 +227,3 @@ def _skipped(document: Mapping[str, Any]) -> str:
         f"<p>{told}.</p><div {scroll}>"
         f"{plain_table('Skipped tensors', ['tensor', 'reason'], rows)}</div>{more}"
     )
-
-
-def _extreme(
-    rows: Sequence[Mapping[str, Any]], key: str, name: str, *, percent: bool = False
-) -> list[tuple[str, str]]:
-    """Return the highest value of a key."""
-    values = [row[key] for row in rows if row.get(key) is not None]
-    if not values:
-        return []
-    highest = max(values)
-    return [(name, f"{100 * highest:.1f} %" if percent else brief(highest))]
-
-
-def _large(count: int) -> str:
-    """Write a number of parameters."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)
-
-
-def _base_name(model: Mapping[str, Any]) -> str:
-    """Return the last part of a spec; of a repository, with its owner."""
-    spec = str(model.get("model") or model["spec"])
-    if spec.count("/") == 1 and not spec.startswith((".", "/")) and not spec.endswith("/"):
-        return spec
-    path = Path(spec)
-    if path.name in ("model", "model.safetensors", "snapshot") and path.parent.name:
-        return f"{path.parent.name}/{path.name}"
-    return path.name or spec

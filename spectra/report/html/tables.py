@@ -9,8 +9,10 @@ from spectra.report.html.keys import Key, key_of
 
 Row = Mapping[str, Any]
 
-MOST_ROWS = 8000  # of one table; the file has them all
-MOST_VERDICTS = 2000  # rows whose vectors are told one by one
+MOST_ROWS = 8000  # of matrices on one page; the files have them all
+MOST_LISTED = 2000  # of anything else in one table
+POINTS = 32  # of a profile, where there is no room for all 65
+VERDICTS = 4  # of the rows that there is room for, one in so many has its vectors told
 
 VISIBLE: Mapping[str, tuple[str, ...]] = {
     "ls": ("parameters", "dtype", "codec"),
@@ -61,6 +63,7 @@ class Table:
     first: tuple[str, bool]  # the column it is sorted by, and whether the highest come first
     filters: Sequence[str] = ()
     left_out: int = 0
+    most: int = MOST_ROWS
     verdicts: Sequence[Any] = field(default_factory=tuple)
     profile: Sequence[Sequence[float] | None] = field(default_factory=tuple)
 
@@ -78,17 +81,23 @@ class Table:
         if any(self.verdicts):
             found["verdicts"] = list(self.verdicts)
         if any(self.profile):
-            found["profile"] = profiles(self.profile)
+            found["profile"] = profiles(self.profile, POINTS * self.most)
         return found
 
 
-def matrices(document: Mapping[str, Any], ident: str) -> Table:
-    """Return the table of a result's matrices, worst first; of a selection, its lowest."""
+def matrices(document: Mapping[str, Any], ident: str, most: int) -> Table:
+    """Return the table of a result's matrices, worst first; of a selection, its lowest.
+
+    Args:
+        document: A result.
+        ident: Its place on the page.
+        most: Rows that there is room for.
+    """
     command = document["command"]
     rows = [enriched(row) for row in document["rows"]]
     order = order_of(document)
     rows.sort(key=lambda row: sort_key(row, order))
-    kept = rows[:MOST_ROWS]
+    kept = rows[:most]
     shown = (*PLACE, *VISIBLE.get(command, ()))
     known = list(dict.fromkeys(key for row in kept for key in row if _is_told(key, row[key])))
     if command not in VISIBLE:
@@ -112,8 +121,9 @@ def matrices(document: Mapping[str, Any], ident: str) -> Table:
         next((one for one in order if one[0] in ordered), ("", False)),
         filters,
         len(rows) - len(kept),
+        most,
         [
-            _verdicts(row) if place < MOST_VERDICTS else None for place, row in enumerate(kept)
+            _verdicts(row) if place < most // VERDICTS else None for place, row in enumerate(kept)
         ],
         [row.get("sigma_profile") for row in kept],
     )  # fmt: skip
@@ -139,14 +149,14 @@ def table_of(
     """
     columns = []
     for key, source in keys.items():
-        values = [row.get(source) for row in rows[:MOST_ROWS]]
+        values = [row.get(source) for row in rows[:MOST_LISTED]]
         example = next((value for value in values if value is not None), None)
         if example is not None:
             columns.append(Column(key, key_of(key, example), values))
     present = {column.key for column in columns}
     return Table(
         ident, caption, columns, first, [key for key in filters if key in present],
-        max(len(rows) - MOST_ROWS, 0),
+        max(len(rows) - MOST_LISTED, 0),
     )  # fmt: skip
 
 
@@ -181,6 +191,8 @@ def sort_key(row: Row, order: Sequence[tuple[str, bool]]) -> list[Any]:
         value = row.get(key)
         if value is None and row["status"] == "singular":
             value = float("inf")
+        elif value is None and key == "kappa" and row["status"] == "outside":
+            value = row.get("kappa_low")
         if isinstance(value, str):
             continue
         found += [value is None, -value if highest and value is not None else (value or 0)]
@@ -230,3 +242,13 @@ def _is_number(value: object) -> bool:
 def _is_told(key: str, value: object) -> bool:
     """Say whether a key becomes a column: not what has a place of its own, nor lists."""
     return key not in UNSHOWN and not isinstance(value, list | tuple | dict)
+
+
+def rooms(counts: Sequence[int], total: int = MOST_ROWS) -> list[int]:
+    """Share a page's rows among results: what small ones leave goes to the large."""
+    found = [0] * len(counts)
+    left = total
+    for place, index in enumerate(sorted(range(len(counts)), key=lambda index: counts[index])):
+        found[index] = left // (len(counts) - place)
+        left -= min(counts[index], found[index])
+    return found

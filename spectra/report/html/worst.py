@@ -55,9 +55,11 @@ def worst_of(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Worst]:
 
 
 def _broken(section: str, document: Mapping[str, Any]) -> Iterator[Worst]:
-    """Yield matrices that hold NaN or Inf."""
+    """Yield matrices that hold NaN or Inf, but for those that a finding tells of."""
+    findings = document["summary"]["findings"] if document["command"] == "check" else ()
+    told = {item.get("matrix") for item in findings}
     for row in document["rows"]:
-        if row["status"] == "non-finite":
+        if row["status"] == "non-finite" and row["matrix"] not in told:
             text = f"no numbers: {printable(row['error'] or 'it holds NaN or Inf')}"
             yield Worst("error", row["matrix"], text, section)
 
@@ -116,6 +118,8 @@ def _kappa(section: str, document: Mapping[str, Any]) -> Iterator[Worst]:
     rows = document["rows"]
     for row in [row for row in rows if row["status"] == "singular"][:EACH]:
         yield Worst("warning", row["matrix"], "singular: its smallest σ is 0", section)
+    if any(row["status"] == "outside" for row in rows):
+        return  # the highest were not measured to the end
     known = [row for row in rows if row.get("kappa_excess") is not None]
     for row in sorted(known, key=lambda row: -row["kappa_excess"])[:EACH]:
         text = f"κ is {brief(row['kappa_excess'])} × what noise of its shape has"

@@ -87,6 +87,18 @@ def test_no_name_is_a_command_or_hides_one() -> None:
         assert one.text == f"{printable(text)}: holds {printable(text)}"[:LONGEST]
 
 
+def test_the_verdict_is_no_command() -> None:
+    assert (
+        render(document(reading="::error::x ##[error]y"), "github") == ": :error: :x ## [error]y\n"
+    )
+
+
+def test_a_long_text_is_cut() -> None:
+    _, (found,) = commands(render(document([finding(message="m" * 9000)]), "github"))
+    assert len(found.text) == LONGEST
+    assert found.text.endswith("mm…")
+
+
 @pytest.mark.parametrize(("count", "shown", "told"), [(10, 10, 0), (11, 10, 1), (40, 10, 30)])
 @pytest.mark.parametrize("kind", ["error", "warning"])
 def test_ten_of_a_kind_are_shown_and_the_rest_counted(

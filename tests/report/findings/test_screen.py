@@ -35,6 +35,12 @@ def test_marks_repeat_what_fails() -> None:
     }  # fmt: skip
 
 
+def test_marks_follow_the_policy() -> None:
+    found = [finding(state="unchanged"), finding("SPC202", state="new")]
+    strict = document(found, settings={"fail_on": "warning"}, passed=False)
+    assert [line.mark for line in check_screen(strict).lines] == ["bad", "dim"]
+
+
 def test_a_passing_check_is_its_sentence() -> None:
     screen = check_screen(document(rules=[]), hints=True)
     assert render_text(screen) == (
@@ -88,6 +94,9 @@ def test_few_are_shown_unless_all_are_asked_for() -> None:
     few = check_screen(document(many))
     assert len(few.lines) == 20
     assert few.more == "... 10 more, 5 of them errors (-v shows all)"
+    gone = [finding(matrix=f"layers.{i}.v", state="gone") for i in range(7)]
+    fixed = check_screen(document([*many[:19], *gone]))
+    assert fixed.more == "... 6 more (-v shows all)"
     full = check_screen(document(many), full=True)
     assert len(full.lines) == 30
     assert full.more == ""

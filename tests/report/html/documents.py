@@ -159,6 +159,20 @@ def kappa(layers: int = 4, width: int = 512) -> Document:
     return found
 
 
+def stopped(layers: int = 4) -> Document:
+    """A selection whose upper half was followed no further than the cut."""
+    found = kappa(layers)
+    ranked = sorted(found["rows"], key=lambda row: row["kappa"])
+    for row in ranked[len(ranked) // 2 :]:
+        row |= {
+            "status": "outside", "kappa_low": 0.9 * row["kappa"], "kappa": None,
+            "kappa_high": None, "kappa_excess": None, "kappa_resolved": None,
+            "sigma_max": None, "sigma_min": None, "decided_by": "outside",
+        }  # fmt: skip
+    found["summary"]["outside"] = len(ranked) - len(ranked) // 2
+    return found
+
+
 def check(layers: int = 4, width: int = 512) -> Document:
     found = spectrum(layers, width)
     found["command"] = "check"

@@ -83,6 +83,8 @@ def test_a_singular_matrix_has_the_highest_kappa(opened: Opened) -> None:
     assert column(table, "κ")[0] == "singular"
     head(table, "κ").get_by_role("button").click()
     assert column(table, "κ")[-1] == "singular"
+    head(table, "κ").get_by_role("button").click()
+    assert column(table, "κ")[0] == "singular"
 
 
 def test_a_filter_leaves_what_matches_and_says_how_many(opened: Opened) -> None:
@@ -138,14 +140,18 @@ def test_the_spectrum_is_drawn_where_its_values_lie(opened: Opened) -> None:
     page = opened(found)
     page.get_by_role("button", name=row["matrix"]).click()
     bars = page.locator("#inspector svg.esd .hist").evaluate_all(
-        "all => all.map(b => ({x: b.x.baseVal.value, h: b.height.baseVal.value}))"
+        "all => all.map(b => ({x: b.x.baseVal.value, w: b.width.baseVal.value, "
+        "h: b.height.baseVal.value}))"
+    )
+    ticks: dict[str, float] = page.locator("#inspector svg.esd text.mid").evaluate_all(
+        "all => Object.fromEntries(all.map(t => [t.textContent, t.x.baseVal[0].value]))"
     )
     bars.sort(key=lambda bar: -bar["h"])
-    high, low = bars[0], bars[1]
-    assert {round(high["x"]), round(low["x"])} == {
-        round(min(bar["x"] for bar in bars)), round(max(bar["x"] for bar in bars)),
-    }  # fmt: skip
-    assert low["h"] > 0.9 * high["h"]
+    left, right = sorted(bars[:2], key=lambda bar: bar["x"])
+    for bar, label in ((left, "0.01"), (right, "100")):
+        assert bar["x"] - 1 <= ticks[label] <= bar["x"] + bar["w"] + 1
+    assert left["h"] > 0.9 * right["h"]
+    assert all(bar["h"] < 0.1 * right["h"] for bar in bars[2:])
     assert f"{rank} singular values; drawn from 65 of them" in (
         page.locator("#inspector figcaption").first.text_content() or ""
     )
@@ -240,6 +246,21 @@ def test_the_cut_is_drawn_and_stepped_through(opened: Opened) -> None:
     expect(page.locator("#live")).to_contain_text(lowest["matrix"])
     page.keyboard.press("Enter")
     expect(page.locator("#inspector h2")).to_have_text(lowest["matrix"])
+
+
+def test_what_was_stopped_early_is_told_by_its_bound(opened: Opened) -> None:
+    found = documents.stopped(SMALL)
+    page = opened(found)
+    table = matrices(page)
+    count = found["summary"]["outside"]
+    cells = column(table, "κ")
+    assert sum(cell.startswith("> ") for cell in cells) == count > 5
+    bounds = [float(cell.strip("> ").replace(",", "")) for cell in cells]
+    assert bounds == sorted(bounds)
+    expect(page.get_by_text(f"{count} more lie above the cut")).to_be_visible()
+    row = next(row for row in found["rows"] if row["status"] == "outside")
+    cell = page.locator(f'[role="gridcell"][aria-label^="{row["role"]}, layer {row["layer"]}"]')
+    assert "above the cut" in (cell.first.get_attribute("aria-label") or "")
 
 
 def test_findings_are_filtered_and_lead_to_their_matrix(opened: Opened) -> None:
@@ -353,6 +374,17 @@ def test_the_page_never_scrolls_sideways(opened: Opened, width: int) -> None:
     assert panel is not None
     assert panel["x"] >= 0
     assert panel["x"] + panel["width"] <= width + 1
+
+
+def test_a_heatmap_fits_the_window_again(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL))
+    cell = page.locator('[role="gridcell"]').first
+    assert float(cell.locator(".box").get_attribute("width") or 0) == 74
+    page.set_viewport_size({"width": 360, "height": 800})
+    expect(cell.locator(".box")).not_to_have_attribute("width", "74")
+    picture = page.locator('[role="grid"]').bounding_box()
+    assert picture is not None
+    assert picture["x"] + picture["width"] <= 360
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report.html import documents
+from spectra.report import html
 from spectra.report.html import Source, render_page
+from spectra.report.html import page as whole
 from spectra.report.html.encode import LONGEST, Names, embedded, profiles, shortened
+from spectra.report.html.tables import rooms
 from spectra.report.html.worst import worst_of
 from spectra.report.saved_check import checked
 
@@ -131,6 +136,8 @@ def test_hostile_names_are_text() -> None:
         assert not [name for name in attributes if name.startswith("on")]
     told = {decoded(parsed.data, place) for place in range(len(parsed.data["names"]))}
     assert told == {shortened(name) for name in documents.HOSTILE}
+    assert all(name.isprintable() for name in told)
+    assert "\\u2028\\u202egnp.exe\\x1b[31m" in told
     assert "\x1b" not in page
     assert "\u202e" not in page
     assert "\u2028" not in page
@@ -175,14 +182,14 @@ def levels(found: dict[str, Any]) -> list[list[float]]:
 
 def test_profiles_come_back() -> None:
     given_rows = [[5.0, 1.0, 1e-7, 0.0], None, [2.0], [0.0, 0.0], [3.0, 3.0], [1e200, 1e-200]]
-    found = levels(profiles(given_rows))
+    found = levels(profiles(given_rows, 1000))
     for row, back in zip(given_rows, found, strict=True):
         assert back == pytest.approx(row or [], rel=2e-2 if row and row[0] > 1e100 else 1e-3)
 
 
 def test_many_profiles_keep_fewer_ranks_with_both_ends() -> None:
     row = [65.0 - i for i in range(65)]
-    found = levels(profiles([row] * 9000))
+    found = levels(profiles([row] * 9000, 200_000))
     assert len(found[0]) == 17
     assert found[0] == pytest.approx(row[::4], rel=1e-3)
 
@@ -203,6 +210,32 @@ def test_a_page_of_thousands_of_experts_is_under_three_megabytes() -> None:
     assert kept == sorted(kept, reverse=True)
     highest = sorted((row["kappa"] for row in found["rows"]), reverse=True)
     assert kept[-1] == pytest.approx(highest[7999], rel=1e-5)
+
+
+def test_several_large_results_share_the_page() -> None:
+    found = [make(400) for make in documents.EVERY.values()]
+    page = page_of(*found)
+    assert len(page.encode()) < 3_000_000
+    tables = [section["tables"][-1] for section in Parsed(page).data["sections"]]
+    assert [table["rows"] + table["left"] for table in tables] == [len(f["rows"]) for f in found]
+    assert sum(table["rows"] for table in tables) == 8000
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([10], [100]),
+        ([1000], [100]),
+        ([1000, 10], [90, 50]),
+        ([1000, 1000, 10], [45, 45, 33]),
+        ([5, 5], [50, 95]),
+        ([], []),
+    ],
+)
+def test_rooms(counts: list[int], expected: list[int]) -> None:
+    found = rooms(counts, 100)
+    assert found == expected
+    assert sum(map(min, counts, found)) <= 100
 
 
 def test_columns_hold_what_rows_hold(every: str) -> None:
@@ -258,7 +291,10 @@ def test_the_worst_comes_first_over_all_results() -> None:
     )
     assert {line.section for line in lines if line.mark == "error"} == {"check"}
     broken = found[3][1]["rows"][1]["matrix"]
-    assert [line.matrix for line in lines if line.mark == "error"].count(broken) == 2
+    assert [line.matrix for line in lines if line.mark == "error"].count(broken) == 1
+    found[3][1]["summary"]["findings"] = []
+    (line,) = [line for line in worst_of(found) if line.mark == "error"]
+    assert (line.matrix, line.text[:27]) == (broken, "no numbers: 3 of 262144 ent")
     intruders = [line for line in lines if line.section == "diff"]
     holders = [row for row in found[1][1]["rows"] if row["intruders"]]
     assert len(intruders) == len(holders) > 1
@@ -308,3 +344,46 @@ def test_a_result_of_a_command_to_come_is_shown() -> None:
     assert columns["mystery"]["data"][0] == 3.25
     assert columns["mystery"]["shown"]
     assert columns["verdict"]["words"] == ["fine"]
+
+
+def test_the_sentence_over_everything_counts() -> None:
+    text = " ".join(Parsed(page_of(*(make() for make in documents.EVERY.values()))).text)
+    intruders = sum(1 for row in documents.diff()["rows"] if row["intruders"])
+    assert f"2 errors and {intruders + 1} warnings in 4 results; the worst come first." in text
+    alone = " ".join(Parsed(page_of(documents.kappa())).text)
+    assert "No errors or warnings in 1 result of acme/big; the worst come first." in alone
+
+
+def test_styles_and_scripts_are_installed_and_used() -> None:
+    root = Path(__file__).parents[3]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["spectra.report.html"]
+    folder = Path(html.__file__).parent
+    installed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert installed == set((folder / "assets").iterdir())
+    assert {path.stem for path in installed} == {*whole.SCRIPTS, *whole.STYLES}
+
+
+def test_what_was_stopped_early_is_not_called_highest() -> None:
+    found = documents.stopped()
+    assert [line.mark for line in worst_of([("r1", found)])] == []
+    parsed = Parsed(page_of(found))
+    assert "highest κ" not in parsed.text
+    assert "cut" in parsed.text
+    heat = parsed.data["sections"][0]["charts"][0]
+    which = [metric["key"] for metric in heat["metrics"]].index("kappa")
+    rows = {(row["role"], row["layer"]): row for row in found["rows"]}
+    cells = iter(heat["facets"][0]["grids"][which])
+    for role in heat["roles"]:
+        for layer in heat["layers"]:
+            kappa = rows[role, layer]["kappa"]
+            assert next(cells) == (kappa if kappa is None else pytest.approx(kappa, rel=1e-5))
+
+
+def test_a_cell_with_one_that_was_stopped_early_has_no_median() -> None:
+    found = documents.stopped(1)
+    known = next(row for row in found["rows"] if row["status"] == "ok")
+    other = next(row for row in found["rows"] if row["status"] == "outside")
+    found["rows"] = [known, other | {"role": known["role"], "layer": known["layer"]}]
+    chart = Parsed(page_of(found)).data["sections"][0]["charts"][0]
+    assert chart["facets"][0]["grids"][0] == [None]

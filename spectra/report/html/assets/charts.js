@@ -64,7 +64,8 @@ function cutChart(host, chart, section, table) {
     (p, node) => inspect(table.columns.get("matrix").data[p.row], node));
   const sample = (name, shape, words) => el("span", {}, svg("svg", { width: 14, height: 14, "aria-hidden": "true" }, svg("path", { class: name, d: mark(shape, 7, 7, 4.2) })), words);
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, chart.selected ? "The ranking and its cut" : "The ranking")), el("div", { class: "wide" }, picture),
-    el("div", { class: "legend" }, chart.selected ? sample("dots", 1, `selected (${whole(chart.selected)})`) : null, sample("rings", 0, chart.selected ? "not selected" : "matrices")));
+    el("div", { class: "legend" }, chart.selected ? sample("dots", 1, `selected (${whole(chart.selected)})`) : null, sample("rings", 0, chart.selected ? "not selected" : "matrices"),
+      chart.outside ? el("span", {}, `${whole(chart.outside)} more lie above the cut and were not followed further`) : null));
 }
 
 /** Read a row's vectors: index, |cos|, its error, best match, marks. */
@@ -112,6 +113,7 @@ function intruderChart(host, chart, section, table) {
     onward.replaceChildren(...(rest > 0 ? [el("button", { type: "button", onclick: () => { limit += 40; draw(); } }, `Show ${Math.min(rest, 40)} more`), el("span", {}, `${whole(rest)} matrices not drawn`)] : []));
   };
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "Intruder dimensions")), body, onward);
+  FITTED.push(draw);
   draw();
 }
 

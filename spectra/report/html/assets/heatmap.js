@@ -90,6 +90,8 @@ function legend(range, kind, notes) {
     notes.map((note) => el("span", {}, note)));
 }
 
+const FITTED = [];
+
 /** A heatmap by layer and role, with a choice of what it shows. */
 function heatmap(host, chart, section, table) {
   let metric = 0, facet = chart.facets.length - 1;
@@ -113,7 +115,7 @@ function heatmap(host, chart, section, table) {
       if (!count) return null;
       const where = `${chart.roles[r]}, ${layers[c] === "none" ? "no layer" : "layer " + layers[c]}`;
       const text = value === null ? "–" : value === "inf" ? "∞" : shown(about.kind, value);
-      const told = value === "inf" ? "singular" : value === null ? "no value" : `${about.title} ${text}`;
+      const told = value === "inf" ? "singular" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (median of ${whole(count)} matrices)` : "";
       const rgb = typeof value === "number" ? colour(range.share(value)) : null;
       const brief = typeof value === "number" && about.kind !== "percent" ? few(value, 3) : text;
@@ -121,7 +123,8 @@ function heatmap(host, chart, section, table) {
         opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "high" ? "highest" : "lowest"}`,
-      values.includes("inf") && "∞: singular"].filter(Boolean);
+      values.includes("inf") && "∞: singular",
+      chart.outside && values.includes(null) && "–: above the cut, not followed further"].filter(Boolean);
     body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: chart.roles, columns: layers, left, cellWidth, cellHeight: 27, cell,
       label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(range, about.kind, notes));
   };
@@ -129,6 +132,7 @@ function heatmap(host, chart, section, table) {
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "By layer and role"),
     choice("Colour by", metrics, metric, (i) => { metric = i; }),
     choice("Model", chart.facets.map((f) => f.name ?? ""), facet, (i) => { facet = i; })), body);
+  FITTED.push(draw);
   draw();
 }
 

@@ -57,6 +57,15 @@ function fold() {
   paper.folded = [];
   paper.limits.clear();
 }
+/** What is drawn to fit is drawn again when the window's width changes. */
+let width = innerWidth, settling = 0;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  clearTimeout(settling);
+  settling = setTimeout(() => { for (const draw of FITTED) draw(); }, 120);
+});
+
 addEventListener("beforeprint", unfold);
 addEventListener("afterprint", fold);
 matchMedia("print").addEventListener("change", (event) => (event.matches ? unfold : fold)());

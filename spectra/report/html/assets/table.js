@@ -29,11 +29,20 @@ class Rows {
     return found;
   }
   singular(row) { return this.value("status", row) === "singular"; }
-  written(key, row) { return shown(this.columns.get(key).kind, this.value(key, row), this.singular(row)); }
+  /** Return what kappa is proven to lie above, where it was followed no further. */
+  above(column, row) {
+    return column.kind === "singular" && this.value("status", row) === "outside" ? this.value("kappa_low", row) : null;
+  }
+  written(key, row) {
+    const low = this.value(key, row) === null ? this.above(this.columns.get(key), row) : null;
+    if (low !== null) return `> ${few(low)}`;
+    return shown(this.columns.get(key).kind, this.value(key, row), this.singular(row));
+  }
   /** Return what a row is sorted by; what has none comes last whatever the direction. */
   rank(column, row) {
     const value = this.value(column.key, row);
     if (column.kind === "singular" && value === null && this.singular(row)) return Infinity;
+    if (value === null && this.above(column, row) !== null) return this.above(column, row);
     if (column.kind === "severity") return RANK[value] ?? 3;
     if (column.kind === "shape") return value.split(" × ").reduce((a, b) => a * b, 1);
     return value;
