@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := demo/all-MiniLM-L6-v2
 ADAPTER := demo/minilm-lora-r8
+# Pages that hold what the program itself tells: options, rules, measured values.
+PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md
+SCHEMA := docs/policy.schema.json
 
-.PHONY: install browser demo test lint types floors docs site check bench format clean
+.PHONY: install browser demo test lint types floors docs site examples check bench format clean
 
 install: $(READY)
 
@@ -33,10 +36,15 @@ browser:
 	else echo "No chromium: tests of pages in a browser are left out."; fi
 
 demo: $(MODEL)
-	$(BIN)/spectra diff $(MODEL) $(ADAPTER) --intruders --plot demo/intruders.png
-	$(BIN)/spectra kappa $(MODEL) --select 10% --export peft -o demo/lora.json --plot demo/kappa.png
-	$(BIN)/spectra spectrum $(MODEL) --plot demo/spectrum.png
+	$(BIN)/spectra diff $(MODEL) $(ADAPTER) --intruders --plot demo/intruders.png -o demo/diff.json
+	$(BIN)/spectra kappa $(MODEL) --select 10% --plot demo/kappa.png -o demo/kappa.json
+	$(BIN)/spectra kappa $(MODEL) --select 10% --export peft -o demo/lora.json
+	$(BIN)/spectra spectrum $(MODEL) --plot demo/spectrum.png -o demo/spectrum.json
+	$(BIN)/spectra check $(MODEL) --isolated -o demo/check.json
+	$(BIN)/spectra report demo/diff.json demo/kappa.json demo/spectrum.json demo/check.json \
+		-o demo/report.html
 	@echo
+	@echo "Page:     demo/report.html"
 	@echo "Pictures: demo/intruders.png demo/kappa.png demo/spectrum.png"
 	@echo "Yours:    $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
 
@@ -54,11 +62,15 @@ floors: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 docs: $(READY)
-	$(BIN)/cog --check --diff docs/cli.md
+	$(BIN)/cog -I docs --check --diff $(PAGES)
 
 # The documentation as pages, in site/.
 site: $(READY)
 	$(BIN)/python -m mkdocs build --strict
+
+# Run what the pages show, and write what came of it into them.
+examples: $(MODEL)
+	$(BIN)/python tests/blocks.py
 
 check: lint types floors docs test
 
@@ -68,7 +80,10 @@ bench: $(MODEL)
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BIN)/cog -r docs/cli.md
+	$(BIN)/cog -I docs -r $(PAGES)
+	$(BIN)/python -c 'from spectra.policy.schema import schema_text; print(schema_text(), end="")' \
+		> $(SCHEMA).new
+	mv $(SCHEMA).new $(SCHEMA)
 
 clean:
 	rm -rf $(VENV) demo site build dist *.egg-info

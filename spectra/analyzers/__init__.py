@@ -9,6 +9,7 @@ from spectra.analyzers.row import Measurement, Row, Value
 if TYPE_CHECKING:
     from spectra.analyzers.diff import Diff
     from spectra.analyzers.kappa import Kappa
+    from spectra.analyzers.soundness import Soundness
     from spectra.analyzers.spectrum import Spectrum
     from spectra.analyzers.trend import Trend
     from spectra.analyzers.width import Width
@@ -17,6 +18,7 @@ ANALYZERS = {
     "Spectrum": "spectrum",
     "Diff": "diff",
     "Kappa": "kappa",
+    "Soundness": "soundness",
     "Trend": "trend",
     "Width": "width",
 }
@@ -29,6 +31,7 @@ __all__ = [
     "Kappa",
     "Measurement",
     "Row",
+    "Soundness",
     "Spectrum",
     "Summary",
     "Trend",

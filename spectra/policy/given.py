@@ -1,5 +1,6 @@
 """The policy in force: a file's, changed by what a command line or caller says."""
 
+import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def policy_in_force(path: Path | None, *, isolated: bool = False) -> Policy:
     """
     if path is None and not isolated:
         path = find_policy(Path.cwd())
+        # A document names it as seen from here: it may be read on another machine.
+        path = path and Path(os.path.relpath(path))
     return Policy() if path is None else read_policy(path)
 
 

@@ -12,6 +12,7 @@ from spectra.policy.policy import Ignore, Policy
 from spectra.policy.rule import Rule, Settings
 from spectra.policy.rules import RULES
 
+NOT_ASKED = "no limit is set: it judges what a policy asks"
 ABSENT = {
     "base": "no base is given (--base, or a model as --baseline)",
     "baseline": "no baseline is given (--baseline)",
@@ -127,7 +128,7 @@ def counts(policy: Policy, rule: Rule) -> bool:
 def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:
     """Return why a selected rule cannot judge; None where it can."""
     if rule.asked and not asked_for(policy, rule):
-        return "no limit is set: it judges what a policy asks"
+        return NOT_ASKED
     there = {
         "base": facts.base is not None,
         "baseline": facts.baseline is not None,

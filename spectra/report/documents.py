@@ -13,7 +13,7 @@ from spectra.engine import Result
 from spectra.engine.result import plain
 from spectra.errors import OutputError
 from spectra.report.files import write_atomically
-from spectra.report.findings import render
+from spectra.report.findings import form_of, render
 from spectra.report.screens import screen_of
 from spectra.report.table import printable, render_markdown, render_text
 
@@ -45,6 +45,8 @@ def format_of(path: Path, *, findings: bool = False) -> str:
     """
     known = SUFFIXES | FINDINGS if findings else SUFFIXES
     found = known.get(path.suffix.lower())
+    if findings:
+        found = form_of(path) or found
     if found is None:
         raise OutputError(
             f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {', '.join(known)}."

@@ -20,7 +20,7 @@ NEEDS = {
 def rules_screen(rules: Sequence[Rule]) -> Screen:
     """List rules."""
     columns = [Column("code", "left"), Column("severity", "left"), Column("name", "left"),
-               Column("what it finds", "left", flexible=True)]  # fmt: skip
+               Column("what it finds", "left", yielding=True)]  # fmt: skip
     lines = [
         Line([rule.code, rule.severity, rule.name, rule.summary + (" *" if rule.asked else "")])
         for rule in rules

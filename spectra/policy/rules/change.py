@@ -114,7 +114,7 @@ RULES = (
         "none, an ordinary LoRA one here and there.",
         fix="Train with a lower learning rate or alpha, or a higher rank; merge with a smaller "
         "scale. `spectra diff BASE MODEL --intruders --plot intruders.png` shows where they are.",
-        judge=Threshold("intruders", "intruder dimensions", "above", ".0f"),
+        judge=Threshold("intruders", "intruders", "above", ".0f"),
         settings=(
             Setting("cosine", "number", 0.5, "an intruder's largest |cos| lies below", whole=True,
                     above=0.0, below=1.0),
@@ -135,7 +135,7 @@ RULES = (
         how="delta_relative, the Frobenius norm of W1 - W0 over that of W0.",
         fix="Merge again and check alpha / r: it counts once. For a large full fine-tune raise "
         "`max`, or give the release before as --baseline with `max-regression`.",
-        judge=Threshold("delta_relative", "update over base", "above", ".3g"),
+        judge=Threshold("delta_relative", "update over base", "above", ".1%"),
         settings=limits("above", absolute=0.2, warn=0.15),
     ),
     Rule(

@@ -10,7 +10,7 @@ from spectra.policy.threshold import Threshold, limits
 
 SQUARE = 0.9  # ratio of the sides, above which a random matrix may have any kappa
 
-_EXCESS = Threshold("kappa_excess", "kappa over that of its shape", "above")
+_EXCESS = Threshold("kappa_excess", "kappa_excess", "above")
 
 
 def excess(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -61,7 +61,7 @@ RULES = (
         how="kappa = sigma_max / sigma_min, from all singular values. Squares have thousands by "
         "their shape alone: set limits by role, or take SPC202.",
         fix="`spectra kappa MODEL -v` shows all; `max-regression` compares with the baseline.",
-        judge=Threshold("kappa", "condition number", "above"),
+        judge=Threshold("kappa", "kappa", "above"),
         settings=limits("above"),
         asked=True,
     ),
@@ -114,7 +114,7 @@ RULES = (
         "spread.",
         fix="Look at the matrix beside its neighbours: "
         "`spectra spectrum MODEL --role ROLE --plot x.png`.",
-        judge=Threshold("sigma_max", "largest singular value", "above"),
+        judge=Threshold("sigma_max", "sigma_max", "above"),
         settings=limits("above", regression=1.0, outlier=10.0),
     ),
 )

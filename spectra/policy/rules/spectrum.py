@@ -10,8 +10,8 @@ from spectra.policy.threshold import Threshold, limits
 
 _LOW = Threshold("alpha", "alpha", "below", ".2f")
 _HIGH = Threshold("alpha", "alpha", "above", ".2f")
-_EFFECTIVE = Threshold("effective_share", "effective rank over full rank", "below", ".2g")
-_NUMERICAL = Threshold("numerical_share", "numerical rank over full rank", "below", ".2g")
+_EFFECTIVE = Threshold("effective_share", "effective rank", "below", ".1%")
+_NUMERICAL = Threshold("numerical_share", "numerical rank", "below", ".1%")
 
 
 def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:

@@ -1,14 +1,15 @@
 """What a user sees of a check: the verdict, the findings worst first, what to do next."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from spectra.policy.judge import NOT_ASKED
 from spectra.report.findings.found import Found, Verdict, reasons, told, verdict_of
 from spectra.report.table import Column, Line, Screen
 
 LIMIT = 20  # findings shown without -v
 WORDS = {"warning": "warn"}
-STATES = {"gone": "fixed"}
 
 
 def check_screen(document: Mapping[str, Any], *, full: bool = False, hints: bool = False) -> Screen:
@@ -30,7 +31,7 @@ def check_screen(document: Mapping[str, Any], *, full: bool = False, hints: bool
     return Screen(
         reading=verdict.reading,
         columns=columns,
-        lines=[_line(one, verdict) for one in shown],
+        lines=[_line(one if full else _shorter(one), verdict) for one in shown],
         more=_more(listed[len(shown) :]),
         facts=_facts(verdict, full=full),
         hints=_hints(verdict) if hints else (),
@@ -41,11 +42,16 @@ def _line(one: Found, verdict: Verdict) -> Line:
     """Write one finding."""
     cells = [
         one.rule, WORDS.get(one.severity, one.severity), one.name, one.where, one.what,
-        *([STATES.get(one.state or "", one.state or "")] if verdict.compared else []),
+        *([one.state or ""] if verdict.compared else []),
     ]  # fmt: skip
     if one.state == "gone":
         return Line(cells, "good")
     return Line(cells, "bad" if verdict.fails(one) else "dim" if one.state == "unchanged" else "")
+
+
+def _shorter(one: Found) -> Found:
+    """Leave out what nearly every name ends with: a screen has little room beside it."""
+    return replace(one, matrix=one.matrix and one.matrix.removesuffix(".weight"))
 
 
 def _more(hidden: Sequence[Found]) -> str:
@@ -69,6 +75,7 @@ def _facts(verdict: Verdict, *, full: bool) -> list[str]:
     facts += [
         f"not judged: {', '.join(rule.code for rule in rules)}: {why}"
         for why, rules in reasons(verdict).items()
+        if why != NOT_ASKED
     ]
     return facts
 

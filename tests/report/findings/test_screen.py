@@ -3,8 +3,11 @@
 import pytest
 
 from report.findings.subjects import DOWN, accepted, document, finding, hostile, varied
+from spectra.policy.judge import NOT_ASKED
 from spectra.report.findings import check_screen
 from spectra.report.table import render_text
+
+SHORT = DOWN.removesuffix(".weight")
 
 
 def test_a_failing_check() -> None:
@@ -12,18 +15,27 @@ def test_a_failing_check() -> None:
     lines = text.splitlines()
     assert lines[1] == "  FAIL  6 findings in 291 tensors (coverage 100 %)."
     assert lines[4].split() == [
-        "SPC101", "error", "intruder-dimensions", DOWN, "6", ">", "4", "allowed", "(baseline",
+        "SPC101", "error", "intruder-dimensions", SHORT, "6", ">", "4", "allowed", "(baseline",
         "1)", "new",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[4:11]] == [
         "SPC101", "SPC002", "SPC104", "SPC401", "SPC999", "SPC202", "SPC301",
     ]  # fmt: skip
-    assert lines[10].split()[-1] == "fixed"
+    assert lines[10].split()[-1] == "gone"
     assert "  not judged: SPC401: no proxy is set" in lines
     assert lines[-1] == (
         "  explain: spectra rule SPC101   accept: add an [[ignore]] with a reason to spectra.toml"
         "   exit 1"
     )
+
+
+def test_rules_that_nobody_asked_for_are_no_news() -> None:
+    rules = [
+        {"code": code, "name": "x", "severity": "error", "summary": "x", "findings": 0,
+         "judged": False, "why_not": why}
+        for code, why in (("SPC201", NOT_ASKED), ("SPC101", "no base is given"))
+    ]  # fmt: skip
+    assert check_screen(document(rules=rules)).facts == ["not judged: SPC101: no base is given"]
 
 
 def test_marks_repeat_what_fails() -> None:
@@ -70,13 +82,13 @@ def test_the_message_gives_way_before_the_name() -> None:
     long = "condition number 4.1e+05, 38 times the median of its role (1.1e+04)"
     found = document([finding("SPC202", DOWN, message=long, state="unchanged")])
     hundred = render_text(check_screen(found), 100)
-    assert DOWN in hundred
+    assert SHORT in hundred
     assert "condition number 4.1e+05" in hundred
     assert long not in hundred
     eighty = render_text(check_screen(found), 80)
     assert "layers.30.mlp.down_proj" in eighty
     assert "  condition number 4.…  " in eighty
-    whole = render_text(check_screen(found))
+    whole = render_text(check_screen(found, full=True))
     assert DOWN in whole
     assert long in whole
 
