@@ -7,7 +7,6 @@ MODEL := demo/all-MiniLM-L6-v2
 ADAPTER := demo/minilm-lora-r8
 # Pages that hold what the program itself tells: options, rules, measured values.
 PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md
-SCHEMA := docs/policy.schema.json
 
 .PHONY: install browser demo test lint types floors docs site examples check bench format clean
 
@@ -81,9 +80,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(BIN)/cog -I docs -r $(PAGES)
-	$(BIN)/python -c 'from spectra.policy.schema import schema_text; print(schema_text(), end="")' \
-		> $(SCHEMA).new
-	mv $(SCHEMA).new $(SCHEMA)
+	$(BIN)/python docs/schemas.py
 
 clean:
 	rm -rf $(VENV) demo site build dist *.egg-info

@@ -288,6 +288,7 @@ def _write_policy(
     from spectra.errors import UsageError  # noqa: PLC0415
     from spectra.gate import plan_check  # noqa: PLC0415
     from spectra.policy import Policy  # noqa: PLC0415
+    from spectra.policy.document import read_policy  # noqa: PLC0415
     from spectra.policy.initial import initial  # noqa: PLC0415
     from spectra.report.documents import write_texts  # noqa: PLC0415
     from spectra.report.files import require_writable  # noqa: PLC0415
@@ -305,5 +306,11 @@ def _write_policy(
     with progress_bar(quiet=request.quiet) as report:
         facts = planned.measure(resources, report)
     write_texts({target: initial(facts, model)})
+    known = len(read_policy(target).ignores)
+    if known:
+        note(
+            f"warning: the model has findings already, and {target} accepts them for 90 days: look "
+            f"at its {known:,} [[ignore]] before you keep it."
+        )
     note(f"wrote {target}. Check by it: spectra check {model}", quiet=request.quiet)
     return DONE

@@ -148,6 +148,15 @@ def test_a_policy_written_for_the_model_is_read_and_holds(command: Command, mode
     assert Path("spectra.toml").read_text() == text
 
 
+def test_a_policy_for_a_model_with_findings_says_what_it_accepts(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    done = command("check", "--init", damaged(model, tmp_path / "sick"))
+    assert done.code == 0
+    assert "warning: the model has findings already" in done.err
+    assert "look at its 1 [[ignore]]" in done.err
+
+
 def test_the_settings_shown_are_those_in_force(command: Command, model: Path) -> None:
     Path("spectra.toml").write_text('schema = 1\n[check]\nfail-on = "warning"\n')
     done = command("check", "--show-settings", "--base", str(model), "--select", "SPC1")

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 import torch
 import xmlschema
