@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any, Literal
 
 from spectra.policy.facts import Facts, Subject
-from spectra.policy.finding import Breach, Severity
+from spectra.policy.finding import SEVERITIES, Breach, Severity
 from spectra.policy.rule import Setting, SettingsOf
 
 FEWEST = 4  # matrices of a role, from which on one can be an outlier among them
@@ -25,17 +25,23 @@ class Threshold:
     style: str = ".3g"
 
     def __call__(self, facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
-        """Yield at most one breach a matrix: the first of limit, baseline, role."""
+        """Yield at most one breach a matrix: the worst; of like ones limit, baseline, role."""
         middles = self._middles(facts)
         for subject in facts.matrices():
             value, settings = subject.number(self.key), settings_of(subject.name)
             if value is None or settings is None:
                 continue
             before = self._before(facts, subject)
-            found = self._absolute(value, settings) or self._regression(value, before, settings)
-            found = found or self._outlier(value, settings, middles.get(subject.role))
-            if found is not None:
-                text, limit, severity = found
+            told = (
+                self._absolute(value, settings),
+                self._regression(value, before, settings),
+                self._outlier(value, settings, middles.get(subject.role)),
+            )
+            found = [one for one in told if one is not None]
+            if found:
+                usual: Severity = settings.get("severity", "error")
+                worst = min(found, key=lambda one: SEVERITIES.index(one[2] or usual))
+                text, limit, severity = worst
                 yield Breach(text, subject.name, value, limit, before, severity)
 
     def _before(self, facts: Facts, subject: Subject) -> float | None:

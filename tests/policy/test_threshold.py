@@ -58,6 +58,17 @@ def test_a_regression_is_relative_to_the_baseline(
     assert all("1 in the baseline: worse by more than 10%" in one.message for one in found)
 
 
+def test_the_worst_of_several_breaches_is_told() -> None:
+    found = judged(ABOVE, model(5.0, before=(1.0,)), warn=4, **{"max-regression": 0.1})
+    assert found[0].severity is None  # that of the rule, an error, and not the warning
+    assert "in the baseline" in found[0].message
+    rule_warns = {one.key: one.default for one in limits("above")} | {
+        "severity": "warning", "error": 4, "max-regression": 0.1,
+    }  # fmt: skip
+    told = list(ABOVE(model(5.0, before=(1.0,)), lambda _name: rule_warns))
+    assert [one.severity for one in told] == ["error"]
+
+
 def test_what_the_baseline_lacks_cannot_regress() -> None:
     assert judged(ABOVE, model(1.0, 50.0, before=(1.0,)), **{"max-regression": 0.1}) == []
 
