@@ -268,19 +268,17 @@ def test_files_that_are_no_policy(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
-    path = written(tmp_path_factory.getbasetemp(), text.encode("utf-8", "replace").decode())
+def test_any_text_is_read_or_refused_in_one_line(workshop: Path, text: str) -> None:
+    path = written(workshop, text.encode("utf-8", "replace").decode())
     assert outcome(path).isprintable()
 
 
 @given(st.integers(0, len(EXAMPLE)), st.integers(1, 12), st.sampled_from(["", "[", "9", '"', "="]))
 def test_a_damaged_policy_is_read_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, place: int, length: int, put: str
+    workshop: Path, place: int, length: int, put: str
 ) -> None:
     text = EXAMPLE[:place] + put + EXAMPLE[place + length :]
-    assert outcome(written(tmp_path_factory.getbasetemp(), text)).isprintable()
+    assert outcome(written(workshop, text)).isprintable()
 
 
 def test_a_pyproject_holds_a_policy_in_its_table(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_what_is_shown_reads_back(tmp_path: Path, text: str) -> None:
     alias=st.none() | _TEXTS,
 )
 def test_any_policy_reads_back(
-    tmp_path_factory: pytest.TempPathFactory,
+    workshop: Path,
     globs: tuple[str, ...],
     reason: str,
     number: float,
@@ -65,7 +65,7 @@ def test_any_policy_reads_back(
         overrides=(Override(globs, ("SPC1",), {"SPC203": {"severity": "note"}}),),
         ignores=(Ignore("SPC101", reason, globs, until),),
     )
-    assert again(tmp_path_factory.getbasetemp(), policy) == policy
+    assert again(workshop, policy) == policy
 
 
 @given(_TEXTS | _NUMBERS | st.integers() | st.booleans() | st.lists(_TEXTS))
