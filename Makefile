@@ -31,7 +31,8 @@ $(MODEL): $(READY)
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+			|| echo "No chromium: it could not be installed."; \
 	else echo "No chromium: tests of pages in a browser are left out."; fi
 
 demo: $(MODEL)
