@@ -32,6 +32,8 @@ def main() -> None:
             few = [names[0], names[1], *names[4:12]]
             for command in ("spectrum", "kappa"):
                 measure(f"{command}, {size} GiB", [command, str(base)], baseline, 4)
+            words = ["check", str(base), "--isolated", "--exit-zero"]
+            measure(f"check, {size} GiB", words, baseline, 4)
             tuned = write_sharded(Path(folder) / "tuned", size * GIB, changed=few)
             words = ["diff", str(base), str(tuned), "--intruders"]
             measure(f"diff --intruders, {size} GiB", words, baseline, 8)
