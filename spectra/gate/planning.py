@@ -18,7 +18,7 @@ from spectra.gate.merge import Merge, plan_merge
 from spectra.gate.reading import Reading, plan_reading, weights_of
 from spectra.matrices import Selection
 from spectra.policy import RULES, Policy
-from spectra.policy.judge import asked_for, counts
+from spectra.policy.judge import asked_for
 
 Opener = Callable[[str], Survey]
 
@@ -68,7 +68,7 @@ def plan_check(
 
 def _needed(policy: Policy, what: str) -> bool:
     """Say whether a rule that counts needs a measurement."""
-    return any(rule.needs == what and counts(policy, rule) for rule in RULES.values())
+    return any(rule.needs == what and policy.counts(rule) for rule in RULES.values())
 
 
 def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> Reading | None:
@@ -94,9 +94,7 @@ def _comparison(base: Reading | None, tuned: Reading | Saved | None, policy: Pol
     assert isinstance(tuned, Reading)  # noqa: S101 - likewise
     rule = RULES["SPC101"]
     settings = policy.settings(rule) or rule.defaults
-    diff = Diff(
-        intruders=counts(policy, rule), k=int(settings["top-k"]), epsilon=settings["cosine"]
-    )
+    diff = Diff(intruders=policy.counts(rule), k=int(settings["top-k"]), epsilon=settings["cosine"])
     return plan_comparison(base, tuned, diff)
 
 
@@ -123,7 +121,7 @@ def _widths(model: Reading, policy: Policy, opener: Opener) -> Series | None:
     """Plan the model beside the proxy that a policy names, if any."""
     rule = RULES["SPC401"]
     settings = policy.settings(rule)
-    if settings is None or not counts(policy, rule) or not asked_for(policy, rule):
+    if settings is None or not policy.counts(rule) or not asked_for(policy, rule):
         return None
     proxy = weights_of(opener(settings["proxy"]).checkpoint)
     analyzer = Width(tolerance=settings["tolerance"])

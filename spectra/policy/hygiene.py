@@ -30,15 +30,10 @@ def hygiene(
     judged = [
         rule.code
         for rule in RULES.values()
-        if rule.needs != "policy" and _counts(policy, rule) and rule.code not in unjudged
+        if rule.needs != "policy" and policy.counts(rule) and rule.code not in unjudged
     ]
     audit = _Audit(policy, facts, frozenset(used), judged)
     return [*audit.ignores(today), *audit.patterns(), *audit.silent(unjudged)]
-
-
-def _counts(policy: Policy, rule: Rule) -> bool:
-    """Say whether a rule is selected and not off everywhere."""
-    return policy.selects(rule.code) and policy.settings(rule) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ class _Audit:
                 for key, globs in _texts(code, settings):
                     yield f"[override.rules.{code}] {key}", globs, override.line
         for code, settings in policy.rules.items():
-            if _counts(policy, RULES[code]):
+            if policy.counts(RULES[code]):
                 for key, globs in _texts(code, settings):
                     yield f"[rules.{code}] {key}", globs, policy.lines.get(code)
         for index, ignore in enumerate(policy.ignores):

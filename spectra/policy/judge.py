@@ -91,7 +91,7 @@ def judge(
     """
     breaches: list[tuple[Rule, Breach]] = []
     unjudged: dict[str, str] = {}
-    rules = [rule for rule in RULES.values() if counts(policy, rule) and rule.needs != "policy"]
+    rules = [rule for rule in RULES.values() if policy.counts(rule) and rule.needs != "policy"]
     for rule in rules:
         reason = why_not(policy, rule, facts)
         if reason is not None:
@@ -102,12 +102,12 @@ def judge(
     maker = _Maker(policy, facts, alias)
     findings, ignored, used = _accepted(policy, [maker(*pair) for pair in breaches], today)
     about = hygiene(policy, facts, used, unjudged, today)
-    findings += [maker(rule, breach) for rule, breach in about if counts(policy, rule)]
+    findings += [maker(rule, breach) for rule, breach in about if policy.counts(rule)]
     if before is not None:
         judged = {rule.code for rule in rules} - unjudged.keys()
         present = {finding.fingerprint for finding, _ in ignored}
         findings = _compared(findings, _at_home(before, alias), policy.tolerance, judged, present)
-    hygienic = [rule for rule in RULES.values() if rule.needs == "policy" and counts(policy, rule)]
+    hygienic = [rule for rule in RULES.values() if rule.needs == "policy" and policy.counts(rule)]
     outcomes = [
         Outcome(
             rule,
@@ -118,11 +118,6 @@ def judge(
         for rule in (*rules, *hygienic)
     ]
     return Judgement(tuple(sorted(findings, key=_order)), tuple(ignored), tuple(outcomes))
-
-
-def counts(policy: Policy, rule: Rule) -> bool:
-    """Say whether a rule is selected and not off everywhere."""
-    return policy.selects(rule.code) and policy.settings(rule) is not None
 
 
 def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:

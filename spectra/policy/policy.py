@@ -67,6 +67,10 @@ class Policy:
         """Say whether a rule counts at all."""
         return code.startswith(self.select) and not (self.ignore and code.startswith(self.ignore))
 
+    def counts(self, rule: Rule) -> bool:
+        """Say whether a rule is selected and not off everywhere."""
+        return self.selects(rule.code) and self.settings(rule) is not None
+
     def settings(self, rule: Rule, names: Sequence[str] = ()) -> dict[str, Any] | None:
         """Return a rule's settings, `severity` among them; None where it is off.
 

@@ -13,6 +13,8 @@ from spectra.engine import Result
 from spectra.engine.result import plain
 from spectra.errors import OutputError
 from spectra.report.files import write_atomically
+from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
+from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
 from spectra.report.screens import screen_of
 from spectra.report.table import printable, render_markdown, render_text
@@ -29,9 +31,6 @@ SUFFIXES = {
 
 FORMATS = tuple(SUFFIXES.values())
 
-FINDINGS = {".sarif": "sarif", ".xml": "junit"}
-"""Those that only a check has."""
-
 
 def format_of(path: Path, *, findings: bool = False) -> str:
     """Return the format that a file's suffix asks for.
@@ -43,13 +42,11 @@ def format_of(path: Path, *, findings: bool = False) -> str:
     Raises:
         OutputError: The suffix is none of ours, or its writer is not installed.
     """
-    known = SUFFIXES | FINDINGS if findings else SUFFIXES
-    found = known.get(path.suffix.lower())
-    if findings:
-        found = form_of(path) or found
+    found = (form_of(path) if findings else None) or SUFFIXES.get(path.suffix.lower())
     if found is None:
+        known = ", ".join(SUFFIXES | FINDINGS if findings else SUFFIXES)
         raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {', '.join(known)}."
+            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {known}."
         )
     if found == "parquet":
         require_parquet()
@@ -81,7 +78,7 @@ def to_text(result: Result, form: str) -> str:
         "markdown": lambda found: render_markdown(screen_of(found, full=True)),
         "table": lambda found: render_text(screen_of(found, full=True)),
     }
-    if result.command == "check" and form in (*FINDINGS.values(), "github", "markdown"):
+    if result.command == "check" and form in FORMS_OF_FINDINGS:
         return render(result.document(), form)
     if form not in writers:
         raise OutputError(f"{form} is no text. Write it to a file: -o FILE.{form}.")

@@ -25,6 +25,17 @@ def without(tensors: Tensors, *parts: str) -> Tensors:
             if not any(part in name for part in parts)}  # fmt: skip
 
 
+def biased() -> Tensors:
+    """The decoder with a bias beside each linear map."""
+    tensors = llama()
+    biases = {
+        name.replace("weight", "bias"): torch.ones(len(value))
+        for name, value in tensors.items()
+        if "_proj." in name
+    }
+    return tensors | biases
+
+
 def renamed(tensors: Tensors, rename: Callable[[str], str]) -> Tensors:
     return {rename(name): value for name, value in tensors.items()}
 
@@ -162,6 +173,13 @@ class TestMissing:
     def test_a_map_of_the_first_layer(self) -> None:
         name = Q.replace(".2.", ".0.")
         assert places("SPC004", facts_of(without(llama(), name))) == [name]
+
+    @pytest.mark.parametrize("word", ["baseline", "base", None], ids=str)
+    def test_a_map_whose_bias_is_there(self, word: str | None) -> None:
+        whole = biased()
+        cut = without(whole, Q)
+        facts = beside(cut, whole, word) if word else facts_of(cut, SETTINGS)
+        assert places("SPC004", facts) == [Q]
 
     def test_an_expert(self) -> None:
         experts = {f"model.layers.{i}.mlp.experts.{j}.up_proj.weight": torch.randn(4, 16)
@@ -350,6 +368,17 @@ class TestShapes:
         assert told("SPC006", facts_of(llama(), config)) == [
             (EMBED, "20 rows, and config.json says a vocabulary of 21")
         ]
+
+    def test_against_its_bias(self) -> None:
+        whole = biased()
+        assert told("SPC006", facts_of(whole, SETTINGS)) == []
+        for cols in (12, 16):  # 16 is what the bias has, on the other side
+            cut = {**whole, Q: torch.ones(12, cols)}
+            message = f"is 12 x {cols}, and its bias has 16 entries"
+            assert told("SPC006", facts_of(cut, SETTINGS)) == [(Q, message)]
+        turned = {name: value.mT.contiguous() if value.ndim == 2 and "_proj." in name else value
+                  for name, value in whole.items()}  # fmt: skip
+        assert told("SPC006", facts_of(turned, SETTINGS)) == []  # stored [in, out] throughout
 
     def test_another_hidden_size(self) -> None:
         assert told("SPC006", facts_of(llama(), SETTINGS | {"hidden_size": 32})) == [

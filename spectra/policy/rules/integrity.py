@@ -84,10 +84,11 @@ RULES = (
         name="shape-mismatch",
         severity="error",
         needs="header",
-        summary="a tensor has another shape than a reference's or than config.json says",
+        summary="a tensor has another shape than a reference, config.json or its bias says",
         why="Loading fails, or takes the wrong rows for words.",
         how="Shapes of equal names in the baseline and the base; rows of the input embeddings "
-        "below vocab_size; their columns against the hidden size, where that is not factorised.",
+        "below vocab_size; their columns against the hidden size, where that is not factorised; "
+        "the length of a bias against the sides of its matrix.",
         fix="After adding tokens, resize and save model, config and tokenizer together. If it "
         "is meant, add an [[ignore]].",
         judge=mismatch,

@@ -62,9 +62,11 @@ def weights_of(facts: Facts) -> dict[str, tuple[int, ...]]:
 
 def names_of(facts: Facts) -> set[str]:
     """Return every name that a model has, as far as is known: also what is lost or not read."""
-    held = {end for name in facts.held for end in (name, f"{name.rpartition('.')[0]}.weight")}
+    # What is in the files under no name of its own is a part of a quantised weight.
+    parts = {f"{name.rpartition('.')[0]}.weight" for name in facts.held.keys() - facts.shapes.keys()
+             if not name.endswith(".bias")}  # fmt: skip
     lost = {name for fault in facts.faults for name in fault.tensors}
-    return {*facts.shapes, *weights_of(facts), *held, *lost, *(facts.index or ())}
+    return {*facts.shapes, *weights_of(facts), *facts.held, *parts, *lost, *(facts.index or ())}
 
 
 def is_adapter(facts: Facts) -> bool:

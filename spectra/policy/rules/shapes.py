@@ -1,13 +1,16 @@
 """Tensors of another shape than a reference's, or than config.json says."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from spectra.policy.facts import Facts
+from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.inventory import compared, references
 from spectra.policy.rules.places import input_table, integer, settings_for
 
+FEW = 4  # matrices of a role, from which on one can differ from the others
+MOST = 0.75  # share of them that must agree
 WIDTH = ("hidden_size", "n_embd", "d_model")
 FACTORISED = ("embedding_size", "word_embed_proj_dim", "embed_dim", "embedding_dim", "d_embed",
               "emb_dim", "input_embedding_size", "rnn_hidden_size")  # fmt: skip
@@ -23,7 +26,7 @@ def mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             if own != theirs and name not in told and settings_of(name) is not None:
                 told.add(name)
                 yield Breach(_told(own, theirs, word), name)
-    for name, text in _against_config(facts):
+    for name, text in chain(_against_config(facts), _against_bias(facts)):
         if name not in told and settings_of(name) is not None:
             yield Breach(text, name)
 
@@ -51,6 +54,31 @@ def _told(own: Sequence[int], theirs: Sequence[int], word: str) -> str:
         noun = ("rows", "columns")[axis] if len(own) == 2 else "entries"
         return f"{noun} {theirs[axis]:,} -> {own[axis]:,} ({word} -> here)"
     return f"shape {list(theirs)} -> {list(own)} ({word} -> here)"
+
+
+def _against_bias(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield matrices whose bias has another length than they have outputs.
+
+    Which side the outputs are is certain only where most of a role agree; elsewhere a bias
+    that fits either side will do.
+    """
+    for subjects in facts.by_role().values():
+        pairs = [(one, size) for one in subjects if (size := _bias(one, facts)) is not None]
+        agree = sum(one.rows == size for one, size in pairs)
+        certain = len(pairs) >= FEW and agree >= MOST * len(pairs)
+        for one, size in pairs:
+            if size != one.rows and (certain or size != one.cols):
+                told = f"is {one.rows:,} x {one.cols:,}, and its bias has {size:,} entries"
+                yield one.name, told
+
+
+def _bias(subject: Subject, facts: Facts) -> int | None:
+    """Return the length of the bias of a matrix that is a tensor of its own."""
+    name = subject.tensor
+    if subject.name != name or not name.endswith(".weight") or len(facts.shapes.get(name, ())) != 2:
+        return None
+    bias = facts.shapes.get(name.removesuffix("weight") + "bias", ())
+    return bias[0] if len(bias) == 1 else None
 
 
 def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
