@@ -27,7 +27,7 @@ def sigma(weights: dict[str, Tensor]) -> None:
             values = svdvals(weights[name])
             ranks = range(1, len(values) + 1)
             axes.plot(ranks, values, color=colour, label=f"{name}, {rows} x {cols}")
-            shift = 8 if name == TALL else -20
+            shift = 16 if name == TALL else -28
             for at, word in ((0, "max"), (-1, "min")):
                 axes.annotate(
                     f"sigma_{word} = {float(values[at]):.3g}", (ranks[at], float(values[at])),
@@ -35,7 +35,7 @@ def sigma(weights: dict[str, Tensor]) -> None:
                     ha="left" if at == 0 else "right",
                 )  # fmt: skip
         axes.set(yscale="log", xlabel="rank of the singular value", ylabel="sigma")
-        axes.set_ylim(1e-3, 25)
+        axes.set_ylim(1e-4, 40)
         axes.legend(loc="lower left")
 
 
