@@ -87,7 +87,7 @@ def _require_form(path: Path, saved: "Sequence[Saved]", *, card: bool) -> None:
     if path.suffix.lower() in PAGE or (card and _is_card(path)):
         return
     first = saved[0].document["command"]
-    format_of(path, findings=first == "check")
+    format_of(path, findings=first == "check", others=PAGE[:1])
     if len(saved) > 1:
         raise UsageError(
             f"{path} holds one result, got {len(saved)}. Write one page of all: -o report.html; "

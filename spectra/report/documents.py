@@ -4,7 +4,7 @@ import csv
 import importlib.util
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,20 @@ SUFFIXES = {
 FORMATS = tuple(SUFFIXES.values())
 
 
-def format_of(path: Path, *, findings: bool = False) -> str:
+def format_of(path: Path, *, findings: bool = False, others: Sequence[str] = ()) -> str:
     """Return the format that a file's suffix asks for.
 
     Args:
         path: The file.
         findings: It is of a check, which has formats of its own too.
+        others: Suffixes that the caller takes besides, for the message.
 
     Raises:
         OutputError: The suffix is none of ours, or its writer is not installed.
     """
     found = (form_of(path) if findings else None) or SUFFIXES.get(path.suffix.lower())
     if found is None:
-        known = ", ".join(SUFFIXES | FINDINGS if findings else SUFFIXES)
+        known = ", ".join([*others, *(SUFFIXES | FINDINGS if findings else SUFFIXES)])
         raise OutputError(
             f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {known}."
         )
