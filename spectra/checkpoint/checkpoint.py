@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spectra.checkpoint.codecs.rounding import rounding_of
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
 from spectra.checkpoint.source import Folder, Source, read_stored
 
@@ -44,6 +45,23 @@ class Checkpoint:
             values = entry.codec.decode(self.read, slab)
             return values.float() if widen and values.element_size() < 4 else values
         return read_stored(self.files[entry.shard], entry, slab, widen=widen)
+
+    def rounding(self, entry: TensorEntry, values: "Tensor", slab: Slab = None) -> "Tensor | None":
+        """Return for each value of a quantised tensor half the step of its grid.
+
+        Args:
+            entry: One of `entries`.
+            values: What `read` returned for it and the slab.
+            slab: As for `read`.
+
+        Returns:
+            float32 in the shape of the values; None where the stored values are the values,
+            which their dtype has rounded.
+
+        Raises:
+            CheckpointError: As for `read`.
+        """
+        return rounding_of(entry, values, self.read, slab)
 
     @property
     def nbytes(self) -> int:

@@ -106,6 +106,13 @@ class Codec(Protocol):
             CheckpointError: The stored parts do not fit each other.
         """
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the first part, or a slab of it, with every code one step away.
+
+        What it then decodes to tells how coarse the grid is on which each value lies. None
+        where the stored values are the values, or where a step is not known.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:

@@ -110,6 +110,9 @@ class _Decoded:
         """
         raise SavedError("a saved result has no weights. Open the model itself.")
 
+    def nudge(self, _main: object) -> None:
+        """Return nothing: there are no values."""
+
 
 def _row(found: Mapping[str, Any]) -> Row:
     """Return one row as it was."""

@@ -177,3 +177,6 @@ class _Coded:
 
     def decode(self, read: object, slab: object) -> Tensor:
         raise NotImplementedError
+
+    def nudge(self, main: object) -> None:
+        raise NotImplementedError

@@ -60,6 +60,9 @@ class Halved:
     def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         return 2 * read(self.stored, slab)
 
+    def nudge(self, _main: Tensor) -> None:
+        return None
+
 
 @pytest.mark.parametrize("use_dora", [False, True], ids=["lora", "dora"])
 def test_what_is_updated_is_the_decoded_base(use_dora: bool, tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ class Awq:
         affine.shift_and_scale(values, zeros, scales, blocks)
         return values if slab is None else values[slab[0] : slab[1]]
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the words with each field's lowest bit turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 4)
+
 
 def _turned(words: "Tensor") -> "Tensor":
     """Return the fields of words [rows, n] in the order of the outputs: [8 n, rows], float32."""

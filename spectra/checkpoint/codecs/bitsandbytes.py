@@ -77,6 +77,12 @@ class FourBits:
         affine.shift_and_scale(values[None], None, above, (1, self.nested.run))
         return values.add_(self.nested.offset)
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the codes with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main.reshape(-1), 4).view(main.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Int8:
@@ -107,6 +113,12 @@ class Int8:
         values = read(self.weight, slab).float()
         scales = read(self.scales, slab).reshape(-1, 1)
         return values.mul_(scales).mul_(PER_BYTE)
+
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the integers with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 8)
 
 
 def make_four_bits(found: Found) -> TensorEntry:

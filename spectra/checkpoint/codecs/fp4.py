@@ -55,6 +55,12 @@ class Fp4:
         affine.shift_and_scale(values, None, scale, self.blocks, first)
         return values
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the codes with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Mxfp4:
@@ -80,6 +86,12 @@ class Mxfp4:
         values = numbers.unpack_fp4(read(self.blocks, slab))
         values.mul_(numbers.scale_values(read(self.scales, slab))[..., None])
         return values.flatten(2).transpose(1, 2)
+
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the codes with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 4)
 
 
 def make_fp4(found: Found, name: str) -> TensorEntry:

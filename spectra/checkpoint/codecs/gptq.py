@@ -87,6 +87,12 @@ class Gptq:
             raise corrupt(self.group, f"groups {low} to {high}", f"0 to {groups - 1}")
         return group
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the words with each field's lowest bit turned, down the inputs."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main.T, self.bits).T
+
 
 def make_words(found: Found) -> TensorEntry:
     """Put a `qweight` and its parts together, by the scheme that the settings name.

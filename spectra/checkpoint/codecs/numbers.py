@@ -71,3 +71,30 @@ def scale_values(stored: Tensor) -> Tensor:
     if stored.dtype == torch.uint8:
         return POWERS.index_select(0, stored.flatten().int()).view(stored.shape)
     return stored.to(torch.float32)
+
+
+def flip_lowest(stored: Tensor, bits: int) -> Tensor:
+    """Return packed codes with the lowest bit of each turned: a neighbour of every code.
+
+    Args:
+        stored: Fields packed along the last axis without gaps from the lowest bit on, in a
+            dtype of any width; float8 where each value is a code.
+        bits: Of one field, 1 to 8; 8 for float8.
+
+    Returns:
+        The same dtype and shape. A float8 whose neighbour is no number goes the other way.
+    """
+    turned = stored.contiguous().view(torch.uint8)
+    if bits == 8 and stored.is_floating_point():
+        turned = turned ^ 1
+        bad = ~turned.view(stored.dtype).float().isfinite()
+        return (turned ^ 2 * bad.byte()).view(stored.dtype)
+    fields = sum(1 << bits * field for field in range(8)).to_bytes(bits, "little")
+    return xor_pattern(turned, fields).view(stored.dtype)
+
+
+def xor_pattern(stored: Tensor, pattern: bytes) -> Tensor:
+    """Return bytes [..., n] with those of a pattern, repeated along the last axis, turned."""
+    size = stored.shape[-1]
+    repeated = torch.frombuffer(bytearray(pattern), dtype=torch.uint8)
+    return stored ^ repeated.repeat(-(-size // len(pattern)))[:size]

@@ -89,6 +89,12 @@ class Packed:
             raise corrupt(self.group, f"groups {low} to {high}", f"0 to {groups - 1}")
         return group
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the words with each field's lowest bit turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, self.bits)
+
 
 def make_packed(found: Found) -> TensorEntry:
     """Put one packed weight together.

@@ -61,6 +61,12 @@ class Scaled:
         affine.shift_and_scale(values, zero, grid(self.scale), self.blocks, first)
         return values
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the integers or floats with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 8)
+
 
 @dataclass(frozen=True, slots=True)
 class Cast:
@@ -81,6 +87,12 @@ class Cast:
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
         return read(self.weight, slab).float()
+
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the floats with the lowest bit of each turned."""
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, 8)
 
 
 def make_scaled(found: Found) -> TensorEntry:

@@ -37,6 +37,10 @@ class Turned:
         values = self.inner.decode(read, None).T
         return values if slab is None else values[slab[0] : slab[1]]
 
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return what the scheme itself returns."""
+        return self.inner.nudge(main)
+
 
 def as_held(entry: TensorEntry, config: Mapping[str, Any]) -> TensorEntry:
     """Return a decoded weight in the orientation that the model's family holds.

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from spectra.checkpoint.entry import FLOATING, STORED, ReadStored, Slab, TensorEntry
+from spectra.checkpoint.gguf.header import BLOCK_BYTES
 from spectra.errors import CheckpointError
 
 if TYPE_CHECKING:  # headers are read without torch, which takes longer to load than they
@@ -19,6 +20,19 @@ DECODED = frozenset([
     "TQ1_0", "TQ2_0", "MXFP4", "NVFP4",
 ])  # fmt: skip
 """Types that the library of the format turns into float32."""
+
+LOWEST = {
+    "Q4_0": (2, 18, 0x11), "Q4_1": (4, 20, 0x11), "Q5_0": (6, 22, 0x11), "Q5_1": (8, 24, 0x11),
+    "Q8_0": (2, 34, 0x01), "Q2_K": (16, 80, 0x55), "Q3_K": (32, 96, 0x55), "Q4_K": (16, 144, 0x11),
+    "Q5_K": (48, 176, 0x11), "Q6_K": (0, 128, 0x11), "IQ4_NL": (2, 18, 0x11),
+    "IQ4_XS": (8, 136, 0x11), "TQ2_0": (0, 64, 0x55), "MXFP4": (1, 17, 0x11),
+    "NVFP4": (4, 36, 0x11),
+}  # fmt: skip
+"""Of a block: from and to which byte the lowest bits of its codes lie, and which bits they are.
+
+Other types hold numbers of vectors of a code book, or ternary digits: neighbours there are not
+one step away.
+"""
 
 BLOCK = 1 << 20  # values decoded at once: 4 MiB, so that the result alone is large
 
@@ -99,6 +113,17 @@ class GgufCodec:
             return values if slab is None else values[slab[0] : slab[1]]
         count = self.shape[0] if slab is None else slab[1] - slab[0]
         return self._rows(read, slab).reshape(count, *self.shape[1:])
+
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the bytes with the lowest bit of each code turned."""
+        if self.kind not in LOWEST:
+            return None
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        first, last, bits = LOWEST[self.kind]
+        block = BLOCK_BYTES[self.kind]
+        pattern = bytes(first) + bytes([bits]) * (last - first) + bytes(block - last)
+        return numbers.xor_pattern(main, pattern)
 
     def _rows(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values of a slab of the file's first axis, row by row."""

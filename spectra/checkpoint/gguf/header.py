@@ -56,10 +56,10 @@ class GgufTensor:
     @property
     def row_bytes(self) -> int:
         """Bytes of one run along the last axis."""
-        return self.shape[-1] // self.block * _BYTES[self.kind]
+        return self.shape[-1] // self.block * BLOCK_BYTES[self.kind]
 
 
-_BYTES = {word: size for word, _, size in TYPES.values()}
+BLOCK_BYTES = {word: size for word, _, size in TYPES.values()}
 
 
 @dataclass(frozen=True, slots=True)
