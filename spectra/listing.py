@@ -67,7 +67,7 @@ class Result(Data):
 
 
 def open(  # noqa: A001 - `spectra.open` is its name
-    spec: Spec, *, allow_pickle: bool = False, download: bool = False
+    spec: Spec, *, allow_pickle: bool = False, download: bool = False, variant: str = ""
 ) -> Checkpoint | Adapter:
     """Open a checkpoint or adapter: headers only, no weights.
 
@@ -77,13 +77,14 @@ def open(  # noqa: A001 - `spectra.open` is its name
         allow_pickle: Also open PyTorch pickle files, read as data: nothing in them is run.
         download: Fetch whole files from the Hub into its cache, where otherwise the ranges
             that are needed are read into memory.
+        variant: Of a folder that holds several, such as `fp16`.
 
     Raises:
         CheckpointError: It is not there or cannot be read.
     """
     if isinstance(spec, Checkpoint | Adapter):
         return spec
-    return open_spec(spec, allow_pickle=allow_pickle, download=download)
+    return open_spec(spec, allow_pickle=allow_pickle, download=download, variant=variant)
 
 
 def select(
@@ -139,6 +140,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         "parameters": parameters,
         "bytes": checkpoint.nbytes,
         "skipped": len(skipped),
+        "unread": [{"file": one.tensor, "reason": one.reason} for one in checkpoint.unread],
     }
     return Result(
         command="ls",

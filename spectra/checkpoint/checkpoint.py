@@ -23,6 +23,8 @@ class Checkpoint:
     skipped: tuple[Skipped, ...] = ()
     files: Mapping[str, Source] = field(default_factory=dict, repr=False)  # by shard
     folder: Folder | None = field(default=None, repr=False)  # for what lies beside the weights
+    unread: tuple[Skipped, ...] = ()
+    """Files of weights in the folder that were not opened: their names in `tensor`, and why."""
 
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
         """Return one tensor's values, or those of a slab of its first axis.

@@ -1,8 +1,7 @@
 """A checkpoint that may be damaged: what is whole is opened all the same, the rest is told."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
@@ -12,18 +11,18 @@ from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, format_named, refused_name
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
     ADAPTER_FILES,
-    FORMATS,
-    NOT_READ,
     chosen,
     open_folder,
     open_name,
     place_of_spec,
 )
-from spectra.checkpoint.shards import ABSENT, assemble, gather, open_file, open_sharded
+from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
+from spectra.checkpoint.unread import index_beside, unread_files
 from spectra.errors import AdapterError, HeaderError
 
 SUFFIX = ".safetensors"
@@ -45,13 +44,17 @@ class Survey:
 
     checkpoint: Checkpoint | Adapter
     faults: tuple[Fault, ...] = ()
-    index: Mapping[str, str] | None = None  # shard by tensor, as the index has it
+    index: Mapping[str, str] | None = None
+    """Shard by tensor, as the index has it; also where a whole file beside it was opened."""
+    index_name: str = ""  # that index's file
     held: Mapping[str, str] = field(default_factory=dict)
     """Shard by tensor as the headers of the shards have it; parts of quantised weights apart."""
     files: tuple[str, ...] = ()  # names in the folder
 
 
-def open_damaged(spec: str | Path, *, allow_pickle: bool = False, download: bool = False) -> Survey:
+def open_damaged(
+    spec: str | Path, *, allow_pickle: bool = False, download: bool = False, variant: str = ""
+) -> Survey:
     """Open a checkpoint or adapter as far as it is whole, headers only.
 
     Of safetensors files that are cut, missing or no safetensors at all, what is whole is opened
@@ -63,37 +66,39 @@ def open_damaged(spec: str | Path, *, allow_pickle: bool = False, download: bool
         spec: As for `open_spec`.
         allow_pickle: As for `open_spec`.
         download: As for `open_spec`.
+        variant: As for `open_spec`.
 
     Raises:
         CheckpointError: Nothing is there, nothing of it is whole, or it is refused for
             another reason than damage.
     """
     folder, name = place_of_spec(spec, download=download)
-    found = _as_safetensors(folder, name)
+    found = _as_safetensors(folder, name, variant)
     if found is not None:
-        return _Opening(folder, *found).survey()
+        return _Opening(folder, *found, alone=bool(name)).survey()
     if name:
         opened = open_name(folder, name, allow_pickle=allow_pickle)
     else:
-        opened = open_folder(folder, allow_pickle=allow_pickle)
+        opened = open_folder(folder, allow_pickle=allow_pickle, variant=variant)
     weights = opened.weights if isinstance(opened, Adapter) else opened
     held = {part.name: part.shard for part in _stored(weights.entries.values())}
     return Survey(opened, held=held, files=tuple(folder.names()))
 
 
-def _as_safetensors(folder: Folder, name: str) -> tuple[str, str] | None:
+def _as_safetensors(folder: Folder, name: str, variant: str) -> tuple[str, str] | None:
     """Return as what a safetensors file or index is opened, and which; None: another format."""
     adapted = name in ADAPTER_FILES if name else ADAPTER_CONFIG in folder.names()
     if adapted and folder.has(ADAPTER_CONFIG):
         return ("adapter", ADAPTER_WEIGHTS) if folder.has(ADAPTER_WEIGHTS) else None
-    if name and any(fnmatch(name, pattern) for pattern in NOT_READ):
+    if name and refused_name(name):
         return None
     if name:
-        kind = next((one for one in FORMATS if fnmatch(name, one.pattern)), FORMATS[0])
+        kind = format_named(name) or SAFETENSORS
     else:
-        kind, name = chosen(folder)
-    kinds = {open_file: "file", open_sharded: "index"}
-    return (kinds[kind.open], name) if kind.open in kinds else None
+        kind, name = chosen(folder, variant)
+    if kind is SAFETENSORS:
+        return "file", name
+    return ("index", name) if kind is SAFETENSORS_INDEX else None
 
 
 @dataclass(slots=True)
@@ -103,6 +108,7 @@ class _Opening:
     folder: Folder
     kind: str  # "file", "index" or "adapter"
     name: str
+    alone: bool = False  # a file that the user named
     index: Mapping[str, str] | None = None
     seen: dict[str, Sequence[TensorEntry]] = field(default_factory=dict)  # by shard, as listed
     wrong: dict[str, str] = field(default_factory=dict)  # what, by shard
@@ -136,7 +142,23 @@ class _Opening:
             opened = self._adapter(whole, files, skipped, strict=not faults)
         else:
             opened = assemble(self.folder, whole, files, skipped)
-        return Survey(opened, faults, self.index, self._held(), tuple(self.folder.names()))
+        return self._told(opened, faults, shards)
+
+    def _told(
+        self, opened: Checkpoint | Adapter, faults: tuple[Fault, ...], shards: Sequence[str]
+    ) -> Survey:
+        """Say what was opened, what of it is lost, and what else the folder holds."""
+        survey = Survey(opened, faults, self.index, "", self._held(), tuple(self.folder.names()))
+        if isinstance(opened, Adapter) or (self.alone and self.kind == "file"):
+            return survey
+        name, index = index_beside(self.folder, self.name)
+        unread = unread_files(self.folder, self.name, shards, index)
+        return replace(
+            survey,
+            checkpoint=replace(opened, unread=unread),
+            index=index if name else None,
+            index_name=name,
+        )
 
     def open(self, folder: Folder, shard: str) -> tuple[Source, Sequence[TensorEntry]]:
         """Open one shard and return the tensors of it that are whole."""

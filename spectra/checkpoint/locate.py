@@ -2,79 +2,40 @@
 
 import os.path
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NoReturn
 
 from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from spectra.checkpoint.adapter.adapter import Adapter, open_adapter
 from spectra.checkpoint.checkpoint import Checkpoint
-from spectra.checkpoint.gguf.opening import open_gguf
+from spectra.checkpoint.formats import (
+    FORMATS,
+    GGUF,
+    NOT_READ,
+    Format,
+    format_named,
+    is_state,
+    refused_name,
+)
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
-from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
 from spectra.checkpoint.quote import quote, shown
-from spectra.checkpoint.shards import open_file, open_sharded
+from spectra.checkpoint.shards import open_file
 from spectra.checkpoint.source import Folder
+from spectra.checkpoint.unread import index_beside, unread_files
+from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One way in which a folder holds weights."""
-
-    what: str  # several of them, for messages
-    pattern: str  # of its files' names
-    usual: str  # the name that goes before all others of this format; empty: none does
-    open: Callable[[Folder, str], Checkpoint]
-    pickle: bool = False  # refused unless allowed
-
-
-FORMATS = (
-    Format("safetensors files and no index", "*.safetensors", "model.safetensors", open_file),
-    Format("indexes", "*.safetensors.index.json", "model.safetensors.index.json", open_sharded),
-    Format("GGUF files", "*.gguf", "", open_gguf),
-    Format("PyTorch pickle files and no index", "*.bin", "pytorch_model.bin", open_pickled, True),
-    Format(
-        "indexes", "*.bin.index.json", "pytorch_model.bin.index.json", open_pickled_shards, True
-    ),
-    *(
-        Format("PyTorch pickle files", f"*{suffix}", "", open_pickled, True)
-        for suffix in (".pth", ".pt", ".ckpt")
-    ),
-)
-"""In the order in which a folder is searched."""
-
-DCP = (
-    "a torch distributed checkpoint",
-    (
-        "Convert it first: "
-        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`."
-    ),
-)
-NOT_READ = {
-    "*.distcp": DCP,
-    ".metadata": DCP,
-    "*.msgpack": ("Flax weights", ""),
-    "*.h5": ("TensorFlow weights", ""),
-    "*.onnx": ("an ONNX model", ""),
-    "*.npz": ("NumPy arrays", ""),
-}
-"""Formats that are recognised and refused, and what to do instead."""
-
-NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*", "scaler.pt")
-"""What trainers leave beside the weights under weights' endings."""
-
 CONVERT = "Save the model as safetensors (`model.save_pretrained(folder)`) and give that folder."
 
 
 def open_spec(
-    spec: str | Path, *, allow_pickle: bool = False, download: bool = False
+    spec: str | Path, *, allow_pickle: bool = False, download: bool = False, variant: str = ""
 ) -> Checkpoint | Adapter:
     """Open a checkpoint or adapter, headers only.
 
@@ -84,6 +45,8 @@ def open_spec(
         allow_pickle: Also open PyTorch pickle files, as data: nothing in them is run.
         download: Fetch whole files of a Hub repository into its cache instead of the
             ranges that are needed.
+        variant: Of a folder that holds several, such as `fp16`; a file that is named is
+            opened as it is.
 
     Raises:
         CheckpointError: Nothing is there, or what is there cannot be read.
@@ -92,7 +55,7 @@ def open_spec(
     try:
         if name:
             return open_name(folder, name, allow_pickle=allow_pickle)
-        return open_folder(folder, allow_pickle=allow_pickle)
+        return open_folder(folder, allow_pickle=allow_pickle, variant=variant)
     except OSError as error:
         if isinstance(folder, LocalFolder):
             raise unreadable(Path(folder.resolved), error) from None
@@ -142,7 +105,8 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
 
 def _given(spec: str, path: Path) -> Folder:
     """Return the folder of the file that the user named; a link is the user's own."""
-    many = path.name.endswith(".index.json") or path.name in ADAPTER_FILES
+    kind = format_named(path.name)
+    many = (kind is not None and kind.is_index) or path.name in ADAPTER_FILES
     return LocalFolder(spec, path.parent, "" if many else path.name)
 
 
@@ -154,16 +118,17 @@ def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | 
     """
     if name in ADAPTER_FILES and folder.has(ADAPTER_CONFIG):
         return open_adapter(folder, allow_pickle=allow_pickle)
-    for pattern in NOT_READ:
-        if fnmatch(name, pattern):
-            raise _not_read(folder, pattern)
-    for kind in FORMATS:
-        if fnmatch(name, kind.pattern):
-            return _open_as(kind, folder, name, allow_pickle=allow_pickle)
-    return open_file(folder, name)
+    pattern = refused_name(name)
+    if pattern:
+        raise _not_read(folder, pattern)
+    kind = format_named(name)
+    if kind is None:
+        return open_file(folder, name)
+    opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    return with_unread(opened, folder, name) if kind.is_index else opened
 
 
-def open_folder(folder: Folder, *, allow_pickle: bool) -> Checkpoint | Adapter:
+def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Checkpoint | Adapter:
     """Choose what a folder means, in the order in which transformers looks.
 
     Raises:
@@ -171,24 +136,87 @@ def open_folder(folder: Folder, *, allow_pickle: bool) -> Checkpoint | Adapter:
     """
     if ADAPTER_CONFIG in folder.names():
         return open_adapter(folder, allow_pickle=allow_pickle)
-    kind, name = chosen(folder)
-    return _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    kind, name = chosen(folder, variant)
+    opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    return with_unread(opened, folder, name)
 
 
-def chosen(folder: Folder) -> tuple[Format, str]:
+def with_unread(opened: Checkpoint, folder: Folder, name: str) -> Checkpoint:
+    """Return a checkpoint that names what else its folder holds.
+
+    Args:
+        opened: What was opened.
+        folder: Where it lies.
+        name: Its file or index.
+
+    Raises:
+        CheckpointError: The index beside it is malformed.
+    """
+    _, index = index_beside(folder, name)
+    return replace(opened, unread=unread_files(folder, name, opened.files, index))
+
+
+def chosen(folder: Folder, variant: str = "") -> tuple[Format, str]:
     """Return which file of a folder is opened, in the order in which transformers looks.
+
+    Args:
+        folder: Searched.
+        variant: Wanted; empty: what has none, or the only one that is there.
 
     Raises:
         CheckpointError: It holds no weights, or several and it is unknown which are meant.
     """
-    names = [name for name in folder.names() if not any(fnmatch(name, p) for p in NOT_WEIGHTS)]
-    held = [(kind, [name for name in names if fnmatch(name, kind.pattern)]) for kind in FORMATS]
-    held.sort(key=_before)
-    for kind, found in held:
-        if found:
-            return kind, kind.usual if kind.usual in found else _only(folder, kind, found)
-    for pattern in NOT_READ:
-        if any(fnmatch(name, pattern) for name in names):
+    names = [name for name in folder.names() if not is_state(name)]
+    known = [name for name in names if format_named(name)]
+    if not known:
+        _refuse_empty(folder, names)
+    own = _of_variant(folder, known, variant)
+    held = [(kind, [name for name in own if kind.names(name)]) for kind in FORMATS]
+    kind, found = min((one for one in held if one[1]), key=lambda one: _before(one[0], one[1], own))
+    for usual in kind.usual:
+        for name in found:
+            if own[name] == usual:
+                return kind, name
+    return kind, _only(folder, kind, found)
+
+
+def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]:
+    """Return the files of one variant, and their names without it.
+
+    Raises:
+        CheckpointError: It is not there, or there are several and none without a variant.
+    """
+    found = {name: split_variant(name, wanted) for name in names}
+    if wanted:
+        own = {name: plain for name, (plain, variant) in found.items() if variant}
+    else:
+        own = {name: plain for name, (plain, variant) in found.items() if not variant}
+    told = sorted({variant for name in names if (variant := split_variant(name)[1])})
+    if not own and not wanted and len(told) == 1:
+        own = {name: plain for name, (plain, _) in found.items()}
+    if own:
+        return own
+    there = f"variants {', '.join(told)}" if told else "no variants"
+    if wanted:
+        raise CheckpointError(
+            f"{folder.label} holds no weights of the variant {quote(wanted)}; it holds {there}. "
+            "Give one of those with --variant (`variant=`), or leave it out."
+        )
+    raise CheckpointError(
+        f"{folder.label} holds its weights in {there}: which one is meant? Give it: "
+        f"--variant {shown(told[0])} (`variant={quote(told[0])}`)."
+    )
+
+
+def _refuse_empty(folder: Folder, names: list[str]) -> NoReturn:
+    """Say why a folder without files of weights cannot be opened.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    for name in names:
+        pattern = refused_name(name)
+        if pattern:
             raise _not_read(folder, pattern)
     raise CheckpointError(
         f"{folder.label} holds no weights. Expected model.safetensors, "
@@ -197,11 +225,10 @@ def chosen(folder: Folder) -> tuple[Format, str]:
     )
 
 
-def _before(held: tuple[Format, list[str]]) -> tuple[bool, bool, bool]:
+def _before(kind: Format, found: list[str], plain: dict[str, str]) -> tuple[bool, bool, bool]:
     """Order formats: pickles last, usual names before others, an index before its files."""
-    kind, found = held
-    unusual = kind.usual not in found
-    return kind.pickle, unusual, unusual and not kind.pattern.endswith(".json")
+    unusual = not any(plain[name] in kind.usual for name in found)
+    return kind.pickle, unusual, unusual and not kind.is_index
 
 
 def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
@@ -227,8 +254,8 @@ def _only(folder: Folder, kind: Format, found: list[str]) -> str:
     """
     if len(found) == 1:
         return found[0]
-    parts = [name for name in found if fnmatch(name, "*-00001-of-[0-9][0-9][0-9][0-9][0-9].*")]
-    if kind.pattern == "*.gguf" and len(parts) == 1 and len(found) == int(parts[0][-10:-5]):
+    parts = [name for name in found if fnmatchcase(name, "*-00001-of-[0-9][0-9][0-9][0-9][0-9].*")]
+    if kind is GGUF and len(parts) == 1 and len(found) == int(parts[0][-10:-5]):
         return parts[0]
     names = ", ".join(quote(name) for name in found[:4]) + (", ..." if len(found) > 4 else "")
     raise CheckpointError(

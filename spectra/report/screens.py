@@ -62,6 +62,10 @@ def _ls(result: Result, full: bool) -> Screen:
         facts = [f"skipped: {printable(s.tensor)}: {printable(s.reason)}" for s in result.skipped]
     else:
         facts = [f"skipped: {count:,} {printable(reason)}" for reason, count in kinds.most_common()]
+    facts += [
+        f"not read: {printable(one['file'])}: {printable(one['reason'])}"
+        for one in result.summary.get("unread", ())
+    ]
     return Screen(
         reading=_reading(result),
         columns=columns,

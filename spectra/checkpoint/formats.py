@@ -1,0 +1,138 @@
+"""The formats of weights: how their files are named, and what opens them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.gguf.opening import open_gguf
+from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
+from spectra.checkpoint.shards import open_file, open_sharded
+from spectra.checkpoint.source import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which a folder holds weights."""
+
+    name: str
+    what: str  # several of them, for messages
+    patterns: tuple[str, ...]  # of its files' names, in lower case
+    usual: tuple[str, ...]  # the names that go before all others of this format
+    open: Callable[[Folder, str], Checkpoint]
+    pickle: bool = False  # refused unless allowed
+
+    def names(self, name: str) -> bool:
+        """Say whether a file is named like one of this format."""
+        return _like(name, self.patterns)
+
+    @property
+    def is_index(self) -> bool:
+        """Say whether its files only name others."""
+        return self.open in {open_sharded, open_pickled_shards}
+
+
+def _indexes(ending: str) -> tuple[str, ...]:
+    """Return what indexes of files with this ending are called, those of variants too."""
+    return f"*{ending}.index.json", f"*{ending}.index.*.json"
+
+
+STEMS = ("model", "diffusion_pytorch_model")
+SAFETENSORS = Format(
+    "safetensors",
+    "safetensors files and no index",
+    ("*.safetensors", "*.sft"),
+    tuple(f"{stem}.safetensors" for stem in STEMS),
+    open_file,
+)
+SAFETENSORS_INDEX = Format(
+    "safetensors",
+    "indexes",
+    _indexes(".safetensors"),
+    tuple(f"{stem}.safetensors.index.json" for stem in STEMS),
+    open_sharded,
+)
+GGUF = Format("GGUF", "GGUF files", ("*.gguf",), (), open_gguf)
+PICKLE = Format(
+    "PyTorch pickle",
+    "PyTorch pickle files and no index",
+    ("*.bin",),
+    ("pytorch_model.bin", "diffusion_pytorch_model.bin"),
+    open_pickled,
+    pickle=True,
+)
+PICKLE_INDEX = Format(
+    "PyTorch pickle",
+    "indexes",
+    _indexes(".bin"),
+    ("pytorch_model.bin.index.json", "diffusion_pytorch_model.bin.index.json"),
+    open_pickled_shards,
+    pickle=True,
+)
+FORMATS = (
+    SAFETENSORS,
+    SAFETENSORS_INDEX,
+    GGUF,
+    PICKLE,
+    PICKLE_INDEX,
+    *(
+        Format("PyTorch pickle", "PyTorch pickle files", patterns, (), open_pickled, pickle=True)
+        for patterns in (
+            ("*.pth",),
+            ("*.pt",),
+            ("*.ckpt",),
+            ("*.pth.tar", "*.pt.tar", "*.ckpt.tar", "*.jit"),
+        )
+    ),
+)
+"""In the order in which a folder is searched."""
+
+DCP = (
+    "a torch distributed checkpoint",
+    (
+        "Convert it first: "
+        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`."
+    ),
+)
+NOT_READ = {
+    "*.distcp": DCP,
+    ".metadata": DCP,
+    "*.msgpack": ("Flax weights", ""),
+    "*.h5": ("TensorFlow weights", ""),
+    "*.onnx": ("an ONNX model", ""),
+    "*.npz": ("NumPy arrays", ""),
+}
+"""Formats that are recognised and refused, and what to do instead."""
+
+NOT_WEIGHTS = (
+    "training_args.bin",
+    "optimizer.*",
+    "scheduler.*",
+    "rng_state*",
+    "random_states_*",
+    "scaler.pt",
+    "sampler*.bin",
+    "*optim_states.pt",
+)
+"""What trainers leave beside the weights under weights' endings."""
+
+
+def is_state(name: str) -> bool:
+    """Say whether a file is what a trainer leaves beside weights."""
+    return _like(name, NOT_WEIGHTS)
+
+
+def format_named(name: str) -> Format | None:
+    """Return the format that a file is named like; None: no format that is read."""
+    return next((one for one in FORMATS if one.names(name)), None)
+
+
+def refused_name(name: str) -> str:
+    """Return the pattern of the formats that are not read that a name matches, or nothing."""
+    return next((pattern for pattern in NOT_READ if _like(name, (pattern,))), "")
+
+
+def _like(name: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether a name matches a pattern, however its letters are written."""
+    small = name.lower()
+    return any(fnmatchcase(small, pattern) for pattern in patterns)

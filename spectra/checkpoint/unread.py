@@ -1,0 +1,98 @@
+"""Files of weights that lie in a checkpoint's folder and were not opened, and why."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from spectra.checkpoint.documents import read_weight_map
+from spectra.checkpoint.entry import Skipped
+from spectra.checkpoint.formats import (
+    DCP,
+    NOT_READ,
+    SAFETENSORS_INDEX,
+    format_named,
+    is_state,
+    refused_name,
+)
+from spectra.checkpoint.quote import shown
+from spectra.checkpoint.source import Folder
+from spectra.checkpoint.variants import split_variant
+
+MISTRAL = "consolidated"
+STRANGER = "not named by the index"
+
+
+def unread_files(
+    folder: Folder,
+    chosen: str,
+    read: Collection[str],
+    index: Mapping[str, str],
+) -> tuple[Skipped, ...]:
+    """Return the files of weights in a folder that were not opened; an optimizer's are none.
+
+    Args:
+        folder: Where the weights lie.
+        chosen: The file or index that was opened.
+        read: Names of the files that hold what was opened.
+        index: Shard by tensor as the folder's index has it, opened or not; empty: none.
+    """
+    shards = set(index.values())
+    found = []
+    for name in folder.names():
+        if name not in read and name != chosen and not is_state(name):
+            reason = _other_format(name) or _reason(name, chosen, shards)
+            if reason == STRANGER:
+                found.append(Skipped(name, reason))
+            elif reason:
+                found.append(Skipped(name, f"{reason}; {shown(chosen)} is read"))
+    return tuple(found)
+
+
+def _other_format(name: str) -> str:
+    """Say which format that is not read a file is of; empty: none that is known."""
+    pattern = "" if format_named(name) else refused_name(name)
+    if not pattern or NOT_READ[pattern] is DCP:
+        return ""
+    return f"another format of weights ({NOT_READ[pattern][0]})"
+
+
+def _reason(name: str, chosen: str, shards: Collection[str]) -> str:
+    """Say what a file is beside the one that was opened; empty: no weights, or an index."""
+    kind, own = format_named(name), format_named(chosen)
+    variant, opened = split_variant(name)[1], split_variant(chosen)[1]
+    if kind is None or kind.is_index:
+        return ""
+    if name in shards:
+        return "named by an index"
+    if name.lower().startswith(MISTRAL):
+        return "Mistral's own form of the weights"
+    if own is not None and kind.name != own.name:
+        return f"another format of weights ({kind.name})"
+    if variant != opened:
+        return f"a variant ({variant})" if variant else "the model without a variant"
+    return STRANGER if own is not None and own.is_index else "another file of weights"
+
+
+def index_beside(folder: Folder, chosen: str) -> tuple[str, Mapping[str, str]]:
+    """Return the name of the safetensors index that speaks of what was opened, and its map.
+
+    Args:
+        folder: Where the weights lie.
+        chosen: The file or index that was opened.
+
+    Returns:
+        Nothing and an empty map where there is none.
+
+    Raises:
+        CheckpointError: It is malformed.
+    """
+    found = _index_name(folder.names(), chosen)
+    if not found:
+        return "", {}
+    return found, read_weight_map(folder.file(found), ".safetensors")
+
+
+def _index_name(names: Sequence[str], chosen: str) -> str:
+    """Return the index of the same stem and variant; empty where there is none."""
+    if SAFETENSORS_INDEX.names(chosen):
+        return chosen
+    wanted = (split_variant(chosen)[0] + ".index.json", split_variant(chosen)[1])
+    return next((name for name in names if split_variant(name) == wanted), "")

@@ -1,0 +1,79 @@
+"""What else lies in a folder of weights, and why it was not opened."""
+
+from pathlib import Path
+
+import pytest
+
+from examples import write_model
+from shards import FIRST, INDEX, SECOND, A, B, opened, write_index, write_shards
+from spectra.checkpoint import Checkpoint
+from spectra.checkpoint.damaged import open_damaged
+
+
+def unread(folder: Path) -> dict[str, str]:
+    """Return the reasons by file, after checking that a damaged opening says the same."""
+    found = opened(folder).unread
+    survey = open_damaged(folder)
+    assert isinstance(survey.checkpoint, Checkpoint)
+    assert survey.checkpoint.unread == found
+    return {item.tensor: item.reason for item in found}
+
+
+class TestOneFile:
+    def test_nothing_else(self, tmp_path: Path) -> None:
+        for name in ("optimizer.pt", "training_args.bin", "scheduler.pt", "tokenizer.json"):
+            (tmp_path / name).write_bytes(b"x")
+        assert unread(write_model(tmp_path, {"a": A})) == {}
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("pytorch_model.bin", "another format of weights (PyTorch pickle)"),
+            ("model.onnx", "another format of weights (an ONNX model)"),
+            ("tf_model.h5", "another format of weights (TensorFlow weights)"),
+            ("model.gguf", "another format of weights (GGUF)"),
+            ("model.fp16.safetensors", "a variant (fp16)"),
+            ("consolidated.safetensors", "Mistral's own form of the weights"),
+            ("other.safetensors", "another file of weights"),
+        ],
+    )
+    def test_another(self, tmp_path: Path, name: str, reason: str) -> None:
+        write_model(tmp_path, {"a": A})
+        (tmp_path / name).write_bytes(b"x")
+        assert unread(tmp_path) == {name: f"{reason}; model.safetensors is read"}
+
+    def test_a_file_that_was_named_is_all_that_was_asked_for(self, tmp_path: Path) -> None:
+        write_model(tmp_path, {"a": A})
+        (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+        assert opened(tmp_path / "model.safetensors").unread == ()
+        named = open_damaged(tmp_path / "model.safetensors").checkpoint
+        assert isinstance(named, Checkpoint)
+        assert named.unread == ()
+
+
+class TestAnIndex:
+    def test_a_shard_that_it_does_not_name(self, tmp_path: Path) -> None:
+        write_shards(tmp_path)
+        write_model(tmp_path, {"c": A}, name="model-00003-of-00003.safetensors")
+        said = {"model-00003-of-00003.safetensors": "not named by the index"}
+        assert unread(tmp_path) == said
+        assert {item.tensor: item.reason for item in opened(tmp_path / INDEX).unread} == said
+
+    def test_shards_of_one_beside_a_whole_file(self, tmp_path: Path) -> None:
+        write_model(tmp_path, {"a": A, "b": B})
+        write_shards(tmp_path)
+        said = "named by an index; model.safetensors is read"
+        assert unread(tmp_path) == {FIRST: said, SECOND: said}
+        survey = open_damaged(tmp_path)
+        assert survey.index == {"a": FIRST, "b": SECOND}
+        assert survey.index_name == INDEX
+        assert survey.held == dict.fromkeys("ab", "model.safetensors")
+
+    def test_of_a_variant_it_says_nothing(self, tmp_path: Path) -> None:
+        write_model(tmp_path, {"a": A})
+        write_model(tmp_path, {"a": A}, name="model.fp16-00001-of-00001.safetensors")
+        only = {"a": "model.fp16-00001-of-00001.safetensors"}
+        write_index(tmp_path, only, "model.safetensors.index.fp16.json")
+        said = {only["a"]: "a variant (fp16); model.safetensors is read"}
+        assert unread(tmp_path) == said
+        assert open_damaged(tmp_path).index is None
