@@ -224,7 +224,8 @@ class Diff:
 
     def _null_cosine(self, view: View) -> float:
         """Return what a random direction would score."""
-        return chance_cosine(view.rows if self.side == "left" else view.cols)
+        space = view.rows if self.side == "left" else view.cols
+        return chance_cosine(space, min(view.rows, view.cols))
 
     def _reading(self, measured: Sequence[Row], changed: Sequence[Row]) -> str:
         """Return the sentences on top."""

@@ -128,18 +128,22 @@ def mean_rounding_floor(norm: float, rows: int, cols: int, unit_roundoff: float)
 
 
 @functools.cache
-def chance_cosine(dimension: int) -> float:
-    """Return the largest |cosine| that a random direction has with a whole basis.
+def chance_cosine(dimension: int, count: int) -> float:
+    """Return the largest |cosine| that a random direction has with orthonormal vectors.
 
-    The median of `max_i |y_i|` for y uniform on the unit sphere in d dimensions, by an
-    exact recursion over d: where the largest coordinate is `sin(a)`, the others, on
-    their own sphere, all stay below `tan(a)`, so with Q_d(a) = P(max |y_i| <= sin(a))
+    The median of `max |y_i|`, i up to p, for y uniform on the unit sphere in d dimensions, by
+    an exact recursion: where the largest of p coordinates is `sin(a)`, the others of them, on
+    their own sphere, all stay below `tan(a)`, so with Q_dp(a) = P(max |y_i| <= sin(a))
 
-        1 - Q_d(a) = integral from a to pi/2 of d f_d(x) Q_{d-1}(arcsin(tan(x))) dx,
+        1 - Q_dp(a) = integral from a to pi/2 of p f_d(x) Q_{d-1,p-1}(arcsin(tan(x))) dx,
 
-    f_d(x) proportional to cos(x)^(d-2). It starts `STEPS` dimensions lower from Boole's
-    bound `1 - d P(|y_1| > sin(a))`, exact in two dimensions; each step moves into the
-    tail, where that bound is tight. Off by less than 1e-6.
+    f_d(x) proportional to cos(x)^(d-2). It starts `STEPS` lower from Boole's bound
+    `1 - p P(|y_1| > sin(a))`, exact for one coordinate and in two dimensions; each step moves
+    into the tail, where that bound is tight. Off by less than 1e-6.
+
+    Args:
+        dimension: d, of the space.
+        count: p, of the vectors; at most d.
     """
     if dimension == 1:
         return 1.0
@@ -149,11 +153,12 @@ def chance_cosine(dimension: int) -> float:
     inner = torch.where(angle < math.pi / 4, angle.tan().clamp(max=1.0).asin(), math.pi / 2)
     place = (inner / reach * (GRID - 1)).clamp(max=GRID - 1.0)
     low = place.long().clamp(max=GRID - 2)
-    first = max(2, dimension - STEPS)
-    below = (1.0 - first * _tail(angle, first, torch.ones_like(angle))).clamp_(min=0.0)
-    for size in range(first + 1, dimension + 1):
+    steps = min(STEPS, count - 1, dimension - 2)
+    fewest = _tail(angle, dimension - steps, torch.ones_like(angle))
+    below = (1.0 - (count - steps) * fewest).clamp_(min=0.0)
+    for left in reversed(range(steps)):
         others = torch.lerp(below[low], below[low + 1], place - low)
-        below = (1.0 - size * _tail(angle, size, others)).clamp_(min=0.0)
+        below = (1.0 - (count - left) * _tail(angle, dimension - left, others)).clamp_(min=0.0)
     middle = int((below < 0.5).sum())
     share = (0.5 - below[middle - 1]) / (below[middle] - below[middle - 1])
     return float(torch.lerp(angle[middle - 1], angle[middle], share).sin())

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from spectra.matrices import natural
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
+from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
 from spectra.policy.values import POLICY_RULES
 from spectra.policy.writing import written
@@ -20,8 +20,6 @@ LIMITED = {"SPC201": "kappa", "SPC204": "sigma_max"}
 """The number that a rule's `max` holds below."""
 MOST_GLOBS = 12  # of a role; one of more has no pattern to its names
 LOOK = dt.timedelta(days=90)  # to decide on what was found
-
-_NUMBER = re.compile(r"(?<![^.\[])\d+(?![^.\]])")
 
 
 def initial(facts: Facts, spec: str, today: dt.date | None = None) -> str:
@@ -116,15 +114,6 @@ def _overrides(facts: Facts) -> list[Override]:
             found.append((len(hit), Override(globs, rules=rules)))
     # The last that fits counts: globs that fit other roles as well come first.
     return [override for _, override in sorted(found, key=lambda one: -one[0])]
-
-
-def pattern(name: str) -> str:
-    """Return a glob for a matrix and its like in other layers.
-
-    Args:
-        name: Of the matrix: `h.0.attn.weight`, of which the number may be any.
-    """
-    return _NUMBER.sub("*", name)
 
 
 def _accepted(code: str, found: Sequence[Finding], facts: Facts, day: dt.date) -> Ignore:

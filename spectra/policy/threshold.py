@@ -1,16 +1,16 @@
-"""Judging a number: against a limit, against a baseline, against the model's own role."""
+"""Judging a number: against a limit, against a baseline, against its like in the model."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import SEVERITIES, Breach, Severity
+from spectra.policy.peers import FEWEST, peers
 from spectra.policy.rule import Setting, SettingsOf
 
-FEWEST = 4  # matrices of a role, from which on one can be an outlier among them
 SPREAD = 5.0  # robust standard deviations that an outlier stands off besides
 MAD = 1.4826  # of a normal distribution, standard deviation over median absolute deviation
 
@@ -25,8 +25,9 @@ class Threshold:
     style: str = ".3g"
 
     def __call__(self, facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
-        """Yield at most one breach a matrix: the worst; of like ones limit, baseline, role."""
-        middles = self._middles(facts)
+        """Yield at most one breach a matrix: the worst; of like ones limit, baseline, peers."""
+        alike = peers(facts.matrices())
+        middles = self._middles(facts, alike)
         for subject in facts.matrices():
             value, settings = subject.number(self.key), settings_of(subject.name)
             if value is None or settings is None:
@@ -35,7 +36,7 @@ class Threshold:
             told = (
                 self._absolute(value, settings),
                 self._regression(value, before, settings),
-                self._outlier(value, settings, middles.get(subject.role)),
+                self._outlier(value, settings, middles.get(alike[subject.name])),
             )
             found = [one for one in told if one is not None]
             if found:
@@ -90,13 +91,13 @@ class Threshold:
         return text, limit, None
 
     def _outlier(
-        self, value: float, settings: Mapping[str, Any], role: tuple[float, float] | None
+        self, value: float, settings: Mapping[str, Any], like: tuple[float, float] | None
     ) -> tuple[str, float, None] | None:
-        """Compare with the median of the matrices of the same role."""
+        """Compare with the median of the matrices that are alike."""
         factor = settings.get("outlier")
-        if factor is None or role is None or value <= 0.0:
+        if factor is None or like is None or value <= 0.0:
             return None
-        middle, spread = role
+        middle, spread = like
         step = max(math.log(factor), SPREAD * spread)
         limit = middle * math.exp(step if self.worse == "above" else -step)
         if not self._beyond(value, limit):
@@ -104,20 +105,21 @@ class Threshold:
         times = value / middle if self.worse == "above" else middle / value
         text = (
             f"{self.noun} {self._write(value)}, {times:.3g} times "
-            f"{'' if self.worse == 'above' else 'below '}the median of its role "
+            f"{'' if self.worse == 'above' else 'below '}the median of its like "
             f"({self._write(middle)})"
         )
         return text, limit, None
 
-    def _middles(self, facts: Facts) -> dict[str, tuple[float, float]]:
-        """Return each role's median and the spread of its logarithms."""
-        found = {}
-        for role, subjects in facts.by_role().items():
-            numbers = [subject.number(self.key) for subject in subjects]
-            positive = [value for value in numbers if value is not None and value > 0.0]
-            if len(positive) >= FEWEST:
-                found[role] = robust(positive)
-        return found
+    def _middles(
+        self, facts: Facts, alike: Mapping[str, Hashable]
+    ) -> dict[Hashable, tuple[float, float]]:
+        """Return the median of all that are alike, and the spread of their logarithms."""
+        known: dict[Hashable, list[float]] = {}
+        for subject in facts.matrices():
+            value = subject.number(self.key)
+            if value is not None and value > 0.0:
+                known.setdefault(alike[subject.name], []).append(value)
+        return {key: robust(values) for key, values in known.items() if len(values) >= FEWEST}
 
 
 def robust(values: Sequence[float]) -> tuple[float, float]:
@@ -141,7 +143,7 @@ def limits(
         absolute: The limit whose breach has the rule's severity.
         warn: The limit whose breach is a warning.
         regression: Share by which a value may be worse than the baseline's.
-        outlier: Factor off the role's median.
+        outlier: Factor off the median of its like (`peers`).
     """
     plain = "max" if worse == "above" else "min"
     side = "above" if worse == "above" else "below"
@@ -152,6 +154,6 @@ def limits(
         Setting("max-regression", "share", regression,
                 "how much worse than the baseline's a value may be", limit=True),
         Setting("outlier", "number", outlier,
-                f"a value this many times {side} the median of its role is a finding",
+                f"a value this many times {side} the median of its like is a finding",
                 limit=True, above=1.0),
     )  # fmt: skip

@@ -121,7 +121,7 @@ def test_real_intruders(side: str, real: dict[str, Tensor], updates: Updates) ->
             overlap = float(cosines[:10].square().sum()) / 10
             assert values["subspace_overlap"] == pytest.approx(overlap, abs=1e-5)
             size = base.shape[0] if side == "left" else base.shape[1]
-            assert values["null_cos"] == chance_cosine(size)
+            assert values["null_cos"] == chance_cosine(size, min(base.shape))
 
 
 @pytest.mark.parametrize("kind", ["dense", "factors"])
@@ -195,7 +195,7 @@ def test_what_did_not_change(tuned: str) -> None:
     assert values["intruders"] == 0
     assert values["certified"] is True
     assert values["subspace_overlap"] == pytest.approx(1.0)
-    assert values["null_cos"] == chance_cosine(20)
+    assert values["null_cos"] == chance_cosine(20, 20)
 
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -419,7 +419,7 @@ def test_conclusion_with_intruders() -> None:
     assert summary == {
         "reading": "The change looks like a rank-2 LoRA on attention of 1 layer "
         "(1 of 2 matrices). 2 intruder dimensions in 1 of 1 changed matrix "
-        f"(top 4, |cos| < 0.4). A random direction would score {chance_cosine(40):.2f}.",
+        f"(top 4, |cos| < 0.4). A random direction would score {chance_cosine(40, 40):.2f}.",
         "matrices": 3,
         "changed": 1,
         "non_finite": 1,

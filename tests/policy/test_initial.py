@@ -14,8 +14,9 @@ from spectra.gate import plan_check
 from spectra.policy import Policy
 from spectra.policy.document import read_policy
 from spectra.policy.facts import VECTOR, Facts
-from spectra.policy.initial import LOOK, initial, pattern, rounded_up
+from spectra.policy.initial import LOOK, initial, rounded_up
 from spectra.policy.judge import Judgement, judge
+from spectra.policy.peers import pattern
 
 TODAY = dt.date(2026, 3, 1)
 

@@ -77,7 +77,7 @@ def test_an_outlier_stands_off_its_role_and_off_the_roles_spread() -> None:
     tight = [1.0, 1.1, 0.9, 1.05, 20.0]
     found = judged(ABOVE, model(*tight), outlier=10)
     assert [one.matrix for one in found] == ["h.4.w"]
-    assert "19 times the median of its role (1.05)" in found[0].message
+    assert "19 times the median of its like (1.05)" in found[0].message
     spread = [1.0, 3.0, 0.3, 9.0, 0.1, 20.0]  # a role whose values differ by factors anyway
     assert judged(ABOVE, model(*spread), outlier=10) == []
 

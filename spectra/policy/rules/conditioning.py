@@ -70,12 +70,12 @@ RULES = (
         name="condition-excess",
         severity="warning",
         needs="spectrum",
-        summary="kappa, over what its shape alone gives, stands out of its role",
+        summary="kappa, over what its shape alone gives, stands out of its like",
         why="One matrix conditioned far worse than its like has lost a direction: pruned, "
         "overwritten in part, or damaged by a conversion.",
         how="kappa_excess = kappa over that of a Gaussian matrix of the same shape; compared with "
-        "the median of the matrices of its role, and with their spread. Squares, whose kappa is "
-        "high by chance now and then, have a limit of their own.",
+        "the median of its like (the same name in other layers, or the same role), and with their "
+        "spread. Squares, whose kappa is high by chance now and then, have a limit of their own.",
         fix="`spectra spectrum MODEL --include NAME --plot x.png` shows where its spectrum ends.",
         judge=excess,
         settings=(
@@ -109,8 +109,8 @@ RULES = (
         needs="spectrum",
         summary="the largest singular value jumped",
         why="The largest singular value bounds how much a layer can amplify. One that stands far "
-        "off its role, or grew since the release before, goes with loss spikes and overflow.",
-        how="sigma_max against the baseline's, and against the median of its role and their "
+        "off its like, or grew since the release before, goes with loss spikes and overflow.",
+        how="sigma_max against the baseline's, and against the median of its like and their "
         "spread.",
         fix="Look at the matrix beside its neighbours: "
         "`spectra spectrum MODEL --role ROLE --plot x.png`.",

@@ -52,7 +52,7 @@ RULES = (
         why="A matrix of which a few directions are left passes on a few directions of what it is "
         "given: the layer is all but dead, though every number in it is fine.",
         how="numerical_rank over min(m, n) below `rank`; or the effective rank, exp(entropy of "
-        "sigma), over min(m, n), far below the median of its role or below `min`.",
+        "sigma), over min(m, n), far below the median of its like or below `min`.",
         fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
         "[[ignore]] with the reason.",
         judge=collapse,

@@ -79,7 +79,7 @@ def test_nothing_wraps(width: int) -> None:
 
 
 def test_the_message_gives_way_before_the_name() -> None:
-    long = "condition number 4.1e+05, 38 times the median of its role (1.1e+04)"
+    long = "condition number 4.1e+05, 38 times the median of its like (1.1e+04)"
     found = document([finding("SPC202", DOWN, message=long, state="unchanged")])
     hundred = render_text(check_screen(found), 100)
     assert SHORT in hundred
