@@ -1,13 +1,14 @@
 """Adapters as PEFT itself writes them, against PEFT's own layers; and what is refused by name."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
@@ -111,6 +112,7 @@ def agrees_with_peft(adapter: Adapter, model: peft.PeftModel) -> None:
         {"r": 2, "target_modules": ["up"], "lora_bias": True, "bias": "lora_only"},
         {"r": 2, "target_modules": ["up"], "init_lora_weights": "gaussian"},
         {"r": 2, "target_modules": ["up"], "init_lora_weights": "orthogonal"},
+        {"r": 2, "target_modules": ["up"], "init_lora_weights": "mica"},
         {"r": 2, "target_modules": ["up"], "velora_config": peft.VeloraConfig(num_groups=2)},
         {
             "r": 4,
@@ -294,3 +296,35 @@ class TestRefusedAsWrittenByPeft:
     def test_a_grouped_convolution_written_by_peft(self, tmp_path: Path) -> None:
         tuned(Tiny(), r=4, target_modules=["grouped"]).save_pretrained(str(tmp_path))
         assert "Save the adapter again, without grouped convolutions." in refusal(tmp_path)
+
+
+WRAPPED: dict[str, Callable[[str], str]] = {
+    "compiled": lambda name: f"_orig_mod.{name}",
+    "compiled under DDP": lambda name: f"module._orig_mod.{name}",
+    "checkpointed": lambda name: re.sub(r"(blocks\.\d+\.)", r"\1_checkpoint_wrapped_module.", name),
+    "FSDP": lambda name: re.sub(r"(blocks\.\d+\.)", r"\1_fsdp_wrapped_module.", name),
+    "default": lambda name: re.sub(r"(lora_[AB]|to_save)\.", r"\1.default.", name),
+    "another name": lambda name: re.sub(r"(lora_[AB]|to_save)\.", r"\1.policy.", name),
+    "prefix twice": lambda name: f"base_model.model.{name}",
+    "no prefix": lambda name: name.removeprefix("base_model.model."),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_names_as_wrappers_leave_them(kind: str, tmp_path: Path) -> None:
+    model = tuned(
+        Tiny(), target_modules=["up", "down"], rank_pattern={r"^blocks\.1\.up": 3}, r=2,
+        modules_to_save=["head"],
+    )  # fmt: skip
+    plain = reopened(model, tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors["base_model.model.head.modules_to_save.weight"] = tensors.pop(
+        "base_model.model.head.weight"
+    )
+    save_file({WRAPPED[kind](name): value for name, value in tensors.items()}, path)
+    found = open_spec(tmp_path)
+    assert isinstance(found, Adapter)
+    agrees_with_peft(found, model)
+    assert set(found.saved) == set(plain.saved) == {"head.weight", "head.bias"}
+    assert not found.skipped

@@ -62,7 +62,9 @@ class TestMethodsRefusedByName:
             ("layer_replication", [[0, 2], [1, 3]], "uses layer_replication"),
             ("use_qalora", True, "uses QA-LoRA"),
             ("arrow_config", {"top_k": 2}, "uses Arrow routing"),
-            ("use_next_years_lora", True, "uses 'use_next_years_lora', which is not supported"),
+            ("use_next_years_lora", True, "uses the setting 'use_next_years_lora'"),
+            ("next_years_config", {"gain": 2}, "uses the setting 'next_years_config', which is"),
+            ("init_lora_weights", "spectral", "'spectral', which is not known: it may change"),
         ],
     )
     def test_by_setting(self, tmp_path: Path, setting: str, value: object, words: str) -> None:
@@ -83,6 +85,13 @@ class TestMethodsRefusedByName:
     ) -> None:
         assert words in refusal(written(tmp_path, {**pair(), f"m.{extra}": (7,)}))
 
+    @pytest.mark.parametrize("setting", ["unsloth_fixed", "ensure_weight_tying", "megatron_core"])
+    def test_not_by_settings_that_change_no_values(self, tmp_path: Path, setting: str) -> None:
+        assert opened(written(tmp_path, pair(), **{setting: True})).factors["m"].scale == 2
+
+    def test_not_by_a_setting_that_is_off(self, tmp_path: Path) -> None:
+        assert opened(written(tmp_path, pair(), next_years_config=None)).factors
+
 
 class TestFactorsThatDoNotFit:
     @pytest.mark.parametrize("side", ["A", "B"])
@@ -95,12 +104,11 @@ class TestFactorsThatDoNotFit:
         ("a", "b"),
         [
             ((2, 5), (7, 3)),
-            ((0,), (7, 2)),
             ((2, 5), (7,)),
             ((2, 5, 3), (7, 2)),
             ((2, 4, 3, 3), (8, 1, 1, 1)),
         ],
-        ids=["ranks", "unsharded-gather", "vector", "axes", "grouped-convolution"],
+        ids=["ranks", "vector", "axes", "grouped-convolution"],
     )
     def test_shapes(self, tmp_path: Path, a: tuple[int, ...], b: tuple[int, ...]) -> None:
         text = refusal(written(tmp_path, {"m.lora_A.weight": a, "m.lora_B.weight": b}))
@@ -128,7 +136,7 @@ class TestFactorsThatDoNotFit:
         assert "which mean the same tensor" in text
 
     def test_two_names_for_one_saved_tensor(self, tmp_path: Path) -> None:
-        tensors = {"h.weight": (2,), "h.modules_to_save.default.weight": (2,)}
+        tensors = {"h.modules_to_save.weight": (2,), "h.modules_to_save.default.weight": (2,)}
         assert "which mean the same tensor" in refusal(written(tmp_path, tensors))
 
     def test_both_kinds_for_one_module(self, tmp_path: Path) -> None:
@@ -137,11 +145,25 @@ class TestFactorsThatDoNotFit:
         assert "module 'm' has factors of an embedding and of a linear layer" in text
 
     def test_no_factor_at_all(self, tmp_path: Path) -> None:
-        text = refusal(written(tmp_path, {"m.lora_A.other.weight": (2, 2)}))
+        text = refusal(written(tmp_path, {"m.lora_B.bias": (2,)}))
         assert "holds no LoRA factors (lora_A, lora_B) in adapter_model.safetensors" in text
 
     def test_weights_that_hold_nothing(self, tmp_path: Path) -> None:
-        assert "holds no LoRA factors" in refusal(written(tmp_path, {}))
+        text = refusal(written(tmp_path, {}))
+        assert "holds no tensors at all, expected LoRA factors" in text
+        assert "DeepSpeed ZeRO-3" in text
+
+    @pytest.mark.parametrize("empty", ["m.lora_A.weight", "head.weight", "head.bias"])
+    def test_parameters_that_were_not_gathered(self, tmp_path: Path, empty: str) -> None:
+        text = refusal(written(tmp_path, {**pair(), empty: (0,)}))
+        assert f"tensors without elements ('{empty}' [0])" in text
+        assert "DeepSpeed ZeRO-3 saves when parameters are not gathered" in text
+        assert "zero_to_fp32.py" in text
+
+    def test_several_adapters_in_one_file(self, tmp_path: Path) -> None:
+        tensors = {"m.lora_A.policy.weight": (2, 5), "m.lora_A.reference.weight": (2, 5)}
+        text = refusal(written(tmp_path, tensors))
+        assert "holds 2 adapters, 'policy', 'reference': which one is meant is unknown" in text
 
 
 class TestFiles:

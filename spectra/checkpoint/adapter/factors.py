@@ -12,6 +12,17 @@ from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
 
 PREFIX = "base_model.model."
+AROUND = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\."
+)
+"""What torch.compile, FSDP, activation checkpointing and DDP leave in names."""
+
+NAMED = re.compile(
+    r"(?P<before>.*\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|trainable_tokens_delta))"
+    r"\.(?P<name>(?!(?:weight|bias)$)[^.]+)(?P<after>(?:\.weight|\.bias)?)",
+    re.DOTALL,
+)
+"""A tensor with its adapter's own name in it, which PEFT leaves out when it saves."""
 WRAPPERS = re.compile(r"\.(modules_to_save(\.default)?|base_layer|token_adapter)(?=\.)")
 NESTED = ".base_layer"
 MOST_DOTS = 100  # of a name whose endings are tried; real ones have a dozen
@@ -80,9 +91,11 @@ def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
         AdapterError: Two names mean the same tensor, or one belongs to another method.
     """
     found = Sorted()
-    copies: list[TensorEntry] = []
-    for name, entry in entries.items():
-        plain = name.removeprefix(PREFIX)
+    refuse_empty(spec, entries)
+    named = plain_names(spec, entries)
+    plains = {plain for plain, _ in named}
+    copies: list[tuple[str, TensorEntry]] = []
+    for plain, entry in named:
         factor = FACTOR.fullmatch(plain)
         magnitude, tokens = MAGNITUDE.fullmatch(plain), TOKENS.fullmatch(plain)
         if factor and bool(factor["weight"]) != bool(factor["embedding"]):
@@ -94,18 +107,75 @@ def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
         elif tokens:
             _add(spec, found.tokens, WRAPPERS.sub("", f"{tokens['module']}.")[:-1], entry)
         elif reason := _no_part(spec, plain):
-            found.skipped.append(Skipped(name, reason))
+            found.skipped.append(Skipped(entry.name, reason))
         elif ".modules_to_save." in plain:
-            copies.append(entry)
+            copies.append((WRAPPERS.sub("", plain), entry))
         else:
             _add(spec, found.saved, WRAPPERS.sub("", plain), entry)
-    for entry in copies:  # PEFT reads the plain name where both are there
-        key = WRAPPERS.sub("", entry.name.removeprefix(PREFIX))
-        if f"{PREFIX}{key}" in entries:
+    for key, entry in copies:  # PEFT reads the plain name where both are there
+        if key in plains:
             found.skipped.append(Skipped(entry.name, "a copy of the tensor of the plain name"))
         else:
             _add(spec, found.saved, key, entry)
     return found
+
+
+def plain_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str, TensorEntry]]:
+    """Return tensors by the names that PEFT saves, without its prefix.
+
+    Wrappers that a model was saved in, a prefix written twice and the adapter's own name in
+    place of PEFT's `default` are seen through.
+
+    Raises:
+        AdapterError: The file holds several adapters.
+    """
+    plains = [(bare(name), entry) for name, entry in entries.items()]
+    found = {plain: NAMED.fullmatch(plain) for plain, _ in plains}
+    own = {match["name"]: None for match in found.values() if match}
+    if len(own) > 1:
+        raise AdapterError(
+            f"{shown(spec)} holds {len(own)} adapters, {', '.join(map(quote, own))}: which one is "
+            "meant is unknown. Save one alone (`save_pretrained(folder, selected_adapters=[NAME])`)."
+        )
+    word = next(iter(own), "default")
+    named = []
+    for plain, entry in plains:
+        match = found[plain]
+        name = f"{match['before']}.default{match['after']}" if match else plain
+        named.append(
+            (name.replace(f".modules_to_save.{word}.", ".modules_to_save.default."), entry)
+        )
+    return named
+
+
+def bare(name: str) -> str:
+    """Return a name without the prefix that PEFT adds and without wrappers of the model."""
+    name = AROUND.sub("", name)
+    while name.startswith(PREFIX):
+        name = name.removeprefix(PREFIX)
+    return name
+
+
+def refuse_empty(spec: str, entries: Mapping[str, TensorEntry]) -> None:
+    """Refuse tensors without elements: what DeepSpeed leaves of parameters on other machines.
+
+    Raises:
+        AdapterError: There are some, or no tensors at all.
+    """
+    empty = [entry for entry in entries.values() if not entry.numel]
+    if entries and not empty:
+        return
+    held = "no tensors at all"
+    if empty:
+        first, more = empty[0], len(empty) - 1
+        held = f"{len(empty):,} of {len(entries):,} tensors without elements" + (
+            f" ({quote(first.name)} {list(first.shape)}{', ...' if more else ''})"
+        )
+    raise AdapterError(
+        f"{shown(spec)} holds {held}, expected LoRA factors (lora_A, lora_B): what training under "
+        "DeepSpeed ZeRO-3 saves when parameters are not gathered. Save it again with "
+        "stage3_gather_16bit_weights_on_model_save, or from the checkpoint by zero_to_fp32.py."
+    )
 
 
 def unnested(module: str) -> str:

@@ -24,7 +24,25 @@ UNSUPPORTED = {
 }
 """Settings under which the update is more than factors on a module's weight."""
 
-SUPPORTED = ("use_rslora", "use_dora")
+SAFE_STARTS = ("gaussian", "eva", "orthogonal", "mica", "true", "false")
+"""Initialisations that leave the base as it is."""
+
+KNOWN = frozenset([
+    "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
+    "fan_in_fan_out", "target_parameters", "trainable_token_indices", "peft_version",
+    "init_lora_weights", "modules_to_save", "lora_bias",
+    # What chooses modules or steers training, and leaves the update what the factors say.
+    "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
+    "target_modules", "exclude_modules", "lora_dropout", "bias", "layers_to_transform",
+    "layers_pattern", "megatron_config", "megatron_core", "loftq_config", "eva_config",
+    "corda_config", "lora_ga_config", "velora_config", "qalora_group_size", "monteclora_config",
+    "runtime_config", "ensure_weight_tying", "enable_lora", "merge_weights", "unsloth_fixed",
+])  # fmt: skip
+"""Settings of `LoraConfig` in PEFT up to 0.21 that are understood, or change no values.
+
+MonteCLoRA samples in training alone: PEFT merges plain factors.
+"""
+
 MERGE = "Merge it into its base (`merge_and_unload`) and give the merged model."
 
 
@@ -151,10 +169,14 @@ def refuse_unsupported(spec: str, config: Mapping[str, Any]) -> None:
             f"{shown(spec)} was initialised with {quote(start)}, which changes the base before "
             "training: base + update is not the tuned model. Merge it and give the merged model."
         )
+    if isinstance(start, str) and start.lower() not in SAFE_STARTS:
+        raise AdapterError(
+            f"{shown(spec)} was initialised with {quote(start)}, which is not known: it may change "
+            "the base before training. Merge it and give the merged model."
+        )
     for setting, value in config.items():
-        unknown = setting.startswith("use_") and setting not in SUPPORTED
-        if value and (unknown or setting in UNSUPPORTED):
-            raise unsupported(spec, UNSUPPORTED.get(setting, quote(setting)))
+        if value and setting not in KNOWN:
+            raise unsupported(spec, UNSUPPORTED.get(setting, f"the setting {quote(setting)}"))
 
 
 def unsupported(spec: str, name: str) -> AdapterError:
