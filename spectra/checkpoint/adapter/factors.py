@@ -135,7 +135,7 @@ def plain_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str
     if len(own) > 1:
         raise AdapterError(
             f"{shown(spec)} holds {len(own)} adapters, {', '.join(map(quote, own))}: which one is "
-            "meant is unknown. Save one alone (`save_pretrained(folder, selected_adapters=[NAME])`)."
+            "meant is unknown. Save one alone (`save_pretrained(..., selected_adapters=[NAME])`)."
         )
     word = next(iter(own), "default")
     named = []
@@ -168,8 +168,9 @@ def refuse_empty(spec: str, entries: Mapping[str, TensorEntry]) -> None:
     held = "no tensors at all"
     if empty:
         first, more = empty[0], len(empty) - 1
-        held = f"{len(empty):,} of {len(entries):,} tensors without elements" + (
-            f" ({quote(first.name)} {list(first.shape)}{', ...' if more else ''})"
+        held = (
+            f"{len(empty):,} of {len(entries):,} tensors without elements "
+            f"({quote(first.name)} {list(first.shape)}{', ...' if more else ''})"
         )
     raise AdapterError(
         f"{shown(spec)} holds {held}, expected LoRA factors (lora_A, lora_B): what training under "
