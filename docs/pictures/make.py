@@ -5,9 +5,9 @@ Two real models and a real adapter, as `make demo` has them, and the family that
 """
 
 import changes
-import families
 from measure import measure, update, weights, write_typical
 
+import families
 import matrices
 
 
