@@ -38,6 +38,7 @@ def check(
     show_settings: only.ShowSettings = False,
     allow_pickle: options.AllowPickle = False,
     download: options.Download = False,
+    variant: options.Variant = "",
     format: only.CheckFormat = "table",  # noqa: A002 - the option's own name
     output: only.CheckOutput = None,
     dry_run: options.DryRun = False,
@@ -61,7 +62,7 @@ def check(
     def opened(spec: str) -> "Survey":
         from spectra.checkpoint.damaged import open_damaged  # noqa: PLC0415 - slow to load
 
-        return open_damaged(spec, allow_pickle=allow_pickle, download=download)
+        return open_damaged(spec, allow_pickle=allow_pickle, download=download, variant=variant)
 
     def run() -> int:
         from spectra.policy.given import Options, changed, policy_in_force  # noqa: PLC0415 - needs torch

@@ -54,6 +54,7 @@ def diff(
     side: SideOption = "left",
     allow_pickle: options.AllowPickle = False,
     download: options.Download = False,
+    variant: options.Variant = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -80,7 +81,7 @@ def diff(
         format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose
     )
 
-    opened = Opening(allow_pickle, download)
+    opened = Opening(allow_pickle, download, variant)
 
     def run() -> int:
         from spectra.analyzers import Diff  # noqa: PLC0415 - needs torch

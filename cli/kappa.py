@@ -81,6 +81,7 @@ def kappa(
     exact: options.Exact = False,
     allow_pickle: options.AllowPickle = False,
     download: options.Download = False,
+    variant: options.Variant = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -112,7 +113,7 @@ def kappa(
         format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose, export
     )
 
-    opened = Opening(allow_pickle, download)
+    opened = Opening(allow_pickle, download, variant)
 
     def run() -> int:
         from spectra.analyzers import Kappa  # noqa: PLC0415 - needs torch

@@ -10,6 +10,7 @@ from .run import Opening, Request, deliver, settle_memory
 def ls(
     model: options.Model,
     allow_pickle: options.AllowPickle = False,
+    variant: options.Variant = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -28,7 +29,7 @@ def ls(
     """
     request = Request(format=format, output=output or (), quiet=quiet, verbose=verbose)
 
-    opened = Opening(allow_pickle)
+    opened = Opening(allow_pickle, variant=variant)
 
     def run() -> None:
         import spectra  # noqa: PLC0415 - needs torch

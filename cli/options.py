@@ -64,6 +64,13 @@ Download = Annotated[
         help="Fetch whole files from the Hub into its cache, not only the ranges needed.",
     ),
 ]  # fmt: skip
+Variant = Annotated[
+    str,
+    typer.Option(
+        "--variant", metavar="WORD", rich_help_panel=SOURCE,
+        help="Of folders that hold several, the weights whose names have this word. Example: fp16",
+    ),
+]  # fmt: skip
 Include = Annotated[
     list[str] | None,
     typer.Option(

@@ -27,12 +27,15 @@ class Opening:
 
     allow_pickle: bool = False
     download: bool = False
+    variant: str = ""
 
     def __call__(self, spec: str) -> "Checkpoint | Adapter":
         """Open one."""
         from spectra.listing import open as open_spec  # noqa: PLC0415 - slow to load
 
-        return open_spec(spec, allow_pickle=self.allow_pickle, download=self.download)
+        return open_spec(
+            spec, allow_pickle=self.allow_pickle, download=self.download, variant=self.variant
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def spectrum(
     trend: Trend = False,
     allow_pickle: options.AllowPickle = False,
     download: options.Download = False,
+    variant: options.Variant = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -82,7 +83,7 @@ def spectrum(
         format, output or (), plot or (), values, dry_run, device, workers, quiet, verbose
     )
 
-    opened = Opening(allow_pickle, download)
+    opened = Opening(allow_pickle, download, variant)
 
     def run() -> int:
         from spectra.analyzers import Spectrum, Trend  # noqa: PLC0415 - needs torch

@@ -141,6 +141,7 @@ def width(
     tolerance: Tolerance = "10%",
     allow_pickle: options.AllowPickle = False,
     download: options.Download = False,
+    variant: options.Variant = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     role: options.Role = None,
@@ -165,7 +166,7 @@ def width(
     request = Request(
         format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose
     )
-    opened = Opening(allow_pickle, download)
+    opened = Opening(allow_pickle, download, variant)
     etas, lambdas = numbers("--eta")(eta), numbers("--lambda")(weight_decay)
     given_widths, share = _whole(widths), _share(tolerance)
 

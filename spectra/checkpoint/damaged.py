@@ -11,7 +11,7 @@ from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, format_named, refused_name
+from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
     ADAPTER_FILES,
@@ -19,6 +19,7 @@ from spectra.checkpoint.locate import (
     open_folder,
     open_name,
     place_of_spec,
+    told_kind,
 )
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
@@ -90,12 +91,8 @@ def _as_safetensors(folder: Folder, name: str, variant: str) -> tuple[str, str] 
     adapted = name in ADAPTER_FILES if name else ADAPTER_CONFIG in folder.names()
     if adapted and folder.has(ADAPTER_CONFIG):
         return ("adapter", ADAPTER_WEIGHTS) if folder.has(ADAPTER_WEIGHTS) else None
-    if name and refused_name(name):
-        return None
-    if name:
-        kind = format_named(name) or SAFETENSORS
-    else:
-        kind, name = chosen(folder, variant)
+    name = name or chosen(folder, variant)
+    kind = told_kind(folder, name)
     if kind is SAFETENSORS:
         return "file", name
     return ("index", name) if kind is SAFETENSORS_INDEX else None

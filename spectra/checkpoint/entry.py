@@ -46,6 +46,8 @@ class TensorEntry:
     start: int  # bytes from the start of that file; of the first part where there are several
     stop: int
     codec: "Codec | None" = None  # how stored bytes become values; None: they are the values
+    strides: tuple[int, ...] = ()
+    """Elements from one entry of each axis to the next, of a view; empty: row after row."""
 
     @property
     def nbytes(self) -> int:
@@ -74,6 +76,23 @@ class TensorEntry:
         if slab is None or not self.shape or not self.shape[0]:
             return self.nbytes
         return -(-self.nbytes * (slab[1] - slab[0]) // self.shape[0])
+
+
+def extent(shape: Sequence[int], stride: Sequence[int]) -> int:
+    """Return how many elements lie from the first of a view to its last; 0 where it has none."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+
+
+def in_order(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Say whether a view's elements lie row after row without a gap."""
+    expected = 1
+    for size, step in zip(reversed(shape), reversed(stride), strict=True):
+        if size != 1 and step != expected:
+            return False
+        expected *= size
+    return True
 
 
 ReadStored: TypeAlias = "Callable[[TensorEntry, Slab], Tensor]"

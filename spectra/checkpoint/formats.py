@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.opening import open_gguf
 from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
+from spectra.checkpoint.quote import quote
 from spectra.checkpoint.shards import open_file, open_sharded
 from spectra.checkpoint.source import Folder
 
@@ -94,15 +95,26 @@ DCP = (
         "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR x.pt`."
     ),
 )
+CONVERT = "Save the model as safetensors (`model.save_pretrained(folder)`) and give that folder."
 NOT_READ = {
     "*.distcp": DCP,
     ".metadata": DCP,
-    "*.msgpack": ("Flax weights", ""),
-    "*.h5": ("TensorFlow weights", ""),
-    "*.onnx": ("an ONNX model", ""),
-    "*.npz": ("NumPy arrays", ""),
+    "*.msgpack": ("Flax weights", CONVERT),
+    "*.h5": ("TensorFlow weights", CONVERT),
+    "*.keras": ("a Keras model", CONVERT),
+    "*.ckpt.index": ("a TensorFlow checkpoint", CONVERT),
+    "saved_model.pb": ("a TensorFlow model", CONVERT),
+    "*.tflite": ("a TensorFlow Lite model", CONVERT),
+    "*.onnx": ("an ONNX model", CONVERT),
+    "*.npz": ("NumPy arrays", CONVERT),
+    "*.npy": ("a NumPy array", CONVERT),
+    "openvino*.bin": ("OpenVINO weights", CONVERT),
+    "*.pdparams": ("PaddlePaddle weights", CONVERT),
+    "*.mlmodel": ("a Core ML model", CONVERT),
+    "rust_model.ot": ("weights of tch, for Rust", CONVERT),
+    "manifest.ocdbt": ("an Orbax checkpoint of JAX", CONVERT),
 }
-"""Formats that are recognised and refused, and what to do instead."""
+"""Formats that are recognised by name and refused, and what to do instead."""
 
 NOT_WEIGHTS = (
     "training_args.bin",
@@ -124,12 +136,20 @@ def is_state(name: str) -> bool:
 
 def format_named(name: str) -> Format | None:
     """Return the format that a file is named like; None: no format that is read."""
+    if refused_name(name):
+        return None
     return next((one for one in FORMATS if one.names(name)), None)
 
 
 def refused_name(name: str) -> str:
     """Return the pattern of the formats that are not read that a name matches, or nothing."""
     return next((pattern for pattern in NOT_READ if _like(name, (pattern,))), "")
+
+
+def refused_text(pattern: str, name: str = "") -> str:
+    """Return what is said of a format that is not read, or of its file in a folder."""
+    what, instead = NOT_READ[pattern]
+    return f"{what}{f' ({quote(name)})' if name else ''}, expected safetensors. {instead}"
 
 
 def _like(name: str, patterns: tuple[str, ...]) -> bool:

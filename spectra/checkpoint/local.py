@@ -54,11 +54,11 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder of this machine; links lead nowhere but into the blobs of a Hub cache."""
+    """A folder of this machine; links in it are its owner's, and lead where they lead."""
 
     spec: str  # as the user wrote it
     path: Path
-    given: str = ""  # a file that the user named, whose link is the user's own
+    given: str = ""  # a file that the user named
 
     @property
     def resolved(self) -> str:
@@ -94,10 +94,7 @@ class LocalFolder:
 
     def file(self, name: str) -> LocalFile:
         """Open a file by its name."""
-        path = self.path / name
-        if name != self.given:
-            _stay_inside(self.path, path)
-        return LocalFile(path)
+        return LocalFile(self.path / name)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -106,26 +103,3 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"{shown(path)} cannot be read: {reason}. Expected a readable file or folder."
     )
-
-
-def _stay_inside(folder: Path, path: Path) -> None:
-    """Refuse a link out of the folder, save into the blobs of the Hub cache that it is in."""
-    try:
-        target, home = path.resolve(), folder.resolve()
-    except (OSError, RuntimeError) as error:  # a circle of links
-        raise CheckpointError(
-            f"{shown(path)} cannot be read: {type(error).__name__}. Expected a readable file."
-        ) from None
-    # The cache's layout: models--x/snapshots/<sha>[/subfolder], and models--x/blobs or, where
-    # repositories share what is equal, blobs/xx beside models--x.
-    repos = [above.parent for above in home.parents if above.name == "snapshots"]
-    own = any(target.parent == repo / "blobs" for repo in repos)
-    shared = any(
-        target.parent.parent == repo.parent / "blobs" and repo.name.startswith("models--")
-        for repo in repos
-    )
-    if home not in target.parents and not own and not shared:
-        raise CheckpointError(
-            f"{shown(path)} is a link to {shown(target)}, outside its folder. Refused: copy the "
-            "file in."
-        )

@@ -12,6 +12,8 @@ from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from spectra.checkpoint.adapter.adapter import Adapter, open_adapter
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.formats import (
+    CONVERT,
+    DCP,
     FORMATS,
     GGUF,
     NOT_READ,
@@ -19,19 +21,29 @@ from spectra.checkpoint.formats import (
     format_named,
     is_state,
     refused_name,
+    refused_text,
 )
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
+from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.shards import open_file
+from spectra.checkpoint.signatures import kind_of, readable
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import index_beside, unread_files
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
-CONVERT = "Save the model as safetensors (`model.save_pretrained(folder)`) and give that folder."
+DOCUMENTS = (
+    ".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".log", ".sh",
+    ".model", ".png", ".jpg", ".svg", ".gitattributes", ".gitignore", ".lock",
+)  # fmt: skip
+"""Endings of what lies beside weights and is none."""
+
+MOST_TRIED = 16  # files whose first bytes are looked at where no name tells
+UNNAMED = Format("", "files of weights", (), (), open_file)
 
 
 def open_spec(
@@ -118,14 +130,23 @@ def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | 
     """
     if name in ADAPTER_FILES and folder.has(ADAPTER_CONFIG):
         return open_adapter(folder, allow_pickle=allow_pickle)
-    pattern = refused_name(name)
-    if pattern:
-        raise _not_read(folder, pattern)
-    kind = format_named(name)
-    if kind is None:
-        return open_file(folder, name)
+    kind = told_kind(folder, name)
     opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
     return with_unread(opened, folder, name) if kind.is_index else opened
+
+
+def told_kind(folder: Folder, name: str) -> Format:
+    """Return the format of a file that is there: an index by its name, others by their bytes.
+
+    Raises:
+        CheckpointError: It is of a format that is not read, or of none that is known.
+    """
+    kind, pattern = format_named(name), refused_name(name)
+    if kind is not None and kind.is_index:
+        return kind
+    if pattern and NOT_READ[pattern] is DCP:  # some of their files look like others
+        raise CheckpointError(f"{folder.label} holds {refused_text(pattern, name)}")
+    return kind_of(folder.file(name), name)
 
 
 def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Checkpoint | Adapter:
@@ -136,8 +157,8 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
     """
     if ADAPTER_CONFIG in folder.names():
         return open_adapter(folder, allow_pickle=allow_pickle)
-    kind, name = chosen(folder, variant)
-    opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
+    name = chosen(folder, variant)
+    opened = _open_as(told_kind(folder, name), folder, name, allow_pickle=allow_pickle)
     return with_unread(opened, folder, name)
 
 
@@ -156,7 +177,7 @@ def with_unread(opened: Checkpoint, folder: Folder, name: str) -> Checkpoint:
     return replace(opened, unread=unread_files(folder, name, opened.files, index))
 
 
-def chosen(folder: Folder, variant: str = "") -> tuple[Format, str]:
+def chosen(folder: Folder, variant: str = "") -> str:
     """Return which file of a folder is opened, in the order in which transformers looks.
 
     Args:
@@ -169,15 +190,39 @@ def chosen(folder: Folder, variant: str = "") -> tuple[Format, str]:
     names = [name for name in folder.names() if not is_state(name)]
     known = [name for name in names if format_named(name)]
     if not known:
-        _refuse_empty(folder, names)
+        return _unnamed(folder, names)
     own = _of_variant(folder, known, variant)
     held = [(kind, [name for name in own if kind.names(name)]) for kind in FORMATS]
     kind, found = min((one for one in held if one[1]), key=lambda one: _before(one[0], one[1], own))
     for usual in kind.usual:
         for name in found:
             if own[name] == usual:
-                return kind, name
-    return kind, _only(folder, kind, found)
+                return name
+    return _only(folder, kind, found)
+
+
+def _unnamed(folder: Folder, names: list[str]) -> str:
+    """Return the file that is of a format that is read, though it is not named so.
+
+    Raises:
+        CheckpointError: There is none, or several.
+    """
+    tried = [name for name in names if not name.lower().endswith(DOCUMENTS)]
+    found = [name for name in tried[:MOST_TRIED] if _is_read(folder, name)]
+    if not found:
+        _refuse_empty(folder, names)
+    return _only(folder, UNNAMED, found)
+
+
+def _is_read(folder: Folder, name: str) -> bool:
+    """Say whether a file begins like one of a format that is read."""
+    if refused_name(name):
+        return False
+    try:
+        file = folder.file(name)
+    except CheckpointError:  # a link to nowhere, a pipe
+        return False
+    return readable(file) is not None
 
 
 def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]:
@@ -217,7 +262,7 @@ def _refuse_empty(folder: Folder, names: list[str]) -> NoReturn:
     for name in names:
         pattern = refused_name(name)
         if pattern:
-            raise _not_read(folder, pattern)
+            raise CheckpointError(f"{folder.label} holds {refused_text(pattern, name)}")
     raise CheckpointError(
         f"{folder.label} holds no weights. Expected model.safetensors, "
         "model.safetensors.index.json with its shards, a GGUF file, or a PEFT adapter."
@@ -238,6 +283,8 @@ def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> 
         CheckpointError: It is a pickle, which nobody allowed.
     """
     if kind.pickle and not allow_pickle:
+        if not kind.is_index:
+            refuse_foreign(folder.file(name))
         raise CheckpointError(
             f"{folder.label} holds PyTorch pickle weights ({quote(name)}), which are opened only "
             "with --allow-pickle (`allow_pickle=True`), and then read as data: nothing in them is "
@@ -262,13 +309,6 @@ def _only(folder: Folder, kind: Format, found: list[str]) -> str:
         f"{folder.label} holds several {kind.what} ({names}): which one is meant? Give one of "
         f"them: {shown(folder.spec.rstrip('/'))}/FILE."
     )
-
-
-def _not_read(folder: Folder, pattern: str) -> CheckpointError:
-    """Return the error for a format that is known and not read."""
-    what, instead = NOT_READ[pattern]
-    return CheckpointError(f"{folder.label} holds {what}, expected safetensors. "
-                           f"{instead or CONVERT}")  # fmt: skip
 
 
 def _adapter_inside(folder: Folder) -> str:

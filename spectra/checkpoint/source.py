@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry
+from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
 from spectra.checkpoint.pages import new_tensor
 from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
@@ -76,7 +77,7 @@ class Folder(Protocol):
         """Open a file by its name, a plain one without separators.
 
         Raises:
-            CheckpointError: It cannot be read, or it is a link that leads out.
+            CheckpointError: It cannot be read.
         """
 
 
@@ -92,7 +93,8 @@ def read_stored(
         widen: Return float32 in place of float16 and bfloat16, without a copy of those.
 
     Returns:
-        Its stored dtype and shape; dtypes that torch lacks as bytes, [nbytes].
+        Its stored dtype and shape, a view's values in order; dtypes that torch lacks as bytes,
+        [nbytes].
 
     Raises:
         CheckpointError: The file ended early or cannot be read.
@@ -104,6 +106,8 @@ def read_stored(
             f"tensor {quote(entry.name)} of {source.label} is {list(entry.shape)}, "
             "expected axes below 2^63. Leave it out."
         )
+    if entry.strides:
+        return read_view(source, entry, slab, widen=widen)
     start, stop, shape = entry.start, entry.stop, entry.shape
     if slab is not None:
         row = (stop - start) // shape[0]
@@ -123,6 +127,18 @@ def read_stored(
     if entry.dtype not in STORED:
         return raw
     return raw.view(getattr(torch, STORED[entry.dtype])).reshape(shape)
+
+
+def read_view(source: Source, entry: TensorEntry, slab: Slab, *, widen: bool) -> "Tensor":
+    """Return the values of a view in order; its span is read, from its first to its last."""
+    shape, first = entry.shape, 0
+    if slab is not None:
+        shape = (slab[1] - slab[0], *shape[1:])
+        first = slab[0] * entry.strides[0]
+    count = extent(shape, entry.strides)
+    span = replace(entry, shape=(extent(entry.shape, entry.strides),), strides=())
+    values = read_stored(source, span, (first, first + count), widen=widen)
+    return values.as_strided(shape, entry.strides).contiguous()
 
 
 def _fill_widened(source: Source, entry: TensorEntry, start: int, values: "Tensor") -> None:

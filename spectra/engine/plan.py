@@ -41,7 +41,8 @@ class Step:
         if isinstance(change, Updated):
             formed = change.dense
         coded = isinstance(change, Replaced) and change.entry.codec is not None
-        if self.entry.codec is None and not coded and not formed:
+        plain = self.entry.codec is None and not self.entry.strides
+        if plain and not coded and not formed:
             return self.nbytes
         sides = 1 if change is None else 2
         values = 4 * sides * sum(view.rows * view.cols for view in self.views)

@@ -33,8 +33,8 @@ NEEDING_INTRUDERS = ("k", "epsilon", "side")
 def arguments(document: Mapping[str, Any]) -> list[str]:
     """Return the words after `spectra` that give this result again.
 
-    Options that say where weights come from (`--allow-pickle`, `--download`) and how work is
-    shared (`--device`, `--workers`) change no number and are in no result.
+    Options that say where weights come from (`--allow-pickle`, `--download`, `--variant`) and how
+    work is shared (`--device`, `--workers`) change no number and are in no result.
     """
     command, settings = str(document["command"]), document["settings"]
     words = _given(command, settings)

@@ -109,34 +109,54 @@ class TestNoWeights:
     def test_an_empty_folder(self, tmp_path: Path) -> None:
         assert f"{tmp_path} holds no weights. Expected model.safetensors" in refusal(tmp_path)
 
-    @pytest.mark.parametrize(
-        ("name", "words"),
-        [
-            ("__0_0.distcp", "a torch distributed checkpoint, expected safetensors. Convert it"),
-            (".metadata", "a torch distributed checkpoint, expected safetensors. Convert it"),
-            ("flax_model.msgpack", "Flax weights, expected safetensors. Save the model as"),
-            ("tf_model.h5", "TensorFlow weights, expected safetensors. Save the model as"),
-            ("model.onnx", "an ONNX model, expected safetensors. Save the model as"),
-            ("weights.npz", "NumPy arrays, expected safetensors. Save the model as"),
-        ],
-    )
-    def test_other_formats(self, tmp_path: Path, name: str, words: str) -> None:
-        (tmp_path / name).write_bytes(b"x" * 16)
+    @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
+    def test_a_distributed_checkpoint(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"PK\x03\x04" * 16)
         for spec in (tmp_path, tmp_path / name):
-            assert f"{tmp_path} holds {words}" in refusal(spec)
+            assert (
+                f"{tmp_path} holds a torch distributed checkpoint ({name!r}), expected "
+                "safetensors. Convert it first: `python -m torch.distributed." in refusal(spec)
+            )
 
     @pytest.mark.parametrize(
-        "name", ["pytorch_model.bin", "model.pth", "model.pt", "epoch=1.ckpt", "x.bin.index.json"]
+        ("name", "what"),
+        [
+            ("flax_model.msgpack", "Flax weights"),
+            ("tf_model.h5", "TensorFlow weights"),
+            ("model.keras", "a Keras model"),
+            ("model.onnx", "an ONNX model"),
+            ("model.tflite", "a TensorFlow Lite model"),
+            ("weights.npz", "NumPy arrays"),
+            ("openvino_model.bin", "OpenVINO weights"),
+        ],
     )
-    def test_pickles_that_nobody_allowed_are_not_even_opened(
-        self, tmp_path: Path, name: str
+    def test_other_formats(self, tmp_path: Path, name: str, what: str) -> None:
+        (tmp_path / name).write_bytes(b"x" * 16)
+        rest = "expected safetensors. Save the model as"
+        assert f"{tmp_path} holds {what} ({name!r}), {rest}" in refusal(tmp_path)
+        assert f"{tmp_path / name} is {what}, {rest}" in refusal(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "model.pt", "epoch=1.ckpt"])
+    def test_pickles_that_nobody_allowed_are_not_followed(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        os.mkfifo(tmp_path / name)  # whoever opens it waits for ever
+        torch.save({"a": A}, tmp_path / name)
+        monkeypatch.delattr("spectra.checkpoint.pickled.opening.follow")
         for spec in (tmp_path, tmp_path / name):
             text = refusal(spec)
             assert f"holds PyTorch pickle weights ({name!r}), which are opened only with " in text
             assert "--allow-pickle (`allow_pickle=True`)" in text
             assert "Or: save the model as safetensors" in text
+
+    def test_an_index_of_pickles_that_nobody_allowed(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "x.bin.index.json")  # whoever opens it waits for ever
+        for spec in (tmp_path, tmp_path / "x.bin.index.json"):
+            assert "holds PyTorch pickle weights ('x.bin.index.json')" in refusal(spec)
+
+    def test_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "model.pt")
+        for spec in (tmp_path, tmp_path / "model.pt"):
+            assert "model.pt is no regular file, expected weights on disk" in refusal(spec)
 
     def test_what_a_trainer_leaves_beside_the_weights_is_none(self, tmp_path: Path) -> None:
         for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"):

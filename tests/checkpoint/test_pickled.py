@@ -1,14 +1,18 @@
 """PyTorch pickle files against `torch.load(weights_only=True)`: the same tensors, bit for bit."""
 
+import argparse
+import datetime as dt
 import json
 import subprocess
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,8 +21,11 @@ from torch.utils.serialization import config
 
 import spectra
 from spectra.checkpoint import Checkpoint, Skipped, open_spec
+from spectra.checkpoint.damaged import open_damaged
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.pickled.archive import read_archive
+from spectra.gate import plan_check
+from spectra.policy import Policy
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
@@ -127,29 +134,39 @@ class TestViews:
                     compared += 1
         assert compared > 200
 
-    def test_a_slab_reads_its_own_bytes_alone(self, tmp_path: Path) -> None:
+    def test_a_slab_reads_its_own_bytes_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         experts = torch.zeros(8, 64, 32).transpose(1, 2)
         model = opened(save(tmp_path / "x.pt", {"experts": experts}))
-        entry = model.entries["experts"]
-        assert entry.codec is not None
+        entry, file = model.entries["experts"], model.files["x.pt"]
         read: list[int] = []
 
-        def counted(part: object, slab: tuple[int, int] | None) -> Tensor:
-            assert slab is not None
-            read.append(slab[1] - slab[0])
-            return torch.zeros(read[-1])
+        def counted(start: int, buffer: memoryview) -> int:
+            assert start == entry.start + 4 * 3 * 32 * 64
+            read.append(len(buffer))
+            return LocalFile.fill(file, start, buffer)  # type: ignore[arg-type]
 
-        assert entry.codec.decode(counted, (3, 4)).shape == (1, 32, 64)
-        assert read == [32 * 64]
+        monkeypatch.setattr(file, "fill", counted)
+        assert model.read(entry, (3, 4)).shape == (1, 32, 64)
+        assert read == [4 * 32 * 64]
 
-    def test_axes_of_one_need_no_codec(self, tmp_path: Path) -> None:
-        model = opened(save(tmp_path / "x.pt", {"ids": torch.arange(5).expand(1, -1)}))
-        assert model.entries["ids"].codec is None
+    def test_a_view_is_no_codec(self, tmp_path: Path) -> None:
+        table = torch.tensor([[65504.0, 1.0, 2.0], [3.0, -65504.0, 5.0]], dtype=torch.float16)
+        path = save(tmp_path / "x.pt", {"a.weight": table.T, "b": torch.ones(2, 2).expand(3, 2, 2)})
+        entry = opened(path).entries["a.weight"]
+        assert (entry.codec, entry.dtype, entry.strides) == (None, "F16", (1, 3))
+        assert opened(path).entries["b"].codec is None
+        allowed = partial(open_damaged, allow_pickle=True)
+        result = plan_check(str(path), Policy(), allowed).run()
+        (row,) = [row for row in result.rows if row.matrix == "a.weight"]
+        assert row.values["saturated"] == 2
 
-    def test_views_of_other_dtypes_are_skipped(self, tmp_path: Path) -> None:
+    def test_views_of_other_dtypes_are_read(self, tmp_path: Path) -> None:
         ids = torch.arange(6).reshape(2, 3).T
-        model = opened(save(tmp_path / "x.pt", {"ids": ids, "kept": torch.ones(2)}))
-        assert model.skipped == (Skipped("ids", "not floating point (I64)"),)
+        path = save(tmp_path / "x.pt", {"ids": ids, "kept": torch.ones(2)})
+        assert opened(path).skipped == ()
+        assert same(opened(path), {"ids": ids, "kept": torch.ones(2)})
 
     def test_conjugated_and_negated_views_are_skipped(self, tmp_path: Path) -> None:
         turned = torch.ones(2, dtype=torch.complex64).conj()
@@ -398,3 +415,32 @@ def test_opening_needs_no_torch(tmp_path: Path) -> None:
         "assert len(found.rows) == 1; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+class TestBesideTheWeights:
+    def test_plain_data_is_passed_over(self, tmp_path: Path) -> None:
+        saved = {
+            "state_dict": {"a": torch.arange(3.0)},
+            "best": np.float64(0.5),
+            "loss": np.float32(1),
+            "when": dt.datetime(2026, 1, 2, tzinfo=dt.UTC).replace(tzinfo=None),
+            "out": Path("runs/1"),
+            "args": argparse.Namespace(lr=np.float16(0.1), seeds=[1, 2]),
+            "counts": defaultdict(list, a=[1]),
+            "kind": np.dtype("float32"),
+        }
+        model = opened(save(tmp_path / "x.ckpt", saved))
+        assert model.skipped == ()
+        assert same(model, {"a": torch.arange(3.0)})
+
+    def test_arrays_are_named(self, tmp_path: Path) -> None:
+        saved = {"a": torch.ones(2), "b": np.ones((2, 2)), "c": {"d": np.zeros(3, np.int64)}}
+        model = opened(save(tmp_path / "x.pt", saved))
+        assert list(model.entries) == ["a"]
+        assert model.skipped == (Skipped("b", "a NumPy array"), Skipped("c.d", "a NumPy array"))
+
+    def test_a_default_dict_of_weights(self, tmp_path: Path) -> None:
+        saved: dict[str, object] = defaultdict(dict)
+        saved["a"] = torch.ones(2)
+        model = opened(save(tmp_path / "x.pt", saved))
+        assert list(model.entries) == ["a"]

@@ -168,6 +168,7 @@ class HubFolder:
     inside: str  # the folder's own path, empty or with a slash at its end
     download: bool = False
     offline: bool = False  # the cache's files are all the files
+    opened: dict[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def resolved(self) -> str:
@@ -195,8 +196,14 @@ class HubFolder:
         return self.inside + name in self.files
 
     def file(self, name: str) -> Source:
-        """Open a file by its name: from the cache, or where it lies."""
+        """Open a file by its name, once: from the cache, or where it lies."""
         path = self.inside + name
+        if path not in self.opened:
+            self.opened[path] = self._open(path)
+        return self.opened[path]
+
+    def _open(self, path: str) -> Source:
+        """Open a file by its path in the repository."""
         label = self.place.at(path)
         if path not in self.files:
             raise CheckpointError(f"{label}: the repository has no such file. Check its name.")
@@ -209,7 +216,7 @@ class HubFolder:
         url = hub.hf_hub_url(
             self.place.repo, path, revision=self.commit, endpoint=hub.HfApi().endpoint
         )
-        if name.endswith(".json") and self._is_small(url, label):
+        if path.endswith(".json") and self._is_small(url, label):
             return LocalFile(self.fetched(path))
         headers = utils.build_hf_headers(library_name="spectra")  # type: ignore[attr-defined]  # lazy
         remote = RemoteFile(url, label, headers, hub.get_session)

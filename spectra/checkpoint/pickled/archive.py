@@ -6,6 +6,7 @@ Records are stored as they are, so that one is read by range, like a tensor of s
 import struct
 import zipfile
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,8 @@ DESCRIPTORS: Final = (16, 24)  # bytes that follow a record, in small archives a
 DESCRIBED, ENCRYPTED = 8, 1  # flags
 LEGACY: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number, pickled
 TORCHSCRIPT: Final = "constants.pkl"
-SAVE: Final = "`torch.save(torch.load(FILE, weights_only=True), FILE)`"
+CONVERT: Final = "Save the model's state dict with safetensors (`safetensors.torch.save_file`)."
+SAVE: Final = "`torch.save(torch.load(FILE, map_location='cpu', weights_only=True), FILE)`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +112,8 @@ def read_archive(source: Source) -> Archive:
     found.sort(key=lambda info: info.header_offset)
     root = found[0].filename.split("/", 1)[0] + "/" if found else ""
     names = {info.filename for info in found}
-    if f"{root}{TORCHSCRIPT}" in names:
-        raise PickleError(
-            " is a TorchScript program, expected weights. Save its state dict: "
-            "`safetensors.torch.save_file(torch.jit.load(FILE).state_dict(), 'model.safetensors')`."
-        )
-    if f"{root}data.pkl" not in names:
-        raise PickleError(
-            f" is a zip archive without a data.pkl, expected one that torch.save wrote. {AGAIN}"
-        )
+    if f"{root}data.pkl" not in names or f"{root}{TORCHSCRIPT}" in names:
+        raise PickleError(_another_archive(names, root))
     records: dict[str, tuple[int, int]] = {}
     ends = [info.header_offset for info in found[1:]] + [end]
     for info, limit in zip(found, ends, strict=True):
@@ -134,6 +129,24 @@ def read_archive(source: Source) -> Archive:
         start = _start(source, info, limit)
         records[name] = (start, start + info.file_size)
     return Archive(records)
+
+
+def _another_archive(names: AbstractSet[str], root: str) -> str:
+    """Say what a zip archive is that `torch.save` did not write."""
+    if f"{root}{TORCHSCRIPT}" in names:
+        return (
+            " is a TorchScript program, expected weights. Save its state dict: "
+            "`torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), 'model.pt')`."
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        return f" holds NumPy arrays, expected weights by torch.save or safetensors. {CONVERT}"
+    if "model.weights.h5" in names:
+        return f" is a Keras model, expected weights by torch.save or safetensors. {CONVERT}"
+    if f"{root}archive_format" in names or "serialized_exported_program.json" in names:
+        return f" is a program of torch.export, expected weights. {INSTEAD}"
+    if any(name.startswith("MAR-INF/") for name in names):
+        return " is an archive of TorchServe, expected weights. Give the weights that are in it."
+    return f" is a zip archive without a data.pkl, expected one that torch.save wrote. {AGAIN}"
 
 
 def _something_else(opening: bytes, size: int) -> str:

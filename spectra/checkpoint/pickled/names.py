@@ -74,7 +74,21 @@ OTHERS: Final = (
 )  # fmt: skip
 """What else is called in checkpoints; none of it holds weights."""
 
+INERT: Final = (
+    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype",
+    "argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.timedelta",
+    *(f"pathlib.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
+    *(f"pathlib._local.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
+)  # fmt: skip
+"""What trainers keep beside the weights, such as a best loss or their arguments: plain data, of
+which nothing is made here. torch's own reader takes these only where it is told to."""
+
+ARRAYS: Final = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+DEFAULTING: Final = "collections.defaultdict"
+FACTORIES: Final = ("builtins.dict", "builtins.list", "builtins.int", "builtins.float")
+
 NEVER_CALLED: Final = (
+    "numpy.ndarray", *FACTORIES,
     "torch.Tensor", "torch.nn.parameter.Parameter", "torch.per_tensor_affine",
     "torch.per_tensor_symmetric", "torch.per_channel_affine", "torch.per_channel_symmetric",
     "torch.per_channel_affine_float_qparams", *DTYPES, *STORAGES,
@@ -82,9 +96,10 @@ NEVER_CALLED: Final = (
 """What is only an argument of others."""
 
 KNOWN: Final = frozenset(
-    (*TENSORS, *PARAMETERS, *UNREAD, *OTHERS, *NEVER_CALLED, SUBCLASS, DICT, SHAPE)
-)
-"""All of it; every other name is refused. torch's own `weights_only` reader takes these too."""
+    (*TENSORS, *PARAMETERS, *UNREAD, *OTHERS, *INERT, *ARRAYS, *NEVER_CALLED, SUBCLASS, DICT,
+     DEFAULTING, SHAPE)
+)  # fmt: skip
+"""All of it; every other name is refused."""
 
 
 Arguments: TypeAlias = tuple[object, ...]
@@ -218,9 +233,11 @@ CALLS: Final[dict[str, Callable[[str, Arguments], object]]] = {
     **dict.fromkeys(TENSORS, _tensor),
     **dict.fromkeys(PARAMETERS, _parameter),
     **dict.fromkeys(UNREAD, lambda path, _: Unread(UNREAD[path])),
-    **dict.fromkeys(OTHERS, lambda path, _: Other(path)),
+    **dict.fromkeys((*OTHERS, *INERT), lambda path, _: Other(path)),
+    **dict.fromkeys(ARRAYS, lambda _, _arguments: Unread("a NumPy array")),
     SUBCLASS: _subclass,
     DICT: lambda _, arguments: None if arguments else {},
+    DEFAULTING: lambda _, arguments: {} if len(arguments) < 2 else None,
     SHAPE: lambda _, arguments: arguments[0] if len(arguments) == 1 else None,
 }
 """What a call describes, by the function's name; None: it cannot be meant."""

@@ -10,11 +10,10 @@ from math import prod
 from typing import TypeAlias
 
 from spectra.checkpoint.checkpoint import Checkpoint
-from spectra.checkpoint.entry import BITS, FLOATING, Skipped, TensorEntry
+from spectra.checkpoint.entry import BITS, Skipped, TensorEntry, extent, in_order
 from spectra.checkpoint.pickled.archive import Archive, read_archive
 from spectra.checkpoint.pickled.names import AGAIN, BYTES, INSTEAD, PickleError, Strided, Unread
 from spectra.checkpoint.pickled.program import follow
-from spectra.checkpoint.pickled.strided import View, extent, in_order
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.shards import assemble, open_sharded
 from spectra.checkpoint.source import Folder, Source
@@ -97,6 +96,18 @@ def read_pickled_values(folder: Folder, name: str) -> object:
     file = folder.file(name)
     try:
         return follow(read_archive(file).read(file, "data.pkl", MAX_PICKLE))
+    except PickleError as error:
+        raise CheckpointError(f"{file.label}{error}") from None
+
+
+def refuse_foreign(file: Source) -> None:
+    """Refuse what no permission would open: what is no zip archive of `torch.save`.
+
+    Raises:
+        CheckpointError: It is something else, by its first bytes or the names in it.
+    """
+    try:
+        read_archive(file)
     except PickleError as error:
         raise CheckpointError(f"{file.label}{error}") from None
 
@@ -201,13 +212,9 @@ def _entry(
     shape, values = tensor.shape, prod(tensor.shape)
     if not count or in_order(shape, tensor.stride):
         return TensorEntry(name, tensor.dtype, shape, shard, start, stop)
-    if tensor.dtype not in FLOATING:
-        return Skipped(name, f"not floating point ({tensor.dtype})")
     if values > max(count, MAX_REPEATED):
         return Skipped(name, f"a view of {values:,} values that repeats {count:,}")
-    span = TensorEntry(name, tensor.dtype, (count,), shard, start, stop)
-    view = View(span, shape, tensor.stride)
-    return TensorEntry(name, tensor.dtype, shape, shard, start, stop, view)
+    return TensorEntry(name, tensor.dtype, shape, shard, start, stop, strides=tensor.stride)
 
 
 def _place(name: str, tensor: Strided, archive: Archive) -> tuple[int, int]:

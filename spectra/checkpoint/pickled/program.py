@@ -12,12 +12,14 @@ from pickletools import opcodes
 from typing import Any, Final
 
 from spectra.checkpoint.pickled.names import (
+    INERT,
     INSTEAD,
     KNOWN,
     Name,
     Other,
     PickleError,
     Storage,
+    Unread,
     described,
     stored,
 )
@@ -143,9 +145,12 @@ def _reduce(machine: Machine) -> None:
 
 
 def _new(machine: Machine) -> None:
-    """Refuse to make an object of a class: no state dict needs one."""
+    """Describe an object of plain data; refuse one of any other class."""
     machine.stack.pop()
     kind = machine.stack.pop()
+    if isinstance(kind, Name) and kind.path in INERT:
+        machine.stack.append(Other(kind.path))
+        return
     path = kind.path if isinstance(kind, Name) else type(kind).__name__
     raise PickleError(f" makes an object of {quote(path)}. {INSTEAD}")
 
@@ -153,7 +158,7 @@ def _new(machine: Machine) -> None:
 def _build(machine: Machine) -> None:
     """Pass over an object's attributes, such as the `_metadata` of a state dict."""
     machine.stack.pop()
-    if not isinstance(machine.stack[-1], dict | Other):
+    if not isinstance(machine.stack[-1], dict | Other | Unread):
         kind = type(machine.stack[-1]).__name__
         raise PickleError(f" sets the attributes of a {quote(kind)}. {INSTEAD}")
 
