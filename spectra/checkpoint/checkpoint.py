@@ -26,6 +26,9 @@ class Checkpoint:
     unread: tuple[Skipped, ...] = ()
     """Files of weights in the folder that were not opened: their names in `tensor`, and why."""
 
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What a single file says of itself beside its tensors: texts, or GGUF's values."""
+
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
         """Return one tensor's values, or those of a slab of its first axis.
 

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
-from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from spectra.checkpoint.adapter.adapter import Adapter, adapter_of, config_of
+from spectra.checkpoint.adapter.adapter import Adapter
+from spectra.checkpoint.adapter.opening import FILES as ADAPTER_FILES
+from spectra.checkpoint.adapter.opening import WEIGHTS as ADAPTER_WEIGHTS
+from spectra.checkpoint.adapter.opening import worn
+from spectra.checkpoint.adapter.peft import adapter_of, config_of
+from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
@@ -14,7 +17,6 @@ from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
-    ADAPTER_FILES,
     chosen,
     open_folder,
     open_name,
@@ -110,6 +112,7 @@ class _Opening:
     seen: dict[str, Sequence[TensorEntry]] = field(default_factory=dict)  # by shard, as listed
     wrong: dict[str, str] = field(default_factory=dict)  # what, by shard
     lost: dict[str, list[str]] = field(default_factory=dict)  # stored tensors by shard
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a single file
 
     def survey(self) -> Survey:
         """Open what is whole.
@@ -138,7 +141,7 @@ class _Opening:
         if self.kind == "adapter":
             opened = self._adapter(whole, files, skipped, strict=not faults)
         else:
-            opened = assemble(self.folder, whole, files, skipped)
+            opened = self._file(assemble(self.folder, whole, files, skipped), strict=not faults)
         return self._told(opened, faults, shards)
 
     def _told(
@@ -166,7 +169,7 @@ class _Opening:
         except HeaderError as error:
             self.wrong[shard] = _plain(str(error).removeprefix(file.label))
             return file, ()
-        self.seen[shard] = found.entries
+        self.seen[shard], self.metadata = found.entries, found.metadata
         wrong = misfit(found, 8 + len(raw), file.size)
         if wrong:
             self.wrong[shard] = _plain(wrong)
@@ -220,6 +223,19 @@ class _Opening:
             if strict:
                 raise
             return self._strictly()  # the cut is what is wrong, not what it left
+
+    def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:
+        """Return the model of files, or the adapter that one without settings is."""
+        if self.kind != "file":
+            return found
+        found = replace(found, metadata=self.metadata)
+        try:
+            opened = worn(found)
+        except AdapterError:
+            if strict:
+                raise
+            return self._strictly()
+        return opened if strict or isinstance(opened, Checkpoint) else self._strictly()
 
     def _strictly(self) -> Checkpoint | Adapter:
         """Open as `open_spec` does, which says what is wrong."""

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
-from spectra.checkpoint.adapter.adapter import CONFIG as ADAPTER_CONFIG
-from spectra.checkpoint.adapter.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from spectra.checkpoint.adapter.adapter import Adapter, open_adapter
+from spectra.checkpoint.adapter.adapter import Adapter
+from spectra.checkpoint.adapter.opening import FILES as ADAPTER_FILES
+from spectra.checkpoint.adapter.opening import open_adapter, worn
+from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.formats import (
     CONVERT,
@@ -35,7 +36,6 @@ from spectra.checkpoint.unread import index_beside, unread_files
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 
-ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
 DOCUMENTS = (
     ".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".log", ".sh",
     ".model", ".png", ".jpg", ".svg", ".gitattributes", ".gitignore", ".lock",
@@ -132,7 +132,7 @@ def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | 
         return open_adapter(folder, allow_pickle=allow_pickle)
     kind = told_kind(folder, name)
     opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
-    return with_unread(opened, folder, name) if kind.is_index else opened
+    return worn(with_unread(opened, folder, name) if kind.is_index else opened)
 
 
 def told_kind(folder: Folder, name: str) -> Format:
@@ -159,7 +159,7 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
         return open_adapter(folder, allow_pickle=allow_pickle)
     name = chosen(folder, variant)
     opened = _open_as(told_kind(folder, name), folder, name, allow_pickle=allow_pickle)
-    return with_unread(opened, folder, name)
+    return worn(with_unread(opened, folder, name))
 
 
 def with_unread(opened: Checkpoint, folder: Folder, name: str) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,10 @@ def open_file(folder: Folder, name: str) -> Checkpoint:
     Raises:
         CheckpointError: The file breaks the format.
     """
-    file, found = open_shard(folder, name)
-    entries = {entry.name: entry for entry in found}
-    return assemble(folder, entries, {name: file})
+    file = folder.file(name)
+    header = read_header(file.read, file.size, file.label, name)
+    entries = {entry.name: entry for entry in header.entries}
+    return replace(assemble(folder, entries, {name: file}), metadata=header.metadata)
 
 
 def open_sharded(

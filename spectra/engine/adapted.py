@@ -5,20 +5,20 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter.ggml import named_for
 from spectra.checkpoint.adapter.settings import MERGE, peft_version
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
 from spectra.engine.changes import Change, Changes, Replaced, Rewritten, Updated
+from spectra.engine.placing import NO_BASE, place_modules
 from spectra.engine.stacks import Stack, assigned, stacks_of, stored_out_in
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
 
-NO_BASE = "no counterpart in the base"
 IN_MEMORY = (
     "Give the base it was trained on; where transformers names its modules otherwise in memory "
     "than in files, save that base with `save_pretrained(folder, save_original_format=False)`."
 )
-FUSED_INPUT = ".in_proj_weight"  # of torch.nn.MultiheadAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,14 @@ def adapter_changes(
     Raises:
         PairingError: A name matches several others equally well, or none matches.
     """
+    if tuned.naming == "gguf":
+        tuned = named_for(tuned, base)
     found = _Found()
-    _match_modules(found, base, tuned)
+    placed = place_modules(base, tuned)
+    found.lost += placed.lost
+    found.uses |= {
+        name: _Use(tuned.factors[key], rows=rows) for name, (key, rows) in placed.tensors.items()
+    }
     _match_parameters(found, base, tuned)
     saved, strangers = match_names(base.entries, tuned.saved, f"tensor of {shown(tuned.spec)}")
     found.saved = {name: tuned.saved[other] for name, other in saved.items()}
@@ -82,25 +88,22 @@ def adapter_changes(
     changes = Changes(skipped=[*tuned.skipped, *found.lost])
     for view in views:
         _add(changes, view, tuned, found, turns=turns)
-    lost = {item.tensor for item in found.lost} & {*tuned.factors, *tuned.rows}
-    if lost:
-        changes.warning = (
-            f"{len(lost):,} of the adapter's {len(tuned.factors) + len(tuned.rows):,} modules "
-            "match no tensor of the base, and what they change is not seen here."
-        )
+    changes.warning = _warning(tuned, found)
     return changes
 
 
-def _match_modules(found: _Found, base: Checkpoint, tuned: Adapter) -> None:
-    """Find the weight of each module that has factors: `.weight`, or a bare name."""
-    modules = [key for key, factors in tuned.factors.items() if factors.kind != "parameter"]
-    names = {key if key in base.entries else f"{key}.weight": key for key in modules}
-    matches, left = match_names(base.entries, list(names), f"module of {shown(tuned.spec)}")
-    found.uses |= {name: _Use(tuned.factors[names[other]]) for name, other in matches.items()}
-    inputs = {f"{names[name]}{FUSED_INPUT}": names[name] for name in left}
-    matches, left = match_names(base.entries, list(inputs), f"module of {shown(tuned.spec)}")
-    found.uses |= {name: _Use(tuned.factors[inputs[other]]) for name, other in matches.items()}
-    found.lost += [Skipped(inputs[name], NO_BASE) for name in left]
+def _warning(tuned: Adapter, found: _Found) -> str:
+    """Say what of an adapter is not seen, and what of it is assumed."""
+    said = []
+    lost = {item.tensor for item in found.lost} & {*tuned.factors, *tuned.rows}
+    if lost:
+        said.append(
+            f"{len(lost):,} of the adapter's {len(tuned.factors) + len(tuned.rows):,} modules "
+            "match no tensor of the base, and what they change is not seen here."
+        )
+    if tuned.assumed:
+        said.append(f"{shown(tuned.spec)}: {tuned.assumed}.")
+    return " ".join(said)
 
 
 def _match_parameters(found: _Found, base: Checkpoint, tuned: Adapter) -> None:
@@ -206,7 +209,9 @@ def _update(
     turned = _turned(view, factors, flat, flagged=tuned.config.get("fan_in_fan_out") is True,
                      turns=turns)  # fmt: skip
     update = factors.shape[::-1] if turned else factors.shape
-    change = Updated(tuned.weights, factors, turned, start=saved)
+    if use.rows is not None:
+        update = (use.rows[1] - use.rows[0], update[1])
+    change = Updated(tuned.weights, factors, turned, rows=use.rows, start=saved)
     if saved is not None and saved.shape != update:
         changes.wrong.append(_differs(view, saved.shape, "tensor stored beside the update "))
     elif update == flat:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from spectra.checkpoint import Adapter, open_spec
 from spectra.checkpoint.adapter import patterns
-from spectra.checkpoint.adapter.adapter import open_adapter
+from spectra.checkpoint.adapter.opening import open_adapter
 from spectra.checkpoint.adapter.patterns import SAFE, first_fits
 from spectra.checkpoint.local import LocalFolder
 from spectra.errors import AdapterError, CheckpointError

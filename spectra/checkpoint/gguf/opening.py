@@ -67,6 +67,7 @@ def open_gguf(folder: Folder, name: str) -> Checkpoint:
         skipped=tuple(skipped),
         files={shard: source for shard, source, _ in parts},
         folder=folder,
+        metadata=facts.metadata,
     )
 
 

@@ -1,0 +1,333 @@
+"""LoRA without PEFT's settings, told by its names: kohya's, those of diffusers, PEFT's alone."""
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from spectra.checkpoint.adapter.adapter import Adapter, Naming
+from spectra.checkpoint.adapter.factors import (
+    Kind,
+    LoraFactors,
+    check_factors,
+    plain_names,
+    refuse_empty,
+)
+from spectra.checkpoint.adapter.methods import FLAT, method_of, refusal
+from spectra.checkpoint.adapter.settings import Setting, refuse_unsupported, settings_of
+from spectra.checkpoint.adapter.views import Decomposed
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.codecs import read_small
+from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.quote import quote, shown
+from spectra.errors import AdapterError
+
+HALF = re.compile(
+    r"(?P<module>.+?)(?:\.lora_(?P<peft>[AB])(?:\.default)?|\.lora_(?P<kohya>down|up|mid)"
+    r"|(?:[._]lora|\.lora_linear_layer)\.(?P<diffusers>down|up))\.weight",
+    re.DOTALL,
+)
+EMBEDDED = re.compile(r"(?P<module>.+)\.lora_embedding_(?P<peft>[AB])(?:\.default)?", re.DOTALL)
+ALPHA = re.compile(r"(?P<module>.+?)(?:[._]lora|\.lora_linear_layer)?\.alpha", re.DOTALL)
+LENGTHS = re.compile(
+    r"(?P<module>.+)\.(?:dora_scale|lora_magnitude_vector(?:\.default)?(?:\.weight)?)", re.DOTALL
+)
+SIDES = {"down": "A", "up": "B", "mid": "mid"}
+PARTS = re.compile(
+    r"(?P<part>unet|prior|transformer(?:_\d)?|text_encoder(?:_\d)?|diffusion_model|text_encoders"
+    r"|controlnet|decoder_unet|connectors)\."
+)
+"""The parts of a pipeline, before the names of their modules."""
+
+OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+"""What diffusers called the attention of a text encoder at first."""
+
+METADATA = "lora_adapter_metadata"
+UNKNOWN_SCALE = (
+    "there is no adapter_config.json, so alpha is not known: scale 1 (alpha = rank) is assumed"
+)
+NUMBERS = {"F16": "<e", "F32": "<f", "F64": "<d", "I32": "<i", "I64": "<q"}
+
+
+@dataclass(slots=True)
+class _Module:
+    """What a file holds for one module."""
+
+    halves: dict[str, TensorEntry] = field(default_factory=dict)  # A, B and mid
+    kind: Kind = "linear"
+    alpha: TensorEntry | None = None
+    magnitude: TensorEntry | None = None
+
+
+def bare_adapter(weights: Checkpoint) -> Adapter | None:
+    """Return the LoRA that a file without settings is; None: its tensors are a model's.
+
+    A module's scale is its `.alpha` over its rank, or what the metadata of diffusers says; of
+    those without either it is 1, as kohya, diffusers and ComfyUI take it.
+
+    Args:
+        weights: Opened as a model.
+
+    Raises:
+        AdapterError: It is an adapter of another method, or its factors do not fit.
+    """
+    spec, names = weights.spec, weights.entries
+    if not any("lora" in name or FLAT.match(name) for name in names):
+        other = method_of(names, factors=False)
+        if other is None or _holds_models(names.values(), 0):
+            return None
+        raise refusal(spec, *other)
+    if any(name.endswith((".lora_a", ".lora_b")) for name in names):
+        raise AdapterError(
+            f"{shown(spec)} holds factors as mlx-lm names them (lora_a, lora_b) and no settings, "
+            "so their scale is not known. Give the folder, with its adapter_config.json."
+        )
+    modules, rest = _sorted(weights)
+    count = sum(bool(module.halves) for module in modules.values())
+    own = {f"{name}{end}" for name in modules for end in (".weight", ".base_layer.weight")}
+    if not count or own & rest.keys() or _holds_models(rest.values(), count):
+        other = method_of(names, factors=False)
+        if other is not None and all(FLAT.match(name) for name in names):
+            raise refusal(spec, *other)
+        return None
+    refuse_empty(spec, names)
+    other = method_of(names, factors=True)
+    if other is not None:
+        raise refusal(spec, *other)
+    return _adapter(weights, modules, rest)
+
+
+def _holds_models(entries: Iterable[TensorEntry], most: int) -> bool:
+    """Say whether more matrices lie beside the factors than an adapter trains whole."""
+    plain = (entry for entry in entries if len(entry.shape) > 1 and entry.is_weights)
+    return sum(not FLAT.match(entry.name) and not _told(entry.name) for entry in plain) > most
+
+
+def _told(name: str) -> bool:
+    """Say whether a name is one of another method."""
+    return method_of([name], factors=False) is not None
+
+
+def _sorted(weights: Checkpoint) -> tuple[dict[str, _Module], dict[str, TensorEntry]]:
+    """Return what each module has, and all other tensors, by names without PEFT's prefix.
+
+    Raises:
+        AdapterError: Two names mean the same tensor, or the file holds several adapters.
+    """
+    modules: dict[str, _Module] = {}
+    rest: dict[str, TensorEntry] = {}
+    for plain, entry in plain_names(weights.spec, weights.entries):
+        half, embedded = HALF.fullmatch(plain), EMBEDDED.fullmatch(plain)
+        found = half or embedded
+        if found:
+            module = modules.setdefault(_module(found["module"]), _Module())
+            side = found["peft"] or SIDES[found["kohya"] or found["diffusers"]]
+            if side in module.halves:
+                raise AdapterError(
+                    f"{shown(weights.spec)} holds {quote(module.halves[side].name)} and "
+                    f"{quote(entry.name)}, which mean the same tensor: which one counts is "
+                    "unknown. Save the adapter again."
+                )
+            module.halves[side] = entry
+            module.kind = "embedding" if embedded else "linear"
+        elif (alpha := ALPHA.fullmatch(plain)) and entry.numel == 1:
+            modules.setdefault(_module(alpha["module"]), _Module()).alpha = entry
+        elif lengths := LENGTHS.fullmatch(plain):
+            modules.setdefault(_module(lengths["module"]), _Module()).magnitude = entry
+        else:
+            rest[plain] = entry
+    return modules, rest
+
+
+def _module(name: str) -> str:
+    """Return a module's name; diffusers' attention processors stand for its layers."""
+    before, processor, leaf = name.rpartition(".processor.")
+    if processor:
+        return f"{before}.{leaf}.0" if leaf == "to_out" else f"{before}.{leaf}"
+    before, attention, leaf = name.rpartition(".self_attn.")
+    return f"{before}{attention}{OLD_TEXT.get(leaf, leaf)}" if attention else name
+
+
+def _adapter(
+    weights: Checkpoint, modules: Mapping[str, _Module], rest: Mapping[str, TensorEntry]
+) -> Adapter:
+    """Put an adapter together from what its names say.
+
+    Raises:
+        AdapterError: Its factors do not fit, or it holds what kohya's names do not explain.
+    """
+    spec, naming = weights.spec, _naming(modules)
+    skipped = [
+        Skipped(entry.name, "not a LoRA factor of a weight")
+        for plain, entry in rest.items()
+        if ".lora_" in plain or plain.startswith("bundle_emb.")
+    ]
+    left_out = {item.tensor for item in skipped}
+    saved = {plain: entry for plain, entry in rest.items() if entry.name not in left_out}
+    if naming == "flat" and saved:
+        raise AdapterError(
+            f"{shown(spec)} holds {quote(next(iter(saved.values())).name)} beside its factors, "
+            "which is not known and may change the model too. Merge it into its base and give the "
+            "merged model."
+        )
+    alphas = _alphas(weights, [module.alpha for module in modules.values() if module.alpha])
+    told = _settings(weights, modules)
+    factors: dict[str, LoraFactors] = {}
+    unknown = False
+    for name, module in modules.items():
+        if not module.halves:  # of a bias, or of a layer that was left out
+            continue
+        made = _factors(spec, name, module)
+        if module.alpha is not None:
+            made = replace(made, scale=alphas[module.alpha.name] / made.rank)
+        elif name in told:
+            made = _told_scale(spec, made, told[name])
+        else:
+            unknown = unknown or naming == "dotted"
+        factors[name] = made
+    return Adapter(
+        spec=spec,
+        resolved=weights.resolved,
+        config={},
+        factors=factors,
+        saved=saved,
+        weights=weights,
+        skipped=(*weights.skipped, *skipped),
+        coat=_coat(weights, naming),
+        naming=naming,
+        assumed=UNKNOWN_SCALE if unknown else "",
+    )
+
+
+def _naming(modules: Iterable[str]) -> Naming:
+    """Return how modules are named."""
+    names = list(modules)
+    if all(FLAT.match(f"{name}.") for name in names):
+        return "flat"
+    return "parts" if any(PARTS.match(name) for name in names) else "dotted"
+
+
+def _coat(weights: Checkpoint, naming: Naming) -> str:
+    """Return whose way of writing it is, with what the file says of itself."""
+    if naming == "dotted":
+        return "PEFT without adapter_config.json"
+    wrote = "kohya" if naming == "flat" else "diffusers"
+    told = (weights.metadata.get(f"ss_{key}") for key in ("network_module", "base_model_version"))
+    words = [quote(text)[1:-1] for text in told if isinstance(text, str) and text]
+    return f"{wrote} ({', '.join(words)})" if words else wrote
+
+
+def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
+    """Return one module's factors at scale 1, checked against each other.
+
+    Raises:
+        AdapterError: One is missing, or they do not fit.
+    """
+    halves = module.halves
+    if not {"A", "B"} <= halves.keys():
+        held = ", ".join(quote(entry.name) for entry in halves.values())
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(name)} has {held} alone, expected both factors. Save "
+            "the adapter again."
+        )
+    a, b, magnitude = halves["A"], halves["B"], module.magnitude
+    if "mid" in halves:
+        a = _decomposed(spec, name, a, halves["mid"])
+    if magnitude is not None and magnitude.shape and magnitude.shape[0] != magnitude.numel:
+        raise AdapterError(
+            f"{shown(spec)}: {quote(magnitude.name)} is {list(magnitude.shape)}: lengths of the "
+            "inputs (DoRA with wd_on_out = False), which are not read; expected one for each "
+            "output. Merge it into its base and give the merged model."
+        )
+    rank = a.shape[0] if a.shape else 0
+    return check_factors(spec, LoraFactors(name, module.kind, a, b, rank, 1.0, magnitude))
+
+
+def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> TensorEntry:
+    """Return the factor A of a convolution that is stored in two.
+
+    Raises:
+        AdapterError: They do not fit.
+    """
+    rank = down.shape[0] if down.shape else 0
+    plain = down.is_weights and mid.is_weights and down.numel == rank * down.shape[1]
+    if not plain or len(mid.shape) < 3 or mid.shape[:2] != (rank, rank):
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(name)} has lora_down {list(down.shape)} and lora_mid "
+            f"{list(mid.shape)}, expected [r, in, 1, 1] and [r, r, height, width]. Save the "
+            "adapter again."
+        )
+    shape = (rank, down.shape[1], *mid.shape[2:])
+    return replace(down, shape=shape, codec=Decomposed(down, mid))
+
+
+def _told_scale(spec: str, made: LoraFactors, told: Setting) -> LoraFactors:
+    """Return factors with the scale that the file's metadata gives.
+
+    Raises:
+        AdapterError: It gives another rank.
+    """
+    if told.rank != made.rank:
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(made.module)} has factors of rank {made.rank}, but "
+            f"{METADATA} gives r = {told.rank:g}, so its scale is unknown. Save the adapter again."
+        )
+    return replace(made, scale=told.scale)
+
+
+def _alphas(weights: Checkpoint, entries: list[TensorEntry]) -> dict[str, float]:
+    """Return the values of alphas by name.
+
+    Raises:
+        AdapterError: One is no positive number.
+    """
+    concurrency = weights.folder.concurrency if weights.folder else 1
+    plain = [entry for entry in entries if entry.codec is None]
+    found = read_small(weights.files, concurrency, plain)
+    values: dict[str, float] = {}
+    for entry in entries:
+        raw, form = found.get(entry.name, b""), NUMBERS.get(entry.dtype, "")
+        if entry.dtype == "BF16":
+            raw, form = b"\0\0" + raw, "<f"
+        value = struct.unpack(form, raw)[0] if form and len(raw) == struct.calcsize(form) else None
+        if value is None or not 0 < value <= 1e9:
+            raise AdapterError(
+                f"{shown(weights.spec)}: {quote(entry.name)} is "
+                f"{entry.dtype if value is None else f'{value:g}'}, expected a number above 0. "
+                "Save the adapter again."
+            )
+        values[entry.name] = float(value)
+    return values
+
+
+def _settings(weights: Checkpoint, modules: Iterable[str]) -> dict[str, Setting]:
+    """Return rank and scale by module, as diffusers writes PEFT's settings into metadata.
+
+    Raises:
+        AdapterError: They are no JSON, or are refused as those of a PEFT adapter are.
+    """
+    text = weights.metadata.get(METADATA)
+    if not isinstance(text, str):
+        return {}
+    try:
+        flat = json.loads(text)
+    except (ValueError, RecursionError):
+        flat = None
+    if not isinstance(flat, dict):
+        raise AdapterError(
+            f"{shown(weights.spec)}: {METADATA} is no JSON object, so the scale is not known. Save "
+            "the adapter again."
+        )
+    configs: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        part, _, setting = key.partition(".")
+        configs.setdefault(part, {})[setting] = value
+    found: dict[str, Setting] = {}
+    for part, config in configs.items():
+        refuse_unsupported(weights.spec, {"peft_type": "LORA", **config})
+        own = [name for name in modules if name.startswith(f"{part}.")]
+        told = settings_of(config, [name.removeprefix(f"{part}.") for name in own])
+        found |= {name: told[name.removeprefix(f"{part}.")] for name in own}
+    return found

@@ -1,0 +1,202 @@
+"""A LoRA as a GGUF file, with the names and the order of rows that its base has in GGUF."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spectra.checkpoint.adapter.adapter import Adapter
+from spectra.checkpoint.adapter.factors import Kind, LoraFactors, check_factors, refuse_empty
+from spectra.checkpoint.adapter.views import one_of, turned
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.entry import FLOATING, Skipped, TensorEntry
+from spectra.checkpoint.gguf.codec import GgufCodec, Order
+from spectra.checkpoint.gguf.facts import Facts
+from spectra.checkpoint.gguf.names import Place, model_name
+from spectra.checkpoint.gguf.reader import Value
+from spectra.checkpoint.gguf.restore import restored
+from spectra.checkpoint.quote import quote, shown
+from spectra.errors import AdapterError
+
+HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
+ALPHA = "adapter.lora.alpha"
+TOKENS = "adapter.alora.invocation_tokens"
+EMBEDDING = "token_embd.weight"
+COUNTS = {
+    "attention.head_count": ("num_attention_heads", "n_head"),
+    "attention.head_count_kv": ("num_key_value_heads", "n_head_kv", "num_kv_heads"),
+    "rope.dimension_count": ("qk_rope_head_dim",),
+    "ssm.group_count": ("linear_num_key_heads",),
+    "ssm.time_step_rank": ("linear_num_value_heads",),
+    "ssm.state_size": ("linear_key_head_dim",),
+}
+"""What GGUF says of a model, and where config.json does: an adapter's own file says nothing."""
+
+
+def is_gguf_adapter(found: Checkpoint) -> bool:
+    """Say whether an opened GGUF file is an adapter."""
+    return found.metadata.get("general.type") == "adapter"
+
+
+def gguf_adapter(weights: Checkpoint) -> Adapter:
+    """Put a GGUF LoRA together; its modules keep GGUF's names until the base is known.
+
+    Raises:
+        AdapterError: It is no LoRA, or its factors do not fit.
+
+    Source:
+        llama.cpp: `convert_lora_to_gguf.py`, and `llama_adapter_lora_weight::get_scale`:
+        alpha / rank, or 1 where alpha is 0.
+    """
+    spec, metadata = weights.spec, weights.metadata
+    refuse_empty(spec, weights.entries)
+    kind, alpha = metadata.get("adapter.type"), metadata.get(ALPHA)
+    if kind != "lora":
+        raise AdapterError(
+            f"{shown(spec)} is a GGUF adapter of type {quote(kind)}, expected lora. Merge it into "
+            "its base and give the merged model."
+        )
+    if any(key.startswith("adapter.alora.") for key in metadata):
+        raise AdapterError(
+            f"{shown(spec)} is an aLoRA, whose update holds only after certain tokens. Merge it "
+            "into its base and give the merged model."
+        )
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1e9:
+        raise AdapterError(
+            f"{shown(spec)} gives {ALPHA} as {quote(alpha)}, expected a number of at least 0. "
+            "Convert the adapter again."
+        )
+    halves: dict[str, dict[str, TensorEntry]] = {}
+    saved: dict[str, TensorEntry] = {}
+    for name, entry in weights.entries.items():
+        half = HALF.fullmatch(name)
+        if half:
+            halves.setdefault(half["tensor"], {})[half["side"]] = entry
+        else:
+            saved[name] = entry
+    factors = {name: _factors(spec, name, own, float(alpha)) for name, own in halves.items()}
+    if not factors:
+        raise AdapterError(
+            f"{shown(spec)} holds no factors (lora_a, lora_b). Convert the adapter again."
+        )
+    return Adapter(
+        spec=spec,
+        resolved=weights.resolved,
+        config={},
+        factors=factors,
+        saved=saved,
+        weights=weights,
+        skipped=weights.skipped,
+        coat="GGUF",
+        naming="gguf",
+    )
+
+
+def _factors(spec: str, name: str, halves: Mapping[str, TensorEntry], alpha: float) -> LoraFactors:
+    """Return the factors of one tensor of the base, or of a stack of experts.
+
+    Raises:
+        AdapterError: One is missing, or they do not fit.
+    """
+    if set(halves) != {"a", "b"}:
+        raise AdapterError(
+            f"{shown(spec)}: tensor {quote(name)} has lora_{''.join(halves)} alone, expected "
+            "lora_a and lora_b. Convert the adapter again."
+        )
+    a, b = halves["a"], halves["b"]
+    kind: Kind = "embedding" if name == EMBEDDING else "linear"
+    if kind == "embedding" and len(a.shape) == 2:
+        a = turned(a)
+    rank = b.shape[-1] if b.shape else 0
+    scale = alpha / rank if alpha and rank else 1.0
+    made = LoraFactors(name, kind, a, b, rank, scale)
+    stacked = len(a.shape) == len(b.shape) == 3
+    if (
+        stacked
+        and a.shape[:2] == (b.shape[0], rank)
+        and a.dtype in FLOATING
+        and b.dtype in FLOATING
+    ):
+        return made
+    return check_factors(spec, made)
+
+
+def named_for(adapter: Adapter, base: Checkpoint) -> Adapter:
+    """Return a GGUF LoRA with the names and the order of rows of the model's own base.
+
+    Args:
+        adapter: As the file has it.
+        base: Of any format; its config tells the counts of heads that the order hangs on.
+    """
+    word = adapter.weights.metadata.get("general.architecture")
+    facts = Facts(_metadata(word if isinstance(word, str) else "", base.config))
+    gated = any(".wi_1." in name for name in base.entries)
+    factors: dict[str, LoraFactors] = {}
+    lost: list[Skipped] = []
+    for name, made in adapter.factors.items():
+        place = Place.of(name)
+        model = model_name(facts.architecture, place, gated=gated) or name
+        for own, part in _parts(model, made).items():
+            back = _restored(part, place, facts)
+            if isinstance(back, str):
+                lost.append(Skipped(name, back))
+            else:
+                factors[own.removesuffix(".weight")] = replace(back, module=own)
+    saved = {
+        model_name(facts.architecture, Place.of(name), gated=gated) or name: entry
+        for name, entry in adapter.saved.items()
+    }
+    return replace(
+        adapter, factors=factors, saved=saved, naming="dotted", skipped=(*adapter.skipped, *lost)
+    )
+
+
+def _metadata(word: str, config: Mapping[str, Any]) -> dict[str, Value]:
+    """Return a base's counts under GGUF's keys."""
+    inner = config.get("text_config")
+    told = {**config, **(inner if isinstance(inner, dict) else {})}
+    found: dict[str, Value] = {"general.architecture": word}
+    for key, names in COUNTS.items():
+        count = next((told[name] for name in names if type(told.get(name)) is int), None)
+        if count is not None:
+            found[f"{word}.{key}"] = count
+    return found
+
+
+def _parts(model: str, made: LoraFactors) -> dict[str, LoraFactors]:
+    """Return the factors of each expert of a stack by its name; of others the one they are."""
+    if len(made.b.shape) != 3:
+        return {model: made}
+    count = made.b.shape[0]
+    names = [
+        model.format(number) if "{}" in model else f"{model}.{number}" for number in range(count)
+    ]
+    return {
+        name: replace(made, a=one_of(made.a, number, count), b=one_of(made.b, number, count))
+        for number, name in enumerate(names)
+    }
+
+
+def _restored(made: LoraFactors, place: Place, facts: Facts) -> LoraFactors | str:
+    """Return factors with the converter's order of rows undone, or why it cannot be."""
+    if made.kind == "embedding":
+        return made
+    shape = made.shape
+    back = restored(place, shape, facts)
+    if isinstance(back, str):
+        return back
+    if back.transposed or back.shape != shape:
+        return "GGUF holds it in another shape than the model, and so its factors"
+    a = made.a if back.columns is None else _ordered(made.a, columns=back.columns)
+    b = made.b if back.rows is None else _ordered(made.b, rows=back.rows)
+    return replace(made, a=a, b=b)
+
+
+def _ordered(
+    entry: TensorEntry, *, rows: Order | None = None, columns: Order | None = None
+) -> TensorEntry:
+    """Return a factor whose rows or columns are put in the model's order when it is read."""
+    if isinstance(entry.codec, GgufCodec):
+        return replace(entry, codec=replace(entry.codec, rows=rows, columns=columns))
+    codec = GgufCodec(entry.dtype, entry.shape, entry, entry.shape[-1], rows, columns)
+    return replace(entry, codec=codec)

@@ -1,0 +1,73 @@
+"""From a folder or file to the adapter in it, whoever wrote it."""
+
+from dataclasses import replace
+
+from spectra.checkpoint.adapter.adapter import Adapter
+from spectra.checkpoint.adapter.bare import bare_adapter
+from spectra.checkpoint.adapter.ggml import gguf_adapter, is_gguf_adapter
+from spectra.checkpoint.adapter.mlx import MLX_WEIGHTS, is_mlx, mlx_adapter
+from spectra.checkpoint.adapter.peft import adapter_of
+from spectra.checkpoint.adapter.settings import CONFIG, refuse_unsupported
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.documents import read_object
+from spectra.checkpoint.pickled.opening import open_pickled
+from spectra.checkpoint.quote import shown
+from spectra.checkpoint.shards import open_shard
+from spectra.checkpoint.source import Folder
+from spectra.errors import CheckpointError
+
+WEIGHTS = "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+FILES = (CONFIG, WEIGHTS, PICKLED, MLX_WEIGHTS)
+
+
+def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
+    """Open the adapter of a folder with settings: PEFT's or mlx-lm's.
+
+    Args:
+        folder: It holds adapter_config.json and the weights.
+        allow_pickle: Also open adapter_model.bin, read as data: nothing in it is run.
+
+    Raises:
+        AdapterError: It is no LoRA, its factors do not fit each other, or its training
+            changed the base, so that the base alone does not give the tuned weights.
+        CheckpointError: A file is missing or breaks its format.
+    """
+    config = read_object(folder.file(CONFIG))
+    if is_mlx(config):
+        return mlx_adapter(folder.spec, config, _weights(folder, MLX_WEIGHTS, allow_pickle=False))
+    refuse_unsupported(folder.spec, config)
+    return adapter_of(folder, config, _weights(folder, WEIGHTS, allow_pickle=allow_pickle))
+
+
+def worn(found: Checkpoint) -> Checkpoint | Adapter:
+    """Return the adapter that opened weights without settings are, or the model that they are.
+
+    Raises:
+        AdapterError: It is an adapter of another method, or its factors do not fit.
+    """
+    if is_gguf_adapter(found):
+        return gguf_adapter(found)
+    return bare_adapter(found) or found
+
+
+def _weights(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
+    """Open the adapter's weights.
+
+    Raises:
+        CheckpointError: There are none, or only a pickle, which nobody allowed.
+    """
+    if folder.has(name):
+        file, found = open_shard(folder, name)
+        entries = {entry.name: entry for entry in found}
+        return Checkpoint(folder.spec, folder.resolved, entries, {}, files={name: file})
+    if folder.has(PICKLED) and allow_pickle:
+        return replace(open_pickled(folder, PICKLED), config={})
+    held, instead = "no weights", "Save the adapter with"
+    if folder.has(PICKLED):
+        held = f"{PICKLED} (PyTorch pickle)"
+        instead = "Allow it with --allow-pickle (`allow_pickle=True`), or save the adapter with"
+    raise CheckpointError(
+        f"{shown(folder.spec)} has {CONFIG} but {held}; expected {name}. {instead} "
+        "safetensors (`save_pretrained(folder)`) and give that folder."
+    )

@@ -1,0 +1,221 @@
+"""An adapter as PEFT saves it: its settings, and the factors that they give a rank and a scale."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from spectra.checkpoint.adapter.adapter import Adapter, NewRows
+from spectra.checkpoint.adapter.factors import (
+    WRAPPERS,
+    Kind,
+    LoraFactors,
+    Sorted,
+    check_factors,
+    endings,
+    sort_tensors,
+    unnested,
+)
+from spectra.checkpoint.adapter.settings import (
+    CONFIG,
+    MERGE,
+    Setting,
+    flag,
+    peft_version,
+    refuse_unsupported,
+    settings_of,
+    texts,
+    token_indices,
+)
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.documents import read_object
+from spectra.checkpoint.entry import TensorEntry
+from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.source import Folder
+from spectra.errors import AdapterError
+
+ATTENTION_OUTPUT = ".base_layer.out_proj"
+"""Inside torch.nn.MultiheadAttention, whose settings are those of the attention itself."""
+
+TWICE = (0, 21, 2)
+"""The last PEFT known to add the update of an attention's output twice, in training too."""
+
+
+def config_of(folder: Folder) -> dict[str, Any]:
+    """Return an adapter's settings.
+
+    Raises:
+        AdapterError: It is no LoRA, or its training changed the base.
+        CheckpointError: They cannot be read.
+    """
+    config = read_object(folder.file(CONFIG))
+    refuse_unsupported(folder.spec, config)
+    return config
+
+
+def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+    """Put an adapter together from its settings and its tensors.
+
+    Raises:
+        AdapterError: Its factors do not fit each other or the settings.
+    """
+    spec = folder.spec
+    found = sort_tensors(spec, weights.entries)
+    factors = _factors(spec, config, found)
+    rows = {module: _rows(spec, config, module, entry) for module, entry in found.tokens.items()}
+    if not factors and not found.saved and not rows:
+        raise AdapterError(
+            f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
+            f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
+        )
+    return Adapter(
+        spec=spec,
+        resolved=folder.resolved,
+        config=config,
+        factors=factors,
+        saved=found.saved,
+        weights=weights,
+        skipped=(*weights.skipped, *found.skipped),
+        rows=rows,
+    )
+
+
+def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, LoraFactors]:
+    """Put the factors of each module together.
+
+    Raises:
+        AdapterError: A half or a magnitude is missing, or they do not fit each other.
+    """
+    targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
+    for target in texts(config, "target_parameters"):
+        inside, _, leaf = target.rpartition(".")
+        targets.setdefault(inside, []).append(leaf)
+    dora = flag(config, "use_dora")
+    parameters = {module: _parameters(module, targets) for module, _ in found.halves}
+    settings = settings_of(config, _setting_names(parameters))
+    factors: dict[str, LoraFactors] = {}
+    for (module, kind), halves in found.halves.items():
+        own = parameters[module] if kind == "linear" else []
+        key = module if own else WRAPPERS.sub("", module)
+        if key in factors:
+            raise AdapterError(
+                f"{shown(spec)}: module {quote(key)} has factors of an embedding and of a "
+                "linear layer, expected one pair. Save the adapter again."
+            )
+        magnitude = found.magnitudes.pop(module, None)
+        if (magnitude is not None) != (dora and not own):
+            held = "no lora_magnitude_vector" if magnitude is None else "a lora_magnitude_vector"
+            raise AdapterError(
+                f"{shown(spec)}: module {quote(key)} has {held}, but {CONFIG} says use_dora = "
+                f"{quote(config.get('use_dora'))}. Give the config saved with these weights."
+            )
+        if set(halves) != {"A", "B"}:
+            raise AdapterError(
+                f"{shown(spec)}: module {quote(key)} has lora_{''.join(halves)} alone, expected "
+                "lora_A and lora_B. Save the adapter again."
+            )
+        choices = {name: settings[name] for name in own or [_setting_name(module)]}
+        if module.endswith(ATTENTION_OUTPUT):
+            _refuse_unknown_output(spec, key, config)
+            choices = {name: replace(own, scale=2 * own.scale) for name, own in choices.items()}
+        factors[key] = _one(spec, key, "parameter" if own else kind, halves, magnitude, choices)
+    if found.magnitudes:
+        module = next(iter(found.magnitudes))
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(module)} has a lora_magnitude_vector alone, expected "
+            "lora_A and lora_B beside it. Save the adapter again."
+        )
+    return factors
+
+
+def _refuse_unknown_output(spec: str, key: str, config: Mapping[str, Any]) -> None:
+    """Refuse an attention's output of a PEFT that may count its update otherwise.
+
+    Raises:
+        AdapterError: The adapter is of a later version than is known.
+    """
+    if peft_version(config) > TWICE:
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(key)} is the output of a MultiheadAttention, whose "
+            f"update PEFT up to 0.21.2 adds twice; whether {quote(config['peft_version'])} does "
+            f"is not known. {MERGE}"
+        )
+
+
+def _one(
+    spec: str,
+    key: str,
+    kind: Kind,
+    halves: Mapping[str, TensorEntry],
+    magnitude: TensorEntry | None,
+    choices: Mapping[str, Setting],
+) -> LoraFactors:
+    """Return one module's factors, checked against each other and the configured rank.
+
+    Raises:
+        AdapterError: They do not fit.
+    """
+    first = next(iter(choices.values()))
+    made = check_factors(
+        spec,
+        LoraFactors(
+            module=unnested(key),
+            kind=kind,
+            a=halves["A"],
+            b=halves["B"],
+            rank=int(first.rank),
+            scale=first.scale,
+            magnitude=magnitude,
+        ),
+    )
+    held = made.a.shape[0]
+    if kind == "parameter":  # the rank times the number of experts
+        fitting = {
+            name.rpartition(".")[2]: (int(own.rank), own.scale)
+            for name, own in choices.items()
+            if own.rank == int(own.rank) and held % int(own.rank) == 0
+        }
+        if fitting:
+            rank, scale = next(iter(fitting.values()))
+            return replace(made, rank=rank, scale=scale, choices=fitting)
+    if first.rank != held:
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(key)} has factors of rank {held}, but {CONFIG} gives "
+            f"r = {first.rank:g}, so its scale is unknown. Give the config saved with these "
+            "weights."
+        )
+    return made
+
+
+def _setting_names(parameters: Mapping[str, list[str]]) -> Iterable[str]:
+    """Yield the names that PEFT matches patterns against."""
+    for module, own in parameters.items():
+        yield from own or [_setting_name(module)]
+
+
+def _setting_name(module: str) -> str:
+    """Return the name under which PEFT looks up a module's settings."""
+    return WRAPPERS.sub("", module.removesuffix(ATTENTION_OUTPUT))
+
+
+def _parameters(module: str, targets: Mapping[str, list[str]]) -> list[str]:
+    """Return the bare parameters of a module that `target_parameters` may mean."""
+    plain, own = unnested(module), [*targets.get("", ())]
+    for end in endings(plain):
+        own += targets.get(end, ())
+    return [f"{plain}.{leaf}" for leaf in dict.fromkeys(own)]
+
+
+def _rows(spec: str, config: Mapping[str, Any], module: str, entry: TensorEntry) -> NewRows:
+    """Return the rows of an embedding that are replaced.
+
+    Raises:
+        AdapterError: Their numbers and the stored rows do not fit.
+    """
+    indices = token_indices(config, module)
+    if not entry.is_weights or len(entry.shape) != 2 or entry.shape[0] != len(indices):
+        raise AdapterError(
+            f"{shown(spec)}: {quote(entry.name)} is {entry.dtype} {list(entry.shape)}, expected "
+            f"{len(indices):,} rows of floating point, one for each of trainable_token_indices. "
+            "Save the adapter again."
+        )
+    return NewRows(tuple(indices), entry)

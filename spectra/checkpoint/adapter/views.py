@@ -1,0 +1,96 @@
+"""Factors of LoRA that a file holds in another form than `B @ A`: turned, or in three."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A stored factor whose axes are put in another order; all but the first become one."""
+
+    stored: TensorEntry
+    axes: tuple[int, ...]  # of the stored tensor
+
+    @property
+    def name(self) -> str:
+        """What is done to the values."""
+        return "moved"
+
+    @property
+    def parts(self) -> Sequence[TensorEntry]:
+        """The stored tensor."""
+        return (self.stored,)
+
+    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+        """Return the values of the slab."""
+        values = read(self.stored, None).permute(self.axes).flatten(1)
+        return values if slab is None else values[slab[0] : slab[1]]
+
+    def nudge(self, _main: "Tensor") -> None:
+        """Return nothing: the stored values are the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposed:
+    """A convolution's `lora_down` and `lora_mid` as one factor A.
+
+    A[i, c, ...] = sum over j of mid[i, j, ...] down[j, c]: [r, in, height, width].
+
+    Source:
+        Yeh et al. 2023, arXiv:2309.14859 (LyCORIS, its CP decomposition).
+    """
+
+    down: TensorEntry  # [r, in, 1, 1]
+    mid: TensorEntry  # [r, r, height, width]
+
+    @property
+    def name(self) -> str:
+        """What is done to the values."""
+        return "cp"
+
+    @property
+    def parts(self) -> Sequence[TensorEntry]:
+        """The stored tensors."""
+        return self.mid, self.down
+
+    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+        """Return the values of the slab, in float32 or wider."""
+        import torch  # noqa: PLC0415 - weights are read here, headers never are
+
+        mid, down = read(self.mid, slab), read(self.down, None).flatten(1)
+        wide = torch.float64 if mid.dtype == torch.float64 else torch.float32
+        return torch.einsum("ij...,jc->ic...", mid.to(wide), down.to(wide))
+
+    def nudge(self, _main: "Tensor") -> None:
+        """Return nothing: the values are products."""
+
+
+def turned(entry: TensorEntry) -> TensorEntry:
+    """Return a matrix the other way round."""
+    return replace(entry, shape=entry.shape[::-1], codec=Moved(entry, (1, 0)))
+
+
+def stacked(entry: TensorEntry) -> TensorEntry:
+    """Return factors B of a stack, [count, out, r], as PEFT lays them: [out, r count]."""
+    count, outputs, rank = entry.shape
+    return replace(entry, shape=(outputs, rank * count), codec=Moved(entry, (1, 2, 0)))
+
+
+def one_of(stack: TensorEntry, number: int, count: int) -> TensorEntry:
+    """Return one matrix of a stack of plain values [count, ...] or [count rows, ...]: its bytes.
+
+    Args:
+        stack: Stored without a codec.
+        number: Which.
+        count: How many there are.
+    """
+    size = (stack.stop - stack.start) // count
+    start = stack.start + number * size
+    rows = stack.shape[1:] if len(stack.shape) == 3 else (stack.shape[0] // count, stack.shape[1])
+    return replace(stack, shape=rows, start=start, stop=start + size)
