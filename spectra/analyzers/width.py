@@ -30,7 +30,7 @@ from spectra.kernels.slope import (
     unpaired_scatter,
 )
 from spectra.matrices import ROLES, Matrix, View
-from spectra.matrices.role import EXPERT
+from spectra.matrices.layers import EXPERT
 
 OUTSIDE = ("embed", "lm_head", "router")
 """Roles that the law is not about: one of their sides does not grow with the width."""

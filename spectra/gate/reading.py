@@ -13,8 +13,9 @@ from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.gate.checkup import Checkup
 from spectra.listing import counted_codecs
 from spectra.matrices import View, match_names, natural, views_of
+from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.part import Part
-from spectra.matrices.role import Role, place_of
+from spectra.matrices.role import Role
 from spectra.policy.facts import VECTOR, Facts, Subject
 
 Report = Callable[[Progress], None]
@@ -70,8 +71,9 @@ def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
     weights = weights_of(survey.checkpoint)
     views, skipped = views_of(weights)
     held = {view.entry.name for view in views}
+    layers = layers_of(weights.entries)
     vectors = [
-        _vector(entry)
+        _vector(entry, layers[name])
         for name, entry in weights.entries.items()
         if name not in held and entry.is_weights and entry.numel
     ]
@@ -88,10 +90,10 @@ def weights_of(opened: Checkpoint | Adapter) -> Checkpoint:
     return opened.weights if isinstance(opened, Adapter) else opened
 
 
-def _vector(entry: TensorEntry) -> View:
+def _vector(entry: TensorEntry, layer: int | None) -> View:
     """Return a tensor that is no matrix as one of a single column, or of as many as it takes."""
     rows = entry.shape[0] if entry.shape else 1
-    role = Role(VECTOR, *place_of(entry.name))
+    role = Role(VECTOR, layer, expert_in(entry.name))
     return View(entry.name, role, entry, Part(), rows, entry.numel // rows)
 
 

@@ -4,14 +4,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from spectra.matrices.layers import expert_in, layers_of
+
 ROLES = (
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
     "router", "embed", "lm_head", "conv", "other",
 )  # fmt: skip
-
-EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(?:expert_)?(\d+)(?=\.|$)")
-# A number at the very end counts the steps of a list, not layers, unless the list says so.
-LAYER = re.compile(r"(?:^|\.)(\d+)\.|(?:^|\.)(?:layers?|blocks?|h)\.(\d+)$")
 
 ATTENTION = r"\w*(?:attn|[Aa]ttention)\w*"
 FEED_FORWARD = r"(?:mlp|ffn|feed_forward|moe|block_sparse_moe|experts)"
@@ -76,27 +74,16 @@ def role_of(name: str, dimensions: int = 2) -> Role:
             name says otherwise.
 
     Returns:
-        A role; `other` for every name the table does not know. The layer is the first
-        number in the name, so the stage where layers are grouped in stages.
+        A role; `other` for every name the table does not know. Where layers are nested, the
+        layer counts from the name's own stage on, as the others are not known here.
     """
-    return Role(kind_of(numberless(name), dimensions), *place_of(name))
+    return Role(kind_of(numberless(name), dimensions), layers_of([name])[name], expert_in(name))
 
 
 def kind_of(name: str, dimensions: int = 2) -> str:
     """Return the kind of role alone; the numbers in a name play no part in it."""
     kind = _kind(name.removesuffix(".weight"))
     return "conv" if dimensions > 2 and kind in {"embed", "other"} else kind
-
-
-def place_of(name: str) -> tuple[int | None, int | None]:
-    """Return the layer and the expert that a tensor's name tells."""
-    stem = name.removesuffix(".weight")
-    expert = EXPERT.search(stem) if "experts." in stem else None
-    layer = LAYER.search(stem[: expert.start()] + stem[expert.end() :] if expert else stem)
-    return (
-        int(layer[1] or layer[2]) if layer else None,
-        int(expert[1]) if expert else None,
-    )
 
 
 def numberless(name: str) -> str:

@@ -69,7 +69,7 @@ def parse_layers(text: str) -> list[range]:
     ranges = []
     for piece in text.split(",") if text.strip() else []:
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not _is_layer(first) or (dash and not _is_layer(last)):
             raise UsageError(
                 f"--layers {text!r} cannot be read at {piece!r}. Expected numbers and ranges, "
                 "like 0-5,11."
@@ -81,6 +81,11 @@ def parse_layers(text: str) -> list[range]:
             )
         ranges.append(range(int(first), stop + 1))
     return ranges
+
+
+def _is_layer(text: str) -> bool:
+    """Say whether a text is a number as layers have: nine digits at most."""
+    return text.isdecimal() and len(text) < 10
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:

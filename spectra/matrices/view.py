@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.layout import LayoutError, Part, parts_of
-from spectra.matrices.role import Role, kind_of, numberless, place_of
+from spectra.matrices.role import Role, kind_of, numberless
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,7 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     views: list[View] = []
     skipped = list(checkpoint.skipped)
     known: dict[tuple[str, tuple[int, ...]], tuple[list[Part], str]] = {}  # layers repeat
+    layers = layers_of(checkpoint.entries)
     for entry in checkpoint.entries.values():
         reason = _no_matrix(entry)
         if reason:
@@ -61,17 +63,19 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
         if not parts:
             skipped.append(Skipped(entry.name, told))
             continue
-        role = Role(told, *place_of(entry.name))
+        role = Role(told, layers[entry.name], expert_in(entry.name))
         views += [_view(entry, part, role) for part in parts]
     views.sort(key=lambda view: natural(view.name))
     skipped.sort(key=lambda item: natural(item.tensor))
     return views, skipped
 
 
-def natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | tuple[int, str]]:
     """Return a sort key in which numbers inside a name count as numbers."""
-    pieces: list[str | int] = [*_NUMBER.split(name)]  # text and digits in turn
-    pieces[1::2] = map(int, pieces[1::2])
+    pieces: list[str | tuple[int, str]] = [*_NUMBER.split(name)]  # text and digits in turn
+    for index in range(1, len(pieces), 2):
+        digits = str(pieces[index]).lstrip("0")
+        pieces[index] = (len(digits), digits)  # the longer number is the larger one
     return pieces
 
 

@@ -1,6 +1,7 @@
 """Facts measured of tensors that a test makes, and what a rule says of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from spectra.analyzers.soundness import Soundness
 from spectra.checkpoint.entry import TensorEntry
 from spectra.matrices import Matrix, View, natural
 from spectra.matrices.part import Part
-from spectra.matrices.role import Role, place_of, role_of
+from spectra.matrices.role import role_of
 from spectra.policy import RULES, Breach
 from spectra.policy.facts import VECTOR, Facts, Subject
 
@@ -49,7 +50,9 @@ def subject(name: str, values: Tensor) -> Subject:
     """Measure one tensor as a check does."""
     shape = tuple(values.shape)
     entry = TensorEntry(name, DTYPES[values.dtype], shape, FILE, 0, values.nbytes)
-    role = role_of(name) if len(shape) == 2 else Role(VECTOR, *place_of(name))
+    role = role_of(name)
+    if len(shape) != 2:
+        role = replace(role, kind=VECTOR)
     rows = shape[0] if shape else 1
     view = View(name, role, entry, Part(), rows, values.numel() // rows)
     found = Soundness().measure(Matrix(view, view.part.of(values)))

@@ -5,12 +5,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from spectra.checkpoint.quote import shown
+from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
 from spectra.matrices.role import role_of
 from spectra.policy.facts import Facts
 
 NAMED = 3  # tensors that a message names
-LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|blk)\.(\d+)\.")
+LAYERS = frozenset({"layer", "layers", "block", "blocks", "h", "blk"})
+"""How the layers of a stack are called, of which each has what the others have."""
 BUFFERS = re.compile(
     r"(?:.*\.)?(?:inv_freq|position_ids|token_type_ids|num_batches_tracked|relative_position_index"
     r"|(?:\w+_)?mask(?:ed_bias)?|masked_bias|attn\.bias|attention\.bias|embed_positions\.weights)"
@@ -25,9 +27,14 @@ INPUTS = (
 
 
 def place(name: str) -> tuple[str, int, str] | None:
-    """Return a tensor's stack of layers, its layer and its name there; None: in no layer."""
-    found = LAYER.search(name)
-    return (name[: found.start(1)], int(found[1]), name[found.end() :]) if found else None
+    """Return a tensor's stack of layers, its layer and its name there; None: in no layer.
+
+    Of nested layers it is the stack inside their stage, and the number there.
+    """
+    at = place_in(name)
+    if at is None or not (at.word in LAYERS or len(at.numbers) > 1):
+        return None
+    return at.prefix, at.numbers[-1], at.rest
 
 
 def layers_of(names: Collection[str]) -> dict[str, dict[int, set[str]]]:
