@@ -31,6 +31,9 @@ STORED = {
 }  # fmt: skip
 """The dtypes that torch has, by its own name; the others are packed, several in a byte."""
 
+MLX = "mlx"
+"""The note of every tensor of a file that MLX wrote."""
+
 Slab: TypeAlias = tuple[int, int] | None
 """Of the first axis, start and stop; None: all of it."""
 
@@ -48,6 +51,7 @@ class TensorEntry:
     codec: "Codec | None" = None  # how stored bytes become values; None: they are the values
     strides: tuple[int, ...] = ()
     """Elements from one entry of each axis to the next, of a view; empty: row after row."""
+    note: str = ""  # what the metadata of its file says of its values
 
     @property
     def nbytes(self) -> int:

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from spectra.checkpoint.documents import MAX_VALUES, count_values
-from spectra.checkpoint.entry import BITS, TensorEntry
+from spectra.checkpoint.entry import BITS, MLX, TensorEntry
 from spectra.checkpoint.quote import quote
 from spectra.errors import HeaderError
 
@@ -16,6 +16,7 @@ MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
 U64 = 1 << 64
 FLOAT_END = (1 << 1024) - (1 << 970)  # from here on integers round to infinity
 FIELDS = ("dtype", "shape", "data_offsets")  # in the order of a tensor written as a list
+COMFY = "_quantization_metadata"  # ComfyUI's, by module
 AGAIN = "Fetch or write that file again."
 POINTER = "is a git-LFS pointer, not the weights: run `git lfs pull`"
 PAGE = (
@@ -137,7 +138,10 @@ def listed(raw: bytes, shard: str) -> Header:
         raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object")
     metadata = _metadata(table.pop("__metadata__", None))
     origin = 8 + len(raw)
-    entries = [_entry(name, facts, shard, origin) for name, facts in table.items()]
+    notes, common = _notes(metadata)
+    entries = [
+        _entry(name, facts, shard, origin, notes.get(name, common)) for name, facts in table.items()
+    ]
     entries.sort(key=lambda entry: (entry.start, entry.stop))
     position = origin
     for entry in entries:
@@ -264,7 +268,25 @@ def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
     return found
 
 
-def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # noqa: ANN401
+def _notes(metadata: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Return what the metadata says of single tensors' values, and of all.
+
+    ComfyUI's is a JSON object for each module; what is none is left to whoever reads a
+    tensor that it may be about.
+    """
+    common = MLX if metadata.get("format") == MLX else ""
+    text = metadata.get(COMFY, "")
+    if not text:
+        return {}, common
+    try:
+        layers = json.loads(text)["layers"]
+        told = {f"{name}.weight": json.dumps(layer) for name, layer in layers.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}, f"{COMFY} that is no table of layers"
+    return told, common
+
+
+def _entry(name: str, facts: Any, shard: str, origin: int, note: str) -> TensorEntry:  # noqa: ANN401
     """Check one tensor's dtype, shape and offsets against each other."""
     subject = f": tensor {quote(name)}"
     dtype, shape, offsets = _fields(facts, subject)
@@ -289,7 +311,8 @@ def _entry(name: str, facts: Any, shard: str, origin: int) -> TensorEntry:  # no
             f"{subject} is {dtype} {quote(shape)}, {bits // 8:,} bytes, but its offsets hold "
             f"{end - begin:,}"
         )
-    return TensorEntry(name, dtype, tuple(shape), shard, origin + begin, origin + end)
+    place = origin + begin, origin + end
+    return TensorEntry(name, dtype, tuple(shape), shard, *place, note=note)
 
 
 def _fields(facts: Any, subject: str) -> tuple[Any, Any, Any]:  # noqa: ANN401 - any JSON value

@@ -8,6 +8,7 @@ from typing import Any
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import decoded, read_small
+from spectra.checkpoint.codecs.beside import with_settings
 from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.header import read_header
@@ -115,8 +116,12 @@ def assemble(
 
 
 def config_of(folder: Folder) -> dict[str, Any]:
-    """Return the folder's config.json as data; empty where there is none."""
-    return read_object(folder.file(CONFIG)) if folder.has(CONFIG) else {}
+    """Return the folder's config.json as data, settings of a quantisation beside it included.
+
+    Empty where there is none.
+    """
+    config = read_object(folder.file(CONFIG)) if folder.has(CONFIG) else {}
+    return with_settings(config, folder)
 
 
 def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ...]]:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from spectra.checkpoint.codecs import bitsandbytes, fp4, gptq, packed, scaled
+from spectra.checkpoint.codecs import bitsandbytes, comfy, fp4, gptq, mlx, packed, scaled
+from spectra.checkpoint.codecs.keys import strange_key
 from spectra.checkpoint.codecs.parts import Family, Found, MisfitError, tails_of
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.codecs.small import read_small
+from spectra.checkpoint.codecs.transforms import CONFIG as TRANSFORMS
+from spectra.checkpoint.codecs.transforms import without_transforms
 from spectra.checkpoint.codecs.turned import as_held
 from spectra.checkpoint.codecs.unread import unread
-from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.entry import MLX, Skipped, TensorEntry
 
 __all__ = ["ReadSmall", "decoded", "read_small"]
 
@@ -19,8 +22,10 @@ ReadSmall: TypeAlias = Callable[[Iterable[TensorEntry]], Mapping[str, bytes]]
 
 PASSES: tuple[tuple[Family, ...], ...] = (
     (
+        *comfy.FAMILIES,
         *packed.FAMILIES,
         *gptq.FAMILIES,
+        *mlx.FAMILIES,
         *fp4.FAMILIES,
         *bitsandbytes.FAMILIES,
         *scaled.FAMILIES,
@@ -47,28 +52,52 @@ def decoded(
     claims, taken = _claims(entries, settings)
     wanted = [part for family, found in claims for part in family.early(found)]
     early = read(wanted) if wanted else {}
-    made: dict[str, TensorEntry] = {}  # by the part with the weights
-    skipped: list[Skipped] = []
-    names = entries.keys() - taken.keys()
-    for family, found in claims:
-        if found.name in names:
-            skipped.append(Skipped(found.main.name, "the same weight is stored in another way too"))
-            continue
-        try:
-            weight = family.make(replace(found, early=early))
-            made[found.main.name] = as_held(weight, config)
-        except MisfitError as reason:
-            skipped.append(Skipped(found.main.name, str(reason)))
-        else:
-            names.add(found.name)
-    strangers = list(unread(entries, taken, settings))
-    refused = {item.tensor for item in strangers}
+    claims = [(family, replace(found, early=early)) for family, found in claims]
+    made, skipped = _made(claims, settings, entries.keys() - taken.keys())
+    skipped += unread(entries, taken, settings)
+    refused = {item.tensor for item in skipped}
     whole: dict[str, TensorEntry] = {}
     for name, entry in entries.items():
         tensor = made.get(taken[name]) if name in taken else entry
         if tensor is not None and name not in refused:
-            whole.setdefault(tensor.name, tensor)
-    return whole, [*skipped, *strangers]
+            whole.setdefault(tensor.name, as_held(tensor, config))
+    if settings.mlx or any(entry.note == MLX for entry in entries.values()):
+        whole = {name: mlx.channels_first(entry) for name, entry in whole.items()}
+    transforms = settings.values.get(TRANSFORMS)
+    if transforms:
+        whole, rotated = without_transforms(whole, transforms)
+        skipped += rotated
+    return whole, skipped
+
+
+def _made(
+    claims: Iterable[tuple[Family, Found]], settings: Settings, names: set[str]
+) -> tuple[dict[str, TensorEntry], list[Skipped]]:
+    """Return the weights by the part that holds them, and why others are left out.
+
+    Args:
+        claims: What looks like a quantised weight.
+        settings: The model's quantisation settings.
+        names: Of the tensors that are no parts; added to.
+    """
+    made: dict[str, TensorEntry] = {}
+    skipped: list[Skipped] = []
+    strange = strange_key(settings.method, settings.values)
+    for family, found in claims:
+        main, reason = found.main.name, ""
+        if found.name in names:
+            reason = "the same weight is stored in another way too"
+        elif strange:
+            reason = f"a key of the {settings.label} settings is not understood: {strange}"
+        else:
+            try:
+                made[main] = family.make(found)
+                names.add(found.name)
+            except MisfitError as misfit:
+                reason = str(misfit)
+        if reason:
+            skipped.append(Skipped(main, reason))
+    return made, skipped
 
 
 def _claims(
@@ -79,8 +108,9 @@ def _claims(
     taken: dict[str, str] = {}
     tails = tails_of(entries)
     dtypes = {entry.dtype for entry in entries.values()}
+    notes = {entry.note for entry in entries.values()}
     for every in PASSES:
-        families = [family for family in every if family.may_be_in(tails, dtypes)]
+        families = [family for family in every if family.may_be_in(tails, dtypes, notes)]
         for entry in entries.values() if families else ():
             if entry.name in taken or entry.codec is not None:
                 continue

@@ -29,6 +29,19 @@ def shift_and_scale(
         part.mul_(grid)
 
 
+def scale_and_shift(values: Tensor, scale: Tensor, offset: Tensor, wide: int) -> None:
+    """Multiply a weight with scales and add offsets, a group of columns at a time.
+
+    Args:
+        values: [..., rows, cols], float32; changed.
+        scale: [..., rows, cols / wide].
+        offset: Likewise.
+        wide: Columns that share a scale and an offset.
+    """
+    groups = values.unflatten(-1, (-1, wide))
+    groups.mul_(scale[..., None]).add_(offset[..., None])
+
+
 def shift_and_scale_columns(
     values: Tensor, zero: Tensor | float, scale: Tensor, group: Tensor
 ) -> None:

@@ -73,6 +73,16 @@ def scale_values(stored: Tensor) -> Tensor:
     return stored.to(torch.float32)
 
 
+def untiled(stored: Tensor) -> Tensor:
+    """Return scales [128 r, 4 c] that lie tile after tile, row by row.
+
+    A tile holds 128 rows and 4 columns: row r at place 16 (r mod 32) + 4 (r div 32).
+    """
+    down, across = stored.shape[0] // 128, stored.shape[1] // 4
+    tiles = stored.reshape(down, across, 32, 4, 4)
+    return tiles.permute(0, 3, 2, 1, 4).reshape(stored.shape)
+
+
 def flip_lowest(stored: Tensor, bits: int) -> Tensor:
     """Return packed codes with the lowest bit of each turned: a neighbour of every code.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass
 
 from spectra.checkpoint.codecs.settings import Settings
-from spectra.checkpoint.entry import Codec, TensorEntry
+from spectra.checkpoint.entry import MLX, Codec, TensorEntry
 from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
 
@@ -27,6 +27,7 @@ class Found:
     others: Mapping[str, TensorEntry]  # by the ending of their names
     settings: Settings
     early: Mapping[str, bytes]  # the bytes of small parts read at once, by tensor
+    bias: TensorEntry | None = None  # of the same module, which has as many entries as rows
 
     def need(
         self, ending: str, dtypes: frozenset[str] | None = None, *shapes: Shape
@@ -90,11 +91,14 @@ class Family:
     needs: tuple[str, ...] = ()  # one of these must be there; none: `main` tells enough
     dtypes: frozenset[str] = frozenset()  # of the part with the weights; none: any
     early: Callable[[Found], Sequence[TensorEntry]] = nothing  # parts that `make` must read
+    noted: bool = False  # the file's metadata may say what it is in place of `needs`
 
-    def may_be_in(self, tails: Collection[str], dtypes: Set[str]) -> bool:
-        """Say whether a model with these tails and dtypes may hold such weights at all."""
+    def may_be_in(self, tails: Collection[str], dtypes: Set[str], notes: Set[str]) -> bool:
+        """Say whether a model with these tails, dtypes and notes may hold such weights at all."""
         if self.dtypes and not self.dtypes & dtypes:
             return False
+        if self.noted and notes - {"", MLX}:
+            return True
         endings = self.needs or (self.main,)
         return any(tail.endswith(endings) for tail in tails)
 
@@ -107,12 +111,14 @@ class Family:
         if not entry.name.endswith(self.main):
             return None
         stem = entry.name[: len(entry.name) - len(self.main)]
-        if self.needs and not any(stem + ending in entries for ending in self.needs):
+        told = self.noted and entry.note not in {"", MLX}
+        if self.needs and not told and not any(stem + end in entries for end in self.needs):
             return None
         others = {
             ending: entries[stem + ending] for ending in self.others if stem + ending in entries
         }
-        return Found(stem + self.weight, entry, others, settings, {})
+        bias = entries.get(stem + "bias")
+        return Found(stem + self.weight, entry, others, settings, {}, bias)
 
 
 def tails_of(names: Iterable[str]) -> frozenset[str]:

@@ -62,7 +62,9 @@ class Scaled:
         return values
 
     def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the integers or floats with the lowest bit of each turned."""
+        """Return the integers or floats with the lowest bit of each turned; None: wide ones."""
+        if main.element_size() > 1:
+            return None
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 
         return numbers.flip_lowest(main, 8)
@@ -173,7 +175,7 @@ ALONE = (
     Family(
         main="weight",
         weight="weight",
-        others=("scale_weight", "scale", "qscale_weight", "weight_scales"),
+        others=("scale", "qscale_weight", "weight_scales"),
         dtypes=FLOAT8,
         make=make_cast,
     ),

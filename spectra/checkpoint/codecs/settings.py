@@ -1,7 +1,7 @@
 """What config.json says of a model's quantisation; hints, checked against the tensors."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.checkpoint.quote import quote
@@ -9,30 +9,38 @@ from spectra.checkpoint.quote import quote
 Blocks = tuple[int, int]  # rows and columns that share one scale
 
 SECTIONS = ("quantization_config", "compression_config")
+MLX = "quantization"
 LARGEST = 1 << 31  # no real group, block or width reaches it
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The `quantization_config`; empty where there is none."""
+    """The `quantization_config`, and MLX's `quantization`; empty where there is none."""
 
     values: Mapping[str, Any]
+    mlx: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Settings":
         """Find the settings in a config.json, at the top or in the part for text."""
         inner = config.get("text_config")
-        for place in (config, inner if isinstance(inner, dict) else {}):
+        places = (config, inner if isinstance(inner, dict) else {})
+        mlx: Mapping[str, Any] = next(
+            (place[MLX] for place in places if _of_mlx(place.get(MLX))), {}
+        )
+        for place in places:
             for section in SECTIONS:
                 found = place.get(section)
                 if isinstance(found, dict) and found:
-                    return cls(found)
-        return cls({})
+                    plain = "quant_method" not in found and _of_mlx(found)
+                    return cls(found, mlx or (found if plain else {}))
+        return cls({}, mlx)
 
     @property
     def method(self) -> str:
         """The scheme's name in lower case; empty where it is not told."""
-        return self.word("quant_method")
+        told = self.word("quant_method", "quant_library")
+        return told or ("modelopt" if self.word("quant_algo") else "")
 
     @property
     def label(self) -> str:
@@ -76,6 +84,11 @@ class Settings:
         found = [_count(weights.get("num_bits")) for weights in self.groups()
                  if weights.get("type", "int") == "int"]  # fmt: skip
         return list(dict.fromkeys(bits for bits in found if 1 <= bits <= 8))
+
+
+def _of_mlx(found: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Say whether these settings are MLX's: it names no method."""
+    return isinstance(found, dict) and "bits" in found and "group_size" in found
 
 
 def _count(found: Any) -> int:  # noqa: ANN401 - any JSON value

@@ -19,11 +19,10 @@ MARKS = {
     ".weight_scales": "eetq",
     ".blocks": "mxfp4 as OpenAI stores it",
     ".compressed": "sparse-bitmask",
-    ".scale_weight": "scaled float8",
 }
 """Names that one scheme alone gives to a part of its weights."""
 
-FLOATING_MARKS = (".centroids.weight", ".weight_scales", ".scale_weight", ".Qidxs")
+FLOATING_MARKS = (".centroids.weight", ".weight_scales", ".Qidxs")
 """Those that are not stored as packed integers."""
 
 INNER = (".weight", ".centroids", ".res_centroids")
@@ -34,7 +33,8 @@ ORPHANS = (
     "weight_global_scale", "weight_shape", "weight_packed", "qzeros", "g_idx", "SCB",
     "weight.absmax", "weight.quant_map", "weight.nested_absmax", "weight.nested_quant_map",
     "gate_up_proj_scales", "down_proj_scales", "gate_up_proj_blocks", "down_proj_blocks",
-    "gate_up_proj_scale", "down_proj_scale", "gate_up_proj_scale_inv", "down_proj_scale_inv",
+    "scale_weight", "scale_input", "comfy_quant", "gate_up_proj_scale", "down_proj_scale",
+    "gate_up_proj_scale_inv", "down_proj_scale_inv",
 )  # fmt: skip
 """Endings of parts that are no weights without the others."""
 
@@ -45,7 +45,7 @@ PACKED = frozenset({"U8", "I8", "I16", "U16", "I32", "U32", "F4"})
 
 READ = frozenset({
     "", "gptq", "awq", "bitsandbytes", "compressed-tensors", "fp8", "mxfp4", "mxfp8", "fbgemm_fp8",
-    "modelopt",
+    "modelopt", "metal",
 })  # fmt: skip
 """Schemes whose every tensor is known, so that a stranger's integers are none of theirs."""
 

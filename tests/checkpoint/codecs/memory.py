@@ -60,7 +60,10 @@ class MemoryFolder:
 
 
 def folder_of(
-    *shards: Mapping[str, Tensor], quantization: Mapping[str, Any] | None = None, **config: object
+    *shards: Mapping[str, Tensor],
+    quantization: Mapping[str, Any] | None = None,
+    mlx: Mapping[str, Any] | None = None,
+    **config: object,
 ) -> MemoryFolder:
     """Write one file, or several with an index."""
     names = [f"model-{number}.safetensors" for number in range(len(shards))]
@@ -72,15 +75,20 @@ def folder_of(
     raw[INDEX] = json.dumps({"weight_map": where}).encode()
     if quantization is not None:
         config["quantization_config"] = quantization
+    if mlx is not None:
+        config["quantization"] = mlx
     raw["config.json"] = json.dumps(config).encode()
     return MemoryFolder({name: MemoryFile(name, data) for name, data in raw.items()})
 
 
 def stored(
-    *shards: Mapping[str, Tensor], quantization: Mapping[str, Any] | None = None, **config: object
+    *shards: Mapping[str, Tensor],
+    quantization: Mapping[str, Any] | None = None,
+    mlx: Mapping[str, Any] | None = None,
+    **config: object,
 ) -> Checkpoint:
     """Write tensors and open them."""
-    folder = folder_of(*shards, quantization=quantization, **config)
+    folder = folder_of(*shards, quantization=quantization, mlx=mlx, **config)
     if len(shards) == 1:
         return open_file(folder, "model-0.safetensors")
     return open_sharded(folder, INDEX)

@@ -268,7 +268,7 @@ def test_float8_without_scales_stands_as_it_is(dtype: torch.dtype) -> None:
     ("tensors", "quantization", "expected"),
     [
         ({"a.weight": fp8(4, 4)}, {"quant_method": "fp8"}, "the scale that fp8 stores"),
-        ({"a.weight": fp8(4, 4), "a.scale_weight": factors(1)}, None, "with a scale_weight"),
+        ({"a.weight": fp8(4, 4), "a.scale_weight": factors(4)}, None, "scale_weight is F32 [4]"),
         ({"a.weight._data": fp8(4, 4), "a.weight._scale": factors(4, 1)}, None, "with a scale"),
         ({"a.weight": fp8(4, 4), "a.weight_scale": factors(4, 1)}, {"quant_method": "quark"},
          "of the scheme quark are not read"),
