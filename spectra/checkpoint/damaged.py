@@ -18,14 +18,27 @@ from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
     chosen,
-    open_folder,
     open_name,
+    open_one,
     place_of_spec,
     told_kind,
+)
+from spectra.checkpoint.modules import (
+    PICKLES,
+    Module,
+    joined,
+    left_out,
+    missing,
+    modules_of,
+    nested,
+    only_pickles,
+    weights_in,
+    within,
 )
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.unread import index_beside, unread_files
+from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError, HeaderError
 
 SUFFIX = ".safetensors"
@@ -76,16 +89,70 @@ def open_damaged(
             another reason than damage.
     """
     folder, name = place_of_spec(spec, download=download)
+    if not name and ADAPTER_CONFIG not in folder.names():
+        first, others = modules_of(folder)
+        if others or first is not folder:
+            main = _survey(first, "", variant, allow_pickle=allow_pickle)
+            return _of_modules(folder, main, others, allow_pickle=allow_pickle)
+    return _survey(folder, name, variant, allow_pickle=allow_pickle)
+
+
+def _survey(folder: Folder, name: str, variant: str, *, allow_pickle: bool) -> Survey:
+    """Open a folder, or the file in it that is named.
+
+    Raises:
+        CheckpointError: As for `open_damaged`.
+    """
     found = _as_safetensors(folder, name, variant)
     if found is not None:
         return _Opening(folder, *found, alone=bool(name)).survey()
-    if name:
-        opened = open_name(folder, name, allow_pickle=allow_pickle)
+    opened: Checkpoint | Adapter
+    if name or ADAPTER_CONFIG in folder.names():
+        opened = open_name(folder, name or ADAPTER_CONFIG, allow_pickle=allow_pickle)
     else:
-        opened = open_folder(folder, allow_pickle=allow_pickle, variant=variant)
+        found_in = open_one(folder, allow_pickle=allow_pickle, variant=variant)
+        opened = found_in if folder.prefix else worn(found_in)
     weights = opened.weights if isinstance(opened, Adapter) else opened
     held = {part.name: part.shard for part in _stored(weights.entries.values())}
     return Survey(opened, held=held, files=tuple(folder.names()))
+
+
+def _of_modules(
+    folder: Folder, main: Survey, others: Sequence[Module], *, allow_pickle: bool
+) -> Survey:
+    """Return one survey of a model's first module and those after it.
+
+    Raises:
+        CheckpointError: A module is refused for another reason than damage.
+    """
+    parts, faults, unread = [main], list(main.faults), list[Skipped]()
+    for module in others:
+        unread += nested(module)
+        faults += [Fault(item.tensor, item.reason) for item in missing(module)]
+        if only_pickles(module.folder) and not allow_pickle:
+            unread += left_out(module, PICKLES)
+        elif weights_in(module.folder):
+            try:
+                found = _survey(module.folder, "", "", allow_pickle=allow_pickle)
+            except HeaderError as error:
+                file = within(module.folder, chosen(module.folder))
+                said = str(error).removeprefix(f"{module.folder.label}/{chosen(module.folder)}")
+                faults.append(Fault(file, _plain(said)))
+            else:
+                parts.append(found)
+                faults += found.faults
+    opened = [part.checkpoint for part in parts if isinstance(part.checkpoint, Checkpoint)]
+    whole = joined(folder, opened[0], opened[1:])
+    indexed = any(part.index is not None for part in parts)
+    homes = [part.held if part.index is None else part.index for part in parts]
+    return Survey(
+        replace(whole, unread=(*whole.unread, *unread)),
+        tuple(faults),
+        {name: home for one in homes for name, home in one.items()} if indexed else None,
+        main.index_name,
+        {name: home for part in parts for name, home in part.held.items()},
+        tuple(folder.names()),
+    )
 
 
 def _as_safetensors(folder: Folder, name: str, variant: str) -> tuple[str, str] | None:
@@ -108,7 +175,7 @@ class _Opening:
     kind: str  # "file", "index" or "adapter"
     name: str
     alone: bool = False  # a file that the user named
-    index: Mapping[str, str] | None = None
+    index: Mapping[str, str] = field(default_factory=dict)  # by which it is opened
     seen: dict[str, Sequence[TensorEntry]] = field(default_factory=dict)  # by shard, as listed
     wrong: dict[str, str] = field(default_factory=dict)  # what, by shard
     lost: dict[str, list[str]] = field(default_factory=dict)  # stored tensors by shard
@@ -124,40 +191,63 @@ class _Opening:
         if self.kind == "index":
             self.index = read_weight_map(self.folder.file(self.name), SUFFIX)
             shards = list(dict.fromkeys(self.index.values()))
-        index = self.index or {}
         there = [shard for shard in shards if self.folder.has(shard)]
-        entries, files = gather(self.folder, index, there, self.open) if there else ({}, {})
+        entries, files = gather(self.folder, self.index, there, self.open) if there else ({}, {})
         for shard in shards:
             if shard not in self.seen:
                 self.wrong.setdefault(shard, "is not in the folder")
-                self.lost[shard] = [name for name, home in index.items() if home == shard]
+                homes = self.index.items()
+                self.lost[shard] = [name for name, home in homes if home == shard]
         gone, kin = self._kin()
         faults = tuple(self._fault(shard, kin) for shard in shards if shard in self.wrong)
         whole = {name: entry for name, entry in entries.items() if name not in gone}
         if faults and not whole:
             return Survey(self._strictly())
-        absent = [name for name in index if name not in entries and name not in gone]
+        absent = [name for name in self.index if name not in entries and name not in gone]
         skipped = [Skipped(name, ABSENT) for name in absent] + list(_lost(faults))
         if self.kind == "adapter":
             opened = self._adapter(whole, files, skipped, strict=not faults)
-        else:
-            opened = self._file(assemble(self.folder, whole, files, skipped), strict=not faults)
-        return self._told(opened, faults, shards)
+            return Survey(opened, faults, held=self._held(), files=tuple(self.folder.names()))
+        return self._told(whole, files, skipped, faults)
 
     def _told(
-        self, opened: Checkpoint | Adapter, faults: tuple[Fault, ...], shards: Sequence[str]
+        self,
+        entries: Mapping[str, TensorEntry],
+        files: Mapping[str, Source],
+        skipped: Sequence[Skipped],
+        faults: Sequence[Fault],
     ) -> Survey:
-        """Say what was opened, what of it is lost, and what else the folder holds."""
-        survey = Survey(opened, faults, self.index, "", self._held(), tuple(self.folder.names()))
-        if isinstance(opened, Adapter) or (self.alone and self.kind == "file"):
-            return survey
-        name, index = index_beside(self.folder, self.name)
-        unread = unread_files(self.folder, self.name, shards, index)
-        return replace(
-            survey,
-            checkpoint=replace(opened, unread=unread),
-            index=index if name else None,
-            index_name=name,
+        """Say by the model's own names what is opened, what is lost, and what else lies there."""
+        folder, held, lone = self.folder, self._held(), self.alone and self.kind == "file"
+        name, index = ("", {}) if lone else index_beside(folder, self.name)
+        lost = [one for fault in faults for one in fault.tensors]
+        plain = plain_names({*held, *index, *lost})
+        opened = assemble(folder, entries, files, skipped, plain)
+        if not lone:
+            read = [folder.prefix + shard for shard in {*files, *self.wrong}]
+            unread = unread_files(folder, self.name, read, index)
+            opened = replace(opened, unread=unread)
+
+        def own(names: Mapping[str, str]) -> dict[str, str]:
+            """Return shards by the model's own names."""
+            prefix = folder.prefix
+            return {prefix + plain.get(one, one): prefix + home for one, home in names.items()}
+
+        told = [
+            Fault(
+                folder.prefix + fault.file,
+                fault.text,
+                tuple(folder.prefix + plain.get(one, one) for one in fault.tensors),
+            )
+            for fault in faults
+        ]
+        return Survey(
+            self._file(opened, strict=not faults),
+            tuple(told),
+            own(index) if name else None,
+            name,
+            own(held),
+            tuple(folder.names()),
         )
 
     def open(self, folder: Folder, shard: str) -> tuple[Source, Sequence[TensorEntry]]:
@@ -174,14 +264,14 @@ class _Opening:
         if wrong:
             self.wrong[shard] = _plain(wrong)
         whole = [entry for entry in found.entries if entry.stop <= file.size]
-        homes = self.index or {}
+        homes = self.index
         cut = (entry.name for entry in found.entries[len(whole) :])
         self.lost[shard] = [name for name in cut if homes.get(name, shard) == shard]
         return file, whole
 
     def _kin(self) -> tuple[set[str], dict[str, list[str]]]:
         """Return all stored tensors that are lost, and by each what of the model that is."""
-        known: dict[str, str | None] = dict.fromkeys(self.index or {})  # dtype by name
+        known: dict[str, str | None] = dict.fromkeys(self.index)  # dtype by name
         known |= {entry.name: entry.dtype for found in self.seen.values() for entry in found}
         related = _factors if self.kind == "adapter" else _parts
         gone: set[str] = set()
@@ -202,7 +292,7 @@ class _Opening:
         held: dict[str, str] = {}
         for shard, found in self.seen.items():
             for entry in found:
-                if entry.name not in held or (self.index or {}).get(entry.name) == shard:
+                if entry.name not in held or self.index.get(entry.name) == shard:
                     held[entry.name] = shard
         return held
 
@@ -226,7 +316,7 @@ class _Opening:
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:
         """Return the model of files, or the adapter that one without settings is."""
-        if self.kind != "file":
+        if self.kind != "file" or self.folder.prefix:
             return found
         found = replace(found, metadata=self.metadata)
         try:

@@ -22,6 +22,24 @@ def read_object(source: Source, limit: int = MAX_CONFIG) -> dict[str, Any]:
     Raises:
         CheckpointError: It is too large, is not JSON, or is not an object.
     """
+    found = read_document(source, limit)
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"{source.label} holds {quote(found)}, expected a JSON object. Fetch that file again."
+        )
+    return found
+
+
+def read_document(source: Source, limit: int = MAX_CONFIG) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what a JSON file holds.
+
+    Args:
+        source: The file.
+        limit: Largest size accepted, in bytes.
+
+    Raises:
+        CheckpointError: It is too large, or is not JSON.
+    """
     label = source.label
     if source.size > limit:
         raise CheckpointError(
@@ -36,15 +54,10 @@ def read_object(source: Source, limit: int = MAX_CONFIG) -> dict[str, Any]:
             "one. Fetch that file again."
         )
     try:
-        found = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise CheckpointError(f"{label} is not JSON ({reason}). Fetch that file again.") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{label} holds {quote(found)}, expected a JSON object. Fetch that file again."
-        )
-    return found
 
 
 def count_values(raw: bytes) -> int:

@@ -59,6 +59,7 @@ class LocalFolder:
     spec: str  # as the user wrote it
     path: Path
     given: str = ""  # a file that the user named
+    prefix: str = ""  # of names, where it is a part of a model
 
     @property
     def resolved(self) -> str:
@@ -75,6 +76,19 @@ class LocalFolder:
         """A disk gains nothing from opening several."""
         return 1
 
+    def folders(self) -> Sequence[str]:
+        """Return the names of the folders directly in it, sorted."""
+        try:
+            return sorted(path.name for path in self.path.iterdir() if path.is_dir())
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+
+    def inside(self, path: str, prefix: str = "") -> "LocalFolder":
+        """Return a folder in it."""
+        return LocalFolder(f"{self.spec.rstrip('/')}/{path}", self.path / path, "", prefix)
+
     def names(self) -> Sequence[str]:
         """Return the names directly in it that are no folders, sorted.
 
@@ -82,6 +96,8 @@ class LocalFolder:
         """
         try:
             return sorted(path.name for path in self.path.iterdir() if not path.is_dir())
+        except FileNotFoundError:  # a part of a model that is not there
+            return ()
         except OSError as error:
             raise unreadable(self.path, error) from None
 

@@ -12,6 +12,7 @@ from spectra.checkpoint.adapter.opening import FILES as ADAPTER_FILES
 from spectra.checkpoint.adapter.opening import open_adapter, worn
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import (
     CONVERT,
     DCP,
@@ -27,6 +28,16 @@ from spectra.checkpoint.formats import (
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
+from spectra.checkpoint.modules import (
+    PICKLES,
+    joined,
+    left_out,
+    missing,
+    modules_of,
+    nested,
+    only_pickles,
+    weights_in,
+)
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.shards import open_file
@@ -157,9 +168,30 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
     """
     if ADAPTER_CONFIG in folder.names():
         return open_adapter(folder, allow_pickle=allow_pickle)
+    first, others = modules_of(folder)
+    opened = open_one(first, allow_pickle=allow_pickle, variant=variant)
+    if first is folder and not others:
+        return worn(opened)
+    told, unread = [], list[Skipped]()
+    for module in others:
+        unread += [*nested(module), *missing(module)]
+        if only_pickles(module.folder) and not allow_pickle:
+            unread += left_out(module, PICKLES)
+        elif weights_in(module.folder):
+            told.append(open_one(module.folder, allow_pickle=allow_pickle, variant=""))
+    whole = joined(folder, opened, told)
+    return replace(whole, unread=(*whole.unread, *unread))
+
+
+def open_one(folder: Folder, *, allow_pickle: bool, variant: str) -> Checkpoint:
+    """Open the weights of one folder.
+
+    Raises:
+        CheckpointError: As for `open_folder`.
+    """
     name = chosen(folder, variant)
     opened = _open_as(told_kind(folder, name), folder, name, allow_pickle=allow_pickle)
-    return worn(with_unread(opened, folder, name))
+    return with_unread(opened, folder, name)
 
 
 def with_unread(opened: Checkpoint, folder: Folder, name: str) -> Checkpoint:

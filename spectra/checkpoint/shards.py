@@ -14,6 +14,7 @@ from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.header import read_header
 from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Folder, Source
+from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import CheckpointError
 
 OpenShard = Callable[[Folder, str], tuple[Source, Iterable[TensorEntry]]]
@@ -99,9 +100,22 @@ def assemble(
     folder: Folder,
     entries: Mapping[str, TensorEntry],
     files: Mapping[str, Source],
-    skipped: Iterable[Skipped] = (),
+    skipped: Sequence[Skipped] = (),
+    plain: Mapping[str, str] | None = None,
 ) -> Checkpoint:
-    """Return a checkpoint of stored tensors, quantised ones put together from their parts."""
+    """Return a checkpoint of stored tensors, quantised ones put together from their parts.
+
+    Args:
+        folder: Where they lie.
+        entries: By their stored names.
+        files: By shard.
+        skipped: Tensors that are not read, and why.
+        plain: The model's own names by stored ones, where they are known already.
+    """
+    if plain is None:
+        plain = plain_names({*entries, *(item.tensor for item in skipped)})
+    if plain or folder.prefix:
+        entries, files, skipped = _renamed(entries, files, skipped, plain, folder.prefix)
     config = config_of(folder)
     whole, refused = decoded(entries, config, partial(read_small, files, folder.concurrency))
     return Checkpoint(
@@ -113,6 +127,24 @@ def assemble(
         files=files,
         folder=folder,
     )
+
+
+def _renamed(
+    entries: Mapping[str, TensorEntry],
+    files: Mapping[str, Source],
+    skipped: Sequence[Skipped],
+    plain: Mapping[str, str],
+    prefix: str,
+) -> tuple[dict[str, TensorEntry], dict[str, Source], list[Skipped]]:
+    """Return all of a checkpoint by the model's own names, and by the place of a module in it."""
+    named = {
+        prefix + plain.get(name, name): replace(
+            entry, name=prefix + plain.get(name, name), shard=prefix + entry.shard
+        )
+        for name, entry in entries.items()
+    }
+    told = [replace(one, tensor=prefix + plain.get(one.tensor, one.tensor)) for one in skipped]
+    return named, {prefix + shard: file for shard, file in files.items()}, told
 
 
 def config_of(folder: Folder) -> dict[str, Any]:

@@ -64,8 +64,23 @@ class Folder(Protocol):
         """How messages name it: printable, on one line."""
 
     @property
+    def prefix(self) -> str:
+        """What the names of its tensors and files begin with, where it is a part of a model."""
+
+    @property
     def concurrency(self) -> int:
         """How many of its files are worth opening at once."""
+
+    def folders(self) -> Sequence[str]:
+        """Return the names of the folders directly in it, sorted."""
+
+    def inside(self, path: str, prefix: str = "") -> "Folder":
+        """Return a folder in it, which may not be there.
+
+        Args:
+            path: Plain names with slashes between them.
+            prefix: Of the names of its tensors and files.
+        """
 
     def names(self) -> Sequence[str]:
         """Return the names of the files directly in it, sorted."""

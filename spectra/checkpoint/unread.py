@@ -31,18 +31,18 @@ def unread_files(
     Args:
         folder: Where the weights lie.
         chosen: The file or index that was opened.
-        read: Names of the files that hold what was opened.
+        read: Files that hold what was opened, as the checkpoint names them.
         index: Shard by tensor as the folder's index has it, opened or not; empty: none.
     """
     shards = set(index.values())
     found = []
     for name in folder.names():
-        if name not in read and name != chosen and not is_state(name):
+        if folder.prefix + name not in read and name != chosen and not is_state(name):
             reason = _other_format(name) or _reason(name, chosen, shards)
             if reason == STRANGER:
-                found.append(Skipped(name, reason))
+                found.append(Skipped(folder.prefix + name, reason))
             elif reason:
-                found.append(Skipped(name, f"{reason}; {shown(chosen)} is read"))
+                found.append(Skipped(folder.prefix + name, f"{reason}; {shown(chosen)} is read"))
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ class Memory:
     """A file in memory, that counts how it is read."""
 
     label, concurrency, spec, resolved = "m.gguf", 1, "m", "/m"
-    chunk = 1 << 20
+    chunk, prefix = 1 << 20, ""
 
     def __init__(self, raw: bytes, size: int = 0) -> None:
         self.raw, self.size, self.reads = raw, size or len(raw), 0
@@ -39,6 +39,12 @@ class Memory:
         part = self.raw[start : start + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
+
+    def folders(self) -> Sequence[str]:
+        return ()
+
+    def inside(self, path: str, prefix: str = "") -> "Memory":
+        return Memory(b"")
 
     def names(self) -> Sequence[str]:
         return ["m.gguf"]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectra.checkpoint.documents import MAX_INDEX
@@ -165,9 +165,10 @@ class HubFolder:
     place: Place
     commit: str
     files: frozenset[str] = field(repr=False)  # every path of the repository
-    inside: str  # the folder's own path, empty or with a slash at its end
+    inside_path: str  # the folder's own path, empty or with a slash at its end
     download: bool = False
     offline: bool = False  # the cache's files are all the files
+    prefix: str = ""  # of names, where it is a part of a model
     opened: dict[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -178,26 +179,40 @@ class HubFolder:
     @property
     def label(self) -> str:
         """How messages name it."""
-        return self.place.at(self.inside[:-1]) + " (in the cache alone)" * self.offline
+        return self.place.at(self.inside_path[:-1]) + " (in the cache alone)" * self.offline
 
     @property
     def concurrency(self) -> int:
         """Requests are worth making several at once."""
         return CONCURRENCY
 
+    def folders(self) -> Sequence[str]:
+        """Return the names of the folders directly in it, sorted."""
+        length = len(self.inside_path)
+        found = (path[length:] for path in self.files if path.startswith(self.inside_path))
+        return sorted({name.partition("/")[0] for name in found if "/" in name})
+
+    def inside(self, path: str, prefix: str = "") -> "HubFolder":
+        """Return a folder in it."""
+        whole = self.inside_path + path
+        place = replace(self.place, path=whole)
+        return replace(
+            self, spec=place.at(whole), place=place, inside_path=f"{whole}/", prefix=prefix
+        )
+
     def names(self) -> Sequence[str]:
         """Return the names of the files directly in it, sorted."""
-        length = len(self.inside)
-        found = (path[length:] for path in self.files if path.startswith(self.inside))
+        length = len(self.inside_path)
+        found = (path[length:] for path in self.files if path.startswith(self.inside_path))
         return sorted(name for name in found if "/" not in name)
 
     def has(self, name: str) -> bool:
         """Say whether a file of this name is in it."""
-        return self.inside + name in self.files
+        return self.inside_path + name in self.files
 
     def file(self, name: str) -> Source:
         """Open a file by its name, once: from the cache, or where it lies."""
-        path = self.inside + name
+        path = self.inside_path + name
         if path not in self.opened:
             self.opened[path] = self._open(path)
         return self.opened[path]

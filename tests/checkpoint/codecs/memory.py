@@ -47,7 +47,14 @@ class MemoryFolder:
     spec: str = "memory"
     resolved: str = "/memory"
     label: str = "memory"
+    prefix: str = ""
     concurrency: int = 1
+
+    def folders(self) -> list[str]:
+        return []
+
+    def inside(self, path: str, prefix: str = "") -> "MemoryFolder":
+        return MemoryFolder({}, spec=path, prefix=prefix)
 
     def names(self) -> list[str]:
         return sorted(self.files)

@@ -1,0 +1,169 @@
+"""The modules of a sentence-transformers model, each in a folder of its own.
+
+Source:
+    sentence-transformers 5.1, `SentenceTransformer._load_sbert_model` and
+    `models/Module.py:load_torch_weights`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.documents import read_document
+from spectra.checkpoint.entry import Skipped
+from spectra.checkpoint.formats import format_named, is_state
+from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.source import Folder
+from spectra.errors import CheckpointError
+
+MODULES: Final = "modules.json"
+PICKLES: Final = "PyTorch pickle, opened only with --allow-pickle"
+MOST: Final = 100  # modules; real models have two to four
+HOLDING: Final = frozenset((
+    "Dense", "LSTM", "CNN", "LayerNorm", "WordEmbeddings", "StaticEmbedding", "SparseAutoEncoder",
+    "SparseStaticEmbedding", "WeightedLayerPooling",
+))  # fmt: skip
+"""Kinds of modules that cannot do without weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module after the first."""
+
+    folder: Folder
+    kind: str  # the last word of its class
+
+    @property
+    def path(self) -> str:
+        """Its folder inside the model's."""
+        return self.folder.prefix.rstrip("/")
+
+
+def modules_of(folder: Folder) -> tuple[Folder, Sequence[Module]]:
+    """Return the folder of a model's first module, and the modules after it.
+
+    Args:
+        folder: The model's; without modules.json its own first module.
+
+    Raises:
+        CheckpointError: modules.json is malformed, or names what is not in the folder.
+    """
+    if MODULES not in folder.names():
+        return folder, ()
+    source = folder.file(MODULES)
+    listed = read_document(source)
+    if not isinstance(listed, list) or not 0 < len(listed) <= MOST:
+        raise CheckpointError(
+            f"{source.label} holds {quote(listed)}, expected a list of modules. Fetch that file "
+            "again."
+        )
+    paths = [_path(source.label, one) for one in listed]
+    if len(set(paths)) < len(paths):
+        raise CheckpointError(
+            f"{source.label} puts two modules in one folder. Fetch that file again."
+        )
+    first = folder.inside(paths[0]) if paths[0] else folder
+    if paths[0] and not first.names():
+        raise CheckpointError(
+            f"{source.label} names the module {quote(paths[0])}, which is not in its folder. Fetch "
+            "the whole model again."
+        )
+    others = [
+        Module(folder.inside(path, f"{path}/"), str(one.get("type", "")).rpartition(".")[2])
+        for path, one in zip(paths[1:], listed[1:], strict=True)
+        if path
+    ]
+    return first, others
+
+
+def _path(label: str, module: object) -> str:
+    """Return the folder of one module.
+
+    Raises:
+        CheckpointError: It is no place inside the model's folder.
+    """
+    path = module.get("path") if isinstance(module, dict) else None
+    plain = isinstance(path, str) and (not path or path.isprintable())
+    if not isinstance(path, str) or not plain or "\\" in path or ":" in path:
+        raise CheckpointError(
+            f"{label} holds {quote(module)}, expected a module with its path. Fetch that file "
+            "again."
+        )
+    inside = path.rstrip("/")
+    if inside and not all(part not in {"", ".", ".."} for part in inside.split("/")):
+        raise CheckpointError(
+            f"{label} puts a module in {quote(path)}, which is no place inside its folder. "
+            "Refused: a model must not reach elsewhere."
+        )
+    return inside
+
+
+def weights_in(folder: Folder) -> list[str]:
+    """Return the names of the files of weights in a folder, and of their indexes."""
+    return [name for name in folder.names() if format_named(name) and not is_state(name)]
+
+
+def only_pickles(folder: Folder) -> bool:
+    """Say whether the weights of a folder are PyTorch pickles, all of them."""
+    kinds = [format_named(name) for name in weights_in(folder)]
+    return bool(kinds) and all(kind is not None and kind.pickle for kind in kinds)
+
+
+def within(folder: Folder, name: str) -> str:
+    """Return how a file is named from the model's own folder."""
+    return folder.prefix + name
+
+
+def left_out(module: Module, reason: str) -> list[Skipped]:
+    """Return the files of a module that are not opened."""
+    return [Skipped(within(module.folder, name), reason) for name in weights_in(module.folder)]
+
+
+def missing(module: Module) -> list[Skipped]:
+    """Return what a module should hold and does not; nothing where it needs no weights."""
+    if module.kind not in HOLDING or weights_in(module.folder) or nested(module):
+        return []
+    where = within(module.folder, "model.safetensors")
+    return [Skipped(where, f"is not in the folder, and a module {module.kind} has weights")]
+
+
+def nested(module: Module) -> list[Skipped]:
+    """Return files of weights of modules inside a module, which are not opened."""
+    return [
+        Skipped(f"{module.path}/{inner}/{name}", f"a module inside the module {shown(module.path)}")
+        for inner in module.folder.folders()
+        for name in weights_in(module.folder.inside(inner))
+    ]
+
+
+def joined(folder: Folder, first: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
+    """Return one checkpoint of several modules.
+
+    Args:
+        folder: The model's.
+        first: Its first module, with plain names.
+        others: With names that begin with their folders.
+
+    Raises:
+        CheckpointError: Two tensors have one name.
+    """
+    entries, files = dict(first.entries), dict(first.files)
+    for other in others:
+        twice = entries.keys() & other.entries.keys()
+        if twice:
+            raise CheckpointError(
+                f"{folder.label} holds two tensors {quote(min(twice))}, of two modules. Give the "
+                "folder of one."
+            )
+        entries |= other.entries
+        files |= other.files
+    return replace(
+        first,
+        spec=folder.spec,
+        resolved=folder.resolved,
+        entries=entries,
+        files=files,
+        skipped=tuple(item for one in (first, *others) for item in one.skipped),
+        unread=tuple(item for one in (first, *others) for item in one.unread),
+    )
