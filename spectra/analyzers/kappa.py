@@ -8,6 +8,7 @@ from spectra.analyzers.analyzer import Round, Summary, counted
 from spectra.analyzers.choice import By, Choice, Per, RankBy, amount, rank_key, require_word
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
+from spectra.analyzers.storage import unit_roundoff
 from spectra.errors import UsageError
 from spectra.kernels.extremes import (
     condition_floor,
@@ -34,12 +35,6 @@ KEYS = (
     "sigma_max", "sigma_min", "decided_by", "selected",
 )  # fmt: skip
 SCREEN_COST = 0.15  # of a measurement
-
-UNIT_ROUNDOFF = {
-    "F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8,
-    "F8_E4M3": 2.0**-4, "F8_E4M3FNUZ": 2.0**-4, "F8_E5M2": 2.0**-3, "F8_E5M2FNUZ": 2.0**-3,
-}  # fmt: skip
-"""Half of machine epsilon; what other dtypes round off depends on their scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ class Kappa:
         return Measurement(
             {
                 "kappa": kappa,
-                "kappa_low": None if singular else largest.low / smallest.high,
+                "kappa_low": None if singular else max(largest.low / smallest.high, 1.0),
                 "kappa_high": None if singular else largest.high / smallest.low,
                 "kappa_null": null,
                 "kappa_excess": None if kappa is None else kappa / null,
@@ -226,8 +221,8 @@ class Floor:
 
 
 def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:
-    """Say whether sigma_min stands above what the stored dtype rounds off; None: not known."""
-    roundoff = UNIT_ROUNDOFF.get(matrix.view.entry.dtype)
+    """Say whether sigma_min stands above what storing rounded off; None: not known."""
+    roundoff = unit_roundoff(matrix)
     if roundoff is None:
         return None
     rows, cols = matrix.values.shape

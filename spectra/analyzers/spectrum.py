@@ -8,6 +8,8 @@ import torch
 
 from spectra.analyzers.analyzer import Summary, counted, require_share
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.analyzers.storage import SMALLEST, likely_roundoff
+from spectra.kernels.collapse import resolved_rank
 from spectra.kernels.noise import marchenko_pastur_edge, noise_scale
 from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
@@ -35,8 +37,8 @@ class Spectrum:
     name: ClassVar[str] = "spectrum"
     keys: ClassVar[tuple[str, ...]] = (
         "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
-        "energy_rank", "numerical_rank", "alpha", "alpha_xmin", "alpha_ks", "mp_edge", "spikes",
-        "sigma_profile",
+        "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_xmin", "alpha_ks",
+        "mp_edge", "spikes", "sigma_profile",
     )  # fmt: skip
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
@@ -60,7 +62,8 @@ class Spectrum:
         scale = noise_scale(values)
         edge = marchenko_pastur_edge(scale, view.rows, view.cols) if scale else None
         epsilon = computed_epsilon(values)
-        rank = numerical_rank(sigma, max(view.rows, view.cols), epsilon)
+        lost = likely_roundoff(matrix), SMALLEST.get(view.entry.dtype, 0.0)
+        rank = resolved_rank(values, sigma, *lost)
         fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
@@ -72,7 +75,8 @@ class Spectrum:
             "stable_rank": stable_rank(sigma),
             "effective_rank": effective_rank(sigma),
             "energy_rank": energy_rank(sigma, self.energy),
-            "numerical_rank": rank,
+            "numerical_rank": numerical_rank(sigma, max(view.rows, view.cols), epsilon),
+            "resolved_rank": rank,
             "alpha": fit.alpha if fit else None,
             "alpha_xmin": fit.xmin * float(sigma[0]) * float(sigma[0]) if fit else None,
             "alpha_ks": fit.distance if fit else None,

@@ -12,7 +12,7 @@ from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix, View
 from spectra.policy.facts import VECTOR
 
-SHARES = ("kappa_null", "kappa_excess", "effective_share", "numerical_share")
+SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +66,5 @@ def _compared(values: object, view: View) -> dict[str, Value]:
         "kappa_null": null,
         "kappa_excess": None if kappa is None else kappa / null,
         "effective_share": values["effective_rank"] / full,
-        "numerical_share": values["numerical_rank"] / full,
+        "resolved_share": values["resolved_rank"] / full,
     }

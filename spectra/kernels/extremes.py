@@ -25,7 +25,12 @@ from spectra.kernels.inverse import (
     triangular_inverse,
 )
 from spectra.kernels.linear_map import LinearMap, linear_map, normal
-from spectra.kernels.singular import singular_values, singular_values_cost, singular_values_memory
+from spectra.kernels.singular import (
+    singular_value_error,
+    singular_values,
+    singular_values_cost,
+    singular_values_memory,
+)
 
 SMALL = 512  # sides up to which all singular values cost no more
 HIGHEST = 1e6  # condition number from which on float64 decides
@@ -40,7 +45,7 @@ SAFE = 40  # binary exponents within which float32 squares neither overflow nor 
 class Extremes:
     """Both ends of a spectrum: the best estimates and what they are proven to lie between.
 
-    Exact ones, of a float64 decomposition, are as good as `singular_values` says.
+    Those of a float64 decomposition lie in it to within what `singular_values` says.
     """
 
     sigma_max: float
@@ -84,10 +89,17 @@ def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
         NonFiniteError: The matrix holds NaN or Inf.
     """
     sigma = singular_values(matrix)
-    largest, smallest = float(sigma[0]), float(sigma[-1])
-    return Extremes(
-        largest, smallest, Bracket(largest, largest), Bracket(smallest, smallest), "exact"
-    )
+    length, ends = max(matrix.shape), (float(sigma[0]), float(sigma[-1]))
+    largest, smallest = (_around(value, ends[0], length) for value in ends)
+    return Extremes(*ends, largest, smallest, "exact")
+
+
+def _around(value: float, largest: float, length: int) -> Bracket:
+    """Return what a computed singular value proves; 0 stands for singular to rounding."""
+    if not value:
+        return Bracket(0.0, 0.0)
+    error = singular_value_error(value, largest, length)
+    return Bracket(value - error, value + error)
 
 
 def largest_singular_value(

@@ -71,6 +71,18 @@ def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"
     return torch.where(values > floor, values, 0.0).mul_(scale)
 
 
+def singular_value_error(value: float, largest: float, length: int) -> float:
+    """Return how far a singular value of `singular_values` may be from the exact one.
+
+    Args:
+        value: As returned, not 0.
+        largest: sigma_1.
+        length: The longer side of the matrix.
+    """
+    by_gram = GRAM_ERROR * math.sqrt(length) * EPS64 * largest * (largest / value) / 2.0
+    return max(length * EPS64 * largest, min(by_gram, RELATIVE_ERROR * value))
+
+
 def left_singular(
     matrix: Float[Tensor, "rows cols"],
 ) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"]]:

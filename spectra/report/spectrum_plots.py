@@ -73,7 +73,7 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     axes.set_xlabel("eigenvalue λ = σ² (weight units squared, logarithmic)")
     axes.set_ylabel("density (per unit of λ)")
     sigma = row.arrays["sigma"].double().numpy()
-    rank = int(row.number("numerical_rank") or 0)
+    rank = int(row.number("resolved_rank") or 0)
     drawn = sigma[:rank]
     eigenvalues = np.square(drawn[(drawn > RANGE[0]) & (drawn < RANGE[1])])
     if not eigenvalues.size:

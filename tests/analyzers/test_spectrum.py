@@ -104,7 +104,7 @@ def test_half_precision_is_measured_as_its_values(
 def test_a_planted_spectrum(generator: torch.Generator) -> None:
     sigma = torch.tensor([8.0, 4.0, 2.0, 1.0])
     found = numbers(with_spectrum(sigma, 20, 30, generator)).values
-    assert found["numerical_rank"] == 4
+    assert found["numerical_rank"] == found["resolved_rank"] == 4
     assert found["stable_rank"] == pytest.approx(85 / 64)
     assert found["frobenius"] == pytest.approx(math.sqrt(85))
     assert found["sigma_min"] == 0.0
@@ -129,7 +129,7 @@ def test_a_singular_matrix_has_no_kappa(generator: torch.Generator) -> None:
     assert found.status == "singular"
     assert found.values["kappa"] is None
     assert found.values["sigma_min"] == 0.0
-    assert found.values["numerical_rank"] == 29
+    assert found.values["numerical_rank"] == found.values["resolved_rank"] == 29
     assert found.values["alpha"] is not None
 
 
@@ -139,7 +139,8 @@ def test_a_zero_matrix() -> None:
     assert dict(found.values) == {
         "sigma_max": 0.0, "sigma_min": 0.0, "frobenius": 0.0, "kappa": None,
         "stable_rank": 0.0, "effective_rank": 0.0, "energy_rank": 0, "numerical_rank": 0,
-        "alpha": None, "alpha_xmin": None, "alpha_ks": None, "mp_edge": None, "spikes": None,
+        "resolved_rank": 0, "alpha": None, "alpha_xmin": None, "alpha_ks": None,
+        "mp_edge": None, "spikes": None,
         "sigma_profile": [0.0, 0.0, 0.0],
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath  # type: ignore[import-untyped]
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from spectra.kernels.edge import Bracket, enclosed, measured_above, measured_bel
 from spectra.kernels.extremes import (
     Extremes,
     condition_floor,
+    exact_extremes,
     extreme_singular_values,
     extremes_cost,
     extremes_memory,
@@ -185,10 +187,37 @@ def test_the_floor_of_kappa_and_sigma_max_alone(
 def test_what_has_no_bound_is_exact(matrix: Tensor) -> None:
     found = check(matrix)
     assert found.decided_by == "exact"
-    assert found.largest == (found.sigma_max, found.sigma_max)
+    for bracket, value in ((found.largest, found.sigma_max), (found.smallest, found.sigma_min)):
+        assert bracket.low < value < bracket.high or bracket == (0.0, 0.0) == (value, value)
     if found.sigma_min:
         assert 1.0 <= condition_floor(matrix) <= found.sigma_max / found.sigma_min
     assert largest_singular_value(matrix).low == pytest.approx(found.sigma_max, rel=1e-3)
+
+
+def rational_minimum(matrix: Tensor) -> float:
+    """sigma_min of a float64 matrix, 60 digits of mpmath."""
+    with mpmath.workdps(60):
+        values = mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False)
+        return float(min(values))
+
+
+@pytest.mark.parametrize("decades", [3.0, 10.0, 12.0, 13.0])
+@pytest.mark.parametrize("shape", [(24, 24), (24, 40)], ids=str)
+def test_the_bracket_of_a_decomposition_holds_the_truth(
+    decades: float, shape: tuple[int, int], generator: torch.Generator
+) -> None:
+    sigma = torch.logspace(0, -decades, 24, dtype=torch.float64)
+    matrix = with_spectrum(sigma, *shape, generator)
+    found, truth = exact_extremes(matrix), rational_minimum(matrix)
+    assert found.smallest.low <= truth <= found.smallest.high
+    promised = max(max(shape) * 2.0**-52 * found.sigma_max, 1e-4 * found.sigma_min)
+    assert found.smallest.high - found.smallest.low <= 2.1 * promised
+
+
+def test_what_lies_within_the_rounding_of_float64_is_singular(generator: torch.Generator) -> None:
+    sigma = torch.logspace(0, -16, 100, dtype=torch.float64)
+    found = exact_extremes(with_spectrum(sigma, 100, 100, generator))
+    assert found.sigma_min == found.smallest.low == found.smallest.high == 0.0
 
 
 @pytest.mark.parametrize("question", [extreme_singular_values, condition_floor])

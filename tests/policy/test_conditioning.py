@@ -50,16 +50,16 @@ def test_a_kappa_far_off_its_role_is_found_and_squares_are_given_room() -> None:
 
 def test_a_rank_is_exactly_or_in_effect_too_low_and_told_once() -> None:
     model = facts(
-        matrix("h.0.q", numerical_share=0.1, effective_share=0.05),
-        *(matrix(f"h.{i}.q", numerical_share=1.0, effective_share=0.6) for i in range(1, 6)),
-        matrix("h.6.q", numerical_share=1.0, effective_share=0.15),
-        matrix("h.7.q", numerical_share=1.0, effective_share=0.09),
-        matrix("h.8.q", numerical_share=0.0, effective_share=0.0, sigma_max=0.0),
+        matrix("h.0.q", resolved_share=0.1, effective_share=0.05),
+        *(matrix(f"h.{i}.q", resolved_share=1.0, effective_share=0.6) for i in range(1, 6)),
+        matrix("h.6.q", resolved_share=1.0, effective_share=0.15),
+        matrix("h.7.q", resolved_share=1.0, effective_share=0.09),
+        matrix("h.8.q", resolved_share=0.0, effective_share=0.0, sigma_max=0.0),
     )
     rule = RULES["SPC301"]
     told = {one.matrix: one.message for one in rule.judge(model, Fixed(rule))}
     assert list(told) == ["h.0.q", "h.6.q", "h.7.q"]
-    assert told["h.0.q"] == "numerical rank 10.0% < 50.0% allowed"
+    assert told["h.0.q"] == "rank above rounding 10.0% < 50.0% allowed"
     assert "4 times below the median of its like" in told["h.6.q"]
     assert told["h.7.q"] == "effective rank 9.0% < 10.0% allowed"
     assert found("SPC301", model, rank=None, min=None, outlier=100) == []

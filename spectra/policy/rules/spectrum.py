@@ -11,19 +11,19 @@ from spectra.policy.threshold import Threshold, limits
 _LOW = Threshold("alpha", "alpha", "below", ".2f")
 _HIGH = Threshold("alpha", "alpha", "above", ".2f")
 _EFFECTIVE = Threshold("effective_share", "effective rank", "below", ".1%")
-_NUMERICAL = Threshold("numerical_share", "numerical rank", "below", ".1%")
+_RESOLVED = Threshold("resolved_share", "rank above rounding", "below", ".1%")
 
 
 def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices whose rank fell: exactly, or in effect; all-zero ones have a rule."""
 
     def floor(name: str) -> dict[str, object] | None:
-        """Return the settings as those of a lower limit of the numerical rank."""
+        """Return the settings as those of a lower limit of the resolved rank."""
         settings = settings_of(name)
         return None if settings is None else {"min": settings["rank"]}
 
     told: set[str | None] = {one.name for one in facts.matrices() if one.number("sigma_max") == 0.0}
-    for breach in chain(_NUMERICAL(facts, floor), _EFFECTIVE(facts, settings_of)):
+    for breach in chain(_RESOLVED(facts, floor), _EFFECTIVE(facts, settings_of)):
         if breach.matrix not in told:
             told.add(breach.matrix)
             yield breach
@@ -51,8 +51,9 @@ RULES = (
         summary="a matrix has lost most of its rank",
         why="A matrix of which a few directions are left passes on a few directions of what it is "
         "given: the layer is all but dead, though every number in it is fine.",
-        how="numerical_rank over min(m, n) below `rank`; or the effective rank, exp(entropy of "
-        "sigma), over min(m, n), far below the median of its like or below `min`.",
+        how="resolved_rank, the directions that rounding of the stored values cannot have made, "
+        "over min(m, n) below `rank`; or the effective rank, exp(entropy of sigma), over min(m, n) "
+        "far below the median of its like or below `min`.",
         fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
         "[[ignore]] with the reason.",
         judge=collapse,
@@ -61,7 +62,7 @@ RULES = (
                 "rank",
                 "share",
                 0.5,
-                "least numerical rank, as a share of the full one",
+                "least resolved rank, as a share of the full one",
                 limit=True,
                 most=1.0,
             ),

@@ -1,0 +1,80 @@
+"""How many directions of a matrix are its own, and not what storing it rounded off.
+
+A matrix that has collapsed to k directions and is stored in bfloat16 has full rank again: the
+rounding of its entries fills it up, evenly and far below. So what is lost is told by a break:
+sigma_k stands clear of the rounding, sigma_(k+1) lies within it, and nothing lies between. A
+spectrum that merely falls, or a large direction such as an embedding's mean, has no such
+break at the rounding.
+
+Large rows round off more than small ones, and one level for a whole matrix would take the small
+ones for rounding. But scaling of rows and columns changes no rank and leaves relative rounding
+as it is: where the two differ in size, a break must also be there when they are alike.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.noise import mean_rounding_floor, rounding_floor
+from spectra.kernels.singular import largest_entry, power_of_two_near, singular_values
+from spectra.kernels.summary import frobenius
+
+MARGIN = 4.0  # roundings of independent sign that entries may have come through
+MADE = 64.0  # those of a sum of products in float32, that made a matrix of low rank
+FLOAT32 = 2.0**-24  # what they round off
+BREAK = 4.0  # sigma_k over sigma_(k+1)
+ENOUGH = 0.75  # of the directions above the floor, that nothing is in doubt
+UNLIKE = 1.5  # the floor over that of entries of one size, from which on rows or columns differ
+ROUNDS = 2  # of bringing rows, then columns, to one norm
+
+
+def resolved_rank(
+    matrix: Float[Tensor, "rows cols"],
+    sigma: Float[Tensor, " rank"],
+    unit_roundoff: float,
+    smallest: float = 0.0,
+) -> int:
+    """Return how many singular values stand above the rounding of the stored values.
+
+    With k of them above `MARGIN * rounding_floor`, or above that of `MADE` roundings of float32
+    (finer ones for float64), it is k where sigma_k is at least `BREAK` times sigma_(k+1), and
+    otherwise all that are not 0. Where that leaves less than `ENOUGH` in doubt, and rows or
+    columns are unlike, it is the count with both brought to about one norm.
+
+    Args:
+        matrix: As stored.
+        sigma: All its singular values, descending.
+        unit_roundoff: The most that storing moved an entry, relative to it.
+        smallest: The smallest positive number of the stored dtype, where that matters.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    unit = max(MARGIN * unit_roundoff, MADE * min(unit_roundoff, FLOAT32))
+    floor = rounding_floor(matrix, unit, MARGIN * smallest)
+    rank, above = _before_the_break(sigma, floor)
+    norm = frobenius(sigma)
+    alike = floor <= UNLIKE * mean_rounding_floor(norm, *matrix.shape, unit)
+    if alike or min(rank, above) >= ENOUGH * len(sigma) or not rank:
+        return rank
+    balanced = _balanced(matrix)
+    # A decomposition more, but of matrices that seem to have lost something alone.
+    return _before_the_break(singular_values(balanced), rounding_floor(balanced, unit))[0]
+
+
+def _before_the_break(sigma: Float[Tensor, " rank"], floor: float) -> tuple[int, int]:
+    """Return the rank where the floor tells one, and how many values stand above it."""
+    exact = int((sigma > 0.0).sum())
+    above = int((sigma > floor).sum())
+    broken = 0 < above < exact and float(sigma[above - 1]) >= BREAK * float(sigma[above])
+    return above if broken else exact, above
+
+
+def _balanced(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
+    """Return the matrix with rows and columns scaled to about one norm; zero ones stay."""
+    scaled = matrix.double() / (power_of_two_near(largest_entry(matrix)) or 1.0)
+    for _ in range(ROUNDS):
+        for axis in (1, 0):
+            norms = torch.linalg.vector_norm(scaled, dim=axis, keepdim=True)
+            scaled /= torch.where(norms > 0.0, norms, 1.0)
+    return scaled.to(matrix.dtype if matrix.dtype == torch.float64 else torch.float32)
