@@ -53,8 +53,8 @@ def resolved_rank(
     unit = max(MARGIN * unit_roundoff, MADE * min(unit_roundoff, FLOAT32))
     floor = rounding_floor(matrix, unit, MARGIN * smallest)
     rank, above = _before_the_break(sigma, floor)
-    norm = frobenius(sigma)
-    alike = floor <= UNLIKE * mean_rounding_floor(norm, *matrix.shape, unit)
+    rows, cols = matrix.shape
+    alike = floor <= UNLIKE * mean_rounding_floor(frobenius(sigma), rows, cols, unit)
     if alike or min(rank, above) >= ENOUGH * len(sigma) or not rank:
         return rank
     balanced = _balanced(matrix)
