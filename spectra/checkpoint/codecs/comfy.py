@@ -136,7 +136,7 @@ def make_marked(found: Found) -> TensorEntry:
         raise MisfitError(f"ComfyUI's weights in the format {quote(layout)} are not read")
     for key, value in marked.items():
         own = OWN.get(layout, {})
-        if key not in HARMLESS | own.keys() or own.get(key) not in {None, value}:
+        if key not in HARMLESS | own.keys() or own.get(key) not in (None, value):
             told = f"{quote(key)}: {quote(value)}"
             raise MisfitError(f"ComfyUI's mark of the weight is not understood: {told}")
     if "pre_quant_scale" in found.others:

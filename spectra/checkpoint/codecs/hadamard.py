@@ -1,5 +1,7 @@
 """Products with orthogonal matrices that are powers of a small one: Hadamard matrices."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,9 +23,9 @@ def turned(
     Source:
         Sylvester 1867; Fino and Algazi 1976 (the fast transform).
     """
-    factor = torch.tensor(seed, dtype=values.dtype) / len(seed) ** 0.5
+    factor = torch.tensor(seed, dtype=values.dtype)
     found, inner = values, 1
     while inner < size:
         found = factor @ found.reshape(-1, len(seed), inner)
         inner *= len(seed)
-    return found.reshape(values.shape)
+    return found.reshape(values.shape) / math.sqrt(size)

@@ -50,6 +50,17 @@ READ = frozenset({
 """Schemes whose every tensor is known, so that a stranger's integers are none of theirs."""
 
 
+UNNAMED = "packed integers of a scheme that neither their names nor config.json tell"
+
+LONE = {
+    "F8_E8M0": "powers of two (F8_E8M0), as scales are, without weights that they belong to",
+    "F4": "four-bit floats (F4) without scales that are read",
+    "F6_E2M3": "six-bit floats (F6_E2M3), which are not read",
+    "F6_E3M2": "six-bit floats (F6_E3M2), which are not read",
+}
+"""Why a tensor is left out that only its dtype tells of."""
+
+
 def unread(
     entries: Mapping[str, TensorEntry], taken: Collection[str], settings: Settings
 ) -> Iterator[Skipped]:
@@ -60,7 +71,8 @@ def unread(
         taken: Those that are parts of weights which are read, or have a reason already.
         settings: The model's quantisation settings.
     """
-    if not PACKED & {entry.dtype for entry in entries.values()}:
+    dtypes = {entry.dtype for entry in entries.values()}
+    if not (PACKED | LONE.keys()) & dtypes:
         tails = tails_of(entries)
         if not any(tail.endswith(ENDINGS + FLOATING_MARKS) for tail in tails):
             return  # as in most models
@@ -70,15 +82,17 @@ def unread(
             continue
         module = _above(entry.name, schemes)
         if module is not None and not entry.name.endswith(".bias"):
-            yield Skipped(entry.name, f"weights of the scheme {schemes[module]} are not read")
+            yield Skipped(entry.name, schemes[module])
         elif f".{entry.name}".endswith(ENDINGS):
             yield Skipped(entry.name, "a part of a quantised weight, without the weight")
+        elif entry.dtype in LONE:
+            yield Skipped(entry.name, LONE[entry.dtype])
 
 
 def _modules(
     entries: Mapping[str, TensorEntry], taken: Collection[str], settings: Settings
 ) -> dict[str, str]:
-    """Return the modules that hold packed weights, and the scheme of each."""
+    """Return the modules that hold packed weights, and why those of each are left out."""
     known = settings.method in READ
     found: dict[str, str] = {}
     for entry in entries.values():
@@ -86,10 +100,21 @@ def _modules(
         marked = entry.name.endswith(tuple(MARKS)) and entry.name not in taken
         for mark, scheme in MARKS.items() if marked else ():
             if entry.name.endswith(mark) and (packed or mark in FLOATING_MARKS):
-                found[entry.name.removesuffix(mark)] = scheme if known else settings.label
+                label = scheme if known else settings.label
+                found[entry.name.removesuffix(mark)] = _not_read(label)
+        module, _, last = entry.name.rpartition(".")
         if packed and not known:
-            found.setdefault(entry.name.rpartition(".")[0], settings.label)
+            found.setdefault(module, _not_read(settings.label))
+        elif packed and last.endswith("weight") and len(entry.shape) > 1:
+            own = entries.get(f"{module}.weight", entry)
+            if module and entry.name not in taken and not own.is_weights:
+                found.setdefault(module, UNNAMED)
     return found
+
+
+def _not_read(scheme: str) -> str:
+    """Return the reason for weights of a scheme."""
+    return f"weights of the scheme {scheme} are not read"
 
 
 def _above(name: str, modules: Mapping[str, str]) -> str | None:

@@ -1,5 +1,6 @@
 """Which stored tensors become weights, which are left out, and that nothing else happens."""
 
+import json
 from typing import Any
 
 import pytest
@@ -211,3 +212,74 @@ def test_any_parts_become_a_weight_or_a_reason(
     assert read <= tensors.keys()
     assert all(skipped.reason.isprintable() for skipped in checkpoint.skipped)
     assert read or checkpoint.skipped
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.uint32])
+def test_what_lies_beside_packed_integers_of_no_name_is_no_weight(dtype: torch.dtype) -> None:
+    words = torch.ones(4, 4).to(dtype)
+    tensors = {"a.packed_weight": words, "a.biases": torch.ones(4, 4), "a.zeros": torch.ones(4, 4),
+               "a.bias": torch.ones(4), "b.weight": torch.ones(4, 4)}  # fmt: skip
+    checkpoint = stored(tensors)
+    assert set(checkpoint.entries) == {"a.bias", "b.weight"}
+    assert {skipped.tensor for skipped in checkpoint.skipped} == {
+        "a.packed_weight", "a.biases", "a.zeros"
+    }  # fmt: skip
+    assert {skipped.reason for skipped in checkpoint.skipped} == {
+        "packed integers of a scheme that neither their names nor config.json tell"
+    }
+
+
+def test_positions_and_masks_are_no_packed_weights() -> None:
+    tensors = {"a.position_ids": torch.arange(4)[None].int(), "a.mask": torch.ones(4, 4).byte(),
+               "a.weight": torch.ones(4, 4), "a.scales": torch.ones(4, 4),
+               "a.mask_of_weight": torch.ones(4, 4).byte(), "weight": torch.ones(4, 4).byte(),
+               "proj": torch.ones(4, 4)}  # fmt: skip
+    checkpoint = stored(tensors)
+    assert set(checkpoint.entries) == set(tensors)
+    assert not checkpoint.skipped
+
+
+def test_powers_of_two_alone_are_scales() -> None:
+    checkpoint = stored({"a.weight": torch.ones(4, 4),
+                         "a.exponents": torch.ones(4, 4).to(torch.float8_e8m0fnu)})  # fmt: skip
+    assert list(checkpoint.entries) == ["a.weight"]
+    assert checkpoint.skipped[0].reason.startswith("powers of two (F8_E8M0), as scales are")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "codec"),
+    [
+        ("quantize_config.json", {"bits": 4, "group_size": 32, "desc_act": True}, "gptq-4bit"),
+        ("quant_config.json", {"zero_point": True, "q_group_size": 32, "w_bit": 4,
+                               "version": "GEMM"}, "awq-4bit"),
+        ("hf_quant_config.json", {"producer": {"name": "modelopt"},
+                                  "quantization": {"quant_algo": "FP8"}}, "modelopt-fp8"),
+    ],
+)  # fmt: skip
+def test_settings_may_stand_in_a_file_of_their_own(
+    name: str, settings: dict[str, Any], codec: str
+) -> None:
+    words = {"a.qweight": torch.ones(4, 8).int(), "a.qzeros": torch.ones(1, 1).int(),
+             "a.scales": torch.ones(1, 8).half()}  # fmt: skip
+    if codec.startswith("awq"):
+        words = {"a.qweight": torch.ones(32, 1).int(), "a.qzeros": torch.ones(1, 1).int(),
+                 "a.scales": torch.ones(1, 8).half()}  # fmt: skip
+    if codec.startswith("modelopt"):
+        words = {"a.weight": torch.ones(4, 4).to(torch.float8_e4m3fn),
+                 "a.weight_scale": torch.ones(1)}  # fmt: skip
+    folder = folder_of(words)
+    folder.files[name] = MemoryFile(name, json.dumps(settings).encode())
+    checkpoint = open_file(folder, "model-0.safetensors")
+    found = checkpoint.entries["a.weight"].codec
+    assert found is not None
+    assert found.name == codec
+    quantised = folder_of(words, quantization={"quant_method": "hqq"})
+    quantised.files[name] = folder.files[name]
+    assert not open_file(quantised, "model-0.safetensors").entries  # config.json goes first
+
+
+def test_settings_beside_it_that_are_no_json_are_an_error() -> None:
+    folder = folder_of({"a.weight": torch.ones(2, 2)})
+    folder.files["quantize_config.json"] = MemoryFile("quantize_config.json", b"{")
+    with pytest.raises(CheckpointError, match=r"quantize_config.json is not JSON"):
+        open_file(folder, "model-0.safetensors")
