@@ -96,7 +96,15 @@ DCP = (
     ),
 )
 CONVERT = "Save the model as safetensors (`model.save_pretrained(folder)`) and give that folder."
+ZERO = (
+    "partitions of DeepSpeed ZeRO",
+    (
+        "Put them together: `python zero_to_fp32.py FOLDER OUT`, FOLDER with the file `latest`, "
+        "and give OUT."
+    ),
+)
 NOT_READ = {
+    "*zero_pp_rank_*.pt": ZERO,
     "*.distcp": DCP,
     ".metadata": DCP,
     "*.msgpack": ("Flax weights", CONVERT),

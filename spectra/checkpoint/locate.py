@@ -40,6 +40,7 @@ from spectra.checkpoint.modules import (
 )
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.roots import inner_weights
 from spectra.checkpoint.shards import open_file
 from spectra.checkpoint.signatures import kind_of, readable
 from spectra.checkpoint.source import Folder
@@ -53,6 +54,7 @@ DOCUMENTS = (
 )  # fmt: skip
 """Endings of what lies beside weights and is none."""
 
+PART = re.compile(r"-\d{5}-of-(\d{5})\.")
 MOST_TRIED = 16  # files whose first bytes are looked at where no name tells
 UNNAMED = Format("", "files of weights", (), (), open_file)
 
@@ -242,7 +244,7 @@ def _unnamed(folder: Folder, names: list[str]) -> str:
     tried = [name for name in names if not name.lower().endswith(DOCUMENTS)]
     found = [name for name in tried[:MOST_TRIED] if _is_read(folder, name)]
     if not found:
-        _refuse_empty(folder, names)
+        _refuse_empty(folder)
     return _only(folder, UNNAMED, found)
 
 
@@ -285,20 +287,22 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
     )
 
 
-def _refuse_empty(folder: Folder, names: list[str]) -> NoReturn:
+def _refuse_empty(folder: Folder) -> NoReturn:
     """Say why a folder without files of weights cannot be opened.
 
     Raises:
         CheckpointError: Always.
     """
-    for name in names:
+    inner = inner_weights(folder)
+    for name in folder.names():
         pattern = refused_name(name)
-        if pattern:
+        if pattern and not inner:
             raise CheckpointError(f"{folder.label} holds {refused_text(pattern, name)}")
+    if inner:
+        raise CheckpointError(f"{folder.label}{inner}")
     raise CheckpointError(
         f"{folder.label} holds no weights. Expected model.safetensors, "
         "model.safetensors.index.json with its shards, a GGUF file, or a PEFT adapter."
-        + _adapter_inside(folder)
     )
 
 
@@ -337,15 +341,14 @@ def _only(folder: Folder, kind: Format, found: list[str]) -> str:
     if kind is GGUF and len(parts) == 1 and len(found) == int(parts[0][-10:-5]):
         return parts[0]
     names = ", ".join(quote(name) for name in found[:4]) + (", ..." if len(found) > 4 else "")
+    series = [part for name in found if (part := PART.search(name))]
+    if len(series) > 1 and len({part[1] for part in series}) == 1:
+        raise CheckpointError(
+            f"{folder.label} holds {len(series)} of {int(series[0][1])} parts of a model and no "
+            f"index ({names}). Fetch the index (NAME.index.json) again, or "
+            f"give one part: {shown(folder.spec.rstrip('/'))}/FILE."
+        )
     raise CheckpointError(
         f"{folder.label} holds several {kind.what} ({names}): which one is meant? Give one of "
         f"them: {shown(folder.spec.rstrip('/'))}/FILE."
     )
-
-
-def _adapter_inside(folder: Folder) -> str:
-    """Return a hint where a folder holds a named adapter one level down."""
-    if not isinstance(folder, LocalFolder):
-        return ""
-    inner = sorted(folder.path.glob(f"*/{ADAPTER_CONFIG}"))
-    return f" It holds a named adapter: give {shown(inner[0].parent)}." if inner else ""

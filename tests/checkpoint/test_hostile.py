@@ -224,7 +224,7 @@ class TestPlaces:
         if kind == "folder" and name == "model.safetensors":  # the shards are still there
             assert sorted(opened(folder).entries) == ["a", "b"]
         elif kind == "folder" and name == INDEX:
-            assert "holds several safetensors files and no index" in refusal(folder)
+            assert "holds 2 of 2 parts of a model and no index" in refusal(folder)
         else:
             assert f"{name} is no regular file" in refusal(folder)
 

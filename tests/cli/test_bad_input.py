@@ -180,7 +180,7 @@ def test_a_named_adapters_folder_is_pointed_to(
     (tmp_path / "outer").mkdir()
     (tmp_path / "outer" / "mine").symlink_to(minilm_lora)
     found = refused(command, "diff", model, tmp_path / "outer")
-    assert f"It holds a named adapter: give {tmp_path / 'outer' / 'mine'}." in found
+    assert f"folders in it do. Give one: {tmp_path / 'outer' / 'mine'}." in found
 
 
 def test_nothing_measured_leaves_old_files_alone(command: Command, tmp_path: Path) -> None:
