@@ -5,19 +5,129 @@ from collections.abc import Sequence
 from spectra.analyzers.analyzer import counted
 from spectra.analyzers.row import Row
 
+STORED = {"rounding": "rounded", "quantising": "quantised"}
+"""Kinds of change in which nothing but the storing changed."""
+
+KINDS = "matrix", "matrices"
+FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
+
+
+def reading_of(changed: Sequence[Row], total: int) -> str:
+    """Say what the change of a model looks like, and of how much of it that is not known.
+
+    Args:
+        changed: Rows of what changed, at least one.
+        total: Matrices that were compared.
+    """
+    kinds: dict[str, list[Row]] = {}
+    for row in changed:
+        kinds.setdefault(str(row.values["delta_kind"]), []).append(row)
+    settled = [row for row in changed if row.values["delta_kind"] in {"low rank", "full rank"}]
+    told = [_settled(settled, total)] if settled else []
+    clauses = (
+        (_vague, [*kinds.get("at least", ()), *kinds.get("unresolved", ())]),
+        (_few_rows, kinds.get("few rows", [])),
+        (_few_columns, kinds.get("few columns", [])),
+        (_pruned, kinds.get("pruning", [])),
+    )
+    for clause, rows in clauses:
+        if rows:
+            said = clause(rows, "" if told else f" ({_share(rows, total)})")
+            told.append(said[0].upper() + said[1:])
+    stored = [kind for kind in STORED if kind in kinds]
+    if not told:
+        rows = [row for kind in stored for row in kinds[kind]]
+        return f"The change is {' and '.join(stored)} alone ({_share(rows, total)})."
+    for kind in stored:
+        rest = counted(len(kinds[kind]), "more matrix was", "more matrices were")
+        told.append(f"{rest} {STORED[kind]} and not changed otherwise.")
+    return " ".join(told)
+
+
+def _share(rows: Sequence[Row], total: int) -> str:
+    """Write how many matrices of how many."""
+    return f"{len(rows):,} of {counted(total, *KINDS)}"
+
+
+def _settled(rows: Sequence[Row], total: int) -> str:
+    """Say what matrices look like whose rank is known."""
+    grids = sorted({str(row.values["delta_grid"]) for row in rows} - {*FLOATS, "None"})
+    within = f", above the rounding of {' and '.join(grids)}" if grids else ""
+    return (
+        f"The change looks like {kind_of_change(rows)} on {where(rows)} "
+        f"({_share(rows, total)}){within}."
+    )
+
+
+def _vague(rows: Sequence[Row], share: str) -> str:
+    """Say of what changed that rounding hides its rank."""
+    grids = " and ".join(sorted({str(row.values["delta_grid"]) for row in rows}))
+    ranks = [int(row.number("delta_rank") or 0) for row in rows]
+    if any(ranks):
+        least = f"at least rank {_span(ranks)} stands above the rounding of {grids}"
+        hidden = "which may hide more: whether it is a LoRA or full fine-tuning is not known."
+        return f"In {_subject(rows, share)} {least}, {hidden}"
+    moved = sum(int(row.number("delta_moved") or 0) for row in rows)
+    entries = sum(row.view.rows * row.view.cols for row in rows)
+    return (
+        f"{_subject(rows, share)} changed by less than the rounding of {grids} can resolve in "
+        f"rank: {moved:,} of {entries:,} entries moved; whether by a LoRA or by full fine-tuning "
+        "is not known."
+    )
+
+
+def _few_rows(rows: Sequence[Row], share: str) -> str:
+    """Say how many rows of a matrix changed, where the rest did not."""
+    moved = sum(int(row.number("delta_rows") or 0) for row in rows)
+    held = sum(row.view.rows for row in rows)
+    return f"In {_subject(rows, share)} only {moved:,} of {held:,} rows changed."
+
+
+def _few_columns(rows: Sequence[Row], share: str) -> str:
+    """Likewise of columns."""
+    moved = sum(int(row.number("delta_cols") or 0) for row in rows)
+    held = sum(row.view.cols for row in rows)
+    return f"In {_subject(rows, share)} only {moved:,} of {held:,} columns changed."
+
+
+def _pruned(rows: Sequence[Row], share: str) -> str:
+    """Say how many entries were set to zero."""
+    moved = sum(int(row.number("delta_moved") or 0) for row in rows)
+    part = moved / sum(row.view.rows * row.view.cols for row in rows)
+    return (
+        f"In {_subject(rows, share)} {part:.1%} of the entries became zero and no others changed: "
+        "pruning."
+    )
+
+
+def _subject(rows: Sequence[Row], share: str) -> str:
+    """Name matrices, by place where nothing was said before."""
+    if share:
+        return where(rows) + share
+    return counted(len(rows), "more matrix", "more matrices")
+
 
 def kind_of_change(changed: Sequence[Row]) -> str:
-    """Name the change by the ranks of most matrices; a small head may well be full."""
-    rank = {row.matrix: int(row.number("delta_rank") or 0) for row in changed}
-    half = [row for row in changed if rank[row.matrix] <= min(row.view.rows, row.view.cols) // 2]
-    most = max((rank[row.matrix] for row in half), default=0)
-    low = [row for row in changed if row in half or rank[row.matrix] <= most]
-    if 10 * len(low) < 9 * len(changed):
-        return "full fine-tuning" if not low else "fine-tuning, partly of low rank,"
-    found = sorted({rank[row.matrix] for row in half})
-    if len(found) == 1:
+    """Name the change by the ranks of most matrices; a small head may well be full.
+
+    Args:
+        changed: Rows whose rank is known: low, or full.
+    """
+    ranks = [int(row.number("delta_rank") or 0) for row in changed]
+    low = [row.values["delta_kind"] == "low rank" for row in changed]
+    found = [rank for rank, is_low in zip(ranks, low, strict=True) if is_low]
+    most = max(found, default=0)
+    if 10 * sum(rank <= most for rank in ranks) < 9 * len(changed):
+        return "full fine-tuning" if not found else "fine-tuning, partly of low rank,"
+    if len(set(found)) == 1:
         return f"a rank-{found[0]} LoRA"
-    return f"a low-rank update (ranks {found[0]} to {found[-1]})"
+    return f"a low-rank update (ranks {_span(found)})"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """Write the least and the greatest number."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def where(changed: Sequence[Row]) -> str:

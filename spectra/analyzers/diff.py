@@ -1,6 +1,5 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,11 +8,12 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers.analyzer import Summary, counted, require_share
-from spectra.analyzers.change import kind_of_change, where
+from spectra.analyzers.change import reading_of
+from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.lowrank import product_singular_values
-from spectra.kernels.noise import chance_cosine, rounding_floor
+from spectra.kernels.noise import chance_cosine
 from spectra.kernels.similarity import Side, Similarity, exact_similarity
 from spectra.kernels.singular import (
     EPS64,
@@ -40,10 +40,6 @@ from spectra.kernels.verdicts import (
 )
 from spectra.matrices import LowRank, Pair, View
 
-MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
-UNIT_ROUNDOFF = {"F16": 2.0**-11, "BF16": 2.0**-8, "F64": 2.0**-53}  # others: float32's
-SMALLEST = {"F16": 2.0**-24}  # positive; of the wider dtypes, too small to matter
-
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -56,7 +52,8 @@ class Diff:
     name: ClassVar[str] = "diff"
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
-        "delta_effective_rank", "delta_energy_rank", "delta_rank",
+        "delta_effective_rank", "delta_energy_rank", "delta_rank", "delta_kind", "delta_grid",
+        "delta_moved", "delta_rows", "delta_cols",
     )  # fmt: skip
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
         "intruders", "certified", "null_cos", "subspace_overlap", "intruder_detail",
@@ -158,7 +155,7 @@ class Diff:
             isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
         ):
             return None
-        sigma, rank = _update(pair)
+        sigma, found = _update(pair)
         norm, base_norm = frobenius(sigma), entry_norm(pair.base)
         return {
             "delta_norm": norm,
@@ -167,7 +164,12 @@ class Diff:
             "delta_stable_rank": stable_rank(sigma),
             "delta_effective_rank": effective_rank(sigma),
             "delta_energy_rank": energy_rank(sigma, self.energy),
-            "delta_rank": rank,
+            "delta_rank": found.rank,
+            "delta_kind": found.kind,
+            "delta_grid": found.grid,
+            "delta_moved": found.moved,
+            "delta_rows": found.rows,
+            "delta_cols": found.cols,
         }
 
     def _similarity(self, pair: Pair) -> Similarity:
@@ -187,6 +189,8 @@ class Diff:
         """Return the row of a matrix that is what it was: nothing to decompose."""
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
         values |= {"delta_energy_rank": 0, "delta_rank": 0}
+        values |= {"delta_kind": "unchanged", "delta_grid": None}
+        values |= {"delta_moved": 0, "delta_rows": 0, "delta_cols": 0}
         if self.intruders:
             values |= {
                 "intruders": 0,
@@ -233,19 +237,7 @@ class Diff:
             return "No pair could be measured."
         if not changed:
             return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
-        real = [row for row in changed if row.number("delta_rank")]
-        if not real:
-            return (
-                f"The change is rounding alone ({len(changed):,} of "
-                f"{counted(len(measured), 'matrix', 'matrices')})."
-            )
-        text = (
-            f"The change looks like {kind_of_change(real)} on {where(real)} "
-            f"({len(real):,} of {counted(len(measured), 'matrix', 'matrices')})."
-        )
-        if len(real) < len(changed):
-            rounded = counted(len(changed) - len(real), "more matrix was", "more matrices were")
-            text += f" {rounded} rounded and not changed otherwise."
+        text = reading_of(changed, len(measured))
         if self.intruders:
             total = sum(int(row.number("intruders") or 0) for row in measured)
             holders = sum(bool(row.number("intruders")) for row in measured)
@@ -275,20 +267,13 @@ def _require_finite(values: Tensor, part: str) -> None:
         raise NonFiniteError(f"{part}: {error}") from None
 
 
-def _update(pair: Pair) -> tuple[Tensor, int]:
-    """Return the update's singular values and its rank above rounding."""
+def _update(pair: Pair) -> tuple[Tensor, Evidence]:
+    """Return the update's singular values and what they and its entries tell."""
     change = pair.tuned
     if isinstance(change, LowRank):
         sigma = product_singular_values(change.left, change.right)
-        return sigma, numerical_rank(sigma, max(pair.base.shape), EPS64)
+        rank = numerical_rank(sigma, max(pair.base.shape), EPS64)
+        return sigma, Evidence("low rank", rank) if rank else Evidence("unchanged", 0, 0, 0, 0)
     delta = pair.delta()
     sigma = singular_values(delta)
-    dtypes = (pair.view.entry.dtype, pair.tuned_dtype)
-    roundoff = max(UNIT_ROUNDOFF.get(dtype, 2.0**-24) for dtype in dtypes)
-    smallest = max(SMALLEST.get(dtype, 0.0) for dtype in dtypes)
-    tuned = pair.base if change is None else change
-    # Each of the two may have been rounded on its own; and a merge rounds the product of its
-    # factors, the scaled product and the sum, as the difference does again.
-    made = MADE * rounding_floor(delta, torch.finfo(delta.dtype).eps / 2)
-    noise = [rounding_floor(values, roundoff, smallest) for values in (pair.base, tuned)]
-    return sigma, int((sigma > math.hypot(*noise, made)).sum())
+    return sigma, evidence_of(pair, delta, sigma)

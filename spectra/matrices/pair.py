@@ -31,6 +31,14 @@ class LowRank:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantised:
+    """What a codec may have moved each value by."""
+
+    name: str  # the codec's
+    steps: Tensor  # half of the distance to the next value that it has; rows x cols
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One matrix before and after, as stored: rows = outputs, cols = inputs."""
 
@@ -38,6 +46,9 @@ class Pair:
     base: Tensor
     tuned: Tensor | LowRank | None  # new values, an update to add, or None: unchanged
     tuned_dtype: str  # as stored; of the base where an update is added
+    base_codec: Quantised | None = None  # None: the values are as stored
+    tuned_codec: Quantised | None = None
+    formed: bool = False  # the tuned values were computed from the base as it is, not stored
 
     def tuned_exact(self) -> Tensor:
         """Return the tuned values, an update added in float64."""

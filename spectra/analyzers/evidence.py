@@ -1,0 +1,160 @@
+"""What kind of change one matrix went through, and what of that is beyond rounding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.resolution import Resolution, resolve
+from spectra.kernels.rounding import GRIDS, Grid, grid_of, half_steps
+from spectra.matrices import Pair
+from spectra.matrices.pair import Quantised
+
+Kind = Literal[
+    "unchanged",  # equal
+    "rounding",  # each value is the other's, stored more coarsely
+    "quantising",  # likewise, by a codec
+    "pruning",  # entries were set to zero, nothing else
+    "low rank",
+    "full rank",
+    "few rows",  # of full rank in those that changed, fewer than half of all
+    "few columns",
+    "at least",  # directions above rounding, and others near it: more may be hidden
+    "unresolved",  # changed, and no direction stands above rounding
+]
+
+MADE = 4.0  # roundings, of independent sign, between a merge's factors and its difference
+SUMS = 2.0  # roundings, likewise, of what a merge adds up
+COARSER = 4.0  # steps of the base over the tuned's, from which the base's rounding may show
+UNEVEN = 1.6  # half a step of one neighbour over that of the other, in four-bit floats
+WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: some are clipped
+STORED = {grid.dtype: grid for grid in GRIDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a change D, entry by entry."""
+
+    kind: Kind
+    rank: int  # directions of D above rounding
+    moved: int | None = None  # entries that differ; None: not looked at, an update as factors
+    rows: int | None = None  # that hold one
+    cols: int | None = None  # likewise
+    grid: str | None = None  # the coarsest on which either side lies: a dtype's or a codec's name
+
+
+class _Side(NamedTuple):
+    """One of the two, and how far each of its values may have been rounded."""
+
+    values: Tensor
+    steps: Tensor  # half of the distance to the next
+    grid: Grid | None  # None: a codec's
+    name: str
+
+
+def evidence_of(
+    pair: Pair, delta: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]
+) -> Evidence:
+    """Return what a change is, on what its entries and singular values tell.
+
+    Args:
+        pair: Both sides, the tuned one as values.
+        delta: Their difference, not all zero.
+        sigma: All singular values of it, descending.
+    """
+    assert isinstance(pair.tuned, Tensor)  # noqa: S101 - an update as factors is exact
+    base, tuned = (
+        _side(values, codec, delta.dtype)
+        for values, codec in ((pair.base, pair.base_codec), (pair.tuned, pair.tuned_codec))
+    )
+    where = delta != 0
+    changed = where.any(dim=1), where.any(dim=0)
+    rows, cols = (int(lines.sum()) for lines in changed)
+    coarsest = max((base, tuned), key=lambda side: float(side.steps.mean()))
+    known = int(where.sum()), rows, cols, coarsest.name
+    if not pair.formed:
+        if _rounded(base, tuned, delta):
+            codec = base.grid is None or tuned.grid is None
+            return Evidence("quantising" if codec else "rounding", 0, *known)
+        if _pruned(tuned.values, where):
+            return Evidence("pruning", int((sigma > 0).sum()), *known)
+    (rank, clear), name = _rank(base, tuned, changed, sigma, formed=pair.formed)
+    return Evidence(_kind(rank, clear, delta.shape, (rows, cols)), rank, *known[:-1], name)
+
+
+def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:
+    """Name a change by its rank, in the rows and columns that changed."""
+    if not rank:
+        return "unresolved"
+    if 2 * rank > min(changed):
+        if 2 * changed[0] < shape[0]:
+            return "few rows"
+        return "few columns" if 2 * changed[1] < shape[1] else "full rank"
+    return "low rank" if clear else "at least"
+
+
+def _side(values: Tensor, codec: Quantised | None, dtype: torch.dtype) -> _Side:
+    """Find the grid on which one side lies, whatever the dtype of its file."""
+    wide = values.to(dtype)
+    if codec is not None:
+        return _Side(wide, codec.steps.to(dtype), None, codec.name)
+    stored = STORED[values.dtype]
+    grid = grid_of(wide, stored)
+    return _Side(wide, half_steps(wide, grid, stored), grid, grid.name)
+
+
+def _rounded(base: _Side, tuned: _Side, delta: Tensor) -> bool:
+    """Say whether one side is the other, or both are a third, on a grid of its own.
+
+    On one grid every difference is a change.
+    """
+    if base.name == tuned.name:
+        return False
+    size = delta.abs()
+    if base.grid is not None and tuned.grid is not None:
+        return bool((size <= base.steps + tuned.steps).all())
+    most = UNEVEN * (base.steps + tuned.steps)
+    return float((size <= most).float().mean()) >= WITHIN
+
+
+def _pruned(tuned: Tensor, where: Tensor) -> bool:
+    """Say whether all that changed became zero, in rows that are not zero altogether."""
+    return not bool(tuned[where].any()) and bool(tuned.any())
+
+
+def _rank(
+    base: _Side, tuned: _Side, changed: tuple[Tensor, Tensor], sigma: Tensor, *, formed: bool
+) -> tuple[Resolution, str]:
+    """Count directions above rounding, and name the grid whose rounding it is.
+
+    Where the base lies on the coarser grid, the tuned values were mostly made from it as it
+    is: its rounding counts only if the change is of full rank otherwise.
+    """
+    rows, cols = changed
+
+    def cut(values: Tensor) -> Tensor:
+        """Leave out rows and columns that did not change."""
+        found = values if bool(rows.all()) else values[rows]
+        return found if bool(cols.all()) else found[:, cols]
+
+    delta = cut(tuned.values - base.values)
+    own, other = cut(tuned.steps), cut(base.steps)
+    if tuned.grid is STORED[delta.dtype]:
+        own = own * SUMS  # the merge was computed in what it is stored in
+    arithmetic = MADE * torch.finfo(delta.dtype).eps / 2
+    if tuned.grid is not None:
+        arithmetic = max(arithmetic, 2.0**-tuned.grid.digits)  # two roundings of its own
+    made = delta.abs().mul_(arithmetic)
+    alone = torch.hypot(own, made).div_(sqrt(3.0))
+    size, coarse = float(own.mean()), float(other.mean())
+    if formed or coarse > COARSER * size:
+        found = resolve(delta, alone, sigma, coherent=False)
+        if formed or (found.clear and 0 < 2 * found.rank <= min(delta.shape)):
+            return found, tuned.name
+    both = torch.hypot(alone, other.div(sqrt(3.0)))
+    name = base.name if coarse > size else tuned.name
+    return resolve(delta, both, sigma, coherent=base.name == tuned.name), name

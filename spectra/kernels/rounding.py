@@ -1,0 +1,99 @@
+"""Grids of floating-point numbers: which values lie on one, and how far rounding to it moves."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SHARE = 0.9  # of a row's entries that must lie on a coarser grid for the row to count as on it
+SAMPLE = 1 << 12  # entries that rule most grids out
+WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
+EXPONENT = {torch.float32: 0xFF << 23, torch.float64: 0x7FF << 52}
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The numbers of one floating dtype."""
+
+    name: str  # as sentences have it
+    dtype: torch.dtype
+    digits: int  # binary, after the point
+    lowest: int  # exponent of the smallest normal number
+
+    def spacing(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
+        """Return the distance of each value to the next larger number of the grid.
+
+        Args:
+            values: float32 or float64; what is wider than the grid counts by its size.
+        """
+        wide = values.dtype
+        bits = values.view(WORDS[wide]) & EXPONENT[wide]
+        step = bits.view(wide).mul_(2.0**-self.digits)
+        return step.clamp_(min=max(2.0 ** (self.lowest - self.digits), torch.finfo(wide).tiny))
+
+    def holds(self, values: Float[Tensor, "rows cols"]) -> Bool[Tensor, "rows cols"]:
+        """Say of each value whether it is a number of the grid."""
+        return self.rounded(values) == values
+
+    def rounded(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
+        """Return the nearest numbers of the grid, ties to even."""
+        return values.to(self.dtype).to(values.dtype)
+
+
+F64 = Grid("F64", torch.float64, 52, -1022)
+F32 = Grid("F32", torch.float32, 23, -126)
+F16 = Grid("F16", torch.float16, 10, -14)
+BF16 = Grid("BF16", torch.bfloat16, 7, -126)
+E4M3 = Grid("F8_E4M3", torch.float8_e4m3fn, 3, -6)
+E5M2 = Grid("F8_E5M2", torch.float8_e5m2, 2, -14)
+GRIDS = (E5M2, E4M3, BF16, F16, F32, F64)
+"""Coarsest first."""
+
+
+def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:
+    """Return the coarsest grid on which most rows of a matrix lie.
+
+    A matrix that was rounded and then stored in a wider dtype is no finer for it. By chance
+    half of the numbers of F8_E4M3 are such of F8_E5M2, one in 8 of float16 is one of
+    bfloat16, and all others are rarer: of a row, `SHARE` must be on a grid, zeros aside.
+
+    Args:
+        values: float32 or float64.
+        stored: The grid of the dtype in which they are stored.
+    """
+    flat = values.reshape(-1)
+    sample = flat[:: max(1, len(flat) // SAMPLE)].unsqueeze(0)
+    for grid in GRIDS[: GRIDS.index(stored)]:
+        if not bool(on_grid(sample, grid).any()):
+            continue
+        known = values != 0
+        rows = known.any(dim=1)
+        found = (on_grid(values, grid) & known).any(dim=1)
+        if int(rows.sum()) and 2 * int(found.sum()) >= int(rows.sum()):
+            return grid
+    return stored
+
+
+def on_grid(values: Float[Tensor, "rows cols"], grid: Grid) -> Bool[Tensor, "rows cols"]:
+    """Say which entries lie on a grid as their whole rows do: some may be there by chance."""
+    known = values != 0
+    held = grid.holds(values)
+    share = (held & known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return held & (share >= SHARE).unsqueeze(1)
+
+
+def half_steps(
+    values: Float[Tensor, "rows cols"], grid: Grid, stored: Grid
+) -> Float[Tensor, "rows cols"]:
+    """Return the most that rounding can have moved each value.
+
+    Args:
+        values: float32 or float64.
+        grid: That of most rows, as `grid_of` finds it.
+        stored: That of their dtype, on which the other entries lie.
+    """
+    step = stored.spacing(values)
+    if grid is not stored:  # what is small in float16 has coarser steps than bfloat16's
+        step = torch.where(on_grid(values, grid), step.maximum(grid.spacing(values)), step)
+    return step.div_(2)
