@@ -40,6 +40,8 @@ from spectra.kernels.verdicts import (
 )
 from spectra.matrices import LowRank, Pair, View
 
+EVIDENCE = 40  # bytes an entry that telling a change from its rounding holds at most
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -52,13 +54,15 @@ class Diff:
     name: ClassVar[str] = "diff"
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
-        "delta_effective_rank", "delta_energy_rank", "delta_rank", "delta_kind", "delta_grid",
-        "delta_moved", "delta_rows", "delta_cols",
+        "delta_effective_rank", "delta_energy_rank", "delta_rank",
+    )  # fmt: skip
+    EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = (
+        "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
     )  # fmt: skip
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
         "intruders", "certified", "null_cos", "subspace_overlap", "intruder_detail",
     )  # fmt: skip
-    keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + INTRUDER_KEYS
+    keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + EVIDENCE_KEYS + INTRUDER_KEYS
 
     intruders: bool = False  # look for them in every changed matrix
     k: int = 10  # leading singular vectors of W1 to examine, at least 1
@@ -81,17 +85,18 @@ class Diff:
         require_share(self.energy)
 
     def cost(self, view: View) -> float:
-        """All singular values of the update, and verdicts where asked for."""
+        """All singular values of the update and their count, and verdicts where asked for."""
         shape = (view.rows, view.cols)
         verdicts = 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
-        return singular_values_cost(*shape) + (verdicts if self.intruders else 0.0)
+        return 1.2 * singular_values_cost(*shape) + (verdicts if self.intruders else 0.0)
 
     def memory(self, view: View) -> int:
         """Both matrices, and what the costlier decomposition needs if bounds do not decide."""
         shape = (view.rows, view.cols)
-        update = 4 * view.rows * view.cols + singular_values_memory(*shape)
+        entries = view.rows * view.cols
+        update = max(4 * entries + singular_values_memory(*shape), EVIDENCE * entries)
         vectors = left_singular_memory(*shape) if self.intruders else 0
-        return 8 * view.rows * view.cols + max(update, vectors)
+        return 8 * entries + max(update, vectors)
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""

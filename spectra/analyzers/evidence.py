@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import GRIDS, Grid, grid_of, half_steps
+from spectra.kernels.singular import singular_values
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
 
@@ -21,7 +22,7 @@ Kind = Literal[
     "pruning",  # entries were set to zero, nothing else
     "low rank",
     "full rank",
-    "few rows",  # of full rank in those that changed, fewer than half of all
+    "few rows",  # a tenth of all at most, or fewer than half and of full rank in these
     "few columns",
     "at least",  # directions above rounding, and others near it: more may be hidden
     "unresolved",  # changed, and no direction stands above rounding
@@ -31,6 +32,7 @@ MADE = 4.0  # roundings, of independent sign, between a merge's factors and its 
 SUMS = 2.0  # roundings, likewise, of what a merge adds up
 COARSER = 4.0  # steps of the base over the tuned's, from which the base's rounding may show
 UNEVEN = 1.6  # half a step of one neighbour over that of the other, in four-bit floats
+FEW = 0.1  # of all rows or columns, of which a change is said to be one of these
 WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: some are clipped
 STORED = {grid.dtype: grid for grid in GRIDS}
 
@@ -41,7 +43,7 @@ class Evidence:
 
     kind: Kind
     rank: int  # directions of D above rounding
-    moved: int | None = None  # entries that differ; None: not looked at, an update as factors
+    moved: int | None = None  # entries that differ by more than storing; None: an update as factors
     rows: int | None = None  # that hold one
     cols: int | None = None  # likewise
     grid: str | None = None  # the coarsest on which either side lies: a dtype's or a codec's name
@@ -72,14 +74,18 @@ def evidence_of(
         for values, codec in ((pair.base, pair.base_codec), (pair.tuned, pair.tuned_codec))
     )
     where = delta != 0
+    if base.grid is not tuned.grid and not pair.formed:  # on one grid every difference counts
+        where &= _beyond(base, tuned, delta)
     changed = where.any(dim=1), where.any(dim=0)
     rows, cols = (int(lines.sum()) for lines in changed)
     coarsest = max((base, tuned), key=lambda side: float(side.steps.mean()))
     known = int(where.sum()), rows, cols, coarsest.name
     if not pair.formed:
-        if _rounded(base, tuned, delta):
-            codec = base.grid is None or tuned.grid is None
-            return Evidence("quantising" if codec else "rounding", 0, *known)
+        codec = base.grid is None or tuned.grid is None
+        if not rows and not codec:
+            return Evidence("rounding", 0, *known)
+        if codec and base.name != tuned.name and _quantised(base, tuned, delta):
+            return Evidence("quantising", 0, *known)
         if _pruned(tuned.values, where):
             return Evidence("pruning", int((sigma > 0).sum()), *known)
     (rank, clear), name = _rank(base, tuned, changed, sigma, formed=pair.formed)
@@ -88,12 +94,15 @@ def evidence_of(
 
 def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:
     """Name a change by its rank, in the rows and columns that changed."""
+    most = 0.5 if 2 * rank > min(changed) else FEW
+    if changed[0] < most * shape[0]:
+        return "few rows"
+    if changed[1] < most * shape[1]:
+        return "few columns"
     if not rank:
         return "unresolved"
     if 2 * rank > min(changed):
-        if 2 * changed[0] < shape[0]:
-            return "few rows"
-        return "few columns" if 2 * changed[1] < shape[1] else "full rank"
+        return "full rank"
     return "low rank" if clear else "at least"
 
 
@@ -107,18 +116,17 @@ def _side(values: Tensor, codec: Quantised | None, dtype: torch.dtype) -> _Side:
     return _Side(wide, half_steps(wide, grid, stored), grid, grid.name)
 
 
-def _rounded(base: _Side, tuned: _Side, delta: Tensor) -> bool:
-    """Say whether one side is the other, or both are a third, on a grid of its own.
+def _beyond(base: _Side, tuned: _Side, delta: Tensor) -> Tensor:
+    """Say which entries differ by more than storing one number on the grids of both makes."""
+    if base.grid is None or tuned.grid is None:
+        return torch.ones_like(delta, dtype=torch.bool)  # codecs clip, and move on purpose
+    return delta.abs() > base.steps + tuned.steps
 
-    On one grid every difference is a change.
-    """
-    if base.name == tuned.name:
-        return False
-    size = delta.abs()
-    if base.grid is not None and tuned.grid is not None:
-        return bool((size <= base.steps + tuned.steps).all())
+
+def _quantised(base: _Side, tuned: _Side, delta: Tensor) -> bool:
+    """Say whether nearly every entry differs by no more than storing it in two ways makes."""
     most = UNEVEN * (base.steps + tuned.steps)
-    return float((size <= most).float().mean()) >= WITHIN
+    return float((delta.abs() <= most).float().mean()) >= WITHIN
 
 
 def _pruned(tuned: Tensor, where: Tensor) -> bool:
@@ -135,6 +143,11 @@ def _rank(
     is: its rounding counts only if the change is of full rank otherwise.
     """
     rows, cols = changed
+    if base.grid is not tuned.grid:  # the rest is rounded, and costs a decomposition to leave out
+        rows, cols = (
+            lines if 2 * int(lines.sum()) < len(lines) else torch.ones_like(lines)
+            for lines in changed
+        )
 
     def cut(values: Tensor) -> Tensor:
         """Leave out rows and columns that did not change."""
@@ -142,6 +155,8 @@ def _rank(
         return found if bool(cols.all()) else found[:, cols]
 
     delta = cut(tuned.values - base.values)
+    if base.grid is not tuned.grid and delta.shape != base.values.shape:
+        sigma = singular_values(delta)  # what was left out is not zero, but rounded
     own, other = cut(tuned.steps), cut(base.steps)
     if tuned.grid is STORED[delta.dtype]:
         own = own * SUMS  # the merge was computed in what it is stored in

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
+from spectra.checkpoint.entry import Slab
 from spectra.engine.changes import Replaced, Rewritten, Updated
 from spectra.engine.plan import Plan, Step
 from spectra.matrices import LowRank, Matrix, Pair, View
-from spectra.matrices.pair import widened
+from spectra.matrices.pair import Quantised, widened
 from spectra.matrices.part import Part
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
@@ -25,6 +26,9 @@ class Loaded:
     change: Tensor | LowRank | None  # in the layout of its own side
     tuned_dtype: str
     parts: Mapping[str, Part] = field(default_factory=dict)  # by matrix, where not the base's
+    base_codec: Quantised | None = None
+    change_codec: Quantised | None = None
+    formed: bool = False  # the change was computed from the base
 
     def subject(self, view: View, device: str) -> Matrix | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
@@ -37,7 +41,15 @@ class Loaded:
             change = LowRank(part.left.to(device), part.right.to(device))
         elif change is not None:
             change = self.parts.get(view.name, view.part).within(change.to(device))
-        return Pair(view, base, change, self.tuned_dtype)
+        return Pair(
+            view,
+            base,
+            change,
+            self.tuned_dtype,
+            _codec_of(self.base_codec, view.part, device),
+            _codec_of(self.change_codec, self.parts.get(view.name, view.part), device),
+            self.formed,
+        )
 
 
 class Loader:
@@ -59,15 +71,20 @@ class Loader:
         dtype = step.entry.dtype
         if isinstance(change, Replaced):
             tuned = change.source.read(change.entry, change.slab)
-            return Loaded(base, True, tuned, change.entry.dtype, change.parts)
+            codecs = (
+                _quantised(self.plan.checkpoint, step.entry, base, step.slab),
+                _quantised(change.source, change.entry, tuned, change.slab),
+            )
+            return Loaded(base, True, tuned, change.entry.dtype, change.parts, *codecs)
         if isinstance(change, Updated):
             update = self._update(change)
             if not change.dense or self._only_updates(step, change, base):
                 return Loaded(base, True, update, dtype)
             formed = self._formed(step, change, update)
-            return Loaded(base, True, formed, NAMES.get(formed.dtype, "F32"))
+            return Loaded(base, True, formed, NAMES.get(formed.dtype, "F32"), formed=True)
         if isinstance(change, Rewritten):
-            return Loaded(base, True, self._rewritten(step, change), change.rows.entry.dtype)
+            rows = self._rewritten(step, change)
+            return Loaded(base, True, rows, change.rows.entry.dtype, formed=True)
         return Loaded(base, self.plan.tuned is not None, None, dtype)
 
     def _update(self, change: Updated) -> LowRank:
@@ -133,6 +150,21 @@ class Loader:
         tuned = values.to(wide, copy=True)
         tuned[torch.tensor(change.rows.indices, dtype=torch.long)] = rows.to(wide)
         return tuned if step.slab is None else tuned[slice(*step.slab)]
+
+
+def _quantised(
+    source: Checkpoint, entry: TensorEntry, values: Tensor, slab: Slab
+) -> Quantised | None:
+    """Return how far quantising may have moved each value, where it is told."""
+    steps = source.rounding(entry, values, slab)
+    if steps is None or entry.codec is None:
+        return None
+    return Quantised(entry.codec.name, steps)
+
+
+def _codec_of(whole: Quantised | None, part: Part, device: str) -> Quantised | None:
+    """Return that of one matrix of a tensor."""
+    return whole and Quantised(whole.name, part.within(whole.steps.to(device)))
 
 
 def _alike(update: LowRank, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

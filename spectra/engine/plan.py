@@ -45,6 +45,8 @@ class Step:
         if plain and not coded and not formed:
             return self.nbytes
         sides = 1 if change is None else 2
+        if isinstance(change, Replaced):  # and how far each value may have been rounded
+            sides += (self.entry.codec is not None) + coded
         values = 4 * sides * sum(view.rows * view.cols for view in self.views)
         return self.nbytes + values + (4 * self.entry.numel if formed else 0)
 

@@ -147,8 +147,8 @@ def _spectrum(
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
     block = wide[:, :: max(1, wide.shape[1] // SKETCH)][:, :SKETCH]
-    for _ in range(PASSES):
-        block = wide @ (wide.mT @ torch.linalg.qr(block).Q)
+    for _ in range(PASSES):  # a power at a time: two at once would drown small directions
+        block = wide @ torch.linalg.qr(wide.mT @ torch.linalg.qr(block).Q).Q
     basis = torch.linalg.qr(block).Q
     turn, leading, _ = torch.linalg.svd(basis.mT @ wide, full_matrices=False)
     taken = leading > APART * floor

@@ -71,7 +71,7 @@ def test_random_updates(shape: tuple[int, int], energy: float) -> None:
     base, delta = normal(*shape, 1), normal(*shape, 2, scale=0.01)
     tuned = base + delta
     values = found(base, tuned, Diff(energy=energy))
-    assert tuple(values) == Diff.DELTA_KEYS
+    assert tuple(values) == Diff.DELTA_KEYS + Diff.EVIDENCE_KEYS
     agree(values, naive(base, tuned.double() - base.double(), energy))
     assert values["delta_rank"] == min(shape)
 
@@ -175,7 +175,8 @@ def test_a_tuned_matrix_of_zeros() -> None:
 UNCHANGED = {
     "delta_norm": 0.0, "delta_relative": 0.0, "delta_sigma_max": 0.0, "delta_stable_rank": 0.0,
     "delta_effective_rank": 0.0, "delta_energy_rank": 0, "delta_rank": 0,
-    "delta_kind": "unchanged", "delta_grid": None, "delta_moved": 0, "delta_rows": 0, "delta_cols": 0,
+    "delta_kind": "unchanged", "delta_grid": None, "delta_moved": 0, "delta_rows": 0,
+    "delta_cols": 0,
 }  # fmt: skip
 
 
