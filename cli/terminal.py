@@ -48,6 +48,8 @@ def show(screen: "Screen") -> None:
     limit = min(console.width, WIDEST) if is_terminal(sys.stdout) else None
     header, lines, rule = lay_out(screen, limit)
     painted = [Text(), *(Text(line, "bold") for line in wrap(screen.reading, limit))]
+    if screen.under:
+        painted += [Text(line, "dim") for line in wrap(screen.under, limit)]
     if lines:
         painted += [Text(), Text(header, "dim")]
         painted += [Text(a, STYLES[b.mark]) for a, b in zip(lines, screen.lines, strict=True)]

@@ -41,13 +41,6 @@ class Reading:
         codecs = counted_codecs(view.entry for view in self.plan.views)
         return Model(opened.spec, opened.resolved, self.part, codecs)
 
-    def tensors(self) -> int:
-        """Return how many tensors of weights it has, lost and refused ones among them."""
-        lost = {name for fault in self.survey.faults for name in fault.tensors}
-        lost |= {item.tensor for item in self.weights.skipped}
-        return len(lost | {name for name, entry in self.weights.entries.items()
-                           if entry.is_weights})  # fmt: skip
-
     def facts(self, rows: Iterable[Row]) -> Facts:
         """Return what rules may look at."""
         survey, weights = self.survey, self.weights
@@ -55,11 +48,14 @@ class Reading:
             subjects={row.matrix: Subject.of_row(row) for row in rows},
             config=weights.config,
             shapes={name: entry.shape for name, entry in weights.entries.items()},
+            empty=[name for name, entry in weights.entries.items()
+                   if entry.is_weights and not entry.numel],
             index=survey.index,
+            index_name=survey.index_name,
             held=survey.held,
             faults=survey.faults,
             files=survey.files,
-        )
+        )  # fmt: skip
 
 
 def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:

@@ -5,28 +5,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from spectra.analyzers.analyzer import counted
+from spectra.gate.coverage import Coverage, coverage_of
 from spectra.gate.reading import Reading
 from spectra.policy import Policy
 from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
+from spectra.policy.rules.inventory import is_compared_outside
 
 PASS, FINDINGS, TOO_LITTLE = 0, 1, 3
 """Exit codes."""
+
+NOT_COMPARED = " Nothing outside the layers was compared: no base."
+"""Of a model of which neither a reference nor its class tells what it should hold."""
 
 
 def summary_of(
     policy: Policy, verdict: Judgement, model: Reading, facts: Facts, alias: str
 ) -> Mapping[str, Any]:
     """Return the summary of a check."""
-    total = model.tensors()
-    judged = len({one.tensor for one in facts.subjects.values()} & set(facts.shapes))
-    share = judged / total if total else 0.0
-    covered = share >= policy.min_coverage
+    cover = coverage_of(model, facts)
     failing = verdict.failing(policy)
     counts = verdict.counts()
-    code = (FINDINGS if failing else PASS) if covered else TOO_LITTLE
+    short = _too_little(policy, verdict, cover)
+    code = TOO_LITTLE if short else FINDINGS if failing else PASS
+    alone = "" if is_compared_outside(facts) else NOT_COMPARED
     return {
-        "reading": _reading(policy, verdict, code, (judged, total)),
+        "reading": _reading(policy, verdict, code, cover) + short + alone,
         "passed": code == PASS,
         "exit_code": code,
         "alias": alias,
@@ -38,25 +42,23 @@ def summary_of(
             for finding, ignore in verdict.ignored
         ],
         "counts": counts,
-        "coverage": {"tensors": total, "judged": judged, "share": share},
+        "coverage": cover.plain(),
         "rules": [outcome.plain() for outcome in verdict.outcomes],
         "matrices": sum(1 for _ in facts.matrices()),
         "skipped": len(model.plan.skipped),
     }
 
 
-def _reading(policy: Policy, verdict: Judgement, code: int, cover: tuple[int, int]) -> str:
+def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> str:
     """Return the sentence on top."""
     counts = verdict.counts()
     told = [counted(counts[word], word) for word in ("error", "warning", "note") if counts[word]]
-    judged, total = cover
-    share = judged / total if total else 0.0
-    percent = f"{int(1000 * share) / 10:g} %"
+    percent = f"{int(1000 * cover.share) / 10:g} %"
     what = ", ".join(told) or "no findings"
     word = {PASS: "PASS", FINDINGS: "FAIL", TOO_LITTLE: "INCOMPLETE"}[code]
-    text = f"{word}  {what} in {counted(total, 'tensor')} (coverage {percent})."
-    if code == TOO_LITTLE:
-        text += f" The policy asks for a coverage of {100 * policy.min_coverage:g} %."
+    text = f"{word}  {what} in {counted(cover.total, 'tensor')} (coverage {percent})"
+    left = cover.told()
+    text += f"; not judged: {left}." if left else "."
     if counts["unchanged"] and not policy.fail_unchanged:
         text += f" {counts['unchanged']:,} unchanged since the baseline."
     if counts["gone"]:
@@ -64,6 +66,26 @@ def _reading(policy: Policy, verdict: Judgement, code: int, cover: tuple[int, in
     if counts["ignored"]:
         text += f" {counts['ignored']:,} accepted by the policy."
     return text
+
+
+def _too_little(policy: Policy, verdict: Judgement, cover: Coverage) -> str:
+    """Return why too little was judged, as a sentence more; empty: enough was."""
+    if not verdict.judged():
+        return f" No rule judged anything: {_unjudged(policy, verdict)}."
+    if cover.is_nothing:
+        return " No matrix could be judged."
+    if cover.share < policy.min_coverage:
+        return f" The policy asks for a coverage of {100 * policy.min_coverage:g} %."
+    return ""
+
+
+def _unjudged(policy: Policy, verdict: Judgement) -> str:
+    """Return why no rule judged."""
+    reasons = dict.fromkeys(one.why_not for one in verdict.outcomes if one.why_not)
+    if reasons:
+        return "; ".join(str(reason) for reason in reasons)
+    ignored = f" and ignored {' '.join(policy.ignore)}" if policy.ignore else ""
+    return f"selected is {' '.join(policy.select)}{ignored}"
 
 
 def settings_of(policy: Policy) -> dict[str, Any]:

@@ -84,7 +84,9 @@ class Facts:
     config: Mapping[str, Any] = field(default_factory=dict)  # config.json
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Of every tensor in the files, also of those that are no weights."""
+    empty: Sequence[str] = ()  # tensors of weights without elements
     index: Mapping[str, str] | None = None  # shard by tensor, as the index has it
+    index_name: str = ""  # the file of that index
     held: Mapping[str, str] = field(default_factory=dict)  # shard by tensor, as the shards have it
     faults: Sequence[Fault] = ()
     files: Sequence[str] = ()  # names in the folder

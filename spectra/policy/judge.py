@@ -11,6 +11,7 @@ from spectra.policy.hygiene import hygiene
 from spectra.policy.policy import Ignore, Policy
 from spectra.policy.rule import Rule, Settings
 from spectra.policy.rules import RULES
+from spectra.policy.rules.experts import idle_names
 
 NOT_ASKED = "no limit is set: it judges what a policy asks"
 ABSENT = {
@@ -61,6 +62,11 @@ class Judgement:
         passing = ("gone",) if policy.fail_unchanged else ("gone", "unchanged")
         return [one for one in self.findings if one.severity in bad and one.state not in passing]
 
+    def judged(self) -> list[Outcome]:
+        """Return the rules that judged the model."""
+        return [one for one in self.outcomes
+                if one.why_not is None and one.rule.needs != "policy"]  # fmt: skip
+
     def counts(self) -> dict[str, int]:
         """Return how many findings there are of each severity and state."""
         here = [finding for finding in self.findings if finding.state != "gone"]
@@ -92,13 +98,16 @@ def judge(
     breaches: list[tuple[Rule, Breach]] = []
     unjudged: dict[str, str] = {}
     rules = [rule for rule in RULES.values() if policy.counts(rule) and rule.needs != "policy"]
+    trained = _trained(facts)
     for rule in rules:
         reason = why_not(policy, rule, facts)
         if reason is not None:
             unjudged[rule.code] = reason
             continue
-        settings_of = _Settings(policy, rule, facts)
-        breaches += [(rule, breach) for breach in rule.judge(facts, settings_of)]
+        # Spectra of experts that were never trained say nothing, and would shift the medians.
+        looked_at = trained if rule.needs == "spectrum" else facts
+        settings_of = _Settings(policy, rule, looked_at)
+        breaches += [(rule, breach) for breach in rule.judge(looked_at, settings_of)]
     maker = _Maker(policy, facts, alias)
     findings, ignored, used = _accepted(policy, [maker(*pair) for pair in breaches], today)
     about = hygiene(policy, facts, used, unjudged, today)
@@ -118,6 +127,18 @@ def judge(
         for rule in (*rules, *hygienic)
     ]
     return Judgement(tuple(sorted(findings, key=_order)), tuple(ignored), tuple(outcomes))
+
+
+def _trained(facts: Facts) -> Facts:
+    """Return a model without the experts that were never trained."""
+    idle = idle_names(facts)
+    if not idle:
+        return facts
+    return replace(
+        facts,
+        subjects={name: one for name, one in facts.subjects.items() if name not in idle},
+        baseline=facts.baseline and _trained(facts.baseline),
+    )
 
 
 def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:

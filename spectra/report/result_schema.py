@@ -134,7 +134,10 @@ def _check() -> Schema:
         "findings": {"type": "array", "items": finding},
         "ignored": {"type": "array", "items": accepted},
         "counts": _object(dict.fromkeys(counts, COUNT)),
-        "coverage": _object({"tensors": COUNT, "judged": COUNT, "share": SHARE}),
+        "coverage": _object({
+            "tensors": COUNT, "judged": COUNT, "share": SHARE, "missing": COUNT,
+            "not_judged": {"type": "array", "items": _object({"what": TEXT, "reason": TEXT})},
+        }),
         "rules": {
             "type": "array",
             "items": _object({

@@ -44,6 +44,7 @@ class Screen:
     more: str = ""  # "... 33 more, none with intruders (-v shows all)"
     facts: Sequence[str] = field(default_factory=tuple)
     hints: Sequence[str] = field(default_factory=tuple)
+    under: str = ""  # what the answer goes by: a second line
 
 
 def printable(text: str) -> str:
@@ -119,7 +120,7 @@ def wrap(text: str, limit: int | None) -> list[str]:
 
 def render_text(screen: Screen, limit: int | None = None) -> str:
     """Return the screen as plain text."""
-    lines = ["", *wrap(screen.reading, limit)]
+    lines = ["", *wrap(screen.reading, limit), *(wrap(screen.under, limit) if screen.under else ())]
     if screen.lines:
         header, body, rule = lay_out(screen, limit)
         lines += ["", header]
@@ -137,7 +138,7 @@ def render_text(screen: Screen, limit: int | None = None) -> str:
 
 def render_markdown(screen: Screen) -> str:
     """Return the screen as a Markdown table under its sentence."""
-    lines = [screen.reading, ""]
+    lines = [screen.reading, *(["", screen.under] if screen.under else ()), ""]
     if screen.lines:
         lines.append(_markdown_row([column.title for column in screen.columns]))
         lines.append(

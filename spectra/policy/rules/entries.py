@@ -7,12 +7,16 @@ from spectra.analyzers.analyzer import counted
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
+from spectra.policy.rules.experts import idle_names
 from spectra.policy.rules.heads import dead_heads
-from spectra.policy.rules.places import is_buffer, place
+from spectra.policy.rules.inventory import references
+from spectra.policy.rules.places import is_adapter, is_buffer, is_zero, place
 
 LARGEST = {"F16": "65,504", "BF16": "3.39e38"}
 FEW = 4  # matrices of a role, from which on there is a majority
 MAJORITY = 0.75
+WEIGHTS = ("weight", "bias")
+"""How the names of what a module multiplies and adds end."""
 
 
 def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -29,11 +33,27 @@ def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def all_zero(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
-    """Yield matrices of zeros only."""
+    """Yield matrices of zeros only; experts that are zero have a rule."""
+    told = idle_names(facts)
     for subject in facts.matrices():
-        if is_zero(subject) and not _is_unused(subject) and settings_of(subject.name) is not None:
+        judged = subject.name not in told and settings_of(subject.name) is not None
+        if judged and is_zero(subject) and not _is_unused(subject):
             yield Breach(f"all {subject.rows:,} x {subject.cols:,} entries are 0", subject.name,
                          0.0)  # fmt: skip
+
+
+def empty(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield tensors of weights without elements, where they or a reference should have some."""
+    for name in facts.empty:
+        full = [word for word, other in references(facts) if 0 not in other.shapes.get(name, (0,))]
+        if (name.endswith(WEIGHTS) or full or is_adapter(facts)) and settings_of(name) is not None:
+            than = f", and {list(_shape(facts, name, full[0]))} in the {full[0]}" if full else ""
+            yield Breach(f"has no elements: shape {list(facts.shapes[name])}{than}", name, 0.0)
+
+
+def _shape(facts: Facts, name: str, word: str) -> tuple[int, ...]:
+    """Return a tensor's shape in a reference."""
+    return dict(references(facts))[word].shapes[name]
 
 
 def saturated(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -94,12 +114,6 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
                     settings["max"],
                 )
                 break
-
-
-def is_zero(subject: Subject) -> bool:
-    """Say whether a tensor holds nothing but zeros."""
-    return subject.number("largest") == 0.0 and not subject.number("nan") \
-        and not subject.number("inf")  # fmt: skip
 
 
 def is_map(subject: Subject) -> bool:

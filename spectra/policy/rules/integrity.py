@@ -1,7 +1,15 @@
 """Whether a checkpoint is whole: finite, complete, of one make."""
 
 from spectra.policy.rule import Rule, Setting
-from spectra.policy.rules.entries import all_zero, dead_rows, dtype_mix, non_finite, saturated
+from spectra.policy.rules.entries import (
+    all_zero,
+    dead_rows,
+    dtype_mix,
+    empty,
+    non_finite,
+    saturated,
+)
+from spectra.policy.rules.experts import untrained
 from spectra.policy.rules.files import index_mismatch, truncated
 from spectra.policy.rules.heads import dead_head
 from spectra.policy.rules.inventory import missing, unexpected
@@ -45,7 +53,8 @@ RULES = (
         why="A loader that goes by the index does not find what it puts elsewhere, and never "
         "sees what it does not name.",
         how="The weight_map of model.safetensors.index.json against the header of every shard, "
-        "and against the shards of the same series in the folder.",
+        "and against the shards of the same series in the folder; where a whole file lies beside "
+        "an index and is the one that loaders take, against that.",
         fix="Write the index again from the shards (`save_pretrained`), and remove shards of "
         "earlier releases.",
         judge=index_mismatch,
@@ -57,10 +66,13 @@ RULES = (
         needs="header",
         summary="a tensor or a layer is missing",
         why="Most loaders fill what is missing with random numbers and only log it.",
-        how="Against the names in the baseline and in the base, a prefix apart; against the "
-        "number of layers in config.json; and against the model itself: a number left out of its "
-        "layers, or a layer without what nearly all of the others have and with nothing of its "
-        "own. A head tied to the embeddings may be left out.",
+        how="Against the names in the baseline and in the base, a prefix apart; against what every "
+        "model of its class holds (`architectures` of config.json; a table made from transformers, "
+        "by the settings that matter); against the number of layers in config.json; and against "
+        "the model itself: a number left out of its layers, or a layer without what nearly all of "
+        "the others have and with nothing of its own. A head tied to the embeddings may be left "
+        "out. Where tensors of other names stand in the place of what is missing it is a warning: "
+        "they may be the same.",
         fix="Write the checkpoint again from the whole model; check which keys the merge or "
         "conversion script renames or drops.",
         judge=missing,
@@ -73,8 +85,9 @@ RULES = (
         summary="a tensor is here that a reference lacks",
         why="Loaders ignore what they do not expect: a wrong prefix or leftovers of a wrapper "
         "look like this.",
-        how="Names that the baseline, or else the base, has not; a whole layer counts once. "
-        "Copies of tied embeddings are left out.",
+        how="Names that the baseline, or else the base, has not; a whole layer counts once; and "
+        "layers or experts past those that config.json counts. Copies of tied embeddings are left "
+        "out.",
         fix="If it is meant, such as a new head, add an [[ignore]] with the reason; else "
         "correct the names.",
         judge=unexpected,
@@ -186,5 +199,34 @@ RULES = (
         "masks are left out.",
         fix="Cast again from the original to bfloat16 or float32.",
         judge=saturated,
+    ),
+    Rule(
+        code="SPC014",
+        name="empty-tensor",
+        severity="error",
+        needs="header",
+        summary="a tensor of weights has no elements",
+        why="Training that spreads parameters over processes (ZeRO-3, FSDP) leaves empty stubs "
+        "where a save did not gather them. Loaders refuse such a file, or fill in random numbers.",
+        how="Every tensor named weight or bias whose shape has a 0; of others those that the base "
+        "or the baseline has elements for; all of an adapter.",
+        fix="Gather before saving (`stage3_gather_16bit_weights_on_model_save`, or "
+        "`zero_to_fp32.py` on the checkpoint), or take the tensor from the base.",
+        judge=empty,
+    ),
+    Rule(
+        code="SPC015",
+        name="untrained-expert",
+        severity="warning",
+        needs="values",
+        summary="experts are zero, of one value, or equal to one another",
+        why="An expert that the router never chose is as it was made: it takes room, and a token "
+        "that is sent there gets nothing, or what another expert says.",
+        how="All matrices of an expert hold nothing but 0 or one value throughout, or equal those "
+        "of another expert of its layer bit for bit. Such experts are left out of SPC008, SPC009 "
+        "and of all that compares spectra; one told here is told once a layer.",
+        fix="Look at the router's balance loss and at how the experts were made; experts that "
+        "were copied on purpose (upcycling) deserve an [[ignore]] until they are trained.",
+        judge=untrained,
     ),
 )

@@ -1,11 +1,13 @@
 """Which tensors a model lacks, or has too many: against references, config.json and itself."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spectra.analyzers.analyzer import counted
+from spectra.architectures.lacking import Lack, lacking
+from spectra.architectures.parameters import class_of
 from spectra.checkpoint.quote import shown
 from spectra.matrices import ROLES
 from spectra.matrices.role import role_of
@@ -19,6 +21,7 @@ from spectra.policy.rules.places import (
     layers_of,
     names_of,
     settings_for,
+    some,
     weights_of,
 )
 
@@ -28,6 +31,7 @@ Items = Iterator[tuple[str, str | None, str, Collection[str]]]
 APART = 0.5  # share of equal names, below which two models are not compared name by name
 NEARLY = 0.9  # share of the other layers that have what one lacks
 FEW = 4  # layers, from which on one can lack what the others have
+MOST = 1000  # layers that a model may have, whatever its config.json says
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 SIDES = {
     "encoder": ("encoder_layers", "num_encoder_layers"),
@@ -79,7 +83,6 @@ def compared(facts: Facts) -> Iterator[Names]:
 
 def missing(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield tensors and layers that a model should have."""
-    told: set[str] = set()
     for names in compared(facts):
         if names.apart:
             yield Breach(
@@ -87,15 +90,61 @@ def missing(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
                 f"{names.common:,} have names that occur here: another architecture?",
                 subject=names.word,
             )
-            continue
-        items = _grouped(set(names.lacking) - told, names.theirs, f"in the {names.word}")
+    for place, name, text, _ in _lacking(facts):
+        if settings_of(place) is not None:
+            yield Breach(text, name, subject=place)
+    lack = lack_of(facts)
+    if lack is not None and lack.renamed and settings_of(lack.name) is not None:
+        yield Breach(
+            f"{counted(len(lack.renamed), 'tensor')} that a {lack.name} holds are not here under "
+            f"their names ({some(lack.renamed)}), and others are in their place: renamed?",
+            subject=lack.name,
+            severity="warning",
+        )
+
+
+def absent(facts: Facts) -> set[str]:
+    """Return the names of all that a model should have and has not, whatever a policy says."""
+    return {name for _, _, _, meant in _lacking(facts) for name in meant}
+
+
+def lack_of(facts: Facts) -> Lack | None:
+    """Return what a model lacks of what its class holds; None where that is not known."""
+    if is_adapter(facts) or "block_configs" in facts.config:
+        return None
+    files = set(facts.held.values())
+    gguf = bool(files) and all(file.endswith(".gguf") for file in files)
+    name = class_of(facts.config, gguf=gguf)
+    if name is None:
+        return None
+    return lacking(facts.config, weights_of(facts), names_of(facts), name)
+
+
+def is_compared_outside(facts: Facts) -> bool:
+    """Say whether anything but its own layers tells what a model should hold."""
+    known = any(not names.apart for names in compared(facts))
+    return is_adapter(facts) or known or lack_of(facts) is not None
+
+
+def _lacking(facts: Facts) -> Items:
+    """Yield what is missing, once: beside references, its class, config.json and itself."""
+    told: set[str] = set()
+    for names in compared(facts):
+        if not names.apart:
+            items = _grouped(set(names.lacking) - told, names.theirs, f"in the {names.word}")
+            for place, name, text, meant in items:
+                told |= {place, *meant}
+                yield place, name, f"{text} and missing here", meant
+    lack = lack_of(facts)
+    if lack is not None:
+        gone = set(lack.missing) - told
+        items = _grouped(gone, {*lack.missing, *names_of(facts)}, f"held by every {lack.name}")
         for place, name, text, meant in items:
             told |= {place, *meant}
-            if settings_of(place) is not None:
-                yield Breach(f"{text} and missing here", name, subject=place)
-    for place, name, text, _ in _against_itself(facts):
-        if place not in told and settings_of(place) is not None:
-            yield Breach(text, name, subject=place)
+            yield place, name, f"{text} and missing here", meant
+    for place, name, text, meant in _against_itself(facts):
+        if place not in told and not (meant and told.issuperset(meant)):
+            yield place, name, text, meant
 
 
 def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -109,6 +158,11 @@ def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             told |= {place, *meant}
             if settings_of(place) is not None:
                 yield Breach(f"{text} and not in the {names.word}", name, subject=place)
+    lack = lack_of(facts)
+    for place, most in lack.beyond.items() if lack is not None else ():
+        if settings_of(place) is not None:
+            title = shown(place.rstrip("."))
+            yield Breach(f"{title} goes past the {most:,} that config.json counts", subject=place)
 
 
 def _grouped(names: Collection[str], every: Collection[str], where: str) -> Items:
@@ -130,6 +184,12 @@ def _grouped(names: Collection[str], every: Collection[str], where: str) -> Item
             title = shown(stack.rstrip("."))
             yield stack, None, f"all {len(full):,} layers of {title} are {where}", done
             continue
+        if len(full) > FEW:
+            own = {name for names in meant.values() for name in names}
+            done |= own
+            title = f"layers {_runs(full)} of {shown(stack.rstrip('.'))}"
+            yield f"{stack}{full[0]}", None, f"{title} ({len(own):,} tensors) are {where}", own
+            continue
         for number, own in meant.items():
             done |= own
             title = f"layer {number} of {shown(stack.rstrip('.'))}"
@@ -137,6 +197,17 @@ def _grouped(names: Collection[str], every: Collection[str], where: str) -> Item
             yield f"{stack}{number}", None, text, own
     for name in sorted(set(names) - done):
         yield name, name, f"is {where}", {name}
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Write numbers in order, those in a row as one: 1, 3 to 7."""
+    rows: list[list[int]] = []
+    for number in numbers:
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    return ", ".join(f"{row[0]} to {row[-1]}" if len(row) > 1 else str(row[0]) for row in rows)
 
 
 def _against_itself(facts: Facts) -> Items:
@@ -153,10 +224,17 @@ def _against_itself(facts: Facts) -> Items:
         if len(layers) >= FEW and len(gaps) * FEW <= len(layers):
             for number in gaps:
                 text = f"layer {number} of {title} is missing, and layer {last} is there"
-                yield f"{stack}{number}", None, text, ()
+                yield (
+                    f"{stack}{number}",
+                    None,
+                    text,
+                    {f"{stack}{number}.{end}" for end in layers[last]},
+                )
         if depth is not None and len(layers) > 1 and last + 1 < depth:
             text = f"config.json says {depth} layers, and {title} ends with layer {last}"
-            yield f"{stack}{last + 1}", None, text, ()
+            ends = [f"{stack}{number}.{end}" for number in range(last + 1, min(depth, MOST))
+                    for end in layers[last]]  # fmt: skip
+            yield f"{stack}{last + 1}", None, text, ends
     if "block_configs" not in facts.config:  # layers whose parts are left out one by one
         yield from _uneven(facts)
 

@@ -8,7 +8,7 @@ from spectra.checkpoint.quote import shown
 from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
 from spectra.matrices.role import role_of
-from spectra.policy.facts import Facts
+from spectra.policy.facts import Facts, Subject
 
 NAMED = 3  # tensors that a message names
 LAYERS = frozenset({"layer", "layers", "block", "blocks", "h", "blk"})
@@ -52,6 +52,12 @@ def is_buffer(name: str, shape: Sequence[int] = ()) -> bool:
     found = BUFFERS.fullmatch(name)
     return found is not None and (not name.endswith(("attn.bias", "attention.bias"))
                                   or len(shape) > 2)  # fmt: skip
+
+
+def is_zero(subject: Subject) -> bool:
+    """Say whether a tensor holds nothing but zeros."""
+    return subject.number("largest") == 0.0 and not subject.number("nan") \
+        and not subject.number("inf")  # fmt: skip
 
 
 def weights_of(facts: Facts) -> dict[str, tuple[int, ...]]:

@@ -23,7 +23,8 @@ def mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     apart = {names.word for names in compared(facts) if names.apart}
     for word, reference in references(facts):
         for name, own, theirs in _pairs(facts, reference) if word not in apart else ():
-            if own != theirs and name not in told and settings_of(name) is not None:
+            gone = name in facts.empty  # which has a rule
+            if own != theirs and not gone and name not in told and settings_of(name) is not None:
                 told.add(name)
                 yield Breach(_told(own, theirs, word), name)
     for name, text in chain(_against_config(facts), _against_bias(facts)):

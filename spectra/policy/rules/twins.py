@@ -6,8 +6,9 @@ from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
-from spectra.policy.rules.entries import is_map, is_zero
-from spectra.policy.rules.places import INPUTS, TEXT, is_elsewhere, place
+from spectra.policy.rules.entries import is_map
+from spectra.policy.rules.experts import idle_names
+from spectra.policy.rules.places import INPUTS, TEXT, is_elsewhere, is_zero, place
 
 TIED = frozenset({"embed", "lm_head"})
 
@@ -62,7 +63,10 @@ def _stored_as(subject: Subject) -> tuple[int, int, str, str | None]:
 def _twins(facts: Facts) -> dict[str, Subject]:
     """Return the first matrix of equal values, by the name of each later one."""
     groups: dict[tuple[int, int, str], list[Subject]] = {}
+    apart = idle_names(facts)
     for subject in facts.matrices():
+        if subject.name in apart:
+            continue
         digest = subject.values.get("digest")
         broken = subject.number("nan") or subject.number("inf")
         told = broken or is_zero(subject) or not is_map(subject)

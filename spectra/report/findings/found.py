@@ -96,6 +96,8 @@ class Verdict:
     rules: tuple[Judged, ...]
     fail_on: str
     fail_unchanged: bool
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @property
     def present(self) -> list[Found]:
@@ -144,6 +146,8 @@ def verdict_of(document: Document) -> Verdict:
         rules=tuple(_rules(summary.get("rules", ()))),
         fail_on=str(settings.get("fail_on", "error")),
         fail_unchanged=bool(settings.get("fail_unchanged", False)),
+        select=tuple(printable(str(word)) for word in settings.get("select", ())),
+        ignore=tuple(printable(str(word)) for word in settings.get("ignore", ())),
     )
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from spectra.analyzers.analyzer import counted
 from spectra.policy.judge import NOT_ASKED
 from spectra.report.findings.found import Found, Verdict, reasons, told, verdict_of
 from spectra.report.table import Column, Line, Screen
 
 LIMIT = 20  # findings shown without -v
 WORDS = {"warning": "warn"}
+ALL = ("SPC",)
 
 
 def check_screen(document: Mapping[str, Any], *, full: bool = False, hints: bool = False) -> Screen:
@@ -30,12 +32,24 @@ def check_screen(document: Mapping[str, Any], *, full: bool = False, hints: bool
     ]  # fmt: skip
     return Screen(
         reading=verdict.reading,
+        under=policy_line(verdict),
         columns=columns,
         lines=[_line(one if full else _shorter(one), verdict) for one in shown],
         more=_more(listed[len(shown) :]),
         facts=_facts(verdict, full=full),
         hints=_hints(verdict) if hints else (),
     )
+
+
+def policy_line(verdict: Verdict) -> str:
+    """Say by which policy it was judged, and by how many of its rules."""
+    judged = sum(rule.judged and not rule.code.startswith("SPC9") for rule in verdict.rules)
+    pieces = [f"policy: {verdict.policy or 'defaults'}"]
+    if verdict.select and verdict.select != ALL:
+        pieces.append(f"select {' '.join(verdict.select)}")
+    if verdict.ignore:
+        pieces.append(f"ignore {' '.join(verdict.ignore)}")
+    return "; ".join([*pieces, f"{counted(judged, 'rule')} judged"])
 
 
 def _line(one: Found, verdict: Verdict) -> Line:

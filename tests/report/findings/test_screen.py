@@ -3,10 +3,12 @@
 import pytest
 
 from report.findings.subjects import DOWN, accepted, document, finding, hostile, varied
+from spectra.policy import RULES
 from spectra.policy.judge import NOT_ASKED
 from spectra.report.findings import check_screen
 from spectra.report.table import render_text
 
+JUDGED = sum(not code.startswith("SPC9") for code in RULES) - 1  # SPC401 had no proxy
 SHORT = DOWN.removesuffix(".weight")
 
 
@@ -14,14 +16,15 @@ def test_a_failing_check() -> None:
     text = render_text(check_screen(varied(), full=False, hints=True), 120)
     lines = text.splitlines()
     assert lines[1] == "  FAIL  6 findings in 291 tensors (coverage 100 %)."
-    assert lines[4].split() == [
+    assert lines[2] == f"  policy: spectra.toml; {JUDGED} rules judged"
+    assert lines[5].split() == [
         "SPC101", "error", "intruder-dimensions", SHORT, "6", ">", "4", "allowed", "(baseline",
         "1)", "new",
     ]  # fmt: skip
-    assert [line.split()[0] for line in lines[4:11]] == [
+    assert [line.split()[0] for line in lines[5:12]] == [
         "SPC101", "SPC002", "SPC104", "SPC401", "SPC999", "SPC202", "SPC301",
     ]  # fmt: skip
-    assert lines[10].split()[-1] == "gone"
+    assert lines[11].split()[-1] == "gone"
     assert "  not judged: SPC401: no proxy is set" in lines
     assert lines[-1] == (
         "  explain: spectra rule SPC101   accept: add an [[ignore]] with a reason to spectra.toml"
@@ -56,8 +59,15 @@ def test_marks_follow_the_policy() -> None:
 def test_a_passing_check_is_its_sentence() -> None:
     screen = check_screen(document(rules=[]), hints=True)
     assert render_text(screen) == (
-        "\n  PASS  0 findings in 291 tensors (coverage 100 %).\n\n  exit 0\n"
+        "\n  PASS  0 findings in 291 tensors (coverage 100 %).\n"
+        "  policy: spectra.toml; 0 rules judged\n\n  exit 0\n"
     )
+
+
+def test_the_policy_is_named_with_what_it_leaves_out() -> None:
+    options: dict[str, object] = {"select": ["SPC0", "SPC1"], "ignore": ["SPC009"]}
+    screen = check_screen(document(policy=None, settings=options, rules=[]))
+    assert screen.under == "policy: defaults; select SPC0 SPC1; ignore SPC009; 0 rules judged"
 
 
 def test_without_a_baseline_there_is_no_state() -> None:

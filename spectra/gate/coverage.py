@@ -1,0 +1,120 @@
+"""How much of what should be there was judged, and of the rest what and why not."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from spectra.analyzers.analyzer import counted
+from spectra.checkpoint import Skipped
+from spectra.checkpoint.quote import shown
+from spectra.checkpoint.unread import STRANGER
+from spectra.gate.reading import Reading
+from spectra.policy.facts import Facts
+from spectra.policy.rules.inventory import absent
+from spectra.policy.rules.places import is_buffer
+
+NAMED = 3  # reasons and files that the sentence names
+COUNTED = ("named by an index", STRANGER)
+"""Why a file was not opened, where it is a part of the model; others hold it in another form."""
+
+NO_WEIGHTS = frozenset({"BOOL", "I64"})
+"""Dtypes of positions and masks, in which nothing is packed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What of a model was judged."""
+
+    judged: int  # tensors
+    matrices: int  # tensors of two axes or more among them
+    left: tuple[Skipped, ...]  # tensors that are there and were not judged
+    missing: tuple[str, ...]  # that are not there and should be
+    files: tuple[Skipped, ...]  # of weights, not opened: parts of the model
+    others: tuple[Skipped, ...] = ()  # likewise: the same in another form
+
+    @property
+    def total(self) -> int:
+        """Tensors that should have been judged, files that were not opened among them."""
+        return self.judged + len(self.left) + len(self.missing) + len(self.files)
+
+    @property
+    def share(self) -> float:
+        """Judged ones of all."""
+        return self.judged / self.total if self.total else 0.0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Say whether no matrix was judged, where there are some."""
+        return not self.judged or (not self.matrices and self.judged < self.total)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        found = [
+            *({"what": name, "reason": "missing"} for name in self.missing),
+            *({"what": one.tensor, "reason": one.reason} for one in self.left),
+            *({"what": one.tensor, "reason": one.reason} for one in (*self.files, *self.others)),
+        ]
+        return {"tensors": self.total, "judged": self.judged, "share": self.share,
+                "missing": len(self.missing), "not_judged": found}  # fmt: skip
+
+    def told(self) -> str:
+        """Return what was not judged and why, as the end of a sentence; empty: nothing."""
+        kinds = Counter(one.reason for one in self.left).most_common()
+        pieces = [f"{counted(count, 'tensor')} ({reason})" for reason, count in kinds[:NAMED]]
+        more = sum(count for _, count in kinds[NAMED:])
+        if more:
+            pieces.append(f"{counted(more, 'tensor')} for other reasons")
+        if self.missing:
+            pieces.insert(0, f"{counted(len(self.missing), 'tensor')} missing")
+        files = [*self.files, *self.others]
+        pieces += [f"{shown(one.tensor)} ({one.reason})" for one in files[:NAMED]]
+        if len(files) > NAMED:
+            pieces.append(f"{counted(len(files) - NAMED, 'more file')}")
+        return ", ".join(pieces)
+
+
+def coverage_of(model: Reading, facts: Facts) -> Coverage:
+    """Return how much of a model was judged.
+
+    Args:
+        model: As it was read.
+        facts: What was measured, beside its references.
+    """
+    judged = {one.tensor for one in facts.subjects.values()} & set(facts.shapes)
+    left = {one.tensor: one for one in _left(model) if one.tensor not in judged}
+    unread = model.weights.unread
+    files = tuple(one for one in unread if one.reason.startswith(COUNTED))
+    known = judged | left.keys()
+    return Coverage(
+        judged=len(judged),
+        matrices=sum(len(facts.shapes[name]) > 1 for name in judged),
+        left=tuple(left.values()),
+        missing=tuple(sorted(absent(facts) - known)),
+        files=files,
+        others=tuple(one for one in unread if one not in files),
+    )
+
+
+def _left(model: Reading) -> Iterator[Skipped]:
+    """Yield the tensors that should be weights and were not read, each with its reason."""
+    weights = model.weights
+    for item in model.plan.skipped:
+        entry = weights.entries.get(item.tensor)
+        if entry is None:
+            if not is_buffer(item.tensor) and not _is_count(item.reason):
+                yield item
+        elif not entry.numel and entry.is_weights:
+            yield Skipped(item.tensor, "no elements")
+        elif entry.is_weights or (
+            entry.dtype not in NO_WEIGHTS and len(entry.shape) > 1
+            and not is_buffer(entry.name, entry.shape)
+        ):  # fmt: skip
+            yield item
+
+
+def _is_count(reason: str) -> bool:
+    """Say whether a tensor was left out on opening since it holds positions or flags."""
+    return reason.startswith("not floating point") and any(
+        word in reason for word in ("int64", "bool", *NO_WEIGHTS)
+    )
