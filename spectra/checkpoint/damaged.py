@@ -37,7 +37,7 @@ from spectra.checkpoint.modules import (
 )
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import index_beside, unread_files
+from spectra.checkpoint.unread import index_beside, with_unread
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError, HeaderError
 
@@ -224,9 +224,7 @@ class _Opening:
         plain = plain_names({*held, *index, *lost})
         opened = assemble(folder, entries, files, skipped, plain)
         if not lone:
-            read = [folder.prefix + shard for shard in {*files, *self.wrong}]
-            unread = unread_files(folder, self.name, read, index)
-            opened = replace(opened, unread=unread)
+            opened = with_unread(opened, folder, self.name, self.wrong)
 
         def own(names: Mapping[str, str]) -> dict[str, str]:
             """Return shards by the model's own names."""

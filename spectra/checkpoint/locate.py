@@ -42,9 +42,9 @@ from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.roots import inner_weights
 from spectra.checkpoint.shards import open_file
-from spectra.checkpoint.signatures import kind_of, readable
-from spectra.checkpoint.source import Folder
-from spectra.checkpoint.unread import index_beside, unread_files
+from spectra.checkpoint.signatures import kind_of, readable, stranger
+from spectra.checkpoint.source import Folder, Source
+from spectra.checkpoint.unread import with_unread
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 
@@ -196,21 +196,6 @@ def open_one(folder: Folder, *, allow_pickle: bool, variant: str) -> Checkpoint:
     return with_unread(opened, folder, name)
 
 
-def with_unread(opened: Checkpoint, folder: Folder, name: str) -> Checkpoint:
-    """Return a checkpoint that names what else its folder holds.
-
-    Args:
-        opened: What was opened.
-        folder: Where it lies.
-        name: Its file or index.
-
-    Raises:
-        CheckpointError: The index beside it is malformed.
-    """
-    _, index = index_beside(folder, name)
-    return replace(opened, unread=unread_files(folder, name, opened.files, index))
-
-
 def chosen(folder: Folder, variant: str = "") -> str:
     """Return which file of a folder is opened, in the order in which transformers looks.
 
@@ -241,22 +226,25 @@ def _unnamed(folder: Folder, names: list[str]) -> str:
     Raises:
         CheckpointError: There is none, or several.
     """
-    tried = [name for name in names if not name.lower().endswith(DOCUMENTS)]
-    found = [name for name in tried[:MOST_TRIED] if _is_read(folder, name)]
+    tried = {
+        name: file
+        for name in names
+        if not name.lower().endswith(DOCUMENTS)
+        and not refused_name(name)
+        and (file := _file(folder, name)) is not None
+    }
+    found = [name for name, file in list(tried.items())[:MOST_TRIED] if readable(file)]
     if not found:
-        _refuse_empty(folder)
+        _refuse_empty(folder, list(tried.values())[:MOST_TRIED])
     return _only(folder, UNNAMED, found)
 
 
-def _is_read(folder: Folder, name: str) -> bool:
-    """Say whether a file begins like one of a format that is read."""
-    if refused_name(name):
-        return False
+def _file(folder: Folder, name: str) -> Source | None:
+    """Return a file; None: a link to nowhere, or a pipe."""
     try:
-        file = folder.file(name)
-    except CheckpointError:  # a link to nowhere, a pipe
-        return False
-    return readable(file) is not None
+        return folder.file(name)
+    except CheckpointError:
+        return None
 
 
 def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]:
@@ -287,8 +275,12 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
     )
 
 
-def _refuse_empty(folder: Folder) -> NoReturn:
+def _refuse_empty(folder: Folder, others: list[Source]) -> NoReturn:
     """Say why a folder without files of weights cannot be opened.
+
+    Args:
+        folder: Searched.
+        others: Files in it whose names tell nothing.
 
     Raises:
         CheckpointError: Always.
@@ -300,6 +292,8 @@ def _refuse_empty(folder: Folder) -> NoReturn:
             raise CheckpointError(f"{folder.label} holds {refused_text(pattern, name)}")
     if inner:
         raise CheckpointError(f"{folder.label}{inner}")
+    for told in filter(None, map(stranger, others)):
+        raise CheckpointError(told)
     raise CheckpointError(
         f"{folder.label} holds no weights. Expected model.safetensors, "
         "model.safetensors.index.json with its shards, a GGUF file, or a PEFT adapter."

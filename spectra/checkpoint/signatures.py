@@ -57,13 +57,9 @@ def kind_of(source: Source, name: str) -> Format:
     found = _begun(opening)
     if found is not None:
         return found
-    named = format_named(name)
-    other = _other(opening, source)
-    if other is not None:
-        what, instead = other
-        raise CheckpointError(
-            f"{source.label} is {what}, expected safetensors, GGUF or a PyTorch file. {instead}"
-        )
+    named, other = format_named(name), stranger(source)
+    if other:
+        raise CheckpointError(other)
     if named is None and pattern:
         raise CheckpointError(f"{source.label} is {refused_text(pattern)}")
     text = opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -78,6 +74,15 @@ def kind_of(source: Source, name: str) -> Format:
         f"{source.label} is of no format that is known: it begins with {quote(opening[:8])}, "
         "expected safetensors, GGUF or a PyTorch file. Fetch it again, or give another."
     )
+
+
+def stranger(source: Source) -> str:
+    """Say which known format that is not read a file is of, by its first bytes; else nothing."""
+    found = _other(source.read(0, min(source.size, OPENING)), source)
+    if found is None:
+        return ""
+    what, instead = found
+    return f"{source.label} is {what}, expected safetensors, GGUF or a PyTorch file. {instead}"
 
 
 def readable(source: Source) -> Format | None:

@@ -1,7 +1,9 @@
 """Files of weights that lie in a checkpoint's folder and were not opened, and why."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
+from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import (
@@ -15,9 +17,48 @@ from spectra.checkpoint.formats import (
 from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.variants import split_variant
+from spectra.checkpoint.wrappers import plain_names
 
 MISTRAL = "consolidated"
 STRANGER = "not named by the index"
+
+
+def with_unread(
+    opened: Checkpoint, folder: Folder, chosen: str, lost: Collection[str] = ()
+) -> Checkpoint:
+    """Return a checkpoint that names what else its folder holds.
+
+    Args:
+        opened: What was opened.
+        folder: Where it lies.
+        chosen: Its file or index.
+        lost: Files of it that are damaged or not there.
+
+    Raises:
+        CheckpointError: The index beside it is malformed.
+    """
+    name, index = index_beside(folder, chosen)
+    read = {*opened.files, *(folder.prefix + file for file in lost)}
+    unread = unread_files(folder, chosen, read, index)
+    if name and name != chosen:
+        unread += _lacking(opened, folder, chosen, name, index)
+    return replace(opened, unread=unread)
+
+
+def _lacking(
+    opened: Checkpoint, folder: Folder, chosen: str, name: str, index: Mapping[str, str]
+) -> tuple[Skipped, ...]:
+    """Return the index beside a whole file where it names more than the file holds."""
+    held = {item.tensor for item in opened.skipped}
+    for entry in opened.entries.values():
+        held.add(entry.name)
+        held |= {part.name for part in entry.codec.parts} if entry.codec else set()
+    plain = plain_names(index)
+    lacking = sum(folder.prefix + plain.get(one, one) not in held for one in index)
+    if not lacking:
+        return ()
+    what = f"{lacking:,} of its {len(index):,} tensors are not in {shown(chosen)}, which is read"
+    return (Skipped(folder.prefix + name, what),)
 
 
 def unread_files(

@@ -1,13 +1,15 @@
 """What else lies in a folder of weights, and why it was not opened."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from examples import write_model
-from shards import FIRST, INDEX, SECOND, A, B, opened, write_index, write_shards
+from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.damaged import open_damaged
+from spectra.errors import CheckpointError
 
 
 def unread(folder: Path) -> dict[str, str]:
@@ -68,6 +70,21 @@ class TestAnIndex:
         assert survey.index == {"a": FIRST, "b": SECOND}
         assert survey.index_name == INDEX
         assert survey.held == dict.fromkeys("ab", "model.safetensors")
+
+    def test_more_in_it_than_in_the_whole_file(self, tmp_path: Path) -> None:
+        write_model(tmp_path, {"a": A})
+        write_index(tmp_path, {"_orig_mod.a": FIRST, "_orig_mod.b": SECOND, "_orig_mod.c": SECOND})
+        assert unread(tmp_path) == {
+            INDEX: "2 of its 3 tensors are not in model.safetensors, which is read"
+        }
+
+    @pytest.mark.parametrize("text", ["{", "{}", '{"weight_map": {"a": "../x.safetensors"}}'])
+    def test_one_that_is_malformed_is_refused_by_name(self, tmp_path: Path, text: str) -> None:
+        write_model(tmp_path, {"a": A})
+        (tmp_path / INDEX).write_text(text)
+        assert f"{tmp_path / INDEX} " in refusal(tmp_path)
+        with pytest.raises(CheckpointError, match=re.escape(f"{tmp_path / INDEX} ")):
+            open_damaged(tmp_path)
 
     def test_of_a_variant_it_says_nothing(self, tmp_path: Path) -> None:
         write_model(tmp_path, {"a": A})
