@@ -14,7 +14,7 @@ from spectra.engine import Model, Plan
 from spectra.engine.changes import Replaced
 from spectra.engine.estimate import Estimate, estimate
 from spectra.engine.execute import Progress, Resources, execute
-from spectra.listing import Result, counted_codecs, package_version
+from spectra.listing import Result, counted_codecs, package_version, unread_in
 from spectra.matrices import Selection
 
 Report = Callable[[Progress], None]
@@ -69,7 +69,8 @@ class Analysis:
             models=self._models(),
             rows=marked,
             skipped=self.plan.skipped,
-            summary=_complete(summary, reading, self.plan.skipped),
+            summary=_complete(summary, reading, self.plan.skipped)
+            | unread_in(self.plan.checkpoint, self.plan.tuned),
             seconds=time.perf_counter() - start,
             checkpoints=(self.plan.checkpoint,),
         )
@@ -193,7 +194,8 @@ class Series:
             ],
             rows=marked,
             skipped=skipped,
-            summary=_complete(summary, [self.warning, str(summary.get("reading", ""))], skipped),
+            summary=_complete(summary, [self.warning, str(summary.get("reading", ""))], skipped)
+            | unread_in(*(member.plan.checkpoint for member in self.members)),
             seconds=time.perf_counter() - start,
             checkpoints=tuple(member.plan.checkpoint for member in self.members),
         )

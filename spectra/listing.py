@@ -140,7 +140,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         "parameters": parameters,
         "bytes": checkpoint.nbytes,
         "skipped": len(skipped),
-        "unread": [{"file": one.tensor, "reason": one.reason} for one in checkpoint.unread],
+        **unread_in(opened),
     }
     return Result(
         command="ls",
@@ -159,6 +159,17 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         summary=summary,
         seconds=time.perf_counter() - start,
     )
+
+
+def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, str]]]:
+    """Return what a summary says of files of weights that were not opened; empty: all were."""
+    found = [
+        {"file": one.tensor, "reason": one.reason, "model": model.spec}
+        for model in models
+        if model is not None
+        for one in (model.weights if isinstance(model, Adapter) else model).unread
+    ]
+    return {"unread": found} if found else {}
 
 
 def counted_codecs(entries: Iterable[TensorEntry]) -> dict[str, int]:

@@ -24,7 +24,6 @@ from spectra.checkpoint.locate import (
     told_kind,
 )
 from spectra.checkpoint.modules import (
-    PICKLES,
     Module,
     joined,
     left_out,
@@ -37,7 +36,7 @@ from spectra.checkpoint.modules import (
 )
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import index_beside, with_unread
+from spectra.checkpoint.unread import PICKLES, index_beside, with_unread
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError, HeaderError
 

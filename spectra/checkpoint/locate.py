@@ -29,7 +29,6 @@ from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
 from spectra.checkpoint.modules import (
-    PICKLES,
     joined,
     left_out,
     missing,
@@ -44,7 +43,7 @@ from spectra.checkpoint.roots import inner_weights
 from spectra.checkpoint.shards import open_file
 from spectra.checkpoint.signatures import kind_of, readable, stranger
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import with_unread
+from spectra.checkpoint.unread import PICKLES, with_unread
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 

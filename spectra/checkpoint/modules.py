@@ -15,10 +15,10 @@ from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import format_named, is_state
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.source import Folder
+from spectra.checkpoint.unread import NESTED
 from spectra.errors import CheckpointError
 
 MODULES: Final = "modules.json"
-PICKLES: Final = "PyTorch pickle, opened only with --allow-pickle"
 MOST: Final = 100  # modules; real models have two to four
 HOLDING: Final = frozenset((
     "Dense", "LSTM", "CNN", "LayerNorm", "WordEmbeddings", "StaticEmbedding", "SparseAutoEncoder",
@@ -131,7 +131,7 @@ def missing(module: Module) -> list[Skipped]:
 def nested(module: Module) -> list[Skipped]:
     """Return files of weights of modules inside a module, which are not opened."""
     return [
-        Skipped(f"{module.path}/{inner}/{name}", f"a module inside the module {shown(module.path)}")
+        Skipped(f"{module.path}/{inner}/{name}", f"{NESTED} {shown(module.path)}")
         for inner in module.folder.folders()
         for name in weights_in(module.folder.inside(inner))
     ]

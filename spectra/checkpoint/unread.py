@@ -21,6 +21,11 @@ from spectra.checkpoint.wrappers import plain_names
 
 MISTRAL = "consolidated"
 STRANGER = "not named by the index"
+NAMED = "named by an index"
+PICKLES = "PyTorch pickle, opened only with --allow-pickle"
+NESTED = "a module inside the module"
+OF_THE_MODEL = (STRANGER, NAMED, PICKLES, NESTED)
+"""How reasons begin where a file is a part of the model; others hold it in another form."""
 
 
 def with_unread(
@@ -102,7 +107,7 @@ def _reason(name: str, chosen: str, shards: Collection[str]) -> str:
     if kind is None or kind.is_index:
         return ""
     if name in shards:
-        return "named by an index"
+        return NAMED
     if name.lower().startswith(MISTRAL):
         return "Mistral's own form of the weights"
     if own is not None and kind.name != own.name:

@@ -8,16 +8,13 @@ from typing import Any
 from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Skipped
 from spectra.checkpoint.quote import shown
-from spectra.checkpoint.unread import STRANGER
+from spectra.checkpoint.unread import OF_THE_MODEL
 from spectra.gate.reading import Reading
 from spectra.policy.facts import Facts
 from spectra.policy.rules.inventory import absent
 from spectra.policy.rules.places import is_buffer
 
 NAMED = 3  # reasons and files that the sentence names
-COUNTED = ("named by an index", STRANGER)
-"""Why a file was not opened, where it is a part of the model; others hold it in another form."""
-
 NO_WEIGHTS = frozenset({"BOOL", "I64"})
 """Dtypes of positions and masks, in which nothing is packed."""
 
@@ -84,7 +81,7 @@ def coverage_of(model: Reading, facts: Facts) -> Coverage:
     judged = {one.tensor for one in facts.subjects.values()} & set(facts.shapes)
     left = {one.tensor: one for one in _left(model) if one.tensor not in judged}
     unread = model.weights.unread
-    files = tuple(one for one in unread if one.reason.startswith(COUNTED))
+    files = tuple(one for one in unread if one.reason.startswith(OF_THE_MODEL))
     known = judged | left.keys()
     return Coverage(
         judged=len(judged),

@@ -40,9 +40,21 @@ def screen_of(result: Result, *, full: bool = False, hints: bool = False) -> Scr
         "check": _check,
     }
     screen = builders[result.command](result, full)
+    if full or result.command == "ls":
+        screen = replace(screen, facts=[*screen.facts, *_unread(result)])
     if not hints or result.command == "ls":
         return replace(screen, hints=screen.hints if hints else ())
     return replace(screen, hints=(f"{result.seconds:.1f} s", *screen.hints))
+
+
+def _unread(result: Result) -> list[str]:
+    """Name the files of weights that were not opened; of several models also whose they are."""
+    several = len(result.models) > 1
+    found = []
+    for one in result.summary.get("unread", ()):
+        whose = f" ({printable(one['model'])})" if several else ""
+        found.append(f"not read{whose}: {printable(one['file'])}: {printable(one['reason'])}")
+    return found
 
 
 def _check(result: Result, full: bool) -> Screen:
@@ -62,10 +74,6 @@ def _ls(result: Result, full: bool) -> Screen:
         facts = [f"skipped: {printable(s.tensor)}: {printable(s.reason)}" for s in result.skipped]
     else:
         facts = [f"skipped: {count:,} {printable(reason)}" for reason, count in kinds.most_common()]
-    facts += [
-        f"not read: {printable(one['file'])}: {printable(one['reason'])}"
-        for one in result.summary.get("unread", ())
-    ]
     return Screen(
         reading=_reading(result),
         columns=columns,

@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+import spectra
 from examples import write_model
 from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import CheckpointError
+from spectra.report.screens import screen_of
 
 
 def unread(folder: Path) -> dict[str, str]:
@@ -94,3 +97,19 @@ class TestAnIndex:
         said = {only["a"]: "a variant (fp16); model.safetensors is read"}
         assert unread(tmp_path) == said
         assert open_damaged(tmp_path).index is None
+
+
+class TestWhereItIsShown:
+    def test_in_every_summary_and_on_screens(self, tmp_path: Path) -> None:
+        base = write_model(tmp_path / "base", {"a.weight": torch.randn(4, 4)})
+        tuned = write_model(tmp_path / "tuned", {"a.weight": torch.randn(4, 4)})
+        (tuned / "pytorch_model.bin").write_bytes(b"x")
+        reason = "another format of weights (PyTorch pickle); model.safetensors is read"
+        told = {"file": "pytorch_model.bin", "reason": reason, "model": str(tuned)}
+        assert "unread" not in spectra.ls(base).summary
+        for result in (spectra.ls(tuned), spectra.spectrum(tuned), spectra.diff(base, tuned)):
+            assert result.summary["unread"] == [told]
+            whose = f" ({tuned})" if result.command == "diff" else ""
+            line = f"not read{whose}: pytorch_model.bin: {reason}"
+            assert line in screen_of(result, full=True).facts
+            assert (line in screen_of(result).facts) == (result.command == "ls")
