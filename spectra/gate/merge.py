@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
 
 import torch
-from torch import Tensor
 
 from spectra.checkpoint import Checkpoint
 from spectra.engine import Plan, plan_pair
 from spectra.engine.changes import Replaced
 from spectra.engine.load import Loader
 from spectra.gate.reading import Reading
+from spectra.kernels.merged import Store, added
+from spectra.kernels.rounding import GRIDS, grid_of, half_steps
 from spectra.matrices import Pair, Selection
 from spectra.matrices.pair import widened
 
-BLOCK = 1 << 21  # entries whose products are summed at once
+STORED = {grid.dtype: grid for grid in GRIDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Merge:
     model: Checkpoint
     found: Mapping[str, Replaced] = field(repr=False)  # in the model, by the base's matrix
 
-    def measure(self, device: str = "cpu") -> dict[str, dict[str, float]]:
+    def measure(self, device: str = "cpu") -> dict[str, dict[str, float | None]]:
         """Return by matrix of the model how the change compares with the adapter's.
 
-        `merge_scale` is the factor c that makes c U closest to D, with U the adapter's update at
-        its own scale and D the merged model less the base: <D, U> / <U, U>, 1 for a right merge.
-        `merge_rest` is what of D is no multiple of U, as a share of D: ||D - c U|| / ||D||. Both
-        are null where the adapter changes nothing.
+        `merge_scale` is the factor c for which storing the base plus c U gives the model, with U
+        the adapter's update at its own scale: 1 for a right merge, null where U lies below the
+        rounding of the stored values. `merge_rest` is what of the change is neither that nor
+        rounding, as a share. Neither is there where the adapter changes nothing.
 
         Raises:
             CheckpointError: A file ended early or cannot be read.
@@ -51,29 +51,24 @@ class Merge:
             del loaded
         return measured
 
-    def _scale(self, meant: Pair, change: Replaced, device: str) -> dict[str, float]:
+    def _scale(self, meant: Pair, change: Replaced, device: str) -> dict[str, float | None]:
         """Compare one matrix."""
         stored = self.model.read(change.entry, change.slab).to(device)
-        tuned = widened(change.parts[meant.view.name].within(stored))
-        update = meant.delta()
-        delta = tuned - widened(meant.base)
-        inner, size, whole = products(delta, update)
-        if not size or not isfinite(inner):
+        part = change.parts[meant.view.name]
+        tuned, base, update = widened(part.within(stored)), widened(meant.base), meant.delta()
+        wide = torch.promote_types(torch.promote_types(tuned.dtype, base.dtype), update.dtype)
+        tuned, base, update = tuned.to(wide), base.to(wide), update.to(wide)
+        steps = self.model.rounding(change.entry, stored, change.slab)
+        if steps is not None:
+            store = Store(None, part.within(steps.to(device)).to(wide))
+        else:
+            own = STORED[stored.dtype]
+            grid = grid_of(tuned, own)
+            store = Store(grid.rounded, half_steps(tuned, grid, own))
+        found = added(base, tuned, update, store)
+        if found.scale is None and not bool(update.any()):
             return {}
-        scale = inner / size
-        rest = max(whole - scale * inner, 0.0)
-        return {"merge_scale": scale, "merge_rest": sqrt(rest / whole) if whole else 0.0}
-
-
-def products(delta: Tensor, update: Tensor) -> tuple[float, float, float]:
-    """Return <D, U>, <U, U> and <D, D>, some rows at a time in float64."""
-    sums = torch.zeros(3, dtype=torch.float64)
-    step = max(1, BLOCK // max(delta.shape[1], 1))
-    for d, u in zip(delta.split(step), update.split(step), strict=True):
-        one, other = d.double(), u.double()
-        sums += torch.stack([(one * other).sum(), other.square().sum(), one.square().sum()]).cpu()
-    inner, size, whole = sums.tolist()
-    return inner, size, whole
+        return {"merge_scale": found.scale, "merge_rest": found.rest if found.scale else None}
 
 
 def plan_merge(base: Reading, tuned: Reading, adapter: Reading) -> Merge:

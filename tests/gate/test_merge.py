@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from torch import Tensor
 import spectra
 from examples import write_model
 from spectra.errors import PairingError, UsageError
-from spectra.gate.merge import products
+from spectra.kernels.merged import products
 
 
 def merged(
@@ -63,6 +65,46 @@ def test_another_change_beside_the_adapters_is_found(
     assert "of its change is not the adapter's" in found.summary["findings"][0]["message"]
 
 
+@pytest.mark.parametrize("share", [0.03, 0.003], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_light_merges_of_a_rounded_base_are_right(
+    minilm: Path,
+    minilm_lora: Path,
+    updates: dict[str, tuple[Tensor, Tensor]],
+    tmp_path: Path,
+    dtype: torch.dtype,
+    share: float,
+) -> None:
+    """Updates of 0.03 % of the base and more, most of which rounding takes away."""
+    adapter = tmp_path / "adapter"
+    shutil.copytree(minilm_lora, adapter)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    settings["lora_alpha"] *= share
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    base, light = tmp_path / "base", dict(list(updates.items())[:4])
+    merged(minilm, {}, base, 0.0, dtype)
+    for times, count in ((share, 0), (2 * share, 4), (0.0, 4)):
+        folder = merged(base, light, tmp_path / str(times), times, dtype)
+        found = spectra.check(folder, base=base, adapter=adapter, select="SPC107")
+        findings = {one["matrix"] for one in found.summary["findings"]} & light.keys()
+        assert len(findings) == count, times
+
+
+def test_an_update_below_rounding_is_not_known(
+    minilm: Path, minilm_lora: Path, updates: dict[str, tuple[Tensor, Tensor]], tmp_path: Path
+) -> None:
+    stored = load_file(minilm / "model.safetensors")
+    large = {n: (w + 1e6).bfloat16() if n in updates else w for n, w in stored.items()}
+    base = write_model(tmp_path / "base", large, (minilm / "config.json").read_text())
+    found = spectra.check(base, base=base, adapter=minilm_lora, select="SPC107")
+    (note,) = found.summary["findings"]
+    assert note["severity"] == "note"
+    assert note["message"] == (
+        "not known of encoder.layer.0.attention.output.dense.weight and 35 more: the adapter's "
+        "update lies below the rounding of its values"
+    )
+
+
 def test_what_is_missing_or_no_adapter_is_refused(minilm: Path, minilm_lora: Path) -> None:
     with pytest.raises(UsageError, match=r"Give all three: .* --base BASE --adapter ADAPTER"):
         spectra.check(minilm, adapter=minilm_lora)
@@ -82,5 +124,5 @@ def test_products_are_those_of_float64_whatever_the_blocks(
     one, two = torch.randn(2, 37, 5, generator=generator).unbind()
     wide = one.double(), two.double()
     exact = [(a * b).sum().item() for a, b in ((wide[0], wide[1]), (wide[1],) * 2, (wide[0],) * 2)]
-    monkeypatch.setattr("spectra.gate.merge.BLOCK", 20)
+    monkeypatch.setattr("spectra.kernels.merged.BLOCK", 20)
     assert products(one, two) == pytest.approx(exact, rel=1e-14)

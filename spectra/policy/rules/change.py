@@ -85,9 +85,14 @@ def misplaced(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices to which the adapter was not added once, or not it alone."""
+    hidden = []
     for subject in facts.matrices():
-        scale, settings = subject.number("merge_scale"), settings_of(subject.name)
-        if scale is None or settings is None:
+        settings = settings_of(subject.name)
+        if "merge_scale" not in subject.values or settings is None:
+            continue
+        scale = subject.number("merge_scale")
+        if scale is None:
+            hidden.append(subject.name)
             continue
         rest = subject.number("merge_rest") or 0.0
         if abs(scale - 1.0) > settings["tolerance"]:
@@ -96,6 +101,10 @@ def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         elif rest > settings["max-rest"]:
             text = f"{rest:.0%} of its change is not the adapter's, {settings['max-rest']:.0%} may"
             yield Breach(text, subject.name, rest, settings["max-rest"])
+    if hidden:
+        which = f"{hidden[0]} and {len(hidden) - 1:,} more" if len(hidden) > 1 else hidden[0]
+        text = f"not known of {which}: the adapter's update lies below the rounding of its values"
+        yield Breach(text, severity="note", subject="below rounding")
 
 
 RULES = (
@@ -205,8 +214,9 @@ RULES = (
         summary="a merged adapter was added more or less than once",
         why="A merge script that applies alpha / r twice, or not at all, gives a model that runs, "
         "and is not the one that was trained. The size of the update alone cannot tell.",
-        how="The factor c that makes c U closest to W1 - W0, U the adapter's update at its own "
-        "scale: <W1 - W0, U> / <U, U>; and how much of W1 - W0 is no multiple of U.",
+        how="The factor c for which W0 + c U, rounded as the model is stored, gives W1, U the "
+        "adapter's update at its own scale; and how much of W1 - W0 is neither that nor rounding. "
+        "A note where U lies below the rounding, so that neither can be told.",
         fix="Merge again. c near the adapter's own alpha / r means that this was applied twice.",
         judge=wrongly_scaled,
         settings=(

@@ -1,0 +1,139 @@
+"""How often an update is in values that were rounded after it was added."""
+
+from collections.abc import Callable, Iterator
+from math import isfinite, sqrt
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.rounding import BF16, F16
+
+BLOCK = 1 << 21  # entries whose products are summed at once
+LEAST = 16  # entries that an update must move to be told from none
+CLOSE = 1e-3  # of the factor, to which it is found
+HALVINGS = 24
+MOST = 2.0**10  # times; what was added more often is not looked for
+FAINT = 4.0  # half steps of a quantiser, below which an update leaves no trace to be foretold
+
+Matrix = Float[Tensor, "rows cols"]
+
+
+class Store(NamedTuple):
+    """How the tuned values were stored."""
+
+    rounded: Callable[[Tensor], Tensor] | None  # onto their grid; None: a codec's, not foretold
+    steps: Matrix  # half of the distance to the next, at each
+
+
+class Added(NamedTuple):
+    """What a merge did."""
+
+    scale: float | None  # how often the update was added; None: rounding hides it
+    rest: float = 0.0  # what of the change is neither it nor rounding, as a share of the change
+
+
+def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
+    """Return the factor c for which storing W0 + c U gives the tuned values.
+
+    D = W1 - W0 is compared with E(c) = round(W0 + c U) - W0, not with c U: where an update is
+    smaller than the distance of the numbers, rounding loses most of it and makes whole steps of
+    the rest. <E(c), U> never falls as c grows, so the c at which it is <D, U> is found by
+    halving. A merge may have rounded the base first: of all ways, the one nearest to c = 1
+    counts. Values of a codec are taken as c U and noise.
+
+    Args:
+        base: W0; float32 or float64.
+        tuned: W1, as wide.
+        update: U, at its own scale.
+        store: How W1 is stored.
+
+    Returns:
+        The factor, 1 for a right merge, and ||D - E(c)|| / ||D||, less what rounding adds to a
+        base that is not on the grid itself.
+    """
+    inner, size, whole = products(tuned - base, update)
+    _, noise, _ = products(store.steps, store.steps)
+    if not size or not isfinite(inner):
+        return Added(None)
+    if store.rounded is None:
+        scale = inner / size
+        rest = whole - scale * inner - noise
+        return Added(None) if size < FAINT**2 * noise else Added(scale, _share(rest, whole))
+    exact = torch.equal(store.rounded(base), base)
+    found: list[tuple[float, Tensor]] = []
+    for start in (base,) if exact else _starts(base):
+        way = _Way(base, start, update, store.rounded)
+        if int((way.tuned(1.0) != way.tuned(0.0)).sum()) >= LEAST:
+            found.append((way.factor(inner), start))
+            if abs(found[-1][0] - 1.0) <= CLOSE:
+                break
+    if not found:
+        return Added(None)
+    scale, start = min(found, key=lambda one: abs(one[0] - 1.0))
+    off = tuned - store.rounded(start + scale * update)
+    rest, _, _ = products(off, off)
+    return Added(scale, _share(rest if exact else rest - noise, whole))
+
+
+def _starts(base: Matrix) -> Iterator[Matrix]:
+    """Yield what a merge may have started from: the base, or it in the dtype of the merge."""
+    yield base
+    for grid in (BF16, F16):
+        yield grid.rounded(base)
+
+
+class _Way(NamedTuple):
+    """A way to merge: from which base, and how it is stored."""
+
+    base: Matrix
+    start: Matrix
+    update: Matrix
+    rounded: Callable[[Tensor], Tensor]
+
+    def tuned(self, scale: float) -> Matrix:
+        """Return what it makes."""
+        return self.rounded(self.start + scale * self.update)
+
+    def along(self, scale: float) -> float:
+        """Return how much of the update is in the change."""
+        return products(self.tuned(scale) - self.base, self.update)[0]
+
+    def factor(self, inner: float) -> float:
+        """Return at which factor so much of it is there."""
+        one = self.along(1.0)
+        guess = inner / one if one > 0.0 else 1.0
+        near = CLOSE * max(abs(inner), one)
+        if abs(guess - 1.0) <= CLOSE or (guess > 0 and abs(self.along(guess) - inner) <= near):
+            return guess
+        none = self.along(0.0)
+        if abs(inner - none) <= near:
+            return 0.0
+        sign = 1.0 if inner > none else -1.0
+        low, high = 0.0, 1.0
+        while sign * self.along(sign * high) < sign * inner and high < MOST:
+            low, high = high, 2.0 * high
+        for _ in range(HALVINGS):
+            if high - low <= CLOSE * high:
+                break
+            middle = (low + high) / 2.0
+            short = sign * self.along(sign * middle) < sign * inner
+            low, high = (middle, high) if short else (low, middle)
+        return sign * (low + high) / 2.0
+
+
+def _share(rest: float, whole: float) -> float:
+    """Return the root of a share of squares."""
+    return sqrt(max(rest, 0.0) / whole) if whole else 0.0
+
+
+def products(delta: Matrix, update: Matrix) -> tuple[float, float, float]:
+    """Return <D, U>, <U, U> and <D, D>, some rows at a time in float64."""
+    sums = torch.zeros(3, dtype=torch.float64)
+    step = max(1, BLOCK // max(delta.shape[1], 1))
+    for d, u in zip(delta.split(step), update.split(step), strict=True):
+        one, other = d.double(), u.double()
+        sums += torch.stack([(one * other).sum(), other.square().sum(), one.square().sum()]).cpu()
+    inner, size, whole = sums.tolist()
+    return inner, size, whole
