@@ -9,20 +9,12 @@ import re
 from collections.abc import Iterator
 
 from spectra.matrices.families import TABLE
+from spectra.matrices.layers import place_in
 from spectra.matrices.part import LayoutError, Part, Rows
 from spectra.matrices.rule import Config, Shape, divide
+from spectra.matrices.unread import held_by, vector
 
 __all__ = ["LayoutError", "Part", "Rows", "parts_of"]
-
-NO_WEIGHTS = (
-    (r"(?:\w+_)?bias", "a bias"),
-    (r"weight_[gv]|parametrizations\.weight\.original[01]",
-     "half of a weight-normalised weight, not the weight itself"),
-    (r"(?:\w+_)?scales?(?:_inv|_2)?|SCB|(?:nested_)?absmax", "scales of quantised weights"),
-)  # fmt: skip
-"""Names that hold no matrix of their own, whatever their shape, and what they hold."""
-
-_NO_WEIGHTS = tuple((re.compile(rf"(?:.*\.)?(?:{end})"), what) for end, what in NO_WEIGHTS)
 
 SCOPES = {
     "encoder": r"encoder\.",
@@ -49,32 +41,49 @@ def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
         LayoutError: The tensor holds no weight matrix, its layout is not known, or the
             family's rule does not fit its shape.
     """
-    for pattern, what in _NO_WEIGHTS:
-        if pattern.fullmatch(name):
-            raise LayoutError(what)
+    what = held_by(name)
+    if what:
+        raise LayoutError(what)
     for settings in _settings(name, config):
         for families, pattern, rule in TABLE:
             family = settings.get("model_type")
             known = not families or (isinstance(family, str) and family in families)
-            if known and pattern.search(name):
-                return rule(settings, shape)
+            parts = rule(settings, shape) if known and pattern.search(name) else []
+            if parts:
+                return parts
+    what = vector(name, shape)
+    if what:
+        raise LayoutError(what)
     if len(shape) == 2:
         return [Part()]
     # Only modules have a `weight`: a bare 4-D tensor is a buffer, e.g. GPT-2's causal mask.
-    if name.endswith("weight") and (len(shape) > 3 or "conv" in name):
+    if _KERNEL.search(name) and not _STACK.search(name):
         return _convolution(name, shape, config)
     raise LayoutError(f"{len(shape)}-dimensional, of a layout not known")
 
 
+_KERNEL = re.compile(r"(?:^|\.)(?:weight|conv\w*_weight)$")
+_STACK = re.compile(r"experts?(?:\.|_)|(?:^|\.)moe\.")
+"""Modules whose weights of three dimensions are stacks, not kernels."""
+
+
 def _settings(name: str, config: Config) -> Iterator[Config]:
-    """Yield the model's settings, then those of the part of it that the tensor is in."""
-    yield config
+    """Yield the model's settings, then those of the parts of it that the tensor is in."""
+    yield _of_layer(name, config)
     elsewhere = any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
     for key, inner in config.items():
         if isinstance(inner, dict) and "model_type" in inner:
             inside = re.match(SCOPES[key], name) if key in SCOPES else not elsewhere
             if inside:
-                yield {**config, **inner}
+                yield from _settings(name, {**config, key: None, **inner})
+
+
+def _of_layer(name: str, config: Config) -> Config:
+    """Return the settings with those that the tensor's own layer has of its own."""
+    layers = config.get("per_layer_config")
+    place = place_in(name) if isinstance(layers, dict) else None
+    own = layers.get(str(place.numbers[-1])) if place and isinstance(layers, dict) else None
+    return {**config, **own} if isinstance(own, dict) else config
 
 
 def _convolution(name: str, shape: Shape, config: Config) -> list[Part]:

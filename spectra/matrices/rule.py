@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 from spectra.matrices.part import LayoutError, Part, Rows
 
 Shape = tuple[int, ...]
 Config = Mapping[str, Any]  # config.json, or that of the model's part the tensor is in
-Rule = Callable[[Config, Shape], list[Part]]
+Rule = Callable[[Config, Shape], list[Part]]  # none: the tensor is not meant
 Count = Callable[[Config], int]
 Shares = Callable[[Config], tuple[int, ...]]
 
@@ -57,6 +58,58 @@ def cut(*pieces: Part, groups: Count | None = None, shares: Shares | None = None
     return rule
 
 
+def where(fits: Callable[[Config, Shape], bool], rule: Rule) -> Rule:
+    """Apply a rule where settings or shape tell that the tensor is meant, or else leave it."""
+    return lambda config, shape: rule(config, shape) if fits(config, shape) else []
+
+
+def told(*keys: str) -> Callable[[Config, Shape], bool]:
+    """Ask for settings."""
+    return lambda config, _shape: all(key in config for key in keys)
+
+
+def kernel(_config: Config, shape: Shape) -> bool:
+    """Ask for a convolution's kernel."""
+    return len(shape) > 2
+
+
+def even_kernel(_config: Config, shape: Shape) -> bool:
+    """Ask for a kernel of even size, as transposed convolutions beside others have."""
+    return len(shape) > 2 and shape[-1] % 2 == 0
+
+
+def square_thirds(_config: Config, shape: Shape) -> bool:
+    """Ask for three square matrices."""
+    return len(shape) == 2 and shape[0] == 3 * shape[1]
+
+
+def grouped(groups: Count) -> Rule:
+    """Cut a convolution into its groups, a matrix for each.
+
+    A depthwise one is one matrix, a row for each channel.
+    """
+
+    def each(config: Config, shape: Shape) -> list[Part]:
+        many = groups(config)
+        size = divide(shape[0], many)
+        if many == 1 or shape[1] == 1:
+            return [Part()]
+        return [Part(group=i, block=(i * size, (i + 1) * size)) for i in range(many)]
+
+    return each
+
+
+def backwards(groups: Count | None = None) -> Rule:
+    """Turn a transposed convolution [in, out/groups, ...]: rows = outputs times the kernel."""
+
+    def each(config: Config, shape: Shape) -> list[Part]:
+        parts = grouped(groups)(config, shape) if groups else [Part()]
+        depthwise = groups is not None and shape[1] == 1
+        return parts if depthwise else [replace(part, transposed=True) for part in parts]
+
+    return each
+
+
 def striped(*pieces: Part) -> Rule:
     """Give the rows to the pieces in turn."""
 
@@ -69,9 +122,9 @@ def striped(*pieces: Part) -> Rule:
 
 
 def turned(rule: Rule) -> Rule:
-    """Apply a rule to the transpose: stored [in, out]."""
+    """Apply a rule to the transpose: stored [in, out], or [in, heads, size of a head]."""
     return lambda config, shape: [
-        replace(part, transposed=True) for part in rule(config, (shape[1], shape[0]))
+        replace(part, transposed=True) for part in rule(config, (prod(shape[1:]), shape[0]))
     ]
 
 

@@ -9,6 +9,7 @@ from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.role import Role, kind_of, numberless
+from spectra.matrices.unread import no_weights, scales_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,12 +51,14 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     skipped = list(checkpoint.skipped)
     known: dict[tuple[str, tuple[int, ...]], tuple[list[Part], str]] = {}  # layers repeat
     layers = layers_of(checkpoint.entries)
+    scales = scales_of(checkpoint.entries.values())
+    varied = _varied(checkpoint.config)
     for entry in checkpoint.entries.values():
-        reason = _no_matrix(entry)
+        reason = no_weights(entry) or scales.get(entry.name, "")
         if reason:
             skipped.append(Skipped(entry.name, reason))
             continue
-        key = (numberless(entry.name), entry.shape)
+        key = (entry.name if varied else numberless(entry.name), entry.shape)
         found = known.get(key)
         if found is None:
             found = known[key] = _parts(entry, checkpoint.config)
@@ -68,6 +71,12 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     views.sort(key=lambda view: natural(view.name))
     skipped.sort(key=lambda item: natural(item.tensor))
     return views, skipped
+
+
+def _varied(config: Mapping[str, Any]) -> bool:
+    """Say whether layers have settings of their own, so that one does not tell of another."""
+    parts = (config, *config.values())
+    return any(isinstance(part, dict) and "per_layer_config" in part for part in parts)
 
 
 def natural(name: str) -> list[str | tuple[int, str]]:
@@ -96,16 +105,3 @@ def _view(entry: TensorEntry, part: Part, told: Role) -> View:
         expert = told.expert if part.expert is None else part.expert
         role = Role(part.kind or told.kind, told.layer, expert)
     return View(entry.name + part.suffix, role, entry, part, rows, cols)
-
-
-def _no_matrix(entry: TensorEntry) -> str:
-    """Return why a tensor holds no matrix of weights; empty where it may."""
-    if not entry.is_weights:
-        return f"not floating point ({entry.dtype})"
-    if len(entry.shape) == 0:
-        return "a single number"
-    if len(entry.shape) == 1:
-        return "one-dimensional"
-    if entry.numel == 0:
-        return "empty"
-    return ""
