@@ -322,6 +322,10 @@ def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> 
     return kind.open(folder, name)
 
 
+PARTS = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].gguf"
+"""Names of the parts of a split GGUF file."""
+
+
 def _only(folder: Folder, kind: Format, found: list[str]) -> str:
     """Return the one file, or the first part of one that is split.
 
@@ -330,9 +334,10 @@ def _only(folder: Folder, kind: Format, found: list[str]) -> str:
     """
     if len(found) == 1:
         return found[0]
-    parts = [name for name in found if fnmatchcase(name, "*-00001-of-[0-9][0-9][0-9][0-9][0-9].*")]
-    if kind is GGUF and len(parts) == 1 and len(found) == int(parts[0][-10:-5]):
-        return parts[0]
+    parts = {name.rpartition("-of-")[::2] for name in found if fnmatchcase(name, PARTS)}
+    whole = {(stem.rpartition("-")[0], count) for stem, count in parts}
+    if kind is GGUF and len(whole) == 1 and len(parts) == len(found):
+        return found[0]  # one that is lost is missed by name when it is opened
     names = ", ".join(quote(name) for name in found[:4]) + (", ..." if len(found) > 4 else "")
     series = [part for name in found if (part := PART.search(name))]
     if len(series) > 1 and len({part[1] for part in series}) == 1:

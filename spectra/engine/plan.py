@@ -1,5 +1,6 @@
 """What will be read and measured, settled from headers before any weight is read."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from spectra.engine.adapted import adapter_changes
 from spectra.engine.changes import Change, Replaced, Updated, checkpoint_changes
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, natural, views_of
+
+REASONS = 3  # that an error names, the most frequent ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[
     """
     views, skipped = views_of(model)
     kept = selection.apply(views)
-    _require_some(kept, views, shown(model.spec))
+    _require_some(kept, views, skipped, shown(model.spec))
     return kept, skipped
 
 
@@ -171,7 +174,7 @@ def plan_pair(
         )
     views, skipped = views_of(base)
     kept = selection.apply(views)
-    _require_some(kept, views, shown(base.spec))
+    _require_some(kept, views, skipped, shown(base.spec))
     if isinstance(tuned, Adapter):
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)
@@ -219,13 +222,17 @@ def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
         )
 
 
-def _require_some(kept: Sequence[View], views: Sequence[View], spec: str) -> None:
+def _require_some(
+    kept: Sequence[View], views: Sequence[View], skipped: Sequence[Skipped], spec: str
+) -> None:
     """Raise where the selection leaves nothing."""
     if kept:
         return
     if not views:
+        reasons = Counter(item.reason for item in skipped).most_common(REASONS)
+        told = "; ".join(f"{count:,} times {reason}" for reason, count in reasons)
         raise NothingToAnalyseError(
-            f"{spec} holds no matrix that can be analysed; `spectra ls` gives the reasons."
+            f"{spec} holds no matrix that can be analysed: {told or 'it is empty'}."
         )
     raise NothingToAnalyseError(
         f"none of the {len(views):,} matrices of {spec} passes the selection; "

@@ -244,3 +244,45 @@ def test_an_architecture_that_nobody_knows_keeps_its_names_and_has_roles(tmp_pat
 
 def _where(view: View) -> tuple[str, int | None]:
     return view.role.kind, view.role.layer
+
+
+def test_a_whole_file_that_says_it_is_a_part_is_read(tmp_path: Path) -> None:
+    """What is joined or quantised whole keeps the keys of the parts."""
+    tensors = {"a.weight": np.ones((2, 3), np.float32), "b.weight": np.ones((3, 2), np.float32)}
+    keys = {"no": 0, "count": 3, "tensors.count": 2}
+    whole = opened(write(tmp_path / "m.gguf", tensors, keys))
+    assert set(whole.entries) == set(tensors)
+    keys["tensors.count"] = 5
+    said = refusal(write(tmp_path / "n.gguf", tensors, keys))
+    assert "is one of 3 parts, and its name does not say which" in said
+
+
+def test_a_folder_with_a_part_lost_says_which(tmp_path: Path) -> None:
+    _, second = write_split(tmp_path)
+    second.unlink()
+    (tmp_path / "m-00003-of-00003.gguf").write_bytes(b"GGUF")
+    (tmp_path / "m-00003-of-00003.gguf").unlink()
+    assert f"and '{second.name}' is not in its folder" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "expected"),
+    [
+        ("controlvector", "", "is a control vector: a direction for each layer"),
+        ("llama", "imatrix", "is an importance matrix: sums of squared inputs"),
+    ],
+)
+def test_what_is_no_model_is_refused_by_what_it_is(
+    tmp_path: Path, word: str, key: str, expected: str
+) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", word)
+    if key:
+        writer.add_string("general.type", key)
+    writer.add_tensor("direction.1", np.ones(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    said = refusal(tmp_path / "m.gguf")
+    assert expected in said
+    assert said.endswith("Give the GGUF file of the model itself.")

@@ -52,6 +52,8 @@ READ = frozenset({
 
 UNNAMED = "packed integers of a scheme that neither their names nor config.json tell"
 
+ALONE = "packed integers without the parts that {} stores beside them"
+
 LONE = {
     "F8_E8M0": "powers of two (F8_E8M0), as scales are, without weights that they belong to",
     "F4": "four-bit floats (F4) without scales that are read",
@@ -108,7 +110,9 @@ def _modules(
         elif packed and last.endswith("weight") and len(entry.shape) > 1:
             own = entries.get(f"{module}.weight", entry)
             if module and entry.name not in taken and not own.is_weights:
-                found.setdefault(module, UNNAMED)
+                found.setdefault(
+                    module, ALONE.format(settings.label) if settings.method else UNNAMED
+                )
     return found
 
 

@@ -12,11 +12,12 @@ from spectra.errors import CheckpointError
 
 MAX_NAME = 1024  # bytes of a tensor's name; the format asks for 64, some writers exceed it
 MAX_KEY = 65_535  # bytes; the format's own limit
-MAX_AXES = 4
+MAX_AXES = 5  # four in llama.cpp; ComfyUI's files of video models hold convolutions of five
 MAX_PAIRS = MAX_TENSORS = 65_536  # real files have some dozens, and some thousands
 KEPT_PAIRS = 1_024
 I64 = 1 << 63
 ALIGNMENT = "general.alignment"
+SHAPES = "comfy.gguf.orig_shape."  # one for each tensor that was laid out anew
 TOKENIZER, TOKENIZER_KIND = "tokenizer.", "tokenizer.ggml.model"
 
 TYPES: Final = {
@@ -96,7 +97,8 @@ def read_gguf_header(source: Source) -> GgufHeader:
         kind = reader.count("<I")
         if key == ALIGNMENT and kind != U32:
             reader.refuse(f"gives {ALIGNMENT} in kind {kind}, expected {U32} (uint32)")
-        value = reader.value(kind, keep=len(metadata) < KEPT_PAIRS and _wanted(key))
+        room = len(metadata) < KEPT_PAIRS or key.startswith(SHAPES)
+        value = reader.value(kind, keep=room and _wanted(key))
         if value is not None:
             metadata[key] = value
     reader.must_hold(tensors, 33, "tensors", MAX_TENSORS)
@@ -174,7 +176,11 @@ def _placed(
         if number in REMOVED:
             reader.refuse(f"has {subject} in type {REMOVED[number]}, which the format dropped")
         if number not in TYPES:
-            reader.refuse(f"has {subject} in type {number}, which is not known")
+            raise CheckpointError(
+                f"{reader.source.label} has {subject} in type {number}, which is not known: it is "
+                "of a newer llama.cpp, or damaged. Quantise the model to a known type, such as "
+                "Q8_0, or update spectra."
+            )
         word, block, packed = TYPES[number]
         if shape[-1] % block:
             reader.refuse(

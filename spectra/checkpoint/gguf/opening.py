@@ -9,8 +9,10 @@ from math import prod
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import FLOATING, Skipped, TensorEntry
 from spectra.checkpoint.gguf.codec import DECODED, GgufCodec, gguf_library
+from spectra.checkpoint.gguf.comfy import original
 from spectra.checkpoint.gguf.facts import Facts, config_of
 from spectra.checkpoint.gguf.header import (
+    SHAPES,
     TOKENIZER_KIND,
     GgufHeader,
     GgufTensor,
@@ -26,6 +28,14 @@ INTEGERS = frozenset({"I8", "I16", "I32", "I64"})
 READ = DECODED | INTEGERS | set(FLOATING)
 MAX_EXPERTS = 1 << 18  # of all layers, each an entry of its own; beyond, stacks stay stacks
 PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+NO_MODEL = {
+    "controlvector": "a control vector: a direction for each layer, added to what flows through a "
+    "model, no weights of one",
+    "imatrix": "an importance matrix: sums of squared inputs for whoever quantises a model, no "
+    "weights of one",
+}
+"""Files that the same format is used for, by their architecture or type."""
+
 AGAIN = "Fetch all parts into one folder, their names as they were."
 
 Parts = Sequence[tuple[str, Source, GgufHeader]]  # of a split file, by their numbers
@@ -45,6 +55,11 @@ def open_gguf(folder: Folder, name: str) -> Checkpoint:
     gguf_library()
     parts = _parts(folder, name)
     facts = Facts(parts[0][2].metadata)
+    for word in (facts.architecture, facts.metadata.get("general.type")):
+        if word in NO_MODEL:
+            raise CheckpointError(
+                f"{parts[0][1].label} is {NO_MODEL[word]}. Give the GGUF file of the model itself."
+            )
     listed = [(shard, tensor) for shard, _, header in parts for tensor in header.tensors]
     _refuse_twice(folder, listed)
     entries: dict[str, TensorEntry] = {}
@@ -83,6 +98,8 @@ def _parts(folder: Folder, name: str) -> Parts:
     if not isinstance(count, int) or count < 2:
         return [(name, source, header)]
     written = PART.fullmatch(name)
+    if written is None and header.metadata.get("split.tensors.count") == len(header.tensors):
+        return [(name, source, header)]  # joined again, or quantised whole: the keys were left in
     if written is None or int(written[3]) != count:
         raise CheckpointError(
             f"{source.label} is one of {count} parts, and its name does not say which: expected "
@@ -150,7 +167,10 @@ def _entries(listed: list[tuple[str, GgufTensor]], facts: Facts) -> Iterator[Ten
             name, experts = tensor.name, 0
         taken.add(name)
         room -= experts
-        back = restored(place, tensor.shape, facts)
+        if SHAPES + tensor.name in facts.metadata:
+            back = original(tensor.name, tensor.shape, facts.metadata)
+        else:
+            back = restored(place, tensor.shape, facts)
         if tensor.kind not in READ:
             back = f"GGUF type {tensor.kind}, which the package gguf cannot decode"
         if isinstance(back, str):
@@ -189,7 +209,7 @@ def _entry(
 ) -> TensorEntry:
     """Return one tensor, with what decodes it where its bytes are not its values."""
     start, stop, kind = tensor.start, tensor.stop, tensor.kind
-    if kind in INTEGERS or (kind in FLOATING and not back.moved):
+    if kind in INTEGERS or (kind in FLOATING and not back.moved):  # rows after rows
         return TensorEntry(name, kind, back.shape, shard, start, stop)
     packed = kind not in FLOATING
     last = tensor.row_bytes if packed else tensor.shape[-1]

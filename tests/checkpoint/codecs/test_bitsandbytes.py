@@ -231,6 +231,7 @@ def test_parts_without_their_state_are_no_matrices() -> None:
     tensors, _expected = four_bits((8, 16), nested=True)
     del tensors[STATE]
     checkpoint = stored(tensors, quantization={"quant_method": "bitsandbytes"})
-    assert list(checkpoint.entries) == ["a.weight"]  # bytes, which are no weights
-    assert not checkpoint.entries["a.weight"].is_weights
-    assert len(checkpoint.skipped) == 4
+    assert not checkpoint.entries
+    told = {skipped.tensor: skipped.reason for skipped in checkpoint.skipped}["a.weight"]
+    assert told == "packed integers without the parts that bitsandbytes stores beside them"
+    assert len(checkpoint.skipped) == 5
