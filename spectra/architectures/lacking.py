@@ -22,6 +22,9 @@ LEGACY = (
 OF_WEIGHTS = re.compile(r"scale|zero|amax|g_idx|absmax|bias|shape|map|state|scb", re.IGNORECASE)
 """In the last words of what lies beside a quantised weight."""
 
+TABLES = ("shared", "embed", "wte")
+"""In names of the tables of input tokens."""
+
 Trie = dict[str, "Trie"]
 """Names by their words."""
 
@@ -215,7 +218,7 @@ def _packed(names: Iterable[str]) -> Iterator[str]:
 
 def _said(names: Template) -> str:
     """Return the name by which a parameter is told: of tied ones the embeddings'."""
-    return next((name for name in names if "embed" in name or "shared" in name), names[0])
+    return next((name for word in TABLES for name in names if word in name), names[0])
 
 
 def _stands_in(names: Template, count: int, strays: Mapping[str, int]) -> bool:

@@ -29,11 +29,13 @@ class Coverage:
     missing: tuple[str, ...]  # that are not there and should be
     files: tuple[Skipped, ...]  # of weights, not opened: parts of the model
     others: tuple[Skipped, ...] = ()  # likewise: the same in another form
+    unlooked: int = 0  # tensors that were read and that no rule looked at
 
     @property
     def total(self) -> int:
         """Tensors that should have been judged, files that were not opened among them."""
-        return self.judged + len(self.left) + len(self.missing) + len(self.files)
+        apart = (self.left, self.missing, self.files)
+        return self.judged + self.unlooked + sum(map(len, apart))
 
     @property
     def share(self) -> float:
@@ -64,19 +66,24 @@ class Coverage:
             pieces.append(f"{counted(more, 'tensor')} for other reasons")
         if self.missing:
             pieces.insert(0, f"{counted(len(self.missing), 'tensor')} missing")
-        files = [*self.files, *self.others]
-        pieces += [f"{shown(one.tensor)} ({one.reason})" for one in files[:NAMED]]
-        if len(files) > NAMED:
-            pieces.append(f"{counted(len(files) - NAMED, 'more file')}")
+        files: dict[str, list[str]] = {}
+        for one in (*self.files, *self.others):
+            files.setdefault(one.reason, []).append(shown(one.tensor))
+        for reason, names in files.items():
+            more_files = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+            pieces.append(f"{', '.join(names[:NAMED])}{more_files} ({reason})")
+        if self.unlooked:
+            pieces.append(f"{counted(self.unlooked, 'tensor')} (by no rule)")
         return ", ".join(pieces)
 
 
-def coverage_of(model: Reading, facts: Facts) -> Coverage:
+def coverage_of(model: Reading, facts: Facts, *, ruled: bool) -> Coverage:
     """Return how much of a model was judged.
 
     Args:
         model: As it was read.
         facts: What was measured, beside its references.
+        ruled: Some rule judged.
     """
     judged = {one.tensor for one in facts.subjects.values()} & set(facts.shapes)
     left = {one.tensor: one for one in _left(model) if one.tensor not in judged}
@@ -84,7 +91,8 @@ def coverage_of(model: Reading, facts: Facts) -> Coverage:
     files = tuple(one for one in unread if one.reason.startswith(OF_THE_MODEL))
     known = judged | left.keys()
     return Coverage(
-        judged=len(judged),
+        judged=len(judged) if ruled else 0,
+        unlooked=0 if ruled else len(judged),
         matrices=sum(len(facts.shapes[name]) > 1 for name in judged),
         left=tuple(left.values()),
         missing=tuple(sorted(absent(facts) - known)),

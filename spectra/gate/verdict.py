@@ -23,7 +23,7 @@ def summary_of(
     policy: Policy, verdict: Judgement, model: Reading, facts: Facts, alias: str
 ) -> Mapping[str, Any]:
     """Return the summary of a check."""
-    cover = coverage_of(model, facts)
+    cover = coverage_of(model, facts, ruled=bool(verdict.judged()))
     failing = verdict.failing(policy)
     counts = verdict.counts()
     short = _too_little(policy, verdict, cover)

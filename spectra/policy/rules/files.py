@@ -1,14 +1,14 @@
 """Whether the files of a checkpoint are whole and agree with its index."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from spectra.analyzers.analyzer import counted
 from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
-from spectra.policy.rules.places import some
+from spectra.policy.rules.places import is_beside_index, some
 
 SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
@@ -29,6 +29,9 @@ def index_mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield what the index says otherwise than the shards' own headers."""
     if facts.index is None or settings_of("") is None:
         return
+    if is_beside_index(facts):
+        yield _beside(facts, facts.index)
+        return
     unread = {fault.file for fault in facts.faults} - set(facts.held.values())
     wrong: dict[tuple[str, str], list[str]] = {}
     for name, shard in facts.index.items():
@@ -46,6 +49,19 @@ def index_mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     for file in _strangers(facts, set(facts.index.values())):
         yield Breach(f"{shown(file)} lies in the folder, and the index never names it", file=file,
                      subject=file)  # fmt: skip
+
+
+def _beside(facts: Facts, index: Mapping[str, str]) -> Breach:
+    """Tell of a whole file that is opened in place of what the index beside it names."""
+    read = ", ".join(shown(file) for file in sorted(set(facts.held.values())))
+    only = index.keys() - facts.held.keys()
+    text = (
+        f"{shown(facts.index_name)} puts {counted(len(index), 'tensor')} in "
+        f"{counted(len(set(index.values())), 'other file')}, and {read} beside it, which loaders "
+        f"take first and was judged, holds {len(facts.held):,}"
+    )
+    text += f": {len(only):,} are not in it, as {some(only)}" if only else ""
+    return Breach(text, value=len(only), limit=0.0, file=facts.index_name, subject=facts.index_name)
 
 
 def _told(shard: str, kind: str, names: list[str]) -> str:

@@ -79,7 +79,14 @@ def names_of(facts: Facts) -> set[str]:
     parts = {f"{name.rpartition('.')[0]}.weight" for name in facts.held.keys() - facts.shapes.keys()
              if not name.endswith(".bias")}  # fmt: skip
     lost = {name for fault in facts.faults for name in fault.tensors}
-    return {*facts.shapes, *weights_of(facts), *facts.held, *parts, *lost, *(facts.index or ())}
+    told = () if is_beside_index(facts) else facts.index or ()
+    return {*facts.shapes, *weights_of(facts), *facts.held, *parts, *lost, *told}
+
+
+def is_beside_index(facts: Facts) -> bool:
+    """Say whether what was opened is a whole file that lies beside an index of others."""
+    index, held = set((facts.index or {}).values()), set(facts.held.values())
+    return bool(index) and bool(held) and held.isdisjoint(index)
 
 
 def is_adapter(facts: Facts) -> bool:
