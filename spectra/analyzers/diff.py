@@ -60,7 +60,8 @@ class Diff:
         "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
     )  # fmt: skip
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
-        "intruders", "certified", "null_cos", "subspace_overlap", "intruder_detail",
+        "intruders", "certified", "null_cos", "subspace_overlap", "overlap_status",
+        "intruder_detail",
     )  # fmt: skip
     keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + EVIDENCE_KEYS + INTRUDER_KEYS
 
@@ -202,6 +203,7 @@ class Diff:
                 "certified": True,
                 "null_cos": self._null_cosine(view),
                 "subspace_overlap": 1.0,
+                "overlap_status": "ok",
                 "intruder_detail": [],
             }
         return values
@@ -228,6 +230,7 @@ class Diff:
             "certified": True,
             "null_cos": self._null_cosine(view),
             "subspace_overlap": found.overlap,
+            "overlap_status": "undetermined" if found.overlap is None else "ok",
             "intruder_detail": detail,
         }
 

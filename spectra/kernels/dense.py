@@ -113,7 +113,8 @@ def dense_resemblance(
 def _separate(of: Eigen, i: int, k: int) -> bool:
     """Say whether the `k` leading eigenvectors span what they are said to."""
     values = of.values[i]
-    return k == len(values) or bool(values[k - 1] - values[k] > WINDOW * of.error[i])
+    following = values[k] if k < len(values) else 0.0
+    return bool(values[k - 1] - following > WINDOW * of.error[i])
 
 
 def _norms(of: Eigen) -> Float[Tensor, " batch"]:

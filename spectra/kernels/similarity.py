@@ -14,6 +14,8 @@ from spectra.kernels.singular import EPS64, left_singular
 Side = Literal["left", "right"]
 Decision = Literal["match", "bound", "exact"]
 
+APART = 1e3  # roundings between sigma_k and sigma_(k+1), for a subspace that does not turn
+
 
 class Similarity(NamedTuple):
     """The `k` leading singular vectors of a tuned matrix against all of its base."""
@@ -23,7 +25,7 @@ class Similarity(NamedTuple):
     tied: Bool[Tensor, " k"]  # its sigma coincides with a neighbour's: vector undetermined
     sigma: Float[Tensor, " k"]
     energy: Float[Tensor, " k"]  # sigma^2 / sum sigma^2 of the tuned matrix
-    overlap: float  # ||U0_k^T U1_k||_F^2 / k
+    overlap: float | None  # ||U0_k^T U1_k||_F^2 / k; None where a subspace is not determined
     cosines: Float[Tensor, "k width"]  # |cos| with the leading base vectors, for a picture
     error: Float[Tensor, " k"]  # of cosine, proven; 0 for bounds and full decompositions
     decided_by: tuple[Decision, ...]
@@ -52,7 +54,9 @@ def exact_similarity(
         width: Leading base vectors kept in `cosines`.
 
     Returns:
-        |cos| throughout, as singular vectors have no sign.
+        |cos| throughout, as singular vectors have no sign. No overlap where the rank of the
+        base is less than k, or sigma_k of either ties with sigma_(k+1): then any of many
+        subspaces is the leading one.
 
     Raises:
         NonFiniteError: Either matrix holds NaN or Inf.
@@ -80,17 +84,24 @@ def exact_similarity(
     complete = base.shape[0] <= base.shape[1]
     cosine, best = _closest(cosines, base_sigma, rounding, complete=complete)
     decided: list[Decision] = ["exact"] * k
+    known = k > 0 and _leads(base_sigma, k, rounding) and _leads(sigma, k, float(floor))
     return Similarity(
         cosine=cosine,
         best=best,
         tied=tied[:k],
         sigma=sigma[:k],
         energy=(energy / energy.sum().clamp(min=torch.finfo(sigma.dtype).tiny))[:k],
-        overlap=float(cosines[:k].square().sum()) / k if k else 0.0,
+        overlap=float(cosines[:k].square().sum()) / k if known else None,
         cosines=cosines[:width].mT.contiguous(),
         error=torch.zeros_like(cosine),
         decided_by=tuple(decided),
     )
+
+
+def _leads(sigma: Float[Tensor, " rank"], k: int, rounding: float) -> bool:
+    """Say whether the `k` leading singular vectors span one subspace and no other."""
+    following = float(sigma[k]) if k < len(sigma) else 0.0
+    return float(sigma[k - 1]) - following > APART * rounding
 
 
 def _closest(

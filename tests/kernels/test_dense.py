@@ -110,5 +110,6 @@ def test_a_batch_of_scaled_pairs() -> None:
     before = torch.linalg.svd(base).U
     expected = (left.mT @ before).abs()
     torch.testing.assert_close(found.cosines, expected[:, :32], rtol=0, atol=1e-8)
+    assert found.overlap is not None
     assert found.overlap == pytest.approx(float(expected[:, :6].square().sum()) / 6, abs=1e-8)
     assert not math.isnan(found.overlap)

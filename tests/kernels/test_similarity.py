@@ -10,7 +10,8 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels.similarity import Similarity, exact_similarity
+from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.verdicts import proven_similarities, proven_similarity
 
 SHAPES = ((40, 40), (30, 55), (55, 30))
 EPSILON = 0.5
@@ -177,7 +178,7 @@ def test_a_zero_tuned_matrix_has_no_vectors(shape: tuple[int, int]) -> None:
     found = exact_similarity(random(*shape, 18), torch.zeros(shape), 4)
     for values in (found.cosine, found.best, found.tied, found.sigma, found.energy):
         assert len(values) == 0
-    assert found.overlap == 0.0
+    assert found.overlap is None
     assert found.cosines.shape == (0, min(32, *shape))
 
 
@@ -207,6 +208,53 @@ def test_one_row_and_one_column() -> None:
     assert column.overlap == pytest.approx(0.36)
 
 
+TIED = torch.tensor([9.0, 7.0, 5.0, 3.0, 3.0, 3.0, 2.0, 1.0])
+APART = torch.tensor([9.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.0])
+WAYS = {
+    "exact": exact_similarity,
+    "proven": lambda base, tuned, k, side: proven_similarity(base, tuned, k, 0.5, side),
+    "low rank": lambda base, tuned, k, side: proven_similarity(
+        base, (tuned - base, torch.eye(base.shape[1], dtype=torch.float64)), k, 0.5, side
+    ),
+    "together": lambda base, tuned, k, side: proven_similarities(
+        [(random(*base.shape, 90), random(*base.shape, 91)), (base, tuned)], k, 0.5, side
+    )[1],
+}
+"""Every path by which an overlap is found."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("shape", [(40, 40), (30, 60), (60, 30)], ids=str)
+def test_no_overlap_of_subspaces_that_a_permutation_changes(
+    way: str, side: Side, shape: tuple[int, int], generator: torch.Generator
+) -> None:
+    tied = with_spectrum(TIED, *shape, generator)
+    bulk = 0.02 * random(*shape, 30)
+    apart = with_spectrum(APART, *shape, generator) + bulk
+    ask = WAYS[way]
+    for base, tuned, k in (
+        (tied, apart, 4),  # the 4th of the base ties with the next two
+        (tied, apart, 5),
+        (tied, apart, 9),  # and there is no 9th
+        (apart, tied, 4),
+        (torch.zeros(shape, dtype=torch.float64), apart, 3),
+    ):
+        assert ask(base, tuned, k, side).overlap is None
+    for base, tuned, k in ((tied, apart, 3), (tied, apart, 6), (tied, apart, 8), (apart, tied, 6)):
+        order = torch.randperm(shape[1], generator=generator)
+        plain, turned = (ask(base[:, o], tuned[:, o], k, side).overlap
+                         for o in (torch.arange(shape[1]), order))  # fmt: skip
+        assert plain == pytest.approx(turned, abs=1e-7)
+        assert plain == pytest.approx(exact_similarity(base, tuned, k, side).overlap, abs=5e-3)
+
+
+def test_a_whole_basis_leads_where_its_rank_is_full() -> None:
+    base, tuned = random(30, 30, 31), random(30, 30, 32)
+    assert exact_similarity(base, tuned, 30).overlap == pytest.approx(1.0)
+    assert proven_similarity(base, tuned, 30, 0.1).overlap == pytest.approx(1.0, abs=5e-3)
+
+
 SEEDS = st.integers(0, 2**31)
 SIDES = st.integers(2, 20)
 
@@ -215,6 +263,7 @@ def same(found: Similarity, expected: Similarity) -> None:
     close(found.cosine, expected.cosine, atol=1e-7)
     close(found.sigma, expected.sigma, atol=1e-10 * float(expected.sigma[0]))
     close(found.energy, expected.energy, atol=1e-10)
+    assert found.overlap is not None
     assert found.overlap == pytest.approx(expected.overlap, abs=1e-7)
 
 

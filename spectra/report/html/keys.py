@@ -69,6 +69,7 @@ KEYS: Mapping[str, Key] = {
     "certified": Key("proven", "flag", "every verdict is proven"),
     "null_cos": Key("|cos| by chance", "number", "what a random direction would score"),
     "subspace_overlap": Key("overlap", "number", "of the leading subspaces, 1: the same"),
+    "overlap_status": Key("overlap, status", "word", "undetermined: a tie, or the base's rank < k"),
     "nan": Key("NaN", "whole", "how many entries"),
     "inf": Key("Inf", "whole", "how many entries"),
     "first_non_finite": Key("first NaN or Inf", "text", "its place"),
