@@ -9,8 +9,8 @@ import torch
 from spectra.analyzers.analyzer import Summary, counted, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import SMALLEST, likely_roundoff
+from spectra.kernels.bulk import heavy_tail, noise_bulk
 from spectra.kernels.collapse import resolved_rank
-from spectra.kernels.noise import marchenko_pastur_edge, noise_scale
 from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
     singular_values,
@@ -38,7 +38,7 @@ class Spectrum:
     keys: ClassVar[tuple[str, ...]] = (
         "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
         "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_xmin", "alpha_ks",
-        "mp_edge", "spikes", "sigma_profile",
+        "mp_edge", "spikes", "heavy_tail", "sigma_profile",
     )  # fmt: skip
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
@@ -59,8 +59,8 @@ class Spectrum:
         """Return the spectrum's keys; `sigma` among the arrays."""
         view, values = matrix.view, matrix.values
         sigma = singular_values(values)
-        scale = noise_scale(values)
-        edge = marchenko_pastur_edge(scale, view.rows, view.cols) if scale else None
+        filled = (int(values.any(dim=axis).sum()) for axis in (1, 0))
+        bulk = noise_bulk(sigma, *filled)
         epsilon = computed_epsilon(values)
         lost = likely_roundoff(matrix), SMALLEST.get(view.entry.dtype, 0.0)
         rank = resolved_rank(values, sigma, *lost)
@@ -80,8 +80,9 @@ class Spectrum:
             "alpha": fit.alpha if fit else None,
             "alpha_xmin": fit.xmin * float(sigma[0]) * float(sigma[0]) if fit else None,
             "alpha_ks": fit.distance if fit else None,
-            "mp_edge": edge,
-            "spikes": int((sigma > edge).sum()) if edge else None,
+            "mp_edge": bulk.edge if bulk else None,
+            "spikes": bulk.spikes if bulk else None,
+            "heavy_tail": heavy_tail(values, sigma),
             "sigma_profile": sigma_profile(sigma),
         }
         return Measurement(found, "singular" if singular else "ok", {"sigma": sigma})
@@ -110,6 +111,10 @@ def _reading(rows: Sequence[Row], parameters: int) -> str:
     if alphas:
         middle = float(torch.tensor(alphas, dtype=torch.float64).quantile(0.5))
         text += f" Median alpha {middle:.2f}."
+    heavy = sum(row.values.get("heavy_tail") is True for row in rows)
+    if heavy:
+        have = counted(heavy, "matrix has", "matrices have")
+        text += f" {have} entries of heavy tails: spikes there may be single entries or rows."
     return text
 
 

@@ -9,57 +9,10 @@ from torch import Tensor
 
 from spectra.kernels.singular import largest_entry, power_of_two_near
 
-NORMAL_QUARTILE = 0.6744897501960817  # Phi^-1(3/4): median |x| of a standard normal
-SAMPLE = 1 << 16  # entries that bracket the median
-SPREAD = 4.0  # half-width of that bracket, in standard errors
-PIECE = 1 << 20  # entries looked at at a time: a mask costs nine bytes an entry
 BLOCK = 256  # rows widened to float64 at a time
 STEPS = 12  # coordinates taken one by one in the law of the largest
 GRID = 4096  # angles on which that law is tabulated
 REACH = 9.0  # largest angle of the grid, in units of 1/sqrt(dimension)
-
-
-def noise_scale(matrix: Float[Tensor, "rows cols"]) -> float:
-    """Return a robust standard deviation of the entries: `median |w| / 0.6745`.
-
-    The median of the absolute entries, about zero: a few large entries, such as
-    those that make a spike, hardly move it. Exact for Gaussian noise; for heavier
-    tails it is the scale of the bulk.
-
-    Source:
-        Hampel 1974, The influence curve (median absolute deviation).
-    """
-    return median_magnitude(matrix) / NORMAL_QUARTILE
-
-
-def median_magnitude(matrix: Float[Tensor, "rows cols"]) -> float:
-    """Return the exact median of |entries| in two passes.
-
-    A sample brackets the median; one pass counts what lies below the bracket and
-    keeps what lies inside; the order statistic is then found among the few kept.
-    Without luck it falls back to sorting everything.
-
-    Source:
-        Floyd and Rivest 1975, Expected time bounds for selection.
-    """
-    stored = matrix if matrix.is_contiguous() else matrix.mT  # the order does not matter
-    entries = stored.flatten()
-    count = len(entries)
-    order = (count - 1) // 2  # 0-based; the lower median, as torch.median takes it
-    if count > 4 * SAMPLE:
-        sample = entries[:: count // SAMPLE].abs().sort().values
-        half = SPREAD * math.sqrt(len(sample)) / 2
-        low = sample[max(int(len(sample) / 2 - half), 0)]
-        high = sample[min(int(len(sample) / 2 + half), len(sample) - 1)]
-        below, kept = 0, []
-        for piece in entries.split(PIECE):
-            magnitude = piece.abs()
-            below += int((magnitude < low).sum())
-            kept.append(magnitude[(magnitude >= low) & (magnitude <= high)])
-        inside = torch.cat(kept)
-        if below <= order < below + len(inside):
-            return float(inside.kthvalue(order - below + 1).values)
-    return float(entries.abs().median())
 
 
 def marchenko_pastur_edge(scale: float, rows: int, cols: int) -> float:

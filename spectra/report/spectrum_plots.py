@@ -93,10 +93,10 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     _power_law(axes, row, eigenvalues, len(sigma))
     edge = row.number("mp_edge")
     if edge and RANGE[0] < edge < RANGE[1]:
-        above = int((sigma > edge).sum())
+        above = int(row.number("spikes") or 0)
         axes.axvline(
             edge * edge, color=INK, linestyle="--", linewidth=1.2, gid="mp_edge",
-            label=f"squared Marchenko–\nPastur edge {measured(edge * edge)}\n({above:,} above)",
+            label=f"squared Marchenko–\nPastur edge {measured(edge * edge)}\n({above:,} spikes)",
         )  # fmt: skip
     axes.set_ylim(low / 3, top * 3)
     logarithmic_ticks(axes.xaxis)

@@ -31,8 +31,6 @@ def naive(matrix: Tensor, energy: float = 0.99) -> dict[str, float | int | None]
     w = matrix.double().numpy()
     s = torch.linalg.svdvals(matrix.double()).numpy()
     p = s / s.sum()
-    middle = np.sort(np.abs(w), axis=None)[(w.size - 1) // 2]  # the lower, as torch.median
-    edge = float(middle / 0.6744897501960817 * sum(np.sqrt(w.shape)))
     eps = np.finfo(np.float64 if matrix.dtype == torch.float64 else np.float32).eps
     share = np.cumsum(s**2) / (s**2).sum()
     return {
@@ -44,9 +42,23 @@ def naive(matrix: Tensor, energy: float = 0.99) -> dict[str, float | int | None]
         "effective_rank": np.exp(-(p * np.log(p)).sum()),
         "energy_rank": int(np.argmax(share >= energy)) + 1,
         "numerical_rank": int((s > s[0] * max(w.shape) * eps).sum()),
-        "mp_edge": edge,
-        "spikes": int((s > edge).sum()),
+        **naive_spikes(s, *w.shape),
     } | naive_alpha(s**2)
+
+
+def naive_spikes(s: np.ndarray, rows: int, cols: int) -> dict[str, float | int | None]:
+    """Noise of the size of what is left, and a room of 3.27 Tracy-Widom scales above its edge."""
+    if len(s) < 4:
+        return {"mp_edge": None, "spikes": None}
+    p, q = np.sqrt(rows - 0.5), np.sqrt(cols - 0.5)
+    room = np.sqrt((p + q) ** 2 + 3.2724 * (p + q) * np.cbrt(1 / p + 1 / q))
+    k = 0
+    while True:
+        scale = np.sqrt((s[k:] ** 2).sum() / ((rows - k) * (cols - k)))
+        above = int((s > scale * room).sum())
+        if above == k:
+            return {"mp_edge": float(scale * (np.sqrt(rows) + np.sqrt(cols))), "spikes": k}
+        k = above
 
 
 def naive_alpha(values: np.ndarray) -> dict[str, float | int | None]:
@@ -119,7 +131,7 @@ def test_spikes_are_planted_directions(generator: torch.Generator) -> None:
     noise = torch.randn(300, 200, generator=generator)
     spikes = with_spectrum(torch.tensor([90.0, 70.0, 50.0]), 300, 200, generator)
     assert numbers(noise + spikes).values["spikes"] == 3
-    assert numbers(noise).values["spikes"] in {0, 1}
+    assert numbers(noise).values["spikes"] == 0
 
 
 def test_a_singular_matrix_has_no_kappa(generator: torch.Generator) -> None:
@@ -140,7 +152,7 @@ def test_a_zero_matrix() -> None:
         "sigma_max": 0.0, "sigma_min": 0.0, "frobenius": 0.0, "kappa": None,
         "stable_rank": 0.0, "effective_rank": 0.0, "energy_rank": 0, "numerical_rank": 0,
         "resolved_rank": 0, "alpha": None, "alpha_xmin": None, "alpha_ks": None,
-        "mp_edge": None, "spikes": None,
+        "mp_edge": None, "spikes": None, "heavy_tail": None,
         "sigma_profile": [0.0, 0.0, 0.0],
     }  # fmt: skip
 
@@ -150,8 +162,8 @@ def test_the_identity() -> None:
     assert found["kappa"] == pytest.approx(1.0)
     assert found["effective_rank"] == pytest.approx(50)
     assert found["alpha"] is None
-    assert found["mp_edge"] is None  # its median entry is 0: no noise to speak of
-    assert found["spikes"] is None
+    assert found["mp_edge"] == pytest.approx(2.0)
+    assert found["spikes"] == 0
 
 
 @pytest.mark.parametrize(
@@ -236,6 +248,20 @@ def test_conclusion(generator: torch.Generator) -> None:
         "parameters": 1825,
         "non_finite": 1,
     }
+
+
+def test_heavy_tails_are_told(generator: torch.Generator) -> None:
+    rows = []
+    for name, power in (("h.0.q_proj.weight", 1), ("h.1.q_proj.weight", 3)):
+        matrix = torch.randn(40, 30, generator=generator) ** power
+        rows.append(row_of(Spectrum(), matrix_of(matrix, name)))
+    assert [row.values["heavy_tail"] for row in rows] == [False, True]
+    reading = Spectrum().conclude(rows)[1]["reading"]
+    assert isinstance(reading, str)
+    assert reading.endswith(
+        "1 matrix has entries of heavy tails: spikes there may be single entries or rows."
+    )
+    assert "tails" not in str(Spectrum().conclude(rows[:1])[1]["reading"])
 
 
 def test_conclusion_of_one_matrix_without_a_tail() -> None:

@@ -93,8 +93,8 @@ RULES = (
         summary="more singular values stand out of the noise than a policy allows",
         why="Spikes are directions stronger than noise of the same scale. Many more of them than "
         "in the release before is a change that should be known.",
-        how="spikes: singular values above the Marchenko-Pastur edge of noise with the robust "
-        "scale of the entries.",
+        how="spikes: singular values above the Marchenko-Pastur edge of noise of the same size, by "
+        "more than noise scatters.",
         fix="`spectra spectrum MODEL --plot x.png` shows the edge and what lies above.",
         judge=Threshold("spikes", "spikes", "above", ".0f"),
         settings=limits("above"),
