@@ -210,17 +210,21 @@ def test_one_row_and_one_column() -> None:
 
 TIED = torch.tensor([9.0, 7.0, 5.0, 3.0, 3.0, 3.0, 2.0, 1.0])
 APART = torch.tensor([9.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.0])
-WAYS = {
-    "exact": exact_similarity,
-    "proven": lambda base, tuned, k, side: proven_similarity(base, tuned, k, 0.5, side),
-    "low rank": lambda base, tuned, k, side: proven_similarity(
-        base, (tuned - base, torch.eye(base.shape[1], dtype=torch.float64)), k, 0.5, side
-    ),
-    "together": lambda base, tuned, k, side: proven_similarities(
-        [(random(*base.shape, 90), random(*base.shape, 91)), (base, tuned)], k, 0.5, side
-    )[1],
-}
-"""Every path by which an overlap is found."""
+WAYS = ("exact", "proven", "low rank", "together")
+
+
+def overlap(way: str, base: Tensor, tuned: Tensor, k: int, side: Side) -> float | None:
+    """By every path by which an overlap is found."""
+    rows, cols = base.shape
+    if way == "exact":
+        return exact_similarity(base, tuned, k, side).overlap
+    if way == "proven":
+        return proven_similarity(base, tuned, k, 0.5, side).overlap
+    if way == "low rank":
+        factors = tuned - base, torch.eye(cols, dtype=torch.float64)
+        return proven_similarity(base, factors, k, 0.5, side).overlap
+    other = random(rows, cols, 90), random(rows, cols, 91)
+    return proven_similarities([other, (base, tuned)], k, 0.5, side)[1].overlap
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -232,7 +236,6 @@ def test_no_overlap_of_subspaces_that_a_permutation_changes(
     tied = with_spectrum(TIED, *shape, generator)
     bulk = 0.02 * random(*shape, 30)
     apart = with_spectrum(APART, *shape, generator) + bulk
-    ask = WAYS[way]
     for base, tuned, k in (
         (tied, apart, 4),  # the 4th of the base ties with the next two
         (tied, apart, 5),
@@ -240,10 +243,10 @@ def test_no_overlap_of_subspaces_that_a_permutation_changes(
         (apart, tied, 4),
         (torch.zeros(shape, dtype=torch.float64), apart, 3),
     ):
-        assert ask(base, tuned, k, side).overlap is None
+        assert overlap(way, base, tuned, k, side) is None
     for base, tuned, k in ((tied, apart, 3), (tied, apart, 6), (tied, apart, 8), (apart, tied, 6)):
         order = torch.randperm(shape[1], generator=generator)
-        plain, turned = (ask(base[:, o], tuned[:, o], k, side).overlap
+        plain, turned = (overlap(way, base[:, o], tuned[:, o], k, side)
                          for o in (torch.arange(shape[1]), order))  # fmt: skip
         assert plain == pytest.approx(turned, abs=1e-7)
         assert plain == pytest.approx(exact_similarity(base, tuned, k, side).overlap, abs=5e-3)
