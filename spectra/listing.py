@@ -130,8 +130,9 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     )
     if isinstance(opened, Adapter):
         ranks = sorted({factors.rank for factors in opened.factors.values()})
+        coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
         reading = (
-            f"A LoRA adapter on {len(opened.factors):,} modules, rank "
+            f"A LoRA adapter{coat} on {len(opened.factors):,} modules, rank "
             f"{' '.join(map(str, ranks))}. {reading}"
         )
     summary = {

@@ -57,9 +57,10 @@ def adapter_changes(
     Raises:
         PairingError: A name matches several others equally well, or none matches.
     """
-    if tuned.naming == "gguf":
-        tuned = named_for(tuned, base)
     found = _Found()
+    if tuned.naming == "gguf":
+        tuned, found.lost = named_for(tuned, base)
+    unnamed = {item.tensor for item in found.lost}
     placed = place_modules(base, tuned)
     found.lost += placed.lost
     found.uses |= {
@@ -88,18 +89,18 @@ def adapter_changes(
     changes = Changes(skipped=[*tuned.skipped, *found.lost])
     for view in views:
         _add(changes, view, tuned, found, turns=turns)
-    changes.warning = _warning(tuned, found)
+    modules = {*tuned.factors, *tuned.rows, *unnamed}
+    changes.warning = _warning(tuned, modules, {item.tensor for item in found.lost} & modules)
     return changes
 
 
-def _warning(tuned: Adapter, found: _Found) -> str:
-    """Say what of an adapter is not seen, and what of it is assumed."""
+def _warning(tuned: Adapter, modules: set[str], lost: set[str]) -> str:
+    """Say how many of an adapter's modules are not seen, and what of it is assumed."""
     said = []
-    lost = {item.tensor for item in found.lost} & {*tuned.factors, *tuned.rows}
     if lost:
         said.append(
-            f"{len(lost):,} of the adapter's {len(tuned.factors) + len(tuned.rows):,} modules "
-            "match no tensor of the base, and what they change is not seen here."
+            f"{len(lost):,} of the adapter's {len(modules):,} modules match no tensor of the base, "
+            "and what they change is not seen here."
         )
     if tuned.assumed:
         said.append(f"{shown(tuned.spec)}: {tuned.assumed}.")
@@ -145,7 +146,9 @@ def _place(
 ) -> None:
     """Note the factors of each tensor of the stacks, and which way round they are."""
     version = peft_version(tuned.config)
-    square = stored_out_in([(own, stack.shape) for own, stack in chosen], base.config, version)
+    square: bool | None = True  # as mlx-lm has them
+    if tuned.coat == "PEFT":
+        square = stored_out_in([(own, stack.shape) for own, stack in chosen], base.config, version)
     keys = {id(own.a): key for key, own in tuned.factors.items()}
     for factors, stack in chosen:
         swapped: bool | None = factors.shape == stack.shape[-2:]

@@ -5,7 +5,7 @@ one stack. Files may hold the stack, or a tensor for each expert.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -21,6 +21,11 @@ FUSED = {
 """Stacks in memory, and what files hold of each expert, concatenated along the outputs."""
 
 RENAMED = (".block_sparse_moe.", ".mlp.")  # Mixtral's files, and in memory
+
+SWITCHED = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"} | {
+    word: word for word in ("gate_proj", "up_proj", "down_proj")
+}
+"""What mlx-lm calls each stack of experts, `switch_mlp.gate_proj`."""
 
 STORED_IN_OUT = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text")
 """Families whose experts transformers marks `is_transposed`, which PEFT goes by."""
@@ -51,12 +56,21 @@ def stacks_of(entries: Mapping[str, TensorEntry]) -> dict[str, Stack]:
             leaves = experts.setdefault(inside[1].replace(*RENAMED), {})
             leaves.setdefault(inside[3], {})[int(inside[2])] = entry
     for prefix, leaves in experts.items():
-        for parameter, ways in FUSED.items():
-            for way in ways:
-                stack = _stack([leaves.get(leaf, {}) for leaf in way])
-                if stack is not None:
-                    stacks[f"{prefix}.{parameter}"] = stack
+        stacks |= {name: stack for name, stack in _named(prefix, leaves) if stack is not None}
     return stacks
+
+
+def _named(
+    prefix: str, leaves: Mapping[str, dict[int, TensorEntry]]
+) -> Iterator[tuple[str, Stack | None]]:
+    """Yield the stacks of one layer's experts by their names in memory."""
+    for parameter, ways in FUSED.items():
+        for way in ways:
+            yield f"{prefix}.{parameter}", _stack([leaves.get(leaf, {}) for leaf in way])
+    for leaf, word in SWITCHED.items():
+        one = _stack([leaves.get(leaf, {})])
+        for start in (prefix, prefix.replace(*RENAMED[::-1])):
+            yield f"{start.removesuffix('.experts')}.switch_mlp.{word}.weight", one
 
 
 def _stack(leaves: list[dict[int, TensorEntry]]) -> Stack | None:

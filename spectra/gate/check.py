@@ -8,6 +8,7 @@ from typing import Any
 
 from spectra.analysis import Series, names_of
 from spectra.analyzers import Row
+from spectra.checkpoint import Adapter
 from spectra.engine.estimate import Estimate, estimate
 from spectra.engine.execute import Progress, Resources, execute
 from spectra.gate.baseline import Saved
@@ -91,10 +92,17 @@ class Check:
             models=models,
             rows=rows,
             skipped=self.model.plan.skipped,
-            summary=summary_of(self.policy, verdict, self.model, facts, alias),
+            summary=self._told(summary_of(self.policy, verdict, self.model, facts, alias)),
             seconds=time.perf_counter() - start,
             checkpoints=(self.model.weights,),
         )
+
+    def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add to the sentence what of an adapter its base does not show, or is assumed."""
+        warned = self.changes.plan.warning if self.changes is not None else ""
+        if not warned or not isinstance(self.model.survey.checkpoint, Adapter):
+            return summary
+        return {**summary, "reading": f"{summary['reading']} {warned}"}
 
     def measure(
         self, resources: Resources | None = None, report: Report = lambda _progress: None

@@ -114,6 +114,11 @@ def _merge(base: Reading | None, model: Reading, policy: Policy, opener: Opener)
     adapter = plan_reading("adapter", opener(policy.adapter), Checkup(spectrum=False))
     if not isinstance(adapter.survey.checkpoint, Adapter):
         raise UsageError(f"adapter {policy.adapter} is a model, expected a LoRA adapter.")
+    if adapter.survey.checkpoint.assumed:
+        raise UsageError(
+            f"adapter {policy.adapter} cannot be looked for in the model: "
+            f"{adapter.survey.checkpoint.assumed}. Give the folder with its settings."
+        )
     return plan_merge(base, model, adapter)
 
 

@@ -79,6 +79,8 @@ def bare_adapter(weights: Checkpoint) -> Adapter | None:
         if other is None or _holds_models(names.values(), 0):
             return None
         raise refusal(spec, *other)
+    if any(".base_layer." in name for name in names):  # a model that was saved with its layers
+        return None
     if any(name.endswith((".lora_a", ".lora_b")) for name in names):
         raise AdapterError(
             f"{shown(spec)} holds factors as mlx-lm names them (lora_a, lora_b) and no settings, "

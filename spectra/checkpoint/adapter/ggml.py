@@ -121,8 +121,10 @@ def _factors(spec: str, name: str, halves: Mapping[str, TensorEntry], alpha: flo
     return check_factors(spec, made)
 
 
-def named_for(adapter: Adapter, base: Checkpoint) -> Adapter:
+def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped]]:
     """Return a GGUF LoRA with the names and the order of rows of the model's own base.
+
+    Those of its modules whose order is not known come apart, with the reason.
 
     Args:
         adapter: As the file has it.
@@ -146,9 +148,7 @@ def named_for(adapter: Adapter, base: Checkpoint) -> Adapter:
         model_name(facts.architecture, Place.of(name), gated=gated) or name: entry
         for name, entry in adapter.saved.items()
     }
-    return replace(
-        adapter, factors=factors, saved=saved, naming="dotted", skipped=(*adapter.skipped, *lost)
-    )
+    return replace(adapter, factors=factors, saved=saved, naming="dotted"), lost
 
 
 def _metadata(word: str, config: Mapping[str, Any]) -> dict[str, Value]:

@@ -115,13 +115,10 @@ def originals_of(module: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """
     for original in _unet(module):
         yield original, (module,)
-    found = NUMBERED.search(module)
-    if found is None or (found.start() and module[found.start() - 1] != "."):
-        return
-    stack, number, leaf = found.groups()
-    before = module[: found.start()]
+    found = NUMBERED.fullmatch(module)
+    stack, number, leaf = found.groups() if found else ("", "", "")
     for original, leaves in FUSED.get((stack, leaf), ()):
-        yield original.format(number), tuple(f"{before}{stack}.{number}.{one}" for one in leaves)
+        yield original.format(number), tuple(f"{stack}.{number}.{one}" for one in leaves)
 
 
 def _unet(module: str) -> Iterator[str]:
