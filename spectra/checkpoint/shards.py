@@ -113,7 +113,7 @@ def assemble(
         plain: The model's own names by stored ones, where they are known already.
     """
     if plain is None:
-        plain = plain_names({*entries, *(item.tensor for item in skipped)})
+        plain = plain_names(entries, [item.tensor for item in skipped])
     if plain or folder.prefix:
         entries, files, skipped = _renamed(entries, files, skipped, plain, folder.prefix)
     config = config_of(folder)

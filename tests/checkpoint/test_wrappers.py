@@ -56,6 +56,15 @@ def test_names_that_stay_as_they_are(names: list[str]) -> None:
     assert plain_names(names) == {}
 
 
+def test_what_lies_beside_the_model_has_no_say(tmp_path: Path) -> None:
+    saved = {"state_dict": {"module.a": A, "module.b": B}, "best": torch.tensor(3.0)}
+    torch.save(saved, tmp_path / "best.pth.tar")
+    read = open_spec(tmp_path / "best.pth.tar", allow_pickle=True)
+    assert isinstance(read, Checkpoint)
+    assert list(read.entries) == ["a", "b"]
+    assert [item.tensor for item in read.skipped] == ["best"]
+
+
 def test_what_torch_itself_saves(tmp_path: Path) -> None:
     model = nn.Sequential(checkpoint_wrapper(nn.Linear(3, 2)), nn.Linear(2, 2))
     state = nn.DataParallel(model).state_dict()
