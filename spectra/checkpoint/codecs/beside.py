@@ -15,6 +15,9 @@ BESIDE = {
 }
 """The method that a file is of where it does not say: AutoGPTQ's, AutoAWQ's, ModelOpt's."""
 
+TELLING = frozenset({"bits", "w_bit", "quant_method", "quant_algo"})
+"""One of these is in every file of such settings."""
+
 
 def with_settings(config: Mapping[str, Any], folder: Folder) -> dict[str, Any]:
     """Return config.json with the settings of a quantisation that stand beside it.
@@ -35,5 +38,7 @@ def with_settings(config: Mapping[str, Any], folder: Folder) -> dict[str, Any]:
             found = read_object(folder.file(name))
             part = found.get("quantization")
             told = part if isinstance(part, dict) else found
+            if not TELLING & told.keys():
+                continue
             return {**config, CONFIG: {"quant_method": method, **told}}
     return dict(config)

@@ -103,6 +103,17 @@ def flip_lowest(stored: Tensor, bits: int) -> Tensor:
     return xor_pattern(turned, fields).view(stored.dtype)
 
 
+def flip_last_places(stored: Tensor) -> Tensor:
+    """Return floats of 16 bits or more some steps away: as many as a product in them is off.
+
+    One for those of 16 bits, which are rounded from wider ones; eight for wider ones, in
+    which products of some thousand terms are computed.
+    """
+    size = stored.element_size()
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
+    return (stored.view(whole) ^ (1 if size == 2 else 8)).view(stored.dtype)
+
+
 def xor_pattern(stored: Tensor, pattern: bytes) -> Tensor:
     """Return bytes [..., n] with those of a pattern, repeated along the last axis, turned."""
     size = stored.shape[-1]

@@ -15,6 +15,8 @@ SYLVESTER = ((1, 1), (1, -1))
 REGULAR = ((1, 1, 1, -1), (1, 1, -1, 1), (1, -1, 1, 1), (-1, 1, 1, 1))
 """Of four, all rows of one sum: what ConvRot takes (arXiv:2512.03673)."""
 
+PIECE = 1 << 20  # entries turned at once
+
 Seed = tuple[tuple[int, ...], ...]
 
 
@@ -42,18 +44,37 @@ class Rotation:
         return tuple(part for part in (self.matrix, self.places) if part is not None)
 
     def undo(self, values: "Tensor", read: ReadStored) -> "Tensor":
-        """Return values [..., n] with the rotation of their runs along the last axis undone."""
-        from spectra.checkpoint.codecs import hadamard  # noqa: PLC0415 - needs torch
+        """Return values [..., n] with the rotation of their runs along the last axis undone.
 
+        Computed in float64, so that the result is rounded once, as stored values are.
+        """
+        import torch  # noqa: PLC0415 - headers alone need none of it
+
+        stored = self._stored(read)
+        runs = values.reshape(-1, self.size)
+        found = torch.empty_like(runs)
+        step = max(1, PIECE // self.size)
+        for into, piece in zip(found.split(step), runs.split(step), strict=True):
+            into.copy_(self._times(piece.double(), stored))
+        return found.reshape(values.shape)
+
+    def _stored(self, read: ReadStored) -> "Tensor | None":
+        """Return the matrix that lies in the file, normed; None: a power of the seed."""
         if self.matrix is None:
-            return hadamard.turned(values, self.seed, self.size)
-        stored = read(self.matrix, None).float()
+            return None
+        stored = read(self.matrix, None).double() / math.sqrt(self.size)
         if self.places is not None:
             places = read(self.places, None).long()
             stored = stored[places][:, places]
-        stored = stored.T if self.transposed else stored
-        runs = values.reshape(-1, self.size) @ (stored / math.sqrt(self.size))
-        return runs.reshape(values.shape)
+        return stored.T if self.transposed else stored
+
+    def _times(self, runs: "Tensor", stored: "Tensor | None") -> "Tensor":
+        """Return runs times the matrix."""
+        if stored is not None:
+            return runs @ stored
+        from spectra.checkpoint.codecs import hadamard  # noqa: PLC0415 - needs torch
+
+        return hadamard.turned(runs, self.seed, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +115,9 @@ class Rotated:
         return values if slab is None or early is not None else values[slab[0] : slab[1]]
 
     def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return what the scheme itself returns: turning back keeps the size of an error."""
-        return self.inner.codec.nudge(main) if self.inner.codec is not None else None
+        """Return the neighbours of what is stored: turning back keeps the size of an error."""
+        if self.inner.codec is not None:
+            return self.inner.codec.nudge(main)
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_last_places(main)

@@ -283,3 +283,9 @@ def test_settings_beside_it_that_are_no_json_are_an_error() -> None:
     folder.files["quantize_config.json"] = MemoryFile("quantize_config.json", b"{")
     with pytest.raises(CheckpointError, match=r"quantize_config.json is not JSON"):
         open_file(folder, "model-0.safetensors")
+
+
+def test_a_file_that_is_no_settings_is_none() -> None:
+    folder = folder_of({"a.weight": torch.ones(2, 2)})
+    folder.files["quant_config.json"] = MemoryFile("quant_config.json", b'{"layers": 3}')
+    assert "quantization_config" not in open_file(folder, "model-0.safetensors").config
