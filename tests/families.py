@@ -216,7 +216,10 @@ def classes(model_type: str) -> list[str]:
 def unmapped(model_type: str) -> list[str]:
     """Return the classes of a configuration that no task is mapped to, the largest first."""
     config = configuration_auto.CONFIG_MAPPING[model_type]
-    home = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    try:
+        home = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    except ModuleNotFoundError:  # a configuration of another family's models
+        return []
     models = {name: cls for name, cls in vars(home).items()
               if isinstance(cls, type) and issubclass(cls, hf.PreTrainedModel)
               and not name.endswith("PreTrainedModel")}  # fmt: skip

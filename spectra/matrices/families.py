@@ -237,6 +237,8 @@ _TABLE: tuple[tuple[str, str, Rule], ...] = (
      where(even_kernel, backwards())),
     (_VOCODERS, r"upsampler(?:\.\d+)?\.weight", backwards()),
     (_BIGVGAN, r"ups\.\d+\.\d+\.weight", backwards()),
+    ("qwen3_omni_moe", r"code2wav\.(?:upsample\.\d+\.0|decoder\.\d+\.block\.1)\.conv\.weight",
+     backwards()),
     ("squeezebert", r"attention\.query\.weight", grouped(count("q_groups"))),
     ("squeezebert", r"attention\.key\.weight", grouped(count("k_groups"))),
     ("squeezebert", r"attention\.value\.weight", grouped(count("v_groups"))),

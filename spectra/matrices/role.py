@@ -40,7 +40,7 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("embed", r"(?:num_speakers|abs_pos)_embed|point_embed\.\d+|(?:rel_)?pos_embed_window"),
     ("embed", r"(?:\w+_)?(?:input_embeds|position_embeds)_layers?(?:\.\d+)?|codec_embedding\.\d+"),
     ("embed", r"(?:row|column)_embedder|(?:rel_)?(?:pos|segment|freq|position)_emb|rel_pos_[hw]"),
-    ("embed", r"\w+_tokens?|(?:\w+\.)?HashBucketCodepointEmbedder_\d+"),
+    ("embed", r"(?!vision_)\w+_tokens?|(?:\w+\.)?HashBucketCodepointEmbedder_\d+"),
     ("embed", r"codebook(?:\.embed\w*)?|(?:\w+_)?embeddings_table|queries_(?:embedder|features)"),
     ("embed", r"query_feat|query_\d+_resolution|bias_values|position_enc"),
     ("embed", r"(?:position_)?embedding_table|(?:relative_)?position_bias_table|pos_idx_to_embed"),

@@ -65,7 +65,7 @@ def where(fits: Callable[[Config, Shape], bool], rule: Rule) -> Rule:
 
 def told(*keys: str) -> Callable[[Config, Shape], bool]:
     """Ask for settings."""
-    return lambda config, _shape: all(key in config for key in keys)
+    return lambda config, _shape: all(config.get(key) is not None for key in keys)
 
 
 def kernel(_config: Config, shape: Shape) -> bool:
