@@ -14,7 +14,7 @@ from spectra.engine import Model, Plan
 from spectra.engine.changes import Replaced
 from spectra.engine.estimate import Estimate, estimate
 from spectra.engine.execute import Progress, Resources, execute
-from spectra.listing import Result, counted_codecs, package_version, unread_in
+from spectra.listing import Result, counted_codecs, not_read, package_version, unread_in
 from spectra.matrices import Selection
 
 Report = Callable[[Progress], None]
@@ -61,7 +61,13 @@ class Analysis:
         start = time.perf_counter()
         rows = self._rows(resources or Resources(), report)
         marked, summary = self.analyzer.conclude(rows)
-        reading = [self.plan.warning, str(summary.get("reading", "")), self._lost_to_quantising()]
+        first = not_read(self.plan.checkpoint).strip() if self.plan.tuned is None else ""
+        reading = [
+            first,
+            self.plan.warning,
+            str(summary.get("reading", "")),
+            self._lost_to_quantising(),
+        ]
         return Result(
             command=self.analyzer.name,
             version=package_version(),

@@ -14,6 +14,7 @@ from spectra.gate import plan_check
 from spectra.kernels.similarity import Side
 from spectra.listing import Result, Spec, open  # noqa: A004
 from spectra.matrices import Selection, View
+from spectra.matrices.unread import lies_bare
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
 
@@ -35,6 +36,8 @@ def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
         """Return why a matrix is no candidate."""
         if min(view.rows, view.cols) == 1:
             return "a single row or column, whose kappa is always 1"
+        if view.role.kind == "other" and not view.part.suffix and lies_bare(view.entry.name):
+            return "a bare parameter, of no layer that is known"
         return analyzer.why_not(view.role, selection.roles)
 
     plan = plan_model(open(model), selection, leave_out)

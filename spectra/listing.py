@@ -15,6 +15,7 @@ from spectra.engine import Model
 from spectra.engine import Result as Data
 from spectra.engine.plan import selected
 from spectra.matrices import Selection
+from spectra.matrices.view import unread_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,6 +129,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         f"{counted(len(skipped), 'tensor that is none', 'tensors that are none')}; "
         f"{checkpoint.nbytes:,} bytes in {counted(len(checkpoint.files), 'file')}."
     )
+    reading = not_read(checkpoint) + reading
     if isinstance(opened, Adapter):
         ranks = sorted({factors.rank for factors in opened.factors.values()})
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
@@ -160,6 +162,17 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         summary=summary,
         seconds=time.perf_counter() - start,
     )
+
+
+NEGLIGIBLE = 0.01  # share of the parameters that goes without a word
+
+
+def not_read(model: Checkpoint) -> str:
+    """Return the first sentence where a share of a model was not read; else nothing."""
+    share = unread_share(model)
+    if share < NEGLIGIBLE:
+        return ""
+    return f"{100 * share:.3g} % of the parameters are in tensors that were not read. "
 
 
 def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, str]]]:

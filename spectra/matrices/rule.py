@@ -64,8 +64,8 @@ def where(fits: Callable[[Config, Shape], bool], rule: Rule) -> Rule:
 
 
 def told(*keys: str) -> Callable[[Config, Shape], bool]:
-    """Ask for settings."""
-    return lambda config, _shape: all(config.get(key) is not None for key in keys)
+    """Ask for settings that are no zero."""
+    return lambda config, _shape: all(config.get(key) for key in keys)
 
 
 def kernel(_config: Config, shape: Shape) -> bool:

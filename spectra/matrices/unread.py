@@ -21,8 +21,16 @@ HOLDS = (
 _HOLDS = tuple((re.compile(rf"(?:.*\.)?(?:{end})"), what) for end, what in HOLDS)
 _SCALE = re.compile(r"(?:.*\.)?(?:\w+_)?scales?")
 
-LAYER = re.compile(r"(?:.*[._])?(?:weight|kernel|proj|projection)(?:_[a-z0-9]+)*|[^.]*")
-"""A parameter of a layer; any other that lies bare in a module may be anything."""
+_LAYER = re.compile(r"(?:.*[._])?(?:weight|kernel|proj|projection)(?:_[a-z0-9]+)*|[^.]*")
+
+
+def lies_bare(name: str) -> bool:
+    """Say whether a tensor is a parameter of a module that is no layer's weight by its name.
+
+    It may be anything: a table, a state, a map. A name without a dot tells of no module.
+    """
+    return _LAYER.fullmatch(name) is None
+
 
 OTHER_NUMBERS = {
     "C64": "complex numbers (C64)",

@@ -73,6 +73,20 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     return views, skipped
 
 
+def unread_share(checkpoint: Checkpoint) -> float:
+    """Return which share of a checkpoint's parameters lies in tensors that hold no matrix.
+
+    Parameters are the numbers of tensors of weights with two dimensions or more; a vector
+    in more dimensions than it needs is none of them, and of what is skipped for its scheme
+    the number is not known.
+    """
+    skipped = {item.tensor for item in views_of(checkpoint)[1]}
+    sizes = {entry.name: entry.numel for entry in checkpoint.entries.values()
+             if entry.is_weights and sum(size > 1 for size in entry.shape) > 1}  # fmt: skip
+    total = sum(sizes.values())
+    return sum(sizes[name] for name in skipped & sizes.keys()) / total if total else 0.0
+
+
 def _varied(config: Mapping[str, Any]) -> bool:
     """Say whether layers have settings of their own, so that one does not tell of another."""
     parts = (config, *config.values())
