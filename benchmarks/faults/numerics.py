@@ -139,7 +139,7 @@ def graded() -> dict[str, Tensor]:
 def holds_the_truth(said: str) -> bool:
     """10^13 is exact to the rounding of the stored entries, some 1e-16 of sigma_1."""
     found = json.loads(said)
-    return found["kappa_low"] < 0.999e13 and 1.001e13 < found["kappa_high"]
+    return found["kappa_low"] < 0.999e13 and found["kappa_high"] > 1.001e13
 
 
 def recogniser() -> dict[str, Tensor]:

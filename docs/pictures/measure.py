@@ -20,7 +20,7 @@ ADAPTER = ROOT / "tests" / "data" / "minilm-lora-r8"
 MINILM, SMOLLM2 = "all-MiniLM-L6-v2", "SmolLM2-135M"
 SPECTRUM = (
     "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
-    "energy_rank", "numerical_rank", "alpha", "alpha_ks", "mp_edge", "spikes",
+    "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_ks", "mp_edge", "spikes",
 )  # fmt: skip
 KAPPA = ("kappa_excess",)
 DIFF = (

@@ -10,7 +10,7 @@ from spectra.analyzers.analyzer import Summary, counted, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import SMALLEST, likely_roundoff
 from spectra.kernels.bulk import heavy_tail, noise_bulk
-from spectra.kernels.collapse import resolved_rank
+from spectra.kernels.collapse import made_floor, resolved_rank
 from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
     singular_values,
@@ -27,6 +27,7 @@ from spectra.kernels.summary import (
 )
 from spectra.matrices import Matrix, View
 
+FEWEST = 10  # singular values that a power law is fitted to
 PROFILE = 65  # values that a spectrum is drawn from where only its row is left
 
 
@@ -64,7 +65,9 @@ class Spectrum:
         epsilon = computed_epsilon(values)
         lost = likely_roundoff(matrix), SMALLEST.get(view.entry.dtype, 0.0)
         rank = resolved_rank(values, sigma, *lost)
-        fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
+        fit = None
+        if rank >= FEWEST and float(sigma[0] - sigma[rank - 1]) > made_floor(values, *lost):
+            fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
         found: dict[str, Value] = {

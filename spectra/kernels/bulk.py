@@ -73,22 +73,22 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
 def heavy_tail(matrix: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]) -> bool | None:
     """Say whether entries spread so unevenly that a few may make singular values of their own.
 
-    By Geary's ratio, the mean of |w| over its root mean square, which a grid of values hardly
-    changes: below `HEAVY`, the entries are nearer to Laplace's distribution, or to a mixture of
-    large rows and small, than to normal noise.
+    By Geary's ratio, the mean of |w| over its root mean square, of all entries that are not 0;
+    a grid of values hardly changes it. Below `HEAVY`, they are nearer to Laplace's distribution,
+    or to a mixture of large rows and small, than to normal noise.
 
     Args:
         matrix: The values.
         sigma: Its singular values.
 
     Returns:
-        None for a zero matrix, or one of too few entries to say.
+        None where fewer than `ENTRIES` are not 0: too few to say.
 
     Source:
         Geary 1935, The ratio of the mean deviation to the standard deviation.
     """
-    norm, count = frobenius(sigma), matrix.numel()
-    if not norm or count < ENTRIES:
+    norm, count = frobenius(sigma), int(matrix.count_nonzero())
+    if count < ENTRIES:
         return None
     size = float(torch.linalg.vector_norm(matrix, 1, dtype=torch.float64))
     return size < HEAVY * norm * math.sqrt(count)

@@ -50,8 +50,8 @@ def resolved_rank(
     Raises:
         NonFiniteError: The matrix holds NaN or Inf.
     """
-    unit = max(MARGIN * unit_roundoff, MADE * min(unit_roundoff, FLOAT32))
-    floor = rounding_floor(matrix, unit, MARGIN * smallest)
+    unit = _unit(unit_roundoff)
+    floor = made_floor(matrix, unit_roundoff, smallest)
     rank, above = _before_the_break(sigma, floor)
     rows, cols = matrix.shape
     alike = floor <= UNLIKE * mean_rounding_floor(frobenius(sigma), rows, cols, unit)
@@ -60,6 +60,24 @@ def resolved_rank(
     balanced = _balanced(matrix)
     # A decomposition more, but of matrices that seem to have lost something alone.
     return _before_the_break(singular_values(balanced), rounding_floor(balanced, unit))[0]
+
+
+def made_floor(
+    matrix: Float[Tensor, "rows cols"], unit_roundoff: float, smallest: float = 0.0
+) -> float:
+    """Return about the most that making and storing a matrix moved a singular value by.
+
+    Args:
+        matrix: As stored.
+        unit_roundoff: As for `resolved_rank`.
+        smallest: Likewise.
+    """
+    return rounding_floor(matrix, _unit(unit_roundoff), MARGIN * smallest)
+
+
+def _unit(unit_roundoff: float) -> float:
+    """Return all roundings of an entry, relative to it."""
+    return max(MARGIN * unit_roundoff, MADE * min(unit_roundoff, FLOAT32))
 
 
 def _before_the_break(sigma: Float[Tensor, " rank"], floor: float) -> tuple[int, int]:

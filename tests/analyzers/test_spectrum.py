@@ -64,6 +64,8 @@ def naive_spikes(s: np.ndarray, rows: int, cols: int) -> dict[str, float | int |
 def naive_alpha(values: np.ndarray) -> dict[str, float | int | None]:
     """Continuous maximum likelihood; the cut of the smallest Kolmogorov-Smirnov distance."""
     best: tuple[float, float, float] | None = None
+    if len(values) < 10:
+        return {"alpha": None, "alpha_xmin": None, "alpha_ks": None}
     for xmin in np.unique(values)[:-1]:
         tail = np.sort(values[values >= xmin])
         alpha = 1 + len(tail) / np.log(tail / xmin).sum()
@@ -164,6 +166,22 @@ def test_the_identity() -> None:
     assert found["alpha"] is None
     assert found["mp_edge"] == pytest.approx(2.0)
     assert found["spikes"] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_only_rounding_spreads_has_no_power_law(
+    dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    square = torch.linalg.qr(torch.randn(60, 60, generator=generator)).Q.to(dtype)
+    found = numbers(square).values
+    assert found["alpha"] is found["alpha_xmin"] is found["alpha_ks"] is None
+    assert found["kappa"] == pytest.approx(1.0, abs=0.02)
+    assert (found["spikes"], found["resolved_rank"], found["heavy_tail"]) == (0, 60, False)
+
+
+def test_few_values_have_no_power_law(generator: torch.Generator) -> None:
+    assert numbers(torch.randn(9, 384, generator=generator)).values["alpha"] is None
+    assert numbers(torch.randn(10, 384, generator=generator)).values["alpha"] is not None
 
 
 @pytest.mark.parametrize(
