@@ -14,7 +14,7 @@ from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
+from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, weights_in
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
     chosen,
@@ -31,12 +31,11 @@ from spectra.checkpoint.modules import (
     modules_of,
     nested,
     only_pickles,
-    weights_in,
     within,
 )
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import PICKLES, index_beside, with_unread
+from spectra.checkpoint.unread import PICKLES, beside_adapter, index_beside, with_unread
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError, HeaderError
 
@@ -206,6 +205,8 @@ class _Opening:
         skipped = [Skipped(name, ABSENT) for name in absent] + list(_lost(faults))
         if self.kind == "adapter":
             opened = self._adapter(whole, files, skipped, strict=not faults)
+            if isinstance(opened, Adapter):
+                opened = beside_adapter(self.folder, opened)
             return Survey(opened, faults, held=self._held(), files=tuple(self.folder.names()))
         return self._told(whole, files, skipped, faults)
 

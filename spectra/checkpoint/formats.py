@@ -126,8 +126,8 @@ NOT_READ = {
 
 NOT_WEIGHTS = (
     "training_args.bin",
-    "optimizer.*",
-    "scheduler.*",
+    "optimizer*",
+    "scheduler*",
     "rng_state*",
     "random_states_*",
     "scaler.pt",
@@ -147,6 +147,11 @@ def format_named(name: str) -> Format | None:
     if refused_name(name):
         return None
     return next((one for one in FORMATS if one.names(name)), None)
+
+
+def weights_in(folder: Folder) -> list[str]:
+    """Return the names of the files of weights in a folder, and of their indexes."""
+    return [name for name in folder.names() if format_named(name) and not is_state(name)]
 
 
 def refused_name(name: str) -> str:

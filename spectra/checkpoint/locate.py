@@ -24,6 +24,7 @@ from spectra.checkpoint.formats import (
     is_state,
     refused_name,
     refused_text,
+    weights_in,
 )
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
@@ -35,7 +36,6 @@ from spectra.checkpoint.modules import (
     modules_of,
     nested,
     only_pickles,
-    weights_in,
 )
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.quote import quote, shown
@@ -43,7 +43,7 @@ from spectra.checkpoint.roots import inner_weights
 from spectra.checkpoint.shards import open_file
 from spectra.checkpoint.signatures import kind_of, readable, stranger
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import PICKLES, with_unread
+from spectra.checkpoint.unread import PICKLES, beside_adapter, with_unread
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
 
@@ -141,7 +141,7 @@ def open_name(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint | 
         CheckpointError: It is of a format that is not read, or breaks its own.
     """
     if name in ADAPTER_FILES and folder.has(ADAPTER_CONFIG):
-        return open_adapter(folder, allow_pickle=allow_pickle)
+        return beside_adapter(folder, open_adapter(folder, allow_pickle=allow_pickle))
     kind = told_kind(folder, name)
     opened = _open_as(kind, folder, name, allow_pickle=allow_pickle)
     return worn(with_unread(opened, folder, name) if kind.is_index else opened)
@@ -168,7 +168,7 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
         CheckpointError: It holds no weights, or several and it is unknown which are meant.
     """
     if ADAPTER_CONFIG in folder.names():
-        return open_adapter(folder, allow_pickle=allow_pickle)
+        return beside_adapter(folder, open_adapter(folder, allow_pickle=allow_pickle))
     first, others = modules_of(folder)
     opened = open_one(first, allow_pickle=allow_pickle, variant=variant)
     if first is folder and not others:

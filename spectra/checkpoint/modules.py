@@ -12,7 +12,7 @@ from typing import Final
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_document
 from spectra.checkpoint.entry import Skipped
-from spectra.checkpoint.formats import format_named, is_state
+from spectra.checkpoint.formats import format_named, weights_in
 from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import NESTED
@@ -97,11 +97,6 @@ def _path(label: str, module: object) -> str:
             "Refused: a model must not reach elsewhere."
         )
     return inside
-
-
-def weights_in(folder: Folder) -> list[str]:
-    """Return the names of the files of weights in a folder, and of their indexes."""
-    return [name for name in folder.names() if format_named(name) and not is_state(name)]
 
 
 def only_pickles(folder: Folder) -> bool:

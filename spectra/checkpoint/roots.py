@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
-from spectra.checkpoint.formats import DCP, NOT_READ, ZERO, refused_name
-from spectra.checkpoint.modules import weights_in
+from spectra.checkpoint.formats import DCP, NOT_READ, ZERO, refused_name, weights_in
 from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped
@@ -13,6 +14,7 @@ from spectra.checkpoint.formats import (
     format_named,
     is_state,
     refused_name,
+    weights_in,
 )
 from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
@@ -20,6 +22,7 @@ from spectra.checkpoint.variants import split_variant
 from spectra.checkpoint.wrappers import plain_names
 
 MISTRAL = "consolidated"
+PIPELINE = "model_index.json"
 STRANGER = "not named by the index"
 NAMED = "named by an index"
 PICKLES = "PyTorch pickle, opened only with --allow-pickle"
@@ -47,7 +50,26 @@ def with_unread(
     unread = unread_files(folder, chosen, read, index)
     if name and name != chosen:
         unread += _lacking(opened, folder, chosen, name, index)
+    if PIPELINE in folder.names():
+        unread += _of_pipeline(folder, chosen)
     return replace(opened, unread=unread)
+
+
+def beside_adapter(folder: Folder, opened: Adapter) -> Adapter:
+    """Return an adapter that names what else its folder holds."""
+    weights = opened.weights
+    chosen = next(iter(weights.files))
+    unread = unread_files(folder, chosen, weights.files, {})
+    return replace(opened, weights=replace(weights, unread=unread))
+
+
+def _of_pipeline(folder: Folder, chosen: str) -> tuple[Skipped, ...]:
+    """Return the weights in the folders of a pipeline of diffusers, which loads those."""
+    return tuple(
+        Skipped(f"{inner}/{name}", f"of the pipeline of {PIPELINE}; {shown(chosen)} is read")
+        for inner in folder.folders()
+        for name in weights_in(folder.inside(inner))
+    )
 
 
 def _lacking(

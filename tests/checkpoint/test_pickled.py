@@ -5,9 +5,11 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import types
 import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -417,6 +419,16 @@ def test_opening_needs_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
+def pickled_as_torch(saved: object, path: Path, kinds: tuple[type, ...]) -> Path:
+    """Save with classes of packages that are not here, which pickle would look for."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in kinds:
+            patch.setitem(sys.modules, kind.__module__, types.ModuleType(kind.__module__))
+            patch.setattr(sys.modules[kind.__module__], kind.__name__, kind, raising=False)
+        torch.save(saved, path)
+    return path
+
+
 class TestBesideTheWeights:
     def test_plain_data_is_passed_over(self, tmp_path: Path) -> None:
         saved = {
@@ -444,3 +456,21 @@ class TestBesideTheWeights:
         saved["a"] = torch.ones(2)
         model = opened(save(tmp_path / "x.pt", saved))
         assert list(model.entries) == ["a"]
+
+    def test_settings_and_callbacks_of_trainers(self, tmp_path: Path) -> None:
+        """As Lightning and transformers save them; the packages need not be installed."""
+        callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
+        kept = type("DictConfig", (), {"__module__": "omegaconf"})()
+        kept.__dict__.update(_content={"lr": 0.1}, _type=Any)
+        Strategy = Enum("Strategy", {"EPOCH": "epoch"}, module="accelerate")
+        saved = {
+            "state_dict": {"a": torch.arange(3.0)},
+            "callbacks": {callback: {"best": np.float64(1.0)}},
+            "hyper_parameters": kept,
+            "args": Strategy.EPOCH,
+        }
+        raw = pickled_as_torch(saved, tmp_path / "x.ckpt", (callback, type(kept), Strategy))
+        model = opened(raw)
+        assert same(model, {"a": torch.arange(3.0)})
+        assert model.skipped == ()
+        assert "pytorch_lightning" not in sys.modules

@@ -1,6 +1,7 @@
 """What else lies in a folder of weights, and why it was not opened."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import spectra
 from examples import write_model
 from shards import FIRST, INDEX, SECOND, A, B, opened, refusal, write_index, write_shards
-from spectra.checkpoint import Checkpoint
+from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import CheckpointError
 from spectra.report.screens import screen_of
@@ -97,6 +98,30 @@ class TestAnIndex:
         said = {only["a"]: "a variant (fp16); model.safetensors is read"}
         assert unread(tmp_path) == said
         assert open_damaged(tmp_path).index is None
+
+
+class TestOthers:
+    def test_beside_an_adapter(self, tmp_path: Path, minilm_lora: Path) -> None:
+        shutil.copytree(minilm_lora, tmp_path / "a")
+        for name in ("model.safetensors", "adapter_model.bin"):
+            write_model(tmp_path / "a", {"a": A}, name=name)
+        said = {
+            "model.safetensors": "another file of weights; adapter_model.safetensors is read",
+            "adapter_model.bin": "another format of weights (PyTorch pickle); "
+            "adapter_model.safetensors is read",
+        }
+        for found in (open_spec(tmp_path / "a"), open_damaged(tmp_path / "a").checkpoint):
+            assert isinstance(found, Adapter)
+            assert {item.tensor: item.reason for item in found.weights.unread} == said
+
+    def test_a_single_file_at_the_root_of_a_pipeline(self, tmp_path: Path) -> None:
+        write_model(tmp_path, {"a": A}, name="sd.safetensors")
+        write_model(tmp_path / "unet", {"a": A}, name="diffusion_pytorch_model.safetensors")
+        (tmp_path / "model_index.json").write_text("{}")
+        assert unread(tmp_path) == {
+            "unet/diffusion_pytorch_model.safetensors": "of the pipeline of model_index.json; "
+            "sd.safetensors is read"
+        }
 
 
 class TestWhereItIsShown:

@@ -77,11 +77,18 @@ OTHERS: Final = (
 INERT: Final = (
     "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype",
     "argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.timedelta",
+    "typing.Any",
     *(f"pathlib.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
     *(f"pathlib._local.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
 )  # fmt: skip
 """What trainers keep beside the weights, such as a best loss or their arguments: plain data, of
 which nothing is made here. torch's own reader takes these only where it is told to."""
+
+TRAINERS: Final = (
+    "lightning", "lightning_fabric", "pytorch_lightning", "omegaconf", "transformers", "accelerate",
+)  # fmt: skip
+"""Packages of whose objects trainers keep some beside the weights: settings, callbacks, enums.
+They are passed over by their names, and nothing of those packages is looked up."""
 
 ARRAYS: Final = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
 DEFAULTING: Final = "collections.defaultdict"
@@ -151,6 +158,11 @@ class Other:
     path: str
 
 
+def is_inert(path: str) -> bool:
+    """Say whether a name is of plain data or of a trainer's settings."""
+    return path in INERT or path.partition(".")[0] in TRAINERS
+
+
 def described(function: object, arguments: object) -> object:
     """Return what a call would give, as a description.
 
@@ -163,6 +175,8 @@ def described(function: object, arguments: object) -> object:
     """
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise PickleError(f" calls {quote(type(function).__name__)}, no function. {INSTEAD}")
+    if is_inert(function.path):
+        return Other(function.path)
     call = CALLS.get(function.path)
     found = call(function.path, arguments) if call else None
     if found is None:
@@ -233,7 +247,7 @@ CALLS: Final[dict[str, Callable[[str, Arguments], object]]] = {
     **dict.fromkeys(TENSORS, _tensor),
     **dict.fromkeys(PARAMETERS, _parameter),
     **dict.fromkeys(UNREAD, lambda path, _: Unread(UNREAD[path])),
-    **dict.fromkeys((*OTHERS, *INERT), lambda path, _: Other(path)),
+    **dict.fromkeys(OTHERS, lambda path, _: Other(path)),
     **dict.fromkeys(ARRAYS, lambda _, _arguments: Unread("a NumPy array")),
     SUBCLASS: _subclass,
     DICT: lambda _, arguments: None if arguments else {},

@@ -12,7 +12,6 @@ from pickletools import opcodes
 from typing import Any, Final
 
 from spectra.checkpoint.pickled.names import (
-    INERT,
     INSTEAD,
     KNOWN,
     Name,
@@ -21,6 +20,7 @@ from spectra.checkpoint.pickled.names import (
     Storage,
     Unread,
     described,
+    is_inert,
     stored,
 )
 from spectra.checkpoint.quote import quote
@@ -122,7 +122,7 @@ def _global(machine: Machine) -> None:
     """Push a name, if weights need it."""
     module, name = machine.line(), machine.line()
     path = f"{'builtins' if module == '__builtin__' else module}.{name}"
-    if path not in KNOWN:
+    if path not in KNOWN and not is_inert(path):
         raise PickleError(
             f" uses {quote(path)}, which weights do not need: refused, and nothing in it was run. "
             f"{INSTEAD}"
@@ -148,7 +148,7 @@ def _new(machine: Machine) -> None:
     """Describe an object of plain data; refuse one of any other class."""
     machine.stack.pop()
     kind = machine.stack.pop()
-    if isinstance(kind, Name) and kind.path in INERT:
+    if isinstance(kind, Name) and is_inert(kind.path):
         machine.stack.append(Other(kind.path))
         return
     path = kind.path if isinstance(kind, Name) else type(kind).__name__
@@ -209,7 +209,12 @@ def _of(machine: Machine, kind: type) -> Any:  # noqa: ANN401 - a list or a dict
 
 
 def _key(found: object) -> object:
-    """Return a key of a dict; the hash of nested tuples could take for ever."""
+    """Return a key of a dict; the hash of nested tuples could take for ever.
+
+    A class stands for itself by its name: Lightning once kept callbacks so.
+    """
+    if isinstance(found, Name) and is_inert(found.path):
+        return found.path
     flat = found if isinstance(found, tuple) else (found,)
     if not all(value is None or type(value) in {str, int, float, bool} for value in flat):
         raise PickleError(
