@@ -41,7 +41,12 @@ class Lack:
 
 
 def lacking(
-    config: Config, names: Collection[str], known: Collection[str], name: str
+    config: Config,
+    names: Collection[str],
+    known: Collection[str],
+    name: str,
+    *,
+    translated: bool = False,
 ) -> Lack | None:
     """Return what a model lacks; None where it is another one than its class says.
 
@@ -50,11 +55,13 @@ def lacking(
         names: Tensors that are weights.
         known: All names in its files, also of parts of quantised weights and of what is lost.
         name: Its class.
+        translated: Names are those that another format's stand for: what no layer has may be there
+            in another form.
     """
     forms = forms_of(name)
     own = _modern(names)
     every = own | _modern(known)
-    tried = [_Beside(form, config, own, every).lack() for form in forms]
+    tried = [_Beside(form, config, own, every, translated).lack() for form in forms]
     found = [lack for lack in tried if lack is not None]
     return min(found, key=lambda lack: len(lack.missing) + len(lack.renamed), default=None)
 
@@ -78,6 +85,7 @@ class _Beside:
     config: Config
     names: set[str]
     known: set[str]
+    translated: bool = False
     beyond: dict[str, int] = field(default_factory=dict)
 
     def lack(self) -> Lack | None:
@@ -103,7 +111,10 @@ class _Beside:
             gone = [
                 _said(one) for one in every if self.known.isdisjoint(one) and parts.isdisjoint(one)
             ]
-            doubted = len(gone) == len(every) and _stands_in(names, len(gone), strays)
+            whole = len(gone) == len(every)
+            if whole and self.translated and _is_layered(names):
+                continue
+            doubted = whole and _stands_in(names, len(gone), strays)
             (renamed if doubted else missing).extend(gone)
         return Lack(self.holdings.name, tuple(dict.fromkeys(missing)), tuple(renamed), self.beyond)
 
@@ -221,15 +232,22 @@ def _said(names: Template) -> str:
     return next((name for word in TABLES for name in names if word in name), names[0])
 
 
+def _is_layered(names: Template) -> bool:
+    """Say whether a parameter is in a layer."""
+    return "{" in names[0] or "*" in names[0]
+
+
 def _stands_in(names: Template, count: int, strays: Mapping[str, int]) -> bool:
     """Say whether other tensors may be these: as many, of the same kind, in the same place."""
-    layered = "{" in names[0] or "*" in names[0]
+    layered = _is_layered(names)
     for name in names:
         last, own = name.rpartition(".")[2], set(re.split(r"[._]", _shape(name)))
         for shape, other in strays.items():
             shared = own & set(re.split(r"[._]", shape)) - COMMON
             alike = layered == ("*" in shape) and (layered or bool(shared))
             if other == count and shape.rpartition(".")[2] == last and alike:
+                return True
+            if "experts" in shared:  # stacked, or one by one
                 return True
     return False
 

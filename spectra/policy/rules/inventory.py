@@ -117,7 +117,7 @@ def lack_of(facts: Facts) -> Lack | None:
     name = class_of(facts.config, gguf=gguf)
     if name is None:
         return None
-    return lacking(facts.config, weights_of(facts), names_of(facts), name)
+    return lacking(facts.config, weights_of(facts), names_of(facts), name, translated=gguf)
 
 
 def is_compared_outside(facts: Facts) -> bool:
