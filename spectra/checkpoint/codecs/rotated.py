@@ -92,7 +92,8 @@ class Rotated:
     @property
     def name(self) -> str:
         """The scheme's own name, and that it was rotated."""
-        return f"{self.inner.codec.name}-rotated" if self.inner.codec else "rotated"
+        codec, dtype = self.inner.codec, self.inner.dtype
+        return f"{codec.name}-rotated" if codec else f"rotated-{dtype.lower()}"
 
     @property
     def parts(self) -> Sequence[TensorEntry]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from checkpoint.codecs.memory import (
     stored,
     weight,
 )
+from spectra.checkpoint.codecs.comfy import DTYPES
 from spectra.checkpoint.shards import open_file
 
 VALUES = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
@@ -240,3 +243,27 @@ def test_what_is_not_understood_or_does_not_fit_is_left_out(
 def test_a_mark_that_is_no_object_is_not_understood(raw: bytes) -> None:
     told = torch.tensor(list(raw), dtype=torch.uint8)
     assert "mark of the weight is no JSON object" in reason({**FP8, "a.comfy_quant": told})
+
+
+@settings(max_examples=200)
+@given(
+    told=st.dictionaries(
+        st.sampled_from(["format", "convrot", "convrot_groupsize", "group_size", "params", "x"]),
+        st.one_of(st.sampled_from([*DTYPES, "", None, 16, 32, -1, True, 0.5, [1]]),
+                  st.dictionaries(st.sampled_from(["convrot", "format"]), st.booleans())),
+    ),
+    shape=st.lists(st.sampled_from([1, 4, 16, 32]), min_size=1, max_size=3),
+    dtype=st.sampled_from([torch.uint8, torch.int8, E4M3]),
+    scale=st.sampled_from([(), (1,), (4, 1), (128, 4), (256, 4)]),
+)  # fmt: skip
+def test_any_mark_makes_a_weight_or_a_reason(
+    told: dict[str, Any], shape: list[int], dtype: torch.dtype, scale: tuple[int, ...]
+) -> None:
+    tensors = {"a.weight": torch.ones(shape).to(dtype), "a.comfy_quant": mark(**told),
+               "a.weight_scale": torch.ones(scale).to(dtype if len(scale) > 1 else torch.float32),
+               "a.weight_scale_2": torch.ones(())}  # fmt: skip
+    checkpoint = stored(tensors)
+    for entry in checkpoint.entries.values():
+        assert tuple(checkpoint.read(entry).shape) == entry.shape
+    assert len(checkpoint.entries) + len(checkpoint.skipped) == 1
+    assert all(skipped.reason.isprintable() for skipped in checkpoint.skipped)

@@ -154,7 +154,7 @@ def test_a_file_that_ends_in_a_small_tensor_is_an_error() -> None:
 
 DTYPES = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float16,
-    torch.bfloat16, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.bool,
+    torch.bfloat16, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.bool, torch.uint32,
 )  # fmt: skip
 ENDINGS = (
     ".weight", ".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".weight_zero_point",
@@ -162,10 +162,12 @@ ENDINGS = (
     ".qzeros", ".scales", ".g_idx", ".SCB", ".weight_format", ".weight.absmax", ".weight.quant_map",
     ".weight.nested_absmax", ".weight.nested_quant_map",
     ".weight.quant_state.bitsandbytes__nf4", "", "_blocks", "_scales", "_scale", "_scale_inv",
-    ".W_q", ".weight._data", ".weight._scale",
+    ".W_q", ".weight._data", ".weight._scale", ".biases", ".qbiases", ".comfy_quant", ".bias",
+    ".scale_weight", ".pre_quant_scale", ".R1_input.weight",
 )  # fmt: skip
 METHODS = (
     None, "gptq", "awq", "compressed-tensors", "fp8", "bitsandbytes", "mxfp4", "modelopt", "hqq",
+    "metal",
 )  # fmt: skip
 shapes = st.lists(st.sampled_from([0, 1, 2, 4, 8, 16, 32]), max_size=4)
 parts = st.tuples(st.sampled_from(DTYPES), shapes)

@@ -99,7 +99,7 @@ def test_rotations_of_one_side_are_undone_last_first() -> None:
     )
     checkpoint, before = rotated({"A": first, "B": second})
     same(checkpoint, before)
-    assert codec_of(checkpoint, "down_proj.weight") == "rotated"
+    assert codec_of(checkpoint, "down_proj.weight") == "rotated-f32"
     entry = checkpoint.entries["down_proj.weight"]
     half = checkpoint.rounding(entry, checkpoint.read(entry))
     assert half is not None
