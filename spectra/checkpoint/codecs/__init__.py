@@ -54,7 +54,7 @@ def decoded(
     early = read(wanted) if wanted else {}
     claims = [(family, replace(found, early=early)) for family, found in claims]
     made, skipped = _made(claims, settings, entries.keys() - taken.keys())
-    skipped += unread(entries, taken, settings)
+    skipped += unread(entries, taken, settings, {item.tensor for item in skipped})
     refused = {item.tensor for item in skipped}
     whole: dict[str, TensorEntry] = {}
     for name, entry in entries.items():

@@ -38,6 +38,8 @@ wait_for_submodule_finalizers calibration_data_device compute_device_filter vram
 dense_vram_strategy moe_vram_strategy dense_vram_strategy_devices moe_vram_strategy_devices moe
 mock_quantization v2 v2_alpha v2_memory_device hyb_act iters nsamples seqlen low_gpu_mem_usage
 enable_minmax_tuning enable_quanted_input lr minmax_lr scale_dtype data_type autoround_version
+to_quant_block_names quant_block_list layer_config packing_format act_bits act_group_size act_sym
+act_dynamic act_data_type supported_types
 amp enable_norm_bias_tuning gradient_accumulate_steps not_use_best_mse train_bs
 """
 _AWQ = """

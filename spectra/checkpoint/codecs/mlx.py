@@ -24,6 +24,10 @@ MODES = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)
 METAL = "metal"  # transformers' name for the same; its offsets are called qbiases
 
 KNOWN = frozenset({"group_size", "bits", "mode"})
+HARMLESS = frozenset({
+    "quant_method", "linear_class_name", "modules_to_not_convert", "quantize_activations",
+    "quantize_input",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ def _told(found: Found) -> Mapping[str, Any]:
         return settings.values
     if not settings.mlx and settings.method:
         raise MisfitError(f"weights of the scheme {settings.label} are not read")
+    for key, value in settings.mlx.items():  # those of a module are an object, or true or false
+        if key not in KNOWN | HARMLESS and value and not isinstance(value, bool | Mapping):
+            raise MisfitError(f"the key {quote(key)} of MLX's settings is not understood")
     own = settings.mlx.get(found.main.name.removesuffix(".weight"))
     if not isinstance(own, Mapping):
         return {key: value for key, value in settings.mlx.items() if key in KNOWN}

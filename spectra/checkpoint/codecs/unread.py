@@ -52,9 +52,11 @@ READ = frozenset({
 
 UNNAMED = "packed integers of a scheme that neither their names nor config.json tell"
 
+BESIDE = "beside packed weights that are left out"
 ALONE = "packed integers without the parts that {} stores beside them"
 
 LONE = {
+    "C64": "complex numbers (C64), which are not analysed",
     "F8_E8M0": "powers of two (F8_E8M0), as scales are, without weights that they belong to",
     "F4": "four-bit floats (F4) without scales that are read",
     "F6_E2M3": "six-bit floats (F6_E2M3), which are not read",
@@ -64,7 +66,10 @@ LONE = {
 
 
 def unread(
-    entries: Mapping[str, TensorEntry], taken: Collection[str], settings: Settings
+    entries: Mapping[str, TensorEntry],
+    taken: Collection[str],
+    settings: Settings,
+    left: Collection[str] = (),
 ) -> Iterator[Skipped]:
     """Yield every tensor that belongs to a scheme that is not read.
 
@@ -72,13 +77,14 @@ def unread(
         entries: Every stored tensor by name.
         taken: Those that are parts of weights which are read, or have a reason already.
         settings: The model's quantisation settings.
+        left: Those of them that hold weights which are left out.
     """
     dtypes = {entry.dtype for entry in entries.values()}
     if not (PACKED | LONE.keys()) & dtypes:
         tails = tails_of(entries)
         if not any(tail.endswith(ENDINGS + FLOATING_MARKS) for tail in tails):
             return  # as in most models
-    schemes = _modules(entries, taken, settings)
+    schemes = _modules(entries, taken, settings, left)
     for entry in entries.values():
         if entry.name in taken:
             continue
@@ -92,7 +98,10 @@ def unread(
 
 
 def _modules(
-    entries: Mapping[str, TensorEntry], taken: Collection[str], settings: Settings
+    entries: Mapping[str, TensorEntry],
+    taken: Collection[str],
+    settings: Settings,
+    left: Collection[str],
 ) -> dict[str, str]:
     """Return the modules that hold packed weights, and why those of each are left out."""
     known = settings.method in READ
@@ -109,10 +118,13 @@ def _modules(
             found.setdefault(module, _not_read(settings.label))
         elif packed and last.endswith("weight") and len(entry.shape) > 1:
             own = entries.get(f"{module}.weight", entry)
-            if module and entry.name not in taken and not own.is_weights:
-                found.setdefault(
-                    module, ALONE.format(settings.label) if settings.method else UNNAMED
-                )
+            if not module or own.is_weights:
+                continue
+            if entry.name in left:
+                found.setdefault(module, BESIDE)
+            elif entry.name not in taken:
+                reason = ALONE.format(settings.label) if settings.method else UNNAMED
+                found.setdefault(module, reason)
     return found
 
 

@@ -291,3 +291,16 @@ def test_a_file_that_is_no_settings_is_none() -> None:
     folder = folder_of({"a.weight": torch.ones(2, 2)})
     folder.files["quant_config.json"] = MemoryFile("quant_config.json", b'{"layers": 3}')
     assert "quantization_config" not in open_file(folder, "model-0.safetensors").config
+
+
+def test_what_lies_beside_packed_weights_that_are_left_out_is_no_weight() -> None:
+    """Nunchaku's SVDQuant: a low-rank branch beside weights of four bits."""
+    tensors = {"a.qweight": torch.ones(4, 4).char(), "a.wscales": torch.ones(4, 4),
+               "a.proj_down": torch.ones(4, 2), "a.bias": torch.ones(4),
+               "b.weight": torch.ones(4, 4)}  # fmt: skip
+    checkpoint = stored(tensors)
+    assert set(checkpoint.entries) == {"a.bias", "b.weight"}
+    reasons = {skipped.tensor: skipped.reason for skipped in checkpoint.skipped}
+    assert reasons["a.proj_down"] == reasons["a.wscales"]
+    assert reasons["a.proj_down"] == "beside packed weights that are left out"
+    assert "of the scheme unknown" in reasons["a.qweight"]

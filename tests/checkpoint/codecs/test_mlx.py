@@ -102,6 +102,7 @@ def test_widths_that_the_shapes_alone_tell_are_read() -> None:
         ("affine_3_64", {"bits": 3, "group_size": 64, "a": {"bits": 3, "rotated": True}},
          "the key 'rotated' of its quantisation is not understood"),
         ("affine_4_32", {"bits": 4, "group_size": 32, "mode": "affine2"}, "mode 'affine2'"),
+        ("affine_4_32", {"bits": 4, "group_size": 32, "turned": "quarot"}, "the key 'turned' of"),
         ("mxfp4_4_32", {}, "config.json does not tell MLX's mode"),
         ("mxfp4_4_32", {"bits": 4, "group_size": 16, "mode": "mxfp4"}, "4 in groups of 16"),
         ("nvfp4_4_16", {"bits": 4, "group_size": 32, "mode": "mxfp4"}, "scales is U8 [3, 8]"),
