@@ -1,15 +1,16 @@
 """What an export is, and the check that all of them end with."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from spectra.checkpoint import TensorEntry
+from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.quote import quote
 from spectra.errors import UsageError
 from spectra.matrices import View
+from spectra.report.exports.memory import Memory
 from spectra.report.exports.parameters import Parameter, Target
 
+LEAVE_OUT = "Leave it out with --exclude, or use --export names."
 TOLD = 3  # notes of one kind that are spelled out
 
 
@@ -18,10 +19,15 @@ class Job:
     """What is to be exported."""
 
     selected: tuple[View, ...]  # in the order of the ranking
-    targets: tuple[Target, ...]  # the parameters that hold them, in the same order
-    parameters: Mapping[str, Parameter]  # all of the model, by name
-    tensors: Mapping[str, TensorEntry]  # all of the checkpoint, by name
-    config: Mapping[str, Any]  # config.json
+    checkpoint: Checkpoint
+    targets: tuple[Target, ...] = ()  # the parameters that hold them, in the same order
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)  # all of the model, by name
+    memory: Memory = field(default_factory=lambda: Memory({}, {}))
+
+    @property
+    def modules(self) -> list[str]:
+        """Every module of the model, as far as known, also those that hold others."""
+        return [name for name in self.memory.layers if name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import re
 from spectra.checkpoint.quote import quote
 from spectra.errors import UsageError
 from spectra.report.exports.export import Export, Job, notes_on, require_exact
-from spectra.report.exports.lora import hit_by_list, lora_of, modules_of
+from spectra.report.exports.lora import hit_by_list, lora_of
 from spectra.report.exports.text import comments, quoted
 
 _PARTS = ("text_config", "vision_config", "audio_config")
@@ -29,8 +29,8 @@ def write(job: Job) -> Export:
         )
     target = ",".join(lora.modules)
     asked = [name.strip() for name in target.split(",")]
-    modules = modules_of(job.parameters)
-    if any(part in job.config for part in _PARTS):
+    modules = job.modules
+    if any(part in job.checkpoint.config for part in _PARTS):
         away = next((name for name in lora.modules if _OTHER_PART.search(name)), None)
         if away is not None:
             raise UsageError(

@@ -4,14 +4,26 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from spectra.architectures.table import USUAL, Layer
 from spectra.checkpoint.quote import quote
 from spectra.errors import UsageError
 from spectra.report.exports.export import Job
+from spectra.report.exports.memory import Memory
 from spectra.report.exports.parameters import Target
 
 TAKEN_OVER = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Last words of modules that PEFT, in models with experts, takes to mean the experts of
 all layers, since older versions of transformers had the experts so."""
+
+WRAPPED = USUAL | {"Conv", "Conv1d", "Conv2d", "Conv3d"}
+"""Layers that PEFT knows by their class."""
+
+SCANNING = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+SCANNED = frozenset({"out_proj", "conv1d"})
+"""What PEFT refuses in these families: a fused kernel takes the weight past the layer."""
+
+NO_LAYER = Layer("")
+_ELSE = "leave it out with --exclude, or use --export python."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +43,60 @@ def lora_of(job: Job) -> Lora:
     experts = any(parameter.experts for parameter in job.parameters.values())
     modules, parameters = [], []
     for target in job.targets:
-        if _is_module(target, experts=experts):
+        why = _refused(target, job.memory)
+        if why:
+            raise UsageError(f"PEFT has no LoRA for {quote(target.name)}{why}: {_ELSE}")
+        if _is_module(target, job.memory, experts=experts):
             modules.append(target.name.removesuffix(".weight"))
-            continue
-        if "." not in target.name or len(target.parameter.shape) not in (2, 3):
-            raise UsageError(
-                f"PEFT has no LoRA for {quote(target.name)} of shape "
-                f"{list(target.parameter.shape)}: leave it out with --exclude, or use --export "
-                "python."
-            )
-        parameters.append(target.name)
+        else:
+            parameters.append(target.name)
     return Lora(tuple(modules), tuple(parameters))
 
 
-def _is_module(target: Target, *, experts: bool) -> bool:
+def _refused(target: Target, memory: Memory) -> str:
+    """Return why PEFT refuses a parameter, or would wrap it without effect; empty: it does not."""
+    module, shape = target.name.rpartition(".")[0], target.parameter.shape
+    layer = _layer(target, memory)
+    last = module.rpartition(".")[2]
+    if memory.family in SCANNING and last in SCANNED:
+        return f", a `{last}` of {memory.family}, whose fast path goes past it"
+    for path in (module, module.rpartition(".")[0]):
+        if memory.layers.get(path, NO_LAYER).kind == "MultiheadAttention":
+            return ", a part of a torch.nn.MultiheadAttention, which it takes whole"
+    if layer.kind.startswith("ConvTranspose"):
+        return ", a transposed convolution"
+    if layer.kind.startswith("Conv") and layer.kind != "Conv1D":
+        if ".parametrizations." in target.name:
+            return ", a convolution whose weight is made of two parameters"
+        if layer.groups > 1:
+            return f", a convolution in {layer.groups:,} groups, which take a rank that they divide"
+        return ""
+    if not module or len(shape) not in (2, 3):
+        return f" of shape {list(shape)}"
+    return ""
+
+
+def _is_module(target: Target, memory: Memory, *, experts: bool) -> bool:
     """Say whether the parameter is the weight of a layer that PEFT wraps by its name."""
     module, _, leaf = target.name.rpartition(".")
-    kind = target.selected[0].role.kind
-    if leaf != "weight" or kind == "router" or not module:
-        return False  # a router is no linear layer in transformers 5, but a bare parameter
-    if experts and module.rpartition(".")[2] in TAKEN_OVER:
+    if leaf != "weight" or (experts and module.rpartition(".")[2] in TAKEN_OVER):
         return False
-    return kind == "conv" or len(target.parameter.shape) == 2
+    return _layer(target, memory).kind in WRAPPED
 
 
-def modules_of(parameters: Iterable[str]) -> list[str]:
-    """Return every module that parameters' names tell of, also those that hold others."""
-    found: dict[str, None] = {}
-    for name in parameters:
-        module = name.rpartition(".")[0]
-        while module and module not in found:
-            found[module] = None
-            module = module.rpartition(".")[0]
-    return list(found)
+def _layer(target: Target, memory: Memory) -> Layer:
+    """Return what holds a parameter; of names alone what they and the shape speak for."""
+    module, _, leaf = target.name.rpartition(".")
+    own = memory.layers.get(module, NO_LAYER)
+    if own.kind:
+        return own
+    kind, shape = target.selected[0].role.kind, target.parameter.shape
+    if leaf != "weight" or kind == "router" or not module:
+        return own
+    if kind == "conv" or len(shape) > 3:
+        # One input channel of each output's own: a convolution by channel.
+        return Layer("Conv", shape[0] if len(shape) > 2 and shape[1] == 1 else 1)
+    return Layer("Linear") if len(shape) == 2 else own
 
 
 def hit_by_list(targets: Collection[str], names: Iterable[str]) -> list[str]:

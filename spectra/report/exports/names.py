@@ -13,7 +13,9 @@ def write(job: Job) -> Export:
     text = "".join(f"{name}\n" for name in wanted)
     lines = {line for line in text.splitlines() if line}
     # A line that is no tensor is as wrong as a tensor that is on no line.
-    hit = [name for name in job.tensors if name in lines] + sorted(lines - set(job.tensors))
+    hit = [name for name in job.checkpoint.entries if name in lines] + sorted(
+        lines - set(job.checkpoint.entries)
+    )
     require_exact("names", wanted, hit)
     return Export("names", {".txt": text}, _notes(job))
 

@@ -7,15 +7,12 @@ store a tensor for each expert where memory has one stack of all of them.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spectra.architectures.renaming import Landing, Span
 from spectra.checkpoint import Checkpoint
-from spectra.checkpoint.quote import quote, shown
-from spectra.engine.stacks import stacks_of
+from spectra.checkpoint.quote import shown
 from spectra.errors import UsageError
 from spectra.matrices import View, views_of
-from spectra.report.exports.renames import names_in_memory
-
-Span = tuple[int, int]
-"""Start and stop on the first axis of a parameter."""
+from spectra.report.exports.memory import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,62 +74,55 @@ class Target:
         return f"{fused}: {count} matrices are trained, of which {selected} {was} selected."
 
 
-def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
-    """Return every parameter that a checkpoint's tensors become, in the order of the file."""
-    config, entries = checkpoint.config, checkpoint.entries
-    stacked = {
-        tensor: (next(iter(names_in_memory(name, config).values())), stack.shape, piece[0])
-        for name, stack in stacks_of(entries).items()
-        for tensor, piece in stack.pieces.items()
-        if piece[0] is not None
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
+def parameters_of(checkpoint: Checkpoint, memory: Memory) -> dict[str, Parameter]:
+    """Return every parameter of a checkpoint's model, and the matrices that each holds."""
     held: dict[str, dict[str, tuple[Span, ...]]] = {}
     experts: dict[str, int] = {}
-    for tensor, entry in entries.items():
-        if tensor in stacked:
-            name, shape, _ = stacked[tensor]
-            shapes[name], experts[name] = shape, shape[0]
-        else:
-            for name in names_in_memory(tensor, config).values():
-                shapes[name] = entry.shape
     for view in views_of(checkpoint)[0]:
-        if view.entry.name in stacked:
-            name, _, expert = stacked[view.entry.name]
-            own: tuple[Span, ...] = ((expert or 0, (expert or 0) + 1),)
-        else:
-            names = names_in_memory(view.entry.name, config)
-            apart = view.part.label if view.part.label in names else ""
-            name = names.get(apart, next(iter(names.values())))
-            own = ((0, view.rows),) if apart else _spans(view)
-            if apart:
-                shapes[name] = (view.rows, view.cols)
-            if view.part.expert is not None:
-                experts[name] = max(experts.get(name, 0), view.part.expert + 1)
-        held.setdefault(name, {})[view.name] = own
+        for landing in memory.landings.get(view.entry.name, ()):
+            shape = memory.shapes[landing.name]
+            own = _placed(_spans(view), landing, (0, shape[0] if shape else 1))
+            if not own:
+                continue
+            held.setdefault(landing.name, {})[view.name] = own
+            if landing.expert is not None or view.part.expert is not None:
+                experts[landing.name] = shape[0]
     return {
         name: Parameter(name, shape, held.get(name, {}), experts.get(name, 0))
-        for name, shape in shapes.items()
+        for name, shape in memory.shapes.items()
     }
+
+
+def _placed(spans: tuple[Span, ...], landing: Landing, whole: Span) -> tuple[Span, ...]:
+    """Return where rows of a stored tensor lie on a parameter's first axis; none: elsewhere."""
+    if landing.rows is None:
+        return (landing.place or whole,)
+    first, last = landing.rows
+    inside = [(max(a, first), min(b, last)) for a, b in spans if a < last and first < b]
+    if not inside:
+        return ()
+    if landing.place is None:
+        return (whole,)
+    by = landing.place[0] - first
+    return _joined((a + by, b + by) for a, b in inside)
 
 
 def targets_of(selected: Sequence[View], parameters: Mapping[str, Parameter]) -> list[Target]:
     """Return the parameters that hold the selected matrices, in the order of these.
 
     Raises:
-        UsageError: Nothing is selected, or a matrix is none of this checkpoint.
+        UsageError: Nothing is selected.
     """
     if not selected:
         raise UsageError("nothing is selected to export. Select with --select, such as 10%.")
-    owner = {matrix: one for one in parameters.values() for matrix in one.matrices}
+    owners: dict[str, list[str]] = {}
+    for one in parameters.values():
+        for matrix in one.matrices:
+            owners.setdefault(matrix, []).append(one.name)
     chosen: dict[str, dict[str, View]] = {}
     for view in selected:
-        if view.name not in owner:
-            raise UsageError(
-                f"the selected matrix {quote(view.name)} is none of this checkpoint. Export what "
-                "was selected from the same one."
-            )
-        chosen.setdefault(owner[view.name].name, {})[view.name] = view
+        for name in owners.get(view.name, ()):
+            chosen.setdefault(name, {})[view.name] = view
     return [Target(parameters[name], tuple(views.values())) for name, views in chosen.items()]
 
 

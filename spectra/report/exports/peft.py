@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from spectra.analyzers.analyzer import counted
-from spectra.checkpoint.quote import quote
 from spectra.report.exports.export import Export, Job, notes_on, require_exact
 from spectra.report.exports.lora import (
     Lora,
@@ -12,7 +11,6 @@ from spectra.report.exports.lora import (
     hit_by_list,
     hit_by_pattern,
     lora_of,
-    modules_of,
 )
 from spectra.report.exports.text import comments, python_list
 
@@ -55,12 +53,6 @@ def write(job: Job) -> Export:
     notes = list(notes_on(job.targets))
     if lora.parameters:
         notes.append("A LoRA on target_parameters takes no lora_dropout: leave it at 0.")
-    kernels = [view for view in job.selected if view.role.kind == "conv"]
-    if kernels:
-        notes.append(
-            f"{quote(kernels[0].entry.name)} is a convolution: where it is a grouped one, PEFT "
-            "asks for a rank r that its groups divide."
-        )
     if isinstance(arguments["target_modules"], str):
         notes.append(
             "target_modules is a pattern, as other names end with a selected one: it fits names "
@@ -76,7 +68,7 @@ def require_selected(job: Job, lora: Lora, arguments: dict[str, Any]) -> None:
         UsageError: They hit anything else than what is selected.
     """
     asked = arguments["target_modules"]
-    modules = modules_of(job.parameters)
+    modules = job.modules
     hit = hit_by_pattern(asked, modules) if isinstance(asked, str) else hit_by_list(asked, modules)
     require_exact("peft", lora.modules, hit)
     bare = hit_by_list(arguments.get("target_parameters", []), job.parameters)
@@ -85,7 +77,7 @@ def require_selected(job: Job, lora: Lora, arguments: dict[str, Any]) -> None:
 
 def _arguments(job: Job, lora: Lora) -> dict[str, Any]:
     """Return what LoraConfig is to be called with."""
-    modules = modules_of(job.parameters)
+    modules = job.modules
     asked: str | list[str] = list(lora.modules)
     # PEFT cuts what a pattern hits down to last words in models with experts: no way out there.
     experts = any(parameter.experts for parameter in job.parameters.values())
@@ -95,7 +87,7 @@ def _arguments(job: Job, lora: Lora) -> dict[str, Any]:
     if lora.parameters:
         arguments["target_parameters"] = list(lora.parameters)
     turned = [view.part.transposed for target in job.targets for view in target.selected]
-    if lora.modules and all(turned):
+    if lora.modules and all(turned) and not lora.parameters:
         arguments["fan_in_fan_out"] = True  # Conv1D of the GPT-2 family; PEFT warns otherwise
     return arguments
 
