@@ -99,8 +99,8 @@ def kappa(
     """Show condition numbers and select by them.
 
     The lowest are well suited for training: they carry little of what is known
-    (KappaTune, arXiv 2506.16289). Embeddings, output heads and routers are no candidates
-    unless named by --role.
+    (KappaTune, arXiv 2506.16289). Embeddings, output heads, routers and
+    convolutions are no candidates unless named by --role.
 
     Example: spectra kappa all-MiniLM-L6-v2/ --select 10% --export peft -o lora.json
     """

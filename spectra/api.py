@@ -30,7 +30,7 @@ def plan_diff(base: Spec, tuned: Spec, analyzer: Diff, selection: Selection) -> 
 
 
 def plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
-    """Plan `kappa`; embeddings, heads and routers are no candidates unless asked for."""
+    """Plan `kappa`; only linear layers are candidates unless others are asked for."""
 
     def leave_out(view: View) -> str | None:
         """Return why a matrix is no candidate."""

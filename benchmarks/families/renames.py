@@ -6,9 +6,13 @@ configuration, and what it calls its parts is noted.
 """
 
 import gc
+import importlib
 import json
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,14 @@ import transformers as hf
 from transformers import conversion_mapping
 from transformers.models.auto import configuration_auto, modeling_auto
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+import families  # found in tests/
 from spectra.architectures import table
 from spectra.architectures.table import numberless
 from spectra.report.exports.installed import USUAL, described, layers_of
 
+ALIKE = conversion_mapping._MODEL_TO_CONVERSION_PATTERN  # noqa: SLF001 - PEFT reads it too
 ROUTERS = "mixtral", "qwen2_moe"
 """Families whose experts PEFT takes older names of modules to mean."""
 
@@ -53,27 +61,31 @@ def main() -> None:
 def renames() -> dict[str, Any]:
     """Return the whole table."""
     classes: dict[str, list[Any]] = {}
-    for name in auto_classes():
+    for name in [*auto_classes(), *parts()]:
         note(name, classes)
     return {
         "transformers": hf.__version__,
         "types": types(),
         "moves": moves(),
         "classes": classes,
-        "expert_types": sorted(
-            {*ROUTERS[:1]}
-            | {
-                name
-                for name, base in conversion_mapping._MODEL_TO_CONVERSION_PATTERN.items()
-                if base in ROUTERS
-            }
-        ),
+        "expert_types": expert_types(),
     }
+
+
+def stored() -> dict[str, Any]:
+    """Return the table as it is committed."""
+    read: dict[str, Any] = json.loads(table.PATH.read_text(encoding="utf-8"))
+    return read
+
+
+def expert_types() -> list[str]:
+    """Return the families in which PEFT takes older names of modules to mean all experts."""
+    return sorted({"mixtral", *(name for name, base in ALIKE.items() if base in ROUTERS)})
 
 
 def moves() -> dict[str, list[list[Any]]]:
     """Return what transformers does to names, by family or class."""
-    known = conversion_mapping._build_checkpoint_conversion_mapping()
+    known = conversion_mapping._build_checkpoint_conversion_mapping()  # type: ignore[no-untyped-call]  # noqa: SLF001
     return {name: [described(one) for one in known[name]] for name in sorted(known)}
 
 
@@ -83,7 +95,7 @@ def types() -> dict[str, list[str]]:
         modeling_auto.MODEL_MAPPING_NAMES,
         modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     )
-    known = {*configuration_auto.CONFIG_MAPPING_NAMES, *bodies}
+    known = {*configuration_auto.CONFIG_MAPPING_NAMES, *bodies}  # type: ignore[attr-defined]
     return {name: [_first(bodies.get(name)), _first(writers.get(name))] for name in sorted(known)}
 
 
@@ -102,24 +114,39 @@ def auto_classes() -> list[str]:
     return sorted(one for one in found if one)
 
 
+@cache
+def parts() -> dict[str, Any]:
+    """Return the classes of models that no auto class leads to, by name."""
+    found: dict[str, Any] = {}
+    for family in families.model_types():
+        home = configuration_auto.CONFIG_MAPPING[family].__module__
+        with suppress(ImportError):  # some families have no models of their own
+            module = importlib.import_module(home.replace("configuration_", "modeling_"))
+            found |= {name: getattr(module, name) for name in families.unmapped(family)}
+    return found
+
+
 def note(name: str, classes: dict[str, list[Any]]) -> None:
     """Build a class and note it and the classes of the models inside it; those that fail not."""
-    kind = getattr(hf, name, None)
+    kind = getattr(hf, name, None) or parts().get(name)
     if kind is None:
         return
-    try:
-        config = RECIPES[name]() if name in RECIPES else kind.config_class()
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = kind(config)
-    except Exception:  # noqa: BLE001 - a default that cannot be built, or needs another library
+    for settings in (lambda: RECIPES.get(name, kind.config_class)(),  # noqa: PLW0108 - may raise
+                     lambda: families.config_of(kind.config_class.model_type)):  # fmt: skip
+        try:
+            config = settings()
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = kind(config)
+        except Exception:  # noqa: BLE001, S112 - a default that cannot be built, or needs another library
+            continue
+        for _, module in models(model):
+            known = type(module).__name__
+            if known not in classes or known == name:  # as it is alone, where it is
+                classes[known] = noted(module)
+        del model
+        gc.collect(0)
         return
-    for _, module in models(model):
-        known = type(module).__name__
-        if known not in classes:
-            classes[known] = noted(module)
-    del model
-    gc.collect(0)
 
 
 def models(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:

@@ -24,8 +24,9 @@ from spectra.kernels.singular import entry_norm, singular_values_cost, singular_
 from spectra.matrices import Matrix, View
 from spectra.matrices.role import Role
 
-NOT_CANDIDATES = ("embed", "lm_head", "router")
-"""Roles that are not for training by condition number, unless asked for."""
+NOT_CANDIDATES = ("embed", "lm_head", "router", "conv")
+"""Roles that are not for training by condition number, unless asked for: KappaTune and PEFT
+look at linear layers, and a kernel's kappa hangs on its shape: depthwise ones would come first."""
 
 EMBEDDINGS = ("embed", "lm_head")
 """Those of them that `include_embeddings` brings in."""

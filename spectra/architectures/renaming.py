@@ -149,6 +149,8 @@ def _fused(
     permuted = any(one.startswith("PermuteForRope") for one in fusion.operations)
     if kind in {"MergeModulelist 0", "MergeModulelist 0 Concatenate 1"}:
         return _stacked(names[0], sources, shapes)
+    if kind.startswith("ErnieFuseAndSplitTextVisionExperts"):
+        return _halved(names, sources, shapes)
     if kind == "Concatenate 0" and fusion.sources > 1:
         return _one_below_the_other(names[0], order, shapes)
     if kind in {"Chunk 0", "Split 0"}:
@@ -173,6 +175,25 @@ def _stacked(
     rows = sum(_rows(shapes[tensor]) for tensor in some)
     count = max(len(tensors) for tensors in sources.values())
     return made, {name: (count, rows, *shapes[some[0]][1:])}
+
+
+def _halved(
+    names: Sequence[str],
+    sources: Mapping[int, Sequence[str]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+    """One tensor of each expert: the first half in one stack, the others in another."""
+    made: dict[str, list[Landing]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
+    for side, name in enumerate(names):
+        halves = {
+            source: tensors[side * len(tensors) // 2 : (side + 1) * len(tensors) // 2]
+            for source, tensors in sources.items()
+        }
+        own, shape = _stacked(name, halves, shapes)
+        made |= own
+        sizes |= shape
+    return made, sizes
 
 
 def _one_below_the_other(

@@ -101,13 +101,12 @@ class Table:
             actual = settings.get("model_type", own) if where else family if own == family else own
             if not isinstance(actual, str):
                 actual = own
-            if actual != own:
-                kind = self._counterpart(kind, own, actual)
+            name = kind if actual == own else self._counterpart(kind, own, actual)
             below = f"{path}.{inner}" if path else inner
-            if kind in self.kinds:
-                yield from self._models(below, kind, actual, settings)
+            if name in self.kinds:
+                yield from self._models(below, name, actual, settings)
             else:
-                yield below, kind, actual
+                yield below, name, actual
 
     def _counterpart(self, kind: str, family: str, other: str) -> str:
         """Return the class of another family that plays a class's part.

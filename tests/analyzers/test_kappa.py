@@ -434,19 +434,20 @@ ASKED = {
     (): (),
     ("embed",): ("embed",),
     ("router",): ("router",),
+    ("conv",): ("conv",),
     ("attn", "lm_head"): ("lm_head",),
 }
 
 
 @pytest.mark.parametrize("named", ASKED, ids=" ".join)
 @pytest.mark.parametrize("embeddings", [False, True])
-def test_tables_heads_and_routers_are_candidates_only_when_asked_for(
+def test_tables_heads_routers_and_convolutions_are_candidates_only_when_asked_for(
     named: tuple[str, ...], embeddings: bool
 ) -> None:
     kappa = Kappa(include_embeddings=embeddings)
     wanted = {*ASKED[named], *(("embed", "lm_head") if embeddings else ())}
     for kind in ROLES:
-        left_out = kind in {"embed", "lm_head", "router"} - wanted
+        left_out = kind in {"embed", "lm_head", "router", "conv"} - wanted
         told = f"{kind} is no candidate for training" if left_out else None
         assert kappa.why_not(Role(kind), named) == told
 

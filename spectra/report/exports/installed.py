@@ -1,6 +1,7 @@
 """The installed transformers: a model without weights, and what it calls what a file holds."""
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import Any
 
 from spectra.architectures.renaming import Fusion
 from spectra.architectures.table import USUAL, Layer
+
+_COUNT = re.compile(r".*(?:layers?|blocks|depths?)")
+"""Keys of a config that say how many layers are built one after the other."""
 
 __all__ = ["USUAL", "Installed", "described", "installed", "layers_of"]
 
@@ -20,11 +24,14 @@ class Installed:
     version: str
     name: str  # of the class
     parameters: Mapping[str, tuple[int, ...]]  # shapes by name
+    first: Mapping[str, str]  # by each name of a parameter, that of several which comes first
+    names: frozenset[str]  # of parameters, and of what else is stored
     layers: Mapping[str, Layer]  # by name of the module
     core: Any = field(repr=False)  # transformers.core_model_loading
     renamings: tuple[Any, ...] = field(repr=False)
     converters: tuple[Any, ...] = field(repr=False)
     prefix: str = ""
+    embeds: bool = True  # it tells its embedding, which PEFT asks for where weights are tied
 
     def renamed(self, name: str) -> tuple[str, Fusion | None, int]:
         """Return the first parameter that a tensor becomes, how, and as which source.
@@ -32,7 +39,7 @@ class Installed:
         Source:
             transformers 5.23, `core_model_loading.convert_and_load_state_dict_in_model`.
         """
-        rename, known = self.core.rename_source_key, self.parameters
+        rename, known = self.core.rename_source_key, dict.fromkeys(self.names, True)
         new, pattern = rename(name, self.renamings, self.converters, self.prefix, known)
         if new not in known and name in known:
             new, pattern = rename(name, [], [], self.prefix, known)
@@ -68,24 +75,29 @@ def installed(config: Mapping[str, Any], tensors: int) -> Installed | None:
         hf = importlib.import_module("transformers")
     except ImportError:
         return None
-    kind = _class_of(config, hf, auto)
-    if kind is None:
-        return None
     with _silent(hf):
         try:
+            kind = _class_of(config, hf, auto)
+            if kind is None:
+                return None
             model = _built(kind, config, auto)
             moves = mapping.get_model_conversion_mapping(model)
         except Exception:  # noqa: BLE001 - whatever a foreign config makes of a foreign library
             return None
+    named = dict(model.named_parameters(remove_duplicate=False))
+    by_first = {id(value): name for name, value in model.named_parameters()}
     return Installed(
         hf.__version__,
         kind.__name__,
-        {name: tuple(value.shape) for name, value in model.state_dict().items()},
+        {name: tuple(value.shape) for name, value in named.items()},
+        {name: by_first[id(value)] for name, value in named.items()},
+        frozenset(model.state_dict()),
         layers_of(model),
         core,
         tuple(one for one in moves if isinstance(one, core.WeightRenaming)),
         tuple(one for one in moves if isinstance(one, core.WeightConverter)),
         model.base_model_prefix,
+        _embeds(model),
     )
 
 
@@ -117,7 +129,11 @@ def _class_of(config: Mapping[str, Any], hf: Any, auto: Any) -> Any:  # noqa: AN
     names = importlib.import_module("transformers.models.auto.modeling_auto").MODEL_MAPPING_NAMES
     wanted = named[0] if isinstance(named, list) and named else names.get(family)
     wanted = wanted[0] if isinstance(wanted, (list, tuple)) else wanted
-    kind = getattr(hf, wanted, None) if isinstance(wanted, str) else None
+    if not isinstance(wanted, str):
+        return None
+    # Classes of parts are not exported; they lie beside their family's others.
+    home = auto.CONFIG_MAPPING[family].__module__.replace("configuration_", "modeling_")
+    kind = getattr(hf, wanted, None) or getattr(importlib.import_module(home), wanted, None)
     return kind if isinstance(kind, type) and issubclass(kind, hf.PreTrainedModel) else None
 
 
@@ -142,13 +158,24 @@ def layers_of(model: Any) -> dict[str, Layer]:  # noqa: ANN401 - a torch module
     return found
 
 
+def _embeds(model: Any) -> bool:  # noqa: ANN401 - a PreTrainedModel
+    """Say whether PEFT is told the embedding where it asks for it."""
+    apart = getattr(model.config, "tie_word_embeddings", True) is False
+    if apart or not isinstance(getattr(model, "_tied_weights_keys", None), dict):
+        return True
+    try:
+        return model.get_input_embeddings() is not None
+    except NotImplementedError:
+        return False
+
+
 def _modest(config: Mapping[str, Any], tensors: int) -> bool:
     """Say whether no count of layers in a config is out of proportion to the checkpoint."""
     for key, value in config.items():
         if isinstance(value, Mapping) and not _modest(value, tensors):
             return False
         counts = value if isinstance(value, list) else [value]
-        if any(word in key for word in ("layer", "block", "depth", "expert")) and any(
+        if _COUNT.fullmatch(key) and any(
             isinstance(count, int) and count > max(512, 8 * tensors) for count in counts
         ):
             return False

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from spectra.architectures.table import USUAL, Layer
+from spectra.architectures.table import USUAL, Layer, table
 from spectra.checkpoint.quote import quote
 from spectra.errors import UsageError
 from spectra.report.exports.export import Job
@@ -40,7 +40,14 @@ def lora_of(job: Job) -> Lora:
     Raises:
         UsageError: PEFT has no LoRA for a parameter of such a shape or place.
     """
-    experts = any(parameter.experts for parameter in job.parameters.values())
+    experts = job.memory.family in table().expert_types or any(
+        parameter.experts for parameter in job.parameters.values()
+    )
+    if not job.memory.embeds:
+        raise UsageError(
+            f"PEFT takes no model of the family {job.memory.family}: it asks for the embedding "
+            "that weights are tied to, and the model does not tell it. Use --export python."
+        )
     modules, parameters = [], []
     for target in job.targets:
         why = _refused(target, job.memory)
@@ -56,23 +63,25 @@ def lora_of(job: Job) -> Lora:
 def _refused(target: Target, memory: Memory) -> str:
     """Return why PEFT refuses a parameter, or would wrap it without effect; empty: it does not."""
     module, shape = target.name.rpartition(".")[0], target.parameter.shape
-    layer = _layer(target, memory)
-    last = module.rpartition(".")[2]
+    above, _, last = module.rpartition(".")
     if memory.family in SCANNING and last in SCANNED:
         return f", a `{last}` of {memory.family}, whose fast path goes past it"
-    for path in (module, module.rpartition(".")[0]):
-        if memory.layers.get(path, NO_LAYER).kind == "MultiheadAttention":
-            return ", a part of a torch.nn.MultiheadAttention, which it takes whole"
+    if "MultiheadAttention" in {memory.layers.get(one, NO_LAYER).kind for one in (module, above)}:
+        return ", a part of a torch.nn.MultiheadAttention, which it takes whole"
+    layer = _layer(target, memory)
+    if layer.kind.startswith("Conv") and layer.kind != "Conv1D":
+        return _refused_convolution(target.name, layer)
+    return "" if module and len(shape) in (2, 3) else f" of shape {list(shape)}"
+
+
+def _refused_convolution(name: str, layer: Layer) -> str:
+    """Return why PEFT refuses a convolution, or the usual rank; empty: it does not."""
     if layer.kind.startswith("ConvTranspose"):
         return ", a transposed convolution"
-    if layer.kind.startswith("Conv") and layer.kind != "Conv1D":
-        if ".parametrizations." in target.name:
-            return ", a convolution whose weight is made of two parameters"
-        if layer.groups > 1:
-            return f", a convolution in {layer.groups:,} groups, which take a rank that they divide"
-        return ""
-    if not module or len(shape) not in (2, 3):
-        return f" of shape {list(shape)}"
+    if not name.endswith(".weight"):
+        return ", a convolution whose weight is made of several parameters"
+    if layer.groups > 1:
+        return f", a convolution in {layer.groups:,} groups, which take a rank that they divide"
     return ""
 
 

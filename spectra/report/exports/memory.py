@@ -1,8 +1,8 @@
-"""A model in memory, as transformers holds what a checkpoint stores, and where each tensor lands."""
+"""A model in memory, as transformers loads a checkpoint, and where each tensor lands."""
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spectra.architectures.renaming import Landing, landings
 from spectra.architectures.table import Layer, UnknownFamilyError, table
@@ -28,6 +28,7 @@ class Memory:
     layers: Mapping[str, Layer] = field(default_factory=dict)  # of all modules
     family: str = ""  # model_type
     name: str = ""  # what it is loaded as, and by what; empty: nothing is known
+    embeds: bool = True  # the model tells its embedding, where PEFT asks for it
     note: str = ""  # what the user must know of the names
 
 
@@ -52,14 +53,15 @@ def memory_of(checkpoint: Checkpoint) -> Memory:
         found, _ = landings(stored, model, model.parameters)
         return Memory(
             {
-                name: tuple(own)
+                name: tuple(replace(one, name=model.first[one.name]) for one in own)
                 for name, own in found.items()
-                if all(one.name in model.parameters for one in own)
+                if all(one.name in model.first for one in own)
             },
-            model.parameters,
+            {name: model.parameters[name] for name in dict.fromkeys(model.first.values())},
             model.layers,
             family,
             f"transformers {model.version} as {model.name}",
+            embeds=model.embeds,
         )
     try:
         renamer = known.renamer(config)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from spectra.analyzers.analyzer import counted
+from spectra.architectures.table import table
 from spectra.report.exports.export import Export, Job, notes_on, require_exact
 from spectra.report.exports.lora import (
     Lora,
@@ -79,9 +80,10 @@ def _arguments(job: Job, lora: Lora) -> dict[str, Any]:
     """Return what LoraConfig is to be called with."""
     modules = job.modules
     asked: str | list[str] = list(lora.modules)
-    # PEFT cuts what a pattern hits down to last words in models with experts: no way out there.
-    experts = any(parameter.experts for parameter in job.parameters.values())
-    if not experts and len(hit_by_list(asked, modules)) > len(lora.modules):
+    # In these families PEFT cuts what a pattern hits down to last words: no way out there.
+    if job.memory.family not in table().expert_types and len(hit_by_list(asked, modules)) > len(
+        lora.modules
+    ):
         asked = as_pattern(lora.modules)
     arguments: dict[str, Any] = {"target_modules": asked}
     if lora.parameters:

@@ -24,6 +24,7 @@ from report.exports.subjects import (
     wrapped,
 )
 from spectra.report.exports import export
+from spectra.report.exports.memory import memory_of
 from spectra.report.exports.parameters import parameters_of, targets_of
 
 pytestmark = [
@@ -49,7 +50,8 @@ def lora(text: str) -> peft.LoraConfig:
 
 def parameters(subject: Subject, selected: list[str]) -> set[str]:
     """Return the parameters that hold matrices: `test_parameters` proves these names."""
-    targets = targets_of(subject.pick(*selected), parameters_of(subject.checkpoint))
+    known = parameters_of(subject.checkpoint, memory_of(subject.checkpoint))
+    targets = targets_of(subject.pick(*selected), known)
     return {target.name for target in targets}
 
 

@@ -18,19 +18,25 @@ from torch import nn
 
 from examples import write_model
 from report.exports.subjects import named, opened, run, view
+from spectra.architectures.table import Layer, table
 from spectra.checkpoint import Checkpoint
 from spectra.errors import UsageError
 from spectra.matrices import views_of
-from spectra.report.exports import FORMS, Export, export
+from spectra.report.exports import FORMS, Export, export, peft
 from spectra.report.exports.axolotl import compiled, hit_by_patterns
-from spectra.report.exports.export import require_exact
-from spectra.report.exports.lora import hit_by_list, modules_of
+from spectra.report.exports.export import Job, require_exact
+from spectra.report.exports.lora import Lora, hit_by_list
+from spectra.report.exports.memory import NO_FAMILY, Memory, modules_of
 
 
 def made(checkpoint: Checkpoint, form: str, *names: str) -> Export:
     return export([view(checkpoint, name) for name in names], checkpoint, form)
 
 
+MPT: dict[str, Any] = {
+    "model_type": "mpt", "architectures": ["MptForCausalLM"], "d_model": 4, "n_heads": 2,
+    "n_layers": 5, "vocab_size": 4, "max_seq_len": 4,
+}  # fmt: skip
 TOWERS = named("layers.0.q.weight", "layers.1.q.weight", "tower.layers.0.q.weight")
 
 
@@ -65,20 +71,42 @@ def test_a_name_that_ends_another_becomes_a_pattern_for_peft() -> None:
 def test_without_a_collision_peft_gets_a_list() -> None:
     found = made(TOWERS, "peft", "tower.layers.0.q.weight")
     assert json.loads(found.text) == {"target_modules": ["tower.layers.0.q"]}
-    assert not found.notes
+    assert found.notes == (NO_FAMILY,)
 
 
 EXPERTS = [f"layers.0.mlp.experts.{i}.down_proj.weight" for i in range(2)]
+SMALL: dict[str, Any] = {
+    "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4,
+    "vocab_size": 4,
+}  # fmt: skip
 REFUSED: dict[str, tuple[str, list[str], dict[str, Any], str]] = {
     "peft-bare": (
         "peft", ["layers.0.table", "tower.layers.0.table"], {},
         ("--export peft would also take 'tower.layers.0.table', which was not selected: its name "
         "fits what selects another. Use --export python, which goes by whole names."),
     ),
-    "peft-experts": (
-        "peft", ["layers.0.q.weight", "tower.layers.0.q.weight", *EXPERTS], {},
-        ("--export peft would also take 'tower.layers.0.q', which was not selected: its name fits "
-        "what selects another. Use --export python, which goes by whole names."),
+    "experts-of-no-family": (
+        "python", ["layers.0.q.weight", *EXPERTS], {},
+        ("no config.json names a model_type, and what 'layers.0.mlp.experts.0.down_proj.weight' "
+        "becomes in memory hangs on it: transformers 5 holds the experts of a layer in one "
+        "tensor. Put the config.json beside the weights, or use --export names."),
+    ),
+    "unknown-family": (
+        "python", ["layers.0.q.weight"], {"model_type": "lama"},
+        (f"model_type 'lama' is not known to transformers {table().version}, so whether it renames "
+        "tensors on loading is unknown. Use --export names, or install the transformers that the "
+        "model is trained with."),
+    ),
+    "beside-the-model": (
+        "peft", ["2_Dense/linear.weight", "encoder.layer.0.x.weight"], {"model_type": "bert"},
+        ("'2_Dense/linear.weight' is a weight of a module beside the transformers model, which "
+        "peft cannot name. Leave it out with --exclude, or use --export names."),
+    ),
+    "not-loaded": (
+        "axolotl", ["mtp.0.proj.weight", "model.norm.weight"], {"model_type": "llama", **SMALL},
+        (f"'mtp.0.proj.weight' is not loaded by transformers {table().version} as "
+        "LlamaForCausalLM: no parameter of the model comes of it. Leave it out with --exclude, or "
+        "use --export names."),
     ),
     "peft-top": (
         "peft", ["table"], {},
@@ -135,6 +163,20 @@ def test_what_would_select_another_set_is_refused_in_one_line(case: str) -> None
     with pytest.raises(UsageError) as refused:
         made(checkpoint, form, tensors[0])
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(("family", "way_out"), [("mixtral", False), ("gpt_oss", True)])
+def test_no_pattern_tells_two_apart_where_peft_cuts_it_down(family: str, way_out: bool) -> None:
+    layers = dict.fromkeys(modules_of(TOWERS.entries), Layer("Linear"))
+    job = Job((), TOWERS, memory=Memory({}, {}, layers, family))
+    lora = Lora(("layers.0.q", "layers.1.q"), ())
+    arguments = peft._arguments(job, lora)
+    assert isinstance(arguments["target_modules"], str) == way_out
+    if way_out:
+        peft.require_selected(job, lora, arguments)
+    else:
+        with pytest.raises(UsageError, match=r"would also take 'tower\.layers\.0\.q'"):
+            peft.require_selected(job, lora, arguments)
 
 
 SABOTAGE: dict[str, tuple[str, Callable[..., object]]] = {
@@ -247,7 +289,7 @@ def test_the_function_finds_a_tied_weight_by_either_name() -> None:
 
 def test_names_keep_the_order_of_the_ranking_and_come_once() -> None:
     checkpoint = named("m.1.attn.Wqkv.weight", "m.0.attn.Wqkv.weight", "m.0.o.weight",
-                       shape=(12, 4), model_type="mpt")  # fmt: skip
+                       shape=(12, 4), **MPT)  # fmt: skip
     found = made(checkpoint, "names", "m.1.attn.Wqkv.weight[v]", "m.0.o.weight",
                  "m.1.attn.Wqkv.weight[q]")  # fmt: skip
     assert found.text == "m.1.attn.Wqkv.weight\nm.0.o.weight\n"
@@ -257,12 +299,12 @@ def test_names_keep_the_order_of_the_ranking_and_come_once() -> None:
 
 
 def test_many_notes_are_cut_short_on_screen_and_whole_in_the_file() -> None:
-    tensors = [f"m.{i}.attn.Wqkv.weight" for i in range(5)]
-    checkpoint = named(*tensors, shape=(12, 4), model_type="mpt")
+    tensors = [f"transformer.blocks.{i}.attn.Wqkv.weight" for i in range(5)]
+    checkpoint = named(*tensors, shape=(12, 4), **MPT)
     found = made(checkpoint, "python", *[f"{name}[q]" for name in tensors])
     assert found.notes[0] == (
-        "m.0.attn.Wqkv.weight holds 3 matrices in one tensor: all 3 matrices are trained, of "
-        "which 1 was selected."
+        "transformer.blocks.0.attn.Wqkv.weight holds 3 matrices in one tensor: all 3 matrices are "
+        "trained, of which 1 was selected."
     )
     assert found.notes[3:] == ("2 more tensors train matrices that were not selected.",)
     assert found.text.count("\n# ") == 5
@@ -278,13 +320,14 @@ def test_a_quantised_weight_is_said_to_need_dequantising(tmp_path: Path) -> None
     )
     here = opened(folder, nn.Linear(1, 1))
     for form in ("python", "axolotl"):
-        (note,) = export(here.pick("m.q.weight"), here.checkpoint, form).notes
+        note, names = export(here.pick("m.q.weight"), here.checkpoint, form).notes
+        assert names == NO_FAMILY
         assert note == (
             "'m.q.weight' is stored as float8: whole weights can be trained only where the model "
             "is loaded dequantised; --export peft trains beside them."
         )
-        assert not export(here.pick("m.k.weight"), here.checkpoint, form).notes
-    assert not export(here.pick("m.q.weight"), here.checkpoint, "peft").notes
+        assert export(here.pick("m.k.weight"), here.checkpoint, form).notes == (NO_FAMILY,)
+    assert export(here.pick("m.q.weight"), here.checkpoint, "peft").notes == (NO_FAMILY,)
 
 
 def test_packed_and_gguf_weights_go_by_the_models_own_names(tmp_path: Path) -> None:

@@ -6,33 +6,53 @@ import pytest
 
 from matrices.tiny import MODELS
 from report.exports.subjects import named, tiny, view
-from spectra.report.exports.parameters import parameters_of, targets_of
+from spectra.architectures.table import USUAL
+from spectra.checkpoint import Checkpoint
+from spectra.report.exports.installed import layers_of
+from spectra.report.exports.memory import Memory, memory_of
+from spectra.report.exports.parameters import Parameter, parameters_of, targets_of
+
+SMALL_MPT = {
+    "model_type": "mpt", "architectures": ["MptForCausalLM"], "d_model": 4, "n_heads": 2,
+    "n_layers": 1, "vocab_size": 4,
+}  # fmt: skip
+TABLE_ALONE = pytest.mark.parametrize("told_by", ["installed", "table"])
 
 
+def read(checkpoint: Checkpoint, told_by: str) -> tuple[Memory, dict[str, Parameter]]:
+    """Return what the installed transformers tells, or the table where there is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if told_by == "table":
+            patch.setattr("spectra.report.exports.memory.installed", lambda *_: None)
+        memory = memory_of(checkpoint)
+    return memory, parameters_of(checkpoint, memory)
+
+
+@TABLE_ALONE
 @pytest.mark.parametrize("family", MODELS)
-def test_names_and_shapes_are_those_in_memory(family: str, tmp_path: Path) -> None:
+def test_names_and_shapes_are_those_in_memory(family: str, told_by: str, tmp_path: Path) -> None:
     subject = tiny(family, tmp_path)
     in_memory = {
         name: tuple(parameter.shape)
         for name, parameter in subject.model.named_parameters(remove_duplicate=False)
     }
-    found = parameters_of(subject.checkpoint)
+    memory, found = read(subject.checkpoint, told_by)
     holding = {name: one.shape for name, one in found.items() if one.matrices}
     assert holding.items() <= in_memory.items()
     assert {name for one in found.values() for name in one.matrices} == set(subject.views)
-    tied = {"head", "decoder", "embed_tokens"}  # stored once; the file has the other name
-    for name in in_memory.keys() - found.keys():
-        assert name.split(".")[-1] in {"e_score_correction_bias"} or any(
-            word in name for word in tied
-        ), name
+    layers = layers_of(subject.model)
+    for name in (one for one in holding if one.endswith(".weight")):
+        module = name.rpartition(".")[0]
+        told, true = memory.layers[module].kind, layers[module].kind
+        assert told == true or {told, true} <= USUAL, name
 
 
-def test_spans_that_touch_are_one_and_reach_over_the_whole() -> None:
-    checkpoint = named(
-        "m.0.attn.Wqkv.weight", shape=(12, 4), model_type="mpt", n_heads=2
-    )  # thirds: q, k, v
-    parameters = parameters_of(checkpoint)
-    q, k, v = (view(checkpoint, f"m.0.attn.Wqkv.weight[{part}]") for part in "qkv")
+@TABLE_ALONE
+def test_spans_that_touch_are_one_and_reach_over_the_whole(told_by: str) -> None:
+    tensor = "transformer.blocks.0.attn.Wqkv.weight"
+    checkpoint = named(tensor, shape=(12, 4), **SMALL_MPT)  # thirds: q, k, v
+    _, parameters = read(checkpoint, told_by)
+    q, k, v = (view(checkpoint, f"{tensor}[{part}]") for part in "qkv")
     assert targets_of([q], parameters)[0].spans == ((0, 4),)
     assert targets_of([k, q], parameters)[0].spans == ((0, 8),)
     assert targets_of([v, q], parameters)[0].spans == ((0, 4), (8, 12))
@@ -41,8 +61,3 @@ def test_spans_that_touch_are_one_and_reach_over_the_whole() -> None:
     assert not whole.told()
     assert targets_of([k], parameters)[0].trained(spans=True) == [k.name]
     assert len(targets_of([k], parameters)[0].trained()) == 3
-
-
-def test_experts_that_are_not_complete_stay_as_they_are_stored() -> None:
-    names = [f"m.mlp.experts.{i}.down_proj.weight" for i in (0, 2)]
-    assert set(parameters_of(named(*names))) == set(names)
