@@ -128,7 +128,7 @@ def differing(before: Any, after: Any) -> Rows:  # noqa: ANN401 - models
     found = {}
     for name, parameter in before.named_parameters():
         differs = (parameter != others[name]) & ~(parameter.isnan() & others[name].isnan())
-        rows = differs.reshape(len(differs) if differs.ndim else 1, -1).any(1)
+        rows = differs.flatten(1).any(1) if differs.ndim > 1 else differs.reshape(-1)
         if rows.any():
             found[name] = rows
     return found

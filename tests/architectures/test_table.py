@@ -10,7 +10,7 @@ from spectra.architectures.table import Layer, UnknownFamilyError, table
 
 CLASSES = [
     "BertForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM", "LlavaForConditionalGeneration",
-    "MambaForCausalLM", "NemotronHForCausalLM", "SwinForImageClassification", "ViTModel",
+    "MambaForCausalLM", "NemotronHForCausalLM", "SwinForImageClassification",
     "VisionEncoderDecoderModel", "T5ForConditionalGeneration",
 ]  # fmt: skip
 LLAVA = {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]}

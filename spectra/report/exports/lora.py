@@ -65,7 +65,7 @@ def _refused(target: Target, memory: Memory) -> str:
     module, shape = target.name.rpartition(".")[0], target.parameter.shape
     above, _, last = module.rpartition(".")
     if memory.family in SCANNING and last in SCANNED:
-        return f", a `{last}` of {memory.family}, whose fast path goes past it"
+        return f", `{last}` of {memory.family}, whose fast path goes past it"
     if "MultiheadAttention" in {memory.layers.get(one, NO_LAYER).kind for one in (module, above)}:
         return ", a part of a torch.nn.MultiheadAttention, which it takes whole"
     layer = _layer(target, memory)
