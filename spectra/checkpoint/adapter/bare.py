@@ -12,8 +12,8 @@ from spectra.checkpoint.adapter.factors import (
     Kind,
     LoraFactors,
     check_factors,
-    plain_names,
     refuse_empty,
+    saved_names,
 )
 from spectra.checkpoint.adapter.methods import FLAT, method_of, refusal
 from spectra.checkpoint.adapter.settings import Setting, refuse_unsupported, settings_of
@@ -120,7 +120,7 @@ def _sorted(weights: Checkpoint) -> tuple[dict[str, _Module], dict[str, TensorEn
     """
     modules: dict[str, _Module] = {}
     rest: dict[str, TensorEntry] = {}
-    for plain, entry in plain_names(weights.spec, weights.entries):
+    for plain, entry in saved_names(weights.spec, weights.entries):
         half, embedded = HALF.fullmatch(plain), EMBEDDED.fullmatch(plain)
         found = half or embedded
         if found:

@@ -2,21 +2,17 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from spectra.checkpoint.adapter.settings import unsupported
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError
 
 PREFIX = "base_model.model."
-AROUND = re.compile(
-    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\."
-)
-"""What torch.compile, FSDP, activation checkpointing and DDP leave in names."""
-
 NAMED = re.compile(
     r"(?P<before>.*\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|trainable_tokens_delta))"
     r"\.(?P<name>(?!(?:weight|bias)$)[^.]+)(?P<after>(?:\.weight|\.bias)?)",
@@ -92,7 +88,7 @@ def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
     """
     found = Sorted()
     refuse_empty(spec, entries)
-    named = plain_names(spec, entries)
+    named = saved_names(spec, entries)
     plains = {plain for plain, _ in named}
     copies: list[tuple[str, TensorEntry]] = []
     for plain, entry in named:
@@ -120,7 +116,7 @@ def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
     return found
 
 
-def plain_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str, TensorEntry]]:
+def saved_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str, TensorEntry]]:
     """Return tensors by the names that PEFT saves, without its prefix.
 
     Wrappers that a model was saved in, a prefix written twice and the adapter's own name in
@@ -129,7 +125,7 @@ def plain_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str
     Raises:
         AdapterError: The file holds several adapters.
     """
-    plains = [(bare(name), entry) for name, entry in entries.items()]
+    plains = [(name, entries[stored]) for stored, name in bare_names(entries).items()]
     found = {plain: NAMED.fullmatch(plain) for plain, _ in plains}
     own = {match["name"]: None for match in found.values() if match}
     if len(own) > 1:
@@ -148,12 +144,16 @@ def plain_names(spec: str, entries: Mapping[str, TensorEntry]) -> list[tuple[str
     return named
 
 
-def bare(name: str) -> str:
-    """Return a name without the prefix that PEFT adds and without wrappers of the model."""
-    name = AROUND.sub("", name)
-    while name.startswith(PREFIX):
-        name = name.removeprefix(PREFIX)
-    return name
+def bare_names(names: Collection[str]) -> dict[str, str]:
+    """Return names, by those stored, without PEFT's prefix and without wrappers of the model."""
+    inner = plain_names(names)
+    found = {}
+    for stored in names:
+        name = inner.get(stored, stored)
+        while name.startswith(PREFIX):
+            name = name.removeprefix(PREFIX)
+        found[stored] = name
+    return found
 
 
 def refuse_empty(spec: str, entries: Mapping[str, TensorEntry]) -> None:

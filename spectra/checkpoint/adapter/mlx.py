@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
-from spectra.checkpoint.adapter.factors import Kind, LoraFactors, bare, check_factors, refuse_empty
+from spectra.checkpoint.adapter.factors import (
+    Kind,
+    LoraFactors,
+    bare_names,
+    check_factors,
+    refuse_empty,
+)
 from spectra.checkpoint.adapter.methods import method_of, refusal
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.adapter.views import stacked, turned
@@ -49,7 +55,8 @@ def mlx_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Ad
     """
     refuse_empty(spec, weights.entries)
     way = config.get("fine_tune_type", "lora")
-    entries = {bare(name): entry for name, entry in weights.entries.items()}
+    names = bare_names(weights.entries)
+    entries = {names[stored]: entry for stored, entry in weights.entries.items()}
     factors: dict[str, LoraFactors] = {}
     assumed = ""
     if way != "full":
