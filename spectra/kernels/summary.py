@@ -47,7 +47,7 @@ def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
 
     Args:
         sigma: All singular values, descending.
-        share: In (0, 1].
+        share: In (0, 1]; 1 asks for all that are not 0, however small.
 
     Source:
         SVFit, arXiv:2409.05926.
@@ -55,6 +55,8 @@ def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
     largest = float(sigma[0])
     if not largest:
         return 0
+    if share == 1.0:
+        return int((sigma > 0.0).sum())
     energy = (sigma / largest).square().cumsum(0)
     # As binary fractions 0.07 * 100 > 7: a sum that reaches the share exactly must count.
     return min(int((energy < share * energy[-1] * (1.0 - 4.0 * EPS64)).sum()) + 1, len(sigma))

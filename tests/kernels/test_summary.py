@@ -121,7 +121,7 @@ def test_energy_rank_is_not_moved_by_binary_fractions(percent: int) -> None:
 
 
 def test_the_whole_energy_needs_the_smallest_value_too() -> None:
-    assert energy_rank(of(1, 1, 1e-6), 1.0) == 3
+    assert energy_rank(of(1, 1, 1e-6), 1.0) == energy_rank(of(1, 1, 1e-12), 1.0) == 3
     assert energy_rank(of(1, 1, 0), 1.0) == 2
 
 

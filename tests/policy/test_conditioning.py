@@ -22,15 +22,15 @@ def test_kappa_has_no_limit_until_a_policy_sets_one() -> None:
 
 def test_an_exact_zero_is_singular_and_zero_rows_have_a_rule_of_their_own() -> None:
     model = facts(
-        matrix("h.0.q", sigma_max=2.0, sigma_min=0.0, numerical_rank=7),
-        matrix("h.1.q", sigma_max=1.0, sigma_min=0.0, numerical_rank=7, zero_rows=1),
-        matrix("h.2.q", sigma_max=2.0, sigma_min=1e-12, numerical_rank=8),
+        matrix("h.0.q", sigma_max=2.0, sigma_min=0.0, resolved_rank=7),
+        matrix("h.1.q", sigma_max=1.0, sigma_min=0.0, resolved_rank=7, zero_rows=1),
+        matrix("h.2.q", sigma_max=2.0, sigma_min=1e-12, resolved_rank=8),
         matrix("h.3.q"),
     )
     assert found("SPC203", model) == ["h.0.q"]
     rule = RULES["SPC203"]
     message = next(iter(rule.judge(model, Fixed(rule)))).message
-    assert message == "singular: the smallest of its 8 singular values is 0 (numerical rank 7)"
+    assert message == "singular: the smallest of its 8 singular values is 0 (resolved rank 7)"
 
 
 def test_the_largest_singular_value_is_judged_by_role_and_by_baseline() -> None:
@@ -63,6 +63,14 @@ def test_a_rank_is_exactly_or_in_effect_too_low_and_told_once() -> None:
     assert "4 times below the median of its like" in told["h.6.q"]
     assert told["h.7.q"] == "effective rank 9.0% < 10.0% allowed"
     assert found("SPC301", model, rank=None, min=None, outlier=100) == []
+
+
+def test_tables_may_be_smooth_unless_a_policy_says_otherwise() -> None:
+    table = matrix("wpe", "embed", resolved_share=1.0, effective_share=0.04)
+    assert found("SPC301", facts(table)) == []
+    assert found("SPC301", facts(table), min=0.05) == ["wpe"]
+    assert found("SPC301", facts(replace(table, role="attn.q"))) == ["wpe"]
+    assert found("SPC301", facts(matrix("wte", "embed", resolved_share=0.2))) == ["wte"]
 
 
 def test_alpha_has_a_range() -> None:

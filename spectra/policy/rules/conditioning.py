@@ -43,9 +43,9 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             subject.values.get("zero_rows") or subject.values.get("zero_cols")
         )
         if zero and settings_of(subject.name) is not None:
-            rank = subject.number("numerical_rank") or 0
+            rank = subject.number("resolved_rank") or 0
             most = min(subject.rows, subject.cols)
-            yield Breach(f"singular: the smallest of its {most:,} singular values is 0 (numerical "
+            yield Breach(f"singular: the smallest of its {most:,} singular values is 0 (resolved "
                          f"rank {rank:,.0f})", subject.name, 0.0, 0.0)  # fmt: skip
 
 

@@ -5,8 +5,11 @@ from itertools import chain
 
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
-from spectra.policy.rule import Rule, Setting, SettingsOf
+from spectra.policy.peers import UNLIKE
+from spectra.policy.rule import Rule, Setting, Settings, SettingsOf
 from spectra.policy.threshold import Threshold, limits
+
+LEAST = 0.1  # effective rank, as a share, of a matrix whose role says what it does
 
 _LOW = Threshold("alpha", "alpha", "below", ".2f")
 _HIGH = Threshold("alpha", "alpha", "above", ".2f")
@@ -22,8 +25,15 @@ def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         settings = settings_of(name)
         return None if settings is None else {"min": settings["rank"]}
 
+    def in_effect(name: str) -> Settings | None:
+        """Return the settings; a table of positions or decays may be smooth, by its nature."""
+        settings = settings_of(name)
+        if settings is None or settings["min"] != LEAST:
+            return settings
+        return {**settings, "min": None} if facts.subjects[name].role in UNLIKE else settings
+
     told: set[str | None] = {one.name for one in facts.matrices() if one.number("sigma_max") == 0.0}
-    for breach in chain(_RESOLVED(facts, floor), _EFFECTIVE(facts, settings_of)):
+    for breach in chain(_RESOLVED(facts, floor), _EFFECTIVE(facts, in_effect)):
         if breach.matrix not in told:
             told.add(breach.matrix)
             yield breach
@@ -53,7 +63,8 @@ RULES = (
         "given: the layer is all but dead, though every number in it is fine.",
         how="resolved_rank, the directions that rounding of the stored values cannot have made, "
         "over min(m, n) below `rank`; or the effective rank, exp(entropy of sigma), over min(m, n) "
-        "far below the median of its like or below `min`.",
+        "far below the median of its like or below `min`; embeddings, convolutions and matrices "
+        "without a role may be smooth, and have no `min` by default.",
         fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
         "[[ignore]] with the reason.",
         judge=collapse,
@@ -66,7 +77,7 @@ RULES = (
                 limit=True,
                 most=1.0,
             ),
-            *limits("below", absolute=0.1, outlier=3.0),
+            *limits("below", absolute=LEAST, outlier=3.0),
         ),
     ),
     Rule(
