@@ -56,6 +56,11 @@ class TestWhatIsRead:
     def test_gguf(self, tmp_path: Path, name: str) -> None:
         write_gguf(tmp_path / name)
         assert names(tmp_path / name) == names(tmp_path) == ["model.norm.weight"]
+        found = open_spec(tmp_path)
+        assert isinstance(found, Checkpoint)
+        (entry,) = found.entries.values()
+        assert entry.shard.endswith(".gguf")  # by which others know what wrote it
+        assert torch.equal(found.read(entry), torch.ones(32))
 
     def test_beside_documents_of_no_known_ending(self, tmp_path: Path) -> None:
         write_gguf(tmp_path / "sha256-aa")

@@ -93,13 +93,15 @@ def _parts(folder: Folder, name: str) -> Parts:
         CheckpointError: One is missing or belongs to another file.
     """
     source = folder.file(name)
+    # By its shard an entry is known to be GGUF's, whatever the file is called.
+    shard = name if name.endswith(".gguf") else f"{name}.gguf"
     header = read_gguf_header(source)
     count = header.metadata.get("split.count", 1)
     if not isinstance(count, int) or count < 2:
-        return [(name, source, header)]
+        return [(shard, source, header)]
     written = PART.fullmatch(name)
     if written is None and header.metadata.get("split.tensors.count") == len(header.tensors):
-        return [(name, source, header)]  # joined again, or quantised whole: the keys were left in
+        return [(shard, source, header)]  # joined again, or quantised whole: the keys were left in
     if written is None or int(written[3]) != count:
         raise CheckpointError(
             f"{source.label} is one of {count} parts, and its name does not say which: expected "
