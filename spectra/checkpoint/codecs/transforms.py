@@ -50,16 +50,17 @@ def without_transforms(
     Returns:
         The tensors, and those that cannot be turned back or are matrices of the rotations.
     """
-    skipped: dict[str, str] = {}
     try:
         applied = list(_applied(settings))
-        touched = _touched(entries, applied)
+        touched, skipped = _touched(entries, applied)
     except MisfitError as reason:
         return _all_skipped(entries, str(reason))
     schemes = tuple(f".{scheme}_{place}." for scheme in settings["config_groups"]
                     for place in (*ONLINE, *OFFLINE))  # fmt: skip
     whole: dict[str, TensorEntry] = {}
     for name, entry in entries.items():
+        if name in skipped:
+            continue
         if any(scheme in f".{name}" for scheme in schemes):
             skipped[name] = f"a matrix of {CONFIG}, not of the model"
             continue
@@ -138,13 +139,17 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 def _touched(
     entries: Mapping[str, TensorEntry], applied: Sequence[Applied]
-) -> dict[str, list[Applied]]:
+) -> tuple[dict[str, list[Applied]], dict[str, str]]:
     """Return what was applied to each weight, and to biases on the side of the outputs.
 
+    Returns:
+        The rotations by tensor, and the tensors of which it cannot be told, with reasons.
+
     Raises:
-        MisfitError: It cannot be told which weights a rotation was applied to.
+        MisfitError: A rotation was applied to none.
     """
     touched: dict[str, list[Applied]] = {}
+    unsure: dict[str, str] = {}
     for one in applied:
         found = False
         for name, entry in entries.items():
@@ -152,14 +157,19 @@ def _touched(
             bias = last == "bias" and one.output and len(entry.shape) == 1
             if not bias and (last != "weight" or len(entry.shape) != 2):
                 continue
-            if _fits(module, entry, one.targets) and not _fits(module, entry, one.ignored):
+            try:
+                fits = not _fits(module, entry, one.ignored) and _fits(module, entry, one.targets)
+            except MisfitError as reason:
+                unsure[name], found = str(reason), True
+                continue
+            if fits:
                 touched.setdefault(name, []).append(one)
                 found = True
         if not found:
             raise MisfitError(
                 f"{CONFIG} rotates {quote(', '.join(one.targets))}, and no weight is called so"
             )
-    return touched
+    return touched, unsure
 
 
 def _fits(module: str, entry: TensorEntry, targets: Sequence[str]) -> bool:

@@ -172,10 +172,15 @@ def test_sizes_that_are_no_power_of_two_are_left_out() -> None:
 
 def test_quantised_layers_are_what_linear_means() -> None:
     """In the file only layers that are quantised are known to be linear."""
-    scheme = told(apply=[{"targets": "Linear", "location": "weight_input"}])
+    scheme = told(apply=[{"targets": "Linear", "location": "weight_input", "ignore": ["lm_head"]}])
     tensors = {"a.weight": torch.eye(4).char(), "a.weight_scale": torch.ones(4, 1),
-               "embed_tokens.weight": torch.ones(3, 4)}  # fmt: skip
+               "embed_tokens.weight": torch.ones(3, 4), "lm_head.weight": torch.ones(3, 4),
+               "router.weight": torch.ones(3, 4)}  # fmt: skip
     checkpoint = stored(tensors, quantization=scheme)
+    assert set(checkpoint.entries) == {"a.weight", "embed_tokens.weight", "lm_head.weight"}
+    assert checkpoint.entries["lm_head.weight"].codec is None
+    (skipped,) = checkpoint.skipped
+    assert (skipped.tensor, "by the class 'Linear'" in skipped.reason) == ("router.weight", True)
     assert codec_of(checkpoint) == "compressed-tensors-int8-rotated"
     half = checkpoint.read(checkpoint.entries["a.weight"])
     assert half.tolist() == [[0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5],
