@@ -114,7 +114,8 @@ def role_of(name: str, dimensions: int = 2) -> Role:
 def kind_of(name: str, dimensions: int = 2) -> str:
     """Return the kind of role alone; the numbers in a name play no part in it."""
     kind = _kind(name.removesuffix(".weight"))
-    return "conv" if dimensions > 2 and kind in {"embed", "other"} else kind
+    kernel = dimensions > 2 and name.endswith("weight")  # a bare parameter is none
+    return "conv" if kernel and kind in {"embed", "other"} else kind
 
 
 def numberless(name: str) -> str:
