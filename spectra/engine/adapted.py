@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import NoReturn
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
 from spectra.checkpoint.adapter.ggml import named_for
@@ -10,7 +11,7 @@ from spectra.checkpoint.adapter.settings import MERGE, peft_version
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
 from spectra.engine.changes import Change, Changes, Replaced, Rewritten, Updated
-from spectra.engine.placing import NO_BASE, place_modules
+from spectra.engine.placing import ELSEWHERE, NO_BASE, place_modules
 from spectra.engine.stacks import Stack, assigned, stacks_of, stored_out_in
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
@@ -77,21 +78,32 @@ def adapter_changes(
     found.tied = bool(found.rows) and base.config.get("tie_word_embeddings") is True
     if not found.uses and not found.saved and not found.rows:
         told = next((item for item in found.lost if item.reason != NO_BASE), None)
-        if told is not None:
-            raise PairingError(
-                f"no module of {shown(tuned.spec)} can be found in {shown(base.spec)}, e.g. "
-                f"{quote(told.tensor)}: {told.reason}. {MERGE}"
-            )
-        raise PairingError(
-            f"no module of {shown(tuned.spec)} belongs to a tensor of {shown(base.spec)}, e.g. "
-            f"{quote(found.lost[0].tensor)}. {IN_MEMORY}"
-        )
+        _refuse(base, tuned, told or found.lost[0])
     changes = Changes(skipped=[*tuned.skipped, *found.lost])
     for view in views:
         _add(changes, view, tuned, found, turns=turns)
     modules = {*tuned.factors, *tuned.rows, *unnamed}
     changes.warning = _warning(tuned, modules, {item.tensor for item in found.lost} & modules)
     return changes
+
+
+def _refuse(base: Checkpoint, tuned: Adapter, lost: Skipped) -> NoReturn:
+    """Say that a base has nothing of an adapter.
+
+    Raises:
+        PairingError: Always.
+    """
+    if lost.reason == NO_BASE:
+        raise PairingError(
+            f"no module of {shown(tuned.spec)} belongs to a tensor of {shown(base.spec)}, e.g. "
+            f"{quote(lost.tensor)}. {IN_MEMORY}"
+        )
+    elsewhere = lost.reason.startswith(ELSEWHERE)
+    raise PairingError(
+        f"no module of {shown(tuned.spec)} can be found in {shown(base.spec)}, e.g. "
+        f"{quote(lost.tensor)}: {lost.reason}. "
+        + ("Give that part of the pipeline as the base." if elsewhere else MERGE)
+    )
 
 
 def _warning(tuned: Adapter, modules: set[str], lost: set[str]) -> str:

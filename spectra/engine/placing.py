@@ -14,6 +14,7 @@ from spectra.errors import PairingError
 from spectra.matrices import match_names
 
 NO_BASE = "no counterpart in the base"
+ELSEWHERE = "a module of "  # another part of the pipeline than the base
 FUSED_INPUT = ".in_proj_weight"  # of torch.nn.MultiheadAttention
 WEIGHT = ".weight"
 FLAT = re.compile(
@@ -126,9 +127,7 @@ def _by_part(base: Checkpoint, factors: Mapping[str, LoraFactors], subject: str)
             placed.tensors |= one.tensors
             owner |= dict.fromkeys(one.tensors, part)
         strange = not one.tensors or rival is not None
-        reason = (
-            f"a module of {part}, which the base does not hold" if strange and part else NO_BASE
-        )
+        reason = f"{ELSEWHERE}{part}, which the base does not hold" if strange and part else NO_BASE
         keys = list(groups[part].values()) if rival else [item.tensor for item in one.lost]
         placed.lost += [Skipped(key, reason) for key in keys]
     return placed
@@ -168,10 +167,15 @@ def _flat(base: Checkpoint, factors: Mapping[str, LoraFactors]) -> Placed:
     for key in factors:
         if key not in used:
             part = _split(key)[0]
-            strange = part and part not in held
-            reason = f"a module of {part}, which the base does not hold" if strange else NO_BASE
+            strange = part and part not in held and not _has_home(base.entries, part)
+            reason = f"{ELSEWHERE}{part}, which the base does not hold" if strange else NO_BASE
             placed.lost.append(Skipped(key, reasons.get(key, reason)))
     return placed
+
+
+def _has_home(names: Collection[str], part: str) -> bool:
+    """Say whether a single file of a pipeline holds a part, under whatever names."""
+    return any(home in name for home in HOMES.get(part, ()) for name in names)
 
 
 def _split(key: str) -> tuple[str, str]:
