@@ -97,6 +97,15 @@ class TestKohya:
         text = refusal(written(tmp_path / "k.safetensors", {f"{UNET}.lora_up.weight": (7, 2)}))
         assert f"has '{UNET}.lora_up.weight' alone, expected both factors" in text
 
+    def test_lengths_alone(self, tmp_path: Path) -> None:
+        tensors = {**FLAT, "lora_unet_other.dora_scale": (7, 1)}
+        text = refusal(written(tmp_path / "k.safetensors", tensors))
+        assert "'lora_unet_other' has 'lora_unet_other.dora_scale' alone" in text
+
+    def test_an_alpha_alone_changes_nothing(self, tmp_path: Path) -> None:
+        found = adapter(written(tmp_path / "k.safetensors", {**FLAT, "lora_unet_other.alpha": ()}))
+        assert set(found.factors) == {UNET}
+
     def test_lora_mid_that_does_not_fit(self, tmp_path: Path) -> None:
         tensors = {
             f"{UNET}.lora_down.weight": (2, 5, 1, 1), f"{UNET}.lora_up.weight": (7, 2, 1, 1),

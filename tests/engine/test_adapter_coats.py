@@ -396,6 +396,30 @@ def test_gguf_rows_whose_order_is_not_known_are_left_out(tmp_path: Path) -> None
     assert "1 of the adapter's 2 modules" in plan.warning
 
 
+def test_gguf_lora_of_eight_bits(tmp_path: Path) -> None:
+    base = write(tmp_path / "base" / "model.safetensors", {
+        "model.layers.0.self_attn.q_proj.weight": (64, 64)})  # fmt: skip
+    (base.parent / "config.json").write_text(json.dumps({"num_attention_heads": HEADS}))
+    kind = gguf.GGMLQuantizationType.Q8_0
+    torch.manual_seed(2)
+    a, b = torch.randn(32, 64), torch.randn(64, 32)
+    packed = [gguf.quants.quantize(one.numpy(), kind) for one in (a, paired(b, HEADS))]
+    writer = gguf.GGUFWriter(tmp_path / "lora.gguf", "llama")
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
+    for side, values in zip("ab", packed, strict=True):
+        writer.add_tensor(f"blk.0.attn_q.weight.lora_{side}", values, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (found,) = pairs(planned(base.parent, tmp_path / "lora.gguf")).values()
+    torch.testing.assert_close(found.delta(), 0.5 * b @ a, atol=0.6, rtol=0.02)
+    wrong = 0.5 * paired(b, HEADS) @ a
+    assert (found.delta() - wrong).norm() > 10 * (found.delta() - 0.5 * b @ a).norm()
+
+
 def test_gguf_stacks_of_experts(tmp_path: Path) -> None:
     name = "model.layers.0.block_sparse_moe.experts.{}.w1.weight"
     base = write(tmp_path / "base.safetensors", {name.format(i): (6, 5) for i in range(3)})

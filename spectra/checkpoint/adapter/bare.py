@@ -179,7 +179,7 @@ def _adapter(
     factors: dict[str, LoraFactors] = {}
     unknown = False
     for name, module in modules.items():
-        if not module.halves:  # of a bias, or of a layer that was left out
+        if not module.halves and module.magnitude is None:  # an alpha alone changes nothing
             continue
         made = _factors(spec, name, module)
         if module.alpha is not None:
@@ -229,7 +229,8 @@ def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
     """
     halves = module.halves
     if not {"A", "B"} <= halves.keys():
-        held = ", ".join(quote(entry.name) for entry in halves.values())
+        found = [*halves.values(), *([module.magnitude] if module.magnitude else [])]
+        held = ", ".join(quote(entry.name) for entry in found)
         raise AdapterError(
             f"{shown(spec)}: module {quote(name)} has {held} alone, expected both factors. Save "
             "the adapter again."
