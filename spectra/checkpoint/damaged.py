@@ -11,17 +11,16 @@ from spectra.checkpoint.adapter.opening import worn
 from spectra.checkpoint.adapter.peft import adapter_of, config_of
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
+from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, weights_in
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.locate import (
-    chosen,
     open_name,
     open_one,
     place_of_spec,
-    told_kind,
 )
 from spectra.checkpoint.modules import (
     Module,
