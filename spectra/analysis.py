@@ -61,11 +61,13 @@ class Analysis:
         start = time.perf_counter()
         rows = self._rows(resources or Resources(), report)
         marked, summary = self.analyzer.conclude(rows)
+        unpaired = self.plan.unpaired
         first = not_read(self.plan.checkpoint).strip() if self.plan.tuned is None else ""
         reading = [
             first,
             self.plan.warning,
             str(summary.get("reading", "")),
+            unpaired.text() if unpaired else "",
             self._lost_to_quantising(),
         ]
         return Result(
@@ -76,7 +78,8 @@ class Analysis:
             rows=marked,
             skipped=self.plan.skipped,
             summary=_complete(summary, reading, self.plan.skipped)
-            | unread_in(self.plan.checkpoint, self.plan.tuned),
+            | unread_in(self.plan.checkpoint, self.plan.tuned)
+            | ({"unpaired": unpaired.plain()} if unpaired else {}),
             seconds=time.perf_counter() - start,
             checkpoints=(self.plan.checkpoint,),
         )

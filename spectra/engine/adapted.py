@@ -10,7 +10,14 @@ from spectra.checkpoint.adapter.ggml import named_for
 from spectra.checkpoint.adapter.settings import MERGE, peft_version
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
-from spectra.engine.changes import Change, Changes, Replaced, Rewritten, Updated
+from spectra.engine.changes import (
+    Change,
+    Changes,
+    Replaced,
+    Rewritten,
+    Unpaired,
+    Updated,
+)
 from spectra.engine.placing import ELSEWHERE, NO_BASE, place_modules
 from spectra.engine.stacks import Stack, assigned, stacks_of, stored_out_in
 from spectra.errors import PairingError
@@ -84,6 +91,7 @@ def adapter_changes(
         _add(changes, view, tuned, found, turns=turns)
     modules = {*tuned.factors, *tuned.rows, *unnamed}
     changes.warning = _warning(tuned, modules, {item.tensor for item in found.lost} & modules)
+    changes.unpaired = _unpaired(len(views), tuned, found)
     return changes
 
 
@@ -117,6 +125,14 @@ def _warning(tuned: Adapter, modules: set[str], lost: set[str]) -> str:
     if tuned.assumed:
         said.append(f"{shown(tuned.spec)}: {tuned.assumed}.")
     return " ".join(said)
+
+
+def _unpaired(views: int, tuned: Adapter, found: _Found) -> Unpaired:
+    """Count the whole matrices of an adapter that the base lacks; its modules, the warning does."""
+    whole = {name for name, entry in tuned.saved.items() if len(entry.shape) > 1}
+    lost = [item for item in found.lost if item.tensor in whole]
+    first = lost[0] if lost else None
+    return Unpaired(0, views, len(lost), len(whole), first, "that the adapter stores whole")
 
 
 def _match_parameters(found: _Found, base: Checkpoint, tuned: Adapter) -> None:

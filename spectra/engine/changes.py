@@ -8,13 +8,54 @@ from spectra.checkpoint import Checkpoint, LoraFactors, Skipped, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
-from spectra.matrices import View, match_names, views_of
+from spectra.engine.placing import NO_BASE
+from spectra.matrices import Selection, View, match_names, views_of
+from spectra.matrices.pairing import Modules, by_module
 from spectra.matrices.part import Part
 
 VOCABULARY = ("embed", "lm_head")
 """Roles whose rows are the vocabulary, which may be resized."""
 
 NO_TUNED = "no counterpart in the tuned model"
+WEIGHTS = ("weight", "packed", "blocks")
+"""Endings of the names of a quantised module's own part, as against its scales."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """How many matrices of two models found no partner, whatever the reason.
+
+    What the user left out is not among them. A module whose quantised weight was not read
+    counts as a matrix.
+    """
+
+    base: int = 0
+    base_of: int = 0  # matrices of the base, those with a partner among them
+    tuned: int = 0
+    tuned_of: int = 0
+    first: Skipped | None = None  # one of them
+    whose: str = "of the tuned model"  # the tuned ones are
+
+    def plain(self) -> dict[str, dict[str, int]]:
+        """Return the counts as plain data."""
+        return {
+            "base": {"matrices": self.base_of, "unpaired": self.base},
+            "tuned": {"matrices": self.tuned_of, "unpaired": self.tuned},
+        }
+
+    def text(self) -> str:
+        """Say it in a sentence; empty where all have one."""
+        sides = (
+            (self.base, self.base_of, "of the base"),
+            (self.tuned, self.tuned_of, self.whose),
+        )
+        told = [(f"{count:,} of {whole:,}", side) for count, whole, side in sides if count]
+        if not told or self.first is None:
+            return ""
+        (count, side), *others = told
+        counts = " and ".join([f"{count} matrices {side}", *map(" ".join, others)])
+        reason = f"{quote(self.first.tensor)}: {self.first.reason}"
+        return f"{counts} found no partner, such as {reason}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +122,7 @@ class Changes:
     skipped: list[Skipped] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # shapes that differ, a sentence each
     warning: str = ""
+    unpaired: Unpaired = field(default_factory=Unpaired)
 
     def add(self, view: View, change: Change, rows: int, cols: int) -> None:
         """Note a pair; where only the vocabulary's size differs, that of the shared rows.
@@ -124,12 +166,21 @@ def first_rows(part: Part, count: int) -> Part | None:
     return replace(part, block=(0, count))
 
 
-def checkpoint_changes(base: Checkpoint, views: Sequence[View], tuned: Checkpoint) -> Changes:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The matrices of the base that are compared, and which of any model would be."""
+
+    views: Sequence[View]  # of the base, those that pass
+    every: Sequence[View]  # of the base
+    selection: Selection
+
+
+def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Changes:
     """Find each base matrix's counterpart in a tuned checkpoint, which may lie otherwise there.
 
     Args:
         base: The model before.
-        views: Its matrices that are asked for.
+        asked: Its matrices that are asked for.
         tuned: The model after.
 
     Raises:
@@ -141,19 +192,76 @@ def checkpoint_changes(base: Checkpoint, views: Sequence[View], tuned: Checkpoin
     for view in theirs:
         by_tensor.setdefault(view.entry.name, {})[view.part.suffix] = view
     why = {item.tensor: item.reason for item in reasons}
-    changes = Changes(skipped=[Skipped(name, "no counterpart in the base") for name in unmatched])
-    for view in views:
+    unread = by_module((item.tensor, item.reason) for item in tuned.skipped)
+    lost = by_module((item.tensor, item.reason) for item in base.skipped)
+    changes = Changes()
+    for name in unmatched:
+        reason = lost.of(name)
+        told = NO_BASE if reason is None else f"not read in the base: {reason}"
+        changes.skipped.append(Skipped(name, told))
+    for view in asked.views:
         other = found.get(view.entry.name, "")
         matrices = by_tensor.get(other, {})
         match = matrices.get(view.part.suffix)
         if match is None:
-            reason = NO_TUNED
-            if other in why:
-                reason = f"no matrix in the tuned model: {why[other]}"
-            elif matrices:
-                reason = f"{NO_TUNED}, whose tensor holds {', '.join(sorted(matrices)) or 'one'}"
-            changes.skipped.append(Skipped(view.name, reason))
+            changes.skipped.append(Skipped(view.name, _reason(view, other, matrices, why, unread)))
             continue
         change = Replaced(tuned, match.entry, match.part.slab, {view.name: match.part})
         changes.add(view, change, match.rows, match.cols)
+    changes.unpaired = _unpaired(asked, found, (base, tuned), theirs, changes.skipped)
     return changes
+
+
+def _reason(
+    view: View, other: str, matrices: Mapping[str, View], why: Mapping[str, str], unread: Modules
+) -> str:
+    """Return why a matrix of the base has no counterpart."""
+    if other in why:
+        return f"no matrix in the tuned model: {why[other]}"
+    if matrices:
+        return f"{NO_TUNED}, whose tensor holds {', '.join(sorted(matrices)) or 'one'}"
+    reason = unread.of(view.entry.name)
+    return NO_TUNED if reason is None else f"not read in the tuned model: {reason}"
+
+
+def _unpaired(
+    asked: Asked,
+    found: Mapping[str, str],
+    models: tuple[Checkpoint, Checkpoint],
+    theirs: Sequence[View],
+    skipped: Sequence[Skipped],
+) -> Unpaired:
+    """Count the matrices of either model that the other lacks."""
+    names = {other: name for name, other in found.items()}
+    every = {(view.entry.name, view.part.suffix) for view in asked.every}
+    wanted = asked.selection.apply(theirs)
+    have = {(view.entry.name, view.part.suffix) for view in theirs}
+    lone_base = [
+        view.name
+        for view in asked.views
+        if (found.get(view.entry.name), view.part.suffix) not in have
+    ]
+    lone_tuned = [
+        view.name for view in wanted if (names.get(view.entry.name), view.part.suffix) not in every
+    ]
+    unread = [0, 0]
+    if asked.selection == Selection():  # what was not read has no role to be selected by
+        unread = [
+            len({item.tensor for item in model.skipped if item.tensor.endswith(WEIGHTS)})
+            for model in models
+        ]
+    reasons = {item.tensor: item for item in skipped}
+    lone = [*lone_base, *(name.partition("[")[0] for name in lone_tuned)]
+    first = next((reasons[name] for name in lone if name in reasons), None)
+    if first is None:
+        told = [item for model in models for item in model.skipped if item.tensor.endswith(WEIGHTS)]
+        first = next(iter(told if any(unread) else []), None)
+    if first is None and lone:
+        first = Skipped(lone[0], NO_BASE if lone_tuned else NO_TUNED)
+    return Unpaired(
+        len(lone_base) + unread[0],
+        len(asked.views) + unread[0],
+        len(lone_tuned) + unread[1],
+        len(wanted) + unread[1],
+        first,
+    )

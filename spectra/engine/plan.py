@@ -10,7 +10,14 @@ from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
 from spectra.engine.adapted import adapter_changes
-from spectra.engine.changes import Change, Replaced, Updated, checkpoint_changes
+from spectra.engine.changes import (
+    Asked,
+    Change,
+    Replaced,
+    Unpaired,
+    Updated,
+    checkpoint_changes,
+)
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, natural, views_of
 
@@ -63,6 +70,7 @@ class Plan:
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...]
     warning: str = ""  # what a reader must know before the numbers
+    unpaired: Unpaired | None = None  # of a pair of models
 
     @property
     def views(self) -> list[View]:
@@ -179,7 +187,7 @@ def plan_pair(
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)
     else:
-        changes = checkpoint_changes(base, kept, tuned)
+        changes = checkpoint_changes(base, Asked(kept, views, selection), tuned)
     if not lenient or not changes.pairs:
         _refuse_misshapen(changes.wrong, shown(base.spec), shown(tuned.spec))
     if not changes.pairs:
@@ -189,7 +197,8 @@ def plan_pair(
             f"compared: {quote(first.tensor)}: {first.reason}. Give the base it was trained on."
         )
     steps = tuple(_steps(changes.pairs))
-    return Plan(base, tuned, steps, (*skipped, *changes.skipped), changes.warning)
+    skipped += changes.skipped
+    return Plan(base, tuned, steps, tuple(skipped), changes.warning, changes.unpaired)
 
 
 def _steps(pairs: Iterable[tuple[View, Change]]) -> Iterable[Step]:

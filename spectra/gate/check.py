@@ -98,11 +98,15 @@ class Check:
         )
 
     def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Add to the sentence what of an adapter its base does not show, or is assumed."""
-        warned = self.changes.plan.warning if self.changes is not None else ""
-        if not warned or not isinstance(self.model.survey.checkpoint, Adapter):
+        """Add what of an adapter its base does not show, and what the comparison did not see."""
+        if self.changes is None:
             return summary
-        return {**summary, "reading": f"{summary['reading']} {warned}"}
+        plan = self.changes.plan
+        adapter = isinstance(self.model.survey.checkpoint, Adapter)
+        unpaired = plan.unpaired.text() if plan.unpaired else ""
+        told = [summary["reading"], plan.warning if adapter else "", unpaired]
+        counts = {"unpaired": plan.unpaired.plain()} if plan.unpaired else {}
+        return {**summary, "reading": " ".join(text for text in told if text), **counts}
 
     def measure(
         self, resources: Resources | None = None, report: Report = lambda _progress: None

@@ -1,6 +1,7 @@
 """Which tuned tensor belongs to which base tensor."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from spectra.checkpoint.quote import quote
 from spectra.errors import PairingError
@@ -56,6 +57,37 @@ def match_names(
             )
         found[target] = claimants[0]
     return found, unmatched
+
+
+def by_module(names: Iterable[tuple[str, str]]) -> "Modules":
+    """Return what is told of the modules of tensors, found by any tensor of the same module.
+
+    Args:
+        names: Of tensors, such as `layers.0.q_proj.qweight`, and what is told of each.
+    """
+    told: dict[str, str] = {}
+    for name, text in names:
+        told.setdefault(name.rpartition(".")[0], text)
+    every: dict[str, str] = {}
+    for module, text in told.items():
+        for tail in (module, *_tails(module)):
+            every.setdefault(tail, text)
+    return Modules(told, every)
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """What is told of modules, by their names and by every ending of these."""
+
+    told: Mapping[str, str]
+    endings: Mapping[str, str]
+
+    def of(self, name: str) -> str | None:
+        """Return what is told of a tensor's module; the names may differ by a prefix."""
+        module = name.rpartition(".")[0]
+        if module in self.endings:
+            return self.endings[module]
+        return next((self.told[tail] for tail in _tails(module) if tail in self.told), None)
 
 
 def _tails(name: str) -> Iterable[str]:

@@ -22,10 +22,21 @@ FLAG: Schema = {"type": "boolean"}
 TEXTS: Schema = {"type": "array", "items": TEXT}
 SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
+SIDE: Schema = {
+    "type": "object",
+    "properties": {"matrices": COUNT, "unpaired": COUNT},
+    "required": ["matrices", "unpaired"],
+}
+UNPAIRED: Schema = {
+    "type": "object",
+    "properties": {"base": SIDE, "tuned": SIDE},
+    "required": ["base", "tuned"],
+}
+
 SUMMARIES: dict[str, Schema] = {
     "ls": {"matrices": COUNT, "parameters": COUNT, "bytes": COUNT},
     "spectrum": {"matrices": COUNT, "parameters": COUNT, "non_finite": COUNT},
-    "diff": {"matrices": COUNT, "changed": COUNT, "non_finite": COUNT},
+    "diff": {"matrices": COUNT, "changed": COUNT, "non_finite": COUNT, "unpaired": UNPAIRED},
     "kappa": {
         "eligible": COUNT, "selected": TEXTS, "parameters_selected": COUNT, "outside": COUNT,
         "non_finite": COUNT,

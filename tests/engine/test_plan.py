@@ -115,3 +115,90 @@ def test_what_the_tuned_model_lacks_is_a_skip(tmp_path: Path) -> None:
     assert [(s.tensor, s.reason) for s in plan.skipped] == [
         ("y.weight", "no counterpart in the tuned model")
     ]
+
+
+def words(count: int, prefix: str = "", quantised: bool = False) -> dict[str, torch.Tensor]:
+    """A model of `count` layers, one of whose two matrices may be packed by nobody known."""
+    found = {f"{prefix}layers.{i}.up.weight": torch.randn(8, 8) for i in range(count)}
+    for i in range(count):
+        down = f"{prefix}layers.{i}.down"
+        if quantised:
+            found[f"{down}.qweight"] = torch.ones(1, 8, dtype=torch.int32)
+            found[f"{down}.scales"] = torch.ones(1, 8)
+        else:
+            found[f"{down}.weight"] = torch.randn(8, 8)
+    return found
+
+
+def test_matrices_without_a_partner_are_counted_on_both_sides(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", words(3))
+    odd = {k.replace(".0.", ".0.strange."): v for k, v in words(3).items()}
+    odd["extra.weight"] = torch.randn(4, 4)
+    tuned = write_model(tmp_path / "tuned", {**odd, "extra.bias": torch.ones(4)})
+    plan = plan_pair(opened(base), opened(tuned), Selection())
+    assert plan.unpaired is not None
+    assert plan.unpaired.plain() == {
+        "base": {"matrices": 6, "unpaired": 2}, "tuned": {"matrices": 7, "unpaired": 3},
+    }  # fmt: skip
+    assert plan.unpaired.text() == (
+        "2 of 6 matrices of the base and 3 of 7 of the tuned model found no partner, such as "
+        "'layers.0.down.weight': no counterpart in the tuned model."
+    )
+    result = spectra.diff(base, tuned)
+    assert plan.unpaired.text() in result.summary["reading"]
+    assert result.summary["unpaired"] == plan.unpaired.plain()
+    # What is left out on request is no matrix without a partner.
+    for chosen in (Selection(layers="1-2"), Selection(exclude=("*.0.*", "extra*"))):
+        plan = plan_pair(opened(base), opened(tuned), chosen)
+        assert plan.unpaired is not None
+        assert plan.unpaired.text() == ""
+    whole = plan_pair(opened(base), opened(base), Selection())
+    assert whole.unpaired is not None
+    assert whole.unpaired.text() == ""
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_reason_found_when_opening_survives_pairing(tmp_path: Path, prefix: str) -> None:
+    plain = write_model(tmp_path / "plain", words(2))
+    packed = write_model(tmp_path / "packed", words(2, prefix, quantised=True))
+    reason = next(item.reason for item in opened(packed).skipped if "qweight" in item.tensor)
+    pairs = ((plain, packed, "tuned model"), (packed, plain, "base"))
+    for base, tuned, side in pairs:
+        plan = plan_pair(opened(base), opened(tuned), Selection())
+        told = {item.tensor: item.reason for item in plan.skipped}
+        assert told["layers.0.down.weight"] == f"not read in the {side}: {reason}"
+        assert plan.unpaired is not None
+        assert plan.unpaired.plain() == {
+            part: {"matrices": 4, "unpaired": 2} for part in ("base", "tuned")
+        }
+        assert plan.unpaired.text().endswith(f"not read in the {side}: {reason}.")
+    plan = plan_pair(opened(packed), opened(packed), Selection())
+    assert plan.unpaired is not None
+    assert plan.unpaired.text() == (
+        "2 of 4 matrices of the base and 2 of 4 of the tuned model found no partner, such as "
+        f"'{prefix}layers.0.down.qweight': {reason}."
+    )
+
+
+def test_parts_that_lie_fused_on_one_side_are_counted(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"h.0.attn.c_attn.weight": torch.randn(8, 24)},
+                       '{"model_type": "gpt2"}')  # fmt: skip
+    tuned = write_model(tmp_path / "tuned", {"h.0.attn.c_attn.weight": torch.randn(24, 8),
+                                             "h.0.mlp.c_fc.weight": torch.randn(8, 8)})  # fmt: skip
+    plan = plan_pair(opened(base), opened(base), Selection())
+    assert plan.unpaired is not None
+    assert plan.unpaired.plain()["base"] == {"matrices": 3, "unpaired": 0}
+    with pytest.raises(PairingError):
+        plan_pair(opened(base), opened(tuned), Selection())
+
+
+def test_a_head_that_an_adapter_stores_whole_may_have_no_partner(
+    minilm: Path, minilm_lora: Path
+) -> None:
+    plan = plan_pair(opened(minilm), opened(minilm_lora), Selection())
+    assert plan.unpaired is not None
+    assert plan.unpaired.text() == (
+        "1 of 1 matrices that the adapter stores whole found no partner, such as "
+        "'classifier.weight': "
+        "no counterpart in the base."
+    )
