@@ -63,16 +63,18 @@ def _vague(rows: Sequence[Row], share: str) -> str:
     """Say of what changed that rounding hides its rank."""
     grids = " and ".join(sorted({str(row.values["delta_grid"]) for row in rows}))
     ranks = [int(row.number("delta_rank") or 0) for row in rows]
-    if any(ranks):
-        least = f"at least rank {_span(ranks)} stands above the rounding of {grids}"
-        hidden = "which may hide more: whether it is a LoRA or full fine-tuning is not known."
-        return f"In {_subject(rows, share)} {least}, {hidden}"
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
-    entries = sum(row.view.rows * row.view.cols for row in rows)
+    entries = f"{moved:,} of {sum(row.view.rows * row.view.cols for row in rows):,} entries moved"
+    subject = _subject(rows, share)
+    if any(ranks):
+        return (
+            f"In {subject} at least rank {_span(ranks)} stands above the rounding of {grids}, "
+            f"which may hide more: {entries}; whether by a LoRA or by full fine-tuning is not "
+            "known."
+        )
     return (
-        f"{_subject(rows, share)} changed by less than the rounding of {grids} can resolve in "
-        f"rank: {moved:,} of {entries:,} entries moved; whether by a LoRA or by full fine-tuning "
-        "is not known."
+        f"{subject} changed by less than the rounding of {grids} can resolve in rank: {entries}; "
+        "whether by a LoRA or by full fine-tuning is not known."
     )
 
 

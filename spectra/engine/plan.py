@@ -186,6 +186,8 @@ def plan_pair(
     if isinstance(tuned, Adapter):
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)
+        if selection != Selection():  # what the base lacks has no role to be selected by
+            changes.unpaired = Unpaired(0, len(kept), 0, 0)
     else:
         changes = checkpoint_changes(base, Asked(kept, views, selection), tuned)
     if not lenient or not changes.pairs:

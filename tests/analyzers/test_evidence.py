@@ -159,15 +159,17 @@ def test_what_stands_above_rounding_may_not_be_all() -> None:
     base = base_of("even", 256, 256).to(BF16)
     row = measured(base, (base.float() + full(base.float(), 0.01, 1.0)).to(BF16))
     rank = row.values["delta_rank"]
+    moved = f"{row.values['delta_moved']:,} of 65,536 entries moved"
     assert reading(row) == (
         f"In attention of 1 layer (1 of 1 matrix) at least rank {rank} stands above the rounding "
-        "of BF16, which may hide more: whether it is a LoRA or full fine-tuning is not known."
+        f"of BF16, which may hide more: {moved}; whether by a LoRA or by full fine-tuning is not "
+        "known."
     )
     lora = measured(base, (base.float() + low(base.float(), 8, 0.01)).to(BF16))
     assert reading(lora, row) == (
         "The change looks like a rank-8 LoRA on attention of 1 layer (1 of 2 matrices). In 1 more "
         f"matrix at least rank {rank} stands above the rounding of BF16, which may hide more: "
-        "whether it is a LoRA or full fine-tuning is not known."
+        f"{moved}; whether by a LoRA or by full fine-tuning is not known."
     )
 
 

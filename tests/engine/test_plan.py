@@ -202,3 +202,6 @@ def test_a_head_that_an_adapter_stores_whole_may_have_no_partner(
         "'classifier.weight': "
         "no counterpart in the base."
     )
+    some = plan_pair(opened(minilm), opened(minilm_lora), Selection(roles=("attn.q",)))
+    assert some.unpaired is not None
+    assert some.unpaired.text() == ""
