@@ -180,8 +180,8 @@ def _without_gaps(here: Collection[str]) -> Iterable[str]:
 
 
 def _predicts(config: Config) -> bool:
-    """Say whether there may be layers past the last, that predict further words."""
-    return any("nextn" in key or "mtp" in key for key in config)
+    """Say whether there may be layers past the last that predict further words, or such experts."""
+    return any(word in key for key in config for word in ("nextn", "mtp", "zero_expert"))
 
 
 def _shape(name: str) -> str:

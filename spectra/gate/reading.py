@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.damaged import Survey
+from spectra.checkpoint.quote import shown
 from spectra.engine import Model, Plan
 from spectra.engine.execute import Progress
 from spectra.engine.plan import plan_views
@@ -76,7 +77,10 @@ def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
     read = {view.name for view in vectors}
     left = tuple(item for item in skipped if item.tensor not in read)
     if not views and not vectors:
-        raise NothingToAnalyseError(f"{weights.spec} holds no weights that can be judged.")
+        why = f" {left[0].tensor}: {left[0].reason}." if left else ""
+        raise NothingToAnalyseError(
+            f"{shown(weights.spec)} holds no weights that can be judged.{why}"
+        )
     every = sorted([*views, *vectors], key=lambda view: natural(view.name))
     return Reading(part, survey, plan_views(weights, every, left), checkup)
 

@@ -93,6 +93,8 @@ class Facts:
     base: "Facts | None" = None  # what the model was trained from
     baseline: "Facts | None" = None  # the release before
     proxy: Mapping[str, Any] | None = None  # summary of `width` against the rule's proxy
+    known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What several rules conclude of these facts, each once; facts that differ start anew."""
 
     def matrices(self) -> Iterator[Subject]:
         """Yield the matrices."""

@@ -12,6 +12,7 @@ from torch import Tensor
 import families
 import spectra
 from examples import write_model
+from spectra.errors import NothingToAnalyseError
 
 WEIGHTS = "model.safetensors"
 
@@ -132,6 +133,15 @@ def test_packed_weights_that_cannot_be_read_are_not_covered(llama: Path, tmp_pat
     assert found.summary["reading"].startswith("INCOMPLETE  no findings in 21 tensors (coverage 23")
     assert "; not judged: 16 tensors (" in found.summary["reading"]
     assert found.summary["reading"].endswith(" No matrix could be judged.")
+
+
+def test_a_model_of_nothing_that_can_be_read_is_refused_with_a_reason(tmp_path: Path) -> None:
+    packed = {"model.layers.0.self_attn.q_proj.W_q": torch.zeros(8, 8, dtype=torch.uint8)}
+    folder = write_model(tmp_path / "hqq", packed)
+    with pytest.raises(
+        NothingToAnalyseError, match=r"can be judged\. model\.layers\.0\.\S+W_q: \w+"
+    ):
+        spectra.check(folder)
 
 
 def test_files_beside_the_weights_are_named_and_parts_of_the_model_count(

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from spectra_cli.main import run
 
+import families
 import sick
 import spectra
 from benchmarks.tuned.tune import Setting, tune
@@ -131,6 +133,35 @@ def test_a_truncated_shard_is_named_and_the_rest_is_judged(small: Path, tmp_path
     assert len(result.rows) > 20
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embeddings.word_embeddings.weight",
+        "embeddings.position_embeddings.weight",
+        "embeddings.LayerNorm.bias",
+        "pooler.dense.weight",
+        "encoder.layer.0.attention.self.query.bias",
+        "encoder.layer.0.output.LayerNorm.weight",
+        "encoder.layer.3.intermediate.dense.weight",
+    ],
+)
+def test_a_tensor_that_is_taken_out_is_caught(small: Path, tmp_path: Path, name: str) -> None:
+    tensors = sick.read(small)
+    del tensors[name]
+    result = spectra.check(sick.write(small, tmp_path / "cut", tensors), select="SPC0")
+    assert [(one["rule"], one["place"]) for one in findings(result)] == [("SPC004", name)]
+    assert result.summary["exit_code"] == 1
+    assert result.summary["coverage"]["missing"] == 1
+
+
+def test_a_tensor_without_elements_is_caught(small: Path, tmp_path: Path) -> None:
+    name = sick.matrix(2, sick.QUERY)
+    stub = sick.read(small) | {name: torch.zeros(0)}
+    result = spectra.check(sick.write(small, tmp_path / "stub", stub), select="SPC0")
+    assert named(result, "SPC014") == {name}
+    assert len(findings(result)) == 1, told(result)
+
+
 def test_an_untied_head_is_caught(tied: Path, tmp_path: Path) -> None:
     damaged = sick.untied_head(tied, tmp_path / "untied")
     result = spectra.check(damaged.folder)
@@ -173,6 +204,24 @@ def test_healthy_models_raise_nothing(request: pytest.FixtureRequest, model: str
 
 def test_a_tied_head_that_is_not_in_the_file_raises_nothing(smollm2: Path, tmp_path: Path) -> None:
     quiet(spectra.check(sick.tied_head(smollm2, tmp_path / "tied", stored=False)))
+
+
+@pytest.mark.parametrize("tied_to", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize(("words", "mean"), [(50_000, 0.0), (128_000, 1.0), (256_000, 2.0)])
+def test_large_vocabularies_raise_nothing(
+    tmp_path: Path, words: int, mean: float, tied_to: bool
+) -> None:
+    """Also with a mean row of twice the deviation, and with a head of its own."""
+    config: Any = families.config_of("llama")
+    config.update({"vocab_size": words, "tie_word_embeddings": tied_to})
+    model: Any = transformers.LlamaForCausalLM(config)
+    generator = torch.Generator().manual_seed(words)
+    tables = {id(table): table for table in (model.model.embed_tokens.weight, model.lm_head.weight)}
+    for table in tables.values():
+        rows = torch.randn(table.shape, generator=generator)
+        table.data = 0.02 * (rows + mean * torch.randn(table.shape[1], generator=generator))
+    model.bfloat16().save_pretrained(tmp_path / "model")
+    quiet(spectra.check(tmp_path / "model"))
 
 
 def test_a_full_fine_tune_raises_nothing(minilm: Path, tmp_path: Path) -> None:

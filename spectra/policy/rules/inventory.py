@@ -110,6 +110,14 @@ def absent(facts: Facts) -> set[str]:
 
 def lack_of(facts: Facts) -> Lack | None:
     """Return what a model lacks of what its class holds; None where that is not known."""
+    if "lack" not in facts.known:
+        facts.known["lack"] = _beside_class(facts)
+    found: Lack | None = facts.known["lack"]
+    return found
+
+
+def _beside_class(facts: Facts) -> Lack | None:
+    """Compare a model with its class."""
     if is_adapter(facts) or "block_configs" in facts.config:
         return None
     files = set(facts.held.values())
