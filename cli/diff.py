@@ -14,9 +14,7 @@ Base = Annotated[
     str,
     typer.Argument(metavar="BASE", help="The model before: folder, file or org/name[@revision]."),
 ]
-Tuned = Annotated[
-    str, typer.Argument(metavar="TUNED", help="The model after, or a PEFT LoRA adapter.")
-]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or a LoRA adapter.")]
 Intruders = Annotated[
     bool,
     typer.Option("--intruders", rich_help_panel=METHOD, help="Look for intruder dimensions."),

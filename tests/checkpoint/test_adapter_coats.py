@@ -297,6 +297,7 @@ class TestMlx:
                 {"fine_tune_type": "dora"}, "is an embedding with DoRA",
             ),
             ({"m.q_proj.lora_a": (0, 2)}, {}, "without elements"),
+            ({**PAIR, "m.k_proj.lokr_w1": (2, 2)}, {}, "is an adapter that holds LoKr"),
         ],
     )  # fmt: skip
     def test_what_is_refused(

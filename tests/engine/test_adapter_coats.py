@@ -276,6 +276,18 @@ class TestPartsOfAPipeline:
             "'a.b_c.weight', 'a_b.c.weight'"
         }
 
+    def test_two_modules_that_may_be_one_tensor(self, tmp_path: Path) -> None:
+        base = write(tmp_path / "b.safetensors", {"q.weight": (6, 6), "k.weight": (6, 6)})
+        several = {
+            **lora("lora_te1_q", 6, 6),
+            **lora("lora_te2_q", 6, 6),
+            **lora("lora_te1_k", 6, 6),
+        }
+        found = lost(planned(base, write(tmp_path / "a.safetensors", several)))
+        assert found == dict.fromkeys(
+            ["lora_te1_q", "lora_te2_q"], "2 modules of the adapter may be 'q.weight'"
+        )
+
     def test_a_text_encoder_saved_without_its_first_name(self, tmp_path: Path) -> None:
         bare = self.CLIP.removeprefix("text_model.")
         base = write(tmp_path / "b.safetensors", {f"{bare}.weight": (6, 6)})
@@ -309,6 +321,20 @@ def test_fused_modules_of_flux_on_diffusers_own(tmp_path: Path) -> None:
         whole = stored[f"{key}.lora_up.weight"] @ stored[f"{key}.lora_down.weight"]
         deltas = [found[f"{name}.weight"].delta() for name in names]
         torch.testing.assert_close(torch.cat(deltas), whole)
+
+
+def test_a_fused_module_of_which_the_base_lacks_a_part(tmp_path: Path) -> None:
+    start = "transformer_blocks.0.attn"
+    shapes = {f"{start}.{leaf}.weight": (6, 6) for leaf in ("to_q", "to_v", "to_out.0")}
+    keys = {"lora_unet_double_blocks_0_img_attn_qkv": 18,
+            "lora_unet_double_blocks_0_img_attn_proj": 6}  # fmt: skip
+    tensors = {
+        name: shape for key, out in keys.items() for name, shape in lora(key, out, 6).items()
+    }
+    plan = planned(
+        write(tmp_path / "base.safetensors", shapes), write(tmp_path / "a.safetensors", tensors)
+    )
+    assert lost(plan) == {"lora_unet_double_blocks_0_img_attn_qkv": "no counterpart in the base"}
 
 
 HEADS, KEY_HEADS = 4, 2

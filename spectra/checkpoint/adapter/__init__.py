@@ -1,1 +1,1 @@
-"""PEFT LoRA adapters: which modules they change, by which factors, scale and rules."""
+"""LoRA adapters, whoever wrote them: which modules they change, by which factors and scale."""
