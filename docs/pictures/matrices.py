@@ -161,17 +161,15 @@ def noise_edge(weights: dict[str, Tensor], result: Result) -> None:
         matrix = weights[TALL]
         (row,) = [row for row in result.rows if row.matrix == f"{TALL}.weight"]
         edge = row.number("mp_edge") or 0.0
-        values = svdvals(matrix)
+        values, spikes = svdvals(matrix), int(row.number("spikes") or 0)
         bins = torch.linspace(0, float(values[0]) * 1.02, 90).tolist()
-        axes.hist(values[values <= edge], bins, color=BLUE, alpha=0.75, label="sigma of W")
-        axes.hist(
-            values[values > edge], bins, color=ORANGE, label=f"{int((values > edge).sum())} spikes"
-        )
+        axes.hist(values[spikes:], bins, color=BLUE, alpha=0.75, label="sigma of W")
+        axes.hist(values[:spikes], bins, color=ORANGE, label=f"{spikes} spikes")
         scale = edge / (matrix.shape[0] ** 0.5 + matrix.shape[1] ** 0.5)
         noise = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)).double()
         axes.hist(
             svdvals(scale * noise), bins, histtype="step", color=GREEN, linewidth=1.4,
-            label="sigma of noise, same median |w|",
+            label="sigma of noise as large as the rest",
         )  # fmt: skip
         axes.axvline(edge, color=INK, linestyle="--", linewidth=1, label=f"mp_edge {edge:.2f}")
         axes.set(xlabel="sigma", ylabel="singular values", yscale="symlog", ylim=(0, 120))
