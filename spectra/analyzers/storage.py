@@ -2,8 +2,7 @@
 
 import math
 
-import torch
-
+from spectra.kernels.rounding import F32, F64, grid_of
 from spectra.matrices import Matrix
 
 UNIT_ROUNDOFF = {
@@ -15,28 +14,22 @@ UNIT_ROUNDOFF = {
 SMALLEST = {"F16": 2.0**-24}
 """Positive number; of the wider dtypes too small to matter."""
 
-HALVES = ("BF16", "F16")
-"""Dtypes that weights are often trained in before they are saved in a wider one."""
+WIDE = {"F32": F32, "F64": F64}
+"""Dtypes in which weights are often saved that were rounded to a half one before."""
 
 
 def unit_roundoff(matrix: Matrix) -> float | None:
     """Return the most that storing moved an entry, relative to it; None where no dtype says.
 
     Values that were rounded to a half dtype and then saved in a wider one are no finer for it.
+    A grid of eight bits without scales is not looked for: matrices of few values lie on it.
     """
     dtype = matrix.view.entry.dtype
     found = UNIT_ROUNDOFF.get(dtype)
-    if found is None or dtype not in ("F32", "F64"):
+    if dtype not in WIDE or matrix.view.entry.codec is not None:
         return found
-    values = matrix.values
-    for half in HALVES:
-        kind = torch.bfloat16 if half == "BF16" else torch.float16
-        sample = values[:1]
-        if torch.equal(sample.to(kind).to(values.dtype), sample) and torch.equal(
-            values.to(kind).to(values.dtype), values
-        ):
-            return UNIT_ROUNDOFF[half]
-    return found
+    grid = grid_of(matrix.values, WIDE[dtype])
+    return min(UNIT_ROUNDOFF[grid.name], UNIT_ROUNDOFF["BF16"])
 
 
 def likely_roundoff(matrix: Matrix) -> float:
