@@ -8,7 +8,7 @@ break at the rounding.
 
 Large rows round off more than small ones, and one level for a whole matrix would take the small
 ones for rounding. But scaling of rows and columns changes no rank and leaves relative rounding
-as it is: where the two differ in size, a break must also be there when they are alike.
+as it is: where they differ in size, a break must also be there when none is larger than most.
 """
 
 import torch
@@ -39,7 +39,7 @@ def resolved_rank(
     With k of them above `MARGIN * rounding_floor`, or above that of `MADE` roundings of float32
     (finer ones for float64), it is k where sigma_k is at least `BREAK` times sigma_(k+1), and
     otherwise all that are not 0. Where that leaves less than `ENOUGH` in doubt, and rows or
-    columns are unlike, it is the count with both brought to about one norm.
+    columns are unlike, it is the count with the larger ones scaled down to the median norm.
 
     Args:
         matrix: As stored.
@@ -89,10 +89,14 @@ def _before_the_break(sigma: Float[Tensor, " rank"], floor: float) -> tuple[int,
 
 
 def _balanced(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
-    """Return the matrix with rows and columns scaled to about one norm; zero ones stay."""
+    """Return the matrix with rows and columns that are larger than most scaled down to them.
+
+    Those that are smaller stay: a scheme's own scales round off more of them.
+    """
     scaled = matrix.double() / (power_of_two_near(largest_entry(matrix)) or 1.0)
     for _ in range(ROUNDS):
         for axis in (1, 0):
             norms = torch.linalg.vector_norm(scaled, dim=axis, keepdim=True)
-            scaled /= torch.where(norms > 0.0, norms, 1.0)
+            filled = norms[norms > 0.0]
+            scaled /= norms.clamp(min=float(filled.median())) if len(filled) else 1.0
     return scaled.to(matrix.dtype if matrix.dtype == torch.float64 else torch.float32)

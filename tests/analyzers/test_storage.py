@@ -41,7 +41,9 @@ def test_a_stored_half_is_what_it_says(generator: torch.Generator) -> None:
 
 def test_a_scheme_of_integers_rounds_off_by_its_bits(generator: torch.Generator) -> None:
     plain = matrix_of(normal(generator))
-    entry = replace(plain.view.entry, dtype="Q4_0", nbytes=40 * 50 * 9 // 16)
+    start, bits = plain.view.entry.start, 9 / 2
+    stop = start + int(40 * 50 * bits / 8)
+    entry = replace(plain.view.entry, dtype="Q4_0", stop=stop)
     packed = Matrix(replace(plain.view, entry=entry), plain.values)
     assert unit_roundoff(packed) is None
     assert likely_roundoff(packed) == pytest.approx(2.0 * 2.0**-4.5)
