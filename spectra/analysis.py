@@ -15,7 +15,7 @@ from spectra.engine.changes import Replaced
 from spectra.engine.estimate import Estimate, estimate
 from spectra.engine.execute import Progress, Resources, execute
 from spectra.listing import Result, counted_codecs, not_read, package_version, unread_in
-from spectra.matrices import Selection
+from spectra.matrices import Selection, views_of
 
 Report = Callable[[Progress], None]
 CHECKPOINT = re.compile(r"(?:checkpoint|ckpt|step|iter|epoch)[-_]?[0-9]+", re.IGNORECASE)
@@ -62,7 +62,9 @@ class Analysis:
         rows = self._rows(resources or Resources(), report)
         marked, summary = self.analyzer.conclude(rows)
         unpaired = self.plan.unpaired
-        first = not_read(self.plan.checkpoint).strip() if self.plan.tuned is None else ""
+        first = ""
+        if self.plan.tuned is None:
+            first = not_read(self.plan.checkpoint, views_of(self.plan.checkpoint)[1]).strip()
         reading = [
             first,
             self.plan.warning,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.analyzers import Row
 from spectra.analyzers.analyzer import counted
-from spectra.checkpoint import Adapter, Checkpoint, TensorEntry, open_spec
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry, open_spec
 from spectra.engine import Model
 from spectra.engine import Result as Data
 from spectra.engine.plan import selected
@@ -129,7 +129,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
         f"{counted(len(skipped), 'tensor that is none', 'tensors that are none')}; "
         f"{checkpoint.nbytes:,} bytes in {counted(len(checkpoint.files), 'file')}."
     )
-    reading = not_read(checkpoint) + reading
+    reading = not_read(checkpoint, skipped) + reading
     if isinstance(opened, Adapter):
         ranks = sorted({factors.rank for factors in opened.factors.values()})
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
@@ -167,9 +167,9 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
 NEGLIGIBLE = 0.01  # share of the parameters that goes without a word
 
 
-def not_read(model: Checkpoint) -> str:
+def not_read(model: Checkpoint, skipped: Iterable[Skipped]) -> str:
     """Return the first sentence where a share of a model was not read; else nothing."""
-    share = unread_share(model)
+    share = unread_share(model, skipped)
     if share < NEGLIGIBLE:
         return ""
     return f"{100 * share:.3g} % of the parameters are in tensors that were not read. "

@@ -41,12 +41,30 @@ class Place:
         return self.prefix.rstrip(".").rpartition(".")[2]
 
 
-@lru_cache(maxsize=4096)
 def place_in(name: str) -> Place | None:
     """Take a tensor's name apart at its layers; None where it is in none.
 
     Experts are none; a number of ten digits or more counts nothing.
     """
+    counted = _counted(_INSIDE.sub("0", name))
+    if not counted:
+        return None
+    words = name.split(".")
+    inner = counted[-1]
+    prefix = "".join(f"{word}." for word in words[:inner])
+    numbers = tuple([int(words[index]) for index in counted])
+    if len(counted) == 1:
+        return Place(prefix, numbers, ".".join(words[inner + 1 :]), prefix[:-1])
+    stack = ".".join("#" if index in counted else word for index, word in enumerate(words[:inner]))
+    return Place(prefix, numbers, ".".join(words[inner + 1 :]), stack)
+
+
+_INSIDE = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")
+
+
+@lru_cache(maxsize=4096)
+def _counted(name: str) -> tuple[int, ...]:
+    """Return which words of a name are the numbers of its layers; their values play no part."""
     words = name.split(".")
     expert = EXPERT.search(name)
     last = len(words) - (words[-1] == "weight")
@@ -55,13 +73,7 @@ def place_in(name: str) -> Place | None:
     for index in range(stop):
         if _NUMBER.fullmatch(words[index]) and _counts(words, index, last, counted):
             counted.append(index)
-    if not counted:
-        return None
-    inner = counted[-1]
-    prefix = "".join(f"{word}." for word in words[:inner])
-    stack = ".".join("#" if index in counted else word for index, word in enumerate(words[:inner]))
-    numbers = tuple(int(words[index]) for index in counted)
-    return Place(prefix, numbers, ".".join(words[inner + 1 :]), stack)
+    return tuple(counted)
 
 
 def _counts(words: list[str], index: int, last: int, counted: list[int]) -> bool:

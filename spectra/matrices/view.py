@@ -1,7 +1,7 @@
 """Named 2-D views of a checkpoint's tensors, known from headers alone."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +73,22 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     return views, skipped
 
 
-def unread_share(checkpoint: Checkpoint) -> float:
+def unread_share(checkpoint: Checkpoint, skipped: Iterable[Skipped]) -> float:
     """Return which share of a checkpoint's parameters lies in tensors that hold no matrix.
 
     Parameters are the numbers of tensors of weights with two dimensions or more; a vector
     in more dimensions than it needs is none of them, and of what is skipped for its scheme
     the number is not known.
+
+    Args:
+        checkpoint: The whole of it.
+        skipped: What of it is no matrix, as `views_of` tells.
     """
-    skipped = {item.tensor for item in views_of(checkpoint)[1]}
+    names = {item.tensor for item in skipped}
     sizes = {entry.name: entry.numel for entry in checkpoint.entries.values()
              if entry.is_weights and sum(size > 1 for size in entry.shape) > 1}  # fmt: skip
     total = sum(sizes.values())
-    return sum(sizes[name] for name in skipped & sizes.keys()) / total if total else 0.0
+    return sum(sizes[name] for name in names & sizes.keys()) / total if total else 0.0
 
 
 def _varied(config: Mapping[str, Any]) -> bool:

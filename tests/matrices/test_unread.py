@@ -92,8 +92,8 @@ def test_the_share_that_was_not_read_is_the_first_sentence(tmp_path: Path) -> No
 )  # fmt: skip
 def test_nothing_is_said_of_what_is_no_parameter(beside: tuple[str, str, tuple[int, ...]]) -> None:
     model = held((WEIGHT, "F32", (64, 64)), beside)
-    assert not_read(model) == ""
-    assert unread_share(held()) == 0
+    assert not_read(model, views_of(model)[1]) == ""
+    assert unread_share(held(), []) == 0
 
 
 BARE: dict[str, Tensor] = {

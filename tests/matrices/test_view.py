@@ -51,7 +51,11 @@ SKIPPED: dict[str, tuple[Tensor, str]] = {
     "norm.weight": (torch.zeros(4), "one-dimensional"),
     "logit_scale": (torch.zeros(()), "a single number"),
     "position_ids": (torch.zeros(1, 4, dtype=torch.int64), "not floating point (I64)"),
-    "packed.weight": (torch.zeros(4, 4, dtype=torch.uint8), "not floating point (U8)"),
+    "packed.weight": (
+        torch.zeros(4, 4, dtype=torch.uint8),
+        "packed integers of a scheme that neither their names nor config.json tell",
+    ),
+    "codes": (torch.zeros(4, 4, dtype=torch.uint8), "not floating point (U8)"),
     "mask": (torch.zeros(4, 4, dtype=torch.bool), "not floating point (BOOL)"),
     "empty.weight": (torch.zeros(0, 4), "empty"),
     "eight.weight_scale_inv": (
