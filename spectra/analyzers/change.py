@@ -8,6 +8,9 @@ from spectra.analyzers.row import Row
 STORED = {"rounding": "rounded", "quantising": "quantised"}
 """Kinds of change in which nothing but the storing changed."""
 
+KNOWN = ("low rank", "full rank", "scaled rows")
+"""Kinds of change of which the rank is known."""
+
 KINDS = "matrix", "matrices"
 FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
 
@@ -22,7 +25,7 @@ def reading_of(changed: Sequence[Row], total: int) -> str:
     kinds: dict[str, list[Row]] = {}
     for row in changed:
         kinds.setdefault(str(row.values["delta_kind"]), []).append(row)
-    settled = [row for row in changed if row.values["delta_kind"] in {"low rank", "full rank"}]
+    settled = [row for row in changed if row.values["delta_kind"] in KNOWN]
     told = [_settled(settled, total)] if settled else []
     clauses = (
         (_vague, [*kinds.get("at least", ()), *kinds.get("unresolved", ())]),
@@ -120,7 +123,10 @@ def kind_of_change(changed: Sequence[Row]) -> str:
     found = [rank for rank, is_low in zip(ranks, low, strict=True) if is_low]
     most = max(found, default=0)
     if 10 * sum(rank <= most for rank in ranks) < 9 * len(changed):
-        return "full fine-tuning" if not found else "fine-tuning, partly of low rank,"
+        if found:
+            return "fine-tuning, partly of low rank,"
+        scaled = any(row.values["delta_kind"] == "scaled rows" for row in changed)
+        return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
     if len(set(found)) == 1:
         return f"a rank-{found[0]} LoRA"
     return f"a low-rank update (ranks {_span(found)})"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import GRIDS, Grid, grid_of, half_steps
-from spectra.kernels.singular import singular_values
+from spectra.kernels.singular import largest_entry, power_of_two_near, singular_values
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
 
@@ -22,6 +22,7 @@ Kind = Literal[
     "pruning",  # entries were set to zero, nothing else
     "low rank",
     "full rank",
+    "scaled rows",  # of full rank, and rows of the base are in it: DoRA, or a full fine-tune
     "few rows",  # a tenth of all at most, or fewer than half and of full rank in these
     "few columns",
     "at least",  # directions above rounding, and others near it: more may be hidden
@@ -34,6 +35,7 @@ COARSER = 4.0  # steps of the base over the tuned's, from which the base's round
 UNEVEN = 1.6  # half a step of one neighbour over that of the other, in four-bit floats
 FEW = 0.1  # of all rows or columns, of which a change is said to be one of these
 WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: some are clipped
+ALONG = 3.0  # times what rows of a change have along those of the base by chance
 STORED = {grid.dtype: grid for grid in GRIDS}
 
 
@@ -89,7 +91,22 @@ def evidence_of(
         if _pruned(tuned.values, where):
             return Evidence("pruning", int((sigma > 0).sum()), *known)
     (rank, clear), name = _rank(base, tuned, changed, sigma, formed=pair.formed)
-    return Evidence(_kind(rank, clear, delta.shape, (rows, cols)), rank, *known[:-1], name)
+    kind = _kind(rank, clear, delta.shape, (rows, cols))
+    if kind == "full rank" and (pair.formed or _scaled(base.values, delta)):
+        kind = "scaled rows"
+    return Evidence(kind, rank, *known[:-1], name)
+
+
+def _scaled(base: Tensor, delta: Tensor) -> bool:
+    """Say whether rows of the base are in those of the change, beyond chance.
+
+    Of a row that knows nothing of the base's, 1 / cols of the energy lies along it.
+    """
+    scale = power_of_two_near(largest_entry(base)), power_of_two_near(largest_entry(delta))
+    one, other = base / (scale[0] or 1.0), delta / (scale[1] or 1.0)
+    size = one.square().sum(dim=1).clamp(min=torch.finfo(one.dtype).tiny)
+    along = (one * other).sum(dim=1).square() / size
+    return float(along.sum()) * delta.shape[1] > ALONG * float(other.square().sum())
 
 
 def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:

@@ -291,5 +291,24 @@ def test_a_change_of_values_computed_from_the_base() -> None:
     base = base_of("even", 128, 128).to(BF16)
     pair = pair_of(base, base.float() + 1e-5 * base_of("even", 128, 128, 4))
     formed = Pair(pair.view, pair.base, pair.tuned, "F32", formed=True)
-    assert row_of(Diff(), formed).values["delta_kind"] == "full rank"
+    assert row_of(Diff(), formed).values["delta_kind"] == "scaled rows"
     assert not math.isnan(float(row_of(Diff(), formed).number("delta_norm") or 0.0))
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_scaled_rows_are_no_full_fine_tune_for_sure(dtype: torch.dtype) -> None:
+    base = base_of("even", 256, 256).to(dtype)
+    turned = base.float() + low(base.float(), 8, 0.1)
+    source = torch.Generator().manual_seed(6)
+    lengths = base.float().norm(dim=1, keepdim=True)
+    lengths = lengths * (1.0 + 0.03 * torch.randn(256, 1, generator=source))
+    dora = (turned / turned.norm(dim=1, keepdim=True) * lengths).to(dtype)
+    for tuned in (dora, (1.01 * base.float()).to(dtype), -base):
+        row = measured(base, tuned)
+        assert row.values["delta_kind"] == "scaled rows"
+        assert reading(row) == (
+            "The change looks like full fine-tuning or a LoRA that scales rows (DoRA) on "
+            "attention of 1 layer (1 of 1 matrix)."
+        )
+    whole = base.float() + full(base.float(), 0.1, 0.5)
+    assert said(base, whole.to(dtype))[0] == "full rank"
