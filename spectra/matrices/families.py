@@ -196,6 +196,7 @@ _TABLE: tuple[tuple[str, str, Rule], ...] = (
     (_GRANITE, r"shared_mlp\.input_linear\.weight", gate_then_up),
     ("dinov2 dinov2_with_registers", r"mlp\.weights_in\.weight", gate_then_up),
     # Experts.
+    ("*", r"switch_(?:mlp|glu)\.(?:gate|up|down)_proj\.weight", stacked(whole)),  # mlx-lm
     (_EXPERTS, r"experts\.gate_up_proj", stacked(gate_then_up)),
     (_EXPERTS, r"(?:experts|moe)\.(?:gate_proj|up_proj|down_proj)(?:\.weight)?", stacked(whole)),
     (_INKLING, r"shared_experts\.(?:gate|up|down)_proj", stacked(whole)),

@@ -16,6 +16,7 @@ from matrices.saved import FORMATS, Save, close
 from matrices.tiny import MODELS
 from spectra.matrices.families import TABLE
 from spectra.matrices.layout import LayoutError, Part, parts_of
+from spectra.matrices.role import role_of
 
 UNHEARD_OF = {
     "RefinedWeb", "RefinedWebModel",  # Falcon's names before transformers took it in
@@ -228,3 +229,14 @@ def test_settings_of_the_text_model_are_not_for_the_towers_beside_it(
 def test_settings_of_the_decoder_are_not_for_the_encoder(name: str, transposed: bool) -> None:
     config = {"encoder": {"model_type": "vit"}, "decoder": {"model_type": "gpt2"}}
     assert parts_of(name, (8, 4), config) == [Part(transposed=transposed)]
+
+
+def test_experts_as_mlx_lm_stacks_them_are_one_matrix_each() -> None:
+    name = "model.layers.0.mlp.switch_mlp.down_proj.weight"
+    parts = parts_of(name, (3, 8, 16), {"model_type": "unheard-of"})
+    assert [(part.expert, part.shape((3, 8, 16))) for part in parts] == [
+        (0, (8, 16)),
+        (1, (8, 16)),
+        (2, (8, 16)),
+    ]
+    assert role_of(name).kind == "mlp.down"
