@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from spectra.analyzers.analyzer import counted
 from spectra.analyzers.row import Row
 
-STORED = {"rounding": "rounded", "quantising": "quantised"}
+STORED = {
+    "rounding": "rounded and not changed otherwise",
+    "quantising": "quantised and show no other change",
+}
 """Kinds of change in which nothing but the storing changed."""
 
 KNOWN = ("low rank", "full rank", "scaled rows")
@@ -40,10 +43,11 @@ def reading_of(changed: Sequence[Row], total: int) -> str:
     stored = [kind for kind in STORED if kind in kinds]
     if not told:
         rows = [row for kind in stored for row in kinds[kind]]
-        return f"The change is {' and '.join(stored)} alone ({_share(rows, total)})."
+        beside = ", or too small to show beside it" if "quantising" in kinds else ""
+        return f"The change is {' and '.join(stored)} alone{beside} ({_share(rows, total)})."
     for kind in stored:
         rest = counted(len(kinds[kind]), "more matrix was", "more matrices were")
-        told.append(f"{rest} {STORED[kind]} and not changed otherwise.")
+        told.append(f"{rest} {STORED[kind]}.")
     return " ".join(told)
 
 

@@ -35,6 +35,7 @@ COARSER = 4.0  # steps of the base over the tuned's, from which the base's round
 UNEVEN = 1.6  # half a step of one neighbour over that of the other, in four-bit floats
 FEW = 0.1  # of all rows or columns, of which a change is said to be one of these
 WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: some are clipped
+LOUD = 1.3  # energy of a change over that of uniform rounding, up to which it is no more
 ALONG = 3.0  # times what rows of a change have along those of the base by chance
 STORED = {grid.dtype: grid for grid in GRIDS}
 
@@ -82,8 +83,8 @@ def evidence_of(
     rows, cols = (int(lines.sum()) for lines in changed)
     coarsest = max((base, tuned), key=lambda side: float(side.steps.mean()))
     known = int(where.sum()), rows, cols, coarsest.name
+    codec = base.grid is None or tuned.grid is None
     if not pair.formed:
-        codec = base.grid is None or tuned.grid is None
         if not rows and not codec:
             return Evidence("rounding", 0, *known)
         if codec and base.name != tuned.name and _quantised(base, tuned, delta):
@@ -92,6 +93,8 @@ def evidence_of(
             return Evidence("pruning", int((sigma > 0).sum()), *known)
     (rank, clear), name = _rank(base, tuned, changed, sigma, formed=pair.formed)
     kind = _kind(rank, clear, delta.shape, (rows, cols))
+    if kind == "unresolved" and codec and base.name != tuned.name and _faint(base, tuned, delta):
+        kind = "quantising"
     if kind == "full rank" and (pair.formed or _scaled(base.values, delta)):
         kind = "scaled rows"
     return Evidence(kind, rank, *known[:-1], name)
@@ -144,6 +147,12 @@ def _quantised(base: _Side, tuned: _Side, delta: Tensor) -> bool:
     """Say whether nearly every entry differs by no more than storing it in two ways makes."""
     most = UNEVEN * (base.steps + tuned.steps)
     return float((delta.abs() <= most).float().mean()) >= WITHIN
+
+
+def _faint(base: _Side, tuned: _Side, delta: Tensor) -> bool:
+    """Say whether the entries differ by no more in all, some by more: Q4_0 clips one sign."""
+    steps = base.steps.square().mean() + tuned.steps.square().mean()
+    return float(delta.square().mean()) <= LOUD * float(steps) / 3.0
 
 
 def _pruned(tuned: Tensor, where: Tensor) -> bool:

@@ -263,7 +263,9 @@ def test_quantised_sides(kind: str, bits: int | None, after: int | None) -> None
         assert told.endswith(f", above the rounding of {row.values['delta_grid']}.")
     faint = quantised(base, base + low(base, 8, 0.0005), bits, after)
     if bits != after:
-        assert reading(faint) == "The change is quantising alone (1 of 1 matrix)."
+        assert reading(faint) == (
+            "The change is quantising alone, or too small to show beside it (1 of 1 matrix)."
+        )
     else:
         assert faint.values["delta_kind"] in {"unchanged", "unresolved", "at least"}
 
@@ -277,12 +279,15 @@ def test_a_full_update_stands_above_quantising() -> None:
 def test_rows_of_both_kinds_of_storing() -> None:
     base = base_of("even", 64, 64)
     both = [measured(base, base.to(BF16)), quantised(base, base, None, 4)]
-    assert reading(*both) == "The change is rounding and quantising alone (2 of 2 matrices)."
+    assert reading(*both) == (
+        "The change is rounding and quantising alone, or too small to show beside it "
+        "(2 of 2 matrices)."
+    )
     lora = measured(base, base + low(base, 2, 0.1))
     assert reading(lora, *both, both[1]) == (
         "The change looks like a rank-2 LoRA on attention of 1 layer (1 of 4 matrices). 1 more "
-        "matrix was rounded and not changed otherwise. 2 more matrices were quantised and not "
-        "changed otherwise."
+        "matrix was rounded and not changed otherwise. 2 more matrices were quantised and show "
+        "no other change."
     )
 
 
@@ -312,3 +317,17 @@ def test_scaled_rows_are_no_full_fine_tune_for_sure(dtype: torch.dtype) -> None:
         )
     whole = base.float() + full(base.float(), 0.1, 0.5)
     assert said(base, whole.to(dtype))[0] == "full rank"
+
+
+def test_a_quantiser_that_clips_one_sign_changes_nothing_else() -> None:
+    """Q4_0 has codes from -8 to 7: what lies above 7.5 steps is clipped, here a few percent."""
+    base = base_of("even", 256, 256)
+    groups = base.reshape(-1, 32)
+    largest = groups.gather(1, groups.abs().argmax(dim=1, keepdim=True))
+    step = largest / -8.0
+    coded = ((groups / step).round().clamp(-8, 7) * step).view_as(base)
+    steps = (step.abs() / 2).expand_as(groups).reshape(base.shape)
+    assert float((coded - base).abs().gt(1.6 * steps).float().mean()) > 0.001
+    pair = pair_of(base, coded)
+    whole = Pair(pair.view, base, coded, "F32", tuned_codec=Quantised("q4", steps))
+    assert row_of(Diff(), whole).values["delta_kind"] == "quantising"
