@@ -118,11 +118,13 @@ def auto_classes() -> list[str]:
 def parts() -> dict[str, Any]:
     """Return the classes of models that no auto class leads to, by name."""
     found: dict[str, Any] = {}
+    known = set(auto_classes())
     for family in families.model_types():
         home = configuration_auto.CONFIG_MAPPING[family].__module__
         with suppress(ImportError):  # some families have no models of their own
+            names = families.classes(family)
             module = importlib.import_module(home.replace("configuration_", "modeling_"))
-            found |= {name: getattr(module, name) for name in families.unmapped(family)}
+            found |= {name: getattr(module, name) for name in names if name not in known}
     return found
 
 

@@ -10,6 +10,7 @@ from spectra.checkpoint.adapter.bare import PARTS
 from spectra.checkpoint.adapter.originals import diffusers_module, originals_of
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
+from spectra.engine.renamed import renamed_of
 from spectra.errors import PairingError
 from spectra.matrices import match_names
 
@@ -59,18 +60,28 @@ def place_modules(base: Checkpoint, tuned: Adapter) -> Placed:
         return _flat(base, factors)
     if tuned.naming == "parts":
         return _by_part(base, factors, f"module of {shown(tuned.spec)}")
-    return _dotted(base.entries, {key: key for key in factors}, f"module of {shown(tuned.spec)}")
+    subject = f"module of {shown(tuned.spec)}"
+    return _dotted(base.entries, {key: key for key in factors}, subject, renamed_of(base))
 
 
-def _dotted(entries: Mapping[str, TensorEntry], modules: Mapping[str, str], subject: str) -> Placed:
+def _dotted(
+    entries: Mapping[str, TensorEntry],
+    modules: Mapping[str, str],
+    subject: str,
+    renamed: Mapping[str, str] = {},
+) -> Placed:
     """Place modules by their names, whose beginnings may differ.
 
     Args:
         entries: Of the base.
         modules: Keys of the adapter by their names in the model.
         subject: What one is, for messages.
+        renamed: Tensors of the base by names that transformers gives them in memory.
     """
     placed = Placed()
+    there = {f"{key}{WEIGHT}": key for key in modules if f"{key}{WEIGHT}" in renamed}
+    placed.tensors |= {renamed[name]: (modules[key], None) for name, key in there.items()}
+    modules = {key: own for key, own in modules.items() if f"{key}{WEIGHT}" not in there}
     aliases = _aliases(entries)
     known = [*entries, *(alias for alias in aliases if alias not in entries)]
     names = {key if key in entries else f"{key}{WEIGHT}": key for key in modules}
