@@ -1,5 +1,6 @@
 """The table of families as a page of the documentation."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,10 @@ import transformers as hf
 
 from benchmarks.families.outcome import FORMS, Outcome
 
+NAMED = re.compile(
+    r"'[^']*'|(?<=a candidate: )\S+|(?<=of the family )[\w-]+|(?<=` of )[\w-]+"
+    r"|(?<=of shape )\[[0-9, ]+\]|(?<=convolution in )[0-9,]+"
+)
 PATH = Path(__file__).parents[2] / "docs" / "families.md"
 
 HEAD = """# Families
@@ -63,9 +68,8 @@ def row(one: Outcome, reasons: dict[str, str]) -> str:
 
 
 def general(reason: str) -> str:
-    """Return a reason with the name of the tensor left out, so that families share it."""
-    first, quote, rest = reason.partition("'")
-    return f"{first}X{rest.partition(quote)[2]}" if quote else reason
+    """Return a reason without the names of tensors and families, so that families share it."""
+    return NAMED.sub("X", reason)
 
 
 def letters(number: int) -> str:
