@@ -10,7 +10,7 @@ from spectra.architectures.table import Layer, UnknownFamilyError, table
 
 CLASSES = [
     "BertForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM", "LlavaForConditionalGeneration",
-    "MambaForCausalLM", "NemotronHForCausalLM", "SwinForImageClassification",
+    "MambaForCausalLM", "NemotronHForCausalLM", "SwinForImageClassification", "ViTModel",
     "VisionEncoderDecoderModel", "T5ForConditionalGeneration",
 ]  # fmt: skip
 LLAVA = {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]}
