@@ -5,14 +5,12 @@ takes one apart. Here that is done to names alone.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 Span = tuple[int, int]
 """Start and stop on a first axis."""
-
-GROUP = re.compile(r"g([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +261,3 @@ class Holds(Protocol):
     def __contains__(self, name: object) -> bool:
         """Say whether it holds a name."""
         ...
-
-
-Names = Collection[str]
