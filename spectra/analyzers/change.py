@@ -73,15 +73,12 @@ def _vague(rows: Sequence[Row], share: str) -> str:
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     entries = f"{moved:,} of {sum(row.view.rows * row.view.cols for row in rows):,} entries moved"
     subject = _subject(rows, share)
+    part = above = ""
     if any(ranks):
-        return (
-            f"In {subject} at least rank {_span(ranks)} stands above the rounding of {grids}, "
-            f"which may hide more: {entries}; whether by a LoRA or by full fine-tuning is not "
-            "known."
-        )
+        part, above = " in part", f", at least rank {_span(ranks)} stands above it"
     return (
-        f"{subject} changed by less than the rounding of {grids} can resolve in rank: {entries}; "
-        "whether by a LoRA or by full fine-tuning is not known."
+        f"{subject} changed{part} by less than the rounding of {grids} can resolve in rank: "
+        f"{entries}{above}; whether by a LoRA or by full fine-tuning is not known."
     )
 
 

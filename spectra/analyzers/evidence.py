@@ -37,6 +37,7 @@ FEW = 0.1  # of all rows or columns, of which a change is said to be one of thes
 WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: some are clipped
 LOUD = 1.3  # energy of a change over that of uniform rounding, up to which it is no more
 ALONG = 3.0  # times what rows of a change have along those of the base by chance
+MOSTLY = 0.5  # of a row's energy
 STORED = {grid.dtype: grid for grid in GRIDS}
 
 
@@ -103,13 +104,19 @@ def evidence_of(
 def _scaled(base: Tensor, delta: Tensor) -> bool:
     """Say whether rows of the base are in those of the change, beyond chance.
 
-    Of a row that knows nothing of the base's, 1 / cols of the energy lies along it.
+    Of a row that knows nothing of the base's, 1 / cols of the energy lies along it, on average
+    over rows: each counts alike, or a single large one would decide by its own luck. A row most
+    of which lies along its own in the base is scaled, whatever the others are.
     """
     scale = power_of_two_near(largest_entry(base)), power_of_two_near(largest_entry(delta))
     one, other = base / (scale[0] or 1.0), delta / (scale[1] or 1.0)
-    size = one.square().sum(dim=1).clamp(min=torch.finfo(one.dtype).tiny)
-    along = (one * other).sum(dim=1).square() / size
-    return float(along.sum()) * delta.shape[1] > ALONG * float(other.square().sum())
+    size = one.square().sum(dim=1) * other.square().sum(dim=1)
+    known = size > 0
+    if not bool(known.any()):
+        return False
+    along = (one * other).sum(dim=1)[known].square() / size[known]
+    chance = ALONG / delta.shape[1]
+    return float(along.mean()) > chance or float(along.max()) > max(MOSTLY, chance)
 
 
 def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:

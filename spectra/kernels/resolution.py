@@ -32,7 +32,9 @@ from spectra.kernels.singular import EPS64, largest_entry, power_of_two_near
 ROUNDS = 3  # of scaling rows, then columns
 ALIKE = 1.3  # largest over mean level of rows and columns at which none are scaled
 GAP = 1.3  # an update's last singular value over the floor, with none in between
-DECAY = 2.0  # the i-th singular value of a full fine-tune may fall as i to this power
+DECAY = 3.0  # the i-th singular value of a full fine-tune may fall as i to this power
+RECENT = 4  # steps from one singular value to the next, over which a steeper fall is taken
+LOUD = 1.2  # energy of what is not above the floor over that of rounding, from which more is in it
 COHERENT = 0.15  # of s sqrt(m n)
 APART = 4.0  # how far above that a direction lies that is certainly the update's
 FEW = 4  # directions whose cubic part is of low rank itself
@@ -70,28 +72,51 @@ def resolve(
     rows, cols = delta.shape
     slack = 1.0 + 2.0 * min(rows, cols) ** (-2 / 3)  # Tracy and Widom's, for small matrices
     floor = slack * parts.bound()
-    values = sigma / scale
+    values = (sigma / scale).double()
     known = max(rows, cols) * EPS64  # of the largest singular value
     floor = max(floor, known * float(values[0]))
     rank = int((values > floor).sum())
     level = math.sqrt(float(parts.variance.mean()))
-    least = None
+    least, taken, left = None, rank, float(values[rank:].square().sum())
     if 2 * rank < min(rows, cols) and parts.differ():
         parts.balance()
         floor, level = slack * parts.bound(), 1.0
         scaled = (delta / scale).double().mul_(parts.rows.sqrt().unsqueeze(1))
-        least, values = _spectrum(scaled.mul_(parts.cols.sqrt()), floor)
+        least, values, taken, left = _spectrum(scaled.mul_(parts.cols.sqrt()), floor)
         floor = max(floor, known * float(values[0]))
         rank = least(floor)
     repeated = COHERENT * level * math.sqrt(rows * cols)
     if coherent and rank and repeated > floor:
         sure = int((values > APART * repeated).sum())
         if 0 < sure <= FEW and sure < rank and int((values > repeated).sum()) == sure:
-            return Resolution(sure, clear=True)
-    gap = GAP * (1.0 + 1.0 / max(rank, 1)) ** DECAY * floor
+            return Resolution(sure, clear=float(values[sure - 1]) > _gap(values, sure, floor))
+    beside = left - float(values[taken:rank].square().sum())
+    if rank <= len(values) and beside > LOUD * parts.total():
+        return Resolution(rank, clear=False)
+    gap = _gap(values, rank, floor)
     if least is not None and rank > SKETCH // 2:
         return Resolution(rank, clear=least(gap) == rank)
     return Resolution(rank, clear=rank == 0 or float(values[rank - 1]) > gap)
+
+
+def _gap(values: Float[Tensor, " some"], rank: int, floor: float) -> float:
+    """Return what the last direction above the floor must exceed for none to be hidden.
+
+    Singular values that fall from one to the next as they did so far would put the one after
+    it below the floor unseen: of a full fine-tune whose spectrum fades, those above are no
+    adapter's.
+
+    Args:
+        values: The leading singular values, descending.
+        rank: How many lie above the floor.
+        floor: Of rounding.
+    """
+    fall = (1.0 + 1.0 / max(rank, 1)) ** DECAY
+    last = min(rank, len(values)) - 1
+    for back in {last, min(last, RECENT)} - {0, -1}:
+        end = float(values[last]) if last == rank - 1 else floor
+        fall = max(fall, (float(values[last - back]) / end) ** (1.0 / (rank - 1 - last + back)))
+    return GAP * fall * floor
 
 
 class _Parts:
@@ -124,6 +149,10 @@ class _Parts:
         rows, cols = (torch.minimum(*sides) for sides in zip(*found, strict=True))
         return math.sqrt(float(rows.max())) + math.sqrt(float(cols.max()))
 
+    def total(self) -> float:
+        """Return the energy of the rounding."""
+        return float(self._weighed(self.variance)[0].sum())
+
     def _weighed(self, squares: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums over every row and over every column."""
         return _times(squares, self.cols) * self.rows, _times(squares.mT, self.rows) * self.cols
@@ -137,8 +166,10 @@ def _times(squares: Tensor, weights: Float[Tensor, " size"]) -> Float[Tensor, " 
 
 def _spectrum(
     matrix: Float[Tensor, "rows cols"], floor: float
-) -> tuple[Callable[[float], int], Float[Tensor, " few"]]:
+) -> tuple[Callable[[float], int], Float[Tensor, " few"], int, float]:
     """Return how many singular values exceed a level, and the leading ones from below.
+
+    And how many of these were taken out, and the energy of what is left.
 
     Those well above the floor are found by powers of Y Y^T, and taken out: their size must not
     drown the rest in rounding. By Sylvester's law of inertia as many eigenvalues of the rest's
@@ -154,7 +185,8 @@ def _spectrum(
     taken = leading > APART * floor
     basis = basis @ turn[:, taken]
     rest = wide - basis @ (basis.mT @ wide)
-    if float(rest.norm()) < FINE * floor:
+    left = float(rest.norm())
+    if left < FINE * floor:
         rest = rest.float()
     gram = (rest @ rest.mT).double()
 
@@ -170,4 +202,4 @@ def _spectrum(
             found = int((factor.diagonal()[~paired] > 0).sum()) + int(paired.sum()) // 2
         return found + int((leading[taken] > least).sum())
 
-    return count, leading
+    return count, leading, int(taken.sum()), left * left

@@ -139,6 +139,18 @@ def test_a_full_update_that_fades_below_rounding_is_no_lora(power: float, relati
     assert exact == "full rank" if power < 2 else exact != "low rank"
 
 
+@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
+@pytest.mark.parametrize("ratio", [1.7, 2.0, 5.0])
+def test_a_full_update_that_halves_is_no_lora(dtype: torch.dtype, ratio: float) -> None:
+    base = base_of("even", 256, 256).to(dtype)
+    source = torch.Generator().manual_seed(2)
+    sides = [torch.linalg.qr(torch.randn(256, 256, generator=source)).Q.double() for _ in "UV"]
+    update = sides[0] * ratio ** -torch.arange(256.0).double() @ sides[1]
+    for relative in (0.1, 0.01, 0.003):
+        exact = base.double() + update * (relative * base.double().norm() / update.norm())
+        assert said(base, exact.to(dtype))[0] in {"at least", "unresolved"}
+
+
 @pytest.mark.parametrize("relative", [0.003, 0.001])
 def test_a_full_update_below_rounding_is_a_change(relative: float) -> None:
     base = base_of("even", 256, 256).to(BF16)
@@ -161,15 +173,16 @@ def test_what_stands_above_rounding_may_not_be_all() -> None:
     rank = row.values["delta_rank"]
     moved = f"{row.values['delta_moved']:,} of 65,536 entries moved"
     assert reading(row) == (
-        f"In attention of 1 layer (1 of 1 matrix) at least rank {rank} stands above the rounding "
-        f"of BF16, which may hide more: {moved}; whether by a LoRA or by full fine-tuning is not "
-        "known."
+        "Attention of 1 layer (1 of 1 matrix) changed in part by less than the rounding of BF16 "
+        f"can resolve in rank: {moved}, at least rank {rank} stands above it; whether by a LoRA or "
+        "by full fine-tuning is not known."
     )
     lora = measured(base, (base.float() + low(base.float(), 8, 0.01)).to(BF16))
     assert reading(lora, row) == (
-        "The change looks like a rank-8 LoRA on attention of 1 layer (1 of 2 matrices). In 1 more "
-        f"matrix at least rank {rank} stands above the rounding of BF16, which may hide more: "
-        f"{moved}; whether by a LoRA or by full fine-tuning is not known."
+        "The change looks like a rank-8 LoRA on attention of 1 layer (1 of 2 matrices). 1 more "
+        "matrix changed in part by less than the rounding of BF16 can resolve in rank: "
+        f"{moved}, at least rank {rank} stands above it; whether by a LoRA or by full fine-tuning "
+        "is not known."
     )
 
 
@@ -308,8 +321,15 @@ def test_scaled_rows_are_no_full_fine_tune_for_sure(dtype: torch.dtype) -> None:
     lengths = base.float().norm(dim=1, keepdim=True)
     lengths = lengths * (1.0 + 0.03 * torch.randn(256, 1, generator=source))
     dora = (turned / turned.norm(dim=1, keepdim=True) * lengths).to(dtype)
-    for tuned in (dora, (1.01 * base.float()).to(dtype), -base):
-        row = measured(base, tuned)
+    large = base.clone()
+    large[7] *= 50.0
+    longer = large.clone()
+    longer[7] *= 1.01
+    longer[:, 1:] += (0.002 * torch.randn(256, 255, generator=source)).to(dtype)
+    for old, tuned in (
+        (base, dora), (base, (1.01 * base.float()).to(dtype)), (base, -base), (large, longer),
+    ):  # fmt: skip
+        row = measured(old, tuned)
         assert row.values["delta_kind"] == "scaled rows"
         assert reading(row) == (
             "The change looks like full fine-tuning or a LoRA that scales rows (DoRA) on "
