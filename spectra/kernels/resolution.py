@@ -111,11 +111,11 @@ def _gap(values: Float[Tensor, " some"], rank: int, floor: float) -> float:
         rank: How many lie above the floor.
         floor: Of rounding.
     """
-    fall = (1.0 + 1.0 / max(rank, 1)) ** DECAY
+    fall = math.pow(1.0 + 1.0 / max(rank, 1), DECAY)
     last = min(rank, len(values)) - 1
     for back in {last, min(last, RECENT)} - {0, -1}:
         end = float(values[last]) if last == rank - 1 else floor
-        fall = max(fall, (float(values[last - back]) / end) ** (1.0 / (rank - 1 - last + back)))
+        fall = max(fall, math.pow(float(values[last - back]) / end, 1.0 / (rank - 1 - last + back)))
     return GAP * fall * floor
 
 
