@@ -294,7 +294,7 @@ FAULTS: tuple[Fault, ...] = (
           unnamed, listed(), lambda said: said.startswith("b.weight 8 x 8 | ")
           and "a.biases: packed integers of a scheme" in said),
     Fault("powers of two", "not floating point (F8_E8M0)", "scales without weights",
-          unnamed, listed(), told("c.steps: powers of two (F8_E8M0), as scales are")),
+          unnamed, listed(), told("c.steps: powers of two (F8_E8M0), the scales")),
     Fault("gguf control vector", "the error sends one to `spectra ls`, which is that error",
           "exit 2, a control vector",
           lambda folder: write_gguf(folder / "m.gguf", "controlvector",

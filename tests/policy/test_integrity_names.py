@@ -298,7 +298,8 @@ class TestWhatMayBeMissing:
             Fault(FIRST, "is cut", tuple(name for name in llama() if ".5." in name or name == Q)),
         ))  # fmt: skip
         assert places("SPC004", lost) == []
-        named = beside(without(llama(), Q), llama(), index={Q: FIRST})
+        held = dict.fromkeys(without(llama(), Q), FIRST)
+        named = beside(without(llama(), Q), llama(), index={**held, Q: FIRST}, held=held)
         assert places("SPC004", named) == []  # SPC003 has told it
 
     def test_a_weight_that_is_stored_in_a_way_not_read(self) -> None:

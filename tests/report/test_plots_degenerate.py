@@ -130,7 +130,7 @@ def test_zero_and_full_matrices_together(tmp_path: Path) -> None:
 
 
 def test_names_are_drawn_as_plain_text(tmp_path: Path) -> None:
-    tensors = {HOSTILE: noise(12, 8), "$": noise(8, 8, seed=1), "b$a^_{": noise(8, 8, seed=2)}
+    tensors = {HOSTILE: noise(12, 8), "$": noise(8, 8, seed=1), "b$a^_{": noise(12, 12, seed=2)}
     folder = tmp_path / "$1 und \u91cd _^{"
     for said in all_three(tensors, folder).values():
         assert "\x1b" not in said

@@ -55,15 +55,6 @@ UNNAMED = "packed integers of a scheme that neither their names nor config.json 
 BESIDE = "beside packed weights that are left out"
 ALONE = "packed integers without the parts that {} stores beside them"
 
-LONE = {
-    "C64": "complex numbers (C64), which are not analysed",
-    "F8_E8M0": "powers of two (F8_E8M0), as scales are, without weights that they belong to",
-    "F4": "four-bit floats (F4) without scales that are read",
-    "F6_E2M3": "six-bit floats (F6_E2M3), which are not read",
-    "F6_E3M2": "six-bit floats (F6_E3M2), which are not read",
-}
-"""Why a tensor is left out that only its dtype tells of."""
-
 
 def unread(
     entries: Mapping[str, TensorEntry],
@@ -79,8 +70,7 @@ def unread(
         settings: The model's quantisation settings.
         left: Those of them that hold weights which are left out.
     """
-    dtypes = {entry.dtype for entry in entries.values()}
-    if not (PACKED | LONE.keys()) & dtypes:
+    if not PACKED & {entry.dtype for entry in entries.values()}:
         tails = tails_of(entries)
         if not any(tail.endswith(ENDINGS + FLOATING_MARKS) for tail in tails):
             return  # as in most models
@@ -93,8 +83,6 @@ def unread(
             yield Skipped(entry.name, schemes[module])
         elif f".{entry.name}".endswith(ENDINGS):
             yield Skipped(entry.name, "a part of a quantised weight, without the weight")
-        elif entry.dtype in LONE:
-            yield Skipped(entry.name, LONE[entry.dtype])
 
 
 def _modules(
@@ -116,7 +104,7 @@ def _modules(
         module, _, last = entry.name.rpartition(".")
         if packed and not known:
             found.setdefault(module, _not_read(settings.label))
-        elif packed and last.endswith("weight") and len(entry.shape) > 1:
+        elif packed and entry.dtype != "F4" and last.endswith("weight") and len(entry.shape) > 1:
             own = entries.get(f"{module}.weight", entry)
             if not module or own.is_weights:
                 continue

@@ -241,13 +241,6 @@ def test_positions_and_masks_are_no_packed_weights() -> None:
     assert not checkpoint.skipped
 
 
-def test_powers_of_two_alone_are_scales() -> None:
-    checkpoint = stored({"a.weight": torch.ones(4, 4),
-                         "a.exponents": torch.ones(4, 4).to(torch.float8_e8m0fnu)})  # fmt: skip
-    assert list(checkpoint.entries) == ["a.weight"]
-    assert checkpoint.skipped[0].reason.startswith("powers of two (F8_E8M0), as scales are")
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "codec"),
     [
