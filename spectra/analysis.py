@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from spectra.analyzers import Analyzer, Row, Summary
-from spectra.analyzers.analyzer import Round
+from spectra.analyzers.analyzer import Round, listed
 from spectra.checkpoint import Skipped
 from spectra.engine import Model, Plan
 from spectra.engine.changes import Replaced
@@ -70,7 +70,7 @@ class Analysis:
             self.plan.warning,
             str(summary.get("reading", "")),
             unpaired.text() if unpaired else "",
-            self._lost_to_quantising(),
+            self._lost_to_quantising() if summary.get("changed", True) else "",
         ]
         return Result(
             command=self.analyzer.name,
@@ -111,7 +111,7 @@ class Analysis:
         if not differing:
             return ""
         return (
-            f"One side is decoded from {' and '.join(sorted(differing))}: what quantising lost is "
+            f"One side is decoded from {listed(sorted(differing))}: what quantising lost is "
             "part of the change."
         )
 

@@ -15,7 +15,7 @@ from spectra.engine import Model
 from spectra.engine import Result as Data
 from spectra.engine.plan import selected
 from spectra.matrices import Selection
-from spectra.matrices.view import unread_share
+from spectra.matrices.view import unread_share, unread_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,9 +170,14 @@ NEGLIGIBLE = 0.01  # share of the parameters that goes without a word
 def not_read(model: Checkpoint, skipped: Iterable[Skipped]) -> str:
     """Return the first sentence where a share of a model was not read; else nothing."""
     share = unread_share(model, skipped)
-    if share < NEGLIGIBLE:
-        return ""
-    return f"{100 * share:.3g} % of the parameters are in tensors that were not read. "
+    told = ""
+    if share >= NEGLIGIBLE:
+        told = f"{100 * share:.3g} % of the parameters are in tensors that were not read. "
+    if left := unread_weights(model):
+        (reason, _), *_ = Counter(item.reason for item in left).most_common(1)
+        were = counted(len(left), "weight was", "weights were")
+        told += f"{were} not read: {reason}. "
+    return told
 
 
 def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, str]]]:

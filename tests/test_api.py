@@ -97,6 +97,8 @@ def test_a_change_that_quantising_made_is_not_told_as_training_alone(tmp_path: P
     assert said in spectra.diff(whole, eight).summary["reading"]
     assert said in spectra.diff(eight, whole).summary["reading"]
     assert "quantising" not in spectra.diff(eight, eight).summary["reading"]
+    exact = write_model(tmp_path / "exact", {"a.weight": weight.to(torch.float8_e4m3fn).float()})
+    assert spectra.diff(exact, eight).summary["reading"] == "Nothing changed in 1 matrix."
     assert "quantising" not in spectra.diff(whole, whole).summary["reading"]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spectra.analyzers.analyzer import counted
+from spectra.analyzers.analyzer import counted, listed
 from spectra.analyzers.row import Row
 
 STORED = {
@@ -59,7 +59,7 @@ def _share(rows: Sequence[Row], total: int) -> str:
 def _settled(rows: Sequence[Row], total: int) -> str:
     """Say what matrices look like whose rank is known."""
     grids = sorted({str(row.values["delta_grid"]) for row in rows} - {*FLOATS, "None"})
-    within = f", above the rounding of {' and '.join(grids)}" if grids else ""
+    within = f", above the rounding of {listed(grids)}" if grids else ""
     return (
         f"The change looks like {kind_of_change(rows)} on {where(rows)} "
         f"({_share(rows, total)}){within}."
@@ -68,7 +68,7 @@ def _settled(rows: Sequence[Row], total: int) -> str:
 
 def _vague(rows: Sequence[Row], share: str) -> str:
     """Say of what changed that rounding hides its rank."""
-    grids = " and ".join(sorted({str(row.values["delta_grid"]) for row in rows}))
+    grids = listed(sorted({str(row.values["delta_grid"]) for row in rows}))
     ranks = [int(row.number("delta_rank") or 0) for row in rows]
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     entries = f"{moved:,} of {sum(row.view.rows * row.view.cols for row in rows):,} entries moved"
@@ -146,6 +146,6 @@ def where(changed: Sequence[Row]) -> str:
         names.get(row.view.role.kind.split(".")[0], row.view.role.kind) for row in changed
     )
     words = list(kinds)
-    text = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    text = listed(words)
     layers = {row.view.role.layer for row in changed} - {None}
     return f"{text} of {counted(len(layers), 'layer')}" if layers else text

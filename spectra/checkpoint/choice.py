@@ -115,11 +115,12 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
         own = {name: plain for name, (plain, _) in found.items()}
     if own:
         return own
-    there = f"variants {', '.join(told)}" if told else "no variants"
+    there = f"variants {', '.join(told)}"
     if wanted:
+        way = f"it holds {there}. Give one of those with --variant (`variant=`), or leave it out."
         raise CheckpointError(
-            f"{folder.label} holds no weights of the variant {quote(wanted)}; it holds {there}. "
-            "Give one of those with --variant (`variant=`), or leave it out."
+            f"{folder.label} holds no weights of the variant {quote(wanted)}; "
+            + (way if told else "it has no variants. Leave --variant (`variant=`) out.")
         )
     raise CheckpointError(
         f"{folder.label} holds its weights in {there}: which one is meant? Give it: "

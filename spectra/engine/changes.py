@@ -12,13 +12,12 @@ from spectra.engine.placing import NO_BASE
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.pairing import Modules, by_module
 from spectra.matrices.part import Part
+from spectra.matrices.view import unread_weights
 
 VOCABULARY = ("embed", "lm_head")
 """Roles whose rows are the vocabulary, which may be resized."""
 
 NO_TUNED = "no counterpart in the tuned model"
-WEIGHTS = ("weight", "packed", "blocks")
-"""Endings of the names of a quantised module's own part, as against its scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,12 @@ class Unpaired:
         if not told or self.first is None:
             return ""
         (count, side), *others = told
-        counts = " and ".join([f"{count} matrices {side}", *map(" ".join, others)])
-        reason = f"{quote(self.first.tensor)}: {self.first.reason}"
-        return f"{counts} found no partner, such as {reason}."
+        noun = "matrix" if (self.base_of if self.base else self.tuned_of) == 1 else "matrices"
+        counts = " and ".join([f"{count} {noun} {side}", *map(" ".join, others)])
+        name, reason = quote(self.first.tensor), self.first.reason
+        if self.base + self.tuned == 1:
+            return f"{counts} found no partner: {name} ({reason})."
+        return f"{counts} found no partner, such as {name}: {reason}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +248,12 @@ def _unpaired(
     ]
     unread = [0, 0]
     if asked.selection == Selection():  # what was not read has no role to be selected by
-        unread = [
-            len({item.tensor for item in model.skipped if item.tensor.endswith(WEIGHTS)})
-            for model in models
-        ]
+        unread = [len(unread_weights(model)) for model in models]
     reasons = {item.tensor: item for item in skipped}
     lone = [*lone_base, *(name.partition("[")[0] for name in lone_tuned)]
     first = next((reasons[name] for name in lone if name in reasons), None)
     if first is None:
-        told = [item for model in models for item in model.skipped if item.tensor.endswith(WEIGHTS)]
+        told = [item for model in models for item in unread_weights(model)]
         first = next(iter(told if any(unread) else []), None)
     if first is None and lone:
         first = Skipped(lone[0], NO_BASE if lone_tuned else NO_TUNED)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.analyzers import Analyzer
+from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.quote import quote, shown
@@ -193,6 +194,9 @@ def plan_pair(
     if not lenient or not changes.pairs:
         _refuse_misshapen(changes.wrong, shown(base.spec), shown(tuned.spec))
     if not changes.pairs:
+        if isinstance(tuned, Checkpoint):
+            theirs, lost = views_of(tuned)
+            _require_some(theirs, theirs, lost, shown(tuned.spec))
         first = changes.skipped[0]
         raise PairingError(
             f"no tensor of {shown(tuned.spec)} belongs to one of {shown(base.spec)} that can be "
@@ -241,7 +245,7 @@ def _require_some(
         return
     if not views:
         reasons = Counter(item.reason for item in skipped).most_common(REASONS)
-        told = "; ".join(f"{count:,} times {reason}" for reason, count in reasons)
+        told = ", ".join(f"{counted(count, 'tensor')} ({reason})" for reason, count in reasons)
         raise NothingToAnalyseError(
             f"{spec} holds no matrix that can be analysed: {told or 'it is empty'}."
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.codecs.unread import MARKS
 from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.role import Role, kind_of, numberless
@@ -89,6 +90,19 @@ def unread_share(checkpoint: Checkpoint, skipped: Iterable[Skipped]) -> float:
              if entry.is_weights and sum(size > 1 for size in entry.shape) > 1}  # fmt: skip
     total = sum(sizes.values())
     return sum(sizes[name] for name in names & sizes.keys()) / total if total else 0.0
+
+
+WEIGHTS = ("weight", "packed", "blocks", *MARKS)
+"""Endings of the names of a module's own weight, as against its scales."""
+
+
+def unread_weights(checkpoint: Checkpoint) -> list[Skipped]:
+    """Return the weights that were left out on opening, one for each module."""
+    found: dict[str, Skipped] = {}
+    for item in checkpoint.skipped:
+        if item.tensor.endswith(WEIGHTS) and not item.reason.startswith("not floating"):
+            found.setdefault(item.tensor.rpartition(".")[0], item)
+    return list(found.values())
 
 
 def _varied(config: Mapping[str, Any]) -> bool:

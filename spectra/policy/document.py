@@ -270,6 +270,10 @@ def _entries(document: dict[str, Any], key: str, spot: Spot) -> list[tuple[Value
     if not isinstance(found, list):
         example = spot.at(key).name
         raise spot.at(key).wrong(found, f"tables of a list: write [[{example}]].")
+    for number, value in enumerate(found):
+        if key in CHECK_KEYS and isinstance(value, str):
+            told = f"a table, [[{spot.at(key).name}]]. Rules are left out under [{_check(spot)}]."
+            raise spot.at(key, number).wrong(value, told)
     return [(value, spot.at(key, number)) for number, value in enumerate(found)]
 
 

@@ -43,8 +43,14 @@ def test_selecting_nothing_says_how_many_there_were(small: Path) -> None:
 
 def test_a_model_without_matrices_is_said_to_have_none(tmp_path: Path) -> None:
     folder = write_model(tmp_path, {"norm.weight": torch.ones(4)})
-    with pytest.raises(NothingToAnalyseError, match=r"analysed: 1 times one-dimensional\.$"):
+    with pytest.raises(NothingToAnalyseError, match=r"analysed: 1 tensor \(one-dimensional\)\.$"):
         plan_model(opened(folder), Selection())
+
+
+def test_a_tuned_model_without_matrices_is_said_to_have_none(small: Path, tmp_path: Path) -> None:
+    tuned = write_model(tmp_path / "tuned", {})
+    with pytest.raises(NothingToAnalyseError, match=r"tuned holds no matrix .*: it is empty\.$"):
+        plan_pair(opened(small), opened(tuned), Selection())
 
 
 def test_an_adapter_is_no_model_and_no_base(minilm: Path, minilm_lora: Path) -> None:
@@ -198,9 +204,8 @@ def test_a_head_that_an_adapter_stores_whole_may_have_no_partner(
     plan = plan_pair(opened(minilm), opened(minilm_lora), Selection())
     assert plan.unpaired is not None
     assert plan.unpaired.text() == (
-        "1 of 1 matrices that the adapter stores whole found no partner, such as "
-        "'classifier.weight': "
-        "no counterpart in the base."
+        "1 of 1 matrix that the adapter stores whole found no partner: 'classifier.weight' "
+        "(no counterpart in the base)."
     )
     some = plan_pair(opened(minilm), opened(minilm_lora), Selection(roles=("attn.q",)))
     assert some.unpaired is not None

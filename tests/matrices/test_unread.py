@@ -1,5 +1,6 @@
 """What holds no matrix of weights says what it is, and how much was not read is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import spectra
-from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint import Checkpoint, TensorEntry, open_spec
 from spectra.errors import NothingToAnalyseError
 from spectra.listing import not_read
 from spectra.matrices.unread import lies_bare, no_weights
-from spectra.matrices.view import unread_share, views_of
+from spectra.matrices.view import unread_share, unread_weights, views_of
 
 WEIGHT = "layers.0.fc1.weight"
 
@@ -82,6 +83,23 @@ def test_the_share_that_was_not_read_is_the_first_sentence(tmp_path: Path) -> No
     assert str(spectra.ls(tmp_path).summary["reading"]).startswith(first)
     assert str(spectra.spectrum(tmp_path).summary["reading"]).startswith(first)
     assert str(spectra.kappa(tmp_path).summary["reading"]).startswith(first)
+
+
+def test_quantised_weights_that_were_not_read_are_counted_by_module(tmp_path: Path) -> None:
+    packed = torch.ones(4, 8, dtype=torch.int32)
+    tensors = {WEIGHT: torch.eye(8)} | {
+        f"layers.{layer}.up.{part}": packed.clone()
+        for layer in range(2)
+        for part in ("qweight", "qzeros", "g_idx")
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    settings = {"quant_method": "of_tomorrow"}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": settings}))
+    reading = str(spectra.spectrum(tmp_path).summary["reading"])
+    assert reading.startswith("2 weights were not read: weights of the scheme of_tomorrow")
+    opened = open_spec(tmp_path)
+    assert isinstance(opened, Checkpoint)
+    assert len(unread_weights(opened)) == 2
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,8 @@ BAD = {
     "zebra = 1": "1: zebra is unknown. Expected schema, check, rules, override, ignore.",
     'fail-on = "error"': "1: fail-on stands at the top, but belongs under [check].",
     "check = 3": "1: check is 3, expected a table.",
+    'ignore = ["SPC0"]': "1: ignore is 'SPC0', expected a table, [[ignore]]. Rules are left out "
+    "under [check].",
     '[check]\nfail_on = "error"': "2: check.fail_on is unknown. Did you mean fail-on?",
     '[check]\nfail-on = "eror"': "2: check.fail-on is 'eror', expected one of error, warning, "
     "note, never. Did you mean error?",
