@@ -57,25 +57,53 @@ def _share(rows: Sequence[Row], total: int) -> str:
 
 
 def _settled(rows: Sequence[Row], total: int) -> str:
-    """Say what matrices look like whose rank is known."""
+    """Say what matrices look like whose rank is known: those of low rank, and the others.
+
+    A matrix with so few rows or columns that an update of the others' rank fills half of it is
+    taken for one of them.
+    """
     grids = sorted({str(row.values["delta_grid"]) for row in rows} - {*FLOATS, "None"})
     within = f", above the rounding of {listed(grids)}" if grids else ""
-    return (
-        f"The change looks like {kind_of_change(rows)} on {where(rows)} "
-        f"({_share(rows, total)}){within}."
-    )
+    most = max((_rank(row) for row in rows if row.values["delta_kind"] == "low rank"), default=0)
+    low = [row for row in rows if _rank(row) <= most]
+    rest = [row for row in rows if _rank(row) > most]
+    told = [(kind, some) for kind, some in ((_low(low, rest), low), (_full(rest), rest)) if some]
+    told.sort(key=lambda one: -len(one[1]))
+    kinds = " and ".join(f"{kind} on {where(some)} ({_share(some, total)})" for kind, some in told)
+    return f"The change looks like {kinds}{within}."
+
+
+def _low(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """Name a change of low rank; beside a full fine-tune of more matrices it is no adapter's."""
+    ranks = [_rank(row) for row in rows if row.values["delta_kind"] == "low rank"]
+    if len(set(ranks)) == 1 and len(rows) >= len(others):
+        return f"a rank-{ranks[0]} LoRA"
+    several = "ranks" if len(set(ranks)) > 1 else "rank"
+    return f"a low-rank update ({several} {_span(ranks)})" if ranks else ""
+
+
+def _full(rows: Sequence[Row]) -> str:
+    """Name a change of full rank."""
+    scaled = any(row.values["delta_kind"] == "scaled rows" for row in rows)
+    return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
+
+
+def _rank(row: Row) -> int:
+    """Return how many directions of a change are known."""
+    return int(row.number("delta_rank") or 0)
 
 
 def _vague(rows: Sequence[Row], share: str) -> str:
     """Say of what changed that rounding hides its rank."""
     grids = listed(sorted({str(row.values["delta_grid"]) for row in rows}))
-    ranks = [int(row.number("delta_rank") or 0) for row in rows]
+    ranks = [_rank(row) for row in rows]
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     entries = f"{moved:,} of {sum(row.view.rows * row.view.cols for row in rows):,} entries moved"
     subject = _subject(rows, share)
     part = above = ""
     if any(ranks):
-        part, above = " in part", f", at least rank {_span(ranks)} stands above it"
+        least = f"at least rank {_span(ranks)}" if all(ranks) else f"up to rank {max(ranks):,}"
+        part, above = " in part", f", {least} stands above it"
     return (
         f"{subject} changed{part} by less than the rounding of {grids} can resolve in rank: "
         f"{entries}{above}; whether by a LoRA or by full fine-tuning is not known."
@@ -111,26 +139,6 @@ def _subject(rows: Sequence[Row], share: str) -> str:
     if share:
         return where(rows) + share
     return counted(len(rows), "more matrix", "more matrices")
-
-
-def kind_of_change(changed: Sequence[Row]) -> str:
-    """Name the change by the ranks of most matrices; a small head may well be full.
-
-    Args:
-        changed: Rows whose rank is known: low, or full.
-    """
-    ranks = [int(row.number("delta_rank") or 0) for row in changed]
-    low = [row.values["delta_kind"] == "low rank" for row in changed]
-    found = [rank for rank, is_low in zip(ranks, low, strict=True) if is_low]
-    most = max(found, default=0)
-    if 10 * sum(rank <= most for rank in ranks) < 9 * len(changed):
-        if found:
-            return "fine-tuning, partly of low rank,"
-        scaled = any(row.values["delta_kind"] == "scaled rows" for row in changed)
-        return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
-    if len(set(found)) == 1:
-        return f"a rank-{found[0]} LoRA"
-    return f"a low-rank update (ranks {_span(found)})"
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -60,6 +60,7 @@ class _Side(NamedTuple):
     steps: Tensor  # half of the distance to the next
     grid: Grid | None  # None: a codec's
     name: str
+    stored: Grid  # of the dtype of the file
 
 
 def evidence_of(
@@ -78,7 +79,7 @@ def evidence_of(
         for values, codec in ((pair.base, pair.base_codec), (pair.tuned, pair.tuned_codec))
     )
     where = delta != 0
-    if base.grid is not tuned.grid and not pair.formed:  # on one grid every difference counts
+    if not pair.formed:
         where &= _beyond(base, tuned, delta)
     changed = where.any(dim=1), where.any(dim=0)
     rows, cols = (int(lines.sum()) for lines in changed)
@@ -135,19 +136,29 @@ def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]
 
 def _side(values: Tensor, codec: Quantised | None, dtype: torch.dtype) -> _Side:
     """Find the grid on which one side lies, whatever the dtype of its file."""
-    wide = values.to(dtype)
+    wide, stored = values.to(dtype), STORED[values.dtype]
     if codec is not None:
-        return _Side(wide, codec.steps.to(dtype), None, codec.name)
-    stored = STORED[values.dtype]
+        return _Side(wide, codec.steps.to(dtype), None, codec.name, stored)
     grid = grid_of(wide, stored)
-    return _Side(wide, half_steps(wide, grid, stored), grid, grid.name)
+    return _Side(wide, half_steps(wide, grid, stored), grid, grid.name, stored)
 
 
 def _beyond(base: _Side, tuned: _Side, delta: Tensor) -> Tensor:
-    """Say which entries differ by more than storing one number on the grids of both makes."""
+    """Say which entries differ by more than storing one number on the grids of both makes.
+
+    On one grid every difference counts, but for values that lie off it in one of the dtypes, such
+    as small ones in float16.
+    """
     if base.grid is None or tuned.grid is None:
         return torch.ones_like(delta, dtype=torch.bool)  # codecs clip, and move on purpose
-    return delta.abs() > base.steps + tuned.steps
+    if base.grid is not tuned.grid:
+        return delta.abs() > base.steps + tuned.steps
+    if base.stored is tuned.stored:
+        return torch.ones_like(delta, dtype=torch.bool)
+    same = (base.stored.rounded(tuned.values) == base.values) | (
+        tuned.stored.rounded(base.values) == tuned.values
+    )
+    return ~same
 
 
 def _quantised(base: _Side, tuned: _Side, delta: Tensor) -> bool:

@@ -90,8 +90,10 @@ def adapter_changes(
     for view in views:
         _add(changes, view, tuned, found, turns=turns)
     modules = {*tuned.factors, *tuned.rows, *unnamed}
-    changes.warning = _warning(tuned, modules, {item.tensor for item in found.lost} & modules)
-    changes.unpaired = _unpaired(len(views), tuned, found)
+    lost = {item.tensor for item in found.lost} & modules
+    changes.warning = _warning(tuned, modules, lost)
+    unpaired = _unpaired(len(views), tuned, found)
+    changes.unpaired = replace(unpaired, modules=len(lost), modules_of=len(modules))
     return changes
 
 

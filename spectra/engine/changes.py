@@ -34,13 +34,26 @@ class Unpaired:
     tuned_of: int = 0
     first: Skipped | None = None  # one of them
     whose: str = "of the tuned model"  # the tuned ones are
+    modules: int = 0  # of an adapter, that match no tensor of the base
+    modules_of: int = 0
 
     def plain(self) -> dict[str, dict[str, int]]:
         """Return the counts as plain data."""
-        return {
+        sides = {
             "base": {"matrices": self.base_of, "unpaired": self.base},
             "tuned": {"matrices": self.tuned_of, "unpaired": self.tuned},
         }
+        if self.modules_of:
+            sides["adapter"] = {"modules": self.modules_of, "unpaired": self.modules}
+        return sides
+
+    def without(self, misshapen: Sequence[Skipped]) -> "Unpaired":
+        """Count matrices of another shape on the other side among those without a partner."""
+        if not misshapen:
+            return self
+        more = len(misshapen)
+        first = self.first or misshapen[0]
+        return replace(self, base=self.base + more, tuned=self.tuned + more, first=first)
 
     def text(self) -> str:
         """Say it in a sentence; empty where all have one."""
@@ -123,6 +136,7 @@ class Changes:
     pairs: list[tuple[View, Change]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # shapes that differ, a sentence each
+    misshapen: list[Skipped] = field(default_factory=list)  # likewise, of two models
     warning: str = ""
     unpaired: Unpaired = field(default_factory=Unpaired)
 
@@ -145,6 +159,8 @@ class Changes:
                 f"tensor {quote(view.name)} is {view.rows:,} x {view.cols:,} there and "
                 f"{rows:,} x {cols:,} here"
             )
+            shapes = f"{view.rows:,} x {view.cols:,} in the base, {rows:,} x {cols:,} here"
+            self.misshapen.append(Skipped(view.name, f"not compared: {shapes}"))
             return
         if isinstance(change, Replaced) and rows > shared:
             part = first_rows(change.parts[view.name], shared)

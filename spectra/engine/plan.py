@@ -203,8 +203,11 @@ def plan_pair(
             f"compared: {quote(first.tensor)}: {first.reason}. Give the base it was trained on."
         )
     steps = tuple(_steps(changes.pairs))
-    skipped += changes.skipped
-    return Plan(base, tuned, steps, tuple(skipped), changes.warning, changes.unpaired)
+    skipped += changes.skipped + changes.misshapen
+    unpaired = changes.unpaired
+    if isinstance(tuned, Checkpoint):
+        unpaired = unpaired.without(changes.misshapen)
+    return Plan(base, tuned, steps, tuple(skipped), changes.warning, unpaired)
 
 
 def _steps(pairs: Iterable[tuple[View, Change]]) -> Iterable[Step]:

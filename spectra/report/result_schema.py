@@ -27,9 +27,14 @@ SIDE: Schema = {
     "properties": {"matrices": COUNT, "unpaired": COUNT},
     "required": ["matrices", "unpaired"],
 }
+MODULES: Schema = {
+    "type": "object",
+    "properties": {"modules": COUNT, "unpaired": COUNT},
+    "required": ["modules", "unpaired"],
+}
 UNPAIRED: Schema = {
     "type": "object",
-    "properties": {"base": SIDE, "tuned": SIDE},
+    "properties": {"base": SIDE, "tuned": SIDE, "adapter": MODULES},
     "required": ["base", "tuned"],
 }
 

@@ -391,11 +391,28 @@ def test_reading_of_a_lora_with_a_small_full_head() -> None:
     assert reading(rows).startswith("The change looks like a rank-2 LoRA on attention and other")
 
 
+def test_reading_of_a_lora_with_a_full_head() -> None:
+    rows = lora_rows(Diff(), dict.fromkeys(names("attention.self.query", 12), 2))
+    base = normal(40, 30)
+    rows.append(row_of(Diff(), pair_of(base, base + normal(40, 30, 1), "lm_head.weight")))
+    assert reading(rows) == (
+        "The change looks like a rank-2 LoRA on attention of 12 layers (12 of 13 matrices) and full "
+        "fine-tuning on head (1 of 13 matrices)."
+    )
+
+
 def test_reading_of_a_mixture() -> None:
     rows = lora_rows(Diff(), dict.fromkeys(names("attention.self.query", 2), 2))
     base = normal(40, 30)
     rows.append(row_of(Diff(), pair_of(base, base + normal(40, 30, 1), QUERY)))
-    assert reading(rows).startswith("The change looks like fine-tuning, partly of low rank, on")
+    assert reading(rows) == (
+        "The change looks like a rank-2 LoRA on attention of 2 layers (2 of 3 matrices) and full "
+        "fine-tuning on attention of 1 layer (1 of 3 matrices)."
+    )
+    rows += [row_of(Diff(), pair_of(base, base + normal(40, 30, seed), QUERY)) for seed in (2, 3)]
+    assert reading(rows).endswith(
+        "and a low-rank update (rank 2) on attention of 2 layers (2 of 5 matrices)."
+    )
 
 
 def test_reading_of_nothing_changed() -> None:

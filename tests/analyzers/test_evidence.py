@@ -196,6 +196,13 @@ def test_storing_alone_is_told_by_its_values() -> None:
     assert said(master.to(F16), master.to(BF16)) == ("rounding", 0)  # of a third
     float8 = (10 * master).to(torch.float8_e4m3fn)
     assert said(10 * master, float8.to(BF16)) == ("rounding", 0)
+    small = master.to(BF16)
+    small[3] *= 1e-5  # below what is normal in float16
+    assert said(small, small.to(F16)) == ("rounding", 0)
+    assert said(small, (small.float() + low(small.float(), 2, 0.1)).to(F16)) == ("low rank", 2)
+    one_step = torch.nextafter(small.float(), torch.tensor(1.0)).to(BF16)
+    one_step[:4] = small[:4] * (1 + 2**-7)
+    assert said(small, one_step.float())[0] == "few rows"
     nearly = master.to(BF16).float()
     nearly[0, 0] += 0.01
     assert said(master, nearly) == ("few rows", 1)

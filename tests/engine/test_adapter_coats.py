@@ -220,6 +220,8 @@ class TestPartsOfAPipeline:
         assert lost(plan) == {
             f"text_encoder.{self.CLIP}": "a module of text_encoder, which the base does not hold"
         }
+        assert plan.unpaired is not None
+        assert plan.unpaired.plain()["adapter"] == {"modules": 2, "unpaired": 1}
         assert plan.warning == (
             "1 of the adapter's 2 modules match no tensor of the base, and what they change is "
             "not seen here."

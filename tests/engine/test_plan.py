@@ -136,6 +136,20 @@ def words(count: int, prefix: str = "", quantised: bool = False) -> dict[str, to
     return found
 
 
+def test_a_check_says_which_matrices_it_did_not_compare(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", words(3))
+    resized = words(3)
+    resized["layers.1.down.weight"] = torch.randn(8, 6)
+    found = spectra.check(write_model(tmp_path / "tuned", resized), base=base, ignore="SPC006")
+    assert found.summary["reading"].endswith(
+        " 1 of 6 matrices of the base and 1 of 6 of the tuned model found no partner, such as "
+        "'layers.1.down.weight': not compared: 8 x 8 in the base, 8 x 6 here."
+    )
+    assert found.summary["unpaired"]["base"] == {"matrices": 6, "unpaired": 1}
+    with pytest.raises(PairingError, match="8 x 8 there and 8 x 6 here"):
+        spectra.diff(base, tmp_path / "tuned")
+
+
 def test_matrices_without_a_partner_are_counted_on_both_sides(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", words(3))
     odd = {k.replace(".0.", ".0.strange."): v for k, v in words(3).items()}
