@@ -396,8 +396,8 @@ def test_reading_of_a_lora_with_a_full_head() -> None:
     base = normal(40, 30)
     rows.append(row_of(Diff(), pair_of(base, base + normal(40, 30, 1), "lm_head.weight")))
     assert reading(rows) == (
-        "The change looks like a rank-2 LoRA on attention of 12 layers (12 of 13 matrices) and full "
-        "fine-tuning on head (1 of 13 matrices)."
+        "The change looks like a rank-2 LoRA on attention of 12 layers (12 of 13 matrices) and "
+        "full fine-tuning on head (1 of 13 matrices)."
     )
 
 
