@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from spectra.architectures.parameters import Config, Holdings, Template, forms_of, holds, setting
@@ -18,6 +18,12 @@ LEGACY = (
     (re.compile(r"\.weight_v$"), ".parametrizations.weight.original1"),
 )
 """Names of older files that transformers takes for those of today."""
+
+COMPUTED = re.compile(r"FSMT\w* .*embed_positions\.weight")
+"""Class and name of tables of sines that transformers fills itself, and did not save for years."""
+
+OF_TRAINING = ("masked_spec_embed", "mask_token")
+"""How the names end of what stands for masked input, which only training hides."""
 
 OF_WEIGHTS = re.compile(r"scale|zero|amax|g_idx|absmax|bias|shape|map|state|scb", re.IGNORECASE)
 """In the last words of what lies beside a quantised weight."""
@@ -36,6 +42,8 @@ class Lack:
     name: str  # of the class
     missing: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()  # not here under these names, and others are in their place
+    head: tuple[str, ...] = ()  # all that is outside the body, of a model saved as that alone
+    unused: tuple[str, ...] = ()  # not here, and nothing but training uses it
     beyond: Mapping[str, int] = field(default_factory=dict)
     """Places of numbers that a setting does not count that far, and what it says."""
 
@@ -77,6 +85,16 @@ def _modern(names: Iterable[str]) -> set[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """One parameter of a class as it would stand here, one of every layer where it is in layers."""
+
+    names: Template
+    outer: bool  # not in the class's body
+    gone: tuple[str, ...] = ()
+    whole: bool = False  # all are gone
+
+
 @dataclass(slots=True)
 class _Beside:
     """A class beside the names of a model that is said to be of it."""
@@ -92,36 +110,58 @@ class _Beside:
         """Return what is not here."""
         here = Counter(_shape(name) for name in self.names)
         body, head = self._places(here)
-        placed = [(tuple(self._at(name, body, head) for name in names), when)
-                  for names, when in self.holdings.templates]  # fmt: skip
-        ever = {_shape(name) for names, _ in placed for name in names}
-        ever |= {self._at(name, body, head) for name in self.holdings.also}
+        placed = [
+            _Placed(tuple(self._at(name, body, head) for name in names), self._is_outer(names))
+            for names, when in self.holdings.templates
+            if holds(self.config, when, self.holdings.aliases)
+        ]
+        ever = {_shape(self._at(name, body, head)) for name in self.holdings.names}
+        ever |= {_shape(self._at(name, body, head)) for name in self.holdings.also}
         strays = {shape: count for shape, count in here.items() if shape not in ever}
         least = ALIKE_OWN_CODE if "auto_map" in self.config else ALIKE
         if not here or here.total() - sum(strays.values()) < least * here.total():
             return None
-        tree = _trie(self.known)
-        parts = set(_packed(self.known))
-        missing: list[str] = []
-        renamed: list[str] = []
-        for names, when in placed:
-            if not holds(self.config, when, self.holdings.aliases):
+        return self._sorted(list(self._gone(placed)), body, strays)
+
+    def _sorted(self, every: "list[_Placed]", body: str, strays: Mapping[str, int]) -> Lack:
+        """Return what is not here by what that means."""
+        outer = [one for one in every if one.outer]
+        # AutoModel saves the body alone, without its prefix, and may leave the class's own name.
+        bare = bool(outer) and not body.endswith(self.holdings.prefix)
+        bare = bare and all(one.whole for one in outer)
+        found: dict[str, list[str]] = {"missing": [], "renamed": [], "head": [], "unused": []}
+        words = set(body.split(".")) | COMMON
+        for one in every:
+            if one.whole and self.translated and _is_layered(one.names):
                 continue
-            every = list(self._filled(names, tree))
-            gone = [
-                _said(one) for one in every if self.known.isdisjoint(one) and parts.isdisjoint(one)
-            ]
-            whole = len(gone) == len(every)
-            if whole and self.translated and _is_layered(names):
-                continue
-            doubted = whole and _stands_in(names, len(gone), strays)
-            (renamed if doubted else missing).extend(gone)
-        return Lack(self.holdings.name, tuple(dict.fromkeys(missing)), tuple(renamed), self.beyond)
+            doubted = one.whole and _stands_in(one.names, len(one.gone), strays, words)
+            kind = "head" if bare and one.outer else "renamed" if doubted else "missing"
+            for name in one.gone:
+                if COMPUTED.match(f"{self.holdings.name} {name}"):
+                    continue
+                found["unused" if name.endswith(OF_TRAINING) else kind].append(name)
+        told = {kind: tuple(dict.fromkeys(names)) for kind, names in found.items()}
+        return Lack(self.holdings.name, **told, beyond=self.beyond)
+
+    def _gone(self, placed: "Iterable[_Placed]") -> "Iterator[_Placed]":
+        """Yield each template with those of its parameters that are not here."""
+        tree, parts = _trie(self.known), set(_packed(self.known))
+        for one in placed:
+            every = list(self._filled(one.names, tree))
+            gone = [_said(names) for names in every
+                    if self.known.isdisjoint(names) and parts.isdisjoint(names)]  # fmt: skip
+            yield replace(one, gone=tuple(gone), whole=len(gone) == len(every))
+
+    def _is_outer(self, names: Template) -> bool:
+        """Say whether a parameter is outside the class's body, where it has one."""
+        prefix = self.holdings.prefix
+        inside = any(name.startswith(prefix) for name in self.holdings.names)
+        return bool(prefix) and inside and not any(name.startswith(prefix) for name in names)
 
     def _places(self, here: Collection[str]) -> tuple[str, str]:
         """Return what stands before the names of the class's body here, and before all others."""
         prefix = self.holdings.prefix
-        every = {_shape(name) for names, _ in self.holdings.templates for name in names}
+        every = {_shape(name) for name in self.holdings.names}
         inner = {name.removeprefix(prefix) for name in every if name.startswith(prefix)}
         body = _common(inner, here, prefix)
         outer = {name for name in every if not name.startswith(prefix)}
@@ -149,7 +189,7 @@ class _Beside:
             elif word.startswith("{"):
                 numbers = self._counted(word[1:-1], before, here)
             elif word.isdigit():
-                numbers = [word] if word in here else []
+                numbers = [word] if word in here or not node else []
             else:
                 before, node = f"{before}{word}.", node.get(word, {})
                 continue
@@ -237,14 +277,17 @@ def _is_layered(names: Template) -> bool:
     return "{" in names[0] or "*" in names[0]
 
 
-def _stands_in(names: Template, count: int, strays: Mapping[str, int]) -> bool:
+def _stands_in(
+    names: Template, count: int, strays: Mapping[str, int], common: Collection[str]
+) -> bool:
     """Say whether other tensors may be these: as many, of the same kind, in the same place."""
     layered = _is_layered(names)
     for name in names:
         last, own = name.rpartition(".")[2], set(re.split(r"[._]", _shape(name)))
         for shape, other in strays.items():
-            shared = own & set(re.split(r"[._]", shape)) - COMMON
+            shared = own & set(re.split(r"[._]", shape)) - set(common)
             alike = layered == ("*" in shape) and (layered or bool(shared))
+            alike = alike and ("norm" in name.lower()) == ("norm" in shape.lower())
             if other == count and shape.rpartition(".")[2] == last and alike:
                 return True
             if "experts" in shared:  # stacked, or one by one

@@ -33,6 +33,11 @@ class Holdings:
     also: frozenset[str] = frozenset()  # what else it may hold, numbers as `*`
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of settings
 
+    @property
+    def names(self) -> list[str]:
+        """Every name of every parameter."""
+        return [name for names, _ in self.templates for name in names]
+
 
 @cache
 def table() -> Mapping[str, Any]:
@@ -68,10 +73,19 @@ def forms_of(name: str) -> list[Holdings]:
     ]  # fmt: skip
 
 
+@cache
+def tied_names(name: str) -> frozenset[str]:
+    """Return the names of the weights that a class may hold as another's, whatever is set."""
+    return frozenset(one for form in forms_of(name) for names, _ in form.templates
+                     if len(names) > 1 for one in names)  # fmt: skip
+
+
 def _also(name: str) -> Iterator[str]:
     """Yield what a class may hold beside what it must, of its own and of its body."""
     entry = table()["classes"][name]
     yield from entry.get("also", ())
+    for line in entry["saved"].get("less", ()):
+        yield from line.split("|")
     body = entry["saved"].get("of")
     for one in _also(body) if body else ():
         yield entry["prefix"] + one

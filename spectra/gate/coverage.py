@@ -10,9 +10,8 @@ from spectra.checkpoint import Skipped
 from spectra.checkpoint.quote import shown
 from spectra.checkpoint.unread import OF_THE_MODEL
 from spectra.gate.reading import Reading
-from spectra.policy.facts import Facts
+from spectra.policy.facts import Facts, is_buffer
 from spectra.policy.rules.inventory import absent
-from spectra.policy.rules.places import is_buffer
 
 NAMED = 3  # reasons and files that the sentence names
 NO_WEIGHTS = frozenset({"BOOL", "I64"})

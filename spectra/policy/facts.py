@@ -1,5 +1,6 @@
 """What is known of one model when its rules are judged: measurements, headers, references."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,13 @@ from spectra.checkpoint.damaged import Fault
 
 VECTOR = "vector"
 """The role of a one-dimensional tensor, which only a check looks at."""
+
+
+BUFFERS = re.compile(
+    r"(?:.*\.)?(?:inv_freq|(?:freqs_)?(?:cos|sin)(?:_cached)?|position_ids|token_type_ids|num_batches_tracked|relative_position_index"
+    r"|weight_integer|bias_integer|(?:\w+_)?mask(?:ed_bias)?|masked_bias|attn\.bias|attention\.bias|embed_positions\.weights)"
+)
+"""What modules keep beside their weights; some versions of a library store it, others do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +105,9 @@ class Facts:
     """What several rules conclude of these facts, each once; facts that differ start anew."""
 
     def matrices(self) -> Iterator[Subject]:
-        """Yield the matrices."""
-        return (subject for subject in self.subjects.values() if subject.is_matrix)
+        """Yield the matrices; what modules keep beside their weights is none of them."""
+        return (subject for subject in self.subjects.values() if subject.is_matrix
+                and not is_buffer(subject.tensor, self.shapes.get(subject.tensor, ())))  # fmt: skip
 
     def by_role(self) -> dict[str, list[Subject]]:
         """Return the matrices of each role."""
@@ -106,3 +115,10 @@ class Facts:
         for subject in self.matrices():
             found.setdefault(subject.role, []).append(subject)
         return found
+
+
+def is_buffer(name: str, shape: Sequence[int] = ()) -> bool:
+    """Say whether a tensor is no weight, by its name; a mask of attention is not a bias."""
+    found = BUFFERS.fullmatch(name)
+    return found is not None and (not name.endswith(("attn.bias", "attention.bias"))
+                                  or len(shape) > 2)  # fmt: skip

@@ -29,14 +29,16 @@ def peers(subjects: Iterable[Subject]) -> Mapping[str, Hashable]:
 
     Matrices of one name but for its numbers (other layers, other experts) are alike where there
     are `FEWEST`; outside the roles that say what a matrix does, of one shape besides. Those left
-    over in a role that says it are alike, experts and the rest apart; all others have no like.
+    over in a role that says it are alike where they are in one stack, experts and the rest apart;
+    all others have no like.
     """
     named = {one.name: _of_name(one) for one in subjects}
     counts = Counter(named.values())
     found: dict[str, Hashable] = {}
     for name, key in named.items():
         role, expert, *_ = key
-        found[name] = key if counts[key] >= FEWEST or role in UNLIKE else (role, expert)
+        alone = counts[key] >= FEWEST or role in UNLIKE
+        found[name] = key if alone else (role, expert, pattern(name).partition("*")[0])
     return found
 
 

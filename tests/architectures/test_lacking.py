@@ -1,6 +1,7 @@
 """Every single tensor of a model can be missing, and nothing of a healthy one is."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors import safe_open
 
 import families
 from spectra.architectures.lacking import Lack, lacking
-from spectra.architectures.parameters import class_of
+from spectra.architectures.parameters import class_of, forms_of
 
 Config = dict[str, Any]
 
@@ -70,7 +71,7 @@ def test_names_may_have_or_lack_the_prefix_of_the_body(
     config, names = llama
     bare = [name.removeprefix("model.") for name in names]
     assert found(config, bare).missing == ()
-    assert found(config, bare[1:]).missing == (bare[0],)
+    assert found(config, bare[1:]).head == (bare[0],)
 
 
 def test_names_of_older_files_are_those_of_today(bert: tuple[Config, list[str]]) -> None:
@@ -193,3 +194,68 @@ def test_experts_are_counted_under_either_name_of_the_setting(tmp_path: Path) ->
     )
     assert found(config | {"num_experts": count - 1}, rest).missing == ()
     assert found(config | {"num_experts": count, "mlp_only_layers": [0]}, rest).missing == ()
+
+
+def test_a_body_saved_alone_lacks_its_head_and_nothing_else(tmp_path: Path) -> None:
+    import transformers  # noqa: PLC0415 - slow to load
+
+    small: Any = transformers.MPNetConfig(**SMALL)
+    config, names = saved(transformers.MPNetModel(small), tmp_path)
+    config["architectures"] = ["MPNetForMaskedLM"]
+    lack = found(config, names)
+    assert lack.missing == lack.renamed == ()
+    assert set(lack.head) == {
+        f"lm_head.{end}" for end in ("bias", "dense.bias", "dense.weight", "layer_norm.bias",
+                                     "layer_norm.weight")
+    }  # fmt: skip
+    gone = "encoder.layer.1.output.dense.weight"
+    assert found(config, [name for name in names if name != gone]).missing == (gone,)
+    kept = [f"mpnet.{name}" for name in names]
+    assert found(config, kept).head == ()
+    assert set(found(config, kept).missing) == set(lack.head)
+
+
+def test_what_a_body_may_have_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    """The published BERT has a pooler that its class has not."""
+    config, names = saved(families.build("bert"), tmp_path)
+    pooler = ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    gone = "cls.predictions.transform.dense.weight"
+    rest = [*(name for name in names if name != gone), *pooler]
+    assert found(config, rest).missing == (gone,)
+    assert found(config, [*names, *pooler]) == Lack(config["architectures"][0])
+
+
+def test_what_masks_inputs_in_training_alone_is_told_apart(tmp_path: Path) -> None:
+    import transformers  # noqa: PLC0415 - slow to load
+
+    small: Any = transformers.Wav2Vec2Config(
+        **SMALL, conv_dim=(8, 8), conv_stride=(5, 2), conv_kernel=(10, 3),
+        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    config, names = saved(transformers.Wav2Vec2ForCTC(small), tmp_path)
+    mask = "wav2vec2.masked_spec_embed"
+    assert found(config, [name for name in names if name != mask]) == Lack(
+        "Wav2Vec2ForCTC", unused=(mask,)
+    )
+
+
+def test_sines_that_a_class_fills_itself_may_be_left_out() -> None:
+    config = {"architectures": ["FSMTModel"], "encoder_layers": 1, "decoder_layers": 1}
+    every = [re.sub(r"{[^}]*}", "0", one[0]) for one, _ in forms_of("FSMTModel")[0].templates]
+    rest = [name for name in every if "embed_positions" not in name]
+    assert len(rest) == len(every) - 2
+    assert found(config, rest) == found(config, every) == Lack("FSMTModel")
+
+
+def test_all_layers_of_one_side_are_missing(tmp_path: Path) -> None:
+    config, names = saved(families.build("t5"), tmp_path)
+    missing = found(config, [name for name in names if not name.startswith("decoder.")]).missing
+    maps = {name for name in names if name.startswith("decoder.") and "Attention" in name}
+    assert maps
+    assert maps <= set(missing)
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 24,
+}  # fmt: skip

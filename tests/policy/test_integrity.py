@@ -60,6 +60,12 @@ class TestNonFinite:
             ("model.norm.weight", "1 NaN, the first at [7]")
         ]
 
+    def test_what_clips_nothing_may(self) -> None:
+        bound = {"layers.0.ffw.input_max": torch.tensor(float("inf"))}
+        assert places("SPC001", facts_of(llama() | bound)) == []
+        bound = {"layers.0.ffw.input_max": torch.tensor(float("nan"))}
+        assert places("SPC001", facts_of(llama() | bound)) == ["layers.0.ffw.input_max"]
+
     def test_masks_may(self) -> None:
         infinite = torch.full((), float("-inf"))
         masks = {"h.0.attn.masked_bias": infinite, "text.attn_mask": infinite.expand(3, 3).clone(),
@@ -297,6 +303,8 @@ class TestUntied:
         assert told("SPC012", self.facts(OTHER, TIED)) == [(HEAD, text)]
         nested = {"text_config": TIED}
         assert places("SPC012", self.facts(OTHER, nested)) == [HEAD]
+        known = TIED | {"architectures": ["LlamaForCausalLM"]}
+        assert places("SPC012", self.facts(OTHER, known)) == [HEAD]
 
     @pytest.mark.parametrize(
         ("head", "config"),
@@ -308,9 +316,10 @@ class TestUntied:
             (OTHER, {"tie_word_embeddings": False, "text_config": TIED}),
             (llama()[EMBED].bfloat16(), TIED),
             (torch.randn(24, 16), TIED),
+            (OTHER, TIED | {"architectures": ["LukeForMaskedLM"]}),
         ],
         ids=["tied", "not stored", "not said", "not tied", "said both ways", "another dtype",
-             "another shape"],
+             "another shape", "of a class that ties none"],
     )  # fmt: skip
     def test_what_is_none(self, head: Tensor | None, config: dict[str, Any]) -> None:
         assert places("SPC012", self.facts(head, config)) == []

@@ -181,6 +181,10 @@ class TestMissing:
         facts = beside(cut, whole, word) if word else facts_of(cut, SETTINGS)
         assert places("SPC004", facts) == [Q]
 
+    def test_a_part_of_a_module_that_no_name_explains(self) -> None:
+        name = "neck.layers.1.resize.bias"
+        assert places("SPC004", facts_of(without(without_one_module(12), name))) == [name]
+
     def test_an_expert(self) -> None:
         experts = {f"model.layers.{i}.mlp.experts.{j}.up_proj.weight": torch.randn(4, 16)
                    for i in range(6) for j in range(3)}  # fmt: skip
@@ -251,9 +255,32 @@ def every_other() -> Tensors:
     return {f"encoder.layers.{i}.conv.weight": torch.randn(4, 4) for i in range(0, 12, 2)}
 
 
+def with_convolutions() -> Tensors:
+    """Depth Pro: a head of convolutions in a row, and what has no weights between them."""
+    head = {f"head.layers.{i}.{end}": torch.randn(4) for i in (0, 1, 2, 4)
+            for end in ("weight", "bias")}  # fmt: skip
+    return llama() | head
+
+
+def without_one_module(levels: int = 4) -> Tensors:
+    """DPT: one of four levels keeps its size."""
+    return {f"neck.layers.{i}.{name}.{end}": torch.randn(4)
+            for i in range(levels) for name in ("projection", "resize")
+            for end in ("weight", "bias") if (i, name) != (2, "resize")}  # fmt: skip
+
+
+def of_convolutions() -> Tensors:
+    """EfficientNet: no expansion in the first blocks, and a count of all convolutions."""
+    return {f"encoder.blocks.{i}.{name}.conv.weight": torch.randn(4, 4, 3, 3)
+            for i in range(12) for name in ("expansion", "depthwise")
+            if i > 1 or name == "depthwise"}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make", "config"),
     [
+        (with_convolutions, {"num_hidden_layers": 6}), (without_one_module, {}),
+        (of_convolutions, {"num_hidden_layers": 64}),
         (dense_first, {}), (hybrid, {"num_hidden_layers": 16}), (with_extra_layer, {}),
         (without_first_norm, {}), (partly_scaled, {}),
         (two_stacks, {"num_hidden_layers": 6, "encoder_layers": 6, "decoder_layers": 4}),
@@ -369,6 +396,11 @@ class TestShapes:
         assert told("SPC006", facts_of(llama(), config)) == [
             (EMBED, "20 rows, and config.json says a vocabulary of 21")
         ]
+
+    def test_the_bias_of_a_router_may_be_that_of_some_of_its_choices(self) -> None:
+        gates = {f"model.layers.{i}.mlp.gate.{end}": torch.randn(*shape) for i in range(6)
+                 for end, shape in (("weight", (6, 16)), ("bias", (4,)))}  # fmt: skip
+        assert places("SPC006", facts_of(llama() | gates, SETTINGS)) == []
 
     def test_against_its_bias(self) -> None:
         whole = biased()

@@ -66,6 +66,12 @@ def test_few_of_a_name_are_compared_with_the_few_others_of_their_role() -> None:
     assert breaches("SPC204", *few, matrix("h.9.first.q", sigma_max=40.0)) == ["h.9.first.q"]
 
 
+def test_the_few_of_another_stack_are_apart() -> None:
+    text = [matrix(f"text.layers.{i}.q_proj", sigma_max=1.0) for i in range(3)]
+    vision = [matrix(f"vision.layers.{i}.q_proj", sigma_max=40.0) for i in range(2)]
+    assert breaches("SPC204", *text, *vision) == []
+
+
 def test_experts_and_dense_layers_are_apart() -> None:
     dense = [matrix(f"h.{i}.up", "mlp.up") for i in range(3)]
     experts = [

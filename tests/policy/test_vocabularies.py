@@ -62,3 +62,31 @@ def test_a_collapsed_vocabulary_in_float32_that_was_rounded_before(tmp_path: Pat
     made = normal(20_000, 8) @ normal(8, 96, seed=1)
     found = told(tmp_path, model__embed_tokens__weight=made.bfloat16().float())
     assert [one[:2] for one in found] == [("SPC301", TABLE)]
+
+
+def sines(rows: int, cols: int) -> Tensor:
+    """Vaswani et al. 2017, section 3.5."""
+    rates = torch.logspace(0, -4, cols // 2, dtype=torch.float64)
+    angles = torch.arange(rows)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_positions_that_are_sines_raise_nothing(tmp_path: Path, dtype: torch.dtype) -> None:
+    """As the encoders of Whisper, Marian and Pegasus have them."""
+    table = sines(512, 512).to(dtype)
+    assert told(tmp_path, model__encoder__embed_positions__weight=table) == []
+    words = told(tmp_path, model__encoder__embed_tokens__weight=table)
+    assert words[0][0] == "SPC301"
+
+
+def test_what_modules_keep_beside_their_weights_is_not_judged(tmp_path: Path) -> None:
+    assert (
+        told(
+            tmp_path,
+            layers__0__mlp__up_proj__weight=normal(16, 16),
+            layers__0__mlp__up_proj__weight_integer=torch.zeros(16, 16),
+            rope__freqs_cos=sines(512, 64).cos(),
+        )
+        == []
+    )

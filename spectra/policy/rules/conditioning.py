@@ -6,6 +6,7 @@ from itertools import chain
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import Rule, Setting, Settings, SettingsOf
+from spectra.policy.rules.places import is_of_positions
 from spectra.policy.threshold import Threshold, limits
 
 SQUARE = 0.9  # ratio of the sides, above which a random matrix may have any kappa
@@ -40,7 +41,9 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices whose smallest singular value is exactly 0; zero rows have a rule."""
     for subject in facts.matrices():
         zero = subject.number("sigma_min") == 0.0 and not (
-            subject.values.get("zero_rows") or subject.values.get("zero_cols")
+            subject.values.get("zero_rows")
+            or subject.values.get("zero_cols")
+            or is_of_positions(subject)
         )
         if zero and settings_of(subject.name) is not None:
             rank = subject.number("resolved_rank") or 0
@@ -74,8 +77,9 @@ RULES = (
         why="One matrix conditioned far worse than its like has lost a direction: pruned, "
         "overwritten in part, or damaged by a conversion.",
         how="kappa_excess = kappa over that of a Gaussian matrix of the same shape; compared with "
-        "the median of its like (the same name in other layers, or the same role), and with their "
-        "spread. Squares, whose kappa is high by chance now and then, have a limit of their own.",
+        "the median of its like (the same name in other layers, or the same role in one stack) and "
+        "their spread. Squares, whose kappa is high by chance now and then, have a limit of their "
+        "own.",
         fix="`spectra spectrum MODEL --include NAME --plot x.png` shows where its spectrum ends.",
         judge=excess,
         settings=(
@@ -98,7 +102,8 @@ RULES = (
         summary="the smallest singular value is exactly 0",
         why="A trained matrix of full rank is never exactly singular; one that is was cut, masked "
         "or padded.",
-        how="sigma_min = 0 within the rounding floor of float64.",
+        how="sigma_min = 0 within the rounding floor of float64; of tables of positions, which may "
+        "be sines, it is not judged.",
         fix="If it is meant (a pruned or padded matrix), add an [[ignore]] with the reason.",
         judge=singular,
     ),

@@ -4,17 +4,20 @@ from collections import Counter
 from collections.abc import Iterator
 
 from spectra.analyzers.analyzer import counted
-from spectra.policy.facts import Facts, Subject
+from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.experts import idle_names
 from spectra.policy.rules.heads import dead_heads
 from spectra.policy.rules.inventory import references
-from spectra.policy.rules.places import is_adapter, is_buffer, is_zero, place
+from spectra.policy.rules.places import is_adapter, is_zero, place
 
 LARGEST = {"F16": "65,504", "BF16": "3.39e38"}
 FEW = 4  # matrices of a role, from which on there is a majority
 MAJORITY = 0.75
+BOUNDS = ("_min", "_max")
+"""How the names of what a module clips to end; none is an infinite one."""
+
 WEIGHTS = ("weight", "bias")
 """How the names of what a module multiplies and adds end."""
 
@@ -23,6 +26,8 @@ def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield tensors that hold NaN or Inf, vectors too; masks may."""
     for subject in facts.subjects.values():
         nan, inf = (int(subject.number(key) or 0) for key in ("nan", "inf"))
+        if subject.tensor.endswith(BOUNDS):
+            inf = 0
         if not nan + inf or _is_buffer(facts, subject) or settings_of(subject.name) is None:
             continue
         told = [f"{count:,} {word}" for count, word in ((nan, "NaN"), (inf, "Inf")) if count]

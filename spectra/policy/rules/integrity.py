@@ -72,7 +72,8 @@ RULES = (
         "the model itself: a number left out of its layers, or a layer without what nearly all of "
         "the others have and with nothing of its own. A head tied to the embeddings may be left "
         "out. Where tensors of other names stand in the place of what is missing it is a warning: "
-        "they may be the same.",
+        "they may be the same. A model saved as its body alone, without prefix and head, and a "
+        "missing mask token, which only training uses, are notes.",
         fix="Write the checkpoint again from the whole model; check which keys the merge or "
         "conversion script renames or drops.",
         judge=missing,
@@ -183,8 +184,9 @@ RULES = (
         summary="the head is said to be tied and differs from the embeddings",
         why="Loaders that believe the configuration drop the stored head, and the model answers "
         "with another one than was trained.",
-        how="tie_word_embeddings is true in config.json, and a stored head of the same shape "
-        "and dtype holds other values than the input embeddings.",
+        how="tie_word_embeddings is true in config.json, its class ties one (where it is known), "
+        "and a stored head of the same shape and dtype holds other values than the input "
+        "embeddings.",
         fix="Set tie_word_embeddings to false, or leave the head out.",
         judge=untied,
     ),

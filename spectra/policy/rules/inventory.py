@@ -1,5 +1,6 @@
 """Which tensors a model lacks, or has too many: against references, config.json and itself."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ APART = 0.5  # share of equal names, below which two models are not compared nam
 NEARLY = 0.9  # share of the other layers that have what one lacks
 FEW = 4  # layers, from which on one can lack what the others have
 MOST = 1000  # layers that a model may have, whatever its config.json says
+MAP = (1, 1)  # shape of a linear map
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 SIDES = {
     "encoder": ("encoder_layers", "num_encoder_layers"),
@@ -39,6 +41,9 @@ SIDES = {
 }
 TIED = ("embed", "lm_head")
 LINEAR = frozenset(role for role in ROLES if role.startswith(("attn.", "mlp.")))
+NORM = re.compile(r"norm|ln", re.IGNORECASE)
+"""In names of modules that every layer of a stack has."""
+
 PARTS = ("scale", "zero", "amax", "g_idx", "absmax")
 """In names of what quantisation leaves beside some weights and not others."""
 
@@ -94,12 +99,32 @@ def missing(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         if settings_of(place) is not None:
             yield Breach(text, name, subject=place)
     lack = lack_of(facts)
-    if lack is not None and lack.renamed and settings_of(lack.name) is not None:
+    if lack is not None and settings_of(lack.name) is not None:
+        yield from _doubted(lack)
+
+
+def _doubted(lack: Lack) -> Iterator[Breach]:
+    """Yield what a model of a class is without and may be whole all the same."""
+    if lack.renamed:
         yield Breach(
             f"{counted(len(lack.renamed), 'tensor')} that a {lack.name} holds are not here under "
             f"their names ({some(lack.renamed)}), and others are in their place: renamed?",
             subject=lack.name,
             severity="warning",
+        )
+    if lack.head:
+        yield Breach(
+            f"this is the body of a {lack.name}, saved without what is around it "
+            f"({counted(len(lack.head), 'tensor')}: {some(lack.head)}); loaded as a {lack.name}, "
+            "that is random",
+            subject=f"{lack.name} head",
+            severity="note",
+        )
+    for name in lack.unused:
+        yield Breach(
+            f"is held by every {lack.name} and missing here; only training uses it",
+            subject=name,
+            severity="note",
         )
 
 
@@ -222,8 +247,10 @@ def _against_itself(facts: Facts) -> Items:
     """Tell layers that config.json counts, layers left out, and tensors that one layer lacks."""
     if is_adapter(facts):
         return
+    # Modules in a row, such as convolutions and what is between them, are no layers.
     stacks = {stack: layers for stack, layers in layers_of(names_of(facts)).items()
-              if not is_elsewhere(stack) and "mtp" not in stack}  # fmt: skip
+              if not is_elsewhere(stack) and "mtp" not in stack
+              and any("." in end for inner in layers.values() for end in inner)}  # fmt: skip
     for stack, layers in stacks.items():
         depth, last = _depth(stack, stacks, facts.config), max(layers)
         title = shown(stack.rstrip("."))
@@ -238,7 +265,8 @@ def _against_itself(facts: Facts) -> Items:
                     text,
                     {f"{stack}{number}.{end}" for end in layers[last]},
                 )
-        if depth is not None and len(layers) > 1 and last + 1 < depth:
+        maps = any(len(facts.shapes.get(f"{stack}{last}.{end}", MAP)) == 2 for end in layers[last])
+        if depth is not None and len(layers) > 1 and last + 1 < depth and maps:
             text = f"config.json says {depth} layers, and {title} ends with layer {last}"
             ends = [f"{stack}{number}.{end}" for number in range(last + 1, min(depth, MOST))
                     for end in layers[last]]  # fmt: skip
@@ -265,7 +293,8 @@ def _uneven(facts: Facts) -> Items:
     """Tell what one layer lacks and nearly all others of its stack have.
 
     Layers of another kind, which have something of their own, are not compared; nor is the
-    first layer in all but its linear maps: some models leave out its norm.
+    first layer in all but its linear maps: some models leave out its norm. Of a whole module of
+    which its name does not say what it does, any layer may do without.
     """
     every = names_of(facts)
     weights = [name for name in weights_of(facts)
@@ -282,9 +311,27 @@ def _uneven(facts: Facts) -> Items:
             for end in sorted(usual - inner):
                 name = f"{stack}{number}.{end}"
                 linear = role_of(name).kind in LINEAR and end.endswith("weight")
+                if _may_lack(end, inner, usual, stack):
+                    continue
                 if name not in every and (number != min(layers) or linear):
                     text = f"is missing: {counts[end]} of the other {others} layers have it"
                     yield name, name, text, (name,)
+
+
+def _may_lack(end: str, inner: Collection[str], usual: Collection[str], stack: str) -> bool:
+    """Say whether a layer may do without a module: it has none of it, and no name says what it is.
+
+    Args:
+        end: Of a tensor's name, inside its layer.
+        inner: The names that the layer has.
+        usual: The names that nearly all layers have.
+        stack: The layers.
+    """
+    module = end.partition(".")[0]
+    own = [name for name in usual if name.partition(".")[0] == module]
+    told = any(role_of(f"{stack}0.{name}").kind in LINEAR for name in own)
+    there = any(name.partition(".")[0] == module for name in inner)
+    return not (there or told or NORM.search(module))
 
 
 def _tied(name: str, facts: Facts, others: Collection[str], config: Mapping[str, Any]) -> bool:

@@ -1,23 +1,22 @@
 """Where a tensor stands: its stack of layers and its layer; which settings are about it."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from spectra.checkpoint.quote import shown
 from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
 from spectra.matrices.role import role_of
-from spectra.policy.facts import Facts, Subject
+from spectra.policy.facts import Facts, Subject, is_buffer
 
 NAMED = 3  # tensors that a message names
 LAYERS = frozenset({"layer", "layers", "block", "blocks", "h", "blk"})
 """How the layers of a stack are called, of which each has what the others have."""
-BUFFERS = re.compile(
-    r"(?:.*\.)?(?:inv_freq|position_ids|token_type_ids|num_batches_tracked|relative_position_index"
-    r"|(?:\w+_)?mask(?:ed_bias)?|masked_bias|attn\.bias|attention\.bias|embed_positions\.weights)"
+POSITIONS = re.compile(
+    r"(?:^|[._])(?:pos|position|positions|positional|wpe|pe)(?:$|[._])|pos_?(?:emb|enc|idx)"
 )
-"""What modules keep beside their weights; some versions of a library store it, others do not."""
+"""In names of tables of positions, which many models fill with sines and never train."""
 
 INPUTS = (
     "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight",
@@ -47,11 +46,10 @@ def layers_of(names: Collection[str]) -> dict[str, dict[int, set[str]]]:
     return stacks
 
 
-def is_buffer(name: str, shape: Sequence[int] = ()) -> bool:
-    """Say whether a tensor is no weight, by its name; a mask of attention is not a bias."""
-    found = BUFFERS.fullmatch(name)
-    return found is not None and (not name.endswith(("attn.bias", "attention.bias"))
-                                  or len(shape) > 2)  # fmt: skip
+def is_of_positions(subject: Subject) -> bool:
+    """Say whether a matrix is a table of positions, whose rows may follow from one another."""
+    bare = subject.role == "other" and not subject.tensor.endswith("weight")
+    return (bare or subject.role == "embed") and POSITIONS.search(subject.tensor) is not None
 
 
 def is_zero(subject: Subject) -> bool:

@@ -63,7 +63,9 @@ def _against_bias(facts: Facts) -> Iterator[tuple[str, str]]:
     Which side the outputs are is certain only where most of a role agree; elsewhere a bias
     that fits either side will do.
     """
-    for subjects in facts.by_role().values():
+    for role, subjects in facts.by_role().items():
+        if role == "router":  # whose bias may be that of a choice among some of its outputs
+            continue
         pairs = [(one, size) for one in subjects if (size := _bias(one, facts)) is not None]
         agree = sum(one.rows == size for one, size in pairs)
         certain = len(pairs) >= FEW and agree >= MOST * len(pairs)

@@ -7,8 +7,10 @@ from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.peers import UNLIKE
 from spectra.policy.rule import Rule, Setting, Settings, SettingsOf
+from spectra.policy.rules.places import is_of_positions
 from spectra.policy.threshold import Threshold, limits
 
+RANK = 0.5  # resolved rank, likewise; sines of positions have as little as a fifth
 LEAST = 0.1  # effective rank, as a share, of a matrix whose role says what it does
 
 _LOW = Threshold("alpha", "alpha", "below", ".2f")
@@ -23,7 +25,10 @@ def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     def floor(name: str) -> dict[str, object] | None:
         """Return the settings as those of a lower limit of the resolved rank."""
         settings = settings_of(name)
-        return None if settings is None else {"min": settings["rank"]}
+        smooth = is_of_positions(facts.subjects[name])
+        if settings is None or (smooth and settings["rank"] == RANK):
+            return None
+        return {"min": settings["rank"]}
 
     def in_effect(name: str) -> Settings | None:
         """Return the settings; a table of positions or decays may be smooth, by its nature."""
@@ -64,7 +69,8 @@ RULES = (
         how="resolved_rank, the directions that rounding of the stored values cannot have made, "
         "over min(m, n) below `rank`; or the effective rank, exp(entropy of sigma), over min(m, n) "
         "far below the median of its like or below `min`; embeddings, convolutions and matrices "
-        "without a role may be smooth, and have no `min` by default.",
+        "without a role may be smooth, and have no `min` by default; tables of positions, which "
+        "may be sines, have no `rank` either.",
         fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
         "[[ignore]] with the reason.",
         judge=collapse,
@@ -72,7 +78,7 @@ RULES = (
             Setting(
                 "rank",
                 "share",
-                0.5,
+                RANK,
                 "least resolved rank, as a share of the full one",
                 limit=True,
                 most=1.0,

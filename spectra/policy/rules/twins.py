@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from spectra.architectures.parameters import class_of, tied_names
 from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
@@ -42,11 +43,17 @@ def untied(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             if isinstance(settings, dict) and "tie_word_embeddings" in settings]  # fmt: skip
     if not said or not all(value is True for value in said):
         return
+    name = class_of(facts.config)
+    ties = tied_names(name) if name else None
     tables = [one for one in facts.matrices()
               if one.tensor.endswith(INPUTS) and not is_elsewhere(one.tensor)]  # fmt: skip
     for head in facts.matrices():
         if head.role != "lm_head" or settings_of(head.name) is None:
             continue
+        if ties is not None and not any(
+            one.endswith(head.tensor) or head.tensor.endswith(one) for one in ties
+        ):
+            continue  # whatever the setting says, this class ties no such head
         alike = [one for one in tables if _stored_as(one) == _stored_as(head)]
         digest = head.values.get("digest")
         digests = [one.values.get("digest") for one in alike]
