@@ -99,6 +99,9 @@ class Check:
 
     def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add what of an adapter its base does not show, and what the comparison did not see."""
+        if self.merge is not None:
+            reading = f"{summary['reading']} {self.merge.text()}".strip()
+            summary = {**summary, "reading": reading}
         if self.changes is None:
             return summary
         plan = self.changes.plan

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Checkpoint
+from spectra.checkpoint.quote import quote
 from spectra.engine import Plan, plan_pair
 from spectra.engine.changes import Replaced
 from spectra.engine.load import Loader
@@ -25,6 +27,18 @@ class Merge:
     meant: Plan  # of the base and the adapter
     model: Checkpoint
     found: Mapping[str, Replaced] = field(repr=False)  # in the model, by the base's matrix
+    lacking: tuple[str, ...] = ()  # matrices of the base that it changes and the model lacks
+
+    def text(self) -> str:
+        """Say what of the adapter is not looked for in the model; empty where all is."""
+        told = [self.meant.warning]
+        if self.lacking:
+            count = len(self.found) + len(self.lacking)
+            told.append(
+                f"{len(self.lacking):,} of {counted(count, 'matrix', 'matrices')} that the adapter "
+                f"changes found no partner in the merged model, such as {quote(self.lacking[0])}."
+            )
+        return " ".join(text for text in told if text)
 
     def measure(self, device: str = "cpu") -> dict[str, dict[str, float | None]]:
         """Return by matrix of the model how the change compares with the adapter's.
@@ -87,4 +101,4 @@ def plan_merge(base: Reading, tuned: Reading, adapter: Reading) -> Merge:
         for view in step.views
         if view.name in changed
     }
-    return Merge(meant, tuned.weights, found)
+    return Merge(meant, tuned.weights, found, tuple(sorted(changed - found.keys())))

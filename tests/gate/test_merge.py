@@ -112,6 +112,38 @@ def test_what_is_missing_or_no_adapter_is_refused(minilm: Path, minilm_lora: Pat
         spectra.check(minilm, base=minilm, adapter=minilm)
 
 
+def test_what_of_an_adapter_is_not_looked_for_is_said(tmp_path: Path) -> None:
+    names = [f"layers.{i}.q_proj" for i in range(3)]
+    tensors = {f"{name}.weight": torch.randn(8, 8) for name in names}
+    base = write_model(tmp_path / "base", tensors)
+    factors = {
+        f"base_model.model.{name}.lora_{part}.weight": torch.randn(2, 8).mT if part == "B" else
+        torch.randn(2, 8)
+        for name in (*names, "layers.3.q_proj") for part in "AB"
+    }  # fmt: skip
+    merged = {
+        f"{name}.weight": tensors[f"{name}.weight"]
+        + factors[f"base_model.model.{name}.lora_B.weight"]
+        @ factors[f"base_model.model.{name}.lora_A.weight"]
+        for name in names[:2]
+    }
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file(
+        {n: w.contiguous() for n, w in factors.items()}, adapter / "adapter_model.safetensors"
+    )
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    model = write_model(tmp_path / "model", merged)
+    found = spectra.check(model, base=base, adapter=adapter, select="SPC107")
+    assert not found.summary["findings"]
+    assert (
+        " 1 of the adapter's 4 modules match no tensor of the base, and what they change is not "
+        "seen here. 1 of 3 matrices that the adapter changes found no partner in the merged model, "
+        "such as 'layers.2.q_proj.weight'."
+    ) in found.summary["reading"]
+
+
 def test_an_adapter_of_another_model_is_refused(minilm_lora: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other", {"layers.0.w": torch.eye(8)})
     with pytest.raises(PairingError):
