@@ -40,6 +40,7 @@ from spectra.errors import AdapterError, HeaderError
 
 SUFFIX = ".safetensors"
 FACTOR = ".lora_"
+GONE = "is not in the folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class _Opening:
         entries, files = gather(self.folder, self.index, there, self.open) if there else ({}, {})
         for shard in shards:
             if shard not in self.seen:
-                self.wrong.setdefault(shard, "is not in the folder")
+                self.wrong.setdefault(shard, GONE)
                 homes = self.index.items()
                 self.lost[shard] = [name for name, home in homes if home == shard]
         gone, kin = self._kin()
@@ -333,7 +334,8 @@ def _lost(faults: Iterable[Fault]) -> Iterator[Skipped]:
     """Yield the tensors that are lost."""
     for fault in faults:
         for name in fault.tensors:
-            yield Skipped(name, f"lost: {fault.file} is not whole")
+            what = GONE if fault.text == GONE else "is not whole"
+            yield Skipped(name, f"lost: {fault.file} {what}")
 
 
 def _parts(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list[str]]:

@@ -27,6 +27,7 @@ STRANGER = "not named by the index"
 NAMED = "named by an index"
 PICKLES = "PyTorch pickle, opened only with --allow-pickle"
 NESTED = "a module inside the module"
+ANOTHER = "another format of weights"
 OF_THE_MODEL = (STRANGER, NAMED, PICKLES, NESTED)
 """How reasons begin where a file is a part of the model; others hold it in another form."""
 
@@ -119,7 +120,7 @@ def _other_format(name: str) -> str:
     pattern = "" if format_named(name) else refused_name(name)
     if not pattern or NOT_READ[pattern] is DCP:
         return ""
-    return f"another format of weights ({NOT_READ[pattern][0]})"
+    return f"{ANOTHER} ({NOT_READ[pattern][0]})"
 
 
 def _reason(name: str, chosen: str, shards: Collection[str]) -> str:
@@ -133,7 +134,7 @@ def _reason(name: str, chosen: str, shards: Collection[str]) -> str:
     if name.lower().startswith(MISTRAL):
         return "Mistral's own form of the weights"
     if own is not None and kind.name != own.name:
-        return f"another format of weights ({kind.name})"
+        return f"{ANOTHER} ({kind.name})"
     if variant != opened:
         return f"a variant ({variant})" if variant else "the model without a variant"
     return STRANGER if own is not None and own.is_index else "another file of weights"

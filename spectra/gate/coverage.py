@@ -1,5 +1,6 @@
 """How much of what should be there was judged, and of the rest what and why not."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from typing import Any
 from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Skipped
 from spectra.checkpoint.quote import shown
-from spectra.checkpoint.unread import OF_THE_MODEL
+from spectra.checkpoint.unread import ANOTHER, OF_THE_MODEL
 from spectra.gate.reading import Reading
 from spectra.policy.facts import Facts, is_buffer
 from spectra.policy.rules.inventory import absent
 
 NAMED = 3  # reasons and files that the sentence names
+FORMAT = re.compile(rf"^({ANOTHER}) \([^)]*\)")
+"""Which format a file has, that the sentence leaves out: many repositories have four."""
+
 NO_WEIGHTS = frozenset({"BOOL", "I64"})
 """Dtypes of positions and masks, in which nothing is packed."""
 
@@ -67,7 +71,7 @@ class Coverage:
             pieces.insert(0, f"{counted(len(self.missing), 'tensor')} missing")
         files: dict[str, list[str]] = {}
         for one in (*self.files, *self.others):
-            files.setdefault(one.reason, []).append(shown(one.tensor))
+            files.setdefault(FORMAT.sub(r"\1", one.reason), []).append(shown(one.tensor))
         for reason, names in files.items():
             more_files = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
             pieces.append(f"{', '.join(names[:NAMED])}{more_files} ({reason})")

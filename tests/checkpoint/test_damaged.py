@@ -177,6 +177,8 @@ class TestLostShards:
         (tmp_path / index["b"]).unlink()
         survey = open_damaged(tmp_path)
         assert survey.faults == (Fault(index["b"], "is not in the folder", ("b",)),)
+        lost = Skipped("b", f"lost: {index['b']} is not in the folder")
+        assert lost in weights(survey).skipped
         assert list(weights(survey).entries) == ["a", "c"]
         assert survey.held == {name: index[name] for name in "ac"}
 

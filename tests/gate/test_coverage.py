@@ -151,7 +151,13 @@ def test_files_beside_the_weights_are_named_and_parts_of_the_model_count(
     (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
     found = spectra.check(folder)
     assert (told(found), coverage(found)["share"]) == ([], 1.0)
-    assert "; not judged: pytorch_model.bin (another format of weights" in found.summary["reading"]
+    beside = "another format of weights; model.safetensors is read"
+    assert f"; not judged: pytorch_model.bin ({beside})." in found.summary["reading"]
+    for name in ("flax_model.msgpack", "model.onnx", "tf_model.h5"):
+        (folder / name).write_bytes(b"")
+    reading = spectra.check(folder).summary["reading"]
+    files = "flax_model.msgpack, model.onnx, pytorch_model.bin and 1 more"
+    assert f"; not judged: {files} ({beside})." in reading
 
 
 def sharded(source: Path, target: Path) -> dict[str, Tensor]:
