@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.analyzers import Row
+from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.damaged import Survey
 from spectra.checkpoint.quote import shown
@@ -78,6 +79,12 @@ def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
     left = tuple(item for item in skipped if item.tensor not in read)
     if not views and not vectors:
         why = f" {left[0].tensor}: {left[0].reason}." if left else ""
+        stubs = sum(not entry.numel for entry in weights.entries.values())
+        if stubs:
+            why = (
+                f" {counted(stubs, 'tensor')} of it without elements: the save did not gather what "
+                "training had spread over processes (ZeRO-3, FSDP). Save it again, gathered."
+            )
         raise NothingToAnalyseError(
             f"{shown(weights.spec)} holds no weights that can be judged.{why}"
         )

@@ -182,7 +182,7 @@ def test_github_gets_annotations_and_a_summary(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     done = command("check", damaged(model, tmp_path / "sick"), "--format", "github")
     assert done.code == 1
-    assert done.out.splitlines()[1].startswith("::error title=spectra (SPC001)")
+    assert done.out.splitlines()[2].startswith("::error title=spectra (SPC001)")
     assert page.read_text().startswith("before\n")
     assert "SPC001" in page.read_text()
 

@@ -246,3 +246,10 @@ def test_modules_of_sentence_transformers_are_judged(tmp_path: Path) -> None:
     sick = spectra.check(folder)
     assert ("SPC001", "error", "2_Dense/linear.weight") in told(sick)
     assert coverage(sick)["tensors"] == coverage(healthy)["tensors"]
+
+
+def test_a_model_of_empty_stubs_is_told_as_such(tmp_path: Path, llama: Path) -> None:
+    stubs = {name: torch.zeros(0) for name in load_file(llama / WEIGHTS)}
+    write_model(tmp_path / "stubs", stubs, (llama / "config.json").read_text())
+    with pytest.raises(NothingToAnalyseError, match="21 tensors of it without elements: the save"):
+        spectra.check(tmp_path / "stubs")

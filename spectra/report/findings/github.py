@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from spectra.report.findings.found import Found, Verdict, told
 from spectra.report.findings.place import path_of
+from spectra.report.findings.screen import policy_line
 
 SHOWN = 10  # annotations of each kind that GitHub shows for a step
 KINDS = ("error", "warning", "notice")
@@ -23,7 +24,7 @@ def to_github(verdict: Verdict) -> str:
     hidden = Counter({kind: max(len(found[kind]) - SHOWN, 0) for kind in ("error", "warning")})
     room = SHOWN - (1 if hidden.total() or len(found["notice"]) > SHOWN else 0)
     hidden["notice"] = max(len(found["notice"]) - room, 0)
-    lines = [_plain(verdict.reading)]
+    lines = [_plain(verdict.reading), _plain(policy_line(verdict))]
     for kind in KINDS:
         lines += found[kind][: len(found[kind]) - hidden[kind]]
     lines += _rest(hidden)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from spectra.report.findings.found import TOO_LITTLE, Found, Judged, Verdict, counted_rules, told
+from spectra.report.findings.screen import policy_line
 
 UNREAD = "SPC002"
 """The rule about files that could not be read: its findings are errors, not failures."""
@@ -32,7 +33,7 @@ def to_junit(verdict: Verdict) -> str:
         if seen[key] > 1:
             case.attrib["name"] += f" ({seen[key]})"
         suite.append(case)
-    ET.SubElement(suite, "system-out").text = verdict.reading
+    ET.SubElement(suite, "system-out").text = f"{verdict.reading}\n{policy_line(verdict)}"
     counts = {
         "tests": len(suite.findall("testcase")),
         "failures": len(suite.findall("testcase/failure")),

@@ -46,7 +46,10 @@ def commands(text: str) -> tuple[list[str], list[Command]]:
 
 def test_a_finding_is_one_annotation_with_its_place() -> None:
     plain, (found,) = commands(render(document([finding(state="new")]), "github"))
-    assert plain == ["FAIL  1 findings in 291 tensors (coverage 100 %)."]
+    assert plain == [
+        "FAIL  1 findings in 291 tensors (coverage 100 %).",
+        "policy: spectra.toml; 29 rules judged",
+    ]
     assert found == Command(
         "error",
         {
@@ -72,14 +75,14 @@ def test_kinds_follow_severity_and_what_is_known_is_but_noted() -> None:
 
 def test_escapes_are_those_of_the_runner() -> None:
     text = render(document([finding(message="5 % of a\r\nb, c: d", file="a,b:c%.bin")]), "github")
-    line = text.splitlines()[1]
+    line = text.splitlines()[2]
     assert "file=release/a%2Cb%3Ac%25.bin,line=1::" in line
     assert line.endswith("5 %25 of a\\r\\nb, c: d")
 
 
 def test_no_name_is_a_command_or_hides_one() -> None:
     plain, found = commands(render(hostile(), "github"))
-    assert len(plain) == 1
+    assert len(plain) == 2
     assert {one.kind for one in found} == {"error", "notice"}
     assert all(set(one.properties) <= {"title", "file", "line"} for one in found)
     errors = [one for one in found if one.kind == "error"]
@@ -88,9 +91,8 @@ def test_no_name_is_a_command_or_hides_one() -> None:
 
 
 def test_the_verdict_is_no_command() -> None:
-    assert (
-        render(document(reading="::error::x ##[error]y"), "github") == ": :error: :x ## [error]y\n"
-    )
+    text = render(document(reading="::error::x ##[error]y"), "github")
+    assert text.splitlines()[0] == ": :error: :x ## [error]y"
 
 
 def test_a_long_text_is_cut() -> None:
