@@ -36,6 +36,8 @@ DECAY = 3.0  # the i-th singular value of a full fine-tune may fall as i to this
 RECENT = 4  # steps from one singular value to the next, over which a steeper fall is taken
 LOUD = 1.2  # energy of what is not above the floor over that of rounding, from which more is in it
 COHERENT = 0.15  # of s sqrt(m n)
+WORST = 0.32  # likewise, whatever the base
+STEEP = 1.5  # last direction of an update over the first that its rounding repeats, at least
 APART = 4.0  # how far above that a direction lies that is certainly the update's
 FEW = 4  # directions whose cubic part is of low rank itself
 FINE = 1e3  # norm over the floor, up to which a float32 Gram matrix counts right
@@ -90,6 +92,10 @@ def resolve(
         sure = int((values > APART * repeated).sum())
         if 0 < sure <= FEW and sure < rank and int((values > repeated).sum()) == sure:
             return Resolution(sure, clear=float(values[sure - 1]) > _gap(values, sure, floor))
+        for few in range(1, min(rank, len(values))):
+            most = WORST / few**0.75 * level * math.sqrt(rows * cols)
+            if floor < float(values[few]) <= min(most, float(values[few - 1]) / STEEP):
+                return Resolution(few, clear=False)
     beside = left - float(values[taken:rank].square().sum())
     if rank <= len(values) and beside > LOUD * parts.total():
         return Resolution(rank, clear=False)

@@ -125,6 +125,19 @@ def test_rounding_of_a_steep_function_is_not_a_direction() -> None:
     assert resolve(delta, deviation, sigma, coherent=True) == Resolution(1, clear=True)
 
 
+def test_steps_that_nothing_blurs_add_no_directions() -> None:
+    """Of a base whose values are all of one size, rounding repeats an update the most."""
+    source = torch.Generator().manual_seed(0)
+    base = (torch.randn(512, 512, generator=source).sign() * 0.021).bfloat16().float()
+    for share in (0.004, 0.002, 0.001):
+        update = torch.randn(512, 1, generator=source) @ torch.randn(1, 512, generator=source)
+        update *= share * base.norm() / update.norm()
+        delta = (base + update).bfloat16().float() - base
+        step = torch.ldexp(torch.ones_like(base), torch.frexp(base).exponent - 8)
+        found = resolve(delta, step / math.sqrt(6.0), singular_values(delta), coherent=True)
+        assert found.rank == 1
+
+
 def test_no_change_has_no_directions() -> None:
     zero = torch.zeros(4, 5)
     assert resolve(zero, zero, torch.zeros(4), coherent=True) == Resolution(0, clear=True)
