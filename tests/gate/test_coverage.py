@@ -253,3 +253,23 @@ def test_a_model_of_empty_stubs_is_told_as_such(tmp_path: Path, llama: Path) -> 
     write_model(tmp_path / "stubs", stubs, (llama / "config.json").read_text())
     with pytest.raises(NothingToAnalyseError, match="21 tensors of it without elements: the save"):
         spectra.check(tmp_path / "stubs")
+
+
+def test_a_weight_of_which_only_the_scale_is_left_is_missing(tmp_path: Path, llama: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    packed: dict[str, Tensor] = {}
+    for key, value in load_file(llama / WEIGHTS).items():
+        if ".layers." in key and value.dim() == 2:
+            scale = value.abs().max() / 448
+            packed |= {key: (value / scale).to(torch.float8_e4m3fn), f"{key}_scale": scale[None]}
+        else:
+            packed[key] = value
+    config = json.loads((llama / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    write_model(tmp_path / "whole", packed, json.dumps(config))
+    assert told(spectra.check(tmp_path / "whole")) == []
+    del packed[name]
+    write_model(tmp_path / "lacking", packed, json.dumps(config))
+    found = spectra.check(tmp_path / "lacking")
+    assert told(found) == [("SPC004", "error", name)]
+    assert coverage(found)["missing"] == 1

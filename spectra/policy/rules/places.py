@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from spectra.architectures.lacking import OF_WEIGHTS
 from spectra.checkpoint.quote import shown
 from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
@@ -74,8 +75,10 @@ def weights_of(facts: Facts) -> dict[str, tuple[int, ...]]:
 def names_of(facts: Facts) -> set[str]:
     """Return every name that a model has, as far as is known: also what is lost or not read."""
     # What is in the files under no name of its own is a part of a quantised weight.
-    parts = {f"{name.rpartition('.')[0]}.weight" for name in facts.held.keys() - facts.shapes.keys()
-             if not name.endswith(".bias")}  # fmt: skip
+    # A scale that is left alone stands for none.
+    parts = {f"{stem}.weight" for name in facts.held.keys() - facts.shapes.keys()
+             for stem, _, last in [name.rpartition(".")]
+             if last != "bias" and not OF_WEIGHTS.search(last)}  # fmt: skip
     lost = {name for fault in facts.faults for name in fault.tensors}
     told = () if is_beside_index(facts) else facts.index or ()
     return {*facts.shapes, *weights_of(facts), *facts.held, *parts, *lost, *told}
