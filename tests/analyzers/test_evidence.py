@@ -177,6 +177,9 @@ def test_what_stands_above_rounding_may_not_be_all() -> None:
         f"can resolve in rank: {moved}, at least rank {rank} stands above it; whether by a LoRA or "
         "by full fine-tuning is not known."
     )
+    faint = measured(base, (base.float() + full(base.float(), 0.0003, 0.0)).to(BF16))
+    assert faint.values["delta_rank"] == 0
+    assert f", up to rank {rank} stands above it; whether" in reading(row, faint)
     lora = measured(base, (base.float() + low(base.float(), 8, 0.01)).to(BF16))
     assert reading(lora, row) == (
         "The change looks like a rank-8 LoRA on attention of 1 layer (1 of 2 matrices). 1 more "
