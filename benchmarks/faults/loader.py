@@ -260,7 +260,7 @@ FAULTS: tuple[Fault, ...] = (
           said("ls", "best.pth.tar", "--allow-pickle"), FOUR),
     Fault("loader odd_names pth.tar not allowed", FETCH, "named as a pickle",
           saved("best.pth.tar"), said("ls", "best.pth.tar"),
-          has("PyTorch pickle weights ('best.pth.tar')", "--allow-pickle")),
+          has("best.pth.tar holds PyTorch pickle weights", "--allow-pickle")),
     Fault("loader odd_names numpy scalars", "uses 'numpy._core.multiarray.scalar'", "read",
           saved("x.ckpt", best=np.float64(0.5), loss=np.float32(1)),
           said("ls", "x.ckpt", "--allow-pickle"), FOUR),

@@ -129,8 +129,8 @@ def _pruned(rows: Sequence[Row], share: str) -> str:
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     part = moved / sum(row.view.rows * row.view.cols for row in rows)
     return (
-        f"In {_subject(rows, share)} {part:.1%} of the entries became zero and no others changed: "
-        "pruning."
+        f"In {_subject(rows, share)} {100 * part:.1f} % of the entries became zero and no others "
+        "changed: pruning."
     )
 
 

@@ -25,7 +25,7 @@ from spectra.checkpoint.modules import (
     only_pickles,
 )
 from spectra.checkpoint.pickled.opening import refuse_foreign
-from spectra.checkpoint.quote import quote, shown
+from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import PICKLES, beside_adapter, with_unread
 from spectra.errors import CheckpointError
@@ -164,7 +164,7 @@ def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> 
         if not kind.is_index:
             refuse_foreign(folder.file(name))
         raise CheckpointError(
-            f"{folder.label} holds PyTorch pickle weights ({quote(name)}), which are opened only "
+            f"{folder.file(name).label} holds PyTorch pickle weights, which are opened only "
             "with --allow-pickle (`allow_pickle=True`), and then read as data: nothing in them is "
             f"run. Or: {CONVERT[0].lower()}{CONVERT[1:]}"
         )

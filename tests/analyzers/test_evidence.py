@@ -228,8 +228,8 @@ def test_few_rows_columns_and_pruning() -> None:
     )
     share = float((pruned == 0).float().mean())
     assert reading(measured(base, pruned)) == (
-        f"In attention of 1 layer (1 of 1 matrix) {share:.1%} of the entries became zero and no "
-        "others changed: pruning."
+        f"In attention of 1 layer (1 of 1 matrix) {100 * share:.1f} % of the entries became zero "
+        "and no others changed: pruning."
     )
     lora = measured(base, (base.float() + low(base.float(), 4, 0.05)).to(BF16))
     assert reading(lora, measured(base, rows)) == (
