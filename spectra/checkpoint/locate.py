@@ -164,8 +164,8 @@ def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> 
         if not kind.is_index:
             refuse_foreign(folder.file(name))
         raise CheckpointError(
-            f"{folder.file(name).label} holds PyTorch pickle weights, which are opened only "
-            "with --allow-pickle (`allow_pickle=True`), and then read as data: nothing in them is "
-            f"run. Or: {CONVERT[0].lower()}{CONVERT[1:]}"
+            f"{folder.label.rstrip('/')}/{shown(name)} holds PyTorch pickle weights, which are "
+            "opened only with --allow-pickle (`allow_pickle=True`), and then read as data: nothing "
+            f"in them is run. Or: {CONVERT[0].lower()}{CONVERT[1:]}"
         )
     return kind.open(folder, name)
