@@ -80,6 +80,7 @@ class Landing:
     rows: Span | None  # of the tensor; None: not known, or all
     place: Span | None  # on the parameter's first axis; None: not known, anywhere on it
     expert: int | None = None  # of a stack that is made of tensors of one expert each
+    turn: Span | None = None  # every how many rows are the parameter's: the first, and of how many
 
 
 def moved(moves: Iterable[Move], name: str) -> tuple[str, Fusion | None, int]:
@@ -156,7 +157,14 @@ def _fused(
     # The first axis stays what it is; or nothing is known of the rows.
     stays = kind in {"Transpose 1 2", "Interleave 1", "Interleave 1 Chunk 1", "Concatenate 1"}
     span = (0, _rows(first)) if stays else None
-    made = {name: [Landing(one, span, span) for one in names] for name in order}
+    turns = kind in {"Interleave 0 Chunk 0", "Interleave 1 Chunk 1"}
+    made = {
+        name: [
+            Landing(one, span, span, turn=(index, len(names)) if turns else None)
+            for index, one in enumerate(names)
+        ]
+        for name in order
+    }
     return made, dict.fromkeys(names, first)
 
 

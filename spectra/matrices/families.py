@@ -200,6 +200,7 @@ _TABLE: tuple[tuple[str, str, Rule], ...] = (
     (_EXPERTS, r"experts\.gate_up_proj", stacked(gate_then_up)),
     (_EXPERTS, r"(?:experts|moe)\.(?:gate_proj|up_proj|down_proj)(?:\.weight)?", stacked(whole)),
     (_INKLING, r"shared_experts\.(?:gate|up|down)_proj", stacked(whole)),
+    (_INKLING, r"mlp\.w13_dn\.weight", striped(GATE, UP)),
     (_INKLING, r"(?:shared_)?experts\.(?:shared_)?w13_weight", stacked(striped(GATE, UP))),
     (_INKLING, r"(?:shared_)?experts\.(?:shared_)?w2_weight", stacked(cut(DOWN))),
     (_GRANITE, r"block_sparse_moe\.input_linear\.weight", stacked(gate_then_up)),

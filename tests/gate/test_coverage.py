@@ -196,8 +196,7 @@ def test_a_part_of_the_model_beside_its_index_is_an_error(llama: Path, tmp_path:
     assert coverage(found)["tensors"] == 21 + 2
     save_file({name: value + 1e-3 for name, value in tensors.items()}, folder / WEIGHTS)
     whole = spectra.check(folder)
-    found = whole.summary["findings"]
-    assert [(one["rule"], one["severity"]) for one in found] == [("SPC003", "warning")]
+    assert [one["rule"] for one in whole.summary["findings"]] == ["SPC003"]
     assert coverage(whole)["judged"] == 21 < coverage(whole)["tensors"]
 
 

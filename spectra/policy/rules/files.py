@@ -61,14 +61,7 @@ def _beside(facts: Facts, index: Mapping[str, str]) -> Breach:
         f"take first and was judged, holds {len(facts.held):,}"
     )
     text += f": {len(only):,} are not in it, as {some(only)}" if only else ""
-    return Breach(
-        text,
-        value=len(only),
-        limit=0.0,
-        file=facts.index_name,
-        subject=facts.index_name,
-        severity=None if only else "warning",  # both are published by some: one is not judged
-    )
+    return Breach(text, value=len(only), limit=0.0, file=facts.index_name, subject=facts.index_name)
 
 
 def _told(shard: str, kind: str, names: list[str]) -> str:

@@ -81,6 +81,8 @@ def parameters_of(checkpoint: Checkpoint, memory: Memory) -> dict[str, Parameter
     for view in views_of(checkpoint)[0]:
         for landing in memory.landings.get(view.entry.name, ()):
             shape = memory.shapes[landing.name]
+            if _is_of_another_turn(view, landing):
+                continue
             own = _placed(_spans(view), landing, (0, shape[0] if shape else 1))
             if not own:
                 continue
@@ -91,6 +93,14 @@ def parameters_of(checkpoint: Checkpoint, memory: Memory) -> dict[str, Parameter
         name: Parameter(name, shape, held.get(name, {}), experts.get(name, 0))
         for name, shape in memory.shapes.items()
     }
+
+
+def _is_of_another_turn(view: View, landing: Landing) -> bool:
+    """Say whether rows that are given out in turn go to other parameters than this one."""
+    rows = view.part.rows
+    if landing.turn is None or rows is None or rows.size != landing.turn[1]:
+        return False
+    return not rows.start <= landing.turn[0] < rows.stop
 
 
 def _placed(spans: tuple[Span, ...], landing: Landing, whole: Span) -> tuple[Span, ...]:

@@ -14,7 +14,7 @@ pytestmark = [
 ]
 EXPORTED = [
     "swin", "mllama", "qwen2_audio", "llava_next", "nomic_bert", "deepseek_v3",
-    "ernie4_5_vl_moe", "kimi_linear", "encoder-decoder",
+    "ernie4_5_vl_moe", "kimi_linear", "encoder-decoder", "inkling_mm_model",
 ]  # fmt: skip
 REFUSED = {
     "dab-detr": "PEFT takes no model of the family dab-detr: it asks for the embedding",
