@@ -44,7 +44,8 @@ def one(family: str, model: object) -> Outcome:
         try:
             return outcome(family, model, Path(folder) / "model")
         except Exception as error:  # noqa: BLE001 - a family that transformers does not load again
-            told = f"not loaded again: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            text = " ".join(str(error).replace(f"{folder}/", "").split())
+            told = f"not loaded again: {type(error).__name__}: {text[:120]}"
             return Outcome(family, type(model).__name__, "", dict.fromkeys(FORMS, told))
 
 
