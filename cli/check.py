@@ -17,8 +17,8 @@ from .terminal import note, progress_bar
 
 if TYPE_CHECKING:
     from spectra.checkpoint.damaged import Survey
-    from spectra.listing import Result
     from spectra.policy import Policy
+    from spectra.runs.listing import Result
 
 
 def check(
@@ -111,8 +111,8 @@ def _judge(
     exit_zero: bool,
 ) -> int:
     """Check one model, write what was asked for, and return the exit code."""
-    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
     from spectra.gate import plan_check  # noqa: PLC0415
+    from spectra.work.local import Resources  # noqa: PLC0415 - needs torch
 
     targets = [*request.output, *([save_baseline] if save_baseline else [])]
     replace(request, output=targets).check_targets()
@@ -164,14 +164,14 @@ def _write_policy(
     Raises:
         UsageError: There is one.
     """
-    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
     from spectra.errors import UsageError  # noqa: PLC0415
     from spectra.gate import plan_check  # noqa: PLC0415
     from spectra.policy import Policy  # noqa: PLC0415
     from spectra.policy.document import read_policy  # noqa: PLC0415
     from spectra.policy.initial import initial  # noqa: PLC0415
     from spectra.report.documents import write_texts  # noqa: PLC0415
-    from spectra.report.files import require_writable  # noqa: PLC0415
+    from spectra.work.local import Resources  # noqa: PLC0415 - needs torch
+    from spectra.writing.atomic import require_writable  # noqa: PLC0415
 
     target = path or Path("spectra.toml")
     if target.exists():

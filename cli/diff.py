@@ -84,8 +84,8 @@ def diff(
     def run() -> int:
         from spectra.analyzers import Diff  # noqa: PLC0415 - needs torch
         from spectra.api import plan_diff  # noqa: PLC0415
-        from spectra.kernels.similarity import Side  # noqa: PLC0415
-        from spectra.listing import select  # noqa: PLC0415
+        from spectra.runs.listing import select  # noqa: PLC0415
+        from spectra.words import Side  # noqa: PLC0415
 
         chosen: Side = "left" if side == "left" else "right"
         analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=chosen, exact=exact)

@@ -118,7 +118,7 @@ def kappa(
     def run() -> int:
         from spectra.analyzers import Kappa  # noqa: PLC0415 - needs torch
         from spectra.api import plan_kappa  # noqa: PLC0415
-        from spectra.listing import select as choose  # noqa: PLC0415
+        from spectra.runs.listing import select as choose  # noqa: PLC0415
 
         analyzer = Kappa(
             select=select,

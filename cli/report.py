@@ -57,8 +57,8 @@ def report(
     targets = output or ([] if card else [Path("report.html")])
 
     def run() -> None:
-        from spectra.report.files import require_writable  # noqa: PLC0415 - slow to load
         from spectra.report.saved import read_saved  # noqa: PLC0415
+        from spectra.writing.atomic import require_writable  # noqa: PLC0415 - slow to load
 
         for path in targets:
             require_writable(path)

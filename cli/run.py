@@ -13,10 +13,10 @@ from .guard import DONE, NOTHING
 from .terminal import fail, is_terminal, note, progress_bar, show
 
 if TYPE_CHECKING:
-    from spectra.analysis import Planned
     from spectra.checkpoint import Adapter, Checkpoint
-    from spectra.listing import Result
-    from spectra.report.exports import Export
+    from spectra.exports import Export
+    from spectra.runs.analysis import Planned
+    from spectra.runs.listing import Result
 
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
@@ -31,7 +31,7 @@ class Opening:
 
     def __call__(self, spec: str) -> "Checkpoint | Adapter":
         """Open one."""
-        from spectra.listing import open as open_spec  # noqa: PLC0415 - slow to load
+        from spectra.runs.listing import open as open_spec  # noqa: PLC0415 - slow to load
 
         return open_spec(
             spec, allow_pickle=self.allow_pickle, download=self.download, variant=self.variant
@@ -59,7 +59,7 @@ class Request:
         """The files among the outputs that the export is written to."""
         if self.export is None:
             return []
-        from spectra.report.exports import SUFFIXES  # noqa: PLC0415 - slow to load
+        from spectra.exports import SUFFIXES  # noqa: PLC0415 - slow to load
 
         return [path for path in self.output if _suffix(path) in SUFFIXES[self.export]]
 
@@ -76,7 +76,7 @@ class Request:
             require_parquet,
             require_values_suffix,
         )
-        from spectra.report.files import (  # noqa: PLC0415
+        from spectra.writing.atomic import (  # noqa: PLC0415
             require_picture_suffix,
             require_writable,
         )
@@ -102,7 +102,7 @@ class Request:
 
 def run_analysis(request: Request, plan: Callable[[], "Planned"]) -> int:
     """Plan and run one analysis, write what was asked for, and return the exit code."""
-    from spectra.engine.execute import Resources  # noqa: PLC0415 - needs torch
+    from spectra.work.local import Resources  # noqa: PLC0415 - needs torch
 
     request.check_targets()
     settle_memory()
@@ -214,8 +214,8 @@ def show_estimate(analysis: "Planned", request: Request) -> None:
     """Print what the analysis would cost."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from spectra.engine.result import SCHEMA  # noqa: PLC0415
     from spectra.report.documents import dumps  # noqa: PLC0415
+    from spectra.work.result import SCHEMA  # noqa: PLC0415
 
     found = analysis.estimate(request.workers)
     if request.format != "table":

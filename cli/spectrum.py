@@ -88,8 +88,8 @@ def spectrum(
     def run() -> int:
         from spectra.analyzers import Spectrum, Trend  # noqa: PLC0415 - needs torch
         from spectra.api import plan_spectrum  # noqa: PLC0415
-        from spectra.family import plan_trend  # noqa: PLC0415
-        from spectra.listing import select  # noqa: PLC0415
+        from spectra.runs.family import plan_trend  # noqa: PLC0415
+        from spectra.runs.listing import select  # noqa: PLC0415
 
         selection = select(include or (), exclude or (), role or (), layers)
         if trend:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from spectra.engine.execute import Progress
     from spectra.report.table import Screen
+    from spectra.work.local import Progress
 
 STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
 WIDEST = 140  # columns; beyond, lines are hard to follow

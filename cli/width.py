@@ -172,8 +172,8 @@ def width(
 
     def run() -> int:
         from spectra.analyzers import Width  # noqa: PLC0415 - needs torch
-        from spectra.family import Given, plan_width  # noqa: PLC0415
-        from spectra.listing import select  # noqa: PLC0415
+        from spectra.runs.family import Given, plan_width  # noqa: PLC0415
+        from spectra.runs.listing import select  # noqa: PLC0415
 
         given = Given(given_widths, etas, lambdas, training, allow_pickle)
         selection = select(include or (), exclude or (), role or (), layers)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectra.api import check, diff, kappa, spectrum, trend, width
-    from spectra.engine.execute import Resources
-    from spectra.listing import Result, ls, open, select  # noqa: A004
+    from spectra.runs.listing import Result, ls, open, select  # noqa: A004
+    from spectra.work.local import Resources
 
 _HOME = {
-    "Resources": "spectra.engine.execute",
-    "Result": "spectra.listing",
+    "Resources": "spectra.work.local",
+    "Result": "spectra.runs.listing",
     "check": "spectra.api",
     "diff": "spectra.api",
     "kappa": "spectra.api",
-    "ls": "spectra.listing",
-    "open": "spectra.listing",
-    "select": "spectra.listing",
+    "ls": "spectra.runs.listing",
+    "open": "spectra.runs.listing",
+    "select": "spectra.runs.listing",
     "spectrum": "spectra.api",
     "trend": "spectra.api",
     "width": "spectra.api",

@@ -4,19 +4,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spectra.analysis import Analysis
 from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
-from spectra.analyzers.choice import By, Per, RankBy
-from spectra.engine import plan_model, plan_pair
-from spectra.engine.execute import Resources
-from spectra.family import Given, plan_trend, plan_width
 from spectra.gate import plan_check
-from spectra.kernels.similarity import Side
-from spectra.listing import Result, Spec, open  # noqa: A004
 from spectra.matrices import Selection, View
 from spectra.matrices.unread import lies_bare
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
+from spectra.runs.analysis import Analysis
+from spectra.runs.family import Given, plan_trend, plan_width
+from spectra.runs.listing import Result, Spec, open  # noqa: A004
+from spectra.words import By, Per, RankBy, Side
+from spectra.work import plan_model, plan_pair
+from spectra.work.local import Resources
 
 
 def plan_spectrum(model: Spec, analyzer: Spectrum, selection: Selection) -> Analysis:

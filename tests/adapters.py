@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import spectra
 from spectra.checkpoint import Adapter, Checkpoint
-from spectra.engine import Plan, plan_model, plan_pair
-from spectra.engine.load import Loader
 from spectra.matrices import LowRank, Matrix, Pair, Selection
+from spectra.work import Plan, plan_model, plan_pair
+from spectra.work.load import Loader
 
 
 def save(model: nn.Module, folder: Path) -> Path:

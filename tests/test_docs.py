@@ -7,10 +7,10 @@ import pytest
 
 import spectra
 from spectra import analyzers
-from spectra.analysis import Analysis
 from spectra.analyzers import ANALYZERS
-from spectra.engine import plan_model
 from spectra.matrices import Selection
+from spectra.runs.analysis import Analysis
+from spectra.work import plan_model
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import families  # found in tests/
 from spectra.architectures import table
 from spectra.architectures.table import numberless
-from spectra.report.exports.installed import USUAL, described, layers_of
+from spectra.exports.installed import USUAL, described, layers_of
 
 ALIKE = conversion_mapping._MODEL_TO_CONVERSION_PATTERN  # noqa: SLF001 - PEFT reads it too
 ROUTERS = "mixtral", "qwen2_moe"

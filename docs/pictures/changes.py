@@ -5,7 +5,7 @@ from canvas import BERT, by_role, picture
 from palette import BLUE, GREEN, INK, ORANGE, QUIET
 from torch import Tensor
 
-from spectra.engine import Result
+from spectra.work import Result
 
 LAYER = "encoder.layer.5.intermediate.dense"
 

@@ -6,7 +6,7 @@ from measure import MINILM, SMOLLM2
 from palette import BLUE, GREEN, INK, ORANGE, QUIET
 from torch import Tensor
 
-from spectra.engine import Result
+from spectra.work import Result
 
 SQUARE = "encoder.layer.0.attention.self.query"
 TALL = "encoder.layer.0.intermediate.dense"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import spectra
-from spectra.engine import Result
+from spectra.work import Result
 
 ROOT = Path(__file__).parent.parent.parent
 ADAPTER = ROOT / "tests" / "data" / "minilm-lora-r8"

@@ -68,17 +68,6 @@ class Round:
     matrices: frozenset[str] | None = None  # names; None: all
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Write a count with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Write words one after the other: `a, b and c`."""
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def require_share(share: float) -> None:
     """Refuse an energy that is no share.
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from spectra.analyzers.analyzer import counted, listed
 from spectra.analyzers.row import Row
+from spectra.text import counted, listed
 
 STORED = {
     "rounding": "rounded and not changed otherwise",

@@ -9,17 +9,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation, localcontext
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, get_args
 
 from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import View
 from spectra.matrices.selection import suggestion
-
-By: TypeAlias = Literal["matrices", "params"]
-Per: TypeAlias = Literal["global", "role"]
-RankBy: TypeAlias = Literal["kappa", "kappa_excess"]
+from spectra.words import By, Per, RankBy
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "rank-by": get_args(RankBy), "by": get_args(By), "per": get_args(Per),

@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spectra.analyzers.analyzer import Summary, counted, require_share
+from spectra.analyzers.analyzer import Summary, require_share
 from spectra.analyzers.change import reading_of
 from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine
-from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.singular import (
     EPS64,
     entry_norm,
@@ -39,6 +39,8 @@ from spectra.kernels.verdicts import (
     small,
 )
 from spectra.matrices import LowRank, Pair, View
+from spectra.text import counted
+from spectra.words import Side
 
 EVIDENCE = 40  # bytes an entry that telling a change from its rounding holds at most
 

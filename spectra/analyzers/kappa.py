@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from spectra.analyzers.analyzer import Round, Summary, counted
-from spectra.analyzers.choice import By, Choice, Per, RankBy, amount, rank_key, require_word
+from spectra.analyzers.analyzer import Round, Summary
+from spectra.analyzers.choice import Choice, amount, rank_key, require_word
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
 from spectra.analyzers.storage import unit_roundoff
@@ -23,6 +23,8 @@ from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.singular import entry_norm, singular_values_cost, singular_values_memory
 from spectra.matrices import Matrix, View
 from spectra.matrices.role import Role
+from spectra.text import counted
+from spectra.words import By, Per, RankBy
 
 NOT_CANDIDATES = ("embed", "lm_head", "router", "conv")
 """Roles that are not for training by condition number, unless asked for: KappaTune and PEFT

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.matrices import View
+from spectra.words import Status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 Value: TypeAlias = (
     float | int | str | bool | Sequence[Mapping[str, "Value"]] | Sequence[float] | None
 )
-Status = Literal["ok", "singular", "outside", "non-finite"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from spectra.analyzers.analyzer import Summary, counted, require_share
+from spectra.analyzers.analyzer import Summary, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import SMALLEST, likely_roundoff
 from spectra.kernels.bulk import heavy_tail, noise_bulk
@@ -26,6 +26,7 @@ from spectra.kernels.summary import (
     stable_rank,
 )
 from spectra.matrices import Matrix, View
+from spectra.text import counted
 
 FEWEST = 10  # singular values that a power law is fitted to
 PROFILE = 65  # values that a spectrum is drawn from where only its row is left

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spectra.analyzers.analyzer import Summary, counted
+from spectra.analyzers.analyzer import Summary
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
 from spectra.kernels.singular import entry_norm
 from spectra.matrices import Matrix, View
+from spectra.text import counted
 
 KEYS = ("sigma_max", "sigma_min", "frobenius", "stable_rank", "kappa")
 TRACKED = ("sigma_max", "stable_rank", "kappa")

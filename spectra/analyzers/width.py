@@ -29,8 +29,9 @@ from spectra.kernels.slope import (
     slope_interval,
     unpaired_scatter,
 )
-from spectra.matrices import ROLES, Matrix, View
+from spectra.matrices import Matrix, View
 from spectra.matrices.layers import EXPERT
+from spectra.words import ROLES
 
 OUTSIDE = ("embed", "lm_head", "router")
 """Roles that the law is not about: one of their sides does not grow with the width."""

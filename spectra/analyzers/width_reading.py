@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spectra.analyzers.analyzer import counted
-from spectra.checkpoint.quote import shown
+from spectra.text import counted, shown
 
 FIXED, COUPLED = 0.25, -0.25  # slopes where eta ~ 1/d and lambda, or eta * lambda, is constant
 SAME = 0.02  # relative: rates that are written down are rounded

@@ -15,13 +15,13 @@ from spectra.checkpoint.formats import (
     refused_name,
     refused_text,
 )
-from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.roots import inner_weights
 from spectra.checkpoint.shards import open_file
 from spectra.checkpoint.signatures import kind_of, readable, stranger
 from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
+from spectra.text import quote, shown
 
 DOCUMENTS = (
     ".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".log", ".sh",

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 MAX_CONFIG = 10_000_000  # bytes
 MAX_INDEX = 100_000_000  # a million tensors

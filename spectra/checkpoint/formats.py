@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.opening import open_gguf
 from spectra.checkpoint.pickled.opening import open_pickled, open_pickled_shards
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.shards import open_file, open_sharded
 from spectra.checkpoint.source import Folder
+from spectra.text import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from spectra.checkpoint.documents import MAX_VALUES, count_values
 from spectra.checkpoint.entry import BITS, MLX, TensorEntry
-from spectra.checkpoint.quote import quote
 from spectra.errors import HeaderError
+from spectra.text import quote
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectra.checkpoint.quote import shown
 from spectra.errors import CheckpointError
+from spectra.text import shown
 
 
 class LocalFile:

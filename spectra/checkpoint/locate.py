@@ -25,10 +25,10 @@ from spectra.checkpoint.modules import (
     only_pickles,
 )
 from spectra.checkpoint.pickled.opening import refuse_foreign
-from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import PICKLES, beside_adapter, with_unread
 from spectra.errors import CheckpointError
+from spectra.text import shown
 
 
 def open_spec(

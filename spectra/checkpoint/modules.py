@@ -13,10 +13,10 @@ from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_document
 from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import format_named, weights_in
-from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import NESTED
 from spectra.errors import CheckpointError
+from spectra.text import quote, shown
 
 MODULES: Final = "modules.json"
 MOST: Final = 100  # modules; real models have two to four

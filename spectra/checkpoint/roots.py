@@ -7,9 +7,9 @@ from typing import Final
 
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.formats import DCP, NOT_READ, ZERO, refused_name, weights_in
-from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError
+from spectra.text import shown
 
 DEPTH: Final = 2  # of folders in folders
 MOST: Final = 500  # folders looked into

@@ -12,10 +12,10 @@ from spectra.checkpoint.codecs.beside import with_settings
 from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.header import read_header
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 OpenShard = Callable[[Folder, str], tuple[Source, Iterable[TensorEntry]]]
 """Opens one file of weights by its name and returns what its header lists."""

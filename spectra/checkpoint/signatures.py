@@ -13,9 +13,9 @@ from spectra.checkpoint.formats import (
     refused_text,
 )
 from spectra.checkpoint.header import MAX_HEADER, NEVER_WEIGHTS
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 OPENING: Final = 64  # bytes that hold every signature but that of a tar archive
 TAR: Final = (257, b"ustar")

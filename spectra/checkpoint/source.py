@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
 from spectra.checkpoint.pages import new_tensor
-from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ from spectra.checkpoint.formats import (
     refused_name,
     weights_in,
 )
-from spectra.checkpoint.quote import shown
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.variants import split_variant
 from spectra.checkpoint.wrappers import plain_names
+from spectra.text import shown
 
 MISTRAL = "consolidated"
 PIPELINE = "model_index.json"

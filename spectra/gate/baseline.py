@@ -7,12 +7,12 @@ from typing import Any
 
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.local import LocalFolder
-from spectra.checkpoint.quote import quote
-from spectra.engine import Model
-from spectra.engine.result import SCHEMA
 from spectra.errors import UsageError
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
+from spectra.text import quote
+from spectra.work import Model
+from spectra.work.result import SCHEMA
 
 MAX_BASELINE = 500_000_000  # bytes
 

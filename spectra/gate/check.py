@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spectra.analysis import Series, names_of
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
-from spectra.engine.estimate import Estimate, estimate
-from spectra.engine.execute import Progress, Resources, execute
 from spectra.gate.baseline import Saved
 from spectra.gate.comparison import Comparison
 from spectra.gate.merge import Merge
 from spectra.gate.reading import Reading, Report, renamed
 from spectra.gate.verdict import settings_of, summary_of
-from spectra.listing import Result, package_version
 from spectra.policy import Policy
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
+from spectra.runs.analysis import Series, names_of
+from spectra.runs.listing import Result, package_version
+from spectra.work.estimate import Estimate, estimate
+from spectra.work.local import Progress, Resources, execute
 
 
 @dataclass(frozen=True, slots=True)

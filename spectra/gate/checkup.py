@@ -10,7 +10,7 @@ from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix, View
-from spectra.policy.facts import VECTOR
+from spectra.words import VECTOR
 
 SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.analyzers import Diff, Row
-from spectra.engine import Plan, plan_pair
-from spectra.engine.changes import Replaced
 from spectra.gate.reading import Reading
 from spectra.matrices import Selection
+from spectra.work import Plan, plan_pair
+from spectra.work.planning.changes import Replaced
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Skipped
-from spectra.checkpoint.quote import shown
 from spectra.checkpoint.unread import ANOTHER, OF_THE_MODEL
 from spectra.gate.reading import Reading
 from spectra.policy.facts import Facts, is_buffer
 from spectra.policy.rules.inventory import absent
+from spectra.text import counted, shown
 
 NAMED = 3  # reasons and files that the sentence names
 FORMAT = re.compile(rf"^({ANOTHER}) \([^)]*\)")

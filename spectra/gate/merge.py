@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 
 import torch
 
-from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Checkpoint
-from spectra.checkpoint.quote import quote
-from spectra.engine import Plan, plan_pair
-from spectra.engine.changes import Replaced
-from spectra.engine.load import Loader
 from spectra.gate.reading import Reading
 from spectra.kernels.merged import Store, added
 from spectra.kernels.rounding import GRIDS, grid_of, half_steps
 from spectra.matrices import Pair, Selection
 from spectra.matrices.pair import widened
+from spectra.text import counted, quote
+from spectra.work import Plan, plan_pair
+from spectra.work.load import Loader
+from spectra.work.planning.changes import Replaced
 
 STORED = {grid.dtype: grid for grid in GRIDS}
 

@@ -4,12 +4,10 @@ import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
-from spectra.analysis import Series
 from spectra.analyzers import Diff, Width
 from spectra.checkpoint import Adapter
 from spectra.checkpoint.damaged import Survey, open_damaged
 from spectra.errors import UsageError
-from spectra.family import Given, plan_width
 from spectra.gate.baseline import Saved, read_baseline
 from spectra.gate.check import Check
 from spectra.gate.checkup import Checkup
@@ -19,6 +17,8 @@ from spectra.gate.reading import Reading, plan_reading, weights_of
 from spectra.matrices import Selection
 from spectra.policy import RULES, Policy
 from spectra.policy.judge import asked_for
+from spectra.runs.analysis import Series
+from spectra.runs.family import Given, plan_width
 
 Opener = Callable[[str], Survey]
 

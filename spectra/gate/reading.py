@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.damaged import Survey
-from spectra.checkpoint.quote import shown
-from spectra.engine import Model, Plan
-from spectra.engine.execute import Progress
-from spectra.engine.plan import plan_views
 from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.gate.checkup import Checkup
-from spectra.listing import counted_codecs
 from spectra.matrices import View, match_names, natural, views_of
 from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role
-from spectra.policy.facts import VECTOR, Facts, Subject
+from spectra.policy.facts import Facts, Subject
+from spectra.runs.listing import counted_codecs
+from spectra.text import counted, shown
+from spectra.words import VECTOR
+from spectra.work import Model, Plan
+from spectra.work.local import Progress
+from spectra.work.planning.plan import plan_views
 
 Report = Callable[[Progress], None]
 

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from spectra.analyzers.analyzer import counted
 from spectra.gate.coverage import Coverage, coverage_of
 from spectra.gate.reading import Reading
 from spectra.policy import Policy
 from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
 from spectra.policy.rules.inventory import is_compared_outside
+from spectra.text import counted
 
 PASS, FINDINGS, TOO_LITTLE = 0, 1, 3
 """Exit codes."""

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spectra.kernels.singular import EPS64, left_singular
+from spectra.words import Side
 
-Side = Literal["left", "right"]
 Decision = Literal["match", "bound", "exact"]
 
 APART = 1e3  # roundings between sigma_k and sigma_(k+1), for a subspace that does not turn

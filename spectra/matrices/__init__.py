@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spectra.matrices.pairing import match_names
-from spectra.matrices.role import ROLES, Role
+from spectra.matrices.role import Role
 from spectra.matrices.selection import Selection
 from spectra.matrices.view import Matrix, View, natural, views_of
+from spectra.words import ROLES
 
 if TYPE_CHECKING:
     from spectra.matrices.pair import LowRank, Pair

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from spectra.checkpoint.quote import quote
 from spectra.errors import PairingError
+from spectra.text import quote
 
 MOST_DOTS = 100  # of a name that may match by its ending; real ones have a dozen
 

@@ -6,11 +6,6 @@ from functools import lru_cache
 
 from spectra.matrices.layers import expert_in, layers_of
 
-ROLES = (
-    "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
-    "router", "embed", "lm_head", "conv", "other",
-)  # fmt: skip
-
 ATTENTION = r"\w*(?:attn|[Aa]ttention)\w*"
 FEED_FORWARD = r"(?:mlp|ffn|feed_forward|moe|block_sparse_moe|experts)"
 

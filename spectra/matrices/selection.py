@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spectra.errors import UsageError
-from spectra.matrices.role import ROLES
 from spectra.matrices.view import View
-
-GROUPS = tuple(sorted({role.split(".")[0] for role in ROLES if "." in role}))
-"""Words that mean several roles: `attn` and `mlp`."""
+from spectra.words import GROUPS, ROLES
 
 
 @dataclass(frozen=True, slots=True)

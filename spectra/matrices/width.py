@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import PairingError, UsageError
 from spectra.matrices.role import numberless
 from spectra.matrices.view import View
+from spectra.text import quote, shown
 
 READS = ("attn.q", "attn.k", "attn.v", "mlp.gate", "mlp.up")
 """Roles whose inputs are the residual stream, so that their columns are the width."""

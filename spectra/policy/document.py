@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from spectra.checkpoint.quote import shown as shown_path
 from spectra.errors import UsageError
 from spectra.policy.lines import lines_of
 from spectra.policy.policy import Policy
@@ -22,6 +21,7 @@ from spectra.policy.values import (
     read_text,
     read_word,
 )
+from spectra.text import shown as shown_path
 
 SCHEMA = 1
 MAX_POLICY = 1_000_000  # bytes

@@ -7,10 +7,7 @@ from typing import Any
 
 from spectra.analyzers import Row
 from spectra.checkpoint.damaged import Fault
-
-VECTOR = "vector"
-"""The role of a one-dimensional tensor, which only a check looks at."""
-
+from spectra.words import VECTOR
 
 BUFFERS = re.compile(
     r"(?:.*\.)?(?:inv_freq|(?:freqs_)?(?:cos|sin)(?:_cached)?|position_ids|token_type_ids|num_batches_tracked|relative_position_index"

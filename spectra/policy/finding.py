@@ -3,13 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-Severity: TypeAlias = Literal["error", "warning", "note"]
-State: TypeAlias = Literal["new", "unchanged", "gone"]
-
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""Worst first."""
+from spectra.words import Severity, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from spectra.checkpoint.quote import shown as shown_path
 from spectra.matrices import natural
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
@@ -14,6 +13,7 @@ from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
 from spectra.policy.values import POLICY_RULES
 from spectra.policy.writing import written
+from spectra.text import shown as shown_path
 
 ROOM = 2.0  # limit over the largest value that the model has
 LIMITED = {"SPC201": "kappa", "SPC204": "sigma_max"}

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.policy.facts import Facts
-from spectra.policy.finding import SEVERITIES, Breach, Finding, Severity, fingerprint
+from spectra.policy.finding import Breach, Finding, fingerprint
 from spectra.policy.hygiene import hygiene
 from spectra.policy.policy import Ignore, Policy
 from spectra.policy.rule import Rule, Settings
 from spectra.policy.rules import RULES
 from spectra.policy.rules.experts import idle_names
+from spectra.words import SEVERITIES, Severity
 
 NOT_ASKED = "no limit is set: it judges what a policy asks"
 ABSENT = {

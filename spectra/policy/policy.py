@@ -4,12 +4,10 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from spectra.policy.finding import Severity
 from spectra.policy.rule import Rule
-
-FailOn: TypeAlias = Literal["error", "warning", "note", "never"]
+from spectra.words import FailOn, Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from spectra.policy.facts import Facts
-from spectra.policy.finding import Breach, Severity
+from spectra.policy.finding import Breach
+from spectra.words import Severity
 
 Kind: TypeAlias = Literal["number", "share", "count", "texts", "text"]
 Need: TypeAlias = Literal[

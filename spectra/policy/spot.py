@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spectra.checkpoint.quote import quote
 from spectra.errors import UsageError
 from spectra.policy.lines import Path, nearest
+from spectra.text import quote
 
 
 @dataclass(frozen=True, slots=True)

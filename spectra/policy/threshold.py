@@ -7,9 +7,10 @@ from statistics import median
 from typing import Any, Literal
 
 from spectra.policy.facts import Facts, Subject
-from spectra.policy.finding import SEVERITIES, Breach, Severity
+from spectra.policy.finding import Breach
 from spectra.policy.peers import FEWEST, peers
 from spectra.policy.rule import Setting, SettingsOf
+from spectra.words import SEVERITIES, Severity
 
 SPREAD = 5.0  # robust standard deviations that an outlier stands off besides
 MAD = 1.4826  # of a normal distribution, standard deviation over median absolute deviation

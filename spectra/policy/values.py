@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from spectra.policy.finding import SEVERITIES
 from spectra.policy.rule import Setting
 from spectra.policy.rules import RULES
 from spectra.policy.spot import Spot, near
+from spectra.words import SEVERITIES
 
 Value = Any  # of a TOML document
 

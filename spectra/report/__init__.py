@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra.engine import Result
+from spectra.work import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

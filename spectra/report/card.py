@@ -8,7 +8,7 @@ from spectra.report.command_line import command_line
 from spectra.report.html.facts import TITLES, facts, models_named
 from spectra.report.html.markup import brief
 from spectra.report.html.tables import enriched, order_of, sort_key
-from spectra.report.table import printable
+from spectra.text import printable
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]

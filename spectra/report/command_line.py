@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectra.report.table import printable
+from spectra.text import printable
 
 Settings = Mapping[str, Any]
 

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
-from spectra.engine import Result
 from spectra.report.figure import DARK, SMALL, message, page
 from spectra.report.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
 from spectra.report.intruder_plots import draw_intruders, examined
 from spectra.report.lettering import matrix_label, measured, number
+from spectra.text import counted
+from spectra.work import Result
 
 MOST = 12  # bars
 BAR = 0.19  # inches

@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spectra.engine import Result
-from spectra.engine.result import plain
 from spectra.errors import OutputError
-from spectra.report.files import write_atomically
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
 from spectra.report.screens import screen_of
-from spectra.report.table import printable, render_markdown, render_text
+from spectra.report.table import render_markdown, render_text
+from spectra.text import printable
+from spectra.work import Result
+from spectra.work.result import plain
+from spectra.writing.atomic import write_atomically
 
 SUFFIXES = {
     ".json": "json",

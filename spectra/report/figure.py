@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from spectra.engine import Model, Result
-from spectra.report.files import require_picture_suffix, write_atomically
 from spectra.report.lettering import FONT, shortened, tick, wrapped
+from spectra.work import Model, Result
+from spectra.writing.atomic import require_picture_suffix, write_atomically
 
 WIDTH = 8.0  # inches
 DPI = 150  # 1200 pixels across

@@ -17,9 +17,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.analyzers import Row
-from spectra.matrices.role import ROLES
 from spectra.report.figure import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
 from spectra.report.lettering import measured, number, tick, width_of
+from spectra.words import ROLES
 
 CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
-from spectra.engine import Result
 from spectra.report.figure import INK, SMALL, page
 from spectra.report.lettering import matrix_label, number
+from spectra.text import counted
+from spectra.work import Result
 
 MOST = 40  # matrices
 CELL = 0.17  # inches

@@ -15,9 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
-from spectra.analyzers.choice import RankBy, span
-from spectra.engine import Result
+from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
 from spectra.report.figure import DARK, INK, LIGHT, QUIET, SMALL, logarithmic_ticks, message, page
 from spectra.report.kappa_screen import (
@@ -30,6 +28,9 @@ from spectra.report.kappa_screen import (
     unresolved_told,
 )
 from spectra.report.lettering import matrix_label, measured
+from spectra.text import counted
+from spectra.words import RankBy
+from spectra.work import Result
 
 MOST = 60  # bars that one page holds
 KEPT = 40  # lowest ones where there are more

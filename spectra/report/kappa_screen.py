@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from spectra.analyzers import Row
-from spectra.analyzers.choice import WORDS, RankBy, rank_key, span
-from spectra.engine import Result
-from spectra.matrices.role import ROLES
-from spectra.report.table import Column, Line, Screen, printable
+from spectra.analyzers.choice import WORDS, rank_key, span
+from spectra.report.table import Column, Line, Screen
+from spectra.text import printable
+from spectra.words import ROLES, RankBy
+from spectra.work import Result
 
 LIMIT = 20  # rows shown without -v where nothing is selected
 AFTER_CUT = 3  # rows shown below a selection's cut

@@ -2,7 +2,6 @@
 
 from matplotlib.figure import Figure
 
-from spectra.engine import Result
 from spectra.errors import UsageError
 from spectra.report.diff_plots import draw_diff
 from spectra.report.figure import save_figure, settle, style
@@ -10,6 +9,7 @@ from spectra.report.kappa_plots import draw_kappa
 from spectra.report.spectrum_plots import draw_spectrum
 from spectra.report.trend_plots import draw_trend
 from spectra.report.width_plots import draw_width
+from spectra.work import Result
 
 DRAWERS = {
     "spectrum": draw_spectrum,

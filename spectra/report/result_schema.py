@@ -4,11 +4,9 @@ import json
 from dataclasses import fields
 from typing import Any, get_args
 
-from spectra.analyzers.row import Status
-from spectra.engine.result import SCHEMA
-from spectra.matrices import ROLES
-from spectra.policy.facts import VECTOR
-from spectra.policy.finding import SEVERITIES, Finding, State
+from spectra.policy.finding import Finding
+from spectra.words import ROLES, SEVERITIES, VECTOR, State, Status
+from spectra.work.result import SCHEMA
 
 Schema = dict[str, Any]
 

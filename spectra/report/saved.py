@@ -9,11 +9,11 @@ from typing import Any, NoReturn, TypeVar
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped, TensorEntry
-from spectra.checkpoint.quote import quote, shown
-from spectra.engine import Model, Result
 from spectra.matrices import Role, View
 from spectra.matrices.part import Part
 from spectra.report.saved_check import IDENTITY, SavedError, checked
+from spectra.text import quote, shown
+from spectra.work import Model, Result
 
 T = TypeVar("T")
 

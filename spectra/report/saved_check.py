@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from spectra.analyzers.row import Status
-from spectra.checkpoint.quote import quote, shown
-from spectra.engine.result import SCHEMA
 from spectra.errors import SpectraError
 from spectra.report.html.keys import KEYS
 from spectra.report.saved_summary import SETTINGS, SUMMARIES
+from spectra.text import quote, shown
+from spectra.words import Status
+from spectra.work.result import SCHEMA
 
 STATUSES: tuple[Status, ...] = ("ok", "singular", "outside", "non-finite")
 ROW: Mapping[str, str] = {

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
-from spectra.matrices.role import ROLES
 from spectra.report.figure import INK, SEQUENTIAL, logarithmic_ticks
 from spectra.report.lettering import number
+from spectra.text import counted
+from spectra.words import ROLES
 
 PANELS = 8
 DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in

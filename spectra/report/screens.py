@@ -8,11 +8,12 @@ from typing import Any
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped
-from spectra.engine import Result
 from spectra.report.findings import check_screen
 from spectra.report.kappa_screen import kappa_table, options_again
 from spectra.report.series_screens import trend_table, width_facts, width_table
-from spectra.report.table import Column, Line, Screen, printable
+from spectra.report.table import Column, Line, Screen
+from spectra.text import printable
+from spectra.work import Result
 
 LIMIT = 20  # rows shown without -v on a terminal
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectra.engine import Result
-from spectra.report.table import Column, Line, printable
+from spectra.report.table import Column, Line
+from spectra.text import printable
+from spectra.work import Result
 
 Table = tuple[list[Column], list[Line]]
 

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import counted
-from spectra.engine import Result
 from spectra.report.figure import DARK, INK, LIGHT, NORMAL, WIDTH, logarithmic_ticks, message, page
 from spectra.report.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.lettering import measured, shortened
 from spectra.report.scree import draw_screes, scree_of
+from spectra.text import counted
+from spectra.work import Result
 
 DENSITY = 2.1  # inches, height
 RANGE = (1e-100, 1e100)  # of singular values whose squares can be drawn

@@ -47,16 +47,6 @@ class Screen:
     under: str = ""  # what the answer goes by: a second line
 
 
-def printable(text: str) -> str:
-    """Return text that cannot move the cursor or colour the screen."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
-
-
 def shorten(text: str, width: int) -> str:
     """Fit a name: without `.weight` if that suffices, else its end, which tells more."""
     if len(text) > width:

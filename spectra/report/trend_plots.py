@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from spectra.engine import Result
 from spectra.report.figure import INK, QUIET, SMALL, logarithmic_ticks, message, page
 from spectra.report.lettering import number
+from spectra.work import Result
 
 PANELS = (
     ("sigma_max", "σ max\n(weight units)"),

@@ -13,7 +13,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from spectra.analyzers.width import Layers, Member, layers_by_role
 from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
-from spectra.engine import Result
 from spectra.report.figure import (
     DARK,
     QUIET,
@@ -24,6 +23,7 @@ from spectra.report.figure import (
     page,
 )
 from spectra.report.lettering import plain_text, shortened, width_of
+from spectra.work import Result
 
 TITLE = "Largest singular values and width"
 PANEL = 1.85  # inches of height, where there are several rows of panels

@@ -13,13 +13,14 @@ from torch import Tensor
 from analyzers.subjects import QUERY, matrix_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Kappa, Row
-from spectra.analyzers.choice import WORDS, RankBy, amount
+from spectra.analyzers.choice import WORDS, amount
 from spectra.analyzers.storage import UNIT_ROUNDOFF
 from spectra.checkpoint.entry import STORED
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix
-from spectra.matrices.role import ROLES, Role
+from spectra.matrices.role import Role
+from spectra.words import ROLES, RankBy
 
 
 def planted(kappas: dict[str, float | None], side: int = 4) -> list[Row]:

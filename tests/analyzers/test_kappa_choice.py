@@ -16,11 +16,12 @@ import spectra
 from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
-from spectra.analyzers.choice import By, amount
+from spectra.analyzers.choice import amount
 from spectra.analyzers.kappa import KEYS, Floor
-from spectra.analyzers.row import Status, Value
+from spectra.analyzers.row import Value
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import View
+from spectra.words import By, Status
 
 ROLES = ("q_proj", "up_proj", "down_proj")
 SHAPES = ((4, 4), (4, 5), (8, 4), (4, 12), (16, 16))

@@ -12,7 +12,7 @@ from torch import nn
 
 import spectra
 from matrices import tiny
-from spectra.engine import Result
+from spectra.work import Result
 
 
 @cache

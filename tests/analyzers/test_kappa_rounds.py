@@ -13,13 +13,13 @@ import spectra
 from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
-from spectra.analyzers.choice import By, Per, RankBy
 from spectra.analyzers.kappa import KEYS
-from spectra.engine import Result
-from spectra.engine.execute import Resources
 from spectra.kernels.gaussian import kappa_null
 from spectra.report import draw
 from spectra.report.screens import screen_of
+from spectra.words import By, Per, RankBy
+from spectra.work import Result
+from spectra.work.local import Resources
 
 pytestmark = pytest.mark.usefixtures("small_matrices_have_bounds")
 

@@ -22,9 +22,9 @@ import spectra
 from examples import write_model
 from shards import INDEX, write_shards
 from spectra.checkpoint import Checkpoint, open_spec
-from spectra.engine import plan_pair
 from spectra.errors import SpectraError
 from spectra.matrices import Selection
+from spectra.work import plan_pair
 
 EXAMPLES = int(os.environ.get("SPECTRA_FUZZ_EXAMPLES", "200"))
 fuzz = settings(

@@ -12,7 +12,7 @@ import torch
 from spectra_cli import guard, main, options
 
 from examples import write_model
-from spectra.matrices import ROLES
+from spectra.words import ROLES
 
 from .conftest import Command
 
@@ -92,7 +92,7 @@ def test_interruption_is_130_and_writes_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spectra.analysis.execute", interrupted)
+    monkeypatch.setattr("spectra.runs.analysis.execute", interrupted)
     path = model.parent / "x.json"
     done = command("spectrum", model, "-o", path)
     assert done.code == 130

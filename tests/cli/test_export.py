@@ -1,4 +1,4 @@
-"""`spectra kappa --export` through the door a user takes; what it selects is in report/exports."""
+"""`spectra kappa --export` through the door a user takes; what it selects is in exports."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import BertModel
 import spectra
 from examples import write_model
 from spectra.errors import UsageError
-from spectra.report.exports import FORMS, SUFFIXES
+from spectra.exports import FORMS, SUFFIXES
 
 from .conftest import Command
 

@@ -294,7 +294,7 @@ def test_a_models_short_name_leaves_out_place_and_revision(spec: str, alias: str
 
 def test_an_estimate_reads_no_weights(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan_check(str(base), Policy(baseline=str(base)))
-    monkeypatch.setattr("spectra.engine.load.Loader.load", None)
+    monkeypatch.setattr("spectra.work.load.Loader.load", None)
     found = planned.estimate()
     assert (found.matrices, found.tensors) == (21, 21)
     size = sum(value.nbytes for value in load_file(base / "model.safetensors").values())

@@ -8,8 +8,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.verdicts import merged
+from spectra.words import Side
 
 SPECTRA = (
     "gaussian", "slow", "power", "clustered", "near", "graded", "mild", "strong and noise",

@@ -11,8 +11,9 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import SPECTRA, Case, cases, holds, orthonormal, random, spectrum
 from spectra.kernels.dense import dense_resemblance, gram_eigen
-from spectra.kernels.similarity import Decision, Side
+from spectra.kernels.similarity import Decision
 from spectra.kernels.verdicts import merged, proven_similarities, proven_similarity, small
+from spectra.words import Side
 
 
 @settings(max_examples=300)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from kernels.pairs import holds
 from spectra.kernels import linear_map, verdicts
-from spectra.kernels.similarity import Side, exact_similarity
+from spectra.kernels.similarity import exact_similarity
 from spectra.kernels.verdicts import merged, proven_similarity
+from spectra.words import Side
 
 Updates = dict[str, tuple[Tensor, Tensor]]
 EPSILON = 0.5

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels.similarity import Side, Similarity, exact_similarity
+from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.verdicts import proven_similarities, proven_similarity
+from spectra.words import Side
 
 SHAPES = ((40, 40), (30, 55), (55, 30))
 EPSILON = 0.5

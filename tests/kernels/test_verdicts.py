@@ -11,8 +11,9 @@ from torch import Tensor
 from kernels.pairs import Case, cases, holds, orthonormal, random
 from spectra.errors import NonFiniteError
 from spectra.kernels import leading, linear_map, verdicts
-from spectra.kernels.similarity import Decision, Side, Similarity, exact_similarity
+from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import proven_similarity
+from spectra.words import Side
 
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
 SHAPES = ((150, 150), (150, 190), (190, 150))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.matrices.role import ROLES, Role, role_of
+from spectra.matrices.role import Role, role_of
+from spectra.words import ROLES
 
 Place = tuple[str, int | None, int | None]
 

@@ -5,9 +5,10 @@ import pytest
 from spectra.checkpoint import TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.layout import Part
-from spectra.matrices.role import ROLES, role_of
+from spectra.matrices.role import role_of
 from spectra.matrices.selection import Selection, parse_layers, suggestion
 from spectra.matrices.view import View
+from spectra.words import ROLES
 
 
 def view(name: str, label: str = "", kind: str | None = None) -> View:

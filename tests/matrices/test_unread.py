@@ -11,9 +11,9 @@ from torch import Tensor
 import spectra
 from spectra.checkpoint import Checkpoint, TensorEntry, open_spec
 from spectra.errors import NothingToAnalyseError
-from spectra.listing import not_read
 from spectra.matrices.unread import lies_bare, no_weights
 from spectra.matrices.view import unread_share, unread_weights, views_of
+from spectra.runs.listing import not_read
 
 WEIGHT = "layers.0.fc1.weight"
 

@@ -16,7 +16,8 @@ from spectra.matrices import Matrix, View, natural
 from spectra.matrices.part import Part
 from spectra.matrices.role import role_of
 from spectra.policy import RULES, Breach
-from spectra.policy.facts import VECTOR, Facts, Subject
+from spectra.policy.facts import Facts, Subject
+from spectra.words import VECTOR
 
 FILE = "model.safetensors"
 LLAMA = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",

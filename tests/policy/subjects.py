@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spectra.policy.facts import VECTOR, Facts, Subject
+from spectra.policy.facts import Facts, Subject
 from spectra.policy.policy import Policy
 from spectra.policy.rule import Rule, Settings
+from spectra.words import VECTOR
 
 
 def matrix(name: str, role: str = "attn.q", **values: object) -> Subject:

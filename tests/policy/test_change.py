@@ -1,8 +1,9 @@
 import pytest
 
 from policy.subjects import Fixed, facts, matrix
-from spectra.policy.facts import VECTOR, Facts
+from spectra.policy.facts import Facts
 from spectra.policy.rules import RULES
+from spectra.words import VECTOR
 
 
 def found(code: str, model: Facts, **given: object) -> list[tuple[str | None, str]]:

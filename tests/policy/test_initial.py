@@ -13,10 +13,11 @@ from spectra.checkpoint.damaged import Fault
 from spectra.gate import plan_check
 from spectra.policy import Policy
 from spectra.policy.document import read_policy
-from spectra.policy.facts import VECTOR, Facts
+from spectra.policy.facts import Facts
 from spectra.policy.initial import LOOK, initial, rounded_up
 from spectra.policy.judge import Judgement, judge
 from spectra.policy.peers import pattern
+from spectra.words import VECTOR
 
 TODAY = dt.date(2026, 3, 1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spectra.errors import OutputError
-from spectra.report.files import require_picture_suffix, require_writable, write_atomically
+from spectra.writing.atomic import require_picture_suffix, require_writable, write_atomically
 
 
 def test_a_file_appears_whole_under_its_name_with_usual_rights(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 import spectra
 from examples import with_spectrum, write_model
-from spectra.analyzers.choice import RankBy
-from spectra.engine import Result
 from spectra.kernels.gaussian import kappa_null
 from spectra.report import draw
 from spectra.report.screens import screen_of
 from spectra.report.table import Screen, render_text
+from spectra.words import RankBy
+from spectra.work import Result
 
 LONG = "model.language_model.layers.{}.a_block_with_a_long_name.self_attn.{}_proj.weight"
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.engine import Model
 from spectra.report.figure import models_named
 from spectra.report.lettering import (
     matrix_label,
@@ -17,6 +16,7 @@ from spectra.report.lettering import (
     width_of,
     wrapped,
 )
+from spectra.work import Model
 
 
 @given(st.text(max_size=600))

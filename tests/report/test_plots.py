@@ -18,9 +18,9 @@ from matplotlib.text import Text
 import spectra
 from spectra.analyzers import Row
 from spectra.errors import OutputError, UsageError
-from spectra.listing import Result
 from spectra.report.plots import draw, save_figure
 from spectra.report.spectrum_plots import representative
+from spectra.runs.listing import Result
 
 SCRIPT = """
 import sys, spectra

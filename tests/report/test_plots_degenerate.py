@@ -13,8 +13,8 @@ from torch import Tensor
 import spectra
 from examples import with_spectrum, write_model
 from spectra.analyzers import Row
-from spectra.listing import Result
 from spectra.report.plots import draw, save_figure
+from spectra.runs.listing import Result
 
 HOSTILE = "h.0.$\\frac{x_$ 名前\n\x1b[31m\u202e" + "long_" * 80 + "weight"
 

@@ -3,15 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.report.table import (
-    Column,
-    Line,
-    Screen,
-    printable,
-    render_markdown,
-    render_text,
-    shorten,
-)
+from spectra.report.table import Column, Line, Screen, render_markdown, render_text, shorten
+from spectra.text import printable
 
 COLUMNS = (Column("matrix", "left", flexible=True), Column("n"))
 

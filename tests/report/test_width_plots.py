@@ -21,8 +21,8 @@ from analyzers.subjects import view_of
 from scaled import write_scaled
 from spectra.analyzers import Row, Width
 from spectra.analyzers.width import Member
-from spectra.engine import Model, Result
 from spectra.report.plots import draw, save_figure
+from spectra.work import Model, Result
 
 MODULES = {
     "attn.q": "self_attn.q_proj", "attn.k": "self_attn.k_proj", "attn.v": "self_attn.v_proj",

@@ -21,8 +21,8 @@ from spectra.checkpoint.adapter.views import Decomposed
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import read_small
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 HALF = re.compile(
     r"(?P<module>.+?)(?:\.lora_(?P<peft>[AB])(?:\.default)?|\.lora_(?P<kohya>down|up|mid)"

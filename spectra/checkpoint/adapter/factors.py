@@ -8,9 +8,9 @@ from typing import Literal
 
 from spectra.checkpoint.adapter.settings import unsupported
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 PREFIX = "base_model.model."
 NAMED = re.compile(

@@ -15,8 +15,8 @@ from spectra.checkpoint.gguf.facts import Facts
 from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.reader import Value
 from spectra.checkpoint.gguf.restore import restored
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
 ALPHA = "adapter.lora.alpha"

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 METHODS = {
     r"\.hada_[wt]\d": "LoHa",

@@ -18,8 +18,8 @@ from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.adapter.views import stacked, turned
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import TensorEntry
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 MLX_WEIGHTS = "adapters.safetensors"
 OWN = ("fine_tune_type", "lora_parameters", "lora_layers")

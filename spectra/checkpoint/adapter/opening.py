@@ -11,10 +11,10 @@ from spectra.checkpoint.adapter.settings import CONFIG, refuse_unsupported
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.pickled.opening import open_pickled
-from spectra.checkpoint.quote import shown
 from spectra.checkpoint.shards import open_shard
 from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError
+from spectra.text import shown
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from spectra.checkpoint.quote import quote
 from spectra.errors import AdapterError
+from spectra.text import quote
 
 SECONDS = 5.0  # for all patterns of an adapter; real ones take milliseconds
 MEMORY = 512 << 20  # bytes of address space, where the system can limit it

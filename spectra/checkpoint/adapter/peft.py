@@ -29,9 +29,9 @@ from spectra.checkpoint.adapter.settings import (
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.entry import TensorEntry
-from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.source import Folder
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 ATTENTION_OUTPUT = ".base_layer.out_proj"
 """Inside torch.nn.MultiheadAttention, whose settings are those of the attention itself."""

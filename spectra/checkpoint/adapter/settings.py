@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.checkpoint.adapter.patterns import first_fits
-from spectra.checkpoint.quote import quote, shown
 from spectra.errors import AdapterError
+from spectra.text import quote, shown
 
 CONFIG = "adapter_config.json"
 MOVED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")

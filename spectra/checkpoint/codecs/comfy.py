@@ -10,7 +10,7 @@ from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Family, Found, Misfi
 from spectra.checkpoint.codecs.rotated import REGULAR, Rotated, Rotation, is_power
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import FLOATING, ReadStored, Slab, TensorEntry
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 if TYPE_CHECKING:
     from torch import Tensor

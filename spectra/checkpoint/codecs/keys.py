@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 LAYERS = """
 modules_to_not_convert ignored_layers ignore exclude_modules modules_to_convert quantized_layers

@@ -8,7 +8,7 @@ from spectra.checkpoint.codecs.fp4 import Fp4
 from spectra.checkpoint.codecs.parts import SCALES, Family, Found, MisfitError
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import Codec, ReadStored, Slab, TensorEntry
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 if TYPE_CHECKING:
     from torch import Tensor

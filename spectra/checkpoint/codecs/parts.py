@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.entry import MLX, Codec, TensorEntry
-from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 Shape = tuple[int, ...]
 

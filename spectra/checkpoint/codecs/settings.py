@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 Blocks = tuple[int, int]  # rows and columns that share one scale
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from spectra.checkpoint.entry import TensorEntry
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 LARGEST = 1 << 16  # bytes of a tensor that still counts as small
 GAP = 1 << 14  # bytes between two that cost less than another request

@@ -8,7 +8,7 @@ from typing import Any
 from spectra.checkpoint.codecs.parts import MisfitError
 from spectra.checkpoint.codecs.rotated import SYLVESTER, Rotated, Rotation, is_power
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 CONFIG = "transform_config"
 OFFLINE = ("weight_input", "weight_output")

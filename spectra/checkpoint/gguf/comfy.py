@@ -6,7 +6,7 @@ from math import prod
 from spectra.checkpoint.gguf.header import SHAPES
 from spectra.checkpoint.gguf.reader import Value
 from spectra.checkpoint.gguf.restore import Restored
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 
 def original(name: str, shape: tuple[int, ...], metadata: Mapping[str, Value]) -> Restored | str:

@@ -6,9 +6,9 @@ from typing import Final
 
 from spectra.checkpoint.gguf.reader import U32, GgufReader, Value
 from spectra.checkpoint.header import NEVER_WEIGHTS
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 MAX_NAME = 1024  # bytes of a tensor's name; the format asks for 64, some writers exceed it
 MAX_KEY = 65_535  # bytes; the format's own limit

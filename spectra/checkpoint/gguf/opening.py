@@ -20,9 +20,9 @@ from spectra.checkpoint.gguf.header import (
 )
 from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.restore import Restored, restored
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 INTEGERS = frozenset({"I8", "I16", "I32", "I64"})
 READ = DECODED | INTEGERS | set(FLOATING)

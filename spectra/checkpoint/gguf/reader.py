@@ -3,9 +3,9 @@
 import struct
 from typing import Any, Final, NoReturn, TypeAlias
 
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 MAX_HEADER = 100_000_000  # bytes; the largest vocabularies take about 20 million
 MAX_NESTING = 4  # arrays in arrays; no known file has any

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from spectra.checkpoint.quote import shown
 from spectra.errors import CheckpointError
+from spectra.text import shown
 
 if TYPE_CHECKING:
     import httpx2

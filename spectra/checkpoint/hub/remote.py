@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.checkpoint.hub.answers import TIMEOUT, Patience, Trouble, broken, busy, refused
 from spectra.checkpoint.local import LocalFile
-from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 if TYPE_CHECKING:
     import httpx2

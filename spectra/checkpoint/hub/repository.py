@@ -9,9 +9,9 @@ from spectra.checkpoint.documents import MAX_INDEX
 from spectra.checkpoint.hub.answers import TIMEOUT, asked
 from spectra.checkpoint.hub.remote import DownloadedFile, RemoteFile
 from spectra.checkpoint.local import LocalFile
-from spectra.checkpoint.quote import quote, shown
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
+from spectra.text import quote, shown
 
 CONCURRENCY = 8
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -12,8 +12,8 @@ from typing import Final
 
 from spectra.checkpoint.header import NEVER_WEIGHTS
 from spectra.checkpoint.pickled.names import AGAIN, INSTEAD, PickleError
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.source import Source
+from spectra.text import quote
 
 MAX_READ = 16_000_000  # bytes at once; a directory of some 200,000 records
 TAIL = 1 << 16  # bytes at the end that hold a small directory, read at once

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
 
 from spectra.checkpoint.entry import STORED
-from spectra.checkpoint.quote import quote
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 MAX_AXES = 64  # of a tensor; torch's own limit
 MAX_SIZE = 1 << 63  # of an axis, a stride or an offset; torch's own limit too

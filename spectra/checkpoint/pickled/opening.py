@@ -14,10 +14,10 @@ from spectra.checkpoint.entry import BITS, Skipped, TensorEntry, extent, in_orde
 from spectra.checkpoint.pickled.archive import Archive, read_archive
 from spectra.checkpoint.pickled.names import AGAIN, BYTES, INSTEAD, PickleError, Strided, Unread
 from spectra.checkpoint.pickled.program import follow
-from spectra.checkpoint.quote import quote
 from spectra.checkpoint.shards import assemble, open_sharded
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
+from spectra.text import quote
 
 MAX_PICKLE = 64_000_000  # bytes; that of 100,000 tensors has some 12
 MAX_LEVELS = 32  # of dicts in dicts

@@ -23,7 +23,7 @@ from spectra.checkpoint.pickled.names import (
     is_inert,
     stored,
 )
-from spectra.checkpoint.quote import quote
+from spectra.text import quote
 
 MAX_STEPS = 4_000_000  # instructions; a tensor takes about 35
 MAX_DEPTH = 1000  # containers open at once

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from spectra.analyzers.analyzer import counted
 from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
@@ -11,6 +10,7 @@ from spectra.policy.rules.experts import idle_names
 from spectra.policy.rules.heads import dead_heads
 from spectra.policy.rules.inventory import references
 from spectra.policy.rules.places import is_adapter, is_zero, place
+from spectra.text import counted
 
 LARGEST = {"F16": "65,504", "BF16": "3.39e38"}
 FEW = 4  # matrices of a role, from which on there is a majority

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isclose, sqrt
 
-from spectra.analyzers.analyzer import counted
-from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.places import is_zero, place
+from spectra.text import counted, shown
 
 NAMED = 8  # experts that a message names
 CLOSE = 1e-5  # of sigma_max of a matrix of one value

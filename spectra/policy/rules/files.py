@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from spectra.analyzers.analyzer import counted
-from spectra.checkpoint.quote import shown
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.places import is_beside_index, some
+from spectra.text import counted, shown
 
 SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 

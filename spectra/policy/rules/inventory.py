@@ -6,11 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.analyzers.analyzer import counted
 from spectra.architectures.lacking import Lack, lacking
 from spectra.architectures.parameters import class_of
-from spectra.checkpoint.quote import shown
-from spectra.matrices import ROLES
 from spectra.matrices.role import role_of
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
@@ -25,6 +22,8 @@ from spectra.policy.rules.places import (
     some,
     weights_of,
 )
+from spectra.text import counted, shown
+from spectra.words import ROLES
 
 Items = Iterator[tuple[str, str | None, str, Collection[str]]]
 """Place, name where it is one tensor, what is told of it, the names it stands for."""

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from spectra.architectures.lacking import OF_WEIGHTS
-from spectra.checkpoint.quote import shown
 from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
 from spectra.matrices.role import role_of
 from spectra.policy.facts import Facts, Subject, is_buffer
+from spectra.text import shown
 
 NAMED = 3  # tensors that a message names
 LAYERS = frozenset({"layer", "layers", "block", "blocks", "h", "blk"})

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from spectra.policy import RULES
-from spectra.policy.finding import SEVERITIES, fingerprint
-from spectra.report.table import printable
+from spectra.policy.finding import fingerprint
+from spectra.text import printable
+from spectra.words import SEVERITIES
 
 Document: TypeAlias = Mapping[str, Any]
 

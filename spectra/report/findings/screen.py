@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from spectra.analyzers.analyzer import counted
 from spectra.policy.judge import NOT_ASKED
 from spectra.report.findings.found import Found, Verdict, reasons, told, verdict_of
 from spectra.report.table import Column, Line, Screen
+from spectra.text import counted
 
 LIMIT = 20  # findings shown without -v
 WORDS = {"warning": "warn"}

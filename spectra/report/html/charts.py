@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from spectra.matrices import ROLES
 from spectra.report.html.encode import short
 from spectra.report.html.tables import Table
-from spectra.report.table import printable
+from spectra.text import printable
+from spectra.words import ROLES
 
 MOST_LAYERS = 48  # dots of one role and model
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from spectra.report.table import printable
+from spectra.text import printable
 
 NUMBER = re.compile(r"(?<![^.\[=,])[0-9]{1,9}(?![^.\],])")
 DIGITS = 6  # that a page needs; the file has them all

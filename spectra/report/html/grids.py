@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from spectra.matrices import ROLES
 from spectra.report.html.encode import short
 from spectra.report.html.keys import KEYS
 from spectra.report.html.tables import Row, enriched
-from spectra.report.table import printable
+from spectra.text import printable
+from spectra.words import ROLES
 
 Scale = Literal["log", "linear", "count"]
 

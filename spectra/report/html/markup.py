@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectra.report.table import printable
+from spectra.text import printable
 
 MARKS = {"error": "✕", "warning": "▲", "note": "●"}
 

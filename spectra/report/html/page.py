@@ -10,14 +10,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from spectra.analyzers.analyzer import counted
 from spectra.report.html.encode import Names, embedded, shortened
 from spectra.report.html.facts import answer, facts, models_named
 from spectra.report.html.markup import badge, command, text
 from spectra.report.html.section import Section, section_of, written
 from spectra.report.html.tables import rooms
 from spectra.report.html.worst import MOST, Worst, worst_of
-from spectra.report.table import printable
+from spectra.text import counted, printable
 
 SCRIPTS = ("core", "table", "heatmap", "charts", "series", "inspector", "page")
 STYLES = ("theme", "page", "parts")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from spectra.report.html.markup import brief
 from spectra.report.html.tables import enriched
-from spectra.report.table import printable
+from spectra.text import printable
 
 Mark = Literal["error", "warning", "note"]
 

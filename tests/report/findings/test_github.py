@@ -9,7 +9,7 @@ import pytest
 from report.findings.subjects import DOWN, HOSTILE, Document, document, finding, hostile, varied
 from spectra.report.findings import render
 from spectra.report.findings.github import LONGEST
-from spectra.report.table import printable
+from spectra.text import printable
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from report.findings.subjects import (
 )
 from spectra.report.findings import render
 from spectra.report.findings.markdown import CELL, _short
-from spectra.report.table import printable
+from spectra.text import printable
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 OURS = {"details", "summary", "code", "span", "strong", "table", "thead", "tbody", "tr", "th",

@@ -1,6 +1,0 @@
-"""Plan, run, rows; what computes lies in `execute`, so that planning needs no torch."""
-
-from spectra.engine.plan import Plan, plan_model, plan_pair
-from spectra.engine.result import Model, Result
-
-__all__ = ["Model", "Plan", "Result", "plan_model", "plan_pair"]

@@ -1,0 +1,124 @@
+"""Selected matrices as settings of what trains them, each checked to mean exactly these."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from spectra.checkpoint import Checkpoint
+from spectra.errors import UsageError
+from spectra.exports import axolotl, llamafactory, names, peft, python
+from spectra.exports.export import LEAVE_OUT, Export, Job
+from spectra.exports.memory import Memory, memory_of
+from spectra.exports.parameters import parameters_of, targets_of
+from spectra.matrices import View
+from spectra.matrices.selection import suggestion
+from spectra.text import quote
+
+__all__ = ["FORMS", "SUFFIXES", "Export", "export", "require_form"]
+
+FORMS: dict[str, Callable[[Job], Export]] = {
+    "peft": peft.write,
+    "axolotl": axolotl.write,
+    "llamafactory": llamafactory.write,
+    "python": python.write,
+    "names": names.write,
+}
+"""Every form of export: a file of this folder and a line here."""
+
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "peft": (".json", ".py"),
+    "axolotl": (".yaml",),
+    "llamafactory": (".yaml",),
+    "python": (".py",),
+    "names": (".txt",),
+}
+"""What files each form is written to; the first is printed."""
+
+_OF_GGUF = re.compile(r"(?:\w+\.)?blk\.[0-9]+\.")
+
+
+def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Export:
+    """Write the selected matrices in the words of what is to train them.
+
+    Nothing but headers is read. Names are those of parameters in memory: as the installed
+    transformers has them, or as the table of its version 5 that comes with this package.
+
+    Args:
+        selected: Matrices of the checkpoint, in the order of the ranking.
+        checkpoint: The model that they were selected from.
+        form: One of FORMS.
+
+    Returns:
+        Files, and sentences on what else is trained because it lies in the same tensor.
+
+    Raises:
+        UsageError: The form is none, nothing is selected, what the names become in memory is
+            not known, or the consumer's own rule, tried on all names of the model, finds
+            another set than the selected one.
+    """
+    require_form(form)
+    _require_some(selected, checkpoint)
+    if form == "names":
+        return names.write(Job(tuple(selected), checkpoint))
+    foreign = next((view for view in selected if _OF_GGUF.match(view.name)), None)
+    if foreign is not None:
+        raise UsageError(_gguf(foreign, form))
+    memory = memory_of(checkpoint)
+    for view in selected:
+        if view.entry.name not in memory.landings:
+            raise UsageError(_not_loaded(view, memory, form))
+    parameters = parameters_of(checkpoint, memory)
+    targets = tuple(targets_of(selected, parameters))
+    made = FORMS[form](Job(tuple(selected), checkpoint, targets, parameters, memory))
+    return replace(made, notes=(*made.notes, memory.note)) if memory.note else made
+
+
+def _require_some(selected: Sequence[View], checkpoint: Checkpoint) -> None:
+    """Refuse what is no selection of this checkpoint.
+
+    Raises:
+        UsageError: Nothing is selected, or a matrix is none of this checkpoint.
+    """
+    if not selected:
+        raise UsageError("nothing is selected to export. Select with --select, such as 10%.")
+    stranger = next((one for one in selected if one.entry.name not in checkpoint.entries), None)
+    if stranger is not None:
+        raise UsageError(
+            f"the selected matrix {quote(stranger.name)} is none of this checkpoint. Export what "
+            "was selected from the same one."
+        )
+
+
+def _not_loaded(view: View, memory: Memory, form: str) -> str:
+    """Say why a selected matrix belongs to no parameter in memory."""
+    name = view.entry.name
+    if view.entry.shard.endswith(".gguf"):
+        return _gguf(view, form)
+    if "/" in name:
+        where = "of a module beside the transformers model, which"
+        return f"{quote(name)} is a weight {where} {form} cannot name. {LEAVE_OUT}"
+    return (
+        f"{quote(name)} is not loaded by {memory.name}: no parameter of the model comes of it. "
+        f"{LEAVE_OUT}"
+    )
+
+
+def _gguf(view: View, form: str) -> str:
+    """Say that a name is GGUF's own."""
+    return (
+        f"{quote(view.entry.name)} is GGUF's own name, and what {form} would call it is not "
+        "known. Select from the original checkpoint, or use --export names."
+    )
+
+
+def require_form(form: str) -> None:
+    """Refuse a form of export that there is not.
+
+    Raises:
+        UsageError: It is none of FORMS.
+    """
+    if form not in FORMS:
+        raise UsageError(
+            f"--export {form!r} is no form of export.{suggestion(form, tuple(FORMS))} Expected "
+            f"one of {', '.join(FORMS)}."
+        )

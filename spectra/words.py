@@ -1,0 +1,33 @@
+"""The words that options, files and results share, each list in one place."""
+
+from typing import Literal, TypeAlias
+
+ROLES = (
+    "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
+    "router", "embed", "lm_head", "conv", "other",
+)  # fmt: skip
+"""What a matrix does in its network."""
+
+GROUPS = tuple(sorted({role.split(".")[0] for role in ROLES if "." in role}))
+"""Words that mean several roles: `attn` and `mlp`."""
+
+VECTOR = "vector"
+"""The role of a one-dimensional tensor, which only a check looks at."""
+
+Status: TypeAlias = Literal["ok", "singular", "outside", "non-finite"]
+"""Of a row: it has its numbers, some of them, a bound alone, or none."""
+
+Side: TypeAlias = Literal["left", "right"]
+"""Singular vectors of the outputs, or of the inputs."""
+
+By: TypeAlias = Literal["matrices", "params"]
+Per: TypeAlias = Literal["global", "role"]
+RankBy: TypeAlias = Literal["kappa", "kappa_excess"]
+
+Severity: TypeAlias = Literal["error", "warning", "note"]
+FailOn: TypeAlias = Literal["error", "warning", "note", "never"]
+State: TypeAlias = Literal["new", "unchanged", "gone"]
+"""Of a finding, against a baseline."""
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""Worst first."""

@@ -1,0 +1,6 @@
+"""Plan, run, rows; what computes lies in `execute`, so that planning needs no torch."""
+
+from spectra.work.planning.plan import Plan, plan_model, plan_pair
+from spectra.work.result import Model, Result
+
+__all__ = ["Model", "Plan", "Result", "plan_model", "plan_pair"]

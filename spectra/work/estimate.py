@@ -1,0 +1,63 @@
+"""What an analysis will cost, from headers and a blink of this machine's time."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from spectra.analyzers import Analyzer
+from spectra.kernels.singular import singular_values, singular_values_cost
+from spectra.work.local import memory_budget, usable_cores
+from spectra.work.planning.plan import Plan
+
+PROBE = 384  # side of the matrix whose decomposition is timed
+READ_RATE = 1e9  # bytes a second; a local disk's order of magnitude
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A plan's cost before it runs."""
+
+    matrices: int
+    tensors: int
+    nbytes: int  # to read
+    memory: int  # peak bytes, beside the program itself
+    seconds: float  # about; the machine's speed is measured on one small matrix
+    skipped: int
+
+
+def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) -> Estimate:
+    """Estimate a plan from headers; reads no weights."""
+    crew = workers or usable_cores()
+    rate = operations_per_second() * crew
+    needs = sorted((analyzer.memory(view) for view in plan.views), reverse=True)
+    together = min(sum(needs[:crew]), memory_budget(plan, needs))
+    ahead = 2 * max(step.memory for step in plan.steps)  # in work, and read meanwhile
+    return Estimate(
+        matrices=len(plan.views),
+        tensors=len(plan.steps),
+        nbytes=plan.nbytes,
+        memory=together + ahead,
+        seconds=plan.cost(analyzer) / rate + plan.nbytes / READ_RATE,
+        skipped=len(plan.skipped),
+    )
+
+
+def operations_per_second() -> float:
+    """Time one decomposition on one thread; the best of three."""
+    probe = torch.randn(PROBE, PROBE, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = min(_seconds(probe) for _ in range(3))
+    finally:
+        torch.set_num_threads(before)
+    return singular_values_cost(PROBE, PROBE) / best
+
+
+def _seconds(probe: torch.Tensor) -> float:
+    """Time one decomposition."""
+    start = time.perf_counter()
+    singular_values(probe)
+    return time.perf_counter() - start

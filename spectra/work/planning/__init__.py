@@ -1,0 +1,1 @@
+"""From opened models and what an analyzer takes to what will be read."""

@@ -1,0 +1,290 @@
+"""What an adapter changes in its base: which tensors, which way round, which of their rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import NoReturn
+
+from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter.ggml import named_for
+from spectra.checkpoint.adapter.settings import MERGE, peft_version
+from spectra.checkpoint.entry import Slab
+from spectra.errors import PairingError
+from spectra.matrices import View, match_names
+from spectra.text import quote, shown
+from spectra.work.planning.changes import (
+    Change,
+    Changes,
+    Replaced,
+    Rewritten,
+    Unpaired,
+    Updated,
+)
+from spectra.work.planning.placing import ELSEWHERE, NO_BASE, place_modules
+from spectra.work.planning.stacks import Stack, assigned, stacks_of, stored_out_in
+
+IN_MEMORY = (
+    "Give the base it was trained on; where transformers names its modules otherwise in memory "
+    "than in files, save that base with `save_pretrained(folder, save_original_format=False)`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The factors that one tensor of the base gets."""
+
+    factors: LoraFactors
+    expert: int | None = None
+    rows: Slab = None
+    swapped: bool = True  # of a stack: each matrix is B @ A as it is stored
+
+
+@dataclass(slots=True)
+class _Found:
+    """What an adapter has for the tensors of a base, by the tensor's name."""
+
+    uses: dict[str, _Use] = field(default_factory=dict)
+    saved: dict[str, TensorEntry] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)  # the module whose rows are replaced
+    lost: list[Skipped] = field(default_factory=list)
+    tied: bool = False  # the head is the embedding, whose rows are replaced, and stored again
+
+
+def adapter_changes(
+    base: Checkpoint, views: Sequence[View], tuned: Adapter, *, turns: bool
+) -> Changes:
+    """Find what an adapter does to each matrix of its base; what it does not name stays.
+
+    Args:
+        base: The model it was trained on.
+        views: The base's matrices that are asked for.
+        tuned: The adapter.
+        turns: Whether the base's family is known to store weights [in, out]; its layout
+            then tells which, and the adapter's own flag is not asked.
+
+    Raises:
+        PairingError: A name matches several others equally well, or none matches.
+    """
+    found = _Found()
+    if tuned.naming == "gguf":
+        tuned, found.lost = named_for(tuned, base)
+    unnamed = {item.tensor for item in found.lost}
+    placed = place_modules(base, tuned)
+    found.lost += placed.lost
+    found.uses |= {
+        name: _Use(tuned.factors[key], rows=rows) for name, (key, rows) in placed.tensors.items()
+    }
+    _match_parameters(found, base, tuned)
+    saved, strangers = match_names(base.entries, tuned.saved, f"tensor of {shown(tuned.spec)}")
+    found.saved = {name: tuned.saved[other] for name, other in saved.items()}
+    found.lost += [Skipped(name, NO_BASE) for name in strangers]
+    names = {f"{module}.weight": module for module in tuned.rows}
+    rows, strangers = match_names(base.entries, names, f"embedding of {shown(tuned.spec)}")
+    found.rows = {name: names[other] for name, other in rows.items()}
+    found.lost += [Skipped(names[name], NO_BASE) for name in strangers]
+    found.tied = bool(found.rows) and base.config.get("tie_word_embeddings") is True
+    if not found.uses and not found.saved and not found.rows:
+        told = next((item for item in found.lost if item.reason != NO_BASE), None)
+        _refuse(base, tuned, told or found.lost[0])
+    changes = Changes(skipped=[*tuned.skipped, *found.lost])
+    for view in views:
+        _add(changes, view, tuned, found, turns=turns)
+    modules = {*tuned.factors, *tuned.rows, *unnamed}
+    lost = {item.tensor for item in found.lost} & modules
+    changes.warning = _warning(tuned, modules, lost)
+    unpaired = _unpaired(len(views), tuned, found)
+    changes.unpaired = replace(unpaired, modules=len(lost), modules_of=len(modules))
+    return changes
+
+
+def _refuse(base: Checkpoint, tuned: Adapter, lost: Skipped) -> NoReturn:
+    """Say that a base has nothing of an adapter.
+
+    Raises:
+        PairingError: Always.
+    """
+    if lost.reason == NO_BASE:
+        raise PairingError(
+            f"no module of {shown(tuned.spec)} belongs to a tensor of {shown(base.spec)}, e.g. "
+            f"{quote(lost.tensor)}. {IN_MEMORY}"
+        )
+    elsewhere = lost.reason.startswith(ELSEWHERE)
+    raise PairingError(
+        f"no module of {shown(tuned.spec)} can be found in {shown(base.spec)}, e.g. "
+        f"{quote(lost.tensor)}: {lost.reason}. "
+        + ("Give that part of the pipeline as the base." if elsewhere else MERGE)
+    )
+
+
+def _warning(tuned: Adapter, modules: set[str], lost: set[str]) -> str:
+    """Say how many of an adapter's modules are not seen, and what of it is assumed."""
+    said = []
+    if lost:
+        said.append(
+            f"{len(lost):,} of the adapter's {len(modules):,} modules match no tensor of the base, "
+            "and what they change is not seen here."
+        )
+    if tuned.assumed:
+        said.append(f"{shown(tuned.spec)}: {tuned.assumed}.")
+    return " ".join(said)
+
+
+def _unpaired(views: int, tuned: Adapter, found: _Found) -> Unpaired:
+    """Count the whole matrices of an adapter that the base lacks; its modules, the warning does."""
+    whole = {name for name, entry in tuned.saved.items() if len(entry.shape) > 1}
+    lost = [item for item in found.lost if item.tensor in whole]
+    first = lost[0] if lost else None
+    return Unpaired(0, views, len(lost), len(whole), first, "that the adapter stores whole")
+
+
+def _match_parameters(found: _Found, base: Checkpoint, tuned: Adapter) -> None:
+    """Find the tensors of each bare parameter that has factors."""
+    modules: dict[str, dict[str, LoraFactors]] = {}
+    for key, factors in tuned.factors.items():
+        if factors.kind == "parameter":
+            modules.setdefault(factors.module, {})[key] = factors
+    if not modules:
+        return
+    known = {
+        **stacks_of(base.entries),
+        **{name: Stack(entry.shape, {name: (None, None)}) for name, entry in base.entries.items()},
+    }
+    wanted = {
+        f"{module}.{parameter}"
+        for module, wrappers in modules.items()
+        for factors in wrappers.values()
+        for parameter in factors.choices
+    }
+    matches, _ = match_names(known, sorted(wanted), f"parameter of {shown(tuned.spec)}")
+    targets = {other: known[name] for name, other in matches.items()}
+    chosen: list[tuple[LoraFactors, Stack]] = []
+    for module, wrappers in modules.items():
+        leaves = dict.fromkeys(leaf for own in wrappers.values() for leaf in own.choices)
+        held = {leaf: targets[name] for leaf in leaves if (name := f"{module}.{leaf}") in targets}
+        way = assigned(wrappers, held)
+        if isinstance(way, str):
+            found.lost += [Skipped(key, way) for key in wrappers]
+            continue
+        for key, leaf in way.items():
+            rank, scale = wrappers[key].choices[leaf]
+            chosen.append((replace(wrappers[key], rank=rank, scale=scale), held[leaf]))
+    _place(found, chosen, base, tuned)
+
+
+def _place(
+    found: _Found, chosen: list[tuple[LoraFactors, Stack]], base: Checkpoint, tuned: Adapter
+) -> None:
+    """Note the factors of each tensor of the stacks, and which way round they are."""
+    version = peft_version(tuned.config)
+    square: bool | None = True  # as mlx-lm has them
+    if tuned.coat == "PEFT":
+        square = stored_out_in([(own, stack.shape) for own, stack in chosen], base.config, version)
+    keys = {id(own.a): key for key, own in tuned.factors.items()}
+    for factors, stack in chosen:
+        swapped: bool | None = factors.shape == stack.shape[-2:]
+        if swapped and factors.count > 1 and stack.shape[-1] == stack.shape[-2]:
+            swapped = square
+        if swapped is None:
+            reason = (
+                f"square matrices in one stack, which PEFT {'.'.join(map(str, version))} may have "
+                "taken either way round"
+            )
+            found.lost.append(Skipped(keys[id(factors.a)], reason))
+            continue
+        for name, (expert, rows) in stack.pieces.items():
+            found.uses[name] = _Use(factors, expert, rows, swapped)
+
+
+def _add(changes: Changes, view: View, tuned: Adapter, found: _Found, *, turns: bool) -> None:
+    """Note what becomes of one matrix."""
+    name = view.entry.name
+    use, saved, module = found.uses.get(name), found.saved.get(name), found.rows.get(name)
+    if module is not None:
+        _rewrite(changes, view, tuned, module, saved)
+    elif use is not None:
+        _update(changes, view, tuned, use, saved, turns=turns)
+    elif saved is not None:
+        change = Replaced(tuned.weights, saved, view.part.slab, {view.name: view.part})
+        if saved.shape == view.entry.shape:
+            changes.add(view, change, view.rows, view.cols)
+        elif len(saved.shape) == len(view.entry.shape) == 2:
+            rows, cols = saved.shape[::-1] if view.part.transposed else saved.shape
+            changes.add(view, change, rows, cols)
+        else:
+            changes.wrong.append(_differs(view, saved.shape, ""))
+    elif found.tied and view.role.kind == "lm_head":
+        changes.skipped.append(Skipped(view.name, "tied to the embedding, whose rows change"))
+    else:
+        changes.pairs.append((view, None))
+
+
+def _update(
+    changes: Changes,
+    view: View,
+    tuned: Adapter,
+    use: _Use,
+    saved: TensorEntry | None,
+    *,
+    turns: bool,
+) -> None:
+    """Note an update, after checking that it fits the tensor."""
+    factors, stored = use.factors, view.entry.shape
+    if factors.kind == "parameter":
+        expert = view.part.expert if use.expert is None else use.expert
+        if factors.count > 1 and expert is None:
+            reason = f"factors for {factors.count:,} matrices, and it is no stack of experts"
+            changes.skipped.append(Skipped(view.name, reason))
+            return
+        change = Updated(tuned.weights, factors, not use.swapped, expert, use.rows)
+        changes.pairs.append((view, change))
+        return
+    flat = (stored[0], prod(stored[1:]))
+    turned = _turned(view, factors, flat, flagged=tuned.config.get("fan_in_fan_out") is True,
+                     turns=turns)  # fmt: skip
+    update = factors.shape[::-1] if turned else factors.shape
+    if use.rows is not None:
+        update = (use.rows[1] - use.rows[0], update[1])
+    change = Updated(tuned.weights, factors, turned, rows=use.rows, start=saved)
+    if saved is not None and saved.shape != update:
+        changes.wrong.append(_differs(view, saved.shape, "tensor stored beside the update "))
+    elif update == flat:
+        changes.pairs.append((view, change))
+    elif update[1] == flat[1] and view.part.suffix == "" and (saved or not factors.magnitude):
+        changes.add(view, change, *update)
+    else:
+        changes.wrong.append(_differs(view, factors.shape, "update "))
+
+
+def _turned(
+    view: View, factors: LoraFactors, flat: tuple[int, int], *, flagged: bool, turns: bool
+) -> bool:
+    """Say whether the stored tensor is [in, out]."""
+    if factors.kind == "embedding":
+        return False
+    if view.part.transposed or turns or view.entry.shard.endswith(".gguf"):
+        return view.part.transposed  # the layout knows; GGUF has but one
+    # PEFT corrects a wrong flag; only a shape that fits one way alone decides.
+    return flagged and not flat[0] == factors.shape[0] != flat[1]
+
+
+def _rewrite(
+    changes: Changes, view: View, tuned: Adapter, module: str, saved: TensorEntry | None
+) -> None:
+    """Note new rows of an embedding."""
+    new = tuned.rows[module]
+    rows = saved.shape[0] if saved is not None else view.entry.shape[0]
+    whole = view.part.suffix == "" and not view.part.transposed and len(view.entry.shape) == 2
+    if not whole or new.entry.shape[1] != view.cols or max(new.indices, default=0) >= rows:
+        changes.wrong.append(
+            f"tensor {quote(view.name)} is {view.rows:,} x {view.cols:,} there and its new rows "
+            f"are {new.entry.shape[1]:,} long and go up to {max(new.indices, default=0):,} here"
+        )
+        return
+    change: Change = Rewritten(tuned.weights, new, saved)
+    changes.add(view, change, rows, saved.shape[1] if saved is not None else view.cols)
+
+
+def _differs(view: View, shape: Sequence[int], what: str) -> str:
+    """Say that something does not fit its tensor."""
+    there, here = (" x ".join(f"{n:,}" for n in sizes) for sizes in (view.entry.shape, shape))
+    return f"tensor {quote(view.entry.name)} is {there} there and the {what}{here} here"

@@ -1,0 +1,282 @@
+"""What becomes of a matrix of the base: nothing, new values, an update, or some new rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from spectra.checkpoint import Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter.adapter import NewRows
+from spectra.checkpoint.entry import Slab
+from spectra.matrices import Selection, View, match_names, views_of
+from spectra.matrices.pairing import Modules, by_module
+from spectra.matrices.part import Part
+from spectra.matrices.view import unread_weights
+from spectra.text import quote, shown
+from spectra.work.planning.placing import NO_BASE
+
+VOCABULARY = ("embed", "lm_head")
+"""Roles whose rows are the vocabulary, which may be resized."""
+
+NO_TUNED = "no counterpart in the tuned model"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """How many matrices of two models found no partner, whatever the reason.
+
+    What the user left out is not among them. A module whose quantised weight was not read
+    counts as a matrix.
+    """
+
+    base: int = 0
+    base_of: int = 0  # matrices of the base, those with a partner among them
+    tuned: int = 0
+    tuned_of: int = 0
+    first: Skipped | None = None  # one of them
+    whose: str = "of the tuned model"  # the tuned ones are
+    modules: int = 0  # of an adapter, that match no tensor of the base
+    modules_of: int = 0
+
+    def plain(self) -> dict[str, dict[str, int]]:
+        """Return the counts as plain data."""
+        sides = {
+            "base": {"matrices": self.base_of, "unpaired": self.base},
+            "tuned": {"matrices": self.tuned_of, "unpaired": self.tuned},
+        }
+        if self.modules_of:
+            sides["adapter"] = {"modules": self.modules_of, "unpaired": self.modules}
+        return sides
+
+    def without(self, misshapen: Sequence[Skipped]) -> "Unpaired":
+        """Count matrices of another shape on the other side among those without a partner."""
+        if not misshapen:
+            return self
+        more = len(misshapen)
+        first = self.first or misshapen[0]
+        return replace(self, base=self.base + more, tuned=self.tuned + more, first=first)
+
+    def text(self) -> str:
+        """Say it in a sentence; empty where all have one."""
+        sides = (
+            (self.base, self.base_of, "of the base"),
+            (self.tuned, self.tuned_of, self.whose),
+        )
+        told = [(f"{count:,} of {whole:,}", side) for count, whole, side in sides if count]
+        if not told or self.first is None:
+            return ""
+        (count, side), *others = told
+        noun = "matrix" if (self.base_of if self.base else self.tuned_of) == 1 else "matrices"
+        counts = " and ".join([f"{count} {noun} {side}", *map(" ".join, others)])
+        name, reason = quote(self.first.tensor), self.first.reason
+        if self.base + self.tuned == 1:
+            return f"{counts} found no partner: {name} ({reason})."
+        return f"{counts} found no partner, such as {name}: {reason}."
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The tensor is stored anew, in a tuned checkpoint or beside an adapter's factors."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    slab: Slab
+    parts: Mapping[str, Part]  # of that tensor, by the base matrix's name: it may lie otherwise
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.entry.slab_bytes(self.slab)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """An adapter adds `scale * B @ A`, and may then give each output a new length (DoRA)."""
+
+    source: Checkpoint
+    factors: LoraFactors
+    turned: bool  # the stored tensor is [in, out] and gets (B A)^T
+    expert: int | None = None  # of a stack of factors
+    rows: Slab = None  # of the update: those that are this tensor's, where two lie fused
+    start: TensorEntry | None = None  # what is updated, where the adapter stores that too
+
+    @property
+    def dense(self) -> bool:
+        """Say whether the tuned values must be formed as such."""
+        return self.factors.magnitude is not None or self.start is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        extra = [part for part in (self.factors.magnitude, self.start) if part is not None]
+        every = (self.factors.a, self.factors.b, *extra)
+        return sum(entry.nbytes for entry in every) // self.factors.count
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """An adapter replaces some rows of an embedding."""
+
+    source: Checkpoint
+    rows: NewRows
+    start: TensorEntry | None = None  # whose other rows count, where the adapter stores it
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.rows.entry.nbytes + (self.start.nbytes if self.start else 0)
+
+
+Change: TypeAlias = Replaced | Updated | Rewritten | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """Every matrix that can be compared, and what cannot, with its reason."""
+
+    pairs: list[tuple[View, Change]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # shapes that differ, a sentence each
+    misshapen: list[Skipped] = field(default_factory=list)  # likewise, of two models
+    warning: str = ""
+    unpaired: Unpaired = field(default_factory=Unpaired)
+
+    def add(self, view: View, change: Change, rows: int, cols: int) -> None:
+        """Note a pair; where only the vocabulary's size differs, that of the shared rows.
+
+        Args:
+            view: Of the base.
+            change: What becomes of it.
+            rows: Of the tuned matrix, in canonical orientation.
+            cols: Likewise.
+        """
+        if (view.rows, view.cols) == (rows, cols):
+            self.pairs.append((view, change))
+            return
+        shared = min(view.rows, rows)
+        cut = first_rows(view.part, shared)
+        if view.role.kind not in VOCABULARY or view.cols != cols or cut is None:
+            self.wrong.append(
+                f"tensor {quote(view.name)} is {view.rows:,} x {view.cols:,} there and "
+                f"{rows:,} x {cols:,} here"
+            )
+            shapes = f"{view.rows:,} x {view.cols:,} in the base, {rows:,} x {cols:,} here"
+            self.misshapen.append(Skipped(view.name, f"not compared: {shapes}"))
+            return
+        if isinstance(change, Replaced) and rows > shared:
+            part = first_rows(change.parts[view.name], shared)
+            if part is None:
+                self.skipped.append(Skipped(view.name, "its rows cannot be told apart there"))
+                return
+            change = replace(change, slab=part.slab, parts={view.name: part})
+        where = "base" if rows > shared else "tuned model"
+        rest = f"{view.name}[{shared}:{max(view.rows, rows)}]"
+        self.skipped.append(Skipped(rest, f"rows that the {where} lacks; the others are compared"))
+        if view.rows > shared or not isinstance(change, Replaced):  # an update is cut by it too
+            view = replace(view, part=cut, rows=shared)
+        self.pairs.append((view, change))
+
+
+def first_rows(part: Part, count: int) -> Part | None:
+    """Return a part's first rows, or None where they do not lie together at its start."""
+    plain = part.rows is None and part.expert is None and part.group is None
+    if not plain or part.transposed or part.block is not None:
+        return None
+    return replace(part, block=(0, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The matrices of the base that are compared, and which of any model would be."""
+
+    views: Sequence[View]  # of the base, those that pass
+    every: Sequence[View]  # of the base
+    selection: Selection
+
+
+def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Changes:
+    """Find each base matrix's counterpart in a tuned checkpoint, which may lie otherwise there.
+
+    Args:
+        base: The model before.
+        asked: Its matrices that are asked for.
+        tuned: The model after.
+
+    Raises:
+        PairingError: A name matches several others equally well.
+    """
+    found, unmatched = match_names(base.entries, tuned.entries, f"tensor of {shown(tuned.spec)}")
+    theirs, reasons = views_of(tuned)
+    by_tensor: dict[str, dict[str, View]] = {}
+    for view in theirs:
+        by_tensor.setdefault(view.entry.name, {})[view.part.suffix] = view
+    why = {item.tensor: item.reason for item in reasons}
+    unread = by_module((item.tensor, item.reason) for item in tuned.skipped)
+    lost = by_module((item.tensor, item.reason) for item in base.skipped)
+    changes = Changes()
+    for name in unmatched:
+        reason = lost.of(name)
+        told = NO_BASE if reason is None else f"not read in the base: {reason}"
+        changes.skipped.append(Skipped(name, told))
+    for view in asked.views:
+        other = found.get(view.entry.name, "")
+        matrices = by_tensor.get(other, {})
+        match = matrices.get(view.part.suffix)
+        if match is None:
+            changes.skipped.append(Skipped(view.name, _reason(view, other, matrices, why, unread)))
+            continue
+        change = Replaced(tuned, match.entry, match.part.slab, {view.name: match.part})
+        changes.add(view, change, match.rows, match.cols)
+    changes.unpaired = _unpaired(asked, found, (base, tuned), theirs, changes.skipped)
+    return changes
+
+
+def _reason(
+    view: View, other: str, matrices: Mapping[str, View], why: Mapping[str, str], unread: Modules
+) -> str:
+    """Return why a matrix of the base has no counterpart."""
+    if other in why:
+        return f"no matrix in the tuned model: {why[other]}"
+    if matrices:
+        return f"{NO_TUNED}, whose tensor holds {', '.join(sorted(matrices)) or 'one'}"
+    reason = unread.of(view.entry.name)
+    return NO_TUNED if reason is None else f"not read in the tuned model: {reason}"
+
+
+def _unpaired(
+    asked: Asked,
+    found: Mapping[str, str],
+    models: tuple[Checkpoint, Checkpoint],
+    theirs: Sequence[View],
+    skipped: Sequence[Skipped],
+) -> Unpaired:
+    """Count the matrices of either model that the other lacks."""
+    names = {other: name for name, other in found.items()}
+    every = {(view.entry.name, view.part.suffix) for view in asked.every}
+    wanted = asked.selection.apply(theirs)
+    have = {(view.entry.name, view.part.suffix) for view in theirs}
+    lone_base = [
+        view.name
+        for view in asked.views
+        if (found.get(view.entry.name), view.part.suffix) not in have
+    ]
+    lone_tuned = [
+        view.name for view in wanted if (names.get(view.entry.name), view.part.suffix) not in every
+    ]
+    unread = [0, 0]
+    if asked.selection == Selection():  # what was not read has no role to be selected by
+        unread = [len(unread_weights(model)) for model in models]
+    reasons = {item.tensor: item for item in skipped}
+    lone = [*lone_base, *(name.partition("[")[0] for name in lone_tuned)]
+    first = next((reasons[name] for name in lone if name in reasons), None)
+    if first is None:
+        told = [item for model in models for item in unread_weights(model)]
+        first = next(iter(told if any(unread) else []), None)
+    if first is None and lone:
+        first = Skipped(lone[0], NO_BASE if lone_tuned else NO_TUNED)
+    return Unpaired(
+        len(lone_base) + unread[0],
+        len(asked.views) + unread[0],
+        len(lone_tuned) + unread[1],
+        len(wanted) + unread[1],
+        first,
+    )
