@@ -97,8 +97,6 @@ class _Placed:
 
 @dataclass(slots=True)
 class _Beside:
-    """A class beside the names of a model that is said to be of it."""
-
     holdings: Holdings
     config: Config
     names: set[str]
@@ -107,7 +105,6 @@ class _Beside:
     beyond: dict[str, int] = field(default_factory=dict)
 
     def lack(self) -> Lack | None:
-        """Return what is not here."""
         here = Counter(_shape(name) for name in self.names)
         body, head = self._places(here)
         placed = [
@@ -124,7 +121,6 @@ class _Beside:
         return self._sorted(list(self._gone(placed)), body, strays)
 
     def _sorted(self, every: "list[_Placed]", body: str, strays: Mapping[str, int]) -> Lack:
-        """Return what is not here by what that means."""
         outer = [one for one in every if one.outer]
         # AutoModel saves the body alone, without its prefix, and may leave the class's own name.
         bare = bool(outer) and not body.endswith(self.holdings.prefix)
@@ -170,7 +166,6 @@ class _Beside:
         )
 
     def _at(self, name: str, body: str, head: str) -> str:
-        """Return a template as it would stand here."""
         prefix = self.holdings.prefix
         return body + name.removeprefix(prefix) if name.startswith(prefix) else head + name
 
@@ -249,7 +244,6 @@ def _common(shapes: Iterable[str], here: Collection[str], default: str) -> str:
 
 
 def _trie(names: Iterable[str]) -> Trie:
-    """Return names by their words."""
     root: Trie = {}
     for name in names:
         node = root
@@ -273,7 +267,6 @@ def _said(names: Template) -> str:
 
 
 def _is_layered(names: Template) -> bool:
-    """Say whether a parameter is in a layer."""
     return "{" in names[0] or "*" in names[0]
 
 

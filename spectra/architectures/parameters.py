@@ -92,7 +92,6 @@ def _also(name: str) -> Iterator[str]:
 
 
 def _templates(name: str, kind: str) -> Iterator[tuple[Template, When]]:
-    """Yield what a class holds: of its own, and what its body has."""
     entry = table()["classes"][name]
     own = entry.get(kind, entry["saved"])
     for line in own["more"]:
@@ -112,7 +111,6 @@ def holds(config: Config, when: When, aliases: Mapping[str, Sequence[str]]) -> b
 
 
 def _fits(told: tuple[bool, Any], good: Sequence[Any]) -> bool:
-    """Say whether a setting is told and has one of these values."""
     there, value = told
     if there and good[0] in {TRUTHY, FALSY} and not isinstance(value, str | bool):
         return bool(value) is (good[0] == TRUTHY)

@@ -140,7 +140,6 @@ def _fused(
     shapes: Mapping[str, tuple[int, ...]],
     known: Mapping[str, tuple[int, ...]],
 ) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
-    """Return the landings of the tensors of one fusion, and the shapes of its parameters."""
     order = [name for source in sorted(sources) for name in sources[source]]
     first = shapes[order[0]]
     kind, *more = fusion.operations
@@ -205,7 +204,6 @@ def _halved(
 def _one_below_the_other(
     name: str, order: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
-    """Tensors one below the other."""
     made, start = {}, 0
     for tensor in order:
         rows = _rows(shapes[tensor])
@@ -266,6 +264,4 @@ def prefixed(name: str, prefix: str, holds: "Holds") -> str:
 class Holds(Protocol):
     """The names that a model holds."""
 
-    def __contains__(self, name: object) -> bool:
-        """Say whether it holds a name."""
-        ...
+    def __contains__(self, name: object) -> bool: ...

@@ -109,11 +109,7 @@ class Table:
                 yield below, name, actual
 
     def _counterpart(self, kind: str, family: str, other: str) -> str:
-        """Return the class of another family that plays a class's part.
-
-        Raises:
-            UnknownFamilyError: There is none in the table.
-        """
+        """Return the class of another family that plays a class's part."""
         if other not in self.families:
             raise UnknownFamilyError(f"model_type {other!r} of a part of the model")
         for ours, theirs in zip(
@@ -126,11 +122,7 @@ class Table:
     def _moves(
         self, path: str, name: str, family: str, base: str, claimed: dict[str, list[str]]
     ) -> list[Move]:
-        """Return what is done to the names of one model inside another.
-
-        Source:
-            transformers 5.23, `conversion_mapping.get_model_conversion_mapping`.
-        """
+        """Return what is done to one model's names, as transformers 5.23 orders it."""
 
         def taken(word: str) -> bool:
             return any(one == "" or path.startswith(f"{one}.") for one in claimed[word])
@@ -191,7 +183,6 @@ class _Tops:
     within: tuple[str, ...] = field(default=())  # first words inside its body
 
     def __contains__(self, name: object) -> bool:
-        """Say whether a name may be one of the model's."""
         first, _, rest = str(name).partition(".")
         if first not in self.words:
             return False
@@ -220,19 +211,16 @@ def numberless(name: str) -> str:
 
 
 def _odd(read: Mapping[str, str]) -> dict[str, Layer]:
-    """Read the layers that are not usual."""
     pairs = ((name, told.split(" ")) for name, told in read.items())
     return {name.removesuffix("."): Layer(kind, int(groups)) for name, (kind, groups) in pairs}
 
 
 def _move(one: list[Any]) -> Move:
-    """Read one renaming or conversion."""
     pattern, targets, operations = one
     return Move(re.compile(pattern), tuple(targets), tuple(operations))
 
 
 def _at(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Return the settings at a place in a config; empty ones where there are none."""
     for key in filter(None, where.split(".")):
         inner = config.get(key) if key != UNNAMED else None
         config = inner if isinstance(inner, Mapping) else {}

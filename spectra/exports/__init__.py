@@ -74,11 +74,6 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
 
 
 def _require_some(selected: Sequence[View], checkpoint: Checkpoint) -> None:
-    """Refuse what is no selection of this checkpoint.
-
-    Raises:
-        UsageError: Nothing is selected, or a matrix is none of this checkpoint.
-    """
     if not selected:
         raise UsageError("nothing is selected to export. Select with --select, such as 10%.")
     stranger = next((one for one in selected if one.entry.name not in checkpoint.entries), None)
@@ -104,7 +99,6 @@ def _not_loaded(view: View, memory: Memory, form: str) -> str:
 
 
 def _gguf(view: View, form: str) -> str:
-    """Say that a name is GGUF's own."""
     return (
         f"{quote(view.entry.name)} is GGUF's own name, and what {form} would call it is not "
         "known. Select from the original checkpoint, or use --export names."

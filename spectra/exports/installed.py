@@ -115,7 +115,6 @@ def described(move: Any) -> list[Any]:  # noqa: ANN401 - a WeightTransform
 
 
 def _operation(one: Any) -> str:  # noqa: ANN401 - a ConversionOps
-    """Return an operation in words: its class and its axes."""
     axes = [value for key, value in vars(one).items() if key in {"dim", "dim0", "dim1"}]
     shards = getattr(one, "num_shards_attribute", None)
     return " ".join([type(one).__name__, *map(str, axes), *([str(shards)] if shards else [])])
@@ -138,7 +137,6 @@ def _class_of(config: Mapping[str, Any], hf: Any, auto: Any) -> Any:  # noqa: AN
 
 
 def _built(kind: Any, config: Mapping[str, Any], auto: Any) -> Any:  # noqa: ANN401 - classes
-    """Build a class on the meta device."""
     torch = importlib.import_module("torch")
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     settings = auto.CONFIG_MAPPING[config["model_type"]].from_dict(plain)
@@ -184,7 +182,6 @@ def _modest(config: Mapping[str, Any], tensors: int) -> bool:
 
 @contextmanager
 def _silent(hf: Any) -> Iterator[None]:  # noqa: ANN401 - a module
-    """Keep transformers from speaking."""
     log = hf.utils.logging
     before = log.get_verbosity()
     log.set_verbosity_error()

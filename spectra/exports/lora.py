@@ -86,7 +86,6 @@ def _refused_convolution(name: str, layer: Layer) -> str:
 
 
 def _is_module(target: Target, memory: Memory, *, experts: bool) -> bool:
-    """Say whether the parameter is the weight of a layer that PEFT wraps by its name."""
     module, _, leaf = target.name.rpartition(".")
     if leaf != "weight" or (experts and module.rpartition(".")[2] in TAKEN_OVER):
         return False

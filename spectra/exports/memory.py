@@ -86,11 +86,6 @@ def memory_of(checkpoint: Checkpoint) -> Memory:
 
 
 def _as_stored(stored: Mapping[str, tuple[int, ...]]) -> Memory:
-    """Take every name for the parameter's own.
-
-    Raises:
-        UsageError: A name is one of those that transformers 5 always fuses.
-    """
     fused = next((name for name in stored if EXPERT.fullmatch(name)), None)
     if fused is not None:
         raise UsageError(

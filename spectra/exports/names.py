@@ -21,7 +21,6 @@ def write(job: Job) -> Export:
 
 
 def _notes(job: Job) -> tuple[str, ...]:
-    """Say where a tensor holds matrices that were not selected."""
     parts = [view.name for view in job.selected if view.name != view.entry.name]
     if not parts:
         return ()

@@ -137,7 +137,6 @@ def targets_of(selected: Sequence[View], parameters: Mapping[str, Parameter]) ->
 
 
 def _spans(view: View) -> tuple[Span, ...]:
-    """Return where on the stored tensor's first axis a matrix lies."""
     part = view.part
     start, stop = part.slab or (0, view.entry.shape[0])
     within = part.expert is not None and part.block is None  # rows are the second axis

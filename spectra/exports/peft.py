@@ -77,7 +77,6 @@ def require_selected(job: Job, lora: Lora, arguments: dict[str, Any]) -> None:
 
 
 def _arguments(job: Job, lora: Lora) -> dict[str, Any]:
-    """Return what LoraConfig is to be called with."""
     modules = job.modules
     asked: str | list[str] = list(lora.modules)
     # In these families PEFT cuts what a pattern hits down to last words: no way out there.
@@ -95,7 +94,6 @@ def _arguments(job: Job, lora: Lora) -> dict[str, Any]:
 
 
 def _snippet(job: Job, lora: Lora, arguments: dict[str, Any]) -> str:
-    """Return the Python file."""
     lines = []
     for key, value in arguments.items():
         # Written out twice, a long list would leave the reader to compare the two.

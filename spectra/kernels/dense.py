@@ -118,7 +118,6 @@ def _separate(of: Eigen, i: int, k: int) -> bool:
 
 
 def _norms(of: Eigen) -> Float[Tensor, " batch"]:
-    """Return the Frobenius norms of the matrices."""
     return of.values.clamp(min=0.0).sum(dim=-1).sqrt()
 
 

@@ -111,11 +111,6 @@ def _log_odds(probability: float, a: float, b: float) -> float:
 
 
 def _require(probability: float, *freedom: float) -> None:
-    """Refuse what has no quantile.
-
-    Raises:
-        ValueError: A probability outside (0, 1), or degrees of freedom outside (0, 1e6].
-    """
     if not 0.0 < probability < 1.0:
         raise ValueError(f"probability {probability!r}, expected more than 0 and less than 1")
     for count in freedom:

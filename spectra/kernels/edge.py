@@ -278,7 +278,6 @@ def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
 
 
 def _lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
-    """Return the norm of every column."""
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
     return lengths
 

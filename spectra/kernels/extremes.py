@@ -166,7 +166,6 @@ def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
 
 
 def _enclosed(of: LinearMap, tolerance: float) -> Extremes | None:
-    """Return both ends in brackets, or None."""
     rows, short = of.shape
     triangle = None if rows == short else triangle_of_gram(of, torch.float32)
     quick = of

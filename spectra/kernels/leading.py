@@ -101,7 +101,6 @@ def certified_leading(
 
 
 def _vectors_within(k: int, tolerance: float) -> Callable[[Leading], bool]:
-    """Return the default of what to accept."""
     return lambda found: float(found.vector_error[:k].max()) <= tolerance
 
 
@@ -117,7 +116,6 @@ class _Look:
     tries: int = 0
 
     def at(self, ritz: Ritz) -> Leading | None:
-        """Return the triplets if they are proven and accepted."""
         top = math.sqrt(float(ritz.values[0]))
         for count in _cuts(ritz, self.k):
             estimate = _estimated(self.krylov, ritz, count, self.guess * top)
@@ -140,8 +138,6 @@ def _cuts(ritz: Ritz, k: int) -> list[int]:
 
 
 class _Triplets(NamedTuple):
-    """Candidates, and what is known of their errors."""
-
     left: Tensor  # rows x count
     sigma: Tensor  # on the CPU
     right: Tensor  # cols x count
@@ -151,7 +147,6 @@ class _Triplets(NamedTuple):
 
 
 def _vectors(krylov: Bidiagonalization, ritz: Ritz, count: int) -> tuple[Tensor, Tensor]:
-    """Return the leading Ritz vectors of both sides, each of unit length."""
     coordinates = ritz.coordinates[:, :count].to(krylov.left)
     right = krylov.right @ (krylov.band.mT @ coordinates)
     return krylov.left @ coordinates, right / torch.linalg.vector_norm(right, dim=0)

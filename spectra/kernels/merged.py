@@ -93,7 +93,6 @@ class _Way(NamedTuple):
     rounded: Callable[[Tensor], Tensor]
 
     def tuned(self, scale: float) -> Matrix:
-        """Return what it makes."""
         return self.rounded(self.start + scale * self.update)
 
     def along(self, scale: float) -> float:
@@ -124,7 +123,6 @@ class _Way(NamedTuple):
 
 
 def _share(rest: float, whole: float) -> float:
-    """Return the root of a share of squares."""
     return sqrt(max(rest, 0.0) / whole) if whole else 0.0
 
 

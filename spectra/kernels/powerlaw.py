@@ -69,14 +69,7 @@ def _distances(
     cuts: Int[Tensor, " cuts"],
     slope: Float[Tensor, " cuts"],
 ) -> Float[Tensor, " cuts"]:
-    """Return the distance between each cut's tail and its fitted law.
-
-    Args:
-        logs: Of all values, ascending.
-        starts: Where each distinct value begins.
-        cuts: Which of `starts` are tried.
-        slope: The fitted `alpha - 1` of each.
-    """
+    """Return the distance of each cut's tail from its law; ascending `logs`, `slope` alpha - 1."""
     inside = starts[int(cuts[0]) :]
     cut = starts[cuts][:, None]
     rank = (inside[None, :] - cut).double()

@@ -74,7 +74,6 @@ class _Outside:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
         return self.of.shape
 
     def outside(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "rows b"]:
@@ -84,7 +83,6 @@ class _Outside:
         return vectors
 
     def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
-        """Return the product."""
         return self.outside(self.of.times(vectors))
 
     def transposed_times(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
@@ -154,8 +152,6 @@ def _rounding(krylov: Bidiagonalization, of: LinearMap, known: Known) -> tuple[f
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One look at the Krylov space."""
-
     krylov: Bidiagonalization
     ritz: Ritz
     known: Known

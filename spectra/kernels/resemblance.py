@@ -201,7 +201,6 @@ def _converged(leading: Leading) -> Bool[Tensor, " size"]:
 
 
 def _known(leading: Leading) -> Known:
-    """Return the Ritz pairs to deflate."""
     ritz = leading.space.ritz
     off = ritz.residual + leading.space.rounding(leading.ceiling**2)
     converged = _converged(leading)

@@ -111,11 +111,6 @@ def _gap(values: Float[Tensor, " some"], rank: int, floor: float) -> float:
     Singular values that fall from one to the next as they did so far would put the one after
     it below the floor unseen: of a full fine-tune whose spectrum fades, those above are no
     adapter's.
-
-    Args:
-        values: The leading singular values, descending.
-        rank: How many lie above the floor.
-        floor: Of rounding.
     """
     fall = math.pow(1.0 + 1.0 / max(rank, 1), DECAY)
     last = min(rank, len(values)) - 1
@@ -129,13 +124,11 @@ class _Parts:
     """The squares of a change and of its rounding, and weights of rows and columns."""
 
     def __init__(self, energy: Tensor, variance: Tensor) -> None:
-        """Weigh all alike."""
         self.energy, self.variance = energy, variance
         self.rows = energy.new_ones(len(energy), dtype=torch.float64)
         self.cols = energy.new_ones(energy.shape[1], dtype=torch.float64)
 
     def differ(self) -> bool:
-        """Say whether some rows or columns are rounded more than others."""
         mean = float(self.variance.mean())
         most = max(float(self.variance.mean(dim=dim).max()) for dim in (0, 1))
         return most > ALIKE**2 * mean
@@ -156,11 +149,9 @@ class _Parts:
         return math.sqrt(float(rows.max())) + math.sqrt(float(cols.max()))
 
     def total(self) -> float:
-        """Return the energy of the rounding."""
         return float(self._weighed(self.variance)[0].sum())
 
     def _weighed(self, squares: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums over every row and over every column."""
         return _times(squares, self.cols) * self.rows, _times(squares.mT, self.rows) * self.cols
 
 

@@ -213,5 +213,4 @@ def _deviation(values: Float[Tensor, " draws"]) -> float:
 
 
 def _source() -> torch.Generator:
-    """Return a source of the same random numbers every time."""
     return torch.Generator(device="cpu").manual_seed(0)

@@ -160,7 +160,6 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
 
 
 def _similarity(found: Resemblance, scale: float, norm: float, device: torch.device) -> Similarity:
-    """Return the verdicts in the reference's form."""
     sigma = found.sigma.to(device) * scale
     return Similarity(
         cosine=torch.tensor([verdict.cosine for verdict in found.verdicts], dtype=torch.float64).to(

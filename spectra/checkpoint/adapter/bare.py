@@ -53,8 +53,6 @@ NUMBERS = {"F16": "<e", "F32": "<f", "F64": "<d", "I32": "<i", "I64": "<q"}
 
 @dataclass(slots=True)
 class _Module:
-    """What a file holds for one module."""
-
     halves: dict[str, TensorEntry] = field(default_factory=dict)  # A, B and mid
     kind: Kind = "linear"
     alpha: TensorEntry | None = None
@@ -113,11 +111,7 @@ def _told(name: str) -> bool:
 
 
 def _sorted(weights: Checkpoint) -> tuple[dict[str, _Module], dict[str, TensorEntry]]:
-    """Return what each module has, and all other tensors, by names without PEFT's prefix.
-
-    Raises:
-        AdapterError: Two names mean the same tensor, or the file holds several adapters.
-    """
+    """Return what each module has, and all other tensors, by names without PEFT's prefix."""
     modules: dict[str, _Module] = {}
     rest: dict[str, TensorEntry] = {}
     for plain, entry in saved_names(weights.spec, weights.entries):
@@ -155,11 +149,6 @@ def _module(name: str) -> str:
 def _adapter(
     weights: Checkpoint, modules: Mapping[str, _Module], rest: Mapping[str, TensorEntry]
 ) -> Adapter:
-    """Put an adapter together from what its names say.
-
-    Raises:
-        AdapterError: Its factors do not fit, or it holds what kohya's names do not explain.
-    """
     spec, naming = weights.spec, _naming(modules)
     skipped = [
         Skipped(entry.name, "not a LoRA factor of a weight")
@@ -204,7 +193,6 @@ def _adapter(
 
 
 def _naming(modules: Iterable[str]) -> Naming:
-    """Return how modules are named."""
     names = list(modules)
     if all(FLAT.match(f"{name}.") for name in names):
         return "flat"
@@ -212,7 +200,6 @@ def _naming(modules: Iterable[str]) -> Naming:
 
 
 def _coat(weights: Checkpoint, naming: Naming) -> str:
-    """Return whose way of writing it is, with what the file says of itself."""
     if naming == "dotted":
         return "PEFT without adapter_config.json"
     wrote = "kohya" if naming == "flat" else "diffusers"
@@ -222,11 +209,7 @@ def _coat(weights: Checkpoint, naming: Naming) -> str:
 
 
 def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
-    """Return one module's factors at scale 1, checked against each other.
-
-    Raises:
-        AdapterError: One is missing, or they do not fit.
-    """
+    """Return one module's factors at scale 1."""
     halves = module.halves
     if not {"A", "B"} <= halves.keys():
         found = [*halves.values(), *([module.magnitude] if module.magnitude else [])]
@@ -249,11 +232,6 @@ def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
 
 
 def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> TensorEntry:
-    """Return the factor A of a convolution that is stored in two.
-
-    Raises:
-        AdapterError: They do not fit.
-    """
     rank = down.shape[0] if down.shape else 0
     plain = down.is_weights and mid.is_weights and down.numel == rank * down.shape[1]
     if not plain or len(mid.shape) < 3 or mid.shape[:2] != (rank, rank):
@@ -267,11 +245,7 @@ def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> Te
 
 
 def _told_scale(spec: str, made: LoraFactors, told: Setting) -> LoraFactors:
-    """Return factors with the scale that the file's metadata gives.
-
-    Raises:
-        AdapterError: It gives another rank.
-    """
+    """Return factors with the scale that the file's metadata gives."""
     if told.rank != made.rank:
         raise AdapterError(
             f"{shown(spec)}: module {quote(made.module)} has factors of rank {made.rank}, but "
@@ -281,11 +255,6 @@ def _told_scale(spec: str, made: LoraFactors, told: Setting) -> LoraFactors:
 
 
 def _alphas(weights: Checkpoint, entries: list[TensorEntry]) -> dict[str, float]:
-    """Return the values of alphas by name.
-
-    Raises:
-        AdapterError: One is no positive number.
-    """
     concurrency = weights.folder.concurrency if weights.folder else 1
     plain = [entry for entry in entries if entry.codec is None]
     found = read_small(weights.files, concurrency, plain)
@@ -306,11 +275,7 @@ def _alphas(weights: Checkpoint, entries: list[TensorEntry]) -> dict[str, float]
 
 
 def _settings(weights: Checkpoint, modules: Iterable[str]) -> dict[str, Setting]:
-    """Return rank and scale by module, as diffusers writes PEFT's settings into metadata.
-
-    Raises:
-        AdapterError: They are no JSON, or are refused as those of a PEFT adapter are.
-    """
+    """Return rank and scale by module, as diffusers writes PEFT's settings into metadata."""
     text = weights.metadata.get(METADATA)
     if not isinstance(text, str):
         return {}

@@ -231,11 +231,7 @@ def check_factors(spec: str, factors: LoraFactors) -> LoraFactors:
 
 
 def _no_part(spec: str, plain: str) -> str:
-    """Say why a tensor takes no part in the tuned weights; empty where it may.
-
-    Raises:
-        AdapterError: It does, by a method that is not supported.
-    """
+    """Say why a tensor takes no part in the tuned weights; empty where it may."""
     if ".lora_diag" in plain:
         raise unsupported(spec, "KaSA")
     if BEFORE.fullmatch(plain):
@@ -244,7 +240,6 @@ def _no_part(spec: str, plain: str) -> str:
 
 
 def _add(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:
-    """Note one tensor; two names that mean the same one are refused."""
     if key in table:
         raise AdapterError(
             f"{shown(spec)} holds {quote(table[key].name)} and {quote(entry.name)}, which mean "

@@ -93,11 +93,6 @@ def gguf_adapter(weights: Checkpoint) -> Adapter:
 
 
 def _factors(spec: str, name: str, halves: Mapping[str, TensorEntry], alpha: float) -> LoraFactors:
-    """Return the factors of one tensor of the base, or of a stack of experts.
-
-    Raises:
-        AdapterError: One is missing, or they do not fit.
-    """
     if set(halves) != {"a", "b"}:
         raise AdapterError(
             f"{shown(spec)}: tensor {quote(name)} has lora_{''.join(halves)} alone, expected "
@@ -195,7 +190,6 @@ def _restored(made: LoraFactors, place: Place, facts: Facts) -> LoraFactors | st
 def _ordered(
     entry: TensorEntry, *, rows: Order | None = None, columns: Order | None = None
 ) -> TensorEntry:
-    """Return a factor whose rows or columns are put in the model's order when it is read."""
     if isinstance(entry.codec, GgufCodec):
         return replace(entry, codec=replace(entry.codec, rows=rows, columns=columns))
     codec = GgufCodec(entry.dtype, entry.shape, entry, entry.shape[-1], rows, columns)

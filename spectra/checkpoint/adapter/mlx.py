@@ -85,16 +85,11 @@ def mlx_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Ad
 
 
 def _names(module: str) -> tuple[str, ...]:
-    """Return the names of what a module may have."""
     return f"{module}.lora_a", f"{module}.lora_b", f"{module}.m"
 
 
 def _scale(config: Mapping[str, Any]) -> tuple[float, str]:
-    """Return the scale of all modules, and what is not certain about it.
-
-    Raises:
-        AdapterError: There is none.
-    """
+    """Return the scale of all modules, and what is not certain about it."""
     told = config.get("lora_parameters")
     told = told if isinstance(told, dict) else {}
     scale, alpha = told.get("scale"), told.get("alpha")
@@ -111,11 +106,6 @@ def _scale(config: Mapping[str, Any]) -> tuple[float, str]:
 def _factors(
     spec: str, entries: Mapping[str, TensorEntry], scale: float, *, dora: bool
 ) -> dict[str, LoraFactors]:
-    """Put the factors of each module together.
-
-    Raises:
-        AdapterError: One is missing, or they do not fit.
-    """
     halves: dict[str, dict[str, TensorEntry]] = {}
     for name, entry in entries.items():
         half = HALF.fullmatch(name)
@@ -150,11 +140,6 @@ def _one(
     length: TensorEntry | None,
     scale: float,
 ) -> LoraFactors:
-    """Return one module's factors as `B @ A`.
-
-    Raises:
-        AdapterError: They do not fit, or are the lengths of an embedding's rows.
-    """
     a, b = halves
     axes = len(a.shape), len(b.shape)
     if not a.is_weights or not b.is_weights or axes not in {(2, 2), (3, 3), (2, 3)}:
@@ -180,11 +165,7 @@ def _one(
 def _stack(
     spec: str, module: str, halves: tuple[TensorEntry, TensorEntry], scale: float
 ) -> LoraFactors:
-    """Return the factors of a stack of experts: lora_a [count, r, in], lora_b [count, out, r].
-
-    Raises:
-        AdapterError: They do not fit.
-    """
+    """Return the factors of a stack of experts: lora_a [count, r, in], lora_b [count, out, r]."""
     a, b = halves
     count, _, rank = b.shape
     flat = (count * rank, a.shape[-1])

@@ -52,11 +52,6 @@ def worn(found: Checkpoint) -> Checkpoint | Adapter:
 
 
 def _weights(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
-    """Open the adapter's weights.
-
-    Raises:
-        CheckpointError: There are none, or only a pickle, which nobody allowed.
-    """
     if folder.has(name):
         file, found = open_shard(folder, name)
         entries = {entry.name: entry for entry in found}

@@ -122,7 +122,6 @@ def originals_of(module: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _unet(module: str) -> Iterator[str]:
-    """Yield the published names of a UNet's module."""
     if module in PUBLISHED:
         yield PUBLISHED[module]
     found = LEVEL.fullmatch(module)
@@ -138,7 +137,6 @@ def _unet(module: str) -> Iterator[str]:
 
 
 def _of_level(found: re.Match[str]) -> Iterator[str]:
-    """Yield the published names of a module of one level of a UNet."""
     level, layer, rest = int(found["level"]), int(found["layer"]), found["rest"]
     down = found["side"] == "down"
     number = (LAYERS + 1) * level + layer + down

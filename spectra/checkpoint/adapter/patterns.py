@@ -76,11 +76,7 @@ def first_fits(
 def _apart(
     tables: Mapping[str, Sequence[str]], modules: Sequence[str], subject: str
 ) -> dict[str, dict[str, str]]:
-    """Match in a child process within limits of time and memory.
-
-    Raises:
-        AdapterError: A pattern is wrong, or the limits do not suffice.
-    """
+    """Match in a child process within limits of time and memory."""
     given = {"tables": {k: list(v) for k, v in tables.items()}, "modules": list(modules)}
     asked = json.dumps({**given, "memory": MEMORY})
     command = [sys.executable, "-I", "-S", "-c", _CHILD]

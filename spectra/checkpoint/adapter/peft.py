@@ -80,11 +80,6 @@ def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -
 
 
 def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, LoraFactors]:
-    """Put the factors of each module together.
-
-    Raises:
-        AdapterError: A half or a magnitude is missing, or they do not fit each other.
-    """
     targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
     for target in texts(config, "target_parameters"):
         inside, _, leaf = target.rpartition(".")
@@ -128,11 +123,7 @@ def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, L
 
 
 def _refuse_unknown_output(spec: str, key: str, config: Mapping[str, Any]) -> None:
-    """Refuse an attention's output of a PEFT that may count its update otherwise.
-
-    Raises:
-        AdapterError: The adapter is of a later version than is known.
-    """
+    """Refuse an attention's output of a PEFT that may count its update otherwise."""
     if peft_version(config) > TWICE:
         raise AdapterError(
             f"{shown(spec)}: module {quote(key)} is the output of a MultiheadAttention, whose "
@@ -149,11 +140,6 @@ def _one(
     magnitude: TensorEntry | None,
     choices: Mapping[str, Setting],
 ) -> LoraFactors:
-    """Return one module's factors, checked against each other and the configured rank.
-
-    Raises:
-        AdapterError: They do not fit.
-    """
     first = next(iter(choices.values()))
     made = check_factors(
         spec,
@@ -187,7 +173,6 @@ def _one(
 
 
 def _setting_names(parameters: Mapping[str, list[str]]) -> Iterable[str]:
-    """Yield the names that PEFT matches patterns against."""
     for module, own in parameters.items():
         yield from own or [_setting_name(module)]
 
@@ -206,11 +191,6 @@ def _parameters(module: str, targets: Mapping[str, list[str]]) -> list[str]:
 
 
 def _rows(spec: str, config: Mapping[str, Any], module: str, entry: TensorEntry) -> NewRows:
-    """Return the rows of an embedding that are replaced.
-
-    Raises:
-        AdapterError: Their numbers and the stored rows do not fit.
-    """
     indices = token_indices(config, module)
     if not entry.is_weights or len(entry.shape) != 2 or entry.shape[0] != len(indices):
         raise AdapterError(

@@ -185,11 +185,6 @@ def unsupported(spec: str, name: str) -> AdapterError:
 
 
 def _table(config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a table from module patterns to numbers, empty where there is none.
-
-    Raises:
-        AdapterError: It is something else.
-    """
     table = config.get(key)
     if table is not None and not isinstance(table, dict):
         raise AdapterError(
@@ -200,11 +195,6 @@ def _table(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _number(value: Any, key: str, module: str, least: int) -> float:  # noqa: ANN401 - any JSON value
-    """Return a rank or an alpha.
-
-    Raises:
-        AdapterError: It is no such number.
-    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not least <= value <= 1e9:  # 1e9: no integer too large for a float
         raise AdapterError(

@@ -73,13 +73,7 @@ def decoded(
 def _made(
     claims: Iterable[tuple[Family, Found]], settings: Settings, names: set[str]
 ) -> tuple[dict[str, TensorEntry], list[Skipped]]:
-    """Return the weights by the part that holds them, and why others are left out.
-
-    Args:
-        claims: What looks like a quantised weight.
-        settings: The model's quantisation settings.
-        names: Of the tensors that are no parts; added to.
-    """
+    """Return the weights by the part that holds them, and why others are left out."""
     made: dict[str, TensorEntry] = {}
     skipped: list[Skipped] = []
     strange = strange_key(settings.method, settings.values)

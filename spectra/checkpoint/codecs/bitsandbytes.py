@@ -66,7 +66,6 @@ class FourBits:
         return values if slab is None else values[slab[0] : slab[1]]
 
     def _scales(self, read: ReadStored) -> "Tensor":
-        """Return the scales, one for each run."""
         scales = read(self.scales, None).flatten()
         if self.nested is None:
             return scales
@@ -157,7 +156,6 @@ def make_four_bits(found: Found) -> TensorEntry:
 
 
 def _nested(found: Found, told: dict[str, Any], runs: int) -> Nested:
-    """Return how the scales are quantised."""
     run = _whole(told.get("nested_blocksize"), "nested_blocksize")
     offset = told.get("nested_offset")
     if isinstance(offset, bool) or not isinstance(offset, int | float) or not _fits(offset):
@@ -176,7 +174,6 @@ def _fits(number: float) -> bool:
 
 
 def _state(raw: bytes | None, kind: str) -> dict[str, Any]:
-    """Return the JSON of a state."""
     try:
         told = json.loads(raw.decode("utf-8")) if raw else None
     except (ValueError, RecursionError):
@@ -187,7 +184,6 @@ def _state(raw: bytes | None, kind: str) -> dict[str, Any]:
 
 
 def _whole(found: Any, what: str) -> int:  # noqa: ANN401 - any JSON value
-    """Return a positive whole number."""
     if type(found) is not int or not 0 < found < LARGEST:
         raise MisfitError(f"quant_state has the {what} {found!r:.40}, expected a positive number")
     return found

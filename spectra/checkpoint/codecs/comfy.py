@@ -159,11 +159,7 @@ def make_marked(found: Found) -> TensorEntry:
 
 
 def _mark(found: Found) -> Mapping[str, Any]:
-    """Return what is said of one weight, the settings inside `params` among it.
-
-    Raises:
-        MisfitError: It is no JSON object.
-    """
+    """Return what is said of one weight, the settings inside `params` among it."""
     beside = found.others.get(MARK)
     raw = found.early.get(beside.name, b"") if beside is not None else found.main.note
     try:
@@ -177,11 +173,6 @@ def _mark(found: Found) -> Mapping[str, Any]:
 
 
 def _tiled(found: Found, layout: str) -> TensorEntry:
-    """Put a weight with scales in tiles together.
-
-    Raises:
-        MisfitError: The parts do not fit each other.
-    """
     rows, cols = found.matrix(DTYPES[layout])
     four = layout == "nvfp4"
     wide, cols = (16, 2 * cols) if four else (32, cols)
@@ -200,11 +191,7 @@ def _tiled(found: Found, layout: str) -> TensorEntry:
 
 
 def _turned(entry: TensorEntry, marked: Mapping[str, Any]) -> TensorEntry:
-    """Return the weight with ConvRot's rotation of its columns undone, where there is one.
-
-    Raises:
-        MisfitError: It does not fit.
-    """
+    """Return the weight with ConvRot's rotation of its columns undone, where there is one."""
     if not marked.get("convrot"):
         return entry
     size = marked.get("convrot_groupsize", 256)

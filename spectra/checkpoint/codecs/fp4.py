@@ -133,11 +133,7 @@ def make_packed_fp4(found: Found) -> TensorEntry:
 
 
 def _groups(found: Found, shape: tuple[int, ...], scale: TensorEntry) -> Blocks:
-    """Return the group that a scale covers.
-
-    Raises:
-        MisfitError: It is none of the two formats', so that the bytes mean something else.
-    """
+    """Return the group that a scale covers; of any other the bytes mean something else."""
     blocks = blocks_of(shape, scale.shape, found.settings.blocks())
     wanted = 16 if scale.dtype == "F8_E4M3" else 32
     if blocks != (1, min(wanted, shape[-1])):

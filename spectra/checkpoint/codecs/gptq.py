@@ -65,7 +65,6 @@ class Gptq:
         return values if slab is None else values[slab[0] : slab[1]]
 
     def _zeros(self, read: ReadStored) -> "Tensor":
-        """Return the zero points, [outputs, groups]."""
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 
         words = read(self.zeros, None)
@@ -147,11 +146,7 @@ def make_gptq(found: Found) -> TensorEntry:
 
 
 def _bits(found: Found, zeros: TensorEntry, group: TensorEntry | None) -> tuple[int, int]:
-    """Return bits and inputs; every layer may have its own.
-
-    Raises:
-        MisfitError: No width that is read fits, or several do.
-    """
+    """Return bits and inputs; every layer may have its own."""
     height, width = found.main.shape
     fitting = []
     for bits in WIDTHS:

@@ -105,5 +105,4 @@ def strange_key(method: str, settings: Mapping[str, Any]) -> str:
 
 
 def _first(settings: Mapping[str, Any], keys: list[str]) -> str:
-    """Return the first of the keys that is on."""
     return next((quote(key) for key in keys if settings[key]), "")

@@ -99,11 +99,7 @@ def make_mlx(found: Found) -> TensorEntry:
 
 
 def _told(found: Found) -> Mapping[str, Any]:
-    """Return what config.json says of one module, or of all.
-
-    Raises:
-        MisfitError: It is another library's, or says what is not understood.
-    """
+    """Return what config.json says of one module, or of all."""
     settings = found.settings
     if settings.method == METAL:
         return settings.values
@@ -123,11 +119,7 @@ def _told(found: Found) -> Mapping[str, Any]:
 
 
 def _width(bits_of_row: int, groups: int, told: Mapping[str, Any]) -> tuple[int, int]:
-    """Return bits and columns in a group; a row's words and groups give their product.
-
-    Raises:
-        MisfitError: Nothing fits, or several do and the settings do not tell which.
-    """
+    """Return bits and columns in a group; a row's words and groups give their product."""
     fitting = [
         (bits, group) for bits in WIDTHS for group in GROUPS if bits * group * groups == bits_of_row
     ]
@@ -145,11 +137,7 @@ def _width(bits_of_row: int, groups: int, told: Mapping[str, Any]) -> tuple[int,
 
 
 def _floats(found: Found, mode: str, told: Mapping[str, Any]) -> TensorEntry:
-    """Put a weight of small floats together: the four- and eight-bit ones of other libraries.
-
-    Raises:
-        MisfitError: The parts do not fit each other.
-    """
+    """Put a weight of small floats together: the four- and eight-bit ones of other libraries."""
     group, bits = MODES[mode]
     if (told.get("group_size") or group, told.get("bits") or bits) != (group, bits):
         raise MisfitError(

@@ -160,11 +160,7 @@ def _told(found: Found, scale: TensorEntry) -> tuple[int, int] | None:
 
 
 def _stated(found: Found, stated: TensorEntry) -> tuple[int, int]:
-    """Return bits and columns by the shape that the file states; the words bound it.
-
-    Raises:
-        MisfitError: It contradicts the packed words, or leaves several widths.
-    """
+    """Return bits and columns by the shape that the file states; the words bound it."""
     raw = found.early.get(stated.name)
     if raw is None:
         raise MisfitError("weight_shape is not known, so neither is the width")

@@ -69,7 +69,6 @@ class Rotation:
         return stored.T if self.transposed else stored
 
     def _times(self, runs: "Tensor", stored: "Tensor | None") -> "Tensor":
-        """Return runs times the matrix."""
         if stored is not None:
             return runs @ stored
         from spectra.checkpoint.codecs import hadamard  # noqa: PLC0415 - needs torch

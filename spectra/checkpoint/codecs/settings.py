@@ -92,7 +92,6 @@ def _of_mlx(found: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def _count(found: Any) -> int:  # noqa: ANN401 - any JSON value
-    """Return a positive whole number, else 0."""
     return found if type(found) is int and 0 < found < LARGEST else 0
 
 

@@ -48,7 +48,6 @@ def read_small(
 
 
 def _read(files: Mapping[str, Source], run: list[TensorEntry]) -> dict[str, bytes]:
-    """Read tensors of one file that lie together."""
     source, start = files[run[0].shard], run[0].start
     raw = source.read(start, run[-1].stop)
     if len(raw) < run[-1].stop - start:

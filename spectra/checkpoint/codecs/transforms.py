@@ -83,11 +83,7 @@ def _all_skipped(
 
 
 def _applied(settings: Any) -> Iterator[Applied]:  # noqa: ANN401 - any JSON value
-    """Yield the rotations of weights in the order in which they were applied.
-
-    Raises:
-        MisfitError: Something in the settings is not understood.
-    """
+    """Yield the rotations of weights in the order in which they were applied."""
     groups = settings.get("config_groups") if isinstance(settings, dict) else None
     if not isinstance(groups, dict) or set(settings) != {"config_groups"}:
         raise MisfitError(f"{CONFIG} is not understood: {quote(settings)}")
@@ -114,11 +110,6 @@ def _applied(settings: Any) -> Iterator[Applied]:  # noqa: ANN401 - any JSON val
 
 
 def _names(found: Any) -> tuple[str, ...]:  # noqa: ANN401 - any JSON value
-    """Return names or patterns of modules.
-
-    Raises:
-        MisfitError: They are something else, or a pattern is beyond what is matched.
-    """
     names = [found] if isinstance(found, str) else found
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise MisfitError(f"{CONFIG}: the targets {quote(found)} are not understood")
@@ -140,14 +131,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 def _touched(
     entries: Mapping[str, TensorEntry], applied: Sequence[Applied]
 ) -> tuple[dict[str, list[Applied]], dict[str, str]]:
-    """Return what was applied to each weight, and to biases on the side of the outputs.
-
-    Returns:
-        The rotations by tensor, and the tensors of which it cannot be told, with reasons.
-
-    Raises:
-        MisfitError: A rotation was applied to none.
-    """
+    """Return what was applied to each weight, and the reasons of those of which it is not known."""
     touched: dict[str, list[Applied]] = {}
     unsure: dict[str, str] = {}
     for one in applied:
@@ -173,11 +157,6 @@ def _touched(
 
 
 def _fits(module: str, entry: TensorEntry, targets: Sequence[str]) -> bool:
-    """Say whether a module is one of the targets.
-
-    Raises:
-        MisfitError: They name classes, which the file does not tell.
-    """
     for target in targets:
         pattern = target.removeprefix("re:")
         if pattern != target:
@@ -211,9 +190,6 @@ def _rotation(entry: TensorEntry, one: Applied, entries: Mapping[str, TensorEntr
     Of a linear layer the stored weight is W M^T on the side of the inputs and M^T W on that
     of the outputs, of an embedding M W and W M; M is the scheme's matrix, transposed for an
     inverse, over the root of its size.
-
-    Raises:
-        MisfitError: The matrix is not known, or does not fit.
     """
     embedding = _is_embedding(entry.name.rpartition(".")[0])
     rows = one.output != embedding

@@ -91,7 +91,6 @@ def _modules(
     settings: Settings,
     left: Collection[str],
 ) -> dict[str, str]:
-    """Return the modules that hold packed weights, and why those of each are left out."""
     known = settings.method in READ
     found: dict[str, str] = {}
     for entry in entries.values():
@@ -117,7 +116,6 @@ def _modules(
 
 
 def _not_read(scheme: str) -> str:
-    """Return the reason for weights of a scheme."""
     return f"weights of the scheme {scheme} are not read"
 
 

@@ -126,7 +126,6 @@ class GgufCodec:
         return numbers.xor_pattern(main, pattern)
 
     def _rows(self, read: ReadStored, slab: Slab) -> "Tensor":
-        """Return the values of a slab of the file's first axis, row by row."""
         import torch  # noqa: PLC0415 - as above
 
         order = None

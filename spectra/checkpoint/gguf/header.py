@@ -116,11 +116,6 @@ def _wanted(key: str) -> bool:
 
 
 def _check_opening(reader: GgufReader, source: Source) -> None:
-    """Refuse what is not GGUF of a version that is read, by its name.
-
-    Raises:
-        CheckpointError: It is something else.
-    """
     opening = reader.opening()
     for prefix, meaning in NEVER_WEIGHTS.items():
         if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):
@@ -164,7 +159,6 @@ def _placed(
     origin: int,
     alignment: int,
 ) -> tuple[GgufTensor, ...]:
-    """Return the tensors in the order of their bytes, every rule checked."""
     size = reader.source.size
     names: set[str] = set()
     found = []

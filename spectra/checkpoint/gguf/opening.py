@@ -87,11 +87,6 @@ def open_gguf(folder: Folder, name: str) -> Checkpoint:
 
 
 def _parts(folder: Folder, name: str) -> Parts:
-    """Open a file and, where it is split, all others.
-
-    Raises:
-        CheckpointError: One is missing or belongs to another file.
-    """
     source = folder.file(name)
     # By its shard an entry is known to be GGUF's, whatever the file is called.
     shard = name if name.endswith(".gguf") else f"{name}.gguf"
@@ -136,13 +131,11 @@ def _parts(folder: Folder, name: str) -> Parts:
 
 
 def _part(folder: Folder, name: str) -> tuple[str, Source, GgufHeader]:
-    """Open one part."""
     source = folder.file(name)
     return name, source, read_gguf_header(source)
 
 
 def _refuse_twice(folder: Folder, listed: list[tuple[str, GgufTensor]]) -> None:
-    """Raise where two parts hold the same tensor."""
     where: dict[str, str] = {}
     for shard, tensor in listed:
         if tensor.name in where:
@@ -154,7 +147,6 @@ def _refuse_twice(folder: Folder, listed: list[tuple[str, GgufTensor]]) -> None:
 
 
 def _entries(listed: list[tuple[str, GgufTensor]], facts: Facts) -> Iterator[TensorEntry | Skipped]:
-    """Yield each tensor as the model has it, or why it is left out."""
     tensors = {tensor.name: (shard, tensor) for shard, tensor in listed}
     gated = any(Place.of(name).stem == "ffn_gate" for name in tensors)
     taken = set(tensors)  # a translated name must not fall on another tensor's
@@ -209,7 +201,6 @@ def _scale(tensor: GgufTensor, tensors: Mapping[str, tuple[str, GgufTensor]]) ->
 def _entry(
     name: str, shard: str, tensor: GgufTensor, back: Restored, scale: TensorEntry | None
 ) -> TensorEntry:
-    """Return one tensor, with what decodes it where its bytes are not its values."""
     start, stop, kind = tensor.start, tensor.stop, tensor.kind
     if kind in INTEGERS or (kind in FLOATING and not back.moved):  # rows after rows
         return TensorEntry(name, kind, back.shape, shard, start, stop)
@@ -225,7 +216,6 @@ def _entry(
 
 
 def _expert(stack: TensorEntry, name: str, number: int) -> TensorEntry:
-    """Return one expert of a stack: its own bytes, as a tensor of its own."""
     size = (stack.stop - stack.start) // stack.shape[0]
     start = stack.start + number * size
     one = replace(

@@ -28,7 +28,6 @@ class GgufReader:
     """A place in a file, read ahead in chunks that grow."""
 
     def __init__(self, source: Source) -> None:
-        """Start at the file's first byte."""
         self.source = source
         self.limit = min(source.size, MAX_HEADER)
         self.buffer = b""
@@ -141,7 +140,6 @@ class GgufReader:
                 count -= 1
 
     def _number(self, form: str) -> Any:  # noqa: ANN401 - int, float or bool, as the form says
-        """Return one number."""
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _take(self, count: int) -> bytes:
@@ -159,7 +157,6 @@ class GgufReader:
         return self.buffer[self.at - count : self.at]
 
     def _cut(self) -> NoReturn:
-        """Raise the error for a header that goes on past the end."""
         if self.limit < self.source.size:
             self.refuse(f"has a header of over {MAX_HEADER:,} bytes, more than any real one")
         self.refuse(

@@ -128,7 +128,6 @@ def _delta(stem: str, shape: tuple[int, ...], facts: Facts) -> Restored | str:
 
 
 def _unfit(facts: Facts, heads: int, key_heads: int, shape: tuple[int, ...]) -> str:
-    """Return why a tensor cannot be put in the model's order."""
     return (
         f"the order of its rows cannot be undone: {facts.architecture} with {heads} and "
         f"{key_heads} heads does not fit {list(shape)}"

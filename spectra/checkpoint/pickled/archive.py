@@ -53,18 +53,15 @@ class _Seekable:
     """A source as zipfile wants it: with a position, and the end already read."""
 
     def __init__(self, source: Source) -> None:
-        """Read the end, where an archive's directory begins to be found."""
         self.source = source
         self.position = 0
         self.tail_start = max(0, source.size - TAIL)
         self.tail = source.read(self.tail_start, source.size)
 
     def seekable(self) -> bool:
-        """Say that it is."""
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move, as files do."""
         position = offset + (0, self.position, self.source.size)[whence]
         if position < 0:
             raise ValueError
@@ -72,7 +69,6 @@ class _Seekable:
         return position
 
     def tell(self) -> int:
-        """Return the position."""
         return self.position
 
     def read(self, count: int = -1) -> bytes:
@@ -150,7 +146,6 @@ def _another_archive(names: AbstractSet[str], root: str) -> str:
 
 
 def _something_else(opening: bytes, size: int) -> str:
-    """Say what a file is that is no zip archive."""
     text = opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for prefix, meaning in NEVER_WEIGHTS.items():
         if text.startswith(prefix):
@@ -194,9 +189,6 @@ def _start(source: Source, info: zipfile.ZipInfo, limit: int) -> int:
     In an archive as torch writes it every record ends at the next one's header, so that its
     beginning follows from the directory alone; that spares a request for each tensor of a
     file on the Hub. In any other its own header is read.
-
-    Raises:
-        PickleError: Its own header is not there, or its bytes reach into the next record.
     """
     least = _least(info)
     if not info.file_size:

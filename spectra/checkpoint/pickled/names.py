@@ -201,7 +201,6 @@ def stored(reference: object) -> Storage:
 
 
 def _tensor(path: str, arguments: Arguments) -> Strided | None:
-    """Describe a tensor that looks into a storage."""
     least, most, dtype_at, metadata_at = TENSORS[path]
     if not least <= len(arguments) <= most:
         return None
@@ -224,7 +223,6 @@ def _tensor(path: str, arguments: Arguments) -> Strided | None:
 
 
 def _parameter(path: str, arguments: Arguments) -> Strided | Unread | None:
-    """Return the tensor that a parameter is."""
     if len(arguments) == PARAMETERS[path] and isinstance(arguments[0], Strided | Unread):
         return arguments[0]
     return None

@@ -113,11 +113,6 @@ def refuse_foreign(file: Source) -> None:
 
 
 def _described(file: Source, shard: str) -> list[TensorEntry | Skipped]:
-    """Return every tensor of a file, placed in it or skipped.
-
-    Raises:
-        PickleError: The file is refused.
-    """
     archive = read_archive(file)
     if archive.read(file, "byteorder", 16) == b"big":
         raise PickleError(
@@ -135,11 +130,7 @@ def _described(file: Source, shard: str) -> list[TensorEntry | Skipped]:
 
 
 def _flat(found: object) -> Tensors:
-    """Return every tensor in nested dicts and lists, by the keys that lead to it.
-
-    Raises:
-        PickleError: There is none by name, or dicts nest too deep or too often.
-    """
+    """Return every tensor in nested dicts and lists, by the keys that lead to it."""
     if isinstance(found, Strided | Unread):
         raise PickleError(f" holds one tensor without a name, expected a state dict. {INSTEAD}")
     tensors: Tensors = {}
@@ -166,11 +157,6 @@ def _flat(found: object) -> Tensors:
 
 
 def _text(key: object) -> str:
-    """Return a dict's key as a part of a name.
-
-    Raises:
-        PickleError: It is far longer than a name.
-    """
     text = str(key)
     if len(text) > MAX_NAME:
         raise PickleError(
@@ -180,7 +166,6 @@ def _text(key: object) -> str:
 
 
 def _of_the_model(tensors: Tensors) -> tuple[Tensors, list[Skipped]]:
-    """Tell a training checkpoint's model from what was saved beside it."""
     skipped: list[Skipped] = []
     while True:
         held = Counter(path[0] for path in tensors if len(path) > 1)
@@ -198,11 +183,6 @@ def _of_the_model(tensors: Tensors) -> tuple[Tensors, list[Skipped]]:
 def _entry(
     name: str, tensor: Strided | Unread, archive: Archive, shard: str
 ) -> TensorEntry | Skipped:
-    """Place a tensor in the file.
-
-    Raises:
-        PickleError: Its storage is not in the archive, or it reaches outside its storage.
-    """
     if isinstance(tensor, Unread):
         return Skipped(name, tensor.reason)
     if tensor.unread or tensor.dtype not in BITS:
@@ -218,11 +198,7 @@ def _entry(
 
 
 def _place(name: str, tensor: Strided, archive: Archive) -> tuple[int, int]:
-    """Return the byte where a tensor begins, and the elements from its first to its last.
-
-    Raises:
-        PickleError: Its storage is not in the archive, or it reaches outside its storage.
-    """
+    """Return the byte where a tensor begins, and the elements from its first to its last."""
     storage, size = tensor.storage, BITS[tensor.dtype] // 8
     start, stop = archive.records.get(f"data/{storage.key}", (0, -1))
     held = storage.count if storage.dtype == BYTES else storage.count * size

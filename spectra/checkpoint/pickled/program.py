@@ -55,7 +55,6 @@ class Machine:
     """The stack, the memo and the place in the pickle."""
 
     def __init__(self, raw: bytes) -> None:
-        """Stand before the first instruction."""
         self.raw = raw
         self.position = 0
         self.stack: list[Any] = []
@@ -109,7 +108,6 @@ class Machine:
 
 
 def _protocol(machine: Machine) -> None:
-    """Check the version."""
     found = machine.number("<B")
     if found != PROTOCOL:
         raise PickleError(
@@ -131,7 +129,6 @@ def _global(machine: Machine) -> None:
 
 
 def _mark(machine: Machine) -> None:
-    """Set the stack aside."""
     if len(machine.below) >= MAX_DEPTH:
         raise PickleError(f" nests deeper than {MAX_DEPTH:,} levels. {INSTEAD}")
     machine.below.append(machine.stack)
@@ -176,25 +173,21 @@ def _reference(machine: Machine) -> None:
 
 
 def _append(machine: Machine) -> None:
-    """Add one item to a list."""
     item = machine.stack.pop()
     _of(machine, list).append(item)
 
 
 def _extend(machine: Machine) -> None:
-    """Add items to a list."""
     items = machine.marked()
     _of(machine, list).extend(items)
 
 
 def _set_one(machine: Machine) -> None:
-    """Add one item to a dict."""
     value, key = machine.stack.pop(), machine.stack.pop()
     _of(machine, dict)[_key(key)] = value
 
 
 def _set_many(machine: Machine) -> None:
-    """Add items to a dict."""
     items = machine.marked()
     table = _of(machine, dict)
     for key, value in zip(items[::2], items[1::2], strict=True):
@@ -202,7 +195,6 @@ def _set_many(machine: Machine) -> None:
 
 
 def _of(machine: Machine, kind: type) -> Any:  # noqa: ANN401 - a list or a dict
-    """Return what lies on top, a container of this kind."""
     if type(machine.stack[-1]) is not kind:
         raise ValueError
     return machine.stack[-1]
@@ -231,10 +223,7 @@ def _tuple(machine: Machine) -> None:
 
 
 def _last(count: int) -> Callable[[Machine], None]:
-    """Return an instruction that makes one tuple of the last values."""
-
     def make(machine: Machine) -> None:
-        """Replace them."""
         if len(machine.stack) < count:
             raise IndexError
         machine.stack[-count:] = [tuple(machine.stack[-count:])]
@@ -243,25 +232,19 @@ def _last(count: int) -> Callable[[Machine], None]:
 
 
 def _push(value: object) -> Callable[[Machine], None]:
-    """Return an instruction that pushes a constant."""
     return lambda machine: machine.stack.append(value)
 
 
 def _number(layout: str) -> Callable[[Machine], None]:
-    """Return an instruction that pushes a number."""
     return lambda machine: machine.stack.append(machine.number(layout))
 
 
 def _recall(layout: str) -> Callable[[Machine], None]:
-    """Return an instruction that pushes what was remembered."""
     return lambda machine: machine.stack.append(machine.memo[machine.number(layout)])
 
 
 def _remember(layout: str) -> Callable[[Machine], None]:
-    """Return an instruction that remembers what lies on top."""
-
     def keep(machine: Machine) -> None:
-        """Remember it."""
         machine.memo[machine.number(layout)] = machine.stack[-1]
 
     return keep

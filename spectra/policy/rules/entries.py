@@ -57,7 +57,6 @@ def empty(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def _shape(facts: Facts, name: str, word: str) -> tuple[int, ...]:
-    """Return a tensor's shape in a reference."""
     return dict(references(facts))[word].shapes[name]
 
 
@@ -132,5 +131,4 @@ def _is_unused(subject: Subject) -> bool:
 
 
 def _is_buffer(facts: Facts, subject: Subject) -> bool:
-    """Say whether a tensor is a mask or the like."""
     return is_buffer(subject.tensor, facts.shapes.get(subject.tensor, ()))

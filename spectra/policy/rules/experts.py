@@ -38,7 +38,6 @@ def idle(facts: Facts) -> list[Idle]:
 
 
 def _of_layer(where: str, experts: dict[int, list[Subject]]) -> Iterator[Idle]:
-    """Yield the experts of one layer that were not trained, by what is wrong with them."""
     kinds: dict[str, list[int]] = {}
     alike: dict[tuple[object, ...], list[int]] = {}
     for number, members in experts.items():

@@ -64,7 +64,6 @@ def _beside(facts: Facts, index: Mapping[str, str]) -> Breach:
 
 
 def _told(shard: str, kind: str, names: list[str]) -> str:
-    """Say how the index and one shard differ."""
     what, listed = counted(len(names), "tensor"), some(names)
     if kind == "absent":
         return f"the index puts {what} in {shown(shard)} that it does not hold: {listed}"

@@ -84,12 +84,10 @@ def dead_head(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def _counts(subject: Subject) -> tuple[str, ...]:
-    """Return the settings that may tell how many heads a matrix has."""
     side = "decoder" if "decoder" in subject.tensor else "encoder"
     own = f"{side}_attention_heads"
     return (own, *(KEYS if subject.role in {"attn.k", "attn.v"} else QUERIES))
 
 
 def _lines(dead: Dead) -> str:
-    """Say what a head is made of."""
     return "rows" if dead.axis == "rows" else "columns"

@@ -141,7 +141,6 @@ def lack_of(facts: Facts) -> Lack | None:
 
 
 def _beside_class(facts: Facts) -> Lack | None:
-    """Compare a model with its class."""
     if is_adapter(facts) or "block_configs" in facts.config:
         return None
     files = set(facts.held.values())
@@ -198,13 +197,7 @@ def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def _grouped(names: Collection[str], every: Collection[str], where: str) -> Items:
-    """Tell names one by one, those of a whole layer or of a whole stack of layers at once.
-
-    Args:
-        names: What is told of.
-        every: All names on the side that has them.
-        where: That side.
-    """
+    """Tell names one by one, those of a whole layer or of a whole stack of layers at once."""
     done: set[str] = set()
     whole = layers_of(every)
     for stack, layers in layers_of(names).items():
@@ -243,7 +236,6 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _against_itself(facts: Facts) -> Items:
-    """Tell layers that config.json counts, layers left out, and tensors that one layer lacks."""
     if is_adapter(facts):
         return
     # Modules in a row, such as convolutions and what is between them, are no layers.
@@ -318,14 +310,7 @@ def _uneven(facts: Facts) -> Items:
 
 
 def _may_lack(end: str, inner: Collection[str], usual: Collection[str], stack: str) -> bool:
-    """Say whether a layer may do without a module: it has none of it, and no name says what it is.
-
-    Args:
-        end: Of a tensor's name, inside its layer.
-        inner: The names that the layer has.
-        usual: The names that nearly all layers have.
-        stack: The layers.
-    """
+    """Say whether a layer may do without a module: it has none, and no name says what it is."""
     module = end.partition(".")[0]
     own = [name for name in usual if name.partition(".")[0] == module]
     told = any(role_of(f"{stack}0.{name}").kind in LINEAR for name in own)
@@ -334,14 +319,7 @@ def _may_lack(end: str, inner: Collection[str], usual: Collection[str], stack: s
 
 
 def _tied(name: str, facts: Facts, others: Collection[str], config: Mapping[str, Any]) -> bool:
-    """Say whether a tensor is another name of one that the other side has.
-
-    Args:
-        name: Of a head or an embedding, as one side has it.
-        facts: Of that side.
-        others: Names on the other side.
-        config: Settings of the other side; one may say that heads are tied.
-    """
+    """Say whether a tensor is another name of one that the other side has."""
     stem = name.removesuffix("bias") + "weight" if name.endswith(".bias") else name
     kind = role_of(stem).kind
     if kind not in TIED and not name.endswith("predictions.bias"):

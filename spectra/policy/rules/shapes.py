@@ -47,7 +47,6 @@ def _pairs(
 
 
 def _told(own: Sequence[int], theirs: Sequence[int], word: str) -> str:
-    """Say how two shapes differ."""
     differing = [axis for axis, (one, other) in enumerate(zip(own, theirs, strict=False))
                  if one != other]  # fmt: skip
     if len(own) == len(theirs) <= 2 and len(differing) == 1:
@@ -76,7 +75,6 @@ def _against_bias(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _bias(subject: Subject, facts: Facts) -> int | None:
-    """Return the length of the bias of a matrix that is a tensor of its own."""
     name = subject.tensor
     if subject.name != name or not name.endswith(".weight") or len(facts.shapes.get(name, ())) != 2:
         return None
@@ -85,7 +83,6 @@ def _bias(subject: Subject, facts: Facts) -> int | None:
 
 
 def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Yield the table of input tokens where config.json says another size."""
     name = input_table(facts)
     if name is None:
         return

@@ -63,7 +63,6 @@ def untied(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def _stored_as(subject: Subject) -> tuple[int, int, str, str | None]:
-    """Return what must agree for bytes to be comparable."""
     return subject.rows, subject.cols, subject.dtype, subject.codec
 
 
@@ -89,7 +88,6 @@ def _twins(facts: Facts) -> dict[str, Subject]:
 
 
 def _layers(facts: Facts) -> dict[tuple[str, int], list[Subject]]:
-    """Return the matrices of every layer."""
     found: dict[tuple[str, int], list[Subject]] = {}
     for subject in facts.matrices():
         at = place(subject.tensor)

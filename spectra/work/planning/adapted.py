@@ -31,8 +31,6 @@ IN_MEMORY = (
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """The factors that one tensor of the base gets."""
-
     factors: LoraFactors
     expert: int | None = None
     rows: Slab = None
@@ -41,8 +39,6 @@ class _Use:
 
 @dataclass(slots=True)
 class _Found:
-    """What an adapter has for the tensors of a base, by the tensor's name."""
-
     uses: dict[str, _Use] = field(default_factory=dict)
     saved: dict[str, TensorEntry] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)  # the module whose rows are replaced
@@ -98,11 +94,6 @@ def adapter_changes(
 
 
 def _refuse(base: Checkpoint, tuned: Adapter, lost: Skipped) -> NoReturn:
-    """Say that a base has nothing of an adapter.
-
-    Raises:
-        PairingError: Always.
-    """
     if lost.reason == NO_BASE:
         raise PairingError(
             f"no module of {shown(tuned.spec)} belongs to a tensor of {shown(base.spec)}, e.g. "
@@ -117,7 +108,6 @@ def _refuse(base: Checkpoint, tuned: Adapter, lost: Skipped) -> NoReturn:
 
 
 def _warning(tuned: Adapter, modules: set[str], lost: set[str]) -> str:
-    """Say how many of an adapter's modules are not seen, and what of it is assumed."""
     said = []
     if lost:
         said.append(
@@ -138,7 +128,6 @@ def _unpaired(views: int, tuned: Adapter, found: _Found) -> Unpaired:
 
 
 def _match_parameters(found: _Found, base: Checkpoint, tuned: Adapter) -> None:
-    """Find the tensors of each bare parameter that has factors."""
     modules: dict[str, dict[str, LoraFactors]] = {}
     for key, factors in tuned.factors.items():
         if factors.kind == "parameter":
@@ -196,7 +185,6 @@ def _place(
 
 
 def _add(changes: Changes, view: View, tuned: Adapter, found: _Found, *, turns: bool) -> None:
-    """Note what becomes of one matrix."""
     name = view.entry.name
     use, saved, module = found.uses.get(name), found.saved.get(name), found.rows.get(name)
     if module is not None:
@@ -227,7 +215,6 @@ def _update(
     *,
     turns: bool,
 ) -> None:
-    """Note an update, after checking that it fits the tensor."""
     factors, stored = use.factors, view.entry.shape
     if factors.kind == "parameter":
         expert = view.part.expert if use.expert is None else use.expert
@@ -270,7 +257,6 @@ def _turned(
 def _rewrite(
     changes: Changes, view: View, tuned: Adapter, module: str, saved: TensorEntry | None
 ) -> None:
-    """Note new rows of an embedding."""
     new = tuned.rows[module]
     rows = saved.shape[0] if saved is not None else view.entry.shape[0]
     whole = view.part.suffix == "" and not view.part.transposed and len(view.entry.shape) == 2
@@ -285,6 +271,5 @@ def _rewrite(
 
 
 def _differs(view: View, shape: Sequence[int], what: str) -> str:
-    """Say that something does not fit its tensor."""
     there, here = (" x ".join(f"{n:,}" for n in sizes) for sizes in (view.entry.shape, shape))
     return f"tensor {quote(view.entry.name)} is {there} there and the {what}{here} here"

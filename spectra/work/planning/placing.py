@@ -70,14 +70,7 @@ def _dotted(
     subject: str,
     renamed: Mapping[str, str] = {},
 ) -> Placed:
-    """Place modules by their names, whose beginnings may differ.
-
-    Args:
-        entries: Of the base.
-        modules: Keys of the adapter by their names in the model.
-        subject: What one is, for messages.
-        renamed: Tensors of the base by names that transformers gives them in memory.
-    """
+    """Place modules by their names, whose beginnings may differ."""
     placed = Placed()
     there = {f"{key}{WEIGHT}": key for key in modules if f"{key}{WEIGHT}" in renamed}
     placed.tensors |= {renamed[name]: (modules[key], None) for name, key in there.items()}
@@ -109,11 +102,7 @@ def _aliases(names: Collection[str]) -> dict[str, str]:
 
 
 def _by_part(base: Checkpoint, factors: Mapping[str, LoraFactors], subject: str) -> Placed:
-    """Place the modules of each part of a pipeline; a base may be one part or all.
-
-    Raises:
-        PairingError: The base may as well be either of two parts.
-    """
+    """Place the modules of each part of a pipeline; a base may be one part or all."""
     groups: dict[str, dict[str, str]] = {}
     for key in factors:
         found = PARTS.match(key)
@@ -145,7 +134,6 @@ def _by_part(base: Checkpoint, factors: Mapping[str, LoraFactors], subject: str)
 
 
 def _fits(factors: LoraFactors, entry: TensorEntry) -> bool:
-    """Say whether an update has the size of a tensor, either way round."""
     flat = (entry.shape[0], prod(entry.shape[1:])) if entry.shape else ()
     return flat in (factors.shape, factors.shape[::-1])
 
@@ -190,7 +178,6 @@ def _has_home(names: Collection[str], part: str) -> bool:
 
 
 def _split(key: str) -> tuple[str, str]:
-    """Return the part of a pipeline that a flattened name begins with, and the rest."""
     found = FLAT.fullmatch(key)
     return (found["part"] or "", found["rest"]) if found else ("", key)
 
@@ -243,7 +230,6 @@ def _fitting(
 
 
 def _whole(own: LoraFactors, way: Way, entries: Mapping[str, TensorEntry]) -> bool:
-    """Say whether an update has the size of the tensors that it is for."""
     if len(way) == 1:
         return _fits(own, entries[way[0][0]])
     rows = way[-1][1]

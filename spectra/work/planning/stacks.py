@@ -63,7 +63,6 @@ def stacks_of(entries: Mapping[str, TensorEntry]) -> dict[str, Stack]:
 def _named(
     prefix: str, leaves: Mapping[str, dict[int, TensorEntry]]
 ) -> Iterator[tuple[str, Stack | None]]:
-    """Yield the stacks of one layer's experts by their names in memory."""
     for parameter, ways in FUSED.items():
         for way in ways:
             yield f"{prefix}.{parameter}", _stack([leaves.get(leaf, {}) for leaf in way])
@@ -74,7 +73,6 @@ def _named(
 
 
 def _stack(leaves: list[dict[int, TensorEntry]]) -> Stack | None:
-    """Return the stack of complete experts of one shape, or None where they are not."""
     count = len(leaves[0])
     shapes = {entry.shape for leaf in leaves for entry in leaf.values()}
     if not count or len(shapes) != 1 or any(set(leaf) != set(range(count)) for leaf in leaves):
