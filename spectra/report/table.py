@@ -1,11 +1,12 @@
 """A table as data, and its plain renderings; the terminal adds colour alone."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 Align = Literal["left", "right"]
+Mark = Literal["", "bad", "good", "dim"]
 GAP = "  "
 READABLE = 26  # characters of a name, under which optional columns give way
 WHOLE = 40  # characters of a name, likewise, where a column beside it can yield
@@ -22,6 +23,7 @@ class Column:
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
     yielding: bool = False  # text that is cut at its end before any name is shortened
+    cell: Callable[[Mapping[str, Any]], str] = lambda _: ""  # of a row's text in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Line:
     """One row of cells; `mark` says what colour may repeat."""
 
     cells: Sequence[str]
-    mark: Literal["", "bad", "good", "dim"] = ""
+    mark: Mark = ""
 
 
 @dataclass(frozen=True, slots=True)

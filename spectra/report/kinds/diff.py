@@ -1,0 +1,18 @@
+"""What `spectra diff` tells: what fine-tuning changed, and its intruder dimensions."""
+
+from spectra.report.kinds.kind import Kind, Metric
+
+KIND = Kind(
+    "diff",
+    "What fine-tuning changed",
+    order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
+    visible=(
+        "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
+    ),
+    metrics=(
+        Metric("intruders", "count"), Metric("worst_cos", "linear", "low"),
+        Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
+    ),
+    drawer="spectra.report.diff_plots:draw_diff",
+    options={"intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left"},
+)  # fmt: skip

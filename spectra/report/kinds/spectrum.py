@@ -1,0 +1,16 @@
+"""What `spectra spectrum` tells: singular values, matrix by matrix."""
+
+from spectra.report.kinds.kind import Kind, Metric
+
+KIND = Kind(
+    "spectrum",
+    "Singular spectra",
+    order=(("kappa", True),),
+    visible=("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
+    metrics=(
+        Metric("kappa", "log"), Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
+        Metric("alpha", "linear"), Metric("spikes", "count"),
+    ),
+    drawer="spectra.report.spectrum_plots:draw_spectrum",
+    options={"energy": 0.99},
+)  # fmt: skip
