@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spectra.policy.schema import schema_text
-from spectra.report.result_schema import result_schema_text
+from spectra.report.document import result_schema_text
 
 HERE = Path(__file__).parent
 

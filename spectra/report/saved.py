@@ -11,7 +11,7 @@ from spectra.analyzers import Row
 from spectra.checkpoint import Skipped, TensorEntry
 from spectra.matrices import Role, View
 from spectra.matrices.part import Part
-from spectra.report.saved_check import IDENTITY, SavedError, checked
+from spectra.report.document import IDENTITY, SavedError, checked
 from spectra.text import quote, shown
 from spectra.work import Model, Result
 

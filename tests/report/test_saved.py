@@ -16,10 +16,10 @@ import spectra
 from report.html import documents
 from spectra.report import saved
 from spectra.report.card import card
+from spectra.report.document import SavedError, checked
 from spectra.report.documents import to_text
 from spectra.report.html import Source, render_page
 from spectra.report.saved import Saved, read_saved, restored, with_result
-from spectra.report.saved_check import SavedError, checked
 
 Change = Callable[[Any], object]
 

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any, Literal
 
 from spectra.report.html.encode import short
-from spectra.report.html.keys import KEYS
 from spectra.report.html.tables import Row, enriched
+from spectra.report.keys import KEYS
 from spectra.text import printable
 from spectra.words import ROLES
 

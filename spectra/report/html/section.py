@@ -10,10 +10,10 @@ from spectra.report.html.charts import charts_of
 from spectra.report.html.encode import Names
 from spectra.report.html.facts import TITLES, answer, models_named
 from spectra.report.html.grids import heatmaps
-from spectra.report.html.keys import KEYS
 from spectra.report.html.markup import command, pairs, plain_table, setting, text
 from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
 from spectra.report.html.worst import RANKS
+from spectra.report.keys import KEYS
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
 MOST_SKIPPED = 200

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.report.html.encode import Names, profiles, short, words
-from spectra.report.html.keys import Key, key_of
+from spectra.report.keys import Key, key_of
 
 Row = Mapping[str, Any]
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from report.html.documents import Document
+from spectra.report.document import checked
 from spectra.report.html import Source, render_page
-from spectra.report.saved_check import checked
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 Opened = Callable[..., Page]

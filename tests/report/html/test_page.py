@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from report.html import documents
 from spectra.report import html
+from spectra.report.document import checked
 from spectra.report.html import Source, render_page
 from spectra.report.html import page as whole
 from spectra.report.html.encode import LONGEST, Names, embedded, profiles, shortened
 from spectra.report.html.tables import rooms
 from spectra.report.html.worst import worst_of
-from spectra.report.saved_check import checked
 
 VOID = {"meta", "link", "br", "input", "wbr"}
 

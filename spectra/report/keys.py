@@ -1,12 +1,33 @@
-"""What every key is called on the page, how it is written, and what it means in a line."""
+"""What every key of a row is called, what it holds, how it is written, and what it means."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
+
+from spectra.report.shape import (
+    COUNT,
+    FLAG,
+    INDEX,
+    NUMBER,
+    TEXT,
+    Items,
+    Object,
+    Shape,
+    Words,
+    nullable,
+    sometimes,
+)  # fmt: skip
+from spectra.words import ROLES, SEVERITIES, VECTOR, Status
 
 Kind: TypeAlias = Literal[
-    "name", "word", "text", "whole", "number", "percent", "flag", "shape", "singular", "severity"
-]
+    "name", "word", "text", "whole", "number", "percent", "flag", "shape", "singular", "severity",
+    "list",
+]  # fmt: skip
+
+SHAPES: Mapping[Kind, Shape] = {
+    "name": TEXT, "word": TEXT, "text": TEXT, "whole": COUNT, "number": NUMBER, "percent": NUMBER,
+    "flag": FLAG, "shape": TEXT, "singular": NUMBER, "severity": Words(SEVERITIES),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,22 +37,43 @@ class Key:
     title: str
     kind: Kind
     meaning: str = ""
+    own: Shape | None = None  # where its kind does not tell it
 
+    @property
+    def shape(self) -> Shape:
+        """What its values are."""
+        return self.own or SHAPES[self.kind]
+
+
+ROLE = Words((*ROLES, VECTOR), open=True)
+STATUS = Words(get_args(Status))
+VERDICT = Object({
+    "index": COUNT, "sigma": sometimes(NUMBER), "max_cos": nullable(NUMBER),
+    "max_cos_error": sometimes(NUMBER), "best_match": sometimes(COUNT),
+    "energy": nullable(NUMBER), "intruder": FLAG, "decided_by": sometimes(TEXT),
+})  # fmt: skip
+"""On one vector, whether it is an intruder."""
 
 KEYS: Mapping[str, Key] = {
     "matrix": Key("matrix", "name", "its unique name"),
     "model": Key("model", "word", "which of several"),
     "width": Key("width", "whole", "d, the inputs of what reads the residual stream"),
     "step": Key("step", "whole", "of training"),
-    "role": Key("role", "word", "what the matrix does in its network"),
-    "layer": Key("layer", "whole", "counted from 0"),
-    "expert": Key("expert", "whole", "counted from 0"),
+    "role": Key("role", "word", "what the matrix does in its network", ROLE),
+    "layer": Key("layer", "whole", "counted from 0", nullable(INDEX)),
+    "expert": Key("expert", "whole", "counted from 0", nullable(INDEX)),
+    "rows": Key("rows", "whole", "outputs"),
+    "cols": Key("columns", "whole", "inputs"),
     "shape": Key("shape", "shape", "outputs × inputs"),
     "parameters": Key("parameters", "whole", "outputs times inputs"),
     "dtype": Key("dtype", "word", "as stored"),
-    "codec": Key("codec", "word", "the scheme by which quantised values were decoded"),
-    "status": Key("status", "word", "singular: σ min is 0; outside: above the cut; non-finite"),
-    "error": Key("error", "text"),
+    "codec": Key(
+        "codec", "word", "the scheme by which quantised values were decoded", nullable(TEXT)
+    ),
+    "status": Key(
+        "status", "word", "singular: σ min is 0; outside: above the cut; non-finite", STATUS
+    ),
+    "error": Key("error", "text", own=nullable(TEXT)),
     "sigma_max": Key("σ max", "number", "largest singular value"),
     "sigma_min": Key("σ min", "number", "smallest singular value"),
     "sigma_max_low": Key("σ max, low", "number", "σ max is proven to lie above"),
@@ -71,6 +113,8 @@ KEYS: Mapping[str, Key] = {
     "null_cos": Key("|cos| by chance", "number", "what a random direction would score"),
     "subspace_overlap": Key("overlap", "number", "of the leading subspaces, 1: the same"),
     "overlap_status": Key("overlap, status", "word", "undetermined: a tie, or the base's rank < k"),
+    "sigma_profile": Key("singular values", "list", "at even ranks", Items(NUMBER)),
+    "intruder_detail": Key("verdicts", "list", "on the leading vectors", Items(VERDICT)),
     "nan": Key("NaN", "whole", "how many entries"),
     "inf": Key("Inf", "whole", "how many entries"),
     "first_non_finite": Key("first NaN or Inf", "text", "its place"),
