@@ -2,8 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from types import NoneType
+from typing import (
+    Any,
+    Literal,
+    NoReturn,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)  # fmt: skip
 
 Schema: TypeAlias = dict[str, Any]
 Refuse: TypeAlias = Callable[[str, object, str], NoReturn]
@@ -169,3 +179,19 @@ INDEX = Value("a whole number", {"type": "integer"}, _is_whole)
 NUMBER = Value("a number", {"type": "number"}, _is_number)
 SHARE = Value("a number", {"type": "number", "minimum": 0, "maximum": 1}, _is_number)
 TEXTS = Items(TEXT)
+
+
+def shapes_of(record: type) -> dict[str, Shape]:
+    """Return the shape of every field of a dataclass, by its type."""
+    hints = get_type_hints(record)
+    return {one.name: _of_type(hints[one.name]) for one in fields(record)}
+
+
+def _of_type(hint: object) -> Shape:
+    words = [one for one in get_args(hint) if one is not NoneType]
+    if get_origin(hint) is Literal:
+        return Words(words)
+    if words:  # `X | None`
+        return nullable(_of_type(words[0]))
+    shapes: Mapping[object, Shape] = {str: TEXT, int: INDEX, float: NUMBER, bool: FLAG}
+    return shapes[hint]

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 import spectra
 from examples import write_model
 from scaled import write_scaled, write_state
-from spectra.report.document import SUMMARIES, result_schema, result_schema_text
+from spectra.report.document import result_schema, result_schema_text
 from spectra.report.documents import to_json
+from spectra.report.kinds import kinds
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "result.schema.json"
 
@@ -57,10 +58,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_every_command_has_a_schema(results: dict[str, Any]) -> None:
-    assert results.keys() == SUMMARIES.keys()
+    assert results.keys() == {kind.command for kind in kinds()}
 
 
-@pytest.mark.parametrize("command", SUMMARIES)
+@pytest.mark.parametrize("command", [kind.command for kind in kinds()])
 def test_real_results_are_valid(
     results: dict[str, Any], validator: jsonschema.Draft202012Validator, command: str
 ) -> None:

@@ -1,11 +1,22 @@
 """What `spectra kappa` tells: condition numbers lowest first, and where a selection cuts."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 from spectra.kernels.gaussian import kappa_null
 from spectra.report.kinds.kind import Document, Kind, Metric, RowDoc
+from spectra.report.shape import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    TEXTS,
+    Words,
+    nullable,
+    older,
+    unpublished,
+)  # fmt: skip
 from spectra.text import printable
-from spectra.words import ROLES
+from spectra.words import ROLES, By, Per, RankBy
 
 AFTER_EACH = 1  # rows shown below each role's cut
 MARK = "* "  # before a kappa that the stored dtype does not resolve
@@ -82,5 +93,13 @@ KIND = Kind(
     options={
         "include_embeddings": False, "exact": False, "select": None, "rank_by": "kappa",
         "by": "matrices", "per": "global",
+    },
+    settings={
+        "rank_by": Words(get_args(RankBy)), "per": Words(get_args(Per)),
+        "by": Words(get_args(By)), "include_embeddings": FLAG,
+    },
+    summary={
+        "eligible": COUNT, "selected": TEXTS, "parameters_selected": older(COUNT),
+        "outside": older(COUNT), "non_finite": older(COUNT), "cut": unpublished(nullable(NUMBER)),
     },
 )  # fmt: skip

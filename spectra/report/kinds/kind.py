@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
 
 Document: TypeAlias = Mapping[str, Any]
 """A result as plain data, as `Result.document()` gives it or a file holds it."""
 RowDoc: TypeAlias = Mapping[str, Any]
 """One matrix in it: its identity, its status, and what was measured."""
-Shape: TypeAlias = Any
-ANY: Shape = None
 Order: TypeAlias = Sequence[tuple[str, bool]]
 """Keys by which rows are ordered, each with whether its highest come first."""
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -113,6 +112,6 @@ class Kind:
     words: Callable[[Document], Sequence[str]] = lambda _: ()  # other options
     before_last: Callable[[Document], str] = lambda _: ""  # the option that takes the last model
 
-    # What a document holds.
-    settings: Shape = ANY
-    summary: Shape = ANY
+    # What a document holds, beside what every one does; keys that are not told of may follow.
+    settings: Mapping[str, Shape] = field(default_factory=dict)
+    summary: Mapping[str, Shape] = field(default_factory=dict)

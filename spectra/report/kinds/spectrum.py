@@ -1,6 +1,7 @@
 """What `spectra spectrum` tells: singular values, matrix by matrix."""
 
 from spectra.report.kinds.kind import Kind, Metric
+from spectra.report.shape import COUNT, older
 
 KIND = Kind(
     "spectrum",
@@ -13,4 +14,5 @@ KIND = Kind(
     ),
     drawer="spectra.report.spectrum_plots:draw_spectrum",
     options={"energy": 0.99},
+    summary={"matrices": older(COUNT), "parameters": COUNT, "non_finite": older(COUNT)},
 )  # fmt: skip
