@@ -11,10 +11,14 @@ SIZE = 300_000
 TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
 
 
+def with_token() -> dict[str, str]:
+    return {"authorization": f"Bearer {TOKEN}"}
+
+
 def opened(hub: Loopback, name: str = "a.safetensors") -> RemoteFile:
     """Return a file of the repository, its reader with a token."""
     url = hf_hub_url("org/name", name, endpoint=hub.hub)
-    return RemoteFile(url, f"org/name/{name}", {"authorization": f"Bearer {TOKEN}"}, get_session)
+    return RemoteFile(url, f"org/name/{name}", with_token, get_session)
 
 
 def filled(file: RemoteFile, start: int, count: int) -> bytes:

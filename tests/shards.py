@@ -17,8 +17,8 @@ BIG = {"a.weight": torch.arange(60_000.0).reshape(200, 300), "b.weight": torch.o
 A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
 
 
-def opened(spec: str | Path) -> Checkpoint:
-    found = open_spec(spec)
+def opened(spec: str | Path, *, download: bool = False) -> Checkpoint:
+    found = open_spec(spec, download=download)
     assert isinstance(found, Checkpoint)
     return found
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint.codecs.rounding import rounding_of
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
-from spectra.checkpoint.source import Folder, Source, read_stored
+from spectra.checkpoint.reading import read_entry
+from spectra.checkpoint.source import Folder, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,10 +47,7 @@ class Checkpoint:
             CheckpointError: The file ended early, cannot be read, or holds parts that do
                 not fit each other.
         """
-        if entry.codec is not None:
-            values = entry.codec.decode(self.read, slab)
-            return values.float() if widen and values.element_size() < 4 else values
-        return read_stored(self.files[entry.shard], entry, slab, widen=widen)
+        return read_entry(self.files, entry, slab, widen=widen)
 
     def rounding(self, entry: TensorEntry, values: "Tensor", slab: Slab = None) -> "Tensor | None":
         """Return for each value of a quantised tensor half the step of its grid.

@@ -54,11 +54,21 @@ class TensorEntry:
     note: str = ""  # what the metadata of its file says of its values
 
     @property
+    def parts(self) -> "Sequence[TensorEntry]":
+        """Every stored tensor that reading it takes: the codec's parts, or itself."""
+        return self.codec.parts if self.codec is not None else (self,)
+
+    @property
     def nbytes(self) -> int:
         """Stored size in bytes, scales and the like included."""
-        if self.codec is not None:
-            return sum(part.nbytes for part in self.codec.parts)
-        return self.stop - self.start
+        return sum(part.stop - part.start for part in self.parts)
+
+    def stretch(self, slab: "Slab") -> tuple[int, int]:
+        """Return the bytes, start and stop, of a slab of what is stored row after row."""
+        if slab is None:
+            return self.start, self.stop
+        row = (self.stop - self.start) // self.shape[0]
+        return self.start + slab[0] * row, self.start + slab[1] * row
 
     @property
     def numel(self) -> int:
@@ -80,6 +90,11 @@ class TensorEntry:
         if slab is None or not self.shape or not self.shape[0]:
             return self.nbytes
         return -(-self.nbytes * (slab[1] - slab[0]) // self.shape[0])
+
+
+def shards_of(entry: TensorEntry) -> set[str]:
+    """Return the files that reading a tensor takes, those of its scales and the like included."""
+    return {part.shard for part in entry.parts}
 
 
 def extent(shape: Sequence[int], stride: Sequence[int]) -> int:

@@ -1,27 +1,38 @@
 """Files and folders of this machine."""
 
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from spectra.checkpoint.fingerprints import Span
 from spectra.errors import CheckpointError
 from spectra.text import shown
 
 
 class LocalFile:
-    """One file, read by range; nothing is mapped, so nothing lingers in memory."""
+    """One file, read by range; nothing is mapped, so nothing lingers in memory.
+
+    Pickled, it is the file at the same absolute path of whatever machine reads it then.
+    """
 
     chunk = 1 << 20  # small enough for a processor's cache
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: str = "") -> None:
         """Remember the file and its size.
+
+        Args:
+            path: Where it is.
+            content: What stands for its bytes, where that is known.
 
         Raises:
             CheckpointError: It is no regular file or cannot be read.
         """
         self.path = path
         self.label = shown(path)
+        self._content = content
         try:
             found = path.stat()
         except OSError as error:
@@ -51,10 +62,36 @@ class LocalFile:
             raise unreadable(self.path, error) from None
         return len(buffer) - len(rest)
 
+    def fingerprint(self, start: int, stop: int) -> str | None:
+        """Return what stands for a range, of a file whose content was told."""
+        return f"{self._content}:{start}-{stop}" if self._content else None
+
+    def span(self, start: int, stop: int, how: str = "") -> Span | None:
+        """Return under what a ledger keeps the digest of a range, the file as it is now.
+
+        Raises:
+            CheckpointError: The file is gone.
+        """
+        if self._content:
+            return None
+        try:
+            path = self.path.resolve()
+            now = path.stat()
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+        return Span(os.fspath(path), now.st_size, now.st_mtime_ns, start, stop, how)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent elsewhere, where this process's folder may not be that one's."""
+        return {**self.__dict__, "path": self.path.absolute()}
+
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder of this machine; links in it are its owner's, and lead where they lead."""
+    """A folder of this machine; links in it are its owner's, and lead where they lead.
+
+    Pickled, it is the folder at the same absolute path.
+    """
 
     spec: str  # as the user wrote it
     path: Path
@@ -111,6 +148,10 @@ class LocalFolder:
     def file(self, name: str) -> LocalFile:
         """Open a file by its name."""
         return LocalFile(self.path / name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what is sent elsewhere, as of a file."""
+        return LocalFolder, (self.spec, self.path.absolute(), self.given, self.prefix)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

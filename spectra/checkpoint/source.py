@@ -1,25 +1,16 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
-from spectra.checkpoint.pages import new_tensor
-from spectra.errors import CheckpointError
-from spectra.text import quote
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-SHARE = 1 << 20  # entries that are worth a thread of their own
-SERIAL = (1 << 15) - 1  # entries that torch converts in one thread
+from spectra.checkpoint.fingerprints import Span
 
 
 class Source(Protocol):
-    """One file, here or elsewhere, read by range; several threads may read at once."""
+    """One file, here or elsewhere, read by range; several threads may read at once.
+
+    It can be pickled: what reads it in another process is made anew there.
+    """
 
     @property
     def label(self) -> str:
@@ -45,6 +36,19 @@ class Source(Protocol):
 
         Raises:
             CheckpointError: It cannot be read.
+        """
+
+    def fingerprint(self, start: int, stop: int) -> str | None:
+        """Return what stands for the bytes of a range; nothing is read or asked for.
+
+        The same text for the same bytes only. None of a file on this machine: what a ledger
+        may know of that goes by its span.
+        """
+
+    def span(self, start: int, stop: int, how: str = "") -> Span | None:
+        """Return under what a ledger keeps the digest of a range, the file as it is now.
+
+        None of a file that has fingerprints of its own.
         """
 
 
@@ -94,115 +98,3 @@ class Folder(Protocol):
         Raises:
             CheckpointError: It cannot be read.
         """
-
-
-def read_stored(
-    source: Source, entry: TensorEntry, slab: Slab = None, *, widen: bool = False
-) -> "Tensor":
-    """Return one stored tensor, or a slab of its first axis, straight into its own memory.
-
-    Args:
-        source: The file that holds it.
-        entry: Where it lies.
-        slab: Start and stop on the first axis; None: all.
-        widen: Return float32 in place of float16 and bfloat16, without a copy of those.
-
-    Returns:
-        Its stored dtype and shape, a view's values in order; dtypes that torch lacks as bytes,
-        [nbytes].
-
-    Raises:
-        CheckpointError: The file ended early or cannot be read.
-    """
-    import torch  # noqa: PLC0415 - headers alone need none of it
-
-    if max(entry.shape, default=0) >= 1 << 63:  # empty, but no tensor can have such an axis
-        raise CheckpointError(
-            f"tensor {quote(entry.name)} of {source.label} is {list(entry.shape)}, "
-            "expected axes below 2^63. Leave it out."
-        )
-    if entry.strides:
-        return read_view(source, entry, slab, widen=widen)
-    start, stop, shape = entry.start, entry.stop, entry.shape
-    if slab is not None:
-        row = (stop - start) // shape[0]
-        start, stop = start + slab[0] * row, start + slab[1] * row
-        shape = (slab[1] - slab[0], *shape[1:])
-    if widen and entry.dtype in NARROW:
-        values = new_tensor(shape, torch.float32)
-        _fill_widened(source, entry, start, values)
-        return values
-    raw = new_tensor((stop - start,), torch.uint8)
-
-    def fill(first: int, last: int) -> None:
-        """Read one share."""
-        _fill(source, entry, start + first, raw[first:last])
-
-    _share_out(len(raw), max(2 * SHARE, source.chunk), fill)
-    if entry.dtype not in STORED:
-        return raw
-    return raw.view(getattr(torch, STORED[entry.dtype])).reshape(shape)
-
-
-def read_view(source: Source, entry: TensorEntry, slab: Slab, *, widen: bool) -> "Tensor":
-    """Return the values of a view in order; its span is read, from its first to its last."""
-    shape, first = entry.shape, 0
-    if slab is not None:
-        shape = (slab[1] - slab[0], *shape[1:])
-        first = slab[0] * entry.strides[0]
-    count = extent(shape, entry.strides)
-    span = replace(entry, shape=(extent(entry.shape, entry.strides),), strides=())
-    values = read_stored(source, span, (first, first + count), widen=widen)
-    return values.as_strided(shape, entry.strides).contiguous()
-
-
-def _fill_widened(source: Source, entry: TensorEntry, start: int, values: "Tensor") -> None:
-    """Read 16-bit values piece by piece into float32; a piece stays in the processor's cache."""
-    import torch  # noqa: PLC0415 - as above
-
-    dtype = getattr(torch, STORED[entry.dtype])
-    flat = values.view(-1)
-    threads = torch.get_num_threads()
-    # Each share widens in one thread: torch's own would share out every piece.
-    step = SERIAL if threads > 1 else source.chunk
-
-    def widen(first: int, last: int) -> None:
-        """Read and widen one share."""
-        piece = torch.empty(min(source.chunk // 2, last - first), dtype=dtype)
-        raw = piece.view(torch.uint8)
-        for position in range(first, last, len(piece) or 1):
-            size = min(len(piece), last - position)
-            _fill(source, entry, start + 2 * position, raw[: 2 * size])
-            wide, narrow = flat[position : position + size].split(step), piece[:size].split(step)
-            for into, out_of in zip(wide, narrow, strict=True):
-                into.copy_(out_of)
-
-    _share_out(len(flat), max(SHARE, source.chunk // 2), widen)
-
-
-def _share_out(total: int, least: int, work: Callable[[int, int], None]) -> None:
-    """Do work from 0 to total, in as many threads as torch has if each gets enough of it."""
-    import torch  # noqa: PLC0415 - as above
-
-    crew = max(1, min(torch.get_num_threads(), total // least))
-    if crew == 1:
-        work(0, total)
-        return
-    edges = [share * total // crew for share in range(crew + 1)]
-    with ThreadPoolExecutor(crew, thread_name_prefix="spectra-read") as pool:
-        list(pool.map(work, edges, edges[1:]))
-
-
-def _fill(source: Source, entry: TensorEntry, start: int, raw: "Tensor") -> None:
-    """Fill bytes from a place in the file.
-
-    Raises:
-        CheckpointError: The file ends before.
-    """
-    got = source.fill(start, memoryview(raw.numpy().data)) if len(raw) else 0
-    if got < len(raw):
-        raise CheckpointError(
-            f"{source.label} ended inside tensor {quote(entry.name)}, "
-            f"{entry.stop - start - got:,} bytes early: the file changed while it was read. "
-            "Run again."
-        )

@@ -1,5 +1,6 @@
 """Values of GGUF tensors, against the library that owns the format."""
 
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards import opened, refusal
+from spectra.checkpoint.fingerprints import MemoryLedger, fingerprint_of
 from spectra.checkpoint.gguf.codec import DECODED, Order
+from spectra.checkpoint.reading import read_entry
 from spectra.matrices import views_of
 
 Array: TypeAlias = NDArray[Any]
@@ -73,6 +76,10 @@ def test_every_type_is_decoded_as_the_library_does(tmp_path: Path, word: str) ->
     assert (entry.dtype, entry.shape, entry.nbytes) == (word, (37, 512), raw.nbytes)
     assert entry.codec is not None
     assert entry.codec.name == f"gguf-{word.lower()}"
+    sent, ledger = pickle.loads(pickle.dumps(checkpoint)), MemoryLedger()
+    there = read_entry(sent.files, sent.entries["w"], ledger=ledger)
+    assert same(there, checkpoint.read(entry).numpy())
+    assert fingerprint_of(entry, None, checkpoint.files, ledger) is not None
     assert same(checkpoint.read(entry), theirs)
     assert same(checkpoint.read(entry, (5, 21)), theirs[5:21])
 

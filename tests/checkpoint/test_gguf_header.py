@@ -40,6 +40,12 @@ class Memory:
         buffer[: len(part)] = part
         return len(part)
 
+    def fingerprint(self, start: int, stop: int) -> None:
+        """Unknown."""
+
+    def span(self, start: int, stop: int, how: str = "") -> None:
+        """Never kept."""
+
     def folders(self) -> Sequence[str]:
         return ()
 

@@ -177,7 +177,7 @@ class TestConnections:
         client = get_session()
         clients = iter([client])
         url = hf_hub_url("org/name", "a.safetensors", endpoint=hub.hub)
-        file = RemoteFile(url, "x", {}, lambda: next(clients, None) or get_session())
+        file = RemoteFile(url, "x", dict, lambda: next(clients, None) or get_session())
         close_session()
         assert filled(file, 0, 100) == content[:100]
 

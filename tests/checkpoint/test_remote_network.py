@@ -83,7 +83,7 @@ class TestABadNetwork:
         assert filled(opened(hub), 0, 100) == content[:100]
 
     def test_a_hub_that_is_not_there(self, waits: list[float]) -> None:
-        file = RemoteFile("http://127.0.0.1:9/x", "org/name/x", {}, get_session)
+        file = RemoteFile("http://127.0.0.1:9/x", "org/name/x", dict, get_session)
         assert "the connection failed (ConnectError)" in refusal(file)
 
     @pytest.mark.parametrize("port", ["hub", "cdn"])
@@ -149,7 +149,7 @@ class TestRefusals:
     def test_a_token_that_is_no_word_is_not_quoted(self, hub: Loopback) -> None:
         url = hf_hub_url("org/name", "a.safetensors", endpoint=hub.hub)
         headers = {"authorization": f"Bearer {TOKEN}\n"}
-        text = refusal(RemoteFile(url, "org/name", headers, get_session))
+        text = refusal(RemoteFile(url, "org/name", lambda: headers, get_session))
         assert "HF_TOKEN is one plain word" in text
         assert hub.requests == []
 

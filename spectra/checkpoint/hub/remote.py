@@ -1,12 +1,21 @@
 """One file of another machine, read by HTTP ranges."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spectra.checkpoint.hub.answers import TIMEOUT, Patience, Trouble, broken, busy, refused
+from spectra.checkpoint.hub.answers import (
+    LOG_IN,
+    TIMEOUT,
+    Patience,
+    Trouble,
+    broken,
+    busy,
+    refused,
+)
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import CheckpointError
 from spectra.text import quote
@@ -20,6 +29,10 @@ SMALL_BODY = 64 << 10  # bytes worth reading to keep a connection
 EXPIRED = frozenset({400, 401, 403, 404, 410})  # how stores refuse a signed address of yesterday
 DOWNLOAD = "Give --download (`download=True`), or fetch it with `hf download` and give that folder."
 
+BLOB = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  # of git, or SHA-256 of large ones
+SECRETS = frozenset({"authorization", "cookie"})
+
+Headers: TypeAlias = Callable[[], Mapping[str, str]]
 Session: TypeAlias = Callable[[], "httpx2.Client"]
 
 
@@ -28,24 +41,36 @@ class NoRangesError(CheckpointError):
 
 
 class RemoteFile:
-    """A file behind an address, read by range; several threads may read at once."""
+    """A file behind an address, read by range; several threads may read at once.
+
+    Pickled, it keeps what its first answer told, so that nothing is asked for again, but no
+    token and no signed address: the process that reads it then makes its headers and its
+    connections anew, and takes the token from its own HF_TOKEN or login.
+    """
 
     chunk = 64 << 20  # takes longer to arrive than a request to be answered
 
-    def __init__(self, url: str, label: str, headers: Mapping[str, str], session: Session) -> None:
+    def __init__(
+        self, url: str, label: str, headers: Headers, session: Session, content: str = ""
+    ) -> None:
         """Remember where it lies; nothing is asked for yet.
 
         Args:
             url: Its lasting address, which may redirect to one that expires.
             label: How messages name it.
-            headers: Sent along; `authorization` to the lasting address's own host alone.
+            headers: Returns what is sent along; `authorization` to the lasting address's own
+                host alone.
             session: Returns the HTTP client, which keeps connections.
+            content: What stands for its bytes where the server tells no hash of them.
         """
         self.label = label
         self._url = url
         self._direct = url  # what the address redirected to last time
-        self._headers = dict(headers)
+        self._make_headers = headers
+        self._headers: Mapping[str, str] | None = headers()
+        self._secrets = SECRETS & self._headers.keys()
         self._session = session
+        self._content = content
         self._opening = Lock()
         self._head = b""
         self._size: int | None = None
@@ -78,6 +103,37 @@ class RemoteFile:
         if len(known) < goal:
             self._fetch(start + len(known), buffer[len(known) : goal])
         return goal
+
+    def fingerprint(self, start: int, stop: int) -> str | None:
+        """Return what stands for a range: the file's hash as the first answer told it."""
+        return f"{self._content}:{start}-{stop}" if self._content else None
+
+    def span(self, start: int, stop: int, how: str = "") -> None:
+        """No digest is kept of it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent elsewhere."""
+        return {**self.__dict__, "_opening": None, "_headers": None, "_direct": self._url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process."""
+        self.__dict__.update(state)
+        self._opening = Lock()
+
+    def _sent_along(self) -> Mapping[str, str]:
+        """Return the headers of a request.
+
+        Raises:
+            CheckpointError: The file came from a process with a token, and this one has none.
+        """
+        if self._headers is None:
+            self._headers = self._make_headers()
+            if self._secrets - self._headers.keys():
+                raise CheckpointError(
+                    f"{self.label} was opened with a token, which is not sent from process to "
+                    f"process, and this one has none. On this machine too, {LOG_IN}."
+                )
+        return self._headers
 
     def _fetch(self, start: int, buffer: memoryview) -> int:
         """Read one range, resumed where a connection breaks; return the bytes got."""
@@ -162,6 +218,7 @@ class RemoteFile:
         for _ in range(REDIRECTS):
             response = self._send(url, start, stop)
             try:
+                self._note_content(url, response.headers)
                 if response.has_redirect_location:
                     url = self._target(url, response.headers["location"])
                 elif response.status_code in EXPIRED and not renewed:
@@ -176,13 +233,22 @@ class RemoteFile:
                 response.close()
         raise CheckpointError(f"{self.label}: more than {REDIRECTS} redirects. Try again later.")
 
+    def _note_content(self, url: str, headers: Mapping[str, str]) -> None:
+        """Keep the hash that the file's own host tells of it; a store's has another meaning."""
+        import httpx2  # noqa: PLC0415 - only once a request is made
+
+        told = headers.get("x-linked-etag") or headers.get("etag", "")
+        found = BLOB.fullmatch(told)
+        if found and httpx2.URL(url).origin == httpx2.URL(self._url).origin:
+            self._content = found[1]
+
     def _send(self, url: str, start: int, stop: int) -> "httpx2.Response":
         """Send one request; the body is still to come."""
         import httpx2  # noqa: PLC0415 - only once a request is made
 
         client = self._session()
         headers = {
-            **self._headers,
+            **self._sent_along(),
             "range": f"bytes={start}-{stop - 1}",
             "accept-encoding": "identity",
         }
@@ -249,6 +315,22 @@ class DownloadedFile:
     def fill(self, start: int, buffer: memoryview) -> int:
         """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
         return self._whole().fill(start, buffer)
+
+    def fingerprint(self, start: int, stop: int) -> str | None:
+        """Return what stands for a range, fetched or not."""
+        return self._remote.fingerprint(start, stop)
+
+    def span(self, start: int, stop: int, how: str = "") -> None:
+        """No digest is kept of it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent elsewhere: it is fetched there, or found in that cache."""
+        return {**self.__dict__, "_fetching": None, "_local": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process."""
+        self.__dict__.update(state)
+        self._fetching = Lock()
 
     def _opened(self) -> RemoteFile | LocalFile:
         """Return the file as it can be had now; whole where its server knows no ranges."""

@@ -1,13 +1,15 @@
 """Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
 from spectra.checkpoint.hub.answers import TIMEOUT, asked
-from spectra.checkpoint.hub.remote import DownloadedFile, RemoteFile
+from spectra.checkpoint.hub.remote import BLOB, DownloadedFile, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
@@ -223,21 +225,29 @@ class HubFolder:
         if path not in self.files:
             raise CheckpointError(f"{label}: the repository has no such file. Check its name.")
         import huggingface_hub as hub  # noqa: PLC0415 - loaded already
-        from huggingface_hub import utils  # noqa: PLC0415 - as above
 
         held = hub.try_to_load_from_cache(self.place.repo, path, revision=self.commit)
         if isinstance(held, str):
-            return LocalFile(Path(held))
+            return LocalFile(Path(held), self._content(path, Path(held)))
         url = hub.hf_hub_url(
             self.place.repo, path, revision=self.commit, endpoint=hub.HfApi().endpoint
         )
         if path.endswith(".json") and self._is_small(url, label):
             return LocalFile(self.fetched(path))
-        headers = utils.build_hf_headers(library_name="spectra")  # type: ignore[attr-defined]  # lazy
-        remote = RemoteFile(url, label, headers, hub.get_session)
+        remote = RemoteFile(url, label, _headers, hub.get_session, self._content(path))
         if self.download:
-            return DownloadedFile(remote, lambda: self.fetched(path))
+            return DownloadedFile(remote, partial(self.fetched, path))
         return remote
+
+    def _content(self, path: str, held: Path | None = None) -> str:
+        """Return what stands for a file's bytes: its hash where the cache's links tell it."""
+        blob = held.resolve().name if held else ""
+        return blob if BLOB.fullmatch(blob) else f"{self.place.repo}@{self.commit}/{path}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what is sent elsewhere: no opened files."""
+        own = (getattr(self, part.name) for part in fields(self) if part.name != "opened")
+        return HubFolder, tuple(own)
 
     def fetched(self, path: str) -> Path:
         """Return a file of the repository in the cache, fetched whole.
@@ -266,3 +276,10 @@ class HubFolder:
 
         size = asked(label, lambda: get_hf_file_metadata(url, timeout=TIMEOUT)).size
         return size is not None and size <= MAX_INDEX
+
+
+def _headers() -> Mapping[str, str]:
+    """Return what the Hub's own client sends, the token of this process included."""
+    from huggingface_hub import utils  # noqa: PLC0415 - loaded already
+
+    return utils.build_hf_headers(library_name="spectra")  # type: ignore[attr-defined]  # lazy

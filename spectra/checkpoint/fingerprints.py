@@ -1,0 +1,175 @@
+"""What stands for the bytes of a tensor, known without reading them again.
+
+A file of the Hub has a hash of its own, which opening it told. A local file is digested
+while its bytes are first read, and a `Ledger` keeps the digest against the file's path, size
+and time of change, as git's index does: written again, it is another file. A change that keeps
+all three, within the clock's step after the last one, goes unseen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from spectra.checkpoint.entry import Slab, TensorEntry
+
+if TYPE_CHECKING:
+    from spectra.checkpoint.source import Source
+
+BLOCK = 1 << 20  # bytes digested at once, from the start of a range on
+
+APART = frozenset({"name", "shard", "start", "stop", "note"})
+"""Where a tensor lies and what it is called: its values do not depend on that."""
+
+
+class Span(NamedTuple):
+    """Bytes of a local file, and when they were as they were."""
+
+    path: str
+    size: int  # of the file
+    mtime_ns: int
+    start: int
+    stop: int
+    how: str = ""
+    """Of a part of a decoded tensor, what was decoded: which of its bytes that reads is known
+    afterwards alone. Empty: all bytes from start to stop."""
+
+
+class Ledger(Protocol):
+    """Digests of what was read; may be kept on disk, and asked by several threads."""
+
+    def known(self, span: Span) -> str | None:
+        """Return the digest of a span, or None."""
+
+    def note(self, span: Span, digest: str) -> None:
+        """Keep the digest of a span that was just read."""
+
+
+class MemoryLedger:
+    """A ledger that lasts as long as the process."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._digests: dict[Span, str] = {}
+
+    def known(self, span: Span) -> str | None:
+        """Return the digest of a span, or None."""
+        return self._digests.get(span)
+
+    def note(self, span: Span, digest: str) -> None:
+        """Keep the digest of a span."""
+        self._digests[span] = digest
+
+
+def fingerprint_of(
+    entry: TensorEntry, slab: Slab, files: Mapping[str, "Source"], ledger: Ledger | None = None
+) -> str | None:
+    """Return what stands for the values of a tensor, or of a slab of its first axis.
+
+    It is made of the fingerprints of all stored parts, dtype, shape and the codec's own
+    settings; not of names. Nothing is read.
+
+    Args:
+        entry: One of a checkpoint's.
+        slab: Start and stop on the first axis; None: all.
+        files: Those of the checkpoint, by shard; `shards_of` tells which it takes.
+        ledger: Knows the digests of local files; none are known without.
+
+    Returns:
+        64 hexadecimal digits, the same for the same values only; None while not known.
+    """
+    found = []
+    for shard, start, stop, how in _stretches(entry, slab):
+        file = files[shard]
+        known = file.fingerprint(start, stop)
+        span = file.span(start, stop, how) if ledger is not None else None
+        if ledger is not None and span is not None:
+            known = ledger.known(span)
+        if known is None:
+            return None
+        found.append(known)
+    return _digest((_plain(entry), slab, found))
+
+
+class Digest:
+    """That of one range, whose blocks may come in any order and from several threads."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._blocks: dict[int, bytes] = {}
+
+    def add(self, position: int, piece: memoryview) -> None:
+        """Take bytes from a position in the range on, a multiple of BLOCK."""
+        for start in range(0, len(piece), BLOCK):
+            block = sha256(piece[start : start + BLOCK])
+            self._blocks[position + start] = block.digest()
+
+    def text(self) -> str:
+        """Return the digest of the whole."""
+        return sha256(b"".join(self._blocks[at] for at in sorted(self._blocks))).hexdigest()
+
+
+class Watch:
+    """Sees what reading one tensor takes from its files, and tells a ledger."""
+
+    def __init__(
+        self, entry: TensorEntry, slab: Slab, files: Mapping[str, "Source"], ledger: Ledger
+    ) -> None:
+        """Remember how the files are before they are read."""
+        self._files, self._ledger = files, ledger
+        self._stretches = _stretches(entry, slab)
+        self._before = self._spans()
+        self._reads: list[tuple[str, int, int, Digest]] = []
+
+    def digest(self, shard: str, start: int, stop: int) -> Digest | None:
+        """Return what is to take the bytes of a range; None where nothing needs them."""
+        if all(span is None for span in self._before):
+            return None
+        self._reads.append((shard, start, stop, Digest()))
+        return self._reads[-1][-1]
+
+    def note(self) -> None:
+        """Keep the digests, where no file changed meanwhile."""
+        for (shard, start, stop, _), before, after in zip(
+            self._stretches, self._before, self._spans(), strict=True
+        ):
+            if before is None or before != after:
+                continue
+            inside = [
+                (first - start, last - start, digest.text())
+                for where, first, last, digest in self._reads
+                if where == shard and start <= first and last <= stop
+            ]
+            self._ledger.note(before, _digest(sorted(inside)))
+
+    def _spans(self) -> list[Span | None]:
+        return [
+            self._files[shard].span(start, stop, how) for shard, start, stop, how in self._stretches
+        ]
+
+
+def _stretches(entry: TensorEntry, slab: Slab) -> list[tuple[str, int, int, str]]:
+    """Return the shard, start and stop of each stored part, and how it is decoded."""
+    if entry.codec is None and not entry.strides:
+        return [(entry.shard, *entry.stretch(slab), "")]
+    how = _digest((_plain(entry), slab))
+    return [(part.shard, part.start, part.stop, how) for part in entry.parts]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec holds
+    """Return an entry or a codec as nested tuples of plain values, the same in every process."""
+    if is_dataclass(value):
+        return type(value).__name__, [
+            (field.name, _plain(getattr(value, field.name)))
+            for field in fields(value)
+            if not (isinstance(value, TensorEntry) and field.name in APART)
+        ]
+    if isinstance(value, Mapping):
+        return [(key, _plain(one)) for key, one in value.items()]
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _digest(plain: object) -> str:
+    return sha256(repr(plain).encode()).hexdigest()
