@@ -9,6 +9,7 @@ from spectra.errors import UsageError
 from spectra.policy.document import find_policy, read_policy
 from spectra.policy.policy import Policy
 from spectra.policy.rules import RULES, rule_of
+from spectra.policy.table import CHECK
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,16 @@ def changed(policy: Policy, options: Options) -> Policy:
     Raises:
         UsageError: An option cannot be meant.
     """
-    told = {"base": options.base, "baseline": options.baseline, "adapter": options.adapter,
-            "fail_on": options.fail_on}  # fmt: skip
-    changes: dict[str, Any] = {key: value for key, value in told.items() if value is not None}
-    if options.select:
-        changes["select"] = tuple(code_of(word) for word in options.select)
-    if options.ignore:
-        changes["ignore"] = policy.ignore + tuple(code_of(word) for word in options.ignore)
-    if options.min_coverage is not None:
-        changes["min_coverage"] = share_of(options.min_coverage)
+    changes: dict[str, Any] = {}
+    for one in CHECK.values():
+        value: Any = getattr(options, one.field, None)
+        if value is None or value == ():
+            continue
+        if one.kind == "codes":
+            value = tuple(code_of(word) for word in value)
+        changes[one.field] = share_of(value) if one.kind == "part" else value
+    if options.ignore:  # besides the file's
+        changes["ignore"] = policy.ignore + changes["ignore"]
     return replace(policy, **changes)
 
 

@@ -109,7 +109,7 @@ class _Audit:
         if self.facts.baseline is not None:
             return
         for code in self.judged:
-            if "max-regression" in _limits(self.policy, code):
+            if self.policy.sets(code, "max-regression"):
                 text = f"max-regression of {code} judges nothing: no baseline is given (--baseline)"
                 line = self.policy.lines.get(code)
                 yield NOT_JUDGED, self._breach(text, f"{code} max-regression", line)
@@ -117,7 +117,7 @@ class _Audit:
     def _asked(self, rule: Rule) -> bool:
         """Say whether the policy names a rule, or its group, or sets a limit of it."""
         named = [word for word in self.policy.select if word != ALL]
-        if rule.code in named or _limits(self.policy, rule.code):
+        if rule.code in named or self.policy.sets(rule.code):
             return True
         # Of a group only those that judge by default.
         return not rule.asked and rule.code.startswith(tuple(named))
@@ -126,17 +126,6 @@ class _Audit:
 def title(ignore: Ignore) -> str:
     """Return how findings name an ignore."""
     return f"[[ignore]] {ignore.code}{' on ' if ignore.tensors else ''}{', '.join(ignore.tensors)}"
-
-
-def _limits(policy: Policy, code: str) -> set[str]:
-    """Return the settings of a rule that a policy gives a value, anywhere."""
-    given = [policy.rules.get(code, {}), *(one.rules.get(code, {}) for one in policy.overrides)]
-    return {
-        key
-        for settings in given
-        for key, value in settings.items()
-        if key != "severity" and value is not None
-    }
 
 
 def _texts(code: str, settings: Mapping[str, object]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -9,9 +9,9 @@ from spectra.matrices import natural
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
+from spectra.policy.kinds import POLICY_RULES
 from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
-from spectra.policy.values import POLICY_RULES
 from spectra.policy.writing import written
 from spectra.text import shown as shown_path
 

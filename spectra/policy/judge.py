@@ -9,20 +9,12 @@ from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach, Finding, fingerprint
 from spectra.policy.hygiene import hygiene
 from spectra.policy.policy import Ignore, Policy
-from spectra.policy.rule import Rule, Settings
+from spectra.policy.rule import NEEDS, Rule, Settings
 from spectra.policy.rules import RULES
 from spectra.policy.rules.experts import idle_names
 from spectra.words import SEVERITIES, Severity
 
 NOT_ASKED = "no limit is set: it judges what a policy asks"
-ABSENT = {
-    "base": "no base is given (--base, or a model as --baseline)",
-    "baseline": "no baseline is given (--baseline)",
-    "proxy": "no proxy is set",
-    "adapter": "no adapter is given (--adapter)",
-    "spectrum": "no spectrum was measured",
-}
-"""Why a rule could not judge, by what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +138,13 @@ def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:
     """Return why a selected rule cannot judge; None where it can."""
     if rule.asked and not asked_for(policy, rule):
         return NOT_ASKED
-    there = {
-        "base": facts.base is not None,
-        "baseline": facts.baseline is not None,
-        "proxy": facts.proxy is not None,
-        "adapter": any("merge_scale" in one.values for one in facts.matrices()),
-        "spectrum": any(one.number("sigma_max") is not None for one in facts.matrices()),
-    }
-    return None if there.get(rule.needs, True) else ABSENT[rule.needs]
+    need = NEEDS[rule.needs]
+    return None if need.there(facts) else need.absent
 
 
 def asked_for(policy: Policy, rule: Rule) -> bool:
     """Say whether a policy sets any of a rule's settings that judge nothing by default."""
-    own = {setting.key for setting in rule.settings if setting.default is None}
-    given = [policy.rules.get(rule.code, {})]
-    given += [override.rules.get(rule.code, {}) for override in policy.overrides]
-    return any(settings.get(key) is not None for settings in given for key in own)
+    return any(policy.sets(rule.code, one.key) for one in rule.settings if one.default is None)
 
 
 @dataclass(slots=True)

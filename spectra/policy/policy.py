@@ -89,6 +89,15 @@ class Policy:
                 off = True
         return None if off else found
 
+    def sets(self, code: str, *keys: str) -> bool:
+        """Say whether a rule is given a value anywhere, for one of some settings or for any."""
+        tables = (self.rules.get(code, {}), *(one.rules.get(code, {}) for one in self.overrides))
+        return any(
+            value is not None and key != "severity" and (not keys or key in keys)
+            for table in tables
+            for key, value in table.items()
+        )
+
     def severity(self, rule: Rule, names: Sequence[str] = ()) -> Severity:
         """Return how severe a finding of the rule is on what has these names."""
         settings = self.settings(rule, names)

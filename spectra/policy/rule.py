@@ -8,8 +8,11 @@ from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.words import Severity
 
-Kind: TypeAlias = Literal["number", "share", "count", "texts", "text"]
-Need: TypeAlias = Literal[
+Kind: TypeAlias = Literal[
+    "number", "share", "count", "texts", "text",  # of rules; texts are globs, a text a reference
+    "severity", "part", "codes", "code", "name", "fail-on", "flag", "date",  # of all else
+]  # fmt: skip
+NeedWord: TypeAlias = Literal[
     "header", "values", "spectrum", "base", "adapter", "baseline", "proxy", "policy"
 ]
 
@@ -20,10 +23,10 @@ SettingsOf: TypeAlias = "Callable[[str], Settings | None]"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a policy may write under `[rules.CODE]` beside `severity`."""
+    """One key of a policy: of a rule's table beside `severity`, or of any other table."""
 
     key: str  # as written, `max-regression`
-    kind: Kind  # a share is written as `0.1` or `"10%"`; of texts and text: globs, a reference
+    kind: Kind  # a share is written as `0.1` or `"10%"`; a part is one of at most 1
     default: Any  # None: not judged by it unless set
     help: str
     whole: bool = False  # read once for the model: an override cannot change it
@@ -31,11 +34,58 @@ class Setting:
     above: float | None = None  # a number must be greater
     below: float | None = None  # a number must be less
     most: float | None = None  # a number must not be greater
+    some: bool = False  # a list must not be empty
+    missing: str = ""  # it must be set: what to add where it is not
+
+    @property
+    def field(self) -> str:
+        """Name of the attribute that it sets."""
+        return self.key.replace("-", "_")
 
     @property
     def can_be_off(self) -> bool:
         """Say whether a policy may write "off" for it."""
-        return self.kind != "text" and (self.limit or self.default is None)
+        judged = self.kind in {"number", "share", "count", "texts"}
+        return judged and (self.limit or self.default is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What must be there for a rule to judge."""
+
+    reads: str  # what it takes
+    absent: str = ""  # why a rule could not judge
+    there: Callable[[Facts], bool] = lambda _facts: True
+
+
+NEEDS: Mapping[NeedWord, Need] = {
+    "header": Need("headers alone"),
+    "values": Need("every tensor's values"),
+    "spectrum": Need(
+        "all singular values of every matrix",
+        "no spectrum was measured",
+        lambda facts: any(one.number("sigma_max") is not None for one in facts.matrices()),
+    ),
+    "base": Need(
+        "a base (--base or --baseline)",
+        "no base is given (--base, or a model as --baseline)",
+        lambda facts: facts.base is not None,
+    ),
+    "adapter": Need(
+        "a base and an adapter (--base, --adapter)",
+        "no adapter is given (--adapter)",
+        lambda facts: any("merge_scale" in one.values for one in facts.matrices()),
+    ),
+    "baseline": Need(
+        "a baseline (--baseline)",
+        "no baseline is given (--baseline)",
+        lambda facts: facts.baseline is not None,
+    ),
+    "proxy": Need(
+        "a proxy of another width", "no proxy is set", lambda facts: facts.proxy is not None
+    ),
+    "policy": Need("the policy alone"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +95,7 @@ class Rule:
     code: str  # SPC101
     name: str  # intruder-dimensions
     severity: Severity
-    needs: Need  # what must be there to judge: without it the rule says nothing
+    needs: NeedWord  # what must be there to judge: without it the rule says nothing
     summary: str  # one line, without full stop
     why: str
     how: str  # how it is computed

@@ -4,10 +4,11 @@ import datetime as dt
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from spectra.errors import UsageError
-from spectra.policy.lines import Path, nearest
+from spectra.policy.lines import Keys, nearest
 from spectra.text import quote
 
 
@@ -16,9 +17,10 @@ class Spot:
     """Where something stands in a file."""
 
     label: str  # of the file
-    lines: Mapping[Path, int]
-    root: Path = ()  # the table that holds the policy: `tool`, `spectra`
-    path: Path = ()  # below it
+    folder: Path  # that it is in
+    lines: Mapping[Keys, int]
+    root: Keys = ()  # the table that holds the policy: `tool`, `spectra`
+    path: Keys = ()  # below it
 
     def at(self, *keys: str | int) -> "Spot":
         """Return a place below."""

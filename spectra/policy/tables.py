@@ -1,45 +1,111 @@
-"""The tables of a policy file: settings of rules, overrides, ignores."""
+"""From the tables of a policy file to a policy: settings of rules, overrides, ignores."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-from spectra.policy.policy import Ignore, Override
-from spectra.policy.rule import Rule
+from spectra.policy.kinds import CODES, NAMES, Value, read
+from spectra.policy.policy import Ignore, Override, Policy
+from spectra.policy.rule import Rule, Setting
 from spectra.policy.rules import RULES
 from spectra.policy.spot import Spot, near
-from spectra.policy.values import (
-    POLICY_RULES,
-    Value,
-    codes,
-    names,
-    read_code,
-    read_codes,
-    read_date,
-    read_setting,
-    read_severity,
-    read_text,
-    read_texts,
-)
+from spectra.policy.table import CHECK, IGNORE, OVERRIDE, SEVERITY, TOP
 
-OVERRIDE_KEYS = ("tensors", "off", "rules")
-IGNORE_KEYS = ("code", "tensors", "reason", "until")
+SCHEMA = 1
 ABSOLUTE = ("max", "min", "warn", "error")
 """Limits whose defaults hold together: a table that sets one sets aside those of the others."""
 
-Rules = dict[str, dict[str, Any]]
+Rules: TypeAlias = dict[str, dict[str, Any]]
 
 
-def read_rules(value: Value, spot: Spot, general: Mapping[str, Any] | None = None) -> Rules:
-    """Return the settings of rules by their codes.
+def read_tables(document: Value, spot: Spot) -> Policy:
+    """Return the policy that a TOML document is.
 
     Args:
-        value: The table.
-        spot: Where it stands.
-        general: For an override's: the settings of the whole policy.
+        document: All of it, or of a pyproject.toml its `[tool.spectra]`.
+        spot: The top of it.
 
     Raises:
-        UsageError: A rule, key or value cannot be meant.
+        UsageError: Something cannot be meant.
     """
+    check = spot.at("check")
+    for key in document:
+        if key in CHECK and key not in TOP:
+            raise spot.at(key).error(f"stands at the top, but belongs under [{check.name}].")
+    spot.table(document, TOP)
+    schema = document.get("schema", SCHEMA)
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise spot.at("schema").wrong(
+            schema, f"{SCHEMA}: the only one that this version of spectra knows."
+        )
+    rules = _rules(document.get("rules", {}), spot.at("rules"))
+    overrides = _entries(document, "override", spot)
+    ignoring = _entries(document, "ignore", spot)
+    ignores = tuple(
+        Ignore(**_fields(IGNORE, _keys(IGNORE, value, place), place), line=place.line)
+        for value, place in ignoring
+    )
+    _require_distinct(ignores, [place for _, place in ignoring])
+    lines = {NAMES.get(key, key): spot.at("rules", key).line for key in document.get("rules", {})}
+    return Policy(
+        rules=rules,
+        overrides=tuple(_override(value, place, rules) for value, place in overrides),
+        ignores=ignores,
+        lines={code: line for code, line in lines.items() if code in rules and line is not None},
+        **_fields(CHECK, check.table(document.get("check", {}), CHECK), check),
+    )
+
+
+def _keys(known: Mapping[str, Setting], value: Value, spot: Spot, *others: str) -> dict[str, Value]:
+    """Return a table that has all that it must have, and nothing unknown."""
+    table = spot.table(value, (*known, *others))
+    for key, one in known.items():
+        if one.missing and key not in table:
+            raise spot.error(f"has no {key}. Add {one.missing}.")
+    return table
+
+
+def _fields(known: Mapping[str, Setting], table: Mapping[str, Value], spot: Spot) -> dict[str, Any]:
+    """Return what the keys of a table set, by the names of the fields."""
+    return {
+        known[key].field: read(known[key], value, spot.at(key))
+        for key, value in table.items()
+        if key in known
+    }
+
+
+def _entries(document: Mapping[str, Value], key: str, spot: Spot) -> list[tuple[Value, Spot]]:
+    """Return the tables of `[[key]]`, each with its place."""
+    place = spot.at(key)
+    found = document.get(key, [])
+    if not isinstance(found, list):
+        raise place.wrong(found, f"tables of a list: write [[{place.name}]].")
+    for number, value in enumerate(found):
+        if key in CHECK and isinstance(value, str):
+            told = f"a table, [[{place.name}]]. Rules are left out under [{spot.at('check').name}]."
+            raise place.at(number).wrong(value, told)
+    return [(value, place.at(number)) for number, value in enumerate(found)]
+
+
+def _override(value: Value, spot: Spot, general: Rules) -> Override:
+    """Return one `[[override]]` beside the settings of the whole policy."""
+    table = _keys(OVERRIDE, value, spot, "rules")
+    if not table.get("off") and not table.get("rules"):
+        raise spot.error('changes nothing. Add off = ["SPC2"], or [override.rules.SPC202].')
+    rules = _rules(table.get("rules", {}), spot.at("rules"), general)
+    return Override(**_fields(OVERRIDE, table, spot), rules=rules, line=spot.line)
+
+
+def _require_distinct(ignores: tuple[Ignore, ...], spots: list[Spot]) -> None:
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    for ignore, spot in zip(ignores, spots, strict=True):
+        what = ignore.code, tuple(sorted(ignore.tensors))
+        if what in seen:
+            raise spot.error(f"accepts {ignore.code} on the same tensors twice. Remove one.")
+        seen.add(what)
+
+
+def _rules(value: Value, spot: Spot, general: Rules | None = None) -> Rules:
+    """Return settings by the codes of their rules; for an override, beside the whole policy's."""
     if not isinstance(value, dict):
         raise spot.wrong(value, "a table of rules, like [rules.SPC101].")
     severities: dict[str, str] = {}
@@ -48,7 +114,7 @@ def read_rules(value: Value, spot: Spot, general: Mapping[str, Any] | None = Non
         place = spot.at(key)
         if general is not None and value[key] == {}:
             raise place.error("is empty and changes nothing. Remove it, or add a setting.")
-        if key in codes() and key not in RULES:
+        if key in CODES and key not in RULES:
             severities.update(_of_many(key, value[key], place))
             continue
         rule = RULES[_code(key, place)]
@@ -65,60 +131,39 @@ def read_rules(value: Value, spot: Spot, general: Mapping[str, Any] | None = Non
 
 
 def _code(key: str, spot: Spot) -> str:
-    """Return the code of a rule that a table is named after.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if key in RULES:
-        return key
-    named = names()
-    if key in named:
-        return named[key]
-    guess = near(key.upper(), RULES) or near(key.lower(), named)
+    """Return the code of a rule that a table is named after."""
+    code = NAMES.get(key, key)
+    if code in RULES:
+        return code
+    guess = near(key.upper(), RULES) or near(key.lower(), NAMES)
     raise spot.error(f"is no rule.{guess} `spectra rule` lists all.")
 
 
 def _of_many(beginning: str, value: Value, spot: Spot) -> dict[str, str]:
-    """Return the severity that a table gives to all rules of one beginning.
-
-    Raises:
-        UsageError: It sets more than that.
-    """
-    if isinstance(value, dict) and value.keys() - {"severity"}:
-        key = next(iter(value.keys() - {"severity"}))
+    """Return the severity that a table gives to all rules of one beginning."""
+    codes = [code for code in RULES if code.startswith(beginning)]
+    if isinstance(value, dict) and value.keys() - {SEVERITY.key}:
+        key = next(iter(value.keys() - {SEVERITY.key}))
         raise spot.at(key).error(
             f"stands for several rules, which have severity alone in common. Set {key} rule by "
-            f"rule, like [rules.{next(code for code in RULES if code.startswith(beginning))}]."
+            f"rule, like [rules.{codes[0]}]."
         )
-    table = spot.table(value, ["severity"])
-    if not table:
-        return {}
-    severity = read_severity(table["severity"], spot.at("severity"))
-    return {code: severity for code in RULES if code.startswith(beginning)}
+    known = {SEVERITY.key: SEVERITY}
+    found = _fields(known, spot.table(value, known), spot)
+    return dict.fromkeys(codes, found[SEVERITY.key]) if found else {}
 
 
-def _settings(
-    rule: Rule, value: Value, spot: Spot, general: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the settings that one rule's table changes.
-
-    Raises:
-        UsageError: One is unknown, of another kind, out of range, or against another.
-    """
-    known = {setting.key: setting for setting in rule.settings}
-    table = spot.table(value, ["severity", *known])
+def _settings(rule: Rule, value: Value, spot: Spot, general: Rules | None) -> dict[str, Any]:
+    """Return the settings that one rule's table changes."""
+    known = {one.key: one for one in (SEVERITY, *rule.settings)}
     found: dict[str, Any] = {}
-    for key, given in table.items():
+    for key, given in spot.table(value, known).items():
         place = spot.at(key)
-        if key == "severity":
-            found[key] = read_severity(given, place)
-            continue
         if general is not None and known[key].whole:
             raise place.error(
                 f"is read once for the whole model. Set it under [rules.{rule.code}]."
             )
-        found[key] = read_setting(known[key], given, place)
+        found[key] = read(known[key], given, place)
     outer = {} if general is None else general.get(rule.code, {})
     if any(key in found for key in ABSOLUTE):
         found |= {
@@ -131,11 +176,7 @@ def _settings(
 
 
 def _require_order(rule: Rule, settings: Mapping[str, Any], spot: Spot) -> None:
-    """Refuse limits of which one leaves another nothing to find.
-
-    Raises:
-        UsageError: There is such a pair.
-    """
+    """Refuse limits of which one leaves another nothing to find."""
     least, most = settings.get("min"), settings.get("max")
     if least is not None and most is not None and least > most:
         raise spot.error(f"has min {least:g} and max {most:g}: every value is outside.")
@@ -150,70 +191,3 @@ def _require_order(rule: Rule, settings: Mapping[str, Any], spot: Spot) -> None:
                 f"has warn {warn:g} beyond {key} {limit:g}, so that it would never warn. Expected "
                 f"warn {'below' if above else 'above'} {key}."
             )
-
-
-def read_override(value: Value, spot: Spot, general: Mapping[str, Any]) -> Override:
-    """Return one `[[override]]`.
-
-    Args:
-        value: The table.
-        spot: Where it stands.
-        general: The settings of the whole policy.
-
-    Raises:
-        UsageError: It cannot be meant.
-    """
-    table = spot.table(value, OVERRIDE_KEYS)
-    if "tensors" not in table:
-        raise spot.error('has no tensors. Add which ones, like tensors = ["*.embed_*"].')
-    if not table.get("off") and not table.get("rules"):
-        raise spot.error('changes nothing. Add off = ["SPC2"], or [override.rules.SPC202].')
-    return Override(
-        tensors=read_texts(table["tensors"], spot.at("tensors"), some=True),
-        off=read_codes(table.get("off", []), spot.at("off")),
-        rules=read_rules(table.get("rules", {}), spot.at("rules"), general),
-        line=spot.line,
-    )
-
-
-def read_ignore(value: Value, spot: Spot) -> Ignore:
-    """Return one `[[ignore]]`.
-
-    Raises:
-        UsageError: It cannot be meant.
-    """
-    table = spot.table(value, IGNORE_KEYS)
-    if "code" not in table:
-        raise spot.error('has no code. Add the rule, like code = "SPC101".')
-    if "reason" not in table:
-        raise spot.error('has no reason. Add why it may stay, like reason = "issue 42".')
-    code = read_code(table["code"], spot.at("code"))
-    if code.startswith(POLICY_RULES):
-        raise spot.at("code").error(
-            f"is {code}, but what is found in the policy itself cannot be accepted. Correct it, or "
-            f'leave the rule out: ignore = ["{code}"] under [check].'
-        )
-    until = table.get("until")
-    return Ignore(
-        code=code,
-        reason=read_text(table["reason"], spot.at("reason")),
-        tensors=read_texts(table["tensors"], spot.at("tensors"), some=True)
-        if "tensors" in table
-        else (),
-        until=None if until is None else read_date(until, spot.at("until")),
-        line=spot.line,
-    )
-
-
-def require_distinct(ignores: list[Ignore], spots: list[Spot]) -> None:
-    """Refuse an ignore that stands twice.
-
-    Raises:
-        UsageError: One does.
-    """
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    for ignore, spot in zip(ignores, spots, strict=True):
-        what = ignore.code, tuple(sorted(ignore.tensors))
-        if what in seen:
-            raise spot.error(f"accepts {ignore.code} on the same tensors twice. Remove one.")
-        seen.add(what)

@@ -1,31 +1,19 @@
 """A policy as text: what is set, and in comments what holds where nothing is."""
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from spectra.policy.kinds import OFF
 from spectra.policy.policy import Ignore, Override, Policy
 from spectra.policy.rule import Rule, Setting
 from spectra.policy.rules import RULES
-from spectra.policy.values import OFF
+from spectra.policy.table import CHECK, IGNORE, OVERRIDE
 
 EXACT = 1e15  # below it a whole number reads best without a point
 WIDTH = 100  # of a line, from which on a list has one item a line
-
-CHECK: dict[str, tuple[str, str]] = {
-    "select": ("select", "rules that count: codes, beginnings of codes, names"),
-    "ignore": ("ignore", "rules that do not, of those"),
-    "fail_on": ("fail-on", "least severity that fails: error, warning, note or never"),
-    "fail_unchanged": ("fail-unchanged", "also findings that the baseline has"),
-    "base": ("base", "what the model was trained from"),
-    "adapter": ("adapter", "what was merged into the base"),
-    "baseline": ("baseline", "the release before: a model or a saved check"),
-    "min_coverage": ("min-coverage", "share of the tensors that must have been judged"),
-    "tolerance": ("tolerance", "a value this much worse than the baseline's is a new finding"),
-    "alias": ("alias", "short name of the model, the same for all its releases"),
-}
-"""The key of `[check]` that sets a field of the policy, and what it is for."""
 
 
 def shown(policy: Policy) -> str:
@@ -51,10 +39,14 @@ def written(policy: Policy, head: Iterable[str], notes: Mapping[int, str] | None
         if rule.code in policy.rules or (policy.selects(rule.code) and rule.needs != "policy"):
             lines += ["", *_rule(rule, policy.rules.get(rule.code, {}))]
     for override in policy.overrides:
-        lines += ["", *_override(override)]
+        lines += ["", "[[override]]", *_set(override, OVERRIDE.values())]
+        for code, settings in override.rules.items():
+            lines += [f"[override.rules.{code}]"]
+            lines += [_pair(key, value) for key, value in settings.items()]
     for index, ignore in enumerate(policy.ignores):
         note = (notes or {}).get(index)
-        lines += ["", *([_comment(note)] if note else []), *_ignore(ignore)]
+        lines += ["", *([_comment(note)] if note else [])]
+        lines += ["[[ignore]]", *_set(ignore, IGNORE.values())]
     return "\n".join(lines) + "\n"
 
 
@@ -64,60 +56,35 @@ def _comment(text: str) -> str:
 
 
 def _check(policy: Policy) -> Iterator[str]:
-    """Yield the keys of `[check]`."""
-    defaults = Policy()
-    for one in fields(Policy):
-        if one.name not in CHECK:
-            continue
-        key, what = CHECK[one.name]
-        value, default = getattr(policy, one.name), getattr(defaults, one.name)
-        if value is None:
-            yield f'# {key} = "..."  # not set; {what}'
-        else:
-            yield f"{'# ' if value == default else ''}{_pair(key, value)}  # {what}"
+    keys = {one.field: one for one in CHECK.values()}
+    for one in (keys[field.name] for field in fields(Policy) if field.name in keys):
+        value = getattr(policy, one.field)
+        about = f"not set; {one.help}" if value is None else one.help
+        yield f"{_line(one, value, own=value != one.default)}  # {about}"
 
 
 def _rule(rule: Rule, own: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table of a rule."""
     yield f"[rules.{rule.code}]  # {rule.name}: {rule.summary}"
-    yield f"{'' if 'severity' in own else '# '}{_pair('severity', _severity(rule, own))}"
-    for setting in rule.settings:
-        yield f"{_setting(setting, own)}  # {setting.help}"
+    severity = _pair("severity", own.get("severity", rule.severity))
+    yield severity if "severity" in own else f"# {severity}"
+    for one in rule.settings:
+        value = own.get(one.key, one.default)
+        yield f"{_line(one, value, own=one.key in own)}  # {one.help}"
 
 
-def _severity(rule: Rule, own: Mapping[str, Any]) -> str:
-    """Return a rule's severity, or `off`."""
-    return str(own.get("severity", rule.severity))
+def _line(one: Setting, value: Any, *, own: bool) -> str:  # noqa: ANN401 - any setting
+    """Return a key with its value; one that is not the policy's own as a comment."""
+    if value is None and not one.can_be_off:
+        return f'# {one.key} = "..."'
+    return f"{'' if own else '# '}{_pair(one.key, value)}"
 
 
-def _setting(setting: Setting, own: Mapping[str, Any]) -> str:
-    """Return one setting; one that is not the policy's own as a comment."""
-    value = own.get(setting.key, setting.default)
-    if setting.kind == "text" and value is None:
-        return f'# {setting.key} = "..."'
-    return f"{'' if setting.key in own else '# '}{_pair(setting.key, value)}"
-
-
-def _override(override: Override) -> Iterator[str]:
-    """Yield an `[[override]]`."""
-    yield "[[override]]"
-    yield _pair("tensors", override.tensors)
-    if override.off:
-        yield _pair("off", override.off)
-    for code, settings in override.rules.items():
-        yield f"[override.rules.{code}]"
-        yield from (_pair(key, value) for key, value in settings.items())
-
-
-def _ignore(ignore: Ignore) -> Iterator[str]:
-    """Yield an `[[ignore]]`."""
-    yield "[[ignore]]"
-    yield _pair("code", ignore.code)
-    if ignore.tensors:
-        yield _pair("tensors", ignore.tensors)
-    yield _pair("reason", ignore.reason)
-    if ignore.until is not None:
-        yield f"until = {ignore.until.isoformat()}"
+def _set(entry: Override | Ignore, keys: Iterable[Setting]) -> Iterator[str]:
+    """Yield those keys of a table that are set."""
+    for one in keys:
+        value = getattr(entry, one.field)
+        if value:
+            yield _pair(one.key, value)
 
 
 def _pair(key: str, value: Any) -> str:  # noqa: ANN401 - any setting
@@ -133,7 +100,7 @@ def toml(value: Any) -> str:  # noqa: ANN401 - any setting
     """Return a value as TOML; None as "off".
 
     Args:
-        value: A text, number, flag, list of texts, or None.
+        value: A text, number, flag, date, list of texts, or None.
     """
     if value is None:
         return f'"{OFF}"'
@@ -145,5 +112,5 @@ def toml(value: Any) -> str:  # noqa: ANN401 - any setting
     if isinstance(value, tuple | list):
         return f"[{', '.join(toml(item) for item in value)}]"
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
-        return str(int(value))
-    return repr(value)
+        value = int(value)
+    return value.isoformat() if isinstance(value, dt.date) else repr(value)

@@ -5,16 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from spectra.policy import Rule
+from spectra.policy.rule import NEEDS
 from spectra.report.table import Column, Line, Screen
 
 WIDTH = 96
-NEEDS = {
-    "header": "headers alone", "values": "every tensor's values",
-    "spectrum": "all singular values of every matrix", "base": "a base (--base or --baseline)",
-    "adapter": "a base and an adapter (--base, --adapter)",
-    "baseline": "a baseline (--baseline)", "proxy": "a proxy of another width",
-    "policy": "the policy alone",
-}  # fmt: skip
 
 
 def rules_screen(rules: Sequence[Rule]) -> Screen:
@@ -38,7 +32,7 @@ def explanation(rule: Rule, limit: int | None) -> str:
     head = f"{rule.code}  {rule.name}  ({rule.severity})"
     asked = " It judges nothing until a policy sets a limit." if rule.asked else ""
     lines = ["", f"  {head}", "", *_wrapped(f"{_sentence(rule.summary)}{asked}", limit)]
-    parts = (("Why", rule.why), ("How", f"{rule.how} Reads {NEEDS[rule.needs]}."),
+    parts = (("Why", rule.why), ("How", f"{rule.how} Reads {NEEDS[rule.needs].reads}."),
              ("What to do", rule.fix))  # fmt: skip
     for title, text in parts:
         lines += ["", f"  {title}", *_wrapped(text, limit)]

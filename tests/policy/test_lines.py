@@ -3,7 +3,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.policy.lines import Path, lines_of, nearest
+from spectra.policy.lines import Keys, lines_of, nearest
 from spectra.policy.writing import toml
 
 TRICKY = '''
@@ -74,7 +74,7 @@ _WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 @given(st.dictionaries(_WORDS, st.lists(_WORDS, max_size=3), max_size=6), st.data())
 def test_no_text_is_taken_for_a_table(tables: dict[str, list[str]], data: st.DataObject) -> None:
     lines: list[str] = []
-    expected: dict[Path, int] = {}
+    expected: dict[Keys, int] = {}
     for name, words in tables.items():
         lines.append(f"[{toml(name)}] # {data.draw(st.sampled_from(['', '[x]', 'a = 1']))}")
         expected[name,] = len(lines)

@@ -1,6 +1,7 @@
 import json
 import re
 import tomllib
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 
 from policy.test_document import BAD, EXAMPLE
 from spectra.errors import UsageError
-from spectra.policy import RULES, Policy
-from spectra.policy.document import CHECK_KEYS, KEYS, read_policy
+from spectra.policy import RULES, Ignore, Override, Policy, Setting
+from spectra.policy.document import read_policy
+from spectra.policy.kinds import SEVERITY_WORDS
 from spectra.policy.schema import schema, schema_text
-from spectra.policy.tables import IGNORE_KEYS, OVERRIDE_KEYS
-from spectra.policy.values import SEVERITY_WORDS
-from spectra.policy.writing import CHECK, toml
+from spectra.policy.table import CHECK, IGNORE, OVERRIDE, TOP
+from spectra.policy.writing import toml
 
 DOCS = Path(__file__).parents[2] / "docs"
 PUBLISHED = DOCS / "policy.schema.json"
@@ -101,10 +102,21 @@ def test_it_refuses_a_rule_by_code_and_name() -> None:
 
 def test_it_knows_every_key_and_no_other() -> None:
     found: dict[str, Any] = schema()["properties"]
-    assert set(found) == set(KEYS)
-    assert set(found["check"]["properties"]) == set(CHECK_KEYS)
-    assert set(found["override"]["items"]["properties"]) == set(OVERRIDE_KEYS)
-    assert set(found["ignore"]["items"]["properties"]) == set(IGNORE_KEYS)
+    assert set(found) == set(TOP)
+    assert set(found["check"]["properties"]) == set(CHECK)
+    assert set(found["override"]["items"]["properties"]) == {*OVERRIDE, "rules"}
+    assert set(found["ignore"]["items"]["properties"]) == set(IGNORE)
+
+
+@pytest.mark.parametrize(
+    ("table", "keys"), [(Policy, CHECK), (Override, OVERRIDE), (Ignore, IGNORE)]
+)
+def test_every_key_sets_a_field(table: type[Policy], keys: dict[str, Setting]) -> None:
+    known = {field.name: field for field in fields(table)}
+    for one in keys.values():
+        required = known[one.field].default is MISSING
+        assert required == bool(one.missing)
+        assert required or known[one.field].default == one.default
 
 
 @pytest.mark.parametrize("code", RULES)
@@ -139,10 +151,9 @@ def test_the_pages_refusal_is_what_is_said(tmp_path: Path) -> None:
 
 def test_the_page_has_every_key_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", PAGE, re.MULTILINE))
-    assert set(CHECK_KEYS) <= set(rows)
-    policy = Policy()
-    for name, (key, _) in CHECK.items():
-        default = getattr(policy, name)
+    assert set(CHECK) <= set(rows)
+    for key, one in CHECK.items():
+        default = getattr(Policy(), one.field)
         told = "from the model's name" if key == "alias" else "not set"
         assert rows[key] == (told if default is None else f"`{toml(default)}`")
-    assert all(f"`{key}`" in PAGE for key in (*OVERRIDE_KEYS[:2], *IGNORE_KEYS, *SEVERITY_WORDS))
+    assert all(f"`{key}`" in PAGE for key in (*OVERRIDE, *IGNORE, *SEVERITY_WORDS))

@@ -1,0 +1,293 @@
+"""The kinds of value in a policy file: how each is read or refused, and what its schema is."""
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from spectra.policy.rule import Kind, Setting
+from spectra.policy.rules import RULES
+from spectra.policy.spot import Spot, near
+from spectra.words import SEVERITIES
+
+Value: TypeAlias = Any  # of a TOML document
+Schema: TypeAlias = dict[str, Any]
+Reader: TypeAlias = Callable[[Setting, Value, Spot], Value]
+
+OFF = "off"
+SEVERITY_WORDS: dict[str, str] = {
+    **{str(word): word for word in SEVERITIES},
+    "warn": "warning",
+    OFF: OFF,
+}
+"""How a severity may be written, and what it means."""
+
+FAIL_ON = {word: word for word in (*SEVERITIES, "never")}
+FAMILY = "SPC"
+POLICY_RULES = "SPC9"  # about the policy itself
+
+CODES = sorted({code[:end] for code in RULES for end in range(len(FAMILY), len(code) + 1)})
+"""Every code and beginning of codes, from `SPC` on."""
+NAMES = {rule.name: rule.code for rule in RULES.values()}
+
+TEXT: Schema = {"type": "string", "pattern": r"\S"}
+DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+SHARE = 'a share, like 0.1 or "10%".'
+
+
+def read(setting: Setting, value: Value, spot: Spot) -> Value:
+    """Return what a policy sets, in the setting's own terms; None for `off`.
+
+    Raises:
+        UsageError: It is of another kind, or out of range.
+    """
+    if setting.can_be_off and value == OFF:
+        return None
+    return KINDS[setting.kind].read(setting, value, spot)
+
+
+def schema_of(setting: Setting, description: str) -> Schema:
+    """Return the schema of a setting's value."""
+    found = KINDS[setting.kind].schema(setting)
+    if setting.can_be_off:
+        # A share has a list of its own, to which one more is added.
+        found = {"anyOf": [*found.get("anyOf", [found]), {"const": OFF}]}
+    some = {"minItems": 1} if setting.some else {}
+    return {**found, **some, **({"description": description} if description else {})}
+
+
+def _text(_: Setting, value: Value, spot: Spot) -> str:
+    if not isinstance(value, str):
+        raise spot.wrong(value, "a text in quotes.")
+    if not value.strip():
+        raise spot.error("is blank, expected a text.")
+    return value
+
+
+def _reference(setting: Setting, value: Value, spot: Spot) -> str:
+    return reference(_text(setting, value, spot), spot.folder)
+
+
+def reference(text: str, folder: Path) -> str:
+    """Return a reference to a model or a saved check, as seen from here.
+
+    Args:
+        text: As written. What starts with `./` or `../`, or lies in the folder, is a path from
+            there; all else (a path from /, a repository of the Hub) stays as it is.
+        folder: That of the policy file.
+    """
+    inside = folder / text
+    try:
+        local = text.startswith(("./", "../")) or inside.exists()
+        here = folder.resolve() == Path.cwd()
+    except (OSError, ValueError):  # no name that a file could have
+        return text
+    return str(inside) if local and not here else text
+
+
+def _code(setting: Setting, value: Value, spot: Spot) -> str:
+    word = _text(setting, value, spot)
+    if word in CODES:
+        return word
+    if word in NAMES:
+        return NAMES[word]
+    guess = near(word.upper(), CODES) or near(word.lower(), NAMES)
+    raise spot.error(f"names {_quoted(word)}, which is no rule.{guess} `spectra rule` lists all.")
+
+
+def _accepted(setting: Setting, value: Value, spot: Spot) -> str:
+    code = _code(setting, value, spot)
+    if code.startswith(POLICY_RULES):
+        raise spot.error(
+            f"is {code}, but what is found in the policy itself cannot be accepted. Correct it, or "
+            f'leave the rule out: ignore = ["{code}"] under [check].'
+        )
+    return code
+
+
+def _quoted(word: str) -> str:
+    return repr(word if len(word) <= 80 else f"{word[:77]}...")
+
+
+def _list_of(item: Reader, expected: str) -> Reader:
+    """Return a reader of lists in which nothing stands twice."""
+
+    def many(setting: Setting, value: Value, spot: Spot) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise spot.wrong(value, expected)
+        if setting.some and not value:
+            raise spot.error("is empty, expected at least one.")
+        words = tuple(item(setting, word, spot) for word in value)
+        for number, word in enumerate(words):
+            if word in words[:number]:
+                raise spot.error(f"has {_quoted(word)} twice. Remove one.")
+        return words
+
+    return many
+
+
+def _word_of(words: Mapping[str, str]) -> Reader:
+    """Return a reader of one of some words, as what it means."""
+
+    def word(_: Setting, value: Value, spot: Spot) -> str:
+        if not isinstance(value, str) or value not in words:
+            guess = near(value.lower(), words) if isinstance(value, str) else ""
+            raise spot.wrong(value, f"one of {', '.join(words)}.{guess}")
+        return words[value]
+
+    return word
+
+
+def _flag(_: Setting, value: Value, spot: Spot) -> bool:
+    if not isinstance(value, bool):
+        raise spot.wrong(value, "true or false.")
+    return value
+
+
+def _date(_: Setting, value: Value, spot: Spot) -> dt.date:
+    """TOML's own date, or the same in quotes."""
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value
+    try:
+        if isinstance(value, str) and re.fullmatch(DATE, value):
+            return dt.date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise spot.wrong(value, "a day, like 2027-03-01.")
+
+
+def _number(setting: Setting, value: Value, spot: Spot) -> float:
+    expected = f'a number, or "{OFF}".' if setting.can_be_off else "a number."
+    return _ranged(setting, _finite(value, spot, expected), value, spot)
+
+
+def _share(setting: Setting, value: Value, spot: Spot) -> float:
+    return _ranged(setting, _of_share(value, spot), value, spot)
+
+
+def _part(_: Setting, value: Value, spot: Spot) -> float:
+    found = _of_share(value, spot)
+    if found > 1.0:
+        raise spot.wrong(value, f"at most 1: {SHARE}")
+    return found
+
+
+def _count(setting: Setting, value: Value, spot: Spot) -> int:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < 0:
+        raise spot.wrong(value, "a whole number, 0 or more.")
+    return int(_ranged(setting, int(value), value, spot))
+
+
+def _of_share(value: Value, spot: Spot) -> float:
+    if isinstance(value, str):
+        if not re.fullmatch(_percent(), value):
+            raise spot.wrong(value, SHARE)
+        # Of the decimal digits as written: 7 % is 0.07, which 7 / 100 need not be.
+        found = float(f"{value.rstrip('% ')}e-2")
+    else:
+        found = _finite(value, spot, SHARE)
+    if found < 0.0:
+        raise spot.wrong(value, f"0 or more: {SHARE}")
+    return found
+
+
+def _finite(value: Value, spot: Spot, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise spot.wrong(value, expected)
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise spot.wrong(value, f"finite: {expected}")
+    return found
+
+
+def _ranged(setting: Setting, found: float, value: Value, spot: Spot) -> float:
+    """Return a number within a setting's range; `value` is how it is written."""
+    if setting.above is not None and not found > setting.above:
+        raise spot.wrong(value, f"more than {setting.above:g}.")
+    if setting.below is not None and not found < setting.below:
+        raise spot.wrong(value, f"less than {setting.below:g}.")
+    if setting.most is not None and not found <= setting.most:
+        raise spot.wrong(value, f"at most {setting.most:g}.")
+    return found
+
+
+def _percent(*, zero: bool = True, whole: bool = True, more: bool = True) -> str:
+    """Return the pattern of a percentage in quotes: whether it may be 0 %, 100 %, over 100 %."""
+    some = "" if zero else r"(?!0+(\.0+)? ?%$)"
+    if more:
+        return rf"^{some}[0-9]{{1,9}}(\.[0-9]{{1,12}})? ?%$"
+    full = r"|100(\.0{1,12})?" if whole else ""
+    return rf"^{some}([0-9]{{1,2}}(\.[0-9]{{1,12}})?{full}) ?%$"
+
+
+def _bounds(one: Setting) -> Schema:
+    found = {"exclusiveMinimum": one.above, "exclusiveMaximum": one.below, "maximum": one.most}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _share_schema(one: Setting) -> Schema:
+    """A number, or a percentage in quotes; the patterns know no bounds but 0 and 1."""
+    pattern = _percent(
+        zero=one.above is None, whole=one.below is None, more=one.below is None and one.most is None
+    )
+    number = {"type": "number", "minimum": 0, **_bounds(one)}
+    return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
+
+
+def _known(*, policy: bool) -> list[str]:
+    """Return codes and names of rules; of those about the policy alone."""
+    found = [code for code in CODES if not policy or code.startswith(POLICY_RULES)]
+    return found + [name for name, code in NAMES.items() if not policy or code in found]
+
+
+def _fixed(schema: Schema) -> Callable[[Setting], Schema]:
+    return lambda _: schema
+
+
+def _words(items: Schema) -> Schema:
+    return {"type": "array", "items": items, "uniqueItems": True}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+DEFS: Schema = {
+    "severity": {"enum": list(SEVERITY_WORDS), "description": "How bad a finding is; off: none."},
+    "code": {"enum": _known(policy=False), "description": "A rule, or several."},
+    "codes": _words(_ref("code")),
+    "texts": _words(TEXT),
+}
+"""Schemas that others refer to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a kind of value is read, and described to an editor."""
+
+    read: Reader  # or refuses
+    schema: Callable[[Setting], Schema]
+
+
+KINDS: Mapping[Kind, Form] = {
+    "number": Form(_number, lambda one: {"type": "number", **_bounds(one)}),
+    "count": Form(_count, lambda one: {"type": "integer", "minimum": 0, **_bounds(one)}),
+    "share": Form(_share, _share_schema),
+    "part": Form(_part, _share_schema),
+    "texts": Form(_list_of(_text, 'a list of texts, like ["*.weight"].'), _fixed(_ref("texts"))),
+    "codes": Form(_list_of(_code, 'a list, like ["SPC1"].'), _fixed(_ref("codes"))),
+    "text": Form(_reference, _fixed(TEXT)),
+    "name": Form(_text, _fixed(TEXT)),
+    "code": Form(_accepted, _fixed({**_ref("code"), "not": {"enum": _known(policy=True)}})),
+    "severity": Form(_word_of(SEVERITY_WORDS), _fixed(_ref("severity"))),
+    "fail-on": Form(_word_of(FAIL_ON), _fixed({"enum": list(FAIL_ON)})),
+    "flag": Form(_flag, _fixed({"type": "boolean"})),
+    "date": Form(_date, _fixed({"type": "string", "format": "date", "pattern": DATE})),
+}
