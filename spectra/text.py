@@ -1,7 +1,11 @@
 """Words and numbers in sentences, and what a file says on one line: cut short, escaped."""
 
+import difflib
+import math
+import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +49,60 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str:
+    """Return the known word that is most like one; empty where none is like enough.
+
+    Args:
+        word: As it was written.
+        known: What may have been meant.
+        least: How alike, from 0 to 1, by the letters in common.
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), 1, least)), "")
+
+
+def guess(
+    word: str, known: Iterable[str], least: float = 0.5, write: Callable[[str], str] = repr
+) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known word, or nothing."""
+    found = nearest(word, known, least)
+    return f" Did you mean {write(found)}?" if found else ""
+
+
+def share_of(text: str) -> float:
+    """Return what `10%` or `0.1` means; NaN where it is no number."""
+    number = text.strip()
+    try:
+        # Of the decimal digits as written: 0.7 % is 0.007, which 0.7 / 100 is not.
+        return float(Decimal(number[:-1]).scaleb(-2)) if number.endswith("%") else float(number)
+    except (ValueError, InvalidOperation):
+        return math.nan
+
+
+def size(nbytes: float) -> str:
+    """Write a number of bytes."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if nbytes < 1024 or unit == "TiB":
+            break
+        nbytes /= 1024
+    return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time span."""
+    if seconds < 90:
+        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def natural(name: str) -> list[str | tuple[int, str]]:
+    """Return a sort key in which numbers inside a name count as numbers."""
+    pieces: list[str | tuple[int, str]] = [*_NUMBER.split(name)]  # text and digits in turn
+    for index in range(1, len(pieces), 2):
+        digits = str(pieces[index]).lstrip("0")
+        pieces[index] = (len(digits), digits)  # the longer number is the larger one
+    return pieces
+
+
+_NUMBER = re.compile(r"([0-9]+)")

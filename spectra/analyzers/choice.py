@@ -15,7 +15,7 @@ from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import View
-from spectra.matrices.selection import suggestion
+from spectra.text import guess
 from spectra.words import By, Per, RankBy
 
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -190,7 +190,7 @@ def require_word(option: str, value: str) -> None:
     known = WORDS[option]
     if value not in known:
         raise UsageError(
-            f"--{option} {value!r} is not known.{suggestion(value, known)} "
+            f"--{option} {value!r} is not known.{guess(value, known)} "
             f"Expected one of {', '.join(known)}."
         )
 

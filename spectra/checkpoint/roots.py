@@ -1,6 +1,5 @@
 """Folders without weights of their own: which folders in them hold some, and what to type."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +8,7 @@ from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.formats import DCP, NOT_READ, ZERO, refused_name, weights_in
 from spectra.checkpoint.source import Folder
 from spectra.errors import CheckpointError
-from spectra.text import shown
+from spectra.text import natural, shown
 
 DEPTH: Final = 2  # of folders in folders
 MOST: Final = 500  # folders looked into
@@ -38,7 +37,7 @@ def inner_weights(folder: Folder) -> str:
     Returns:
         Sentences that read on from its name; empty where none does.
     """
-    found = sorted(_walk(folder, DEPTH, [MOST]), key=lambda one: _natural(one.spec))
+    found = sorted(_walk(folder, DEPTH, [MOST]), key=lambda one: natural(one.spec))
     opened = [shown(one.spec) for one in found if not one.refused]
     refused = [one for one in found if one.refused]
     if not found:
@@ -87,8 +86,3 @@ def _told(folder: Folder, above: Folder) -> Inner | None:
         root = shown(above.spec)
         instead = f"Put them together: `python {root}/{TO_FP32} {root} OUT`, and give OUT."
     return Inner(folder.spec, f"{what}, which is not read. {instead}")
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Return a key by which numbers in names count as numbers."""
-    return [(int(part or 0), rest) for rest, part in re.findall(r"(\D*)(\d{0,18})", text)]

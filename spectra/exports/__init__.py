@@ -11,8 +11,7 @@ from spectra.exports.export import LEAVE_OUT, Export, Job
 from spectra.exports.memory import Memory, memory_of
 from spectra.exports.parameters import parameters_of, targets_of
 from spectra.matrices import View
-from spectra.matrices.selection import suggestion
-from spectra.text import quote
+from spectra.text import guess, quote
 
 __all__ = ["FORMS", "SUFFIXES", "Export", "export", "require_form"]
 
@@ -113,6 +112,6 @@ def require_form(form: str) -> None:
     """
     if form not in FORMS:
         raise UsageError(
-            f"--export {form!r} is no form of export.{suggestion(form, tuple(FORMS))} Expected "
+            f"--export {form!r} is no form of export.{guess(form, FORMS)} Expected "
             f"one of {', '.join(FORMS)}."
         )

@@ -8,13 +8,13 @@ from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.damaged import Survey
 from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.gate.checkup import Checkup
-from spectra.matrices import View, match_names, natural, views_of
+from spectra.matrices import View, match_names, views_of
 from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role
 from spectra.policy.facts import Facts, Subject
 from spectra.runs.listing import counted_codecs
-from spectra.text import counted, shown
+from spectra.text import counted, natural, shown
 from spectra.words import VECTOR
 from spectra.work import Model, Plan
 from spectra.work.local import Progress

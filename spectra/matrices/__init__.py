@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from spectra.matrices.pairing import match_names
 from spectra.matrices.role import Role
 from spectra.matrices.selection import Selection
-from spectra.matrices.view import Matrix, View, natural, views_of
+from spectra.matrices.view import Matrix, View, views_of
 from spectra.words import ROLES
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ __all__ = [
     "Selection",
     "View",
     "match_names",
-    "natural",
     "views_of",
 ]
 

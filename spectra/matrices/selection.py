@@ -1,12 +1,12 @@
 """Which matrices to look at: by name, role and layer."""
 
-import difflib
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spectra.errors import UsageError
 from spectra.matrices.view import View
+from spectra.text import guess
 from spectra.words import GROUPS, ROLES
 
 
@@ -35,7 +35,7 @@ class Selection:
         for role in self.roles:
             if role not in known:
                 raise UsageError(
-                    f"--role {role!r} is no role.{suggestion(role, known)} "
+                    f"--role {role!r} is no role.{guess(role, known)} "
                     f"Expected one of {', '.join(known)}."
                 )
         parse_layers(self.layers)
@@ -83,12 +83,6 @@ def parse_layers(text: str) -> list[range]:
 def _is_layer(text: str) -> bool:
     """Say whether a text is a number as layers have: nine digits at most."""
     return text.isdecimal() and len(text) < 10
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _matches(view: View, glob: str) -> bool:

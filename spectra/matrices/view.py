@@ -1,6 +1,5 @@
 """Named 2-D views of a checkpoint's tensors, known from headers alone."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.role import Role, kind_of, numberless
 from spectra.matrices.unread import no_weights, scales_of
+from spectra.text import natural
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +107,6 @@ def _varied(config: Mapping[str, Any]) -> bool:
     """Say whether layers have settings of their own, so that one does not tell of another."""
     parts = (config, *config.values())
     return any(isinstance(part, dict) and "per_layer_config" in part for part in parts)
-
-
-def natural(name: str) -> list[str | tuple[int, str]]:
-    """Return a sort key in which numbers inside a name count as numbers."""
-    pieces: list[str | tuple[int, str]] = [*_NUMBER.split(name)]  # text and digits in turn
-    for index in range(1, len(pieces), 2):
-        digits = str(pieces[index]).lstrip("0")
-        pieces[index] = (len(digits), digits)  # the longer number is the larger one
-    return pieces
 
 
 def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> tuple[list[Part], str]:

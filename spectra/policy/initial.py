@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from spectra.matrices import natural
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
@@ -13,6 +12,7 @@ from spectra.policy.kinds import POLICY_RULES
 from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
 from spectra.policy.writing import written
+from spectra.text import natural
 from spectra.text import shown as shown_path
 
 ROOM = 2.0  # limit over the largest value that the model has

@@ -12,8 +12,9 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Together
 from spectra.analyzers.row import Measurement
 from spectra.errors import NonFiniteError
-from spectra.matrices import View, natural
+from spectra.matrices import View
 from spectra.matrices.layout import Part
+from spectra.text import natural
 from spectra.work.load import Loaded, Loader
 from spectra.work.planning.plan import Plan, step_cost
 

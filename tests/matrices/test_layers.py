@@ -6,8 +6,9 @@ import pytest
 
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.errors import UsageError
-from spectra.matrices import Selection, natural, views_of
+from spectra.matrices import Selection, views_of
 from spectra.matrices.layers import expert_in, layers_of, place_in
+from spectra.text import natural
 
 PLACES = {
     "model.layers.7.self_attn.q_proj.weight": ("model.layers.", (7,)),

@@ -6,7 +6,7 @@ from spectra.checkpoint import TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.layout import Part
 from spectra.matrices.role import role_of
-from spectra.matrices.selection import Selection, parse_layers, suggestion
+from spectra.matrices.selection import Selection, parse_layers
 from spectra.matrices.view import View
 from spectra.words import ROLES
 
@@ -140,8 +140,3 @@ def test_a_word_that_is_no_role_is_refused_at_the_door(role: str, message: str) 
 @pytest.mark.parametrize("role", [*ROLES, "attn", "mlp"])
 def test_every_role_and_group_is_accepted(role: str) -> None:
     assert Selection(roles=(role,)).roles == (role,)
-
-
-def test_a_suggestion_is_the_nearest_word_or_nothing() -> None:
-    assert suggestion("kapa", ["kappa", "diff"]) == " Did you mean 'kappa'?"
-    assert suggestion("zzz", ["kappa", "diff"]) == ""

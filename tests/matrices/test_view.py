@@ -13,7 +13,8 @@ from examples import write_model
 from spectra.checkpoint import Checkpoint, open_spec
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role
-from spectra.matrices.view import natural, views_of
+from spectra.matrices.view import views_of
+from spectra.text import natural
 
 
 def opened(folder: Path, tensors: dict[str, Tensor], config: str = "") -> Checkpoint:

@@ -9,8 +9,8 @@ from spectra.analyzers import Analyzer
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import Slab
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
-from spectra.matrices import Selection, View, natural, views_of
-from spectra.text import counted, quote, shown
+from spectra.matrices import Selection, View, views_of
+from spectra.text import counted, natural, quote, shown
 from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.changes import (
     Asked,
