@@ -97,8 +97,7 @@ def _require_form(path: Path, saved: "Sequence[Saved]", *, card: bool) -> None:
 
 def _write(path: Path, saved: "Sequence[Saved]", *, card: bool) -> None:
     """Write one file."""
-    from spectra.report.documents import write_result, write_texts  # noqa: PLC0415 - slow to load
-    from spectra.report.saved import with_result  # noqa: PLC0415
+    from spectra.report.documents import write_saved, write_texts  # noqa: PLC0415 - slow to load
 
     if path.suffix.lower() in PAGE:
         from spectra.report.html import Source, render_page  # noqa: PLC0415
@@ -108,7 +107,7 @@ def _write(path: Path, saved: "Sequence[Saved]", *, card: bool) -> None:
     elif card and _is_card(path):
         write_texts({path: _card(saved)})
     else:
-        with_result(saved[0], lambda found: write_result(found, path))
+        write_saved(saved[0], path)
 
 
 def _card(saved: "Sequence[Saved]") -> str:

@@ -148,14 +148,15 @@ def _write_files(result: "Result", request: Request, export: "Export | None") ->
         write_values,
     )
 
-    exported = request.exported
+    exported, document = request.exported, result.document()
     if export is not None:
         write_texts({path: export.files[_suffix(path)] for path in exported})
     for path in request.output:
         if path not in exported:
-            write_result(result, path)
+            write_result(document, path)
     if request.values:
-        write_values(result, request.values)
+        sigma = [(row.matrix, row.arrays["sigma"]) for row in result.rows if "sigma" in row.arrays]
+        write_values(sigma, request.values)
     if request.plot:
         figure = draw(result)
         for path in request.plot:
@@ -175,7 +176,7 @@ def _show(result: "Result", request: Request) -> None:
     elif request.format == "parquet":
         _parquet_to_stdout(result)
     else:
-        sys.stdout.write(to_text(result, request.format))
+        sys.stdout.write(to_text(result.document(), request.format))
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=request.quiet)
@@ -250,7 +251,7 @@ def _parquet_to_stdout(result: "Result") -> None:
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "result.parquet"
-        write_result(result, path)
+        write_result(result.document(), path)
         sys.stdout.buffer.write(path.read_bytes())
 
 

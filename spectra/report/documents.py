@@ -7,18 +7,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spectra.errors import OutputError
+from spectra.report.document import SavedError
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
+from spectra.report.kinds import Document
+from spectra.report.saved import Saved, restored
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
-from spectra.text import printable
-from spectra.work import Result
-from spectra.work.result import plain
+from spectra.text import printable, quote, shown
 from spectra.writing.atomic import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 SUFFIXES = {
     ".json": "json",
@@ -67,62 +72,66 @@ def require_parquet() -> None:
         )
 
 
-def to_text(result: Result, form: str) -> str:
-    """Return the result in one of the textual formats, ending in a line break.
+def to_text(document: Document, form: str) -> str:
+    """Return a result in one of the textual formats, ending in a line break.
 
     Raises:
         OutputError: Parquet is no text.
     """
-    writers: Mapping[str, Callable[[Result], str]] = {
-        "json": to_json,
-        "jsonl": to_jsonl,
-        "csv": to_csv,
-        "markdown": lambda found: render_markdown(screen_of(found, full=True)),
-        "table": lambda found: render_text(screen_of(found, full=True)),
+    writers: Mapping[str, Callable[[Document], str]] = {
+        "json": partial(dumps, indent=2),  # every number unrounded
+        "jsonl": lambda found: "".join(map(dumps, found["rows"])),
+        "csv": _csv,
+        "markdown": lambda found: render_markdown(screen_of(restored(found), full=True)),
+        "table": lambda found: render_text(screen_of(restored(found), full=True)),
     }
-    if result.command == "check" and form in FORMS_OF_FINDINGS:
-        return render(result.document(), form)
+    if document["command"] == "check" and form in FORMS_OF_FINDINGS:
+        return render(document, form)
     if form not in writers:
         raise OutputError(f"{form} is no text. Write it to a file: -o FILE.{form}.")
-    return writers[form](result)
+    return writers[form](document)
 
 
-def to_json(result: Result) -> str:
-    """Return the whole document; every number unrounded."""
-    return dumps(result.document(), indent=2)
+def frame_of(document: Document) -> "pd.DataFrame":
+    """Return the rows as a pandas table, one column per key."""
+    import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
+
+    frame = pd.DataFrame(document["rows"])
+    for key in {"layer", "expert"} & set(frame):
+        frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
+    return frame
 
 
-def to_jsonl(result: Result) -> str:
-    """Return one row a line."""
-    return "".join(dumps(plain(row.flat())) for row in result.rows)
-
-
-def to_csv(result: Result) -> str:
-    """Return the rows; a list inside a cell is JSON."""
-    rows = [{key: _cell(value) for key, value in plain(row.flat()).items()} for row in result.rows]
-    text = io.StringIO()
-    keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
-    writer = csv.DictWriter(text, fieldnames=list(keys), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def write_result(result: Result, path: Path) -> None:
-    """Write the result in the format of the file's suffix.
+def write_result(document: Document, path: Path) -> None:
+    """Write a result in the format of the file's suffix.
 
     Raises:
         OutputError: The suffix is unknown or the file cannot be written.
     """
-    form = format_of(path, findings=result.command == "check")
-    if form == "parquet":
-        frame = result.frame
-        for column in ("intruder_detail",):
-            if column in frame:
-                frame[column] = [_cell(plain(value)) for value in frame[column]]
-        write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+    form = format_of(path, findings=document["command"] == "check")
+    if form != "parquet":
+        write_texts({path: to_text(document, form)})
         return
-    write_texts({path: to_text(result, form)})
+    frame = frame_of(document)
+    if "intruder_detail" in frame:
+        frame["intruder_detail"] = [_cell(value) for value in frame["intruder_detail"]]
+    write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+
+
+def write_saved(saved: Saved, path: Path) -> None:
+    """Write a saved result in the format of a file's suffix.
+
+    Raises:
+        OutputError: The suffix is unknown or the file cannot be written.
+        SavedError: A part that the writer needs is missing or has another type.
+    """
+    try:
+        write_result(saved.document, path)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SavedError(
+            f"{shown(saved.path)} is damaged ({type(error).__name__}: {quote(str(error))}). Write "
+            "it again with -o FILE.json."
+        ) from None
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
@@ -135,8 +144,12 @@ def write_texts(texts: Mapping[Path, str]) -> None:
         write_atomically(path, partial(_write_text, text=text))
 
 
-def write_values(result: Result, path: Path) -> None:
+def write_values(spectra: Sequence[tuple[str, "Tensor"]], path: Path) -> None:
     """Write every singular value: columns matrix, index, sigma.
+
+    Args:
+        spectra: Matrices and their singular values, each descending.
+        path: A file of .parquet or .csv.
 
     Raises:
         OutputError: The suffix is neither .parquet nor .csv, or the file cannot be written.
@@ -144,7 +157,6 @@ def write_values(result: Result, path: Path) -> None:
     require_values_suffix(path)
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    spectra = [(row.matrix, row.arrays["sigma"]) for row in result.rows if "sigma" in row.arrays]
     frame = pd.DataFrame(
         {
             "matrix": [name for name, sigma in spectra for _ in range(len(sigma))],
@@ -176,6 +188,17 @@ def require_values_suffix(path: Path) -> None:
 def dumps(data: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JSON value
     """Return JSON text that every parser accepts: no NaN, no infinity, ASCII."""
     return json.dumps(data, indent=indent, allow_nan=False) + "\n"
+
+
+def _csv(document: Document) -> str:
+    """Return the rows; a list inside a cell is JSON."""
+    rows = [{key: _cell(value) for key, value in row.items()} for row in document["rows"]]
+    text = io.StringIO()
+    keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
+    writer = csv.DictWriter(text, fieldnames=list(keys), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value

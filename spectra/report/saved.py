@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped, TensorEntry
@@ -14,8 +14,6 @@ from spectra.matrices.part import Part
 from spectra.report.document import IDENTITY, SavedError, checked
 from spectra.text import quote, shown
 from spectra.work import Model, Result
-
-T = TypeVar("T")
 
 MAX_BYTES = 512_000_000  # a matrix takes about 4,000, with all of its vectors
 
@@ -48,25 +46,6 @@ def read_saved(path: Path) -> Saved:
             "another command wrote with -o FILE.json."
         ) from None
     return Saved(path, checked(_parsed(raw, str(path)), str(path)))
-
-
-def with_result(saved: Saved, write: Callable[[Result], T]) -> T:
-    """Give a saved result to a writer of live ones.
-
-    Args:
-        saved: A checked document.
-        write: What reads more of it than was checked.
-
-    Raises:
-        SavedError: A part that the writer needs is missing or has another type.
-    """
-    try:
-        return write(restored(saved.document))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise SavedError(
-            f"{shown(saved.path)} is damaged ({type(error).__name__}: {quote(str(error))}). Write "
-            "it again with -o FILE.json."
-        ) from None
 
 
 def restored(document: Mapping[str, Any]) -> Result:

@@ -14,7 +14,7 @@ from spectra.errors import CheckpointError, NothingToAnalyseError, SpectraError,
 from spectra.gate import plan_check
 from spectra.gate.check import alias_of
 from spectra.policy import Policy
-from spectra.report.documents import to_json
+from spectra.report.documents import to_text
 
 LAYERS = 5
 
@@ -106,7 +106,7 @@ def test_a_matrix_that_is_not_finite_is_a_finding_and_the_rest_is_judged(
     found = spectra.check(write(tmp_path / "sick", sick), base=base)
     assert codes(found) == [("SPC001", q(1))]
     assert found.summary["reading"].startswith("FAIL  1 error in 21 tensors (coverage 100 %).")
-    assert json.loads(to_json(found))["summary"]["exit_code"] == 1
+    assert json.loads(to_text(found.document(), "json"))["summary"]["exit_code"] == 1
 
 
 def test_the_base_may_have_a_prefix(base: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_saved_baseline_needs_no_weights(base: Path, tmp_path: Path) -> None:
     sick[q(1)][3, 4] = torch.nan
     old = write(tmp_path / "old", sick)
     saved = tmp_path / "old.json"
-    saved.write_text(to_json(spectra.check(old)))
+    saved.write_text(to_text(spectra.check(old).document(), "json"))
     (old / "model.safetensors").unlink()
     again = spectra.check(write(tmp_path / "new", sick), baseline=saved)
     assert [one["state"] for one in again.summary["findings"]] == ["unchanged"]
@@ -154,7 +154,7 @@ def test_a_live_baseline_gives_the_findings_of_a_saved_one(base: Path, tmp_path:
     sick[q(2)][:] = 0.0
     old = write(tmp_path / "old", sick)
     saved = tmp_path / "old.json"
-    saved.write_text(to_json(spectra.check(old)))
+    saved.write_text(to_text(spectra.check(old).document(), "json"))
     sick[q(3)][0, 0] = torch.inf
     new = write(tmp_path / "new", sick)
     states = [
@@ -171,7 +171,7 @@ def test_a_live_baseline_gives_the_findings_of_a_saved_one(base: Path, tmp_path:
 
 def test_a_regression_is_judged_by_a_saved_baseline(base: Path, tmp_path: Path) -> None:
     saved = tmp_path / "base.json"
-    saved.write_text(to_json(spectra.check(base)))
+    saved.write_text(to_text(spectra.check(base).document(), "json"))
     large = tensors()
     large[q(3)] *= 3.0
     found = spectra.check(write(tmp_path / "large", large), baseline=saved)
@@ -223,7 +223,7 @@ def test_coverage_below_the_policys_is_no_pass(base: Path) -> None:
 
 def test_a_check_says_the_same_from_run_to_run(base: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "tuned", tuned(0.5))
-    one, two = (to_json(spectra.check(folder, baseline=base)) for _ in range(2))
+    one, two = (to_text(spectra.check(folder, baseline=base).document(), "json") for _ in range(2))
     assert one == two
 
 

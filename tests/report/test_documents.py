@@ -26,21 +26,21 @@ def test_json_holds_no_nan_and_no_infinity(result: spectra.Result) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    rows = json.loads(documents.to_json(result), parse_constant=refuse)["rows"]
+    rows = json.loads(documents.to_text(result.document(), "json"), parse_constant=refuse)["rows"]
     assert [row["status"] for row in rows] == ["ok", "non-finite", "singular"]
     assert rows[2]["kappa"] is None
     assert rows[1]["sigma_max"] is None
 
 
 def test_numbers_are_not_rounded(result: spectra.Result) -> None:
-    rows = json.loads(documents.to_json(result))["rows"]
+    rows = json.loads(documents.to_text(result.document(), "json"))["rows"]
     assert rows[0]["effective_rank"] == result.rows[0].values["effective_rank"]
 
 
 def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
     result: spectra.Result,
 ) -> None:
-    lines = documents.to_csv(result).splitlines()
+    lines = documents.to_text(result.document(), "csv").splitlines()
     assert lines[0].startswith(
         "tensor,matrix,role,layer,expert,rows,cols,dtype,codec,status,error,"
     )
@@ -50,7 +50,7 @@ def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
 
 def test_parquet_is_no_text(result: spectra.Result) -> None:
     with pytest.raises(OutputError, match=r"Write it to a file: -o FILE\.parquet"):
-        documents.to_text(result, "parquet")
+        documents.to_text(result.document(), "parquet")
 
 
 def test_a_missing_parquet_writer_is_said_early(

@@ -14,7 +14,7 @@ import spectra
 from examples import write_model
 from scaled import write_scaled, write_state
 from spectra.report.document import result_schema, result_schema_text
-from spectra.report.documents import to_json
+from spectra.report.documents import to_text
 from spectra.report.kinds import kinds
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "result.schema.json"
@@ -54,7 +54,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "trend": spectra.trend(steps),
         "check": spectra.check(sick, baseline=models[0], policy=policy),
     }
-    return {command: json.loads(to_json(result)) for command, result in found.items()}
+    return {
+        command: json.loads(to_text(result.document(), "json")) for command, result in found.items()
+    }
 
 
 def test_every_command_has_a_schema(results: dict[str, Any]) -> None:

@@ -4,10 +4,10 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +17,9 @@ from report.html import documents
 from spectra.report import saved
 from spectra.report.card import card
 from spectra.report.document import SavedError, checked
-from spectra.report.documents import to_text
+from spectra.report.documents import frame_of, to_text, write_saved
 from spectra.report.html import Source, render_page
-from spectra.report.saved import Saved, read_saved, restored, with_result
+from spectra.report.saved import Saved, read_saved
 
 Change = Callable[[Any], object]
 
@@ -34,27 +34,25 @@ def test_a_result_comes_back_whole(name: str, tmp_path: Path) -> None:
     document = (documents.EVERY | documents.SERIES)[name]()
     found = read_saved(write(tmp_path / "r.json", document))
     assert found.document == document
-    assert json.loads(to_text(restored(found.document), "json")) == document
+    assert json.loads(to_text(found.document, "json")) == document
 
 
 def test_saved_and_live_results_are_written_alike(minilm: Path, minilm_lora: Path) -> None:
     live = spectra.diff(minilm, minilm_lora, intruders=True, selection=spectra.select(layers="5"))
-    back = restored(checked(json.loads(json.dumps(live.document())), "r.json"))
+    back = checked(json.loads(json.dumps(live.document())), "r.json")
     for form in ("json", "jsonl", "csv", "markdown", "table"):
-        assert to_text(back, form) == to_text(live, form)
-    assert render_page([Source(back.document(), "r.json")]) == (
+        assert to_text(back, form) == to_text(live.document(), form)
+    assert render_page([Source(back, "r.json")]) == (
         render_page([Source(live.document(), "r.json")])
     )
-    assert list(back.frame.columns) == list(live.frame.columns)
+    pd.testing.assert_frame_equal(frame_of(back), live.frame)
 
 
 def test_what_was_decoded_is_named_again() -> None:
     document = documents.spectrum(1)
     document["rows"][1] |= {"dtype": "U8", "codec": "bitsandbytes-nf4"}
     document["models"][0]["codecs"] = {"bitsandbytes-nf4": 1}
-    back = restored(checked(document, "r.json"))
-    assert back.document() == document
-    assert "bitsandbytes-nf4" in to_text(back, "table")
+    assert "bitsandbytes-nf4" in to_text(checked(document, "r.json"), "table")
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -167,8 +165,15 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  # n
     return found
 
 
-@given(st.data())
-def test_a_damaged_result_is_shown_or_refused_but_never_a_crash(data: st.DataObject) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("damaged")
+
+
+@given(data=st.data())
+def test_a_damaged_result_is_shown_or_refused_but_never_a_crash(
+    folder: Path, data: st.DataObject
+) -> None:
     document = copy.deepcopy(data.draw(st.sampled_from(SPARE), label="result"))
     for _ in range(data.draw(st.integers(1, 2))):
         *path, last = data.draw(st.sampled_from(places(document)), label="place")
@@ -186,16 +191,14 @@ def test_a_damaged_result_is_shown_or_refused_but_never_a_crash(data: st.DataObj
     render_page([Source(found, "r.json")])
     card([found])
     for form in ("json", "csv", "jsonl"):
-        to_text(restored(found), form)
-    for form in ("markdown", "table"):
+        to_text(found, form)
+    for name in ("r.md", "r.txt", "r.parquet"):
         with contextlib.suppress(SavedError):
-            with_result(Saved(Path("r.json"), found), partial(to_text, form=form))
+            write_saved(Saved(Path("r.json"), found), folder / name)
 
 
-def test_what_a_writer_misses_is_one_line() -> None:
+def test_what_a_writer_misses_is_one_line(tmp_path: Path) -> None:
     document = documents.kappa(1)
     del document["settings"]["select"]
     with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*select"):
-        with_result(
-            Saved(Path("r.json"), checked(document, "r.json")), partial(to_text, form="table")
-        )
+        write_saved(Saved(Path("r.json"), checked(document, "r.json")), tmp_path / "r.txt")

@@ -12,7 +12,7 @@ import xmlschema
 
 import spectra
 from examples import write_model
-from spectra.report.documents import to_json
+from spectra.report.documents import to_text
 from spectra.report.findings import FORMS, check_screen, render
 from spectra.report.table import render_text
 
@@ -66,7 +66,7 @@ def test_all_kinds_of_findings_are_there(checked: spectra.Result) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_saved_check_is_shown_as_the_live_one(form: str, checked: spectra.Result) -> None:
-    saved = json.loads(to_json(checked))
+    saved = json.loads(to_text(checked.document(), "json"))
     assert render(saved, form) == render(checked.document(), form)
     assert render_text(check_screen(saved)) == render_text(check_screen(checked.document()))
 
