@@ -241,7 +241,7 @@ def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> Te
             "adapter again."
         )
     shape = (rank, down.shape[1], *mid.shape[2:])
-    return replace(down, shape=shape, codec=Decomposed(down, mid))
+    return replace(down, shape=shape, codec=Decomposed(mid, down))
 
 
 def _told_scale(spec: str, made: LoraFactors, told: Setting) -> LoraFactors:

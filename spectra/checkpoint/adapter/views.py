@@ -1,9 +1,9 @@
 """Factors of LoRA that a file holds in another form than `B @ A`: turned, or in three."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from spectra.checkpoint.codecs.parts import Coded
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
 if TYPE_CHECKING:
@@ -11,33 +11,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Coded):
     """A stored factor whose axes are put in another order; all but the first become one."""
 
     stored: TensorEntry
     axes: tuple[int, ...]  # of the stored tensor
-
-    @property
-    def name(self) -> str:
-        """What is done to the values."""
-        return "moved"
-
-    @property
-    def parts(self) -> Sequence[TensorEntry]:
-        """The stored tensor."""
-        return (self.stored,)
+    name: str = "moved"
+    bits: int = 0
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values of the slab."""
         values = read(self.stored, None).permute(self.axes).flatten(1)
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def nudge(self, _main: "Tensor") -> None:
-        """Return nothing: the stored values are the values."""
-
 
 @dataclass(frozen=True, slots=True)
-class Decomposed:
+class Decomposed(Coded):
     """A convolution's `lora_down` and `lora_mid` as one factor A.
 
     A[i, c, ...] = sum over j of mid[i, j, ...] down[j, c]: [r, in, height, width].
@@ -46,18 +35,10 @@ class Decomposed:
         Yeh et al. 2023, arXiv:2309.14859 (LyCORIS, its CP decomposition).
     """
 
-    down: TensorEntry  # [r, in, 1, 1]
     mid: TensorEntry  # [r, r, height, width]
-
-    @property
-    def name(self) -> str:
-        """What is done to the values."""
-        return "cp"
-
-    @property
-    def parts(self) -> Sequence[TensorEntry]:
-        """The stored tensors."""
-        return self.mid, self.down
+    down: TensorEntry  # [r, in, 1, 1]
+    name: str = "cp"
+    bits: int = 0
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values of the slab, in float32 or wider."""
@@ -66,9 +47,6 @@ class Decomposed:
         mid, down = read(self.mid, slab), read(self.down, None).flatten(1)
         wide = torch.float64 if mid.dtype == torch.float64 else torch.float32
         return torch.einsum("ij...,jc->ic...", mid.to(wide), down.to(wide))
-
-    def nudge(self, _main: "Tensor") -> None:
-        """Return nothing: the values are products."""
 
 
 def turned(entry: TensorEntry) -> TensorEntry:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spectra.checkpoint.codecs.parts import SCALES, Found, MisfitError
+from spectra.checkpoint.codecs.parts import SCALES, Coded, Found, MisfitError
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 @dataclass(frozen=True, slots=True)
-class Awq:
+class Awq(Coded):
     """(field - zero point) * scale, then transposed to rows = outputs.
 
     Source:
@@ -27,11 +27,7 @@ class Awq:
     zeros: TensorEntry  # [groups, outputs / 8]
     scales: TensorEntry  # [groups, outputs]
     name: str = "awq-4bit"
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """Words, zero points, scales."""
-        return (self.words, self.zeros, self.scales)
+    bits: int = 4
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
@@ -42,12 +38,6 @@ class Awq:
         blocks = 1, self.words.shape[0] // self.scales.shape[0]
         affine.shift_and_scale(values, zeros, scales, blocks)
         return values if slab is None else values[slab[0] : slab[1]]
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the words with each field's lowest bit turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 4)
 
 
 def _turned(words: "Tensor") -> "Tensor":

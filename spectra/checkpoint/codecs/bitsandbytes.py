@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from spectra.checkpoint.codecs.parts import Family, Found, MisfitError, corrupt
+from spectra.checkpoint.codecs.parts import Coded, Family, Found, MisfitError, corrupt
 from spectra.checkpoint.codecs.settings import LARGEST
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
@@ -84,7 +84,7 @@ class FourBits:
 
 
 @dataclass(frozen=True, slots=True)
-class Int8:
+class Int8(Coded):
     """weight * scale / 127 for each row.
 
     Source:
@@ -95,11 +95,7 @@ class Int8:
     scales: TensorEntry
     layout: TensorEntry | None  # one byte: 0 for rows
     name: str = "bitsandbytes-int8"
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """Weight, scales, layout."""
-        return (self.weight, self.scales, *((self.layout,) if self.layout is not None else ()))
+    bits: int = 8
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32.
@@ -112,12 +108,6 @@ class Int8:
         values = read(self.weight, slab).float()
         scales = read(self.scales, slab).reshape(-1, 1)
         return values.mul_(scales).mul_(PER_BYTE)
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the integers with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 8)
 
 
 def make_four_bits(found: Found) -> TensorEntry:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint.codecs.grid import blocks_of
-from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Family, Found, MisfitError
+from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.rotated import REGULAR, Rotated, Rotation, is_power
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import FLOATING, ReadStored, Slab, TensorEntry
@@ -42,7 +42,7 @@ OWN: dict[str, dict[str, int | None]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tiled:
+class Tiled(Coded):
     """Small floats times the scale of a run of columns, the scales in cuBLAS's tiles.
 
     The scales of 128 rows and 4 runs lie together: row r of a tile at place 16 (r mod 32) +
@@ -58,11 +58,7 @@ class Tiled:
     factor: TensorEntry | None  # one number
     shape: tuple[int, int]
     wide: int  # columns that share a scale
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The weight, the scales, the scale of the scales."""
-        return (self.weight, self.scale, *((self.factor,) if self.factor is not None else ()))
+    bits: int
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
@@ -83,15 +79,9 @@ class Tiled:
         affine.shift_and_scale(values, None, grid, (1, self.wide), first)
         return values
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the codes with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 8 if self.factor is None else 4)
-
 
 @dataclass(frozen=True, slots=True)
-class Signed4:
+class Signed4(Coded):
     """Signed integers of four bits, the low ones first, times a scale for each row.
 
     Source:
@@ -101,11 +91,7 @@ class Signed4:
     packed: TensorEntry  # [rows, cols / 2]
     scale: TensorEntry  # [rows]
     name: str = "comfy-int4"
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The packed integers and the scales."""
-        return (self.packed, self.scale)
+    bits: int = 4
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
@@ -116,12 +102,6 @@ class Signed4:
         signed = torch.tensor([*range(8), *range(-8, 0)], dtype=torch.float32)
         values = numbers.unpack_nibbles(read(self.packed, slab), signed, high_first=False)
         return values.mul_(read(self.scale, slab).float().reshape(-1, 1))
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the integers with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 4)
 
 
 def make_marked(found: Found) -> TensorEntry:
@@ -186,7 +166,7 @@ def _tiled(found: Found, layout: str) -> TensorEntry:
     main = found.main if four else replace(found.main, dtype="F8_E4M3")
     told = found.bias.shape[0] if found.bias is not None and len(found.bias.shape) == 1 else rows
     kept = told if 0 <= rows - told < wide else rows  # rows are padded to whole runs
-    codec = Tiled(f"comfy-{layout}", main, scale, factor, (kept, cols), wide)
+    codec = Tiled(f"comfy-{layout}", main, scale, factor, (kept, cols), wide, 4 if four else 8)
     return found.whole((kept, cols), codec)
 
 
@@ -211,8 +191,8 @@ def make_old(found: Found) -> TensorEntry:
     shape = found.matrix(FLOAT8 | frozenset(FLOATING), (2, 3, 4, 5))
     scale = found.need("scale_weight", SCALES, *ONE)
     blocks = blocks_of(shape, scale.shape, ())
-    name = "comfy-fp8" if found.main.dtype in FLOAT8 else "comfy-scaled"
-    return found.whole(shape, Scaled(name, found.main, scale, None, blocks))
+    name, bits = ("comfy-fp8", 8) if found.main.dtype in FLOAT8 else ("comfy-scaled", 0)
+    return found.whole(shape, Scaled(name, found.main, scale, None, blocks, bits))
 
 
 def make_flag(_found: Found) -> TensorEntry:

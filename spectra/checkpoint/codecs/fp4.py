@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.grid import blocks_of
-from spectra.checkpoint.codecs.parts import SCALES, Family, Found, MisfitError
+from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
@@ -19,7 +19,7 @@ MXFP4_GROUP = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Fp4:
+class Fp4(Coded):
     """E2M1 values, the low four bits first, times a scale for each group of a row.
 
     Source:
@@ -33,12 +33,7 @@ class Fp4:
     divisor: TensorEntry | None  # one number that every scale is divided by
     factor: TensorEntry | None  # one number that every scale is multiplied with
     blocks: Blocks
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The packed values, the scales, the scale of the scales."""
-        numbers = tuple(part for part in (self.divisor, self.factor) if part is not None)
-        return (self.packed, self.scale, *numbers)
+    bits: int = 4
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
@@ -55,15 +50,9 @@ class Fp4:
         affine.shift_and_scale(values, None, scale, self.blocks, first)
         return values
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the codes with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 4)
-
 
 @dataclass(frozen=True, slots=True)
-class Mxfp4:
+class Mxfp4(Coded):
     """A stack of experts in gpt-oss's layout: [experts, out, groups, 16] bytes.
 
     Source:
@@ -73,11 +62,7 @@ class Mxfp4:
     blocks: TensorEntry
     scales: TensorEntry
     name: str = "mxfp4"
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The packed values and their exponents."""
-        return (self.blocks, self.scales)
+    bits: int = 4
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return [experts, in, out] as float32, as the model holds it; a transposed view."""
@@ -86,12 +71,6 @@ class Mxfp4:
         values = numbers.unpack_fp4(read(self.blocks, slab))
         values.mul_(numbers.scale_values(read(self.scales, slab))[..., None])
         return values.flatten(2).transpose(1, 2)
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the codes with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 4)
 
 
 def make_fp4(found: Found, name: str) -> TensorEntry:

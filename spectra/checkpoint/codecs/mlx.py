@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint.codecs.fp4 import Fp4
-from spectra.checkpoint.codecs.parts import SCALES, Family, Found, MisfitError
+from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import Codec, ReadStored, Slab, TensorEntry
 from spectra.text import quote
@@ -31,7 +31,7 @@ HARMLESS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Mlx:
+class Mlx(Coded):
     """field * scale + bias, the fields of a row without gaps from the lowest bit on.
 
     Source:
@@ -45,11 +45,6 @@ class Mlx:
     bits: int
     cols: int
 
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """Words, scales, biases."""
-        return (self.words, self.scales, self.biases)
-
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
@@ -60,12 +55,6 @@ class Mlx:
         values = values.view(*words.shape[:-1], self.cols)
         affine.scale_and_shift(values, scales, biases, self.cols // scales.shape[-1])
         return values
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the words with each field's lowest bit turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, self.bits)
 
 
 def make_mlx(found: Found) -> TensorEntry:

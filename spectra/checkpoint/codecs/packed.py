@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.fp4 import make_packed_fp4
 from spectra.checkpoint.codecs.grid import blocks_of
-from spectra.checkpoint.codecs.parts import SCALES, Family, Found, MisfitError, corrupt
+from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError, corrupt
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
@@ -18,7 +18,7 @@ INTEGERS = frozenset({"I64", "I32"})
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Coded):
     """(field - zero point) * scale; a row's fields follow each other without gaps.
 
     Source:
@@ -28,18 +28,12 @@ class Packed:
     name: str
     packed: TensorEntry  # [rows, words]
     scale: TensorEntry  # one, [rows, 1] or [rows, groups]
-    zero: TensorEntry | None  # packed down the rows; or one signed number
     stated: TensorEntry  # the shape, two numbers
+    zero: TensorEntry | None  # packed down the rows; or one signed number
     group: TensorEntry | None  # of each column, where they are in no order
     bits: int
     shape: tuple[int, int]
     blocks: Blocks
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """Packed fields, scales, shape, zero points, groups."""
-        found = (self.packed, self.scale, self.stated, self.zero, self.group)
-        return tuple(part for part in found if part is not None)
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32.
@@ -88,12 +82,6 @@ class Packed:
             groups = self.scale.shape[1]
             raise corrupt(self.group, f"groups {low} to {high}", f"0 to {groups - 1}")
         return group
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the words with each field's lowest bit turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, self.bits)
 
 
 def make_packed(found: Found) -> TensorEntry:

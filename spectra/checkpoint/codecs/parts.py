@@ -1,17 +1,44 @@
 """The stored parts of one quantised weight, found by the endings of their names."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.entry import MLX, Codec, TensorEntry
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Shape = tuple[int, ...]
 
 FLOAT8 = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
 SCALES = frozenset({"F32", "F16", "BF16"})
+
+
+class Coded:
+    """What codecs are whose fields are their stored parts, the one with the weights first."""
+
+    __slots__ = ()
+    bits: int
+    """Of one code of the first part, along whose last axis they follow each other without gaps;
+    0 where the stored values are the values, or where a step is not known."""
+
+    @property
+    def parts(self) -> tuple[TensorEntry, ...]:
+        """Every stored part."""
+        values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        return tuple(value for value in values if isinstance(value, TensorEntry))
+
+    def nudge(self, main: "Tensor") -> "Tensor | None":
+        """Return the first part, or a slab of it, with the lowest bit of each code turned."""
+        if not self.bits:
+            return None
+        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
+
+        return numbers.flip_lowest(main, self.bits)
 
 
 class MisfitError(Exception):

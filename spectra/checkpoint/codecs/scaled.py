@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.fp4 import SCALED_BYTES, make_fp4
 from spectra.checkpoint.codecs.grid import blocks_of
-from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Family, Found, MisfitError
+from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
 
@@ -28,7 +28,7 @@ NAMES = {"I8": "int8", **dict.fromkeys(FLOAT8, "fp8")}
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
+class Scaled(Coded):
     """(weight - zero point) * scale, each scale over a block.
 
     Source:
@@ -40,11 +40,7 @@ class Scaled:
     scale: TensorEntry
     zero: TensorEntry | None
     blocks: Blocks
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The weight, its scales and its zero points."""
-        return (self.weight, self.scale, *((self.zero,) if self.zero else ()))
+    bits: int = 8
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
@@ -61,17 +57,9 @@ class Scaled:
         affine.shift_and_scale(values, zero, grid(self.scale), self.blocks, first)
         return values
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the integers or floats with the lowest bit of each turned; None: wide ones."""
-        if main.element_size() > 1:
-            return None
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 8)
-
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(Coded):
     """Float8 values as they stand.
 
     Source:
@@ -80,21 +68,11 @@ class Cast:
 
     weight: TensorEntry
     name: str = "float8"
-
-    @property
-    def parts(self) -> tuple[TensorEntry, ...]:
-        """The weight alone."""
-        return (self.weight,)
+    bits: int = 8
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
         return read(self.weight, slab).float()
-
-    def nudge(self, main: "Tensor") -> "Tensor | None":
-        """Return the floats with the lowest bit of each turned."""
-        from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
-
-        return numbers.flip_lowest(main, 8)
 
 
 def make_scaled(found: Found) -> TensorEntry:
