@@ -30,9 +30,9 @@ from torch import Tensor
 from spectra.kernels.krylov import INFLATION, PROBES
 from spectra.kernels.linear_map import CONFIDENCE, EPS64
 from spectra.kernels.resemblance import ANGLE, MARGIN, Resemblance, Verdict
+from spectra.kernels.similarity import PICTURE
 
 WINDOW = 1e4
-PICTURE = 32  # leading base vectors whose |cos| are kept
 
 
 class Eigen(NamedTuple):

@@ -32,6 +32,7 @@ from spectra.kernels.singular import (
     singular_values_memory,
 )
 
+WIDTH = 1e-3  # relative width of a bracket, where no other is asked for
 SMALL = 512  # sides up to which all singular values cost no more
 HIGHEST = 1e6  # condition number from which on float64 decides
 PLAIN = 13.0  # condition number up to which float32 factors serve as they are
@@ -56,7 +57,7 @@ class Extremes:
 
 
 def extreme_singular_values(
-    matrix: Float[Tensor, "rows cols"], relative_error: float = 1e-3
+    matrix: Float[Tensor, "rows cols"], relative_error: float = WIDTH
 ) -> Extremes:
     """Return sigma_max and sigma_min, each in a bracket no wider than `relative_error`.
 
@@ -102,10 +103,8 @@ def _around(value: float, largest: float, length: int) -> Bracket:
     return Bracket(value - error, value + error)
 
 
-def largest_singular_value(
-    matrix: Float[Tensor, "rows cols"], relative_error: float = 1e-3
-) -> Bracket:
-    """Return sigma_max in a bracket no wider than `relative_error`, by block Lanczos.
+def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
+    """Return sigma_max in a bracket no wider than `WIDTH`, by block Lanczos.
 
     A matrix whose largest singular values stand apart takes a few passes, one whose
     spectrum ends in a dense edge, as pure noise does, some twenty.
@@ -115,7 +114,7 @@ def largest_singular_value(
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        found = enclosed(of.squared_times, of, relative_error, SINGLE, measured_above(of))
+        found = enclosed(of.squared_times, of, WIDTH, SINGLE, measured_above(of))
         if found is not None:
             return found.times(of.scale)
     return exact_extremes(matrix).largest

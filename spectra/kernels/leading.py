@@ -34,6 +34,7 @@ BLOCK = 24  # random columns
 FEWEST = 4  # steps that are worth a look
 FIRST = 6  # steps before the first look
 EVERY = 2  # steps between looks
+MOST = 24  # steps after which to give up
 GUESSED = 6e-6  # of sigma_1: rounding of float32 products, until it is measured
 GUESSED_TO_RESIDUAL = 40.0  # how much less than that the residual of one vector is
 TRIES = 3  # measurements in float64
@@ -62,7 +63,6 @@ def certified_leading(
     of: LinearMap,
     k: int,
     tolerance: float = 1e-3,
-    most: int = 24,
     accept: Callable[[Leading], bool] | None = None,
 ) -> Leading | None:
     """Find at least the `k` largest singular triplets by block Lanczos, and prove them.
@@ -71,7 +71,6 @@ def certified_leading(
         of: The matrix.
         k: How many.
         tolerance: Largest error of each of the first `k` vectors.
-        most: Steps after which to give up.
         accept: What the caller needs instead of `tolerance`; asked before the float64
             products, with estimates, and after them.
 
@@ -82,7 +81,7 @@ def certified_leading(
     Source:
         Golub, Luk and Overton 1981; Musco and Musco 2015, arXiv:1504.05477.
     """
-    most = min(most, min(of.shape) // BLOCK - 1)
+    most = min(MOST, min(of.shape) // BLOCK - 1)
     if most < FEWEST or k > BLOCK - SPARE - 1:
         return None
     krylov = Bidiagonalization(of, gaussian(of.shape[0], BLOCK, of.device), most)

@@ -14,6 +14,7 @@ from spectra.words import Side
 
 Decision = Literal["match", "bound", "exact"]
 
+PICTURE = 32  # leading base vectors whose |cos| are kept
 APART = 1e3  # roundings between sigma_k and sigma_(k+1), for a subspace that does not turn
 
 
@@ -36,7 +37,6 @@ def exact_similarity(
     tuned: Float[Tensor, "rows cols"],
     k: int,
     side: Side = "left",
-    width: int = 32,
 ) -> Similarity:
     """Compare by two float64 SVDs: the reference that fast kernels are held against.
 
@@ -51,7 +51,6 @@ def exact_similarity(
         tuned: Changed weight, same shape.
         k: Vectors of `tuned` to examine; fewer where its rank is less.
         side: Compare left (output-side) or right (input-side) singular vectors.
-        width: Leading base vectors kept in `cosines`.
 
     Returns:
         |cos| throughout, as singular vectors have no sign. No overlap where the rank of the
@@ -92,7 +91,7 @@ def exact_similarity(
         sigma=sigma[:k],
         energy=(energy / energy.sum().clamp(min=torch.finfo(sigma.dtype).tiny))[:k],
         overlap=float(cosines[:k].square().sum()) / k if known else None,
-        cosines=cosines[:width].mT.contiguous(),
+        cosines=cosines[:PICTURE].mT.contiguous(),
         error=torch.zeros_like(cosine),
         decided_by=tuple(decided),
     )

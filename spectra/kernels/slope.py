@@ -48,7 +48,6 @@ class Line(NamedTuple):
     """A line by least squares; `scatter` of its slope is what the points' residuals say."""
 
     slope: float
-    intercept: float
     scatter: Scatter | None  # None for two points, which any line fits
 
 
@@ -72,13 +71,12 @@ def fit_line(x: Float[Tensor, " models"], y: Float[Tensor, " models"]) -> Line:
     """
     weights = _weights(x)
     slope = float(weights @ y)
-    intercept = float(y.mean()) - slope * float(x.mean())
     freedom = len(x) - 2
     if not freedom:
-        return Line(slope, intercept, None)
-    residual = y - (intercept + slope * x)
+        return Line(slope, None)
+    residual = y - (float(y.mean()) - slope * float(x.mean()) + slope * x)
     error = math.sqrt(float(residual.square().sum()) / freedom) * float(weights.norm())
-    return Line(slope, intercept, Scatter(error, float(freedom)))
+    return Line(slope, Scatter(error, float(freedom)))
 
 
 def paired_scatter(

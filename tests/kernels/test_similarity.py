@@ -109,13 +109,13 @@ def test_overlap_is_the_share_of_the_leading_subspace(k: int) -> None:
     assert exact_similarity(base, tuned, k).overlap == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("width", [1, 7, 32, 100])
-def test_cosines_for_the_picture(width: int) -> None:
-    base, tuned = random(50, 40, 7), random(50, 40, 8)
-    found = exact_similarity(base, tuned, 3, width=width)
-    before = torch.linalg.svd(base, full_matrices=False).U[:, :width]
+@pytest.mark.parametrize("cols", [7, 32, 40])
+def test_cosines_for_the_picture(cols: int) -> None:
+    base, tuned = random(50, cols, 7), random(50, cols, 8)
+    found = exact_similarity(base, tuned, 3)
+    before = torch.linalg.svd(base, full_matrices=False).U[:, :32]
     after = torch.linalg.svd(tuned).U[:, :3]
-    assert found.cosines.shape == (3, min(width, 40))
+    assert found.cosines.shape == (3, min(cols, 32))
     close(found.cosines, (after.mT @ before).abs())
 
 

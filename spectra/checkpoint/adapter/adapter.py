@@ -1,6 +1,6 @@
 """A LoRA adapter: which modules it changes, by which factors, rows and whole tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,14 +25,27 @@ class NewRows:
 class Adapter:
     """Headers of one adapter; its factors stay on disk until read."""
 
-    spec: str
-    resolved: str
-    config: Mapping[str, Any]
+    weights: Checkpoint
     factors: Mapping[str, LoraFactors]  # by module; wrappers of its parameters add `.base_layer`
     saved: Mapping[str, TensorEntry]  # whole tensors stored beside the factors, by name
-    weights: Checkpoint
-    skipped: tuple[Skipped, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    beside: Sequence[Skipped] = ()  # tensors of the weights that are none of the adapter
     rows: Mapping[str, NewRows] = field(default_factory=dict)  # by module
     coat: str = "PEFT"  # whose way of writing it is, for messages
     naming: Naming = "dotted"
     assumed: str = ""  # what a file that lacks it should have said of the scale, in a sentence
+
+    @property
+    def spec(self) -> str:
+        """How it was asked for."""
+        return self.weights.spec
+
+    @property
+    def resolved(self) -> str:
+        """Where it was found."""
+        return self.weights.resolved
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Tensors that take no part, and why."""
+        return (*self.weights.skipped, *self.beside)

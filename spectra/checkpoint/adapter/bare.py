@@ -179,13 +179,10 @@ def _adapter(
             unknown = unknown or naming == "dotted"
         factors[name] = made
     return Adapter(
-        spec=spec,
-        resolved=weights.resolved,
-        config={},
-        factors=factors,
-        saved=saved,
-        weights=weights,
-        skipped=(*weights.skipped, *skipped),
+        weights,
+        factors,
+        saved,
+        beside=skipped,
         coat=_coat(weights, naming),
         naming=naming,
         assumed=UNKNOWN_SCALE if unknown else "",

@@ -20,7 +20,6 @@ from spectra.text import quote, shown
 
 HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
 ALPHA = "adapter.lora.alpha"
-TOKENS = "adapter.alora.invocation_tokens"
 EMBEDDING = "token_embd.weight"
 COUNTS = {
     "attention.head_count": ("num_attention_heads", "n_head"),
@@ -79,17 +78,7 @@ def gguf_adapter(weights: Checkpoint) -> Adapter:
         raise AdapterError(
             f"{shown(spec)} holds no factors (lora_a, lora_b). Convert the adapter again."
         )
-    return Adapter(
-        spec=spec,
-        resolved=weights.resolved,
-        config={},
-        factors=factors,
-        saved=saved,
-        weights=weights,
-        skipped=weights.skipped,
-        coat="GGUF",
-        naming="gguf",
-    )
+    return Adapter(weights, factors, saved, coat="GGUF", naming="gguf")
 
 
 def _factors(spec: str, name: str, halves: Mapping[str, TensorEntry], alpha: float) -> LoraFactors:

@@ -40,7 +40,7 @@ def is_mlx(config: Mapping[str, Any]) -> bool:
     return "peft_type" not in config and any(key in config for key in OWN)
 
 
-def mlx_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+def mlx_adapter(config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
     """Put an adapter of mlx-lm together.
 
     Of `fine_tune_type` full the weights are whole tensors.
@@ -53,6 +53,7 @@ def mlx_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Ad
         `mlx_lm/tuner/lora.py` and `dora.py`: W + scale (lora_a lora_b)^T, and with DoRA each
         output at length m.
     """
+    spec = weights.spec
     refuse_empty(spec, weights.entries)
     way = config.get("fine_tune_type", "lora")
     names = bare_names(weights.entries)
@@ -71,17 +72,8 @@ def mlx_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Ad
         scale, assumed = _scale(config)
         factors = _factors(spec, entries, scale, dora=way == "dora")
     used = {name for module in factors for name in _names(module)}
-    return Adapter(
-        spec=spec,
-        resolved=weights.resolved,
-        config=config,
-        factors=factors,
-        saved={name: entry for name, entry in entries.items() if name not in used},
-        weights=weights,
-        skipped=weights.skipped,
-        coat="mlx-lm",
-        assumed=assumed,
-    )
+    saved = {name: entry for name, entry in entries.items() if name not in used}
+    return Adapter(weights, factors, saved, config, coat="mlx-lm", assumed=assumed)
 
 
 def _names(module: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
     """
     config = read_object(folder.file(CONFIG))
     if is_mlx(config):
-        return mlx_adapter(folder.spec, config, _weights(folder, MLX_WEIGHTS, allow_pickle=False))
+        return mlx_adapter(config, _weights(folder, MLX_WEIGHTS, allow_pickle=False))
     refuse_unsupported(folder.spec, config)
     return adapter_of(folder, config, _weights(folder, WEIGHTS, allow_pickle=allow_pickle))
 

@@ -67,16 +67,7 @@ def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -
             f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
             f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
         )
-    return Adapter(
-        spec=spec,
-        resolved=folder.resolved,
-        config=config,
-        factors=factors,
-        saved=found.saved,
-        weights=weights,
-        skipped=(*weights.skipped, *found.skipped),
-        rows=rows,
-    )
+    return Adapter(weights, factors, found.saved, config, found.skipped, rows)
 
 
 def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, LoraFactors]:
