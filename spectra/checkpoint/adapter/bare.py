@@ -12,6 +12,7 @@ from spectra.checkpoint.adapter.factors import (
     Kind,
     LoraFactors,
     check_factors,
+    note,
     refuse_empty,
     saved_names,
 )
@@ -120,13 +121,7 @@ def _sorted(weights: Checkpoint) -> tuple[dict[str, _Module], dict[str, TensorEn
         if found:
             module = modules.setdefault(_module(found["module"]), _Module())
             side = found["peft"] or SIDES[found["kohya"] or found["diffusers"]]
-            if side in module.halves:
-                raise AdapterError(
-                    f"{shown(weights.spec)} holds {quote(module.halves[side].name)} and "
-                    f"{quote(entry.name)}, which mean the same tensor: which one counts is "
-                    "unknown. Save the adapter again."
-                )
-            module.halves[side] = entry
+            note(weights.spec, module.halves, side, entry)
             module.kind = "embedding" if embedded else "linear"
         elif (alpha := ALPHA.fullmatch(plain)) and entry.numel == 1:
             modules.setdefault(_module(alpha["module"]), _Module()).alpha = entry

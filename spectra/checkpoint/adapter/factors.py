@@ -97,22 +97,22 @@ def sort_tensors(spec: str, entries: Mapping[str, TensorEntry]) -> Sorted:
         if factor and bool(factor["weight"]) != bool(factor["embedding"]):
             kind: Kind = "embedding" if factor["embedding"] else "linear"
             halves = found.halves.setdefault((factor["module"], kind), {})
-            _add(spec, halves, factor["side"], entry)
+            note(spec, halves, factor["side"], entry)
         elif magnitude:
-            _add(spec, found.magnitudes, magnitude["module"], entry)
+            note(spec, found.magnitudes, magnitude["module"], entry)
         elif tokens:
-            _add(spec, found.tokens, WRAPPERS.sub("", f"{tokens['module']}.")[:-1], entry)
+            note(spec, found.tokens, WRAPPERS.sub("", f"{tokens['module']}.")[:-1], entry)
         elif reason := _no_part(spec, plain):
             found.skipped.append(Skipped(entry.name, reason))
         elif ".modules_to_save." in plain:
             copies.append((WRAPPERS.sub("", plain), entry))
         else:
-            _add(spec, found.saved, WRAPPERS.sub("", plain), entry)
+            note(spec, found.saved, WRAPPERS.sub("", plain), entry)
     for key, entry in copies:  # PEFT reads the plain name where both are there
         if key in plains:
             found.skipped.append(Skipped(entry.name, "a copy of the tensor of the plain name"))
         else:
-            _add(spec, found.saved, key, entry)
+            note(spec, found.saved, key, entry)
     return found
 
 
@@ -239,7 +239,8 @@ def _no_part(spec: str, plain: str) -> str:
     return "not a LoRA factor of a weight" if ".lora_" in plain else ""
 
 
-def _add(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:
+def note(spec: str, table: dict[str, TensorEntry], key: str, entry: TensorEntry) -> None:
+    """Note a tensor of an adapter; two names that mean the same one are refused."""
     if key in table:
         raise AdapterError(
             f"{shown(spec)} holds {quote(table[key].name)} and {quote(entry.name)}, which mean "
