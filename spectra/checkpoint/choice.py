@@ -73,11 +73,7 @@ def chosen(folder: Folder, variant: str = "") -> str:
 
 
 def _unnamed(folder: Folder, names: list[str]) -> str:
-    """Return the file that is of a format that is read, though it is not named so.
-
-    Raises:
-        CheckpointError: There is none, or several.
-    """
+    """Return the file that is of a format that is read, though it is not named so."""
     tried = {
         name: file
         for name in names
@@ -100,11 +96,7 @@ def _file(folder: Folder, name: str) -> Source | None:
 
 
 def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]:
-    """Return the files of one variant, and their names without it.
-
-    Raises:
-        CheckpointError: It is not there, or there are several and none without a variant.
-    """
+    """Return the files of one variant, and their names without it."""
     found = {name: split_variant(name, wanted) for name in names}
     if wanted:
         own = {name: plain for name, (plain, variant) in found.items() if variant}
@@ -129,15 +121,6 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
 
 
 def _refuse_empty(folder: Folder, others: list[Source]) -> NoReturn:
-    """Say why a folder without files of weights cannot be opened.
-
-    Args:
-        folder: Searched.
-        others: Files in it whose names tell nothing.
-
-    Raises:
-        CheckpointError: Always.
-    """
     inner = inner_weights(folder)
     for name in folder.names():
         pattern = refused_name(name)
@@ -164,11 +147,7 @@ PARTS = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].gguf"
 
 
 def _only(folder: Folder, kind: Format, found: list[str]) -> str:
-    """Return the one file, or the first part of one that is split.
-
-    Raises:
-        CheckpointError: There are several.
-    """
+    """Return the one file, or the first part of one that is split."""
     if len(found) == 1:
         return found[0]
     parts = {name.rpartition("-of-")[::2] for name in found if fnmatchcase(name, PARTS)}

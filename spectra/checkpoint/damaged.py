@@ -96,11 +96,6 @@ def open_damaged(
 
 
 def _survey(folder: Folder, name: str, variant: str, *, allow_pickle: bool) -> Survey:
-    """Open a folder, or the file in it that is named.
-
-    Raises:
-        CheckpointError: As for `open_damaged`.
-    """
     found = _as_safetensors(folder, name, variant)
     if found is not None:
         return _Opening(folder, *found, alone=bool(name)).survey()
@@ -118,11 +113,6 @@ def _survey(folder: Folder, name: str, variant: str, *, allow_pickle: bool) -> S
 def _of_modules(
     folder: Folder, main: Survey, others: Sequence[Module], *, allow_pickle: bool
 ) -> Survey:
-    """Return one survey of a model's first module and those after it.
-
-    Raises:
-        CheckpointError: A module is refused for another reason than damage.
-    """
     parts, faults, unread = [main], list(main.faults), list[Skipped]()
     for module in others:
         unread += nested(module)
@@ -180,11 +170,6 @@ class _Opening:
     metadata: Mapping[str, str] = field(default_factory=dict)  # of a single file
 
     def survey(self) -> Survey:
-        """Open what is whole.
-
-        Raises:
-            CheckpointError: Nothing is, or it is refused.
-        """
         shards = [self.name]
         if self.kind == "index":
             self.index = read_weight_map(self.folder.file(self.name), SUFFIX)
@@ -227,7 +212,6 @@ class _Opening:
             opened = with_unread(opened, folder, self.name, self.wrong)
 
         def own(names: Mapping[str, str]) -> dict[str, str]:
-            """Return shards by the model's own names."""
             prefix = folder.prefix
             return {prefix + plain.get(one, one): prefix + home for one, home in names.items()}
 
@@ -281,7 +265,6 @@ class _Opening:
         return gone, kin
 
     def _fault(self, shard: str, kin: Mapping[str, Sequence[str]]) -> Fault:
-        """Return what is wrong with a shard."""
         told = dict.fromkeys(one for name in self.lost[shard] for one in kin[name])
         return Fault(shard, self.wrong[shard], tuple(told))
 
@@ -302,7 +285,6 @@ class _Opening:
         *,
         strict: bool,
     ) -> Adapter | Checkpoint:
-        """Put an adapter together."""
         folder, config = self.folder, config_of(self.folder)
         weights = Checkpoint(folder.spec, folder.resolved, entries, {}, tuple(skipped), files)
         try:
@@ -313,7 +295,6 @@ class _Opening:
             return self._strictly()  # the cut is what is wrong, not what it left
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:
-        """Return the model of files, or the adapter that one without settings is."""
         if self.kind != "file" or self.folder.prefix:
             return found
         found = replace(found, metadata=self.metadata)
@@ -326,12 +307,10 @@ class _Opening:
         return opened if strict or isinstance(opened, Checkpoint) else self._strictly()
 
     def _strictly(self) -> Checkpoint | Adapter:
-        """Open as `open_spec` does, which says what is wrong."""
         return open_name(self.folder, self.name, allow_pickle=False)
 
 
 def _lost(faults: Iterable[Fault]) -> Iterator[Skipped]:
-    """Yield the tensors that are lost."""
     for fault in faults:
         for name in fault.tensors:
             what = GONE if fault.text == GONE else "is not whole"
@@ -368,7 +347,6 @@ def _factors(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list
 
 
 def _stored(entries: Iterable[TensorEntry]) -> Iterator[TensorEntry]:
-    """Yield tensors as they are stored: a quantised one's parts."""
     for entry in entries:
         yield from (entry,) if entry.codec is None else entry.codec.parts
 

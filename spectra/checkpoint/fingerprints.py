@@ -49,7 +49,6 @@ class MemoryLedger:
     """A ledger that lasts as long as the process."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._digests: dict[Span, str] = {}
 
     def known(self, span: Span) -> str | None:
@@ -95,7 +94,6 @@ class Digest:
     """That of one range, whose blocks may come in any order and from several threads."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self._blocks: dict[int, bytes] = {}
 
     def add(self, position: int, piece: memoryview) -> None:
@@ -115,7 +113,6 @@ class Watch:
     def __init__(
         self, entry: TensorEntry, slab: Slab, files: Mapping[str, "Source"], ledger: Ledger
     ) -> None:
-        """Remember how the files are before they are read."""
         self._files, self._ledger = files, ledger
         self._stretches = _stretches(entry, slab)
         self._before = self._spans()

@@ -34,7 +34,6 @@ class Format:
 
 
 def _indexes(ending: str) -> tuple[str, ...]:
-    """Return what indexes of files with this ending are called, those of variants too."""
     return f"*{ending}.index.json", f"*{ending}.index.*.json"
 
 
@@ -166,6 +165,5 @@ def refused_text(pattern: str, name: str = "") -> str:
 
 
 def _like(name: str, patterns: tuple[str, ...]) -> bool:
-    """Say whether a name matches a pattern, however its letters are written."""
     small = name.lower()
     return any(fnmatchcase(small, pattern) for pattern in patterns)

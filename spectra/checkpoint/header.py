@@ -260,7 +260,6 @@ def _finite(text: str) -> float:
 
 
 def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
-    """Check the free-form part: text to text."""
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
@@ -287,7 +286,6 @@ def _notes(metadata: dict[str, str]) -> tuple[dict[str, str], str]:
 
 
 def _entry(name: str, facts: Any, shard: str, origin: int, note: str) -> TensorEntry:  # noqa: ANN401
-    """Check one tensor's dtype, shape and offsets against each other."""
     subject = f": tensor {quote(name)}"
     dtype, shape, offsets = _fields(facts, subject)
     if isinstance(dtype, dict) and list(dtype.values()) == [None]:  # {"F32": null} is taken too
@@ -345,6 +343,5 @@ def _counts(found: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Name a JSON value's kind."""
     names = {list: "list", str: "string", bool: "boolean", type(None): "null", dict: "object"}
     return names.get(type(value), "number")

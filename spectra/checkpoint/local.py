@@ -150,7 +150,6 @@ class LocalFolder:
         return LocalFile(self.path / name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what is sent elsewhere, as of a file."""
         return LocalFolder, (self.spec, self.path.absolute(), self.given, self.prefix)
 
 

@@ -89,11 +89,7 @@ def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, 
 
 
 def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
-    """Open a repository; say of words that may have meant a folder that there is none.
-
-    Raises:
-        UnreachableError: The Hub does not answer.
-    """
+    """Open a repository; say of words that may have meant a folder that there is none."""
     try:
         return open_hub(spec, download=download)
     except UnreachableError as error:
@@ -155,11 +151,6 @@ def open_one(folder: Folder, *, allow_pickle: bool, variant: str) -> Checkpoint:
 
 
 def _open_as(kind: Format, folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
-    """Open one file as one format.
-
-    Raises:
-        CheckpointError: It is a pickle, which nobody allowed.
-    """
     if kind.pickle and not allow_pickle:
         if not kind.is_index:
             refuse_foreign(folder.file(name))

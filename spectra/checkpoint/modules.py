@@ -78,11 +78,6 @@ def modules_of(folder: Folder) -> tuple[Folder, Sequence[Module]]:
 
 
 def _path(label: str, module: object) -> str:
-    """Return the folder of one module.
-
-    Raises:
-        CheckpointError: It is no place inside the model's folder.
-    """
     path = module.get("path") if isinstance(module, dict) else None
     plain = isinstance(path, str) and (not path or path.isprintable())
     if not isinstance(path, str) or not plain or "\\" in path or ":" in path:

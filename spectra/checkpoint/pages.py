@@ -33,7 +33,6 @@ def new_tensor(shape: tuple[int, ...], kind: "dtype") -> "Tensor":
 
 @cache
 def _madvise() -> Any:  # noqa: ANN401 - a foreign function
-    """Return the system's call, or None where there is none."""
     if sys.platform != "linux":
         return None
     with contextlib.suppress(OSError, AttributeError):

@@ -106,19 +106,12 @@ def _stored(
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """The bytes of a tensor that are read, from `start` in its file on."""
-
     source: Source
     entry: TensorEntry
     start: int
     digest: Digest | None
 
     def fill(self, position: int, raw: "Tensor") -> None:
-        """Read bytes from a position in it on.
-
-        Raises:
-            CheckpointError: The file ends before.
-        """
         buffer = memoryview(raw.numpy().data)
         start = self.start + position
         got = self.source.fill(start, buffer) if len(raw) else 0

@@ -71,7 +71,6 @@ def _walk(folder: Folder, depth: int, left: list[int]) -> Iterator[Inner]:
 
 
 def _told(folder: Folder, above: Folder) -> Inner | None:
-    """Return what a folder holds; None: no weights."""
     names = folder.names()
     if ADAPTER_CONFIG in names or weights_in(folder):
         return Inner(folder.spec)

@@ -169,7 +169,6 @@ def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ..
 def _opened(
     folder: Folder, shards: Sequence[str], opener: OpenShard
 ) -> Iterable[tuple[Source, Iterable[TensorEntry]]]:
-    """Open shards in order, several at once where each takes a request."""
     if folder.concurrency == 1 or len(shards) == 1:
         return (opener(folder, shard) for shard in shards)
     with ThreadPoolExecutor(folder.concurrency, thread_name_prefix="spectra-open") as pool:

@@ -91,7 +91,6 @@ def readable(source: Source) -> Format | None:
 
 
 def _begun(opening: bytes) -> Format | None:
-    """Return the format that is read and that begins so; None: none of them does."""
     if opening.startswith(b"GGUF"):
         return GGUF
     if opening.startswith((b"PK\x03\x04", b"\x80")) and not _is_header(opening):
@@ -106,7 +105,6 @@ def _is_header(opening: bytes) -> bool:
 
 
 def _other(opening: bytes, source: Source) -> tuple[str, str] | None:
-    """Return what is known and not read, and what to do instead; None: neither is known."""
     for place, magic, meaning in SIGNATURES:
         if opening[place : place + len(magic)] == magic:
             return meaning

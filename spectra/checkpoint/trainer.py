@@ -94,17 +94,14 @@ def _highest_rate(state: Mapping[str, Any]) -> float | None:
 
 
 def _one(values: Sequence[float | None]) -> float | None:
-    """Return the value that all agree on."""
     return values[0] if values and len(set(values)) == 1 else None
 
 
 def _number(value: object) -> float | None:
-    """Return a finite number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None
 
 
 def _positive(value: object) -> float | None:
-    """Return a finite number above zero."""
     return _number(value) or None

@@ -116,7 +116,6 @@ def unread_files(
 
 
 def _other_format(name: str) -> str:
-    """Say which format that is not read a file is of; empty: none that is known."""
     pattern = "" if format_named(name) else refused_name(name)
     if not pattern or NOT_READ[pattern] is DCP:
         return ""
@@ -160,7 +159,6 @@ def index_beside(folder: Folder, chosen: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _index_name(names: Sequence[str], chosen: str) -> str:
-    """Return the index of the same stem and variant; empty where there is none."""
     if SAFETENSORS_INDEX.names(chosen):
         return chosen
     wanted = (split_variant(chosen)[0] + ".index.json", split_variant(chosen)[1])

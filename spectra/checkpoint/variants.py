@@ -17,7 +17,6 @@ _WORD = r"(?!(?:index|safetensors|bin)\b)[A-Za-z0-9][\w-]*?"
 
 
 def _names(stem: str, word: str) -> re.Pattern[str]:
-    """Return what matches the names of variants: one file, its parts, and their indexes."""
     return re.compile(
         rf"(?P<stem>{stem})(?:"
         rf"\.(?P<whole>{word})(?P<part>{_PART})?(?P<ending>{_ENDING}(?:\.index\.json)?)"

@@ -100,7 +100,6 @@ def _tails(name: str) -> Iterable[str]:
 
 
 def _endings(names: Iterable[str]) -> dict[str, list[str]]:
-    """Map every proper ending to the names that have it."""
     endings: dict[str, list[str]] = {}
     for name in names:
         for tail in _tails(name):
@@ -109,5 +108,4 @@ def _endings(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _some(names: list[str]) -> str:
-    """Write the first few names."""
     return ", ".join(quote(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

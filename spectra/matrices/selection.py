@@ -24,7 +24,6 @@ class Selection:
     layers: str = ""  # `0-5,11`
 
     def __post_init__(self) -> None:
-        """Refuse at the door what could never match."""
         for name in ("include", "exclude", "roles"):
             if isinstance(getattr(self, name), str):
                 raise UsageError(
@@ -81,7 +80,6 @@ def parse_layers(text: str) -> list[range]:
 
 
 def _is_layer(text: str) -> bool:
-    """Say whether a text is a number as layers have: nine digits at most."""
     return text.isdecimal() and len(text) < 10
 
 

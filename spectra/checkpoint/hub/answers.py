@@ -53,7 +53,6 @@ class Patience:
     """Waits between attempts, longer each time, and gives up in the end."""
 
     def __init__(self, label: str) -> None:
-        """Start counting for something that messages call `label`."""
         self._label = label
         self._failures = 0
         self._waited = 0.0
@@ -120,11 +119,7 @@ def asked(label: str, ask: Callable[[], Found], *, again: bool = True) -> Found:
 
 
 def _trouble(label: str, error: Exception) -> Trouble:
-    """Return what went wrong in the Hub's own client, where another attempt may help.
-
-    Raises:
-        CheckpointError: It cannot help.
-    """
+    """Return what went wrong in the Hub's own client, where another attempt may help."""
     import httpx2  # noqa: PLC0415 - there already
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -177,7 +172,6 @@ def busy(response: "httpx2.Response") -> Trouble | None:
 
 
 def _retry_after(text: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for; None where it makes no sense."""
     if text.strip().isdecimal():
         return float(text)
     try:

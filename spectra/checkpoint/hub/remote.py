@@ -116,7 +116,6 @@ class RemoteFile:
         return {**self.__dict__, "_opening": None, "_headers": None, "_direct": self._url}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in another process."""
         self.__dict__.update(state)
         self._opening = Lock()
 
@@ -168,7 +167,6 @@ class RemoteFile:
         return got, None if got == goal else Trouble("the answer ended early")
 
     def _goal(self, response: "httpx2.Response", start: int, asked: int) -> int:
-        """Check an answer against what was asked for; return the bytes that its body must have."""
         if response.status_code not in {200, 206, 416}:
             raise refused(self.label, response)
         empty = response.headers.get("content-length") == "0"
@@ -191,7 +189,6 @@ class RemoteFile:
         return goal
 
     def _span(self, response: "httpx2.Response") -> tuple[int, int, int]:
-        """Return start, stop and size as an answer's Content-Range gives them."""
         found = response.headers.get("content-range", "")
         unit, _, rest = found.partition(" ")
         span, _, total = rest.partition("/")
@@ -204,7 +201,6 @@ class RemoteFile:
         return int(first), int(last) + 1, int(total)
 
     def _wrong(self, got: str) -> CheckpointError:
-        """Return the error for an answer to another question."""
         return CheckpointError(
             f"{self.label}: the server answered a range with {got}, which is not what was asked "
             f"for. {DOWNLOAD}"
@@ -243,7 +239,6 @@ class RemoteFile:
             self._content = found[1]
 
     def _send(self, url: str, start: int, stop: int) -> "httpx2.Response":
-        """Send one request; the body is still to come."""
         import httpx2  # noqa: PLC0415 - only once a request is made
 
         client = self._session()
@@ -264,11 +259,7 @@ class RemoteFile:
             raise httpx2.ReadError("the client was closed") from None
 
     def _target(self, url: str, location: str) -> str:
-        """Return where a redirect leads.
-
-        Raises:
-            CheckpointError: Nowhere, or from an encrypted connection to a plain one.
-        """
+        """Return where a redirect leads."""
         import httpx2  # noqa: PLC0415 - only once a request is made
 
         here = httpx2.URL(url)
@@ -328,12 +319,10 @@ class DownloadedFile:
         return {**self.__dict__, "_fetching": None, "_local": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in another process."""
         self.__dict__.update(state)
         self._fetching = Lock()
 
     def _opened(self) -> RemoteFile | LocalFile:
-        """Return the file as it can be had now; whole where its server knows no ranges."""
         if self._local is not None:
             return self._local
         try:
@@ -343,7 +332,6 @@ class DownloadedFile:
         return self._remote
 
     def _whole(self) -> LocalFile:
-        """Return the fetched file; threads wait for the one that fetches it."""
         with self._fetching:
             if self._local is None:
                 self._local = LocalFile(self._fetch())

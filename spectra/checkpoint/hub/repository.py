@@ -83,7 +83,6 @@ def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
 
 
 def _place(spec: str) -> Place | None:
-    """Read a spec by the Hub's grammar of names; None where it does not fit."""
     found = NAMED.fullmatch(spec) or CANONICAL.fullmatch(spec)
     if found is None or not spec.isprintable():
         return None
@@ -91,7 +90,6 @@ def _place(spec: str) -> Place | None:
 
 
 def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
-    """Ask the Hub once which commit is meant, and what is in it."""
     from huggingface_hub import HfApi  # noqa: PLC0415 - slow, and rarely needed
 
     label, api = place.at(""), HfApi(library_name="spectra")
@@ -220,7 +218,6 @@ class HubFolder:
         return self.opened[path]
 
     def _open(self, path: str) -> Source:
-        """Open a file by its path in the repository."""
         label = self.place.at(path)
         if path not in self.files:
             raise CheckpointError(f"{label}: the repository has no such file. Check its name.")
@@ -279,7 +276,6 @@ class HubFolder:
 
 
 def _headers() -> Mapping[str, str]:
-    """Return what the Hub's own client sends, the token of this process included."""
     from huggingface_hub import utils  # noqa: PLC0415 - loaded already
 
     return utils.build_hf_headers(library_name="spectra")  # type: ignore[attr-defined]  # lazy
