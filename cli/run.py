@@ -172,7 +172,8 @@ def _show(result: "Result", request: Request) -> None:
     if request.format == "table":
         reader = is_terminal(sys.stdout)
         hints = reader and not request.quiet
-        show(screen_of(result, full=request.verbose or not reader, hints=hints))
+        full = request.verbose or not reader
+        show(screen_of(result.document(), seconds=result.seconds, full=full, hints=hints))
     elif request.format == "parquet":
         _parquet_to_stdout(result)
     else:

@@ -15,7 +15,7 @@ from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
 from spectra.report.kinds import Document
-from spectra.report.saved import Saved, restored
+from spectra.report.saved import Saved
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
 from spectra.text import printable, quote, shown
@@ -82,8 +82,8 @@ def to_text(document: Document, form: str) -> str:
         "json": partial(dumps, indent=2),  # every number unrounded
         "jsonl": lambda found: "".join(map(dumps, found["rows"])),
         "csv": _csv,
-        "markdown": lambda found: render_markdown(screen_of(restored(found), full=True)),
-        "table": lambda found: render_text(screen_of(restored(found), full=True)),
+        "markdown": lambda found: render_markdown(screen_of(found, full=True)),
+        "table": lambda found: render_text(screen_of(found, full=True)),
     }
     if document["command"] == "check" and form in FORMS_OF_FINDINGS:
         return render(document, form)

@@ -1,7 +1,7 @@
 """A table as data, and its plain renderings; the terminal adds colour alone."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ class Column:
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
     yielding: bool = False  # text that is cut at its end before any name is shortened
-    cell: Callable[[Mapping[str, Any]], str] = lambda _: ""  # of a row's text in it
+    cell: Callable[[Any], str] = lambda _: ""  # what writes a row's text in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
     assert result.summary["outside"] == 4
     assert str(result.summary["reading"]).endswith("4 matrices outside the cut stopped at a bound.")
     assert [row.matrix for row in result.rows] == [f"layers.{i}.w.weight" for i in range(6)]
-    cells = [line.cells[0] for line in screen_of(result, full=True).lines]
+    cells = [line.cells[0] for line in screen_of(result.document(), full=True).lines]
     assert sum(cell.startswith("> ") for cell in cells) == 4
     drawn = {text.get_text() for text in draw(result).findobj(Text)}
     assert "outside the cut: at least this κ" in drawn

@@ -136,5 +136,5 @@ class TestWhereItIsShown:
             assert result.summary["unread"] == [told]
             whose = f" ({tuned})" if result.command == "diff" else ""
             line = f"not read{whose}: pytorch_model.bin: {reason}"
-            assert line in screen_of(result, full=True).facts
-            assert (line in screen_of(result).facts) == (result.command == "ls")
+            assert line in screen_of(result.document(), full=True).facts
+            assert (line in screen_of(result.document()).facts) == (result.command == "ls")

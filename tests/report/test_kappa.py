@@ -75,7 +75,7 @@ def spills(figure: Figure) -> bool:
 
 
 def test_the_table_ranks_and_cuts_by_kappa(kappa: Result) -> None:
-    screen = screen_of(kappa, full=True)
+    screen = screen_of(kappa.document(), full=True)
     assert [column.title for column in screen.columns] == [
         "kappa", "excess", "matrix", "role", "shape", "parameters",
     ]  # fmt: skip
@@ -89,7 +89,7 @@ def test_the_table_ranks_and_cuts_by_kappa(kappa: Result) -> None:
 
 
 def test_the_table_ranks_and_cuts_by_excess(excess: Result) -> None:
-    screen = screen_of(excess, full=True)
+    screen = screen_of(excess.document(), full=True)
     values = [float(cell) for cell in column(screen, "excess")]
     assert values == sorted(values)
     assert column(screen, "matrix")[:3] == excess.summary["selected"]
@@ -98,7 +98,7 @@ def test_the_table_ranks_and_cuts_by_excess(excess: Result) -> None:
 
 
 def test_each_role_marks_what_it_selects_and_has_no_rule(by_role: Result) -> None:
-    screen = screen_of(by_role, full=True)
+    screen = screen_of(by_role.document(), full=True)
     assert screen.rule_after is None
     assert screen.rule == ""
     chosen = [
@@ -109,7 +109,7 @@ def test_each_role_marks_what_it_selects_and_has_no_rule(by_role: Result) -> Non
     assert sorted(chosen) == sorted(by_role.summary["selected"])
     roles = column(screen, "role")
     assert [roles.index(role) for role in roles] == sorted(roles.index(role) for role in roles)
-    few = screen_of(by_role)
+    few = screen_of(by_role.document())
     assert len(few.lines) == 7 + 6  # one selected of each role and the next, pooler has none
     assert few.more == "... 24 more (-v shows all)"
 
@@ -117,16 +117,16 @@ def test_each_role_marks_what_it_selects_and_has_no_rule(by_role: Result) -> Non
 @pytest.mark.parametrize("name", ["kappa", "excess", "by_role"])
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_nothing_wraps(name: str, width: int, request: pytest.FixtureRequest) -> None:
-    text = render_text(screen_of(request.getfixturevalue(name), hints=False), width)
+    text = render_text(screen_of(request.getfixturevalue(name).document()), width)
     assert max(map(len, text.splitlines())) <= width
     table = [line for line in text.splitlines() if "dense" in line or "self." in line]
     assert len(table) >= 6
 
 
 def test_the_next_command_repeats_what_was_asked(by_role: Result, excess: Result) -> None:
-    (hint,) = screen_of(by_role, hints=True).hints[1:]
+    (hint,) = screen_of(by_role.document(), seconds=1.0, hints=True).hints[1:]
     assert hint.endswith(" --per role --select 10% --export peft -o lora.json")
-    (hint,) = screen_of(excess, hints=True).hints[1:]
+    (hint,) = screen_of(excess.document(), seconds=1.0, hints=True).hints[1:]
     assert hint.endswith(" --rank-by kappa_excess --select 10% --export peft -o lora.json")
 
 
@@ -144,7 +144,7 @@ def half_resolved() -> Mapping[str, Tensor]:
 
 def test_a_kappa_that_storage_does_not_resolve_is_marked(tmp_path: Path) -> None:
     result = spectra.kappa(write_model(tmp_path, half_resolved()))
-    screen = screen_of(result)
+    screen = screen_of(result.document())
     assert column(screen, "matrix") == ["c", "b", "a", "d", "e"]
     cells = column(screen, "kappa")
     assert [cell.startswith("* ") for cell in cells] == [False, False, True, False, False]

@@ -198,7 +198,7 @@ def test_a_damaged_result_is_shown_or_refused_but_never_a_crash(
 
 
 def test_what_a_writer_misses_is_one_line(tmp_path: Path) -> None:
-    document = documents.kappa(1)
-    del document["settings"]["select"]
-    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*select"):
+    document = documents.diff(1)
+    del document["rows"][0]["intruder_detail"][0]["decided_by"]
+    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*decided_by"):
         write_saved(Saved(Path("r.json"), checked(document, "r.json")), tmp_path / "r.txt")

@@ -1,4 +1,4 @@
-"""What a check found, as its readers want it: a screen, SARIF, JUnit, GitHub, Markdown."""
+"""What a check found, as its readers want it: SARIF, JUnit, GitHub, Markdown."""
 
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
@@ -10,9 +10,8 @@ from spectra.report.findings.github import to_github
 from spectra.report.findings.junit import to_junit
 from spectra.report.findings.markdown import to_comment, to_page
 from spectra.report.findings.sarif import to_sarif
-from spectra.report.findings.screen import check_screen
 
-__all__ = ["FORMS", "SUFFIXES", "check_screen", "form_of", "render"]
+__all__ = ["FORMS", "SUFFIXES", "form_of", "render"]
 
 WRITERS: Mapping[str, Callable[[Verdict], str]] = {
     "sarif": to_sarif,

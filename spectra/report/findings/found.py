@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 
 from spectra.policy import RULES
 from spectra.policy.finding import fingerprint
-from spectra.text import printable
+from spectra.text import counted, printable
 from spectra.words import SEVERITIES
 
 Document: TypeAlias = Mapping[str, Any]
 
+ALL = ("SPC",)
 OF_THE_MODEL = "the model as a whole"
 TOO_LITTLE = 3  # exit code where less could be judged than the policy asks for
 
@@ -150,6 +151,17 @@ def verdict_of(document: Document) -> Verdict:
         select=tuple(printable(str(word)) for word in settings.get("select", ())),
         ignore=tuple(printable(str(word)) for word in settings.get("ignore", ())),
     )
+
+
+def policy_line(verdict: Verdict) -> str:
+    """Say by which policy it was judged, and by how many of its rules."""
+    judged = sum(rule.judged and not rule.code.startswith("SPC9") for rule in verdict.rules)
+    pieces = [f"policy: {verdict.policy or 'defaults'}"]
+    if verdict.select and verdict.select != ALL:
+        pieces.append(f"select {' '.join(verdict.select)}")
+    if verdict.ignore:
+        pieces.append(f"ignore {' '.join(verdict.ignore)}")
+    return "; ".join([*pieces, f"{counted(judged, 'rule')} judged"])
 
 
 def counted_rules(verdict: Verdict) -> list[Judged]:

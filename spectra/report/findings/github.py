@@ -7,9 +7,8 @@ Source:
 from collections import Counter
 from collections.abc import Iterator
 
-from spectra.report.findings.found import Found, Verdict, told
+from spectra.report.findings.found import Found, Verdict, policy_line, told
 from spectra.report.findings.place import path_of
-from spectra.report.findings.screen import policy_line
 
 SHOWN = 10  # annotations of each kind that GitHub shows for a step
 KINDS = ("error", "warning", "notice")

@@ -9,8 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from spectra.report.findings.found import TOO_LITTLE, Found, Judged, Verdict, counted_rules, told
-from spectra.report.findings.screen import policy_line
+from spectra.report.findings.found import (
+    TOO_LITTLE,
+    Found,
+    Judged,
+    Verdict,
+    counted_rules,
+    policy_line,
+    told,
+)
 
 UNREAD = "SPC002"
 """The rule about files that could not be read: its findings are errors, not failures."""

@@ -11,7 +11,6 @@ from typing import Any
 from spectra.text import printable
 
 NUMBER = re.compile(r"(?<![^.\[=,])[0-9]{1,9}(?![^.\],])")
-DIGITS = 6  # that a page needs; the file has them all
 FULL = 65534
 HOLE = "#"
 LONGEST = 200  # characters of a name
@@ -52,14 +51,6 @@ class Names:
         template = NUMBER.sub(HOLE, name) if plain else ""
         place = self._templates.setdefault(template, len(self._templates))
         return [place, *map(int, numbers)] if plain else [place, name]
-
-
-def short(value: float | None) -> float | int | None:
-    """Return a number in as many digits as a page shows; whole ones as they are."""
-    if value is None or isinstance(value, int):
-        return value
-    rounded = float(f"{value:.{DIGITS}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 def words(values: Sequence[object]) -> dict[str, Any]:

@@ -1,69 +1,35 @@
 """One value per layer and role: what a heatmap shows."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-from spectra.report.html.encode import short
-from spectra.report.html.tables import Row, enriched
-from spectra.report.keys import KEYS
+from spectra.report.cells import short
+from spectra.report.keys import key_of
+from spectra.report.kinds import Document, RowDoc, kind_of
+from spectra.report.ranking import enriched
 from spectra.text import printable
 from spectra.words import ROLES
 
-Scale = Literal["log", "linear", "count"]
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """What a heatmap colours by."""
-
-    key: str
-    scale: Scale
-    worst: Literal["high", "low"] = "high"
-
-
-METRICS: Mapping[str, tuple[Metric, ...]] = {
-    "spectrum": (
-        Metric("kappa", "log"), Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
-        Metric("alpha", "linear"), Metric("spikes", "count"),
-    ),
-    "diff": (
-        Metric("intruders", "count"), Metric("worst_cos", "linear", "low"),
-        Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
-    ),
-    "kappa": (Metric("kappa", "log"), Metric("kappa_excess", "log")),
-    "width": (Metric("sigma_max", "log"),),
-    "trend": (
-        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("kappa", "log"),
-    ),
-    "check": (
-        Metric("findings", "count"), Metric("kappa", "log"), Metric("intruders", "count"),
-        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
-        Metric("delta_relative", "linear"),
-    ),
-}  # fmt: skip
-
-
-def heatmaps(document: Mapping[str, Any], table: str) -> dict[str, Any] | None:
+def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
     """Return every metric of a result by role and layer, one grid a model; None without rows.
 
     The median stands where several matrices share a cell, as experts do.
     """
-    rows = [enriched(row) for row in document["rows"]]
-    _count_findings(document, rows)
-    facets: dict[str | None, list[Row]] = defaultdict(list)
+    kind, rows = kind_of(document["command"]), [enriched(row) for row in document["rows"]]
+    if kind.judges:
+        _count_findings(document, rows)
+    facets: dict[str | None, list[RowDoc]] = defaultdict(list)
     for row in rows:
         facets[row.get("model")].append(row)
     kinds = {str(row["role"]) for row in rows}
-    roles = [kind for kind in ROLES if kind in kinds] + sorted(kinds - set(ROLES))
+    roles = [role for role in ROLES if role in kinds] + sorted(kinds - set(ROLES))
     layers: list[int | None] = sorted({row["layer"] for row in rows if row["layer"] is not None})
     layers += [None] if any(row["layer"] is None for row in rows) else []
     metrics = [
-        metric
-        for metric in METRICS.get(document["command"], ())
-        if any(row.get(metric.key) is not None for row in rows)
+        metric for metric in kind.metrics if any(row.get(metric.key) is not None for row in rows)
     ]
     if not metrics or not rows:
         return None
@@ -74,9 +40,9 @@ def heatmaps(document: Mapping[str, Any], table: str) -> dict[str, Any] | None:
         "roles": [printable(role) for role in roles],
         "layers": layers,
         "metrics": [
-            {"key": m.key, "title": KEYS[m.key].title, "kind": KEYS[m.key].kind,
-             "scale": m.scale, "worst": m.worst, "meaning": KEYS[m.key].meaning}
-            for m in metrics
+            {"key": m.key, "title": key.title, "kind": key.kind, "scale": m.scale,
+             "worst": m.worst, "meaning": key.meaning}
+            for m, key in ((metric, key_of(metric.key)) for metric in metrics)
         ],
         "facets": [
             {
@@ -89,10 +55,8 @@ def heatmaps(document: Mapping[str, Any], table: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _count_findings(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+def _count_findings(document: Document, rows: Sequence[dict[str, Any]]) -> None:
     """Add to each row of a check how many findings it has."""
-    if document["command"] != "check":
-        return
     counts: dict[str, int] = defaultdict(int)
     for finding in document["summary"]["findings"]:
         if finding.get("matrix") is not None:
@@ -103,7 +67,9 @@ def _count_findings(document: Mapping[str, Any], rows: Sequence[dict[str, Any]])
         )
 
 
-def _counted(rows: Sequence[Row], roles: Sequence[str], layers: Sequence[int | None]) -> list[int]:
+def _counted(
+    rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None]
+) -> list[int]:
     """Return how many matrices each cell stands for, role by role."""
     counts: dict[tuple[str, int | None], int] = defaultdict(int)
     for row in rows:
@@ -112,7 +78,7 @@ def _counted(rows: Sequence[Row], roles: Sequence[str], layers: Sequence[int | N
 
 
 def _grid(
-    rows: Sequence[Row], roles: Sequence[str], layers: Sequence[int | None], key: str
+    rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None], key: str
 ) -> list[float | int | str | None]:
     """Return one number a cell; "inf" where it is singular, None where there is none."""
     cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)

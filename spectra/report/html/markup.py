@@ -14,21 +14,6 @@ def text(value: object) -> str:
     return html.escape(printable(str(value)))
 
 
-def brief(value: float) -> str:
-    """Write a number in three digits: 0.0123, 4.6, 81,800, 4.1e7."""
-    size = abs(value)
-    if size and not 1e-3 <= size < 1e6:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return (
-        f"{float(f'{value:.3g}'):,.0f}"
-        if size >= 1e4
-        else f"{value:.4g}"
-        if size >= 1000
-        else f"{value:.3g}"
-    )
-
-
 def badge(word: str, said: str = "") -> str:
     """Return a severity: a mark and a word, so that colour is not all that tells it."""
     return (

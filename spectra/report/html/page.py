@@ -4,18 +4,19 @@ import base64
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from spectra.report.html.encode import Names, embedded, shortened
-from spectra.report.html.facts import answer, facts, models_named
 from spectra.report.html.markup import badge, command, text
-from spectra.report.html.section import Section, section_of, written
+from spectra.report.html.section import Section, answer, section_of, written
 from spectra.report.html.tables import rooms
-from spectra.report.html.worst import MOST, Worst, worst_of
+from spectra.report.html.worst import MOST, worst_of
+from spectra.report.kinds import Document
+from spectra.report.kinds.kind import Worst
+from spectra.report.sentences import figures, models_named
 from spectra.text import counted, printable
 
 SCRIPTS = ("core", "table", "heatmap", "charts", "series", "inspector", "page")
@@ -31,7 +32,7 @@ MARK = (
 class Source:
     """One result and the name of the file that holds it."""
 
-    document: Mapping[str, Any]
+    document: Document
     saved: str
 
 
@@ -122,7 +123,7 @@ def _card(section: Section) -> str:
     document = section.document
     numbers = "".join(
         f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>"
-        for name, value in facts(document)
+        for name, value in figures(document)
     )  # fmt: skip
     return (
         f'<article class="card"><h2><a href="#{section.ident}">{text(section.title)}</a></h2>'

@@ -6,31 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.report.command_line import command_line
-from spectra.report.html.charts import charts_of
 from spectra.report.html.encode import Names
-from spectra.report.html.facts import TITLES, answer, models_named
 from spectra.report.html.grids import heatmaps
-from spectra.report.html.markup import command, pairs, plain_table, setting, text
+from spectra.report.html.markup import badge, command, pairs, plain_table, setting, text
 from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
-from spectra.report.html.worst import RANKS
 from spectra.report.keys import KEYS
+from spectra.report.kinds import Document, kind_of
+from spectra.report.sentences import models_named
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
 MOST_SKIPPED = 200
-FINDING = {
-    "severity": "severity", "rule": "rule", "rule_name": "name", "matrix": "matrix",
-    "tensor": "place", "message": "message", "state": "state", "value": "value",
-    "limit": "limit", "baseline": "baseline",
-}  # fmt: skip
-RULE = {
-    "rule": "code", "rule_name": "name", "severity": "severity", "findings": "findings",
-    "judged": "judged", "summary": "summary", "why_not": "why_not",
-}  # fmt: skip
-WIDTH_ROLE = {
-    "role": "role", "slope": "slope", "low": "low", "high": "high", "ratio": "ratio", "ok": "ok",
-    "expected": "expected", "normalised_slope": "normalised_slope", "counted": "counted",
-    "reads": "reason",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +23,7 @@ class Section:
     """One result, ready to be written."""
 
     ident: str
-    document: Mapping[str, Any]
+    document: Document
     tables: Sequence[Table]  # the last is of matrices
     charts: Sequence[Mapping[str, Any]]
     saved: str  # the file's name, or what it would be written to
@@ -46,8 +31,7 @@ class Section:
     @property
     def topic(self) -> str:
         """What it is about."""
-        command = str(self.document["command"])
-        return TITLES.get(command, command)
+        return kind_of(self.document["command"]).title
 
     @property
     def title(self) -> str:
@@ -66,9 +50,7 @@ class Section:
         }
 
 
-def section_of(
-    document: Mapping[str, Any], ident: str, saved: str, most: int = MOST_ROWS
-) -> Section:
+def section_of(document: Document, ident: str, saved: str, most: int = MOST_ROWS) -> Section:
     """Arrange one checked document.
 
     Args:
@@ -77,12 +59,23 @@ def section_of(
         saved: Name of the file it is read from.
         most: Rows of matrices that there is room for.
     """
-    main = matrices(document, ident, most)
+    kind, main = kind_of(document["command"]), matrices(document, ident, most)
     heat = heatmaps(document, main.ident)
-    charts = [*([heat] if heat else []), *charts_of(document, main)]
-    if document["command"] in ("width", "trend"):  # lines tell more than cells there
+    charts = [*([heat] if heat else []), *kind.charts(document, main)]
+    if kind.series:  # lines tell more than cells there
         charts.reverse()
-    return Section(ident, document, [*_tables(document, ident), main], charts, saved)
+    sheets = [table_of(sheet, ident) for sheet in kind.sheets(document)]
+    return Section(ident, document, [*sheets, main], charts, saved)
+
+
+def answer(document: Document) -> str:
+    """Return the sentence on top; of a check its first word as a mark."""
+    reading = str(document["summary"]["reading"])
+    word, gap, rest = reading.partition("  ")
+    if not kind_of(document["command"]).judges or not gap:
+        return text(reading)
+    passed = document["summary"]["passed"]
+    return f"{badge('passed' if passed else 'error', word)} {text(rest)}"
 
 
 def written(section: Section) -> str:
@@ -99,57 +92,17 @@ def written(section: Section) -> str:
         if table.columns and table.columns[0].values
     )
     again = command_line(document, ["-o", section.saved])
+    advice = "".join(
+        f'<p class="advice">{text(line)}</p>'
+        for line in kind_of(document["command"]).advice(document)
+    )
     return (
         f'<section id="{ident}" aria-labelledby="{ident}-title" class="result">'
         f'<h2 id="{ident}-title">{text(section.title)}</h2>'
         f'<p class="reading">{answer(document)}</p>'
-        f"{_advice(document)}{command(again, f'{ident}-command')}"
+        f"{advice}{command(again, f'{ident}-command')}"
         f'<div class="charts">{pictures}</div>{tables}{_details(section)}</section>'
     )
-
-
-def _tables(document: Mapping[str, Any], ident: str) -> list[Table]:
-    """Return the tables that are not of matrices."""
-    summary = document["summary"]
-    if document["command"] == "width":
-        overall = summary.get("overall")
-        roles = [*summary["roles"], *([overall] if isinstance(overall, Mapping) else [])]
-        return [table_of(f"{ident}-roles", "Roles", roles, WIDTH_ROLE, ("", False))]
-    if document["command"] != "check":
-        return []
-    return [
-        table_of(
-            f"{ident}-findings", "Findings", _worst_first(summary["findings"]),
-            FINDING, ("severity", False), ("severity", "state", "rule"),
-        ),
-        table_of(
-            f"{ident}-ignored", "Ignored findings",
-            _worst_first(summary["ignored"]),
-            FINDING | {"reason": "reason", "until": "until"}, ("severity", False), ("rule",),
-        ),
-        table_of(
-            f"{ident}-rules", "Rules", sorted(summary["rules"], key=lambda rule: -rule["findings"]),
-            RULE, ("findings", True),
-        ),
-    ]  # fmt: skip
-
-
-def _worst_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return errors before warnings, the new before the known, each with its place."""
-    order = (*RANKS, None)
-    found = [
-        {**item, "place": item.get("tensor") if item.get("matrix") is None else None}
-        for item in findings
-    ]
-    return sorted(
-        found, key=lambda item: (order.index(item["severity"]), item.get("state") != "new")
-    )
-
-
-def _advice(document: Mapping[str, Any]) -> str:
-    """Return what to do, where a result says it."""
-    advice = document["summary"].get("advice") if document["command"] == "width" else None
-    return "".join(f'<p class="advice">{text(line)}</p>' for line in advice or ())
 
 
 def _plain(table: Table) -> str:
@@ -189,7 +142,8 @@ def _details(section: Section) -> str:
         ("schema", text(document["schema"])),
         ("file", f"<code>{text(section.saved)}</code>"),
     ]
-    titles = {key: KEYS[key] for table in section.tables for key in _keys(table) if key in KEYS}
+    keys = [column.key for table in section.tables for column in table.columns]
+    titles = {key: KEYS[key] for key in keys if key in KEYS}
     meanings = [(about.title, text(about.meaning)) for about in titles.values() if about.meaning]
     blocks = [
         ("Settings and provenance", pairs([*provenance, *settings])),
@@ -208,12 +162,7 @@ def _codecs(model: Mapping[str, Any]) -> str:
     return f"; decoded: {found}" if found else ""
 
 
-def _keys(table: Table) -> list[str]:
-    """Return a table's keys."""
-    return [column.key for column in table.columns]
-
-
-def _skipped(document: Mapping[str, Any]) -> str:
+def _skipped(document: Document) -> str:
     """List what was not analysed, and why."""
     skipped = document["skipped"]
     counts = Counter(item["reason"] for item in skipped)

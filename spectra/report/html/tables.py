@@ -1,43 +1,20 @@
 """Which columns each result has, and its rows as columns, worst first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spectra.report.html.encode import Names, profiles, short, words
+from spectra.report.cells import short
+from spectra.report.html.encode import Names, profiles, words
 from spectra.report.keys import Key, key_of
-
-Row = Mapping[str, Any]
+from spectra.report.kinds import Document, RowDoc, kind_of
+from spectra.report.kinds.kind import Sheet
+from spectra.report.ranking import ranked
 
 MOST_ROWS = 8000  # of matrices on one page; the files have them all
 MOST_LISTED = 2000  # of anything else in one table
 POINTS = 32  # of a profile, where there is no room for all 65
 VERDICTS = 4  # of the rows that there is room for, one in so many has its vectors told
-
-VISIBLE: Mapping[str, tuple[str, ...]] = {
-    "ls": ("parameters", "dtype", "codec"),
-    "spectrum": ("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
-    "diff": (
-        "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
-    ),
-    "kappa": ("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
-    "width": ("model", "width", "sigma_max"),
-    "trend": ("model", "step", "sigma_max", "stable_rank", "kappa"),
-    "check": (
-        "sigma_max", "kappa", "stable_rank", "alpha", "delta_relative", "intruders", "worst_cos",
-    ),
-}  # fmt: skip
-"""Measured columns that a table shows; the others are told when a matrix is opened."""
-
-ORDER: Mapping[str, tuple[tuple[str, bool], ...]] = {
-    "ls": (("parameters", True),),
-    "spectrum": (("kappa", True),),
-    "diff": (("intruders", True), ("worst_cos", False), ("delta_relative", True)),
-    "width": (("sigma_max", True),),
-    "trend": (("kappa", True),),
-    "check": (("intruders", True), ("kappa", True)),
-}
-"""What comes first, by key and whether its highest do."""
 
 PLACE = ("matrix", "role", "layer", "expert", "shape")
 UNSHOWN = frozenset({"tensor", "rows", "cols", "intruder_detail", "sigma_profile", "digest"})
@@ -85,7 +62,7 @@ class Table:
         return found
 
 
-def matrices(document: Mapping[str, Any], ident: str, most: int) -> Table:
+def matrices(document: Document, ident: str, most: int) -> Table:
     """Return the table of a result's matrices, worst first; of a selection, its lowest.
 
     Args:
@@ -93,15 +70,12 @@ def matrices(document: Mapping[str, Any], ident: str, most: int) -> Table:
         ident: Its place on the page.
         most: Rows that there is room for.
     """
-    command = document["command"]
-    rows = [enriched(row) for row in document["rows"]]
-    order = order_of(document)
-    rows.sort(key=lambda row: sort_key(row, order))
+    kind = kind_of(document["command"])
+    rows, order = ranked(document, kind)
     kept = rows[:most]
-    shown = (*PLACE, *VISIBLE.get(command, ()))
     known = list(dict.fromkeys(key for row in kept for key in row if _is_told(key, row[key])))
-    if command not in VISIBLE:
-        shown = (*PLACE, *(key for key in known if key not in ("dtype", "codec", "error")))
+    unasked = [key for key in known if key not in ("dtype", "codec", "error")]
+    shown = (*PLACE, *(unasked if kind.visible is None else kind.visible))
     present = [key for key in known if any(row.get(key) is not None for row in kept)]
     ordered = [key for key in shown if key in present]
     ordered += [key for key in present if key not in ordered]
@@ -129,77 +103,28 @@ def matrices(document: Mapping[str, Any], ident: str, most: int) -> Table:
     )  # fmt: skip
 
 
-def table_of(
-    ident: str,
-    caption: str,
-    rows: Sequence[Row],
-    keys: Mapping[str, str],
-    first: tuple[str, bool],
-    filters: Sequence[str] = (),
-) -> Table:
+def table_of(sheet: Sheet, ident: str) -> Table:
     """Return a table of other things than matrices.
 
     Args:
-        ident: Its place on the page.
-        caption: What it lists.
-        rows: Objects.
-        keys: Of a column and, by it, of an object.
-        first: The column that sorts it, and whether its highest come first.
-        filters: Columns that it can be filtered by.
+        sheet: What it lists.
+        ident: Its result's place on the page.
     """
     columns = []
-    for key, source in keys.items():
-        values = [row.get(source) for row in rows[:MOST_LISTED]]
+    for key, source in sheet.keys.items():
+        values = [row.get(source) for row in sheet.rows[:MOST_LISTED]]
         example = next((value for value in values if value is not None), None)
         if example is not None:
             columns.append(Column(key, key_of(key, example), values))
     present = {column.key for column in columns}
     return Table(
-        ident, caption, columns, first, [key for key in filters if key in present],
-        max(len(rows) - MOST_LISTED, 0),
+        f"{ident}-{sheet.name}", sheet.caption, columns, sheet.first,
+        [key for key in sheet.filters if key in present],
+        max(len(sheet.rows) - MOST_LISTED, 0),
     )  # fmt: skip
 
 
-def enriched(row: Row) -> dict[str, Any]:
-    """Add to a row what tables show and files leave to the reader."""
-    found = dict(row)
-    found["shape"] = f"{row['rows']} × {row['cols']}"
-    found["parameters"] = row["rows"] * row["cols"]
-    details = [item for item in row.get("intruder_detail") or () if item["max_cos"] is not None]
-    if details:
-        worst = min(details, key=lambda item: item["max_cos"])
-        found |= {
-            "worst_cos": worst["max_cos"],
-            "worst_at": worst["index"],
-            "worst_energy": worst["energy"],
-        }
-    return found
-
-
-def order_of(document: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
-    """Return what a result's rows are ordered by."""
-    command, settings = document["command"], document["settings"]
-    if command == "kappa":
-        return ((str(settings.get("rank_by", "kappa")), False),)
-    return ORDER.get(command, (("matrix", False),))
-
-
-def sort_key(row: Row, order: Sequence[tuple[str, bool]]) -> list[Any]:
-    """Return a key that puts rows without numbers first, then the worst, equals as they were."""
-    found: list[Any] = [row["status"] != "non-finite"]
-    for key, highest in order:
-        value = row.get(key)
-        if value is None and row["status"] == "singular":
-            value = float("inf")
-        elif value is None and key == "kappa" and row["status"] == "outside":
-            value = row.get("kappa_low")
-        if isinstance(value, str):
-            continue
-        found += [value is None, -value if highest and value is not None else (value or 0)]
-    return found
-
-
-def _verdicts(row: Row) -> list[int] | None:
+def _verdicts(row: RowDoc) -> list[int] | None:
     """Return a row's vectors: index, |cos| and its error in 1e-4, best match, marks."""
     flat: list[int] = []
     for item in row.get("intruder_detail") or ():

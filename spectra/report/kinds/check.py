@@ -1,10 +1,15 @@
 """What `spectra check` tells: the verdict, and the findings worst first."""
 
-from dataclasses import MISSING, fields
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from typing import Any, get_args
 
 from spectra.policy.finding import Finding
-from spectra.report.kinds.kind import Kind, Metric
+from spectra.policy.judge import NOT_ASKED
+from spectra.report.cells import CODE
+from spectra.report.findings.found import Found, policy_line, reasons, told, verdict_of
+from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Sheet, Worst
+from spectra.report.sentences import unread
 from spectra.report.shape import (
     COUNT,
     FLAG,
@@ -19,6 +24,8 @@ from spectra.report.shape import (
     older,
     shapes_of,
 )  # fmt: skip
+from spectra.report.table import Column, Mark
+from spectra.text import printable
 from spectra.words import SEVERITIES, State
 
 FINGERPRINT = Value(TEXT.told, TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"}, TEXT.holds)
@@ -44,10 +51,165 @@ COVERAGE = Object(closed=True, keys={
     "not_judged": older(Items(Object({"what": TEXT, "reason": TEXT}, closed=True))),
 })  # fmt: skip
 
+LIMIT = 20  # findings shown without -v
+WORDS = {"warning": "warn"}
+COLUMNS = (
+    Column("rule", "left", cell=lambda one: one.rule),
+    Column("", "left", cell=lambda one: WORDS.get(one.severity, one.severity)),
+    Column("finds", "left", optional=True, cell=lambda one: one.name),
+    Column("matrix", "left", flexible=True, cell=lambda one: one.where),
+    Column("finding", "left", yielding=True, cell=lambda one: one.what),
+)
+STATE = Column("state", "left", cell=lambda one: one.state or "")
+CARD = (
+    Column("severity", "left", cell=lambda item: item["severity"]),
+    Column("rule", "left", cell=lambda item: f"{item['rule']} {item['name']}"),
+    replace(CODE, cell=lambda item: item.get("matrix") or item.get("tensor") or "the model"),
+    Column("finding", "left", cell=lambda item: item["message"]),
+)
+OF_FINDING = {
+    "severity": "severity", "rule": "rule", "rule_name": "name", "matrix": "matrix",
+    "tensor": "place", "message": "message", "state": "state", "value": "value",
+    "limit": "limit", "baseline": "baseline",
+}  # fmt: skip
+OF_ACCEPTED = OF_FINDING | {"reason": "reason", "until": "until"}
+OF_RULE = {
+    "rule": "code", "rule_name": "name", "severity": "severity", "findings": "findings",
+    "judged": "judged", "summary": "summary", "why_not": "why_not",
+}  # fmt: skip
+
+
+def table(document: Document) -> Listing:
+    """Return the findings; names in short without what nearly all end with."""
+    verdict = verdict_of(document)
+
+    def mark(one: Found) -> Mark:
+        if one.state == "gone":
+            return "good"
+        return "bad" if verdict.fails(one) else "dim" if one.state == "unchanged" else ""
+
+    return Listing(
+        [*COLUMNS, STATE] if verdict.compared else COLUMNS,
+        verdict.found,
+        [
+            replace(one, matrix=one.matrix and one.matrix.removesuffix(".weight"))
+            for one in verdict.found[:LIMIT]
+        ],
+        mark,
+        of_rest=of_rest,
+    )
+
+
+def of_rest(hidden: Sequence[Found]) -> str:
+    """Say how many of the findings left out are errors."""
+    bad = sum(one.level == "error" and one.state != "gone" for one in hidden)
+    return f", {bad:,} of them error{'' if bad == 1 else 's'}" if bad else ""
+
+
+def facts(document: Document, full: bool) -> list[str]:
+    """Return what was accepted, what could not be judged, and files that were not opened."""
+    verdict = verdict_of(document)
+    accepted = [
+        f"accepted: {one.rule} {told(one)}; {one.reason or 'no reason given'}"
+        f"{f' (until {one.until})' if one.until else ''}"
+        for one in verdict.ignored
+    ]
+    unjudged = [
+        f"not judged: {', '.join(rule.code for rule in rules)}: {why}"
+        for why, rules in reasons(verdict).items()
+        if why != NOT_ASKED
+    ]
+    return [*accepted, *unjudged, *unread(document)] if full else unjudged
+
+
+def hints(document: Document, _: bool) -> list[str]:
+    """Return what to do next."""
+    verdict = verdict_of(document)
+    pieces = []
+    if verdict.present:
+        policy = (verdict.policy or "spectra.toml").replace("\\", "/").rsplit("/", 1)[-1]
+        pieces.append(f"explain: spectra rule {verdict.present[0].rule}")
+        pieces.append(f"accept: add an [[ignore]] with a reason to {policy}")
+    return ["   ".join([*pieces, f"exit {verdict.exit_code}"])]
+
+
+def card(document: Document, _: object) -> Listing:
+    """Return the findings that the model has now."""
+    return Listing(CARD, sorted(_present(document), key=_severity))
+
+
+def figures(document: Document) -> list[tuple[str, str]]:
+    """Return how many tensors and findings there are."""
+    counts, tensors = document["summary"]["counts"], document["summary"]["coverage"].get("tensors")
+    found = [("tensors", f"{tensors:,}")] if isinstance(tensors, int) else []
+    for word, name in (("error", "errors"), ("warning", "warnings"), ("new", "new")):
+        number = counts.get(word)
+        if isinstance(number, int) and (word != "new" or number):
+            found.append((name, f"{number:,}"))
+    return found
+
+
+def sheets(document: Document) -> list[Sheet]:
+    """Return findings, what the policy accepts, and what became of each rule."""
+    summary = document["summary"]
+    rules = sorted(summary["rules"], key=lambda rule: -rule["findings"])
+    found, ignored = map(_worst_first, (summary["findings"], summary["ignored"]))
+    first, filters = ("severity", False), ("severity", "state", "rule")
+    return [
+        Sheet("findings", "Findings", found, OF_FINDING, first, filters),
+        Sheet("ignored", "Ignored findings", ignored, OF_ACCEPTED, first, ("rule",)),
+        Sheet("rules", "Rules", rules, OF_RULE, ("findings", True)),
+    ]
+
+
+def worst(document: Document) -> Iterator[Worst]:
+    """Yield findings, those that the baseline does not have first."""
+    for item in sorted(_present(document), key=lambda one: (_severity(one), _is_known(one))):
+        if item["severity"] == "note":
+            continue
+        state = f" ({item['state']})" if item.get("state") else ""
+        text = f"{item['rule']} {item['name']}: {item['message']}{state}"
+        name = item.get("matrix") or item.get("tensor")
+        yield Worst(item["severity"], name, printable(text), item.get("matrix") is not None)
+
+
+def _present(document: Document) -> list[Mapping[str, Any]]:
+    return [item for item in document["summary"]["findings"] if item.get("state") != "gone"]
+
+
+def _severity(item: Mapping[str, Any]) -> int:
+    return SEVERITIES.index(item["severity"])
+
+
+def _is_known(item: Mapping[str, Any]) -> bool:
+    return item.get("state") != "new"
+
+
+def _worst_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return errors before warnings, the new before the known, each with its place."""
+    found = [
+        {**item, "place": item.get("tensor") if item.get("matrix") is None else None}
+        for item in findings
+    ]
+    return sorted(found, key=lambda one: (_severity(one), _is_known(one)))
+
+
+def words(document: Document) -> list[tuple[str, ...]]:
+    """Return what it was judged by."""
+    policy = document["summary"].get("policy")
+    return [("--policy", policy) if isinstance(policy, str) and policy else ("--isolated",)]
+
+
 KIND = Kind(
     "check",
     "Release check",
     order=(("intruders", True), ("kappa", True)),
+    table=table,
+    card=card,
+    under=lambda document: policy_line(verdict_of(document)),
+    facts=facts,
+    figures=figures,
+    hints=hints,
     visible=(
         "sigma_max", "kappa", "stable_rank", "alpha", "delta_relative", "intruders", "worst_cos",
     ),
@@ -56,10 +218,14 @@ KIND = Kind(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
         Metric("delta_relative", "linear"),
     ),
+    sheets=sheets,
+    worst=worst,
     judges=True,
     parts=("model",),
+    words=words,
     options={
         "base": None, "adapter": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
+        "select": ["SPC"], "ignore": [],
     },
     summary={
         "passed": FLAG, "exit_code": older(Words((0, 1, 3))), "alias": older(TEXT),

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
+from spectra.words import Severity
+
+if TYPE_CHECKING:
+    from spectra.report.html.tables import Table
 
 Document: TypeAlias = Mapping[str, Any]
 """A result as plain data, as `Result.document()` gives it or a file holds it."""
@@ -13,25 +17,30 @@ RowDoc: TypeAlias = Mapping[str, Any]
 """One matrix in it: its identity, its status, and what was measured."""
 Order: TypeAlias = Sequence[tuple[str, bool]]
 """Keys by which rows are ordered, each with whether its highest come first."""
-Severity: TypeAlias = Literal["error", "warning", "note"]
+
+EACH = 3  # lines of one result, of what is merely highest
+
+
+def broken(row: Any) -> Mark:  # noqa: ANN401 - a line may be of anything
+    """Mark a matrix that has no numbers."""
+    return "bad" if row["status"] == "non-finite" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The table of a screen or a card."""
+    """The table of a screen or a card, of matrices or whatever its columns can write."""
 
     columns: Sequence[Column]
-    rows: Sequence[RowDoc]  # in the order in which they are read
-    few: int | Sequence[RowDoc] = 20  # of them, shown where not all are: the first so many
-    mark: Callable[[RowDoc], Mark] = lambda _: ""
+    rows: Sequence[Any]  # in the order in which they are read
+    shown: Sequence[Any] | None = None  # where not all are; None: the first of them
+    mark: Callable[[Any], Mark] = broken
     rule_after: int | None = None  # a labelled rule under this many rows
     rule: str = ""
-    of_rest: Callable[[Sequence[RowDoc]], str] = lambda _: ""  # what those left out have in common
+    of_rest: Callable[[Sequence[Any]], str] = lambda _: ""  # what those left out have in common
 
-    @property
-    def shown(self) -> Sequence[RowDoc]:
-        """The few."""
-        return self.rows[: self.few] if isinstance(self.few, int) else self.few
+    def few(self, most: int) -> Sequence[Any]:
+        """Return what is shown where not all are."""
+        return self.rows[:most] if self.shown is None else self.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,12 @@ class Worst:
     section: str = ""  # of the page; the page fills it in
 
 
+def singular(document: Document) -> list[Worst]:
+    """Return a few matrices without a smallest singular value."""
+    found = [row for row in document["rows"] if row["status"] == "singular"][:EACH]
+    return [Worst("warning", row["matrix"], "singular: its smallest σ is 0") for row in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a command is called and how its results are told.
@@ -80,24 +95,25 @@ class Kind:
 
     # The table of matrices, on a screen and in a card.
     columns: Sequence[Column] = ()  # beside name, role and shape
-    order: Order | Callable[[Document], Order] = ()  # of a page, a card, and `columns`
+    order: Order | Callable[[Document], Order] = (("matrix", False),)  # of a page and a card
     table: Callable[[Document], Listing] | None = None  # instead of `columns`, on a screen
     card: Callable[[Document, Sequence[RowDoc]], Listing | None] | None = None
     """Instead of `columns`, in a card; from the document and its rows in `order`."""
 
     # Sentences and numbers.
     under: Callable[[Document], str] = lambda _: ""  # a second line under the answer
-    facts: Callable[[Document, bool], Sequence[str]] | None = None  # under a table, all or in short
+    facts: Callable[[Document, bool], list[str]] | None = None  # under a table, in full or short
     figures: Callable[[Document], Sequence[tuple[str, str]]] = lambda _: ()  # beside `matrices`
     advice: Callable[[Document], Sequence[str]] = lambda _: ()
-    onward: Callable[[Document], Sequence[str]] | None = None  # options of a next command
-    hints: Callable[[Document, bool], Sequence[str]] | None = None  # instead, in whole
+    onward: Callable[[Document], Sequence[str]] = lambda _: ()  # options of a next command
+    hints: Callable[[Document, bool], Sequence[str]] = lambda *_: ()  # what else to do next
+    reads: bool = True  # weights, for a time worth telling
 
     # The page and the picture.
     visible: Sequence[str] | None = None  # measured columns that are seen at once; None: all
     metrics: Sequence[Metric] = ()
-    charts: Callable[[Document, str], Iterable[Mapping[str, Any]]] = lambda *_: ()
-    """Beside the heatmap; from the document and the name of its table of matrices."""
+    charts: Callable[[Document, "Table"], Sequence[Mapping[str, Any]]] = lambda *_: ()
+    """Beside the heatmap; from the document and the page's table of its matrices."""
     sheets: Callable[[Document], Sequence[Sheet]] = lambda _: ()
     worst: Callable[[Document], Iterable[Worst]] = lambda _: ()
     drawer: str | None = None  # "module:function", loaded only to draw
@@ -107,9 +123,10 @@ class Kind:
     # The command line that gave a result.
     lead: Sequence[str] = ()  # words after `spectra`; the command's name where there are none
     parts: Sequence[str] = ("model", "base", "tuned")  # models that are named on it
+    words: Callable[[Document], Iterable[tuple[str, ...]]] = lambda _: ()
+    """Options that are no settings, or are written otherwise."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Settings that are options, with their defaults; one that is False is a switch."""
-    words: Callable[[Document], Sequence[str]] = lambda _: ()  # other options
     before_last: Callable[[Document], str] = lambda _: ""  # the option that takes the last model
 
     # What a document holds, beside what every one does; keys that are not told of may follow.

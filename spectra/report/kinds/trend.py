@@ -1,7 +1,13 @@
 """What `spectra spectrum --trend` tells: a run's spectra, checkpoint by checkpoint."""
 
-from spectra.report.kinds.kind import Kind, Metric
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from spectra.report.cells import NONE, Cell, brief, count, digited, short, word
+from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Worst
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, nullable, older, unpublished
+from spectra.report.table import Column
+from spectra.text import printable
 
 RUN = Object({
     "role": TEXT, "matrices": COUNT,
@@ -9,14 +15,88 @@ RUN = Object({
 })  # fmt: skip
 """How one role's numbers go over the steps of a run."""
 
+FOLLOWED = {
+    "sigma_max": ("sigma max", "σ max"), "stable_rank": ("stable", "stable rank"),
+    "kappa": ("kappa", "κ"),
+}  # fmt: skip
+"""What is followed, and its name on a screen and on a page."""
+
+
+def ends(key: str, write: Callable[[float, float], str]) -> Cell:
+    """Write something of a role's first and last value."""
+
+    def cell(role: Mapping[str, Any]) -> str:
+        known = [value for value in role[key] if value is not None]
+        return write(known[0], known[-1]) if known else NONE
+
+    return cell
+
+
+def change(first: float, last: float) -> str:
+    """Write how much it grew."""
+    return f"{100 * (last / first - 1):+.0f} %" if first and last else NONE
+
+
+COLUMNS = [
+    Column("role", "left", flexible=True, cell=word("role")),
+    Column("matrices", cell=count("matrices")),
+]
+CARD = [Column("role", "left", cell=lambda role: str(role["role"]))]
+for key, (title, name) in FOLLOWED.items():
+    COLUMNS += [
+        Column(title, cell=ends(key, lambda first, _: digited(first, 3))),
+        Column("last", cell=ends(key, lambda _, last: digited(last, 3))),
+        Column("change", cell=ends(key, change)),
+    ]
+    CARD.append(Column(name, cell=ends(key, lambda first, last: f"{brief(first)} → {brief(last)}")))
+
+
+def chart(document: Document) -> dict[str, Any]:
+    """Return each role's medians over the steps."""
+    steps = document["summary"]["steps"]
+    return {
+        "kind": "trend",
+        "steps": [short(step) for step in steps],
+        "metrics": [{"key": key, "title": title} for key, (_, title) in FOLLOWED.items()],
+        "roles": [
+            {"role": printable(role["role"])}
+            | {key: [short(value) for value in role[key]][: len(steps)] for key in FOLLOWED}
+            for role in document["summary"]["roles"]
+        ],
+    }
+
+
+def worst(document: Document) -> Iterator[Worst]:
+    """Yield the roles whose condition number grew most."""
+    found = []
+    for role in document["summary"]["roles"]:
+        known = [value for value in role["kappa"] if value]
+        if len(known) > 1 and known[-1] > known[0]:
+            found.append((known[-1] / known[0], role["role"]))
+    for grown, role in sorted(found, reverse=True)[:EACH]:
+        yield Worst("note", role, f"κ grew {brief(grown)}-fold over the run", opens=False)
+
+
+def of_roles(columns: list[Column], document: Document) -> Listing:
+    """Return the first and the last checkpoint, role by role."""
+    roles = document["summary"]["roles"]
+    return Listing(columns, roles, roles, lambda _: "")
+
+
 KIND = Kind(
     "trend",
     "Spectra over the run",
     order=(("kappa", True),),
+    table=lambda document: of_roles(COLUMNS, document),
+    card=lambda document, _: of_roles(CARD, document),
+    figures=lambda document: [("checkpoints", f"{len(document['summary']['steps']):,}")],
+    onward=lambda _: ["--plot", "trend.png", "-o", "trend.csv"],
     visible=("model", "step", "sigma_max", "stable_rank", "kappa"),
     metrics=(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("kappa", "log"),
     ),
+    charts=lambda document, _: [chart(document)],
+    worst=worst,
     drawer="spectra.report.trend_plots:draw_trend",
     series=True,
     lead=("spectrum", "--trend"),

@@ -1,6 +1,14 @@
 """What `spectra width` tells: how singular values scale with width, role by role."""
 
-from spectra.report.kinds.kind import Kind, Metric
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from spectra.report.cells import NONE, brief, digited, ratio, short, signed
+from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
+from spectra.report.sentences import closing
 from spectra.report.shape import (
     FLAG,
     NUMBER,
@@ -12,6 +20,8 @@ from spectra.report.shape import (
     sometimes,
     unpublished,
 )  # fmt: skip
+from spectra.report.table import Column
+from spectra.text import printable
 
 SLOPE = Object({
     "role": TEXT, "counted": FLAG, "sigma": Object(rest=nullable(NUMBER)),
@@ -26,14 +36,182 @@ MEMBER = Object({
     "proxy": FLAG,
 })  # fmt: skip
 
+MOST = 6  # models that have a column of their own
+MOST_LAYERS = 48  # dots of one role and model
+SHEET = {
+    "role": "role", "slope": "slope", "low": "low", "high": "high", "ratio": "ratio", "ok": "ok",
+    "expected": "expected", "normalised_slope": "normalised_slope", "counted": "counted",
+    "reads": "reason",
+}  # fmt: skip
+
+
+def named(role: Mapping[str, Any]) -> str:
+    """Write a role, in brackets where the law is not about it."""
+    name = printable(str(role["role"]))
+    return name if role["counted"] else f"({name})"
+
+
+def interval(role: Mapping[str, Any]) -> str:
+    """Write where the slope is known to lie."""
+    low, high = role["low"], role["high"]
+    return NONE if low is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def median(role: Mapping[str, Any], model: str) -> str:
+    """Write the median of a role in one model."""
+    return digited((role.get("sigma") or {}).get(model), 3)
+
+
+def matches(role: Mapping[str, Any], yes: str, no: str, unknown: str) -> str:
+    """Write whether a role has the proxy's values."""
+    known = role["ok"] is not None and role["counted"]
+    return unknown if not known else yes if role["ok"] else no
+
+
+CARD = (
+    Column("role", "left", cell=lambda role: str(role["role"])),
+    Column("slope", cell=signed("slope")), Column("ratio to the proxy", cell=ratio("ratio")),
+    Column("matches", cell=partial(matches, yes="yes", no="no", unknown=NONE)),
+)  # fmt: skip
+
+
+def table(document: Document) -> Listing:
+    """Return one line a role: slope, interval, medians at each model, ratio to the proxy."""
+    members: Sequence[Mapping[str, Any]] = document["settings"]["members"]
+    ordered = sorted(members, key=lambda member: (member["width"], member["model"]))
+    shown = ordered if len(ordered) <= MOST else [ordered[0], *ordered[1 - MOST :]]
+    names = [str(member["width"]) for member in shown]
+    if len(set(names)) < len(names):
+        names = [printable(str(member["model"])) for member in shown]
+    columns = [
+        Column("role", "left", flexible=True, cell=named), Column("slope", cell=signed("slope")),
+        Column("95 %", "left", cell=interval),
+        *(Column(name, cell=partial(median, model=member["model"]))
+          for name, member in zip(names, shown, strict=True)),
+        Column("ratio", cell=ratio("ratio")),
+        Column("", "left", cell=partial(matches, yes="ok", no="x", unknown="")),
+        Column("normalised", optional=True, cell=signed("normalised_slope")),
+    ]  # fmt: skip
+    roles = with_overall(document)
+    return Listing(
+        columns, roles, roles, lambda role: "bad" if role["ok"] is False and role["counted"] else ""
+    )
+
+
+def with_overall(document: Document) -> list[Mapping[str, Any]]:
+    """Return every role, and the typical one where it is known."""
+    summary = document["summary"]
+    return [*summary["roles"], *([summary["overall"]] if summary.get("overall") else ())]
+
+
+def figures(document: Document) -> list[tuple[str, str]]:
+    """Return the slope of the typical role."""
+    slope = (document["summary"].get("overall") or {}).get("slope")
+    return [] if slope is None else [("slope", f"{slope:+.2f}")]
+
+
+def facts(document: Document, full: bool) -> list[str]:
+    """Return the advice, what the marks mean, and the closing lines."""
+    summary = document["summary"]
+    told = [printable(str(text)) for text in summary["advice"]]
+    outside = [printable(str(role["role"])) for role in summary["roles"] if not role["counted"]]
+    if outside:
+        told.append(f"( ) not counted: the law is about hidden matrices, not {', '.join(outside)}")
+    return [*told, *closing(document, full)]
+
+
+def card(document: Document, _: object) -> Listing:
+    """Return the slopes of the roles that the law is about."""
+    roles = [role for role in document["summary"]["roles"] if role["counted"]]
+    return Listing(CARD, roles, roles)
+
+
+def chart(document: Document) -> dict[str, Any]:
+    """Return each role's layers and medians against width."""
+    points: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in document["rows"]:
+        if row.get("sigma_max"):
+            points[row["role"], str(row.get("model"))].append(row["sigma_max"])
+    models = [
+        {"name": str(model.get("model")), "width": _number(model.get("width"))}
+        for model in document["models"]
+    ]
+    models.sort(key=lambda model: (model["width"], model["name"]))
+    names = [str(model["name"]) for model in models]
+    roles = [
+        {
+            "role": printable(role["role"]), "counted": role["counted"], "ok": role["ok"],
+            **{key: short(role.get(key)) for key in ("slope", "low", "high", "expected")},
+            "medians": [short(role["sigma"].get(name)) for name in names],
+            "layers": [[short(v) for v in _spread(points[role["role"], name])] for name in names],
+        }
+        for role in document["summary"]["roles"]
+    ]  # fmt: skip
+    told = [model | {"name": printable(name)} for model, name in zip(models, names, strict=True)]
+    return {"kind": "width", "models": told, "roles": roles}
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Return at most so many values as a panel shows, evenly over their order."""
+    ordered, steps = sorted(values), MOST_LAYERS - 1
+    if len(ordered) <= MOST_LAYERS:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / steps)] for i in range(MOST_LAYERS)]
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+
+
+def worst(document: Document) -> Iterator[Worst]:
+    """Yield roles that do not match the proxy."""
+    roles = [
+        role
+        for role in document["summary"]["roles"]
+        if role["counted"] and role["ok"] is False and role["ratio"]
+    ]
+    roles.sort(key=lambda role: -abs(math.log(abs(role["ratio"]))))
+    for role in roles[:EACH]:
+        text = f"σ max is {brief(role['ratio'])} × the proxy's"
+        yield Worst("warning", role["role"], text, opens=False)
+
+
+def words(document: Document) -> Iterator[tuple[str, ...]]:
+    """Yield widths and training of the models, in their order."""
+    settings = document["settings"]
+    for key, option in (("width", "--widths"), ("eta", "--eta"), ("weight_decay", "--lambda")):
+        values = [member.get(key) for member in settings.get("members", ())]
+        if values and all(isinstance(value, int | float) for value in values):
+            texts = [repr(value) for value in values]
+            yield option, texts[0] if len(set(texts)) == 1 else ",".join(texts)
+
+
+def before_last(document: Document) -> str:
+    """Return the option of the proxy, where one was named."""
+    members = document["settings"].get("members", ())
+    return "--against" if any(member.get("proxy") is True for member in members) else ""
+
+
 KIND = Kind(
     "width",
     "Scaling with width",
     order=(("sigma_max", True),),
+    table=table,
+    card=card,
+    facts=facts,
+    figures=figures,
+    advice=lambda document: document["summary"]["advice"],
+    onward=lambda _: ["--plot", "width.png"],
     visible=("model", "width", "sigma_max"),
     metrics=(Metric("sigma_max", "log"),),
+    charts=lambda document, _: [chart(document)],
+    sheets=lambda document: [Sheet("roles", "Roles", with_overall(document), SHEET, ("", False))],
+    worst=worst,
     drawer="spectra.report.width_plots:draw_width",
     series=True,
+    options={"tolerance": 0.1},
+    words=words,
+    before_last=before_last,
     settings={"members": Items(MEMBER)},
     summary={
         "roles": Items(unpublished(SLOPE)), "matching": older(Items()),

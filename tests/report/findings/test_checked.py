@@ -13,7 +13,8 @@ import xmlschema
 import spectra
 from examples import write_model
 from spectra.report.documents import to_text
-from spectra.report.findings import FORMS, check_screen, render
+from spectra.report.findings import FORMS, render
+from spectra.report.screens import screen_of
 from spectra.report.table import render_text
 
 DATA = Path(__file__).parents[2] / "data"
@@ -68,7 +69,7 @@ def test_all_kinds_of_findings_are_there(checked: spectra.Result) -> None:
 def test_a_saved_check_is_shown_as_the_live_one(form: str, checked: spectra.Result) -> None:
     saved = json.loads(to_text(checked.document(), "json"))
     assert render(saved, form) == render(checked.document(), form)
-    assert render_text(check_screen(saved)) == render_text(check_screen(checked.document()))
+    assert render_text(screen_of(saved)) == render_text(screen_of(checked.document()))
 
 
 def test_its_sarif_is_valid_and_whole(checked: spectra.Result) -> None:

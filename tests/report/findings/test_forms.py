@@ -6,8 +6,9 @@ import pytest
 
 from report.findings.subjects import accepted, document, finding, varied
 from spectra.errors import OutputError
-from spectra.report.findings import FORMS, SUFFIXES, check_screen, form_of, render
+from spectra.report.findings import FORMS, SUFFIXES, form_of, render
 from spectra.report.findings.found import verdict_of
+from spectra.report.screens import screen_of
 from spectra.report.table import render_text
 
 
@@ -41,7 +42,7 @@ def test_a_document_of_another_version_is_shown(form: str) -> None:
     found["summary"]["findings"].append(one)
     text = render(found, form)
     assert "XYZ9" in text
-    assert "XYZ9" in render_text(check_screen(found))
+    assert "XYZ9" in render_text(screen_of(found))
     assert verdict_of(found).alias == "release"
 
 

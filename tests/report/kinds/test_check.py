@@ -5,7 +5,7 @@ import pytest
 from report.findings.subjects import DOWN, accepted, document, finding, hostile, varied
 from spectra.policy import RULES
 from spectra.policy.judge import NOT_ASKED
-from spectra.report.findings import check_screen
+from spectra.report.screens import screen_of
 from spectra.report.table import render_text
 
 JUDGED = sum(not code.startswith("SPC9") for code in RULES) - 1  # SPC401 had no proxy
@@ -13,7 +13,7 @@ SHORT = DOWN.removesuffix(".weight")
 
 
 def test_a_failing_check() -> None:
-    text = render_text(check_screen(varied(), full=False, hints=True), 120)
+    text = render_text(screen_of(varied(), full=False, hints=True), 120)
     lines = text.splitlines()
     assert lines[1] == "  FAIL  6 findings in 291 tensors (coverage 100 %)."
     assert lines[2] == f"  policy: spectra.toml; {JUDGED} rules judged"
@@ -38,11 +38,11 @@ def test_rules_that_nobody_asked_for_are_no_news() -> None:
          "judged": False, "why_not": why}
         for code, why in (("SPC201", NOT_ASKED), ("SPC101", "no base is given"))
     ]  # fmt: skip
-    assert check_screen(document(rules=rules)).facts == ["not judged: SPC101: no base is given"]
+    assert screen_of(document(rules=rules)).facts == ["not judged: SPC101: no base is given"]
 
 
 def test_marks_repeat_what_fails() -> None:
-    screen = check_screen(varied())
+    screen = screen_of(varied())
     marks = {line.cells[0]: line.mark for line in screen.lines}
     assert marks == {
         "SPC101": "bad", "SPC002": "bad", "SPC104": "", "SPC401": "", "SPC999": "",
@@ -53,11 +53,11 @@ def test_marks_repeat_what_fails() -> None:
 def test_marks_follow_the_policy() -> None:
     found = [finding(state="unchanged"), finding("SPC202", state="new")]
     strict = document(found, settings={"fail_on": "warning"}, passed=False)
-    assert [line.mark for line in check_screen(strict).lines] == ["bad", "dim"]
+    assert [line.mark for line in screen_of(strict).lines] == ["bad", "dim"]
 
 
 def test_a_passing_check_is_its_sentence() -> None:
-    screen = check_screen(document(rules=[]), hints=True)
+    screen = screen_of(document(rules=[]), hints=True)
     assert render_text(screen) == (
         "\n  PASS  0 findings in 291 tensors (coverage 100 %).\n"
         "  policy: spectra.toml; 0 rules judged\n\n  exit 0\n"
@@ -66,23 +66,23 @@ def test_a_passing_check_is_its_sentence() -> None:
 
 def test_the_policy_is_named_with_what_it_leaves_out() -> None:
     options: dict[str, object] = {"select": ["SPC0", "SPC1"], "ignore": ["SPC009"]}
-    screen = check_screen(document(policy=None, settings=options, rules=[]))
+    screen = screen_of(document(policy=None, settings=options, rules=[]))
     assert screen.under == "policy: defaults; select SPC0 SPC1; ignore SPC009; 0 rules judged"
 
 
 def test_without_a_baseline_there_is_no_state() -> None:
-    assert [column.title for column in check_screen(document([finding()])).columns][-1] == "finding"
-    assert [column.title for column in check_screen(varied()).columns][-1] == "state"
+    assert [column.title for column in screen_of(document([finding()])).columns][-1] == "finding"
+    assert [column.title for column in screen_of(varied()).columns][-1] == "state"
 
 
 def test_a_document_has_no_hints() -> None:
-    assert not check_screen(varied(), full=True).hints
+    assert not screen_of(varied(), full=True).hints
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 140])
 def test_nothing_wraps(width: int) -> None:
     for found in (varied(), hostile()):
-        text = render_text(check_screen(found, hints=True), width)
+        text = render_text(screen_of(found, hints=True), width)
         assert max(map(len, text.splitlines())) <= width
         rows = [line for line in text.splitlines() if line.startswith("  SPC")]
         assert len(rows) == min(len(found["summary"]["findings"]), 20)
@@ -91,35 +91,35 @@ def test_nothing_wraps(width: int) -> None:
 def test_the_message_gives_way_before_the_name() -> None:
     long = "condition number 4.1e+05, 38 times the median of its like (1.1e+04)"
     found = document([finding("SPC202", DOWN, message=long, state="unchanged")])
-    hundred = render_text(check_screen(found), 100)
+    hundred = render_text(screen_of(found), 100)
     assert SHORT in hundred
     assert "condition number 4.1e" in hundred
     assert long not in hundred
-    eighty = render_text(check_screen(found), 80)
+    eighty = render_text(screen_of(found), 80)
     assert "layers.30.mlp.down_proj" in eighty
     assert "  condition number 4.1e…  " in eighty
-    whole = render_text(check_screen(found, full=True))
+    whole = render_text(screen_of(found, full=True))
     assert DOWN in whole
     assert long in whole
 
 
 def test_the_rule_is_named_where_there_is_room() -> None:
     found = document([finding(state="new")])
-    assert "intruder-dimensions" in render_text(check_screen(found), 120)
-    assert "intruder-dimensions" not in render_text(check_screen(found), 80)
-    assert "SPC101" in render_text(check_screen(found), 80)
+    assert "intruder-dimensions" in render_text(screen_of(found), 120)
+    assert "intruder-dimensions" not in render_text(screen_of(found), 80)
+    assert "SPC101" in render_text(screen_of(found), 80)
 
 
 def test_few_are_shown_unless_all_are_asked_for() -> None:
     many = [finding(matrix=f"layers.{i}.w") for i in range(25)]
     many += [finding("SPC202", f"layers.{i}.w") for i in range(5)]
-    few = check_screen(document(many))
+    few = screen_of(document(many))
     assert len(few.lines) == 20
     assert few.more == "... 10 more, 5 of them errors (-v shows all)"
     gone = [finding(matrix=f"layers.{i}.v", state="gone") for i in range(7)]
-    fixed = check_screen(document([*many[:19], *gone]))
+    fixed = screen_of(document([*many[:19], *gone]))
     assert fixed.more == "... 6 more (-v shows all)"
-    full = check_screen(document(many), full=True)
+    full = screen_of(document(many), full=True)
     assert len(full.lines) == 30
     assert full.more == ""
 
@@ -128,10 +128,10 @@ def test_all_that_was_accepted_is_told_where_all_is_asked_for() -> None:
     found = document([], [accepted()])
     what = "accepted: SPC201 lm_head.weight: 6 > 4 allowed (baseline 1)"
     told = f"{what}; known, issue 42 (until 2027-03-01)"
-    assert told in check_screen(found, full=True).facts
-    assert told not in check_screen(found).facts
+    assert told in screen_of(found, full=True).facts
+    assert told not in screen_of(found).facts
 
 
 def test_no_name_moves_the_cursor() -> None:
-    text = render_text(check_screen(hostile(), full=True, hints=True))
+    text = render_text(screen_of(hostile(), full=True, hints=True))
     assert all(line.isprintable() for line in text.splitlines())

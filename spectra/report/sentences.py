@@ -1,0 +1,80 @@
+"""What is said around tables: names, figures, and the lines under them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spectra.report.kinds import Document, kind_of
+from spectra.text import printable
+
+
+def figures(document: Document) -> list[tuple[str, str]]:
+    """Return a few numbers that sum a result up, each with its name."""
+    kind = kind_of(document["command"])
+    own = [] if kind.judges else [("matrices", f"{len(document['rows']):,}")]
+    return [*own, *kind.figures(document)]
+
+
+def models_named(document: Document) -> str:
+    """Return short names of the models."""
+    kind, models = kind_of(document["command"]), document["models"]
+    names = [_base_name(model) for model in _main(models, kind.parts) or models]
+    if kind.series:
+        return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+    return " → ".join(names)
+
+
+def closing(document: Document, full: bool, first: Sequence[str] = ()) -> list[str]:
+    """Return the lines under a table: verdicts, skips, rows without numbers.
+
+    Args:
+        document: A result.
+        full: Also name the files of weights that were not opened.
+        first: Verdicts.
+    """
+    skips = ", ".join(skip_counts(document))
+    pieces = [*first, *([f"skipped: {skips}"] if skips else ())]
+    facts = ["   ".join(pieces)] if pieces else []
+    for model in document["models"]:
+        schemes = ", ".join(f"{n:,} by {printable(name)}" for name, n in model["codecs"].items())
+        if schemes:
+            which = "" if model["part"] == "model" else f" ({model['part']})"
+            facts.append(f"decoded{which}: {schemes}")
+    facts += [
+        f"no numbers: {printable(row['matrix'])}: {printable(row['error'])}"
+        for row in document["rows"]
+        if row["error"]
+    ]
+    return facts + (unread(document) if full else [])
+
+
+def skip_counts(document: Document) -> list[str]:
+    """Say how many tensors were skipped for which reason."""
+    counts = Counter(item["reason"] for item in document["skipped"])
+    return [f"{count:,} {printable(reason)}" for reason, count in counts.most_common()]
+
+
+def unread(document: Document) -> list[str]:
+    """Name the files of weights that were not opened; of several models also whose they are."""
+    several = len(document["models"]) > 1
+    found = []
+    for one in document["summary"].get("unread", ()):
+        whose = f" ({printable(one['model'])})" if several else ""
+        found.append(f"not read{whose}: {printable(one['file'])}: {printable(one['reason'])}")
+    return found
+
+
+def _main(models: Sequence[Any], parts: Sequence[str]) -> list[Any]:
+    return [model for model in models if model["part"] in parts]
+
+
+def _base_name(model: Document) -> str:
+    """Return the last part of a spec; of a repository, with its owner."""
+    spec = str(model.get("model") or model["spec"])
+    if spec.count("/") == 1 and not spec.startswith((".", "/")) and not spec.endswith("/"):
+        return spec
+    path = Path(spec)
+    if path.name in ("model", "model.safetensors", "snapshot") and path.parent.name:
+        return f"{path.parent.name}/{path.name}"
+    return path.name or spec
