@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spectra.matrices.role import Role, roles_of
+
 
 def write_model(
     folder: Path, tensors: Mapping[str, Tensor], config: str = "", name: str = "model.safetensors"
@@ -17,6 +19,11 @@ def write_model(
     if config:
         (folder / "config.json").write_text(config)
     return folder
+
+
+def role_of(name: str, dimensions: int = 2) -> Role:
+    """Return the role of a tensor that is alone in its model."""
+    return roles_of({name: dimensions})[name]
 
 
 def with_spectrum(

@@ -30,7 +30,7 @@ from spectra.kernels.slope import (
     unpaired_scatter,
 )
 from spectra.matrices import Matrix, View
-from spectra.matrices.layers import EXPERT
+from spectra.matrices.layers import of_any_expert
 from spectra.words import ROLES
 
 OUTSIDE = ("embed", "lm_head", "router")
@@ -294,11 +294,7 @@ def above_zero(row: Row) -> bool:
 
 def layer_name(row: Row) -> str:
     """Return the name of the layer's part that a matrix is; experts of one layer share it."""
-    name = row.view.entry.name
-    expert = EXPERT.search(name)
-    if expert:
-        name = f"{name[: expert.start(1)]}*{name[expert.end(1) :]}"
-    return f"{name}[{row.view.part.label}]"
+    return f"{of_any_expert(row.view.entry.name)}[{row.view.part.label}]"
 
 
 def _model(row: Row) -> str:

@@ -9,9 +9,8 @@ from spectra.checkpoint.damaged import Survey
 from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.gate.checkup import Checkup
 from spectra.matrices import View, match_names, views_of
-from spectra.matrices.layers import expert_in, layers_of
 from spectra.matrices.part import Part
-from spectra.matrices.role import Role
+from spectra.matrices.role import Role, roles_of
 from spectra.policy.facts import Facts, Subject
 from spectra.runs.listing import counted_codecs
 from spectra.text import counted, natural, shown
@@ -69,9 +68,9 @@ def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
     weights = weights_of(survey.checkpoint)
     views, skipped = views_of(weights)
     held = {view.entry.name for view in views}
-    layers = layers_of(weights.entries)
+    roles = roles_of({name: len(entry.shape) for name, entry in weights.entries.items()})
     vectors = [
-        _vector(entry, layers[name])
+        _vector(entry, roles[name])
         for name, entry in weights.entries.items()
         if name not in held and entry.is_weights and entry.numel
     ]
@@ -97,10 +96,10 @@ def weights_of(opened: Checkpoint | Adapter) -> Checkpoint:
     return opened.weights if isinstance(opened, Adapter) else opened
 
 
-def _vector(entry: TensorEntry, layer: int | None) -> View:
+def _vector(entry: TensorEntry, role: Role) -> View:
     """Return a tensor that is no matrix as one of a single column, or of as many as it takes."""
     rows = entry.shape[0] if entry.shape else 1
-    role = Role(VECTOR, layer, expert_in(entry.name))
+    role = replace(role, kind=VECTOR)
     return View(entry.name, role, entry, Part(), rows, entry.numel // rows)
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(?:expert_)?([0-9]{1,9})(?=\.|$)")
 
-_NUMBER = re.compile(r"[0-9]{1,9}")  # a longer one counts no layers
+_NUMBER = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")  # a longer one counts no layers
 _LIST = re.compile(r"(?:layers?|blocks?|h)")
 """What makes a number at the very end a layer; it mostly counts the steps of a list."""
 _NESTED = re.compile(r"(?:\w+_)?(?:layers|blocks|stages)|resnets|attentions|h")
@@ -46,7 +46,7 @@ def place_in(name: str) -> Place | None:
 
     Experts are none; a number of ten digits or more counts nothing.
     """
-    counted = _counted(_INSIDE.sub("0", name))
+    counted = _counted(numberless(name))
     if not counted:
         return None
     words = name.split(".")
@@ -59,7 +59,12 @@ def place_in(name: str) -> Place | None:
     return Place(prefix, numbers, ".".join(words[inner + 1 :]), stack)
 
 
-_INSIDE = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")
+def numberless(name: str) -> str:
+    """Return a name with the numbers of its layers and experts made equal.
+
+    Rules that read names ask for a number, never for a certain one.
+    """
+    return _NUMBER.sub("0", name)
 
 
 @lru_cache(maxsize=4096)
@@ -96,6 +101,12 @@ def expert_in(name: str) -> int | None:
     """Return the expert that a tensor's name tells."""
     found = EXPERT.search(name) if "experts." in name else None
     return int(found[1]) if found else None
+
+
+def of_any_expert(name: str) -> str:
+    """Return a tensor's name with `*` for its expert: one for all experts of a layer."""
+    found = EXPERT.search(name)
+    return f"{name[: found.start(1)]}*{name[found.end(1) :]}" if found else name
 
 
 def layers_of(names: Iterable[str]) -> Mapping[str, int | None]:

@@ -1,10 +1,11 @@
 """What a matrix does in its network, told from its name by one table."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spectra.matrices.layers import expert_in, layers_of
+from spectra.matrices.layers import expert_in, layers_of, numberless
 
 ATTENTION = r"\w*(?:attn|[Aa]ttention)\w*"
 FEED_FORWARD = r"(?:mlp|ffn|feed_forward|moe|block_sparse_moe|experts)"
@@ -91,37 +92,28 @@ class Role:
     expert: int | None = None
 
 
-def role_of(name: str, dimensions: int = 2) -> Role:
-    """Return the role, layer and expert that a tensor's name tells.
+def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
+    """Return the role, layer and expert of every tensor of a model, told from their names.
 
     Args:
-        name: Key in the checkpoint, e.g. `model.layers.3.self_attn.q_proj.weight`.
-        dimensions: Of the stored tensor; more than two is a convolution unless the
-            name says otherwise.
+        names: All of them, as `layers_of` asks, each with the number of its dimensions as
+            stored: more than two are a convolution unless the name says otherwise.
 
     Returns:
-        A role; `other` for every name the table does not know. Where layers are nested, the
-        layer counts from the name's own stage on, as the others are not known here.
+        Roles by name; of kind `other` for every name the table does not know.
     """
-    return Role(kind_of(numberless(name), dimensions), layers_of([name])[name], expert_in(name))
+    layers = layers_of(names)
+    return {
+        name: Role(kind_of(name, dimensions), layers[name], expert_in(name))
+        for name, dimensions in names.items()
+    }
 
 
 def kind_of(name: str, dimensions: int = 2) -> str:
-    """Return the kind of role alone; the numbers in a name play no part in it."""
-    kind = _kind(name.removesuffix(".weight"))
+    """Return the kind of role alone; which numbers are in a name plays no part in it."""
+    kind = _kind(numberless(name).removesuffix(".weight"))
     kernel = dimensions > 2 and name.endswith("weight")  # a bare parameter is none
     return "conv" if kernel and kind in {"embed", "other"} else kind
-
-
-def numberless(name: str) -> str:
-    """Return a name with the numbers of its layers and experts made equal.
-
-    Rules that read names ask for a number, never for a certain one.
-    """
-    return _INSIDE.sub("0", name)
-
-
-_INSIDE = re.compile(r"(?<![^.])[0-9]+(?=\.)")
 
 
 @lru_cache(maxsize=4096)

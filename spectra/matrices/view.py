@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.codecs.unread import MARKS
-from spectra.matrices.layers import expert_in, layers_of
+from spectra.matrices.layers import numberless
 from spectra.matrices.layout import LayoutError, Part, parts_of
-from spectra.matrices.role import Role, kind_of, numberless
+from spectra.matrices.role import Role, roles_of
 from spectra.matrices.unread import no_weights, scales_of
 from spectra.text import natural
 
@@ -48,8 +48,8 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
     """
     views: list[View] = []
     skipped = list(checkpoint.skipped)
-    known: dict[tuple[str, tuple[int, ...]], tuple[list[Part], str]] = {}  # layers repeat
-    layers = layers_of(checkpoint.entries)
+    known: dict[tuple[str, tuple[int, ...]], list[Part] | str] = {}  # layers repeat
+    roles = roles_of({name: len(entry.shape) for name, entry in checkpoint.entries.items()})
     scales = scales_of(checkpoint.entries.values())
     varied = _varied(checkpoint.config)
     for entry in checkpoint.entries.values():
@@ -61,12 +61,10 @@ def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:
         found = known.get(key)
         if found is None:
             found = known[key] = _parts(entry, checkpoint.config)
-        parts, told = found
-        if not parts:
-            skipped.append(Skipped(entry.name, told))
-            continue
-        role = Role(told, layers[entry.name], expert_in(entry.name))
-        views += [_view(entry, part, role) for part in parts]
+        if isinstance(found, str):
+            skipped.append(Skipped(entry.name, found))
+        else:
+            views += [_view(entry, part, roles[entry.name]) for part in found]
     views.sort(key=lambda view: natural(view.name))
     skipped.sort(key=lambda item: natural(item.tensor))
     return views, skipped
@@ -109,13 +107,12 @@ def _varied(config: Mapping[str, Any]) -> bool:
     return any(isinstance(part, dict) and "per_layer_config" in part for part in parts)
 
 
-def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> tuple[list[Part], str]:
-    """Return the matrices that a tensor holds and the kind of its role, or none and why."""
+def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> list[Part] | str:
+    """Return the matrices that a tensor holds, or why it holds none."""
     try:
-        parts = parts_of(entry.name, entry.shape, config)
+        return parts_of(entry.name, entry.shape, config)
     except LayoutError as error:
-        return [], str(error)
-    return parts, kind_of(numberless(entry.name), len(entry.shape))
+        return str(error)
 
 
 def _view(entry: TensorEntry, part: Part, told: Role) -> View:

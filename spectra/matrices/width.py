@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from spectra.errors import PairingError, UsageError
-from spectra.matrices.role import numberless
+from spectra.matrices.layers import numberless
 from spectra.matrices.view import View
 from spectra.text import quote, shown
 

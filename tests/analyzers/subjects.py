@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from examples import role_of
 from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.entry import BITS, FLOATING, STORED, TensorEntry
 from spectra.errors import NonFiniteError
 from spectra.matrices import LowRank, Matrix, Pair, View
 from spectra.matrices.layout import Part
-from spectra.matrices.role import role_of
 
 DTYPES = {getattr(torch, STORED[name]): name for name in FLOATING}
 QUERY = "encoder.layer.0.attention.self.query.weight"

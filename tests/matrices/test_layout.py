@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from examples import role_of
 from families import model_types
 from matrices.saved import FORMATS, Save, close
 from matrices.tiny import MODELS
 from spectra.matrices.families import TABLE
 from spectra.matrices.layout import LayoutError, Part, parts_of
-from spectra.matrices.role import role_of
 
 UNHEARD_OF = {
     "RefinedWeb", "RefinedWebModel",  # Falcon's names before transformers took it in

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.matrices.role import Role, role_of
+from examples import role_of
+from spectra.matrices.role import Role, roles_of
 from spectra.words import ROLES
 
 Place = tuple[str, int | None, int | None]
@@ -287,3 +288,10 @@ def test_a_prefix_changes_no_layer_and_no_expert(named: tuple[str, Place]) -> No
     name, (_, layer, expert) = named
     found = role_of(f"base_model.model.{name}")
     assert (found.layer, found.expert) == (layer, expert)
+
+
+def test_nested_layers_have_one_number() -> None:
+    names = [
+        f"stages.{stage}.blocks.{block}.mlp.fc1.weight" for stage in (0, 1) for block in (0, 1)
+    ]
+    assert [role.layer for role in roles_of(dict.fromkeys(names, 2)).values()] == [0, 1, 2, 3]

@@ -2,10 +2,10 @@
 
 import pytest
 
+from examples import role_of
 from spectra.checkpoint import TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.layout import Part
-from spectra.matrices.role import role_of
 from spectra.matrices.selection import Selection, parse_layers
 from spectra.matrices.view import View
 from spectra.words import ROLES

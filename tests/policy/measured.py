@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from analyzers.subjects import DTYPES
+from examples import role_of
 from policy.subjects import Fixed
 from spectra.analyzers import Row
 from spectra.analyzers.soundness import Soundness
 from spectra.checkpoint.entry import TensorEntry
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
-from spectra.matrices.role import role_of
 from spectra.policy import RULES, Breach
 from spectra.policy.facts import Facts, Subject
 from spectra.text import natural

@@ -8,7 +8,7 @@ from typing import Any
 
 from spectra.architectures.lacking import Lack, lacking
 from spectra.architectures.parameters import class_of
-from spectra.matrices.role import role_of
+from spectra.matrices.role import kind_of
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
@@ -301,7 +301,7 @@ def _uneven(facts: Facts) -> Items:
                 continue
             for end in sorted(usual - inner):
                 name = f"{stack}{number}.{end}"
-                linear = role_of(name).kind in LINEAR and end.endswith("weight")
+                linear = kind_of(name) in LINEAR and end.endswith("weight")
                 if _may_lack(end, inner, usual, stack):
                     continue
                 if name not in every and (number != min(layers) or linear):
@@ -313,7 +313,7 @@ def _may_lack(end: str, inner: Collection[str], usual: Collection[str], stack: s
     """Say whether a layer may do without a module: it has none, and no name says what it is."""
     module = end.partition(".")[0]
     own = [name for name in usual if name.partition(".")[0] == module]
-    told = any(role_of(f"{stack}0.{name}").kind in LINEAR for name in own)
+    told = any(kind_of(f"{stack}0.{name}") in LINEAR for name in own)
     there = any(name.partition(".")[0] == module for name in inner)
     return not (there or told or NORM.search(module))
 
@@ -321,7 +321,7 @@ def _may_lack(end: str, inner: Collection[str], usual: Collection[str], stack: s
 def _tied(name: str, facts: Facts, others: Collection[str], config: Mapping[str, Any]) -> bool:
     """Say whether a tensor is another name of one that the other side has."""
     stem = name.removesuffix("bias") + "weight" if name.endswith(".bias") else name
-    kind = role_of(stem).kind
+    kind = kind_of(stem)
     if kind not in TIED and not name.endswith("predictions.bias"):
         return False
     if kind == "lm_head" and settings_for(name, config).get("tie_word_embeddings") is True:

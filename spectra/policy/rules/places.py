@@ -7,7 +7,7 @@ from typing import Any
 from spectra.architectures.lacking import OF_WEIGHTS
 from spectra.matrices.layers import place_in
 from spectra.matrices.layout import SCOPES
-from spectra.matrices.role import role_of
+from spectra.matrices.role import kind_of
 from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.text import shown
 
@@ -120,7 +120,7 @@ def input_table(facts: Facts) -> str | None:
     """Return the table of input tokens; None where there is none or it is unclear which."""
     names = [subject.name for subject in facts.matrices()
              if subject.tensor.endswith(INPUTS) and not is_elsewhere(subject.tensor)
-             and role_of(subject.tensor).kind == "embed"]  # fmt: skip
+             and kind_of(subject.tensor) == "embed"]  # fmt: skip
     return names[0] if len(names) == 1 else None
 
 
