@@ -76,7 +76,7 @@ def weights(model: Path) -> int:
     """Return the bytes of the tensors that the layers chosen hold."""
     opened = spectra.open(model)
     assert isinstance(opened, Checkpoint)
-    result = spectra.ls(model, selection=spectra.select(layers=LAYERS))
+    result = spectra.ls(model, selection=spectra.Selection(layers=LAYERS))
     names = {row["tensor"] for row in json.loads(result.frame.to_json(orient="records"))}
     return sum(opened.entries[name].nbytes for name in names)
 

@@ -5,12 +5,14 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import typer
+
 from spectra.errors import NothingToAnalyseError, SpectraError
 
 from .terminal import fail
 
-DONE, UNUSABLE, NOTHING, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes; 1 is kept for findings."""
+DONE, FINDINGS, UNUSABLE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes; 1 is of findings alone."""
 
 
 def guarded(run: Callable[[], int | None]) -> int:
@@ -18,6 +20,8 @@ def guarded(run: Callable[[], int | None]) -> int:
     try:
         code = run()
         sys.stdout.flush()
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise  # the parser's own, for the outermost door
     except KeyboardInterrupt:
         fail("interrupted; nothing was written. Run the same command again.")
         return INTERRUPTED

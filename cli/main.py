@@ -9,26 +9,22 @@ from typing import Annotated
 
 import typer
 
-from . import check, diff, kappa, ls, report, rule, spectrum, width
+from . import commands
+from .command import Commands, commands_in, plug_ins
 from .guard import DONE, INTERRUPTED, UNUSABLE, guarded
 from .terminal import fail
 
 app = typer.Typer(
     name="spectra",
+    cls=Commands,
     add_completion=True,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("ls")(ls.ls)
-app.command("spectrum")(spectrum.spectrum)
-app.command("diff")(diff.diff)
-app.command("kappa")(kappa.kappa)
-app.command("width", cls=width.Listing)(width.width)
-app.command("check")(check.check)
-app.command("rule")(rule.rule)
-app.command("report")(report.report)
+for one in commands_in(commands):
+    app.command(one.name, cls=one.parser)(one.call)
 
 
 def _show_version(wanted: bool) -> None:
@@ -81,7 +77,7 @@ def _explained(message: str, words: Sequence[str]) -> str:
     if named and named[1] in words[:-1]:
         value = words[words.index(named[1]) + 1]
         given = f" Got {value!r}." if repr(value) not in message else ""
-    known = {info.name for info in app.registered_commands}
+    known = {info.name for info in app.registered_commands} | plug_ins().keys()
     command = next((word for word in words if word in known), "")
     place = f"spectra {command} --help" if command else "spectra --help"
     return f"{message.rstrip().rstrip('.')}.{given} See `{place}`."

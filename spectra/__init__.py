@@ -10,37 +10,27 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import check, diff, kappa, spectrum, trend, width
-    from spectra.runs.listing import Result, ls, open, select  # noqa: A004
-    from spectra.work.local import Resources
+    from spectra.api import check, diff, kappa, measure, spectrum, trend, width
+    from spectra.matrices import Selection
+    from spectra.runs.ls import ls
+    from spectra.runs.opening import open  # noqa: A004
+    from spectra.runs.planned import Planned
+    from spectra.runs.result import Result
 
-_HOME = {
-    "Resources": "spectra.work.local",
-    "Result": "spectra.runs.listing",
-    "check": "spectra.api",
-    "diff": "spectra.api",
-    "kappa": "spectra.api",
-    "ls": "spectra.runs.listing",
-    "open": "spectra.runs.listing",
-    "select": "spectra.runs.listing",
-    "spectrum": "spectra.api",
-    "trend": "spectra.api",
-    "width": "spectra.api",
+_HOMES = {
+    "spectra.api": ("check", "diff", "kappa", "measure", "spectrum", "trend", "width"),
+    "spectra.matrices": ("Selection",),
+    "spectra.runs.ls": ("ls",),
+    "spectra.runs.opening": ("open",),
+    "spectra.runs.planned": ("Planned",),
+    "spectra.runs.result": ("Result",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Resources",
-    "Result",
-    "check",
-    "diff",
-    "kappa",
-    "ls",
-    "open",
-    "select",
-    "spectrum",
-    "trend",
-    "width",
-]
+    "Planned", "Result", "Selection", "check", "diff", "kappa", "ls", "measure", "open",
+    "spectrum", "trend", "width",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object

@@ -31,3 +31,10 @@ State: TypeAlias = Literal["new", "unchanged", "gone"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """Worst first."""
+
+Format: TypeAlias = Literal["table", "json", "jsonl", "csv", "markdown", "parquet"]
+CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
+"""What a result is written as, and what the findings of a check are besides."""
+
+ExportForm: TypeAlias = Literal["peft", "axolotl", "llamafactory", "python", "names"]
+"""What a selection is exported for."""

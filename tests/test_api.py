@@ -26,7 +26,7 @@ def test_open_returns_headers_of_models_and_adapters(minilm: Path, minilm_lora: 
 def test_each_analysis_has_a_frame_rows_summary_and_plot(
     minilm: Path, minilm_lora: Path, tmp_path: Path
 ) -> None:
-    some = spectra.select(layers="0", roles=["attn"])
+    some = spectra.Selection(layers="0", roles=["attn"])
     results = [
         spectra.spectrum(minilm, selection=some),
         spectra.diff(minilm, minilm_lora, intruders=True, selection=some),
@@ -58,12 +58,11 @@ def test_errors_share_one_base(tmp_path: Path) -> None:
 
 
 def test_one_text_stands_for_a_list_of_one_and_a_number_for_its_text(minilm: Path) -> None:
-    some = spectra.select(include="*intermediate*", layers="0-1")
+    some = spectra.Selection(include="*intermediate*", layers="0-1")
     assert some.include == ("*intermediate*",)
     assert len(spectra.kappa(minilm, select=1, selection=some).rows) == 2
-    assert spectra.select(roles="attn").roles == ("attn",)
-    with pytest.raises(UsageError, match=r"include is the text 'a', expected a list"):
-        Selection(include="a")  # type: ignore[arg-type]
+    assert spectra.Selection(roles="attn").roles == ("attn",)
+    assert Selection(include="a", exclude=["b", "c"]) == Selection(("a",), ("b", "c"))
     with pytest.raises(UsageError, match=r"side 'lft' is no side"):
         Diff(side="lft")  # type: ignore[arg-type]
 
@@ -75,8 +74,7 @@ def test_frames_keep_layers_as_integers(minilm: Path) -> None:
 
 def test_the_version_and_names_are_public() -> None:
     assert spectra.__version__.startswith("0.")
-    assert "Resources" in dir(spectra)
-    assert spectra.Resources(workers=1).workers == 1
+    assert "Selection" in dir(spectra)
 
 
 def test_importing_spectra_alone_is_light() -> None:

@@ -105,9 +105,20 @@ def _survey(folder: Folder, name: str, variant: str, *, allow_pickle: bool) -> S
     else:
         found_in = open_one(folder, allow_pickle=allow_pickle, variant=variant)
         opened = found_in if folder.prefix else worn(found_in)
+    return survey_of(opened, folder)
+
+
+def survey_of(opened: Checkpoint | Adapter, folder: Folder | None = None) -> Survey:
+    """Return what was opened, whole as it is.
+
+    Args:
+        opened: A model or adapter.
+        folder: Where it lies; as far as that is known of it by default.
+    """
     weights = opened.weights if isinstance(opened, Adapter) else opened
     held = {part.name: part.shard for part in _stored(weights.entries.values())}
-    return Survey(opened, held=held, files=tuple(folder.names()))
+    place = folder or weights.folder
+    return Survey(opened, held=held, files=tuple(place.names()) if place else ())
 
 
 def _of_modules(

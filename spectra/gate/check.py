@@ -18,7 +18,7 @@ from spectra.policy.facts import Facts
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
 from spectra.runs.analysis import Series, names_of
-from spectra.runs.listing import Result, package_version
+from spectra.runs.result import Result, package_version
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.local import Progress, Resources, execute
 

@@ -12,7 +12,7 @@ from spectra.matrices import View, match_names, views_of
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of
 from spectra.policy.facts import Facts, Subject
-from spectra.runs.listing import counted_codecs
+from spectra.runs.result import counted_codecs
 from spectra.text import counted, natural, shown
 from spectra.words import VECTOR
 from spectra.work import Model, Plan

@@ -12,24 +12,28 @@ from spectra.words import GROUPS, ROLES
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters that every matrix must pass; empty means all.
+    """Filters that every matrix must pass; empty means all, and one text is a list of one.
+
+    Attributes:
+        include: Globs on the tensor's or the matrix's name; any may match.
+        exclude: Globs; none may match.
+        roles: Such as `attn.q`, or `attn` for all that begin so.
+        layers: Such as `0-5,11`.
 
     Raises:
         UsageError: A role or layer range cannot be meant as written.
     """
 
-    include: tuple[str, ...] = ()  # globs on the matrix name; any may match
-    exclude: tuple[str, ...] = ()  # globs; none may match
-    roles: tuple[str, ...] = ()  # of ROLES; `attn` means all that begin with `attn.`
-    layers: str = ""  # `0-5,11`
+    include: str | Sequence[str] = ()
+    exclude: str | Sequence[str] = ()
+    roles: str | Sequence[str] = ()
+    layers: str = ""
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude", "roles"):
-            if isinstance(getattr(self, name), str):
-                raise UsageError(
-                    f"{name} is the text {getattr(self, name)!r}, expected a list of texts like "
-                    f"[{getattr(self, name)!r}]."
-                )
+            given = getattr(self, name)
+            texts = (given,) if isinstance(given, str) else tuple(given)
+            object.__setattr__(self, name, texts)
         known = (*ROLES, *GROUPS)
         for role in self.roles:
             if role not in known:

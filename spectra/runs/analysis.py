@@ -11,7 +11,7 @@ from spectra.analyzers import Analyzer, Row, Summary
 from spectra.analyzers.analyzer import Round
 from spectra.checkpoint import Skipped
 from spectra.matrices import Selection, views_of
-from spectra.runs.listing import Result, counted_codecs, not_read, package_version, unread_in
+from spectra.runs.result import Result, counted_codecs, not_read, package_version, unread_in
 from spectra.text import listed
 from spectra.work import Model, Plan
 from spectra.work.estimate import Estimate, estimate

@@ -3,11 +3,10 @@
 import math
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from spectra_cli import kappa as command
 from torch import Tensor
 
 from analyzers.subjects import QUERY, matrix_of, row_of, view_of
@@ -20,7 +19,7 @@ from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix
 from spectra.matrices.role import Role
-from spectra.words import ROLES, RankBy
+from spectra.words import ROLES, By, Per, RankBy
 
 
 def planted(kappas: dict[str, float | None], side: int = 4) -> list[Row]:
@@ -152,7 +151,7 @@ def test_a_selection_that_cannot_be_meant_is_refused(select: str) -> None:
 
 
 def test_the_command_knows_the_same_words() -> None:
-    assert WORDS == {"by": command.BY, "per": command.PER, "rank-by": command.RANK_BY}
+    assert {"by": get_args(By), "per": get_args(Per), "rank-by": get_args(RankBy)} == WORDS
     fields = {field.name.replace("_", "-"): field.default for field in fields_of(Kappa)}
     assert {name: words[0] for name, words in WORDS.items()} == {n: fields[n] for n in WORDS}
 

@@ -107,7 +107,7 @@ def test_peft_counts_the_head_where_we_do_when_asked(saved: Mapping[str, Path]) 
     model = built("llama")
     theirs = helpers.KappaTuneSelector(model, show_progress=False)
     linear = [f"{name}.weight" for name in theirs.get_best_targets()]
-    no_tables = spectra.select(exclude=["*embed*"])  # an nn.Embedding is no nn.Linear
+    no_tables = spectra.Selection(exclude=["*embed*"])  # an nn.Embedding is no nn.Linear
     with_head = spectra.kappa(
         saved["llama"], select="100%", include_embeddings=True, selection=no_tables
     )
@@ -134,6 +134,6 @@ def test_peft_averages_over_experts_that_are_candidates_here(saved: Mapping[str,
         assert len(kappas) == len(set(kappas)) == 3
         assert averages[name] == pytest.approx(sum(kappas) / 3, rel=1e-3)
     chosen = spectra.kappa(
-        saved["qwen3-moe"], select="1", selection=spectra.select(include=["*experts*"])
+        saved["qwen3-moe"], select="1", selection=spectra.Selection(include=["*experts*"])
     )
     assert len(chosen.summary["selected"]) == 1

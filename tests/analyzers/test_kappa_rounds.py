@@ -19,7 +19,6 @@ from spectra.report import draw
 from spectra.report.screens import screen_of
 from spectra.words import By, Per, RankBy
 from spectra.work import Result
-from spectra.work.local import Resources
 
 pytestmark = pytest.mark.usefixtures("small_matrices_have_bounds")
 
@@ -70,7 +69,7 @@ def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> N
 
 
 SETTINGS = list(product(("matrices", "params"), ("global", "role"), ("kappa", "kappa_excess")))
-SOME = spectra.select(layers="1-2")
+SOME = spectra.Selection(layers="1-2")
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +134,7 @@ def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
 
 def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:
     model = written(tmp_path, [1.5, 40.0, 3.0, 2.0, 1e3, 2.5, 90.0, 3.5, 1e5])
-    one, two = (
-        spectra.kappa(model, select="2", resources=Resources(workers=workers)).document()
-        for workers in (1, 2)
-    )
+    one, two = (spectra.kappa(model, select="2", workers=workers).document() for workers in (1, 2))
     assert one == two
 
 

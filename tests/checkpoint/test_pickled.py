@@ -373,7 +373,7 @@ def test_the_real_model_gives_the_rows_of_its_safetensors(tmp_path: Path, minilm
     tensors = load_file(minilm / "model.safetensors")
     save(tmp_path / "pytorch_model.bin", OrderedDict(tensors))
     (tmp_path / "config.json").write_text((minilm / "config.json").read_text())
-    chosen = spectra.select(layers="0")
+    chosen = spectra.Selection(layers="0")
     expected = spectra.spectrum(minilm, selection=chosen)
     found = spectra.spectrum(spectra.open(tmp_path, allow_pickle=True), selection=chosen)
     assert len(found.rows) == 6

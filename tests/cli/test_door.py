@@ -67,7 +67,7 @@ def test_an_internal_error_is_exit_code_2_and_one_line(
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("spectra.api.plan_spectrum", broken)
+    monkeypatch.setattr("spectra.api.plan_model", broken)
     done = command("spectrum", model)
     assert done.code == 2
     assert done.err.startswith("error: internal: RuntimeError: boom.")
@@ -158,7 +158,7 @@ def test_a_closed_standard_output_is_no_fault(minilm: Path) -> None:
 
 
 def test_the_roles_offered_are_the_roles_there_are() -> None:
-    assert set(options.ROLES) == set(ROLES) | {"attn", "mlp"}
+    assert set(options.OFFERED) == set(ROLES) | {"attn", "mlp"}
 
 
 def test_the_console_script_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

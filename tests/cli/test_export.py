@@ -2,19 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from spectra_cli.kappa import EXPORTS
 from transformers import BertModel
 
 import spectra
 from examples import write_model
 from spectra.errors import UsageError
 from spectra.exports import FORMS, SUFFIXES
+from spectra.words import ExportForm
 
 from .conftest import Command
 
@@ -27,12 +28,12 @@ def selected(command: Command, folder: Path, *words: str) -> list[str]:
 
 
 def test_every_form_is_offered() -> None:
-    assert tuple(FORMS) == tuple(SUFFIXES) == EXPORTS
+    assert tuple(FORMS) == tuple(SUFFIXES) == get_args(ExportForm)
 
 
-@pytest.mark.parametrize("form", EXPORTS)
+@pytest.mark.parametrize("form", get_args(ExportForm))
 def test_a_form_has_the_files_it_says(form: str, minilm: Path) -> None:
-    result = spectra.kappa(minilm, select=2, selection=spectra.select(layers="0"))
+    result = spectra.kappa(minilm, select=2, selection=spectra.Selection(layers="0"))
     assert tuple(result.export(form).files) == SUFFIXES[form]
 
 
@@ -139,6 +140,6 @@ def test_from_python(minilm: Path) -> None:
         name.removesuffix(".weight") for name in result.summary["selected"]
     ]
     with pytest.raises(UsageError, match="nothing is selected to export"):
-        spectra.kappa(minilm, selection=spectra.select(layers="0")).export("peft")
+        spectra.kappa(minilm, selection=spectra.Selection(layers="0")).export("peft")
     with pytest.raises(UsageError, match="Did you mean 'python'"):
         result.export("pithon")

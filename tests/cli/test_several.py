@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from spectra_cli.width import joined
+from spectra_cli.commands.width import joined
 
 from scaled import write_scaled, write_state
 

@@ -119,7 +119,7 @@ def test_the_base_may_have_a_prefix(base: Path, tmp_path: Path) -> None:
     swapped = tensors()
     k = q(2).replace("q_proj", "k_proj")
     swapped[q(2)], swapped[k] = swapped[k], swapped[q(2)]
-    told = spectra.check(write(tmp_path / "swapped", swapped), base=short, select="SPC106")
+    told = spectra.check(write(tmp_path / "swapped", swapped), base=short, rules="SPC106")
     assert codes(told) == [("SPC106", k), ("SPC106", q(2))]
 
 
@@ -273,7 +273,7 @@ def test_scalars_and_odd_tensors_are_looked_at(tmp_path: Path) -> None:
         "w": torch.randn(4, 4, generator=torch.Generator().manual_seed(0)),
         "empty": torch.zeros(0, 3),
     }
-    found = spectra.check(write_model(tmp_path / "odd", odd), select="SPC001")
+    found = spectra.check(write_model(tmp_path / "odd", odd), rules="SPC001")
     assert codes(found) == [("SPC001", "scale")]
 
 

@@ -13,7 +13,7 @@ from spectra.checkpoint import Checkpoint, TensorEntry, open_spec
 from spectra.errors import NothingToAnalyseError
 from spectra.matrices.unread import lies_bare, no_weights
 from spectra.matrices.view import unread_share, unread_weights, views_of
-from spectra.runs.listing import not_read
+from spectra.runs.result import not_read
 
 WEIGHT = "layers.0.fc1.weight"
 
@@ -125,7 +125,7 @@ BARE: dict[str, Tensor] = {
 
 def test_bare_parameters_are_no_candidates(tmp_path: Path) -> None:
     save_file({**BARE, WEIGHT: torch.rand(8, 8)}, tmp_path / "model.safetensors")
-    rows = spectra.kappa(tmp_path, selection=spectra.select(exclude=["*conv1d*"])).rows
+    rows = spectra.kappa(tmp_path, selection=spectra.Selection(exclude=["*conv1d*"])).rows
     assert [row.matrix for row in rows] == [WEIGHT]
 
 

@@ -123,6 +123,6 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", HANDLED)
 def test_no_option_is_forgotten(name: str) -> None:
-    module = importlib.import_module(f"spectra_cli.{name}")
-    options = set(inspect.signature(getattr(module, name)).parameters)
+    module = importlib.import_module(f"spectra_cli.commands.{name}")
+    options = set(inspect.signature(getattr(module, name).call).parameters)
     assert options - ELSEWHERE == HANDLED[name] - ELSEWHERE

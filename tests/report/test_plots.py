@@ -20,14 +20,14 @@ from spectra.analyzers import Row
 from spectra.errors import OutputError, UsageError
 from spectra.report.plots import draw, save_figure
 from spectra.report.spectrum_plots import representative
-from spectra.runs.listing import Result
+from spectra.runs.result import Result
 
 SCRIPT = """
 import sys, spectra
 from pathlib import Path
 from statistics import median
 from spectra.report.plots import draw, save_figure
-result = spectra.kappa(sys.argv[1], select="10%", selection=spectra.select(layers="0"))
+result = spectra.kappa(sys.argv[1], select="10%", selection=spectra.Selection(layers="0"))
 figure = draw(result)
 for name in sys.argv[2:]:
     save_figure(figure, Path(name))
@@ -151,7 +151,7 @@ def test_the_same_bytes_from_run_to_run(result: Result, tmp_path: Path) -> None:
 def test_the_same_bytes_in_another_process(minilm: Path, tmp_path: Path) -> None:
     there = [tmp_path / "there.png", tmp_path / "there.svg"]
     subprocess.run([sys.executable, "-c", SCRIPT, minilm, *there], check=True)
-    figure = draw(spectra.kappa(minilm, select="10%", selection=spectra.select(layers="0")))
+    figure = draw(spectra.kappa(minilm, select="10%", selection=spectra.Selection(layers="0")))
     for path in there:
         here = path.with_stem("here")
         save_figure(figure, here)

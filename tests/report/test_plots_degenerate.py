@@ -14,7 +14,7 @@ import spectra
 from examples import with_spectrum, write_model
 from spectra.analyzers import Row
 from spectra.report.plots import draw, save_figure
-from spectra.runs.listing import Result
+from spectra.runs.result import Result
 
 HOSTILE = "h.0.$\\frac{x_$ 名前\n\x1b[31m\u202e" + "long_" * 80 + "weight"
 
@@ -262,5 +262,5 @@ def test_layers_that_are_only_some_of_them(tmp_path: Path) -> None:
     }
     base = write_model(tmp_path / "deep", tensors)
     drawn(spectra.spectrum(base))
-    said = drawn(spectra.spectrum(base, selection=spectra.select(layers="7")))
+    said = drawn(spectra.spectrum(base, selection=spectra.Selection(layers="7")))
     assert "mlp.up  (1 layer)" in said

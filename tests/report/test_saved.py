@@ -38,7 +38,9 @@ def test_a_result_comes_back_whole(name: str, tmp_path: Path) -> None:
 
 
 def test_saved_and_live_results_are_written_alike(minilm: Path, minilm_lora: Path) -> None:
-    live = spectra.diff(minilm, minilm_lora, intruders=True, selection=spectra.select(layers="5"))
+    live = spectra.diff(
+        minilm, minilm_lora, intruders=True, selection=spectra.Selection(layers="5")
+    )
     back = checked(json.loads(json.dumps(live.document())), "r.json")
     for form in ("json", "jsonl", "csv", "markdown", "table"):
         assert to_text(back, form) == to_text(live.document(), form)

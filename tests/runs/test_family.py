@@ -139,7 +139,7 @@ def test_widths_may_be_given(family: list[Path]) -> None:
 
 
 def test_a_selection_narrows_each(family: list[Path]) -> None:
-    result = spectra.width(family, selection=spectra.select(roles="mlp", layers="0-1"))
+    result = spectra.width(family, selection=spectra.Selection(roles="mlp", layers="0-1"))
     assert {role["role"] for role in result.summary["roles"]} == {"mlp.up", "mlp.down"}
     assert len(result.rows) == 12
 

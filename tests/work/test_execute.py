@@ -109,9 +109,9 @@ def test_one_bad_tensor_does_not_stop_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_rows_do_not_depend_on_the_number_of_workers(minilm: Path, workers: int) -> None:
-    chosen = spectra.select(layers="0-1", roles=["attn"])
-    one = spectra.kappa(minilm, selection=chosen, resources=Resources(workers=1))
-    many = spectra.kappa(minilm, selection=chosen, resources=Resources(workers=workers))
+    chosen = spectra.Selection(layers="0-1", roles=["attn"])
+    one = spectra.kappa(minilm, selection=chosen, workers=1)
+    many = spectra.kappa(minilm, selection=chosen, workers=workers)
     for a, b in zip(one.rows, many.rows, strict=True):
         assert a.matrix == b.matrix
         assert a.number("kappa") == pytest.approx(b.number("kappa"), rel=1e-6)

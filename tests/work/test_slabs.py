@@ -50,7 +50,7 @@ def test_a_fused_tensor_of_8_gib_is_never_read_whole(
 ) -> None:
     values = torch.randn(SIDE, SIDE, generator=generator).to(torch.bfloat16)
     folder = stack_of_8_gib(tmp_path, 9_876, values)
-    selection = spectra.select(include="*[expert=9876,gate]")
+    selection = spectra.Selection(include="*[expert=9876,gate]")
     result = spectra.spectrum(folder, selection=selection)
     expected = torch.linalg.svdvals(values[: SIDE // 2].double())[0]
     (row,) = result.rows

@@ -1,15 +1,18 @@
-"""The options of `spectra check` that no other command takes."""
+"""spectra check: whether a release may ship."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from . import options
+from spectra.words import CheckFormat, FailOn
+
+from ..command import command
+from ..guard import DONE, FINDINGS
+from ..options import OUTPUT, Common, word
 
 POLICY = "Policy"
-FORMATS = (*options.FORMATS, "sarif", "junit", "github")
-FAIL_ON = ("error", "warning", "note", "never")
 
 PolicyFile = Annotated[
     Path | None,
@@ -69,12 +72,10 @@ Ignored = Annotated[
         "--ignore", metavar="CODE", rich_help_panel=POLICY, help="Not these rules; repeatable."
     ),
 ]
-FailOn = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on", metavar="SEVERITY", rich_help_panel=POLICY,
-        callback=lambda value: value if value is None else options.one_of(value, FAIL_ON),
-        autocompletion=lambda: list(FAIL_ON),
+Failing = Annotated[
+    FailOn | None,
+    word(
+        "--fail-on", of=FailOn, metavar="SEVERITY", panel=POLICY,
         help="The least severe finding that fails: error (the default), warning, note or never.",
     ),
 ]  # fmt: skip
@@ -103,28 +104,81 @@ ShowSettings = Annotated[
         help="Print the policy in force, from file and options, and stop.",
     ),
 ]  # fmt: skip
-CheckFormat = Annotated[
-    str,
-    typer.Option(
-        "--format", metavar="FORMAT", rich_help_panel=options.OUTPUT,
-        callback=lambda value: options.one_of(value, FORMATS),
-        autocompletion=lambda: list(FORMATS),
-        help=f"What goes to standard output: {' '.join(FORMATS)}. github prints annotations, and "
-        "adds to the step summary.",
+Format = Annotated[
+    CheckFormat,
+    word(
+        "--format", of=CheckFormat, metavar="FORMAT", panel=OUTPUT,
+        help=f"What goes to standard output: {' '.join(get_args(CheckFormat))}. github prints "
+        "annotations, and adds to the step summary.",
     ),
 ]  # fmt: skip
-CheckOutput = Annotated[
+Output = Annotated[
     list[Path] | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT,
+        "--output", "-o", metavar="FILE", rich_help_panel=OUTPUT,
         help="Also write the result here; repeatable. The suffix is the format: .sarif, .xml "
         "(JUnit), .json .jsonl .csv .md .parquet .txt",
     ),
 ]  # fmt: skip
-CheckModel = Annotated[
+Model = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
         help="Folder or file with weights, an adapter, or a repository of the Hub.",
     ),
 ]
+
+
+@command(
+    6,
+    without=("include", "exclude", "role", "layers", "plot"),
+    wording={"format": Format, "output": Output},
+)
+def check(
+    model: Model = None,
+    policy: PolicyFile = None,
+    isolated: Isolated = False,
+    base: Base = None,
+    adapter: Merged = None,
+    baseline: Baseline = None,
+    save_baseline: SaveBaseline = None,
+    select: Select = None,
+    ignore: Ignored = None,
+    fail_on: Failing = None,
+    min_coverage: MinCoverage = None,
+    exit_zero: ExitZero = False,
+    init: Init = False,
+    show_settings: ShowSettings = False,
+    *,
+    common: Common,
+) -> int:
+    """Check whether a release may ship.
+
+    Every tensor is read; rules judge it: whole and finite, against its base, well conditioned,
+    of full rank. Exit code 0: no findings that fail; 1: findings; 2: it could not be judged;
+    3: too little of it could. `spectra rule` lists the rules and explains each.
+
+    Example: spectra check release/ --baseline previous/ -o check.sarif
+    """
+    from spectra.policy.given import Options, changed, policy_in_force  # noqa: PLC0415 - slow to load
+    from spectra.policy.writing import shown  # noqa: PLC0415
+
+    from ..judging import judge, write_policy  # noqa: PLC0415
+
+    if init:
+        return write_policy(model, policy, common)
+    given = Options(
+        base=base,
+        baseline=baseline,
+        adapter=adapter,
+        select=tuple(select or ()),
+        ignore=tuple(ignore or ()),
+        fail_on=fail_on,
+        min_coverage=min_coverage,
+    )
+    chosen = changed(policy_in_force(policy, isolated=isolated), given)
+    if show_settings:
+        sys.stdout.write(shown(chosen))
+        return DONE
+    code = judge(model, chosen, common, save_baseline)
+    return DONE if exit_zero and code == FINDINGS else code

@@ -2,16 +2,18 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from . import options
-from .guard import guarded
-from .run import Opening, Request, run_analysis
+import spectra
+from spectra.text import share_of
+
+from ..command import command
+from ..options import Common
 
 METHOD = "Method"
 LISTS = ("--eta", "--lambda", "--weight-decay", "--widths")
@@ -39,30 +41,31 @@ def joined(words: Sequence[str]) -> list[str]:
     return found
 
 
-def numbers(option: str) -> Callable[[str | None], list[float]]:
-    """Return what reads `4e-3,2e-3` of an option."""
+def _numbers(option: str, text: str | None) -> list[float]:
+    """Read `4e-3,2e-3` of an option."""
+    found = []
+    for piece in text.split(",") if text is not None else []:
+        value = _number(piece)
+        if not (math.isfinite(value) and value > 0):
+            raise typer.BadParameter(
+                f"{piece.strip()!r} of {text!r} is no number above 0. Expected one for all "
+                f"models or one a model: {option} 4e-3,2e-3."
+            )
+        found.append(value)
+    return found
 
-    def read(text: str | None) -> list[float]:
-        found = []
-        for piece in (text or "").split(",") if text is not None else []:
-            try:
-                value = float(piece)
-            except ValueError:
-                value = math.nan
-            if not (math.isfinite(value) and value > 0):
-                raise typer.BadParameter(
-                    f"{piece.strip()!r} of {text!r} is no number above 0. Expected one for all "
-                    f"models or one a model: {option} 4e-3,2e-3."
-                )
-            found.append(value)
-        return found
 
-    return read
+def _number(text: str) -> float:
+    """Read a number; what is none is NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _whole(text: str | None) -> list[int]:
     """Read widths."""
-    values = numbers("--widths")(text)
+    values = _numbers("--widths", text)
     if any(value != int(value) for value in values):
         raise typer.BadParameter(f"{text!r} are no whole numbers, expected ones like 256,512.")
     return [int(value) for value in values]
@@ -70,10 +73,7 @@ def _whole(text: str | None) -> list[int]:
 
 def _share(text: str) -> float:
     """Read `10%` or 0.1."""
-    try:
-        value = float(text[:-1]) / 100.0 if text.endswith("%") else float(text)
-    except ValueError:
-        value = math.nan
+    value = share_of(text)
     if not 0.0 < value < 1.0:
         raise typer.BadParameter(f"{text!r} is no share, expected one like 10%.")
     return value
@@ -131,6 +131,7 @@ Tolerance = Annotated[
 ]  # fmt: skip
 
 
+@command(5, parser=Listing)
 def width(
     model: Models,
     against: Against = None,
@@ -139,22 +140,9 @@ def width(
     widths: Widths = None,
     training: Training = None,
     tolerance: Tolerance = "10%",
-    allow_pickle: options.AllowPickle = False,
-    download: options.Download = False,
-    variant: options.Variant = "",
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    role: options.Role = None,
-    layers: options.Layers = "",
-    format: options.Format = "table",  # noqa: A002 - the option's own name
-    output: options.Output = None,
-    plot: options.Plot = None,
-    dry_run: options.DryRun = False,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+    *,
+    common: Common,
+) -> int:
     """Show how the largest singular values scale with width.
 
     Slope of log sigma_max against log width for each role, whether models match a proxy,
@@ -163,29 +151,18 @@ def width(
 
     Example: spectra width proxy-256/ proxy-512/ target-1024/ --eta 4e-3,2e-3,1e-3 --lambda 0.1
     """
-    request = Request(
-        format, output or (), plot or (), None, dry_run, device, workers, quiet, verbose
-    )
-    opened = Opening(allow_pickle, download, variant)
-    etas, lambdas = numbers("--eta")(eta), numbers("--lambda")(weight_decay)
+    etas, lambdas = _numbers("--eta", eta), _numbers("--lambda", weight_decay)
     given_widths, share = _whole(widths), _share(tolerance)
-
-    def run() -> int:
-        from spectra.analyzers import Width  # noqa: PLC0415 - needs torch
-        from spectra.runs.family import Given, plan_width  # noqa: PLC0415
-        from spectra.runs.listing import select  # noqa: PLC0415
-
-        given = Given(given_widths, etas, lambdas, training, allow_pickle)
-        selection = select(include or (), exclude or (), role or (), layers)
-        return run_analysis(
-            request,
-            lambda: plan_width(
-                [opened(spec) for spec in model],
-                None if against is None else opened(against),
-                given,
-                Width(tolerance=share),
-                selection,
-            ),
+    return common.run(
+        lambda: spectra.width.plan(
+            list(map(common.open, model)),
+            against=None if against is None else common.open(against),
+            eta=etas,
+            weight_decay=lambdas,
+            widths=given_widths,
+            training=training,
+            tolerance=share,
+            allow_pickle=common.allow_pickle,
+            selection=common.selection,
         )
-
-    raise typer.Exit(guarded(run))
+    )

@@ -1,0 +1,142 @@
+"""What makes a function a command, and where the commands are found."""
+
+import functools
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Annotated, Any, Final, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from spectra.text import printable
+
+from .guard import guarded
+from .options import Common
+from .terminal import note
+
+ELSEWHERE: Final = "spectra.commands"
+"""Group of the entry points of commands that other packages bring: `name = "module:function"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as Typer takes it, and where it stands."""
+
+    name: str
+    call: Callable[..., None]
+    place: int = 0  # in `spectra --help`, of those that are ours
+    parser: type[TyperCommand] | None = None  # how its words are read, where that is its own
+
+
+def command(
+    place: int = 0,
+    *,
+    without: tuple[str, ...] = (),
+    wording: Mapping[str, Any] | None = None,
+    parser: type[TyperCommand] | None = None,
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Make a function a command of its name: it takes options, and returns its exit code.
+
+    An argument `common: Common` is not one option but all that commands share; what the
+    function raises becomes one line and an exit code.
+
+    Args:
+        place: Where it stands in `spectra --help`.
+        without: Shared options that it does not take, by their fields.
+        wording: Shared options that it words in its own way, by their fields: the annotation.
+        parser: How its words are read; as Typer does by default.
+    """
+
+    def mark(function: Callable[..., int | None]) -> Command:
+        call = _written_out(function, without, wording or {})
+        return Command(function.__name__, call, place, parser)
+
+    return mark
+
+
+def _written_out(
+    function: Callable[..., int | None], without: tuple[str, ...], wording: Mapping[str, Any]
+) -> Callable[..., None]:
+    """Return a function in whose signature the shared options stand one by one."""
+    hints = get_type_hints(Common, include_extras=True) | dict(wording)
+    shared = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hint
+        )
+        for one in fields(Common)
+        if one.name not in without and get_origin(hint := hints[one.name]) is Annotated
+    ]
+    own = inspect.signature(function, eval_str=True)
+    takes = [name for name, one in own.parameters.items() if one.annotation is Common]
+
+    @functools.wraps(function)
+    def call(**given: Any) -> None:  # noqa: ANN401 - as many types as options
+        known = {one.name: given.pop(one.name) for one in shared} if takes else {}
+        given |= {name: Common(**known) for name in takes}
+        raise typer.Exit(guarded(lambda: function(**given)))
+
+    parameters = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        for one in (shared if name in takes else [parameter])
+    ]
+    call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def commands_in(package: ModuleType) -> list[Command]:
+    """Return the commands that the modules of a package hold, by their places."""
+    modules = [
+        import_module(f"{package.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(package.__path__)
+    ]
+    found = [one for module in modules for one in vars(module).values() if isinstance(one, Command)]
+    return sorted(found, key=lambda one: one.place)
+
+
+def plug_ins() -> dict[str, EntryPoint]:
+    """Return the commands that other packages bring, by name; nothing is loaded."""
+    return {entry.name: entry for entry in sorted(entry_points(group=ELSEWHERE))}
+
+
+class Commands(TyperGroup):
+    """Our commands, and after them those of other packages, which are loaded when asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - the parser's own
+        """Return all names."""
+        return list(dict.fromkeys([*self.commands, *plug_ins()]))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as above
+        """Return a command; one of another package that cannot be loaded costs a warning."""
+        if cmd_name not in self.commands and (entry := plug_ins().get(cmd_name)):
+            found = _loaded(entry)
+            if found is not None:
+                self.commands[cmd_name] = found
+        return self.commands.get(cmd_name)
+
+
+@functools.cache
+def _loaded(entry: EntryPoint) -> Any:  # noqa: ANN401 - the parser's own
+    """Load a command: a function, a `Command`, or an application of Typer."""
+    try:
+        value = entry.load()
+        if not isinstance(value, typer.Typer):
+            app = typer.Typer(add_completion=False, rich_markup_mode=None)
+            one = value if isinstance(value, Command) else command()(value)
+            app.command(entry.name, cls=one.parser)(one.call)
+            value = app
+        return typer.main.get_command(value)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code does
+        said = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        note(f"warning: the command {entry.name!r} of {_origin(entry)} is left out: {said}")
+        return None
+
+
+def _origin(entry: EntryPoint) -> str:
+    """Name the package that brings a command."""
+    return entry.dist.name if entry.dist else entry.value

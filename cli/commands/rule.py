@@ -1,0 +1,50 @@
+"""spectra rule: what each rule of a check judges, and why."""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from ..command import command
+from ..guard import DONE
+from ..options import OUTPUT, word
+from ..terminal import is_terminal, show
+
+Form = Literal["table", "json"]
+
+Code = Annotated[
+    str | None,
+    typer.Argument(metavar="CODE", help="A rule's code or name; without one all are listed."),
+]
+Format = Annotated[
+    Form, word("--format", of=Form, metavar="FORMAT", panel=OUTPUT, help="table or json.")
+]
+
+
+@command(7)
+def rule(
+    code: Code = None,
+    format: Format = "table",  # noqa: A002 - the option's own name
+) -> int:
+    """Explain a rule of `spectra check`.
+
+    What it judges, why, how it is computed, its settings, and what to do about a finding.
+
+    Example: spectra rule SPC101
+    """
+    from spectra.policy.rules import RULES, rule_of  # noqa: PLC0415 - slow to load
+    from spectra.report.documents import dumps  # noqa: PLC0415
+    from spectra.report.rules import (  # noqa: PLC0415
+        explanation,
+        rule_document,
+        rules_screen,
+    )
+
+    chosen = [rule_of(code)] if code else list(RULES.values())
+    if format == "json":
+        sys.stdout.write(dumps({"rules": [rule_document(one) for one in chosen]}, indent=2))
+    elif code:
+        sys.stdout.write(explanation(chosen[0], 100 if is_terminal(sys.stdout) else None))
+    else:
+        show(rules_screen(chosen))
+    return DONE

@@ -1,0 +1,70 @@
+"""spectra spectrum: singular spectra of every matrix."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spectra
+
+from ..command import command
+from ..options import OUTPUT, Common
+
+Energy = Annotated[
+    float,
+    typer.Option("--energy", metavar="SHARE", help="Share of sum sigma^2 that energy_rank keeps."),
+]
+Values = Annotated[
+    Path | None,
+    typer.Option(
+        "--values", metavar="FILE", rich_help_panel=OUTPUT,
+        help="Also write every singular value: columns matrix, index, sigma; .parquet or .csv.",
+    ),
+]  # fmt: skip
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
+        "with --trend several checkpoints of one run.",
+    ),
+]
+Trend = Annotated[
+    bool,
+    typer.Option(
+        "--trend",
+        help="Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.",
+    ),
+]
+
+
+@command(2, wording={"values": Values})
+def spectrum(model: Models, energy: Energy = 0.99, trend: Trend = False, *, common: Common) -> int:
+    """Show singular spectra and their summaries.
+
+    Norms, ranks, condition number, power-law exponent, and how many singular values
+    stand above what noise of the same scale would give. With --trend: how they moved over
+    the checkpoints of one run, each of which tells its step by its trainer_state.json or name.
+
+    Example: spectra spectrum all-MiniLM-L6-v2/ --plot spectrum.png -o spectrum.json
+    """
+    if trend and common.values:
+        raise typer.BadParameter(
+            "--trend measures both ends of a spectrum, not all values. Leave out one of the two.",
+            param_hint="'--values'",
+        )
+    if len(model) > 1 and not trend:
+        raise typer.BadParameter(
+            f"expected one model, got {len(model)}. Several checkpoints of one run are followed "
+            "with --trend; models of several widths by `spectra width`.",
+            param_hint="'MODEL'",
+        )
+    if trend:
+        return common.run(
+            lambda: spectra.trend.plan(list(map(common.open, model)), selection=common.selection)
+        )
+    return common.run(
+        lambda: spectra.spectrum.plan(
+            common.open(model[0]), energy=energy, selection=common.selection
+        )
+    )

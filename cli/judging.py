@@ -1,0 +1,123 @@
+"""What `spectra check` does once its options are read: judge a model, or write a policy for it."""
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from spectra.checkpoint.damaged import open_damaged
+from spectra.errors import UsageError
+from spectra.gate import Check, plan_check
+from spectra.policy import Policy
+from spectra.policy.document import read_policy
+from spectra.policy.initial import initial
+from spectra.report.documents import write_texts
+from spectra.report.findings import render
+from spectra.runs.planned import Planned
+from spectra.runs.result import Result
+from spectra.work.device import chosen_device
+from spectra.work.local import Resources
+from spectra.writing.atomic import require_writable
+
+from .guard import DONE
+from .options import Common
+from .run import deliver, measured, settle_memory
+from .terminal import note, progress_bar
+
+
+def judge(model: str | None, policy: Policy, common: Common, saved: Path | None) -> int:
+    """Check one model, write what was asked for, and return the exit code.
+
+    Args:
+        model: The release.
+        policy: What counts.
+        common: Where weights come from, what is written and how it runs.
+        saved: A file to keep the check in, for a later baseline.
+
+    Raises:
+        SpectraError: The model cannot be read, or a file cannot be written.
+    """
+    release = _required(model)
+    asked = replace(common, output=[*(common.output or ()), *([saved] if saved else [])])
+
+    def plan() -> Planned:
+        _require_json(saved)
+        return Planned(_planned(release, policy, common))
+
+    result = measured(asked, plan, findings=True)
+    if result is None:
+        return DONE
+    deliver(result, asked)
+    if common.format == "github":
+        _add_step_summary(result)
+    return int(result.summary["exit_code"])
+
+
+def write_policy(model: str | None, path: Path | None, common: Common) -> int:
+    """Write a policy fitted to the model; one that is there already stays.
+
+    Raises:
+        UsageError: There is one.
+    """
+    release, target = _required(model), path or Path("spectra.toml")
+    if target.exists():
+        raise UsageError(
+            f"{target} exists already and was left as it is. Move it away, or write another: "
+            "--policy FILE."
+        )
+    require_writable(target)
+    settle_memory()
+    planned = _planned(release, Policy(), common)
+    with progress_bar(quiet=common.quiet) as report:
+        facts = planned.measure(Resources(common.workers, chosen_device(common.device)), report)
+    write_texts({target: initial(facts, release)})
+    known = len(read_policy(target).ignores)
+    if known:
+        note(
+            f"warning: the model has findings already, and {target} accepts them for 90 days: look "
+            f"at its {known:,} [[ignore]] before you keep it."
+        )
+    note(f"wrote {target}. Check by it: spectra check {release}", quiet=common.quiet)
+    return DONE
+
+
+def _required(model: str | None) -> str:
+    """Return the model.
+
+    Raises:
+        UsageError: None was given.
+    """
+    if model is None:
+        raise UsageError("no MODEL was given. Expected a folder: spectra check MODEL.")
+    return model
+
+
+def _planned(model: str, policy: Policy, common: Common) -> Check:
+    """Plan a check; also a damaged model is opened."""
+    opened = partial(
+        open_damaged,
+        allow_pickle=common.allow_pickle,
+        download=common.download,
+        variant=common.variant,
+    )
+    return plan_check(model, policy, opened)
+
+
+def _require_json(path: Path | None) -> None:
+    """Refuse a saved check that would not be found to be one.
+
+    Raises:
+        UsageError: Its name does not end with .json.
+    """
+    if path is not None and path.suffix.lower() != ".json":
+        raise UsageError(
+            f"--save-baseline {path} ends with {path.suffix or 'no suffix'!r}, expected .json."
+        )
+
+
+def _add_step_summary(result: Result) -> None:
+    """Add the summary to the page of a GitHub workflow, where there is one."""
+    place = os.environ.get("GITHUB_STEP_SUMMARY")
+    if place:
+        with Path(place).open("a", encoding="utf-8") as page:
+            page.write(render(result.document(), "summary"))

@@ -1,0 +1,67 @@
+"""An analysis as a function, and as a plan of which the cost is known before it runs."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, Protocol, cast
+
+from spectra.runs.analysis import Planned as Question
+from spectra.runs.analysis import Report
+from spectra.runs.result import Result
+from spectra.work.device import chosen_device
+from spectra.work.estimate import Estimate
+from spectra.work.local import Resources
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A planned analysis: headers are read, weights are not."""
+
+    question: Question
+    device: str = "auto"
+    workers: int | None = None
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.question.command
+
+    def estimate(self) -> Estimate:
+        """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
+        return self.question.estimate(self.workers)
+
+    def run(self, report: Report = lambda _progress: None) -> Result:
+        """Read, measure and conclude.
+
+        Args:
+            report: Is told how far it is, in `.done` of `.total`, after each matrix.
+
+        Raises:
+            SpectraError: The device is not there, or a file changed or ended meanwhile.
+        """
+        resources = Resources(workers=self.workers, device=chosen_device(self.device))
+        return self.question.run(resources, report)
+
+
+class Asked(Protocol[P]):
+    """An analysis: called it runs; its `plan`, of the same arguments, reads headers alone."""
+
+    plan: Callable[P, Planned]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Plan and run."""
+
+
+def asked(plan: Callable[P, Planned]) -> Asked[P]:
+    """Return the analysis that a function plans: `analysis(...)` is `analysis.plan(...).run()`."""
+
+    @functools.wraps(plan)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        return plan(*args, **kwargs).run()
+
+    signature = inspect.signature(plan).replace(return_annotation=Result)
+    vars(run).update(plan=plan, __signature__=signature)
+    return cast("Asked[P]", run)

@@ -1,0 +1,99 @@
+"""A finished analysis, and what every summary says of what was not read."""
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.matrices.view import unread_share, unread_weights
+from spectra.text import counted
+from spectra.work import Result as Data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from spectra.exports import Export
+
+NEGLIGIBLE = 0.01  # share of the parameters that goes without a word
+
+
+class Result(Data):
+    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`.
+
+    Of `kappa` with a selection also `.export()`.
+    """
+
+    __slots__ = ()
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
+
+        figure = draw(self)
+        if path is not None:
+            save_figure(figure, Path(path))
+        return figure
+
+    def export(self, form: str) -> "Export":
+        """Write the selected matrices as settings of what is to train them.
+
+        Args:
+            form: `peft`, `axolotl`, `llamafactory`, `python` or `names`; docs/exports.md.
+
+        Returns:
+            `.text` to write, `.files` by suffix where there are several, and `.notes`.
+
+        Raises:
+            UsageError: The form is none, nothing is selected, or the consumer would find
+                another set than the selected one.
+        """
+        from spectra.exports import export, require_form  # noqa: PLC0415 - few need it
+
+        require_form(form)
+        views = {row.matrix: row.view for row in self.rows}
+        names = self.summary.get("selected", ()) if self.command == "kappa" else ()
+        return export([views[name] for name in names], self.checkpoints[0], form)
+
+
+def not_read(model: Checkpoint, skipped: Iterable[Skipped]) -> str:
+    """Return the first sentence where a share of a model was not read; else nothing."""
+    share = unread_share(model, skipped)
+    told = ""
+    if share >= NEGLIGIBLE:
+        told = f"{100 * share:.3g} % of the parameters are in tensors that were not read. "
+    if left := unread_weights(model):
+        (reason, _), *_ = Counter(item.reason for item in left).most_common(1)
+        were = counted(len(left), "weight was", "weights were")
+        told += f"{were} not read: {reason}. "
+    return told
+
+
+def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, str]]]:
+    """Return what a summary says of files of weights that were not opened; empty: all were."""
+    found = [
+        {"file": one.tensor, "reason": one.reason, "model": model.spec}
+        for model in models
+        if model is not None
+        for one in (model.weights if isinstance(model, Adapter) else model).unread
+    ]
+    return {"unread": found} if found else {}
+
+
+def counted_codecs(entries: Iterable[TensorEntry]) -> dict[str, int]:
+    """Return how many matrices each scheme decodes, most first; stored values need none."""
+    names = Counter(entry.codec.name for entry in entries if entry.codec is not None)
+    return dict(names.most_common())
+
+
+def package_version() -> str:
+    """Return the installed version."""
+    try:
+        return version("spectra-weights")
+    except PackageNotFoundError:
+        return "unknown"
