@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.resolution import Resolution, resolve
-from spectra.kernels.rounding import GRIDS, Grid, grid_of, half_steps
+from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
 from spectra.kernels.singular import largest_entry, power_of_two_near, singular_values
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
@@ -38,7 +38,6 @@ WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: so
 LOUD = 1.3  # energy of a change over that of uniform rounding, up to which it is no more
 ALONG = 3.0  # times what rows of a change have along those of the base by chance
 MOSTLY = 0.5  # of a row's energy
-STORED = {grid.dtype: grid for grid in GRIDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,7 @@ def _rank(
         own = own * SUMS  # the merge was computed in what it is stored in
     arithmetic = MADE * torch.finfo(delta.dtype).eps / 2
     if tuned.grid is not None:
-        arithmetic = max(arithmetic, 2.0**-tuned.grid.digits)  # two roundings of its own
+        arithmetic = max(arithmetic, torch.finfo(tuned.grid.dtype).eps)  # two roundings of its own
     made = delta.abs().mul_(arithmetic)
     alone = torch.hypot(own, made).div_(sqrt(3.0))
     size, coarse = float(own.mean()), float(other.mean())

@@ -8,7 +8,8 @@ import torch
 
 from spectra.analyzers.analyzer import Summary, require_share
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.analyzers.storage import SMALLEST, likely_roundoff
+from spectra.analyzers.storage import likely_roundoff
+from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.bulk import heavy_tail, noise_bulk
 from spectra.kernels.collapse import made_floor, resolved_rank
 from spectra.kernels.powerlaw import fit_power_law

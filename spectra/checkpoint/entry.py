@@ -1,8 +1,8 @@
 """One tensor as its header describes it, the dtypes of safetensors, and what a codec is."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # headers are read without torch, which takes longer to load than they
@@ -18,6 +18,15 @@ BITS = {
 
 FLOATING = ("F16", "BF16", "F32", "F64")
 """The dtypes whose values are weights as they stand."""
+
+ROUNDOFF = {
+    "F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8,
+    "F8_E4M3": 2.0**-4, "F8_E4M3FNUZ": 2.0**-4, "F8_E5M2": 2.0**-3, "F8_E5M2FNUZ": 2.0**-3,
+}  # fmt: skip
+"""Half of machine epsilon; what other dtypes round off depends on their scales."""
+
+SMALLEST = {"F16": 2.0**-24}
+"""Positive number; of the wider dtypes too small to matter."""
 
 NARROW = ("F16", "BF16")
 """Those that float32 holds and that take half of it."""
@@ -73,7 +82,7 @@ class TensorEntry:
     @property
     def numel(self) -> int:
         """Number of elements."""
-        return prod(self.shape)
+        return math.prod(self.shape)
 
     @property
     def is_weights(self) -> bool:
@@ -84,6 +93,19 @@ class TensorEntry:
     def is_quantised(self) -> bool:
         """Say whether values are decoded from fewer than 16 bits each, not only put in order."""
         return self.codec is not None and 8 * self.nbytes < 16 * self.numel
+
+    @property
+    def rate_roundoff(self) -> float:
+        """About what a scheme of so many bits a value moves one, over its row's root mean square.
+
+        With b bits, twice 2^-b: somewhat more than the distortion that a good code of that rate
+        leaves. A codec that knows its own step tells it exactly, by `nudge`.
+
+        Source:
+            Cover and Thomas, Elements of Information Theory, 10.3.2 (rate and distortion of
+            Gaussian values).
+        """
+        return 2.0 * math.exp2(-8.0 * self.nbytes / max(self.numel, 1))
 
     def slab_bytes(self, slab: Slab) -> int:
         """Return about the stored bytes that reading a part of the first axis takes."""

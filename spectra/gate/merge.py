@@ -8,15 +8,13 @@ import torch
 from spectra.checkpoint import Checkpoint
 from spectra.gate.reading import Reading
 from spectra.kernels.merged import Store, added
-from spectra.kernels.rounding import GRIDS, grid_of, half_steps
+from spectra.kernels.rounding import STORED, grid_of, half_steps
 from spectra.matrices import Pair, Selection
 from spectra.matrices.pair import widened
 from spectra.text import counted, quote
 from spectra.work import Plan, plan_pair
 from spectra.work.load import Loader
 from spectra.work.planning.changes import Replaced
-
-STORED = {grid.dtype: grid for grid in GRIDS}
 
 
 @dataclass(frozen=True, slots=True)

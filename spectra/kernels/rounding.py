@@ -18,8 +18,6 @@ class Grid:
 
     name: str  # as sentences have it
     dtype: torch.dtype
-    digits: int  # binary, after the point
-    lowest: int  # exponent of the smallest normal number
 
     def spacing(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
         """Return the distance of each value to the next larger number of the grid.
@@ -29,8 +27,9 @@ class Grid:
         """
         wide = values.dtype
         bits = values.view(WORDS[wide]) & EXPONENT[wide]
-        step = bits.view(wide).mul_(2.0**-self.digits)
-        return step.clamp_(min=max(2.0 ** (self.lowest - self.digits), torch.finfo(wide).tiny))
+        own = torch.finfo(self.dtype)
+        step = bits.view(wide).mul_(own.eps)
+        return step.clamp_(min=max(own.smallest_normal * own.eps, torch.finfo(wide).tiny))
 
     def holds(self, values: Float[Tensor, "rows cols"]) -> Bool[Tensor, "rows cols"]:
         """Say of each value whether it is a number of the grid."""
@@ -41,14 +40,15 @@ class Grid:
         return values.to(self.dtype).to(values.dtype)
 
 
-F64 = Grid("F64", torch.float64, 52, -1022)
-F32 = Grid("F32", torch.float32, 23, -126)
-F16 = Grid("F16", torch.float16, 10, -14)
-BF16 = Grid("BF16", torch.bfloat16, 7, -126)
-E4M3 = Grid("F8_E4M3", torch.float8_e4m3fn, 3, -6)
-E5M2 = Grid("F8_E5M2", torch.float8_e5m2, 2, -14)
+F64 = Grid("F64", torch.float64)
+F32 = Grid("F32", torch.float32)
+F16 = Grid("F16", torch.float16)
+BF16 = Grid("BF16", torch.bfloat16)
+E4M3 = Grid("F8_E4M3", torch.float8_e4m3fn)
+E5M2 = Grid("F8_E5M2", torch.float8_e5m2)
 GRIDS = (E5M2, E4M3, BF16, F16, F32, F64)
 """Coarsest first."""
+STORED = {grid.dtype: grid for grid in GRIDS}
 
 
 def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:

@@ -13,8 +13,7 @@ from analyzers.subjects import QUERY, matrix_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Kappa, Row
 from spectra.analyzers.choice import WORDS, amount
-from spectra.analyzers.storage import UNIT_ROUNDOFF
-from spectra.checkpoint.entry import STORED
+from spectra.checkpoint.entry import ROUNDOFF, STORED
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix
@@ -261,13 +260,13 @@ def test_raw_kappa_ranks_shapes_and_excess_does_not(generator: torch.Generator) 
         assert (0.03 < excess < 50.0) if square else (0.6 < excess < 1.3)
 
 
-@pytest.mark.parametrize("dtype", UNIT_ROUNDOFF)
+@pytest.mark.parametrize("dtype", ROUNDOFF)
 def test_the_unit_roundoff_is_half_the_step_behind_one(dtype: str) -> None:
     """torch.finfo is wrong about float8_e5m2fnuz (torch 2.10), so the bits are counted up."""
     one = torch.ones(1).to(getattr(torch, STORED[dtype]))
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.itemsize]
     after = (one.view(whole) + 1).view(one.dtype)
-    assert UNIT_ROUNDOFF[dtype] == float(after.double() - 1.0) / 2
+    assert ROUNDOFF[dtype] == float(after.double() - 1.0) / 2
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])

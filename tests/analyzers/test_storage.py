@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from analyzers.subjects import matrix_of
-from spectra.analyzers.storage import UNIT_ROUNDOFF, likely_roundoff, unit_roundoff
+from spectra.analyzers.storage import likely_roundoff, unit_roundoff
+from spectra.checkpoint.entry import ROUNDOFF
 from spectra.matrices import Matrix
 
 
@@ -25,18 +26,18 @@ def test_values_rounded_before_are_no_finer_in_a_wider_dtype(
     before: torch.dtype, name: str, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     values = normal(generator).to(before).to(dtype)
-    assert unit_roundoff(matrix_of(values)) == UNIT_ROUNDOFF[name]
+    assert unit_roundoff(matrix_of(values)) == ROUNDOFF[name]
 
 
 def test_few_values_are_no_eight_bit_floats(generator: torch.Generator) -> None:
     signs = normal(generator).sign()
-    assert unit_roundoff(matrix_of(signs)) == UNIT_ROUNDOFF["BF16"]
+    assert unit_roundoff(matrix_of(signs)) == ROUNDOFF["BF16"]
     assert unit_roundoff(matrix_of(torch.zeros(4, 5))) is not None
 
 
 def test_a_stored_half_is_what_it_says(generator: torch.Generator) -> None:
     for dtype, name in ((torch.bfloat16, "BF16"), (torch.float16, "F16")):
-        assert unit_roundoff(matrix_of(normal(generator).to(dtype))) == UNIT_ROUNDOFF[name]
+        assert unit_roundoff(matrix_of(normal(generator).to(dtype))) == ROUNDOFF[name]
 
 
 def test_a_scheme_of_integers_rounds_off_by_its_bits(generator: torch.Generator) -> None:

@@ -1,6 +1,5 @@
 """How coarse the grid is on which each decoded value of a quantised weight lies."""
 
-import math
 from typing import TYPE_CHECKING
 
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
@@ -21,8 +20,7 @@ def rounding_of(
     moves on purpose (GPTQ moves later columns to make up for earlier ones), is beyond it.
 
     For code books of vectors and ternary digits packed by threes, whose neighbours are not
-    one step away, it is twice the root mean square of the row times 2^-bits, bits as stored for
-    each value: somewhat more than the distortion that a good code of that rate leaves.
+    one step away, it is the root mean square of the row times `rate_roundoff`.
 
     Args:
         entry: The weight.
@@ -35,10 +33,6 @@ def rounding_of(
 
     Raises:
         CheckpointError: The stored parts do not fit each other.
-
-    Source:
-        Cover and Thomas, Elements of Information Theory, 10.3.2 (rate and distortion of
-        Gaussian values).
     """
     codec = entry.codec
     if codec is None:
@@ -61,5 +55,4 @@ def rounding_of(
     if not entry.is_quantised:
         return None
     size = values.float().square().mean(dim=-1, keepdim=True).sqrt()
-    bits = 8 * entry.nbytes / entry.numel
-    return size.mul(2 * math.exp2(-bits)).expand(values.shape)
+    return size.mul(entry.rate_roundoff).expand(values.shape)
