@@ -53,7 +53,6 @@ def code(value: object) -> str:
 
 
 def _result(document: Document, *, heading: bool) -> list[str]:
-    """Return one result: its sentence, its figures, its worst rows."""
     kind = kind_of(document["command"])
     lines = [f"### {text(kind.title)}", ""] if heading else []
     names = code(models_named(document))

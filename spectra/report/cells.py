@@ -10,69 +10,33 @@ Cell: TypeAlias = Callable[[Mapping[str, Any]], str]
 """What writes a row's value."""
 
 NONE = "—"
+COUNT, SLOPE = "{:,.0f}", "{:+.2f}"
 DIGITS = 6  # that a page needs; the file has them all
 
 
-def word(key: str) -> Cell:
-    """Write a text on one line."""
-    return lambda row: printable(str(row[key]))
+def of(key: str, form: str | Callable[[Any], str] = "{:.4g}") -> Cell:
+    """Return what writes a row's value; a kappa that a singular matrix has none of says so.
 
+    Args:
+        key: Of the row.
+        form: A format, or what returns the text.
+    """
+    write = form.format if isinstance(form, str) else form
 
-def number(key: str, digits: int = 4) -> Cell:
-    """Write a number in few digits; a condition number that is none says why."""
-
-    def write(row: Mapping[str, Any]) -> str:
-        if key == "kappa" and row.get("status") == "singular":
-            return "singular"
-        return digited(row.get(key), digits)
-
-    return write
-
-
-def count(key: str) -> Cell:
-    """Write a whole number."""
-    return lambda row: NONE if row.get(key) is None else f"{int(row[key]):,}"
-
-
-def percent(key: str) -> Cell:
-    """Write a share."""
-    return lambda row: NONE if row.get(key) is None else share(row[key])
-
-
-def signed(key: str) -> Cell:
-    """Write a slope."""
-    return lambda row: NONE if row.get(key) is None else f"{row[key]:+.2f}"
-
-
-def ratio(key: str) -> Cell:
-    """Write a ratio near 1."""
-    return lambda row: NONE if row[key] is None else f"{row[key]:.2f}"
-
-
-def figure(key: str) -> Cell:
-    """Write a number as text has it: in three digits, a whole one as it is."""
-
-    def write(row: Mapping[str, Any]) -> str:
+    def cell(row: Mapping[str, Any]) -> str:
         value = row.get(key)
         if value is None:
             return "singular" if key == "kappa" and row["status"] == "singular" else NONE
-        return f"{value:,}" if isinstance(value, int) else brief(value)
+        return write(value)
 
-    return write
+    return cell
 
 
-def anything(key: str) -> Cell:
-    """Write whatever a row holds."""
-
-    def write(row: Mapping[str, Any]) -> str:
-        value = row.get(key)
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, str):
-            return printable(value)
-        return f"{value:,}" if isinstance(value, int) else digited(value)
-
-    return write
+def plain(value: object) -> str:
+    """Return anything that a row may hold in few characters, on one line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def measured(write: Cell) -> Cell:
@@ -85,15 +49,10 @@ def shape(row: Mapping[str, Any]) -> str:
     return f"{row['rows']} x {row['cols']}"
 
 
-NAME = Column("matrix", "left", flexible=True, cell=word("matrix"))
-ROLE = Column("role", "left", optional=True, cell=word("role"))
+NAME = Column("matrix", "left", flexible=True, cell=of("matrix", printable))
+ROLE = Column("role", "left", optional=True, cell=of("role", printable))
 SHAPE = Column("shape", optional=True, cell=measured(shape))
-CODE = Column("matrix", "left", flexible=True, cell=lambda row: str(row["matrix"]))  # of a card
-
-
-def digited(value: float | None, digits: int = 4) -> str:
-    """Return a number in few digits, nothing where there is none."""
-    return NONE if value is None else f"{value:.{digits}g}"
+CODE = Column("matrix", "left", flexible=True, cell=of("matrix", str))  # of a card
 
 
 def share(value: float) -> str:

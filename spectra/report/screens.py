@@ -1,6 +1,6 @@
 """What a user sees of a result: the answer first, then the rows that carry it."""
 
-from spectra.report.cells import NAME, ROLE, SHAPE, anything
+from spectra.report import cells
 from spectra.report.command_line import command_line
 from spectra.report.kinds import Document, Kind, kind_of
 from spectra.report.kinds.kind import Listing
@@ -57,8 +57,8 @@ def _plain(document: Document, kind: Kind) -> Listing:
         for key, value in row.items()
         if key not in PLACE and isinstance(value, str | int | float)
     )
-    own = kind.columns or [Column(key, cell=anything(key)) for key in keys]
-    return Listing([NAME, ROLE, SHAPE, *own], rows)
+    own = kind.columns or [Column(key, cell=cells.of(key, cells.plain)) for key in keys]
+    return Listing([cells.NAME, cells.ROLE, cells.SHAPE, *own], rows)
 
 
 def _hints(document: Document, kind: Kind, seconds: float | None, full: bool) -> list[str]:

@@ -145,7 +145,6 @@ def render_markdown(screen: Screen) -> str:
 
 
 def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
-    """Align one line of cells."""
     words = []
     for cell, column, width in zip(cells, screen.columns, wide, strict=True):
         text = cell if len(cell) <= width else _shortened(cell, column, width)
@@ -159,5 +158,4 @@ def _shortened(cell: str, column: Column, width: int) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    """Write one row, bars escaped."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

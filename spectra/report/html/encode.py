@@ -107,5 +107,4 @@ def embedded(data: object) -> str:
 
 
 def _thinned(values: Sequence[float], stride: int) -> Sequence[float]:
-    """Return every `stride`-th value where the ends stay."""
     return values[::stride] if (len(values) - 1) % stride == 0 else values

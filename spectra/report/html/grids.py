@@ -56,7 +56,6 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
 
 
 def _count_findings(document: Document, rows: Sequence[dict[str, Any]]) -> None:
-    """Add to each row of a check how many findings it has."""
     counts: dict[str, int] = defaultdict(int)
     for finding in document["summary"]["findings"]:
         if finding.get("matrix") is not None:

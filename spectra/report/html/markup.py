@@ -61,6 +61,5 @@ def plain_table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _line(row: Sequence[str]) -> str:
-    """Return the cells of one row."""
     rest = "".join(f"<td>{cell}</td>" for cell in row[1:])
     return f'<th scope="row">{row[0]}</th>{rest}'

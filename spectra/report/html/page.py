@@ -73,7 +73,6 @@ def render_page(sources: Sequence[Source]) -> str:
 
 
 def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> str:
-    """Return everything that is seen."""
     topics = Counter(section.topic for section in sections)
     links = "".join(
         f'<li><a href="#{section.ident}">'
@@ -106,7 +105,6 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
 
 
 def _lead(sections: Sequence[Section], worst: Sequence[Worst]) -> str:
-    """Return the sentence over everything."""
     counts = Counter(line.mark for line in worst)
     told = [
         counted(counts[mark], mark, f"{mark}s") for mark in ("error", "warning") if counts[mark]
@@ -119,7 +117,6 @@ def _lead(sections: Sequence[Section], worst: Sequence[Worst]) -> str:
 
 
 def _card(section: Section) -> str:
-    """Return one result in the overview: its sentence and a few numbers."""
     document = section.document
     numbers = "".join(
         f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>"
@@ -133,7 +130,6 @@ def _card(section: Section) -> str:
 
 
 def _worst(lines: Sequence[Worst], names: Names) -> str:
-    """Return the list of what to look at first."""
     if not lines:
         return ""
     items = "".join(_line(line, names) for line in lines[:MOST])
@@ -159,7 +155,6 @@ def _line(line: Worst, names: Names) -> str:
 
 @cache
 def _asset(names: tuple[str, ...], suffix: str) -> str:
-    """Return files beside this one as one text."""
     folder = files("spectra.report.html") / "assets"
     return "\n".join((folder / f"{name}.{suffix}").read_text("utf-8") for name in names)
 

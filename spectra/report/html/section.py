@@ -118,7 +118,6 @@ def _plain(table: Table) -> str:
 
 
 def _cell(column: Column, value: object) -> str:
-    """Write one value."""
     if value is None:
         return "—"
     if isinstance(value, bool):
@@ -157,13 +156,11 @@ def _details(section: Section) -> str:
 
 
 def _codecs(model: Mapping[str, Any]) -> str:
-    """Say how quantised values were decoded."""
     found = ", ".join(f"{text(count)} by {text(name)}" for name, count in model["codecs"].items())
     return f"; decoded: {found}" if found else ""
 
 
 def _skipped(document: Document) -> str:
-    """List what was not analysed, and why."""
     skipped = document["skipped"]
     counts = Counter(item["reason"] for item in skipped)
     told = "; ".join(f"{count:,} {text(reason)}" for reason, count in counts.most_common(20))

@@ -111,8 +111,8 @@ def table_of(sheet: Sheet, ident: str) -> Table:
         ident: Its result's place on the page.
     """
     columns = []
-    for key, source in sheet.keys.items():
-        values = [row.get(source) for row in sheet.rows[:MOST_LISTED]]
+    for key in sheet.keys:
+        values = [row.get(key) for row in sheet.rows[:MOST_LISTED]]
         example = next((value for value in values if value is not None), None)
         if example is not None:
             columns.append(Column(key, key_of(key, example), values))
@@ -142,7 +142,6 @@ def _verdicts(row: RowDoc) -> list[int] | None:
 
 
 def _plain(column: Column, names: Names) -> dict[str, Any]:
-    """Return a column as JSON data."""
     about = column.about
     found: dict[str, Any] = {
         "key": column.key, "title": about.title, "kind": about.kind, "shown": column.shown,
@@ -160,7 +159,6 @@ def _plain(column: Column, names: Names) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    """Say whether a value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

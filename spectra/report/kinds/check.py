@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from spectra.policy.finding import Finding
 from spectra.policy.judge import NOT_ASKED
-from spectra.report.cells import CODE
+from spectra.report import cells
 from spectra.report.findings.found import Found, policy_line, reasons, told, verdict_of
 from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import unread
@@ -23,7 +23,7 @@ from spectra.report.shape import (
     nullable,
     older,
     shapes_of,
-)  # fmt: skip
+)
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import SEVERITIES, State
@@ -64,22 +64,18 @@ STATE = Column("state", "left", cell=lambda one: one.state or "")
 CARD = (
     Column("severity", "left", cell=lambda item: item["severity"]),
     Column("rule", "left", cell=lambda item: f"{item['rule']} {item['name']}"),
-    replace(CODE, cell=lambda item: item.get("matrix") or item.get("tensor") or "the model"),
+    replace(cells.CODE, cell=lambda item: item.get("matrix") or item.get("tensor") or "the model"),
     Column("finding", "left", cell=lambda item: item["message"]),
 )
-OF_FINDING = {
-    "severity": "severity", "rule": "rule", "rule_name": "name", "matrix": "matrix",
-    "tensor": "place", "message": "message", "state": "state", "value": "value",
-    "limit": "limit", "baseline": "baseline",
-}  # fmt: skip
-OF_ACCEPTED = OF_FINDING | {"reason": "reason", "until": "until"}
-OF_RULE = {
-    "rule": "code", "rule_name": "name", "severity": "severity", "findings": "findings",
-    "judged": "judged", "summary": "summary", "why_not": "why_not",
-}  # fmt: skip
+OF_FINDING = (
+    "severity", "rule", "rule_name", "matrix", "tensor", "message", "state", "value", "limit",
+    "baseline",
+)  # fmt: skip
+OF_ACCEPTED = (*OF_FINDING, "reason", "until")
+OF_RULE = ("rule", "rule_name", "severity", "findings", "judged", "summary", "why_not")
 
 
-def table(document: Document) -> Listing:
+def _table(document: Document) -> Listing:
     """Return the findings; names in short without what nearly all end with."""
     verdict = verdict_of(document)
 
@@ -96,17 +92,16 @@ def table(document: Document) -> Listing:
             for one in verdict.found[:LIMIT]
         ],
         mark,
-        of_rest=of_rest,
+        of_rest=_of_rest,
     )
 
 
-def of_rest(hidden: Sequence[Found]) -> str:
-    """Say how many of the findings left out are errors."""
+def _of_rest(hidden: Sequence[Found]) -> str:
     bad = sum(one.level == "error" and one.state != "gone" for one in hidden)
     return f", {bad:,} of them error{'' if bad == 1 else 's'}" if bad else ""
 
 
-def facts(document: Document, full: bool) -> list[str]:
+def _facts(document: Document, full: bool) -> list[str]:
     """Return what was accepted, what could not be judged, and files that were not opened."""
     verdict = verdict_of(document)
     accepted = [
@@ -122,8 +117,7 @@ def facts(document: Document, full: bool) -> list[str]:
     return [*accepted, *unjudged, *unread(document)] if full else unjudged
 
 
-def hints(document: Document, _: bool) -> list[str]:
-    """Return what to do next."""
+def _hints(document: Document, _: bool) -> list[str]:
     verdict = verdict_of(document)
     pieces = []
     if verdict.present:
@@ -133,13 +127,11 @@ def hints(document: Document, _: bool) -> list[str]:
     return ["   ".join([*pieces, f"exit {verdict.exit_code}"])]
 
 
-def card(document: Document, _: object) -> Listing:
-    """Return the findings that the model has now."""
+def _card(document: Document, _: object) -> Listing:
     return Listing(CARD, sorted(_present(document), key=_severity))
 
 
-def figures(document: Document) -> list[tuple[str, str]]:
-    """Return how many tensors and findings there are."""
+def _figures(document: Document) -> list[tuple[str, str]]:
     counts, tensors = document["summary"]["counts"], document["summary"]["coverage"].get("tensors")
     found = [("tensors", f"{tensors:,}")] if isinstance(tensors, int) else []
     for word, name in (("error", "errors"), ("warning", "warnings"), ("new", "new")):
@@ -149,10 +141,10 @@ def figures(document: Document) -> list[tuple[str, str]]:
     return found
 
 
-def sheets(document: Document) -> list[Sheet]:
-    """Return findings, what the policy accepts, and what became of each rule."""
+def _sheets(document: Document) -> list[Sheet]:
     summary = document["summary"]
-    rules = sorted(summary["rules"], key=lambda rule: -rule["findings"])
+    rules = [{**rule, "rule": rule["code"], "rule_name": rule["name"]} for rule in summary["rules"]]
+    rules.sort(key=lambda rule: -rule["findings"])
     found, ignored = map(_worst_first, (summary["findings"], summary["ignored"]))
     first, filters = ("severity", False), ("severity", "state", "rule")
     return [
@@ -162,7 +154,7 @@ def sheets(document: Document) -> list[Sheet]:
     ]
 
 
-def worst(document: Document) -> Iterator[Worst]:
+def _worst(document: Document) -> Iterator[Worst]:
     """Yield findings, those that the baseline does not have first."""
     for item in sorted(_present(document), key=lambda one: (_severity(one), _is_known(one))):
         if item["severity"] == "note":
@@ -186,16 +178,14 @@ def _is_known(item: Mapping[str, Any]) -> bool:
 
 
 def _worst_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return errors before warnings, the new before the known, each with its place."""
-    found = [
-        {**item, "place": item.get("tensor") if item.get("matrix") is None else None}
-        for item in findings
-    ]
+    """Return errors before warnings, the new before the known; a tensor where it is no matrix."""
+    found = [{**item, "rule_name": item["name"]} for item in findings]
+    for item in found:
+        item["tensor"] = item.get("tensor") if item.get("matrix") is None else None
     return sorted(found, key=lambda one: (_severity(one), _is_known(one)))
 
 
-def words(document: Document) -> list[tuple[str, ...]]:
-    """Return what it was judged by."""
+def _words(document: Document) -> list[tuple[str, ...]]:
     policy = document["summary"].get("policy")
     return [("--policy", policy) if isinstance(policy, str) and policy else ("--isolated",)]
 
@@ -204,12 +194,9 @@ KIND = Kind(
     "check",
     "Release check",
     order=(("intruders", True), ("kappa", True)),
-    table=table,
-    card=card,
+    table=_table, card=_card,
     under=lambda document: policy_line(verdict_of(document)),
-    facts=facts,
-    figures=figures,
-    hints=hints,
+    facts=_facts, figures=_figures, hints=_hints,
     visible=(
         "sigma_max", "kappa", "stable_rank", "alpha", "delta_relative", "intruders", "worst_cos",
     ),
@@ -218,11 +205,7 @@ KIND = Kind(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
         Metric("delta_relative", "linear"),
     ),
-    sheets=sheets,
-    worst=worst,
-    judges=True,
-    parts=("model",),
-    words=words,
+    sheets=_sheets, worst=_worst, judges=True, parts=("model",), words=_words,
     options={
         "base": None, "adapter": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
         "select": ["SPC"], "ignore": [],

@@ -1,28 +1,12 @@
 """What `spectra diff` tells: what fine-tuning changed, and its intruder dimensions."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from spectra.report.cells import (
-    CODE,
-    NAME,
-    ROLE,
-    SHAPE,
-    Cell,
-    count,
-    figure,
-    highest,
-    measured,
-    number,
-    percent,
-    share,
-    short,
-    word,
-)
+from spectra.report import cells
 from spectra.report.kinds.kind import (
-    EACH,
     Document,
     Kind,
     Listing,
@@ -30,99 +14,86 @@ from spectra.report.kinds.kind import (
     RowDoc,
     Worst,
     broken,
+    highest,
 )
 from spectra.report.ranking import enriched
 from spectra.report.sentences import closing
-from spectra.report.shape import (
-    COUNT,
-    FLAG,
-    NUMBER,
-    TEXT,
-    Object,
-    older,
-    sometimes,
-    unpublished,
-)  # fmt: skip
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object, older, sometimes, unpublished
 from spectra.report.table import Column
-from spectra.text import counted
-
-SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
-MODULES = Object({"modules": COUNT, "unpaired": COUNT})
+from spectra.text import counted, printable
 
 if TYPE_CHECKING:
     from spectra.report.html.tables import Table
 
+SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
+MODULES = Object({"modules": COUNT, "unpaired": COUNT})
 LIMIT = 20  # matrices with intruders shown without -v
 AT_LEAST = 3  # matrices shown where none has any
 
 
-def details(row: RowDoc) -> Sequence[Mapping[str, Any]]:
-    """Return the verdicts of one row."""
+def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:
     return row.get("intruder_detail") or ()
 
 
-def lowest(row: RowDoc) -> Mapping[str, Any]:
+def _lowest(row: RowDoc) -> Mapping[str, Any]:
     """Return the verdict with the lowest cosine; empty where there is none."""
-    return min(details(row), key=lambda detail: detail["max_cos"], default={})
+    return min(_details(row), key=lambda detail: detail["max_cos"], default={})
 
 
-def cosine(detail: Mapping[str, Any]) -> str:
-    """Write how much a vector resembles its best match."""
-    return f"{detail['max_cos']:.3f}"
-
-
-def of_lowest(write: Cell) -> Cell:
-    """Write what that verdict holds."""
-    return measured(lambda row: write(lowest(row)) if details(row) else "")
+def _of_lowest(key: str, form: str | Callable[[Any], str]) -> cells.Cell:
+    write = cells.of(key, form)
+    return cells.measured(lambda row: write(_lowest(row)) if _details(row) else "")
 
 
 CHANGES = (
-    NAME, ROLE, SHAPE, Column("delta", cell=percent("delta_relative")),
-    Column("rank", cell=count("delta_rank")),
-    Column("stable", optional=True, cell=number("delta_stable_rank")),
-    Column("sigma max", optional=True, cell=number("delta_sigma_max")),
+    cells.NAME, cells.ROLE, cells.SHAPE,
+    Column("delta", cell=cells.of("delta_relative", cells.share)),
+    Column("rank", cell=cells.of("delta_rank", cells.COUNT)),
+    Column("stable", optional=True, cell=cells.of("delta_stable_rank")),
+    Column("sigma max", optional=True, cell=cells.of("delta_sigma_max")),
 )  # fmt: skip
 INTRUDERS = (
-    NAME, ROLE, Column("delta", optional=True, cell=percent("delta_relative")),
-    Column("rank", optional=True, cell=count("delta_rank")),
-    Column("intruders", cell=count("intruders")), Column("|cos|", cell=of_lowest(cosine)),
-    Column("at", cell=of_lowest(word("index"))),
-    Column("energy", optional=True, cell=of_lowest(percent("energy"))),
-    Column("proof", "left", optional=True, cell=of_lowest(word("decided_by"))),
+    cells.NAME, cells.ROLE,
+    Column("delta", optional=True, cell=cells.of("delta_relative", cells.share)),
+    Column("rank", optional=True, cell=cells.of("delta_rank", cells.COUNT)),
+    Column("intruders", cell=cells.of("intruders", cells.COUNT)),
+    Column("|cos|", cell=_of_lowest("max_cos", "{:.3f}")),
+    Column("at", cell=_of_lowest("index", str)),
+    Column("energy", optional=True, cell=_of_lowest("energy", cells.share)),
+    Column("proof", "left", optional=True, cell=_of_lowest("decided_by", printable)),
 )  # fmt: skip
 CARD = (
-    CODE, Column("change", cell=percent("delta_relative")),
-    Column("rank", cell=figure("delta_rank")), Column("intruders", cell=figure("intruders")),
-    Column("lowest cosine", cell=figure("worst_cos")),
+    cells.CODE, Column("change", cell=cells.of("delta_relative", cells.share)),
+    Column("rank", cell=cells.of("delta_rank", cells.COUNT)),
+    Column("intruders", cell=cells.of("intruders", cells.COUNT)),
+    Column("lowest cosine", cell=cells.of("worst_cos", cells.brief)),
 )  # fmt: skip
 
 
-def table(document: Document) -> Listing:
+def _table(document: Document) -> Listing:
     """Return the largest changes first; of intruders those who hold most, lowest cosines first."""
     changed = [row for row in document["rows"] if row.get("delta_norm") != 0.0]
     if not document["settings"].get("intruders"):
         changed.sort(key=lambda row: -(row.get("delta_relative") or 0.0))
         return Listing(CHANGES, changed)
-    changed.sort(key=lambda row: (-(row.get("intruders") or 0), lowest(row).get("max_cos", 2.0)))
+    changed.sort(key=lambda row: (-(row.get("intruders") or 0), _lowest(row).get("max_cos", 2.0)))
     holders = [row for row in changed if row.get("intruders") or row["status"] != "ok"]
     return Listing(
         INTRUDERS,
         changed,
         holders[:LIMIT] or changed[:AT_LEAST],
         mark=lambda row: "bad" if row.get("intruders") else broken(row),
-        of_rest=of_rest,
+        of_rest=_of_rest,
     )
 
 
-def of_rest(hidden: Sequence[RowDoc]) -> str:
-    """Say that no matrix left out has intruders."""
+def _of_rest(hidden: Sequence[RowDoc]) -> str:
     return "" if any(row.get("intruders") for row in hidden) else ", none with intruders"
 
 
-def facts(document: Document, full: bool) -> list[str]:
-    """Return how many verdicts there are, how each was decided, and what did not change."""
+def _facts(document: Document, full: bool) -> list[str]:
     asked = document["rows"] if document["settings"].get("intruders") else ()
-    kinds = Counter(detail["decided_by"] for row in asked for detail in details(row))
+    kinds = Counter(detail["decided_by"] for row in asked for detail in _details(row))
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     proven = "All" if document["summary"].get("certified") else "Not all"
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
@@ -130,22 +101,20 @@ def facts(document: Document, full: bool) -> list[str]:
     return closing(document, full, [*told, *([f"{same:,} unchanged"] if same else ())])
 
 
-def card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
-    """Return the matrices with intruders, or those that changed."""
+def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     key = "intruders" if document["settings"].get("intruders") else "delta_norm"
     return Listing(CARD, [row for row in ranked if row.get(key)])
 
 
-def figures(document: Document) -> list[tuple[str, str]]:
-    """Return how many matrices changed, and intruders or the largest change."""
+def _figures(document: Document) -> list[tuple[str, str]]:
     summary = document["summary"]
     found = [("changed", f"{summary['changed']:,}")]
     if summary.get("intruders") is not None:
         return [*found, ("intruders", f"{summary['intruders']:,}")]
-    return found + highest(document["rows"], "delta_relative", "largest change", share)
+    return found + cells.highest(document["rows"], "delta_relative", "largest change", cells.share)
 
 
-def charts(document: Document, table: "Table") -> list[dict[str, Any]]:
+def _charts(document: Document, table: "Table") -> list[dict[str, Any]]:
     """Return what marks an intruder, and what chance would score."""
     settings = document["settings"]
     if not settings.get("intruders") or not any(table.verdicts):
@@ -159,31 +128,27 @@ def charts(document: Document, table: "Table") -> list[dict[str, Any]]:
     return [{
         "kind": "intruders",
         "table": table.ident,
-        "epsilon": 0.5 if epsilon is None else short(epsilon),
+        "epsilon": 0.5 if epsilon is None else cells.short(epsilon),
         "side": "right" if settings.get("side") == "right" else "left",
-        "chance": short(median(nulls)) if nulls else None,
+        "chance": cells.short(median(nulls)) if nulls else None,
     }]  # fmt: skip
 
 
-def worst(document: Document) -> Iterator[Worst]:
+def _worst(document: Document) -> Iterator[Worst]:
     """Yield matrices with intruders; of a change without, where it is largest."""
     rows = [enriched(row) for row in document["rows"]]
     holders = [row for row in rows if row.get("intruders")]
-    holders.sort(key=lambda row: (-row["intruders"], row.get("worst_cos", 2.0)))
-    for row in holders:
+    for row in sorted(holders, key=lambda row: (-row["intruders"], row.get("worst_cos", 2.0))):
         what = counted(row["intruders"], "intruder dimension")
         if "worst_cos" in row:
             what += f", lowest |cos| {row['worst_cos']:.3f}"
         yield Worst("warning", row["matrix"], what)
-    moved = [row for row in rows if row.get("delta_relative")] if not holders else []
-    moved.sort(key=lambda row: -row["delta_relative"])
-    for row in moved[:EACH]:
-        text = f"changed by {share(row['delta_relative'])} of its norm"
-        yield Worst("note", row["matrix"], text)
+    for moved in [] if holders else highest(rows, "delta_relative"):
+        text = f"changed by {cells.share(moved['delta_relative'])} of its norm"
+        yield Worst("note", moved["matrix"], text)
 
 
-def onward(document: Document) -> list[str]:
-    """Return how to look for intruders, or where to draw them."""
+def _onward(document: Document) -> list[str]:
     found = document["settings"].get("intruders")
     return ["--intruders", *(["--plot", "intruders.png"] if found else ())]
 
@@ -192,11 +157,7 @@ KIND = Kind(
     "diff",
     "What fine-tuning changed",
     order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
-    table=table,
-    card=card,
-    facts=facts,
-    figures=figures,
-    onward=onward,
+    table=_table, card=_card, facts=_facts, figures=_figures, onward=_onward,
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),
@@ -204,8 +165,7 @@ KIND = Kind(
         Metric("intruders", "count"), Metric("worst_cos", "linear", "low"),
         Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
     ),
-    charts=charts,
-    worst=worst,
+    charts=_charts, worst=_worst,
     drawer="spectra.report.diff_plots:draw_diff",
     options={"intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left"},
     settings={

@@ -1,23 +1,11 @@
 """What `spectra kappa` tells: condition numbers lowest first, and where a selection cuts."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from spectra.kernels.gaussian import kappa_null
-from spectra.report.cells import (
-    CODE,
-    NAME,
-    ROLE,
-    Cell,
-    brief,
-    figure,
-    highest,
-    number,
-    shape,
-    short,
-)
+from spectra.report import cells
 from spectra.report.kinds.kind import (
-    EACH,
     Document,
     Kind,
     Listing,
@@ -25,25 +13,14 @@ from spectra.report.kinds.kind import (
     RowDoc,
     Worst,
     broken,
+    highest,
     singular,
 )
 from spectra.report.sentences import closing
-from spectra.report.shape import (
-    COUNT,
-    FLAG,
-    NUMBER,
-    TEXTS,
-    Words,
-    nullable,
-    older,
-    unpublished,
-)  # fmt: skip
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words, nullable, older, unpublished
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import ROLES, By, Per, RankBy
-
-if TYPE_CHECKING:
-    from spectra.report.html.tables import Table
 
 AFTER_CUT = 3  # rows shown below a selection's cut
 AFTER_EACH = 1  # and below each role's own
@@ -111,28 +88,32 @@ def is_selected(row: RowDoc) -> bool:
     return row.get("selected") is True
 
 
-def bound(key: str, digits: int) -> Cell:
+def _bound(key: str, form: str) -> cells.Cell:
     """Write kappa or its excess, or what it is known to exceed."""
 
     def write(row: RowDoc) -> str:
         if row["status"] == "outside":
             return f"> {known_to_exceed(row, key):.4g}"
         told = MARK if key == "kappa" and is_unresolved(row) else ""
-        return told + number(key, digits)(row)
+        return told + cells.of(key, form)(row)
 
     return write
 
 
 COLUMNS = (
-    Column("kappa", cell=bound("kappa", 4)), Column("excess", cell=bound("kappa_excess", 3)),
-    NAME, ROLE, Column("shape", optional=True, cell=shape),
+    Column("kappa", cell=_bound("kappa", "{:.4g}")),
+    Column("excess", cell=_bound("kappa_excess", "{:.3g}")),
+    cells.NAME, cells.ROLE, Column("shape", optional=True, cell=cells.shape),
     Column("parameters", optional=True, cell=lambda row: f"{row['rows'] * row['cols']:,}"),
 )  # fmt: skip
 SELECTED = Column("selected", "left", cell=lambda row: "yes" if is_selected(row) else "")
-CARD = (CODE, Column("κ", cell=figure("kappa")), Column("κ excess", cell=figure("kappa_excess")))
+CARD = (
+    cells.CODE, Column("κ", cell=cells.of("kappa", cells.brief)),
+    Column("κ excess", cell=cells.of("kappa_excess", cells.brief)),
+)  # fmt: skip
 
 
-def table(document: Document) -> Listing:
+def _table(document: Document) -> Listing:
     """Return the lowest first, a rule at the cut or a mark at what each role selects."""
 
     def mark(row: RowDoc) -> Mark:
@@ -148,78 +129,67 @@ def table(document: Document) -> Listing:
     return Listing(COLUMNS, rows, shown, mark, chosen or None, rule)
 
 
-def facts(document: Document, full: bool) -> list[str]:
-    """Return what the mark before a kappa means, and the closing lines."""
+def _facts(document: Document, full: bool) -> list[str]:
     return [*unresolved_told(document["rows"]), *closing(document, full)]
 
 
-def card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
-    """Return what is selected, or all."""
+def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     chosen = [row for row in ranked if row.get("selected")]
     return Listing(CARD, chosen if document["summary"]["selected"] else ranked)
 
 
-def figures(document: Document) -> list[tuple[str, str]]:
+def _figures(document: Document) -> list[tuple[str, str]]:
     """Return how many were selected, and the highest, or the cut where that was not looked for."""
     summary, rows = document["summary"], document["rows"]
     found = [("selected", f"{len(summary['selected']):,}")]
-    if not stopped_early(document):
-        return found + highest(rows, "kappa", "highest κ")
-    return found if summary["cut"] is None else [*found, ("cut", brief(summary["cut"]))]
+    if not _stopped_early(document):
+        return found + cells.highest(rows, "kappa", "highest κ")
+    return found if summary["cut"] is None else [*found, ("cut", cells.brief(summary["cut"]))]
 
 
-def stopped_early(document: Document) -> bool:
-    """Say whether some matrices were measured no further than a bound."""
+def _stopped_early(document: Document) -> bool:
     return any(row["status"] == "outside" for row in document["rows"])
 
 
-def cut(document: Document, table: "Table") -> dict[str, Any]:
-    """Return what was ranked by, and the highest value selected."""
+def _chart(document: Document, ident: str) -> dict[str, Any]:
     settings, summary = document["settings"], document["summary"]
     return {
         "kind": "cut",
-        "table": table.ident,
+        "table": ident,
         "key": "kappa_excess" if settings.get("rank_by") == "kappa_excess" else "kappa",
-        "cut": short(summary["cut"]),
+        "cut": cells.short(summary["cut"]),
         "selected": len(summary["selected"]),
         "outside": sum(row["status"] == "outside" for row in document["rows"]),
         "parameters": settings.get("by") == "params",
     }
 
 
-def worst(document: Document) -> Iterator[Worst]:
+def _worst(document: Document) -> Iterator[Worst]:
     """Yield singular matrices, and what lies farthest above noise of its shape."""
     yield from singular(document)
-    if stopped_early(document):
+    if _stopped_early(document):
         return  # the highest were not measured to the end
-    known = [row for row in document["rows"] if row.get("kappa_excess") is not None]
-    for row in sorted(known, key=lambda row: -row["kappa_excess"])[:EACH]:
-        text = f"κ is {brief(row['kappa_excess'])} × what noise of its shape has"
+    for row in highest(document["rows"], "kappa_excess"):
+        text = f"κ is {cells.brief(row['kappa_excess'])} × what noise of its shape has"
         if row.get("kappa_resolved") is False:
             text += ", and measures the rounding of its dtype"
         yield Worst("note", row["matrix"], text)
 
 
-def onward(document: Document) -> list[str]:
-    """Return a share to select, and how to train what is selected."""
-    share = ["--select", document["settings"].get("select") or "10%"]
+def _onward(document: Document) -> list[str]:
     export = ["--export", "peft", "-o", "lora.json"] if document["summary"]["selected"] else []
-    return [*share, *export]
+    return ["--select", document["settings"].get("select") or "10%", *export]
 
 
 KIND = Kind(
     "kappa",
     "Condition numbers",
     order=lambda document: ((str(document["settings"].get("rank_by", "kappa")), False),),
-    table=table,
-    card=card,
-    facts=facts,
-    figures=figures,
-    onward=onward,
+    table=_table, card=_card, facts=_facts, figures=_figures, onward=_onward,
     visible=("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
     metrics=(Metric("kappa", "log"), Metric("kappa_excess", "log")),
-    charts=lambda document, table: [cut(document, table)],
-    worst=worst,
+    charts=lambda document, table: [_chart(document, table.ident)],
+    worst=_worst,
     drawer="spectra.report.kappa_plots:draw_kappa",
     options={
         "include_embeddings": False, "exact": False, "select": None, "rank_by": "kappa",

@@ -58,8 +58,8 @@ class Sheet:
 
     name: str
     caption: str
-    rows: Sequence[Mapping[str, Any]]
-    keys: Mapping[str, str]  # of a column and, by it, of a row
+    rows: Sequence[RowDoc]
+    keys: Sequence[str]  # its columns, those that no row has left out
     first: tuple[str, bool]  # the column that sorts it, and whether its highest come first
     filters: Sequence[str] = ()  # columns that it can be filtered by
 
@@ -79,6 +79,11 @@ def singular(document: Document) -> list[Worst]:
     """Return a few matrices without a smallest singular value."""
     found = [row for row in document["rows"] if row["status"] == "singular"][:EACH]
     return [Worst("warning", row["matrix"], "singular: its smallest σ is 0") for row in found]
+
+
+def highest(rows: Sequence[RowDoc], key: str) -> list[RowDoc]:
+    """Return a few matrices with the highest numbers."""
+    return sorted((row for row in rows if row.get(key)), key=lambda row: -row[key])[:EACH]
 
 
 @dataclass(frozen=True, slots=True)

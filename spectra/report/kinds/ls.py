@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from spectra.report.cells import NAME, ROLE, large, shape
+from spectra.report import cells
 from spectra.report.kinds.kind import Document, Kind, Listing, RowDoc
 from spectra.report.sentences import skip_counts, unread
 from spectra.report.shape import COUNT, older
@@ -12,21 +12,20 @@ from spectra.text import printable
 from spectra.words import ROLES
 
 
-def stored(row: RowDoc) -> str:
+def _stored(row: RowDoc) -> str:
     """Write the stored dtype, and the codec where the dtype does not tell it."""
     dtype, codec = row["dtype"], row["codec"]
     told = codec is not None and codec != f"gguf-{dtype}".lower()
     return printable(f"{dtype}, {codec}" if told else dtype)
 
 
-def table(document: Document) -> Listing:
-    """Return every matrix, in short and in full alike."""
-    columns = [NAME, ROLE, Column("shape", optional=True, cell=shape),
-               Column("dtype", "left", cell=stored)]  # fmt: skip
+def _table(document: Document) -> Listing:
+    columns = [cells.NAME, cells.ROLE, Column("shape", optional=True, cell=cells.shape),
+               Column("dtype", "left", cell=_stored)]  # fmt: skip
     return Listing(columns, document["rows"], document["rows"])
 
 
-def facts(document: Document, full: bool) -> list[str]:
+def _facts(document: Document, full: bool) -> list[str]:
     """Return what is no matrix, and files that were not opened."""
     skips = skip_counts(document)
     if full:
@@ -35,13 +34,11 @@ def facts(document: Document, full: bool) -> list[str]:
     return [*(f"skipped: {skip}" for skip in skips), *unread(document)]
 
 
-def size(document: Document) -> list[tuple[str, str]]:
-    """Return how many parameters there are."""
-    return [("parameters", large(document["summary"]["parameters"]))]
+def _size(document: Document) -> list[tuple[str, str]]:
+    return [("parameters", cells.large(document["summary"]["parameters"]))]
 
 
-def parameters(document: Document) -> dict[str, Any]:
-    """Return how many parameters each role has, as bars."""
+def _parameters(document: Document) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for row in document["rows"]:
         counts[row["role"]] += row["rows"] * row["cols"]
@@ -58,14 +55,14 @@ KIND = Kind(
     "ls",
     "Contents",
     order=(("parameters", True),),
-    table=table,
-    facts=facts,
-    figures=size,
+    table=_table,
+    facts=_facts,
+    figures=_size,
     hints=lambda document, full: (
         ["-v names every skipped tensor."] if document["skipped"] and not full else []
     ),
     reads=False,
     visible=("parameters", "dtype", "codec"),
     summary={"matrices": older(COUNT), "parameters": COUNT, "bytes": older(COUNT)},
-    charts=lambda document, _: [parameters(document)],
+    charts=lambda document, _: [_parameters(document)],
 )

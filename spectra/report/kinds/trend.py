@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from spectra.report.cells import NONE, Cell, brief, count, digited, short, word
+from spectra.report import cells
 from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Worst
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, nullable, older, unpublished
 from spectra.report.table import Column
@@ -22,51 +22,53 @@ FOLLOWED = {
 """What is followed, and its name on a screen and on a page."""
 
 
-def ends(key: str, write: Callable[[float, float], str]) -> Cell:
+def _ends(key: str, write: Callable[[float, float], str]) -> cells.Cell:
     """Write something of a role's first and last value."""
 
     def cell(role: Mapping[str, Any]) -> str:
         known = [value for value in role[key] if value is not None]
-        return write(known[0], known[-1]) if known else NONE
+        return write(known[0], known[-1]) if known else cells.NONE
 
     return cell
 
 
-def change(first: float, last: float) -> str:
-    """Write how much it grew."""
-    return f"{100 * (last / first - 1):+.0f} %" if first and last else NONE
+def _change(first: float, last: float) -> str:
+    return f"{100 * (last / first - 1):+.0f} %" if first and last else cells.NONE
 
 
 COLUMNS = [
-    Column("role", "left", flexible=True, cell=word("role")),
-    Column("matrices", cell=count("matrices")),
+    Column("role", "left", flexible=True, cell=cells.of("role", printable)),
+    Column("matrices", cell=cells.of("matrices", cells.COUNT)),
 ]
-CARD = [Column("role", "left", cell=lambda role: str(role["role"]))]
+CARD = [Column("role", "left", cell=cells.of("role", str))]
 for key, (title, name) in FOLLOWED.items():
     COLUMNS += [
-        Column(title, cell=ends(key, lambda first, _: digited(first, 3))),
-        Column("last", cell=ends(key, lambda _, last: digited(last, 3))),
-        Column("change", cell=ends(key, change)),
+        Column(title, cell=_ends(key, lambda first, _: f"{first:.3g}")),
+        Column("last", cell=_ends(key, lambda _, last: f"{last:.3g}")),
+        Column("change", cell=_ends(key, _change)),
     ]
-    CARD.append(Column(name, cell=ends(key, lambda first, last: f"{brief(first)} → {brief(last)}")))
+    CARD.append(
+        Column(
+            name, cell=_ends(key, lambda first, last: f"{cells.brief(first)} → {cells.brief(last)}")
+        )
+    )
 
 
-def chart(document: Document) -> dict[str, Any]:
-    """Return each role's medians over the steps."""
+def _chart(document: Document) -> dict[str, Any]:
     steps = document["summary"]["steps"]
     return {
         "kind": "trend",
-        "steps": [short(step) for step in steps],
+        "steps": [cells.short(step) for step in steps],
         "metrics": [{"key": key, "title": title} for key, (_, title) in FOLLOWED.items()],
         "roles": [
             {"role": printable(role["role"])}
-            | {key: [short(value) for value in role[key]][: len(steps)] for key in FOLLOWED}
+            | {key: [cells.short(value) for value in role[key]][: len(steps)] for key in FOLLOWED}
             for role in document["summary"]["roles"]
         ],
     }
 
 
-def worst(document: Document) -> Iterator[Worst]:
+def _worst(document: Document) -> Iterator[Worst]:
     """Yield the roles whose condition number grew most."""
     found = []
     for role in document["summary"]["roles"]:
@@ -74,11 +76,10 @@ def worst(document: Document) -> Iterator[Worst]:
         if len(known) > 1 and known[-1] > known[0]:
             found.append((known[-1] / known[0], role["role"]))
     for grown, role in sorted(found, reverse=True)[:EACH]:
-        yield Worst("note", role, f"κ grew {brief(grown)}-fold over the run", opens=False)
+        yield Worst("note", role, f"κ grew {cells.brief(grown)}-fold over the run", opens=False)
 
 
-def of_roles(columns: list[Column], document: Document) -> Listing:
-    """Return the first and the last checkpoint, role by role."""
+def _of_roles(columns: list[Column], document: Document) -> Listing:
     roles = document["summary"]["roles"]
     return Listing(columns, roles, roles, lambda _: "")
 
@@ -87,16 +88,16 @@ KIND = Kind(
     "trend",
     "Spectra over the run",
     order=(("kappa", True),),
-    table=lambda document: of_roles(COLUMNS, document),
-    card=lambda document, _: of_roles(CARD, document),
+    table=lambda document: _of_roles(COLUMNS, document),
+    card=lambda document, _: _of_roles(CARD, document),
     figures=lambda document: [("checkpoints", f"{len(document['summary']['steps']):,}")],
     onward=lambda _: ["--plot", "trend.png", "-o", "trend.csv"],
     visible=("model", "step", "sigma_max", "stable_rank", "kappa"),
     metrics=(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("kappa", "log"),
     ),
-    charts=lambda document, _: [chart(document)],
-    worst=worst,
+    charts=lambda document, _: [_chart(document)],
+    worst=_worst,
     drawer="spectra.report.trend_plots:draw_trend",
     series=True,
     lead=("spectrum", "--trend"),

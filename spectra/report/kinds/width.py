@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from spectra.report.cells import NONE, brief, digited, ratio, short, signed
+from spectra.report import cells
 from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import closing
 from spectra.report.shape import (
@@ -19,7 +19,7 @@ from spectra.report.shape import (
     older,
     sometimes,
     unpublished,
-)  # fmt: skip
+)
 from spectra.report.table import Column
 from spectra.text import printable
 
@@ -38,44 +38,41 @@ MEMBER = Object({
 
 MOST = 6  # models that have a column of their own
 MOST_LAYERS = 48  # dots of one role and model
-SHEET = {
-    "role": "role", "slope": "slope", "low": "low", "high": "high", "ratio": "ratio", "ok": "ok",
-    "expected": "expected", "normalised_slope": "normalised_slope", "counted": "counted",
-    "reads": "reason",
-}  # fmt: skip
+SHEET = (
+    "role", "slope", "low", "high", "ratio", "ok", "expected", "normalised_slope", "counted",
+    "reads",
+)  # fmt: skip
 
 
-def named(role: Mapping[str, Any]) -> str:
+def _named(role: Mapping[str, Any]) -> str:
     """Write a role, in brackets where the law is not about it."""
     name = printable(str(role["role"]))
     return name if role["counted"] else f"({name})"
 
 
-def interval(role: Mapping[str, Any]) -> str:
-    """Write where the slope is known to lie."""
+def _interval(role: Mapping[str, Any]) -> str:
     low, high = role["low"], role["high"]
-    return NONE if low is None else f"[{low:+.2f}, {high:+.2f}]"
+    return cells.NONE if low is None else f"[{low:+.2f}, {high:+.2f}]"
 
 
-def median(role: Mapping[str, Any], model: str) -> str:
-    """Write the median of a role in one model."""
-    return digited((role.get("sigma") or {}).get(model), 3)
+def _median(role: Mapping[str, Any], model: str) -> str:
+    return cells.of(model, "{:.3g}")(role.get("sigma") or {})
 
 
-def matches(role: Mapping[str, Any], yes: str, no: str, unknown: str) -> str:
-    """Write whether a role has the proxy's values."""
+def _matches(role: Mapping[str, Any], yes: str, no: str, unknown: str) -> str:
     known = role["ok"] is not None and role["counted"]
     return unknown if not known else yes if role["ok"] else no
 
 
 CARD = (
-    Column("role", "left", cell=lambda role: str(role["role"])),
-    Column("slope", cell=signed("slope")), Column("ratio to the proxy", cell=ratio("ratio")),
-    Column("matches", cell=partial(matches, yes="yes", no="no", unknown=NONE)),
+    Column("role", "left", cell=cells.of("role", str)),
+    Column("slope", cell=cells.of("slope", cells.SLOPE)),
+    Column("ratio to the proxy", cell=cells.of("ratio", "{:.2f}")),
+    Column("matches", cell=partial(_matches, yes="yes", no="no", unknown=cells.NONE)),
 )  # fmt: skip
 
 
-def table(document: Document) -> Listing:
+def _table(document: Document) -> Listing:
     """Return one line a role: slope, interval, medians at each model, ratio to the proxy."""
     members: Sequence[Mapping[str, Any]] = document["settings"]["members"]
     ordered = sorted(members, key=lambda member: (member["width"], member["model"]))
@@ -84,34 +81,37 @@ def table(document: Document) -> Listing:
     if len(set(names)) < len(names):
         names = [printable(str(member["model"])) for member in shown]
     columns = [
-        Column("role", "left", flexible=True, cell=named), Column("slope", cell=signed("slope")),
-        Column("95 %", "left", cell=interval),
-        *(Column(name, cell=partial(median, model=member["model"]))
+        Column("role", "left", flexible=True, cell=_named),
+        Column("slope", cell=cells.of("slope", cells.SLOPE)),
+        Column("95 %", "left", cell=_interval),
+        *(Column(name, cell=partial(_median, model=member["model"]))
           for name, member in zip(names, shown, strict=True)),
-        Column("ratio", cell=ratio("ratio")),
-        Column("", "left", cell=partial(matches, yes="ok", no="x", unknown="")),
-        Column("normalised", optional=True, cell=signed("normalised_slope")),
+        Column("ratio", cell=cells.of("ratio", "{:.2f}")),
+        Column("", "left", cell=partial(_matches, yes="ok", no="x", unknown="")),
+        Column("normalised", optional=True, cell=cells.of("normalised_slope", cells.SLOPE)),
     ]  # fmt: skip
-    roles = with_overall(document)
+    roles = _with_overall(document)
     return Listing(
         columns, roles, roles, lambda role: "bad" if role["ok"] is False and role["counted"] else ""
     )
 
 
-def with_overall(document: Document) -> list[Mapping[str, Any]]:
-    """Return every role, and the typical one where it is known."""
+def _with_overall(document: Document) -> list[Mapping[str, Any]]:
     summary = document["summary"]
     return [*summary["roles"], *([summary["overall"]] if summary.get("overall") else ())]
 
 
-def figures(document: Document) -> list[tuple[str, str]]:
-    """Return the slope of the typical role."""
+def _sheets(document: Document) -> list[Sheet]:
+    roles = [{**role, "reads": role.get("reason")} for role in _with_overall(document)]
+    return [Sheet("roles", "Roles", roles, SHEET, ("", False))]
+
+
+def _figures(document: Document) -> list[tuple[str, str]]:
     slope = (document["summary"].get("overall") or {}).get("slope")
     return [] if slope is None else [("slope", f"{slope:+.2f}")]
 
 
-def facts(document: Document, full: bool) -> list[str]:
-    """Return the advice, what the marks mean, and the closing lines."""
+def _facts(document: Document, full: bool) -> list[str]:
     summary = document["summary"]
     told = [printable(str(text)) for text in summary["advice"]]
     outside = [printable(str(role["role"])) for role in summary["roles"] if not role["counted"]]
@@ -120,14 +120,12 @@ def facts(document: Document, full: bool) -> list[str]:
     return [*told, *closing(document, full)]
 
 
-def card(document: Document, _: object) -> Listing:
-    """Return the slopes of the roles that the law is about."""
+def _card(document: Document, _: object) -> Listing:
     roles = [role for role in document["summary"]["roles"] if role["counted"]]
     return Listing(CARD, roles, roles)
 
 
-def chart(document: Document) -> dict[str, Any]:
-    """Return each role's layers and medians against width."""
+def _chart(document: Document) -> dict[str, Any]:
     points: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in document["rows"]:
         if row.get("sigma_max"):
@@ -141,9 +139,9 @@ def chart(document: Document) -> dict[str, Any]:
     roles = [
         {
             "role": printable(role["role"]), "counted": role["counted"], "ok": role["ok"],
-            **{key: short(role.get(key)) for key in ("slope", "low", "high", "expected")},
-            "medians": [short(role["sigma"].get(name)) for name in names],
-            "layers": [[short(v) for v in _spread(points[role["role"], name])] for name in names],
+            **{key: cells.short(role.get(key)) for key in ("slope", "low", "high", "expected")},
+            "medians": [cells.short(role["sigma"].get(name)) for name in names],
+            "layers": [list(map(cells.short, _spread(points[role["role"], n]))) for n in names],
         }
         for role in document["summary"]["roles"]
     ]  # fmt: skip
@@ -163,7 +161,7 @@ def _number(value: object) -> float:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
-def worst(document: Document) -> Iterator[Worst]:
+def _worst(document: Document) -> Iterator[Worst]:
     """Yield roles that do not match the proxy."""
     roles = [
         role
@@ -172,11 +170,11 @@ def worst(document: Document) -> Iterator[Worst]:
     ]
     roles.sort(key=lambda role: -abs(math.log(abs(role["ratio"]))))
     for role in roles[:EACH]:
-        text = f"σ max is {brief(role['ratio'])} × the proxy's"
+        text = f"σ max is {cells.brief(role['ratio'])} × the proxy's"
         yield Worst("warning", role["role"], text, opens=False)
 
 
-def words(document: Document) -> Iterator[tuple[str, ...]]:
+def _words(document: Document) -> Iterator[tuple[str, ...]]:
     """Yield widths and training of the models, in their order."""
     settings = document["settings"]
     for key, option in (("width", "--widths"), ("eta", "--eta"), ("weight_decay", "--lambda")):
@@ -186,8 +184,7 @@ def words(document: Document) -> Iterator[tuple[str, ...]]:
             yield option, texts[0] if len(set(texts)) == 1 else ",".join(texts)
 
 
-def before_last(document: Document) -> str:
-    """Return the option of the proxy, where one was named."""
+def _before_last(document: Document) -> str:
     members = document["settings"].get("members", ())
     return "--against" if any(member.get("proxy") is True for member in members) else ""
 
@@ -196,22 +193,19 @@ KIND = Kind(
     "width",
     "Scaling with width",
     order=(("sigma_max", True),),
-    table=table,
-    card=card,
-    facts=facts,
-    figures=figures,
+    table=_table, card=_card, facts=_facts, figures=_figures,
     advice=lambda document: document["summary"]["advice"],
     onward=lambda _: ["--plot", "width.png"],
     visible=("model", "width", "sigma_max"),
     metrics=(Metric("sigma_max", "log"),),
-    charts=lambda document, _: [chart(document)],
-    sheets=lambda document: [Sheet("roles", "Roles", with_overall(document), SHEET, ("", False))],
-    worst=worst,
+    charts=lambda document, _: [_chart(document)],
+    sheets=_sheets,
+    worst=_worst,
     drawer="spectra.report.width_plots:draw_width",
     series=True,
     options={"tolerance": 0.1},
-    words=words,
-    before_last=before_last,
+    words=_words,
+    before_last=_before_last,
     settings={"members": Items(MEMBER)},
     summary={
         "roles": Items(unpublished(SLOPE)), "matching": older(Items()),
