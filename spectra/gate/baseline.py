@@ -58,7 +58,7 @@ def saved_check(document: Mapping[str, Any], label: str) -> Saved:
     try:
         subjects = [Subject.from_plain(row) for row in document["rows"]]
         summary = document["summary"]
-        found = [Finding.from_plain(one) for one in (*summary["findings"], *summary["ignored"])]
+        found = [Finding.read(one) for one in (*summary["findings"], *summary["ignored"])]
         first = document["models"][0]
         model = Model(str(label), str(first["resolved"]), "baseline")
     except (KeyError, TypeError, IndexError, AttributeError) as error:

@@ -36,14 +36,10 @@ def summary_of(
         "alias": alias,
         "policy": policy.path,
         "findings": [finding.plain() for finding in verdict.findings],
-        "ignored": [
-            finding.plain()
-            | {"reason": ignore.reason, "until": ignore.until and ignore.until.isoformat()}
-            for finding, ignore in verdict.ignored
-        ],
+        "ignored": [finding.plain() for finding in verdict.ignored],
         "counts": counts,
         "coverage": cover.plain(),
-        "rules": [outcome.plain() for outcome in verdict.outcomes],
+        "rules": [dataclasses.asdict(outcome) for outcome in verdict.outcomes],
         "matrices": sum(1 for _ in facts.matrices()),
         "skipped": len(model.plan.skipped),
     }

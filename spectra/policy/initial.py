@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from spectra.policy.facts import Facts, Subject
-from spectra.policy.finding import Finding
+from spectra.policy.finding import POLICY_RULES, Finding
 from spectra.policy.judge import judge
-from spectra.policy.kinds import POLICY_RULES
 from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
 from spectra.policy.writing import written

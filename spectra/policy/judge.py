@@ -3,40 +3,17 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from spectra.policy.facts import Facts
-from spectra.policy.finding import Breach, Finding, fingerprint
+from spectra.policy.finding import Breach, Finding, Outcome, fingerprint
 from spectra.policy.hygiene import hygiene
-from spectra.policy.policy import Ignore, Policy
+from spectra.policy.policy import Policy
 from spectra.policy.rule import NEEDS, Rule, Settings
 from spectra.policy.rules import RULES
 from spectra.policy.rules.experts import idle_names
-from spectra.words import SEVERITIES, Severity
+from spectra.words import SEVERITIES
 
 NOT_ASKED = "no limit is set: it judges what a policy asks"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one rule."""
-
-    rule: Rule
-    severity: Severity
-    findings: int
-    why_not: str | None = None  # it could not judge
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON data."""
-        return {
-            "code": self.rule.code,
-            "name": self.rule.name,
-            "severity": self.severity,
-            "summary": self.rule.summary,
-            "findings": self.findings,
-            "judged": self.why_not is None,
-            "why_not": self.why_not,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +21,20 @@ class Judgement:
     """All findings, worst first."""
 
     findings: tuple[Finding, ...]  # those of the baseline that are gone among them
-    ignored: tuple[tuple[Finding, Ignore], ...]
+    ignored: tuple[Finding, ...]  # that the policy accepts
     outcomes: tuple[Outcome, ...]
 
     def failing(self, policy: Policy) -> list[Finding]:
         """Return the findings for which a release may not ship."""
-        if policy.fail_on == "never":
-            return []
-        bad = SEVERITIES[: SEVERITIES.index(policy.fail_on) + 1]
-        passing = ("gone",) if policy.fail_unchanged else ("gone", "unchanged")
-        return [one for one in self.findings if one.severity in bad and one.state not in passing]
+        return [
+            one
+            for one in self.findings
+            if one.fails(policy.fail_on, unchanged=policy.fail_unchanged)
+        ]
 
     def judged(self) -> list[Outcome]:
         """Return the rules that judged the model."""
-        return [one for one in self.outcomes
-                if one.why_not is None and one.rule.needs != "policy"]  # fmt: skip
+        return [one for one in self.outcomes if one.judged and not one.is_about_policy]
 
     def counts(self) -> dict[str, int]:
         """Return how many findings there are of each severity and state."""
@@ -107,19 +83,23 @@ def judge(
     findings += [maker(rule, breach) for rule, breach in about if policy.counts(rule)]
     if before is not None:
         judged = {rule.code for rule in rules} - unjudged.keys()
-        present = {finding.fingerprint for finding, _ in ignored}
+        present = {finding.fingerprint for finding in ignored}
         findings = _compared(findings, _at_home(before, alias), policy.tolerance, judged, present)
     hygienic = [rule for rule in RULES.values() if rule.needs == "policy" and policy.counts(rule)]
     outcomes = [
         Outcome(
-            rule,
-            policy.severity(rule),
-            sum(one.rule == rule.code and one.state != "gone" for one in findings),
-            unjudged.get(rule.code),
+            code=rule.code,
+            name=rule.name,
+            severity=policy.severity(rule),
+            summary=rule.summary,
+            findings=sum(one.rule == rule.code and one.state != "gone" for one in findings),
+            judged=rule.code not in unjudged,
+            why_not=unjudged.get(rule.code),
         )
         for rule in (*rules, *hygienic)
     ]
-    return Judgement(tuple(sorted(findings, key=_order)), tuple(ignored), tuple(outcomes))
+    findings.sort(key=lambda one: (*one.order, one.rule))
+    return Judgement(tuple(findings), tuple(ignored), tuple(outcomes))
 
 
 def _trained(facts: Facts) -> Facts:
@@ -197,7 +177,7 @@ class _Maker:
 
 def _accepted(
     policy: Policy, findings: Iterable[Finding], today: dt.date
-) -> tuple[list[Finding], list[tuple[Finding, Ignore]], set[int]]:
+) -> tuple[list[Finding], list[Finding], set[int]]:
     """Part findings by the policy's ignores.
 
     Returns:
@@ -212,9 +192,11 @@ def _accepted(
             if ignore.covers(finding.rule, names)
         ]
         used.update(covering)
-        valid = [i for i in covering if not policy.ignores[i].expired(today)]
+        valid = [policy.ignores[i] for i in covering if not policy.ignores[i].expired(today)]
         if valid:
-            ignored.append((finding, policy.ignores[valid[0]]))
+            last = valid[0].until
+            until = None if last is None else last.isoformat()
+            ignored.append(replace(finding, reason=valid[0].reason, until=until))
         else:
             kept.append(finding)
     return kept, ignored, used
@@ -223,7 +205,7 @@ def _accepted(
 def _at_home(before: Iterable[Finding], alias: str) -> dict[str, Finding]:
     """Return a baseline's findings by fingerprint, as if the model had the same name."""
     renamed = (
-        replace(one, fingerprint=fingerprint(one.rule, one.place, alias))
+        replace(one, fingerprint=fingerprint(one.rule, one.place, alias), reason=None, until=None)
         for one in before
         if one.state != "gone"
     )
@@ -257,16 +239,10 @@ def _compared(
 
 def _worse(now: Finding, old: Finding, tolerance: float) -> bool:
     """Say whether a finding is one step more severe, or its value farther off its limit."""
-    if SEVERITIES.index(now.severity) < SEVERITIES.index(old.severity):
+    if now.rank < old.rank:
         return True
     if now.value is None or old.value is None:
         return False
     below = now.limit is not None and now.value < now.limit
     step = tolerance * abs(old.value)
     return now.value < old.value - step if below else now.value > old.value + step
-
-
-def _order(finding: Finding) -> tuple[bool, bool, int, str]:
-    """Order findings: worst first, new before unchanged, those gone last; then by rule."""
-    worst = SEVERITIES.index(finding.severity)
-    return finding.state == "gone", finding.state == "unchanged", worst, finding.rule

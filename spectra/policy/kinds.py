@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from spectra.policy.finding import POLICY_RULES
 from spectra.policy.rule import Kind, Setting
 from spectra.policy.rules import RULES
 from spectra.policy.spot import Spot, near
@@ -27,7 +28,6 @@ SEVERITY_WORDS: dict[str, str] = {
 
 FAIL_ON = {word: word for word in (*SEVERITIES, "never")}
 FAMILY = "SPC"
-POLICY_RULES = "SPC9"  # about the policy itself
 
 CODES = sorted({code[:end] for code in RULES for end in range(len(FAMILY), len(code) + 1)})
 """Every code and beginning of codes, from `SPC` on."""

@@ -172,5 +172,5 @@ def test_no_rule_about_the_policy_judges_the_model(code: str) -> None:
 def test_a_limit_that_is_off_asks_for_nothing() -> None:
     policy = Policy(select=("SPC2",), rules={"SPC201": {"max": None, "error": None}})
     told = judge(policy, model(), "m", TODAY)
-    why = {one.rule.code: one.why_not for one in told.outcomes}
+    why = {one.code: one.why_not for one in told.outcomes}
     assert str(why["SPC201"]).startswith("no limit is set")

@@ -92,7 +92,7 @@ def test_what_is_found_is_accepted_for_a_time_and_told(tmp_path: Path) -> None:
     policy = fitted(tmp_path, found)
     verdict = judged(policy, found)
     assert verdict.findings == ()
-    assert [one.rule for one, _ in verdict.ignored] == ["SPC203"]
+    assert [one.rule for one in verdict.ignored] == ["SPC203"]
     assert [(one.code, one.tensors) for one in policy.ignores] == [
         ("SPC203", ("h.5.mlp.down.weight",))
     ]

@@ -58,7 +58,7 @@ def test_an_ignore_accepts_what_it_covers_and_says_why() -> None:
     ignore = Ignore("SPC2", "known", ("h.1.*",))
     found = run(model(500.0, 500.0), policy(ignores=(ignore,)))
     assert told(found) == [("SPC201", "h.0.q", "error")]
-    assert [(one.matrix, why.reason) for one, why in found.ignored] == [("h.1.q", "known")]
+    assert [(one.matrix, one.reason) for one in found.ignored] == [("h.1.q", "known")]
 
 
 def test_an_ignore_ends_after_its_last_day() -> None:
@@ -84,7 +84,7 @@ def test_an_override_changes_limits_and_turns_rules_off() -> None:
 def test_a_rule_that_is_off_is_not_judged() -> None:
     found = run(model(500.0), policy(rules={"SPC201": {"severity": "off", "error": 1.0}}))
     assert found.findings == ()
-    assert "SPC201" not in [one.rule.code for one in found.outcomes]
+    assert "SPC201" not in [one.code for one in found.outcomes]
 
 
 def test_the_baselines_findings_are_unchanged_and_do_not_fail() -> None:
@@ -137,7 +137,7 @@ def test_a_baseline_of_another_name_is_compared_all_the_same() -> None:
 
 def test_a_rule_without_its_reference_says_why_it_could_not_judge() -> None:
     found = run(model(1.0), Policy())
-    reasons = {one.rule.code: one.why_not for one in found.outcomes}
+    reasons = {one.code: one.why_not for one in found.outcomes}
     assert reasons["SPC101"] == "no base is given (--base, or a model as --baseline)"
     assert reasons["SPC201"] == "no limit is set: it judges what a policy asks"
     assert reasons["SPC203"] is None
@@ -157,4 +157,4 @@ def test_a_fingerprint_knows_rule_and_place_alone(
     assert one == fingerprint(**plain, alias="m")
     assert len({one, fingerprint(**plain, alias="n"), fingerprint(code, place + "x", "m")}) == 3
     found = Finding(code, "n", "error", f"{value} > {limit}", one, place, value=value, limit=limit)
-    assert Finding.from_plain(found.plain()) == found
+    assert Finding.read(found.plain()) == found

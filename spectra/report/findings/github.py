@@ -7,7 +7,8 @@ Source:
 from collections import Counter
 from collections.abc import Iterator
 
-from spectra.report.findings.found import Found, Verdict, policy_line, told
+from spectra.policy.finding import Finding
+from spectra.report.findings.found import Verdict, policy_line
 from spectra.report.findings.place import path_of
 
 SHOWN = 10  # annotations of each kind that GitHub shows for a step
@@ -32,20 +33,20 @@ def to_github(verdict: Verdict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(one: Found) -> str:
+def _kind(one: Finding) -> str:
     """Return the command of a finding: what the baseline has too is but noted."""
     if one.state == "unchanged" or one.level == "note":
         return "notice"
     return one.level
 
 
-def _annotation(one: Found, verdict: Verdict) -> str:
+def _annotation(one: Finding, verdict: Verdict) -> str:
     """Return one command."""
     path, line = path_of(one, verdict)
     known = " (unchanged since the baseline)" if one.state == "unchanged" else ""
     title = f"spectra ({one.rule}) {one.name}"
     properties = f"title={_property(title)},file={_property(path)},line={line}"
-    return f"::{_kind(one)} {properties}::{_data(told(one) + known)}"
+    return f"::{_kind(one)} {properties}::{_data(one.told + known)}"
 
 
 def _rest(hidden: Counter[str]) -> Iterator[str]:

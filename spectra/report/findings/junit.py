@@ -9,15 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from spectra.report.findings.found import (
-    TOO_LITTLE,
-    Found,
-    Judged,
-    Verdict,
-    counted_rules,
-    policy_line,
-    told,
-)
+from spectra.policy.finding import Finding, Outcome
+from spectra.report.findings.found import TOO_LITTLE, Verdict, counted_rules, policy_line
 
 UNREAD = "SPC002"
 """The rule about files that could not be read: its findings are errors, not failures."""
@@ -73,10 +66,10 @@ def _cases(verdict: Verdict) -> Iterator[ET.Element]:
     yield _whole(verdict, failing=failing)
 
 
-def _finding(one: Found, rule: Judged, verdict: Verdict) -> ET.Element:
+def _finding(one: Finding, rule: Outcome, verdict: Verdict) -> ET.Element:
     """Return the test that a finding is: one that passes where the finding fails nothing."""
     case = _case(rule.title, one.where)
-    told_more = [told(one), f"severity: {one.severity}"]
+    told_more = [one.told, f"severity: {one.severity}"]
     told_more += [f"since the baseline: {one.state}"] if one.state else []
     told_more += [f"file: {one.file}"] if one.file else []
     text = "\n".join([*told_more, f"explain: spectra rule {one.rule}"])
@@ -89,19 +82,19 @@ def _finding(one: Found, rule: Judged, verdict: Verdict) -> ET.Element:
     return case
 
 
-def _accepted(one: Found, rule: Judged) -> ET.Element:
+def _accepted(one: Finding, rule: Outcome) -> ET.Element:
     """Return the test of a finding that the policy accepts."""
     case = _case(rule.title, one.where)
     until = f" (until {one.until})" if one.until else ""
     message = f"accepted: {one.reason or 'no reason given'}{until}"
-    ET.SubElement(case, "skipped", {"message": message}).text = told(one)
+    ET.SubElement(case, "skipped", {"message": message}).text = one.told
     return case
 
 
-def _gone(one: Found, rule: Judged) -> ET.Element:
+def _gone(one: Finding, rule: Outcome) -> ET.Element:
     """Return the test of a finding that the baseline had: it passes now."""
     case = _case(rule.title, one.where)
-    ET.SubElement(case, "system-out").text = f"gone since the baseline: {told(one)}"
+    ET.SubElement(case, "system-out").text = f"gone since the baseline: {one.told}"
     return case
 
 

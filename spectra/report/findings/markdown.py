@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from spectra.report.findings.found import Found, Verdict, counted_rules, reasons
+from spectra.policy.finding import Finding
+from spectra.report.findings.found import Verdict, counted_rules, reasons
 
 COMMENT = 60_000  # characters; a comment on GitHub has at most 65,536
 FOLDED = 8_000  # characters of each list that is folded away in it
@@ -68,7 +69,7 @@ def _table(verdict: Verdict, rows: Sequence[str]) -> list[str]:
     return lines
 
 
-def _row(one: Found, verdict: Verdict) -> str:
+def _row(one: Finding, verdict: Verdict) -> str:
     """Return one finding as a row."""
     cells = [
         _text(one.severity), f"{_text(one.rule)} {_text(one.name)}", _code(one.where),
@@ -109,7 +110,7 @@ def _origin(verdict: Verdict) -> list[str]:
     return [f"{_code(verdict.spec)} by {policy}, spectra {_text(verdict.version)}."]
 
 
-def _item(one: Found) -> str:
+def _item(one: Finding) -> str:
     """Return one finding as an item of a list."""
     return f"- {_text(one.rule)} {_code(one.where)}: {_text(one.what)}"
 

@@ -3,7 +3,8 @@
 import re
 from urllib.parse import quote
 
-from spectra.report.findings.found import Found, Verdict
+from spectra.policy.finding import Finding
+from spectra.report.findings.found import Verdict
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".json")
 ROOT = "."
@@ -12,7 +13,7 @@ SCHEME = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def path_of(one: Found, verdict: Verdict) -> tuple[str, int]:
+def path_of(one: Finding, verdict: Verdict) -> tuple[str, int]:
     """Return the file of a finding and the line in it, `/` between its parts.
 
     Weights have no lines: it is the first one of the shard, or that of the policy file. Where a

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from spectra.policy import RULES
-from spectra.report.findings.found import Found, Judged, Verdict, counted_rules, told
+from spectra.policy.finding import Finding, Outcome
+from spectra.report.findings.found import Verdict, counted_rules
 from spectra.report.findings.place import path_of, uri_of
 
 SCHEMA = (
@@ -38,7 +39,7 @@ def to_sarif(verdict: Verdict) -> str:
         kept = int(0.95 * kept * MOST_BYTES / nbytes)
 
 
-def _log(verdict: Verdict, results: Sequence[tuple[Found, bool]], kept: int) -> dict[str, Any]:
+def _log(verdict: Verdict, results: Sequence[tuple[Finding, bool]], kept: int) -> dict[str, Any]:
     """Return the log with the first results."""
     rules = counted_rules(verdict)
     index = {rule.code: i for i, rule in enumerate(rules)}
@@ -70,7 +71,7 @@ def _log(verdict: Verdict, results: Sequence[tuple[Found, bool]], kept: int) -> 
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _rule(rule: Judged) -> dict[str, Any]:
+def _rule(rule: Outcome) -> dict[str, Any]:
     """Return the description of a rule: all of it where this version knows the code."""
     known = RULES.get(rule.code)
     severity = known.severity if known else rule.severity
@@ -98,7 +99,7 @@ def _rule(rule: Judged) -> dict[str, Any]:
 
 
 def _result(
-    one: Found, verdict: Verdict, index: int, occurrence: int, accepted: bool
+    one: Finding, verdict: Verdict, index: int, occurrence: int, accepted: bool
 ) -> dict[str, Any]:
     """Return one finding."""
     path, line = path_of(one, verdict)
@@ -115,7 +116,7 @@ def _result(
         "ruleId": one.rule,
         "ruleIndex": index,
         "level": one.level,
-        "message": {"text": _message(told(one))},
+        "message": {"text": _message(one.told)},
         "locations": [place],
         "partialFingerprints": {
             # Two findings of one rule in one place stay two: readers merge what has one hash.
@@ -139,7 +140,7 @@ def _result(
 
 
 def _invocation(
-    verdict: Verdict, index: dict[str, int], left_out: Sequence[tuple[Found, bool]]
+    verdict: Verdict, index: dict[str, int], left_out: Sequence[tuple[Finding, bool]]
 ) -> dict[str, Any]:
     """Return how the run went: rules that could not judge, and what is not in the log."""
     found: dict[str, Any] = {

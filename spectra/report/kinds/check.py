@@ -1,13 +1,13 @@
 """What `spectra check` tells: the verdict, and the findings worst first."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import Any, get_args
 
-from spectra.policy.finding import Finding
+from spectra.policy.finding import REQUIRED, Finding
 from spectra.policy.judge import NOT_ASKED
 from spectra.report import cells
-from spectra.report.findings.found import Found, policy_line, reasons, told, verdict_of
+from spectra.report.findings.found import policy_line, reasons, verdict_of
 from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import unread
 from spectra.report.shape import (
@@ -34,13 +34,12 @@ FINGERPRINT = Value(TEXT.told, TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"}, T
 
 def _finding() -> dict[str, Shape]:
     """Return what a finding has; of what has a default, older files do not have all."""
-    found = shapes_of(Finding) | {"fingerprint": FINGERPRINT}
-    late = [one.name for one in fields(Finding) if one.default is not MISSING]
-    return found | {key: older(found[key]) for key in (*late, "fingerprint")}
+    found = shapes_of(Finding) | {"fingerprint": FINGERPRINT, "reason": TEXT}
+    return {key: shape if key in REQUIRED else older(shape) for key, shape in found.items()}
 
 
-FINDING = _finding()
-ACCEPTED = FINDING | {"reason": older(TEXT), "until": older(nullable(TEXT))}
+ACCEPTED = _finding()
+FINDING = {key: shape for key, shape in ACCEPTED.items() if key not in {"reason", "until"}}
 RULE = Object(closed=True, keys={
     "code": TEXT, "name": TEXT, "severity": Words(SEVERITIES), "summary": TEXT,
     "findings": COUNT, "judged": FLAG, "why_not": older(nullable(TEXT)),
@@ -79,7 +78,7 @@ def _table(document: Document) -> Listing:
     """Return the findings; names in short without what nearly all end with."""
     verdict = verdict_of(document)
 
-    def mark(one: Found) -> Mark:
+    def mark(one: Finding) -> Mark:
         if one.state == "gone":
             return "good"
         return "bad" if verdict.fails(one) else "dim" if one.state == "unchanged" else ""
@@ -96,7 +95,7 @@ def _table(document: Document) -> Listing:
     )
 
 
-def _of_rest(hidden: Sequence[Found]) -> str:
+def _of_rest(hidden: Sequence[Finding]) -> str:
     bad = sum(one.level == "error" and one.state != "gone" for one in hidden)
     return f", {bad:,} of them error{'' if bad == 1 else 's'}" if bad else ""
 
@@ -105,7 +104,7 @@ def _facts(document: Document, full: bool) -> list[str]:
     """Return what was accepted, what could not be judged, and files that were not opened."""
     verdict = verdict_of(document)
     accepted = [
-        f"accepted: {one.rule} {told(one)}; {one.reason or 'no reason given'}"
+        f"accepted: {one.rule} {one.told}; {one.reason or 'no reason given'}"
         f"{f' (until {one.until})' if one.until else ''}"
         for one in verdict.ignored
     ]
