@@ -10,6 +10,7 @@ from spectra.report.table import Column, Line, Screen
 from spectra.text import printable
 
 LIMIT = 20  # rows shown without -v on a terminal
+SHOWN = (str, int, float)
 PLACE = frozenset({
     "model", "tensor", "matrix", "role", "layer", "expert", "rows", "cols", "shape", "parameters",
     "dtype", "codec", "status", "error",
@@ -51,13 +52,9 @@ def screen_of(
 def _plain(document: Document, kind: Kind) -> Listing:
     """Return the table of a record that has no more than columns, or not even these."""
     rows, _ = ranked(document, kind)
-    keys = dict.fromkeys(
-        key
-        for row in rows
-        for key, value in row.items()
-        if key not in PLACE and isinstance(value, str | int | float)
-    )
-    own = kind.columns or [Column(key, cell=cells.of(key, cells.plain)) for key in keys]
+    keys = dict.fromkeys(key for row in rows for key in row if key not in PLACE)
+    told = [key for key in keys if any(isinstance(row.get(key), SHOWN) for row in rows)]
+    own = kind.columns or [Column(key, cell=cells.of(key, cells.plain)) for key in told]
     return Listing([cells.NAME, cells.ROLE, cells.SHAPE, *own], rows)
 
 

@@ -14,6 +14,7 @@ from spectra_cli.main import run
 
 from examples import write_model
 from spectra.report.command_line import arguments, command_line
+from spectra.report.screens import screen_of
 
 FAMILY = (
     ("self_attn.q_proj", 1, 1), ("mlp.up_proj", 2, 1), ("mlp.down_proj", 1, 2),
@@ -55,6 +56,7 @@ COMMANDS = {
     "trend": "spectrum run/checkpoint-10 run/checkpoint-5 --trend --layers 1",
     "diff": "diff a b",
     "diff, intruders": "diff a b --intruders",
+    "diff, vectors": "diff a b --k 3 --epsilon 0.25 --side right --exclude '*.0.*'",
     "diff, all": "diff a b --intruders --k 3 --epsilon 0.25 --side right --exact --layers 2",
     "kappa": "kappa a",
     "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
@@ -84,6 +86,49 @@ def test_it_gives_the_same_document(
     assert program == "spectra"
     assert again == arguments(first)
     assert result_of(again, tmp_path / "2.json") == first
+
+
+NEXT = {
+    "ls of a selection": "",
+    "a name like an option": "spectrum --energy 0.9 --plot spectrum.png -- -odd",
+    "spectrum, energy": "spectrum a --energy 0.5 --role attn.q --role mlp.up --plot spectrum.png",
+    "trend": "spectrum --trend run/checkpoint-5 run/checkpoint-10 --layers 1 --plot trend.png "
+    "-o trend.csv",
+    "diff": "diff a b --intruders",
+    "diff, vectors": "diff a b --k 3 --epsilon 0.25 --side right --exclude '*.0.*' --intruders",
+    "diff, all": "diff a b --exact --k 3 --epsilon 0.25 --side right --layers 2 --intruders "
+    "--plot intruders.png",
+    "kappa": "kappa a --select 10%",
+    "kappa, all": "kappa a --include-embeddings --rank-by kappa_excess --per role --select 3 "
+    "--export peft -o lora.json",
+    "kappa, parameters": "kappa a --exact --by params --select 40% --export peft -o lora.json",
+    "width, trained": "width a wide wider --widths 16,32,64 --eta 0.004,0.002,0.001 --lambda 0.1 "
+    "--tolerance 0.2 --plot width.png",
+    "width, proxy": "width wide wider --widths 1,2,3 --lambda 0.1,0.2,0.3 --against a "
+    "--plot width.png",
+    "check, all": "",
+}
+"""What comes next: the command as it was given, and one thing more."""
+
+
+@pytest.mark.parametrize("name", NEXT)
+def test_the_next_command_repeats_every_option_once(
+    name: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    found = result_of(shlex.split(COMMANDS[name]), tmp_path / "1.json")
+    hints = screen_of(found, hints=True).hints
+    assert [hint for hint in hints if hint.startswith("Next: ")] == (
+        [f"Next: spectra {NEXT[name]}"] if NEXT[name] else []
+    )
+    assert not screen_of(found).hints
+    live = found | {"settings": {key: frozen(value) for key, value in found["settings"].items()}}
+    assert screen_of(live, hints=True).hints == hints
+
+
+def frozen(value: object) -> object:
+    """Return lists as the tuples that settings have before they are written."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def test_defaults_are_not_repeated(models: Path, tmp_path: Path) -> None:

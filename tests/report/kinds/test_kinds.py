@@ -5,11 +5,21 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
+from report.html import documents
 from spectra.errors import SpectraError
-from spectra.report import kinds
+from spectra.report import cells, kinds
+from spectra.report.card import card
+from spectra.report.html import Source, render_page
 from spectra.report.kinds import Kind, kind_of
+from spectra.report.screens import screen_of
+from spectra.report.table import Column, render_text
 
-HEADS = Kind("heads", "Heads of attention")
+HEADS = Kind(
+    "heads",
+    "Heads of attention",
+    columns=[Column("rank", cell=cells.of("qk_rank", cells.COUNT))],
+    order=[("qk_rank", True)],
+)
 
 
 def add(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
@@ -56,3 +66,48 @@ def test_a_broken_package_is_named(value: str, told: str, monkeypatch: pytest.Mo
     assert str(caught.value).startswith("The command 'heads' of another package cannot be told")
     assert value in str(caught.value)
     assert told in str(caught.value)
+
+
+@pytest.fixture
+def heads() -> documents.Document:
+    """A result of a command to come: four layers, one of them without numbers."""
+    found: documents.Document = documents.spectrum(4) | {"command": "heads"}
+    rows = [row for row in found["rows"] if row["role"] == "attn.q"]
+    identity = documents.identity("", "", None, 1, 1)
+    found["rows"] = [
+        {key: row[key] for key in row if key in identity} | {"qk_rank": 10 * place}
+        for place, row in enumerate(rows)
+    ]
+    found["rows"][2] |= {"status": "non-finite", "error": "1 NaN", "qk_rank": None}
+    return found
+
+
+def test_a_record_of_columns_alone_is_told_everywhere(
+    heads: documents.Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, f"{__name__}:HEADS")
+    screen = screen_of(heads, seconds=1.25, hints=True)
+    assert [column.title for column in screen.columns] == ["matrix", "role", "shape", "rank"]
+    assert [line.cells[-1] for line in screen.lines] == ["—", "30", "10", "0"]
+    assert [line.mark for line in screen.lines] == ["bad", "", "", ""]
+    assert screen.facts[-1].endswith("q_proj.weight: 1 NaN")
+    assert list(screen.hints) == ["1.2 s"]
+    page = render_page([Source(heads, "heads.json")])
+    assert '<h2><a href="#r1">Heads of attention: acme/big</a></h2>' in page
+    assert '"first":["qk_rank",true]' in page
+    assert "spectra heads acme/big -o heads.json" in page
+    told = card([heads])
+    assert "matrices **4**" in told
+    assert "| matrix | rank |" in told
+    assert "| `model.layers.3.self_attn.q_proj.weight` | 30 |" in told
+
+
+def test_a_command_without_a_record_shows_what_its_rows_hold(heads: documents.Document) -> None:
+    for row in heads["rows"]:
+        row |= {"share": 0.123456, "odd": row["qk_rank"] == 10, "word": "a\x1bb", "list": [1]}
+    screen = screen_of(heads)
+    assert [column.title for column in screen.columns][3:] == ["qk_rank", "share", "odd", "word"]
+    assert list(screen.lines[1].cells[3:]) == ["0", "0.1235", "no", "a\\x1bb"]
+    assert "a\\x1bb" in render_text(screen)
+    assert ">heads: acme/big<" in render_page([Source(heads, "heads.json")])
+    assert "| matrix |" not in card([heads])
