@@ -2,6 +2,7 @@
 
 import re
 
+from spectra.matrices.heads import key_heads, query_heads
 from spectra.matrices.part import Part
 from spectra.matrices.rule import (
     Config,
@@ -30,39 +31,24 @@ GATE, UP, DOWN = Part("gate", "mlp.gate"), Part("up", "mlp.up"), Part("down", "m
 LATENT = Part("kv", "other")  # DeepSeek's keys and values before they are expanded
 FILTER = Part("gate", "other")  # Qwen's gate on the attention's output
 
-heads = count("num_attention_heads", "n_heads", "n_head")
-key_heads = count("num_key_value_heads", "num_attention_heads")
 delta_keys = count("linear_num_key_heads")
 delta_values = count("linear_num_value_heads")
 delta_key_size = count("linear_key_head_dim")
 delta_value_size = count("linear_value_head_dim")
 
 
-def shared_key_heads(config: Config) -> int:
-    """Return the key heads of Falcon or StarCoder: some, one, or one per query head."""
-    if config.get("new_decoder_architecture") or "n_head_kv" in config:
-        return count("num_kv_heads", "n_head_kv", "num_attention_heads")(config)
-    return 1 if config.get("multi_query", True) else heads(config)
-
-
 def query_heads_each(config: Config) -> tuple[int, int, int]:
     """Return the q, k and v heads in the group of one key head."""
-    return divide(heads(config), shared_key_heads(config)), 1, 1
+    return divide(query_heads(config), key_heads(config)), 1, 1
 
 
 def grouped_query(config: Config) -> tuple[int, int, int]:
     """Return all q, k and v heads."""
-    return heads(config), key_heads(config), key_heads(config)
-
-
-def dbrx_heads(config: Config) -> tuple[int, int, int]:
-    """Return all q, k and v heads, as DBRX writes them."""
-    keys = count("attn_config.kv_n_heads")(config)
-    return heads(config), keys, keys
+    return query_heads(config), key_heads(config), key_heads(config)
 
 
 def exaone_heads(config: Config) -> tuple[int, int, int]:
-    """Return all q, k and v heads of EXAONE's vision tower."""
+    """Return all q, k and v heads of EXAONE's vision tower; its text part's are not meant."""
     keys = count("num_key_value_heads")(config)
     return count("num_heads")(config), keys, keys
 
@@ -100,7 +86,7 @@ def gguf_rows(config: Config) -> tuple[int, int, int]:
 
 gate_then_up = cut(GATE, UP)
 thirds = cut(Q, K, V)
-per_head = cut(Q, K, V, groups=heads)
+per_head = cut(Q, K, V, groups=query_heads)
 upsample_groups = count("upsample_groups")
 dbrx_experts = count("ffn_config.moe_num_experts")
 
@@ -165,19 +151,20 @@ _TABLE: tuple[tuple[str, str, Rule], ...] = (
     ("gpt_neox gpt_neox_japanese bloom persimmon", r"query_key_value\.weight", per_head),
     ("deberta", r"self\.in_proj\.weight", per_head),
     ("falcon RefinedWeb RefinedWebModel", r"query_key_value\.weight",
-     cut(Q, K, V, groups=shared_key_heads, shares=query_heads_each)),
+     cut(Q, K, V, groups=key_heads, shares=query_heads_each)),
     ("gpt_bigcode", r"attn\.c_attn\.weight",
-     cut(Q, K, V, groups=shared_key_heads, shares=query_heads_each)),
+     cut(Q, K, V, groups=key_heads, shares=query_heads_each)),
     ("minimax", r"self_attn\.qkv_proj\.weight", per_head),
     ("codegen", r"qkv_proj\.weight", cut(Q, V, K, groups=lambda _config: 4)),
     ("phi3 phi4_multimodal", r"self_attn\.qkv_proj\.weight", cut(Q, K, V, shares=grouped_query)),
-    ("dbrx", r"attn\.Wqkv\.weight", cut(Q, K, V, shares=dbrx_heads)),
+    ("dbrx", r"attn\.Wqkv\.weight", cut(Q, K, V, shares=grouped_query)),
     (f"mpt nomic_bert {_MODERN}", r"attn\.Wqkv\.weight", thirds),
     ("*", r"kv_a_proj_with_mqa\.weight",
      where(told("kv_lora_rank", "qk_rope_head_dim"), cut(LATENT, K, shares=latent_and_rope))),
     ("*", r"kv_b_proj\.weight",
-     where(told("qk_nope_head_dim", "v_head_dim"), cut(K, V, groups=heads, shares=key_and_value))),
-    (_DELTA, r"self_attn\.q_proj\.weight", cut(Q, FILTER, groups=heads)),
+     where(told("qk_nope_head_dim", "v_head_dim"),
+           cut(K, V, groups=query_heads, shares=key_and_value))),
+    (_DELTA, r"self_attn\.q_proj\.weight", cut(Q, FILTER, groups=query_heads)),
     (_DELTA, r"in_proj_qkv\.weight", cut(Q, K, V, shares=delta_rows)),
     (_DELTA, r"in_proj_qkvz\.weight",
      cut(Q, K, V, Part("z", "other"), groups=delta_keys, shares=delta_rows_each)),

@@ -6,23 +6,14 @@ works on the day it appears; where it is not, the tensor is refused with its rea
 """
 
 import re
-from collections.abc import Iterator
 
 from spectra.matrices.families import TABLE
-from spectra.matrices.layers import place_in
 from spectra.matrices.part import LayoutError, Part, Rows
 from spectra.matrices.rule import Config, Shape, divide
+from spectra.matrices.scopes import settings_in_turn
 from spectra.matrices.unread import held_by, vector
 
 __all__ = ["LayoutError", "Part", "Rows", "parts_of"]
-
-SCOPES = {
-    "encoder": r"encoder\.",
-    "decoder": r"decoder\.",
-    "vision_config": r".*visi|.*visual",
-    "audio_config": r".*audio",
-}
-"""Which tensors the settings of a part of the model are for; others are for the text's."""
 
 
 def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
@@ -44,7 +35,7 @@ def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
     what = held_by(name)
     if what:
         raise LayoutError(what)
-    for settings in _settings(name, config):
+    for settings in settings_in_turn(name, config):
         for families, pattern, rule in TABLE:
             family = settings.get("model_type")
             known = not families or (isinstance(family, str) and family in families)
@@ -65,25 +56,6 @@ def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
 _KERNEL = re.compile(r"(?:^|\.)(?:weight|conv\w*_weight)$")
 _STACK = re.compile(r"experts?(?:\.|_)|(?:^|\.)moe\.")
 """Modules whose weights of three dimensions are stacks, not kernels."""
-
-
-def _settings(name: str, config: Config) -> Iterator[Config]:
-    """Yield the model's settings, then those of the parts of it that the tensor is in."""
-    yield _of_layer(name, config)
-    elsewhere = any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
-    for key, inner in config.items():
-        if isinstance(inner, dict) and "model_type" in inner:
-            inside = re.match(SCOPES[key], name) if key in SCOPES else not elsewhere
-            if inside:
-                yield from _settings(name, {**config, key: None, **inner})
-
-
-def _of_layer(name: str, config: Config) -> Config:
-    """Return the settings with those that the tensor's own layer has of its own."""
-    layers = config.get("per_layer_config")
-    place = place_in(name) if isinstance(layers, dict) else None
-    own = layers.get(str(place.numbers[-1])) if place and isinstance(layers, dict) else None
-    return {**config, **own} if isinstance(own, dict) else config
 
 
 def _convolution(name: str, shape: Shape, config: Config) -> list[Part]:

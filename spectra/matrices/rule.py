@@ -15,17 +15,25 @@ Count = Callable[[Config], int]
 Shares = Callable[[Config], tuple[int, ...]]
 
 
+def first_count(config: Config, *keys: str) -> int | None:
+    """Return the first of these settings that is a positive integer; dots reach inside."""
+    for key in keys:
+        value: Any = config
+        for step in key.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
 def count(*keys: str) -> Count:
-    """Read the first of these settings that is a positive integer; dots reach inside."""
+    """Read the first of these settings that is a positive integer; one must be."""
 
     def read(config: Config) -> int:
-        for key in keys:
-            value: Any = config
-            for step in key.split("."):
-                value = value.get(step) if isinstance(value, Mapping) else None
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-        raise LayoutError(f"config.json has no usable {keys[0]}")
+        found = first_count(config, *keys)
+        if found is None:
+            raise LayoutError(f"config.json has no usable {keys[0]}")
+        return found
 
     return read
 

@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from spectra.matrices.heads import heads_of
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
-from spectra.policy.rules.places import integer, runs, settings_for
+from spectra.policy.rules.places import runs
 
-QUERIES = ("num_attention_heads", "n_heads", "n_head", "num_heads")
-KEYS = ("num_key_value_heads", "num_kv_heads", *QUERIES)
-SIZES = {"attn.q": ("head_dim", "d_kv"), "attn.k": ("head_dim", "d_kv"),
-         "attn.v": ("v_head_dim", "head_dim", "d_kv"),
-         "attn.o": ("v_head_dim", "head_dim", "d_kv")}  # fmt: skip
+ROLES = frozenset({"attn.q", "attn.k", "attn.v", "attn.o"})
 LATENT = ("_a_proj", "_a.weight", "kv_a_", "q_attn_a")
 """In names of what lies before the heads are expanded."""
 
@@ -44,15 +41,13 @@ def dead_heads(facts: Facts, subject: Subject) -> Dead | None:
     """
     axis: Literal["rows", "cols"] = "cols" if subject.role == "attn.o" else "rows"
     found = subject.values.get("zero_col_runs" if axis == "cols" else "zero_row_runs")
-    if not found or subject.role not in SIZES or any(word in subject.tensor for word in LATENT):
+    if not found or subject.role not in ROLES or any(word in subject.tensor for word in LATENT):
         return None
-    settings = settings_for(subject.tensor, facts.config)
-    total = integer(settings, *_counts(subject))
+    total, told = heads_of(subject.tensor, facts.config).of(subject.role)
     sides = subject.cols if axis == "cols" else subject.rows
     if total is None or sides % total or sides == total:
         return None
     size = sides // total
-    told = integer(settings, *SIZES[subject.role])
     if told is not None and told != size:
         return None  # another kind of attention
     lines = list(runs(found))
@@ -81,12 +76,6 @@ def dead_head(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             len(dead.heads),
             0.0,
         )
-
-
-def _counts(subject: Subject) -> tuple[str, ...]:
-    side = "decoder" if "decoder" in subject.tensor else "encoder"
-    own = f"{side}_attention_heads"
-    return (own, *(KEYS if subject.role in {"attn.k", "attn.v"} else QUERIES))
 
 
 def _lines(dead: Dead) -> str:

@@ -9,16 +9,15 @@ from typing import Any
 from spectra.architectures.lacking import Lack, lacking
 from spectra.architectures.parameters import class_of
 from spectra.matrices.role import kind_of
+from spectra.matrices.rule import first_count
+from spectra.matrices.scopes import is_elsewhere, settings_for
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.places import (
-    integer,
     is_adapter,
-    is_elsewhere,
     layers_of,
     names_of,
-    settings_for,
     some,
     weights_of,
 )
@@ -276,8 +275,10 @@ def _depth(
         own = [side for side in sides if f"{side}." in stack]
         if len(own) != 1 or sum(f"{own[0]}." in name for name in stacks) != 1:
             return None
-        return integer(settings, *SIDES[own[0]], *(["num_layers"] if "d_kv" in settings else []))
-    return integer(settings, *DEPTH) if len(stacks) == 1 else None
+        return first_count(
+            settings, *SIDES[own[0]], *(["num_layers"] if "d_kv" in settings else [])
+        )
+    return first_count(settings, *DEPTH) if len(stacks) == 1 else None
 
 
 def _uneven(facts: Facts) -> Items:

@@ -1,13 +1,12 @@
-"""Where a tensor stands: its stack of layers and its layer; which settings are about it."""
+"""Where a tensor stands: its stack of layers and its layer."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator
 
 from spectra.architectures.lacking import OF_WEIGHTS
 from spectra.matrices.layers import place_in
-from spectra.matrices.layout import SCOPES
 from spectra.matrices.role import kind_of
+from spectra.matrices.scopes import is_elsewhere
 from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.text import shown
 
@@ -95,42 +94,12 @@ def is_adapter(facts: Facts) -> bool:
     return any(".lora_" in subject.tensor for subject in facts.subjects.values())
 
 
-def settings_for(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the part of a model that a tensor is in, over the model's own."""
-    found = dict(config)
-    elsewhere = any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
-    for key, inner in config.items():
-        if isinstance(inner, Mapping):
-            pattern = SCOPES.get(key)
-            inside = re.match(pattern, name) if pattern else key in TEXT and not elsewhere
-            if inside:
-                found |= inner
-    return found
-
-
-TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
-
-
-def is_elsewhere(name: str) -> bool:
-    """Say whether a tensor is in the vision or audio part of a model."""
-    return any(re.match(SCOPES[key], name) for key in SCOPES if key.endswith("_config"))
-
-
 def input_table(facts: Facts) -> str | None:
     """Return the table of input tokens; None where there is none or it is unclear which."""
     names = [subject.name for subject in facts.matrices()
              if subject.tensor.endswith(INPUTS) and not is_elsewhere(subject.tensor)
              and kind_of(subject.tensor) == "embed"]  # fmt: skip
     return names[0] if len(names) == 1 else None
-
-
-def integer(settings: Mapping[str, Any], *keys: str) -> int | None:
-    """Return the first of these settings that is a positive integer."""
-    for key in keys:
-        value = settings.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
 
 
 def some(names: Collection[str]) -> str:

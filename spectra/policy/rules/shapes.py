@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from spectra.matrices.rule import first_count
+from spectra.matrices.scopes import settings_for
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.inventory import compared, references
-from spectra.policy.rules.places import input_table, integer, settings_for
+from spectra.policy.rules.places import input_table
 
 FEW = 4  # matrices of a role, from which on one can differ from the others
 MOST = 0.75  # share of them that must agree
@@ -88,7 +90,7 @@ def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
         return
     table = facts.subjects[name]
     settings = settings_for(table.tensor, facts.config)
-    words = integer(settings, "vocab_size")
+    words = first_count(settings, "vocab_size")
     if words is not None and table.rows < words:
         yield name, f"{table.rows:,} rows, and config.json says a vocabulary of {words:,}"
         return

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from spectra.architectures.parameters import class_of, tied_names
+from spectra.matrices.scopes import TEXT, is_elsewhere
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.entries import is_map
 from spectra.policy.rules.experts import idle_names
-from spectra.policy.rules.places import INPUTS, TEXT, is_elsewhere, is_zero, place
+from spectra.policy.rules.places import INPUTS, is_zero, place
 from spectra.text import shown
 
 TIED = frozenset({"embed", "lm_head"})
