@@ -140,7 +140,7 @@ def _write_files(result: Result, common: Common, export: Export | None) -> list[
         sigma = [(row.matrix, row.arrays["sigma"]) for row in result.rows if "sigma" in row.arrays]
         write_values(sigma, common.values)
     if common.plot:
-        figure = draw(result)
+        figure = draw(document, result.arrays)
         for path in common.plot:
             save_figure(figure, path)
     values = [common.values] if common.values else []

@@ -1,19 +1,20 @@
 """Everything a person or program reads: tables, documents, pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from spectra.work import Result
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from spectra.report.plots import Arrays
 
-def draw(result: Result) -> "Figure":
-    """Draw a result as one figure."""
+
+def draw(document: Mapping[str, Any], arrays: "Arrays | None" = None) -> "Figure":
+    """Draw a result's document as one figure, with the arrays that a run has beside it."""
     from spectra.report.plots import draw as draw_plots  # noqa: PLC0415 - matplotlib is slow to load
 
-    return draw_plots(result)
+    return draw_plots(document, arrays)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -35,7 +35,7 @@ class Result(Data):
         """
         from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
 
-        figure = draw(self)
+        figure = draw(self.document(), self.arrays)
         if path is not None:
             save_figure(figure, Path(path))
         return figure

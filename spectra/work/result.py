@@ -10,6 +10,7 @@ from spectra.checkpoint import Checkpoint, Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 SCHEMA = "spectra/1"
 
@@ -48,6 +49,11 @@ class Result:
         for key in ("layer", "expert"):
             frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
         return frame
+
+    @property
+    def arrays(self) -> dict[str, Mapping[str, "Tensor"]]:
+        """What was measured beside the document, for pictures: tensors by matrix and name."""
+        return {row.matrix: row.arrays for row in self.rows if row.arrays}
 
     def document(self) -> dict[str, Any]:
         """Return the whole result as plain data; numbers that are not finite are null."""

@@ -12,10 +12,10 @@ from torch import Tensor
 import spectra
 from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
+from pictures import picture
 from spectra.analyzers import Kappa, Row
 from spectra.analyzers.kappa import KEYS
 from spectra.kernels.gaussian import kappa_null
-from spectra.report import draw
 from spectra.report.screens import screen_of
 from spectra.words import By, Per, RankBy
 from spectra.work import Result
@@ -127,7 +127,7 @@ def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
     assert [row.matrix for row in result.rows] == [f"layers.{i}.w.weight" for i in range(6)]
     cells = [line.cells[0] for line in screen_of(result.document(), full=True).lines]
     assert sum(cell.startswith("> ") for cell in cells) == 4
-    drawn = {text.get_text() for text in draw(result).findobj(Text)}
+    drawn = {text.get_text() for text in picture(result).findobj(Text)}
     assert "outside the cut: at least this κ" in drawn
     assert "singular" not in drawn
 

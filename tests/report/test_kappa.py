@@ -13,8 +13,8 @@ from torch import Tensor
 
 import spectra
 from examples import with_spectrum, write_model
+from pictures import picture
 from spectra.kernels.gaussian import kappa_null
-from spectra.report import draw
 from spectra.report.screens import screen_of
 from spectra.report.table import Screen, render_text
 from spectra.words import RankBy
@@ -151,14 +151,14 @@ def test_a_kappa_that_storage_does_not_resolve_is_marked(tmp_path: Path) -> None
     assert cells[3:] == ["singular", "—"]
     told = "* 1 kappa measures the rounding of BF16, not the model: sigma_min lies below it."
     assert told in screen.facts
-    figure = draw(result)
+    figure = picture(result)
     assert told in texts(figure)
     assert sum(text.startswith("* ") for text in texts(figure)) == 2
     assert not spills(figure)
 
 
 def test_each_bar_of_kappa_shows_what_its_shape_would_give(kappa: Result) -> None:
-    figure = draw(kappa)
+    figure = picture(kappa)
     (ticks,) = marked(figure, "null")
     by_name = {row.matrix: row.view for row in kappa.rows}
     expected = [kappa_null(by_name[n].rows, by_name[n].cols) for n in names_drawn(figure)]
@@ -168,7 +168,7 @@ def test_each_bar_of_kappa_shows_what_its_shape_would_give(kappa: Result) -> Non
 
 
 def test_excess_is_drawn_against_one_and_every_bar_is_seen(excess: Result) -> None:
-    figure = draw(excess)
+    figure = picture(excess)
     (axes,) = figure.axes
     begin, _ = axes.get_xlim()
     ends = [patch.get_x() + patch.get_width() for patch in axes.patches]  # type: ignore[attr-defined]
@@ -184,7 +184,7 @@ def test_excess_is_drawn_against_one_and_every_bar_is_seen(excess: Result) -> No
 
 
 def test_each_role_is_drawn_together_without_one_cut(by_role: Result) -> None:
-    figure = draw(by_role)
+    figure = picture(by_role)
     assert not marked(figure, "cut")
     hatched = [bool(patch.get_hatch()) for patch in figure.axes[0].patches]
     names = names_drawn(figure)
@@ -202,10 +202,10 @@ def test_a_page_too_small_for_all_shows_each_roles_cut(tmp_path: Path) -> None:
         for kind in "qkvo"
     }
     model = write_model(tmp_path, tensors)
-    figure = draw(spectra.kappa(model, select="10%", per="role"))
+    figure = picture(spectra.kappa(model, select="10%", per="role"))
     assert len(names_drawn(figure)) == 4 * 4
     assert "The 16 around each role's cut of 128: 112 more are not drawn." in texts(figure)
-    many = draw(spectra.kappa(model, select="60%", per="role"))
+    many = picture(spectra.kappa(model, select="60%", per="role"))
     assert len(names_drawn(many)) == 60
     assert any("more are not drawn, 19 of them selected." in text for text in texts(many))
 
@@ -224,7 +224,7 @@ def test_the_longest_key_stays_on_the_page(rank_by: RankBy, tmp_path: Path) -> N
     tensors["zero.weight"] = torch.zeros(70, 80).bfloat16()  # at once singular: it has no floor
     result = spectra.kappa(write_model(tmp_path, tensors), select="20%", rank_by=rank_by)
     assert {row.status for row in result.rows} == {"ok", "outside", "singular"}
-    figure = draw(result)
+    figure = picture(result)
     assert not spills(figure)
     word = "κ" if rank_by == "kappa" else "excess"
     assert f"outside the cut: at least this {word}" in texts(figure)

@@ -166,7 +166,7 @@ KIND = Kind(
         Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
     ),
     charts=_charts, worst=_worst,
-    drawer="spectra.report.diff_plots:draw_diff",
+    drawer="spectra.report.plots.diff:draw_diff",
     options={"intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left"},
     settings={
         "intruders": FLAG, "epsilon": sometimes(NUMBER), "side": sometimes(TEXT),

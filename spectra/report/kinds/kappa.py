@@ -190,7 +190,7 @@ KIND = Kind(
     metrics=(Metric("kappa", "log"), Metric("kappa_excess", "log")),
     charts=lambda document, table: [_chart(document, table.ident)],
     worst=_worst,
-    drawer="spectra.report.kappa_plots:draw_kappa",
+    drawer="spectra.report.plots.kappa:draw_kappa",
     options={
         "include_embeddings": False, "exact": False, "select": None, "rank_by": "kappa",
         "by": "matrices", "per": "global",

@@ -62,7 +62,7 @@ KIND = Kind(
         Metric("alpha", "linear"), Metric("spikes", "count"),
     ),
     worst=_worst,
-    drawer="spectra.report.spectrum_plots:draw_spectrum",
+    drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99},
     summary={"matrices": older(COUNT), "parameters": COUNT, "non_finite": older(COUNT)},
 )  # fmt: skip

@@ -98,7 +98,7 @@ KIND = Kind(
     ),
     charts=lambda document, _: [_chart(document)],
     worst=_worst,
-    drawer="spectra.report.trend_plots:draw_trend",
+    drawer="spectra.report.plots.trend:draw_trend",
     series=True,
     lead=("spectrum", "--trend"),
     summary={

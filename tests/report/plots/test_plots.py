@@ -18,17 +18,17 @@ from matplotlib.text import Text
 import spectra
 from spectra.analyzers import Row
 from spectra.errors import OutputError, UsageError
-from spectra.report.plots import draw, save_figure
-from spectra.report.spectrum_plots import representative
+from spectra.report import save_figure
+from spectra.report.plots.spectrum import representative
 from spectra.runs.result import Result
 
 SCRIPT = """
 import sys, spectra
 from pathlib import Path
 from statistics import median
-from spectra.report.plots import draw, save_figure
+from spectra.report.plots import save_figure
 result = spectra.kappa(sys.argv[1], select="10%", selection=spectra.Selection(layers="0"))
-figure = draw(result)
+figure = result.plot()
 for name in sys.argv[2:]:
     save_figure(figure, Path(name))
 assert "matplotlib.pyplot" not in sys.modules
@@ -68,7 +68,7 @@ DRAWN: dict[int, tuple[Result, Figure]] = {}
 def picture(result: Result) -> Figure:
     """Draw a result once for all tests that only look."""
     if id(result) not in DRAWN:
-        DRAWN[id(result)] = (result, draw(result))
+        DRAWN[id(result)] = (result, result.plot())
     return DRAWN[id(result)][1]
 
 
@@ -132,7 +132,7 @@ def test_nothing_leaves_the_page_and_letters_are_readable(result: Result) -> Non
 
 
 def test_the_same_bytes_from_run_to_run(result: Result, tmp_path: Path) -> None:
-    figure, again = picture(result), draw(result)
+    figure, again = picture(result), result.plot()
     for suffix in (".png", ".svg"):
         first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
         save_figure(figure, first)
@@ -151,7 +151,7 @@ def test_the_same_bytes_from_run_to_run(result: Result, tmp_path: Path) -> None:
 def test_the_same_bytes_in_another_process(minilm: Path, tmp_path: Path) -> None:
     there = [tmp_path / "there.png", tmp_path / "there.svg"]
     subprocess.run([sys.executable, "-c", SCRIPT, minilm, *there], check=True)
-    figure = draw(spectra.kappa(minilm, select="10%", selection=spectra.Selection(layers="0")))
+    figure = spectra.kappa(minilm, select="10%", selection=spectra.Selection(layers="0")).plot()
     for path in there:
         here = path.with_stem("here")
         save_figure(figure, here)
@@ -159,10 +159,10 @@ def test_the_same_bytes_in_another_process(minilm: Path, tmp_path: Path) -> None
 
 
 def test_the_users_settings_neither_matter_nor_change(kappa: Result, tmp_path: Path) -> None:
-    save_figure(draw(kappa), tmp_path / "plain.svg")
+    save_figure(kappa.plot(), tmp_path / "plain.svg")
     with mpl.rc_context({"text.usetex": True, "font.size": 30, "svg.hashsalt": "x"}):
         before = dict(mpl.rcParams)
-        save_figure(draw(kappa), tmp_path / "odd.svg")
+        save_figure(kappa.plot(), tmp_path / "odd.svg")
         assert dict(mpl.rcParams) == before
     assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "odd.svg").read_bytes()
 
@@ -213,16 +213,17 @@ def test_selected_bars_differ_in_more_than_colour(kappa: Result) -> None:
 
 
 def test_the_density_shown_is_of_the_middle_matrix(spectrum: Result) -> None:
-    row, why = representative(spectrum.rows)
+    row, why = representative(spectrum.document()["rows"])
     figure = picture(spectrum)
-    assert figure.axes[0].get_title(loc="left") == f"{row.matrix.removesuffix('.weight')}  ({why})"
+    name = row["matrix"].removesuffix(".weight")
+    assert figure.axes[0].get_title(loc="left") == f"{name}  ({why})"
     fitted = [alpha for row in spectrum.rows if (alpha := row.number("alpha")) is not None]
     middle = median(fitted)
     assert why == f"α nearest the median of {len(fitted)} matrices, {middle:#.3g}"
     (edge,) = marked(figure, "mp_edge")
-    assert np.asarray(edge.get_xdata())[0] == pytest.approx((row.number("mp_edge") or 0.0) ** 2)
+    assert np.asarray(edge.get_xdata())[0] == pytest.approx(row["mp_edge"] ** 2)
     (law,) = marked(figure, "power_law")
-    assert np.asarray(law.get_xdata())[0] == pytest.approx(row.number("alpha_xmin"))
+    assert np.asarray(law.get_xdata())[0] == pytest.approx(row["alpha_xmin"])
 
 
 def test_the_law_covers_as_many_values_as_the_bars_above_its_start(spectrum: Result) -> None:
@@ -231,10 +232,10 @@ def test_the_law_covers_as_many_values_as_the_bars_above_its_start(spectrum: Res
     x, y = law.get_data()
     x, y = np.asarray(x), np.asarray(y)
     alpha = -np.log(y[-1] / y[0]) / np.log(x[-1] / x[0])
-    row, _ = representative(spectrum.rows)
-    assert alpha == pytest.approx(row.number("alpha"))
-    sigma = row.arrays["sigma"]
-    tail = int((sigma.square() >= (row.number("alpha_xmin") or 0.0) * (1 - 1e-9)).sum())
+    row, _ = representative(spectrum.document()["rows"])
+    assert alpha == pytest.approx(row["alpha"])
+    sigma = spectrum.arrays[row["matrix"]]["sigma"]
+    tail = int((sigma.square() >= row["alpha_xmin"] * (1 - 1e-9)).sum())
     assert float(y[0]) * float(x[0]) / (alpha - 1) * len(sigma) == pytest.approx(tail)
 
 
@@ -291,4 +292,4 @@ def test_a_path_that_cannot_be_written_is_one_line(kappa: Result, tmp_path: Path
 
 def test_what_has_no_picture_is_refused(minilm: Path) -> None:
     with pytest.raises(UsageError, match="ls has no picture"):
-        draw(spectra.ls(minilm))
+        spectra.ls(minilm).plot()

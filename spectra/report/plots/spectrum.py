@@ -9,79 +9,104 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectra.analyzers import Row
-from spectra.report.figure import DARK, INK, LIGHT, NORMAL, WIDTH, logarithmic_ticks, message, page
-from spectra.report.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
-from spectra.report.lettering import measured, shortened
-from spectra.report.scree import draw_screes, scree_of
-from spectra.text import counted
-from spectra.work import Result
+from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
+from spectra.report.plots.lettering import measured, shortened
+from spectra.report.plots.page import (
+    DARK,
+    INK,
+    LIGHT,
+    NORMAL,
+    WIDTH,
+    Arrays,
+    left_out,
+    logarithmic_ticks,
+    message,
+    page,
+)
+from spectra.report.plots.scree import (
+    draw_screes,
+    has_sigma,
+    is_sampled,
+    profile_of,
+    scree_of,
+    sigma_of,
+)
 
+TITLE = "Singular spectra"
+SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
 DENSITY = 2.1  # inches, height
 RANGE = (1e-100, 1e100)  # of singular values whose squares can be drawn
 LABELS = 0.6  # inches that its title and axis need
 
 
-def draw_spectrum(result: Result) -> Figure:
+def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     """Draw one representative eigenvalue density, screes by role, alpha and kappa by layer."""
-    measured = [row for row in result.rows if row.number("sigma_max") is not None]
-    drawable = [row for row in measured if "sigma" in row.arrays]
+    rows = [row for row in document["rows"] if row.get("sigma_max") is not None]
+    drawable = [row for row in rows if has_sigma(row, arrays)]
     if not drawable:
-        why = "No matrix could be measured." if not measured else "Singular values were not kept."
-        return message(result, "Singular spectra", why)
-    scree = scree_of(drawable)
-    grids = _grids(measured) if len(measured) > 1 else []
+        why = "No matrix could be measured." if not rows else "Singular values were not kept."
+        return message(document, TITLE, why)
+    scree = scree_of(drawable, arrays)
+    grids = _grids(rows) if len(rows) > 1 else []
     heights = [DENSITY]
     heights += [scree.height] if scree.panels else []
     heights += [grid.height for grid in grids]
+    notes = [*scree.notes, *grid_notes(*grids), *left_out(len(document["rows"]) - len(rows))]
+    if any(is_sampled(row, arrays) for row in drawable):
+        notes.append(SAMPLED)
     room = sum(heights) + LABELS + GRID_LABELS * len(grids)
-    lost = len(result.rows) - len(measured)
-    notes = [*scree.notes, *(grid_notes(*grids) if grids else [])]
-    if lost:
-        notes.append(f"{counted(lost, 'matrix', 'matrices')} with NaN or Inf left out.")
-    figure = page(result, "Singular spectra", room, [" ".join(notes)] if notes else [])
+    figure = page(document, TITLE, room, " ".join(notes))
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     row, why = representative(drawable)
     # A grid of its own: the legend beside it must not squeeze the panels below.
-    _density(figure.add_subplot(layout[0].subgridspec(1, 1)[0, 0]), row, why)
+    axes = figure.add_subplot(layout[0].subgridspec(1, 1)[0, 0])
+    reason = f"  ({why})"
+    name = row["matrix"].removesuffix(".weight")
+    axes.set_title(shortened(name, NORMAL, WIDTH - 0.9 - 0.068 * len(reason)) + reason)
+    _density(axes, row, arrays)
     if scree.panels:
         draw_screes(figure, layout[1], scree)
     if grids:
-        _heatmaps(figure, [figure.add_subplot(layout[-2]), figure.add_subplot(layout[-1])], grids)
+        alpha, kappa = (figure.add_subplot(layout[place]) for place in (-2, -1))
+        title = "Power-law exponent α of the eigenvalue tail"
+        draw_grid(figure, alpha, grids[0], title, "α (dimensionless)", "log")
+        title = "Condition number κ = σ max / σ min"
+        draw_grid(figure, kappa, grids[1], title, "κ (dimensionless)", "log")
     return figure
 
 
-def representative(rows: Sequence[Row]) -> tuple[Row, str]:
+def representative(rows: Sequence[RowDoc]) -> tuple[RowDoc, str]:
     """Return the row whose alpha is nearest the median, and why it was chosen."""
     if len(rows) == 1:
         return rows[0], "the only matrix"
-    fitted = [(alpha, row) for row in rows if (alpha := _alpha(row)) is not None]
+    fitted = [(alpha, row) for row in rows if (alpha := row.get("alpha")) is not None]
     if not fitted:
-        largest = max(rows, key=lambda row: min(row.view.rows, row.view.cols))
+        largest = max(rows, key=lambda row: min(row["rows"], row["cols"]))
         return largest, "the largest matrix; no power law fits any"
     middle = median(alpha for alpha, _ in fitted)
-    _, row = min(fitted, key=lambda pair: (abs(pair[0] - middle), pair[1].matrix))
+    _, row = min(fitted, key=lambda pair: (abs(pair[0] - middle), pair[1]["matrix"]))
     return row, f"α nearest the median of {len(fitted):,} matrices, {measured(middle)}"
 
 
-def _density(axes: Axes, row: Row, why: str) -> None:
+def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
     """Draw the density of a matrix's eigenvalues with its power law and noise edge."""
-    room = WIDTH - 0.9
-    reason = f"  ({why})"
-    name = shortened(row.matrix.removesuffix(".weight"), NORMAL, room - 0.068 * len(reason))
-    axes.set_title(name + reason)
+    sigma, sampled = sigma_of(row, arrays), is_sampled(row, arrays)
     axes.set_xlabel("eigenvalue λ = σ² (weight units squared, logarithmic)")
     axes.set_ylabel("density (per unit of λ)")
-    sigma = row.arrays["sigma"].double().numpy()
-    rank = int(row.number("resolved_rank") or 0)
-    drawn = sigma[:rank]
+    drawn = sigma[: int(row.get("resolved_rank") or 0)]
     eigenvalues = np.square(drawn[(drawn > RANGE[0]) & (drawn < RANGE[1])])
     if not eigenvalues.size:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no eigenvalue above rounding", transform=axes.transAxes, ha="center")
         return
-    edges = _edges(eigenvalues, row.number("alpha_xmin"))
-    heights = np.histogram(eigenvalues, edges)[0] / (np.diff(edges) * len(sigma))
+    edges = _edges(eigenvalues, row.get("alpha_xmin"))
+    counts = np.histogram(eigenvalues, edges)[0]
+    if sampled:  # how many lie between two that are known is known, but not where
+        known, ranks = profile_of(row)
+        spread = -np.diff(np.interp(edges, np.square(known.clip(*RANGE))[::-1], ranks[::-1]))
+        counts = spread if spread.any() else counts
+    heights = counts / (np.diff(edges) * len(sigma))
     axes.set(xscale="log", yscale="log")
     zeros = len(sigma) - len(eigenvalues)
     label = f"{len(sigma):,} eigenvalues" + (
@@ -90,10 +115,11 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     axes.stairs(heights, edges, fill=True, color=LIGHT, label=label)
     axes.stairs(heights, edges, color=DARK, linewidth=0.7, baseline=None)
     top, low = float(heights.max()), float(heights[heights > 0].min())
-    _power_law(axes, row, eigenvalues, len(sigma))
-    edge = row.number("mp_edge")
+    about = "about " if sampled else ""
+    _power_law(axes, row, eigenvalues, len(sigma), about)
+    edge = row.get("mp_edge")
     if edge and RANGE[0] < edge < RANGE[1]:
-        above = int(row.number("spikes") or 0)
+        above = int(row.get("spikes") or 0)
         axes.axvline(
             edge * edge, color=INK, linestyle="--", linewidth=1.2, gid="mp_edge",
             label=f"squared Marchenko–\nPastur edge {measured(edge * edge)}\n({above:,} spikes)",
@@ -105,24 +131,19 @@ def _density(axes: Axes, row: Row, why: str) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelspacing=1.0)
 
 
-def _power_law(axes: Axes, row: Row, eigenvalues: NDArray[np.float64], count: int) -> None:
+def _power_law(
+    axes: Axes, row: RowDoc, eigenvalues: NDArray[np.float64], count: int, about: str
+) -> None:
     """Draw the fitted law over the tail, at the share of the values that the tail has."""
-    alpha, start = _alpha(row), row.number("alpha_xmin")
+    alpha, start, distance = (row.get(key) for key in ("alpha", "alpha_xmin", "alpha_ks"))
     if alpha is None or start is None:
         return
     tail = int((eigenvalues >= start * (1 - 1e-9)).sum())
     x = np.geomspace(start, max(float(eigenvalues[0]), start * 1.01), 50)
     density = tail / count * (alpha - 1) / start * (x / start) ** -alpha
-    distance = row.number("alpha_ks")
-    fit = "" if distance is None else f", KS {measured(distance)}"
-    label = f"power law α = {measured(alpha)}\nabove λ = {measured(start)}\n({tail:,} values{fit})"
+    fit = f"{about}{tail:,} values" + ("" if distance is None else f", KS {measured(distance)}")
+    label = f"power law α = {measured(alpha)}\nabove λ = {measured(start)}\n({fit})"
     axes.plot(x, density, color=INK, linewidth=2.0, gid="power_law", label=label)
-
-
-def _alpha(row: Row) -> float | None:
-    """Return the fitted exponent where it is a number."""
-    alpha = row.number("alpha")
-    return alpha if alpha is not None and math.isfinite(alpha) else None
 
 
 def _edges(eigenvalues: NDArray[np.float64], cut: float | None) -> NDArray[np.float64]:
@@ -142,27 +163,10 @@ def _edges(eigenvalues: NDArray[np.float64], cut: float | None) -> NDArray[np.fl
     return np.concatenate([head[:-1], tail])
 
 
-def _grids(rows: Sequence[Row]) -> list[Grid]:
-    """Return alpha and kappa by role and layer."""
+def _grids(rows: Sequence[RowDoc]) -> list[Grid]:
+    """Return alpha, and kappa that is infinite where singular."""
 
-    def kappa(row: Row) -> float | None:
-        """Return a condition number, infinite where singular."""
-        return math.inf if row.status == "singular" else row.number("kappa")
+    def kappa(row: RowDoc) -> float | None:
+        return math.inf if row["status"] == "singular" else row.get("kappa")
 
-    return [grid_of(rows, _alpha), grid_of(rows, kappa)]
-
-
-def _heatmaps(figure: Figure, places: Sequence[Axes], grids: Sequence[Grid]) -> None:
-    """Draw alpha and kappa by role and layer."""
-    alpha, kappa = grids
-    draw_grid(
-        figure,
-        places[0],
-        alpha,
-        "Power-law exponent α of the eigenvalue tail",
-        "α (dimensionless)",
-        "log",
-    )
-    draw_grid(
-        figure, places[1], kappa, "Condition number κ = σ max / σ min", "κ (dimensionless)", "log"
-    )
+    return [grid_of(rows, lambda row: row.get("alpha")), grid_of(rows, kappa)]

@@ -7,27 +7,20 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from torch import Tensor
 
 import spectra
 from examples import with_spectrum, write_model
-from spectra.analyzers import Row
-from spectra.report.plots import draw, save_figure
+from pictures import picture, written
+from spectra.report import draw, save_figure
 from spectra.runs.result import Result
 
 HOSTILE = "h.0.$\\frac{x_$ 名前\n\x1b[31m\u202e" + "long_" * 80 + "weight"
 
 
-def written(figure: Figure) -> str:
-    """Return everything that is written on a page."""
-    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    return " ".join(text.get_text() for text in found if text.get_visible())
-
-
 def drawn(result: Result) -> str:
     """Draw, look at the margins, and return what is written."""
-    figure = draw(result)
+    figure = picture(result)
     inside = figure.get_tightbbox()
     assert inside.x0 >= -0.01
     assert inside.y0 >= -0.01
@@ -113,7 +106,7 @@ def test_singular_matrices_are_marked(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", tensors)
     said = drawn(spectra.kappa(base, select="3"))
     assert "singular: κ is infinite" in said
-    figure = draw(spectra.kappa(base, select="4"))
+    figure = picture(spectra.kappa(base, select="4"))
     assert "singular, selected" in written(figure)
     assert "cut at" not in written(figure)  # the last one selected has no kappa
     open_bars = [bar.get_linestyle() == "--" for bar in figure.axes[0].patches]
@@ -136,7 +129,7 @@ def test_names_are_drawn_as_plain_text(tmp_path: Path) -> None:
         assert "\x1b" not in said
         assert "\u202e" not in said
         assert "b$a^_{" in said or "nothing to draw" in said
-    figure = draw(spectra.kappa(folder / "base"))
+    figure = picture(spectra.kappa(folder / "base"))
     for suffix in (".png", ".svg"):
         save_figure(figure, tmp_path / f"picture{suffix}")
     tree = (tmp_path / "picture.svg").read_text(encoding="utf-8")
@@ -156,7 +149,7 @@ def test_experts_share_a_line_and_a_cell(tmp_path: Path) -> None:
     assert "the median of its layer's experts (up to 5)" in said
     assert "A cell shows the median of its matrices (up to 5 share one)." in said
     assert "mlp.up  (3 layers)" in said
-    figure = draw(result)
+    figure = picture(result)
     panel = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("mlp.up"))
     ups = [
         row for row in result.rows if row.view.role.kind == "mlp.up" and row.view.role.layer == 0
@@ -192,7 +185,7 @@ def test_a_large_model_is_cut_to_a_page_and_says_so(tmp_path: Path) -> None:
     found = spectra.diff(base, tuned, intruders=True, k=4, epsilon=0.7)
     assert "32 more changed matrices are not drawn" in drawn(found)
     shown = sorted((int(row.number("intruders") or 0) for row in found.rows), reverse=True)[:40]
-    assert crosses(draw(found)) == sum(shown)
+    assert crosses(picture(found)) == sum(shown)
 
 
 def test_no_intruders_no_crosses(tmp_path: Path) -> None:
@@ -202,7 +195,7 @@ def test_no_intruders_no_crosses(tmp_path: Path) -> None:
     )
     result = spectra.diff(base, tuned, intruders=True)
     assert result.summary["intruders"] == 0
-    figure = draw(result)
+    figure = picture(result)
     assert crosses(figure) == 0
     assert len(figure.axes) == 3  # all matrices, the worst one, the scale
 
@@ -213,7 +206,7 @@ def test_many_vectors_and_the_right_side(tmp_path: Path) -> None:
     result = spectra.diff(base, tuned, intruders=True, k=130, side="right", epsilon=0.9)
     said = drawn(result)
     assert "index of right singular vector of W1" in said
-    assert crosses(draw(result)) == result.summary["intruders"] > 100
+    assert crosses(picture(result)) == result.summary["intruders"] > 100
 
 
 def test_undetermined_vectors_are_counted(tmp_path: Path) -> None:
@@ -240,18 +233,11 @@ def test_from_nothing(tmp_path: Path) -> None:
 
 def test_singular_values_that_were_not_kept(tmp_path: Path) -> None:
     result = spectra.spectrum(write_model(tmp_path / "base", {"a.weight": noise(6, 6)}))
-    bare = [Row(row.view, row.status, row.error, row.values) for row in result.rows]
-    lean = Result(
-        "spectrum",
-        "0",
-        {},
-        result.models,
-        bare,
-        [],
-        {"reading": "Word " * 400},
-        0.0,
-    )
-    said = drawn(lean)
+    document = result.document()
+    document["summary"] = {"reading": "Word " * 400}
+    for row in document["rows"]:
+        del row["sigma_profile"]
+    said = written(draw(document))
     assert "Singular values were not kept." in said
     assert "Word …" in said
 

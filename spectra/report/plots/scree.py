@@ -14,11 +14,11 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from spectra.analyzers import Row
-from spectra.report.figure import INK, SEQUENTIAL, logarithmic_ticks
-from spectra.report.lettering import number
+from spectra.report.kinds.kind import RowDoc
+from spectra.report.plots.heatmap import in_order
+from spectra.report.plots.lettering import number
+from spectra.report.plots.page import INK, SEQUENTIAL, Arrays, logarithmic_ticks
 from spectra.text import counted
-from spectra.words import ROLES
 
 PANELS = 8
 DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in
@@ -63,22 +63,61 @@ class Scree:
         return 0.5 + 1.75 * rows if rows > 1 else 2.6
 
 
-def scree_of(rows: Sequence[Row]) -> Scree:
+def has_sigma(row: RowDoc, arrays: Arrays) -> bool:
+    """Say whether a matrix's singular values are there, all or some."""
+    return "sigma" in arrays.get(row["matrix"], {}) or bool(row.get("sigma_profile"))
+
+
+def is_sampled(row: RowDoc, arrays: Arrays) -> bool:
+    """Say whether only some of them are."""
+    return "sigma" not in arrays.get(row["matrix"], {}) and (
+        min(row["rows"], row["cols"]) > len(row["sigma_profile"])
+    )
+
+
+def profile_of(row: RowDoc) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the singular values that a document keeps, and their ranks from 0."""
+    profile = np.asarray(row["sigma_profile"], dtype=np.float64)
+    last, steps = min(row["rows"], row["cols"]) - 1, max(len(profile) - 1, 1)
+    return profile, (2 * np.arange(len(profile)) * last + steps) // (2 * steps)
+
+
+def sigma_of(row: RowDoc, arrays: Arrays) -> NDArray[np.float64]:
+    """Return a matrix's singular values, descending.
+
+    Those of a document are `sigma_profile`, at even ranks; between them sigma goes as a power
+    of its index, a straight line on logarithmic axes.
+    """
+    kept = arrays.get(row["matrix"], {}).get("sigma")
+    if kept is not None:
+        return np.asarray(kept, dtype=np.float64)
+    profile, ranks = profile_of(row)
+    sigma = np.zeros(min(row["rows"], row["cols"]))
+    filled = profile > 0.0
+    if filled.any():
+        till = int(ranks[filled][-1]) + 1
+        known = np.log(ranks[filled] + 1.0), np.log(profile[filled])
+        sigma[:till] = np.exp(np.interp(np.log(np.arange(1, till + 1)), *known))
+    return sigma
+
+
+def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
     """Choose roles and lines; experts of one layer become one line, their median."""
-    groups: dict[str, dict[tuple[int | None, str], list[Row]]] = defaultdict(
+    groups: dict[str, dict[tuple[int | None, str], list[RowDoc]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in rows:
-        role = row.view.role
-        alone = "" if role.expert is not None else row.matrix
-        groups[role.kind][role.layer, alone].append(row)
+        alone = "" if row["expert"] is not None else row["matrix"]
+        groups[row["role"]][row["layer"], alone].append(row)
     lines = {
-        kind: [line for (layer, _), members in found.items() if (line := _line(layer, members))]
+        kind: [
+            line for (layer, _), members in found.items() if (line := _line(layer, members, arrays))
+        ]
         for kind, found in groups.items()
     }
-    drawable = [kind for kind in ROLES if lines.get(kind)]
-    chosen = sorted(drawable, key=lambda kind: (-len(lines[kind]), ROLES.index(kind)))[:PANELS]
-    chosen.sort(key=ROLES.index)
+    drawable = in_order(kind for kind, found in lines.items() if found)
+    chosen = sorted(drawable, key=lambda kind: -len(lines[kind]))[:PANELS]
+    chosen.sort(key=drawable.index)
     most = max((len(rows) for found in groups.values() for rows in found.values()), default=0)
     notes = []
     if len(drawable) > len(chosen):
@@ -127,13 +166,9 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
         logarithmic_ticks(axes.yaxis)
     if len(set(layers)) > 1:
         bar = figure.colorbar(
-            ScalarMappable(scale, palette),
-            ax=panels,
-            label="layer",
-            fraction=0.03,
-            pad=0.012,
+            ScalarMappable(scale, palette), ax=panels, label="layer", fraction=0.03, pad=0.012,
             aspect=25,
-        )
+        )  # fmt: skip
         bar.ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         bar.outline.set_visible(False)
 
@@ -141,8 +176,7 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
 def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: bool) -> None:
     """Label a panel; the numbers of common axes stand at the outer panels only."""
     axes.set(xscale="log", yscale="log")
-    layers = {line.layer for line in lines} - {None}
-    by_layer = len(layers) == len(lines)
+    by_layer = len({line.layer for line in lines} - {None}) == len(lines)
     count = counted(len(lines), *(("layer",) if by_layer else ("matrix", "matrices")))
     axes.set_title(f"{kind}  ({count})")
     axes.grid()
@@ -153,11 +187,11 @@ def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: boo
     axes.tick_params(labelbottom=low, labelleft=left)
 
 
-def _line(layer: int | None, rows: Sequence[Row]) -> Line | None:
+def _line(layer: int | None, rows: Sequence[RowDoc], arrays: Arrays) -> Line | None:
     """Return the median of these rows' singular values, thinned; None if all are zero."""
-    length = min(len(row.arrays["sigma"]) for row in rows)
-    stack = np.stack([row.arrays["sigma"][:length].double().numpy() for row in rows])
-    sigma = np.median(stack, axis=0)
+    spectra = [sigma_of(row, arrays) for row in rows]
+    length = min(map(len, spectra))
+    sigma = np.median(np.stack([one[:length] for one in spectra]), axis=0)
     sigma = sigma[(sigma > LIMITS[0]) & (sigma < LIMITS[1])]
     if not sigma.size:
         return None

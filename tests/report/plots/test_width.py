@@ -18,10 +18,11 @@ from matplotlib.text import Text
 
 import spectra
 from analyzers.subjects import view_of
+from pictures import picture, written
 from scaled import write_scaled
 from spectra.analyzers import Row, Width
 from spectra.analyzers.width import Member
-from spectra.report.plots import draw, save_figure
+from spectra.report.plots import save_figure
 from spectra.work import Model, Result
 
 MODULES = {
@@ -71,11 +72,6 @@ def concluded(rows: Sequence[Row], members: Sequence[Member]) -> Result:
     return Result("width", "0", settings, models, marked, (), summary, 0.0)
 
 
-def written(figure: Figure) -> str:
-    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    return " ".join(text.get_text() for text in found if text.get_visible())
-
-
 def panels(figure: Figure) -> list[Axes]:
     return [axes for axes in figure.axes if axes.axison]
 
@@ -105,7 +101,7 @@ def texts(figure: Figure) -> list[Text]:
 
 def drawn(result: Result) -> Figure:
     """Draw, and look whether all is on the page and no two texts of it touch."""
-    figure = draw(result)
+    figure = picture(result)
     figure.draw_without_rendering()
     page = figure.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
@@ -149,7 +145,7 @@ def test_lines_have_the_slopes_they_are_said_to_have(trained: bool) -> None:
     result = family(FOUR, power=-0.25, training=training)
     overall = result.summary["overall"]
     assert overall["expected"] == (pytest.approx(-0.25) if trained else None)
-    for axes, role in zip(panels(draw(result)), result.summary["roles"], strict=True):
+    for axes, role in zip(panels(picture(result)), result.summary["roles"], strict=True):
         slopes = []
         for line in axes.get_lines():
             if line.get_gid() in {"layers", "medians"}:
@@ -165,7 +161,7 @@ def test_lines_have_the_slopes_they_are_said_to_have(trained: bool) -> None:
 def test_panels_span_the_same_ratio() -> None:
     spans = {
         round(math.log10(axes.get_ylim()[1] / axes.get_ylim()[0]), 9)
-        for axes in panels(draw(family(FOUR)))
+        for axes in panels(picture(family(FOUR)))
     }
     assert len(spans) == 1
 
@@ -290,7 +286,7 @@ def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     for suffix in (".png", ".svg"):
         paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
         for path in paths:
-            save_figure(draw(family(FOUR, HIDDEN[:3])), path)
+            save_figure(picture(family(FOUR, HIDDEN[:3])), path)
         assert paths[0].read_bytes() == paths[1].read_bytes()
     assert imread(io.BytesIO((tmp_path / "0.png").read_bytes())).shape[1] == 1200
 

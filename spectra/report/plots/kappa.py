@@ -14,24 +14,33 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
-from spectra.analyzers import Row
-from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
-from spectra.report.figure import DARK, INK, LIGHT, QUIET, SMALL, logarithmic_ticks, message, page
-from spectra.report.kappa_screen import (
+from spectra.report.kinds.kappa import (
     around_each_cut,
     by_roles,
     is_selected,
     is_unresolved,
+    known_to_exceed,
     ranking,
     selects_by_role,
     unresolved_told,
 )
-from spectra.report.lettering import matrix_label, measured
-from spectra.text import counted
-from spectra.words import RankBy
-from spectra.work import Result
+from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.plots.lettering import measured
+from spectra.report.plots.page import (
+    DARK,
+    INK,
+    LIGHT,
+    QUIET,
+    Arrays,
+    left_out,
+    logarithmic_ticks,
+    message,
+    name_bars,
+    page,
+)
 
+TITLE = "Condition numbers"
 MOST = 60  # bars that one page holds
 KEPT = 40  # lowest ones where there are more
 BAR = 0.165  # inches
@@ -61,7 +70,7 @@ class Words:
     null: str  # what the marks of the Gaussian null are
 
 
-WORDS: Mapping[RankBy, Words] = {
+WORDS: Mapping[str, Words] = {
     "kappa": Words(
         "κ", "condition number κ = σ max / σ min (dimensionless, logarithmic)", "lowest κ first",
         "outside the cut: at least this κ", "κ of a Gaussian matrix of this shape",
@@ -74,27 +83,30 @@ WORDS: Mapping[RankBy, Words] = {
 }  # fmt: skip
 
 
-def draw_kappa(result: Result) -> Figure:
+def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     """Draw what every matrix was ranked by, or the lowest where a page cannot hold them all."""
-    rank_by: RankBy = result.settings["rank_by"]
-    words, by_role = WORDS[rank_by], selects_by_role(result)
-    ordered = by_roles(result) if by_role else ranking(result)
-    ranked = [row for row in ordered if row.status != "non-finite"]
+    rank_by, by_role = document["settings"]["rank_by"], selects_by_role(document)
+    words = WORDS[rank_by]
+    ordered = by_roles(document) if by_role else ranking(document)
+    ranked = [row for row in ordered if row["status"] != "non-finite"]
     if not ranked:
-        return message(result, "Condition numbers", "No matrix could be measured.")
+        return message(document, TITLE, "No matrix could be measured.")
     rows = ranked
     if len(ranked) > MOST:
         rows = around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]
-    key = _legend(rows, rank_by)
+    key = _legend(rows, words)
     across = 3 if len(key) <= 3 else 2  # what is open has a long name
     height = 1.25 + BAR * len(rows) + LINE * ((len(key) - 1) // across)
-    figure = page(result, "Condition numbers", height, _notes(result, ranked, rows, by_role))
+    notes = _left(ranked, rows, "around each role's cut" if by_role else "lowest")
+    notes += left_out(len(document["rows"]) - len(ranked))
+    figure = page(document, TITLE, height, " ".join(notes), *unresolved_told(rows))
     axes = figure.subplots()
-    cut = result.summary.get("cut")
-    begin, limit = _limits(rows, rank_by, cut)
+    cut = document["summary"].get("cut")
+    nulls = [kappa_null(row["rows"], row["cols"]) if rank_by == "kappa" else 1.0 for row in rows]
+    begin, limit = _limits(rows, rank_by, [*nulls, *([] if cut is None else [cut])])
     _bars(axes, rows, rank_by, begin, limit)
-    _nulls(axes, rows, rank_by)
-    if isinstance(cut, int | float):
+    axes.plot(nulls, np.arange(len(rows)), gid="null", **NULL)
+    if cut is not None:
         axes.axvline(cut, color=INK, linewidth=1.2, gid="cut")
         axes.annotate(
             f"cut at {measured(cut)}", (cut, 1.0), (0, 3), xycoords=("data", "axes fraction"),
@@ -104,10 +116,7 @@ def draw_kappa(result: Result) -> Figure:
     axes.set_xscale("log")
     axes.set_xlim(begin, limit)
     logarithmic_ticks(axes.xaxis)
-    axes.grid(axis="x")
-    axes.set_yticks(np.arange(len(rows)), [matrix_label(row.matrix, SMALL, NAME) for row in rows])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    name_bars(axes, rows, NAME)
     axes.set_xlabel(words.axis)
     order = f"matrix, by role, {words.order}" if by_role else f"matrix, {words.order}"
     axes.set_ylabel(order if len(rows) > 12 else "matrix")
@@ -119,14 +128,14 @@ def draw_kappa(result: Result) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, rows: Sequence[Row], rank_by: RankBy, begin: float, limit: float) -> None:
+def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit: float) -> None:
     """Draw one bar a matrix, from where the axis begins: for kappa the least it can be, 1."""
     for place, row in enumerate(rows):
-        found = row.number(rank_by)
+        found = row.get(rank_by)
         chosen = is_selected(row)
         look = OPEN if found is None else CHOSEN if chosen else OTHERS
-        outside = row.status == "outside"
-        known = span(row, rank_by).low if outside else found
+        outside = row["status"] == "outside"
+        known = known_to_exceed(row, rank_by) if outside else found
         end = limit if known is None else known
         axes.barh(place, end - begin, left=begin, height=THICK, linewidth=0.7, **look)
         if found is None and not outside:
@@ -139,7 +148,7 @@ def _bars(axes: Axes, rows: Sequence[Row], rank_by: RankBy, begin: float, limit:
             value = f"> {measured(end)}"
         elif is_unresolved(row):
             value = f"* {value}"
-        for text, offset, side in ((value, 40, "right"), (row.view.role.kind, 48, "left")):
+        for text, offset, side in ((value, 40, "right"), (row["role"], 48, "left")):
             axes.annotate(
                 text, (1.0, place), (offset, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha=side, va="center_baseline", annotation_clip=False,
@@ -152,55 +161,39 @@ def _bars(axes: Axes, rows: Sequence[Row], rank_by: RankBy, begin: float, limit:
         )  # fmt: skip
 
 
-def _nulls(axes: Axes, rows: Sequence[Row], rank_by: RankBy) -> None:
-    """Mark on each bar what a Gaussian matrix of its shape would have."""
-    by_kappa = rank_by == "kappa"
-    nulls = [kappa_null(row.view.rows, row.view.cols) if by_kappa else 1.0 for row in rows]
-    axes.plot(nulls, np.arange(len(rows)), gid="null", **NULL)
-
-
-def _limits(rows: Sequence[Row], rank_by: RankBy, cut: object) -> tuple[float, float]:
-    """Return where the axis begins and ends."""
-    values = [end for row in rows for end in span(row, rank_by) if math.isfinite(end)]
-    values += [value for row in rows if (value := row.number(rank_by)) is not None]
-    if isinstance(cut, int | float):
-        values.append(float(cut))
-    if rank_by == "kappa":
-        values += [kappa_null(row.view.rows, row.view.cols) for row in rows]
+def _limits(rows: Sequence[RowDoc], rank_by: str, marks: Sequence[float]) -> tuple[float, float]:
+    """Return where the axis begins and ends, all that is proven of a row and marks inside."""
+    values = [*marks, 1.0]
+    for row in rows:
+        scale = kappa_null(row["rows"], row["cols"]) if rank_by == "kappa_excess" else 1.0
+        proven = (row.get(key) for key in ("kappa_low", "kappa_high"))
+        values += [end / scale for end in proven if end is not None]
+        values += [] if row.get(rank_by) is None else [row[rank_by]]
     end = 10.0 ** min(math.log10(max([*values, 10.0])) * ROOM, 307.0)
-    return (1.0 if rank_by == "kappa" else min([*values, 1.0]) / BEFORE), end
+    return (1.0 if rank_by == "kappa" else min(values) / BEFORE), end
 
 
-def _legend(rows: Sequence[Row], rank_by: RankBy) -> list[Artist]:
+def _legend(rows: Sequence[RowDoc], words: Words) -> list[Artist]:
     """Return a key for the kinds of bars and marks on the page."""
-    finite = [row for row in rows if row.number("kappa") is not None]
-    marked = [is_selected(row) for row in finite]
-    key: list[Artist] = []
-    if any(marked):
-        key.append(Patch(label="selected", **CHOSEN))
-    if not all(marked):
-        key.append(Patch(label="not selected" if any(marked) else "matrix", **OTHERS))
-    if any(row.status == "outside" for row in rows):
-        key.append(Patch(label=WORDS[rank_by].floor, **OPEN))
-    if any(row.status == "singular" for row in rows):
-        key.append(Patch(label="singular: κ is infinite", **OPEN))
-    key.append(Line2D([], [], label=WORDS[rank_by].null, **NULL))
-    return key
+    marked = [is_selected(row) for row in rows if row.get("kappa") is not None]
+    others = "not selected" if any(marked) else "matrix"
+    status = {row["status"] for row in rows}
+    kinds = (
+        (any(marked), "selected", CHOSEN),
+        (not all(marked), others, OTHERS),
+        ("outside" in status, words.floor, OPEN),
+        ("singular" in status, "singular: κ is infinite", OPEN),
+    )
+    key: list[Artist] = [Patch(label=label, **look) for there, label, look in kinds if there]
+    return [*key, Line2D([], [], label=words.null, **NULL)]
 
 
-def _notes(result: Result, ranked: Sequence[Row], rows: Sequence[Row], by_role: bool) -> list[str]:
-    """Say what the page leaves out, and what its marks mean."""
-    notes = []
-    if len(rows) < len(ranked):
-        drawn = {row.matrix for row in rows}
-        rest = [row for row in ranked if row.matrix not in drawn]
-        chosen = sum(is_selected(row) for row in rest)
-        also = f", {chosen:,} of them selected" if chosen else ""
-        which = "around each role's cut" if by_role else "lowest"
-        notes.append(
-            f"The {len(rows)} {which} of {len(ranked):,}: {len(rest):,} more are not drawn{also}."
-        )
-    lost = len(result.rows) - len(ranked)
-    if lost:
-        notes.append(f"{counted(lost, 'matrix', 'matrices')} with NaN or Inf left out.")
-    return [*([" ".join(notes)] if notes else []), *unresolved_told(rows)]
+def _left(ranked: Sequence[RowDoc], rows: Sequence[RowDoc], which: str) -> list[str]:
+    """Say what has no bar, if anything."""
+    if len(rows) == len(ranked):
+        return []
+    drawn = {row["matrix"] for row in rows}
+    rest = [row for row in ranked if row["matrix"] not in drawn]
+    chosen = sum(map(is_selected, rest))
+    also = f", {chosen:,} of them selected" if chosen else ""
+    return [f"The {len(rows)} {which} of {len(ranked):,}: {len(rest):,} more are not drawn{also}."]

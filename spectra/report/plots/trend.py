@@ -8,9 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from spectra.report.figure import INK, QUIET, SMALL, logarithmic_ticks, message, page
-from spectra.report.lettering import number
-from spectra.work import Result
+from spectra.report.kinds.kind import Document
+from spectra.report.plots.lettering import number
+from spectra.report.plots.page import (
+    ALL_ZERO,
+    INK,
+    QUIET,
+    SMALL,
+    Arrays,
+    logarithmic_ticks,
+    message,
+    page,
+)
 
 PANELS = (
     ("sigma_max", "σ max\n(weight units)"),
@@ -26,19 +35,21 @@ LOOKS = (
 MOST = len(LOOKS)
 
 
-def draw_trend(result: Result) -> Figure:
+def draw_trend(document: Document, _arrays: Arrays) -> Figure:
     """Draw the median of every role at every step."""
-    steps: Sequence[int] = result.summary["steps"]
-    roles = [role for role in result.summary["roles"] if any(_points(steps, role["sigma_max"]))]
+    steps: Sequence[int] = document["summary"]["steps"]
+    roles = [role for role in document["summary"]["roles"] if _points(steps, role["sigma_max"])]
     if not roles:
-        return message(result, "Trend", "No matrix that could be measured is other than zero.")
+        return message(document, "Trend", ALL_ZERO)
     drawn = roles[:MOST]
-    panels = [(key, title) for key, title in PANELS if any(_points(steps, r[key]) for r in drawn)]
+    panels = [
+        (key, title) for key, title in PANELS if any(_points(steps, role[key]) for role in drawn)
+    ]
     notes = ["A line is the median over a role's matrices, at each checkpoint given."]
     if len(roles) > MOST:
         left_out = ", ".join(str(role["role"]) for role in roles[MOST:])
         notes.append(f"Not drawn: {left_out}.")
-    figure = page(result, "Trend", HEIGHT * len(panels) + 0.3, [" ".join(notes)])
+    figure = page(document, "Trend", HEIGHT * len(panels) + 0.3, " ".join(notes))
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
     for (key, title), axes in zip(panels, grid[:, 0], strict=True):
         _draw(axes, key, title, steps, drawn)

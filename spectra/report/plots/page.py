@@ -2,26 +2,36 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from spectra.report.lettering import FONT, shortened, tick, wrapped
-from spectra.work import Model, Result
+from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.plots.lettering import FONT, matrix_label, shortened, tick, wrapped
+from spectra.text import counted
 from spectra.writing.atomic import require_picture_suffix, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Arrays: TypeAlias = Mapping[str, Mapping[str, "np.ndarray[Any, Any] | Tensor"]]
+"""What a run measured beside its document, by matrix and name; a saved result has none."""
 
 WIDTH = 8.0  # inches
 DPI = 150  # 1200 pixels across
 SMALL, NORMAL, TITLE = 8.0, 9.0, 11.0  # points
 MARGIN = 0.12  # inches, at every side
+PAD = 0.06  # inches around each axes
 
 INK = "#1a1a1a"
 QUIET = "#5f6670"
@@ -29,6 +39,7 @@ DARK = "#1f4e79"  # dark and light differ in greyscale too
 LIGHT = "#c3d0dd"
 SEQUENTIAL = "cividis"
 MOST_TICKS = 7  # powers of ten on an axis
+ALL_ZERO = "No matrix that could be measured is other than zero."
 
 STYLE: dict[Any, Any] = {
     "font.family": FONT,
@@ -75,21 +86,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def page(
-    result: Result, title: str, body: float, notes: Sequence[str] = (), pad: float = 0.06
-) -> Figure:
+def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     """Return an empty page whose axes will fill the room between heading and notes.
 
     Args:
-        result: Its models and `summary["reading"]` make the heading.
+        document: Its models and `summary["reading"]` make the heading.
         title: What the picture shows.
         body: Height left for the axes, in inches.
-        notes: Sentences below, each wrapped.
-        pad: Room around each axes, in inches.
+        notes: Paragraphs below; empty ones take no room.
     """
     width = WIDTH - 2 * MARGIN
-    head = shortened(f"{title}: {models_named(result.models)}", TITLE, width, "bold")
-    reading = wrapped(str(result.summary.get("reading", "")), NORMAL, width, lines=4)
+    head = shortened(f"{title}: {models_named(document['models'])}", TITLE, width, "bold")
+    reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=4)
     below = [line for note in notes for line in wrapped(note, SMALL, width, lines=3)]
     line, small = NORMAL * 1.4 / 72, SMALL * 1.4 / 72
     top = MARGIN + TITLE * 1.6 / 72 + len(reading) * line + 0.06
@@ -109,19 +117,34 @@ def page(
         figure.text(left, y, text, va="bottom", fontsize=SMALL, color=QUIET).set_in_layout(False)
     figure.set_layout_engine(
         ConstrainedLayoutEngine(
-            w_pad=pad, h_pad=pad, rect=(0.005, bottom / height, 0.99, body / height)
+            w_pad=PAD, h_pad=PAD, rect=(0.005, bottom / height, 0.99, body / height)
         )
     )
     return figure
 
 
-def message(result: Result, title: str, text: str) -> Figure:
+def message(document: Document, title: str, text: str) -> Figure:
     """Return a page that says why there is nothing to draw."""
-    figure = page(result, title, body=1.0)
+    figure = page(document, title, body=1.0)
     for index, line in enumerate(wrapped(text, NORMAL, WIDTH - 1.0, lines=3)):
         y = 0.5 - 0.2 * index / figure.get_figheight()
         figure.text(0.5, y, line, ha="center", va="center", fontsize=NORMAL, color=QUIET)
     return figure
+
+
+def left_out(lost: int) -> list[str]:
+    """Say how many matrices are not drawn because they have no numbers, if any."""
+    return [f"{counted(lost, 'matrix', 'matrices')} with NaN or Inf left out."] if lost else []
+
+
+def name_bars(axes: Axes, rows: Sequence[RowDoc], inches: float) -> None:
+    """Name horizontal bars by their matrices, the first on top."""
+    axes.set_yticks(
+        np.arange(len(rows)), [matrix_label(row["matrix"], SMALL, inches) for row in rows]
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x")
 
 
 def logarithmic_ticks(axis: Axis) -> None:
@@ -142,27 +165,34 @@ def settle(figure: Figure) -> None:
     """Lay the page out once and keep it so: saving again changes nothing.
 
     The solver of the layout works in no fixed order, so its last digits vary from run to
-    run; they are rounded off.
+    run; they are rounded off, to about a hundredth of a pixel.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:
-        left, bottom, width, height = axes.get_position(original=True).bounds
-        axes.set_position((_even(left), _even(bottom), _even(width), _even(height)))
+        left, bottom, width, height = (
+            round(share * 2**16) / 2**16 for share in axes.get_position(original=True).bounds
+        )
+        axes.set_position((left, bottom, width, height))
         axes.set_in_layout(True)  # setting a position takes it out
 
 
-def _even(share: float) -> float:
-    """Round a share of the page to about a hundredth of a pixel."""
-    return round(share * 2**16) / 2**16
-
-
-def models_named(models: Sequence[Model]) -> str:
+def models_named(models: Sequence[Mapping[str, Any]]) -> str:
     """Return the base names of the specs: `base → tuned`; of several, at most four."""
-    names = [str(model.labels["model"]) for model in models if "model" in model.labels]
+    names = [str(model["model"]) for model in models if "model" in model]
     if names:
         return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
     return " → ".join(_base_name(model) for model in models)
+
+
+def _base_name(model: Mapping[str, Any]) -> str:
+    """Return the last part of a spec, and the one above where it says nothing."""
+    path = Path(model["spec"])
+    if not path.name or path.name == "..":
+        path = Path(model["resolved"])
+    if path.name in GENERIC and path.parent.name not in ("", ".."):
+        return f"{path.parent.name}/{path.name}"
+    return path.name or str(model["spec"])
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -174,21 +204,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     require_picture_suffix(path)
     suffix = path.suffix.lower()
     buffer = io.BytesIO()
+
+    def fill(unfinished: Path) -> None:
+        unfinished.write_bytes(buffer.getvalue())
+
     with style():
         figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
-    write_atomically(path, lambda unfinished: _fill(unfinished, buffer.getvalue()))
-
-
-def _fill(path: Path, content: bytes) -> None:
-    """Write a file's content."""
-    path.write_bytes(content)
-
-
-def _base_name(model: Model) -> str:
-    """Return the last part of a spec, and the one above where it says nothing."""
-    path = Path(model.spec)
-    if not path.name or path.name == "..":
-        path = Path(model.resolved)
-    if path.name in GENERIC and path.parent.name not in ("", ".."):
-        return f"{path.parent.name}/{path.name}"
-    return path.name or model.spec
+    write_atomically(path, fill)

@@ -1,13 +1,10 @@
 """Names and numbers as pictures write them."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.report.figure import models_named
-from spectra.report.lettering import (
+from spectra.report.plots.lettering import (
     matrix_label,
     measured,
     number,
@@ -16,7 +13,7 @@ from spectra.report.lettering import (
     width_of,
     wrapped,
 )
-from spectra.work import Model
+from spectra.report.plots.page import models_named
 
 
 @given(st.text(max_size=600))
@@ -90,7 +87,6 @@ def test_measured_numbers_keep_three_digits(value: float, text: str) -> None:
     ],
 )
 def test_models_go_by_their_base_names(spec: str, resolved: str, name: str) -> None:
-    assert models_named([Model(spec, resolved, "model")]) == name
-    assert models_named([Model(spec, resolved, "base"), Model("b", str(Path("b")), "tuned")]) == (
-        f"{name} → b"
-    )
+    base, tuned = ({"spec": spec, "resolved": resolved}, {"spec": "b", "resolved": "b"})
+    assert models_named([base]) == name
+    assert models_named([base, tuned]) == f"{name} → b"

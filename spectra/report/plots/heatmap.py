@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from spectra.analyzers import Row
-from spectra.report.figure import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
-from spectra.report.lettering import measured, number, tick, width_of
+from spectra.report.kinds.kind import RowDoc
+from spectra.report.plots.lettering import measured, number, tick, width_of
+from spectra.report.plots.page import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
 from spectra.words import ROLES
 
 CELL = 0.23  # inches, height
@@ -26,7 +26,7 @@ LARGEST = 1e300  # leaves room above it on a logarithmic scale
 GRID_LABELS = 0.75  # inches that title and axis need
 INSIDE = 6.6  # inches that the columns share
 MOST_TICKS = 24
-
+STEPS = (1, 2, 4, 5, 8, 10, 20, 50, 100)
 
 Scale = Literal["from zero", "count", "log"]
 
@@ -41,30 +41,24 @@ class Grid:
     counts: NDArray[np.int64]  # measured matrices of each cell
 
     @property
-    def crowded(self) -> int:
-        """The most matrices that one cell stands for."""
-        return int(self.counts.max(initial=0))
-
-    @property
     def height(self) -> float:
         """Inches that its cells need."""
         return max(CELL * len(self.roles), 0.5)
 
 
-def grid_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Grid:
+def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> Grid:
     """Arrange rows by role and layer.
 
     Args:
         rows: Measured matrices.
         value: A row's number, infinite where singular, None where there is none.
     """
-    present = {row.view.role.kind for row in rows}
-    roles = [kind for kind in ROLES if kind in present]
-    layers = sorted({row.view.role.layer for row in rows}, key=_layer_key)
+    roles = in_order(row["role"] for row in rows)
+    layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer or 0))
     cells: dict[tuple[int, int], list[float]] = defaultdict(list)
     counts = np.zeros((len(roles), len(layers)), dtype=np.int64)
     for row in rows:
-        place = (roles.index(row.view.role.kind), layers.index(row.view.role.layer))
+        place = (roles.index(row["role"]), layers.index(row["layer"]))
         counts[place] += 1
         found = value(row)
         if found is not None:
@@ -76,14 +70,13 @@ def grid_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Grid:
     return Grid(roles, layers, values, counts)
 
 
-def draw_grid(
-    figure: Figure,
-    axes: Axes,
-    grid: Grid,
-    title: str,
-    label: str,
-    scale: Scale,
-) -> None:
+def in_order(roles: Iterable[str]) -> list[str]:
+    """Return each role once, those that are not ours last."""
+    present = set(roles)
+    return [role for role in ROLES if role in present] + sorted(present.difference(ROLES))
+
+
+def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, scale: Scale) -> None:
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
     A cell without a matrix stays white; a dash stands for a matrix without this value,
@@ -119,7 +112,11 @@ def draw_grid(
                 j + 0.5, i + 0.5, texts[i, j], ha="center", va="center",
                 color="white" if dark else INK,
             )  # fmt: skip
-    _label_cells(axes, grid)
+    label_cells(axes, ["none" if layer is None else str(layer) for layer in grid.layers])
+    axes.set_yticks(np.arange(rows) + 0.5, grid.roles)
+    axes.set_ylim(rows, 0)
+    axes.set_xlabel("layer (index)")
+    axes.set_ylabel("role")
     axes.set_title(title)
     bar = figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
     bar.outline.set_visible(False)
@@ -130,10 +127,22 @@ def draw_grid(
         bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
 
 
+def label_cells(axes: Axes, names: Sequence[str], most: int = MOST_TICKS) -> None:
+    """Name columns of cells, as many as there is room for, and the last where it has no number."""
+    count = len(names)
+    step = next((step for step in STEPS if count / step <= most), count)
+    shown = [at for at, name in enumerate(names) if at % step == 0 or not name.isdecimal()]
+    axes.set_xticks(np.asarray(shown) + 0.5, [names[at] for at in shown])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
 def grid_notes(*grids: Grid) -> list[str]:
     """Say what the marks in these grids mean, where there are such."""
+    if not grids:
+        return []
     notes = []
-    crowded = max(grid.crowded for grid in grids)
+    crowded = max(int(grid.counts.max(initial=0)) for grid in grids)
     if crowded > 1:
         notes.append(f"A cell shows the median of its matrices (up to {crowded:,} share one).")
     if any(np.isinf(grid.values).any() for grid in grids):
@@ -142,12 +151,7 @@ def grid_notes(*grids: Grid) -> list[str]:
         notes.append("–: a matrix that has no such value.")
     if any((grid.counts == 0).any() for grid in grids):
         notes.append("White: no such matrix.")
-    return [" ".join(notes)] if notes else []
-
-
-def _layer_key(layer: int | None) -> tuple[bool, int]:
-    """Order layers by number, what has none last."""
-    return (layer is None, layer or 0)
+    return notes
 
 
 def _norm(finite: NDArray[np.float64], scale: Scale) -> Normalize:
@@ -158,22 +162,3 @@ def _norm(finite: NDArray[np.float64], scale: Scale) -> Normalize:
     if scale == "log":
         return LogNorm(low / 1.5, high * 1.5) if high < 2 * low else LogNorm(low, high)
     return Normalize(0.0, high if high > 0 else 1.0)
-
-
-def _label_cells(axes: Axes, grid: Grid) -> None:
-    """Name the rows and columns."""
-    rows, columns = grid.values.shape
-    axes.set_yticks(np.arange(rows) + 0.5, grid.roles)
-    step = next(
-        step
-        for step in (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 100, columns)
-        if columns / step <= MOST_TICKS or step == columns
-    )
-    shown = [place for place, layer in enumerate(grid.layers) if layer is None or place % step == 0]
-    names = ["none" if grid.layers[place] is None else str(grid.layers[place]) for place in shown]
-    axes.set_xticks(np.asarray(shown) + 0.5, names)
-    axes.set_ylim(rows, 0)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel("layer (index)")
-    axes.set_ylabel("role")

@@ -1,0 +1,37 @@
+"""Pictures: one page a command, drawn from its document and the arrays that a run still has."""
+
+from collections.abc import Callable
+from pkgutil import resolve_name
+
+from matplotlib.figure import Figure
+
+from spectra.errors import UsageError
+from spectra.report.kinds import kind_of, kinds
+from spectra.report.kinds.kind import Document
+from spectra.report.plots.page import Arrays, save_figure, settle, style
+
+__all__ = ["Arrays", "draw", "save_figure"]
+
+
+def draw(document: Document, arrays: Arrays | None = None) -> Figure:
+    """Draw an analysis on one page, 1200 pixels wide.
+
+    Nothing of matplotlib's global state is kept or changed; names are drawn as they
+    are, without mathtext, control characters escaped.
+
+    Args:
+        document: As `Result.document()` gives it or a file holds it.
+        arrays: Tensors beside its rows, by matrix; what a page lacks without them it says.
+
+    Raises:
+        UsageError: There is no picture of this analysis.
+    """
+    kind = kind_of(document["command"])
+    if kind.drawer is None:
+        known = ", ".join(one.command for one in kinds() if one.drawer)
+        raise UsageError(f"{kind.command} has no picture. Expected a result of {known}.")
+    drawer: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
+    with style():
+        figure = drawer(document, arrays or {})
+        settle(figure)
+    return figure

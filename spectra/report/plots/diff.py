@@ -1,0 +1,85 @@
+"""What fine-tuning changed, by layer and role; intruders have a picture of their own."""
+# ruff: noqa: RUF001 - the signs are the field's own
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
+from spectra.report.plots.intruders import draw_intruders, examined
+from spectra.report.plots.lettering import measured, number
+from spectra.report.plots.page import DARK, Arrays, left_out, message, name_bars, page
+from spectra.text import counted
+
+MOST = 12  # bars
+BAR = 0.19  # inches
+NAME = 2.9  # inches that a name may take
+
+
+def draw_diff(document: Document, arrays: Arrays) -> Figure:
+    """Draw the intruders where they were looked for, the size of the change otherwise."""
+    found = examined(document["rows"])
+    return draw_intruders(document, found, arrays) if found else _draw_change(document)
+
+
+def _draw_change(document: Document) -> Figure:
+    """Draw size and rank of the change by role and layer, and the most changed matrices."""
+    measured = [row for row in document["rows"] if row.get("delta_norm") is not None]
+    if not measured:
+        return message(document, "Change", "No pair could be measured.")
+    if not any(row["delta_norm"] for row in measured):
+        why = "No matrix that could be measured is changed: nothing to draw."
+        return message(document, "Change", why)
+    size = grid_of(measured, _percent)
+    rank = grid_of(measured, lambda row: row.get("delta_rank"))
+    changed = sorted(
+        (row for row in measured if row.get("delta_relative")),
+        key=lambda row: (-row["delta_relative"], row["matrix"]),
+    )
+    notes = grid_notes(size)
+    if len(changed) > MOST:
+        notes.append(f"{len(changed) - MOST:,} more changed matrices have no bar.")
+    nothing = sum(_percent(row) is None for row in measured if row["delta_norm"])
+    if nothing:
+        text = counted(nothing, "changed matrix has", "changed matrices have")
+        notes.append(f"{text} no relative size: {'its' if nothing == 1 else 'their'} base is zero.")
+    notes += left_out(len(document["rows"]) - len(measured))
+    heights = [size.height + rank.height + 2 * GRID_LABELS]
+    heights += [0.8 + BAR * len(changed[:MOST])] if changed else []
+    figure = page(document, "Change", sum(heights), " ".join(notes))
+    # Grids of their own: the long names beside the bars must not squeeze the cells.
+    layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    cells = layout[0, 0].subgridspec(2, 1, height_ratios=[size.height, rank.height])
+    draw_grid(
+        figure, figure.add_subplot(cells[0, 0]), size,
+        "Size of the change, ‖W1 − W0‖ / ‖W0‖ (Frobenius)", "change (%)", "from zero",
+    )  # fmt: skip
+    draw_grid(
+        figure, figure.add_subplot(cells[1, 0]), rank,
+        "Rank of the change, above rounding", "rank (count)", "count",
+    )  # fmt: skip
+    if changed:
+        _bars(figure.add_subplot(layout[1, 0].subgridspec(1, 1)[0, 0]), changed[:MOST])
+    return figure
+
+
+def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
+    """Draw the most changed matrices with their ranks."""
+    percents = [_percent(row) or 0.0 for row in rows]
+    axes.barh(range(len(rows)), percents, height=0.7, color=DARK)
+    for place, (row, percent) in enumerate(zip(rows, percents, strict=True)):
+        text = f"{measured(percent)} %   rank {number(row.get('delta_rank') or 0)}"
+        axes.annotate(text, (percent, place), (3, 0), textcoords="offset points", va="center")
+    name_bars(axes, rows, NAME)
+    axes.set_xlim(0, max(percents) * 1.45)
+    axes.set_title("The most changed matrices")
+    axes.set_xlabel("change ‖W1 − W0‖ / ‖W0‖ (%)")
+    axes.set_ylabel("matrix")
+
+
+def _percent(row: RowDoc) -> float | None:
+    """Return a change relative to its base, in per cent; none where the base is zero."""
+    relative = row.get("delta_relative")
+    return None if relative is None else min(100.0 * relative, LARGEST)
