@@ -7,20 +7,7 @@ from typing import Any, NoReturn
 from spectra.errors import SpectraError
 from spectra.report.keys import KEYS
 from spectra.report.kinds import Kind, kind_of, kinds
-from spectra.report.shape import (
-    COUNT,
-    NUMBER,
-    TEXT,
-    Items,
-    Object,
-    Schema,
-    Shape,
-    Value,
-    Words,
-    older,
-    sometimes,
-    unpublished,
-)  # fmt: skip
+from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, Schema, Shape, Value, Words
 from spectra.text import quote, shown
 from spectra.work.result import SCHEMA
 
@@ -47,8 +34,8 @@ OTHER = Value(
 
 ROW = Object(
     {key: KEYS[key].shape for key in IDENTITY}
-    | {key: unpublished(sometimes(KEYS[key].shape)) for key in KEYS if key not in IDENTITY},
-    rest=unpublished(sometimes(OTHER)),
+    | {key: KEYS[key].shape.sometimes.unpublished for key in KEYS if key not in IDENTITY},
+    rest=OTHER.sometimes.unpublished,
 )
 
 MODEL = Object({
@@ -59,7 +46,7 @@ MODEL = Object({
 })  # fmt: skip
 """One of the models; of several also its `model`, `width` or `step`."""
 
-SKIPPED = Object({"tensor": TEXT, "reason": TEXT, "model": sometimes(TEXT)}, closed=True)
+SKIPPED = Object({"tensor": TEXT, "reason": TEXT, "model": TEXT.sometimes}, closed=True)
 """What was not analysed, and of several models which it is from."""
 
 UNREAD = Items(Object({"file": TEXT, "reason": TEXT, "model": TEXT}))
@@ -69,17 +56,17 @@ UNREAD = Items(Object({"file": TEXT, "reason": TEXT, "model": TEXT}))
 def summary_of(kind: Kind) -> Object:
     """Return the shape of a command's summary."""
     return Object({
-        "reading": TEXT, "skipped": older(COUNT), **kind.summary,
-        "unread": unpublished(sometimes(UNREAD)),
+        "reading": TEXT, "skipped": COUNT.older, **kind.summary,
+        "unread": UNREAD.sometimes.unpublished,
     })  # fmt: skip
 
 
-def document_of(settings: Mapping[str, Shape], summary: Shape) -> Object:
+def document_of(settings: Mapping[str, Shape], summary: Shape, command: Shape = TEXT) -> Object:
     """Return the shape of a whole document."""
     return Object({
         "schema": Words((SCHEMA,)),
         "spectra": TEXT,
-        "command": Words([kind.command for kind in kinds()], open=True),
+        "command": command,
         "settings": Object(settings),
         "models": Items(MODEL, least=1),
         "rows": Items(ROW),
@@ -90,11 +77,12 @@ def document_of(settings: Mapping[str, Shape], summary: Shape) -> Object:
 
 def result_schema() -> Schema:
     """Return the schema (draft 2020-12) of the JSON document of every command."""
+    commands = Words([kind.command for kind in kinds()])
     return {
         "$schema": DRAFT,
         "$id": ID,
         "title": "Result of spectra",
-        **document_of({}, Object()).schema(),
+        **document_of({}, Object(), commands).schema(),
         "allOf": [
             {
                 "if": {"properties": {"command": {"const": kind.command}}},

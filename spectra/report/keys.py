@@ -4,19 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from spectra.report.shape import (
-    COUNT,
-    FLAG,
-    INDEX,
-    NUMBER,
-    TEXT,
-    Items,
-    Object,
-    Shape,
-    Words,
-    nullable,
-    sometimes,
-)  # fmt: skip
+from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object, Shape, Words
 from spectra.words import ROLES, SEVERITIES, VECTOR, Status
 
 Kind: TypeAlias = Literal[
@@ -48,9 +36,9 @@ class Key:
 ROLE = Words((*ROLES, VECTOR), open=True)
 STATUS = Words(get_args(Status))
 VERDICT = Object({
-    "index": COUNT, "sigma": sometimes(NUMBER), "max_cos": nullable(NUMBER),
-    "max_cos_error": sometimes(NUMBER), "best_match": sometimes(COUNT),
-    "energy": nullable(NUMBER), "intruder": FLAG, "decided_by": sometimes(TEXT),
+    "index": COUNT, "sigma": NUMBER.sometimes, "max_cos": NUMBER.nullable,
+    "max_cos_error": NUMBER.sometimes, "best_match": COUNT.sometimes,
+    "energy": NUMBER.nullable, "intruder": FLAG, "decided_by": TEXT.sometimes,
 })  # fmt: skip
 """On one vector, whether it is an intruder."""
 
@@ -60,20 +48,20 @@ KEYS: Mapping[str, Key] = {
     "width": Key("width", "whole", "d, the inputs of what reads the residual stream"),
     "step": Key("step", "whole", "of training"),
     "role": Key("role", "word", "what the matrix does in its network", ROLE),
-    "layer": Key("layer", "whole", "counted from 0", nullable(INDEX)),
-    "expert": Key("expert", "whole", "counted from 0", nullable(INDEX)),
+    "layer": Key("layer", "whole", "counted from 0", INDEX.nullable),
+    "expert": Key("expert", "whole", "counted from 0", INDEX.nullable),
     "rows": Key("rows", "whole", "outputs"),
     "cols": Key("columns", "whole", "inputs"),
     "shape": Key("shape", "shape", "outputs × inputs"),
     "parameters": Key("parameters", "whole", "outputs times inputs"),
     "dtype": Key("dtype", "word", "as stored"),
     "codec": Key(
-        "codec", "word", "the scheme by which quantised values were decoded", nullable(TEXT)
+        "codec", "word", "the scheme by which quantised values were decoded", TEXT.nullable
     ),
     "status": Key(
         "status", "word", "singular: σ min is 0; outside: above the cut; non-finite", STATUS
     ),
-    "error": Key("error", "text", own=nullable(TEXT)),
+    "error": Key("error", "text", own=TEXT.nullable),
     "sigma_max": Key("σ max", "number", "largest singular value"),
     "sigma_min": Key("σ min", "number", "smallest singular value"),
     "sigma_max_low": Key("σ max, low", "number", "σ max is proven to lie above"),

@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from types import NoneType
 from typing import (
     Any,
     Literal,
     NoReturn,
+    Self,
     TypeAlias,
-    TypeVar,
     get_args,
     get_origin,
     get_type_hints,
@@ -33,7 +33,27 @@ class Shape(ABC):
 
     def may_lack(self, there: bool) -> bool:
         """Say whether a file can be shown where this is null, or not there at all."""
-        return self.need != "always" or (self.null and there)
+        return self.need == "sometimes" or (self.null if there else self.need == "older")
+
+    @property
+    def nullable(self) -> Self:
+        """This, or null."""
+        return replace(self, null=True)
+
+    @property
+    def older(self) -> Self:
+        """This, always written, though files of older versions may be without it."""
+        return replace(self, need="older")
+
+    @property
+    def sometimes(self) -> Self:
+        """This, where it applies; else null or no key."""
+        return replace(self, need="sometimes")
+
+    @property
+    def unpublished(self) -> Self:
+        """This, which the JSON Schema does not promise."""
+        return replace(self, published=False)
 
     @abstractmethod
     def schema(self) -> Schema:
@@ -46,29 +66,6 @@ class Shape(ABC):
     def full_schema(self) -> Schema:
         """Return the JSON Schema of a value."""
         return {"anyOf": [self.schema(), {"type": "null"}]} if self.null else self.schema()
-
-
-AnyShape = TypeVar("AnyShape", bound=Shape)
-
-
-def nullable(shape: AnyShape) -> AnyShape:
-    """Return a shape for which null will do."""
-    return replace(shape, null=True)
-
-
-def older(shape: AnyShape) -> AnyShape:
-    """Return what is always written, and what a file of an older version may be without."""
-    return replace(shape, need="older")
-
-
-def sometimes(shape: AnyShape) -> AnyShape:
-    """Return what is written where it applies."""
-    return replace(shape, need="sometimes")
-
-
-def unpublished(shape: AnyShape) -> AnyShape:
-    """Return what the JSON Schema does not promise."""
-    return replace(shape, published=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +179,13 @@ TEXTS = Items(TEXT)
 
 
 def shapes_of(record: type) -> dict[str, Shape]:
-    """Return the shape of every field of a dataclass, by its type."""
+    """Return the shape of every field of a dataclass; what has a default may be missing."""
     hints = get_type_hints(record)
-    return {one.name: _of_type(hints[one.name]) for one in fields(record)}
+    found = {one.name: (one, _of_type(hints[one.name])) for one in fields(record)}
+    return {
+        name: shape if one.default is MISSING else shape.older
+        for name, (one, shape) in found.items()
+    }
 
 
 def _of_type(hint: object) -> Shape:
@@ -192,6 +193,6 @@ def _of_type(hint: object) -> Shape:
     if get_origin(hint) is Literal:
         return Words(words)
     if words:  # `X | None`
-        return nullable(_of_type(words[0]))
+        return _of_type(words[0]).nullable
     shapes: Mapping[object, Shape] = {str: TEXT, int: INDEX, float: NUMBER, bool: FLAG}
     return shapes[hint]

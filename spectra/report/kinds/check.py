@@ -4,50 +4,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from spectra.policy.finding import REQUIRED, Finding
+from spectra.policy.finding import Finding, Outcome
 from spectra.policy.judge import NOT_ASKED
 from spectra.report import cells
 from spectra.report.findings.found import policy_line, reasons, verdict_of
 from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import unread
-from spectra.report.shape import (
-    COUNT,
-    FLAG,
-    SHARE,
-    TEXT,
-    Items,
-    Object,
-    Shape,
-    Value,
-    Words,
-    nullable,
-    older,
-    shapes_of,
-)
+from spectra.report.shape import COUNT, FLAG, SHARE, TEXT, TEXTS, Items, Object, Words, shapes_of
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import SEVERITIES, State
 
-FINGERPRINT = Value(TEXT.told, TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"}, TEXT.holds)
-"""To a reader any text is one."""
-
-
-def _finding() -> dict[str, Shape]:
-    """Return what a finding has; of what has a default, older files do not have all."""
-    found = shapes_of(Finding) | {"fingerprint": FINGERPRINT, "reason": TEXT}
-    return {key: shape if key in REQUIRED else older(shape) for key, shape in found.items()}
-
-
-ACCEPTED = _finding()
+FINGERPRINT = replace(TEXT, as_schema=TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"})
+ACCEPTED = shapes_of(Finding) | {"fingerprint": FINGERPRINT.older, "reason": TEXT.older}
 FINDING = {key: shape for key, shape in ACCEPTED.items() if key not in {"reason", "until"}}
-RULE = Object(closed=True, keys={
-    "code": TEXT, "name": TEXT, "severity": Words(SEVERITIES), "summary": TEXT,
-    "findings": COUNT, "judged": FLAG, "why_not": older(nullable(TEXT)),
-})  # fmt: skip
-COUNTS = dict.fromkeys((*SEVERITIES, "ignored", *get_args(State)), older(COUNT))
+RULE = Object(shapes_of(Outcome) | {"findings": COUNT}, closed=True)
+COUNTS = dict.fromkeys((*SEVERITIES, "ignored", *get_args(State)), COUNT.older)
 COVERAGE = Object(closed=True, keys={
-    "tensors": older(COUNT), "judged": older(COUNT), "share": older(SHARE), "missing": older(COUNT),
-    "not_judged": older(Items(Object({"what": TEXT, "reason": TEXT}, closed=True))),
+    "tensors": COUNT.older, "judged": COUNT.older, "share": SHARE.older, "missing": COUNT.older,
+    "not_judged": Items(Object({"what": TEXT, "reason": TEXT}, closed=True)).older,
 })  # fmt: skip
 
 LIMIT = 20  # findings shown without -v
@@ -209,10 +184,11 @@ KIND = Kind(
         "base": None, "adapter": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
         "select": ["SPC"], "ignore": [],
     },
+    settings={"select": TEXTS.older, "ignore": TEXTS.older},
     summary={
-        "passed": FLAG, "exit_code": older(Words((0, 1, 3))), "alias": older(TEXT),
-        "policy": older(nullable(TEXT)), "findings": Items(Object(FINDING, closed=True)),
+        "passed": FLAG, "exit_code": Words((0, 1, 3)).older, "alias": TEXT.older,
+        "policy": TEXT.nullable.older, "findings": Items(Object(FINDING, closed=True)),
         "ignored": Items(Object(ACCEPTED, closed=True)), "counts": Object(COUNTS, closed=True),
-        "coverage": COVERAGE, "rules": Items(RULE), "matrices": older(COUNT),
+        "coverage": COVERAGE, "rules": Items(RULE), "matrices": COUNT.older,
     },
 )  # fmt: skip

@@ -18,7 +18,7 @@ from spectra.report.kinds.kind import (
 )
 from spectra.report.ranking import enriched
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object, older, sometimes, unpublished
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object
 from spectra.report.table import Column
 from spectra.text import counted, printable
 
@@ -169,12 +169,12 @@ KIND = Kind(
     drawer="spectra.report.plots.diff:draw_diff",
     options={"intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left"},
     settings={
-        "intruders": FLAG, "epsilon": sometimes(NUMBER), "side": sometimes(TEXT),
-        "k": sometimes(COUNT),
+        "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
+        "k": COUNT.sometimes,
     },
     summary={
-        "matrices": older(COUNT), "changed": COUNT, "non_finite": older(COUNT),
-        "unpaired": older(Object({"base": SIDE, "tuned": SIDE, "adapter": sometimes(MODULES)})),
-        "intruders": unpublished(sometimes(COUNT)), "certified": unpublished(sometimes(FLAG)),
+        "matrices": COUNT.older, "changed": COUNT, "non_finite": COUNT.older,
+        "unpaired": Object({"base": SIDE, "tuned": SIDE, "adapter": MODULES.sometimes}).older,
+        "intruders": COUNT.sometimes.unpublished, "certified": FLAG.sometimes.unpublished,
     },
 )  # fmt: skip

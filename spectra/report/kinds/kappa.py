@@ -17,7 +17,7 @@ from spectra.report.kinds.kind import (
     singular,
 )
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words, nullable, older, unpublished
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import ROLES, By, Per, RankBy
@@ -200,7 +200,7 @@ KIND = Kind(
         "by": Words(get_args(By)), "include_embeddings": FLAG,
     },
     summary={
-        "eligible": COUNT, "selected": TEXTS, "parameters_selected": older(COUNT),
-        "outside": older(COUNT), "non_finite": older(COUNT), "cut": unpublished(nullable(NUMBER)),
+        "eligible": COUNT, "selected": TEXTS, "parameters_selected": COUNT.older,
+        "outside": COUNT.older, "non_finite": COUNT.older, "cut": NUMBER.nullable.unpublished,
     },
 )  # fmt: skip

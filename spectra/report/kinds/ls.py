@@ -6,7 +6,7 @@ from typing import Any
 from spectra.report import cells
 from spectra.report.kinds.kind import Document, Kind, Listing, RowDoc
 from spectra.report.sentences import skip_counts, unread
-from spectra.report.shape import COUNT, older
+from spectra.report.shape import COUNT
 from spectra.report.table import Column
 from spectra.text import printable
 from spectra.words import ROLES
@@ -63,6 +63,6 @@ KIND = Kind(
     ),
     reads=False,
     visible=("parameters", "dtype", "codec"),
-    summary={"matrices": older(COUNT), "parameters": COUNT, "bytes": older(COUNT)},
+    summary={"matrices": COUNT.older, "parameters": COUNT, "bytes": COUNT.older},
     charts=lambda document, _: [_parameters(document)],
 )

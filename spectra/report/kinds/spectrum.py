@@ -5,7 +5,7 @@ from statistics import median
 
 from spectra.report import cells
 from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Worst, highest, singular
-from spectra.report.shape import COUNT, older
+from spectra.report.shape import COUNT
 from spectra.report.table import Column
 from spectra.text import printable
 
@@ -64,5 +64,5 @@ KIND = Kind(
     worst=_worst,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99},
-    summary={"matrices": older(COUNT), "parameters": COUNT, "non_finite": older(COUNT)},
+    summary={"matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},
 )  # fmt: skip

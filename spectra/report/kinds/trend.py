@@ -5,13 +5,13 @@ from typing import Any
 
 from spectra.report import cells
 from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Worst
-from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, nullable, older, unpublished
+from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
 from spectra.text import printable
 
 RUN = Object({
     "role": TEXT, "matrices": COUNT,
-    **dict.fromkeys(("sigma_max", "stable_rank", "kappa"), Items(nullable(NUMBER))),
+    **dict.fromkeys(("sigma_max", "stable_rank", "kappa"), Items(NUMBER.nullable)),
 })  # fmt: skip
 """How one role's numbers go over the steps of a run."""
 
@@ -102,7 +102,7 @@ KIND = Kind(
     series=True,
     lead=("spectrum", "--trend"),
     summary={
-        "steps": Items(unpublished(NUMBER)), "roles": Items(unpublished(RUN)),
-        "matrices": older(COUNT),
+        "steps": Items(NUMBER.unpublished), "roles": Items(RUN.unpublished),
+        "matrices": COUNT.older,
     },
 )  # fmt: skip

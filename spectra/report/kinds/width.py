@@ -9,30 +9,20 @@ from typing import Any
 from spectra.report import cells
 from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import closing
-from spectra.report.shape import (
-    FLAG,
-    NUMBER,
-    TEXT,
-    Items,
-    Object,
-    nullable,
-    older,
-    sometimes,
-    unpublished,
-)
+from spectra.report.shape import FLAG, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
 from spectra.text import printable
 
 SLOPE = Object({
-    "role": TEXT, "counted": FLAG, "sigma": Object(rest=nullable(NUMBER)),
-    **dict.fromkeys(("slope", "low", "high", "ratio"), nullable(NUMBER)), "ok": nullable(FLAG),
-    **dict.fromkeys(("expected", "normalised_slope"), sometimes(NUMBER)),
-    "reason": sometimes(TEXT),
+    "role": TEXT, "counted": FLAG, "sigma": Object(rest=NUMBER.nullable),
+    **dict.fromkeys(("slope", "low", "high", "ratio"), NUMBER.nullable), "ok": FLAG.nullable,
+    **dict.fromkeys(("expected", "normalised_slope"), NUMBER.sometimes),
+    "reason": TEXT.sometimes,
 })  # fmt: skip
 """How one role's largest singular values go with the width."""
 
 MEMBER = Object({
-    "model": TEXT, "width": NUMBER, "eta": nullable(NUMBER), "weight_decay": nullable(NUMBER),
+    "model": TEXT, "width": NUMBER, "eta": NUMBER.nullable, "weight_decay": NUMBER.nullable,
     "proxy": FLAG,
 })  # fmt: skip
 
@@ -208,7 +198,7 @@ KIND = Kind(
     before_last=_before_last,
     settings={"members": Items(MEMBER)},
     summary={
-        "roles": Items(unpublished(SLOPE)), "matching": older(Items()),
-        "advice": Items(unpublished(TEXT)), "overall": unpublished(sometimes(SLOPE)),
+        "roles": Items(SLOPE.unpublished), "matching": Items().older,
+        "advice": Items(TEXT.unpublished), "overall": SLOPE.sometimes.unpublished,
     },
 )  # fmt: skip
