@@ -9,30 +9,15 @@ all three, within the clock's step after the last one, goes unseen.
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from spectra.checkpoint.entry import Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from spectra.checkpoint.source import Source
+from spectra.checkpoint.source import Source, Span
 
 BLOCK = 1 << 20  # bytes digested at once, from the start of a range on
 
 APART = frozenset({"name", "shard", "start", "stop", "note"})
 """Where a tensor lies and what it is called: its values do not depend on that."""
-
-
-class Span(NamedTuple):
-    """Bytes of a local file, and when they were as they were."""
-
-    path: str
-    size: int  # of the file
-    mtime_ns: int
-    start: int
-    stop: int
-    how: str = ""
-    """Of a part of a decoded tensor, what was decoded: which of its bytes that reads is known
-    afterwards alone. Empty: all bytes from start to stop."""
 
 
 class Ledger(Protocol):
@@ -61,7 +46,7 @@ class MemoryLedger:
 
 
 def fingerprint_of(
-    entry: TensorEntry, slab: Slab, files: Mapping[str, "Source"], ledger: Ledger | None = None
+    entry: TensorEntry, slab: Slab, files: Mapping[str, Source], ledger: Ledger | None = None
 ) -> str | None:
     """Return what stands for the values of a tensor, or of a slab of its first axis.
 
@@ -111,7 +96,7 @@ class Watch:
     """Sees what reading one tensor takes from its files, and tells a ledger."""
 
     def __init__(
-        self, entry: TensorEntry, slab: Slab, files: Mapping[str, "Source"], ledger: Ledger
+        self, entry: TensorEntry, slab: Slab, files: Mapping[str, Source], ledger: Ledger
     ) -> None:
         self._files, self._ledger = files, ledger
         self._stretches = _stretches(entry, slab)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectra.checkpoint.fingerprints import Span
+from spectra.checkpoint.source import Span
 from spectra.errors import CheckpointError
 from spectra.text import shown
 

@@ -1,9 +1,20 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from spectra.checkpoint.fingerprints import Span
+
+class Span(NamedTuple):
+    """Bytes of a local file, and when they were as they were."""
+
+    path: str
+    size: int  # of the file
+    mtime_ns: int
+    start: int
+    stop: int
+    how: str = ""
+    """Of a part of a decoded tensor, what was decoded: which of its bytes that reads is known
+    afterwards alone. Empty: all bytes from start to stop."""
 
 
 class Source(Protocol):

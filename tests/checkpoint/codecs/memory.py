@@ -12,10 +12,10 @@ from torch import Tensor
 
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.entry import shards_of
-from spectra.checkpoint.fingerprints import MemoryLedger, Span, fingerprint_of
+from spectra.checkpoint.fingerprints import MemoryLedger, fingerprint_of
 from spectra.checkpoint.reading import read_entry
 from spectra.checkpoint.shards import open_file, open_sharded
-from spectra.checkpoint.source import Source
+from spectra.checkpoint.source import Source, Span
 
 INDEX = "model.safetensors.index.json"
 
