@@ -5,7 +5,7 @@ takes one apart. Here that is done to names alone.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +83,12 @@ class Landing:
     turn: Span | None = None  # every how many rows are the parameter's: the first, and of how many
 
 
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+Landed = tuple[dict[str, list[Landing]], dict[str, Shape]]
+"""Landings by stored name, and the shapes of the parameters that they make up."""
+
+
 def moved(moves: Iterable[Move], name: str) -> tuple[str, Fusion | None, int]:
     """Apply all renamings in turn, then the first fusion that matches."""
     fusions = []
@@ -99,11 +105,7 @@ def moved(moves: Iterable[Move], name: str) -> tuple[str, Fusion | None, int]:
     return name, None, 0
 
 
-def landings(
-    shapes: Mapping[str, tuple[int, ...]],
-    renamer: Renamer,
-    known: Mapping[str, tuple[int, ...]] | None = None,
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+def landings(shapes: Shapes, renamer: Renamer, known: Shapes | None = None) -> Landed:
     """Find where every tensor lands.
 
     Args:
@@ -115,7 +117,7 @@ def landings(
         Landings by stored name, and the shapes of the parameters that they make up.
     """
     found: dict[str, list[Landing]] = {}
-    sizes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, Shape] = {}
     groups: dict[tuple[str, Fusion], dict[int, list[str]]] = {}
     for name in sorted(shapes, key=natural):
         new, fusion, source = renamer.renamed(name)
@@ -137,9 +139,9 @@ def _fused(
     names: Sequence[str],
     fusion: Fusion,
     sources: Mapping[int, Sequence[str]],
-    shapes: Mapping[str, tuple[int, ...]],
-    known: Mapping[str, tuple[int, ...]],
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+    shapes: Shapes,
+    known: Shapes,
+) -> Landed:
     order = [name for source in sorted(sources) for name in sources[source]]
     first = shapes[order[0]]
     kind, *more = fusion.operations
@@ -167,9 +169,7 @@ def _fused(
     return made, dict.fromkeys(names, first)
 
 
-def _stacked(
-    name: str, sources: Mapping[int, Sequence[str]], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+def _stacked(name: str, sources: Mapping[int, Sequence[str]], shapes: Shapes) -> Landed:
     """One tensor of each expert, on a new first axis; gate and up side by side behind it."""
     made = {
         tensor: [Landing(name, None, (expert, expert + 1), expert)]
@@ -182,14 +182,10 @@ def _stacked(
     return made, {name: (count, rows, *shapes[some[0]][1:])}
 
 
-def _halved(
-    names: Sequence[str],
-    sources: Mapping[int, Sequence[str]],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+def _halved(names: Sequence[str], sources: Mapping[int, Sequence[str]], shapes: Shapes) -> Landed:
     """One tensor of each expert: the first half in one stack, the others in another."""
     made: dict[str, list[Landing]] = {}
-    sizes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, Shape] = {}
     for side, name in enumerate(names):
         halves = {
             source: tensors[side * len(tensors) // 2 : (side + 1) * len(tensors) // 2]
@@ -201,9 +197,7 @@ def _halved(
     return made, sizes
 
 
-def _one_below_the_other(
-    name: str, order: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+def _one_below_the_other(name: str, order: Sequence[str], shapes: Shapes) -> Landed:
     made, start = {}, 0
     for tensor in order:
         rows = _rows(shapes[tensor])
@@ -213,14 +207,8 @@ def _one_below_the_other(
 
 
 def _apart(
-    names: Sequence[str],
-    tensor: str,
-    shape: tuple[int, ...],
-    known: Mapping[str, tuple[int, ...]],
-    *,
-    equal: bool,
-    whole: bool,
-) -> tuple[dict[str, list[Landing]], dict[str, tuple[int, ...]]]:
+    names: Sequence[str], tensor: str, shape: Shape, known: Shapes, *, equal: bool, whole: bool
+) -> Landed:
     """One tensor cut into several, from above; where rows change places, each is one whole."""
     total = _rows(shape)
     counts = [known[name][0] for name in names if name in known]
@@ -237,7 +225,7 @@ def _apart(
     }
 
 
-def _rows(shape: tuple[int, ...]) -> int:
+def _rows(shape: Shape) -> int:
     """Return the length of the first axis; a single number has one."""
     return shape[0] if shape else 1
 
@@ -247,7 +235,7 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     return [(1, int(one)) if one.isdecimal() else (0, one) for one in name.split(".")]
 
 
-def prefixed(name: str, prefix: str, holds: "Holds") -> str:
+def prefixed(name: str, prefix: str, holds: Container[str]) -> str:
     """Add or take away the prefix of the body of a model, as its class has it.
 
     Source:
@@ -259,9 +247,3 @@ def prefixed(name: str, prefix: str, holds: "Holds") -> str:
         return short
     longer = f"{prefix}.{name}"
     return longer if longer in holds else name
-
-
-class Holds(Protocol):
-    """The names that a model holds."""
-
-    def __contains__(self, name: object) -> bool: ...

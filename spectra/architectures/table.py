@@ -4,7 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,7 +180,7 @@ class _Tops:
 
     words: frozenset[str]
     prefix: str
-    within: tuple[str, ...] = field(default=())  # first words inside its body
+    within: tuple[str, ...]  # first words inside its body
 
     def __contains__(self, name: object) -> bool:
         first, _, rest = str(name).partition(".")

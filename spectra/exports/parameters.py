@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from spectra.architectures.renaming import Landing, Span
 from spectra.checkpoint import Checkpoint
-from spectra.errors import UsageError
 from spectra.exports.memory import Memory
 from spectra.matrices import View, views_of
 from spectra.text import shown
@@ -118,13 +117,7 @@ def _placed(spans: tuple[Span, ...], landing: Landing, whole: Span) -> tuple[Spa
 
 
 def targets_of(selected: Sequence[View], parameters: Mapping[str, Parameter]) -> list[Target]:
-    """Return the parameters that hold the selected matrices, in the order of these.
-
-    Raises:
-        UsageError: Nothing is selected.
-    """
-    if not selected:
-        raise UsageError("nothing is selected to export. Select with --select, such as 10%.")
+    """Return the parameters that hold the selected matrices, in the order of these."""
     owners: dict[str, list[str]] = {}
     for one in parameters.values():
         for matrix in one.matrices:
