@@ -17,11 +17,7 @@ from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, weights_in
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
-from spectra.checkpoint.locate import (
-    open_name,
-    open_one,
-    place_of_spec,
-)
+from spectra.checkpoint.locate import open_name, open_one, place_of_spec
 from spectra.checkpoint.modules import (
     Module,
     joined,

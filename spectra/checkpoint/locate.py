@@ -16,14 +16,7 @@ from spectra.checkpoint.formats import CONVERT, Format, format_named, weights_in
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
-from spectra.checkpoint.modules import (
-    joined,
-    left_out,
-    missing,
-    modules_of,
-    nested,
-    only_pickles,
-)
+from spectra.checkpoint.modules import joined, left_out, missing, modules_of, nested, only_pickles
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import PICKLES, beside_adapter, with_unread

@@ -90,10 +90,7 @@ def _lacking(
 
 
 def unread_files(
-    folder: Folder,
-    chosen: str,
-    read: Collection[str],
-    index: Mapping[str, str],
+    folder: Folder, chosen: str, read: Collection[str], index: Mapping[str, str]
 ) -> tuple[Skipped, ...]:
     """Return the files of weights in a folder that were not opened; an optimizer's are none.
 

@@ -9,13 +9,7 @@ first axis: gradients outside it are set to zero.
 import re
 from collections.abc import Iterable, Sequence
 
-from spectra.exports.export import (
-    Export,
-    Job,
-    notes_on,
-    notes_on_quantised,
-    require_exact,
-)
+from spectra.exports.export import Export, Job, notes_on, notes_on_quantised, require_exact
 from spectra.exports.parameters import Target
 from spectra.exports.text import comments, quoted
 

@@ -5,13 +5,7 @@ from typing import Any
 
 from spectra.architectures.table import table
 from spectra.exports.export import Export, Job, notes_on, require_exact
-from spectra.exports.lora import (
-    Lora,
-    as_pattern,
-    hit_by_list,
-    hit_by_pattern,
-    lora_of,
-)
+from spectra.exports.lora import Lora, as_pattern, hit_by_list, hit_by_pattern, lora_of
 from spectra.exports.text import comments, python_list
 from spectra.text import counted
 

@@ -3,13 +3,7 @@
 import ast
 from collections.abc import Iterable, Sequence
 
-from spectra.exports.export import (
-    Export,
-    Job,
-    notes_on,
-    notes_on_quantised,
-    require_exact,
-)
+from spectra.exports.export import Export, Job, notes_on, notes_on_quantised, require_exact
 from spectra.exports.text import comments, python_list
 
 _PYTHON = '''"""Trains exactly what `spectra kappa` selected: {count} of a model's parameters."""

@@ -60,10 +60,7 @@ class Leading:
 
 
 def certified_leading(
-    of: LinearMap,
-    k: int,
-    tolerance: float = 1e-3,
-    accept: Callable[[Leading], bool] | None = None,
+    of: LinearMap, k: int, tolerance: float = 1e-3, accept: Callable[[Leading], bool] | None = None
 ) -> Leading | None:
     """Find at least the `k` largest singular triplets by block Lanczos, and prove them.
 

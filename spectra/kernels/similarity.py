@@ -33,10 +33,7 @@ class Similarity(NamedTuple):
 
 
 def exact_similarity(
-    base: Float[Tensor, "rows cols"],
-    tuned: Float[Tensor, "rows cols"],
-    k: int,
-    side: Side = "left",
+    base: Float[Tensor, "rows cols"], tuned: Float[Tensor, "rows cols"], k: int, side: Side = "left"
 ) -> Similarity:
     """Compare by two float64 SVDs: the reference that fast kernels are held against.
 
@@ -104,11 +101,7 @@ def _leads(sigma: Float[Tensor, " rank"], k: int, rounding: float) -> bool:
 
 
 def _closest(
-    cosines: Float[Tensor, "rank k"],
-    sigma: Float[Tensor, " rank"],
-    floor: float,
-    *,
-    complete: bool,
+    cosines: Float[Tensor, "rank k"], sigma: Float[Tensor, " rank"], floor: float, *, complete: bool
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
     """Return each column's largest |cos|; sigma within `floor` of their neighbours are one."""
     rank, k = cosines.shape

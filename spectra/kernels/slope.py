@@ -133,9 +133,7 @@ def unpaired_scatter(
     return Scatter(math.sqrt(total), 1.0 / sum(shares))
 
 
-def log_medians(
-    replicates: Sequence[Float[Tensor, "_"]],
-) -> Float[Tensor, " models"]:
+def log_medians(replicates: Sequence[Float[Tensor, "_"]]) -> Float[Tensor, " models"]:
     """Return the logarithm of the median of each model's positive float64 replicates."""
     return torch.stack([_median(own[None, :])[0] for own in replicates]).log()
 

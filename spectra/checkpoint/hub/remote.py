@@ -7,15 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spectra.checkpoint.hub.answers import (
-    LOG_IN,
-    TIMEOUT,
-    Patience,
-    Trouble,
-    broken,
-    busy,
-    refused,
-)
+from spectra.checkpoint.hub.answers import LOG_IN, TIMEOUT, Patience, Trouble, broken, busy, refused
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import CheckpointError
 from spectra.text import quote

@@ -12,14 +12,7 @@ from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
 from spectra.text import quote, shown
-from spectra.work.planning.changes import (
-    Change,
-    Changes,
-    Replaced,
-    Rewritten,
-    Unpaired,
-    Updated,
-)
+from spectra.work.planning.changes import Change, Changes, Replaced, Rewritten, Unpaired, Updated
 from spectra.work.planning.placing import ELSEWHERE, NO_BASE, place_modules
 from spectra.work.planning.stacks import Stack, assigned, stacks_of, stored_out_in
 
