@@ -17,6 +17,7 @@ POINTS = 32  # of a profile, where there is no room for all 65
 VERDICTS = 4  # of the rows that there is room for, one in so many has its vectors told
 
 PLACE = ("matrix", "role", "layer", "expert", "shape")
+FILTERS = ("model", "role", "status", "selected", "dtype")
 UNSHOWN = frozenset({"tensor", "rows", "cols", "intruder_detail", "sigma_profile", "digest"})
 
 
@@ -73,34 +74,25 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     kind = kind_of(document["command"])
     rows, order = ranked(document, kind)
     kept = rows[:most]
-    known = list(dict.fromkeys(key for row in kept for key in row if _is_told(key, row[key])))
+    known = dict.fromkeys(key for row in kept for key in row if _is_told(key, row[key]))
     unasked = [key for key in known if key not in ("dtype", "codec", "error")]
-    shown = (*PLACE, *(unasked if kind.visible is None else kind.visible))
-    present = [key for key in known if any(row.get(key) is not None for row in kept)]
-    ordered = [key for key in shown if key in present]
-    ordered += [key for key in present if key not in ordered]
-    odd = any(row["status"] != "ok" for row in kept)
-    columns = []
-    for key in ordered:
-        values = [row.get(key) for row in kept]
-        example = next((value for value in values if value is not None), None)
-        visible = key in shown or (key == "status" and odd)
-        columns.append(Column(key, key_of(key, example), values, visible))
-    filters = [key for key in ("model", "role", "status", "selected", "dtype")
-               if key in ordered and len({str(row.get(key)) for row in kept}) > 1]  # fmt: skip
+    shown = [*PLACE, *(unasked if kind.visible is None else kind.visible)]
+    told = [key for key in dict.fromkeys([*shown, *known]) if key in known]
+    odd = ["status"] if any(row["status"] != "ok" for row in kept) else []
+    columns = _columns(kept, told, [*shown, *odd])
+    present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
         "Matrices",
         columns,
-        next((one for one in order if one[0] in ordered), ("", False)),
-        filters,
+        next((one for one in order if one[0] in present), ("", False)),
+        [key for key in FILTERS if present.get(key, 0) > 1],
         len(rows) - len(kept),
         most,
-        [
-            _verdicts(row) if place < most // VERDICTS else None for place, row in enumerate(kept)
-        ],
+        [_verdicts(row) for row in kept[: most // VERDICTS]]
+        + [None] * len(kept[most // VERDICTS :]),
         [row.get("sigma_profile") for row in kept],
-    )  # fmt: skip
+    )
 
 
 def table_of(sheet: Sheet, ident: str) -> Table:
@@ -110,18 +102,24 @@ def table_of(sheet: Sheet, ident: str) -> Table:
         sheet: What it lists.
         ident: Its result's place on the page.
     """
-    columns = []
-    for key in sheet.keys:
-        values = [row.get(key) for row in sheet.rows[:MOST_LISTED]]
-        example = next((value for value in values if value is not None), None)
-        if example is not None:
-            columns.append(Column(key, key_of(key, example), values))
+    columns = _columns(sheet.rows[:MOST_LISTED], sheet.keys, sheet.keys)
     present = {column.key for column in columns}
     return Table(
         f"{ident}-{sheet.name}", sheet.caption, columns, sheet.first,
         [key for key in sheet.filters if key in present],
         max(len(sheet.rows) - MOST_LISTED, 0),
     )  # fmt: skip
+
+
+def _columns(rows: Sequence[RowDoc], keys: Sequence[str], shown: Sequence[str]) -> list[Column]:
+    """Return the columns that any row has a value for."""
+    found = []
+    for key in keys:
+        values = [row.get(key) for row in rows]
+        example = next((value for value in values if value is not None), None)
+        if example is not None:
+            found.append(Column(key, key_of(key, example), values, key in shown))
+    return found
 
 
 def _verdicts(row: RowDoc) -> list[int] | None:
