@@ -115,11 +115,10 @@ def render_text(screen: Screen, limit: int | None = None) -> str:
     lines = ["", *wrap(screen.reading, limit), *(wrap(screen.under, limit) if screen.under else ())]
     if screen.lines:
         header, body, rule = lay_out(screen, limit)
-        lines += ["", header]
-        for i, line in enumerate(body, start=1):
-            lines.append(line)
-            if rule and i == screen.rule_after:
-                lines.append(rule)
+        cut = screen.rule_after if rule else None
+        lines += (
+            ["", header, *body] if cut is None else ["", header, *body[:cut], rule, *body[cut:]]
+        )
     if screen.more:
         lines.append(GAP + screen.more)
     for block in (screen.facts, screen.hints):
@@ -132,14 +131,10 @@ def render_markdown(screen: Screen) -> str:
     """Return the screen as a Markdown table under its sentence."""
     lines = [screen.reading, *(["", screen.under] if screen.under else ()), ""]
     if screen.lines:
-        lines.append(_markdown_row([column.title for column in screen.columns]))
-        lines.append(
-            _markdown_row(
-                ["---" if column.align == "left" else "---:" for column in screen.columns]
-            )
-        )
-        lines += [_markdown_row(line.cells) for line in screen.lines]
-        lines.append("")
+        titles = [column.title for column in screen.columns]
+        aligned = ["---" if column.align == "left" else "---:" for column in screen.columns]
+        rows = [titles, aligned, *(line.cells for line in screen.lines)]
+        lines += [*map(_markdown_row, rows), ""]
     lines += [text + "  " for text in screen.facts]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -147,14 +142,11 @@ def render_markdown(screen: Screen) -> str:
 def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
     words = []
     for cell, column, width in zip(cells, screen.columns, wide, strict=True):
-        text = cell if len(cell) <= width else _shortened(cell, column, width)
+        text = cell
+        if len(cell) > width:  # a name keeps its end, a text its beginning
+            text = cell[: width - 1] + "…" if column.yielding else shorten(cell, width)
         words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
     return (GAP + GAP.join(words)).rstrip()
-
-
-def _shortened(cell: str, column: Column, width: int) -> str:
-    """Fit a cell: a name keeps its end, a text its beginning."""
-    return cell[: width - 1] + "…" if column.yielding else shorten(cell, width)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
