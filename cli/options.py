@@ -1,4 +1,4 @@
-"""Every option that more than one command takes, defined once."""
+"""Every option that more than one command takes, defined once, and how all are written."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,43 @@ if TYPE_CHECKING:
     from spectra.runs.result import Result
 
 SOURCE, SELECT, OUTPUT, RUN = "Where weights come from", "Which matrices", "Output", "Running"
+DEVICES = ("auto", "cpu", "cuda")
 OFFERED = tuple(dict.fromkeys(word for role in ROLES for word in (role.split(".")[0], role)))
 """Words of --role: each group stands before its roles."""
+
+
+def option(
+    form: str,
+    help: str,  # noqa: A002 - as typer has it
+    panel: str | None = None,
+    *,
+    of: object = None,
+    offered: Sequence[str] = (),
+    parser: Callable[[str], Any] | None = None,
+    least: int | None = None,
+) -> Any:  # noqa: ANN401 - as typer has it
+    """Return an option as Typer takes it.
+
+    Args:
+        form: Its names, and what stands for its value: `--output -o FILE`.
+        help: What it does.
+        panel: The heading that it stands under in the documentation.
+        of: A `Literal` of all values; another one is refused with the nearest of them.
+        offered: What a shell completes, where not all is known.
+        parser: What reads a value, or refuses it.
+        least: The smallest number.
+    """
+    known = get_args(of) or tuple(offered)
+    pieces = form.split()
+    return typer.Option(
+        *(piece for piece in pieces if piece.startswith("-")),
+        metavar=next((piece for piece in pieces if not piece.startswith("-")), None),
+        help=help,
+        rich_help_panel=panel,
+        parser=(lambda value: one_of(value, known)) if of else parser,
+        autocompletion=(lambda: list(known)) if known else None,
+        min=least,
+    )
 
 
 def one_of(value: str, known: Sequence[str]) -> str:
@@ -33,45 +68,21 @@ def one_of(value: str, known: Sequence[str]) -> str:
     raise typer.BadParameter(f"{value!r} is not known.{near} Expected one of {', '.join(known)}.")
 
 
-def word(*names: str, of: object, metavar: str, panel: str | None = None, help: str) -> Any:  # noqa: A002, ANN401 - as typer has it
-    """Return an option whose value is one of the words of a `Literal`.
-
-    Typer's own refusal of a word knows no nearest one.
-    """
-    known = get_args(of)
-    return typer.Option(
-        *names, metavar=metavar, rich_help_panel=panel, help=help,
-        parser=lambda value: one_of(value, known), autocompletion=lambda: list(known),
-    )  # fmt: skip
-
-
 def _device(value: str) -> str:
     """Check --device by its shape; whether it is there is asked later."""
     name, colon, index = value.partition(":")
     if name == "cuda" and colon and index.isdecimal():
         return value
-    return one_of(value, ("auto", "cpu", "cuda", "cuda:0"))
+    return one_of(value, (*DEVICES, "cuda:0"))
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="Folder or file with weights, or a repository of the Hub: org/name[@revision].",
-    ),
-]
-Exact = Annotated[
-    bool,
-    typer.Option(
-        "--exact", rich_help_panel=RUN,
-        help="Decompose every matrix in full, as a reference; slower.",
-    ),
-]  # fmt: skip
-
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, notes or hints."),
-]
+# fmt: off
+Model = Annotated[str, typer.Argument(
+    metavar="MODEL",
+    help="Folder or file with weights, or a repository of the Hub: org/name[@revision].")]
+Exact = Annotated[bool, option("--exact",
+    "Decompose every matrix in full, as a reference; slower.", RUN)]
+Quiet = Annotated[bool, option("--quiet -q", "No progress, notes or hints.", OUTPUT)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,113 +93,47 @@ class Common:
     the command leaves it out. One without an option stands where some command has its own.
     """
 
-    allow_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--allow-pickle", rich_help_panel=SOURCE,
-            help="Also open PyTorch pickle files (.bin, .pt), read as data: nothing in them is "
-            "run.",
-        ),
-    ] = False  # fmt: skip
-    download: Annotated[
-        bool,
-        typer.Option(
-            "--download", rich_help_panel=SOURCE,
-            help="Fetch whole files from the Hub into its cache, not only the ranges needed.",
-        ),
-    ] = False  # fmt: skip
-    variant: Annotated[
-        str,
-        typer.Option(
-            "--variant", metavar="WORD", rich_help_panel=SOURCE,
-            help="Of folders that hold several, the weights whose names have this word. "
-            "Example: fp16",
-        ),
-    ] = ""  # fmt: skip
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--include", metavar="GLOB", rich_help_panel=SELECT,
-            help="Only matrices whose name matches; repeatable; * and ? are wild, [ is not. "
-            "Example: '*.mlp.*'",
-        ),
-    ] = None  # fmt: skip
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude", metavar="GLOB", rich_help_panel=SELECT,
-            help="No matrix whose name matches; repeatable.",
-        ),
-    ] = None  # fmt: skip
-    role: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--role", metavar="ROLE", rich_help_panel=SELECT,
-            autocompletion=lambda: list(OFFERED),
-            help=f"Only this role; repeatable: {' '.join(OFFERED)}.",
-        ),
-    ] = None  # fmt: skip
-    layers: Annotated[
-        str,
-        typer.Option(
-            "--layers", metavar="RANGES", rich_help_panel=SELECT,
-            help="Only these layers, counted from 0. Example: 0-5,11",
-        ),
-    ] = ""  # fmt: skip
-    format: Annotated[
-        CheckFormat,
-        word(
-            "--format", of=Format, metavar="FORMAT", panel=OUTPUT,
-            help=f"What goes to standard output: {' '.join(get_args(Format))}.",
-        ),
-    ] = "table"  # fmt: skip
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", rich_help_panel=OUTPUT,
-            help="Also write the result here; repeatable. The suffix is the format: "
-            ".json .jsonl .csv .md .parquet .txt",
-        ),
-    ] = None  # fmt: skip
+    allow_pickle: Annotated[bool, option("--allow-pickle",
+        "Also open PyTorch pickle files (.bin, .pt), read as data: nothing in them is run.",
+        SOURCE)] = False
+    download: Annotated[bool, option("--download",
+        "Fetch whole files from the Hub into its cache, not only the ranges needed.",
+        SOURCE)] = False
+    variant: Annotated[str, option("--variant WORD",
+        "Of folders that hold several, the weights whose names have this word. Example: fp16",
+        SOURCE)] = ""
+    include: Annotated[list[str] | None, option("--include GLOB",
+        "Only matrices whose name matches; repeatable; * and ? are wild, [ is not. "
+        "Example: '*.mlp.*'", SELECT)] = None
+    exclude: Annotated[list[str] | None, option("--exclude GLOB",
+        "No matrix whose name matches; repeatable.", SELECT)] = None
+    role: Annotated[list[str] | None, option("--role ROLE",
+        f"Only this role; repeatable: {' '.join(OFFERED)}.", SELECT, offered=OFFERED)] = None
+    layers: Annotated[str, option("--layers RANGES",
+        "Only these layers, counted from 0. Example: 0-5,11", SELECT)] = ""
+    format: Annotated[CheckFormat, option("--format FORMAT",
+        f"What goes to standard output: {' '.join(get_args(Format))}.",
+        OUTPUT, of=Format)] = "table"
+    output: Annotated[list[Path] | None, option("--output -o FILE",
+        "Also write the result here; repeatable. The suffix is the format: "
+        ".json .jsonl .csv .md .parquet .txt", OUTPUT)] = None
     export: ExportForm | None = None
-    plot: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--plot", metavar="FILE", rich_help_panel=OUTPUT,
-            help="Draw the result, .png or .svg; repeatable.",
-        ),
-    ] = None  # fmt: skip
+    plot: Annotated[list[Path] | None, option("--plot FILE",
+        "Draw the result, .png or .svg; repeatable.", OUTPUT)] = None
     values: Path | None = None
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", rich_help_panel=RUN,
-            help="Tell bytes, matrices, peak memory and time, from headers alone; read no weights.",
-        ),
-    ] = False  # fmt: skip
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device", metavar="DEVICE", rich_help_panel=RUN, parser=_device,
-            autocompletion=lambda: ["auto", "cpu", "cuda"],
-            help="auto, cpu, cuda or cuda:N. auto takes a GPU where there is one.",
-        ),
-    ] = "auto"  # fmt: skip
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", metavar="N", min=1, rich_help_panel=RUN,
-            help="Matrices decomposed at once on the CPU; one per core by default.",
-        ),
-    ] = None  # fmt: skip
+    dry_run: Annotated[bool, option("--dry-run",
+        "Tell bytes, matrices, peak memory and time, from headers alone; read no weights.",
+        RUN)] = False
+    device: Annotated[str, option("--device DEVICE",
+        "auto, cpu, cuda or cuda:N. auto takes a GPU where there is one.",
+        RUN, offered=DEVICES, parser=_device)] = "auto"
+    workers: Annotated[int | None, option("--workers N",
+        "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
     exact: bool = False
     quiet: Quiet = False
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose", "-v", rich_help_panel=OUTPUT, help="Show every row of the table."
-        ),
-    ] = False
+    verbose: Annotated[bool, option("--verbose -v", "Show every row of the table.",
+        OUTPUT)] = False
+    # fmt: on
 
     @property
     def selection(self) -> "spectra.Selection":

@@ -10,123 +10,51 @@ from spectra.words import CheckFormat, FailOn
 
 from ..command import command
 from ..guard import DONE, FINDINGS
-from ..options import OUTPUT, Common, word
+from ..options import OUTPUT, Common, option
 
 POLICY = "Policy"
 
-PolicyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--policy", metavar="FILE", rich_help_panel=POLICY,
-        help="Policy to judge by; else the closest .spectra.toml, spectra.toml or pyproject.toml "
-        "with [tool.spectra], from here upwards.",
-    ),
-]  # fmt: skip
-Isolated = Annotated[
-    bool,
-    typer.Option(
-        "--isolated", rich_help_panel=POLICY, help="Look for no policy file: defaults alone."
-    ),
-]
-Base = Annotated[
-    str | None,
-    typer.Option(
-        "--base", metavar="REF", rich_help_panel=POLICY,
-        help="What the model was trained from, for the rules SPC1xx. A --baseline that is a model "
-        "stands in for it.",
-    ),
-]  # fmt: skip
-Merged = Annotated[
-    str | None,
-    typer.Option(
-        "--adapter", metavar="REF", rich_help_panel=POLICY,
-        help="A LoRA adapter that was merged into the model: that it is in there once is checked "
-        "against the --base.",
-    ),
-]  # fmt: skip
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        "--baseline", metavar="REF", rich_help_panel=POLICY,
-        help="The release before: a model, or a check saved by --save-baseline. Only findings "
-        "that it does not have fail.",
-    ),
-]  # fmt: skip
-SaveBaseline = Annotated[
-    Path | None,
-    typer.Option(
-        "--save-baseline", metavar="FILE", rich_help_panel=POLICY,
-        help="Save this check as .json, for a later --baseline that needs no weights.",
-    ),
-]  # fmt: skip
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select", metavar="CODE", rich_help_panel=POLICY,
-        help="Only these rules: codes, their beginnings, or names; repeatable. Example: SPC1",
-    ),
-]  # fmt: skip
-Ignored = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ignore", metavar="CODE", rich_help_panel=POLICY, help="Not these rules; repeatable."
-    ),
-]
-Failing = Annotated[
-    FailOn | None,
-    word(
-        "--fail-on", of=FailOn, metavar="SEVERITY", panel=POLICY,
-        help="The least severe finding that fails: error (the default), warning, note or never.",
-    ),
-]  # fmt: skip
-MinCoverage = Annotated[
-    str | None,
-    typer.Option(
-        "--min-coverage", metavar="SHARE", rich_help_panel=POLICY,
-        help="Exit with 3 unless this share of the tensors was judged. Example: 99%",
-    ),
-]  # fmt: skip
-ExitZero = Annotated[
-    bool,
-    typer.Option("--exit-zero", rich_help_panel=POLICY, help="Exit with 0 even with findings."),
-]
-Init = Annotated[
-    bool,
-    typer.Option(
-        "--init", rich_help_panel=POLICY,
-        help="Write a commented spectra.toml (or --policy FILE) fitted to the model, and stop.",
-    ),
-]  # fmt: skip
-ShowSettings = Annotated[
-    bool,
-    typer.Option(
-        "--show-settings", rich_help_panel=POLICY,
-        help="Print the policy in force, from file and options, and stop.",
-    ),
-]  # fmt: skip
-Format = Annotated[
-    CheckFormat,
-    word(
-        "--format", of=CheckFormat, metavar="FORMAT", panel=OUTPUT,
-        help=f"What goes to standard output: {' '.join(get_args(CheckFormat))}. github prints "
-        "annotations, and adds to the step summary.",
-    ),
-]  # fmt: skip
-Output = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", rich_help_panel=OUTPUT,
-        help="Also write the result here; repeatable. The suffix is the format: .sarif, .xml "
-        "(JUnit), .json .jsonl .csv .md .parquet .txt",
-    ),
-]  # fmt: skip
-Model = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL",
-        help="Folder or file with weights, an adapter, or a repository of the Hub.",
-    ),
-]
+# fmt: off
+Model = Annotated[str | None, typer.Argument(
+    metavar="MODEL",
+    help="Folder or file with weights, an adapter, or a repository of the Hub.")]
+PolicyFile = Annotated[Path | None, option("--policy FILE",
+    "Policy to judge by; else the closest .spectra.toml, spectra.toml or pyproject.toml "
+    "with [tool.spectra], from here upwards.", POLICY)]
+Isolated = Annotated[bool, option("--isolated",
+    "Look for no policy file: defaults alone.", POLICY)]
+Base = Annotated[str | None, option("--base REF",
+    "What the model was trained from, for the rules SPC1xx. A --baseline that is a model "
+    "stands in for it.", POLICY)]
+Merged = Annotated[str | None, option("--adapter REF",
+    "A LoRA adapter that was merged into the model: that it is in there once is checked "
+    "against the --base.", POLICY)]
+Baseline = Annotated[str | None, option("--baseline REF",
+    "The release before: a model, or a check saved by --save-baseline. Only findings "
+    "that it does not have fail.", POLICY)]
+SaveBaseline = Annotated[Path | None, option("--save-baseline FILE",
+    "Save this check as .json, for a later --baseline that needs no weights.", POLICY)]
+Select = Annotated[list[str] | None, option("--select CODE",
+    "Only these rules: codes, their beginnings, or names; repeatable. Example: SPC1", POLICY)]
+Ignored = Annotated[list[str] | None, option("--ignore CODE",
+    "Not these rules; repeatable.", POLICY)]
+Failing = Annotated[FailOn | None, option("--fail-on SEVERITY",
+    "The least severe finding that fails: error (the default), warning, note or never.",
+    POLICY, of=FailOn)]
+MinCoverage = Annotated[str | None, option("--min-coverage SHARE",
+    "Exit with 3 unless this share of the tensors was judged. Example: 99%", POLICY)]
+ExitZero = Annotated[bool, option("--exit-zero", "Exit with 0 even with findings.", POLICY)]
+Init = Annotated[bool, option("--init",
+    "Write a commented spectra.toml (or --policy FILE) fitted to the model, and stop.", POLICY)]
+ShowSettings = Annotated[bool, option("--show-settings",
+    "Print the policy in force, from file and options, and stop.", POLICY)]
+Format = Annotated[CheckFormat, option("--format FORMAT",
+    f"What goes to standard output: {' '.join(get_args(CheckFormat))}. github prints "
+    "annotations, and adds to the step summary.", OUTPUT, of=CheckFormat)]
+Output = Annotated[list[Path] | None, option("--output -o FILE",
+    "Also write the result here; repeatable. The suffix is the format: .sarif, .xml "
+    "(JUnit), .json .jsonl .csv .md .parquet .txt", OUTPUT)]
+# fmt: on
 
 
 @command(

@@ -8,40 +8,24 @@ import spectra
 from spectra.words import Side
 
 from ..command import command
-from ..options import Common, Exact, word
+from ..options import Common, Exact, option
 
 METHOD = "Method"
 
-Base = Annotated[
-    str,
-    typer.Argument(metavar="BASE", help="The model before: folder, file or org/name[@revision]."),
-]
-Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or a LoRA adapter.")]
-Intruders = Annotated[
-    bool,
-    typer.Option("--intruders", rich_help_panel=METHOD, help="Look for intruder dimensions."),
-]
-K = Annotated[
-    int,
-    typer.Option(
-        "--k", metavar="N", rich_help_panel=METHOD,
-        help="Leading singular vectors of the tuned matrix to examine.",
-    ),
-]  # fmt: skip
-Epsilon = Annotated[
-    float,
-    typer.Option(
-        "--epsilon", metavar="COS", rich_help_panel=METHOD,
-        help="An intruder's largest |cos| with any base vector lies below.",
-    ),
-]  # fmt: skip
-SideOption = Annotated[
-    Side,
-    word(
-        "--side", of=Side, metavar="SIDE", panel=METHOD,
-        help="left (output-side, as published) or right (input-side) singular vectors.",
-    ),
-]  # fmt: skip
+# fmt: off
+Base = Annotated[str, typer.Argument(
+    metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
+Tuned = Annotated[str, typer.Argument(
+    metavar="TUNED", help="The model after, or a LoRA adapter.")]
+Intruders = Annotated[bool, option("--intruders", "Look for intruder dimensions.", METHOD)]
+K = Annotated[int, option("--k N",
+    "Leading singular vectors of the tuned matrix to examine.", METHOD)]
+Epsilon = Annotated[float, option("--epsilon COS",
+    "An intruder's largest |cos| with any base vector lies below.", METHOD)]
+SideOption = Annotated[Side, option("--side SIDE",
+    "left (output-side, as published) or right (input-side) singular vectors.",
+    METHOD, of=Side)]
+# fmt: on
 
 
 @command(3, wording={"exact": Exact})

@@ -8,53 +8,25 @@ import spectra
 from spectra.words import By, ExportForm, Per, RankBy
 
 from ..command import command
-from ..options import OUTPUT, Common, Exact, Model, word
+from ..options import OUTPUT, Common, Exact, Model, option
 
-SelectOption = Annotated[
-    str | None,
-    typer.Option(
-        "--select", metavar="SHARE",
-        help="Select the lowest: a share of the candidates like 10%, or how many.",
-    ),
-]  # fmt: skip
-RankByOption = Annotated[
-    RankBy,
-    word(
-        "--rank-by", of=RankBy, metavar="KEY",
-        help="What to rank by: kappa, as published, or kappa_excess, kappa over what random "
-        "numbers in the same shape have.",
-    ),
-]  # fmt: skip
-ByOption = Annotated[
-    By,
-    word(
-        "--by", of=By, metavar="UNIT",
-        help="What --select is a share or a number of: matrices, or params.",
-    ),
-]  # fmt: skip
-PerOption = Annotated[
-    Per,
-    word(
-        "--per", of=Per, metavar="GROUP",
-        help="Take the share of all candidates (global) or of those of each role (role).",
-    ),
-]  # fmt: skip
-IncludeEmbeddings = Annotated[
-    bool,
-    typer.Option(
-        "--include-embeddings", help="Embeddings and output heads are candidates too."
-    ),
-]  # fmt: skip
-
-Export = Annotated[
-    ExportForm | None,
-    word(
-        "--export", of=ExportForm, metavar="FORM", panel=OUTPUT,
-        help="Write the selection as settings of what trains it: peft (-o FILE.json or .py), "
-        "axolotl, llamafactory (.yaml), python (.py) or names (.txt); without -o to standard "
-        "output.",
-    ),
-]  # fmt: skip
+# fmt: off
+SelectOption = Annotated[str | None, option("--select SHARE",
+    "Select the lowest: a share of the candidates like 10%, or how many.")]
+RankByOption = Annotated[RankBy, option("--rank-by KEY",
+    "What to rank by: kappa, as published, or kappa_excess, kappa over what random "
+    "numbers in the same shape have.", of=RankBy)]
+ByOption = Annotated[By, option("--by UNIT",
+    "What --select is a share or a number of: matrices, or params.", of=By)]
+PerOption = Annotated[Per, option("--per GROUP",
+    "Take the share of all candidates (global) or of those of each role (role).", of=Per)]
+IncludeEmbeddings = Annotated[bool, option("--include-embeddings",
+    "Embeddings and output heads are candidates too.")]
+Export = Annotated[ExportForm | None, option("--export FORM",
+    "Write the selection as settings of what trains it: peft (-o FILE.json or .py), "
+    "axolotl, llamafactory (.yaml), python (.py) or names (.txt); without -o to standard "
+    "output.", OUTPUT, of=ExportForm)]
+# fmt: on
 
 
 @command(4, wording={"export": Export})

@@ -6,31 +6,18 @@ from typing import Annotated
 import typer
 
 from ..command import command
-from ..options import OUTPUT, Quiet
+from ..options import OUTPUT, Quiet, option
 
-Results = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="RESULT.json",
-        help="Results that other commands wrote with -o FILE.json.",
-    ),
-]
-Output = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", rich_help_panel=OUTPUT,
-        help="Write here; repeatable; report.html by default. The suffix is the format: .html of "
-        "any results; .json .jsonl .csv .md .parquet .txt of one; of a check also .sarif and "
-        ".xml (JUnit).",
-    ),
-]  # fmt: skip
-Card = Annotated[
-    bool,
-    typer.Option(
-        "--card", rich_help_panel=OUTPUT,
-        help="Print a section for the README of a model card, or write it with -o CARD.md.",
-    ),
-]  # fmt: skip
+# fmt: off
+Results = Annotated[list[Path], typer.Argument(
+    metavar="RESULT.json", help="Results that other commands wrote with -o FILE.json.")]
+Output = Annotated[list[Path] | None, option("--output -o FILE",
+    "Write here; repeatable; report.html by default. The suffix is the format: .html of "
+    "any results; .json .jsonl .csv .md .parquet .txt of one; of a check also .sarif and "
+    ".xml (JUnit).", OUTPUT)]
+Card = Annotated[bool, option("--card",
+    "Print a section for the README of a model card, or write it with -o CARD.md.", OUTPUT)]
+# fmt: on
 
 
 @command(8)

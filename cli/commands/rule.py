@@ -7,7 +7,7 @@ import typer
 
 from ..command import command
 from ..guard import DONE
-from ..options import OUTPUT, word
+from ..options import OUTPUT, option
 from ..terminal import is_terminal, show
 
 Form = Literal["table", "json"]
@@ -16,9 +16,7 @@ Code = Annotated[
     str | None,
     typer.Argument(metavar="CODE", help="A rule's code or name; without one all are listed."),
 ]
-Format = Annotated[
-    Form, word("--format", of=Form, metavar="FORMAT", panel=OUTPUT, help="table or json.")
-]
+Format = Annotated[Form, option("--format FORMAT", "table or json.", OUTPUT, of=Form)]
 
 
 @command(7)

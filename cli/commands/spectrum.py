@@ -8,34 +8,20 @@ import typer
 import spectra
 
 from ..command import command
-from ..options import OUTPUT, Common
+from ..options import OUTPUT, Common, option
 
-Energy = Annotated[
-    float,
-    typer.Option("--energy", metavar="SHARE", help="Share of sum sigma^2 that energy_rank keeps."),
-]
-Values = Annotated[
-    Path | None,
-    typer.Option(
-        "--values", metavar="FILE", rich_help_panel=OUTPUT,
-        help="Also write every singular value: columns matrix, index, sigma; .parquet or .csv.",
-    ),
-]  # fmt: skip
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL",
-        help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
-        "with --trend several checkpoints of one run.",
-    ),
-]
-Trend = Annotated[
-    bool,
-    typer.Option(
-        "--trend",
-        help="Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.",
-    ),
-]
+# fmt: off
+Models = Annotated[list[str], typer.Argument(
+    metavar="MODEL",
+    help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
+    "with --trend several checkpoints of one run.")]
+Energy = Annotated[float, option("--energy SHARE",
+    "Share of sum sigma^2 that energy_rank keeps.")]
+Trend = Annotated[bool, option("--trend",
+    "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
+Values = Annotated[Path | None, option("--values FILE",
+    "Also write every singular value: columns matrix, index, sigma; .parquet or .csv.", OUTPUT)]
+# fmt: on
 
 
 @command(2, wording={"values": Values})

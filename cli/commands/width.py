@@ -13,7 +13,7 @@ import spectra
 from spectra.text import share_of
 
 from ..command import command
-from ..options import Common
+from ..options import Common, option
 
 METHOD = "Method"
 LISTS = ("--eta", "--lambda", "--weight-decay", "--widths")
@@ -79,56 +79,24 @@ def _share(text: str) -> float:
     return value
 
 
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL",
-        help="Models of one family and of different widths; one is enough with --against.",
-    ),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        "--against", metavar="PROXY", rich_help_panel=METHOD,
-        help="The model whose sigma_max the others are to match; the narrowest by default.",
-    ),
-]  # fmt: skip
-Eta = Annotated[
-    str | None,
-    typer.Option(
-        "--eta", metavar="LIST", rich_help_panel=METHOD,
-        help="Learning rate of the matrices: one for all, or one a model in the order given, "
-        "the proxy of --against last. Example: 4e-3,2e-3,1e-3",
-    ),
-]  # fmt: skip
-Lambda = Annotated[
-    str | None,
-    typer.Option(
-        "--lambda", "--weight-decay", metavar="LIST", rich_help_panel=METHOD,
-        help="Weight decay of the matrices, likewise.",
-    ),
-]  # fmt: skip
-Widths = Annotated[
-    str | None,
-    typer.Option(
-        "--widths", metavar="LIST", rich_help_panel=METHOD,
-        help="Width of each model, likewise; read from shapes by default.",
-    ),
-]  # fmt: skip
-Training = Annotated[
-    Path | None,
-    typer.Option(
-        "--training", metavar="FILE", rich_help_panel=METHOD,
-        help="A TOML file with eta and lambda: a table a model, by its name.",
-    ),
-]  # fmt: skip
-Tolerance = Annotated[
-    str,
-    typer.Option(
-        "--tolerance", metavar="SHARE", rich_help_panel=METHOD,
-        help="How far a ratio to the proxy may lie from 1.",
-    ),
-]  # fmt: skip
+# fmt: off
+Models = Annotated[list[str], typer.Argument(
+    metavar="MODEL",
+    help="Models of one family and of different widths; one is enough with --against.")]
+Against = Annotated[str | None, option("--against PROXY",
+    "The model whose sigma_max the others are to match; the narrowest by default.", METHOD)]
+Eta = Annotated[str | None, option("--eta LIST",
+    "Learning rate of the matrices: one for all, or one a model in the order given, "
+    "the proxy of --against last. Example: 4e-3,2e-3,1e-3", METHOD)]
+Lambda = Annotated[str | None, option("--lambda --weight-decay LIST",
+    "Weight decay of the matrices, likewise.", METHOD)]
+Widths = Annotated[str | None, option("--widths LIST",
+    "Width of each model, likewise; read from shapes by default.", METHOD)]
+Training = Annotated[Path | None, option("--training FILE",
+    "A TOML file with eta and lambda: a table a model, by its name.", METHOD)]
+Tolerance = Annotated[str, option("--tolerance SHARE",
+    "How far a ratio to the proxy may lie from 1.", METHOD)]
+# fmt: on
 
 
 @command(5, parser=Listing)
