@@ -19,6 +19,8 @@ from .guard import guarded
 from .options import Common
 from .terminal import note
 
+KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+BARE: Final = Common()
 ELSEWHERE: Final = "spectra.commands"
 """Group of the entry points of commands that other packages bring: `name = "module:function"`."""
 
@@ -51,42 +53,32 @@ def command(
         wording: Shared options that it words in its own way, by their fields: the annotation.
         parser: How its words are read; as Typer does by default.
     """
-
-    def mark(function: Callable[..., int | None]) -> Command:
-        call = _written_out(function, without, wording or {})
-        return Command(function.__name__, call, place, parser)
-
-    return mark
-
-
-def _written_out(
-    function: Callable[..., int | None], without: tuple[str, ...], wording: Mapping[str, Any]
-) -> Callable[..., None]:
-    """Return a function in whose signature the shared options stand one by one."""
-    hints = get_type_hints(Common, include_extras=True) | dict(wording)
+    hints = get_type_hints(Common, include_extras=True) | dict(wording or {})
     shared = [
-        inspect.Parameter(
-            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hint
-        )
+        inspect.Parameter(one.name, KEYWORD, default=getattr(BARE, one.name), annotation=hint)
         for one in fields(Common)
         if one.name not in without and get_origin(hint := hints[one.name]) is Annotated
     ]
-    own = inspect.signature(function, eval_str=True)
-    takes = [name for name, one in own.parameters.items() if one.annotation is Common]
 
-    @functools.wraps(function)
-    def call(**given: Any) -> None:  # noqa: ANN401 - as many types as options
-        known = {one.name: given.pop(one.name) for one in shared} if takes else {}
-        given |= {name: Common(**known) for name in takes}
-        raise typer.Exit(guarded(lambda: function(**given)))
+    def mark(function: Callable[..., int | None]) -> Command:
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        takes = any(one.annotation is Common for one in own)
 
-    parameters = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in own.parameters.items()
-        for one in (shared if name in takes else [parameter])
-    ]
-    call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return call
+        @functools.wraps(function)
+        def call(**given: Any) -> None:  # noqa: ANN401 - as many types as options
+            if takes:
+                given["common"] = Common(**{one.name: given.pop(one.name) for one in shared})
+            raise typer.Exit(guarded(lambda: function(**given)))
+
+        written_out = [
+            one.replace(kind=KEYWORD)
+            for parameter in own
+            for one in (shared if parameter.annotation is Common else [parameter])
+        ]
+        call.__signature__ = inspect.Signature(written_out)  # type: ignore[attr-defined]
+        return Command(function.__name__, call, place, parser)
+
+    return mark
 
 
 def commands_in(package: ModuleType) -> list[Command]:
@@ -133,10 +125,6 @@ def _loaded(entry: EntryPoint) -> Any:  # noqa: ANN401 - the parser's own
         return typer.main.get_command(value)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code does
         said = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        note(f"warning: the command {entry.name!r} of {_origin(entry)} is left out: {said}")
+        origin = entry.dist.name if entry.dist else entry.value
+        note(f"warning: the command {entry.name!r} of {origin} is left out: {said}")
         return None
-
-
-def _origin(entry: EntryPoint) -> str:
-    """Name the package that brings a command."""
-    return entry.dist.name if entry.dist else entry.value

@@ -38,7 +38,7 @@ def judge(model: str | None, policy: Policy, common: Common, saved: Path | None)
         SpectraError: The model cannot be read, or a file cannot be written.
     """
     release = _required(model)
-    asked = replace(common, output=[*(common.output or ()), *([saved] if saved else [])])
+    asked = replace(common, output=[*common.output, *([saved] if saved else [])])
 
     def plan() -> Planned:
         _require_json(saved)

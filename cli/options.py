@@ -1,7 +1,7 @@
 """Every option that more than one command takes, defined once, and how all are written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -102,24 +102,25 @@ class Common:
     variant: Annotated[str, option("--variant WORD",
         "Of folders that hold several, the weights whose names have this word. Example: fp16",
         SOURCE)] = ""
-    include: Annotated[list[str] | None, option("--include GLOB",
+    include: Annotated[list[str], option("--include GLOB",
         "Only matrices whose name matches; repeatable; * and ? are wild, [ is not. "
-        "Example: '*.mlp.*'", SELECT)] = None
-    exclude: Annotated[list[str] | None, option("--exclude GLOB",
-        "No matrix whose name matches; repeatable.", SELECT)] = None
-    role: Annotated[list[str] | None, option("--role ROLE",
-        f"Only this role; repeatable: {' '.join(OFFERED)}.", SELECT, offered=OFFERED)] = None
+        "Example: '*.mlp.*'", SELECT)] = field(default_factory=list)
+    exclude: Annotated[list[str], option("--exclude GLOB",
+        "No matrix whose name matches; repeatable.", SELECT)] = field(default_factory=list)
+    role: Annotated[list[str], option("--role ROLE",
+        f"Only this role; repeatable: {' '.join(OFFERED)}.",
+        SELECT, offered=OFFERED)] = field(default_factory=list)
     layers: Annotated[str, option("--layers RANGES",
         "Only these layers, counted from 0. Example: 0-5,11", SELECT)] = ""
     format: Annotated[CheckFormat, option("--format FORMAT",
         f"What goes to standard output: {' '.join(get_args(Format))}.",
         OUTPUT, of=Format)] = "table"
-    output: Annotated[list[Path] | None, option("--output -o FILE",
+    output: Annotated[list[Path], option("--output -o FILE",
         "Also write the result here; repeatable. The suffix is the format: "
-        ".json .jsonl .csv .md .parquet .txt", OUTPUT)] = None
+        ".json .jsonl .csv .md .parquet .txt", OUTPUT)] = field(default_factory=list)
     export: ExportForm | None = None
-    plot: Annotated[list[Path] | None, option("--plot FILE",
-        "Draw the result, .png or .svg; repeatable.", OUTPUT)] = None
+    plot: Annotated[list[Path], option("--plot FILE",
+        "Draw the result, .png or .svg; repeatable.", OUTPUT)] = field(default_factory=list)
     values: Path | None = None
     dry_run: Annotated[bool, option("--dry-run",
         "Tell bytes, matrices, peak memory and time, from headers alone; read no weights.",
@@ -142,9 +143,7 @@ class Common:
         Raises:
             UsageError: A role or layer range cannot be meant as written.
         """
-        return spectra.Selection(
-            self.include or (), self.exclude or (), self.role or (), self.layers
-        )
+        return spectra.Selection(self.include, self.exclude, self.role, self.layers)
 
     def open(self, spec: str) -> "Checkpoint | Adapter":
         """Open a model or adapter.

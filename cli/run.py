@@ -84,12 +84,10 @@ def prepare(common: Common, *, findings: bool = False) -> None:
         OutputError: A suffix is unknown or a place cannot be written.
         UsageError: Two documents would go to standard output.
     """
-    output, plot = common.output or (), common.plot or ()
-    values = [common.values] if common.values else []
     exported = _exported(common)
-    for path in (*output, *plot, *values):
+    for path in _files(common):
         require_writable(path)
-    for path in output:
+    for path in common.output:
         if path not in exported:
             format_of(path, findings=findings)
     if common.export and not exported and common.format != "table":
@@ -97,26 +95,31 @@ def prepare(common: Common, *, findings: bool = False) -> None:
             f"--export {common.export} and --format {common.format} both go to standard output. "
             "Write one to a file: -o FILE."
         )
-    for path in plot:
+    for path in common.plot:
         require_picture_suffix(path)
-    for path in values:
-        require_values_suffix(path)
+    if common.values:
+        require_values_suffix(common.values)
     if common.format == "parquet":
         require_parquet()
     settle_memory()
+
+
+def _files(common: Common) -> list[Path]:
+    """Return every file that is to be written."""
+    return [*common.output, *common.plot, *([common.values] if common.values else [])]
 
 
 def _exported(common: Common) -> list[Path]:
     """Return the files among the outputs that the export is written to."""
     if common.export is None:
         return []
-    return [path for path in common.output or () if _suffix(path) in SUFFIXES[common.export]]
+    return [path for path in common.output if _suffix(path) in SUFFIXES[common.export]]
 
 
 def deliver(result: Result, common: Common) -> None:
     """Write the files, then the payload on standard output."""
     export = result.export(common.export) if common.export else None
-    written = _write_files(result, common, export)
+    _write_files(result, common, export)
     if export is not None and not _exported(common):
         sys.stdout.write(export.text)
         note(str(result.summary["reading"]), quiet=common.quiet)
@@ -124,16 +127,16 @@ def deliver(result: Result, common: Common) -> None:
         _show(result, common)
     for text in export.notes if export is not None else ():
         note(f"note: {text}")
-    for path in written:
+    for path in _files(common):
         note(f"wrote {path}", quiet=common.quiet)
 
 
-def _write_files(result: Result, common: Common, export: Export | None) -> list[Path]:
-    """Write every file that was asked for, and return their places."""
+def _write_files(result: Result, common: Common, export: Export | None) -> None:
+    """Write every file that was asked for."""
     exported, document = _exported(common), result.document()
     if export is not None:
         write_texts({path: export.files[_suffix(path)] for path in exported})
-    for path in common.output or ():
+    for path in common.output:
         if path not in exported:
             write_result(document, path)
     if common.values:
@@ -143,8 +146,6 @@ def _write_files(result: Result, common: Common, export: Export | None) -> list[
         figure = draw(document, result.arrays)
         for path in common.plot:
             save_figure(figure, path)
-    values = [common.values] if common.values else []
-    return [*(common.output or ()), *(common.plot or ()), *values]
 
 
 def _show(result: Result, common: Common) -> None:

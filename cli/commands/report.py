@@ -33,5 +33,4 @@ def report(
     """
     from ..reporting import write_report  # noqa: PLC0415 - slow to load
 
-    targets = output or ([] if card else [Path("report.html")])
-    write_report(result, targets, card=card, quiet=quiet)
+    write_report(result, output or [Path("report.html")] * (not card), card=card, quiet=quiet)
