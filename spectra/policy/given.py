@@ -10,6 +10,7 @@ from spectra.policy.document import find_policy, read_policy
 from spectra.policy.policy import Policy
 from spectra.policy.rules import RULES, rule_of
 from spectra.policy.table import CHECK
+from spectra.text import share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def changed(policy: Policy, options: Options) -> Policy:
             continue
         if one.kind == "codes":
             value = tuple(code_of(word) for word in value)
-        changes[one.field] = share_of(value) if one.kind == "part" else value
+        changes[one.field] = part_of(value) if one.kind == "part" else value
     if options.ignore:  # besides the file's
         changes["ignore"] = policy.ignore + changes["ignore"]
     return replace(policy, **changes)
@@ -73,17 +74,13 @@ def code_of(word: str) -> str:
     return rule_of(word.strip()).code
 
 
-def share_of(given: str | float) -> float:
+def part_of(given: str | float) -> float:
     """Return a share from 0 to 1 from a number or a percentage.
 
     Raises:
         UsageError: It is none.
     """
-    text = str(given).strip()
-    try:
-        value = float(text[:-1]) / 100.0 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
+    value = share_of(str(given))
     if not 0.0 <= value <= 1.0:
         raise UsageError(f"{given!r} is no share. Expected a number from 0 to 1, or like 99%.")
     return value

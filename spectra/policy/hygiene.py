@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
+from spectra.policy.kinds import FAMILY
 from spectra.policy.policy import Ignore, Policy, matches
 from spectra.policy.rule import Rule
 from spectra.policy.rules import RULES
 from spectra.policy.rules.hygiene import EXPIRED, NOT_JUDGED, UNMATCHED, UNUSED
 
-ALL = "SPC"
 Found = Iterator[tuple[Rule, Breach]]
 
 
@@ -116,7 +116,7 @@ class _Audit:
 
     def _asked(self, rule: Rule) -> bool:
         """Say whether the policy names a rule, or its group, or sets a limit of it."""
-        named = [word for word in self.policy.select if word != ALL]
+        named = [word for word in self.policy.select if word != FAMILY]
         if rule.code in named or self.policy.sets(rule.code):
             return True
         # Of a group only those that judge by default.

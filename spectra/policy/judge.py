@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach, Finding, Outcome, fingerprint
@@ -64,9 +65,11 @@ def judge(
         today: Ignores that ended before it cover nothing.
         before: Findings of the baseline, the accepted ones among them; None: there is none.
     """
-    breaches: list[tuple[Rule, Breach]] = []
+    finding = partial(_finding, policy, facts, alias)
+    found: list[Finding] = []
     unjudged: dict[str, str] = {}
-    rules = [rule for rule in RULES.values() if policy.counts(rule) and rule.needs != "policy"]
+    counted = [rule for rule in RULES.values() if policy.counts(rule)]
+    rules = [rule for rule in counted if rule.needs != "policy"]
     trained = _trained(facts)
     for rule in rules:
         reason = why_not(policy, rule, facts)
@@ -75,17 +78,15 @@ def judge(
             continue
         # Spectra of experts that were never trained say nothing, and would shift the medians.
         looked_at = trained if rule.needs == "spectrum" else facts
-        settings_of = _Settings(policy, rule, looked_at)
-        breaches += [(rule, breach) for breach in rule.judge(looked_at, settings_of)]
-    maker = _Maker(policy, facts, alias)
-    findings, ignored, used = _accepted(policy, [maker(*pair) for pair in breaches], today)
+        settings_of = partial(_settings, policy, rule, looked_at)
+        found += [finding(rule, breach) for breach in rule.judge(looked_at, settings_of)]
+    findings, ignored, used = _accepted(policy, found, today)
     about = hygiene(policy, facts, used, unjudged, today)
-    findings += [maker(rule, breach) for rule, breach in about if policy.counts(rule)]
+    findings += [finding(rule, breach) for rule, breach in about if policy.counts(rule)]
     if before is not None:
         judged = {rule.code for rule in rules} - unjudged.keys()
-        present = {finding.fingerprint for finding in ignored}
+        present = {one.fingerprint for one in ignored}
         findings = _compared(findings, _at_home(before, alias), policy.tolerance, judged, present)
-    hygienic = [rule for rule in RULES.values() if rule.needs == "policy" and policy.counts(rule)]
     outcomes = [
         Outcome(
             code=rule.code,
@@ -96,7 +97,7 @@ def judge(
             judged=rule.code not in unjudged,
             why_not=unjudged.get(rule.code),
         )
-        for rule in (*rules, *hygienic)
+        for rule in counted
     ]
     findings.sort(key=lambda one: (*one.order, one.rule))
     return Judgement(tuple(findings), tuple(ignored), tuple(outcomes))
@@ -127,52 +128,34 @@ def asked_for(policy: Policy, rule: Rule) -> bool:
     return any(policy.sets(rule.code, one.key) for one in rule.settings if one.default is None)
 
 
-@dataclass(slots=True)
-class _Settings:
-    """Settings of one rule by matrix; most matrices have the model's."""
-
-    policy: Policy
-    rule: Rule
-    facts: Facts
-
-    def __call__(self, name: str) -> Settings | None:
-        """Return them, or None where the rule is off."""
-        subject = self.facts.subjects.get(name)
-        names = (name, subject.tensor) if subject else (name,)
-        return self.policy.settings(self.rule, names)
+def _settings(policy: Policy, rule: Rule, facts: Facts, name: str) -> Settings | None:
+    """Return a rule's settings for a matrix or tensor, or None where it is off."""
+    subject = facts.subjects.get(name)
+    return policy.settings(rule, (name, subject.tensor) if subject else (name,))
 
 
-@dataclass(slots=True)
-class _Maker:
-    """Turns breaches into findings."""
-
-    policy: Policy
-    facts: Facts
-    alias: str
-
-    def __call__(self, rule: Rule, breach: Breach) -> Finding:
-        """Add who, where and how severe."""
-        subject = self.facts.subjects.get(breach.matrix) if breach.matrix else None
-        names = tuple(name for name in (breach.matrix, subject.tensor if subject else None) if name)
-        place = breach.matrix or breach.subject or breach.file or ""
-        shard = subject.file if subject else None
-        return Finding(
-            rule=rule.code,
-            name=rule.name,
-            severity=breach.severity or self.policy.severity(rule, names),
-            message=breach.message,
-            fingerprint=fingerprint(rule.code, place, self.alias),
-            place=place,
-            tensor=subject.tensor if subject else breach.matrix,
-            matrix=breach.matrix,
-            role=subject.role if subject else None,
-            layer=subject.layer if subject else None,
-            value=breach.value,
-            limit=breach.limit,
-            baseline=breach.baseline,
-            file=breach.file or shard,
-            line=breach.line,
-        )
+def _finding(policy: Policy, facts: Facts, alias: str, rule: Rule, breach: Breach) -> Finding:
+    """Add to a breach who, where and how severe."""
+    subject = facts.subjects.get(breach.matrix) if breach.matrix else None
+    names = tuple(name for name in (breach.matrix, subject.tensor if subject else None) if name)
+    place = breach.matrix or breach.subject or breach.file or ""
+    return Finding(
+        rule=rule.code,
+        name=rule.name,
+        severity=breach.severity or policy.severity(rule, names),
+        message=breach.message,
+        fingerprint=fingerprint(rule.code, place, alias),
+        place=place,
+        tensor=subject.tensor if subject else breach.matrix,
+        matrix=breach.matrix,
+        role=subject.role if subject else None,
+        layer=subject.layer if subject else None,
+        value=breach.value,
+        limit=breach.limit,
+        baseline=breach.baseline,
+        file=breach.file or (subject.file if subject else None),
+        line=breach.line,
+    )
 
 
 def _accepted(
@@ -186,13 +169,9 @@ def _accepted(
     kept, ignored, used = [], [], set()
     for finding in findings:
         names = [name for name in (finding.matrix, finding.tensor, finding.place) if name]
-        covering = [
-            index
-            for index, ignore in enumerate(policy.ignores)
-            if ignore.covers(finding.rule, names)
-        ]
-        used.update(covering)
-        valid = [policy.ignores[i] for i in covering if not policy.ignores[i].expired(today)]
+        covering = {i for i, one in enumerate(policy.ignores) if one.covers(finding.rule, names)}
+        used |= covering
+        valid = [one for i in sorted(covering) if not (one := policy.ignores[i]).expired(today)]
         if valid:
             last = valid[0].until
             until = None if last is None else last.isoformat()

@@ -12,6 +12,7 @@ from spectra.policy.finding import POLICY_RULES
 from spectra.policy.rule import Kind, Setting
 from spectra.policy.rules import RULES
 from spectra.policy.spot import Spot, near
+from spectra.text import share_of
 from spectra.words import SEVERITIES
 
 Value: TypeAlias = Any  # of a TOML document
@@ -186,8 +187,7 @@ def _of_share(value: Value, spot: Spot) -> float:
     if isinstance(value, str):
         if not re.fullmatch(_percent(), value):
             raise spot.wrong(value, SHARE)
-        # Of the decimal digits as written: 7 % is 0.07, which 7 / 100 need not be.
-        found = float(f"{value.rstrip('% ')}e-2")
+        found = share_of(value)
     else:
         found = _finite(value, spot, SHARE)
     if found < 0.0:

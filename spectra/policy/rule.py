@@ -43,6 +43,12 @@ class Setting:
         return self.key.replace("-", "_")
 
     @property
+    def about(self) -> str:
+        """What it is for, and its default."""
+        default = "not set" if self.default is None else self.default
+        return f"{self.help} (default: {default})"
+
+    @property
     def can_be_off(self) -> bool:
         """Say whether a policy may write "off" for it."""
         judged = self.kind in {"number", "share", "count", "texts"}

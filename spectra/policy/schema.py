@@ -94,12 +94,7 @@ def _rules(description: str, *, whole: bool) -> Schema:
 def _rule(rule: Rule, *, whole: bool) -> Schema:
     """Return the schema of a rule's table; `whole`: with what holds for the model as a whole."""
     settings = [one for one in rule.settings if whole or not one.whole]
-    told = {
-        one.key: schema_of(
-            one, f"{one.help} (default: {'not set' if one.default is None else one.default})"
-        )
-        for one in settings
-    }
+    told = {one.key: schema_of(one, one.about) for one in settings}
     about = f"{rule.name}: {rule.summary} ({rule.severity} by default)."
     some = {} if whole else {"minProperties": 1}
     return _object({"severity": schema_of(SEVERITY, ""), **told}, about, **some)

@@ -1,15 +1,18 @@
 """A place in a policy file, and the line that refuses what stands there."""
 
 import datetime as dt
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spectra.errors import UsageError
 from spectra.policy.lines import Keys, nearest
-from spectra.text import quote
+from spectra.text import guess, quote
+
+near = partial(guess, least=0.6, write=str)
+"""Ask what may have been meant; nothing where no known word is like enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +70,8 @@ class Spot:
         for key in value:
             if key not in known:
                 listed = ", ".join(known)
-                guess = near(key, known) or f" Expected {listed}."
-                raise self.at(key).error(f"is unknown.{guess}")
+                raise self.at(key).error(f"is unknown.{near(key, known) or f' Expected {listed}.'}")
         return value
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Return a question for what may have been meant, or nothing."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f" Did you mean {found[0]}?" if found else ""
 
 
 def told(value: Any) -> str:  # noqa: ANN401 - any TOML value

@@ -142,11 +142,11 @@ def _code(key: str, spot: Spot) -> str:
 def _of_many(beginning: str, value: Value, spot: Spot) -> dict[str, str]:
     """Return the severity that a table gives to all rules of one beginning."""
     codes = [code for code in RULES if code.startswith(beginning)]
-    if isinstance(value, dict) and value.keys() - {SEVERITY.key}:
-        key = next(iter(value.keys() - {SEVERITY.key}))
-        raise spot.at(key).error(
-            f"stands for several rules, which have severity alone in common. Set {key} rule by "
-            f"rule, like [rules.{codes[0]}]."
+    others = [key for key in value if key != SEVERITY.key] if isinstance(value, dict) else []
+    if others:
+        raise spot.at(others[0]).error(
+            f"stands for several rules, which have severity alone in common. Set {others[0]} rule "
+            f"by rule, like [rules.{codes[0]}]."
         )
     known = {SEVERITY.key: SEVERITY}
     found = _fields(known, spot.table(value, known), spot)

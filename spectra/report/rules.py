@@ -39,24 +39,15 @@ def explanation(rule: Rule, limit: int | None) -> str:
     if rule.settings:
         lines += ["", f"  Settings, under [rules.{rule.code}]"]
         width = max(len(setting.key) for setting in rule.settings)
-        for setting in rule.settings:
-            default = "not set" if setting.default is None else setting.default
-            lines.append(f"  {setting.key.ljust(width)}  {setting.help} (default: {default})")
+        lines += [f"  {one.key.ljust(width)}  {one.about}" for one in rule.settings]
     return "\n".join(lines) + "\n"
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
     """Return a rule as JSON data."""
+    keys = ("code", "name", "severity", "needs", "asked", "summary", "why", "how", "fix")
     return {
-        "code": rule.code,
-        "name": rule.name,
-        "severity": rule.severity,
-        "needs": rule.needs,
-        "asked": rule.asked,
-        "summary": rule.summary,
-        "why": rule.why,
-        "how": rule.how,
-        "fix": rule.fix,
+        **{key: getattr(rule, key) for key in keys},
         "settings": [
             {"key": one.key, "kind": one.kind, "default": one.default, "help": one.help}
             for one in rule.settings

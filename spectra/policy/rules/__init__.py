@@ -1,10 +1,9 @@
 """Every rule, by its code."""
 
-import difflib
-
 from spectra.errors import UsageError
 from spectra.policy.rule import Rule
 from spectra.policy.rules import change, conditioning, hygiene, integrity, spectrum, width
+from spectra.text import guess
 
 RULES: dict[str, Rule] = {
     rule.code: rule
@@ -24,8 +23,5 @@ def rule_of(word: str) -> Rule:
         if word.upper() == rule.code or word.lower() == rule.name:
             return rule
     known = [*RULES, *(rule.name for rule in RULES.values())]
-    near = difflib.get_close_matches(word.upper(), known, 1, 0.5) or difflib.get_close_matches(
-        word.lower(), known, 1, 0.5
-    )
-    guess = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"{word!a} is no rule.{guess} `spectra rule` lists all.")
+    near = guess(word.upper(), known, write=str) or guess(word.lower(), known, write=str)
+    raise UsageError(f"{word!a} is no rule.{near} `spectra rule` lists all.")

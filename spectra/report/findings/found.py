@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
-from spectra.policy import RULES
+from spectra.policy import RULES, Policy
 from spectra.policy.finding import Finding, Outcome
 from spectra.text import counted, printable
 
 Document: TypeAlias = Mapping[str, Any]
 
-ALL = ("SPC",)
 TOO_LITTLE = 3  # exit code where less could be judged than the policy asks for
 
 
@@ -88,7 +87,7 @@ def policy_line(verdict: Verdict) -> str:
     """Say by which policy it was judged, and by how many of its rules."""
     judged = sum(rule.judged and not rule.is_about_policy for rule in verdict.rules)
     pieces = [f"policy: {verdict.policy or 'defaults'}"]
-    if verdict.select and verdict.select != ALL:
+    if verdict.select and verdict.select != Policy().select:
         pieces.append(f"select {' '.join(verdict.select)}")
     if verdict.ignore:
         pieces.append(f"ignore {' '.join(verdict.ignore)}")
