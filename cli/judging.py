@@ -16,7 +16,7 @@ from spectra.report.findings import render
 from spectra.runs.planned import Planned
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device
-from spectra.work.local import Resources
+from spectra.work.local import Local
 from spectra.writing.atomic import require_writable
 
 from .guard import DONE
@@ -69,7 +69,7 @@ def write_policy(model: str | None, path: Path | None, common: Common) -> int:
     settle_memory()
     planned = _planned(release, Policy(), common)
     with progress_bar(quiet=common.quiet) as report:
-        facts = planned.measure(Resources(common.workers, chosen_device(common.device)), report)
+        facts = planned.measure(Local(common.workers, chosen_device(common.device)), report)
     write_texts({target: initial(facts, release)})
     known = len(read_policy(target).ignores)
     if known:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from spectra.report.table import Screen
-    from spectra.work.local import Progress
+    from spectra.work.executor import Progress
 
 STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
 WIDEST = 140  # columns; beyond, lines are hard to follow

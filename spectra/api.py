@@ -10,8 +10,7 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.damaged import Survey, open_damaged, survey_of
 from spectra.errors import UsageError
 from spectra.gate import plan_check
-from spectra.matrices import Selection, View
-from spectra.matrices.unread import lies_bare
+from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.analysis import Analysis
@@ -45,7 +44,7 @@ def measure(
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
     chosen = selection or Selection()
-    return Planned(Analysis(analyzer, plan_model(open(model), chosen), chosen), device, workers)
+    return Planned(Analysis(analyzer, plan_model(open(model), chosen, analyzer), chosen), device, workers)
 
 
 @asked
@@ -152,7 +151,7 @@ def kappa(
         include_embeddings=include_embeddings,
         exact=exact,
     )
-    return Planned(_plan_kappa(model, analyzer, selection or Selection()), device, workers)
+    return measure.plan(analyzer, model, selection=selection, device=device, workers=workers)
 
 
 @asked
@@ -288,24 +287,6 @@ def check(
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(named(model)), changed(policy, options), opener)
     return Planned(planned, device, workers)
-
-
-def _plan_kappa(model: Spec, analyzer: Kappa, selection: Selection) -> Analysis:
-    """Plan `kappa`; only linear layers are candidates unless others are asked for."""
-
-    def leave_out(view: View) -> str | None:
-        """Return why a matrix is no candidate."""
-        if min(view.rows, view.cols) == 1:
-            return "a single row or column, whose kappa is always 1"
-        if view.role.kind == "other" and not view.part.suffix and lies_bare(view.entry.name):
-            return "a bare parameter, of no layer that is known"
-        return analyzer.why_not(view.role, selection.roles)
-
-    plan = plan_model(open(model), selection, leave_out)
-    if analyzer.select is None or analyzer.exact:
-        return Analysis(analyzer, plan, selection)
-    views = plan.views
-    return Analysis(analyzer, plan, selection, lambda rows: analyzer.following(rows, views))
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -6,35 +6,74 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkabl
 
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
-from spectra.matrices import View
+from spectra.matrices import Place, View
 
 Summary: TypeAlias = Mapping[str, object]
 Subject_contra = TypeVar("Subject_contra", contravariant=True)
 
 
-class Analyzer(Protocol[Subject_contra]):
-    """One question about a matrix or a pair; neither reads files nor draws.
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Every matrix for itself: `measure` gets a `Matrix`."""
 
-    Implement it as a frozen dataclass whose fields are the settings, and add it to
-    `ANALYZERS`.
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Every matrix of a base and what became of it: `measure` gets a `Pair`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayer:
+    """Matrices of one layer, one of each role: `measure` gets them by role.
+
+    Layers that lack one of them are skipped; attention beside attention, and each expert, is a
+    layer of its own.
+    """
+
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithMoments:
+    """Every matrix with the second moments of its inputs: `weight` and `moments`.
+
+    These are a vector of a number for each input, or the whole matrix of inputs x inputs, in a
+    file whose tensors have the names of the weights or of their modules.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """Every matrix in several models: `measure` gets them by model, the first model's first."""
+
+
+Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across
+
+
+class Analyzer(Protocol[Subject_contra]):
+    """One question about what it takes; neither reads files nor draws.
+
+    Implement it as a frozen dataclass whose fields are the settings.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int]  # of its numerics: one more where `measure` gives other numbers
+    takes: ClassVar[Takes]
     keys: ClassVar[tuple[str, ...]]  # of the values that `measure` returns, in order
 
-    def cost(self, view: View) -> float:
+    def cost(self, *views: Any) -> float:  # noqa: ANN401 - as many views as it takes matrices
         """Return about how many floating-point operations `measure` takes."""
         ...
 
-    def memory(self, view: View) -> int:
+    def memory(self, *views: Any) -> int:  # noqa: ANN401 - likewise
         """Return the most bytes that `measure` holds at once, the values included."""
         ...
 
     def measure(self, subject: Subject_contra) -> Measurement:
-        """Measure one matrix or pair.
+        """Measure what it takes.
 
         Raises:
-            NonFiniteError: It holds NaN or Inf; the engine turns this into a status.
+            NonFiniteError: It holds NaN or Inf; the executor turns this into a status.
         """
         ...
 
@@ -66,6 +105,34 @@ class Round:
 
     analyzer: Analyzer[Any]
     matrices: frozenset[str] | None = None  # names; None: all
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """An analyzer whose next measurement depends on those before."""
+
+    def following(self, rows: Sequence[Row], places: Sequence[Place]) -> Round | None:
+        """Return what to measure next; None: all is measured that is needed.
+
+        Args:
+            rows: Of all matrices, as measured so far; none at first.
+            places: All that are to be measured.
+        """
+        ...
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """An analyzer that is not about every matrix."""
+
+    def why_not(self, view: View, roles: Sequence[str]) -> str | None:
+        """Return why a matrix is left out; None where it is not.
+
+        Args:
+            view: The matrix.
+            roles: Those that the user named.
+        """
+        ...
 
 
 def require_share(share: float) -> None:

@@ -98,7 +98,7 @@ def _vague(rows: Sequence[Row], share: str) -> str:
     grids = listed(sorted({str(row.values["delta_grid"]) for row in rows}))
     ranks = [_rank(row) for row in rows]
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
-    entries = f"{moved:,} of {sum(row.view.rows * row.view.cols for row in rows):,} entries moved"
+    entries = f"{moved:,} of {sum(row.place.numel for row in rows):,} entries moved"
     subject = _subject(rows, share)
     part = above = ""
     if any(ranks):
@@ -113,21 +113,21 @@ def _vague(rows: Sequence[Row], share: str) -> str:
 def _few_rows(rows: Sequence[Row], share: str) -> str:
     """Say how many rows of a matrix changed, where the rest did not."""
     moved = sum(int(row.number("delta_rows") or 0) for row in rows)
-    held = sum(row.view.rows for row in rows)
+    held = sum(row.place.rows for row in rows)
     return f"In {_subject(rows, share)} only {moved:,} of {held:,} rows changed."
 
 
 def _few_columns(rows: Sequence[Row], share: str) -> str:
     """Likewise of columns."""
     moved = sum(int(row.number("delta_cols") or 0) for row in rows)
-    held = sum(row.view.cols for row in rows)
+    held = sum(row.place.cols for row in rows)
     return f"In {_subject(rows, share)} only {moved:,} of {held:,} columns changed."
 
 
 def _pruned(rows: Sequence[Row], share: str) -> str:
     """Say how many entries were set to zero."""
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
-    part = moved / sum(row.view.rows * row.view.cols for row in rows)
+    part = moved / sum(row.place.numel for row in rows)
     return (
         f"In {_subject(rows, share)} {100 * part:.1f} % of the entries became zero and no others "
         "changed: pruning."
@@ -151,9 +151,9 @@ def where(changed: Sequence[Row]) -> str:
     """Say on which kinds of matrices and layers."""
     names = {"attn": "attention", "mlp": "MLP", "embed": "embeddings", "lm_head": "head"}
     kinds = dict.fromkeys(
-        names.get(row.view.role.kind.split(".")[0], row.view.role.kind) for row in changed
+        names.get(row.place.role.split(".")[0], row.place.role) for row in changed
     )
     words = list(kinds)
     text = listed(words)
-    layers = {row.view.role.layer for row in changed} - {None}
+    layers = {row.place.layer for row in changed} - {None}
     return f"{text} of {counted(len(layers), 'layer')}" if layers else text

@@ -14,7 +14,7 @@ from typing import NamedTuple, get_args
 from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
-from spectra.matrices import View
+from spectra.matrices import Place
 from spectra.text import guess
 from spectra.words import By, Per, RankBy
 
@@ -39,11 +39,11 @@ class Choice:
         taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
         return sorted(taken, key=lambda row: rank_key(row, self.rank_by))
 
-    def few(self, views: Sequence[View]) -> bool:
+    def few(self, places: Sequence[Place]) -> bool:
         """Say whether at most half is selected, so that enough matrices may stop early."""
         groups: dict[str, list[int]] = {}
-        for view in views:
-            groups.setdefault(self._group(view), []).append(self._weight(view))
+        for place in places:
+            groups.setdefault(self._group(place), []).append(self._weight(place))
         budgets = (max(amount(self.select, sum(group)), min(group)) for group in groups.values())
         return 2 * sum(budgets) <= sum(map(sum, groups.values()))
 
@@ -62,12 +62,12 @@ class Choice:
         groups: dict[str, list[Row]] = {}
         for row in rows:
             if row.status != "non-finite":
-                groups.setdefault(self._group(row.view), []).append(row)
+                groups.setdefault(self._group(row.place), []).append(row)
         return [sorted(g, key=lambda row: rank_key(row, self.rank_by)) for g in groups.values()]
 
     def _budget(self, rows: Sequence[Row]) -> int:
         """Return how much of a group is to be selected."""
-        return amount(self.select, sum(self._weight(row.view) for row in rows))
+        return amount(self.select, sum(self._weight(row.place) for row in rows))
 
     def _split(self, ranked: Sequence[Row], room: int) -> tuple[Sequence[Row], Sequence[Row], int]:
         """Return what is selected, the others, and what room is left.
@@ -77,7 +77,7 @@ class Choice:
         """
         count = 0
         for row in ranked:
-            weight = self._weight(row.view)
+            weight = self._weight(row.place)
             if count and weight > room:
                 break
             room -= weight
@@ -99,7 +99,7 @@ class Choice:
         unknown = _unmeasured(taken) or _unmeasured(loose)
         first = min((spans[row.matrix].high for row in others), default=math.inf)
         front = [row for row in others if spans[row.matrix].low <= first]
-        if any(self._weight(row.view) <= room for row in front):
+        if any(self._weight(row.place) <= room for row in front):
             # Some of those that may come next fit, and would be taken if they did.
             waiting = _unmeasured(front)
             unknown += waiting if first < math.inf else waiting[:1]
@@ -121,17 +121,17 @@ class Choice:
         known = [row for row in group if spans[row.matrix].high < math.inf]
         known.sort(key=lambda row: spans[row.matrix].high)
         taken, others, room = self._split(known, self._budget(group))
-        if taken and room < min(self._weight(row.view) for row in group):
+        if taken and room < min(self._weight(row.place) for row in group):
             return spans[taken[-1].matrix].high
         return spans[others[0].matrix].high if others else -math.inf
 
-    def _group(self, view: View) -> str:
+    def _group(self, place: Place) -> str:
         """Return what a matrix's share is taken of."""
-        return view.role.kind if self.per == "role" else ""
+        return place.role if self.per == "role" else ""
 
-    def _weight(self, view: View) -> int:
+    def _weight(self, place: Place) -> int:
         """Return what a matrix counts."""
-        return view.rows * view.cols if self.by == "params" else 1
+        return place.numel if self.by == "params" else 1
 
 
 class Span(NamedTuple):
@@ -143,7 +143,7 @@ class Span(NamedTuple):
 
 def span(row: Row, rank_by: RankBy) -> Span:
     """Return what kappa, or its excess, is proven to lie between; infinite where singular."""
-    scale = kappa_null(row.view.rows, row.view.cols) if rank_by == "kappa_excess" else 1.0
+    scale = kappa_null(row.place.rows, row.place.cols) if rank_by == "kappa_excess" else 1.0
     low, high = row.number("kappa_low"), row.number("kappa_high")
     return Span(
         math.inf if low is None else low / scale, math.inf if high is None else high / scale

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spectra.analyzers.analyzer import Summary, require_share
+from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
 from spectra.analyzers.change import reading_of
 from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Measurement, Row, Value
@@ -54,6 +54,8 @@ class Diff:
     """
 
     name: ClassVar[str] = "diff"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Pairs()
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
         "delta_effective_rank", "delta_energy_rank", "delta_rank",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from spectra.analyzers.analyzer import Round, Summary
+from spectra.analyzers.analyzer import Each, Round, Summary, Takes
 from spectra.analyzers.choice import Choice, amount, rank_key, require_word
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
@@ -21,8 +21,8 @@ from spectra.kernels.extremes import (
 from spectra.kernels.gaussian import kappa_null
 from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.singular import entry_norm, singular_values_cost, singular_values_memory
-from spectra.matrices import Matrix, View
-from spectra.matrices.role import Role
+from spectra.matrices import Matrix, Place, View
+from spectra.matrices.unread import lies_bare
 from spectra.text import counted
 from spectra.words import By, Per, RankBy
 
@@ -50,6 +50,8 @@ class Kappa:
     """
 
     name: ClassVar[str] = "kappa"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
 
     select: str | None = None  # `10%` of the candidates, or how many
@@ -73,11 +75,16 @@ class Kappa:
             told = f"--by {self.by}" if self.by != "matrices" else f"--per {self.per}"
             raise UsageError(f"{told} says how to select. Give a share too: --select 10%.")
 
-    def why_not(self, role: Role, named: Sequence[str]) -> str | None:
-        """Return why a role is no candidate; one that the user named by `--role` is."""
-        wanted = {*named, *(EMBEDDINGS if self.include_embeddings else ())}
-        if role.kind in NOT_CANDIDATES and role.kind not in wanted:
-            return f"{role.kind} is no candidate for training"
+    def why_not(self, view: View, roles: Sequence[str]) -> str | None:
+        """Return why a matrix is no candidate; what the user named by `--role` is one."""
+        kind = view.role.kind
+        if min(view.rows, view.cols) == 1:
+            return "a single row or column, whose kappa is always 1"
+        if kind == "other" and not view.part.suffix and lies_bare(view.entry.name):
+            return "a bare parameter, of no layer that is known"
+        wanted = {*roles, *(EMBEDDINGS if self.include_embeddings else ())}
+        if kind in NOT_CANDIDATES and kind not in wanted:
+            return f"{kind} is no candidate for training"
         return None
 
     def cost(self, view: View) -> float:
@@ -114,7 +121,7 @@ class Kappa:
             "singular" if singular else "ok",
         )
 
-    def following(self, rows: Sequence[Row], views: Sequence[View]) -> Round | None:
+    def following(self, rows: Sequence[Row], places: Sequence[Place]) -> Round | None:
         """Return what to measure next, so that no more is than the selection needs.
 
         A lower bound of every kappa comes first. The matrices with the lowest bounds are
@@ -124,12 +131,14 @@ class Kappa:
 
         Args:
             rows: Of all matrices, as measured so far; none at first.
-            views: All candidates. Where more than half are to be selected, too few could
+            places: All candidates. Where more than half are to be selected, too few could
                 stop early, and all are measured.
         """
-        choice = self._choice() or Choice("100%")
+        choice = self._choice()
+        if choice is None or self.exact:
+            return None if rows else Round(self)
         if not rows:
-            return Round(Floor() if choice.few(views) else Kappa())
+            return Round(Floor() if choice.few(places) else Kappa())
         measure, decompose = choice.unsettled(rows)
         if measure:
             return Round(Kappa(), _names(measure))
@@ -172,7 +181,7 @@ class Kappa:
             share = 100.0 * _parameters(chosen) / _parameters(ranked)
             how = f"lowest {self.rank_by} first"
             if self.per == "role":
-                how += f" in each of {counted(len({r.view.role.kind for r in ranked}), 'role')}"
+                how += f" in each of {counted(len({r.place.role for r in ranked}), 'role')}"
             if self.by == "params":
                 how += ", by parameters"
             count = f"{len(chosen):,} of {matrices}"
@@ -198,6 +207,8 @@ class Floor:
     """A lower bound of each condition number, where that is cheaper than the number."""
 
     name: ClassVar[str] = "kappa"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
 
     def cost(self, view: View) -> float:
@@ -235,7 +246,7 @@ def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:
 
 def _parameters(rows: Sequence[Row]) -> int:
     """Return how many entries the matrices have."""
-    return sum(row.view.rows * row.view.cols for row in rows)
+    return sum(row.place.numel for row in rows)
 
 
 def _names(rows: Sequence[Row]) -> frozenset[str]:

@@ -1,66 +1,99 @@
 """One line of a result: which matrix, and what was measured."""
 
+import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import asdict, dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spectra.matrices import View
+from spectra.matrices import Place
 from spectra.words import Status
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Value: TypeAlias = (
-    float | int | str | bool | Sequence[Mapping[str, "Value"]] | Sequence[float] | None
+    "float | int | str | bool | Sequence[Mapping[str, Value]] | Sequence[float] "
+    "| Mapping[str, Value] | None"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What an analyzer found in one matrix."""
+    """What an analyzer found in one matrix, or made of it."""
 
     values: Mapping[str, Value]
     status: Status = "ok"
     arrays: Mapping[str, "Tensor"] = field(default_factory=dict)  # for plots, not tables
+    tensors: Mapping[str, "Tensor"] = field(default_factory=dict)  # for a `Sink`; no row has them
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A matrix's identity and its measurement; keys as in docs/quantities.md."""
 
-    view: View
+    place: Place
     status: Status
     error: str | None  # the sentence behind a status that has no numbers
     values: Mapping[str, Value]
     arrays: Mapping[str, "Tensor"] = field(default_factory=dict, repr=False)
-    labels: Mapping[str, Value] = field(default_factory=dict)
-    """Which model of several the matrix is from: `model`, and its `width` or `step`."""
 
     @property
     def matrix(self) -> str:
         """Name, unique within one model."""
-        return self.view.name
+        return self.place.matrix
+
+    @property
+    def view(self) -> Any:  # noqa: ANN401 - until report reads documents
+        """What drawings still look at."""
+        own = self.place
+        entry = SimpleNamespace(name=own.tensor, dtype=own.dtype, shard=own.file,
+                                codec=own.codec and SimpleNamespace(name=own.codec))  # fmt: skip
+        role = SimpleNamespace(kind=own.role, layer=own.layer, expert=own.expert)
+        return SimpleNamespace(name=own.matrix, role=role, entry=entry, rows=own.rows,
+                               cols=own.cols, part=SimpleNamespace(label=own.part))  # fmt: skip
 
     def flat(self) -> dict[str, Value]:
         """Return identity, status and values as one mapping, in column order."""
-        view = self.view
-        return {
-            **self.labels,
-            "tensor": view.entry.name,
-            "matrix": view.name,
-            "role": view.role.kind,
-            "layer": view.role.layer,
-            "expert": view.role.expert,
-            "rows": view.rows,
-            "cols": view.cols,
-            "dtype": view.entry.dtype,
-            "codec": view.entry.codec.name if view.entry.codec else None,
-            "status": self.status,
-            "error": self.error,
-            **self.values,
-        }
+        return {**self.place.flat(), "status": self.status, "error": self.error, **self.values}
 
     def number(self, key: str) -> float | None:
         """Return a measured number, or None where there is none."""
         value = self.values.get(key)
         return float(value) if isinstance(value, int | float) else None
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain data, which `from_plain` turns back without loss.
+
+        JSON holds it where NaN and infinity may stand in it, as Python's own writes them.
+        """
+        return {
+            "place": asdict(self.place),
+            "status": self.status,
+            "error": self.error,
+            "values": dict(self.values),
+            "arrays": {name: _packed(array) for name, array in self.arrays.items()},
+        }
+
+    @staticmethod
+    def from_plain(found: Mapping[str, Any]) -> "Row":
+        """Return the row that `plain` was taken of."""
+        arrays = {name: _unpacked(array) for name, array in found["arrays"].items()}
+        place = Place(**found["place"])
+        return Row(place, found["status"], found["error"], found["values"], arrays)
+
+
+def _packed(array: "Tensor") -> dict[str, Any]:
+    import torch  # noqa: PLC0415 - rows of headers have no arrays
+
+    raw = array.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    text = base64.b64encode(raw).decode("ascii")
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": text}
+
+
+def _unpacked(found: Mapping[str, Any]) -> "Tensor":
+    import torch  # noqa: PLC0415 - as above
+
+    raw = torch.frombuffer(bytearray(base64.b64decode(found["data"])), dtype=torch.uint8) \
+        if found["data"] else torch.empty(0, dtype=torch.uint8)  # fmt: skip
+    return raw.view(getattr(torch, found["dtype"].removeprefix("torch."))).reshape(found["shape"])

@@ -26,7 +26,7 @@ def dominant_shape(chosen: Sequence[Row], candidates: Sequence[Row]) -> str:
     if share < MOST or share < TIMES * usual:
         return ""
     own, others = (
-        [kappa_null(row.view.rows, row.view.cols) for row in candidates
+        [kappa_null(row.place.rows, row.place.cols) for row in candidates
          if (_class(row) == shape) is same]
         for same in (True, False)
     )  # fmt: skip
@@ -41,7 +41,7 @@ def dominant_shape(chosen: Sequence[Row], candidates: Sequence[Row]) -> str:
 
 def _class(row: Row) -> str:
     """Name a shape by the ratio of its sides."""
-    short, long = sorted((row.view.rows, row.view.cols))
+    short, long = sorted((row.place.rows, row.place.cols))
     ratio = f"{long / short:.2g}"
     if short == long:
         return "squares"

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spectra.analyzers.analyzer import Summary
+from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.checkpoint.entry import BITS
 from spectra.matrices import Matrix, View
@@ -25,6 +25,8 @@ class Soundness:
     """What can be wrong with the entries of one matrix, each taken for itself."""
 
     name: ClassVar[str] = "soundness"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (
         "nan", "inf", "first_non_finite", "largest", "saturated", "zero_rows", "zero_cols",
         "zero_row_runs", "zero_col_runs", "digest",

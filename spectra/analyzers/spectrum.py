@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from spectra.analyzers.analyzer import Summary, require_share
+from spectra.analyzers.analyzer import Each, Summary, Takes, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
@@ -38,6 +38,8 @@ class Spectrum:
     """All singular values of one matrix, summarised."""
 
     name: ClassVar[str] = "spectrum"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (
         "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
         "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_xmin", "alpha_ks",
@@ -94,7 +96,7 @@ class Spectrum:
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count, and say in one sentence how the spectra look."""
-        parameters = sum(row.view.rows * row.view.cols for row in rows)
+        parameters = sum(row.place.numel for row in rows)
         measured = [row for row in rows if row.number("sigma_max") is not None]
         summary = {
             "reading": _reading(measured, parameters),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spectra.analyzers.analyzer import Summary
+from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
 from spectra.kernels.singular import entry_norm
@@ -28,6 +28,8 @@ class Trend:
     """
 
     name: ClassVar[str] = "trend"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
 
     relative_error: float = 1e-3  # of sigma_max and sigma_min, proven
@@ -60,9 +62,9 @@ class Trend:
         """Follow every role from the first step to the last."""
         steps = sorted({step_of(row) for row in rows})
         measured = [row for row in rows if row.status != "non-finite"]
-        kinds = list(dict.fromkeys(row.view.role.kind for row in rows))
+        kinds = list(dict.fromkeys(row.place.role for row in rows))
         roles = [
-            _followed(kind, [row for row in measured if row.view.role.kind == kind], steps)
+            _followed(kind, [row for row in measured if row.place.role == kind], steps)
             for kind in kinds
         ]
         summary = {
@@ -77,7 +79,7 @@ class Trend:
 
 def step_of(row: Row) -> int:
     """Return the training step that a row is from."""
-    step = row.labels["step"]
+    step = row.place.labels["step"]
     return step if isinstance(step, int) else 0
 
 

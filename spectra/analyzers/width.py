@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from spectra.analyzers.analyzer import Summary
+from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row
 from spectra.analyzers.width_reading import (
     Scaling,
@@ -67,6 +67,8 @@ class Width:
     """
 
     name: ClassVar[str] = "width"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = ("sigma_max", "sigma_max_low", "sigma_max_high")
 
     members: tuple[Member, ...] = ()
@@ -142,7 +144,7 @@ class Width:
         """Return the models as given, then those that only rows tell of."""
         members = {member.model: member for member in self.members}
         for row in rows:
-            name, width = _model(row), row.labels.get("width")
+            name, width = _model(row), row.place.labels.get("width")
             members.setdefault(name, Member(name, width if isinstance(width, int) else 0))
         return list(members.values())
 
@@ -270,7 +272,7 @@ def layers_by_role(
     """
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
     for row in rows:
-        layers = groups.setdefault((row.view.role.kind, _model(row)), {})
+        layers = groups.setdefault((row.place.role, _model(row)), {})
         layers.setdefault(layer_name(row), []).append(row.number("sigma_max") or 0.0)
     kinds = {kind for kind, _ in groups}
     return [
@@ -294,12 +296,12 @@ def above_zero(row: Row) -> bool:
 
 def layer_name(row: Row) -> str:
     """Return the name of the layer's part that a matrix is; experts of one layer share it."""
-    return f"{of_any_expert(row.view.entry.name)}[{row.view.part.label}]"
+    return f"{of_any_expert(row.place.tensor)}[{row.place.part}]"
 
 
 def _model(row: Row) -> str:
     """Return the name of the model that a row is from."""
-    return str(row.labels.get("model", ""))
+    return str(row.place.labels.get("model", ""))
 
 
 def _proxy(members: Sequence[Member]) -> Member:

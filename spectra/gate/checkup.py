@@ -1,65 +1,128 @@
-"""Everything that rules need of one matrix, from one reading of it."""
+"""Everything that rules need of one matrix and its references, from one reading of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from spectra.analyzers import Row, Spectrum
-from spectra.analyzers.analyzer import Summary
+from spectra.analyzers import Diff, Row, Spectrum, Width
+from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
+from spectra.errors import NonFiniteError
+from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null
-from spectra.matrices import Matrix, View
+from spectra.matrices import Matrix, Pair, View
+from spectra.matrices.part import Part
 from spectra.words import VECTOR
+
+Side: TypeAlias = Literal["model", "base", "baseline", "proxy", "change", "earlier", "meant"]
+"""What a check reads of a matrix: in the model and its references, what the model and the baseline
+made of the base's, and what an adapter would."""
 
 SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """Soundness of every tensor and, where asked for, the spectrum of every matrix."""
+    """Soundness of every tensor, spectra where asked for, and how matrices compare.
+
+    A measurement's values are by side, each with its `status`, `error` and `values`; `width`
+    besides, the sigma_max that a proxy's is compared with.
+    """
 
     name: ClassVar[str] = "check"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
 
-    spectrum: bool = True
+    spectra: frozenset[str] = frozenset({"model"})  # sides of which one is asked for
+    diff: Diff | None = None  # how changes are measured
+    width: Width | None = None  # how the model is compared with its proxy
     sound: Soundness = field(default_factory=Soundness)
     full: Spectrum = field(default_factory=Spectrum)
 
-    def cost(self, view: View) -> float:
-        """A pass, and a spectrum where there is one."""
+    def cost(self, view: View, *others: View) -> float:
+        """A pass and a spectrum of the first, and what comparing it with the others takes."""
         own = self.sound.cost(view)
-        return own + self.full.cost(view) if self._decomposes(view) else own
+        if self.spectra and view.role.kind != VECTOR:
+            own += self.full.cost(view)
+        return own + (self.diff.cost(view) if self.diff and others else 0.0)
 
-    def memory(self, view: View) -> int:
-        """The larger of the two."""
-        own = self.sound.memory(view)
-        return max(own, self.full.memory(view)) if self._decomposes(view) else own
+    def memory(self, *views: View) -> int:
+        """The largest of all."""
+        needs = [self.sound.memory(view) for view in views]
+        matrices = [view for view in views if view.role.kind != VECTOR]
+        needs += [self.full.memory(view) for view in matrices if self.spectra]
+        needs += [self.diff.memory(view) for view in matrices if self.diff and len(views) > 1]
+        return max(needs)
 
-    def measure(self, matrix: Matrix) -> Measurement:
-        """Return both; of a matrix that holds NaN or Inf, soundness alone."""
-        found = dict(self.sound.measure(matrix).values)
-        if found["nan"] or found["inf"]:
-            return Measurement(found, "non-finite")
-        if not self._decomposes(matrix.view):
-            return Measurement(found)
-        spectrum = self.full.measure(matrix)
-        found |= spectrum.values
-        found |= _compared(spectrum.values, matrix.view)
-        return Measurement(found, spectrum.status)
+    def measure(self, subject: Mapping[str, Matrix | Pair]) -> Measurement:
+        """Measure every side that is there."""
+        found: dict[str, Any] = {}
+        for side, one in subject.items():
+            if isinstance(one, Matrix):
+                found[side] = self._matrix(side, one)
+            elif side != "meant" and self.diff is not None:
+                found[side] = self._pair(self.diff, one)
+        model, change, meant = (subject.get(side) for side in ("model", "change", "meant"))
+        if isinstance(change, Pair) and isinstance(meant, Pair):
+            found["meant"] = _told(merged(change, meant))
+        if self.width is not None and isinstance(model, Matrix):
+            found["width"] = self._width(self.width, model, found["model"])
+        return Measurement(found)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: rules conclude."""
         return rows, {}
 
-    def _decomposes(self, view: View) -> bool:
-        """Say whether a spectrum is asked for."""
-        return self.spectrum and view.role.kind != VECTOR
+    def _matrix(self, side: str, matrix: Matrix) -> dict[str, Any]:
+        if side == "proxy" and self.width is not None:
+            return self._width(self.width, matrix, {})
+        values = dict(self.sound.measure(matrix).values)
+        if values["nan"] or values["inf"]:
+            error = (
+                f"{values['nan']:,} NaN and {values['inf']:,} Inf, first at "
+                f"{values['first_non_finite']}"
+            )
+            return _told(values, "non-finite", error)
+        if side not in self.spectra or matrix.view.role.kind == VECTOR:
+            return _told(values)
+        spectrum = self.full.measure(matrix)
+        values |= spectrum.values
+        values |= _compared(spectrum.values, matrix.view)
+        return _told(values, spectrum.status)
+
+    def _pair(self, diff: Diff, pair: Pair) -> dict[str, Any]:
+        try:
+            found = diff.measure(pair)
+        except NonFiniteError as error:
+            return _not_finite(diff.keys, error, pair.view)
+        return _told(found.values, found.status)
+
+    def _width(self, width: Width, matrix: Matrix, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return sigma_max, from the spectrum where there is one."""
+        largest = known.get("values", {}).get("sigma_max")
+        if largest is not None:
+            return _told(dict.fromkeys(width.keys, largest))
+        try:
+            return _told(width.measure(matrix).values)
+        except NonFiniteError as error:
+            return _not_finite(width.keys, error, matrix.view)
 
 
-def _compared(values: object, view: View) -> dict[str, Value]:
+def _told(
+    values: Mapping[str, Any], status: str = "ok", error: str | None = None
+) -> dict[str, Any]:
+    return {"status": status, "error": error, "values": values}
+
+
+def _not_finite(keys: Sequence[str], error: NonFiniteError, view: View) -> dict[str, Any]:
+    place = "" if view.part == Part() else " of the matrix shown (row = output)"
+    return _told(dict.fromkeys(keys), "non-finite", f"{error}{place}")
+
+
+def _compared(values: Mapping[str, Any], view: View) -> dict[str, Value]:
     """Return kappa and ranks beside what a matrix of this shape can have."""
-    assert isinstance(values, dict)  # noqa: S101 - Spectrum's own
     null, full = kappa_null(view.rows, view.cols), min(view.rows, view.cols)
     kappa = values["kappa"]
     return {

@@ -106,7 +106,7 @@ def coverage_of(model: Reading, facts: Facts, *, ruled: bool) -> Coverage:
 def _left(model: Reading) -> Iterator[Skipped]:
     """Yield the tensors that should be weights and were not read, each with its reason."""
     weights = model.weights
-    for item in model.plan.skipped:
+    for item in model.left:
         entry = weights.entries.get(item.tensor)
         if entry is None:
             if not is_buffer(item.tensor) and not _is_count(item.reason):

@@ -11,14 +11,17 @@ from spectra.errors import UsageError
 from spectra.gate.baseline import Saved, read_baseline
 from spectra.gate.check import Check
 from spectra.gate.checkup import Checkup
-from spectra.gate.comparison import Comparison, plan_comparison
-from spectra.gate.merge import Merge, plan_merge
-from spectra.gate.reading import Reading, plan_reading, weights_of
+from spectra.gate.reading import Reading, plan_reading
+from spectra.gate.sides import Sides
 from spectra.matrices import Selection
 from spectra.policy import RULES, Policy
 from spectra.policy.judge import asked_for
-from spectra.runs.analysis import Series
+from spectra.runs.analysis import Analysis
 from spectra.runs.family import Given, plan_width
+from spectra.text import counted, quote
+from spectra.work import Plan
+from spectra.work.planning.plan import weights_of
+from spectra.work.task import Replaced
 
 Opener = Callable[[str], Survey]
 
@@ -40,28 +43,49 @@ def plan_check(
     Raises:
         SpectraError: A model or the saved check cannot be read, or the base is none.
     """
-    survey = opener(str(model))
-    # An adapter has no spectrum without its base.
-    spectrum = _needed(policy, "spectrum") and not isinstance(survey.checkpoint, Adapter)
-    checkup = Checkup(spectrum=spectrum)
-    reading = plan_reading("model", survey, checkup)
+    release = plan_reading("model", opener(str(model)))
     baseline: Reading | Saved | None = None
     if policy.baseline is not None:
         baseline = read_baseline(policy.baseline) or plan_reading(
-            "baseline", opener(policy.baseline), checkup
+            "baseline", opener(policy.baseline)
         )
     base = _base(policy, baseline, opener)
+    adapter = _adapter(base, release, policy, opener)
+    widths = _widths(release, policy, opener)
     compared = base is not None and _needed(policy, "base")
-    live = isinstance(baseline, Reading) and baseline is not base
+    sides = Sides()
+    changes = meant = None
+    if base is not None and (compared or adapter):
+        changes = sides.compare("change", base, release)
+    if base is not None and compared and isinstance(baseline, Reading) and baseline is not base:
+        sides.compare("earlier", base, baseline)
+    if base is not None and adapter is not None:
+        meant = sides.compare("meant", base, adapter)
+    for reading in (release, base, baseline):
+        if isinstance(reading, Reading):
+            sides.add(reading)
+    if widths is not None:
+        sides.add_proxy(widths.plan)
+    # An adapter has no spectrum without its base.
+    spectrum = _needed(policy, "spectrum") and not isinstance(release.survey.checkpoint, Adapter)
+    checkup = Checkup(
+        spectra=frozenset({"model", "baseline"} if spectrum else ()),
+        diff=_diff(policy) if compared else None,
+        width=Width() if widths else None,
+    )
+    warnings = [_unseen(changes, meant)] if changes and meant else []
+    if changes and compared and isinstance(release.survey.checkpoint, Adapter):
+        warnings.append(changes.warning)
     return Check(
         policy=policy,
-        model=reading,
+        model=release,
+        plan=sides.plan(release),
+        checkup=checkup,
         base=base,
         baseline=baseline,
-        changes=_comparison(base, reading, policy) if compared else None,
-        earlier=_comparison(base, baseline, policy) if compared and live else None,
-        merge=_merge(base, reading, policy, opener),
-        widths=_widths(reading, policy, opener),
+        widths=widths,
+        warnings=tuple(warnings),
+        unpaired=changes.unpaired if changes and compared else None,
         today=today,
     )
 
@@ -80,7 +104,7 @@ def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> R
     found = baseline if isinstance(baseline, Reading) else None
     told = policy.base is not None and policy.base != policy.baseline
     if policy.base is not None and (told or found is None):
-        found = plan_reading("base", opener(policy.base), Checkup(spectrum=False))
+        found = plan_reading("base", opener(policy.base))
     if found is not None and isinstance(found.survey.checkpoint, Adapter):
         if policy.base is None:
             return None
@@ -88,18 +112,17 @@ def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> R
     return found
 
 
-def _comparison(base: Reading | None, tuned: Reading | Saved | None, policy: Policy) -> Comparison:
-    """Plan a model against its base."""
-    assert base is not None  # noqa: S101 - asked for only where there is one
-    assert isinstance(tuned, Reading)  # noqa: S101 - likewise
+def _diff(policy: Policy) -> Diff:
+    """Return how changes of the base are measured."""
     rule = RULES["SPC101"]
     settings = policy.settings(rule) or rule.defaults
-    diff = Diff(intruders=policy.counts(rule), k=int(settings["top-k"]), epsilon=settings["cosine"])
-    return plan_comparison(base, tuned, diff)
+    return Diff(intruders=policy.counts(rule), k=int(settings["top-k"]), epsilon=settings["cosine"])
 
 
-def _merge(base: Reading | None, model: Reading, policy: Policy, opener: Opener) -> Merge | None:
-    """Plan the comparison with the adapter that the model should hold, if one is told.
+def _adapter(
+    base: Reading | None, model: Reading, policy: Policy, opener: Opener
+) -> Reading | None:
+    """Return the adapter that the model should hold, if one is told.
 
     Raises:
         UsageError: There is no base, or it is no adapter.
@@ -111,7 +134,7 @@ def _merge(base: Reading | None, model: Reading, policy: Policy, opener: Opener)
             f"adapter {policy.adapter} is looked for in a merged model, by what it changed of its "
             "base. Give all three: spectra check MERGED --base BASE --adapter ADAPTER."
         )
-    adapter = plan_reading("adapter", opener(policy.adapter), Checkup(spectrum=False))
+    adapter = plan_reading("adapter", opener(policy.adapter))
     if not isinstance(adapter.survey.checkpoint, Adapter):
         raise UsageError(f"adapter {policy.adapter} is a model, expected a LoRA adapter.")
     if adapter.survey.checkpoint.assumed:
@@ -119,10 +142,25 @@ def _merge(base: Reading | None, model: Reading, policy: Policy, opener: Opener)
             f"adapter {policy.adapter} cannot be looked for in the model: "
             f"{adapter.survey.checkpoint.assumed}. Give the folder with its settings."
         )
-    return plan_merge(base, model, adapter)
+    return adapter
 
 
-def _widths(model: Reading, policy: Policy, opener: Opener) -> Series | None:
+def _unseen(changes: Plan, meant: Plan) -> str:
+    """Say what of an adapter is not looked for in the model; empty where all is."""
+    changed = {task.place.matrix for task in meant.tasks if task.inputs[0].change}
+    found = {
+        task.place.matrix for task in changes.tasks if isinstance(task.inputs[0].change, Replaced)
+    }
+    told, lacking = [meant.warning], sorted(changed - found)
+    if lacking:
+        told.append(
+            f"{len(lacking):,} of {counted(len(changed), 'matrix', 'matrices')} that the adapter "
+            f"changes found no partner in the merged model, such as {quote(lacking[0])}."
+        )
+    return " ".join(text for text in told if text)
+
+
+def _widths(model: Reading, policy: Policy, opener: Opener) -> Analysis | None:
     """Plan the model beside the proxy that a policy names, if any."""
     rule = RULES["SPC401"]
     settings = policy.settings(rule)

@@ -1,13 +1,12 @@
-"""One model of a check: what is read of it, and the facts that come of it."""
+"""One model of a check: which of its tensors are read, and the facts that come of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.analyzers import Row
-from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
+from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.damaged import Survey
 from spectra.errors import NothingToAnalyseError, PairingError
-from spectra.gate.checkup import Checkup
 from spectra.matrices import View, match_names, views_of
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of
@@ -15,11 +14,8 @@ from spectra.policy.facts import Facts, Subject
 from spectra.runs.result import counted_codecs
 from spectra.text import counted, natural, shown
 from spectra.words import VECTOR
-from spectra.work import Model, Plan
-from spectra.work.local import Progress
-from spectra.work.planning.plan import plan_views
-
-Report = Callable[[Progress], None]
+from spectra.work import Model
+from spectra.work.planning.plan import weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +24,8 @@ class Reading:
 
     part: str  # model, base or baseline
     survey: Survey
-    plan: Plan
-    analyzer: Checkup
+    views: tuple[View, ...]  # its matrices, and its vectors as such of one column
+    left: tuple[Skipped, ...]  # what is neither, and why
 
     @property
     def weights(self) -> Checkpoint:
@@ -39,7 +35,7 @@ class Reading:
     def model(self) -> Model:
         """Return what the document says of it."""
         opened = self.survey.checkpoint
-        codecs = counted_codecs(view.entry for view in self.plan.views)
+        codecs = counted_codecs(view.entry for view in self.views)
         return Model(opened.spec, opened.resolved, self.part, codecs)
 
     def facts(self, rows: Iterable[Row]) -> Facts:
@@ -59,7 +55,7 @@ class Reading:
         )  # fmt: skip
 
 
-def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
+def plan_reading(part: str, survey: Survey) -> Reading:
     """Plan to read a model whole: its matrices, and every other tensor of weights.
 
     Raises:
@@ -88,12 +84,7 @@ def plan_reading(part: str, survey: Survey, checkup: Checkup) -> Reading:
             f"{shown(weights.spec)} holds no weights that can be judged.{why}"
         )
     every = sorted([*views, *vectors], key=lambda view: natural(view.name))
-    return Reading(part, survey, plan_views(weights, every, left), checkup)
-
-
-def weights_of(opened: Checkpoint | Adapter) -> Checkpoint:
-    """Return a checkpoint, or the tensors of an adapter as one."""
-    return opened.weights if isinstance(opened, Adapter) else opened
+    return Reading(part, survey, tuple(every), left)
 
 
 def _vector(entry: TensorEntry, role: Role) -> View:

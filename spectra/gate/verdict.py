@@ -41,7 +41,7 @@ def summary_of(
         "coverage": cover.plain(),
         "rules": [dataclasses.asdict(outcome) for outcome in verdict.outcomes],
         "matrices": sum(1 for _ in facts.matrices()),
-        "skipped": len(model.plan.skipped),
+        "skipped": len(model.left),
     }
 
 

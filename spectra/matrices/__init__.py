@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spectra.matrices.pairing import match_names
+from spectra.matrices.place import Place
 from spectra.matrices.role import Role
 from spectra.matrices.selection import Selection
 from spectra.matrices.view import Matrix, View, views_of
@@ -17,6 +18,7 @@ __all__ = [
     "LowRank",
     "Matrix",
     "Pair",
+    "Place",
     "Role",
     "Selection",
     "View",

@@ -8,6 +8,7 @@ from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.codecs.unread import MARKS
 from spectra.matrices.layers import numberless
 from spectra.matrices.layout import LayoutError, Part, parts_of
+from spectra.matrices.place import Place
 from spectra.matrices.role import Role, roles_of
 from spectra.matrices.unread import no_weights, scales_of
 from spectra.text import natural
@@ -30,6 +31,19 @@ class View:
     def of(self, tensor: "Tensor") -> "Tensor":
         """Return this matrix's values as stored: rows = outputs, cols = inputs."""
         return self.part.of(tensor)
+
+    def place(self, labels: Mapping[str, str | int] | None = None) -> Place:
+        """Return which matrix this is, as plain data.
+
+        Args:
+            labels: Which model of several it is from.
+        """
+        role, entry = self.role, self.entry
+        codec = entry.codec.name if entry.codec else None
+        return Place(
+            entry.name, self.name, role.kind, role.layer, role.expert, self.rows, self.cols,
+            entry.dtype, codec, entry.shard, self.part.label, labels or {},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

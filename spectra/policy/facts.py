@@ -46,18 +46,18 @@ class Subject:
     @staticmethod
     def of_row(row: Row) -> "Subject":
         """Return what a measured row tells."""
-        view = row.view
+        place = row.place
         return Subject(
-            name=view.name,
-            tensor=view.entry.name,
-            role=view.role.kind,
-            layer=view.role.layer,
-            expert=view.role.expert,
-            rows=view.rows,
-            cols=view.cols,
-            dtype=view.entry.dtype,
-            codec=view.entry.codec.name if view.entry.codec else None,
-            file=view.entry.shard,
+            name=place.matrix,
+            tensor=place.tensor,
+            role=place.role,
+            layer=place.layer,
+            expert=place.expert,
+            rows=place.rows,
+            cols=place.cols,
+            dtype=place.dtype,
+            codec=place.codec,
+            file=place.file,
             status=row.status,
             values=row.values,
         )

@@ -14,9 +14,10 @@ from spectra.errors import CheckpointError, UsageError
 from spectra.matrices import Selection, View
 from spectra.matrices.view import views_of
 from spectra.matrices.width import require_family, require_same_shapes, width_of
-from spectra.runs.analysis import Member, Series, names_of
+from spectra.runs.analysis import Analysis, names_of
 from spectra.text import quote, shown
 from spectra.work import Plan, plan_model
+from spectra.work.planning.plan import several
 
 MAX_SETTINGS = 1_000_000  # bytes
 
@@ -38,7 +39,7 @@ def plan_width(
     given: Given,
     analyzer: Width,
     selection: Selection,
-) -> Series:
+) -> Analysis:
     """Plan `width` without reading weights; what is no family is refused here.
 
     Args:
@@ -80,20 +81,17 @@ def plan_width(
         )
         for i, (name, width, one) in enumerate(zip(names, widths, known, strict=True))
     )
-    return Series(
-        replace(analyzer, members=members),
-        tuple(
-            Member(plan, {"model": one.model, "width": one.width})
-            for plan, one in zip(plans, members, strict=True)
-        ),
-        selection,
-        _architectures(plans),
-    )
+    labelled = [
+        plan.labelled({"model": one.model, "width": one.width})
+        for plan, one in zip(plans, members, strict=True)
+    ]
+    whole = several(labelled, _architectures(plans))
+    return Analysis(replace(analyzer, members=members), whole, selection)
 
 
 def plan_trend(
     models: Sequence[Checkpoint | Adapter], analyzer: Trend, selection: Selection
-) -> Series:
+) -> Analysis:
     """Plan `spectrum --trend` without reading weights; checkpoints go by their steps.
 
     Raises:
@@ -124,9 +122,9 @@ def plan_trend(
                 f"{step:,}. Give one checkpoint a step."
             )
         steps[step] = plan.checkpoint.spec
-        members.append((step, Member(plan, {"model": name, "step": step})))
+        members.append((step, plan.labelled({"model": name, "step": step})))
     members.sort(key=lambda pair: pair[0])
-    return Series(analyzer, tuple(member for _, member in members), selection)
+    return Analysis(analyzer, several([plan for _, plan in members]), selection)
 
 
 def read_settings(path: Path) -> dict[str, Training]:

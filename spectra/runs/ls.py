@@ -27,7 +27,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     opened, chosen = open(model), selection or Selection()
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
     views, skipped = selected(checkpoint, chosen)
-    rows = [Row(view, "ok", None, {}) for view in views]
+    rows = [Row(view.place(), "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading = (
         f"{counted(len(rows), 'matrix', 'matrices')}, {parameters:,} parameters, "

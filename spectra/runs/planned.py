@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ParamSpec, Protocol, cast
 
 from spectra.runs.analysis import Planned as Question
-from spectra.runs.analysis import Report
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device
 from spectra.work.estimate import Estimate
-from spectra.work.local import Resources
+from spectra.work.executor import Report, silent
+from spectra.work.local import Local
 
 P = ParamSpec("P")
 
@@ -33,7 +33,7 @@ class Planned:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
         return self.question.estimate(self.workers)
 
-    def run(self, report: Report = lambda _progress: None) -> Result:
+    def run(self, report: Report = silent) -> Result:
         """Read, measure and conclude.
 
         Args:
@@ -42,8 +42,7 @@ class Planned:
         Raises:
             SpectraError: The device is not there, or a file changed or ended meanwhile.
         """
-        resources = Resources(workers=self.workers, device=chosen_device(self.device))
-        return self.question.run(resources, report)
+        return self.question.run(Local(self.workers, chosen_device(self.device)), report)
 
 
 class Asked(Protocol[P]):

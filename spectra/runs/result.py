@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
-from spectra.matrices.view import unread_share, unread_weights
+from spectra.matrices.view import unread_share, unread_weights, views_of
 from spectra.text import counted
 from spectra.work import Result as Data
 
@@ -56,7 +56,7 @@ class Result(Data):
         from spectra.exports import export, require_form  # noqa: PLC0415 - few need it
 
         require_form(form)
-        views = {row.matrix: row.view for row in self.rows}
+        views = {view.name: view for view in views_of(self.checkpoints[0])[0]}
         names = self.summary.get("selected", ()) if self.command == "kappa" else ()
         return export([views[name] for name in names], self.checkpoints[0], form)
 

@@ -1,4 +1,4 @@
-"""Plan, run, rows; what computes lies in `execute`, so that planning needs no torch."""
+"""Tasks: planned without torch, measured by an executor; rows."""
 
 from spectra.work.planning.plan import Plan, plan_model, plan_pair
 from spectra.work.result import Model, Result

@@ -31,15 +31,16 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
     """Estimate a plan from headers; reads no weights."""
     crew = workers or usable_cores()
     rate = operations_per_second() * crew
-    needs = sorted((analyzer.memory(view) for view in plan.views), reverse=True)
-    together = min(sum(needs[:crew]), memory_budget(plan, needs))
-    ahead = 2 * max(step.memory for step in plan.steps)  # in work, and read meanwhile
+    needs = sorted((analyzer.memory(*task.views) for task in plan.tasks), reverse=True)
+    together = min(sum(needs[:crew]), memory_budget(plan.tasks, needs))
+    ahead = 2 * max(task.memory for task in plan.tasks)  # in work, and read meanwhile
+    cost = sum(task.cost(analyzer) for task in plan.tasks)
     return Estimate(
-        matrices=len(plan.views),
-        tensors=len(plan.steps),
+        matrices=len(plan.tasks),
+        tensors=len({read.key for task in plan.tasks for read in (task.inputs[0].own,)}),
         nbytes=plan.nbytes,
         memory=together + ahead,
-        seconds=plan.cost(analyzer) / rate + plan.nbytes / READ_RATE,
+        seconds=cost / rate + plan.nbytes / READ_RATE,
         skipped=len(plan.skipped),
     )
 

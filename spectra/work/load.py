@@ -1,172 +1,200 @@
-"""From a step of a plan to its values: reads both sides, and forms what must be formed."""
+"""From a task to its values: reads what it names, each once, and forms what must be formed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
-from spectra.checkpoint.entry import Slab
-from spectra.matrices import LowRank, Matrix, Pair, View
+from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.pair import Quantised, widened
 from spectra.matrices.part import Part
-from spectra.work.planning.changes import Replaced, Rewritten, Updated
-from spectra.work.planning.plan import Plan, Step
+from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
 
+ReadValues = Callable[[Read], Tensor]
+Subject = Matrix | Pair | Mapping[str, Matrix | Pair]
+
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What one step read, as stored or decoded."""
+class Sides:
+    """What one input read, as stored or decoded, before a matrix is cut out of it."""
 
     base: Tensor
-    paired: bool
-    change: Tensor | LowRank | None  # in the layout of its own side
-    tuned_dtype: str
-    parts: Mapping[str, Part] = field(default_factory=dict)  # by matrix, where not the base's
+    change: Tensor | LowRank | None = None  # in the layout of its own side
+    tuned_dtype: str = ""
     base_codec: Quantised | None = None
     change_codec: Quantised | None = None
     formed: bool = False  # the change was computed from the base
 
-    def subject(self, view: View, device: str) -> Matrix | Pair:
+    def subject(self, one: Input, device: str) -> Matrix | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
-        base = view.part.within(self.base.to(device))
-        if not self.paired:
-            return Matrix(view, base)
+        part = one.view.part
+        base = part.within(self.base.to(device))
+        if not one.paired:
+            return Matrix(one.view, base)
+        other = one.change.part if isinstance(one.change, Replaced) else part
         change = self.change
         if isinstance(change, LowRank):
-            part = change.of(view.part)
-            change = LowRank(part.left.to(device), part.right.to(device))
+            update = change.of(part)
+            change = LowRank(update.left.to(device), update.right.to(device))
         elif change is not None:
-            change = self.parts.get(view.name, view.part).within(change.to(device))
-        return Pair(
-            view,
-            base,
-            change,
-            self.tuned_dtype,
-            _codec_of(self.base_codec, view.part, device),
-            _codec_of(self.change_codec, self.parts.get(view.name, view.part), device),
-            self.formed,
-        )
+            change = other.within(change.to(device))
+        codecs = _cut(self.base_codec, part, device), _cut(self.change_codec, other, device)
+        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a task read."""
+
+    task: Task
+    sides: Sequence[Sides]  # of its inputs
+
+    def subject(self, device: str) -> Subject:
+        """Return what the analyzer takes: a matrix or pair, or several by their roles."""
+        inputs = self.task.inputs
+        if not inputs[0].role:
+            return self.sides[0].subject(inputs[0], device)
+        return {
+            one.role: sides.subject(one, device)
+            for one, sides in zip(inputs, self.sides, strict=True)
+        }
 
 
 class Loader:
-    """Reads a plan's steps one by one; the factors of a stack of experts are held between."""
+    """Loads tasks one by one; what a later one needs too is held until then."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Remember the plan."""
-        self.plan = plan
-        self._held: tuple[TensorEntry, Tensor] | None = None
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        """Count how often each tensor is needed."""
+        inputs = [one for task in tasks for one in task.inputs]
+        self._wanted = Counter(one.key for one in inputs)
+        different = {one.key: one for one in inputs}.values()
+        self._wanted.update(read.key for one in different for read in one.reads)
+        self._held: dict[Hashable, Tensor | Sides] = {}
 
-    def load(self, step: Step) -> Loaded:
-        """Read one step from disk.
+    def load(self, task: Task) -> Loaded:
+        """Read what a task needs.
 
         Raises:
             CheckpointError: A file ended early or cannot be read.
         """
-        base = self.plan.checkpoint.read(step.entry, step.slab)
-        change = step.change
-        dtype = step.entry.dtype
-        if isinstance(change, Replaced):
-            tuned = change.source.read(change.entry, change.slab)
-            codecs = (
-                _quantised(self.plan.checkpoint, step.entry, base, step.slab),
-                _quantised(change.source, change.entry, tuned, change.slab),
-            )
-            return Loaded(base, True, tuned, change.entry.dtype, change.parts, *codecs)
-        if isinstance(change, Updated):
-            update = self._update(change)
-            if not change.dense or self._only_updates(step, change, base):
-                return Loaded(base, True, update, dtype)
-            formed = self._formed(step, change, update)
-            return Loaded(base, True, formed, NAMES.get(formed.dtype, "F32"), formed=True)
-        if isinstance(change, Rewritten):
-            rows = self._rewritten(step, change)
-            return Loaded(base, True, rows, change.rows.entry.dtype, formed=True)
-        return Loaded(base, self.plan.tuned is not None, None, dtype)
+        done: list[Hashable] = []
+        sides = [self._sides(one, done) for one in task.inputs]
+        for key in done:
+            self._wanted[key] -= 1
+            if self._wanted[key] <= 0:
+                self._held.pop(key, None)
+        return Loaded(task, sides)
 
-    def _update(self, change: Updated) -> LowRank:
-        """Read an update's factors for the stored tensor, or for one expert of a stack."""
-        factors, source = change.factors, change.source
-        if factors.count > 1 and change.expert is not None:
-            ranks = change.expert * factors.rank, (change.expert + 1) * factors.rank
-            a = source.read(factors.a, ranks)
-            # A's rows go expert by expert, B's columns rank by rank.
-            b = self._hold(source, factors)[:, change.expert :: factors.count]
-        else:
-            a, b = (source.read(entry).flatten(1) for entry in (factors.a, factors.b))
-        a, b = widened(a), widened(b)
-        if change.turned or factors.kind == "embedding":
-            update = LowRank(a.mT * factors.scale, b.mT)
-        else:
-            update = LowRank(b * factors.scale, a)
-        if change.rows is None:
-            return update
-        return LowRank(update.left[slice(*change.rows)], update.right)
+    def _sides(self, one: Input, done: list[Hashable]) -> Sides:
+        found = self._held.get(one.key)
+        if not isinstance(found, Sides):
+            found = self._held[one.key] = form(one, self._read)
+            done += [read.key for read in one.reads]
+        done.append(one.key)
+        return found
 
-    def _hold(self, source: Checkpoint, factors: LoraFactors) -> Tensor:
-        """Return B of a whole stack, read once for all its experts in a row."""
-        if self._held is None or self._held[0] is not factors.b:
-            self._held = factors.b, source.read(factors.b)
-        return self._held[1]
-
-    def _only_updates(self, step: Step, change: Updated, base: Tensor) -> bool:
-        """Say whether what the adapter stores of the base is the base."""
-        if change.start is None or change.factors.magnitude is not None:
-            return False
-        stored = change.source.read(change.start, step.slab)
-        return stored.dtype == base.dtype and torch.equal(stored, base)
-
-    def _whole(self, step: Step, source: Checkpoint, start: TensorEntry | None) -> Tensor:
-        """Return the values that a change starts from, not a slab of them."""
-        if start is not None:
-            return source.read(start)
-        return self.plan.checkpoint.read(step.entry)
-
-    def _formed(self, step: Step, change: Updated, update: LowRank) -> Tensor:
-        """Return the tuned values of a dense update, in float32 or wider, for the step's slab.
-
-        Source:
-            Liu et al. 2024, arXiv:2402.09353 (DoRA): W' = (m / ||V||) V, V = W + s B A, the
-            norm over the inputs of each output.
-        """
-        values = widened(self._whole(step, change.source, change.start)).flatten(1)
-        tuned = torch.addmm(values, *_alike(update, values.dtype))
-        factors = change.factors
-        if factors.magnitude is not None:
-            along = 1 if change.turned or factors.kind == "embedding" else 0  # m's axis
-            magnitude = widened(change.source.read(factors.magnitude)).flatten()
-            scale = magnitude.to(tuned.dtype) / torch.linalg.vector_norm(tuned, dim=1 - along)
-            tuned *= scale.unsqueeze(1 - along)
-        return tuned if step.slab is None else tuned[slice(*step.slab)]
-
-    def _rewritten(self, step: Step, change: Rewritten) -> Tensor:
-        """Return an embedding with its new rows, for the step's slab."""
-        values = self._whole(step, change.source, change.start)
-        rows = change.source.read(change.rows.entry)
-        wide = torch.promote_types(values.dtype, rows.dtype)
-        tuned = values.to(wide, copy=True)
-        tuned[torch.tensor(change.rows.indices, dtype=torch.long)] = rows.to(wide)
-        return tuned if step.slab is None else tuned[slice(*step.slab)]
+    def _read(self, read: Read) -> Tensor:
+        found = self._held.get(read.key)
+        if not isinstance(found, Tensor):
+            whole = self._held.get(read.all.key)
+            if isinstance(whole, Tensor) and read.slab is not None:
+                return whole[slice(*read.slab)]
+            found = self._held[read.key] = read.source.read(read.entry, read.slab)
+        return found
 
 
-def _quantised(
-    source: Checkpoint, entry: TensorEntry, values: Tensor, slab: Slab
-) -> Quantised | None:
+def form(one: Input, read: ReadValues) -> Sides:
+    """Return the values of an input, those of a pair's other side formed where none are stored.
+
+    Args:
+        one: What is wanted.
+        read: Returns stored values.
+
+    Raises:
+        CheckpointError: A file ended early or cannot be read.
+    """
+    base, change, dtype = read(one.own), one.change, one.view.entry.dtype
+    if isinstance(change, Replaced):
+        (other,) = change.reads
+        tuned = read(other)
+        codecs = _quantised(one.own, base), _quantised(other, tuned)
+        return Sides(base, tuned, change.entry.dtype, *codecs)
+    if isinstance(change, Updated):
+        update = _update(change, read)
+        if not change.dense or _only_updates(one, change, base, read):
+            return Sides(base, update, dtype)
+        formed = _formed(one, change, update, read)
+        return Sides(base, formed, NAMES.get(formed.dtype, "F32"), formed=True)
+    if isinstance(change, Rewritten):
+        return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed=True)
+    return Sides(base, None, dtype)
+
+
+def _update(change: Updated, read: ReadValues) -> LowRank:
+    """Read an update's factors for the stored tensor, or for one expert of a stack."""
+    factors = change.factors
+    a, b = (read(one) for one in change.reads[:2])
+    if change.ranks is None:
+        a, b = a.flatten(1), b.flatten(1)
+    else:  # A's rows go expert by expert, B's columns rank by rank
+        b = b[:, change.expert :: factors.count]
+    a, b = widened(a), widened(b)
+    if change.turned or factors.kind == "embedding":
+        update = LowRank(a.mT * factors.scale, b.mT)
+    else:
+        update = LowRank(b * factors.scale, a)
+    if change.rows is None:
+        return update
+    return LowRank(update.left[slice(*change.rows)], update.right)
+
+
+def _only_updates(one: Input, change: Updated, base: Tensor, read: ReadValues) -> bool:
+    """Say whether what the adapter stores of the base is the base."""
+    if change.start is None or change.factors.magnitude is not None:
+        return False
+    stored = read(Read(change.source, change.start, one.own.slab))
+    return stored.dtype == base.dtype and torch.equal(stored, base)
+
+
+def _formed(one: Input, change: Updated, update: LowRank, read: ReadValues) -> Tensor:
+    """Return the tuned values of a dense update, in float32 or wider, for the input's slab.
+
+    Source:
+        Liu et al. 2024, arXiv:2402.09353 (DoRA): W' = (m / ||V||) V, V = W + s B A, the
+        norm over the inputs of each output.
+    """
+    values = widened(read(one.whole)).flatten(1)
+    tuned = torch.addmm(values, update.left.to(values.dtype), update.right.to(values.dtype))
+    factors = change.factors
+    if factors.magnitude is not None:
+        along = 1 if change.turned or factors.kind == "embedding" else 0  # m's axis
+        magnitude = widened(read(Read(change.source, factors.magnitude))).flatten()
+        scale = magnitude.to(tuned.dtype) / torch.linalg.vector_norm(tuned, dim=1 - along)
+        tuned *= scale.unsqueeze(1 - along)
+    return tuned if one.own.slab is None else tuned[slice(*one.own.slab)]
+
+
+def _rewritten(one: Input, change: Rewritten, read: ReadValues) -> Tensor:
+    """Return an embedding with its new rows, for the input's slab."""
+    values, rows = read(one.whole), read(change.reads[0])
+    wide = torch.promote_types(values.dtype, rows.dtype)
+    tuned = values.to(wide, copy=True)
+    tuned[torch.tensor(change.rows.indices, dtype=torch.long)] = rows.to(wide)
+    return tuned if one.own.slab is None else tuned[slice(*one.own.slab)]
+
+
+def _quantised(read: Read, values: Tensor) -> Quantised | None:
     """Return how far quantising may have moved each value, where it is told."""
-    steps = source.rounding(entry, values, slab)
-    if steps is None or entry.codec is None:
+    steps = read.source.rounding(read.entry, values, read.slab)
+    if steps is None or read.entry.codec is None:
         return None
-    return Quantised(entry.codec.name, steps)
+    return Quantised(read.entry.codec.name, steps)
 
 
-def _codec_of(whole: Quantised | None, part: Part, device: str) -> Quantised | None:
+def _cut(whole: Quantised | None, part: Part, device: str) -> Quantised | None:
     """Return that of one matrix of a tensor."""
     return whole and Quantised(whole.name, part.within(whole.steps.to(device)))
-
-
-def _alike(update: LowRank, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return an update's factors in the dtype of what they are added to."""
-    return update.left.to(dtype), update.right.to(dtype)

@@ -1,7 +1,7 @@
-"""Runs a plan here: one reader, several workers, within a memory budget."""
+"""Runs tasks here: one reader, several workers, within a memory budget."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -12,129 +12,106 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Together
 from spectra.analyzers.row import Measurement
 from spectra.errors import NonFiniteError
-from spectra.matrices import View
-from spectra.matrices.layout import Part
-from spectra.text import natural
+from spectra.matrices.part import Part
+from spectra.work.executor import Sink
 from spectra.work.load import Loaded, Loader
-from spectra.work.planning.plan import Plan, step_cost
+from spectra.work.task import Task
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
 BATCH = 32  # small matrices of one shape that a GPU decomposes together
 SHARE = 12  # bytes per entry of the largest matrix that those in work may share: 3 x float32
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is, in operations as the plan counts them."""
-
-    done: float
-    total: float
-    matrix: str  # measured last
+Made = tuple[Row, Mapping[str, torch.Tensor]]  # and what measuring made
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """What a run may use."""
+class Local:
+    """This machine's processors, or one of its GPUs.
+
+    The calling thread reads, one task ahead of the workers at most. Decompositions are bound by
+    memory and gain little from threads, so each worker computes with one, and a matrix waits
+    until what it needs fits beside those in work. One so large that no second would fit is
+    measured alone, with all threads. A GPU takes small matrices of one shape in batches; on a
+    CPU batches only leave cores idle.
+    """
 
     workers: int | None = None  # matrices at once; None: one per core
     device: str = "cpu"
     batch: int | None = None  # small matrices of one shape together; None: 1 on a CPU, else 32
 
+    def run(
+        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
+    ) -> Iterator[Row]:
+        """Yield the row of every task as it finishes."""
+        workers = 1 if self.device != "cpu" else self.workers or usable_cores()
+        needs = {id(task): analyzer.memory(*task.views) for task in tasks}
+        budget = memory_budget(tasks, list(needs.values()))
+        pending: dict[Future[list[Made]], list[Task]] = {}
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
+        # What has all threads always runs in one: with the helpers of two, none would wait awake.
+        lone = ThreadPoolExecutor(1, thread_name_prefix="spectra-alone")
 
-def execute(
-    plan: Plan,
-    analyzer: Analyzer[Any],
-    resources: Resources,
-    report: Callable[[Progress], None] = lambda _progress: None,
-) -> list[Row]:
-    """Measure every matrix of a plan.
+        def collect(room: int) -> Iterator[Row]:
+            """Yield finished rows until a worker is free and the others need at most `room`."""
+            while pending and (
+                len(pending) >= workers
+                or sum(needs[id(task)] for some in pending.values() for task in some) > room
+            ):
+                finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    measured = zip(pending.pop(future), future.result(), strict=True)
+                    for task, (row, tensors) in measured:
+                        if sink is not None and tensors:
+                            sink.take(task, tensors)
+                        yield row
 
-    The calling thread reads, one tensor ahead of the workers at most. Decompositions are
-    bound by memory and gain little from threads, so each worker computes with one, and a
-    matrix waits until what it needs fits beside those in work. One so large that no second
-    would fit is measured alone, with all threads. A GPU takes small matrices of one shape in
-    batches; on a CPU batches only leave cores idle.
-
-    Returns:
-        One row per matrix, in natural order of names, whatever finished first.
-    """
-    workers = 1 if resources.device != "cpu" else resources.workers or usable_cores()
-    needs = {view.name: analyzer.memory(view) for view in plan.views}
-    budget = memory_budget(plan, list(needs.values()))
-    costs = {
-        view.name: step_cost(step, view, analyzer, plan)
-        for step in plan.steps
-        for view in step.views
-    }
-    total, done = sum(costs.values()) or 1.0, 0.0
-    rows: list[Row] = []
-    pending: dict[Future[list[Row]], list[View]] = {}
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
-    # What has all threads always runs in one: with the helpers of two, none would wait awake.
-    lone = ThreadPoolExecutor(1, thread_name_prefix="spectra-alone")
-
-    def collect(room: int) -> None:
-        """Take finished rows in until a worker is free and the others need at most `room`."""
-        nonlocal done
-        while pending and (
-            len(pending) >= workers
-            or sum(needs[v.name] for views in pending.values() for v in views) > room
-        ):
-            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                views = pending.pop(future)
-                rows.extend(future.result())
-                done += sum(costs[view.name] for view in views)
-                report(Progress(done, total, views[-1].name))
-
-    before = torch.get_num_threads()
-    alone = False
-    most = resources.batch or (1 if resources.device == "cpu" else BATCH)
-    try:
-        for jobs in _batches(plan, analyzer, most, budget // 2):
-            views = [view for view, _ in jobs]
-            need = sum(needs[view.name] for view in views)
-            after = alone  # nothing starts beside what has all threads
-            alone = workers == 1 or 2 * need > budget
-            collect(-1 if alone or after else budget - need)
-            crew, threads = (lone, before) if alone else (pool, 1)
-            future = crew.submit(_measure, analyzer, jobs, resources.device, threads=threads)
-            pending[future] = views
-            del jobs
-        collect(-1)
-    finally:
-        for crew in (pool, lone):
-            crew.shutdown(wait=False, cancel_futures=True)
-        torch.set_num_threads(before)
-    return sorted(rows, key=lambda row: natural(row.matrix))
+        before = torch.get_num_threads()
+        alone = False
+        most = self.batch or (1 if self.device == "cpu" else BATCH)
+        try:
+            for jobs in _batches(tasks, analyzer, most, budget // 2):
+                need = sum(needs[id(job.task)] for job in jobs)
+                after = alone  # nothing starts beside what has all threads
+                alone = workers == 1 or 2 * need > budget
+                yield from collect(-1 if alone or after else budget - need)
+                crew, threads = (lone, before) if alone else (pool, 1)
+                future = crew.submit(_measure, analyzer, jobs, self.device, threads=threads)
+                pending[future] = [job.task for job in jobs]
+                del jobs
+            yield from collect(-1)
+        finally:
+            for crew in (pool, lone):
+                crew.shutdown(wait=False, cancel_futures=True)
+            torch.set_num_threads(before)
 
 
 def _batches(
-    plan: Plan, analyzer: Analyzer[Any], most: int, budget: int
-) -> Iterator[list[tuple[View, Loaded]]]:
-    """Read step by step; hold small matrices back until enough of one shape are there."""
-    waiting: dict[tuple[int, int], list[tuple[View, Loaded]]] = {}
+    tasks: Sequence[Task], analyzer: Analyzer[Any], most: int, budget: int
+) -> Iterator[list[Loaded]]:
+    """Read task by task; hold small matrices back until enough of one shape are there."""
+    waiting: dict[tuple[int, int], list[Loaded]] = {}
     held = 0
-    loader = Loader(plan)
-    for step in plan.steps:
-        loaded = loader.load(step)
-        for view in step.views:
-            if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):
-                yield [(view, loaded)]
-                continue
-            shape, need = (view.rows, view.cols), analyzer.memory(view)
-            waiting.setdefault(shape, []).append((view, loaded))
-            held += need
-            if len(waiting[shape]) == most or held > budget:
-                held -= need * len(waiting[shape])
-                yield waiting.pop(shape)
+    loader = Loader(tasks)
+    for task in tasks:
+        loaded, view = loader.load(task), task.inputs[0].view
+        if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):
+            yield [loaded]
+            del loaded  # before the next is read
+            continue
+        shape, need = (view.rows, view.cols), analyzer.memory(view)
+        waiting.setdefault(shape, []).append(loaded)
         del loaded
+        held += need
+        if len(waiting[shape]) == most or held > budget:
+            held -= need * len(waiting[shape])
+            yield waiting.pop(shape)
     yield from waiting.values()
 
 
-def memory_budget(plan: Plan, needs: Sequence[int]) -> int:
+def memory_budget(tasks: Sequence[Task], needs: Sequence[int]) -> int:
     """Return the bytes that the matrices in work at one time may need together."""
-    return max(ROOM, *needs, *(SHARE * view.rows * view.cols for view in plan.views))
+    largest = (SHARE * view.rows * view.cols for task in tasks for view in task.views)
+    return max(ROOM, *needs, *largest)
 
 
 def usable_cores() -> int:
@@ -143,32 +120,33 @@ def usable_cores() -> int:
 
 
 def _measure(
-    analyzer: Analyzer[Any], jobs: Sequence[tuple[View, Loaded]], device: str, *, threads: int
-) -> list[Row]:
-    """Measure one matrix, or several of one shape; each becomes a row."""
+    analyzer: Analyzer[Any], jobs: Sequence[Loaded], device: str, *, threads: int
+) -> list[Made]:
+    """Measure one task, or several of matrices of one shape; each becomes a row."""
     torch.set_num_threads(threads)
     if len(jobs) > 1 and isinstance(analyzer, Together):
         try:
-            found = analyzer.measure_together(
-                [loaded.subject(view, device) for view, loaded in jobs]
-            )
+            found = analyzer.measure_together([job.subject(device) for job in jobs])
         except NonFiniteError:
             pass  # one by one, to say of each what it holds
         else:
-            return [_row(view, one) for (view, _), one in zip(jobs, found, strict=True)]
-    return [_measure_one(analyzer, *job, device) for job in jobs]
+            return [_row(job.task, one) for job, one in zip(jobs, found, strict=True)]
+    return [_measure_one(analyzer, job, device) for job in jobs]
 
 
-def _measure_one(analyzer: Analyzer[Any], view: View, loaded: Loaded, device: str) -> Row:
-    """Measure one matrix; what is not finite becomes a row that says so."""
+def _measure_one(analyzer: Analyzer[Any], job: Loaded, device: str) -> Made:
+    """Measure one task; what is not finite becomes a row that says so."""
+    task = job.task
     try:
-        return _row(view, analyzer.measure(loaded.subject(view, device)))
+        return _row(task, analyzer.measure(job.subject(device)))
     except NonFiniteError as error:
-        place = "" if view.part == Part() else " of the matrix shown (row = output)"
-        return Row(view, "non-finite", f"{error}{place}", dict.fromkeys(analyzer.keys))
+        whole = len(task.inputs) > 1 or task.views[0].part == Part()
+        place = "" if whole else " of the matrix shown (row = output)"
+        none = dict.fromkeys(analyzer.keys)
+        return Row(task.place, "non-finite", f"{error}{place}", none), {}
 
 
-def _row(view: View, found: Measurement) -> Row:
+def _row(task: Task, found: Measurement) -> Made:
     """Return a measurement as a row; nothing of it stays on the device."""
     arrays = {name: array.cpu() for name, array in found.arrays.items()}
-    return Row(view, found.status, None, found.values, arrays)
+    return Row(task.place, found.status, None, found.values, arrays), found.tensors

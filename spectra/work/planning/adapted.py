@@ -12,9 +12,10 @@ from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
 from spectra.text import quote, shown
-from spectra.work.planning.changes import Change, Changes, Replaced, Rewritten, Unpaired, Updated
+from spectra.work.planning.changes import Changes, Unpaired
 from spectra.work.planning.placing import ELSEWHERE, NO_BASE, place_modules
 from spectra.work.planning.stacks import Stack, assigned, stacks_of, stored_out_in
+from spectra.work.task import Change, Replaced, Rewritten, Updated
 
 IN_MEMORY = (
     "Give the base it was trained on; where transformers names its modules otherwise in memory "
@@ -185,7 +186,7 @@ def _add(changes: Changes, view: View, tuned: Adapter, found: _Found, *, turns: 
     elif use is not None:
         _update(changes, view, tuned, use, saved, turns=turns)
     elif saved is not None:
-        change = Replaced(tuned.weights, saved, view.part.slab, {view.name: view.part})
+        change = Replaced(tuned.weights, saved, view.part.slab, view.part)
         if saved.shape == view.entry.shape:
             changes.add(view, change, view.rows, view.cols)
         elif len(saved.shape) == len(view.entry.shape) == 2:

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
-from spectra.checkpoint import Checkpoint, LoraFactors, Skipped, TensorEntry
-from spectra.checkpoint.adapter.adapter import NewRows
-from spectra.checkpoint.entry import Slab
+from spectra.checkpoint import Checkpoint, Skipped
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.pairing import Modules, by_module
 from spectra.matrices.part import Part
 from spectra.matrices.view import unread_weights
 from spectra.text import quote, shown
 from spectra.work.planning.placing import NO_BASE
+from spectra.work.task import Change, Replaced
 
 VOCABULARY = ("embed", "lm_head")
 """Roles whose rows are the vocabulary, which may be resized."""
@@ -73,62 +71,6 @@ class Unpaired:
         return f"{counts} found no partner, such as {name}: {reason}."
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The tensor is stored anew, in a tuned checkpoint or beside an adapter's factors."""
-
-    source: Checkpoint
-    entry: TensorEntry
-    slab: Slab
-    parts: Mapping[str, Part]  # of that tensor, by the base matrix's name: it may lie otherwise
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes to read."""
-        return self.entry.slab_bytes(self.slab)
-
-
-@dataclass(frozen=True, slots=True)
-class Updated:
-    """An adapter adds `scale * B @ A`, and may then give each output a new length (DoRA)."""
-
-    source: Checkpoint
-    factors: LoraFactors
-    turned: bool  # the stored tensor is [in, out] and gets (B A)^T
-    expert: int | None = None  # of a stack of factors
-    rows: Slab = None  # of the update: those that are this tensor's, where two lie fused
-    start: TensorEntry | None = None  # what is updated, where the adapter stores that too
-
-    @property
-    def dense(self) -> bool:
-        """Say whether the tuned values must be formed as such."""
-        return self.factors.magnitude is not None or self.start is not None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes to read."""
-        extra = [part for part in (self.factors.magnitude, self.start) if part is not None]
-        every = (self.factors.a, self.factors.b, *extra)
-        return sum(entry.nbytes for entry in every) // self.factors.count
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """An adapter replaces some rows of an embedding."""
-
-    source: Checkpoint
-    rows: NewRows
-    start: TensorEntry | None = None  # whose other rows count, where the adapter stores it
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes to read."""
-        return self.rows.entry.nbytes + (self.start.nbytes if self.start else 0)
-
-
-Change: TypeAlias = Replaced | Updated | Rewritten | None
-
-
 @dataclass(slots=True)
 class Changes:
     """Every matrix that can be compared, and what cannot, with its reason."""
@@ -163,11 +105,11 @@ class Changes:
             self.misshapen.append(Skipped(view.name, f"not compared: {shapes}"))
             return
         if isinstance(change, Replaced) and rows > shared:
-            part = first_rows(change.parts[view.name], shared)
+            part = first_rows(change.part, shared)
             if part is None:
                 self.skipped.append(Skipped(view.name, "its rows cannot be told apart there"))
                 return
-            change = replace(change, slab=part.slab, parts={view.name: part})
+            change = replace(change, slab=part.slab, part=part)
         where = "base" if rows > shared else "tuned model"
         rest = f"{view.name}[{shared}:{max(view.rows, rows)}]"
         self.skipped.append(Skipped(rest, f"rows that the {where} lacks; the others are compared"))
@@ -224,7 +166,7 @@ def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Cha
         if match is None:
             changes.skipped.append(Skipped(view.name, _reason(view, other, matrices, why, unread)))
             continue
-        change = Replaced(tuned, match.entry, match.part.slab, {view.name: match.part})
+        change = Replaced(tuned, match.entry, match.part.slab, match.part)
         changes.add(view, change, match.rows, match.cols)
     changes.unpaired = _unpaired(asked, found, (base, tuned), theirs, changes.skipped)
     return changes

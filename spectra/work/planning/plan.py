@@ -1,105 +1,86 @@
 """What will be read and measured, settled from headers before any weight is read."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from spectra.analyzers import Analyzer
-from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
-from spectra.checkpoint.entry import Slab
+from spectra.analyzers.analyzer import Particular
+from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, views_of
-from spectra.text import counted, natural, quote, shown
+from spectra.text import counted, quote, shown
+from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
-from spectra.work.planning.changes import (
-    Asked,
-    Change,
-    Replaced,
-    Unpaired,
-    Updated,
-    checkpoint_changes,
-)
+from spectra.work.planning.changes import Asked, Unpaired, checkpoint_changes
+from spectra.work.task import Input, Task, bytes_of
+
+Labels: TypeAlias = Mapping[str, str | int]
 
 REASONS = 3  # that an error names, the most frequent ones
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One stored tensor to read, or a slab of it such as one expert, and the matrices in it."""
+class Member:
+    """One opened model of a plan, and what tells it from the others."""
 
-    entry: TensorEntry
-    views: tuple[View, ...]
-    change: Change = None  # for pairs; None there means unchanged
-
-    @property
-    def slab(self) -> Slab:
-        """What to read of the first axis; None: all."""
-        return self.views[0].part.slab
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes to read."""
-        own = self.entry.slab_bytes(self.slab)
-        return own if self.change is None else own + self.change.nbytes
-
-    @property
-    def memory(self) -> int:
-        """Bytes that what was read takes, quantised values as float32 beside what they were."""
-        change = self.change
-        formed = not isinstance(change, Replaced | None)
-        if isinstance(change, Updated):
-            formed = change.dense
-        coded = isinstance(change, Replaced) and change.entry.codec is not None
-        plain = self.entry.codec is None and not self.entry.strides
-        if plain and not coded and not formed:
-            return self.nbytes
-        sides = 1 if change is None else 2
-        if isinstance(change, Replaced):  # and how far each value may have been rounded
-            sides += (self.entry.codec is not None) + coded
-        values = 4 * sides * sum(view.rows * view.cols for view in self.views)
-        return self.nbytes + values + (4 * self.entry.numel if formed else 0)
+    opened: Checkpoint | Adapter
+    part: str = "model"  # or base, tuned
+    labels: Labels = field(default_factory=dict)  # `model`, its name, and its `width` or `step`
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that one analysis will do."""
 
-    checkpoint: Checkpoint  # the model, or the base of a pair
-    tuned: Checkpoint | Adapter | None
-    steps: tuple[Step, ...]
-    skipped: tuple[Skipped, ...]
+    members: tuple[Member, ...]
+    tasks: tuple[Task, ...]  # in the order of their bytes
+    skipped: tuple[Skipped, ...] = ()
     warning: str = ""  # what a reader must know before the numbers
     unpaired: Unpaired | None = None  # of a pair of models
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The model, or the base of a pair."""
+        return weights_of(self.members[0].opened)
+
+    @property
     def views(self) -> list[View]:
-        """Every matrix, in natural order of names."""
-        views = [view for step in self.steps for view in step.views]
-        return sorted(views, key=lambda view: natural(view.name))
+        """The matrix of every row, the first where there are several; natural order of names."""
+        return [task.views[0] for task in in_order(self.tasks)]
 
     @property
     def nbytes(self) -> int:
         """Bytes that will be read."""
-        return sum(step.nbytes for step in self.steps)
+        return bytes_of(self.tasks)
 
-    def only(self, names: Collection[str]) -> "Plan":
-        """Return the plan of some of the matrices."""
-        parts = [
-            replace(step, views=tuple(view for view in step.views if view.name in names))
-            for step in self.steps
-        ]
-        return replace(self, steps=tuple(step for step in parts if step.views))
-
-    def cost(self, analyzer: Analyzer[Any]) -> float:
-        """Return about how many operations the analysis takes."""
-        return sum(step_cost(step, view, analyzer, self) for step in self.steps
-                   for view in step.views)  # fmt: skip
+    def labelled(self, labels: Labels) -> "Plan":
+        """Return the plan of a model that is one of several."""
+        members = tuple(replace(member, labels=labels) for member in self.members)
+        tasks = tuple(
+            replace(task, place=replace(task.place, labels=labels)) for task in self.tasks
+        )
+        return replace(self, members=members, tasks=tasks)
 
 
-def step_cost(step: Step, view: View, analyzer: Analyzer[Any], plan: Plan) -> float:
-    """Return about the operations of one matrix; what did not change costs nothing."""
-    return 0.0 if plan.tuned is not None and step.change is None else analyzer.cost(view)
+def weights_of(opened: Checkpoint | Adapter) -> Checkpoint:
+    """Return a checkpoint, or the tensors of an adapter as one."""
+    return opened.weights if isinstance(opened, Adapter) else opened
+
+
+def several(plans: Sequence[Plan], warning: str = "") -> Plan:
+    """Return one plan of several models, each with a name among its labels."""
+    return Plan(
+        tuple(member for plan in plans for member in plan.members),
+        tuple(task for plan in plans for task in plan.tasks),
+        tuple(
+            replace(item, model=str(plan.members[0].labels["model"]))
+            for plan in plans
+            for item in plan.skipped
+        ),
+        warning,
+    )
 
 
 def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[Skipped]]:
@@ -117,14 +98,14 @@ def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[
 def plan_model(
     model: Checkpoint | Adapter,
     selection: Selection,
-    leave_out: Callable[[View], str | None] = lambda _view: None,
+    analyzer: object = None,
 ) -> Plan:
     """Plan the analysis of one checkpoint.
 
     Args:
         model: The opened checkpoint.
         selection: Filters from the user.
-        leave_out: Returns a reason for a matrix that the analysis is not about.
+        analyzer: One that is not about every matrix says which it leaves out.
 
     Raises:
         UsageError: The model is an adapter, which has no spectrum without its base.
@@ -135,25 +116,28 @@ def plan_model(
             f"{shown(model.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
             f"`spectra diff BASE {shown(model.spec)}`."
         )
-    chosen, skipped = selected(model, selection)
-    kept, reasons = [], []
-    for view in chosen:
-        reason = leave_out(view)
-        if reason:
-            reasons.append(Skipped(view.name, reason))
-        else:
-            kept.append(view)
+    kept, skipped = selected(model, selection)
+    reasons: list[Skipped] = []
+    if isinstance(analyzer, Particular):
+        told = {view.name: analyzer.why_not(view, selection.roles) for view in kept}
+        reasons = [Skipped(name, reason) for name, reason in told.items() if reason]
+        kept = [view for view in kept if not told[view.name]]
     if reasons and not kept:
         raise NothingToAnalyseError(
             f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
-    return plan_views(model, kept, skipped + reasons)
+    return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons))
 
 
-def plan_views(model: Checkpoint, views: Sequence[View], skipped: Sequence[Skipped] = ()) -> Plan:
-    """Plan the analysis of given matrices of one checkpoint."""
-    return Plan(model, None, tuple(_steps((view, None) for view in views)), tuple(skipped))
+def tasks_of(model: Checkpoint, views: Iterable[View]) -> tuple[Task, ...]:
+    """Return a task for each of a checkpoint's matrices."""
+    return in_bytes(Task(view.place(), (Input("", model, view),)) for view in views)
+
+
+def in_bytes(tasks: Iterable[Task]) -> tuple[Task, ...]:
+    """Return tasks in the order in which their bytes lie."""
+    return tuple(sorted(tasks, key=lambda task: task.start))
 
 
 def plan_pair(
@@ -201,32 +185,15 @@ def plan_pair(
             f"no tensor of {shown(tuned.spec)} belongs to one of {shown(base.spec)} that can be "
             f"compared: {quote(first.tensor)}: {first.reason}. Give the base it was trained on."
         )
-    steps = tuple(_steps(changes.pairs))
+    tasks = in_bytes(
+        Task(view.place(), (Input("", base, view, True, change),)) for view, change in changes.pairs
+    )
     skipped += changes.skipped + changes.misshapen
     unpaired = changes.unpaired
     if isinstance(tuned, Checkpoint):
         unpaired = unpaired.without(changes.misshapen)
-    return Plan(base, tuned, steps, tuple(skipped), changes.warning, unpaired)
-
-
-def _steps(pairs: Iterable[tuple[View, Change]]) -> Iterable[Step]:
-    """Group pairs by what is read at once on either side, in the order of the base's bytes."""
-    groups: dict[tuple[str, Slab, str, Slab], list[tuple[View, Change]]] = {}
-    for view, change in pairs:
-        place = (change.entry.name, change.slab) if isinstance(change, Replaced) else ("", None)
-        groups.setdefault((view.entry.name, view.part.slab, *place), []).append((view, change))
-    steps = [_step(group) for group in groups.values()]
-    return sorted(steps, key=lambda step: _place(step.entry, step.slab))
-
-
-def _step(group: Sequence[tuple[View, Change]]) -> Step:
-    """Return the step of matrices that are read at once."""
-    views, changes = zip(*group, strict=True)
-    first = changes[0]
-    if isinstance(first, Replaced):
-        parts = [one.parts for one in changes if isinstance(one, Replaced)]
-        first = replace(first, parts={name: part for own in parts for name, part in own.items()})
-    return Step(views[0].entry, views, first)
+    members = Member(base, "base"), Member(tuned, "tuned")
+    return Plan(members, tasks, tuple(skipped), changes.warning, unpaired)
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
@@ -255,8 +222,3 @@ def _require_some(
         f"none of the {len(views):,} matrices of {spec} passes the selection; "
         "`spectra ls` shows their names and roles."
     )
-
-
-def _place(entry: TensorEntry, slab: Slab) -> tuple[str, int, int]:
-    """Return where the bytes begin."""
-    return entry.shard, entry.start, (slab or (0, 0))[0]

@@ -1,0 +1,99 @@
+"""Which tensors of several models a check reads together, so that each is read once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.gate.reading import Reading
+from spectra.matrices import Selection
+from spectra.text import natural
+from spectra.work import Plan, plan_pair
+from spectra.work.executor import key_of
+from spectra.work.planning.plan import Member, in_bytes
+from spectra.work.task import Input, Replaced, Task
+
+ORDER = ("model", "base", "baseline", "proxy", "change", "earlier", "meant")
+"""Of the inputs of a task: whole tensors before what may need a part of them."""
+
+WHOSE = {"change": "model", "earlier": "baseline"}
+"""The model that a comparison with the base is of."""
+
+Key = tuple[str, str]  # a side, and a matrix of it
+
+
+@dataclass(slots=True)
+class Sides:
+    """Matrices that are one task: the model's, its base's, and what others made of that."""
+
+    groups: dict[Key, dict[str, Input]] = field(default_factory=lambda: defaultdict(dict))
+    homes: dict[Key, Key] = field(default_factory=dict)  # the group that a matrix belongs to
+
+    def compare(self, side: str, base: Reading, tuned: Reading) -> Plan:
+        """Join to each matrix of the base what became of it; before either is added.
+
+        Raises:
+            PairingError: Nothing of one belongs to the other.
+        """
+        plan = plan_pair(base.weights, tuned.survey.checkpoint, Selection(), lenient=True)
+        for task in plan.tasks:
+            (one,) = task.inputs
+            key = base.part, one.view.name
+            self.groups[key][side] = Input(side, one.source, one.view, True, one.change)
+            if isinstance(one.change, Replaced) and side in WHOSE:
+                name = one.change.entry.name + one.change.part.suffix
+                self.homes[WHOSE[side], name] = key
+        return plan
+
+    def add(self, reading: Reading) -> None:
+        """Add every tensor of a model."""
+        for view in reading.views:
+            key = reading.part, view.name
+            one = Input(reading.part, reading.weights, view)
+            self.groups[self.homes.get(key, key)][reading.part] = one
+
+    def add_proxy(self, widths: Plan) -> None:
+        """Add the matrices of the other model of two whose widths are compared."""
+        proxy = widths.members[-1].opened
+        for task in widths.tasks:
+            (one,) = task.inputs
+            if one.source is proxy:
+                self.groups["proxy", one.view.name]["proxy"] = Input("proxy", proxy, one.view)
+
+    def plan(self, reading: Reading) -> Plan:
+        """Return everything that is read."""
+        tasks = []
+        for group in self.groups.values():
+            inputs = sorted(group.values(), key=lambda one: ORDER.index(one.role))
+            lead = inputs[0]
+            tasks.append(Task(lead.view.place({"model": lead.role}), tuple(inputs)))
+        return Plan((Member(reading.weights),), in_bytes(tasks), reading.left)
+
+
+def rows_by_side(tasks: Iterable[Task], rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Return what was measured on each side, by the matrix's name there, in natural order.
+
+    What a comparison tells of a matrix of the model stands in the model's row, as does what an
+    adapter tells; of matrices that the model lacks it is a row of its own.
+    """
+    known = {key_of(task.place): task for task in tasks}
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        inputs = {one.role: one for one in known[key_of(row.place)].inputs}
+        told: dict[str, Any] = dict(row.values)
+        for side, whose in (*WHOSE.items(), ("meant", "model")):
+            if whose in told and side in told:
+                found[side][inputs[whose].view.name] = _row(inputs[whose], told.pop(side))
+        for side, one in told.items():
+            source = inputs.get(side, inputs.get("model"))
+            if source is not None:
+                found[side][source.view.name] = _row(source, one)
+    return {
+        side: dict(sorted(named.items(), key=lambda item: natural(item[0])))
+        for side, named in found.items()
+    }
+
+
+def _row(one: Input, told: Mapping[str, Any]) -> Row:
+    return Row(one.view.place(), told["status"], told["error"], told["values"])

@@ -1,0 +1,146 @@
+"""The ports of a run: who measures tasks, who takes what they make, what identifies a row."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from spectra.analyzers import Analyzer, Row
+from spectra.analyzers.analyzer import InRounds, Round
+from spectra.matrices import Place
+from spectra.text import natural
+from spectra.work.task import Input, Replaced, Task, Updated
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Sink(Protocol):
+    """Takes what measuring made, such as the values of a checkpoint that is written."""
+
+    def take(self, task: Task, tensors: Mapping[str, "Tensor"]) -> None:
+        """Take a task's tensors, which nobody else holds; called by one thread at a time."""
+        ...
+
+
+class Executor(Protocol):
+    """Measures tasks, here or elsewhere.
+
+    One executor may stand before another, as a store does that knows rows by `identity`.
+    """
+
+    def run(
+        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
+    ) -> Iterator[Row]:
+        """Yield the row of every task as it finishes.
+
+        Args:
+            tasks: In the order of their bytes.
+            analyzer: What measures each.
+            sink: Gets what measuring made.
+
+        Raises:
+            SpectraError: A file changed or ended while it was read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in operations as tasks count them."""
+
+    done: float
+    total: float
+    matrix: str  # measured last
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_progress: Progress) -> None:
+    """Report nothing."""
+
+
+def measured(
+    executor: Executor, tasks: Sequence[Task], analyzer: Analyzer[Any], report: Report = silent
+) -> list[Row]:
+    """Return the row of every task, in the order of the tasks' models and of matrices' names.
+
+    Args:
+        executor: Who measures.
+        tasks: What to measure.
+        analyzer: What measures each; one that works in rounds is asked what comes next.
+        report: Called as rows come.
+    """
+    if not isinstance(analyzer, InRounds):
+        return _round(executor, tasks, Round(analyzer), report)
+    rows: dict[str, Row] = {}
+    places = [task.place for task in in_order(tasks)]
+    while (part := analyzer.following(list(rows.values()), places)) is not None:
+        found = _round(executor, tasks, part, report)
+        rows.update((row.matrix, row) for row in found)  # an old name keeps its place
+    return list(rows.values())
+
+
+def _round(executor: Executor, tasks: Sequence[Task], part: Round, report: Report) -> list[Row]:
+    wanted = part.matrices
+    chosen = [task for task in tasks if wanted is None or task.place.matrix in wanted]
+    costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
+    total, done, rows = sum(costs.values()) or 1.0, 0.0, []
+    for row in executor.run(chosen, part.analyzer):
+        rows.append(row)
+        done += costs[key_of(row.place)]
+        report(Progress(done, total, row.matrix))
+    ranks = {key_of(task.place): rank for rank, task in enumerate(in_order(chosen))}
+    return sorted(rows, key=lambda row: ranks[key_of(row.place)])
+
+
+def in_order(tasks: Sequence[Task]) -> list[Task]:
+    """Return tasks in natural order of names, those of one model after those of another."""
+    models = {str(task.place.labels.get("model")): 0 for task in tasks}
+    models = {name: rank for rank, name in enumerate(models)}
+    return sorted(
+        tasks,
+        key=lambda task: (models[str(task.place.labels.get("model"))], natural(task.place.matrix)),
+    )
+
+
+def key_of(place: Place) -> tuple[object, str]:
+    """Return what tells a row from the others of its run."""
+    return place.labels.get("model"), place.matrix
+
+
+def identity(task: Task, analyzer: Analyzer[Any], contents: Sequence[str | None]) -> str | None:
+    """Return what tells a row for ever: of equal identities, the measurements are equal.
+
+    Args:
+        task: What is measured.
+        analyzer: What measures it; its settings count, and the version of its numerics.
+        contents: A fingerprint of each of the task's `reads`.
+
+    Returns:
+        A digest, or None where one of the fingerprints is not known yet.
+    """
+    if any(one is None for one in contents):
+        return None
+    asked = analyzer.name, analyzer.version, dataclasses.asdict(analyzer)  # type: ignore[call-overload]
+    about = [
+        (one.role, one.view.role.kind, one.view.part, one.view.rows, one.view.cols, one.paired,
+         _way(one))
+        for one in task.inputs
+    ]  # fmt: skip
+    told = repr((asked, about, list(contents)))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _way(one: Input) -> tuple[object, ...]:
+    """Return how an input's tuned values come of what is read."""
+    change = one.change
+    if isinstance(change, Replaced):
+        return ("replaced", change.part)
+    if isinstance(change, Updated):
+        own = change.factors
+        return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
+                change.rows)  # fmt: skip
+    return ("rewritten", change.rows.indices) if change else ()

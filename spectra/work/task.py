@@ -1,0 +1,218 @@
+"""The unit of work: one row to be, what it reads, and the matrices it is about."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from spectra.analyzers import Analyzer
+from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
+from spectra.checkpoint.adapter.adapter import NewRows
+from spectra.checkpoint.entry import Slab
+from spectra.matrices import Place, View
+from spectra.matrices.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One stored tensor to read, or a slab of it such as one expert."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    slab: Slab = None
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from all others, whoever opened the file."""
+        entry = self.entry
+        return self.source.resolved, entry.name, entry.start, entry.shape, self.slab
+
+    @property
+    def all(self) -> "Read":
+        """The whole tensor."""
+        return Read(self.source, self.entry)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.entry.slab_bytes(self.slab)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, values that are decoded or put in order beside what they were."""
+        plain = self.entry.codec is None and not self.entry.strides
+        return self.nbytes if plain else self.nbytes + 4 * self.numel
+
+    @property
+    def numel(self) -> int:
+        """Number of values."""
+        entry, slab = self.entry, self.slab
+        if slab is None or not entry.shape:
+            return entry.numel
+        return entry.numel * (slab[1] - slab[0]) // max(entry.shape[0], 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The matrix is stored anew, in a tuned checkpoint or beside an adapter's factors."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    slab: Slab
+    part: Part  # of that tensor: it may lie otherwise than in the base
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The tensor."""
+        return (Read(self.source, self.entry, self.slab),)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """An adapter adds `scale * B @ A`, and may then give each output a new length (DoRA)."""
+
+    source: Checkpoint
+    factors: LoraFactors
+    turned: bool  # the stored tensor is [in, out] and gets (B A)^T
+    expert: int | None = None  # of a stack of factors
+    rows: Slab = None  # of the update: those that are this tensor's, where two lie fused
+    start: TensorEntry | None = None  # what is updated, where the adapter stores that too
+
+    @property
+    def dense(self) -> bool:
+        """Say whether the tuned values must be formed as such."""
+        return self.factors.magnitude is not None or self.start is not None
+
+    @property
+    def ranks(self) -> Slab:
+        """The rows of A that are this expert's."""
+        rank = self.factors.rank
+        if self.expert is None or self.factors.count == 1:
+            return None
+        return self.expert * rank, (self.expert + 1) * rank
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The factors, B's of a whole stack of experts, and what the values start from."""
+        more = [part for part in (self.factors.magnitude, self.start) if part is not None]
+        a = Read(self.source, self.factors.a, self.ranks)
+        return (a, *(Read(self.source, entry) for entry in (self.factors.b, *more)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """An adapter replaces some rows of an embedding."""
+
+    source: Checkpoint
+    rows: NewRows
+    start: TensorEntry | None = None  # whose other rows count, where the adapter stores it
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The rows, and the embedding where the adapter has its own."""
+        more = [] if self.start is None else [Read(self.source, self.start)]
+        return (Read(self.source, self.rows.entry), *more)
+
+
+Change: TypeAlias = Replaced | Updated | Rewritten | None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One matrix that a task is about, or a matrix and what became of it."""
+
+    role: str  # in its task; empty where it is the only one
+    source: Checkpoint
+    view: View
+    paired: bool = False
+    change: Change = None  # of a pair; None there means unchanged
+
+    @property
+    def own(self) -> Read:
+        """The tensor that holds the matrix."""
+        return Read(self.source, self.view.entry, self.view.part.slab)
+
+    @property
+    def formed(self) -> bool:
+        """Say whether the tuned values are computed from those of the base."""
+        return isinstance(self.change, Rewritten) or (
+            isinstance(self.change, Updated) and self.change.dense
+        )
+
+    @property
+    def whole(self) -> Read:
+        """The tensor that tuned values are computed from, all of it."""
+        change = self.change
+        if isinstance(change, Updated | Rewritten) and change.start is not None:
+            return Read(change.source, change.start)
+        return Read(self.source, self.view.entry)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Everything that is read for it, each once."""
+        found = [self.own, *(self.change.reads if self.change else ())]
+        if self.formed:
+            found.append(self.whole)
+        if isinstance(self.change, Updated) and self.change.start is not None:
+            found.append(Read(self.change.source, self.change.start, self.own.slab))
+        return tuple({read.key: read for read in found}.values())
+
+    @property
+    def key(self) -> Hashable:
+        """What tells values that are read or formed for it; matrices of one tensor share them."""
+        change = self.change
+        if isinstance(change, Updated):
+            return self.own.key, change.reads[0].key, change.turned, change.expert, change.rows
+        more = [read.key for read in change.reads] if change else [self.paired]
+        return self.own.key, *more
+
+    @property
+    def memory(self) -> int:
+        """Bytes that what was read takes, with how far each value may have been rounded."""
+        found = sum(read.memory for read in self.reads)
+        if isinstance(self.change, Replaced):
+            coded = [self.own, *self.change.reads]
+            found += 4 * sum(read.numel for read in coded if read.entry.codec is not None)
+        return found + (4 * self.view.entry.numel if self.formed else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row to be."""
+
+    place: Place  # of the row
+    inputs: tuple[Input, ...]  # in the order in which the analyzer names them
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The matrices that it is about."""
+        return tuple([one.view for one in self.inputs])
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Everything that is read, each once; of a whole tensor no slab besides."""
+        found = {read.key: read for one in self.inputs for read in one.reads}
+        return tuple([
+            read for read in found.values() if read.slab is None or read.all.key not in found
+        ])  # fmt: skip
+
+    @property
+    def memory(self) -> int:
+        """Bytes that what was read takes."""
+        return sum({one.key: one.memory for one in self.inputs}.values())
+
+    @property
+    def start(self) -> tuple[str, int, int]:
+        """Where the bytes begin: tasks in this order read forwards."""
+        own = self.inputs[0].own
+        return own.entry.shard, own.entry.start, (own.slab or (0, 0))[0]
+
+    def cost(self, analyzer: Analyzer[Any]) -> float:
+        """Return about how many operations it takes; what did not change costs nothing."""
+        if all(one.paired and one.change is None for one in self.inputs):
+            return 0.0
+        return analyzer.cost(*self.views)
+
+
+def bytes_of(tasks: Iterable[Task]) -> int:
+    """Return how many bytes tasks read together; what several need is read once."""
+    return sum({read.key: read.nbytes for task in tasks for read in task.reads}.values())
