@@ -44,7 +44,9 @@ def measure(
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
     chosen = selection or Selection()
-    return Planned(Analysis(analyzer, plan_model(open(model), chosen, analyzer), chosen), device, workers)
+    return Planned(
+        Analysis(analyzer, plan_model(open(model), chosen, analyzer), chosen), device, workers
+    )
 
 
 @asked

@@ -63,26 +63,22 @@ def planned(folder: Path, base: str = "base", tuned: str = "adapter") -> Plan:
 
 def pairs(plan: Plan) -> dict[str, Pair]:
     """Return every pair of a plan by its name."""
-    loader, found = Loader(plan), {}
-    for step in plan.steps:
-        loaded = loader.load(step)
-        for view in step.views:
-            subject = loaded.subject(view, "cpu")
-            assert isinstance(subject, Pair)
-            found[view.name] = subject
+    loader, found = Loader(plan.tasks), {}
+    for task in plan.tasks:
+        subject = loader.load(task).subject("cpu")
+        assert isinstance(subject, Pair)
+        found[task.place.matrix] = subject
     return found
 
 
 def matrices(spec: Path | Checkpoint | Adapter) -> dict[str, Tensor]:
     """Return every matrix of a checkpoint by its name."""
     plan = plan_model(spectra.open(spec), Selection())
-    loader, found = Loader(plan), {}
-    for step in plan.steps:
-        loaded = loader.load(step)
-        for view in step.views:
-            subject = loaded.subject(view, "cpu")
-            assert isinstance(subject, Matrix)
-            found[view.name] = subject.values
+    loader, found = Loader(plan.tasks), {}
+    for task in plan.tasks:
+        subject = loader.load(task).subject("cpu")
+        assert isinstance(subject, Matrix)
+        found[task.place.matrix] = subject.values
     return found
 
 

@@ -21,7 +21,7 @@ def delta(result: Result) -> None:
         rows = _changed(result)
         by_role(
             axes,
-            [(row.view.role.kind, 100 * row.number("delta_relative")) for row in rows],
+            [(row.place.role, 100 * row.number("delta_relative")) for row in rows],
             BLUE,
             0,
             BERT,
@@ -108,7 +108,7 @@ def overlap(result: Result) -> None:
         rows = _changed(result)
         by_role(
             axes,
-            [(row.view.role.kind, row.number("subspace_overlap")) for row in rows],
+            [(row.place.role, row.number("subspace_overlap")) for row in rows],
             BLUE,
             0,
             BERT,

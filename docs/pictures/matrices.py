@@ -59,7 +59,7 @@ def _dots(axes, results: tuple[Result, Result], key: str) -> None:  # noqa: ANN0
     """Draw one quantity of every matrix of both models."""
     names = ((MINILM, BLUE, -0.12), (SMOLLM2, ORANGE, 0.12))
     for result, (name, colour, shift) in zip(results, names, strict=True):
-        found = [(row.view.role.kind, row.number(key)) for row in result.rows]
+        found = [(row.place.role, row.number(key)) for row in result.rows]
         by_role(axes, [(role, value) for role, value in found if value], colour, shift)
         axes.scatter([], [], s=16, color=colour, label=name)
     axes.legend(loc="upper right", ncols=2)

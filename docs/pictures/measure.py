@@ -79,8 +79,8 @@ def typical(results: Iterable[tuple[str, Result, tuple[str, ...]]]) -> Iterator[
             for row in result.rows:
                 value = row.values.get(key)
                 changed = key not in DIFF or row.number("delta_norm")
-                if isinstance(value, int | float) and row.view.role.kind != "embed" and changed:
-                    found[row.view.role.kind].append(float(value))
+                if isinstance(value, int | float) and row.place.role != "embed" and changed:
+                    found[row.place.role].append(float(value))
             for role, values in sorted(found.items()):
                 spread = (min(values), statistics.median(values), max(values))
                 yield [model, role, key, len(values), *map(short, spread)]

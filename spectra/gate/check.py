@@ -3,7 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spectra.analyzers import Row
@@ -39,7 +39,6 @@ class Check:
     warnings: tuple[str, ...] = ()  # what the comparisons did not see, a sentence each
     unpaired: Unpaired | None = None  # of the model and its base
     today: dt.date | None = None  # None: the day it runs, UTC
-    executor: Executor = field(default_factory=Local)
 
     @property
     def command(self) -> str:
@@ -48,10 +47,9 @@ class Check:
 
     def estimate(self, workers: int | None = None) -> Estimate:
         """Tell from headers what it will cost, all references included."""
-        own = self.executor.workers if isinstance(self.executor, Local) else None
         views = self.model.views
         return replace(
-            estimate(self.plan, self.checkup, workers or own),
+            estimate(self.plan, self.checkup, workers),
             matrices=len(views),
             tensors=len({(view.entry.name, view.part.slab) for view in views}),
         )
@@ -63,7 +61,7 @@ class Check:
             SpectraError: A file changed or ended while it was read.
         """
         start = time.perf_counter()
-        rows, facts = self._measured(executor or self.executor, report)
+        rows, facts = self._measured(executor or Local(), report)
         alias = self.policy.alias or alias_of(self.model.survey.checkpoint.spec)
         today = self.today or dt.datetime.now(tz=dt.UTC).date()
         verdict = judge(self.policy, facts, alias, today, self._before(facts, alias, today))
@@ -84,7 +82,7 @@ class Check:
 
     def measure(self, executor: Executor | None = None, report: Report = silent) -> Facts:
         """Read everything and judge nothing."""
-        return self._measured(executor or self.executor, report)[1]
+        return self._measured(executor or Local(), report)[1]
 
     def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add what of an adapter its base does not show, and what the comparison did not see."""

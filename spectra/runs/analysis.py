@@ -4,7 +4,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spectra.analyzers import Analyzer, Summary
@@ -43,7 +43,6 @@ class Analysis:
     analyzer: Analyzer[Any]
     plan: Plan
     selection: Selection
-    executor: Executor = field(default_factory=Local)
 
     @property
     def command(self) -> str:
@@ -52,21 +51,20 @@ class Analysis:
 
     def estimate(self, workers: int | None = None) -> Estimate:
         """Tell from headers what it will cost."""
-        own = self.executor.workers if isinstance(self.executor, Local) else None
-        return estimate(self.plan, self.analyzer, workers or own)
+        return estimate(self.plan, self.analyzer, workers)
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, measure and conclude.
 
         Args:
-            executor: Who measures; the one that was planned by default.
+            executor: Who measures; this machine's processors by default.
             report: Called as rows come.
 
         Raises:
             SpectraError: A file changed or ended while it was read.
         """
         start, plan = time.perf_counter(), self.plan
-        rows = measured(executor or self.executor, plan.tasks, self.analyzer, report)
+        rows = measured(executor or Local(), plan.tasks, self.analyzer, report)
         marked, summary = self.analyzer.conclude(rows)
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
         alone = len(opened) == 1

@@ -1,5 +1,7 @@
 """Matrices, pairs and rows made by hand."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -37,11 +39,16 @@ def pair_of(base: Tensor, tuned: Tensor | LowRank | None, name: str = QUERY) -> 
     return Pair(view, base, tuned, dtype)
 
 
+def labelled(row: Row, labels: Mapping[str, str | int]) -> Row:
+    """Return a row as of one of several models."""
+    return replace(row, place=replace(row.place, labels=labels))
+
+
 def row_of(analyzer: Analyzer[Any], subject: Matrix | Pair) -> Row:
     """Measure as the engine does."""
     try:
         found = analyzer.measure(subject)
     except NonFiniteError as error:
         values = dict.fromkeys(analyzer.keys)
-        return Row(subject.view, "non-finite", str(error), values)
-    return Row(subject.view, found.status, None, found.values, found.arrays)
+        return Row(subject.view.place(), "non-finite", str(error), values)
+    return Row(subject.view.place(), found.status, None, found.values, found.arrays)

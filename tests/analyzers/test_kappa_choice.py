@@ -50,14 +50,14 @@ class Made:
         """The row that a round would give."""
         values: dict[str, Value] = dict.fromkeys(KEYS)
         if not self.finite:
-            return Row(self.view, "non-finite", "NaN", values)
+            return Row(self.view.place(), "non-finite", "NaN", values)
         status: Status = "singular" if self.kappa is None else "ok"
         if isinstance(analyzer, Floor) and not self.small:
             low = 1e3 * self.floor if self.kappa is None else self.kappa * self.floor
-            return Row(self.view, "outside", None, values | {"kappa_low": low})
+            return Row(self.view.place(), "outside", None, values | {"kappa_low": low})
         assert isinstance(analyzer, Floor | Kappa)
         if self.kappa is None:
-            return Row(self.view, status, None, values | {"decided_by": "exact"})
+            return Row(self.view.place(), status, None, values | {"decided_by": "exact"})
         exact = self.small or (isinstance(analyzer, Kappa) and analyzer.exact)
         low, high = (self.kappa * (1.0 if exact else end) for end in (self.low, self.high))
         estimate = min(max(low + self.guess * (high - low), low), high)
@@ -66,7 +66,7 @@ class Made:
             "kappa": estimate, "kappa_low": low, "kappa_high": high,
             "kappa_excess": estimate / null, "decided_by": "exact" if exact else "bound",
         }  # fmt: skip
-        return Row(self.view, status, None, values | known)
+        return Row(self.view.place(), status, None, values | known)
 
 
 def view(index: int, role: str, shape: tuple[int, int]) -> View:
@@ -116,8 +116,8 @@ def run(model: Sequence[Made], kappa: Kappa) -> tuple[dict[str, Row], list[int]]
     """All rounds; how many matrices each took."""
     rows: dict[str, Row] = {}
     sizes = []
-    views = [made.view for made in model]
-    while (part := kappa.following(list(rows.values()), views)) is not None:
+    places = [made.view.place() for made in model]
+    while (part := kappa.following(list(rows.values()), places)) is not None:
         names = part.matrices
         assert names is None or names
         taken = [made for made in model if names is None or made.view.name in names]
@@ -267,7 +267,7 @@ def test_bounds_come_first_where_at_most_half_is_selected(
 ) -> None:
     roles = ["q_proj"] * 4 + ["up_proj"] * 3 + ["down_proj"]
     views = [view(i, role, (8, 4)) for i, role in enumerate(roles)]
-    first = Kappa(select=select, **words).following([], views)
+    first = Kappa(select=select, **words).following([], [view.place() for view in views])
     assert first is not None
     assert first.matrices is None
     assert isinstance(first.analyzer, Floor) is screened

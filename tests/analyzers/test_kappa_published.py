@@ -125,8 +125,8 @@ def test_peft_averages_over_experts_that_are_candidates_here(saved: Mapping[str,
     result = spectra.kappa(saved["qwen3-moe"])
     down: dict[str, list[float]] = {}
     for row in result.rows:
-        if row.view.role.expert is not None and row.view.role.kind == "mlp.down":
-            down.setdefault(f"model.layers.{row.view.role.layer}.mlp.experts.down_proj", []).append(
+        if row.place.expert is not None and row.place.role == "mlp.down":
+            down.setdefault(f"model.layers.{row.place.layer}.mlp.experts.down_proj", []).append(
                 row.number("kappa") or 0.0
             )
     assert len(down) == 2

@@ -61,7 +61,7 @@ def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> N
         if row.status == "outside":
             assert (high, row.values["kappa"], row.values["selected"]) == (None, None, False)
             assert row.values["kappa_excess"] is row.values["kappa_resolved"] is None
-            assert row.number("kappa_null") == kappa_null(row.view.rows, row.view.cols)
+            assert row.number("kappa_null") == kappa_null(row.place.rows, row.place.cols)
             assert low > early.summary["cut"]
         else:
             assert high is not None
@@ -164,7 +164,7 @@ def row(name: str, low: float, high: float | None, decided_by: str) -> Row:
     values = {**dict.fromkeys(KEYS), "kappa_low": low, "kappa_high": high, "decided_by": decided_by}
     if not outside:
         values["kappa"] = low
-    return Row(view_of(name, 90, 90), "outside" if outside else "ok", None, values)
+    return Row(view_of(name, 90, 90).place(), "outside" if outside else "ok", None, values)
 
 
 def test_rounds_go_from_bounds_to_numbers_to_full_spectra() -> None:
@@ -174,21 +174,21 @@ def test_rounds_go_from_bounds_to_numbers_to_full_spectra() -> None:
     }
     kappa = Kappa(select="2")
     views = [row.view for row in rows.values()]
-    first = kappa.following([], views)
+    first = kappa.following([], [view.place() for view in views])
     assert first is not None
     assert first.matrices is None
-    lowest = kappa.following(list(rows.values()), views)
+    lowest = kappa.following(list(rows.values()), [view.place() for view in views])
     assert lowest is not None
     assert lowest.matrices == frozenset("ab")
     rows |= {"a": row("a", 5.0, 5.1, "bound"), "b": row("b", 3.0, 3.1, "bound")}
-    within = kappa.following(list(rows.values()), views)
+    within = kappa.following(list(rows.values()), [view.place() for view in views])
     assert within is not None
     assert within.matrices == frozenset("c")
     rows["c"] = row("c", 5.05, 5.2, "bound")
-    full = kappa.following(list(rows.values()), views)
+    full = kappa.following(list(rows.values()), [view.place() for view in views])
     assert full is not None
     assert full.matrices == frozenset("ac")
     assert full.analyzer == Kappa(exact=True)
     rows |= {"a": row("a", 5.08, 5.08, "exact"), "c": row("c", 5.07, 5.07, "exact")}
-    assert kappa.following(list(rows.values()), views) is None
+    assert kappa.following(list(rows.values()), [view.place() for view in views]) is None
     assert kappa.conclude(list(rows.values()))[1]["selected"] == ["b", "c"]

@@ -1,20 +1,19 @@
 """One run's spectra over its steps, against float64 LAPACK and by hand."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from analyzers.subjects import matrix_of, row_of
-from spectra.analyzers import Row, Trend, Value
+from analyzers.subjects import labelled, matrix_of, row_of
+from spectra.analyzers import Row, Trend
 
 
 def rows_at(step: int, matrices: dict[str, Tensor]) -> list[Row]:
-    labels: dict[str, Value] = {"model": f"checkpoint-{step}", "step": step}
+    labels: dict[str, str | int] = {"model": f"checkpoint-{step}", "step": step}
     found = [row_of(Trend(), matrix_of(values, name)) for name, values in matrices.items()]
-    return [replace(row, labels=labels) for row in found]
+    return [labelled(row, labels) for row in found]
 
 
 def diagonal(*sigma: float) -> Tensor:

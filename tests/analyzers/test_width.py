@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from analyzers.subjects import matrix_of, row_of, view_of
+from analyzers.subjects import labelled, matrix_of, row_of, view_of
 from spectra.analyzers import Row, Width
 from spectra.analyzers.width import Member
 from spectra.errors import NonFiniteError, UsageError
@@ -32,8 +32,8 @@ def row(model: str, width: int, name: str, sigma: float | None) -> Row:
     """A row as measured; without a sigma one that holds NaN."""
     values = dict.fromkeys(Width.keys, sigma)
     labels: dict[str, Any] = {"model": model, "width": width}
-    return Row(view_of(name, width, width), "non-finite" if sigma is None else "ok",
-               "NaN" if sigma is None else None, values, labels=labels)  # fmt: skip
+    return Row(view_of(name, width, width).place(labels), "non-finite" if sigma is None else "ok",
+               "NaN" if sigma is None else None, values)  # fmt: skip
 
 
 def rows_of(
@@ -153,7 +153,7 @@ def test_slopes_are_scipys_of_the_medians() -> None:
             model: median(
                 row.number("sigma_max") or 0.0
                 for row in rows
-                if row.labels["model"] == model and row.view.role.kind == kind
+                if row.place.labels["model"] == model and row.place.role == kind
             )
             for model in THREE
         }
@@ -200,8 +200,13 @@ def test_two_widths_and_one_layer_leave_nothing_to_judge_by() -> None:
 def test_one_odd_layer_hardly_matters() -> None:
     rows = rows_of(THREE, planted(0.25, 0.02))
     odd = [
-        row(str(one.labels["model"]), 1024, one.matrix, 100.0 * (one.number("sigma_max") or 0.0))
-        if one.labels["width"] == 1024 and one.view.role.layer == 0
+        row(
+            str(one.place.labels["model"]),
+            1024,
+            one.matrix,
+            100.0 * (one.number("sigma_max") or 0.0),
+        )
+        if one.place.labels["width"] == 1024 and one.place.layer == 0
         else one
         for one in rows
     ]
@@ -437,7 +442,7 @@ def test_one_width_is_matched_without_a_slope() -> None:
     rows = rows_of({"a": 64, "b": 64}, planted(0.0))
     doubled = [
         replace(one, values=dict.fromkeys(Width.keys, 2.0 * (one.number("sigma_max") or 0.0)))
-        if one.labels["model"] == "b"
+        if one.place.labels["model"] == "b"
         else one
         for one in rows
     ]
@@ -452,9 +457,8 @@ def test_one_width_is_matched_without_a_slope() -> None:
 def test_the_real_model_against_itself_doubled(real: dict[str, Tensor]) -> None:
     def rows(model: str, gain: float) -> list[Row]:
         return [
-            replace(
-                row_of(Width(), matrix_of(gain * matrix, name)),
-                labels={"model": model, "width": 384},
+            labelled(
+                row_of(Width(), matrix_of(gain * matrix, name)), {"model": model, "width": 384}
             )
             for name, matrix in real.items()
             if "layer.0." in name or "layer.3." in name
@@ -480,7 +484,7 @@ def test_roles_are_fitted_on_the_models_that_have_them() -> None:
     rows = [
         one
         for one in rows_of(THREE, planted(0.25), roles=["attn.q", "mlp.up"])
-        if not (one.labels["width"] == 512 and one.view.role.kind == "mlp.up")
+        if not (one.place.labels["width"] == 512 and one.place.role == "mlp.up")
     ]
     rows += rows_of({"proxy-256": 256}, planted(0.0), roles=["attn.o"])
     summary = concluded(rows)
@@ -520,7 +524,7 @@ def test_odd_rows_do_not_crash() -> None:
     assert (alone["advice"], alone["matching"], alone["proxy"]) == ([], [], None)
     broken = [row("a", 8, "h.0.mlp.up_proj.weight", None), row("b", 9, "x.weight", None)]
     assert concluded(broken)["roles"] == []
-    nameless = [replace(one, labels={}) for one in rows_of({"a": 64}, planted(0.0))]
+    nameless = [labelled(one, {}) for one in rows_of({"a": 64}, planted(0.0))]
     assert concluded(nameless)["widths"] == {"": 0}
     no_width = rows_of({"a": 0, "b": 64, "c": 128}, _one)
     assert concluded(no_width)["roles"][0]["widths"] == 2

@@ -72,7 +72,7 @@ def test_a_healthy_model_passes(base: Path) -> None:
     vector = next(
         row for row in found.rows if row.matrix.endswith("layers.0.input_layernorm.weight")
     )
-    assert vector.view.role.kind == "vector"
+    assert vector.place.role == "vector"
     assert vector.number("largest") == 1.0
 
 

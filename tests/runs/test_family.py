@@ -14,7 +14,7 @@ from spectra.analyzers import Trend, Width
 from spectra.checkpoint.trainer import Training
 from spectra.errors import CheckpointError, PairingError, UsageError
 from spectra.matrices import Selection
-from spectra.runs.analysis import Series, names_of
+from spectra.runs.analysis import Analysis, names_of
 from spectra.runs.family import Given, plan_trend, plan_width, read_settings
 
 
@@ -46,13 +46,13 @@ def run(tmp_path: Path) -> list[Path]:
     ]
 
 
-def planned(models: list[Path], against: Path | None = None, **given: Any) -> Series:  # noqa: ANN401
+def planned(models: list[Path], against: Path | None = None, **given: Any) -> Analysis:  # noqa: ANN401
     proxy = None if against is None else spectra.open(against)
     opened = [spectra.open(model) for model in models]
     return plan_width(opened, proxy, Given(**given), Width(), Selection())
 
 
-def members(series: Series) -> list[tuple[str, int, float | None, float | None, bool]]:
+def members(series: Analysis) -> list[tuple[str, int, float | None, float | None, bool]]:
     analyzer = series.analyzer
     assert isinstance(analyzer, Width)
     return [(m.model, m.width, m.eta, m.weight_decay, m.proxy) for m in analyzer.members]
@@ -265,7 +265,7 @@ def test_a_run_is_followed_by_its_steps(run: list[Path]) -> None:
 
 
 def test_what_is_no_run_is_refused(run: list[Path], family: list[Path], tmp_path: Path) -> None:
-    def plan(*folders: Path) -> Series:
+    def plan(*folders: Path) -> Analysis:
         return plan_trend([spectra.open(folder) for folder in folders], Trend(), Selection())
 
     assert refusal(UsageError, lambda: plan(run[0])) == (

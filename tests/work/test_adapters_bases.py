@@ -20,6 +20,7 @@ from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.entry import ReadStored, Slab
 from spectra.matrices import LowRank, Selection
 from spectra.work import plan_pair
+from spectra.work.task import bytes_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning"),
@@ -80,7 +81,7 @@ def test_what_is_updated_is_the_decoded_base(use_dora: bool, tmp_path: Path) -> 
     for name, pair in found.items():
         torch.testing.assert_close(pair.tuned_exact(), plain[name].tuned_exact())
         assert isinstance(pair.tuned, LowRank) == isinstance(plain[name].tuned, LowRank)
-    assert all(step.memory > step.nbytes for step in plan.steps)
+    assert all(task.memory > bytes_of([task]) for task in plan.tasks)
 
 
 def test_an_adapter_on_four_bits_of_bitsandbytes(tmp_path: Path) -> None:

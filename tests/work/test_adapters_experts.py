@@ -211,9 +211,9 @@ def test_one_experts_factors_are_read_and_no_more_of_a(
         return original(self, entry, slab)
 
     monkeypatch.setattr(Checkpoint, "read", spied)
-    loader = Loader(plan)
-    for step in plan.steps:
-        loader.load(step)
+    loader = Loader(plan.tasks)
+    for task in plan.tasks:
+        loader.load(task)
     down = [slab for name, slab in read if name.endswith("layers.0.mlp.experts.lora_A.weight")]
     assert down == [(0, 2), (2, 4), (4, 6)]
     held = [name for name, _ in read if name.endswith("lora_B.weight")]

@@ -12,11 +12,13 @@ import torch
 import spectra
 from examples import write_model
 from spectra.analyzers import Measurement, Row, Spectrum, Summary
+from spectra.analyzers.analyzer import Each, Takes
 from spectra.errors import CheckpointError
 from spectra.matrices import Matrix, Selection, View
 from spectra.work import plan_model
 from spectra.work.estimate import estimate
-from spectra.work.local import Progress, Resources, execute
+from spectra.work.executor import Progress, measured
+from spectra.work.local import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Watcher:
     """Counts how many matrices, and bytes by its own claim, are in work at once."""
 
     name: ClassVar[str] = "watcher"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = ("seen",)
 
     need: int = 1 << 20
@@ -60,7 +64,7 @@ def model(tmp_path: Path) -> Path:
 def test_several_matrices_are_measured_at_once_and_rows_stay_in_order(model: Path) -> None:
     watcher = Watcher()
     plan = plan_model(spectra.open(model), Selection())
-    rows = execute(plan, watcher, Resources(workers=3))
+    rows = measured(Local(workers=3), plan.tasks, watcher)
     assert [row.values["seen"] for row in rows] == [16.0 * i for i in range(12)]
     assert watcher.most == [3]
 
@@ -68,14 +72,14 @@ def test_several_matrices_are_measured_at_once_and_rows_stay_in_order(model: Pat
 def test_the_largest_matrices_are_measured_one_at_a_time(model: Path) -> None:
     watcher = Watcher(need=1 << 40)
     plan = plan_model(spectra.open(model), Selection())
-    execute(plan, watcher, Resources(workers=3))
+    measured(Local(workers=3), plan.tasks, watcher)
     assert watcher.most == [1]
 
 
 def test_progress_ends_at_the_total(model: Path) -> None:
     seen: list[Progress] = []
     plan = plan_model(spectra.open(model), Selection())
-    execute(plan, Watcher(), Resources(), seen.append)
+    measured(Local(), plan.tasks, Watcher(), seen.append)
     assert len(seen) == 12
     assert seen[-1].done == seen[-1].total == 12.0
 
@@ -83,7 +87,7 @@ def test_progress_ends_at_the_total(model: Path) -> None:
 def test_the_callers_thread_count_is_given_back(model: Path) -> None:
     before = torch.get_num_threads()
     plan = plan_model(spectra.open(model), Selection())
-    execute(plan, Watcher(), Resources(workers=2))
+    measured(Local(workers=2), plan.tasks, Watcher())
     assert torch.get_num_threads() == before
 
 
@@ -92,7 +96,7 @@ def test_an_error_in_a_worker_ends_the_run(tmp_path: Path) -> None:
     plan = plan_model(spectra.open(folder), Selection())
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="ended inside tensor"):
-        execute(plan, Watcher(), Resources())
+        measured(Local(), plan.tasks, Watcher())
 
 
 def test_one_bad_tensor_does_not_stop_the_rest(tmp_path: Path) -> None:

@@ -64,9 +64,9 @@ def test_the_real_adapter_changes_36_matrices_and_lists_its_head(
     minilm: Path, minilm_lora: Path
 ) -> None:
     plan = plan_pair(opened(minilm), opened(minilm_lora), Selection())
-    changed = [step for step in plan.steps if step.change is not None]
+    changed = [task for task in plan.tasks if task.inputs[0].change is not None]
     assert len(changed) == 36
-    assert len(plan.steps) == 40
+    assert len(plan.tasks) == 40
     reasons = {item.tensor: item.reason for item in plan.skipped}
     assert reasons["classifier.weight"] == "no counterpart in the base"
     assert reasons["classifier.bias"] == "no counterpart in the base"
@@ -110,7 +110,7 @@ def test_a_head_prefix_on_either_side_pairs_all_the_same(tmp_path: Path) -> None
     )
     for base, tuned in ((headless, headed), (headed, headless)):
         plan = plan_pair(opened(base), opened(tuned), Selection())
-        assert len(plan.steps) == 2
+        assert len(plan.tasks) == 2
         assert [item.tensor for item in plan.skipped] == ["classifier.weight"]
 
 

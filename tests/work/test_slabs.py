@@ -55,7 +55,7 @@ def test_a_fused_tensor_of_8_gib_is_never_read_whole(
     expected = torch.linalg.svdvals(values[: SIDE // 2].double())[0]
     (row,) = result.rows
     assert row.values["sigma_max"] == pytest.approx(float(expected), rel=1e-6)
-    assert row.view.role.expert == 9_876
+    assert row.place.expert == 9_876
     assert sum(buffers) <= 2 * SIDE * SIDE
 
 
@@ -91,8 +91,8 @@ def test_reading_widened_is_reading_and_widening(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(LocalFile, "chunk", 22)  # pieces that do not divide the tensor
-    monkeypatch.setattr("spectra.checkpoint.source.SHARE", 8)
-    monkeypatch.setattr("spectra.checkpoint.source.SERIAL", 4)
+    monkeypatch.setattr("spectra.checkpoint.reading.SHARE", 8)
+    monkeypatch.setattr("spectra.checkpoint.reading.SERIAL", 4)
     torch.set_num_threads(threads)
     values = torch.randn(3, 5, 7, generator=generator).to(dtype)
     model = spectra.open(write_model(tmp_path, {"a": values}))

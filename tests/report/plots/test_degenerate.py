@@ -151,9 +151,7 @@ def test_experts_share_a_line_and_a_cell(tmp_path: Path) -> None:
     assert "mlp.up  (3 layers)" in said
     figure = picture(result)
     panel = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("mlp.up"))
-    ups = [
-        row for row in result.rows if row.view.role.kind == "mlp.up" and row.view.role.layer == 0
-    ]
+    ups = [row for row in result.rows if row.place.role == "mlp.up" and row.place.layer == 0]
     expected = torch.stack([row.arrays["sigma"] for row in ups]).quantile(0.5, dim=0)
     assert np.asarray(panel.get_lines()[0].get_ydata()) == pytest.approx(expected.numpy())
 

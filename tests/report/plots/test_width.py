@@ -54,7 +54,7 @@ def family(
                 sigma *= math.exp(source.gauss(0.0, 0.05))
                 view = view_of(f"model.layers.{i}.{MODULES[role]}.weight", width, width)
                 labels: dict[str, Any] = {"model": model, "width": width}
-                rows.append(Row(view, "ok", None, dict.fromkeys(Width.keys, sigma), labels=labels))
+                rows.append(Row(view.place(labels), "ok", None, dict.fromkeys(Width.keys, sigma)))
     members = tuple(
         Member(model, width, *(training[i] if training else ()))
         for i, (model, width) in enumerate(models.items())
@@ -124,7 +124,7 @@ def test_every_role_has_its_layers_medians_and_slope() -> None:
     for role in result.summary["roles"]:
         axes = shown[role["role"]]
         (dots,), (medians,) = marked(axes, "layers"), marked(axes, "medians")
-        rows = [row for row in result.rows if row.view.role.kind == role["role"]]
+        rows = [row for row in result.rows if row.place.role == role["role"]]
         assert sorted(np.asarray(dots.get_ydata())) == pytest.approx(
             sorted(row.number("sigma_max") or 0.0 for row in rows)
         )
