@@ -173,22 +173,22 @@ def test_rounds_go_from_bounds_to_numbers_to_full_spectra() -> None:
         for name, low in zip("abcd", (2, 3, 4, 9), strict=True)
     }
     kappa = Kappa(select="2")
-    views = [row.view for row in rows.values()]
-    first = kappa.following([], [view.place() for view in views])
+    places = [row.place for row in rows.values()]
+    first = kappa.following([], places)
     assert first is not None
     assert first.matrices is None
-    lowest = kappa.following(list(rows.values()), [view.place() for view in views])
+    lowest = kappa.following(list(rows.values()), places)
     assert lowest is not None
     assert lowest.matrices == frozenset("ab")
     rows |= {"a": row("a", 5.0, 5.1, "bound"), "b": row("b", 3.0, 3.1, "bound")}
-    within = kappa.following(list(rows.values()), [view.place() for view in views])
+    within = kappa.following(list(rows.values()), places)
     assert within is not None
     assert within.matrices == frozenset("c")
     rows["c"] = row("c", 5.05, 5.2, "bound")
-    full = kappa.following(list(rows.values()), [view.place() for view in views])
+    full = kappa.following(list(rows.values()), places)
     assert full is not None
     assert full.matrices == frozenset("ac")
     assert full.analyzer == Kappa(exact=True)
     rows |= {"a": row("a", 5.08, 5.08, "exact"), "c": row("c", 5.07, 5.07, "exact")}
-    assert kappa.following(list(rows.values()), [view.place() for view in views]) is None
+    assert kappa.following(list(rows.values()), places) is None
     assert kappa.conclude(list(rows.values()))[1]["selected"] == ["b", "c"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -292,10 +293,13 @@ def test_a_models_short_name_leaves_out_place_and_revision(spec: str, alias: str
     assert alias_of(spec) == alias
 
 
-def test_an_estimate_reads_no_weights(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan_check(str(base), Policy(baseline=str(base)))
+def test_an_estimate_counts_each_file_once_and_reads_no_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = shutil.copytree(base, tmp_path / "before")
     monkeypatch.setattr("spectra.work.load.Loader.load", None)
-    found = planned.estimate()
-    assert (found.matrices, found.tensors) == (21, 21)
     size = sum(value.nbytes for value in load_file(base / "model.safetensors").values())
-    assert found.nbytes >= 2 * size  # itself and its baseline, and once more in pairs
+    for baseline, times in ((base, 1), (before, 2)):
+        found = plan_check(str(base), Policy(baseline=str(baseline))).estimate()
+        assert (found.matrices, found.tensors) == (21, 21)
+        assert found.nbytes == times * size
