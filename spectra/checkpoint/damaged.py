@@ -243,7 +243,7 @@ class _Opening:
         """Open one shard and return the tensors of it that are whole."""
         file = folder.file(shard)
         try:
-            raw = header_bytes(file.read, file.size, file.label)
+            raw = header_bytes(file)
             found = listed(raw, shard)
         except HeaderError as error:
             self.wrong[shard] = _plain(str(error).removeprefix(file.label))

@@ -1,20 +1,16 @@
 """The safetensors header: its rules, and what it says, before any weight is read."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
-from spectra.checkpoint.documents import MAX_VALUES, count_values
 from spectra.checkpoint.entry import BITS, MLX, TensorEntry
+from spectra.checkpoint.source import Source
+from spectra.checkpoint.strict import U64, check_extra, decoded, kind_of
 from spectra.errors import HeaderError
 from spectra.text import quote
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
-MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
-U64 = 1 << 64
-FLOAT_END = (1 << 1024) - (1 << 970)  # from here on integers round to infinity
 FIELDS = ("dtype", "shape", "data_offsets")  # in the order of a tensor written as a list
 COMFY = "_quantization_metadata"  # ComfyUI's, by module
 AGAIN = "Fetch or write that file again."
@@ -40,40 +36,35 @@ class Header:
     metadata: dict[str, str]
 
 
-def read_header(read: Callable[[int, int], bytes], size: int, path: str, shard: str) -> Header:
+def read_header(file: Source, shard: str) -> Header:
     """Read and check the header of one file.
 
     Args:
-        read: Returns the bytes from start to stop of the file.
-        size: The file's size in bytes.
-        path: How messages name the file.
+        file: Its size counts too: every byte of it must be a tensor's.
         shard: The name its tensors carry.
-
-    Returns:
-        The header, every rule of the format checked against `size`.
 
     Raises:
         HeaderError: The file is not safetensors, is cut, or breaks a rule.
     """
-    raw = header_bytes(read, size, path)
+    raw = header_bytes(file)
     try:
-        return parse_header(raw, size, shard)
+        header = listed(raw, shard)
     except HeaderError as error:
-        raise HeaderError(f"{path}{error}. {AGAIN}") from None
+        raise HeaderError(f"{file.label}{error}. {AGAIN}") from None
+    wrong = misfit(header, 8 + len(raw), file.size)
+    if wrong:
+        raise HeaderError(f"{file.label}{wrong}. {AGAIN}")
+    return header
 
 
-def header_bytes(read: Callable[[int, int], bytes], size: int, path: str) -> bytes:
+def header_bytes(file: Source) -> bytes:
     """Return the bytes of a file's header, without its length.
-
-    Args:
-        read: Returns the bytes from start to stop of the file.
-        size: The file's size in bytes.
-        path: How messages name the file.
 
     Raises:
         HeaderError: The file is not safetensors, or is cut inside its header.
     """
-    opening = read(0, min(size, 64))
+    path, size = file.label, file.size
+    opening = file.read(0, min(size, 64))
     for prefix, meaning in NEVER_WEIGHTS.items():
         if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):
             raise HeaderError(f"{path} {meaning}.")
@@ -98,29 +89,7 @@ def header_bytes(read: Callable[[int, int], bytes], size: int, path: str) -> byt
             f"{path} ends at byte {size:,} inside its own header of {length:,} bytes: "
             f"the download was cut. {AGAIN}"
         )
-    return read(8, 8 + length)
-
-
-def parse_header(raw: bytes, size: int, shard: str) -> Header:
-    """Check the header's bytes against the format and the file's size.
-
-    Args:
-        raw: The header alone, without its length.
-        size: The whole file's size in bytes.
-        shard: The name its tensors carry.
-
-    Returns:
-        The entries, offsets counted from the start of the file.
-
-    Raises:
-        HeaderError: A rule is broken; the text reads on from the file's name, and ends
-            before the full stop.
-    """
-    header = listed(raw, shard)
-    wrong = misfit(header, 8 + len(raw), size)
-    if wrong:
-        raise HeaderError(wrong)
-    return header
+    return file.read(8, 8 + length)
 
 
 def listed(raw: bytes, shard: str) -> Header:
@@ -131,11 +100,12 @@ def listed(raw: bytes, shard: str) -> Header:
         shard: The name its tensors carry.
 
     Raises:
-        HeaderError: A rule is broken; the text as that of `parse_header`.
+        HeaderError: A rule is broken; the text reads on from the file's name, and ends
+            before the full stop.
     """
-    table = _decode(raw)
+    table = decoded(raw)
     if not isinstance(table, dict):
-        raise HeaderError(f": the header is a JSON {_kind(table)}, expected an object")
+        raise HeaderError(f": the header is a JSON {kind_of(table)}, expected an object")
     metadata = _metadata(table.pop("__metadata__", None))
     origin = 8 + len(raw)
     notes, common = _notes(metadata)
@@ -172,91 +142,6 @@ def misfit(header: Header, origin: int, size: int) -> str:
             "two files may have been joined"
         )
     return ""
-
-
-def _decode(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse JSON as strictly as the format's reference parser; refuse duplicates and bombs."""
-    values = count_values(raw)
-    if values > MAX_VALUES:
-        raise HeaderError(
-            f": the header holds {values:,} values, and at most {MAX_VALUES:,} are read"
-        )
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise HeaderError(": the header is not UTF-8 text: not a safetensors file") from None
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=_integer if b"-" in raw else None,  # minus zero is odd; plainly is quicker
-            parse_float=_finite,
-            parse_constant=_finite,
-        )
-    except RecursionError:
-        raise HeaderError(f": the header nests deeper than {MAX_DEPTH} levels") from None
-    except ValueError as error:
-        if isinstance(error, json.JSONDecodeError):
-            raise HeaderError(
-                f": the header is not JSON ({error.msg}, character {error.pos:,}): "
-                "not a safetensors file, or a damaged one"
-            ) from None
-        raise HeaderError(f": the header holds {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; the library lets the last of two equal keys win, we refuse."""
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise ValueError(f"the key {quote(key)} twice")
-        _encodable(key)
-        if isinstance(value, str):
-            _encodable(value)
-        table[key] = value
-    return table
-
-
-def _encodable(text: str) -> None:
-    """Refuse lone surrogates, which JSON escapes can spell and UTF-8 cannot hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{quote(text)}, which is not Unicode text") from None
-
-
-def _check_extra(value: Any, subject: str, depth: int = 2) -> None:  # noqa: ANN401 - any JSON
-    """Refuse, in fields nobody reads, what the reference parser would not parse."""
-    if isinstance(value, str):
-        try:
-            _encodable(value)
-        except ValueError as error:
-            raise HeaderError(f"{subject} holds {error}") from None
-    elif isinstance(value, int) and value >= FLOAT_END:
-        raise HeaderError(
-            f"{subject} holds a number of {len(str(value)):,} digits, which is out of range"
-        )
-    elif isinstance(value, dict | list):
-        if depth > MAX_DEPTH:
-            raise HeaderError(f"{subject} nests deeper than {MAX_DEPTH} levels")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_extra(inner, subject, depth + 1)
-
-
-def _integer(text: str) -> int | float:
-    """Return the integer; minus zero and what leaves 64 bits are no integers there."""
-    if text == "-0" or len(text) > len(str(U64)):
-        return _finite(text)
-    value = int(text)
-    return value if -U64 // 2 <= value < U64 else float(value)
-
-
-def _finite(text: str) -> float:
-    """Return the float; NaN, Infinity and overflow are refused."""
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"the number {quote(text)[1:-1]}, which is out of range")
-    return value
 
 
 def _metadata(found: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
@@ -318,12 +203,12 @@ def _fields(facts: Any, subject: str) -> tuple[Any, Any, Any]:  # noqa: ANN401 -
     if isinstance(facts, list) and len(facts) == len(FIELDS):  # the reference parser takes both
         facts = dict(zip(FIELDS, facts, strict=True))
     if not isinstance(facts, dict):
-        raise HeaderError(f"{subject} is a JSON {_kind(facts)}, expected an object")
+        raise HeaderError(f"{subject} is a JSON {kind_of(facts)}, expected an object")
     missing = [key for key in FIELDS if key not in facts]
     if missing:
         raise HeaderError(f"{subject} has no {' and no '.join(missing)}")
     if len(facts) > len(FIELDS):
-        _check_extra(facts, subject)
+        check_extra(facts, subject)
     return facts["dtype"], facts["shape"], facts["data_offsets"]
 
 
@@ -340,8 +225,3 @@ def _bits(dtype: str, shape: list[int]) -> int:
 def _counts(found: Any) -> bool:  # noqa: ANN401 - any JSON value
     """Say whether this is a list of integers in 0 .. 2^64 - 1."""
     return isinstance(found, list) and all(type(v) is int and 0 <= v < U64 for v in found)
-
-
-def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    names = {list: "list", str: "string", bool: "boolean", type(None): "null", dict: "object"}
-    return names.get(type(value), "number")

@@ -31,7 +31,7 @@ def open_file(folder: Folder, name: str) -> Checkpoint:
         CheckpointError: The file breaks the format.
     """
     file = folder.file(name)
-    header = read_header(file.read, file.size, file.label, name)
+    header = read_header(file, name)
     entries = {entry.name: entry for entry in header.entries}
     return replace(assemble(folder, entries, {name: file}), metadata=header.metadata)
 
@@ -163,7 +163,7 @@ def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ..
         CheckpointError: The file breaks the format.
     """
     file = folder.file(name)
-    return file, read_header(file.read, file.size, file.label, name).entries
+    return file, read_header(file, name).entries
 
 
 def _opened(

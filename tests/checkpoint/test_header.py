@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError, safe_open
 
+from checkpoint.codecs.memory import MemoryFile
 from spectra.checkpoint import TensorEntry
 from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.header import MAX_HEADER, Header, read_header
@@ -25,7 +26,7 @@ def tensor(facts: str, size: int = 4, name: str = "a") -> bytes:
 
 
 def read(content: bytes) -> Header:
-    return read_header(lambda start, stop: content[start:stop], len(content), "F", "shard")
+    return read_header(MemoryFile("F", content), "shard")
 
 
 MALFORMED = {

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
+from checkpoint.codecs.memory import MemoryFile
 from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.header import Header, read_header
 from spectra.errors import HeaderError
@@ -196,7 +197,7 @@ def mutate(draw: st.DrawFn, table: Pairs, size: int) -> int:  # noqa: C901, PLR0
 def ours(content: bytes) -> Header | HeaderError:
     """Read with the own parser."""
     try:
-        return read_header(lambda start, stop: content[start:stop], len(content), "it", "it")
+        return read_header(MemoryFile("it", content), "it")
     except HeaderError as error:
         return error
 
