@@ -1,8 +1,9 @@
 """A checkpoint that may be damaged: what is whole is opened all the same, the rest is told."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.opening import FILES as ADAPTER_FILES
@@ -12,31 +13,24 @@ from spectra.checkpoint.adapter.peft import adapter_of, config_of
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
-from spectra.checkpoint.codecs import PASSES
 from spectra.checkpoint.documents import read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
-from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX, weights_in
+from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
+from spectra.checkpoint.kin import factors_beside, parts_beside
 from spectra.checkpoint.locate import open_name, open_one, place_of_spec
-from spectra.checkpoint.modules import (
-    Module,
-    joined,
-    left_out,
-    missing,
-    modules_of,
-    nested,
-    only_pickles,
-    within,
-)
+from spectra.checkpoint.modules import Others, joined, modules_of
 from spectra.checkpoint.shards import ABSENT, assemble, gather
 from spectra.checkpoint.source import Folder, Source
-from spectra.checkpoint.unread import PICKLES, beside_adapter, index_beside, with_unread
+from spectra.checkpoint.unread import beside_adapter, index_beside, with_unread
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError, HeaderError
 
 SUFFIX = ".safetensors"
-FACTOR = ".lora_"
 GONE = "is not in the folder"
+
+Parts: TypeAlias = tuple[Mapping[str, TensorEntry], Mapping[str, Source], Sequence[Skipped]]
+"""Of a checkpoint: tensors, files, and what is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +77,13 @@ def open_damaged(
             another reason than damage.
     """
     folder, name = place_of_spec(spec, download=download)
+    first, others = folder, Others()
     if not name and ADAPTER_CONFIG not in folder.names():
-        first, others = modules_of(folder)
-        if others or first is not folder:
-            main = _survey(first, "", variant, allow_pickle=allow_pickle)
-            return _of_modules(folder, main, others, allow_pickle=allow_pickle)
-    return _survey(folder, name, variant, allow_pickle=allow_pickle)
+        first, others = modules_of(folder, allow_pickle=allow_pickle)
+    found = _survey(first, name, variant, allow_pickle=allow_pickle)
+    if first is not folder or others.there:
+        found = _of_modules(folder, found, others, allow_pickle=allow_pickle)
+    return replace(found, files=tuple(folder.names()))
 
 
 def _survey(folder: Folder, name: str, variant: str, *, allow_pickle: bool) -> Survey:
@@ -112,30 +107,26 @@ def survey_of(opened: Checkpoint | Adapter, folder: Folder | None = None) -> Sur
         folder: Where it lies; as far as that is known of it by default.
     """
     weights = opened.weights if isinstance(opened, Adapter) else opened
-    held = {part.name: part.shard for part in _stored(weights.entries.values())}
+    parts = (part for entry in weights.entries.values() for part in entry.parts)
+    held = {part.name: part.shard for part in parts}
     place = folder or weights.folder
     return Survey(opened, held=held, files=tuple(place.names()) if place else ())
 
 
-def _of_modules(
-    folder: Folder, main: Survey, others: Sequence[Module], *, allow_pickle: bool
-) -> Survey:
-    parts, faults, unread = [main], list(main.faults), list[Skipped]()
-    for module in others:
-        unread += nested(module)
-        faults += [Fault(item.tensor, item.reason) for item in missing(module)]
-        if only_pickles(module.folder) and not allow_pickle:
-            unread += left_out(module, PICKLES)
-        elif weights_in(module.folder):
-            try:
-                found = _survey(module.folder, "", "", allow_pickle=allow_pickle)
-            except HeaderError as error:
-                file = within(module.folder, chosen(module.folder))
-                said = str(error).removeprefix(f"{module.folder.label}/{chosen(module.folder)}")
-                faults.append(Fault(file, _plain(said)))
-            else:
-                parts.append(found)
-                faults += found.faults
+def _of_modules(folder: Folder, main: Survey, others: Others, *, allow_pickle: bool) -> Survey:
+    parts, faults = [main], [*main.faults]
+    faults += [Fault(item.tensor, item.reason) for item in others.missing]
+    unread = [item for item in others.unread if item not in others.missing]
+    for inner in others.opened:
+        try:
+            found = _survey(inner, "", "", allow_pickle=allow_pickle)
+        except HeaderError as error:
+            file = chosen(inner)
+            said = str(error).removeprefix(f"{inner.label}/{file}")
+            faults.append(Fault(inner.prefix + file, _plain(said)))
+        else:
+            parts.append(found)
+            faults += found.faults
     opened = [part.checkpoint for part in parts if isinstance(part.checkpoint, Checkpoint)]
     whole = joined(folder, opened[0], opened[1:])
     indexed = any(part.index is not None for part in parts)
@@ -146,7 +137,6 @@ def _of_modules(
         {name: home for one in homes for name, home in one.items()} if indexed else None,
         main.index_name,
         {name: home for part in parts for name, home in part.held.items()},
-        tuple(folder.names()),
     )
 
 
@@ -194,27 +184,18 @@ class _Opening:
         if faults and not whole:
             return Survey(self._strictly())
         absent = [name for name in self.index if name not in entries and name not in gone]
-        skipped = [Skipped(name, ABSENT) for name in absent] + list(_lost(faults))
+        parts = whole, files, [*(Skipped(name, ABSENT) for name in absent), *_lost(faults)]
         if self.kind == "adapter":
-            opened = self._adapter(whole, files, skipped, strict=not faults)
-            if isinstance(opened, Adapter):
-                opened = beside_adapter(self.folder, opened)
-            return Survey(opened, faults, held=self._held(), files=tuple(self.folder.names()))
-        return self._told(whole, files, skipped, faults)
+            return Survey(self._adapter(parts, strict=not faults), faults, held=self._held())
+        return self._told(parts, faults)
 
-    def _told(
-        self,
-        entries: Mapping[str, TensorEntry],
-        files: Mapping[str, Source],
-        skipped: Sequence[Skipped],
-        faults: Sequence[Fault],
-    ) -> Survey:
+    def _told(self, parts: Parts, faults: Sequence[Fault]) -> Survey:
         """Say by the model's own names what is opened, what is lost, and what else lies there."""
         folder, held, lone = self.folder, self._held(), self.alone and self.kind == "file"
         name, index = ("", {}) if lone else index_beside(folder, self.name)
         lost = [one for fault in faults for one in fault.tensors]
         plain = plain_names({*held, *index, *lost})
-        opened = assemble(folder, entries, files, skipped, plain)
+        opened = assemble(folder, *parts, plain)
         if not lone:
             opened = with_unread(opened, folder, self.name, self.wrong)
 
@@ -222,21 +203,16 @@ class _Opening:
             prefix = folder.prefix
             return {prefix + plain.get(one, one): prefix + home for one, home in names.items()}
 
-        told = [
-            Fault(
-                folder.prefix + fault.file,
-                fault.text,
-                tuple(folder.prefix + plain.get(one, one) for one in fault.tensors),
-            )
-            for fault in faults
-        ]
+        told = (
+            Fault(folder.prefix + one.file, one.text, tuple(own(dict.fromkeys(one.tensors, ""))))
+            for one in faults
+        )
         return Survey(
             self._file(opened, strict=not faults),
             tuple(told),
             own(index) if name else None,
             name,
             own(held),
-            tuple(folder.names()),
         )
 
     def open(self, folder: Folder, shard: str) -> tuple[Source, Sequence[TensorEntry]]:
@@ -262,7 +238,7 @@ class _Opening:
         """Return all stored tensors that are lost, and by each what of the model that is."""
         known: dict[str, str | None] = dict.fromkeys(self.index)  # dtype by name
         known |= {entry.name: entry.dtype for found in self.seen.values() for entry in found}
-        related = _factors if self.kind == "adapter" else _parts
+        related = factors_beside if self.kind == "adapter" else parts_beside
         gone: set[str] = set()
         kin: dict[str, list[str]] = {}
         for name in [name for names in self.lost.values() for name in names]:
@@ -284,34 +260,29 @@ class _Opening:
                     held[entry.name] = shard
         return held
 
-    def _adapter(
-        self,
-        entries: Mapping[str, TensorEntry],
-        files: Mapping[str, Source],
-        skipped: Sequence[Skipped],
-        *,
-        strict: bool,
-    ) -> Adapter | Checkpoint:
-        folder, config = self.folder, config_of(self.folder)
+    def _adapter(self, parts: Parts, *, strict: bool) -> Adapter | Checkpoint:
+        (entries, files, skipped), folder = parts, self.folder
         weights = Checkpoint(folder.spec, folder.resolved, entries, {}, tuple(skipped), files)
-        try:
-            return adapter_of(folder, config, weights)
-        except AdapterError:
-            if strict:
-                raise
-            return self._strictly()  # the cut is what is wrong, not what it left
+        config = config_of(folder)
+        opened = self._unless_cut(lambda: adapter_of(folder, config, weights), strict=strict)
+        return beside_adapter(folder, opened) if isinstance(opened, Adapter) else opened
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:
         if self.kind != "file" or self.folder.prefix:
             return found
         found = replace(found, metadata=self.metadata)
+        opened = self._unless_cut(lambda: worn(found), strict=strict)
+        return opened if strict or isinstance(opened, Checkpoint) else self._strictly()
+
+    def _unless_cut(
+        self, opened: Callable[[], Checkpoint | Adapter], *, strict: bool
+    ) -> Checkpoint | Adapter:
         try:
-            opened = worn(found)
+            return opened()
         except AdapterError:
             if strict:
                 raise
-            return self._strictly()
-        return opened if strict or isinstance(opened, Checkpoint) else self._strictly()
+            return self._strictly()  # the cut is what is wrong, not what it left
 
     def _strictly(self) -> Checkpoint | Adapter:
         return open_name(self.folder, self.name, allow_pickle=False)
@@ -322,40 +293,6 @@ def _lost(faults: Iterable[Fault]) -> Iterator[Skipped]:
         for name in fault.tensors:
             what = GONE if fault.text == GONE else "is not whole"
             yield Skipped(name, f"lost: {fault.file} {what}")
-
-
-def _parts(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list[str]]:
-    """Return the stored parts of the quantised weight that a tensor is part of, and its name.
-
-    A codec takes a part that is not there for one that its weight does without.
-    """
-    parts: set[str] = set()
-    told: list[str] = []
-    for family in (family for every in PASSES for family in every):
-        for ending in (family.main, *family.others):
-            stem = name[: len(name) - len(ending)]
-            main = stem + family.main
-            if not name.endswith(ending) or main not in known:
-                continue
-            if family.dtypes and known[main] not in {None, *family.dtypes}:
-                continue
-            held = {main, *(stem + end for end in family.others)} & known.keys()
-            if len(held) > 1:
-                parts |= held
-                told.append(stem + family.weight)
-    return parts, list(dict.fromkeys(told))
-
-
-def _factors(name: str, known: Mapping[str, str | None]) -> tuple[set[str], list[str]]:
-    """Return the tensors of an adapter that belong to the same module, in order."""
-    module, factor, _ = name.partition(FACTOR)
-    held = [other for other in known if factor and other.partition(FACTOR)[0] == module]
-    return set(held), held
-
-
-def _stored(entries: Iterable[TensorEntry]) -> Iterator[TensorEntry]:
-    for entry in entries:
-        yield from (entry,) if entry.codec is None else entry.codec.parts
 
 
 def _plain(text: str) -> str:

@@ -11,15 +11,14 @@ from spectra.checkpoint.adapter.opening import open_adapter, worn
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
-from spectra.checkpoint.entry import Skipped
-from spectra.checkpoint.formats import CONVERT, Format, format_named, weights_in
+from spectra.checkpoint.formats import CONVERT, Format, format_named
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, unreadable
-from spectra.checkpoint.modules import joined, left_out, missing, modules_of, nested, only_pickles
+from spectra.checkpoint.modules import joined, modules_of
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.source import Folder
-from spectra.checkpoint.unread import PICKLES, beside_adapter, with_unread
+from spectra.checkpoint.unread import beside_adapter, with_unread
 from spectra.errors import CheckpointError
 from spectra.text import shown
 
@@ -117,19 +116,13 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
     """
     if ADAPTER_CONFIG in folder.names():
         return beside_adapter(folder, open_adapter(folder, allow_pickle=allow_pickle))
-    first, others = modules_of(folder)
+    first, others = modules_of(folder, allow_pickle=allow_pickle)
     opened = open_one(first, allow_pickle=allow_pickle, variant=variant)
-    if first is folder and not others:
+    if first is folder and not others.there:
         return worn(opened)
-    told, unread = [], list[Skipped]()
-    for module in others:
-        unread += [*nested(module), *missing(module)]
-        if only_pickles(module.folder) and not allow_pickle:
-            unread += left_out(module, PICKLES)
-        elif weights_in(module.folder):
-            told.append(open_one(module.folder, allow_pickle=allow_pickle, variant=""))
+    told = [open_one(one, allow_pickle=allow_pickle, variant="") for one in others.opened]
     whole = joined(folder, opened, told)
-    return replace(whole, unread=(*whole.unread, *unread))
+    return replace(whole, unread=(*whole.unread, *others.unread))
 
 
 def open_one(folder: Folder, *, allow_pickle: bool, variant: str) -> Checkpoint:

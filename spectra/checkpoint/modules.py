@@ -14,7 +14,7 @@ from spectra.checkpoint.documents import read_document
 from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import format_named, weights_in
 from spectra.checkpoint.source import Folder
-from spectra.checkpoint.unread import NESTED
+from spectra.checkpoint.unread import NESTED, PICKLES
 from spectra.errors import CheckpointError
 from spectra.text import quote, shown
 
@@ -28,29 +28,27 @@ HOLDING: Final = frozenset((
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
-    """One module after the first."""
+class Others:
+    """What lies in the folders of the modules after the first."""
 
-    folder: Folder
-    kind: str  # the last word of its class
-
-    @property
-    def path(self) -> str:
-        """Its folder inside the model's."""
-        return self.folder.prefix.rstrip("/")
+    there: bool = False  # there are such modules
+    opened: tuple[Folder, ...] = ()  # those whose weights are read
+    unread: tuple[Skipped, ...] = ()  # files that are not opened, or not there
+    missing: tuple[Skipped, ...] = ()  # of these what a module should hold and does not
 
 
-def modules_of(folder: Folder) -> tuple[Folder, Sequence[Module]]:
+def modules_of(folder: Folder, *, allow_pickle: bool) -> tuple[Folder, Others]:
     """Return the folder of a model's first module, and the modules after it.
 
     Args:
         folder: The model's; without modules.json its own first module.
+        allow_pickle: Whether pickles of the others are opened.
 
     Raises:
         CheckpointError: modules.json is malformed, or names what is not in the folder.
     """
     if MODULES not in folder.names():
-        return folder, ()
+        return folder, Others()
     source = folder.file(MODULES)
     listed = read_document(source)
     if not isinstance(listed, list) or not 0 < len(listed) <= MOST:
@@ -69,12 +67,38 @@ def modules_of(folder: Folder) -> tuple[Folder, Sequence[Module]]:
             f"{source.label} names the module {quote(paths[0])}, which is not in its folder. Fetch "
             "the whole model again."
         )
-    others = [
-        Module(folder.inside(path, f"{path}/"), str(one.get("type", "")).rpartition(".")[2])
-        for path, one in zip(paths[1:], listed[1:], strict=True)
-        if path
+    opened: list[Folder] = []
+    unread: list[Skipped] = []
+    missing: list[Skipped] = []
+    for path, one in zip(paths[1:], listed[1:], strict=True):
+        if path:
+            inner = folder.inside(path, f"{path}/")
+            kinds = {name: format_named(name) for name in weights_in(inner)}
+            nested = _nested(inner)
+            unread += nested
+            if kinds and not allow_pickle and all(kind and kind.pickle for kind in kinds.values()):
+                unread += [Skipped(inner.prefix + name, PICKLES) for name in kinds]
+            elif kinds:
+                opened.append(inner)
+            elif not nested:
+                lacking = _missing(inner, str(one.get("type", "")).rpartition(".")[2])
+                missing += lacking
+                unread += lacking
+    return first, Others(any(paths[1:]), tuple(opened), tuple(unread), tuple(missing))
+
+
+def _nested(inner: Folder) -> list[Skipped]:
+    """Return files of weights of modules inside a module, which are not opened."""
+    return [
+        Skipped(f"{inner.prefix}{module}/{name}", f"{NESTED} {shown(inner.prefix.rstrip('/'))}")
+        for module in inner.folders()
+        for name in weights_in(inner.inside(module))
     ]
-    return first, others
+
+
+def _missing(inner: Folder, kind: str) -> list[Skipped]:
+    what = f"is not in the folder, and a module {kind} has weights"
+    return [Skipped(f"{inner.prefix}model.safetensors", what)] if kind in HOLDING else []
 
 
 def _path(label: str, module: object) -> str:
@@ -92,39 +116,6 @@ def _path(label: str, module: object) -> str:
             "Refused: a model must not reach elsewhere."
         )
     return inside
-
-
-def only_pickles(folder: Folder) -> bool:
-    """Say whether the weights of a folder are PyTorch pickles, all of them."""
-    kinds = [format_named(name) for name in weights_in(folder)]
-    return bool(kinds) and all(kind is not None and kind.pickle for kind in kinds)
-
-
-def within(folder: Folder, name: str) -> str:
-    """Return how a file is named from the model's own folder."""
-    return folder.prefix + name
-
-
-def left_out(module: Module, reason: str) -> list[Skipped]:
-    """Return the files of a module that are not opened."""
-    return [Skipped(within(module.folder, name), reason) for name in weights_in(module.folder)]
-
-
-def missing(module: Module) -> list[Skipped]:
-    """Return what a module should hold and does not; nothing where it needs no weights."""
-    if module.kind not in HOLDING or weights_in(module.folder) or nested(module):
-        return []
-    where = within(module.folder, "model.safetensors")
-    return [Skipped(where, f"is not in the folder, and a module {module.kind} has weights")]
-
-
-def nested(module: Module) -> list[Skipped]:
-    """Return files of weights of modules inside a module, which are not opened."""
-    return [
-        Skipped(f"{module.path}/{inner}/{name}", f"{NESTED} {shown(module.path)}")
-        for inner in module.folder.folders()
-        for name in weights_in(module.folder.inside(inner))
-    ]
 
 
 def joined(folder: Folder, first: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:

@@ -79,8 +79,7 @@ def _lacking(
     """Return the index beside a whole file where it names more than the file holds."""
     held = {item.tensor for item in opened.skipped}
     for entry in opened.entries.values():
-        held.add(entry.name)
-        held |= {part.name for part in entry.codec.parts} if entry.codec else set()
+        held |= {entry.name, *(part.name for part in entry.parts)}
     plain = plain_names(index)
     lacking = sum(folder.prefix + plain.get(one, one) not in held for one in index)
     if not lacking:

@@ -97,9 +97,10 @@ class Rotated:
     @property
     def parts(self) -> Sequence[TensorEntry]:
         """The parts of the values, and matrices that are stored."""
-        codec = self.inner.codec
-        own = codec.parts if codec is not None else (self.inner,)
-        return (*own, *(part for rotation in self.rotations for part in rotation.parts))
+        return (
+            *self.inner.parts,
+            *(part for rotation in self.rotations for part in rotation.parts),
+        )
 
     def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
         """Return the values as float32."""
