@@ -1,5 +1,6 @@
 """The words that options, files and results share, each list in one place."""
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 ROLES = (
@@ -38,3 +39,9 @@ CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
 
 ExportForm: TypeAlias = Literal["peft", "axolotl", "llamafactory", "python", "names"]
 """What a selection is exported for."""
+
+
+def in_order(roles: Iterable[str]) -> list[str]:
+    """Return each role once, in the order of `ROLES`; what is none of them last, by name."""
+    present = set(roles)
+    return [role for role in ROLES if role in present] + sorted(present.difference(ROLES))

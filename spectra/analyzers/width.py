@@ -31,7 +31,7 @@ from spectra.kernels.slope import (
 )
 from spectra.matrices import Matrix, View
 from spectra.matrices.layers import of_any_expert
-from spectra.words import ROLES
+from spectra.words import in_order
 
 OUTSIDE = ("embed", "lm_head", "router")
 """Roles that the law is not about: one of their sides does not grow with the width."""
@@ -274,7 +274,6 @@ def layers_by_role(
     for row in rows:
         layers = groups.setdefault((row.place.role, _model(row)), {})
         layers.setdefault(layer_name(row), []).append(row.number("sigma_max") or 0.0)
-    kinds = {kind for kind, _ in groups}
     return [
         (
             kind,
@@ -284,8 +283,7 @@ def layers_by_role(
                 if (kind, member.model) in groups
             ],
         )
-        for kind in ROLES
-        if kind in kinds
+        for kind in in_order(kind for kind, _ in groups)
     ]
 
 

@@ -1,12 +1,15 @@
 """What is said around tables: names, figures, and the lines under them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectra.report.kinds import Document, kind_of
 from spectra.text import printable
+
+GENERIC = ("model", "model.safetensors", "snapshot")
+"""Names that say nothing about a model; the folder above is shown with them."""
 
 
 def figures(document: Document) -> list[tuple[str, str]]:
@@ -16,10 +19,16 @@ def figures(document: Document) -> list[tuple[str, str]]:
     return [*own, *kind.figures(document)]
 
 
-def models_named(document: Document) -> str:
-    """Return short names of the models."""
+def models_named(document: Document, *, owners: bool = True) -> str:
+    """Return short names of the models: `base → tuned`; of a series, at most four.
+
+    Args:
+        document: A result.
+        owners: Name a repository with its owner.
+    """
     kind, models = kind_of(document["command"]), document["models"]
-    names = [_base_name(model) for model in _main(models, kind.parts) or models]
+    main = [model for model in models if model["part"] in kind.parts] or models
+    names = [str(model.get("model") or _base_name(model, owners)) for model in main]
     if kind.series:
         return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
     return " → ".join(names)
@@ -65,16 +74,14 @@ def unread(document: Document) -> list[str]:
     return found
 
 
-def _main(models: Sequence[Any], parts: Sequence[str]) -> list[Any]:
-    return [model for model in models if model["part"] in parts]
-
-
-def _base_name(model: Document) -> str:
-    """Return the last part of a spec; of a repository, with its owner."""
-    spec = str(model.get("model") or model["spec"])
-    if spec.count("/") == 1 and not spec.startswith((".", "/")) and not spec.endswith("/"):
+def _base_name(model: Mapping[str, Any], owners: bool) -> str:
+    """Return the last part of a spec, and the one above where it says nothing."""
+    spec = str(model["spec"])
+    if owners and spec.count("/") == 1 and not spec.startswith((".", "/")) and spec[-1] != "/":
         return spec
     path = Path(spec)
-    if path.name in ("model", "model.safetensors", "snapshot") and path.parent.name:
+    if path.name in ("", ".."):
+        path = Path(model["resolved"])
+    if path.name in GENERIC and path.parent.name not in ("", ".."):
         return f"{path.parent.name}/{path.name}"
     return path.name or spec

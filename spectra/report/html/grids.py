@@ -10,7 +10,7 @@ from spectra.report.keys import key_of
 from spectra.report.kinds import Document, RowDoc, kind_of
 from spectra.report.ranking import enriched
 from spectra.text import printable
-from spectra.words import ROLES
+from spectra.words import in_order
 
 
 def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
@@ -24,8 +24,7 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
     facets: dict[str | None, list[RowDoc]] = defaultdict(list)
     for row in rows:
         facets[row.get("model")].append(row)
-    kinds = {str(row["role"]) for row in rows}
-    roles = [role for role in ROLES if role in kinds] + sorted(kinds - set(ROLES))
+    roles = in_order(row["role"] for row in rows)
     layers: list[int | None] = sorted({row["layer"] for row in rows if row["layer"] is not None})
     layers += [None] if any(row["layer"] is None for row in rows) else []
     metrics = [

@@ -20,7 +20,7 @@ from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words
 from spectra.report.table import Column, Mark
 from spectra.text import printable
-from spectra.words import ROLES, By, Per, RankBy
+from spectra.words import By, Per, RankBy, in_order
 
 AFTER_CUT = 3  # rows shown below a selection's cut
 AFTER_EACH = 1  # and below each role's own
@@ -53,7 +53,8 @@ def ranking(document: Document) -> list[RowDoc]:
 
 def by_roles(document: Document) -> list[RowDoc]:
     """Return the ranked rows role by role."""
-    return sorted(ranking(document), key=lambda row: ROLES.index(row["role"]))
+    order = in_order(row["role"] for row in document["rows"])
+    return sorted(ranking(document), key=lambda row: order.index(row["role"]))
 
 
 def around_each_cut(ranked: Sequence[RowDoc]) -> list[RowDoc]:

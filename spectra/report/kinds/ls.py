@@ -9,7 +9,7 @@ from spectra.report.sentences import skip_counts, unread
 from spectra.report.shape import COUNT
 from spectra.report.table import Column
 from spectra.text import printable
-from spectra.words import ROLES
+from spectra.words import in_order
 
 
 def _stored(row: RowDoc) -> str:
@@ -42,12 +42,10 @@ def _parameters(document: Document) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for row in document["rows"]:
         counts[row["role"]] += row["rows"] * row["cols"]
-    order = {role: place for place, role in enumerate(ROLES)}
-    ranked = sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
     return {
         "kind": "bars",
         "title": "Parameters by role",
-        "items": [[printable(role), count] for role, count in ranked],
+        "items": [[printable(role), counts[role]] for role in in_order(counts)],
     }
 
 

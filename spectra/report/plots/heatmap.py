@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spectra.report.kinds.kind import RowDoc
 from spectra.report.plots.lettering import measured, number, tick, width_of
 from spectra.report.plots.page import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
-from spectra.words import ROLES
+from spectra.words import in_order
 
 CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale
@@ -68,12 +68,6 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
         # Between a finite value and infinity lies no number: half are singular.
         values[place] = median(found_here)
     return Grid(roles, layers, values, counts)
-
-
-def in_order(roles: Iterable[str]) -> list[str]:
-    """Return each role once, those that are not ours last."""
-    present = set(roles)
-    return [role for role in ROLES if role in present] + sorted(present.difference(ROLES))
 
 
 def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, scale: Scale) -> None:
@@ -139,19 +133,16 @@ def label_cells(axes: Axes, names: Sequence[str], most: int = MOST_TICKS) -> Non
 
 def grid_notes(*grids: Grid) -> list[str]:
     """Say what the marks in these grids mean, where there are such."""
-    if not grids:
-        return []
-    notes = []
-    crowded = max(int(grid.counts.max(initial=0)) for grid in grids)
-    if crowded > 1:
-        notes.append(f"A cell shows the median of its matrices (up to {crowded:,} share one).")
-    if any(np.isinf(grid.values).any() for grid in grids):
-        notes.append("Hatched: singular, no finite condition number.")
-    if any((np.isnan(grid.values) & (grid.counts > 0)).any() for grid in grids):
-        notes.append("–: a matrix that has no such value.")
-    if any((grid.counts == 0).any() for grid in grids):
-        notes.append("White: no such matrix.")
-    return notes
+    values = np.concatenate([np.empty(0), *(grid.values.ravel() for grid in grids)])
+    counts = np.concatenate([np.empty(0), *(grid.counts.ravel() for grid in grids)])
+    crowded = int(counts.max(initial=0))
+    notes = (
+        (crowded > 1, f"A cell shows the median of its matrices (up to {crowded:,} share one)."),
+        (np.isinf(values).any(), "Hatched: singular, no finite condition number."),
+        ((np.isnan(values) & (counts > 0)).any(), "–: a matrix that has no such value."),
+        ((counts == 0).any(), "White: no such matrix."),
+    )
+    return [note for said, note in notes if said]
 
 
 def _norm(finite: NDArray[np.float64], scale: Scale) -> Normalize:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.heatmap import label_cells
 from spectra.report.plots.lettering import matrix_label, number
-from spectra.report.plots.page import INK, SMALL, Arrays, left_out, page
+from spectra.report.plots.page import INK, SMALL, Arrays, array_of, left_out, page
 from spectra.text import counted
 
 MOST = 40  # matrices
@@ -47,12 +47,8 @@ def draw_intruders(document: Document, found: Sequence[RowDoc], arrays: Arrays) 
     """
     rows = found[:MOST]
     body = max(1.55 + CELL * len(rows), 3.4)
-    cosines = [
-        (row, np.asarray(kept, dtype=np.float64))
-        for row in rows
-        if (kept := arrays.get(row["matrix"], {}).get("cosines")) is not None
-    ]
-    pictured = [(row, values) for row, values in cosines if values.size]
+    cosines = [(row, array_of(row, arrays, "cosines")) for row in rows]
+    pictured = [(row, found) for row, found in cosines if found is not None and found.size]
     wanted = [(row, values) for row, values in pictured if _intruders(row)] or pictured[:1]
     close = wanted[: min(CLOSE_UPS, max(int((body - 1.0) / CLOSE_UP), 1))]
     epsilon = float(document["settings"].get("epsilon", 0.5))

@@ -15,9 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import FONT, matrix_label, shortened, tick, wrapped
+from spectra.report.sentences import models_named
 from spectra.text import counted
 from spectra.writing.atomic import require_picture_suffix, write_atomically
 
@@ -75,9 +77,6 @@ FORMATS: dict[str, dict[str, None]] = {
     ".svg": {"Date": None, "Creator": None},
 }
 
-GENERIC = ("model", "model.safetensors", "snapshot")
-"""Names that say nothing about a model; the folder above is shown with them."""
-
 
 @contextmanager
 def style() -> Iterator[None]:
@@ -96,7 +95,7 @@ def page(document: Document, title: str, body: float, *notes: str) -> Figure:
         notes: Paragraphs below; empty ones take no room.
     """
     width = WIDTH - 2 * MARGIN
-    head = shortened(f"{title}: {models_named(document['models'])}", TITLE, width, "bold")
+    head = shortened(f"{title}: {models_named(document, owners=False)}", TITLE, width, "bold")
     reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=4)
     below = [line for note in notes for line in wrapped(note, SMALL, width, lines=3)]
     line, small = NORMAL * 1.4 / 72, SMALL * 1.4 / 72
@@ -130,6 +129,12 @@ def message(document: Document, title: str, text: str) -> Figure:
         y = 0.5 - 0.2 * index / figure.get_figheight()
         figure.text(0.5, y, line, ha="center", va="center", fontsize=NORMAL, color=QUIET)
     return figure
+
+
+def array_of(row: RowDoc, arrays: Arrays, name: str) -> NDArray[np.float64] | None:
+    """Return what a run still has of a matrix beside its document."""
+    found = arrays.get(row["matrix"], {}).get(name)
+    return None if found is None else np.asarray(found, dtype=np.float64)
 
 
 def left_out(lost: int) -> list[str]:
@@ -175,24 +180,6 @@ def settle(figure: Figure) -> None:
         )
         axes.set_position((left, bottom, width, height))
         axes.set_in_layout(True)  # setting a position takes it out
-
-
-def models_named(models: Sequence[Mapping[str, Any]]) -> str:
-    """Return the base names of the specs: `base → tuned`; of several, at most four."""
-    names = [str(model["model"]) for model in models if "model" in model]
-    if names:
-        return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
-    return " → ".join(_base_name(model) for model in models)
-
-
-def _base_name(model: Mapping[str, Any]) -> str:
-    """Return the last part of a spec, and the one above where it says nothing."""
-    path = Path(model["spec"])
-    if not path.name or path.name == "..":
-        path = Path(model["resolved"])
-    if path.name in GENERIC and path.parent.name not in ("", ".."):
-        return f"{path.parent.name}/{path.name}"
-    return path.name or str(model["spec"])
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import RowDoc
-from spectra.report.plots.heatmap import in_order
 from spectra.report.plots.lettering import number
-from spectra.report.plots.page import INK, SEQUENTIAL, Arrays, logarithmic_ticks
+from spectra.report.plots.page import INK, SEQUENTIAL, Arrays, array_of, logarithmic_ticks
 from spectra.text import counted
+from spectra.words import in_order
 
 PANELS = 8
 DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in
@@ -65,14 +65,13 @@ class Scree:
 
 def has_sigma(row: RowDoc, arrays: Arrays) -> bool:
     """Say whether a matrix's singular values are there, all or some."""
-    return "sigma" in arrays.get(row["matrix"], {}) or bool(row.get("sigma_profile"))
+    return bool(row.get("sigma_profile")) or array_of(row, arrays, "sigma") is not None
 
 
 def is_sampled(row: RowDoc, arrays: Arrays) -> bool:
     """Say whether only some of them are."""
-    return "sigma" not in arrays.get(row["matrix"], {}) and (
-        min(row["rows"], row["cols"]) > len(row["sigma_profile"])
-    )
+    shorter = min(row["rows"], row["cols"])
+    return array_of(row, arrays, "sigma") is None and len(row["sigma_profile"]) < shorter
 
 
 def profile_of(row: RowDoc) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -88,9 +87,9 @@ def sigma_of(row: RowDoc, arrays: Arrays) -> NDArray[np.float64]:
     Those of a document are `sigma_profile`, at even ranks; between them sigma goes as a power
     of its index, a straight line on logarithmic axes.
     """
-    kept = arrays.get(row["matrix"], {}).get("sigma")
+    kept = array_of(row, arrays, "sigma")
     if kept is not None:
-        return np.asarray(kept, dtype=np.float64)
+        return kept
     profile, ranks = profile_of(row)
     sigma = np.zeros(min(row["rows"], row["cols"]))
     filled = profile > 0.0

@@ -103,16 +103,12 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = [places[i] for i in order]
     for _ in range(200):
-        close = False
+        before = list(moved)
         for i in range(len(moved) - 1):
             lacking = least - (moved[i + 1] - moved[i])
             if lacking > 1e-4:
                 moved[i] -= lacking / 2
                 moved[i + 1] += lacking / 2
-                close = True
-        if not close:
+        if moved == before:
             break
-    found = [0.0] * len(places)
-    for rank, i in enumerate(order):
-        found[i] = moved[rank]
-    return found
+    return [moved[order.index(i)] for i in range(len(places))]

@@ -15,7 +15,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
 from spectra.matrices.layers import EXPERT
 from spectra.report.kinds.kind import Document, RowDoc
-from spectra.report.plots.heatmap import in_order
 from spectra.report.plots.lettering import plain_text, shortened, width_of
 from spectra.report.plots.page import (
     ALL_ZERO,
@@ -28,6 +27,7 @@ from spectra.report.plots.page import (
     message,
     page,
 )
+from spectra.words import in_order
 
 TITLE = "Largest singular values and width"
 PANEL = 1.85  # inches of height, where there are several rows of panels
@@ -87,11 +87,6 @@ class Panel:
     across: Across
 
     @property
-    def name(self) -> str:
-        """The role, as it is in the summary."""
-        return str(self.role["role"])
-
-    @property
     def several(self) -> bool:
         """Say whether a model has more than one layer of it."""
         return any(len(values) > 1 for values in self.layers.values())
@@ -127,8 +122,7 @@ class Panel:
     @property
     def ends(self) -> tuple[float, float]:
         """The log10 of its least and largest value, lines included."""
-        values = [value for layer in self.layers.values() for value in layer]
-        found = [math.log10(value) for value in (*values, *self.medians.values())]
+        found = [math.log10(value) for values in self.layers.values() for value in values]
         found += [y for trace in self.traces for _, y in (trace.start, trace.end)]
         return min(found), max(found)
 
@@ -225,8 +219,8 @@ def _draw(axes: Axes, panel: Panel, span: float) -> None:
     axes.xaxis.set_major_formatter(FixedFormatter([text for _, text in across.labels]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
-    name = panel.name if role["counted"] else f"{panel.name} (not counted)"
-    axes.set_title(f"{name}\n{_told(role)}", fontsize=SMALL)
+    aside = "" if role["counted"] else " (not counted)"
+    axes.set_title(f"{role['role']}{aside}\n{_told(role)}", fontsize=SMALL)
 
 
 def _looks(panels: Sequence[Panel]) -> dict[str, Mapping[str, Any]]:

@@ -13,7 +13,6 @@ from spectra.report.plots.lettering import (
     width_of,
     wrapped,
 )
-from spectra.report.plots.page import models_named
 
 
 @given(st.text(max_size=600))
@@ -72,21 +71,3 @@ def test_numbers(value: float, text: str) -> None:
 )
 def test_measured_numbers_keep_three_digits(value: float, text: str) -> None:
     assert measured(value) == text
-
-
-@pytest.mark.parametrize(
-    ("spec", "resolved", "name"),
-    [
-        ("/a/llama-7b/", "/a/llama-7b/model.safetensors", "llama-7b"),
-        ("org/name@main", "/cache/x", "name@main"),
-        (".", "/models/llama-7b", "llama-7b"),
-        ("..", "/models/llama-7b", "llama-7b"),
-        ("/a/llama-7b/model.safetensors", "", "llama-7b/model.safetensors"),
-        ("model", "/x/model", "model"),
-        ("/", "/", "/"),
-    ],
-)
-def test_models_go_by_their_base_names(spec: str, resolved: str, name: str) -> None:
-    base, tuned = ({"spec": spec, "resolved": resolved}, {"spec": "b", "resolved": "b"})
-    assert models_named([base]) == name
-    assert models_named([base, tuned]) == f"{name} → b"
