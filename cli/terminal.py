@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spectra.report.table import Screen
     from spectra.work.executor import Progress
 
-STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
+STYLES = {"bad": "bold red", "good": "green"}
 WIDEST = 140  # columns; beyond, lines are hard to follow
 
 
@@ -39,29 +39,15 @@ def fail(text: str) -> None:
 
 def show(screen: "Screen") -> None:
     """Print a screen: fitted and coloured on a terminal, whole and plain in a pipe."""
-    from spectra.report.table import lay_out, render_text, wrap  # noqa: PLC0415 - needs torch
+    from spectra.report.table import lay_out, render_text  # noqa: PLC0415 - needs torch
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not (is_terminal(sys.stdout) or os.environ.get("FORCE_COLOR")):
         sys.stdout.write(render_text(screen))
         return
     limit = min(console.width, WIDEST) if is_terminal(sys.stdout) else None
-    header, lines, rule = lay_out(screen, limit)
-    painted = [Text(), *(Text(line, "bold") for line in wrap(screen.reading, limit))]
-    if screen.under:
-        painted += [Text(line, "dim") for line in wrap(screen.under, limit)]
-    if lines:
-        painted += [Text(), Text(header, "dim")]
-        painted += [Text(a, STYLES[b.mark]) for a, b in zip(lines, screen.lines, strict=True)]
-        if rule and screen.rule_after:
-            painted.insert(len(painted) - len(lines) + screen.rule_after, Text(rule, "dim"))
-    if screen.more:
-        painted.append(Text("  " + screen.more, "dim"))
-    for block in (screen.facts, screen.hints):
-        painted += [Text()] if block else []
-        painted += [Text(line, "dim") for text in block for line in wrap(text, limit)]
-    for text in painted:
-        console.print(text)
+    for line, style in lay_out(screen, limit):
+        console.print(Text(line, STYLES.get(style, style)))
 
 
 @contextmanager

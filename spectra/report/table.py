@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Align = Literal["left", "right"]
 Mark = Literal["", "bad", "good", "dim"]
+Style = Literal[Mark, "bold"]
 GAP = "  "
 READABLE = 26  # characters of a name, under which optional columns give way
 WHOLE = 40  # characters of a name, likewise, where a column beside it can yield
@@ -62,7 +63,7 @@ def widths(screen: Screen) -> list[int]:
     return [max(len(row[i]) for row in cells) for i in range(len(screen.columns))]
 
 
-def fit(screen: Screen, limit: int) -> tuple[Screen, list[int]]:
+def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int]]:
     """Leave out optional columns, the last first, until names are readable in `limit`.
 
     Returns:
@@ -70,7 +71,7 @@ def fit(screen: Screen, limit: int) -> tuple[Screen, list[int]]:
     """
     wide = widths(screen)
     names = [i for i, column in enumerate(screen.columns) if column.flexible]
-    if not names:
+    if not names or limit is None:
         return screen, wide
     excess = len(GAP) * len(wide) + sum(wide) - limit
     yielding = [i for i, column in enumerate(screen.columns) if column.yielding]
@@ -89,18 +90,6 @@ def fit(screen: Screen, limit: int) -> tuple[Screen, list[int]]:
     return screen, wide
 
 
-def lay_out(screen: Screen, limit: int | None = None) -> tuple[str, list[str], str]:
-    """Return the header line, the table's lines and the rule, none wider than `limit`."""
-    wide = widths(screen)
-    if limit is not None:
-        screen, wide = fit(screen, limit)
-    header = _join([column.title for column in screen.columns], screen, wide)
-    lines = [_join(line.cells, screen, wide) for line in screen.lines]
-    total = sum(wide) + len(GAP) * (len(wide) - 1)
-    rule = GAP + f" {screen.rule} ".center(total, "─") if screen.rule else ""
-    return header[:limit], [line[:limit] for line in lines], rule[:limit]
-
-
 def wrap(text: str, limit: int | None) -> list[str]:
     """Return sentences indented, wrapped where the terminal ends."""
     if limit is None:
@@ -110,21 +99,31 @@ def wrap(text: str, limit: int | None) -> list[str]:
     )
 
 
+def lay_out(screen: Screen, limit: int | None = None) -> list[tuple[str, Style]]:
+    """Return a screen's lines, none wider than `limit`, each with what colour may repeat of it."""
+    painted: list[tuple[str, Style]] = [("", "")]
+    painted += [(line, "bold") for line in wrap(screen.reading, limit)]
+    painted += [(line, "dim") for line in wrap(screen.under, limit) if screen.under]
+    if screen.lines:
+        screen, wide = fit(screen, limit)
+        titles = _join([column.title for column in screen.columns], screen, wide)
+        body = [(_join(line.cells, screen, wide)[:limit], line.mark) for line in screen.lines]
+        if screen.rule and screen.rule_after:
+            total = sum(wide) + len(GAP) * (len(wide) - 1)
+            rule = GAP + f" {screen.rule} ".center(total, "─")
+            body.insert(screen.rule_after, (rule[:limit], "dim"))
+        painted += [("", ""), (titles[:limit], "dim"), *body]
+    if screen.more:
+        painted.append((GAP + screen.more, "dim"))
+    for block in (screen.facts, screen.hints):
+        painted += [("", "")] if block else []
+        painted += [(line, "dim") for text in block for line in wrap(text, limit)]
+    return painted
+
+
 def render_text(screen: Screen, limit: int | None = None) -> str:
     """Return the screen as plain text."""
-    lines = ["", *wrap(screen.reading, limit), *(wrap(screen.under, limit) if screen.under else ())]
-    if screen.lines:
-        header, body, rule = lay_out(screen, limit)
-        cut = screen.rule_after if rule else None
-        lines += (
-            ["", header, *body] if cut is None else ["", header, *body[:cut], rule, *body[cut:]]
-        )
-    if screen.more:
-        lines.append(GAP + screen.more)
-    for block in (screen.facts, screen.hints):
-        if block:
-            lines += ["", *(piece for text in block for piece in wrap(text, limit))]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "".join(line.rstrip() + "\n" for line, _ in lay_out(screen, limit))
 
 
 def render_markdown(screen: Screen) -> str:

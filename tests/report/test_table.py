@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.report.table import Column, Line, Screen, render_markdown, render_text, shorten
+from spectra.report.table import (
+    Column,
+    Line,
+    Screen,
+    lay_out,
+    render_markdown,
+    render_text,
+    shorten,
+)
 from spectra.text import printable
 
 COLUMNS = (Column("matrix", "left", flexible=True), Column("n"))
@@ -94,3 +102,13 @@ def test_markdown_escapes_bars() -> None:
 def test_a_screen_without_lines_is_its_sentence() -> None:
     assert render_text(Screen("Nothing.")) == "\n  Nothing.\n"
     assert render_markdown(Screen("Nothing.")) == "Nothing.\n"
+
+
+def test_each_line_says_how_it_is_painted() -> None:
+    columns = (Column("matrix", "left", flexible=True), Column("n"))
+    lines = [Line(["a", "1"], "bad"), Line(["b", "2"]), Line(["c", "3"], "good")]
+    found = lay_out(Screen("Answer.", columns, lines, 2, "cut", facts=["fact"], under="by"))
+    assert [(line.strip(" ─"), style) for line, style in found if line] == [
+        ("Answer.", "bold"), ("by", "dim"), ("matrix  n", "dim"), ("a       1", "bad"),
+        ("b       2", ""), ("cut", "dim"), ("c       3", "good"), ("fact", "dim"),
+    ]  # fmt: skip
