@@ -31,22 +31,7 @@ class Checkpoint:
     """What a single file says of itself beside its tensors: texts, or GGUF's values."""
 
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
-        """Return one tensor's values, or those of a slab of its first axis.
-
-        Args:
-            entry: One of `entries`.
-            slab: Start and stop on the first axis, such as one expert; nothing else is read.
-            widen: Return float32 in place of float16 and bfloat16: quicker and smaller than
-                reading those and widening them.
-
-        Returns:
-            In the stored dtype and shape; what is quantised in a floating dtype that holds
-            the decoded values.
-
-        Raises:
-            CheckpointError: The file ended early, cannot be read, or holds parts that do
-                not fit each other.
-        """
+        """Return one tensor's values, or those of a slab of its first axis: see `read_entry`."""
         return read_entry(self.files, entry, slab, widen=widen)
 
     def rounding(self, entry: TensorEntry, values: "Tensor", slab: Slab = None) -> "Tensor | None":

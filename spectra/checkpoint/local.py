@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectra.checkpoint.source import Span
+from spectra.checkpoint.source import ByContent, Span
 from spectra.errors import CheckpointError
 from spectra.text import shown
 
 
-class LocalFile:
+class LocalFile(ByContent):
     """One file, read by range; nothing is mapped, so nothing lingers in memory.
 
     Pickled, it is the file at the same absolute path of whatever machine reads it then.
@@ -32,7 +32,7 @@ class LocalFile:
         """
         self.path = path
         self.label = shown(path)
-        self._content = content
+        self.content = content
         try:
             found = path.stat()
         except OSError as error:
@@ -62,17 +62,13 @@ class LocalFile:
             raise unreadable(self.path, error) from None
         return len(buffer) - len(rest)
 
-    def fingerprint(self, start: int, stop: int) -> str | None:
-        """Return what stands for a range, of a file whose content was told."""
-        return f"{self._content}:{start}-{stop}" if self._content else None
-
     def span(self, start: int, stop: int, how: str = "") -> Span | None:
         """Return under what a ledger keeps the digest of a range, the file as it is now.
 
         Raises:
             CheckpointError: The file is gone.
         """
-        if self._content:
+        if self.content:
             return None
         try:
             path = self.path.resolve()

@@ -63,6 +63,20 @@ class Source(Protocol):
         """
 
 
+class ByContent:
+    """What sources have in common whose content has a name, such as the hash of the file."""
+
+    content: str = ""  # empty: not known
+
+    def fingerprint(self, start: int, stop: int) -> str | None:
+        """Return what stands for the bytes of a range, where the content has a name."""
+        return f"{self.content}:{start}-{stop}" if self.content else None
+
+    def span(self, start: int, stop: int, how: str = "") -> Span | None:  # noqa: ARG002 - a Source
+        """Return nothing: no ledger is needed."""
+        return None
+
+
 class Folder(Protocol):
     """The files of one checkpoint, on this machine or on the Hub."""
 

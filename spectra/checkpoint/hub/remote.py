@@ -3,12 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.checkpoint.hub.answers import LOG_IN, TIMEOUT, Patience, Trouble, broken, busy, refused
-from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.source import ByContent
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
@@ -32,7 +31,7 @@ class NoRangesError(CheckpointError):
     """A server that sends whole files only."""
 
 
-class RemoteFile:
+class RemoteFile(ByContent):
     """A file behind an address, read by range; several threads may read at once.
 
     Pickled, it keeps what its first answer told, so that nothing is asked for again, but no
@@ -62,7 +61,7 @@ class RemoteFile:
         self._headers: Mapping[str, str] | None = headers()
         self._secrets = SECRETS & self._headers.keys()
         self._session = session
-        self._content = content
+        self.content = content
         self._opening = Lock()
         self._head = b""
         self._size: int | None = None
@@ -95,13 +94,6 @@ class RemoteFile:
         if len(known) < goal:
             self._fetch(start + len(known), buffer[len(known) : goal])
         return goal
-
-    def fingerprint(self, start: int, stop: int) -> str | None:
-        """Return what stands for a range: the file's hash as the first answer told it."""
-        return f"{self._content}:{start}-{stop}" if self._content else None
-
-    def span(self, start: int, stop: int, how: str = "") -> None:
-        """No digest is kept of it."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent elsewhere."""
@@ -228,7 +220,7 @@ class RemoteFile:
         told = headers.get("x-linked-etag") or headers.get("etag", "")
         found = BLOB.fullmatch(told)
         if found and httpx2.URL(url).origin == httpx2.URL(self._url).origin:
-            self._content = found[1]
+            self.content = found[1]
 
     def _send(self, url: str, start: int, stop: int) -> "httpx2.Response":
         import httpx2  # noqa: PLC0415 - only once a request is made
@@ -266,68 +258,6 @@ class RemoteFile:
                 "HF_ENDPOINT and the network."
             )
         return str(target)
-
-
-class DownloadedFile:
-    """A file whose header is read where it lies, and which is fetched whole for its weights."""
-
-    chunk = LocalFile.chunk  # weights come from here
-
-    def __init__(self, remote: RemoteFile, fetch: Callable[[], Path]) -> None:
-        """Fetch nothing yet.
-
-        Args:
-            remote: Gives the header.
-            fetch: Fetches the whole file and returns where it is then.
-        """
-        self.label = remote.label
-        self._remote = remote
-        self._fetch = fetch
-        self._fetching = Lock()
-        self._local: LocalFile | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._opened().size
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Return a small range, for headers."""
-        return self._opened().read(start, stop)
-
-    def fill(self, start: int, buffer: memoryview) -> int:
-        """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
-        return self._whole().fill(start, buffer)
-
-    def fingerprint(self, start: int, stop: int) -> str | None:
-        """Return what stands for a range, fetched or not."""
-        return self._remote.fingerprint(start, stop)
-
-    def span(self, start: int, stop: int, how: str = "") -> None:
-        """No digest is kept of it."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is sent elsewhere: it is fetched there, or found in that cache."""
-        return {**self.__dict__, "_fetching": None, "_local": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._fetching = Lock()
-
-    def _opened(self) -> RemoteFile | LocalFile:
-        if self._local is not None:
-            return self._local
-        try:
-            _ = self._remote.size
-        except NoRangesError:
-            return self._whole()
-        return self._remote
-
-    def _whole(self) -> LocalFile:
-        with self._fetching:
-            if self._local is None:
-                self._local = LocalFile(self._fetch())
-            return self._local
 
 
 def drain(response: "httpx2.Response") -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
 from spectra.checkpoint.hub.answers import TIMEOUT, asked
-from spectra.checkpoint.hub.remote import BLOB, DownloadedFile, RemoteFile
+from spectra.checkpoint.hub.downloaded import DownloadedFile
+from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
