@@ -13,20 +13,19 @@ from spectra.gate import plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
-from spectra.runs.analysis import Analysis
+from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Spec, open  # noqa: A004
 from spectra.runs.planned import Planned, asked
 from spectra.text import shown
 from spectra.words import By, Per, RankBy, Side
-from spectra.work import plan_model, plan_pair
 
 
 @asked
 def measure(
     analyzer: Analyzer[Any],
     model: Spec,
-    *,
+    *others: Spec,
     selection: Selection | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -36,6 +35,8 @@ def measure(
     Args:
         analyzer: As CONTRIBUTING.md describes them.
         model: What `spectra.open` accepts, save adapters.
+        others: Further models, where it takes several: what became of the first, the moments of
+            its inputs, or others of its architecture.
         selection: Which matrices; all by default.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
@@ -44,9 +45,8 @@ def measure(
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
     chosen = selection or Selection()
-    return Planned(
-        Analysis(analyzer, plan_model(open(model), chosen, analyzer), chosen), device, workers
-    )
+    plan = plan_for(analyzer, [open(one) for one in (model, *others)], chosen)
+    return Planned(Analysis(analyzer, plan, chosen), device, workers)
 
 
 @asked
@@ -107,9 +107,7 @@ def diff(
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
     """
     analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=side, exact=exact)
-    chosen = selection or Selection()
-    plan = plan_pair(open(base), open(tuned), chosen)
-    return Planned(Analysis(analyzer, plan, chosen), device, workers)
+    return measure.plan(analyzer, base, tuned, selection=selection, device=device, workers=workers)
 
 
 @asked

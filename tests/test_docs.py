@@ -7,7 +7,6 @@ import pytest
 
 import spectra
 from spectra import analyzers
-from spectra.analyzers import ANALYZERS
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.work import plan_model
@@ -37,7 +36,14 @@ def test_the_example_analyzer_runs(minilm: Path) -> None:
     assert all(row.number("largest") for row in found.rows)
 
 
-@pytest.mark.parametrize("name", ANALYZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in analyzers.__all__
+        if hasattr(getattr(analyzers, name), "takes") and name != "Analyzer"
+    ],
+)
 def test_every_key_is_defined_in_the_reference(name: str) -> None:
     text = (ROOT / "docs" / "quantities.md").read_text()
     keys: tuple[str, ...] = getattr(analyzers, name).keys

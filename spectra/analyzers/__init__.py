@@ -14,18 +14,7 @@ if TYPE_CHECKING:
     from spectra.analyzers.trend import Trend
     from spectra.analyzers.width import Width
 
-ANALYZERS = {
-    "Spectrum": "spectrum",
-    "Diff": "diff",
-    "Kappa": "kappa",
-    "Soundness": "soundness",
-    "Trend": "trend",
-    "Width": "width",
-}
-"""Every analyzer and its file."""
-
 __all__ = [
-    "ANALYZERS",
     "Analyzer",
     "Diff",
     "Kappa",
@@ -41,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
-    """Load an analyzer, and torch with it, when it is asked for: listing needs neither."""
-    if name in ANALYZERS:
-        return getattr(import_module(f"spectra.analyzers.{ANALYZERS[name]}"), name)
+    """Load an analyzer of the file of its name, and torch with it, when it is asked for."""
+    if name in __all__:
+        return getattr(import_module(f"spectra.analyzers.{name.lower()}"), name)
     raise AttributeError(f"module 'spectra.analyzers' has no attribute {name!r}")

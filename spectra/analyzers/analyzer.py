@@ -58,8 +58,12 @@ class Analyzer(Protocol[Subject_contra]):
 
     name: ClassVar[str]
     version: ClassVar[int]  # of its numerics: one more where `measure` gives other numbers
-    takes: ClassVar[Takes]
     keys: ClassVar[tuple[str, ...]]  # of the values that `measure` returns, in order
+
+    @property
+    def takes(self) -> Takes:
+        """Tell what it is about; mostly a class variable."""
+        ...
 
     def cost(self, *views: Any) -> float:  # noqa: ANN401 - as many views as it takes matrices
         """Return about how many floating-point operations `measure` takes."""

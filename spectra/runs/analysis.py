@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spectra.analyzers import Analyzer, Summary
-from spectra.checkpoint import Skipped, TensorEntry
+from spectra.analyzers.analyzer import Across, Each, Pairs, PerLayer, WithMoments
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
 from spectra.runs.result import Result, counted_codecs, not_read, package_version, unread_in
 from spectra.text import listed
-from spectra.work import Model, Plan
+from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, measured, silent
 from spectra.work.local import Local
+from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.plan import Member
 from spectra.work.task import Input, Replaced
 
@@ -67,7 +70,7 @@ class Analysis:
         rows = measured(executor or Local(), plan.tasks, self.analyzer, report)
         marked, summary = self.analyzer.conclude(rows)
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
-        alone = len(opened) == 1
+        alone = plan.members[0].part == "model" and not plan.members[0].labels
         reading = [
             not_read(plan.checkpoint, views_of(plan.checkpoint)[1]).strip() if alone else "",
             plan.warning,
@@ -120,6 +123,39 @@ class Analysis:
 
     def _inputs(self) -> list[Input]:
         return [one for task in self.plan.tasks for one in task.inputs]
+
+
+def plan_for(
+    analyzer: Analyzer[Any], models: Sequence[Checkpoint | Adapter], selection: Selection
+) -> Plan:
+    """Plan what an analyzer takes of opened models, without reading weights.
+
+    Args:
+        analyzer: Its `takes` tells what it is about.
+        models: One; a base and what became of it; a model and the moments of its inputs; or two
+            and more of one architecture.
+        selection: Filters on the matrices.
+
+    Raises:
+        SpectraError: There are too few or too many models, or nothing is left to analyse.
+    """
+    takes = analyzer.takes
+    many = {Pairs: "a base and what became of it", WithMoments: "a model and its moments"}
+    if not isinstance(takes, Across):
+        told = many.get(type(takes), "one model")
+        if len(models) != (2 if type(takes) in many else 1):
+            raise UsageError(f"{analyzer.name} takes {told}, got {len(models)} models.")
+    match takes:
+        case Each():
+            return plan_model(models[0], selection, analyzer)
+        case PerLayer(roles):
+            return plan_layers(models[0], selection, roles)
+        case Pairs():
+            return plan_pair(models[0], models[1], selection)
+        case WithMoments():
+            return plan_moments(models[0], models[1], selection)
+        case Across():
+            return plan_across(models, names_of([model.spec for model in models]), selection)
 
 
 def names_of(specs: Sequence[str]) -> list[str]:

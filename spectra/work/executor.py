@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import InRounds, Round
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import Place
 from spectra.text import natural
 from spectra.work.task import Input, Replaced, Task, Updated
@@ -111,18 +112,19 @@ def key_of(place: Place) -> tuple[object, str]:
     return place.labels.get("model"), place.matrix
 
 
-def identity(task: Task, analyzer: Analyzer[Any], contents: Sequence[str | None]) -> str | None:
-    """Return what tells a row for ever: of equal identities, the measurements are equal.
+def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) -> str | None:
+    """Return what tells a measurement for ever: those of one identity are equal.
 
     Args:
-        task: What is measured.
+        task: What is measured. Where its bytes lie and what its tensors are called plays no part.
         analyzer: What measures it; its settings count, and the version of its numerics.
-        contents: A fingerprint of each of the task's `reads`.
+        ledger: Knows what local files hold that were read before.
 
     Returns:
-        A digest, or None where one of the fingerprints is not known yet.
+        A digest; None where what is read is not known without reading it.
     """
-    if any(one is None for one in contents):
+    contents = [read.fingerprint(ledger) for one in task.inputs for read in one.reads]
+    if None in contents:
         return None
     asked = analyzer.name, analyzer.version, dataclasses.asdict(analyzer)  # type: ignore[call-overload]
     about = [
@@ -130,7 +132,7 @@ def identity(task: Task, analyzer: Analyzer[Any], contents: Sequence[str | None]
          _way(one))
         for one in task.inputs
     ]  # fmt: skip
-    told = repr((asked, about, list(contents)))
+    told = repr((asked, about, contents))
     return hashlib.sha256(told.encode()).hexdigest()
 
 

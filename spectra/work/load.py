@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.pair import Quantised, widened
 from spectra.matrices.part import Part
@@ -67,8 +68,14 @@ class Loaded:
 class Loader:
     """Loads tasks one by one; what a later one needs too is held until then."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        """Count how often each tensor is needed."""
+    def __init__(self, tasks: Sequence[Task], ledger: Ledger | None = None) -> None:
+        """Count how often each tensor is needed.
+
+        Args:
+            tasks: In the order in which they are loaded.
+            ledger: Is told the digests of what is read.
+        """
+        self._ledger = ledger
         inputs = [one for task in tasks for one in task.inputs]
         self._wanted = Counter(one.key for one in inputs)
         different = {one.key: one for one in inputs}.values()
@@ -103,7 +110,7 @@ class Loader:
             whole = self._held.get(read.all.key)
             if isinstance(whole, Tensor) and read.slab is not None:
                 return whole[slice(*read.slab)]
-            found = self._held[read.key] = read.source.read(read.entry, read.slab)
+            found = self._held[read.key] = read.values(self._ledger)
         return found
 
 

@@ -11,6 +11,7 @@ import torch
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Together
 from spectra.analyzers.row import Measurement
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NonFiniteError
 from spectra.matrices.part import Part
 from spectra.work.executor import Sink
@@ -38,6 +39,7 @@ class Local:
     workers: int | None = None  # matrices at once; None: one per core
     device: str = "cpu"
     batch: int | None = None  # small matrices of one shape together; None: 1 on a CPU, else 32
+    ledger: Ledger | None = None  # is told the digests of what is read
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
@@ -69,7 +71,7 @@ class Local:
         alone = False
         most = self.batch or (1 if self.device == "cpu" else BATCH)
         try:
-            for jobs in _batches(tasks, analyzer, most, budget // 2):
+            for jobs in _batches(tasks, analyzer, Loader(tasks, self.ledger), most, budget // 2):
                 need = sum(needs[id(job.task)] for job in jobs)
                 after = alone  # nothing starts beside what has all threads
                 alone = workers == 1 or 2 * need > budget
@@ -86,12 +88,11 @@ class Local:
 
 
 def _batches(
-    tasks: Sequence[Task], analyzer: Analyzer[Any], most: int, budget: int
+    tasks: Sequence[Task], analyzer: Analyzer[Any], loader: Loader, most: int, budget: int
 ) -> Iterator[list[Loaded]]:
     """Read task by task; hold small matrices back until enough of one shape are there."""
     waiting: dict[tuple[int, int], list[Loaded]] = {}
     held = 0
-    loader = Loader(tasks)
     for task in tasks:
         loaded, view = loader.load(task), task.inputs[0].view
         if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):

@@ -1,15 +1,20 @@
 """The unit of work: one row to be, what it reads, and the matrices it is about."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.analyzers import Analyzer
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
-from spectra.checkpoint.entry import Slab
+from spectra.checkpoint.entry import Slab, shards_of
+from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
+from spectra.checkpoint.reading import read_entry
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,18 @@ class Read:
     def all(self) -> "Read":
         """The whole tensor."""
         return Read(self.source, self.entry)
+
+    def values(self, ledger: Ledger | None = None) -> "Tensor":
+        """Return what is read; a ledger is told the digests of local files.
+
+        Raises:
+            CheckpointError: The file ended early or cannot be read.
+        """
+        return read_entry(self.source.files, self.entry, self.slab, ledger=ledger)
+
+    def fingerprint(self, ledger: Ledger | None = None) -> str | None:
+        """Return what stands for the values; None while it is not known without reading."""
+        return fingerprint_of(self.entry, self.slab, self.source.files, ledger)
 
     @property
     def nbytes(self) -> int:
@@ -205,6 +222,25 @@ class Task:
         """Where the bytes begin: tasks in this order read forwards."""
         own = self.inputs[0].own
         return own.entry.shard, own.entry.start, (own.slab or (0, 0))[0]
+
+    def portable(self) -> "Task":
+        """Return the task with as much of its checkpoints as it needs, to be sent elsewhere."""
+        needed: dict[int, list[Read]] = {}
+        for read in self.reads:
+            needed.setdefault(id(read.source), []).append(read)
+        slim = {}
+        for key, reads in needed.items():
+            source = reads[0].source
+            shards = {shard for read in reads for shard in shards_of(read.entry)}
+            entries = {read.entry.name: read.entry for read in reads}
+            files = {shard: source.files[shard] for shard in sorted(shards)}
+            slim[key] = Checkpoint(source.spec, source.resolved, entries, {}, files=files)
+        inputs = [replace(one, source=slim[id(one.source)]) for one in self.inputs]
+        return replace(self, inputs=tuple(
+            replace(one, change=replace(one.change, source=slim[id(one.change.source)]))
+            if one.change else one
+            for one in inputs
+        ))  # fmt: skip
 
     def cost(self, analyzer: Analyzer[Any]) -> float:
         """Return about how many operations it takes; what did not change costs nothing."""

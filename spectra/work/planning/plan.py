@@ -110,11 +110,7 @@ def plan_model(
         UsageError: The model is an adapter, which has no spectrum without its base.
         NothingToAnalyseError: No matrix is left.
     """
-    if isinstance(model, Adapter):
-        raise UsageError(
-            f"{shown(model.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
-            f"`spectra diff BASE {shown(model.spec)}`."
-        )
+    model = require_model(model)
     kept, skipped = selected(model, selection)
     reasons: list[Skipped] = []
     if isinstance(analyzer, Particular):
@@ -127,6 +123,20 @@ def plan_model(
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
     return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons))
+
+
+def require_model(opened: Checkpoint | Adapter) -> Checkpoint:
+    """Return a model.
+
+    Raises:
+        UsageError: It is an adapter, whose factors are no matrices of one.
+    """
+    if isinstance(opened, Adapter):
+        raise UsageError(
+            f"{shown(opened.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
+            f"`spectra diff BASE {shown(opened.spec)}`."
+        )
+    return opened
 
 
 def tasks_of(model: Checkpoint, views: Iterable[View]) -> tuple[Task, ...]:

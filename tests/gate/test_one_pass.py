@@ -1,0 +1,118 @@
+"""A check reads every file once, whatever rules are on, and its estimate says how much."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import spectra
+from examples import write_model
+from spectra.checkpoint.local import LocalFile
+from spectra.gate import plan_check
+from spectra.policy import Policy
+from spectra.work.executor import Progress
+
+LAYERS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj")
+CONFIG = '{"model_type": "llama", "num_hidden_layers": 4, "vocab_size": 40}'
+
+
+def model(folder: Path, seed: int, side: int = 16, vocabulary: int = 40) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    found = {"model.embed_tokens.weight": torch.randn(vocabulary, side, generator=generator)}
+    for layer in range(4):
+        start = f"model.layers.{layer}."
+        for name in LAYERS:
+            found[f"{start}{name}.weight"] = torch.randn(side, side, generator=generator)
+        found[f"{start}input_layernorm.weight"] = torch.ones(side)
+    return write_model(folder, found, CONFIG)
+
+
+def lora(folder: Path, generator: torch.Generator) -> Path:
+    folder.mkdir()
+    factors = {
+        f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{half}.weight": torch.randn(
+            *shape, generator=generator
+        )
+        for layer in range(4)
+        for half, shape in (("A", (2, 16)), ("B", (16, 2)))
+    }
+    save_file(factors, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes of weights read from each file, by its folder."""
+    found: dict[str, int] = {}
+    fill = LocalFile.fill
+
+    def counted(self: LocalFile, start: int, buffer: memoryview) -> int:
+        name = self.path.parent.name
+        found[name] = found.get(name, 0) + len(buffer)
+        return fill(self, start, buffer)
+
+    monkeypatch.setattr(LocalFile, "fill", counted)
+    return found
+
+
+def weights(folder: Path) -> int:
+    (file,) = folder.glob("*.safetensors")
+    tensors: Mapping[str, Tensor] = load_file(file)
+    return sum(value.nbytes for value in tensors.values())
+
+
+@pytest.mark.parametrize("rules", ["SPC", "SPC1", "SPC107", "SPC001", "SPC4"])
+@pytest.mark.parametrize("vocabulary", [40, 48], ids=["alike", "resized"])
+def test_model_base_adapter_baseline_and_proxy_are_each_read_once(
+    tmp_path: Path, read: dict[str, int], rules: str, vocabulary: int, generator: torch.Generator
+) -> None:
+    folders = {
+        "release": model(tmp_path / "release", 1, vocabulary=vocabulary),
+        "base": model(tmp_path / "base", 1),
+        "before": model(tmp_path / "before", 2),
+        "proxy": model(tmp_path / "proxy", 3, side=8),
+        "adapter": lora(tmp_path / "adapter", generator),
+    }
+    policy = Policy(
+        select=(rules,), base=str(folders["base"]), adapter=str(folders["adapter"]),
+        baseline=str(folders["before"]), rules={"SPC401": {"proxy": str(folders["proxy"])}},
+    )  # fmt: skip
+    check = plan_check(str(folders["release"]), policy)
+    estimate = check.estimate()
+    assert not read
+    seen: list[Progress] = []
+    check.run(report=seen.append)
+    assert read.keys() <= folders.keys()
+    assert all(read[name] <= weights(folders[name]) for name in read), read
+    assert {"release", "base", "before"} <= read.keys()
+    assert sum(read.values()) == estimate.nbytes
+    assert seen[-1].done == pytest.approx(seen[-1].total)
+    assert len(seen) == len(check.plan.tasks)
+
+
+def test_a_check_with_base_and_adapter_reads_no_more_than_the_three(
+    tmp_path: Path, read: dict[str, int], generator: torch.Generator
+) -> None:
+    folders = [model(tmp_path / "release", 1), model(tmp_path / "base", 1),
+               lora(tmp_path / "adapter", generator)]  # fmt: skip
+    found = spectra.check(folders[0], base=folders[1], adapter=folders[2])
+    assert 0 < sum(read.values()) <= sum(map(weights, folders))
+    assert sum("merge_scale" in row.values for row in found.rows) == 4
+
+
+def test_the_proxys_match_is_that_of_width(tmp_path: Path) -> None:
+    release, proxy = model(tmp_path / "release", 1), model(tmp_path / "proxy", 3, side=8)
+    alone = spectra.width([release], against=proxy, tolerance=0.1).summary
+    for rules in ("SPC4", "SPC"):
+        policy = Policy(select=(rules,), rules={"SPC401": {"proxy": str(proxy)}})
+        facts = plan_check(str(release), policy).measure()
+        assert facts.proxy is not None
+        for one, other in zip(facts.proxy["matching"], alone["matching"], strict=True):
+            assert one["ratio"] == pytest.approx(other["ratio"], rel=1e-6)
+            assert (one["role"], one["ok"]) == (other["role"], other["ok"])
