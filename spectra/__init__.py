@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spectra.runs.opening import open  # noqa: A004
     from spectra.runs.planned import Planned
     from spectra.runs.result import Result
+    from spectra.runs.saved import load
 
 _HOMES = {
     "spectra.api": ("check", "diff", "kappa", "measure", "spectrum", "trend", "width"),
@@ -24,11 +25,12 @@ _HOMES = {
     "spectra.runs.opening": ("open",),
     "spectra.runs.planned": ("Planned",),
     "spectra.runs.result": ("Result",),
+    "spectra.runs.saved": ("load",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Planned", "Result", "Selection", "check", "diff", "kappa", "ls", "measure", "open",
+    "Planned", "Result", "Selection", "check", "diff", "kappa", "load", "ls", "measure", "open",
     "spectrum", "trend", "width",
 ]  # fmt: skip
 

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra.errors import OutputError
-from spectra.report.document import SavedError
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
 from spectra.report.kinds import Document
-from spectra.report.saved import Saved
+from spectra.report.saved import Saved, intact
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
-from spectra.text import printable, quote, shown
+from spectra.text import printable
 from spectra.writing.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -125,13 +124,8 @@ def write_saved(saved: Saved, path: Path) -> None:
         OutputError: The suffix is unknown or the file cannot be written.
         SavedError: A part that the writer needs is missing or has another type.
     """
-    try:
+    with intact(saved.path):
         write_result(saved.document, path)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise SavedError(
-            f"{shown(saved.path)} is damaged ({type(error).__name__}: {quote(str(error))}). Write "
-            "it again with -o FILE.json."
-        ) from None
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
@@ -141,7 +135,7 @@ def write_texts(texts: Mapping[Path, str]) -> None:
         OutputError: A file cannot be written.
     """
     for path, text in texts.items():
-        write_atomically(path, partial(_write_text, text=text))
+        write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def write_values(spectra: Sequence[tuple[str, "Tensor"]], path: Path) -> None:
@@ -206,8 +200,3 @@ def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return json.dumps(value, allow_nan=False)
     return printable(value) if isinstance(value, str) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write UTF-8."""
-    path.write_text(text, encoding="utf-8")

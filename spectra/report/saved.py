@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +42,24 @@ def read_saved(path: Path) -> Saved:
             "another command wrote with -o FILE.json."
         ) from None
     return Saved(path, checked(_parsed(raw, str(path)), str(path)))
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Tell what a writer stumbles over in a checked document as damage to its file.
+
+    Some of it no shape tells: of what status a row is says which of its numbers are there.
+
+    Raises:
+        SavedError: A part that the writer needs is missing or has another type.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SavedError(
+            f"{shown(path)} is damaged ({type(error).__name__}: {quote(str(error))}). Write it "
+            "again with -o FILE.json."
+        ) from None
 
 
 def _parsed(raw: bytes, name: str) -> object:

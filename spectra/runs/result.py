@@ -12,6 +12,7 @@ from spectra.text import counted
 from spectra.work import Result as Data
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from spectra.exports import Export
@@ -26,6 +27,13 @@ class Result(Data):
     """
 
     __slots__ = ()
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """The rows as a pandas table, one column per key."""
+        from spectra.report.documents import frame_of  # noqa: PLC0415 - pandas is slow to load
+
+        return frame_of(self.document())
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """Draw the analysis; write it where a path is given (`.png` or `.svg`).

@@ -9,7 +9,6 @@ from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
 SCHEMA = "spectra/1"
@@ -39,16 +38,6 @@ class Result:
     summary: Mapping[str, Any]
     seconds: float  # wall time; not part of the document, which is the same from run to run
     checkpoints: Sequence[Checkpoint] = field(default=(), repr=False)  # headers; not part either
-
-    @property
-    def frame(self) -> "pd.DataFrame":
-        """The rows as a pandas table, one column per key."""
-        import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
-
-        frame = pd.DataFrame([row.flat() for row in self.rows])
-        for key in ("layer", "expert"):
-            frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
-        return frame
 
     @property
     def arrays(self) -> dict[str, Mapping[str, "Tensor"]]:

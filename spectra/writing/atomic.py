@@ -32,7 +32,7 @@ def require_writable(path: Path) -> None:
         ) from None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.
 
     Raises:

@@ -1,0 +1,98 @@
+"""A result read back from the file that a command wrote."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from spectra.analyzers import Row
+from spectra.checkpoint import Skipped
+from spectra.errors import UsageError
+from spectra.matrices import Place
+from spectra.matrices.place import COLUMNS
+from spectra.report.command_line import command_line
+from spectra.report.saved import intact, read_saved
+from spectra.runs.result import Result
+from spectra.text import shown
+from spectra.work import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LABELS = ("model", "width", "step")
+"""What tells rows of several models apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Result):
+    """A result without the weights' headers and without arrays: of those a file holds none."""
+
+    path: Path = Path()
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw what the file holds; write it where a path is given (`.png` or `.svg`).
+
+        Raises:
+            OutputError: The picture cannot be written.
+            SavedError: A part that the picture needs is damaged.
+        """
+        with intact(self.path):
+            return Result.plot(self, path)
+
+    def export(self, form: str) -> NoReturn:
+        """Refuse: what is to train a selection is matched against all names of its model.
+
+        Raises:
+            UsageError: Always.
+        """
+        again = command_line(self.document(), ["--export", form])
+        raise UsageError(
+            f"{shown(self.path)} holds no headers to match an export against; expected a result "
+            f"of spectra.kappa. Run {again}."
+        )
+
+
+def load(path: str | Path) -> Loaded:
+    """Return the result that a command wrote with `-o FILE.json`, or Python with `.document()`.
+
+    It is read as the one it was written from, and no weights are needed: `.rows`, `.summary`,
+    `.settings`, `.models`, `.skipped`, `.frame`, `.document()`; `.plot()` draws what the file
+    holds.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SavedError: It cannot be read, is no JSON, or is no result of spectra.
+    """
+    document = read_saved(Path(path)).document
+    return Loaded(
+        command=document["command"],
+        version=document["spectra"],
+        settings=document["settings"],
+        models=[_model(one) for one in document["models"]],
+        rows=[_row(one) for one in document["rows"]],
+        skipped=[
+            Skipped(one["tensor"], one["reason"], one.get("model") or "")
+            for one in document["skipped"]
+        ],
+        summary=document["summary"],
+        seconds=0.0,
+        path=Path(path),
+    )
+
+
+def _model(found: Mapping[str, Any]) -> Model:
+    labels = _rest(found, ("spec", "resolved", "part", "codecs"))
+    return Model(found["spec"], found["resolved"], found["part"], found["codecs"], labels)
+
+
+def _row(found: Mapping[str, Any]) -> Row:
+    labels = {key: found[key] for key in LABELS if key in found}
+    place = Place(**{key: found[key] for key in COLUMNS}, labels=labels)
+    known = (*LABELS, *COLUMNS, "status", "error")
+    return Row(place, found["status"], found["error"], _rest(found, known))
+
+
+def _rest(found: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in known}
