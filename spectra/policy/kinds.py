@@ -3,8 +3,9 @@
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from operator import gt, le, lt
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,11 +21,7 @@ Schema: TypeAlias = dict[str, Any]
 Reader: TypeAlias = Callable[[Setting, Value, Spot], Value]
 
 OFF = "off"
-SEVERITY_WORDS: dict[str, str] = {
-    **{str(word): word for word in SEVERITIES},
-    "warn": "warning",
-    OFF: OFF,
-}
+SEVERITY_WORDS = {**{str(word): word for word in SEVERITIES}, "warn": "warning", OFF: OFF}
 """How a severity may be written, and what it means."""
 
 FAIL_ON = {word: word for word in (*SEVERITIES, "never")}
@@ -36,6 +33,7 @@ NAMES = {rule.name: rule.code for rule in RULES.values()}
 
 TEXT: Schema = {"type": "string", "pattern": r"\S"}
 DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+PERCENT = r"[0-9]{1,9}(\.[0-9]{1,12})? ?%"
 SHARE = 'a share, like 0.1 or "10%".'
 
 
@@ -52,12 +50,16 @@ def read(setting: Setting, value: Value, spot: Spot) -> Value:
 
 def schema_of(setting: Setting, description: str) -> Schema:
     """Return the schema of a setting's value."""
-    found = KINDS[setting.kind].schema(setting)
+    bounds = zip(("exclusiveMinimum", "exclusiveMaximum", "maximum"), setting.range, strict=True)
+    found = KINDS[setting.kind].schema | {key: one for key, one in bounds if one is not None}
+    if setting.kind in {"share", "part"}:
+        found = {"anyOf": [found, {"type": "string", "pattern": _percent(setting)}]}
     if setting.can_be_off:
         # A share has a list of its own, to which one more is added.
         found = {"anyOf": [*found.get("anyOf", [found]), {"const": OFF}]}
-    some = {"minItems": 1} if setting.some else {}
-    return {**found, **some, **({"description": description} if description else {})}
+    if setting.some:
+        found = {**found, "minItems": 1}
+    return {**found, "description": description} if description else found
 
 
 def _text(_: Setting, value: Value, spot: Spot) -> str:
@@ -69,34 +71,37 @@ def _text(_: Setting, value: Value, spot: Spot) -> str:
 
 
 def _reference(setting: Setting, value: Value, spot: Spot) -> str:
-    return reference(_text(setting, value, spot), spot.folder)
-
-
-def reference(text: str, folder: Path) -> str:
     """Return a reference to a model or a saved check, as seen from here.
 
-    Args:
-        text: As written. What starts with `./` or `../`, or lies in the folder, is a path from
-            there; all else (a path from /, a repository of the Hub) stays as it is.
-        folder: That of the policy file.
+    What starts with `./` or `../`, or lies in the policy's folder, is a path from there; all else
+    (a path from /, a repository of the Hub) stays as it is.
     """
-    inside = folder / text
+    text = _text(setting, value, spot)
+    inside = spot.folder / text
     try:
         local = text.startswith(("./", "../")) or inside.exists()
-        here = folder.resolve() == Path.cwd()
+        here = spot.folder.resolve() == Path.cwd()
     except (OSError, ValueError):  # no name that a file could have
         return text
     return str(inside) if local and not here else text
 
 
+def code_in(known: Collection[str], word: str, spot: Spot, told: str = "is") -> str:
+    """Return a code from itself or the name of its rule.
+
+    Raises:
+        UsageError: It is none of those known.
+    """
+    code = NAMES.get(word, word)
+    if code not in known:
+        guess = near(word.upper(), known) or near(word.lower(), NAMES)
+        raise spot.error(f"{told} no rule.{guess} `spectra rule` lists all.")
+    return code
+
+
 def _code(setting: Setting, value: Value, spot: Spot) -> str:
     word = _text(setting, value, spot)
-    if word in CODES:
-        return word
-    if word in NAMES:
-        return NAMES[word]
-    guess = near(word.upper(), CODES) or near(word.lower(), NAMES)
-    raise spot.error(f"names {_quoted(word)}, which is no rule.{guess} `spectra rule` lists all.")
+    return code_in(CODES, word, spot, f"names {_quoted(word)}, which is")
 
 
 def _accepted(setting: Setting, value: Value, spot: Spot) -> str:
@@ -166,14 +171,17 @@ def _number(setting: Setting, value: Value, spot: Spot) -> float:
 
 
 def _share(setting: Setting, value: Value, spot: Spot) -> float:
-    return _ranged(setting, _of_share(value, spot), value, spot)
-
-
-def _part(_: Setting, value: Value, spot: Spot) -> float:
-    found = _of_share(value, spot)
-    if found > 1.0:
+    if not isinstance(value, str):
+        found = _finite(value, spot, SHARE)
+    elif re.fullmatch(PERCENT, value):
+        found = share_of(value)
+    else:
+        raise spot.wrong(value, SHARE)
+    if found < 0.0:
+        raise spot.wrong(value, f"0 or more: {SHARE}")
+    if setting.kind == "part" and found > 1.0:
         raise spot.wrong(value, f"at most 1: {SHARE}")
-    return found
+    return _ranged(setting, found, value, spot)
 
 
 def _count(setting: Setting, value: Value, spot: Spot) -> int:
@@ -181,18 +189,6 @@ def _count(setting: Setting, value: Value, spot: Spot) -> int:
     if isinstance(value, bool) or not whole or value < 0:
         raise spot.wrong(value, "a whole number, 0 or more.")
     return int(_ranged(setting, int(value), value, spot))
-
-
-def _of_share(value: Value, spot: Spot) -> float:
-    if isinstance(value, str):
-        if not re.fullmatch(_percent(), value):
-            raise spot.wrong(value, SHARE)
-        found = share_of(value)
-    else:
-        found = _finite(value, spot, SHARE)
-    if found < 0.0:
-        raise spot.wrong(value, f"0 or more: {SHARE}")
-    return found
 
 
 def _finite(value: Value, spot: Spot, expected: str) -> float:
@@ -209,46 +205,27 @@ def _finite(value: Value, spot: Spot, expected: str) -> float:
 
 def _ranged(setting: Setting, found: float, value: Value, spot: Spot) -> float:
     """Return a number within a setting's range; `value` is how it is written."""
-    if setting.above is not None and not found > setting.above:
-        raise spot.wrong(value, f"more than {setting.above:g}.")
-    if setting.below is not None and not found < setting.below:
-        raise spot.wrong(value, f"less than {setting.below:g}.")
-    if setting.most is not None and not found <= setting.most:
-        raise spot.wrong(value, f"at most {setting.most:g}.")
+    tests = (("more than", gt), ("less than", lt), ("at most", le))
+    for limit, (words, holds) in zip(setting.range, tests, strict=True):
+        if limit is not None and not holds(found, limit):
+            raise spot.wrong(value, f"{words} {limit:g}.")
     return found
 
 
-def _percent(*, zero: bool = True, whole: bool = True, more: bool = True) -> str:
-    """Return the pattern of a percentage in quotes: whether it may be 0 %, 100 %, over 100 %."""
-    some = "" if zero else r"(?!0+(\.0+)? ?%$)"
-    if more:
-        return rf"^{some}[0-9]{{1,9}}(\.[0-9]{{1,12}})? ?%$"
-    full = r"|100(\.0{1,12})?" if whole else ""
+def _percent(setting: Setting) -> str:
+    """Return the pattern of a percentage in quotes; of bounds it knows 0 and 1 alone."""
+    above, below, most = setting.range
+    some = "" if above is None else r"(?!0+(\.0+)? ?%$)"
+    if below is None and most is None:
+        return f"^{some}{PERCENT}$"
+    full = r"|100(\.0{1,12})?" if below is None else ""
     return rf"^{some}([0-9]{{1,2}}(\.[0-9]{{1,12}})?{full}) ?%$"
-
-
-def _bounds(one: Setting) -> Schema:
-    found = {"exclusiveMinimum": one.above, "exclusiveMaximum": one.below, "maximum": one.most}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _share_schema(one: Setting) -> Schema:
-    """A number, or a percentage in quotes; the patterns know no bounds but 0 and 1."""
-    pattern = _percent(
-        zero=one.above is None, whole=one.below is None, more=one.below is None and one.most is None
-    )
-    number = {"type": "number", "minimum": 0, **_bounds(one)}
-    return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
 
 
 def _known(*, policy: bool) -> list[str]:
     """Return codes and names of rules; of those about the policy alone."""
     found = [code for code in CODES if not policy or code.startswith(POLICY_RULES)]
     return found + [name for name, code in NAMES.items() if not policy or code in found]
-
-
-def _fixed(schema: Schema) -> Callable[[Setting], Schema]:
-    return lambda _: schema
 
 
 def _words(items: Schema) -> Schema:
@@ -273,21 +250,24 @@ class Form:
     """How a kind of value is read, and described to an editor."""
 
     read: Reader  # or refuses
-    schema: Callable[[Setting], Schema]
+    schema: Schema  # but for a setting's range
 
+
+_NUMBER: Schema = {"type": "number"}
+_CODE: Schema = {**_ref("code"), "not": {"enum": _known(policy=True)}}
 
 KINDS: Mapping[Kind, Form] = {
-    "number": Form(_number, lambda one: {"type": "number", **_bounds(one)}),
-    "count": Form(_count, lambda one: {"type": "integer", "minimum": 0, **_bounds(one)}),
-    "share": Form(_share, _share_schema),
-    "part": Form(_part, _share_schema),
-    "texts": Form(_list_of(_text, 'a list of texts, like ["*.weight"].'), _fixed(_ref("texts"))),
-    "codes": Form(_list_of(_code, 'a list, like ["SPC1"].'), _fixed(_ref("codes"))),
-    "text": Form(_reference, _fixed(TEXT)),
-    "name": Form(_text, _fixed(TEXT)),
-    "code": Form(_accepted, _fixed({**_ref("code"), "not": {"enum": _known(policy=True)}})),
-    "severity": Form(_word_of(SEVERITY_WORDS), _fixed(_ref("severity"))),
-    "fail-on": Form(_word_of(FAIL_ON), _fixed({"enum": list(FAIL_ON)})),
-    "flag": Form(_flag, _fixed({"type": "boolean"})),
-    "date": Form(_date, _fixed({"type": "string", "format": "date", "pattern": DATE})),
+    "number": Form(_number, _NUMBER),
+    "count": Form(_count, {"type": "integer", "minimum": 0}),
+    "share": Form(_share, {**_NUMBER, "minimum": 0}),
+    "part": Form(_share, {**_NUMBER, "minimum": 0}),
+    "texts": Form(_list_of(_text, 'a list of texts, like ["*.weight"].'), _ref("texts")),
+    "codes": Form(_list_of(_code, 'a list, like ["SPC1"].'), _ref("codes")),
+    "text": Form(_reference, TEXT),
+    "name": Form(_text, TEXT),
+    "code": Form(_accepted, _CODE),
+    "severity": Form(_word_of(SEVERITY_WORDS), _ref("severity")),
+    "fail-on": Form(_word_of(FAIL_ON), {"enum": list(FAIL_ON)}),
+    "flag": Form(_flag, {"type": "boolean"}),
+    "date": Form(_date, {"type": "string", "format": "date", "pattern": DATE}),
 }

@@ -43,6 +43,11 @@ class Setting:
         return self.key.replace("-", "_")
 
     @property
+    def range(self) -> tuple[float | None, float | None, float | None]:
+        """What a number must be above, below, and at most."""
+        return self.above, self.below, self.most
+
+    @property
     def about(self) -> str:
         """What it is for, and its default."""
         default = "not set" if self.default is None else self.default

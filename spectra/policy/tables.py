@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from spectra.policy.kinds import CODES, NAMES, Value, read
+from spectra.policy.kinds import CODES, NAMES, Value, code_in, read
 from spectra.policy.policy import Ignore, Override, Policy
 from spectra.policy.rule import Rule, Setting
 from spectra.policy.rules import RULES
-from spectra.policy.spot import Spot, near
+from spectra.policy.spot import Spot
 from spectra.policy.table import CHECK, IGNORE, OVERRIDE, SEVERITY, TOP
 
 SCHEMA = 1
@@ -117,7 +117,7 @@ def _rules(value: Value, spot: Spot, general: Rules | None = None) -> Rules:
         if key in CODES and key not in RULES:
             severities.update(_of_many(key, value[key], place))
             continue
-        rule = RULES[_code(key, place)]
+        rule = RULES[code_in(RULES, key, place)]
         if rule.code in single:
             raise place.error(f"means {rule.code}, which has a table already. Keep one.")
         single[rule.code] = _settings(rule, value[key], place, general)
@@ -128,15 +128,6 @@ def _rules(value: Value, spot: Spot, general: Rules | None = None) -> Rules:
         if chosen:
             found[code] = chosen
     return found
-
-
-def _code(key: str, spot: Spot) -> str:
-    """Return the code of a rule that a table is named after."""
-    code = NAMES.get(key, key)
-    if code in RULES:
-        return code
-    guess = near(key.upper(), RULES) or near(key.lower(), NAMES)
-    raise spot.error(f"is no rule.{guess} `spectra rule` lists all.")
 
 
 def _of_many(beginning: str, value: Value, spot: Spot) -> dict[str, str]:

@@ -147,14 +147,13 @@ def limits(
         outlier: Factor off the median of its like (`peers`).
     """
     plain = "max" if worse == "above" else "min"
-    side = "above" if worse == "above" else "below"
     return (
-        Setting(plain, "number", absolute, f"a value {side} it is a finding", limit=True),
-        Setting("warn", "number", warn, f"a value {side} it is a warning", limit=True),
-        Setting("error", "number", None, f"a value {side} it is an error", limit=True),
+        Setting(plain, "number", absolute, f"a value {worse} it is a finding", limit=True),
+        Setting("warn", "number", warn, f"a value {worse} it is a warning", limit=True),
+        Setting("error", "number", None, f"a value {worse} it is an error", limit=True),
         Setting("max-regression", "share", regression,
                 "how much worse than the baseline's a value may be", limit=True),
         Setting("outlier", "number", outlier,
-                f"a value this many times {side} the median of its like is a finding",
+                f"a value this many times {worse} the median of its like is a finding",
                 limit=True, above=1.0),
     )  # fmt: skip
