@@ -56,7 +56,7 @@ def saved_check(document: Mapping[str, Any], label: str) -> Saved:
             f"it: spectra check MODEL --save-baseline {label}"
         )
     try:
-        subjects = [Subject.from_plain(row) for row in document["rows"]]
+        subjects = [Subject.read(row) for row in document["rows"]]
         summary = document["summary"]
         found = [Finding.read(one) for one in (*summary["findings"], *summary["ignored"])]
         first = document["models"][0]

@@ -42,7 +42,7 @@ class Reading:
         """Return what rules may look at."""
         survey, weights = self.survey, self.weights
         return Facts(
-            subjects={row.matrix: Subject.of_row(row) for row in rows},
+            subjects={row.matrix: Subject.read(row.flat(), row.place.file) for row in rows},
             config=weights.config,
             shapes={name: entry.shape for name, entry in weights.entries.items()},
             empty=[name for name, entry in weights.entries.items()

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spectra.analyzers import Row
 from spectra.checkpoint.damaged import Fault
+from spectra.matrices.place import COLUMNS
 from spectra.words import VECTOR
 
 BUFFERS = re.compile(
@@ -44,41 +44,19 @@ class Subject:
         return float(value) if isinstance(value, int | float) else None
 
     @staticmethod
-    def of_row(row: Row) -> "Subject":
-        """Return what a measured row tells."""
-        place = row.place
-        return Subject(
-            name=place.matrix,
-            tensor=place.tensor,
-            role=place.role,
-            layer=place.layer,
-            expert=place.expert,
-            rows=place.rows,
-            cols=place.cols,
-            dtype=place.dtype,
-            codec=place.codec,
-            file=place.file,
-            status=row.status,
-            values=row.values,
-        )
+    def read(row: Mapping[str, Any], file: str | None = None) -> "Subject":
+        """Return what the row of a result tells, live or saved.
 
-    @staticmethod
-    def from_plain(row: Mapping[str, Any]) -> "Subject":
-        """Return what a row of a saved check tells."""
-        return Subject(
-            name=row["matrix"],
-            tensor=row["tensor"],
-            role=row["role"],
-            layer=row["layer"],
-            expert=row["expert"],
-            rows=row["rows"],
-            cols=row["cols"],
-            dtype=row["dtype"],
-            codec=row["codec"],
-            file=None,
-            status=row["status"],
-            values=row,
-        )
+        Args:
+            row: Its keys and values, as `Row.flat` has them.
+            file: The shard, which no row names.
+
+        Raises:
+            KeyError: Something of its identity is missing.
+        """
+        name = row["matrix"]
+        own = {key: row[key] for key in (*COLUMNS, "status") if key != "matrix"}
+        return Subject(name, **own, file=file, values=row)
 
 
 @dataclass(frozen=True, slots=True)

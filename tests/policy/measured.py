@@ -58,7 +58,7 @@ def subject(name: str, values: Tensor) -> Subject:
     rows = shape[0] if shape else 1
     view = View(name, role, entry, Part(), rows, values.numel() // rows)
     found = Soundness().measure(Matrix(view, view.part.of(values)))
-    return Subject.of_row(Row(view.place(), "ok", None, found.values))
+    return Subject.read(Row(view.place(), "ok", None, found.values).flat(), FILE)
 
 
 def facts_of(
