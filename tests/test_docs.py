@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_example_analyzer_runs(minilm: Path) -> None:
-    space: dict[str, object] = {"__name__": "example"}
-    exec(compile(code_blocks(ROOT / "CONTRIBUTING.md")[0], "CONTRIBUTING.md", "exec"), space)  # noqa: S102
+    space: dict[str, Any] = {"__name__": "example"}
+    for block in code_blocks(ROOT / "CONTRIBUTING.md"):
+        exec(compile(block, "CONTRIBUTING.md", "exec"), space)  # noqa: S102
     analyzer = space["Largest"]
     assert callable(analyzer)
     some = Selection(layers="0")
     found = Analysis(analyzer(), plan_model(spectra.open(minilm), some), some).run()
     assert len(found.rows) == 6
     assert all(row.number("largest") for row in found.rows)
+    (column,) = space["KIND"].columns
+    row = found.document()["rows"][0]
+    assert float(column.cell(row)) == pytest.approx(row["largest"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
