@@ -64,7 +64,8 @@ def outcome(family: str, model: Any, folder: Path, share: str = "40%") -> Outcom
     except SpectraError as error:
         why = str(error).replace(str(folder), folder.name)
         return Outcome(family, name, told, dict.fromkeys(FORMS, f"refused: {why}"))
-    views = [row.view for row in result.rows if row.values["selected"]]
+    every = {view.name: view for view in views_of(checkpoint)[0]}
+    views = [every[name] for name in result.summary["selected"]]
     load = loader(type(model))
     before, after = load(folder), load(changed(folder, views))
     truth = differing(before, after)

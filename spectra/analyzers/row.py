@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.matrices import Place
@@ -42,16 +41,6 @@ class Row:
     def matrix(self) -> str:
         """Name, unique within one model."""
         return self.place.matrix
-
-    @property
-    def view(self) -> Any:  # noqa: ANN401 - until report reads documents
-        """What drawings still look at."""
-        own = self.place
-        entry = SimpleNamespace(name=own.tensor, dtype=own.dtype, shard=own.file,
-                                codec=own.codec and SimpleNamespace(name=own.codec))  # fmt: skip
-        role = SimpleNamespace(kind=own.role, layer=own.layer, expert=own.expert)
-        return SimpleNamespace(name=own.matrix, role=role, entry=entry, rows=own.rows,
-                               cols=own.cols, part=SimpleNamespace(label=own.part))  # fmt: skip
 
     def flat(self) -> dict[str, Value]:
         """Return identity, status and values as one mapping, in column order."""

@@ -27,7 +27,7 @@ _MODULE = re.compile(r"\w*(?:mlps?|ffn|feed_forward|attn|[Aa]ttention)|\w+_heads
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LayerName:
     """Where a tensor stands among the layers of its model."""
 
     prefix: str  # up to its innermost layer's number: `encoder.layer.`
@@ -41,7 +41,7 @@ class Place:
         return self.prefix.rstrip(".").rpartition(".")[2]
 
 
-def place_in(name: str) -> Place | None:
+def place_in(name: str) -> LayerName | None:
     """Take a tensor's name apart at its layers; None where it is in none.
 
     Experts are none; a number of ten digits or more counts nothing.
@@ -54,9 +54,9 @@ def place_in(name: str) -> Place | None:
     prefix = "".join(f"{word}." for word in words[:inner])
     numbers = tuple([int(words[index]) for index in counted])
     if len(counted) == 1:
-        return Place(prefix, numbers, ".".join(words[inner + 1 :]), prefix[:-1])
+        return LayerName(prefix, numbers, ".".join(words[inner + 1 :]), prefix[:-1])
     stack = ".".join("#" if index in counted else word for index, word in enumerate(words[:inner]))
-    return Place(prefix, numbers, ".".join(words[inner + 1 :]), stack)
+    return LayerName(prefix, numbers, ".".join(words[inner + 1 :]), stack)
 
 
 def numberless(name: str) -> str:

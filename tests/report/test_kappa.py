@@ -160,7 +160,7 @@ def test_a_kappa_that_storage_does_not_resolve_is_marked(tmp_path: Path) -> None
 def test_each_bar_of_kappa_shows_what_its_shape_would_give(kappa: Result) -> None:
     figure = picture(kappa)
     (ticks,) = marked(figure, "null")
-    by_name = {row.matrix: row.view for row in kappa.rows}
+    by_name = {row.matrix: row.place for row in kappa.rows}
     expected = [kappa_null(by_name[n].rows, by_name[n].cols) for n in names_drawn(figure)]
     assert np.asarray(ticks.get_xdata()).tolist() == expected
     assert np.asarray(ticks.get_ydata()).tolist() == list(range(37))
