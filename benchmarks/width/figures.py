@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.width.rules import RULES
 from benchmarks.width.summary import EXPECTED, RESULTS
-from spectra.report.plots.page import DPI, INK, QUIET, WIDTH, style
+from spectra.report.plots.style import DPI, INK, QUIET, WIDTH, house_style
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")
 COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#b08a00", "#7a5195")
@@ -103,7 +103,7 @@ def picture(trend: pd.DataFrame, fits: pd.DataFrame) -> Figure:
 def main() -> None:
     trend = pd.read_csv(RESULTS / "trend.csv")
     fits = pd.read_csv(RESULTS / "slopes.csv")
-    with style():
+    with house_style():
         picture(trend, fits).savefig(RESULTS / "width.png", metadata={"Software": None})
     print(RESULTS / "width.png")
 

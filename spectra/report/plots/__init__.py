@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from spectra.errors import UsageError
 from spectra.report.kinds import kind_of, kinds
 from spectra.report.kinds.kind import Document
-from spectra.report.plots.page import Arrays, save_figure, settle, style
+from spectra.report.plots.page import Arrays, save_figure, settle
+from spectra.report.plots.style import house_style
 
 __all__ = ["Arrays", "draw", "save_figure"]
 
@@ -31,7 +32,7 @@ def draw(document: Document, arrays: Arrays | None = None) -> Figure:
         known = ", ".join(one.command for one in kinds() if one.drawer)
         raise UsageError(f"{kind.command} has no picture. Expected a result of {known}.")
     drawer: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
-    with style():
+    with house_style():
         figure = drawer(document, arrays or {})
         settle(figure)
     return figure

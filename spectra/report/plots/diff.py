@@ -10,7 +10,8 @@ from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
 from spectra.report.plots.intruders import draw_intruders, examined
 from spectra.report.plots.lettering import measured, number
-from spectra.report.plots.page import DARK, Arrays, left_out, message, name_bars, page
+from spectra.report.plots.page import Arrays, left_out, message, name_bars, page
+from spectra.report.plots.style import DARK
 from spectra.text import counted
 
 MOST = 12  # bars
@@ -66,7 +67,6 @@ def _draw_change(document: Document) -> Figure:
 
 
 def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
-    """Draw the most changed matrices with their ranks."""
     percents = [_percent(row) or 0.0 for row in rows]
     axes.barh(range(len(rows)), percents, height=0.7, color=DARK)
     for place, (row, percent) in enumerate(zip(rows, percents, strict=True)):

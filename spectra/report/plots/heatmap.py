@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import RowDoc
 from spectra.report.plots.lettering import measured, number, tick, width_of
-from spectra.report.plots.page import INK, QUIET, SEQUENTIAL, SMALL, logarithmic_ticks
+from spectra.report.plots.page import logarithmic_ticks
+from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, SMALL
 from spectra.words import in_order
 
 CELL = 0.23  # inches, height
@@ -80,12 +81,9 @@ def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, sc
     norm = _norm(grid.values[np.isfinite(grid.values)], scale)
     colours = colormaps[SEQUENTIAL]
     mesh = axes.pcolormesh(
-        np.ma.masked_invalid(grid.values),
-        cmap=colours,
-        norm=norm,
-        edgecolors="white",
+        np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, edgecolors="white",
         linewidth=0.8 if columns <= 60 else 0.2,
-    )
+    )  # fmt: skip
     write = number if scale == "count" else measured
     texts = {place: write(float(value)) for place, value in np.ndenumerate(grid.values)}
     widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)

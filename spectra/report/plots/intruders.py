@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, patheffects
+from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.heatmap import label_cells
 from spectra.report.plots.lettering import matrix_label, number
-from spectra.report.plots.page import INK, SMALL, Arrays, array_of, left_out, page
+from spectra.report.plots.page import Arrays, array_of, left_out, page
+from spectra.report.plots.style import INK, SMALL, shades
 from spectra.text import counted
 
 MOST = 40  # matrices
@@ -25,6 +26,8 @@ CLOSE_UP = 2.1  # inches that one of them needs
 HALO = [patheffects.withStroke(linewidth=3.0, foreground="white")]
 """A light outline that keeps a dark mark visible on dark cells."""
 COLUMNS = 10  # numbers under the cells
+COLOURS = shades("Blues", 0.04, 1.0, 128)
+"""Light for 0, dark for 1, without black, on which crosses would be lost."""
 
 
 def examined(rows: Sequence[RowDoc]) -> list[RowDoc]:
@@ -111,7 +114,7 @@ def _cells(axes: Axes, cosines: NDArray[np.float64]) -> None:
     count, width = cosines.shape
     fine = width <= 60
     axes.pcolormesh(
-        np.ma.masked_invalid(cosines), cmap=_colours(), norm=Normalize(0.0, 1.0),
+        np.ma.masked_invalid(cosines), cmap=COLOURS, norm=Normalize(0.0, 1.0),
         edgecolors="white" if fine else "face", linewidth=0.4 if fine else 0.0,
     )  # fmt: skip
     axes.set_ylim(count, 0)
@@ -122,7 +125,7 @@ def _colour_bar(axes: Axes, rows: Sequence[RowDoc], limit: float) -> None:
     """Draw the scale of |cos|, marked where intruders begin and where chance lies."""
     axes.pcolormesh(
         np.linspace(0.0, 1.0, 129), [0.0, 1.0], np.linspace(0.0, 1.0, 128)[None, :],
-        cmap=_colours(), edgecolors="face",
+        cmap=COLOURS, edgecolors="face",
     )  # fmt: skip
     axes.set_yticks([])
     axes.set_xlim(0.0, 1.0)
@@ -179,10 +182,3 @@ def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:
 def _intruders(row: RowDoc) -> list[int]:
     """Return which of its vectors are intruders."""
     return [int(item["index"]) for item in _details(row) if item["intruder"]]
-
-
-def _colours() -> Colormap:
-    """Return light for 0 and dark for 1, without black, on which crosses would be lost."""
-    return LinearSegmentedColormap.from_list(
-        "cosine", colormaps["Blues"](np.linspace(0.04, 1, 128))
-    )

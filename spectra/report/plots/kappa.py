@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,30 +14,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from spectra.kernels.gaussian import kappa_null
-from spectra.report.kinds.kappa import (
-    around_each_cut,
-    by_roles,
-    is_selected,
-    is_unresolved,
-    known_to_exceed,
-    ranking,
-    selects_by_role,
-    unresolved_told,
-)
+from spectra.report.kinds import kappa as told
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import measured
-from spectra.report.plots.page import (
-    DARK,
-    INK,
-    LIGHT,
-    QUIET,
-    Arrays,
-    left_out,
-    logarithmic_ticks,
-    message,
-    name_bars,
-    page,
-)
+from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
+from spectra.report.plots.style import DARK, INK, LIGHT, QUIET
 
 TITLE = "Condition numbers"
 MOST = 60  # bars that one page holds
@@ -58,48 +38,36 @@ NULL: dict[str, Any] = {
     "markeredgewidth": 1.4, "path_effects": [withStroke(linewidth=3.6, foreground="white")],
 }  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """How a ranked quantity is called on the page."""
-
-    column: str
-    axis: str
-    order: str
-    floor: str  # what is known of a matrix that stopped early
-    null: str  # what the marks of the Gaussian null are
-
-
-WORDS: Mapping[str, Words] = {
-    "kappa": Words(
-        "κ", "condition number κ = σ max / σ min (dimensionless, logarithmic)", "lowest κ first",
-        "outside the cut: at least this κ", "κ of a Gaussian matrix of this shape",
+LOG = "(dimensionless, logarithmic)"
+WORDS: Mapping[str, tuple[str, str, str]] = {
+    "kappa": (
+        "κ", f"condition number κ = σ max / σ min {LOG}", "κ of a Gaussian matrix of this shape",
     ),
-    "kappa_excess": Words(
-        "excess", "excess = κ / κ of a Gaussian matrix of this shape (dimensionless, logarithmic)",
-        "lowest excess first", "outside the cut: at least this excess",
+    "kappa_excess": (
+        "excess", f"excess = κ / κ of a Gaussian matrix of this shape {LOG}",
         "a Gaussian matrix of this shape",
     ),
 }  # fmt: skip
+"""How a ranked quantity is called, what its axis says, and what the marks of the null are."""
 
 
 def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     """Draw what every matrix was ranked by, or the lowest where a page cannot hold them all."""
-    rank_by, by_role = document["settings"]["rank_by"], selects_by_role(document)
-    words = WORDS[rank_by]
-    ordered = by_roles(document) if by_role else ranking(document)
+    rank_by, by_role = document["settings"]["rank_by"], told.selects_by_role(document)
+    word, axis, _ = WORDS[rank_by]
+    ordered = told.by_roles(document) if by_role else told.ranking(document)
     ranked = [row for row in ordered if row["status"] != "non-finite"]
     if not ranked:
         return message(document, TITLE, "No matrix could be measured.")
     rows = ranked
     if len(ranked) > MOST:
-        rows = around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]
-    key = _legend(rows, words)
+        rows = told.around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]
+    key = _legend(rows, rank_by)
     across = 3 if len(key) <= 3 else 2  # what is open has a long name
     height = 1.25 + BAR * len(rows) + LINE * ((len(key) - 1) // across)
     notes = _left(ranked, rows, "around each role's cut" if by_role else "lowest")
     notes += left_out(len(document["rows"]) - len(ranked))
-    figure = page(document, TITLE, height, " ".join(notes), *unresolved_told(rows))
+    figure = page(document, TITLE, height, " ".join(notes), *told.unresolved_told(rows))
     axes = figure.subplots()
     cut = document["summary"].get("cut")
     nulls = [kappa_null(row["rows"], row["cols"]) if rank_by == "kappa" else 1.0 for row in rows]
@@ -117,8 +85,8 @@ def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     axes.set_xlim(begin, limit)
     logarithmic_ticks(axes.xaxis)
     name_bars(axes, rows, NAME)
-    axes.set_xlabel(words.axis)
-    order = f"matrix, by role, {words.order}" if by_role else f"matrix, {words.order}"
+    axes.set_xlabel(axis)
+    order = f"matrix, {'by role, ' if by_role else ''}lowest {word} first"
     axes.set_ylabel(order if len(rows) > 12 else "matrix")
     axes.legend(
         handles=key, loc="lower left", ncols=across, borderaxespad=0.0, borderpad=0.0,
@@ -132,10 +100,10 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit:
     """Draw one bar a matrix, from where the axis begins: for kappa the least it can be, 1."""
     for place, row in enumerate(rows):
         found = row.get(rank_by)
-        chosen = is_selected(row)
+        chosen = told.is_selected(row)
         look = OPEN if found is None else CHOSEN if chosen else OTHERS
         outside = row["status"] == "outside"
-        known = known_to_exceed(row, rank_by) if outside else found
+        known = told.known_to_exceed(row, rank_by) if outside else found
         end = limit if known is None else known
         axes.barh(place, end - begin, left=begin, height=THICK, linewidth=0.7, **look)
         if found is None and not outside:
@@ -146,7 +114,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit:
         value = "∞" if found is None else measured(found)
         if outside:
             value = f"> {measured(end)}"
-        elif is_unresolved(row):
+        elif told.is_unresolved(row):
             value = f"* {value}"
         for text, offset, side in ((value, 40, "right"), (row["role"], 48, "left")):
             axes.annotate(
@@ -154,7 +122,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit:
                 textcoords="offset points", ha=side, va="center_baseline", annotation_clip=False,
                 fontweight="bold" if chosen else "normal",
             )  # fmt: skip
-    for text, offset, side in ((WORDS[rank_by].column, 40, "right"), ("role", 48, "left")):
+    for text, offset, side in ((WORDS[rank_by][0], 40, "right"), ("role", 48, "left")):
         axes.annotate(
             text, (1.0, 1.0), (offset, 3), xycoords="axes fraction", textcoords="offset points",
             ha=side, color=QUIET,
@@ -173,19 +141,20 @@ def _limits(rows: Sequence[RowDoc], rank_by: str, marks: Sequence[float]) -> tup
     return (1.0 if rank_by == "kappa" else min(values) / BEFORE), end
 
 
-def _legend(rows: Sequence[RowDoc], words: Words) -> list[Artist]:
+def _legend(rows: Sequence[RowDoc], rank_by: str) -> list[Artist]:
     """Return a key for the kinds of bars and marks on the page."""
-    marked = [is_selected(row) for row in rows if row.get("kappa") is not None]
+    word, _, null = WORDS[rank_by]
+    marked = [told.is_selected(row) for row in rows if row.get("kappa") is not None]
     others = "not selected" if any(marked) else "matrix"
     status = {row["status"] for row in rows}
     kinds = (
         (any(marked), "selected", CHOSEN),
         (not all(marked), others, OTHERS),
-        ("outside" in status, words.floor, OPEN),
+        ("outside" in status, f"outside the cut: at least this {word}", OPEN),
         ("singular" in status, "singular: κ is infinite", OPEN),
     )
     key: list[Artist] = [Patch(label=label, **look) for there, label, look in kinds if there]
-    return [*key, Line2D([], [], label=words.null, **NULL)]
+    return [*key, Line2D([], [], label=null, **NULL)]
 
 
 def _left(ranked: Sequence[RowDoc], rows: Sequence[RowDoc], which: str) -> list[str]:
@@ -194,6 +163,6 @@ def _left(ranked: Sequence[RowDoc], rows: Sequence[RowDoc], which: str) -> list[
         return []
     drawn = {row["matrix"] for row in rows}
     rest = [row for row in ranked if row["matrix"] not in drawn]
-    chosen = sum(map(is_selected, rest))
+    chosen = sum(map(told.is_selected, rest))
     also = f", {chosen:,} of them selected" if chosen else ""
     return [f"The {len(rows)} {which} of {len(ranked):,}: {len(rest):,} more are not drawn{also}."]

@@ -2,12 +2,10 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -18,7 +16,18 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import Document, RowDoc
-from spectra.report.plots.lettering import FONT, matrix_label, shortened, tick, wrapped
+from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
+from spectra.report.plots.style import (
+    DPI,
+    MARGIN,
+    NORMAL,
+    PAD,
+    QUIET,
+    SMALL,
+    TITLE,
+    WIDTH,
+    house_style,
+)
 from spectra.report.sentences import models_named
 from spectra.text import counted
 from spectra.writing.atomic import require_picture_suffix, write_atomically
@@ -29,60 +38,12 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = Mapping[str, Mapping[str, "np.ndarray[Any, Any] | Tensor"]]
 """What a run measured beside its document, by matrix and name; a saved result has none."""
 
-WIDTH = 8.0  # inches
-DPI = 150  # 1200 pixels across
-SMALL, NORMAL, TITLE = 8.0, 9.0, 11.0  # points
-MARGIN = 0.12  # inches, at every side
-PAD = 0.06  # inches around each axes
-
-INK = "#1a1a1a"
-QUIET = "#5f6670"
-DARK = "#1f4e79"  # dark and light differ in greyscale too
-LIGHT = "#c3d0dd"
-SEQUENTIAL = "cividis"
 MOST_TICKS = 7  # powers of ten on an axis
 ALL_ZERO = "No matrix that could be measured is other than zero."
-
-STYLE: dict[Any, Any] = {
-    "font.family": FONT,
-    "font.size": SMALL,
-    "axes.titlesize": NORMAL,
-    "axes.titlelocation": "left",
-    "axes.labelsize": SMALL,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": "#e3e6ea",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": SMALL,
-    "legend.frameon": False,
-    "hatch.linewidth": 0.8,
-    "text.color": INK,
-    "text.parse_math": False,  # a `$` in a name is a `$`
-    "svg.hashsalt": "spectra",  # the same ids from run to run
-    "svg.fonttype": "path",
-}
-
 FORMATS: dict[str, dict[str, None]] = {
     ".png": {"Software": None},  # no version in the file
     ".svg": {"Date": None, "Creator": None},
 }
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the house style, whatever the user's matplotlibrc says; nothing stays."""
-    with matplotlib.style.context(["default", STYLE]):
-        yield
 
 
 def page(document: Document, title: str, body: float, *notes: str) -> Figure:
@@ -195,6 +156,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     def fill(unfinished: Path) -> None:
         unfinished.write_bytes(buffer.getvalue())
 
-    with style():
+    with house_style():
         figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
     write_atomically(path, fill)

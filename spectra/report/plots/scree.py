@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import RowDoc
 from spectra.report.plots.lettering import number
-from spectra.report.plots.page import INK, SEQUENTIAL, Arrays, array_of, logarithmic_ticks
+from spectra.report.plots.page import Arrays, array_of, logarithmic_ticks
+from spectra.report.plots.style import INK, SEQUENTIAL, shades
 from spectra.text import counted
 from spectra.words import in_order
 
@@ -146,7 +146,10 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
         line.layer for lines in scree.panels.values() for line in lines if line.layer is not None
     ]
     lowest = min(layers, default=0)
-    scale, palette = Normalize(lowest, max([*layers, lowest + 1])), _darkened()
+    scale, palette = (
+        Normalize(lowest, max([*layers, lowest + 1])),
+        shades(SEQUENTIAL, 0.0, 0.86, 64),
+    )
     panels: list[Axes] = []
     for index, (kind, lines) in enumerate(scree.panels.items()):
         first = panels[0] if panels else None
@@ -199,9 +202,3 @@ def _line(layer: int | None, rows: Sequence[RowDoc], arrays: Arrays) -> Line | N
     last = np.arange(max(sigma.size - 20, 1), sigma.size + 1)
     index = np.unique(np.concatenate([spread, last]))
     return Line(layer, index, sigma[index - 1])
-
-
-def _darkened() -> LinearSegmentedColormap:
-    """Return the colours without their lightest, which would be lost on white."""
-    colours = colormaps[SEQUENTIAL](np.linspace(0.0, 0.86, 64))
-    return LinearSegmentedColormap.from_list("layers", colours)

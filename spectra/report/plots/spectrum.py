@@ -12,18 +12,7 @@ from numpy.typing import NDArray
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import measured, shortened
-from spectra.report.plots.page import (
-    DARK,
-    INK,
-    LIGHT,
-    NORMAL,
-    WIDTH,
-    Arrays,
-    left_out,
-    logarithmic_ticks,
-    message,
-    page,
-)
+from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, page
 from spectra.report.plots.scree import (
     draw_screes,
     has_sigma,
@@ -32,9 +21,11 @@ from spectra.report.plots.scree import (
     scree_of,
     sigma_of,
 )
+from spectra.report.plots.style import DARK, INK, LIGHT, NORMAL, WIDTH
 
 TITLE = "Singular spectra"
 SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
+NOT_KEPT = "Singular values were not kept."
 DENSITY = 2.1  # inches, height
 RANGE = (1e-100, 1e100)  # of singular values whose squares can be drawn
 LABELS = 0.6  # inches that its title and axis need
@@ -44,35 +35,37 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     """Draw one representative eigenvalue density, screes by role, alpha and kappa by layer."""
     rows = [row for row in document["rows"] if row.get("sigma_max") is not None]
     drawable = [row for row in rows if has_sigma(row, arrays)]
-    if not drawable:
-        why = "No matrix could be measured." if not rows else "Singular values were not kept."
-        return message(document, TITLE, why)
-    scree = scree_of(drawable, arrays)
     grids = _grids(rows) if len(rows) > 1 else []
-    heights = [DENSITY]
+    if not drawable and not grids:
+        return message(document, TITLE, NOT_KEPT if rows else "No matrix could be measured.")
+    scree = scree_of(drawable, arrays)
+    heights = [DENSITY] if drawable else []
     heights += [scree.height] if scree.panels else []
     heights += [grid.height for grid in grids]
     notes = [*scree.notes, *grid_notes(*grids), *left_out(len(document["rows"]) - len(rows))]
     if any(is_sampled(row, arrays) for row in drawable):
         notes.append(SAMPLED)
+    notes += [] if drawable else [NOT_KEPT]
     room = sum(heights) + LABELS + GRID_LABELS * len(grids)
     figure = page(document, TITLE, room, " ".join(notes))
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
-    row, why = representative(drawable)
-    # A grid of its own: the legend beside it must not squeeze the panels below.
-    axes = figure.add_subplot(layout[0].subgridspec(1, 1)[0, 0])
-    reason = f"  ({why})"
-    name = row["matrix"].removesuffix(".weight")
-    axes.set_title(shortened(name, NORMAL, WIDTH - 0.9 - 0.068 * len(reason)) + reason)
-    _density(axes, row, arrays)
+    if drawable:
+        # A grid of its own: the legend beside it must not squeeze the panels below.
+        axes = figure.add_subplot(layout[0].subgridspec(1, 1)[0, 0])
+        row, why = representative(drawable)
+        reason = f"  ({why})"
+        name = row["matrix"].removesuffix(".weight")
+        axes.set_title(shortened(name, NORMAL, WIDTH - 0.9 - 0.068 * len(reason)) + reason)
+        _density(axes, row, arrays)
     if scree.panels:
         draw_screes(figure, layout[1], scree)
-    if grids:
-        alpha, kappa = (figure.add_subplot(layout[place]) for place in (-2, -1))
-        title = "Power-law exponent α of the eigenvalue tail"
-        draw_grid(figure, alpha, grids[0], title, "α (dimensionless)", "log")
-        title = "Condition number κ = σ max / σ min"
-        draw_grid(figure, kappa, grids[1], title, "κ (dimensionless)", "log")
+    titles = (
+        ("Power-law exponent α of the eigenvalue tail", "α (dimensionless)"),
+        ("Condition number κ = σ max / σ min", "κ (dimensionless)"),
+    )
+    places = [figure.add_subplot(layout[place]) for place in range(-len(grids), 0)]
+    for grid, axes, (title, label) in zip(grids, places, titles, strict=False):
+        draw_grid(figure, axes, grid, title, label, "log")
     return figure
 
 
@@ -115,8 +108,7 @@ def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
     axes.stairs(heights, edges, fill=True, color=LIGHT, label=label)
     axes.stairs(heights, edges, color=DARK, linewidth=0.7, baseline=None)
     top, low = float(heights.max()), float(heights[heights > 0].min())
-    about = "about " if sampled else ""
-    _power_law(axes, row, eigenvalues, len(sigma), about)
+    _power_law(axes, row, eigenvalues, len(sigma), "about " if sampled else "")
     edge = row.get("mp_edge")
     if edge and RANGE[0] < edge < RANGE[1]:
         above = int(row.get("spikes") or 0)

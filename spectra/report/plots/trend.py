@@ -10,16 +10,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from spectra.report.kinds.kind import Document
 from spectra.report.plots.lettering import number
-from spectra.report.plots.page import (
-    ALL_ZERO,
-    INK,
-    QUIET,
-    SMALL,
-    Arrays,
-    logarithmic_ticks,
-    message,
-    page,
-)
+from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
+from spectra.report.plots.style import INK, QUIET, SMALL
 
 PANELS = (
     ("sigma_max", "σ max\n(weight units)"),

@@ -16,17 +16,8 @@ from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
 from spectra.matrices.layers import EXPERT
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import plain_text, shortened, width_of
-from spectra.report.plots.page import (
-    ALL_ZERO,
-    DARK,
-    QUIET,
-    SMALL,
-    WIDTH,
-    Arrays,
-    logarithmic_ticks,
-    message,
-    page,
-)
+from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
+from spectra.report.plots.style import DARK, QUIET, SMALL, WIDTH
 from spectra.words import in_order
 
 TITLE = "Largest singular values and width"
