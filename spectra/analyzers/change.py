@@ -52,7 +52,6 @@ def reading_of(changed: Sequence[Row], total: int) -> str:
 
 
 def _share(rows: Sequence[Row], total: int) -> str:
-    """Write how many matrices of how many."""
     return f"{len(rows):,} of {counted(total, *KINDS)}"
 
 
@@ -83,13 +82,11 @@ def _low(rows: Sequence[Row], others: Sequence[Row]) -> str:
 
 
 def _full(rows: Sequence[Row]) -> str:
-    """Name a change of full rank."""
     scaled = any(row.values["delta_kind"] == "scaled rows" for row in rows)
     return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
 
 
 def _rank(row: Row) -> int:
-    """Return how many directions of a change are known."""
     return int(row.number("delta_rank") or 0)
 
 
@@ -111,21 +108,18 @@ def _vague(rows: Sequence[Row], share: str) -> str:
 
 
 def _few_rows(rows: Sequence[Row], share: str) -> str:
-    """Say how many rows of a matrix changed, where the rest did not."""
     moved = sum(int(row.number("delta_rows") or 0) for row in rows)
     held = sum(row.place.rows for row in rows)
     return f"In {_subject(rows, share)} only {moved:,} of {held:,} rows changed."
 
 
 def _few_columns(rows: Sequence[Row], share: str) -> str:
-    """Likewise of columns."""
     moved = sum(int(row.number("delta_cols") or 0) for row in rows)
     held = sum(row.place.cols for row in rows)
     return f"In {_subject(rows, share)} only {moved:,} of {held:,} columns changed."
 
 
 def _pruned(rows: Sequence[Row], share: str) -> str:
-    """Say how many entries were set to zero."""
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     part = moved / sum(row.place.numel for row in rows)
     return (
@@ -142,7 +136,6 @@ def _subject(rows: Sequence[Row], share: str) -> str:
 
 
 def _span(numbers: Sequence[int]) -> str:
-    """Write the least and the greatest number."""
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 

@@ -66,7 +66,6 @@ class Choice:
         return [sorted(g, key=lambda row: rank_key(row, self.rank_by)) for g in groups.values()]
 
     def _budget(self, rows: Sequence[Row]) -> int:
-        """Return how much of a group is to be selected."""
         return amount(self.select, sum(self._weight(row.place) for row in rows))
 
     def _split(self, ranked: Sequence[Row], room: int) -> tuple[Sequence[Row], Sequence[Row], int]:
@@ -126,11 +125,9 @@ class Choice:
         return spans[others[0].matrix].high if others else -math.inf
 
     def _group(self, place: Place) -> str:
-        """Return what a matrix's share is taken of."""
         return place.role if self.per == "role" else ""
 
     def _weight(self, place: Place) -> int:
-        """Return what a matrix counts."""
         return place.numel if self.by == "params" else 1
 
 
@@ -196,5 +193,4 @@ def require_word(option: str, value: str) -> None:
 
 
 def _unmeasured(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows of which a lower bound is all that is known."""
     return [row for row in rows if row.status == "outside"]

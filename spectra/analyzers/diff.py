@@ -183,7 +183,6 @@ class Diff:
         }
 
     def _similarity(self, pair: Pair) -> Similarity:
-        """Compare the leading singular vectors of a changed pair."""
         if self.exact:
             return exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
         return proven_similarity(*_sides(pair), self.k, self.epsilon, self.side)
@@ -191,7 +190,6 @@ class Diff:
     def _with_intruders(
         self, values: dict[str, Value], pair: Pair, found: Similarity
     ) -> Measurement:
-        """Return the complete row of a changed pair."""
         verdicts = self._intruders(found, pair.view)
         return Measurement(values | verdicts, arrays={"cosines": found.cosines})
 
@@ -239,12 +237,10 @@ class Diff:
         }
 
     def _null_cosine(self, view: View) -> float:
-        """Return what a random direction would score."""
         space = view.rows if self.side == "left" else view.cols
         return chance_cosine(space, min(view.rows, view.cols))
 
     def _reading(self, measured: Sequence[Row], changed: Sequence[Row]) -> str:
-        """Return the sentences on top."""
         if not measured:
             return "No pair could be measured."
         if not changed:
@@ -264,7 +260,6 @@ class Diff:
 
 
 def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    """Return a changed pair as kernels take it."""
     change = pair.tuned
     if isinstance(change, LowRank):
         return pair.base, (change.left, change.right)
@@ -280,7 +275,6 @@ def _require_finite(values: Tensor, part: str) -> None:
 
 
 def _update(pair: Pair) -> tuple[Tensor, Evidence]:
-    """Return the update's singular values and what they and its entries tell."""
     change = pair.tuned
     if isinstance(change, LowRank):
         sigma = product_singular_values(change.left, change.right)

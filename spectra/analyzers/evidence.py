@@ -120,7 +120,6 @@ def _scaled(base: Tensor, delta: Tensor) -> bool:
 
 
 def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:
-    """Name a change by its rank, in the rows and columns that changed."""
     most = 0.5 if 2 * rank > min(changed) else FEW
     if changed[0] < most * shape[0]:
         return "few rows"

@@ -169,11 +169,9 @@ class Kappa:
         return marked, summary
 
     def _choice(self) -> Choice | None:
-        """Return how to select, if anything is."""
         return Choice(self.select, self.by, self.per, self.rank_by) if self.select else None
 
     def _reading(self, ranked: Sequence[Row], chosen: Sequence[Row]) -> str:
-        """Return the sentences on top."""
         if not ranked:
             return "No matrix could be measured."
         matrices = counted(len(ranked), "matrix", "matrices")
@@ -245,16 +243,13 @@ def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:
 
 
 def _parameters(rows: Sequence[Row]) -> int:
-    """Return how many entries the matrices have."""
     return sum(row.place.numel for row in rows)
 
 
 def _names(rows: Sequence[Row]) -> frozenset[str]:
-    """Return the matrices' names."""
     return frozenset(row.matrix for row in rows)
 
 
 def _word(row: Row, key: str) -> str:
-    """Write a number that a singular matrix has none of."""
     value = row.number(key)
     return "infinity" if value is None else f"{value:.3g}"

@@ -76,8 +76,6 @@ class Soundness:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is known of the rows seen so far."""
-
     cols: int
     nan: int = 0
     inf: int = 0

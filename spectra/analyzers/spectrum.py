@@ -108,7 +108,6 @@ class Spectrum:
 
 
 def _reading(rows: Sequence[Row], parameters: int) -> str:
-    """Return the sentence on top."""
     if not rows:
         return "No matrix could be measured."
     text = f"{counted(len(rows), 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."

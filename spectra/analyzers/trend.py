@@ -84,7 +84,6 @@ def step_of(row: Row) -> int:
 
 
 def _followed(kind: str, rows: Sequence[Row], steps: Sequence[int]) -> dict[str, object]:
-    """Return the medians of one role at every step; null where there is none."""
     found: dict[str, object] = {"role": kind, "matrices": len({row.matrix for row in rows})}
     for key in TRACKED:
         values: list[Value] = []
@@ -99,7 +98,6 @@ def _followed(kind: str, rows: Sequence[Row], steps: Sequence[int]) -> dict[str,
 def _reading(
     steps: Sequence[int], roles: Sequence[dict[str, object]], measured: Sequence[Row]
 ) -> str:
-    """Return the sentences on top."""
     if not measured:
         return "No matrix could be measured."
     text = f"{counted(len(steps), 'checkpoint')} of one run, step {steps[0]:,} to {steps[-1]:,}."
@@ -125,12 +123,10 @@ def _change(values: object) -> float | None:
 
 
 def _word(ratio: float) -> str:
-    """Say how something changed."""
     if abs(math.log(ratio)) <= math.log(1.0 + STILL):
         return "does not change"
     return f"{'grows' if ratio > 1.0 else 'falls'} by {_percent(ratio).lstrip('+-')}"
 
 
 def _percent(ratio: float) -> str:
-    """Write a ratio as a change."""
     return f"x {ratio:.3g}" if ratio >= 10.0 else f"{100.0 * (ratio - 1.0):+.0f} %"

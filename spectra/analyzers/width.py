@@ -141,7 +141,6 @@ class Width:
         return rows, summary
 
     def _members(self, rows: Sequence[Row]) -> list[Member]:
-        """Return the models as given, then those that only rows tell of."""
         members = {member.model: member for member in self.members}
         for row in rows:
             name, width = _model(row), row.place.labels.get("width")
@@ -149,7 +148,6 @@ class Width:
         return list(members.values())
 
     def _scaling(self, role: str, found: Sequence[tuple[Member, Layers]]) -> Scaling:
-        """Return how one role's values go with the width."""
         sigma = {member.model: median(layers.values()) for member, layers in found}
         scaling = Scaling(
             role,
@@ -165,7 +163,6 @@ class Width:
         return self._fitted(scaling, fitted)
 
     def _fitted(self, scaling: Scaling, found: Sequence[tuple[Member, Layers]]) -> Scaling:
-        """Add a slope, its interval, and the same of sigma / sqrt(eta / lambda)."""
         x = torch.tensor([member.width for member, _ in found], dtype=torch.float64).log()
         names = sorted(found[0][1])
         values = [
@@ -232,7 +229,6 @@ class Width:
         return whole
 
     def _target(self, member: Member, proxy: Member, roles: Sequence[Scaling]) -> Target:
-        """Compare a model with the proxy."""
         ratios = {
             role.role: _ratio(role.sigma, member.model, proxy.model)
             for role in roles
@@ -252,7 +248,6 @@ class Width:
         )
 
     def _matched(self, scaling: Scaling, main: Target | None) -> Scaling:
-        """Add a role's ratio of the main model to the proxy."""
         if main is None or not {main.model, main.proxy} <= set(scaling.sigma):
             return scaling
         ratio = _ratio(scaling.sigma, main.model, main.proxy)
@@ -298,7 +293,6 @@ def layer_name(row: Row) -> str:
 
 
 def _model(row: Row) -> str:
-    """Return the name of the model that a row is from."""
     return str(row.place.labels.get("model", ""))
 
 
@@ -309,7 +303,6 @@ def _proxy(members: Sequence[Member]) -> Member:
 
 
 def _others(members: Sequence[Member]) -> list[Member]:
-    """Return all but the proxy, the widest first."""
     if len(members) < 2:
         return []
     proxy = _proxy(members)
@@ -318,7 +311,6 @@ def _others(members: Sequence[Member]) -> list[Member]:
 
 
 def _ratio(sigma: Mapping[str, float], model: str, proxy: str) -> float:
-    """Return a role's value in one model over that in another."""
     return min(max(sigma[model] / sigma[proxy], 1.0 / LIMIT), LIMIT)
 
 
@@ -330,5 +322,4 @@ def _log_unit(member: Member) -> float | None:
 
 
 def _mean_log(values: Collection[float]) -> float:
-    """Return the logarithm of the geometric mean."""
     return sum(map(math.log, values)) / len(values)

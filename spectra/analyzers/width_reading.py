@@ -156,12 +156,10 @@ def _named(trained: Sequence[Trained]) -> str:
 
 
 def _constant(values: Sequence[float]) -> bool:
-    """Say whether all are the same but for rounding."""
     return max(values) <= (1.0 + SAME) * min(values)
 
 
 def _advice(target: Target, tolerance: float) -> str:
-    """Say what one model needs to match the proxy."""
     model, proxy = shown(target.model), shown(target.proxy)
     within = f"{100.0 * tolerance:.3g} %"
     if target.ratio is None or target.weight_decay_factor is None:
@@ -203,19 +201,16 @@ def _apart(ratios: Mapping[str, float], middle: float, tolerance: float) -> str:
 
 
 def _other(cases: Sequence[tuple[float, str]], name: str) -> str:
-    """Return the case that is not this one."""
     return next(other for _, other in cases if other != name)
 
 
 def _median(target: Target) -> str:
-    """Say over what a ratio is taken."""
     if len(target.ratios) == 1:
         return next(iter(target.ratios))
     return f"median of {len(target.ratios)} roles"
 
 
 def _times(ratio: float) -> str:
-    """Write a ratio."""
     return f"{ratio:.2f} times" if 0.1 <= ratio < 100.0 else f"{ratio:.3g} times"
 
 
@@ -225,5 +220,4 @@ def two_digits(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    """Write a slope to compare with."""
     return two_digits(value) if abs(value) >= 0.005 else "0"

@@ -120,7 +120,6 @@ class Check:
         return verdict.findings
 
     def _proxy(self, sides: Mapping[str, Mapping[str, Row]]) -> Mapping[str, Any] | None:
-        """Return how widths match those of the proxy that the policy names."""
         if self.widths is None:
             return None
         model = self.widths.plan.members[0].labels

@@ -122,7 +122,6 @@ def _not_finite(keys: Sequence[str], error: NonFiniteError, view: View) -> dict[
 
 
 def _compared(values: Mapping[str, Any], view: View) -> dict[str, Value]:
-    """Return kappa and ranks beside what a matrix of this shape can have."""
     null, full = kappa_null(view.rows, view.cols), min(view.rows, view.cols)
     kappa = values["kappa"]
     return {

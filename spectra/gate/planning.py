@@ -91,7 +91,6 @@ def plan_check(
 
 
 def _needed(policy: Policy, what: str) -> bool:
-    """Say whether a rule that counts needs a measurement."""
     return any(rule.needs == what and policy.counts(rule) for rule in RULES.values())
 
 
@@ -113,7 +112,6 @@ def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> R
 
 
 def _diff(policy: Policy) -> Diff:
-    """Return how changes of the base are measured."""
     rule = RULES["SPC101"]
     settings = policy.settings(rule) or rule.defaults
     return Diff(intruders=policy.counts(rule), k=int(settings["top-k"]), epsilon=settings["cosine"])
@@ -161,7 +159,6 @@ def _unseen(changes: Plan, meant: Plan) -> str:
 
 
 def _widths(model: Reading, policy: Policy, opener: Opener) -> Analysis | None:
-    """Plan the model beside the proxy that a policy names, if any."""
     rule = RULES["SPC401"]
     settings = policy.settings(rule)
     if settings is None or not policy.counts(rule) or not asked_for(policy, rule):

@@ -120,7 +120,6 @@ def renamed(facts: Facts, names: Sequence[str]) -> Facts:
 
 
 def _renamed(subject: Subject, new: Mapping[str, str]) -> Subject:
-    """Return one matrix under its new name."""
     tensor = new.get(subject.tensor, subject.tensor)
     suffix = subject.name[len(subject.tensor) :]
     return replace(subject, tensor=tensor, name=tensor + suffix)

@@ -46,7 +46,6 @@ def summary_of(
 
 
 def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> str:
-    """Return the sentence on top."""
     counts = verdict.counts()
     told = [counted(counts[word], word) for word in ("error", "warning", "note") if counts[word]]
     percent = f"{int(1000 * cover.share) / 10:g} %"
@@ -76,7 +75,6 @@ def _too_little(policy: Policy, verdict: Judgement, cover: Coverage) -> str:
 
 
 def _unjudged(policy: Policy, verdict: Judgement) -> str:
-    """Return why no rule judged."""
     reasons = dict.fromkeys(one.why_not for one in verdict.outcomes if one.why_not)
     if reasons:
         return "; ".join(str(reason) for reason in reasons)

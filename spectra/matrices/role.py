@@ -118,5 +118,4 @@ def kind_of(name: str, dimensions: int = 2) -> str:
 
 @lru_cache(maxsize=4096)
 def _kind(stem: str) -> str:
-    """Return the first kind of the table that a name's stem fits."""
     return next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")

@@ -122,7 +122,6 @@ def _varied(config: Mapping[str, Any]) -> bool:
 
 
 def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> list[Part] | str:
-    """Return the matrices that a tensor holds, or why it holds none."""
     try:
         return parts_of(entry.name, entry.shape, config)
     except LayoutError as error:
@@ -130,7 +129,6 @@ def _parts(entry: TensorEntry, config: Mapping[str, Any]) -> list[Part] | str:
 
 
 def _view(entry: TensorEntry, part: Part, told: Role) -> View:
-    """Name one part of one tensor."""
     rows, cols = part.shape(entry.shape)
     role = told
     if part.kind is not None or part.expert is not None:

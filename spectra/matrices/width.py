@@ -96,5 +96,4 @@ def _kinds(views: Sequence[View]) -> dict[str, str]:
 
 
 def _size(shape: tuple[int, int] | None) -> str:
-    """Write a shape, or that there is none."""
     return "missing" if shape is None else f"{shape[0]:,} x {shape[1]:,}"

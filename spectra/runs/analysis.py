@@ -111,7 +111,6 @@ class Analysis:
         )
 
     def _model(self, member: Member) -> Model:
-        """Return a model, its part, and the codecs that gave its values."""
         opened = member.opened
         entries: Iterable[TensorEntry] = (
             (one.change.entry for one in self._inputs() if isinstance(one.change, Replaced))
@@ -177,7 +176,6 @@ def names_of(specs: Sequence[str]) -> list[str]:
 
 
 def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
-    """Return what was asked, as plain data."""
     fields: dict[str, Any] = dataclasses.asdict(analyzer)  # type: ignore[call-overload]
     return fields | dataclasses.asdict(selection)
 

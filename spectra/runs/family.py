@@ -158,7 +158,6 @@ def read_settings(path: Path) -> dict[str, Training]:
 
 
 def _checked(path: Path, name: str, table: Mapping[str, object]) -> Training:
-    """Return one table's settings."""
     where = f"[{name}] of {shown(path)}" if name else shown(path)
     values: dict[str, float] = {}
     for key, value in table.items():
@@ -201,7 +200,6 @@ def _training(plans: Sequence[Plan], names: Sequence[str], given: Given) -> list
 
 
 def _first(*known: Training) -> Training:
-    """Return of each value the first that is known."""
     return Training(
         next((one.eta for one in known if one.eta is not None), None),
         next((one.weight_decay for one in known if one.weight_decay is not None), None),
@@ -209,12 +207,10 @@ def _first(*known: Training) -> Training:
 
 
 def _nth(values: Sequence[float], index: int) -> float | None:
-    """Return a model's value; one counts for all."""
     return values[index if len(values) > 1 else 0] if values else None
 
 
 def _require_count(what: str, values: Sequence[float], specs: Sequence[str]) -> None:
-    """Refuse a list that does not go with the models."""
     if len(values) not in (0, 1, len(specs)):
         raise UsageError(
             f"{what} has {len(values)} values for {len(specs)} models ("
@@ -239,5 +235,4 @@ def _architectures(plans: Sequence[Plan]) -> str:
 
 
 def _by_name(names: Sequence[str], plans: Sequence[Plan]) -> Mapping[str, list[View]]:
-    """Return every model's matrices by its name."""
     return {name: plan.views for name, plan in zip(names, plans, strict=True)}

@@ -58,7 +58,6 @@ def operations_per_second() -> float:
 
 
 def _seconds(probe: torch.Tensor) -> float:
-    """Time one decomposition."""
     start = time.perf_counter()
     singular_values(probe)
     return time.perf_counter() - start

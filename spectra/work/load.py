@@ -142,7 +142,6 @@ def form(one: Input, read: ReadValues) -> Sides:
 
 
 def _update(change: Updated, read: ReadValues) -> LowRank:
-    """Read an update's factors for the stored tensor, or for one expert of a stack."""
     factors = change.factors
     a, b = (read(one) for one in change.reads[:2])
     if change.ranks is None:
@@ -186,7 +185,6 @@ def _formed(one: Input, change: Updated, update: LowRank, read: ReadValues) -> T
 
 
 def _rewritten(one: Input, change: Rewritten, read: ReadValues) -> Tensor:
-    """Return an embedding with its new rows, for the input's slab."""
     values, rows = read(one.whole), read(change.reads[0])
     wide = torch.promote_types(values.dtype, rows.dtype)
     tuned = values.to(wide, copy=True)
@@ -203,5 +201,4 @@ def _quantised(read: Read, values: Tensor) -> Quantised | None:
 
 
 def _cut(whole: Quantised | None, part: Part, device: str) -> Quantised | None:
-    """Return that of one matrix of a tensor."""
     return whole and Quantised(whole.name, part.within(whole.steps.to(device)))

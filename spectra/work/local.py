@@ -123,7 +123,6 @@ def usable_cores() -> int:
 def _measure(
     analyzer: Analyzer[Any], jobs: Sequence[Loaded], device: str, *, threads: int
 ) -> list[Made]:
-    """Measure one task, or several of matrices of one shape; each becomes a row."""
     torch.set_num_threads(threads)
     if len(jobs) > 1 and isinstance(analyzer, Together):
         try:

@@ -175,7 +175,6 @@ def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Cha
 def _reason(
     view: View, other: str, matrices: Mapping[str, View], why: Mapping[str, str], unread: Modules
 ) -> str:
-    """Return why a matrix of the base has no counterpart."""
     if other in why:
         return f"no matrix in the tuned model: {why[other]}"
     if matrices:

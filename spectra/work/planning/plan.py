@@ -206,7 +206,6 @@ def plan_pair(
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
-    """Raise one line for all shapes that differ."""
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise PairingError(
@@ -218,7 +217,6 @@ def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
 def _require_some(
     kept: Sequence[View], views: Sequence[View], skipped: Sequence[Skipped], spec: str
 ) -> None:
-    """Raise where the selection leaves nothing."""
     if kept:
         return
     if not views:
