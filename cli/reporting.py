@@ -8,6 +8,7 @@ from spectra.errors import UsageError
 from spectra.report.card import card as card_of
 from spectra.report.documents import format_of, write_saved, write_texts
 from spectra.report.html import Source, render_page
+from spectra.report.kinds import kind_of
 from spectra.report.saved import Saved, read_saved
 from spectra.writing.atomic import require_writable
 
@@ -45,8 +46,8 @@ def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
     """
     if path.suffix.lower() in PAGE or (card and _is_card(path)):
         return
-    first = saved[0].document["command"]
-    format_of(path, findings=first == "check", others=PAGE[:1])
+    kind = kind_of(saved[0].document["command"])
+    format_of(path, findings=kind.judges, others=PAGE[:1])
     if len(saved) > 1:
         raise UsageError(
             f"{path} holds one result, got {len(saved)}. Write one page of all: -o report.html; "

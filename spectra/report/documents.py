@@ -13,7 +13,7 @@ from spectra.errors import OutputError
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
-from spectra.report.kinds import Document
+from spectra.report.kinds import Document, kind_of
 from spectra.report.saved import Saved, intact
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
@@ -84,7 +84,7 @@ def to_text(document: Document, form: str) -> str:
         "markdown": lambda found: render_markdown(screen_of(found, full=True)),
         "table": lambda found: render_text(screen_of(found, full=True)),
     }
-    if document["command"] == "check" and form in FORMS_OF_FINDINGS:
+    if kind_of(document["command"]).judges and form in FORMS_OF_FINDINGS:
         return render(document, form)
     if form not in writers:
         raise OutputError(f"{form} is no text. Write it to a file: -o FILE.{form}.")
@@ -107,7 +107,7 @@ def write_result(document: Document, path: Path) -> None:
     Raises:
         OutputError: The suffix is unknown or the file cannot be written.
     """
-    form = format_of(path, findings=document["command"] == "check")
+    form = format_of(path, findings=kind_of(document["command"]).judges)
     if form != "parquet":
         write_texts({path: to_text(document, form)})
         return
