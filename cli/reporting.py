@@ -6,10 +6,10 @@ from pathlib import Path
 
 from spectra.errors import UsageError
 from spectra.report.card import card as card_of
-from spectra.report.documents import format_of, write_saved, write_texts
+from spectra.report.documents import format_of, write_result, write_texts
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import kind_of
-from spectra.report.saved import Saved, read_saved
+from spectra.report.saved import Saved, intact, read_saved
 from spectra.writing.atomic import require_writable
 
 from .terminal import note
@@ -62,7 +62,8 @@ def _write(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
     elif card and _is_card(path):
         write_texts({path: _card(saved)})
     else:
-        write_saved(saved[0], path)
+        with intact(saved[0].path):
+            write_result(saved[0].document, path)
 
 
 def _card(saved: Sequence[Saved]) -> str:

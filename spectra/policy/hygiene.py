@@ -46,6 +46,7 @@ class _Audit:
     judged: Sequence[str]  # codes
 
     def _breach(self, message: str, subject: str, line: int | None) -> Breach:
+        """Return a breach that points into the policy file."""
         return Breach(message, subject=subject, file=self.policy.path, line=line)
 
     def ignores(self, today: dt.date) -> Found:

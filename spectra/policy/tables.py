@@ -145,6 +145,7 @@ def _of_many(beginning: str, value: Value, spot: Spot) -> dict[str, str]:
 
 
 def _settings(rule: Rule, value: Value, spot: Spot, general: Rules | None) -> dict[str, Any]:
+    """Return the settings that one rule's table changes."""
     known = {one.key: one for one in (SEVERITY, *rule.settings)}
     found: dict[str, Any] = {}
     for key, given in spot.table(value, known).items():

@@ -5,24 +5,19 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from spectra.errors import SpectraError
+from spectra.matrices.place import COLUMNS
 from spectra.report.keys import KEYS
 from spectra.report.kinds import Kind, kind_of, kinds
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, Schema, Shape, Value, Words
 from spectra.text import quote, shown
 from spectra.work.result import SCHEMA
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
-ID = "urn:spectra:result:1"
-
 
 class SavedError(SpectraError):
     """A file that holds no result as spectra writes it."""
 
 
-IDENTITY = (
-    "tensor", "matrix", "role", "layer", "expert", "rows", "cols", "dtype", "codec", "status",
-    "error",
-)  # fmt: skip
+IDENTITY = (*COLUMNS, "status", "error")
 """What every row has, whatever was measured."""
 
 OTHER = Value(
@@ -79,8 +74,8 @@ def result_schema() -> Schema:
     """Return the schema (draft 2020-12) of the JSON document of every command."""
     commands = Words([kind.command for kind in kinds()])
     return {
-        "$schema": DRAFT,
-        "$id": ID,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:spectra:result:1",
         "title": "Result of spectra",
         **document_of({}, Object(), commands).schema(),
         "allOf": [

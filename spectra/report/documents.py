@@ -14,7 +14,6 @@ from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
 from spectra.report.kinds import Document, kind_of
-from spectra.report.saved import Saved, intact
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
 from spectra.text import printable
@@ -117,17 +116,6 @@ def write_result(document: Document, path: Path) -> None:
     write_atomically(path, lambda target: frame.to_parquet(target, index=False))
 
 
-def write_saved(saved: Saved, path: Path) -> None:
-    """Write a saved result in the format of a file's suffix.
-
-    Raises:
-        OutputError: The suffix is unknown or the file cannot be written.
-        SavedError: A part that the writer needs is missing or has another type.
-    """
-    with intact(saved.path):
-        write_result(saved.document, path)
-
-
 def write_texts(texts: Mapping[Path, str]) -> None:
     """Write texts to files, each all or nothing.
 
@@ -151,13 +139,8 @@ def write_values(spectra: Sequence[tuple[str, "Tensor"]], path: Path) -> None:
     require_values_suffix(path)
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    frame = pd.DataFrame(
-        {
-            "matrix": [name for name, sigma in spectra for _ in range(len(sigma))],
-            "index": [i for _, sigma in spectra for i in range(len(sigma))],
-            "sigma": [value for _, sigma in spectra for value in sigma.tolist()],
-        }
-    )
+    lines = [(name, *pair) for name, sigma in spectra for pair in enumerate(sigma.tolist())]
+    frame = pd.DataFrame(lines, columns=["matrix", "index", "sigma"])
     if path.suffix.lower() == ".csv":
         write_atomically(path, lambda target: frame.to_csv(target, index=False))
     else:

@@ -56,10 +56,12 @@ def rule_document(rule: Rule) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
+    """Return a summary as a sentence."""
     return f"{text[0].upper()}{text[1:]}."
 
 
 def _wrapped(text: str, limit: int | None) -> list[str]:
+    """Return a paragraph, indented."""
     if limit is None:
         return [f"  {text}"]
     return textwrap.wrap(text, min(limit, WIDTH), initial_indent="  ", subsequent_indent="  ",

@@ -4,16 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from types import NoneType
-from typing import (
-    Any,
-    Literal,
-    NoReturn,
-    Self,
-    TypeAlias,
-    get_args,
-    get_origin,
-    get_type_hints,
-)  # fmt: skip
+from typing import Any, Literal, NoReturn, Self, TypeAlias, get_args, get_origin, get_type_hints
 
 Schema: TypeAlias = dict[str, Any]
 Refuse: TypeAlias = Callable[[str, object, str], NoReturn]
@@ -30,10 +21,6 @@ class Shape(ABC):
     null: bool = False  # nothing is known of it, though the key is there
     need: Literal["always", "older", "sometimes"] = "always"
     published: bool = True  # stands in the JSON Schema; else only its reader relies on it
-
-    def may_lack(self, there: bool) -> bool:
-        """Say whether a file can be shown where this is null, or not there at all."""
-        return self.need == "sometimes" or (self.null if there else self.need == "older")
 
     @property
     def nullable(self) -> Self:
@@ -62,6 +49,12 @@ class Shape(ABC):
     @abstractmethod
     def check(self, value: object, place: str, refuse: Refuse) -> None:
         """Refuse a value that has another shape."""
+
+    def check_at(self, value: object, place: str, refuse: Refuse, there: bool = True) -> None:
+        """Refuse a value that has another shape, but for null, or nothing, where that will do."""
+        lacks = self.null if there else self.need == "older"
+        if value is not None or not (lacks or self.need == "sometimes"):
+            self.check(value, place, refuse)
 
     def full_schema(self) -> Schema:
         """Return the JSON Schema of a value."""
@@ -125,8 +118,7 @@ class Items(Shape):
             refuse(place, value, f"a list of at least {self.least}" if self.least else "a list")
         if self.item is not None:
             for i, found in enumerate(value):
-                if found is not None or not self.item.null:
-                    self.item.check(found, f"{place}[{i}]", refuse)
+                self.item.check_at(found, f"{place}[{i}]", refuse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +148,9 @@ class Object(Shape):
             refuse(place, value, "an object")
         within = f"{place}." if place else ""
         for key in {**self.keys, **value}:
-            shape, found = self.keys.get(key, self.rest), value.get(key)
-            if shape is not None and not (found is None and shape.may_lack(key in value)):
-                shape.check(found, within + key, refuse)
+            shape = self.keys.get(key, self.rest)
+            if shape is not None:
+                shape.check_at(value.get(key), within + key, refuse, key in value)
 
 
 def _is_number(value: object) -> bool:
@@ -181,11 +173,9 @@ TEXTS = Items(TEXT)
 def shapes_of(record: type) -> dict[str, Shape]:
     """Return the shape of every field of a dataclass; what has a default may be missing."""
     hints = get_type_hints(record)
-    found = {one.name: (one, _of_type(hints[one.name])) for one in fields(record)}
-    return {
-        name: shape if one.default is MISSING else shape.older
-        for name, (one, shape) in found.items()
-    }
+    found = {one.name: _of_type(hints[one.name]) for one in fields(record)}
+    late = {one.name: found[one.name].older for one in fields(record) if one.default is not MISSING}
+    return found | late
 
 
 def _of_type(hint: object) -> Shape:

@@ -17,9 +17,9 @@ from report.html import documents
 from spectra.report import saved
 from spectra.report.card import card
 from spectra.report.document import SavedError, checked
-from spectra.report.documents import frame_of, to_text, write_saved
+from spectra.report.documents import frame_of, to_text, write_result
 from spectra.report.html import Source, render_page
-from spectra.report.saved import Saved, read_saved
+from spectra.report.saved import intact, read_saved
 
 Change = Callable[[Any], object]
 
@@ -195,12 +195,16 @@ def test_a_damaged_result_is_shown_or_refused_but_never_a_crash(
     for form in ("json", "csv", "jsonl"):
         to_text(found, form)
     for name in ("r.md", "r.txt", "r.parquet"):
-        with contextlib.suppress(SavedError):
-            write_saved(Saved(Path("r.json"), found), folder / name)
+        with contextlib.suppress(SavedError), intact(Path("r.json")):
+            write_result(found, folder / name)
 
 
 def test_what_a_writer_misses_is_one_line(tmp_path: Path) -> None:
     document = documents.diff(1)
     del document["rows"][0]["intruder_detail"][0]["decided_by"]
-    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*decided_by"):
-        write_saved(Saved(Path("r.json"), checked(document, "r.json")), tmp_path / "r.txt")
+    path = Path("r.json")
+    told = (
+        r"^r\.json is damaged \(KeyError: .*decided_by.*\)\. Write it again with -o FILE\.json\.$"
+    )
+    with pytest.raises(SavedError, match=told), intact(path):
+        write_result(checked(document, "r.json"), tmp_path / "r.txt")

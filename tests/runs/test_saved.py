@@ -68,10 +68,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_picture_stumbles_over_is_one_line(tmp_path: Path) -> None:
-    document = documents.kappa(1)
-    document["rows"][0]["role"] = "a role to come"
-    document["settings"]["per"] = "role"
-    with pytest.raises(SavedError, match=r"r\.json is damaged \(ValueError: .*Write it again"):
+    document = documents.width(1)
+    del document["models"][0]["width"]
+    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*Write it again"):
         spectra.load(saved(tmp_path, document)).plot()
 
 

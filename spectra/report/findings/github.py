@@ -41,6 +41,7 @@ def _kind(one: Finding) -> str:
 
 
 def _annotation(one: Finding, verdict: Verdict) -> str:
+    """Return one command."""
     path, line = path_of(one, verdict)
     known = " (unchanged since the baseline)" if one.state == "unchanged" else ""
     title = f"spectra ({one.rule}) {one.name}"
@@ -58,6 +59,7 @@ def _rest(hidden: Counter[str]) -> Iterator[str]:
 
 
 def _named(kind: str, count: int) -> str:
+    """Return a kind in words."""
     return kind if count == 1 else f"{kind}s"
 
 
@@ -68,6 +70,7 @@ def _data(text: str) -> str:
 
 
 def _property(text: str) -> str:
+    """Escape a property."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 

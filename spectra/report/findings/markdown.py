@@ -70,6 +70,7 @@ def _table(verdict: Verdict, rows: Sequence[str]) -> list[str]:
 
 
 def _row(one: Finding, verdict: Verdict) -> str:
+    """Return one finding as a row."""
     cells = [
         _text(one.severity), f"{_text(one.rule)} {_text(one.name)}", _code(one.where),
         _text(one.what), *([_text(one.state or "")] if verdict.compared else []),
@@ -78,6 +79,7 @@ def _row(one: Finding, verdict: Verdict) -> str:
 
 
 def _accepted(verdict: Verdict) -> list[str]:
+    """List what the policy accepts."""
     lines = [
         f"{_item(one)} — accepted: {_text(one.reason or 'no reason given')}"
         f"{f' (until {_text(one.until)})' if one.until else ''}"
@@ -87,11 +89,13 @@ def _accepted(verdict: Verdict) -> list[str]:
 
 
 def _gone(verdict: Verdict) -> list[str]:
+    """List what the baseline had."""
     lines = [_item(one) for one in verdict.gone]
     return _folded(f"{len(lines):,} fixed since the baseline", lines)
 
 
 def _unjudged(verdict: Verdict) -> list[str]:
+    """List the rules that could not judge, and why."""
     lines = [
         f"- {', '.join(_text(rule.title) for rule in rules)}: {_text(why)}"
         for why, rules in reasons(verdict).items()
@@ -101,11 +105,13 @@ def _unjudged(verdict: Verdict) -> list[str]:
 
 
 def _origin(verdict: Verdict) -> list[str]:
+    """Say what was checked by what."""
     policy = _code(verdict.policy) if verdict.policy else "the default policy"
     return [f"{_code(verdict.spec)} by {policy}, spectra {_text(verdict.version)}."]
 
 
 def _item(one: Finding) -> str:
+    """Return one finding as an item of a list."""
     return f"- {_text(one.rule)} {_code(one.where)}: {_text(one.what)}"
 
 
@@ -135,6 +141,7 @@ def _fitting(lines: Iterable[str], room: int) -> list[str]:
 
 
 def _count(verdict: Verdict, code: str) -> str:
+    """Return how many findings of a rule the model has."""
     return f"{sum(one.rule == code for one in verdict.present):,}"
 
 
