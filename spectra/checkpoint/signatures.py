@@ -36,6 +36,7 @@ SIGNATURES: Final = (
     (0, b"lmgg", OLD_GGML),
     (0, b"fmgg", OLD_GGML),
     (0, b"tjgg", OLD_GGML),
+    (0, b"algg", OLD_GGML),
     (0, b"\xba\x16\x4f\x2f", ("a fastText model", CONVERT)),
     (0, b"\x7fELF", ("a program of this machine (ELF)", "Give the file of weights.")),
 )

@@ -103,6 +103,7 @@ WRONG = {
     "empty": (b"", "not a GGUF file"),
     "magic": (b"GGML" + bytes(60), "it begins with b'GGML'"),
     "forerunner": (b"tjgg" + bytes(60), "of ggml before GGUF"),
+    "forerunner's adapter": (b"algg" + bytes(60), "of ggml before GGUF"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "page": (b"<!DOCTYPE html><html>", "HTML page"),
     "short": (b"GGUF\x03\0\0\0\0\0", "inside its own header"),

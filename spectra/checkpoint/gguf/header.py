@@ -40,8 +40,6 @@ REMOVED: Final = {
 }  # fmt: skip
 """Types that the format had and dropped."""
 
-FORERUNNERS: Final = (b"lmgg", b"fmgg", b"tjgg", b"algg")
-
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
@@ -120,11 +118,6 @@ def _check_opening(reader: GgufReader, source: Source) -> None:
     for prefix, meaning in NEVER_WEIGHTS.items():
         if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):
             raise CheckpointError(f"{source.label} {meaning}.")
-    if opening[:4] in FORERUNNERS:
-        raise CheckpointError(
-            f"{source.label} is of GGML, the format before GGUF, which is not read. Convert the "
-            "model to GGUF again."
-        )
     if opening[:4] != b"GGUF":
         reader.refuse(f"is not a GGUF file: it begins with {quote(opening[:4])}, not b'GGUF'")
     reader.skip(4)
