@@ -65,8 +65,6 @@ class GgufReader:
         if self.position + count > self.limit:
             self._cut()
         self.at += count
-        if self.at > len(self.buffer):
-            self.base, self.at, self.buffer = self.position, 0, b""
 
     def count(self, form: str) -> int:
         """Return one integer."""
