@@ -11,6 +11,7 @@ from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
 from spectra.policy.rules.inventory import is_compared_outside
 from spectra.text import counted
+from spectra.words import SEVERITIES
 
 PASS, FINDINGS, TOO_LITTLE = 0, 1, 3
 """Exit codes."""
@@ -47,7 +48,7 @@ def summary_of(
 
 def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> str:
     counts = verdict.counts()
-    told = [counted(counts[word], word) for word in ("error", "warning", "note") if counts[word]]
+    told = [counted(counts[word], word) for word in SEVERITIES if counts[word]]
     percent = f"{int(1000 * cover.share) / 10:g} %"
     what = ", ".join(told) or "no findings"
     word = {PASS: "PASS", FINDINGS: "FAIL", TOO_LITTLE: "INCOMPLETE"}[code]

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from operator import gt, le, lt
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from spectra.policy.finding import POLICY_RULES
 from spectra.policy.rule import Kind, Setting
 from spectra.policy.rules import RULES
 from spectra.policy.spot import Spot, near
 from spectra.text import share_of
-from spectra.words import SEVERITIES
+from spectra.words import SEVERITIES, FailOn
 
 Value: TypeAlias = Any  # of a TOML document
 Schema: TypeAlias = dict[str, Any]
@@ -24,7 +24,7 @@ OFF = "off"
 SEVERITY_WORDS = {**{str(word): word for word in SEVERITIES}, "warn": "warning", OFF: OFF}
 """How a severity may be written, and what it means."""
 
-FAIL_ON = {word: word for word in (*SEVERITIES, "never")}
+FAIL_ON = {word: word for word in get_args(FailOn)}
 FAMILY = "SPC"
 
 CODES = sorted({code[:end] for code in RULES for end in range(len(FAMILY), len(code) + 1)})

@@ -213,6 +213,7 @@ BAD = {
     '[rules.SPC105]\nallowed = ""': "2: rules.SPC105.allowed is '', expected a list of texts",
     "[rules.SPC401]\nproxy = 1": "2: rules.SPC401.proxy is 1, expected a text",
     "[rules.SPC2]\nmax = 3": "2: rules.SPC2.max stands for several rules",
+    "[rules.SPC3]\nwarn = 1\nmax = 3\nmin = 2": "2: rules.SPC3.warn stands for several rules",
     "[rules.SPC302]\nmin = 6\nmax = 2": "1: rules.SPC302 has min 6 and max 2: every value",
     "[rules.SPC201]\nwarn = 4\nerror = 3": "1: rules.SPC201 has warn 4 beyond error 3",
     "[rules.SPC201]\nwarn = 4\nmax = 3": "1: rules.SPC201 has warn 4 beyond max 3",

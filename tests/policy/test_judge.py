@@ -124,6 +124,12 @@ def test_what_the_baseline_had_and_the_model_has_not_is_gone() -> None:
     assert found.counts()["error"] == 1
 
 
+def test_what_is_gone_is_accepted_no_more() -> None:
+    old = run(model(500.0), policy(ignores=(Ignore("SPC201", "known", until=TODAY),)))
+    (gone,) = run(model(1.0), before=list(old.ignored)).findings
+    assert (gone.state, gone.reason, gone.until) == ("gone", None, None)
+
+
 def test_what_was_not_judged_this_time_is_not_gone() -> None:
     old = run(model(500.0))
     assert run(model(500.0), policy(select=("SPC203",)), list(old.findings)).findings == ()
