@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation, localcontext
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from spectra.analyzers.row import Row
 from spectra.errors import UsageError
@@ -37,7 +37,7 @@ class Choice:
         """Return what is selected, lowest first, ties by name; of every role's where asked."""
         groups = self._groups(rows)
         taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
-        return sorted(taken, key=lambda row: rank_key(row, self.rank_by))
+        return sorted(taken, key=lambda row: rank_key(row.flat(), self.rank_by))
 
     def few(self, places: Sequence[Place]) -> bool:
         """Say whether at most half is selected, so that enough matrices may stop early."""
@@ -63,7 +63,9 @@ class Choice:
         for row in rows:
             if row.status != "non-finite":
                 groups.setdefault(self._group(row.place), []).append(row)
-        return [sorted(g, key=lambda row: rank_key(row, self.rank_by)) for g in groups.values()]
+        return [
+            sorted(g, key=lambda row: rank_key(row.flat(), self.rank_by)) for g in groups.values()
+        ]
 
     def _budget(self, rows: Sequence[Row]) -> int:
         return amount(self.select, sum(self._weight(row.place) for row in rows))
@@ -89,7 +91,7 @@ class Choice:
         It is where every row taken lies below all others, and where each of the others that
         may come next would not fit. Equal numbers are in order, by name.
         """
-        spans = {row.matrix: span(row, self.rank_by) for row in group}
+        spans = {row.matrix: span(row.flat(), self.rank_by) for row in group}
         taken, others, room = self._split(group, self._budget(group))
         high = max(spans[row.matrix].high for row in taken)
         low = min((spans[row.matrix].low for row in others), default=math.inf)
@@ -138,19 +140,24 @@ class Span(NamedTuple):
     high: float
 
 
-def span(row: Row, rank_by: RankBy) -> Span:
-    """Return what kappa, or its excess, is proven to lie between; infinite where singular."""
-    scale = kappa_null(row.place.rows, row.place.cols) if rank_by == "kappa_excess" else 1.0
-    low, high = row.number("kappa_low"), row.number("kappa_high")
+def span(row: Mapping[str, Any], rank_by: RankBy) -> Span:
+    """Return what kappa, or its excess, is proven to lie between; infinite where singular.
+
+    Args:
+        row: As `Row.flat` and documents have it.
+        rank_by: Which of both.
+    """
+    scale = kappa_null(row["rows"], row["cols"]) if rank_by == "kappa_excess" else 1.0
+    low, high = (row.get(f"kappa_{end}") for end in ("low", "high"))
     return Span(
         math.inf if low is None else low / scale, math.inf if high is None else high / scale
     )
 
 
-def rank_key(row: Row, rank_by: RankBy) -> tuple[float, str]:
+def rank_key(row: Mapping[str, Any], rank_by: RankBy) -> tuple[float, str]:
     """Return what orders matrices: the quantity, or what it is known to exceed; then names."""
-    found = row.number(rank_by)
-    return (span(row, rank_by).low if found is None else found, row.matrix)
+    found = row.get(rank_by)
+    return span(row, rank_by).low if found is None else found, row["matrix"]
 
 
 def amount(select: str, total: int) -> int:

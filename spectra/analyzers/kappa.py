@@ -147,7 +147,7 @@ class Kappa:
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Select the lowest first, ties by name; a singular matrix comes last."""
         eligible = [row for row in rows if row.status != "non-finite"]
-        ranked = sorted(eligible, key=lambda row: rank_key(row, self.rank_by))
+        ranked = sorted(eligible, key=lambda row: rank_key(row.flat(), self.rank_by))
         choice = self._choice()
         chosen = choice.chosen(eligible) if choice else []
         names = _names(chosen)

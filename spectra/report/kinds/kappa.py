@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from spectra.kernels.gaussian import kappa_null
+from spectra.analyzers.choice import rank_key, span
 from spectra.report import cells
 from spectra.report.kinds.kind import (
     Document,
@@ -32,23 +32,12 @@ def selects_by_role(document: Document) -> bool:
     return document["settings"]["per"] == "role" and bool(document["summary"]["selected"])
 
 
-def known_to_exceed(row: RowDoc, rank_by: str) -> float:
-    """Return what kappa, or its excess, is proven to lie above; infinity where singular."""
-    scale = kappa_null(row["rows"], row["cols"]) if rank_by == "kappa_excess" else 1.0
-    low = row.get("kappa_low")
-    return float("inf") if low is None else low / scale
-
-
 def ranking(document: Document) -> list[RowDoc]:
     """Return the rows as they were ranked, those without numbers last."""
-    rank_by = document["settings"]["rank_by"]
-
-    def key(row: RowDoc) -> tuple[bool, float, str]:
-        found = row.get(rank_by)
-        known = known_to_exceed(row, rank_by) if found is None else found
-        return row["status"] == "non-finite", known, row["matrix"]
-
-    return sorted(document["rows"], key=key)
+    by = document["settings"]["rank_by"]
+    return sorted(
+        document["rows"], key=lambda row: (row["status"] == "non-finite", rank_key(row, by))
+    )
 
 
 def by_roles(document: Document) -> list[RowDoc]:
@@ -89,12 +78,12 @@ def is_selected(row: RowDoc) -> bool:
     return row.get("selected") is True
 
 
-def _bound(key: str, form: str) -> cells.Cell:
+def _bound(key: RankBy, form: str) -> cells.Cell:
     """Write kappa or its excess, or what it is known to exceed."""
 
     def write(row: RowDoc) -> str:
         if row["status"] == "outside":
-            return f"> {known_to_exceed(row, key):.4g}"
+            return f"> {span(row, key).low:.4g}"
         told = MARK if key == "kappa" and is_unresolved(row) else ""
         return told + cells.of(key, form)(row)
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
+from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
 from spectra.report.kinds import kappa as told
 from spectra.report.kinds.kind import Document, RowDoc
@@ -96,14 +97,14 @@ def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit: float) -> None:
+def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, limit: float) -> None:
     """Draw one bar a matrix, from where the axis begins: for kappa the least it can be, 1."""
     for place, row in enumerate(rows):
         found = row.get(rank_by)
         chosen = told.is_selected(row)
         look = OPEN if found is None else CHOSEN if chosen else OTHERS
         outside = row["status"] == "outside"
-        known = told.known_to_exceed(row, rank_by) if outside else found
+        known = span(row, rank_by).low if outside else found
         end = limit if known is None else known
         axes.barh(place, end - begin, left=begin, height=THICK, linewidth=0.7, **look)
         if found is None and not outside:
@@ -129,7 +130,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: str, begin: float, limit:
         )  # fmt: skip
 
 
-def _limits(rows: Sequence[RowDoc], rank_by: str, marks: Sequence[float]) -> tuple[float, float]:
+def _limits(rows: Sequence[RowDoc], rank_by: RankBy, marks: Sequence[float]) -> tuple[float, float]:
     """Return where the axis begins and ends, all that is proven of a row and marks inside."""
     values = [*marks, 1.0]
     for row in rows:
@@ -141,7 +142,7 @@ def _limits(rows: Sequence[RowDoc], rank_by: str, marks: Sequence[float]) -> tup
     return (1.0 if rank_by == "kappa" else min(values) / BEFORE), end
 
 
-def _legend(rows: Sequence[RowDoc], rank_by: str) -> list[Artist]:
+def _legend(rows: Sequence[RowDoc], rank_by: RankBy) -> list[Artist]:
     """Return a key for the kinds of bars and marks on the page."""
     word, _, null = WORDS[rank_by]
     marked = [told.is_selected(row) for row in rows if row.get("kappa") is not None]
