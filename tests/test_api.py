@@ -9,7 +9,7 @@ import torch
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Diff
+from spectra.analyzers import Diff, Spectrum
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.errors import SpectraError, UsageError
 from spectra.matrices import Selection
@@ -41,6 +41,53 @@ def test_each_analysis_has_a_frame_rows_summary_and_plot(
         assert figure.axes
         assert path.stat().st_size > 0
     assert list(results[2].frame["selected"]).count(True) == 2
+
+
+def test_an_analysis_is_planned_with_its_own_arguments_and_runs_later(minilm: Path) -> None:
+    some = spectra.Selection(layers="0", roles="attn.q")
+    plan = spectra.kappa.plan(minilm, select=1, selection=some, device="cpu", workers=1)
+    assert plan.command == "kappa"
+    assert (plan.estimate().matrices, plan.estimate().nbytes) == (1, 384 * 384 * 4)
+    told: list[str] = []
+    found = plan.run(lambda progress: told.append(progress.matrix))
+    assert told == ["encoder.layer.0.attention.self.query.weight"]
+    assert found.document() == spectra.kappa(minilm, select=1, selection=some).document()
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(minilm: Path) -> None:
+    with pytest.raises(UsageError, match=r"--device cuda:99 is not there"):
+        spectra.spectrum(minilm, device="cuda:99")
+
+
+def test_every_analysis_takes_what_was_opened(minilm: Path, minilm_lora: Path) -> None:
+    model, adapter, some = spectra.open(minilm), spectra.open(minilm_lora), ["SPC001", "SPC107"]
+    opened = spectra.check(model, base=model, adapter=adapter, rules=some)
+    named = spectra.check(minilm, base=minilm, adapter=minilm_lora, rules=some)
+    assert opened.document() == named.document()
+    assert {one["rule"] for one in named.summary["findings"]} == {"SPC107"}
+    before = spectra.check(adapter, baseline=adapter, rules="SPC001")
+    assert [entry.part for entry in before.models] == ["model", "baseline"]
+    with pytest.raises(UsageError, match="was opened twice"):
+        spectra.check(model, base=spectra.open(minilm))
+
+
+def test_an_analyzer_of_ones_own_is_measured(minilm: Path) -> None:
+    found = spectra.measure(Spectrum(), minilm, selection=spectra.Selection(layers="0"))
+    assert len(found.rows) == 6
+
+
+def test_a_notebook_shows_the_sentence_and_the_table_and_nothing_a_file_wrote(
+    tmp_path: Path,
+) -> None:
+    name = "<img src=x onerror=alert(1)>.weight"
+    others = {f"layer.{i}.weight": torch.eye(3) for i in range(30)}
+    result = spectra.kappa(write_model(tmp_path, {name: torch.eye(2), **others}), select=1)
+    shown = result._repr_html_()
+    assert shown.startswith("<p><strong>1 of 31 matrices selected")
+    assert "&lt;img src=x" in shown
+    assert "<img" not in shown
+    assert shown.count("<tr>") == 5  # heads, the one selected and what follows
+    assert "... 27 more (.frame has all)" in shown
 
 
 def test_ls_lists_matrices_without_numbers(minilm: Path) -> None:

@@ -48,6 +48,12 @@ class Result(Data):
             save_figure(figure, Path(path))
         return figure
 
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        from spectra.report.notebook import notebook  # noqa: PLC0415 - few need it
+
+        return notebook(self.document())
+
     def export(self, form: str) -> "Export":
         """Write the selected matrices as settings of what is to train them.
 
