@@ -56,12 +56,12 @@ def summary_of(kind: Kind) -> Object:
     })  # fmt: skip
 
 
-def document_of(settings: Mapping[str, Shape], summary: Shape, command: Shape = TEXT) -> Object:
-    """Return the shape of a whole document."""
+def document_of(settings: Mapping[str, Shape], summary: Shape) -> Object:
+    """Return the shape of a whole document; other packages bring commands of their own."""
     return Object({
         "schema": Words((SCHEMA,)),
         "spectra": TEXT,
-        "command": command,
+        "command": TEXT,
         "settings": Object(settings),
         "models": Items(MODEL, least=1),
         "rows": Items(ROW),
@@ -72,12 +72,11 @@ def document_of(settings: Mapping[str, Shape], summary: Shape, command: Shape = 
 
 def result_schema() -> Schema:
     """Return the schema (draft 2020-12) of the JSON document of every command."""
-    commands = Words([kind.command for kind in kinds()])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:spectra:result:1",
         "title": "Result of spectra",
-        **document_of({}, Object(), commands).schema(),
+        **document_of({}, Object()).schema(),
         "allOf": [
             {
                 "if": {"properties": {"command": {"const": kind.command}}},
