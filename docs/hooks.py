@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE / "pictures"))
 from palette import dark  # noqa: E402 - stands beside the pictures
 
 PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<place>[\w./-]*pictures/[\w-]+)\.svg\)")
+COMMANDS = "commands/*.md"
 OUTSIDE = {  # by their place as pages name it
     "../CONTRIBUTING.md": ("contributing.md", HERE.parent / "CONTRIBUTING.md"),
     "../benchmarks/width/results/width.png": (
@@ -20,6 +21,19 @@ OUTSIDE = {  # by their place as pages name it
         HERE.parent / "benchmarks" / "width" / "results" / "width.png",
     ),
 }
+
+
+def on_config(config: Any) -> Any:  # noqa: ANN401 - mkdocs' own
+    """Put the commands' pages into the navigation, in the order of the table of all of them."""
+    table = re.findall(r"\(commands/([\w-]+)\.md\)", (HERE / "cli.md").read_text())
+    names = dict.fromkeys([*table, *sorted(page.stem for page in HERE.glob("commands/*.md"))])
+    pages = [{name: f"commands/{name}.md"} for name in names]
+    for section in config["nav"]:
+        for title, entries in section.items():
+            if COMMANDS in entries:
+                at = entries.index(COMMANDS)
+                section[title] = [*entries[:at], *pages, *entries[at + 1 :]]
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401 - mkdocs' own

@@ -1,20 +1,10 @@
 """A command of another package: one file and an entry point, nothing of ours edited."""
 
-import importlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-
-import jsonschema
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "data" / "plugin.py"
-
-from .conftest import Command, Outcome
 
 
 def installed(folder: Path, module: str = "circuits", name: str = "circuits") -> Path:

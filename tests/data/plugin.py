@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import spectra_cli.options as options
+from spectra_cli import options
 
 import spectra
 from spectra.analyzers import Row
-from spectra.analyzers.analyzer import Each, Summary
+from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement
 from spectra.matrices import Matrix, View
 
@@ -19,7 +19,7 @@ class Evenness:
 
     name: ClassVar[str] = "evenness"
     version: ClassVar[int] = 1
-    takes: ClassVar[Each] = Each()
+    takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = ("evenness",)
 
     def cost(self, *views: View) -> float:

@@ -80,7 +80,11 @@ def test_every_command_has_a_page_with_examples(name: str) -> None:
     assert "## Exit codes" in text
     shown = [block for block in blocks(text) if block.language == "console"]
     assert any(command.startswith(f"spectra {name}") for b in shown for command, _ in b.commands)
-    assert f"commands/{name}.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_the_commands_pages_stand_in_the_commands_order(site: Path) -> None:
+    named = re.findall(r'href="commands/([\w-]+)/"', (site / "index.html").read_text())
+    assert list(dict.fromkeys(named)) == COMMANDS
 
 
 @pytest.mark.parametrize("page", QUANTITIES, ids=stem)
