@@ -28,7 +28,11 @@ def analyzers() -> Iterator[type]:
     """Every class of ours that measures, wherever a file of the room holds it."""
     for found in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
         for one in vars(importlib.import_module(found.name)).values():
-            if isinstance(one, type) and one.__module__ == found.name and hasattr(one, "takes"):
+            if (
+                isinstance(one, type)
+                and one.__module__ == found.name
+                and {"name", "takes"} <= set(dir(one))
+            ):
                 yield one
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object, Shape, Words
-from spectra.words import ROLES, SEVERITIES, VECTOR, Status
+from spectra.words import GROUPS, ROLES, SEVERITIES, VECTOR, Status
 
 Kind: TypeAlias = Literal[
     "name", "word", "text", "whole", "number", "percent", "flag", "shape", "singular", "severity",
@@ -33,7 +33,7 @@ class Key:
         return self.own or SHAPES[self.kind]
 
 
-ROLE = Words((*ROLES, VECTOR), open=True)
+ROLE = Words((*ROLES, *GROUPS, VECTOR), open=True)
 STATUS = Words(get_args(Status))
 VERDICT = Object({
     "index": COUNT, "sigma": NUMBER.sometimes, "max_cos": NUMBER.nullable,

@@ -37,12 +37,15 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
     cost = sum(task.cost(analyzer) for task in plan.tasks)
     return Estimate(
         matrices=len(plan.tasks),
-        tensors=len({read.key for task in plan.tasks for read in (task.inputs[0].own,)}),
+        tensors=len({
+            one.own.key for task in plan.tasks for one in task.inputs
+            if one.source is task.inputs[0].source  # as matrices are those of one model
+        }),
         nbytes=plan.nbytes,
         memory=together + ahead,
         seconds=cost / rate + plan.nbytes / READ_RATE,
         skipped=len(plan.skipped),
-    )
+    )  # fmt: skip
 
 
 def operations_per_second() -> float:

@@ -67,7 +67,7 @@ def test_an_internal_error_is_exit_code_2_and_one_line(
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("spectra.api.plan_model", broken)
+    monkeypatch.setattr("spectra.api.plan_for", broken)
     done = command("spectrum", model)
     assert done.code == 2
     assert done.err.startswith("error: internal: RuntimeError: boom.")
@@ -92,7 +92,7 @@ def test_interruption_is_130_and_writes_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spectra.runs.analysis.execute", interrupted)
+    monkeypatch.setattr("spectra.runs.analysis.measured", interrupted)
     path = model.parent / "x.json"
     done = command("spectrum", model, "-o", path)
     assert done.code == 130

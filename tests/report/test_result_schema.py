@@ -76,10 +76,10 @@ def test_real_results_are_valid(
 @pytest.mark.parametrize(
     ("command", "place", "value"),
     [
-        ("ls", ("command",), "lst"),
+        ("ls", ("command",), 3),
         ("ls", ("schema",), "spectra/2"),
         ("ls", ("models",), []),
-        ("spectrum", ("rows", 0, "role"), "attn"),
+        ("spectrum", ("rows", 0, "role"), "atn"),
         ("spectrum", ("rows", 0, "rows"), -1),
         ("spectrum", ("summary", "matrices"), "9"),
         ("kappa", ("summary", "selected"), "w"),
