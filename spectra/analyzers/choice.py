@@ -37,7 +37,7 @@ class Choice:
         """Return what is selected, lowest first, ties by name; of every role's where asked."""
         groups = self._groups(rows)
         taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
-        return sorted(taken, key=lambda row: rank_key(row.flat(), self.rank_by))
+        return self._ranked(taken)
 
     def few(self, places: Sequence[Place]) -> bool:
         """Say whether at most half is selected, so that enough matrices may stop early."""
@@ -63,9 +63,10 @@ class Choice:
         for row in rows:
             if row.status != "non-finite":
                 groups.setdefault(self._group(row.place), []).append(row)
-        return [
-            sorted(g, key=lambda row: rank_key(row.flat(), self.rank_by)) for g in groups.values()
-        ]
+        return [self._ranked(group) for group in groups.values()]
+
+    def _ranked(self, rows: Iterable[Row]) -> list[Row]:
+        return sorted(rows, key=lambda row: rank_key(row.flat(), self.rank_by))
 
     def _budget(self, rows: Sequence[Row]) -> int:
         return amount(self.select, sum(self._weight(row.place) for row in rows))
