@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
+from spectra.report.command_line import command_line
 from spectra.text import counted
 from spectra.work import Result as Data
 
@@ -64,12 +66,18 @@ class Result(Data):
             `.text` to write, `.files` by suffix where there are several, and `.notes`.
 
         Raises:
-            UsageError: The form is none, nothing is selected, or the consumer would find
-                another set than the selected one.
+            UsageError: The form is none, nothing is selected, the consumer would find another
+                set than the selected one, or the result was read back from a file.
         """
         from spectra.exports import export, require_form  # noqa: PLC0415 - few need it
 
         require_form(form)
+        if not self.checkpoints:
+            again = command_line(self.document(), ["--export", form])
+            raise UsageError(
+                f"{form} is matched against all names of the model, which a saved {self.command} "
+                f"does not hold; expected one just made. Run: {again}"
+            )
         views = {view.name: view for view in views_of(self.checkpoints[0])[0]}
         names = self.summary.get("selected", ()) if self.command == "kappa" else ()
         return export([views[name] for name in names], self.checkpoints[0], form)

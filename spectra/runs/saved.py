@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped
-from spectra.errors import UsageError
 from spectra.matrices import Place
 from spectra.matrices.place import COLUMNS
-from spectra.report.command_line import command_line
 from spectra.report.saved import intact, read_saved
 from spectra.runs.result import Result
-from spectra.text import shown
 from spectra.work import Model
 
 if TYPE_CHECKING:
@@ -38,18 +35,6 @@ class Loaded(Result):
         """
         with intact(self.path):
             return Result.plot(self, path)
-
-    def export(self, form: str) -> NoReturn:
-        """Refuse: what is to train a selection is matched against all names of its model.
-
-        Raises:
-            UsageError: Always.
-        """
-        again = command_line(self.document(), ["--export", form])
-        raise UsageError(
-            f"{shown(self.path)} holds no headers to match an export against; expected a result "
-            f"of spectra.kappa. Run {again}."
-        )
 
 
 def load(path: str | Path) -> Loaded:
