@@ -20,6 +20,7 @@ from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import measured
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET
+from spectra.words import RankBy
 
 TITLE = "Condition numbers"
 MOST = 60  # bars that one page holds
