@@ -68,9 +68,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_picture_stumbles_over_is_one_line(tmp_path: Path) -> None:
-    document = documents.width(1)
-    del document["models"][0]["width"]
-    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*Write it again"):
+    document = documents.diff(1)
+    document["rows"][0]["intruder_detail"][0]["index"] = 10**9
+    with pytest.raises(SavedError, match=r"r\.json is damaged \(IndexError: .*Write it again"):
         spectra.load(saved(tmp_path, document)).plot()
 
 

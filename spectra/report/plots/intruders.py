@@ -69,7 +69,7 @@ def draw_intruders(document: Document, found: Sequence[RowDoc], arrays: Arrays) 
 
 def _overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
     """Draw the largest |cos| of each matrix's leading vectors, intruders crossed."""
-    width = max(int(item["index"]) for row in rows for item in _details(row)) + 1
+    width = max(len(_details(row)) for row in rows)
     cosines = np.full((len(rows), width), np.nan)
     for place, row in enumerate(rows):
         for item in _details(row):

@@ -17,6 +17,8 @@ from spectra.report import draw, save_figure
 from spectra.report.plots.scree import sigma_of
 from spectra.runs.result import Result
 
+SIGMA = torch.linspace(3.0, 0.5, 90)
+
 
 def again(result: Result) -> Figure:
     """Draw a result as if from its file."""
@@ -108,3 +110,25 @@ def test_zeros_at_the_end_of_a_profile_are_zeros(tmp_path: Path) -> None:
     row["sigma_profile"] = [value if value > 1e-5 else 0.0 for value in row["sigma_profile"]]
     filled = np.count_nonzero(sigma_of(row, {}))
     assert 58 <= filled <= 60
+
+
+def test_arrays_may_come_from_elsewhere(tmp_path: Path) -> None:
+    result = spectra.spectrum(write_model(tmp_path / "m", {"a": with_spectrum(SIGMA, 100, 90)}))
+    kept = {name: {"sigma": found["sigma"].numpy()} for name, found in result.arrays.items()}
+    save_figure(draw(result.document(), kept), tmp_path / "kept.png")
+    save_figure(picture(result), tmp_path / "live.png")
+    assert (tmp_path / "kept.png").read_bytes() == (tmp_path / "live.png").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["spectrum", "diff", "kappa", "role"])
+def test_roles_to_come_are_drawn_last(command: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", {f"{name}.weight": SIGMA.diag() for name in "ab"})
+    tuned = write_model(tmp_path / "t", {f"{name}.weight": 2 * SIGMA.diag() for name in "ab"})
+    document = {
+        "spectrum": lambda: spectra.spectrum(folder),
+        "diff": lambda: spectra.diff(folder, tuned),
+        "kappa": lambda: spectra.kappa(folder),
+        "role": lambda: spectra.kappa(folder, select="50%", per="role"),
+    }[command]().document()
+    document["rows"][0]["role"] = "a role to come"
+    assert "a role to come" in written(draw(document))
