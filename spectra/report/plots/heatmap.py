@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import RowDoc
-from spectra.report.plots.lettering import measured, number, tick, width_of
+from spectra.report.plots.lettering import measured, number, role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, SMALL
 from spectra.words import in_order
@@ -105,7 +105,7 @@ def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, sc
                 color="white" if dark else INK,
             )  # fmt: skip
     label_cells(axes, ["none" if layer is None else str(layer) for layer in grid.layers])
-    axes.set_yticks(np.arange(rows) + 0.5, grid.roles)
+    axes.set_yticks(np.arange(rows) + 0.5, [role_label(role) for role in grid.roles])
     axes.set_ylim(rows, 0)
     axes.set_xlabel("layer (index)")
     axes.set_ylabel("role")

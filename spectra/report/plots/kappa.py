@@ -17,7 +17,7 @@ from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
 from spectra.report.kinds import kappa as told
 from spectra.report.kinds.kind import Document, RowDoc
-from spectra.report.plots.lettering import measured
+from spectra.report.plots.lettering import measured, role_label
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET
 from spectra.words import RankBy
@@ -118,7 +118,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, lim
             value = f"> {measured(end)}"
         elif told.is_unresolved(row):
             value = f"* {value}"
-        for text, offset, side in ((value, 40, "right"), (row["role"], 48, "left")):
+        for text, offset, side in ((value, 40, "right"), (role_label(row["role"]), 48, "left")):
             axes.annotate(
                 text, (1.0, place), (offset, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha=side, va="center_baseline", annotation_clip=False,

@@ -11,6 +11,8 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are the same everywhe
 HINTED = 1.025  # letters on whole pixels take more room than their outlines
 LONGEST = 400  # characters of a name that are looked at; the middle of the rest is cut
 
+ROLE = 1.0  # inches that a role may take
+
 _paths = TextToPath()
 
 
@@ -73,6 +75,11 @@ def wrapped(text: str, points: float, inches: float, lines: int) -> list[str]:
 def matrix_label(name: str, points: float, inches: float) -> str:
     """Return a matrix's name for a tick; the `.weight` that all of them share is left out."""
     return shortened(name.removesuffix(".weight"), points, inches)
+
+
+def role_label(role: str) -> str:
+    """Return a role as it is drawn; a file may name any."""
+    return shortened(role, 8.0, ROLE)
 
 
 def measured(value: float) -> str:

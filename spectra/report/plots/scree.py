@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import RowDoc
-from spectra.report.plots.lettering import number
+from spectra.report.plots.lettering import number, role_label
 from spectra.report.plots.page import Arrays, array_of, logarithmic_ticks
 from spectra.report.plots.style import INK, SEQUENTIAL, shades
 from spectra.text import counted
@@ -180,7 +180,7 @@ def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: boo
     axes.set(xscale="log", yscale="log")
     by_layer = len({line.layer for line in lines} - {None}) == len(lines)
     count = counted(len(lines), *(("layer",) if by_layer else ("matrix", "matrices")))
-    axes.set_title(f"{kind}  ({count})")
+    axes.set_title(f"{role_label(kind)}  ({count})")
     axes.grid()
     if low:
         axes.set_xlabel("index of singular value")

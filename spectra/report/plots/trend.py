@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from spectra.report.kinds.kind import Document
-from spectra.report.plots.lettering import number
+from spectra.report.plots.lettering import number, role_label
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import INK, QUIET, SMALL
 
@@ -66,7 +66,7 @@ def _draw(
             continue
         x, y = zip(*points, strict=True)
         axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.3, marker="o", markersize=2.5)
-        ends.append((y[-1], str(role["role"]), colour))
+        ends.append((y[-1], role_label(role["role"]), colour))
         values += y
     low, high = min(values), max(values)
     room = max(math.log10(high / low) * 0.08, 0.02)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
 from spectra.matrices.layers import EXPERT
 from spectra.report.kinds.kind import Document, RowDoc
-from spectra.report.plots.lettering import plain_text, shortened, width_of
+from spectra.report.plots.lettering import plain_text, role_label, shortened, width_of
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import DARK, QUIET, SMALL, WIDTH
 from spectra.words import in_order
@@ -211,7 +211,7 @@ def _draw(axes: Axes, panel: Panel, span: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
     aside = "" if role["counted"] else " (not counted)"
-    axes.set_title(f"{role['role']}{aside}\n{_told(role)}", fontsize=SMALL)
+    axes.set_title(f"{role_label(role['role'])}{aside}\n{_told(role)}", fontsize=SMALL)
 
 
 def _looks(panels: Sequence[Panel]) -> dict[str, Mapping[str, Any]]:

@@ -130,5 +130,5 @@ def test_roles_to_come_are_drawn_last(command: str, tmp_path: Path) -> None:
         "kappa": lambda: spectra.kappa(folder),
         "role": lambda: spectra.kappa(folder, select="50%", per="role"),
     }[command]().document()
-    document["rows"][0]["role"] = "a role to come"
-    assert "a role to come" in written(draw(document))
+    document["rows"][0]["role"] = "role\nto come"
+    assert "role\\nto come" in written(draw(document))
