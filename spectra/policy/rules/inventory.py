@@ -159,17 +159,16 @@ def is_compared_outside(facts: Facts) -> bool:
 def _lacking(facts: Facts) -> Items:
     """Yield what is missing, once: beside references, its class, config.json and itself."""
     told: set[str] = set()
-    for names in compared(facts):
-        if not names.apart:
-            items = _grouped(set(names.lacking) - told, names.theirs, f"in the {names.word}")
-            for place, name, text, meant in items:
-                told |= {place, *meant}
-                yield place, name, f"{text} and missing here", meant
+    beside: list[tuple[Collection[str], Collection[str], str]] = [
+        (names.lacking, names.theirs, f"in the {names.word}")
+        for names in compared(facts) if not names.apart
+    ]  # fmt: skip
     lack = lack_of(facts)
     if lack is not None:
-        gone = set(lack.missing) - told
-        items = _grouped(gone, {*lack.missing, *names_of(facts)}, f"held by every {lack.name}")
-        for place, name, text, meant in items:
+        every = {*lack.missing, *names_of(facts)}
+        beside.append((lack.missing, every, f"held by every {lack.name}"))
+    for gone, theirs, where in beside:
+        for place, name, text, meant in _grouped(set(gone) - told, theirs, where):
             told |= {place, *meant}
             yield place, name, f"{text} and missing here", meant
     for place, name, text, meant in _against_itself(facts):
@@ -203,22 +202,18 @@ def _grouped(names: Collection[str], every: Collection[str], where: str) -> Item
         full = [number for number, inner in sorted(layers.items())
                 if len(inner) > 1 and inner == whole[stack][number]]  # fmt: skip
         meant = {n: {f"{stack}{n}.{end}" for end in layers[n]} for n in full}
+        own, title = set().union(*meant.values()), shown(stack.rstrip("."))
+        done |= own
         if len(full) == len(whole[stack]) > 1:
-            done |= {name for own in meant.values() for name in own}
-            title = shown(stack.rstrip("."))
             yield stack, None, f"all {len(full):,} layers of {title} are {where}", done
             continue
         if len(full) > FEW:
-            own = {name for names in meant.values() for name in names}
-            done |= own
-            title = f"layers {_runs(full)} of {shown(stack.rstrip('.'))}"
-            yield f"{stack}{full[0]}", None, f"{title} ({len(own):,} tensors) are {where}", own
+            told = f"layers {_runs(full)} of {title} ({len(own):,} tensors) are {where}"
+            yield f"{stack}{full[0]}", None, told, own
             continue
-        for number, own in meant.items():
-            done |= own
-            title = f"layer {number} of {shown(stack.rstrip('.'))}"
-            text = f"{title} ({counted(len(own), 'tensor')}) is {where}"
-            yield f"{stack}{number}", None, text, own
+        for number, inside in meant.items():
+            told = f"layer {number} of {title} ({counted(len(inside), 'tensor')}) is {where}"
+            yield f"{stack}{number}", None, told, inside
     for name in sorted(set(names) - done):
         yield name, name, f"is {where}", {name}
 
@@ -249,12 +244,8 @@ def _against_itself(facts: Facts) -> Items:
         if len(layers) >= FEW and len(gaps) * FEW <= len(layers):
             for number in gaps:
                 text = f"layer {number} of {title} is missing, and layer {last} is there"
-                yield (
-                    f"{stack}{number}",
-                    None,
-                    text,
-                    {f"{stack}{number}.{end}" for end in layers[last]},
-                )
+                lost = {f"{stack}{number}.{end}" for end in layers[last]}
+                yield f"{stack}{number}", None, text, lost
         maps = any(len(facts.shapes.get(f"{stack}{last}.{end}", MAP)) == 2 for end in layers[last])
         if depth is not None and len(layers) > 1 and last + 1 < depth and maps:
             text = f"config.json says {depth} layers, and {title} ends with layer {last}"
