@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shards import opened, refusal
 from spectra.checkpoint.gguf.codec import DECODED
-from spectra.checkpoint.gguf.header import TYPES, read_gguf_header
+from spectra.checkpoint.gguf.header import KEPT_PAIRS, SHAPES, TYPES, read_gguf_header
 from spectra.checkpoint.gguf.opening import open_gguf
 from spectra.checkpoint.gguf.reader import MAX_HEADER, MAX_NESTING
 from spectra.errors import CheckpointError
@@ -195,6 +195,13 @@ def test_every_kind_of_value_is_kept_or_skipped() -> None:
         "yes": True, "half": 0.5, "word": "é", "layers": (1, 2, 3),
         "tokenizer.ggml.model": "bert", "last": 9,
     }  # fmt: skip
+
+
+def test_of_many_pairs_the_first_are_kept_and_every_shape() -> None:
+    shape = pair(f"{SHAPES}w", ARRAY, array(U32, 2, struct.pack("<2I", 4, 8)))
+    pairs = [number(f"k{i}", i) for i in range(KEPT_PAIRS + 5)]
+    metadata = read_gguf_header(Memory(file([*pairs, shape]))).metadata
+    assert [*metadata] == [*(f"k{i}" for i in range(KEPT_PAIRS)), f"{SHAPES}w"]
 
 
 def test_an_alignment_of_its_own_moves_the_data() -> None:
