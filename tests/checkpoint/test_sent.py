@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from examples import write_model
 from loopback import Loopback
 from ranged import TOKEN
-from shards import BIG, opened
+from shards import BIG, FIRST, SECOND, opened
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.checkpoint.fingerprints import MemoryLedger, fingerprint_of
 from spectra.checkpoint.hub.repository import open_hub
@@ -61,9 +61,15 @@ def test_shards_of_the_hub_are_read_where_they_lie(hub: Loopback, sharded: str) 
 
 
 def test_a_file_to_download_is_fetched_there(hub: Loopback, sharded: str) -> None:
+    def fetched() -> list[str]:
+        return sorted(path.name for path in Path(constants.HF_HUB_CACHE).rglob("*.safetensors"))
+
     there = sent(opened("org/name", download=True))
+    assert fetched() == []
+    assert list(there.entries) == list(BIG)
     for name, entry in there.entries.items():
         assert torch.equal(there.read(entry), BIG[name])
+    assert fetched() == [FIRST, SECOND]
 
 
 class TestTokens:
