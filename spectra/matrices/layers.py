@@ -16,7 +16,7 @@ from functools import lru_cache
 
 EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(?:expert_)?([0-9]{1,9})(?=\.|$)")
 
-_NUMBER = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")  # a longer one counts no layers
+_NUMBER = re.compile(r"[0-9]{1,9}")  # a longer one counts no layers
 _LIST = re.compile(r"(?:layers?|blocks?|h)")
 """What makes a number at the very end a layer; it mostly counts the steps of a list."""
 _NESTED = re.compile(r"(?:\w+_)?(?:layers|blocks|stages)|resnets|attentions|h")
@@ -64,7 +64,8 @@ def numberless(name: str) -> str:
 
     Rules that read names ask for a number, never for a certain one.
     """
-    return _NUMBER.sub("0", name)
+    words = name.split(".")  # quicker than a pattern's `sub`
+    return ".".join(["0" if word.isdigit() and _NUMBER.fullmatch(word) else word for word in words])
 
 
 @lru_cache(maxsize=4096)

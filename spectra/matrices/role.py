@@ -111,11 +111,12 @@ def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
 
 def kind_of(name: str, dimensions: int = 2) -> str:
     """Return the kind of role alone; which numbers are in a name plays no part in it."""
-    kind = _kind(numberless(name).removesuffix(".weight"))
-    kernel = dimensions > 2 and name.endswith("weight")  # a bare parameter is none
-    return "conv" if kernel and kind in {"embed", "other"} else kind
+    return _kind(numberless(name), dimensions > 2)
 
 
 @lru_cache(maxsize=4096)
-def _kind(stem: str) -> str:
-    return next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")
+def _kind(name: str, deep: bool) -> str:
+    stem = name.removesuffix(".weight")
+    kind = next((kind for kind, pattern in TABLE if pattern.fullmatch(stem)), "other")
+    kernel = deep and name.endswith("weight")  # a bare parameter is none
+    return "conv" if kernel and kind in {"embed", "other"} else kind
