@@ -72,7 +72,7 @@ def rules() -> None:
                 "",
             ]
         )
-        for title, text in (("Why", rule.why), ("How", rule.how), ("What to do", rule.fix)):
+        for title, text in rule.parts:
             _lines([f"**{title}.** {' '.join(text.split())}", ""])
         if rule.settings:
             _lines(["| setting | meaning | default |", "|---|---|---|"])

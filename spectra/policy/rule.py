@@ -116,6 +116,11 @@ class Rule:
     asked: bool = False  # judges nothing until a policy sets one of its limits
 
     @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """What its page tells, each under a title."""
+        return ("Why", self.why), ("How", self.how), ("What to do", self.fix)
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """Its settings where no policy says otherwise."""
         return {setting.key: setting.default for setting in self.settings}

@@ -32,10 +32,9 @@ def explanation(rule: Rule, limit: int | None) -> str:
     head = f"{rule.code}  {rule.name}  ({rule.severity})"
     asked = " It judges nothing until a policy sets a limit." if rule.asked else ""
     lines = ["", f"  {head}", "", *_wrapped(f"{_sentence(rule.summary)}{asked}", limit)]
-    parts = (("Why", rule.why), ("How", f"{rule.how} Reads {NEEDS[rule.needs].reads}."),
-             ("What to do", rule.fix))  # fmt: skip
-    for title, text in parts:
-        lines += ["", f"  {title}", *_wrapped(text, limit)]
+    for title, text in rule.parts:
+        reads = f" Reads {NEEDS[rule.needs].reads}." if title == "How" else ""
+        lines += ["", f"  {title}", *_wrapped(text + reads, limit)]
     if rule.settings:
         lines += ["", f"  Settings, under [rules.{rule.code}]"]
         width = max(len(setting.key) for setting in rule.settings)
@@ -56,7 +55,6 @@ def rule_document(rule: Rule) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
-    """Return a summary as a sentence."""
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -73,7 +73,10 @@ def verdict_of(document: Document) -> Verdict:
             coverage=summary.get("coverage", {}),
             found=tuple(sorted(found, key=lambda one: one.order)),
             compared=any(one.state is not None for one in found),
-            ignored=tuple(_safe(Finding.read(one, alias)) for one in summary["ignored"]),
+            ignored=tuple(
+                _safe(replace(Finding.read(one, alias), reason=one.get("reason") or ""))
+                for one in summary["ignored"]
+            ),
             rules=tuple(_safe(_outcome(one)) for one in summary.get("rules", ())),
             fail_on=settings.get("fail_on", "error"),
             fail_unchanged=bool(settings.get("fail_unchanged", False)),

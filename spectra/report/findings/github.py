@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from spectra.policy.finding import Finding
 from spectra.report.findings.found import Verdict, policy_line
 from spectra.report.findings.place import path_of
+from spectra.text import counted
 
 SHOWN = 10  # annotations of each kind that GitHub shows for a step
 KINDS = ("error", "warning", "notice")
@@ -51,16 +52,11 @@ def _annotation(one: Finding, verdict: Verdict) -> str:
 
 def _rest(hidden: Counter[str]) -> Iterator[str]:
     """Say how many GitHub would not show."""
-    counts = [f"{hidden[kind]:,} {_named(kind, hidden[kind])}" for kind in KINDS if hidden[kind]]
+    counts = [counted(hidden[kind], kind) for kind in KINDS if hidden[kind]]
     if counts:
         title = _property("spectra check")
         told_them = f"{hidden.total():,} more findings ({', '.join(counts)})"
         yield f"::notice title={title}::{_data(told_them)}. The JSON of the check has all."
-
-
-def _named(kind: str, count: int) -> str:
-    """Return a kind in words."""
-    return kind if count == 1 else f"{kind}s"
 
 
 def _data(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from spectra.policy.finding import Finding
 from spectra.report.findings.found import Verdict, counted_rules, reasons
+from spectra.text import counted
 
 COMMENT = 60_000  # characters; a comment on GitHub has at most 65,536
 FOLDED = 8_000  # characters of each list that is folded away in it
@@ -100,8 +101,7 @@ def _unjudged(verdict: Verdict) -> list[str]:
         f"- {', '.join(_text(rule.title) for rule in rules)}: {_text(why)}"
         for why, rules in reasons(verdict).items()
     ]
-    count = len(verdict.unjudged)
-    return _folded(f"{count:,} rule{'' if count == 1 else 's'} not judged", lines)
+    return _folded(f"{counted(len(verdict.unjudged), 'rule')} not judged", lines)
 
 
 def _origin(verdict: Verdict) -> list[str]:

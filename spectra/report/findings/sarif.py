@@ -27,9 +27,7 @@ WORDS = {"error": "error", "warning": "warning", "note": "recommendation"}
 
 def to_sarif(verdict: Verdict) -> str:
     """Return a log of one run: as many results, worst first, as readers take."""
-    results = [(one, False) for one in verdict.present]
-    results += [(one, True) for one in verdict.ignored]
-    results += [(one, False) for one in verdict.gone]
+    results = [*verdict.present, *verdict.ignored, *verdict.gone]
     kept = min(len(results), MOST_RESULTS)
     while True:
         text = json.dumps(_log(verdict, results, kept), indent=2, allow_nan=False) + "\n"
@@ -39,15 +37,15 @@ def to_sarif(verdict: Verdict) -> str:
         kept = int(0.95 * kept * MOST_BYTES / nbytes)
 
 
-def _log(verdict: Verdict, results: Sequence[tuple[Finding, bool]], kept: int) -> dict[str, Any]:
+def _log(verdict: Verdict, results: Sequence[Finding], kept: int) -> dict[str, Any]:
     """Return the log with the first results."""
     rules = counted_rules(verdict)
     index = {rule.code: i for i, rule in enumerate(rules)}
     seen: Counter[str] = Counter()
     shown = []
-    for one, accepted in results[:kept]:
+    for one in results[:kept]:
         seen[one.fingerprint] += 1
-        shown.append(_result(one, verdict, index[one.rule], seen[one.fingerprint], accepted))
+        shown.append(_result(one, verdict, index[one.rule], seen[one.fingerprint]))
     run = {
         "tool": {
             "driver": {
@@ -78,10 +76,9 @@ def _rule(rule: Outcome) -> dict[str, Any]:
     severity = severity if severity in WORDS else "warning"
     help_text, help_markdown, full = rule.summary, rule.summary, rule.summary
     if known:
-        parts = (("Why", known.why), ("How", known.how), ("What to do", known.fix))
         full = f"{known.summary}. {known.why}"
-        help_text = "\n\n".join(f"{title}: {text}" for title, text in parts)
-        help_markdown = "\n\n".join(f"**{title}.** {text}" for title, text in parts)
+        help_text = "\n\n".join(f"{title}: {text}" for title, text in known.parts)
+        help_markdown = "\n\n".join(f"**{title}.** {text}" for title, text in known.parts)
     return {
         "id": rule.code,
         "name": _pascal(rule.name),
@@ -98,9 +95,7 @@ def _rule(rule: Outcome) -> dict[str, Any]:
     }
 
 
-def _result(
-    one: Finding, verdict: Verdict, index: int, occurrence: int, accepted: bool
-) -> dict[str, Any]:
+def _result(one: Finding, verdict: Verdict, index: int, occurrence: int) -> dict[str, Any]:
     """Return one finding."""
     path, line = path_of(one, verdict)
     place: dict[str, Any] = {
@@ -127,9 +122,9 @@ def _result(
     state = {"new": "new", "unchanged": "unchanged", "gone": "absent"}.get(one.state or "")
     if state:
         result["baselineState"] = state
-    if accepted:
+    if one.reason is not None:
         result["suppressions"] = [
-            {"kind": "external", "status": "accepted", "justification": one.reason or ""}
+            {"kind": "external", "status": "accepted", "justification": one.reason}
         ]
     kept = {
         "role": one.role, "layer": one.layer, "value": one.value, "limit": one.limit,
@@ -140,7 +135,7 @@ def _result(
 
 
 def _invocation(
-    verdict: Verdict, index: dict[str, int], left_out: Sequence[tuple[Finding, bool]]
+    verdict: Verdict, index: dict[str, int], left_out: Sequence[Finding]
 ) -> dict[str, Any]:
     """Return how the run went: rules that could not judge, and what is not in the log."""
     found: dict[str, Any] = {
@@ -160,7 +155,7 @@ def _invocation(
     if verdict.exit_code not in (0, 1):
         notes.append(("incomplete", "error", verdict.reading))
     if left_out:
-        words = Counter("accepted" if accepted else one.level for one, accepted in left_out)
+        words = Counter(one.level if one.reason is None else "accepted" for one in left_out)
         what = ", ".join(f"{count:,} {word}" for word, count in words.items())
         text = (
             f"{len(left_out):,} more findings are not in this log ({what}): it holds the worst "
