@@ -2,6 +2,7 @@
 
 from spectra.report import cells
 from spectra.report.command_line import command_line
+from spectra.report.document import IDENTITY
 from spectra.report.kinds import Document, Kind, kind_of
 from spectra.report.kinds.kind import Listing
 from spectra.report.ranking import ranked
@@ -11,10 +12,7 @@ from spectra.text import printable
 
 LIMIT = 20  # rows shown without -v on a terminal
 SHOWN = (str, int, float)
-PLACE = frozenset({
-    "model", "tensor", "matrix", "role", "layer", "expert", "rows", "cols", "shape", "parameters",
-    "dtype", "codec", "status", "error",
-})  # fmt: skip
+PLACE = {*IDENTITY, "model", "shape", "parameters"}
 
 
 def screen_of(
