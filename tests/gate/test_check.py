@@ -11,6 +11,7 @@ from torch import Tensor
 import spectra
 from adapters import trained
 from examples import write_model
+from report.html import documents
 from spectra.errors import CheckpointError, NothingToAnalyseError, SpectraError, UsageError
 from spectra.gate import plan_check
 from spectra.gate.check import alias_of
@@ -232,16 +233,13 @@ def test_a_check_says_the_same_from_run_to_run(base: Path, tmp_path: Path) -> No
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "expected a JSON object"),
-        ("{}", "expected spectra/1 check"),
-        ('{"schema": "spectra/1", "command": "kappa"}', "is 'spectra/1 kappa'"),
-        ('{"schema": "spectra/1", "command": "check", "rows": [{}]}', "is damaged"),
-        (
-            '{"schema": "spectra/1", "command": "check", "rows": [], "summary": {}, "models": []}',
-            "is damaged",
-        ),
+        ("[]", "the whole is a list, expected an object"),
+        ("{}", "schema is missing, expected 'spectra/1'"),
+        (json.dumps(documents.kappa(1)), "is 'spectra/1 kappa', expected spectra/1 check. Make it"),
+        (json.dumps(documents.check(1) | {"rows": [{}]}), r"rows\[0\].tensor is missing"),
+        (json.dumps(documents.check(1) | {"models": []}), "expected a list of at least 1"),
     ],
-    ids=["cut", "list", "empty", "kappa", "rows", "summary"],
+    ids=["cut", "list", "empty", "kappa", "rows", "models"],
 )
 def test_a_baseline_that_is_no_saved_check_is_refused(
     base: Path, tmp_path: Path, text: str, message: str
