@@ -290,10 +290,8 @@ def check(
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Take one text for a list of one."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _numbers(given: float | Sequence[float]) -> tuple[float, ...]:
-    """Take one number for a list of one."""
     return (float(given),) if isinstance(given, int | float) else tuple(given)

@@ -91,7 +91,6 @@ def _rank(row: Row) -> int:
 
 
 def _vague(rows: Sequence[Row], share: str) -> str:
-    """Say of what changed that rounding hides its rank."""
     grids = listed(sorted({str(row.values["delta_grid"]) for row in rows}))
     ranks = [_rank(row) for row in rows]
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
@@ -129,7 +128,6 @@ def _pruned(rows: Sequence[Row], share: str) -> str:
 
 
 def _subject(rows: Sequence[Row], share: str) -> str:
-    """Name matrices, by place where nothing was said before."""
     if share:
         return where(rows) + share
     return counted(len(rows), "more matrix", "more matrices")

@@ -77,7 +77,6 @@ class Diff:
     energy: float = 0.99  # share of sum sigma^2 that delta_energy_rank keeps, in (0, 1]
 
     def __post_init__(self) -> None:
-        """Refuse settings that no matrix could satisfy."""
         if self.k < 1:
             raise UsageError(f"--k {self.k} is too small. Expected at least 1; published: 10.")
         if not 0.0 < self.epsilon < 1.0:
@@ -150,11 +149,7 @@ class Diff:
         return rows, summary
 
     def _delta(self, pair: Pair) -> dict[str, Value] | None:
-        """Return the delta keys; None where the matrix is what it was.
-
-        Raises:
-            NonFiniteError: Either matrix holds NaN or Inf.
-        """
+        """Return the delta keys; None where the matrix is what it was."""
         _require_finite(pair.base, "base")
         if isinstance(pair.tuned, LowRank):
             _require_finite(pair.tuned.left, "factor B")
@@ -194,7 +189,6 @@ class Diff:
         return Measurement(values | verdicts, arrays={"cosines": found.cosines})
 
     def _unchanged(self, view: View) -> dict[str, Value]:
-        """Return the row of a matrix that is what it was: nothing to decompose."""
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
         values |= {"delta_energy_rank": 0, "delta_rank": 0}
         values |= {"delta_kind": "unchanged", "delta_grid": None}
@@ -211,7 +205,6 @@ class Diff:
         return values
 
     def _intruders(self, found: Similarity, view: View) -> dict[str, Value]:
-        """Return the verdicts; each is proven."""
         cosines = found.cosine.tolist()
         detail = [
             {

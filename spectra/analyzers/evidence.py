@@ -192,7 +192,6 @@ def _rank(
         )
 
     def cut(values: Tensor) -> Tensor:
-        """Leave out rows and columns that did not change."""
         found = values if bool(rows.all()) else values[rows]
         return found if bool(cols.all()) else found[:, cols]
 

@@ -62,11 +62,6 @@ class Kappa:
     exact: bool = False  # all singular values of every matrix
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            UsageError: A word is not known, a share is none, or it is missing.
-        """
         for option, word in (("by", self.by), ("per", self.per), ("rank-by", self.rank_by)):
             require_word(option, word)
         if self.select is not None:

@@ -40,7 +40,6 @@ def dominant_shape(chosen: Sequence[Row], candidates: Sequence[Row]) -> str:
 
 
 def _class(row: Row) -> str:
-    """Name a shape by the ratio of its sides."""
     short, long = sorted((row.place.rows, row.place.cols))
     ratio = f"{long / short:.2g}"
     if short == long:

@@ -121,7 +121,6 @@ class _Tally:
         return int(sizes.masked_fill(bad, -1).amax())
 
     def zeros(self) -> tuple[Tensor, Tensor]:
-        """Return which rows and which columns are zero."""
         none = torch.zeros(0, dtype=torch.bool)
         rows = torch.cat(self.zero_rows) if self.zero_rows else none
         return rows, none if self.filled is None else ~self.filled
@@ -133,7 +132,6 @@ class _Tally:
 
 
 def _blocks(values: Tensor) -> Iterator[Tensor]:
-    """Yield some rows at a time; of an empty matrix none."""
     width = values.shape[1] * values.element_size()
     if values.numel():
         for block in values.split(max(1, BLOCK // width)):

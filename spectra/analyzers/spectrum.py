@@ -49,7 +49,6 @@ class Spectrum:
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
 
     def __post_init__(self) -> None:
-        """Refuse a share that no sum could reach."""
         require_share(self.energy)
 
     def cost(self, view: View) -> float:

@@ -76,7 +76,6 @@ class Width:
     confidence: float = 0.95  # of the slopes' intervals
 
     def __post_init__(self) -> None:
-        """Refuse shares that cannot be meant."""
         for what, share in (("tolerance", self.tolerance), ("confidence", self.confidence)):
             if not 0.0 < share < 1.0:
                 raise UsageError(f"{what} {share!r} is no share. Expected above 0 and below 1.")

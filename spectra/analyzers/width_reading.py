@@ -187,7 +187,6 @@ def _advice(target: Target, tolerance: float) -> str:
 
 
 def _apart(ratios: Mapping[str, float], middle: float, tolerance: float) -> str:
-    """Name the roles whose ratio, over the middle one, is not near 1."""
     apart = {
         role: ratio / middle
         for role, ratio in ratios.items()

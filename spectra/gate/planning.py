@@ -95,11 +95,7 @@ def _needed(policy: Policy, what: str) -> bool:
 
 
 def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> Reading | None:
-    """Return what the model was trained from; where that is not told, a baseline that is a model.
-
-    Raises:
-        UsageError: It is an adapter.
-    """
+    """Return what the model was trained from, else a baseline that is a model."""
     found = baseline if isinstance(baseline, Reading) else None
     told = policy.base is not None and policy.base != policy.baseline
     if policy.base is not None and (told or found is None):
@@ -120,11 +116,7 @@ def _diff(policy: Policy) -> Diff:
 def _adapter(
     base: Reading | None, model: Reading, policy: Policy, opener: Opener
 ) -> Reading | None:
-    """Return the adapter that the model should hold, if one is told.
-
-    Raises:
-        UsageError: There is no base, or it is no adapter.
-    """
+    """Return the adapter that the model should hold, if one is told."""
     if policy.adapter is None or not _needed(policy, "adapter"):
         return None
     if base is None or isinstance(model.survey.checkpoint, Adapter):

@@ -38,19 +38,15 @@ def hygiene(
 
 @dataclass(frozen=True, slots=True)
 class _Audit:
-    """A policy beside the model that was judged by it."""
-
     policy: Policy
     facts: Facts
     used: frozenset[int]
     judged: Sequence[str]  # codes
 
     def _breach(self, message: str, subject: str, line: int | None) -> Breach:
-        """Return a breach that points into the policy file."""
         return Breach(message, subject=subject, file=self.policy.path, line=line)
 
     def ignores(self, today: dt.date) -> Found:
-        """Yield ignores that are over, or cover nothing."""
         for index, ignore in enumerate(self.policy.ignores):
             name, used = title(ignore), index in self.used
             if ignore.expired(today):
@@ -61,7 +57,6 @@ class _Audit:
                 yield UNUSED, self._breach(f"{name} covers no finding", name, ignore.line)
 
     def patterns(self) -> Found:
-        """Yield globs that fit no tensor."""
         names = self._names()
         for owner, globs, line in self._globs():
             for glob in globs:
@@ -129,7 +124,6 @@ def title(ignore: Ignore) -> str:
 
 
 def _texts(code: str, settings: Mapping[str, object]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the settings of a rule that are globs."""
     for setting in RULES[code].settings:
         globs = settings.get(setting.key)
         if setting.kind == "texts" and isinstance(globs, tuple | list):

@@ -129,13 +129,11 @@ def asked_for(policy: Policy, rule: Rule) -> bool:
 
 
 def _settings(policy: Policy, rule: Rule, facts: Facts, name: str) -> Settings | None:
-    """Return a rule's settings for a matrix or tensor, or None where it is off."""
     subject = facts.subjects.get(name)
     return policy.settings(rule, (name, subject.tensor) if subject else (name,))
 
 
 def _finding(policy: Policy, facts: Facts, alias: str, rule: Rule, breach: Breach) -> Finding:
-    """Add to a breach who, where and how severe."""
     subject = facts.subjects.get(breach.matrix) if breach.matrix else None
     names = tuple(name for name in (breach.matrix, subject.tensor if subject else None) if name)
     place = breach.matrix or breach.subject or breach.file or ""
@@ -161,11 +159,7 @@ def _finding(policy: Policy, facts: Facts, alias: str, rule: Rule, breach: Breac
 def _accepted(
     policy: Policy, findings: Iterable[Finding], today: dt.date
 ) -> tuple[list[Finding], list[Finding], set[int]]:
-    """Part findings by the policy's ignores.
-
-    Returns:
-        Those that count, those that are accepted, and which ignores covered something.
-    """
+    """Part findings by the policy's ignores; third, which ignores covered something."""
     kept, ignored, used = [], [], set()
     for finding in findings:
         names = [name for name in (finding.matrix, finding.tensor, finding.place) if name]

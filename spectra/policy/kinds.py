@@ -71,11 +71,6 @@ def _text(_: Setting, value: Value, spot: Spot) -> str:
 
 
 def _reference(setting: Setting, value: Value, spot: Spot) -> str:
-    """Return a reference to a model or a saved check, as seen from here.
-
-    What starts with `./` or `../`, or lies in the policy's folder, is a path from there; all else
-    (a path from /, a repository of the Hub) stays as it is.
-    """
     text = _text(setting, value, spot)
     inside = spot.folder / text
     try:
@@ -119,8 +114,6 @@ def _quoted(word: str) -> str:
 
 
 def _list_of(item: Reader, expected: str) -> Reader:
-    """Return a reader of lists in which nothing stands twice."""
-
     def many(setting: Setting, value: Value, spot: Spot) -> tuple[str, ...]:
         if not isinstance(value, list):
             raise spot.wrong(value, expected)
@@ -223,7 +216,6 @@ def _percent(setting: Setting) -> str:
 
 
 def _known(*, policy: bool) -> list[str]:
-    """Return codes and names of rules; of those about the policy alone."""
     found = [code for code in CODES if not policy or code.startswith(POLICY_RULES)]
     return found + [name for name, code in NAMES.items() if not policy or code in found]
 

@@ -66,5 +66,4 @@ def _end(text: str, start: int) -> int:
 
 
 def _plain(key: str) -> str:
-    """Return a key without quotes and escapes."""
     return str(tomllib.loads(f"key = {key}")["key"]) if key[0] in "\"'" else key

@@ -43,7 +43,6 @@ def peers(subjects: Iterable[Subject]) -> Mapping[str, Hashable]:
 
 
 def _of_name(one: Subject) -> tuple[Hashable, ...]:
-    """Return what is alike in matrices of one name."""
     shape = (one.rows, one.cols) if one.role in UNLIKE else ()
     name = _MEMBER.sub("=*", pattern(one.name))
     return one.role, one.expert is not None, name, *shape

@@ -52,7 +52,6 @@ def schema_text() -> str:
 
 
 def _object(properties: Schema, description: str = "", **more: Any) -> Schema:  # noqa: ANN401
-    """Return the schema of a table that has no other keys."""
     found = {"type": "object", "properties": properties, "additionalProperties": False, **more}
     return {**({"description": description} if description else {}), **found}
 

@@ -74,7 +74,6 @@ def _fields(known: Mapping[str, Setting], table: Mapping[str, Value], spot: Spot
 
 
 def _entries(document: Mapping[str, Value], key: str, spot: Spot) -> list[tuple[Value, Spot]]:
-    """Return the tables of `[[key]]`, each with its place."""
     place = spot.at(key)
     found = document.get(key, [])
     if not isinstance(found, list):
@@ -87,7 +86,6 @@ def _entries(document: Mapping[str, Value], key: str, spot: Spot) -> list[tuple[
 
 
 def _override(value: Value, spot: Spot, general: Rules) -> Override:
-    """Return one `[[override]]` beside the settings of the whole policy."""
     table = _keys(OVERRIDE, value, spot, "rules")
     if not table.get("off") and not table.get("rules"):
         raise spot.error('changes nothing. Add off = ["SPC2"], or [override.rules.SPC202].')
@@ -145,7 +143,6 @@ def _of_many(beginning: str, value: Value, spot: Spot) -> dict[str, str]:
 
 
 def _settings(rule: Rule, value: Value, spot: Spot, general: Rules | None) -> dict[str, Any]:
-    """Return the settings that one rule's table changes."""
     known = {one.key: one for one in (SEVERITY, *rule.settings)}
     found: dict[str, Any] = {}
     for key, given in spot.table(value, known).items():

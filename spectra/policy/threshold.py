@@ -47,16 +47,13 @@ class Threshold:
                 yield Breach(text, subject.name, value, limit, before, severity)
 
     def _before(self, facts: Facts, subject: Subject) -> float | None:
-        """Return the baseline's value."""
         twin = facts.baseline.subjects.get(subject.name) if facts.baseline else None
         return twin.number(self.key) if twin else None
 
     def _beyond(self, value: float, limit: float) -> bool:
-        """Say whether a value is on the wrong side of a limit."""
         return value > limit if self.worse == "above" else value < limit
 
     def _write(self, value: float) -> str:
-        """Write a number in the rule's style."""
         return format(value, self.style)
 
     def _absolute(
@@ -78,7 +75,6 @@ class Threshold:
     def _regression(
         self, value: float, before: float | None, settings: Mapping[str, Any]
     ) -> tuple[str, float, None] | None:
-        """Compare with the baseline's value."""
         share = settings.get("max-regression")
         if share is None or before is None:
             return None

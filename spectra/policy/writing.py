@@ -80,7 +80,6 @@ def _line(one: Setting, value: Any, *, own: bool) -> str:  # noqa: ANN401 - any 
 
 
 def _set(entry: Override | Ignore, keys: Iterable[Setting]) -> Iterator[str]:
-    """Yield those keys of a table that are set."""
     for one in keys:
         value = getattr(entry, one.field)
         if value:

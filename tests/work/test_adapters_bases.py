@@ -1,5 +1,6 @@
 """Adapters on bases that are stored otherwise: quantised, GGUF, of a family not known."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_what_is_updated_is_the_decoded_base(use_dora: bool, tmp_path: Path) -> 
 
 
 def test_an_adapter_on_four_bits_of_bitsandbytes(tmp_path: Path) -> None:
-    functional: Any = pytest.importorskip("bitsandbytes").functional
+    functional: Any = importlib.import_module("bitsandbytes.functional")
     model = llama()
     trained(model, tmp_path, r=2, target_modules=["q_proj", "down_proj"], merge=False)
     tensors = load_file(tmp_path / "base" / "model.safetensors")
