@@ -39,7 +39,6 @@ def guarded(run: Callable[[], int | None]) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """Say what went wrong and what to do next."""
     if isinstance(error, SpectraError):
         return str(error)
     if isinstance(error, OSError):

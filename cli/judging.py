@@ -82,11 +82,6 @@ def write_policy(model: str | None, path: Path | None, common: Common) -> int:
 
 
 def _required(model: str | None) -> str:
-    """Return the model.
-
-    Raises:
-        UsageError: None was given.
-    """
     if model is None:
         raise UsageError("no MODEL was given. Expected a folder: spectra check MODEL.")
     return model
@@ -104,11 +99,7 @@ def _planned(model: str, policy: Policy, common: Common) -> Check:
 
 
 def _require_json(path: Path | None) -> None:
-    """Refuse a saved check that would not be found to be one.
-
-    Raises:
-        UsageError: Its name does not end with .json.
-    """
+    """Refuse a saved check that would not be found to be one."""
     if path is not None and path.suffix.lower() != ".json":
         raise UsageError(
             f"--save-baseline {path} ends with {path.suffix or 'no suffix'!r}, expected .json."

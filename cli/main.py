@@ -28,7 +28,6 @@ for one in commands_in(commands):
 
 
 def _show_version(wanted: bool) -> None:
-    """Print the version and stop."""
     if wanted:
         sys.stdout.write(f"spectra {version('spectra-weights')}\n")
         raise typer.Exit

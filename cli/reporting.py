@@ -38,12 +38,7 @@ def write_report(
 
 
 def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
-    """Refuse, before anything is written, a format that these results do not have.
-
-    Raises:
-        OutputError: The suffix is none of a result's.
-        UsageError: It is a format of one result, and there are several.
-    """
+    """Refuse, before anything is written, a format that these results do not have."""
     if path.suffix.lower() in PAGE or (card and _is_card(path)):
         return
     kind = kind_of(saved[0].document["command"])
@@ -56,7 +51,6 @@ def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
 
 
 def _write(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
-    """Write one file."""
     if path.suffix.lower() in PAGE:
         write_texts({path: render_page([Source(one.document, str(one.path)) for one in saved])})
     elif card and _is_card(path):
@@ -67,10 +61,8 @@ def _write(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
 
 
 def _card(saved: Sequence[Saved]) -> str:
-    """Return the section of a model card."""
     return card_of([one.document for one in saved])
 
 
 def _is_card(path: Path) -> bool:
-    """Say whether a file is Markdown."""
     return path.suffix.lower() == ".md"

@@ -105,12 +105,10 @@ def prepare(common: Common, *, findings: bool = False) -> None:
 
 
 def _files(common: Common) -> list[Path]:
-    """Return every file that is to be written."""
     return [*common.output, *common.plot, *([common.values] if common.values else [])]
 
 
 def _exported(common: Common) -> list[Path]:
-    """Return the files among the outputs that the export is written to."""
     if common.export is None:
         return []
     return [path for path in common.output if _suffix(path) in SUFFIXES[common.export]]
@@ -132,7 +130,6 @@ def deliver(result: Result, common: Common) -> None:
 
 
 def _write_files(result: Result, common: Common, export: Export | None) -> None:
-    """Write every file that was asked for."""
     exported, document = _exported(common), result.document()
     if export is not None:
         write_texts({path: export.files[_suffix(path)] for path in exported})
@@ -149,7 +146,6 @@ def _write_files(result: Result, common: Common, export: Export | None) -> None:
 
 
 def _show(result: Result, common: Common) -> None:
-    """Put the result on standard output."""
     if common.format == "table":
         reader = is_terminal(sys.stdout)
         hints = reader and not common.quiet
@@ -165,13 +161,11 @@ def _show(result: Result, common: Common) -> None:
 
 
 def _suffix(path: Path) -> str:
-    """Return a file's suffix, in one spelling."""
     found = path.suffix.lower()
     return ".yaml" if found == ".yml" else found
 
 
 def _show_estimate(planned: "Planned", common: Common) -> None:
-    """Print what the analysis would cost."""
     found = planned.estimate()
     if common.format != "table":
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
@@ -187,11 +181,7 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
 
 
 def _parquet_to_stdout(result: Result) -> None:
-    """Write Parquet into a pipe; a terminal would choke on it.
-
-    Raises:
-        OutputError: Standard output is a terminal.
-    """
+    """Write Parquet into a pipe; a terminal would choke on it."""
     if is_terminal(sys.stdout):
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
     with TemporaryDirectory() as folder:

@@ -64,7 +64,6 @@ def _number(text: str) -> float:
 
 
 def _whole(text: str | None) -> list[int]:
-    """Read widths."""
     values = _numbers("--widths", text)
     if any(value != int(value) for value in values):
         raise typer.BadParameter(f"{text!r} are no whole numbers, expected ones like 256,512.")

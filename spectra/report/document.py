@@ -121,7 +121,6 @@ def checked(found: object, name: str) -> Mapping[str, Any]:
 
 
 def _refused(name: str, told: str, expected: str, onward: str = "Write it again") -> str:
-    """Return the whole sentence."""
     return (
         f"{shown(name)} is no result of spectra that can be shown: {told}, expected {expected}. "
         f"{onward} with -o FILE.json."
@@ -129,7 +128,6 @@ def _refused(name: str, told: str, expected: str, onward: str = "Write it again"
 
 
 def _told(value: object) -> str:
-    """Write what was got, in few characters."""
     if value is None:
         return "missing"
     if isinstance(value, dict | list):

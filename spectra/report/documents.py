@@ -179,7 +179,6 @@ def _csv(document: Document) -> str:
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return what a CSV or Parquet cell holds."""
     if isinstance(value, list):
         return json.dumps(value, allow_nan=False)
     return printable(value) if isinstance(value, str) else value

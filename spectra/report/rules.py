@@ -59,7 +59,6 @@ def _sentence(text: str) -> str:
 
 
 def _wrapped(text: str, limit: int | None) -> list[str]:
-    """Return a paragraph, indented."""
     if limit is None:
         return [f"  {text}"]
     return textwrap.wrap(text, min(limit, WIDTH), initial_indent="  ", subsequent_indent="  ",

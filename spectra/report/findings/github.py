@@ -42,7 +42,6 @@ def _kind(one: Finding) -> str:
 
 
 def _annotation(one: Finding, verdict: Verdict) -> str:
-    """Return one command."""
     path, line = path_of(one, verdict)
     known = " (unchanged since the baseline)" if one.state == "unchanged" else ""
     title = f"spectra ({one.rule}) {one.name}"
@@ -51,7 +50,6 @@ def _annotation(one: Finding, verdict: Verdict) -> str:
 
 
 def _rest(hidden: Counter[str]) -> Iterator[str]:
-    """Say how many GitHub would not show."""
     counts = [counted(hidden[kind], kind) for kind in KINDS if hidden[kind]]
     if counts:
         title = _property("spectra check")
@@ -66,7 +64,6 @@ def _data(text: str) -> str:
 
 
 def _property(text: str) -> str:
-    """Escape a property."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 

@@ -83,7 +83,6 @@ def _finding(one: Finding, rule: Outcome, verdict: Verdict) -> ET.Element:
 
 
 def _accepted(one: Finding, rule: Outcome) -> ET.Element:
-    """Return the test of a finding that the policy accepts."""
     case = _case(rule.title, one.where)
     until = f" (until {one.until})" if one.until else ""
     message = f"accepted: {one.reason or 'no reason given'}{until}"
@@ -109,5 +108,4 @@ def _whole(verdict: Verdict, *, failing: bool) -> ET.Element:
 
 
 def _case(classname: str, name: str) -> ET.Element:
-    """Return a test that passes so far."""
     return ET.Element("testcase", {"classname": classname, "name": name})

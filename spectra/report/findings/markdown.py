@@ -47,14 +47,12 @@ def to_page(verdict: Verdict) -> str:
 
 
 def _heading(verdict: Verdict) -> list[str]:
-    """Return the answer, its first word in bold."""
     word, gap, rest = verdict.reading.partition("  ")
     told = f"**{_text(word)}**  {_text(rest, ANSWER)}" if gap else _text(word, ANSWER)
     return [f"### spectra check: {_code(verdict.alias)}", "", told, ""]
 
 
 def _table(verdict: Verdict, rows: Sequence[str]) -> list[str]:
-    """Return the findings, and how many of them are not shown."""
     if not rows:
         return []
     more = " state |" if verdict.compared else ""
@@ -71,7 +69,6 @@ def _table(verdict: Verdict, rows: Sequence[str]) -> list[str]:
 
 
 def _row(one: Finding, verdict: Verdict) -> str:
-    """Return one finding as a row."""
     cells = [
         _text(one.severity), f"{_text(one.rule)} {_text(one.name)}", _code(one.where),
         _text(one.what), *([_text(one.state or "")] if verdict.compared else []),
@@ -80,7 +77,6 @@ def _row(one: Finding, verdict: Verdict) -> str:
 
 
 def _accepted(verdict: Verdict) -> list[str]:
-    """List what the policy accepts."""
     lines = [
         f"{_item(one)} — accepted: {_text(one.reason or 'no reason given')}"
         f"{f' (until {_text(one.until)})' if one.until else ''}"
@@ -90,13 +86,11 @@ def _accepted(verdict: Verdict) -> list[str]:
 
 
 def _gone(verdict: Verdict) -> list[str]:
-    """List what the baseline had."""
     lines = [_item(one) for one in verdict.gone]
     return _folded(f"{len(lines):,} fixed since the baseline", lines)
 
 
 def _unjudged(verdict: Verdict) -> list[str]:
-    """List the rules that could not judge, and why."""
     lines = [
         f"- {', '.join(_text(rule.title) for rule in rules)}: {_text(why)}"
         for why, rules in reasons(verdict).items()
@@ -105,13 +99,11 @@ def _unjudged(verdict: Verdict) -> list[str]:
 
 
 def _origin(verdict: Verdict) -> list[str]:
-    """Say what was checked by what."""
     policy = _code(verdict.policy) if verdict.policy else "the default policy"
     return [f"{_code(verdict.spec)} by {policy}, spectra {_text(verdict.version)}."]
 
 
 def _item(one: Finding) -> str:
-    """Return one finding as an item of a list."""
     return f"- {_text(one.rule)} {_code(one.where)}: {_text(one.what)}"
 
 
@@ -123,7 +115,6 @@ def _folded(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _details(title: str, lines: Sequence[str]) -> list[str]:
-    """Fold lines away under a title; nothing where there are none."""
     if not lines:
         return []
     return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>", ""]
@@ -141,7 +132,6 @@ def _fitting(lines: Iterable[str], room: int) -> list[str]:
 
 
 def _count(verdict: Verdict, code: str) -> str:
-    """Return how many findings of a rule the model has."""
     return f"{sum(one.rule == code for one in verdict.present):,}"
 
 

@@ -62,5 +62,4 @@ def _joined(path: str) -> str:
 
 
 def _is_absolute(path: str) -> bool:
-    """Say whether a path begins at the root."""
     return path.startswith("/") or DRIVE.match(path) is not None

@@ -38,7 +38,6 @@ def to_sarif(verdict: Verdict) -> str:
 
 
 def _log(verdict: Verdict, results: Sequence[Finding], kept: int) -> dict[str, Any]:
-    """Return the log with the first results."""
     rules = counted_rules(verdict)
     index = {rule.code: i for i, rule in enumerate(rules)}
     seen: Counter[str] = Counter()
@@ -96,7 +95,6 @@ def _rule(rule: Outcome) -> dict[str, Any]:
 
 
 def _result(one: Finding, verdict: Verdict, index: int, occurrence: int) -> dict[str, Any]:
-    """Return one finding."""
     path, line = path_of(one, verdict)
     place: dict[str, Any] = {
         "physicalLocation": {

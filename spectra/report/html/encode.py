@@ -26,7 +26,6 @@ class Names:
     """Every name once, those that differ in numbers alone as one template."""
 
     def __init__(self) -> None:
-        """Start without names."""
         self._templates: dict[str, int] = {}
         self._places: dict[str, int] = {}
         self._coded: list[list[int | str]] = []

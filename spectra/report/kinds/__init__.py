@@ -51,11 +51,7 @@ def _own(command: str) -> Kind | None:
 
 
 def _loaded(entry: EntryPoint) -> Kind:
-    """Return the record that another package brings.
-
-    Raises:
-        SpectraError: It cannot be loaded, or is none.
-    """
+    """Return the record that another package brings."""
     try:
         found = entry.load()
     except Exception as error:

@@ -254,17 +254,11 @@ def _chosen(roles: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _columns(count: int) -> int:
-    """Return how many panels stand side by side."""
     return {1: 1, 2: 2, 4: 2}.get(count, 3)
 
 
 def _across(models: Mapping[str, int], room: float) -> Across:
-    """Return the horizontal axis; labels that would touch are left out.
-
-    Args:
-        models: The width of every model, 0 where it is not known.
-        room: Inches that the axis has.
-    """
+    """Return the horizontal axis; labels that would touch are left out."""
     widths = sorted(set(models.values()))
     if len(widths) < 2 or widths[0] <= 0:
         inches = room / len(models) - 0.08
@@ -288,7 +282,6 @@ def _across(models: Mapping[str, int], room: float) -> Across:
 def _notes(
     summary: Mapping[str, Any], left: Sequence[str], *, scales: bool, cut: bool
 ) -> list[str]:
-    """Say what the picture is of and what it leaves out."""
     zero, broken = summary.get("zero", 0), summary.get("non_finite", 0)
     notes = (
         (True, "All panels span the same ratio."),
