@@ -111,14 +111,14 @@ class Finding:
         Raises:
             KeyError: Its rule, severity or message is missing.
         """
-        known = {one.name: found[one.name] for one in fields(Finding)
-                 if one.name in REQUIRED or found.get(one.name) is not None}  # fmt: skip
+        known = {key: found[key] for key in KEYS if found.get(key) is not None or key in REQUIRED}
         if not known.get("fingerprint"):
             place = known.get("matrix") or known.get("place") or known.get("file") or ""
             known["fingerprint"] = fingerprint(known["rule"], place, alias)
         return Finding(**known)
 
 
+KEYS = tuple(one.name for one in fields(Finding))
 REQUIRED = ("rule", "name", "severity", "message")
 """Fields that every document has."""
 

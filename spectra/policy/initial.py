@@ -38,14 +38,10 @@ def initial(facts: Facts, spec: str, today: dt.date | None = None) -> str:
         rules={code: {"max": limit} for code, limit in _limits(facts.matrices()).items()},
         overrides=tuple(_overrides(facts)),
     )
-    found = [
-        one
-        for one in judge(policy, facts, "model", day).findings
-        if not one.rule.startswith(POLICY_RULES)
-    ]
     kinds: dict[str, list[Finding]] = {}
-    for one in found:
-        kinds.setdefault(one.rule, []).append(one)
+    for one in judge(policy, facts, "model", day).findings:
+        if not one.rule.startswith(POLICY_RULES):
+            kinds.setdefault(one.rule, []).append(one)
     ignores = tuple(_accepted(code, kinds[code], facts, day) for code in sorted(kinds))
     head = [
         f"Policy of `spectra check` for {shown_path(spec)}, written by --init on {day}.",

@@ -136,9 +136,9 @@ Told = TypeVar("Told", Finding, Outcome, Verdict)
 def _safe(told: Told) -> Told:
     """Return it with every text on one line."""
     values = ((one.name, getattr(told, one.name)) for one in fields(told))
-    safe: dict[str, Any] = {key: printable(value) for key, value in values
-                            if isinstance(value, str)}  # fmt: skip
-    return replace(told, **safe)
+    odd: dict[str, Any] = {key: printable(value) for key, value in values
+                           if isinstance(value, str) and not value.isprintable()}  # fmt: skip
+    return replace(told, **odd) if odd else told
 
 
 def _last_part(spec: str) -> str:
