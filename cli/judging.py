@@ -11,8 +11,8 @@ from spectra.gate import Check, plan_check
 from spectra.policy import Policy
 from spectra.policy.document import read_policy
 from spectra.policy.initial import initial
-from spectra.report.documents import write_texts
 from spectra.report.findings import render
+from spectra.report.formats import write_texts
 from spectra.runs.planned import Planned
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device

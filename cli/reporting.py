@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spectra.errors import UsageError
 from spectra.report.card import card as card_of
-from spectra.report.documents import format_of, write_result, write_texts
+from spectra.report.formats import format_of, write_result, write_texts
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import kind_of
 from spectra.report.saved import Saved, intact, read_saved

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spectra.errors import OutputError, UsageError
 from spectra.exports import SUFFIXES, Export
 from spectra.report import draw, save_figure
-from spectra.report.documents import (
+from spectra.report.formats import (
     dumps,
     format_of,
     require_parquet,
@@ -137,8 +137,7 @@ def _write_files(result: Result, common: Common, export: Export | None) -> None:
         if path not in exported:
             write_result(document, path)
     if common.values:
-        sigma = [(row.matrix, row.arrays["sigma"]) for row in result.rows if "sigma" in row.arrays]
-        write_values(sigma, common.values)
+        write_values(result.arrays, common.values)
     if common.plot:
         figure = draw(document, result.arrays)
         for path in common.plot:

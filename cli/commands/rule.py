@@ -31,7 +31,7 @@ def rule(
     Example: spectra rule SPC101
     """
     from spectra.policy.rules import RULES, rule_of  # noqa: PLC0415 - slow to load
-    from spectra.report.documents import dumps  # noqa: PLC0415
+    from spectra.report.formats import dumps  # noqa: PLC0415
     from spectra.report.rules import (  # noqa: PLC0415
         explanation,
         rule_document,

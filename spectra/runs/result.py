@@ -33,7 +33,7 @@ class Result(Data):
     @property
     def frame(self) -> "pd.DataFrame":
         """The rows as a pandas table, one column per key."""
-        from spectra.report.documents import frame_of  # noqa: PLC0415 - pandas is slow to load
+        from spectra.report.formats import frame_of  # noqa: PLC0415 - pandas is slow to load
 
         return frame_of(self.document())
 

@@ -16,7 +16,7 @@ from spectra.errors import CheckpointError, NothingToAnalyseError, SpectraError,
 from spectra.gate import plan_check
 from spectra.gate.check import alias_of
 from spectra.policy import Policy
-from spectra.report.documents import to_text
+from spectra.report.formats import to_text
 
 LAYERS = 5
 

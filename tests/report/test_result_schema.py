@@ -14,7 +14,7 @@ import spectra
 from examples import write_model
 from scaled import write_scaled, write_state
 from spectra.report.document import result_schema, result_schema_text
-from spectra.report.documents import to_text
+from spectra.report.formats import to_text
 from spectra.report.kinds import kinds
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "result.schema.json"

@@ -17,7 +17,7 @@ from report.html import documents
 from spectra.report import saved
 from spectra.report.card import card
 from spectra.report.document import SavedError, checked
-from spectra.report.documents import frame_of, to_text, write_result
+from spectra.report.formats import frame_of, to_text, write_result
 from spectra.report.html import Source, render_page
 from spectra.report.saved import intact, read_saved
 

@@ -12,8 +12,8 @@ import xmlschema
 
 import spectra
 from examples import write_model
-from spectra.report.documents import to_text
 from spectra.report.findings import FORMS, render
+from spectra.report.formats import to_text
 from spectra.report.screens import screen_of
 from spectra.report.table import render_text
 

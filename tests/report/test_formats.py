@@ -1,4 +1,4 @@
-"""Documents: every parser reads them, and they hold what the result holds."""
+"""Files: every parser reads them, and they hold what the result holds."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 import spectra
 from examples import write_model
 from spectra.errors import OutputError
-from spectra.report import documents
+from spectra.report import formats
 
 
 @pytest.fixture
@@ -26,21 +26,21 @@ def test_json_holds_no_nan_and_no_infinity(result: spectra.Result) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    rows = json.loads(documents.to_text(result.document(), "json"), parse_constant=refuse)["rows"]
+    rows = json.loads(formats.to_text(result.document(), "json"), parse_constant=refuse)["rows"]
     assert [row["status"] for row in rows] == ["ok", "non-finite", "singular"]
     assert rows[2]["kappa"] is None
     assert rows[1]["sigma_max"] is None
 
 
 def test_numbers_are_not_rounded(result: spectra.Result) -> None:
-    rows = json.loads(documents.to_text(result.document(), "json"))["rows"]
+    rows = json.loads(formats.to_text(result.document(), "json"))["rows"]
     assert rows[0]["effective_rank"] == result.rows[0].values["effective_rank"]
 
 
 def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
     result: spectra.Result,
 ) -> None:
-    lines = documents.to_text(result.document(), "csv").splitlines()
+    lines = formats.to_text(result.document(), "csv").splitlines()
     assert lines[0].startswith(
         "tensor,matrix,role,layer,expert,rows,cols,dtype,codec,status,error,"
     )
@@ -50,7 +50,7 @@ def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
 
 def test_parquet_is_no_text(result: spectra.Result) -> None:
     with pytest.raises(OutputError, match=r"Write it to a file: -o FILE\.parquet"):
-        documents.to_text(result.document(), "parquet")
+        formats.to_text(result.document(), "parquet")
 
 
 def test_a_missing_parquet_writer_is_said_early(
@@ -58,6 +58,6 @@ def test_a_missing_parquet_writer_is_said_early(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(OutputError, match=r"pip install 'spectra-weights\[parquet\]'"):
-        documents.format_of(tmp_path / "x.parquet")
+        formats.format_of(tmp_path / "x.parquet")
     with pytest.raises(OutputError, match="pyarrow"):
-        documents.require_values_suffix(tmp_path / "x.parquet")
+        formats.require_values_suffix(tmp_path / "x.parquet")

@@ -1,4 +1,4 @@
-"""A result as a document: JSON, JSON lines, CSV, Markdown, Parquet, text."""
+"""The formats of a result's files: JSON, JSON lines, CSV, Markdown, Parquet, text."""
 
 import csv
 import importlib.util
@@ -21,7 +21,8 @@ from spectra.writing.atomic import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
+
+    from spectra.report.plots import Arrays
 
 SUFFIXES = {
     ".json": "json",
@@ -32,8 +33,6 @@ SUFFIXES = {
     ".txt": "table",
 }
 """Format by file suffix."""
-
-FORMATS = tuple(SUFFIXES.values())
 
 
 def format_of(path: Path, *, findings: bool = False, others: Sequence[str] = ()) -> str:
@@ -126,12 +125,8 @@ def write_texts(texts: Mapping[Path, str]) -> None:
         write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
-def write_values(spectra: Sequence[tuple[str, "Tensor"]], path: Path) -> None:
-    """Write every singular value: columns matrix, index, sigma.
-
-    Args:
-        spectra: Matrices and their singular values, each descending.
-        path: A file of .parquet or .csv.
+def write_values(arrays: "Arrays", path: Path) -> None:
+    """Write every singular value that a run keeps: columns matrix, index, sigma.
 
     Raises:
         OutputError: The suffix is neither .parquet nor .csv, or the file cannot be written.
@@ -139,12 +134,11 @@ def write_values(spectra: Sequence[tuple[str, "Tensor"]], path: Path) -> None:
     require_values_suffix(path)
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    lines = [(name, *pair) for name, sigma in spectra for pair in enumerate(sigma.tolist())]
+    spectra = {name: found["sigma"].tolist() for name, found in arrays.items() if "sigma" in found}
+    lines = [(name, *pair) for name, sigma in spectra.items() for pair in enumerate(sigma)]
     frame = pd.DataFrame(lines, columns=["matrix", "index", "sigma"])
-    if path.suffix.lower() == ".csv":
-        write_atomically(path, lambda target: frame.to_csv(target, index=False))
-    else:
-        write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+    write = frame.to_csv if path.suffix.lower() == ".csv" else frame.to_parquet
+    write_atomically(path, lambda target: write(target, index=False))
 
 
 def require_values_suffix(path: Path) -> None:
