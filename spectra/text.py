@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ def shown(path: str | Path) -> str:
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def some(names: Collection[str], most: int) -> str:
+    """Write the first few of several names from files."""
+    first = ", ".join(quote(name) for name in list(names)[:most])
+    return f"{first}, ..." if len(names) > most else first
 
 
 def listed(words: Sequence[str]) -> str:
@@ -94,6 +100,18 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def endings(name: str) -> Iterator[str]:
+    """Yield a dotted name and its proper endings, longest first; none of one without measure."""
+    if name.count(".") <= MOST_DOTS:
+        yield name
+        while "." in name:
+            name = name.split(".", 1)[1]
+            yield name
+
+
+MOST_DOTS = 100  # real names have a dozen
 
 
 def natural(name: str) -> list[str | tuple[int, str]]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from spectra.text import duration, guess, nearest, share_of, size
+from spectra.text import duration, endings, guess, nearest, share_of, size, some
 
 
 def test_a_guess_is_the_nearest_word_or_nothing() -> None:
@@ -46,3 +46,13 @@ def test_bytes(nbytes: int, text: str) -> None:
 )
 def test_time_spans(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_endings_are_proper_and_none_of_a_name_without_measure() -> None:
+    assert list(endings("a.b.c")) == ["a.b.c", "b.c", "c"]
+    assert list(endings("a" + ".b" * 1_000)) == []
+
+
+def test_some_names() -> None:
+    assert some(["a", "b"], 2) == "'a', 'b'"
+    assert some(["a", "b", "c"], 2) == "'a', 'b', ..."

@@ -21,7 +21,7 @@ from spectra.checkpoint.signatures import kind_of, readable, stranger
 from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
-from spectra.text import quote, shown
+from spectra.text import quote, shown, some
 
 DOCUMENTS = (
     ".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".log", ".sh",
@@ -154,7 +154,7 @@ def _only(folder: Folder, kind: Format, found: list[str]) -> str:
     whole = {(stem.rpartition("-")[0], count) for stem, count in parts}
     if kind is GGUF and len(whole) == 1 and len(parts) == len(found):
         return found[0]  # one that is lost is missed by name when it is opened
-    names = ", ".join(quote(name) for name in found[:4]) + (", ..." if len(found) > 4 else "")
+    names = some(found, 4)
     series = [part for name in found if (part := PART.search(name))]
     if len(series) > 1 and len({part[1] for part in series}) == 1:
         raise CheckpointError(

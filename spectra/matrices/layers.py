@@ -59,13 +59,13 @@ def place_in(name: str) -> LayerName | None:
     return LayerName(prefix, numbers, ".".join(words[inner + 1 :]), stack)
 
 
-def numberless(name: str) -> str:
+def numberless(name: str, by: str = "0") -> str:
     """Return a name with the numbers of its layers and experts made equal.
 
     Rules that read names ask for a number, never for a certain one.
     """
     words = name.split(".")  # quicker than a pattern's `sub`
-    return ".".join(["0" if word.isdigit() and _NUMBER.fullmatch(word) else word for word in words])
+    return ".".join([by if word.isdigit() and _NUMBER.fullmatch(word) else word for word in words])
 
 
 @lru_cache(maxsize=4096)

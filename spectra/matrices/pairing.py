@@ -4,9 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from spectra.errors import PairingError
-from spectra.text import quote
-
-MOST_DOTS = 100  # of a name that may match by its ending; real ones have a dozen
+from spectra.text import endings, quote, some
 
 
 def match_names(
@@ -30,18 +28,18 @@ def match_names(
     """
     names = set(base)
     found = {name: name for name in tuned if name in names}
-    endings = _endings(base)
+    inside = _by_ending(base)
     claims: dict[str, list[str]] = {}
     unmatched: list[str] = []
     for name in tuned:
         if name in names:
             continue
-        target = next((tail for tail in _tails(name) if tail in names), None)
+        target = next((tail for tail in endings(name) if tail in names), None)
         if target is None:
-            outer = endings.get(name, [])
+            outer = inside.get(name, [])
             if len(outer) > 1:
                 raise PairingError(
-                    f"{subject} {quote(name)} matches several base tensors: {_some(outer)}. "
+                    f"{subject} {quote(name)} matches several base tensors: {some(outer, 3)}. "
                     "Give the base it was trained on, or rename its tensors."
                 )
             target = outer[0] if outer else None
@@ -52,8 +50,8 @@ def match_names(
     for target, claimants in claims.items():
         if len(claimants) > 1:
             raise PairingError(
-                f"base tensor {quote(target)} matches more than one {subject}: {_some(claimants)}. "
-                "Which one is meant is unknown; rename or remove the others."
+                f"base tensor {quote(target)} matches more than one {subject}: "
+                f"{some(claimants, 3)}. Which one is meant is unknown; rename or remove the others."
             )
         found[target] = claimants[0]
     return found, unmatched
@@ -70,7 +68,7 @@ def by_module(names: Iterable[tuple[str, str]]) -> "Modules":
         told.setdefault(name.rpartition(".")[0], text)
     every: dict[str, str] = {}
     for module, text in told.items():
-        for tail in (module, *_tails(module)):
+        for tail in (module, *endings(module)):
             every.setdefault(tail, text)
     return Modules(told, every)
 
@@ -87,25 +85,12 @@ class Modules:
         module = name.rpartition(".")[0]
         if module in self.endings:
             return self.endings[module]
-        return next((self.told[tail] for tail in _tails(module) if tail in self.told), None)
+        return next((self.told[tail] for tail in endings(module) if tail in self.told), None)
 
 
-def _tails(name: str) -> Iterable[str]:
-    """Yield a dotted name's proper endings, longest first; none of a name without measure."""
-    if name.count(".") > MOST_DOTS:
-        return
-    while "." in name:
-        name = name.split(".", 1)[1]
-        yield name
-
-
-def _endings(names: Iterable[str]) -> dict[str, list[str]]:
-    endings: dict[str, list[str]] = {}
+def _by_ending(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for name in names:
-        for tail in _tails(name):
-            endings.setdefault(tail, []).append(name)
-    return endings
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(quote(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        for tail in endings(name):
+            found.setdefault(tail, []).append(name)
+    return found

@@ -21,7 +21,6 @@ NAMED = re.compile(
 """A tensor with its adapter's own name in it, which PEFT leaves out when it saves."""
 WRAPPERS = re.compile(r"\.(modules_to_save(\.default)?|base_layer|token_adapter)(?=\.)")
 NESTED = ".base_layer"
-MOST_DOTS = 100  # of a name whose endings are tried; real ones have a dozen
 FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<weight>\.weight)?",
     re.DOTALL,
@@ -185,15 +184,6 @@ def unnested(module: str) -> str:
     while module.endswith(NESTED, 0, stop):
         stop -= len(NESTED)
     return module[:stop]
-
-
-def endings(name: str) -> list[str]:
-    """Return a dotted name and its proper endings, longest first."""
-    found = [name]
-    while "." in name and len(found) <= MOST_DOTS:
-        name = name.split(".", 1)[1]
-        found.append(name)
-    return found
 
 
 def check_factors(spec: str, factors: LoraFactors) -> LoraFactors:

@@ -11,7 +11,6 @@ from spectra.checkpoint.adapter.factors import (
     LoraFactors,
     Sorted,
     check_factors,
-    endings,
     sort_tensors,
     unnested,
 )
@@ -31,7 +30,7 @@ from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.entry import TensorEntry
 from spectra.checkpoint.source import Folder
 from spectra.errors import AdapterError
-from spectra.text import quote, shown
+from spectra.text import endings, quote, shown
 
 ATTENTION_OUTPUT = ".base_layer.out_proj"
 """Inside torch.nn.MultiheadAttention, whose settings are those of the attention itself."""

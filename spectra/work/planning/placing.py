@@ -1,7 +1,7 @@
 """Which tensors of a base the modules of an adapter are, whatever separates their names."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -11,7 +11,7 @@ from spectra.checkpoint.adapter.originals import diffusers_module, originals_of
 from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
 from spectra.matrices import match_names
-from spectra.text import quote, shown
+from spectra.text import endings, quote, shown
 from spectra.work.planning.renamed import renamed_of
 
 NO_BASE = "no counterpart in the base"
@@ -32,8 +32,6 @@ HOMES = {
 
 TEXT = "text_model_"
 """What text encoders may lack in front of their names when they are saved alone."""
-
-MOST_DOTS = 100
 
 
 @dataclass(slots=True)
@@ -192,7 +190,7 @@ def _flattened(entries: Mapping[str, TensorEntry]) -> dict[str, dict[Way, int]]:
         if len(entry.shape) < 2:
             continue
         module = name.removesuffix(WEIGHT)
-        for stripped, tail in enumerate(_tails(module)):
+        for stripped, tail in enumerate(endings(module)):
             index.setdefault(tail.replace(".", "_"), {})[((name, None),)] = stripped
         for original, siblings in originals_of(module):
             way = _shared(entries, siblings)
@@ -234,13 +232,3 @@ def _whole(own: LoraFactors, way: Way, entries: Mapping[str, TensorEntry]) -> bo
         return _fits(own, entries[way[0][0]])
     rows = way[-1][1]
     return rows is not None and own.shape == (rows[1], entries[way[0][0]].shape[1])
-
-
-def _tails(name: str) -> Iterator[str]:
-    """Yield a dotted name and its proper endings, longest first; none of one without measure."""
-    if name.count(".") > MOST_DOTS:
-        return
-    yield name
-    while "." in name:
-        name = name.split(".", 1)[1]
-        yield name
