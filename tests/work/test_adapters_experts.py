@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from adapters import agrees_with_merged, low_rank, pairs, planned, save, trained
-from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import PairingError
 from spectra.work.load import Loader
 from spectra.work.planning.stacks import stored_out_in
+from spectra.work.task import Read
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
@@ -204,13 +205,13 @@ def test_one_experts_factors_are_read_and_no_more_of_a(
     trained(qwen3_moe(), tmp_path, r=2, target_modules=[], target_parameters=BOTH, merge=False)
     plan = planned(tmp_path)
     read: list[tuple[str, object]] = []
-    original = Checkpoint.read
+    original = Read.values
 
-    def spied(self: Checkpoint, entry: TensorEntry, slab: tuple[int, int] | None = None) -> Tensor:
-        read.append((entry.name, slab))
-        return original(self, entry, slab)
+    def spied(self: Read, ledger: Ledger | None = None) -> Tensor:
+        read.append((self.entry.name, self.slab))
+        return original(self, ledger)
 
-    monkeypatch.setattr(Checkpoint, "read", spied)
+    monkeypatch.setattr(Read, "values", spied)
     loader = Loader(plan.tasks)
     for task in plan.tasks:
         loader.load(task)
