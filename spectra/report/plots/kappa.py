@@ -135,9 +135,7 @@ def _limits(rows: Sequence[RowDoc], rank_by: RankBy, marks: Sequence[float]) -> 
     """Return where the axis begins and ends, all that is proven of a row and marks inside."""
     values = [*marks, 1.0]
     for row in rows:
-        scale = kappa_null(row["rows"], row["cols"]) if rank_by == "kappa_excess" else 1.0
-        proven = (row.get(key) for key in ("kappa_low", "kappa_high"))
-        values += [end / scale for end in proven if end is not None]
+        values += [end for end in span(row, rank_by) if math.isfinite(end)]
         values += [] if row.get(rank_by) is None else [row[rank_by]]
     end = 10.0 ** min(math.log10(max([*values, 10.0])) * ROOM, 307.0)
     return (1.0 if rank_by == "kappa" else min(values) / BEFORE), end

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
-from spectra.matrices.layers import EXPERT
+from spectra.matrices.layers import of_any_expert
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import plain_text, role_label, shortened, width_of
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
@@ -59,7 +59,7 @@ class Across:
     places: Mapping[str, float]  # log10 of the width, or the order, by model
     labels: Sequence[tuple[float, str]]
     scales: bool
-    other: tuple[str, float] | None = None  # slope that eta and lambda lead to, and its name
+    other: tuple[str, float] | None  # slope that eta and lambda lead to, and its name
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -137,8 +137,7 @@ def draw_width(document: Document, _arrays: Arrays) -> Figure:
         return message(document, TITLE, ALL_ZERO)
     columns = _columns(len(drawn))
     lines = -(-len(drawn) // columns)
-    across = _across(widths, WIDTH / columns - MARKS)
-    across = replace(across, other=_other(summary["overall"]))
+    across = _across(widths, WIDTH / columns - MARKS, _other(summary["overall"]))
     panels = [Panel(role, found[str(role["role"])], across) for role in drawn]
     span = min(max(0.1, *(high - low for low, high in (panel.ends for panel in panels))), DECADES)
     looks = _looks(panels)
@@ -173,11 +172,9 @@ def _layers(rows: Iterable[RowDoc], models: Iterable[str]) -> dict[str, dict[str
     for row in rows:
         value = row.get("sigma_max") or 0.0
         if LOW < value < HIGH:
-            tensor, part = row["tensor"], row["matrix"].removeprefix(row["tensor"])
-            layer = EXPERT.sub(lambda found: found[0].rstrip("0123456789"), tensor)
-            layer += re.sub(r"(?:expert|group)=\d+,?", "", part)
+            part = re.sub(r"(?:expert|group)=\d+,?", "", row["matrix"].removeprefix(row["tensor"]))
             values = groups.setdefault((row["role"], str(row["model"])), {})
-            values.setdefault(layer, []).append(value)
+            values.setdefault(of_any_expert(row["tensor"]) + part, []).append(value)
     return {
         kind: {
             model: [median(values) for values in groups[kind, model].values()]
@@ -239,10 +236,9 @@ def _told(role: Mapping[str, Any]) -> str:
     """Write a role's slope and interval, or its ratio where there is no slope."""
     if role["slope"] is None:
         return "" if role["ratio"] is None else f"ratio {role['ratio']:.2f}"
-    text = f"slope {two_digits(role['slope'])}"
-    if role["low"] is None:
-        return text
-    return f"{text} [{two_digits(role['low'])}, {two_digits(role['high'])}]"
+    low, high = role["low"], role["high"]
+    between = "" if low is None else f" [{two_digits(low)}, {two_digits(high)}]"
+    return f"slope {two_digits(role['slope'])}{between}"
 
 
 def _chosen(roles: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -257,14 +253,14 @@ def _columns(count: int) -> int:
     return {1: 1, 2: 2, 4: 2}.get(count, 3)
 
 
-def _across(models: Mapping[str, int], room: float) -> Across:
-    """Return the horizontal axis; labels that would touch are left out."""
+def _across(models: Mapping[str, int], room: float, other: tuple[str, float] | None) -> Across:
+    """Return the horizontal axis, so many inches long; labels that would touch are left out."""
     widths = sorted(set(models.values()))
     if len(widths) < 2 or widths[0] <= 0:
         inches = room / len(models) - 0.08
         order = {model: float(place) for place, model in enumerate(models)}
         labels = [(at, shortened(name, SMALL, inches)) for name, at in order.items()]
-        return Across(order, labels, scales=False)
+        return Across(order, labels, scales=False, other=other)
     places = {model: math.log10(width) for model, width in models.items()}
     low, high = math.log10(widths[0]), math.log10(widths[-1])
     inch = room * (1.0 - 2.0 * SIDES) / (high - low)
@@ -276,7 +272,8 @@ def _across(models: Mapping[str, int], room: float) -> Across:
             for other in kept
         )
         kept += [width] if clear else []
-    return Across(places, [(math.log10(width), f"{width}") for width in sorted(kept)], scales=True)
+    labels = [(math.log10(width), f"{width}") for width in sorted(kept)]
+    return Across(places, labels, scales=True, other=other)
 
 
 def _notes(

@@ -22,7 +22,7 @@ from pictures import picture, written
 from scaled import write_scaled
 from spectra.analyzers import Row, Width
 from spectra.analyzers.width import Member
-from spectra.report.plots import save_figure
+from spectra.report import draw, save_figure
 from spectra.work import Model, Result
 
 MODULES = {
@@ -301,3 +301,23 @@ def test_checkpoints_from_disk(tmp_path: Path) -> None:
     assert list(np.asarray(medians.get_ydata())) == pytest.approx(
         [2.0 * d**0.25 for d in widths], rel=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("tensor", "matrix"),
+    [
+        ("model.layers.{i}.mlp.experts.{e}.up_proj.weight", "{tensor}"),
+        ("model.layers.{i}.mlp.experts.gate_up_proj", "{tensor}[expert={e},up]"),
+    ],
+)
+def test_experts_of_a_layer_are_one_dot(tensor: str, matrix: str) -> None:
+    document = family(FOUR, ["mlp.up"], layers=2).document()
+    alone, document["rows"] = document["rows"], []
+    for at, row in enumerate(alone):
+        for expert in range(3):
+            name = tensor.format(i=at % 2, e=expert)
+            sigma = (1 + expert) * row["sigma_max"]
+            found = {"tensor": name, "matrix": matrix.format(tensor=name, e=expert)}
+            document["rows"].append({**row, **found, "expert": expert, "sigma_max": sigma})
+    (dots,) = marked(panels(draw(document))[0], "layers")
+    assert np.asarray(dots.get_ydata()) == pytest.approx([2.0 * row["sigma_max"] for row in alone])
