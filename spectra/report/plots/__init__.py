@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 
 from matplotlib.figure import Figure
 
-from spectra.errors import UsageError
+from spectra.errors import SpectraError, UsageError
 from spectra.report.kinds import kind_of, kinds
 from spectra.report.kinds.kind import Document
 from spectra.report.plots.page import Arrays, save_figure, settle
@@ -26,12 +26,19 @@ def draw(document: Document, arrays: Arrays | None = None) -> Figure:
 
     Raises:
         UsageError: There is no picture of this analysis.
+        SpectraError: The package that draws it is broken.
     """
     kind = kind_of(document["command"])
     if kind.drawer is None:
         known = ", ".join(one.command for one in kinds() if one.drawer)
         raise UsageError(f"{kind.command} has no picture. Expected a result of {known}.")
-    drawer: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
+    try:
+        drawer: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpectraError(
+            f"The picture of {kind.command} cannot be drawn: {kind.drawer} fails to load "
+            f"({type(error).__name__}: {error}). Update or remove the package that brings it."
+        ) from error
     with house_style():
         figure = drawer(document, arrays or {})
         settle(figure)

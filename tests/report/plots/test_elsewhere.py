@@ -1,0 +1,60 @@
+"""Pictures that another package draws, and every drawer that a record names."""
+
+from pkgutil import resolve_name
+
+import pytest
+from matplotlib.figure import Figure
+
+from pictures import written
+from spectra.errors import SpectraError, UsageError
+from spectra.report import draw, plots
+from spectra.report.kinds import Kind, kinds
+from spectra.report.kinds.kind import Document
+from spectra.report.plots.page import Arrays, page
+
+HEADS: Document = {
+    "command": "heads",
+    "models": [{"spec": "acme/small", "resolved": "", "part": "model"}],
+    "rows": [],
+    "summary": {"reading": "12 heads."},
+}
+
+
+def draw_heads(document: Document, arrays: Arrays) -> Figure:
+    return page(document, "Heads", 1.0, f"{len(arrays)} arrays.")
+
+
+def known(monkeypatch: pytest.MonkeyPatch, drawer: str | None) -> None:
+    monkeypatch.setattr(plots, "kind_of", lambda name: Kind(name, name, drawer=drawer))
+
+
+def test_another_package_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, f"{__name__}:draw_heads")
+    said = written(draw(HEADS))
+    assert "Heads: small" in said
+    assert "12 heads." in said
+    assert "0 arrays." in said
+
+
+@pytest.mark.parametrize("drawer", ["no_such_module:draw", f"{__name__}:draw_none", "1:2"])
+def test_a_drawer_that_is_not_there_is_one_line(
+    drawer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(monkeypatch, drawer)
+    with pytest.raises(SpectraError, match="The picture of heads cannot be drawn: ") as raised:
+        draw(HEADS)
+    assert drawer in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_has_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, None)
+    with pytest.raises(UsageError) as raised:
+        draw(HEADS)
+    assert str(raised.value) == (
+        "heads has no picture. Expected a result of diff, kappa, spectrum, trend, width."
+    )
+
+
+def test_every_drawer_is_there() -> None:
+    assert all(callable(resolve_name(kind.drawer)) for kind in kinds() if kind.drawer)
