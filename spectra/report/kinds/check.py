@@ -1,6 +1,6 @@
 """What `spectra check` tells: the verdict, and the findings worst first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -102,7 +102,7 @@ def _hints(document: Document, _: bool) -> list[str]:
 
 
 def _card(document: Document, _: object) -> Listing:
-    return Listing(CARD, sorted(_present(document), key=_severity))
+    return Listing(CARD, _present(document))
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -119,7 +119,9 @@ def _sheets(document: Document) -> list[Sheet]:
     summary = document["summary"]
     rules = [{**rule, "rule": rule["code"], "rule_name": rule["name"]} for rule in summary["rules"]]
     rules.sort(key=lambda rule: -rule["findings"])
-    found, ignored = map(_worst_first, (summary["findings"], summary["ignored"]))
+    found, ignored = (
+        [_listed(item) for item in _worst_first(summary[key])] for key in ("findings", "ignored")
+    )
     first, filters = ("severity", False), ("severity", "state", "rule")
     return [
         Sheet("findings", "Findings", found, OF_FINDING, first, filters),
@@ -130,7 +132,7 @@ def _sheets(document: Document) -> list[Sheet]:
 
 def _worst(document: Document) -> Iterator[Worst]:
     """Yield findings, those that the baseline does not have first."""
-    for item in sorted(_present(document), key=lambda one: (_severity(one), _is_known(one))):
+    for item in _present(document):
         if item["severity"] == "note":
             continue
         state = f" ({item['state']})" if item.get("state") else ""
@@ -140,23 +142,22 @@ def _worst(document: Document) -> Iterator[Worst]:
 
 
 def _present(document: Document) -> list[Mapping[str, Any]]:
-    return [item for item in document["summary"]["findings"] if item.get("state") != "gone"]
+    return _worst_first(
+        one for one in document["summary"]["findings"] if one.get("state") != "gone"
+    )
 
 
-def _severity(item: Mapping[str, Any]) -> int:
-    return SEVERITIES.index(item["severity"])
+def _worst_first(findings: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(
+        findings,
+        key=lambda one: (SEVERITIES.index(one["severity"]), one.get("state") != "new"),
+    )
 
 
-def _is_known(item: Mapping[str, Any]) -> bool:
-    return item.get("state") != "new"
-
-
-def _worst_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return errors before warnings, the new before the known; a tensor where it is no matrix."""
-    found = [{**item, "rule_name": item["name"]} for item in findings]
-    for item in found:
-        item["tensor"] = item.get("tensor") if item.get("matrix") is None else None
-    return sorted(found, key=lambda one: (_severity(one), _is_known(one)))
+def _listed(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Name a finding's keys as columns are; a tensor only where it is no matrix."""
+    tensor = item.get("tensor") if item.get("matrix") is None else None
+    return {**item, "rule_name": item["name"], "tensor": tensor}
 
 
 def _words(document: Document) -> list[tuple[str, ...]]:
