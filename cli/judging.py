@@ -14,7 +14,6 @@ from spectra.policy.initial import initial
 from spectra.report.findings import render
 from spectra.report.formats import write_texts
 from spectra.runs.planned import Planned
-from spectra.runs.result import Result
 from spectra.work.device import chosen_device
 from spectra.work.local import Local
 from spectra.writing.atomic import require_writable
@@ -41,15 +40,19 @@ def judge(model: str | None, policy: Policy, common: Common, saved: Path | None)
     asked = replace(common, output=[*common.output, *([saved] if saved else [])])
 
     def plan() -> Planned:
-        _require_json(saved)
+        if saved and saved.suffix.lower() != ".json":
+            wrong = repr(saved.suffix or "no suffix")
+            raise UsageError(f"--save-baseline {saved} ends with {wrong}, expected .json.")
         return Planned(_planned(release, policy, common))
 
     result = measured(asked, plan, findings=True)
     if result is None:
         return DONE
     deliver(result, asked)
-    if common.format == "github":
-        _add_step_summary(result)
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page and common.format == "github":
+        with Path(page).open("a", encoding="utf-8") as summary:
+            summary.write(render(result.document(), "summary"))
     return int(result.summary["exit_code"])
 
 
@@ -96,19 +99,3 @@ def _planned(model: str, policy: Policy, common: Common) -> Check:
         variant=common.variant,
     )
     return plan_check(model, policy, opened)
-
-
-def _require_json(path: Path | None) -> None:
-    """Refuse a saved check that would not be found to be one."""
-    if path is not None and path.suffix.lower() != ".json":
-        raise UsageError(
-            f"--save-baseline {path} ends with {path.suffix or 'no suffix'!r}, expected .json."
-        )
-
-
-def _add_step_summary(result: Result) -> None:
-    """Add the summary to the page of a GitHub workflow, where there is one."""
-    place = os.environ.get("GITHUB_STEP_SUMMARY")
-    if place:
-        with Path(place).open("a", encoding="utf-8") as page:
-            page.write(render(result.document(), "summary"))

@@ -62,8 +62,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             fail(_explained(error.format_message(), words))
             return UNUSABLE
         except typer.Abort:
-            fail("interrupted; nothing was written. Run the same command again.")
-            return INTERRUPTED
+            raise KeyboardInterrupt from None
         return code if isinstance(code, int) else DONE
 
     return guarded(invoke)

@@ -109,9 +109,8 @@ def _files(common: Common) -> list[Path]:
 
 
 def _exported(common: Common) -> list[Path]:
-    if common.export is None:
-        return []
-    return [path for path in common.output if _suffix(path) in SUFFIXES[common.export]]
+    suffixes = SUFFIXES[common.export] if common.export else ()
+    return [path for path in common.output if _suffix(path) in suffixes]
 
 
 def deliver(result: Result, common: Common) -> None:

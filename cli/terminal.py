@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from spectra.text import printable
+
 if TYPE_CHECKING:
     from spectra.report.table import Screen
     from spectra.work.executor import Progress
@@ -31,10 +33,8 @@ def note(text: str, *, quiet: bool = False) -> None:
 
 def fail(text: str) -> None:
     """Write the one line of an error, control characters escaped."""
-    line = " ".join(text.split())
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    console.print(Text.assemble(("error:", "bold red"), " ", safe))
+    console.print(Text.assemble(("error:", "bold red"), " ", printable(" ".join(text.split()))))
 
 
 def show(screen: "Screen") -> None:

@@ -56,7 +56,6 @@ def _numbers(option: str, text: str | None) -> list[float]:
 
 
 def _number(text: str) -> float:
-    """Read a number; what is none is NaN."""
     try:
         return float(text)
     except ValueError:
@@ -71,7 +70,6 @@ def _whole(text: str | None) -> list[int]:
 
 
 def _share(text: str) -> float:
-    """Read `10%` or 0.1."""
     value = share_of(text)
     if not 0.0 < value < 1.0:
         raise typer.BadParameter(f"{text!r} is no share, expected one like 10%.")
