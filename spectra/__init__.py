@@ -10,20 +10,20 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import check, diff, kappa, measure, spectrum, trend, width
+    from spectra.api import check, diff, kappa, spectrum, trend, width
     from spectra.matrices import Selection
     from spectra.runs.ls import ls
     from spectra.runs.opening import open  # noqa: A004
-    from spectra.runs.planned import Planned
+    from spectra.runs.planned import Planned, measure
     from spectra.runs.result import Result
     from spectra.runs.saved import load
 
 _HOMES = {
-    "spectra.api": ("check", "diff", "kappa", "measure", "spectrum", "trend", "width"),
+    "spectra.api": ("check", "diff", "kappa", "spectrum", "trend", "width"),
     "spectra.matrices": ("Selection",),
     "spectra.runs.ls": ("ls",),
     "spectra.runs.opening": ("open",),
-    "spectra.runs.planned": ("Planned",),
+    "spectra.runs.planned": ("Planned", "measure"),
     "spectra.runs.result": ("Result",),
     "spectra.runs.saved": ("load",),
 }

@@ -3,50 +3,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum, Trend, Width
-from spectra.checkpoint import Adapter, Checkpoint
-from spectra.checkpoint.damaged import Survey, open_damaged, survey_of
-from spectra.errors import UsageError
-from spectra.gate import plan_check
+from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.gate import References, plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
-from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Spec, open  # noqa: A004
-from spectra.runs.planned import Planned, asked
-from spectra.text import shown
+from spectra.runs.planned import Planned, asked, measure
 from spectra.words import By, Per, RankBy, Side
-
-
-@asked
-def measure(
-    analyzer: Analyzer[Any],
-    model: Spec,
-    *others: Spec,
-    selection: Selection | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-) -> Planned:
-    """Return what an analyzer of your own finds in every matrix.
-
-    Args:
-        analyzer: As CONTRIBUTING.md describes them.
-        model: What `spectra.open` accepts, save adapters.
-        others: Further models, where it takes several: what became of the first, the moments of
-            its inputs, or others of its architecture.
-        selection: Which matrices; all by default.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
-        workers: Matrices at once on a CPU; one per core by default.
-
-    Raises:
-        SpectraError: The model cannot be read or nothing is left to analyse.
-    """
-    chosen = selection or Selection()
-    plan = plan_for(analyzer, [open(one) for one in (model, *others)], chosen)
-    return Planned(Analysis(analyzer, plan, chosen), device, workers)
 
 
 @asked
@@ -261,31 +227,18 @@ def check(
     Raises:
         SpectraError: The model or policy cannot be read.
     """
-    opened: dict[str, Checkpoint | Adapter] = {}
-
-    def named(spec: Spec | None) -> str | None:
-        """Return a reference as a policy holds it, and keep what was opened."""
-        if not isinstance(spec, Checkpoint | Adapter):
-            return None if spec is None else str(spec)
-        if opened.setdefault(spec.spec, spec) is not spec:
-            raise UsageError(f"{shown(spec.spec)} was opened twice. Give one of the two a link.")
-        return spec.spec
-
-    def opener(spec: str) -> Survey:
-        """Return what was opened, or open it as far as it is whole."""
-        return survey_of(opened[spec]) if spec in opened else open_damaged(spec)
-
+    models = References()
     options = Options(
-        base=named(base),
-        adapter=named(adapter),
-        baseline=named(baseline),
+        base=models.named(base),
+        adapter=models.named(adapter),
+        baseline=models.named(baseline),
         select=_texts(rules),
         ignore=_texts(ignore),
     )
     if not isinstance(policy, Policy):
         path = None if policy is None else Path(policy)
         policy = policy_in_force(path, isolated=True)
-    planned = plan_check(str(named(model)), changed(policy, options), opener)
+    planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
     return Planned(planned, device, workers)
 
 

@@ -2,5 +2,6 @@
 
 from spectra.gate.check import Check
 from spectra.gate.planning import plan_check
+from spectra.gate.references import References
 
-__all__ = ["Check", "plan_check"]
+__all__ = ["Check", "References", "plan_check"]

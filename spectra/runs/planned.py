@@ -4,9 +4,13 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, cast
+from typing import Any, ParamSpec, Protocol, cast
 
+from spectra.analyzers import Analyzer
+from spectra.matrices import Selection
+from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
+from spectra.runs.opening import Spec, open  # noqa: A004 - `spectra.open` is its name
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device
 from spectra.work.estimate import Estimate
@@ -64,3 +68,31 @@ def asked(plan: Callable[P, Planned]) -> Asked[P]:
     signature = inspect.signature(plan).replace(return_annotation=Result)
     vars(run).update(plan=plan, __signature__=signature)
     return cast("Asked[P]", run)
+
+
+@asked
+def measure(
+    analyzer: Analyzer[Any],
+    model: Spec,
+    *others: Spec,
+    selection: Selection | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Planned:
+    """Return what an analyzer of your own finds in every matrix.
+
+    Args:
+        analyzer: As CONTRIBUTING.md describes them.
+        model: What `spectra.open` accepts, save adapters.
+        others: Further models, where it takes several: what became of the first, the moments of
+            its inputs, or others of its architecture.
+        selection: Which matrices; all by default.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    chosen = selection or Selection()
+    plan = plan_for(analyzer, [open(one) for one in (model, *others)], chosen)
+    return Planned(Analysis(analyzer, plan, chosen), device, workers)

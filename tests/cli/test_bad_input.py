@@ -154,7 +154,7 @@ def test_a_closed_folder_is_refused_before_the_work(
         raise AssertionError("the work was begun")
 
     monkeypatch.setattr("tempfile.TemporaryFile", closed)
-    monkeypatch.setattr("spectra.api.plan_for", worked)
+    monkeypatch.setattr("spectra.runs.planned.plan_for", worked)
     found = refused(command, "kappa", model, "-o", model.parent / "x.json")
     assert "x.json cannot be written: Permission denied. Choose another place." in found
 
