@@ -114,8 +114,11 @@ class Items(Shape):
 
     def check(self, value: object, place: str, refuse: Refuse) -> None:
         """Refuse what is no list, or too short, and items of another shape by their place."""
-        if not isinstance(value, list) or len(value) < self.least:
-            refuse(place, value, f"a list of at least {self.least}" if self.least else "a list")
+        if not isinstance(value, list):
+            of = f" of {self.item.told.removeprefix('a ')}s" if isinstance(self.item, Value) else ""
+            refuse(place, value, f"a list{of}")
+        if len(value) < self.least:
+            refuse(place, value, f"at least {self.least} in it")
         if self.item is not None:
             for i, found in enumerate(value):
                 self.item.check_at(found, f"{place}[{i}]", refuse)

@@ -237,7 +237,10 @@ def test_a_check_says_the_same_from_run_to_run(base: Path, tmp_path: Path) -> No
         ("{}", "schema is missing, expected 'spectra/1'"),
         (json.dumps(documents.kappa(1)), "is 'spectra/1 kappa', expected spectra/1 check. Make it"),
         (json.dumps(documents.check(1) | {"rows": [{}]}), r"rows\[0\].tensor is missing"),
-        (json.dumps(documents.check(1) | {"models": []}), "expected a list of at least 1"),
+        (
+            json.dumps(documents.check(1) | {"models": []}),
+            "models is a list, expected at least 1 in it",
+        ),
     ],
     ids=["cut", "list", "empty", "kappa", "rows", "models"],
 )
