@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 MODULES = Object({"modules": COUNT, "unpaired": COUNT})
 LIMIT = 20  # matrices with intruders shown without -v
+PLOT = ("--plot", "intruders.png")
 AT_LEAST = 3  # matrices shown where none has any
+
+
+def _looked(document: Document) -> bool:
+    """Say whether intruders were looked for."""
+    return bool(document["settings"].get("intruders"))
 
 
 def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:
@@ -73,7 +79,7 @@ CARD = (
 def _table(document: Document) -> Listing:
     """Return the largest changes first; of intruders those who hold most, lowest cosines first."""
     changed = [row for row in document["rows"] if row.get("delta_norm") != 0.0]
-    if not document["settings"].get("intruders"):
+    if not _looked(document):
         changed.sort(key=lambda row: -(row.get("delta_relative") or 0.0))
         return Listing(CHANGES, changed)
     changed.sort(key=lambda row: (-(row.get("intruders") or 0), _lowest(row).get("max_cos", 2.0)))
@@ -92,7 +98,7 @@ def _of_rest(hidden: Sequence[RowDoc]) -> str:
 
 
 def _facts(document: Document, full: bool) -> list[str]:
-    asked = document["rows"] if document["settings"].get("intruders") else ()
+    asked = document["rows"] if _looked(document) else ()
     kinds = Counter(detail["decided_by"] for row in asked for detail in _details(row))
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     proven = "All" if document["summary"].get("certified") else "Not all"
@@ -102,7 +108,7 @@ def _facts(document: Document, full: bool) -> list[str]:
 
 
 def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
-    key = "intruders" if document["settings"].get("intruders") else "delta_norm"
+    key = "intruders" if _looked(document) else "delta_norm"
     return Listing(CARD, [row for row in ranked if row.get(key)])
 
 
@@ -117,7 +123,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
 def _charts(document: Document, table: "Table") -> list[dict[str, Any]]:
     """Return what marks an intruder, and what chance would score."""
     settings = document["settings"]
-    if not settings.get("intruders") or not any(table.verdicts):
+    if not _looked(document) or not any(table.verdicts):
         return []
     nulls = [
         row["null_cos"]
@@ -148,16 +154,12 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", moved["matrix"], text)
 
 
-def _onward(document: Document) -> list[str]:
-    found = document["settings"].get("intruders")
-    return ["--intruders", *(["--plot", "intruders.png"] if found else ())]
-
-
 KIND = Kind(
     "diff",
     "What fine-tuning changed",
     order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
-    table=_table, card=_card, facts=_facts, figures=_figures, onward=_onward,
+    table=_table, card=_card, facts=_facts, figures=_figures,
+    onward=lambda document: ["--intruders", *PLOT] if _looked(document) else ["--intruders"],
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),

@@ -119,10 +119,6 @@ def _table(document: Document) -> Listing:
     return Listing(COLUMNS, rows, shown, mark, chosen or None, rule)
 
 
-def _facts(document: Document, full: bool) -> list[str]:
-    return [*unresolved_told(document["rows"]), *closing(document, full)]
-
-
 def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     chosen = [row for row in ranked if row.get("selected")]
     return Listing(CARD, chosen if document["summary"]["selected"] else ranked)
@@ -175,7 +171,8 @@ KIND = Kind(
     "kappa",
     "Condition numbers",
     order=lambda document: ((str(document["settings"].get("rank_by", "kappa")), False),),
-    table=_table, card=_card, facts=_facts, figures=_figures, onward=_onward,
+    table=_table, card=_card, figures=_figures, onward=_onward,
+    facts=lambda document, full: [*unresolved_told(document["rows"]), *closing(document, full)],
     visible=("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
     metrics=(Metric("kappa", "log"), Metric("kappa_excess", "log")),
     charts=lambda document, table: [_chart(document, table.ident)],

@@ -34,10 +34,6 @@ def _facts(document: Document, full: bool) -> list[str]:
     return [*(f"skipped: {skip}" for skip in skips), *unread(document)]
 
 
-def _size(document: Document) -> list[tuple[str, str]]:
-    return [("parameters", cells.large(document["summary"]["parameters"]))]
-
-
 def _parameters(document: Document) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for row in document["rows"]:
@@ -55,7 +51,7 @@ KIND = Kind(
     order=(("parameters", True),),
     table=_table,
     facts=_facts,
-    figures=_size,
+    figures=lambda document: [("parameters", cells.large(document["summary"]["parameters"]))],
     hints=lambda document, full: (
         ["-v names every skipped tensor."] if document["skipped"] and not full else []
     ),
