@@ -8,7 +8,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.width.rules import RULES
 from benchmarks.width.summary import EXPECTED, RESULTS
-from spectra.report.plots.style import DPI, INK, QUIET, WIDTH, house_style
+from spectra.report.plots.page import DPI
+from spectra.report.plots.style import INK, QUIET, WIDTH, house_style
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")
 COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#b08a00", "#7a5195")

@@ -1,4 +1,4 @@
-"""The page that pictures are drawn on: its style, heading, notes and file."""
+"""The page that pictures are drawn on: its heading, axes, notes and file."""
 
 import io
 import math
@@ -17,17 +17,7 @@ from numpy.typing import NDArray
 
 from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
-from spectra.report.plots.style import (
-    DPI,
-    MARGIN,
-    NORMAL,
-    PAD,
-    QUIET,
-    SMALL,
-    TITLE,
-    WIDTH,
-    house_style,
-)
+from spectra.report.plots.style import NORMAL, QUIET, SMALL, TITLE, WIDTH, house_style
 from spectra.report.sentences import models_named
 from spectra.text import counted
 from spectra.writing.atomic import require_picture_suffix, write_atomically
@@ -38,6 +28,9 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = Mapping[str, Mapping[str, "np.ndarray[Any, Any] | Tensor"]]
 """What a run measured beside its document, by matrix and name; a saved result has none."""
 
+DPI = 150  # 1200 pixels across
+MARGIN = 0.12  # inches, at every side
+PAD = 0.06  # inches around each axes
 MOST_TICKS = 7  # powers of ten on an axis
 ALL_ZERO = "No matrix that could be measured is other than zero."
 FORMATS: dict[str, dict[str, None]] = {

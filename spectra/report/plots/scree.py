@@ -102,22 +102,18 @@ def sigma_of(row: RowDoc, arrays: Arrays) -> NDArray[np.float64]:
 
 def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
     """Choose roles and lines; experts of one layer become one line, their median."""
-    groups: dict[str, dict[tuple[int | None, str], list[RowDoc]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+    groups: dict[tuple[str, int | None, str], list[RowDoc]] = defaultdict(list)
     for row in rows:
         alone = "" if row["expert"] is not None else row["matrix"]
-        groups[row["role"]][row["layer"], alone].append(row)
-    lines = {
-        kind: [
-            line for (layer, _), members in found.items() if (line := _line(layer, members, arrays))
-        ]
-        for kind, found in groups.items()
-    }
+        groups[row["role"], row["layer"], alone].append(row)
+    lines: dict[str, list[Line]] = defaultdict(list)
+    for (kind, layer, _), members in groups.items():
+        line = _line(layer, members, arrays)
+        lines[kind] += [line] if line else []
     drawable = in_order(kind for kind, found in lines.items() if found)
     chosen = sorted(drawable, key=lambda kind: -len(lines[kind]))[:PANELS]
     chosen.sort(key=drawable.index)
-    most = max((len(rows) for found in groups.values() for rows in found.values()), default=0)
+    most = max(map(len, groups.values()), default=0)
     notes = []
     if len(drawable) > len(chosen):
         rest = ", ".join(kind for kind in drawable if kind not in chosen)

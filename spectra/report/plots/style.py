@@ -12,10 +12,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from spectra.report.plots.lettering import FONT
 
 WIDTH = 8.0  # inches
-DPI = 150  # 1200 pixels across
 SMALL, NORMAL, TITLE = 8.0, 9.0, 11.0  # points
-MARGIN = 0.12  # inches, at every side
-PAD = 0.06  # inches around each axes
 
 INK = "#1a1a1a"
 QUIET = "#5f6670"
