@@ -36,6 +36,10 @@ class Loaded(Result):
         with intact(self.path):
             return Result.plot(self, path)
 
+    def _repr_html_(self) -> str:
+        with intact(self.path):
+            return Result._repr_html_(self)
+
 
 def load(path: str | Path) -> Loaded:
     """Return the result that a command wrote with `-o FILE.json`, or Python with `.document()`.

@@ -74,6 +74,15 @@ def test_what_a_picture_stumbles_over_is_one_line(tmp_path: Path) -> None:
         spectra.load(saved(tmp_path, document)).plot()
 
 
+def test_it_shows_itself_in_a_notebook(tmp_path: Path) -> None:
+    document = documents.diff(1)
+    shown = spectra.load(saved(tmp_path, document))._repr_html_()
+    assert document["summary"]["reading"] in shown
+    del document["rows"][0]["intruder_detail"][0]["decided_by"]
+    with pytest.raises(SavedError, match=r"r\.json is damaged \(KeyError: .*decided_by"):
+        spectra.load(saved(tmp_path, document))._repr_html_()
+
+
 def test_an_export_needs_the_model(tmp_path: Path) -> None:
     back = spectra.load(saved(tmp_path, documents.kappa(1)))
     with pytest.raises(UsageError, match=r"Run: spectra kappa .* --select 10% --export peft$"):
