@@ -88,7 +88,7 @@ class Finding:
             fail_on: The least severity that fails; no severity: none does.
             unchanged: What the baseline has fails too.
         """
-        if fail_on not in SEVERITIES or self.level != self.severity or self.state == "gone":
+        if fail_on not in SEVERITIES or self.state == "gone":
             return False
         known = self.state == "unchanged" and not unchanged
         return not known and self.rank <= SEVERITIES.index(fail_on)

@@ -38,7 +38,7 @@ def lines_of(text: str) -> dict[Keys, int]:
                 path = (*path, word)
                 if brackets == "[[" and number == len(keys):
                     sizes[path] = sizes.get(path, 0) + 1
-                if header and path in sizes:
+                if path in sizes:
                     path = (*path, sizes[path] - 1)
                 found.setdefault(path, line)
             table = path if header else table

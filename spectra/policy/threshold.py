@@ -4,16 +4,19 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
-from spectra.policy.facts import Facts, Subject
+from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.peers import FEWEST, peers
-from spectra.policy.rule import Setting, SettingsOf
+from spectra.policy.rule import Setting, Settings, SettingsOf
 from spectra.words import SEVERITIES, Severity
 
 SPREAD = 5.0  # robust standard deviations that an outlier stands off besides
 MAD = 1.4826  # of a normal distribution, standard deviation over median absolute deviation
+
+Told: TypeAlias = tuple[str, float, Severity | None]
+"""What follows the value in a message, the limit, and a severity where it is not the rule's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,83 +32,65 @@ class Threshold:
         """Yield at most one breach a matrix: the worst; of like ones limit, baseline, peers."""
         alike = peers(facts.matrices())
         middles = self._middles(facts, alike)
+        twins = facts.baseline.subjects if facts.baseline else {}
         for subject in facts.matrices():
             value, settings = subject.number(self.key), settings_of(subject.name)
             if value is None or settings is None:
                 continue
-            before = self._before(facts, subject)
-            told = (
-                self._absolute(value, settings),
-                self._regression(value, before, settings),
-                self._outlier(value, settings, middles.get(alike[subject.name])),
-            )
-            found = [one for one in told if one is not None]
+            twin = twins.get(subject.name)
+            before = twin.number(self.key) if twin else None
+            found = [
+                *self._absolute(value, settings),
+                *self._regression(value, before, settings),
+                *self._outlier(value, middles.get(alike[subject.name]), settings),
+            ]
             if found:
                 usual: Severity = settings.get("severity", "error")
-                worst = min(found, key=lambda one: SEVERITIES.index(one[2] or usual))
-                text, limit, severity = worst
+                text, limit, severity = min(
+                    found, key=lambda one: SEVERITIES.index(one[2] or usual)
+                )
+                text = f"{self.noun} {value:{self.style}}{text}"
                 yield Breach(text, subject.name, value, limit, before, severity)
-
-    def _before(self, facts: Facts, subject: Subject) -> float | None:
-        twin = facts.baseline.subjects.get(subject.name) if facts.baseline else None
-        return twin.number(self.key) if twin else None
 
     def _beyond(self, value: float, limit: float) -> bool:
         return value > limit if self.worse == "above" else value < limit
 
-    def _write(self, value: float) -> str:
-        return format(value, self.style)
-
-    def _absolute(
-        self, value: float, settings: Mapping[str, Any]
-    ) -> tuple[str, float, Severity | None] | None:
-        """Compare with `error`, `warn` and `max` or `min`."""
-        plain = "max" if self.worse == "above" else "min"
+    def _absolute(self, value: float, settings: Settings) -> Iterator[Told]:
+        """Compare with `error`, `max` or `min`, and `warn`: the first that is broken counts."""
+        sign, plain = (">", "max") if self.worse == "above" else ("<", "min")
         limits: tuple[tuple[str, Severity | None], ...] = (
             ("error", "error"), (plain, None), ("warn", "warning"),
         )  # fmt: skip
         for name, severity in limits:
             limit = settings.get(name)
             if limit is not None and self._beyond(value, limit):
-                sign = ">" if self.worse == "above" else "<"
-                text = f"{self.noun} {self._write(value)} {sign} {self._write(limit)} allowed"
-                return text, float(limit), severity
-        return None
+                yield f" {sign} {limit:{self.style}} allowed", float(limit), severity
+                return
 
-    def _regression(
-        self, value: float, before: float | None, settings: Mapping[str, Any]
-    ) -> tuple[str, float, None] | None:
+    def _regression(self, value: float, before: float | None, settings: Settings) -> Iterator[Told]:
         share = settings.get("max-regression")
         if share is None or before is None:
-            return None
+            return
         limit = before * (1.0 + share) if self.worse == "above" else before / (1.0 + share)
-        if not self._beyond(value, limit):
-            return None
-        text = (
-            f"{self.noun} {self._write(value)}, {self._write(before)} in the baseline: worse by "
-            f"more than {share:.0%}"
-        )
-        return text, limit, None
+        if self._beyond(value, limit):
+            text = f", {before:{self.style}} in the baseline: worse by more than {share:.0%}"
+            yield text, limit, None
 
     def _outlier(
-        self, value: float, settings: Mapping[str, Any], like: tuple[float, float] | None
-    ) -> tuple[str, float, None] | None:
+        self, value: float, like: tuple[float, float] | None, settings: Settings
+    ) -> Iterator[Told]:
         """Compare with the median of the matrices that are alike."""
         factor = settings.get("outlier")
         if factor is None or like is None or value <= 0.0:
-            return None
+            return
         middle, spread = like
         step = max(math.log(factor), SPREAD * spread)
-        limit = middle * math.exp(step if self.worse == "above" else -step)
-        if not self._beyond(value, limit):
-            return None
-        times = value / middle if self.worse == "above" else middle / value
-        text = (
-            f"{self.noun} {self._write(value)}, {times:.3g} times "
-            f"{'' if self.worse == 'above' else 'below '}the median of its like "
-            f"({self._write(middle)})"
-        )
-        return text, limit, None
+        above = self.worse == "above"
+        limit = middle * math.exp(step if above else -step)
+        if self._beyond(value, limit):
+            times = value / middle if above else middle / value
+            than = f"{'' if above else 'below '}the median of its like ({middle:{self.style}})"
+            yield f", {times:.3g} times {than}", limit, None
 
     def _middles(
         self, facts: Facts, alike: Mapping[str, Hashable]

@@ -13,7 +13,7 @@ ABOVE = Threshold("x", "the x", "above")
 BELOW = Threshold("x", "the x", "below")
 
 
-def judged(threshold: Threshold, found: Facts, **settings: float) -> list[Breach]:
+def judged(threshold: Threshold, found: Facts, **settings: float | str) -> list[Breach]:
     defaults = {one.key: one.default for one in limits(threshold.worse)}
     return list(threshold(found, lambda _name: defaults | settings))
 
@@ -43,6 +43,12 @@ def test_warn_and_error_stand_side_by_side() -> None:
         ("h.1.w", "warning"),
         ("h.2.w", "error"),
     ]
+
+
+def test_of_limits_the_first_that_is_broken_counts() -> None:
+    """The rule's own severity goes before that of `warn`, even where it is less."""
+    found = judged(ABOVE, model(300.0), warn=10, max=20, severity="note")
+    assert [(one.limit, one.severity) for one in found] == [(20.0, None)]
 
 
 @pytest.mark.parametrize(
