@@ -99,17 +99,19 @@ def plug_ins() -> dict[str, EntryPoint]:
 class Commands(TyperGroup):
     """Our commands, and after them those of other packages, which are loaded when asked for."""
 
+    @functools.cached_property
+    def others(self) -> dict[str, EntryPoint]:
+        """What other packages bring, looked for once and only where it is asked for."""
+        return plug_ins()
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - the parser's own
         """Return all names."""
-        return list(dict.fromkeys([*self.commands, *plug_ins()]))
+        return list(dict.fromkeys([*self.commands, *self.others]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as above
         """Return a command; one of another package that cannot be loaded costs a warning."""
-        if cmd_name not in self.commands and (entry := plug_ins().get(cmd_name)):
-            found = _loaded(entry)
-            if found is not None:
-                self.commands[cmd_name] = found
-        return self.commands.get(cmd_name)
+        known = self.commands.get(cmd_name)
+        return known or (_loaded(self.others[cmd_name]) if cmd_name in self.others else None)
 
 
 @functools.cache

@@ -93,9 +93,7 @@ def _required(model: str | None) -> str:
 def _planned(model: str, policy: Policy, common: Common) -> Check:
     """Plan a check; also a damaged model is opened."""
     opened = partial(
-        open_damaged,
-        allow_pickle=common.allow_pickle,
-        download=common.download,
+        open_damaged, allow_pickle=common.allow_pickle, download=common.download,
         variant=common.variant,
-    )
+    )  # fmt: skip
     return plan_check(model, policy, opened)

@@ -34,7 +34,7 @@ def write_report(
         _write(path, saved, card=card)
         note(f"wrote {path}", quiet=quiet)
     if card and not any(_is_card(path) for path in targets):
-        sys.stdout.write(_card(saved))
+        sys.stdout.write(card_of([one.document for one in saved]))
 
 
 def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
@@ -54,14 +54,10 @@ def _write(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
     if path.suffix.lower() in PAGE:
         write_texts({path: render_page([Source(one.document, str(one.path)) for one in saved])})
     elif card and _is_card(path):
-        write_texts({path: _card(saved)})
+        write_texts({path: card_of([one.document for one in saved])})
     else:
         with intact(saved[0].path):
             write_result(saved[0].document, path)
-
-
-def _card(saved: Sequence[Saved]) -> str:
-    return card_of([one.document for one in saved])
 
 
 def _is_card(path: Path) -> bool:

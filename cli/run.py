@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import OutputError, UsageError
 from spectra.exports import SUFFIXES, Export
-from spectra.report import draw, save_figure
-from spectra.report.formats import (
-    dumps,
-    format_of,
-    require_parquet,
-    require_values_suffix,
-    to_text,
-    write_result,
-    write_texts,
-    write_values,
-)
+from spectra.report import draw, formats, save_figure
 from spectra.report.screens import screen_of
 from spectra.runs.result import Result
 from spectra.text import duration, size
@@ -89,7 +79,7 @@ def prepare(common: Common, *, findings: bool = False) -> None:
         require_writable(path)
     for path in common.output:
         if path not in exported:
-            format_of(path, findings=findings)
+            formats.format_of(path, findings=findings)
     if common.export and not exported and common.format != "table":
         raise UsageError(
             f"--export {common.export} and --format {common.format} both go to standard output. "
@@ -98,9 +88,9 @@ def prepare(common: Common, *, findings: bool = False) -> None:
     for path in common.plot:
         require_picture_suffix(path)
     if common.values:
-        require_values_suffix(common.values)
+        formats.require_values_suffix(common.values)
     if common.format == "parquet":
-        require_parquet()
+        formats.require_parquet()
     settle_memory()
 
 
@@ -131,12 +121,12 @@ def deliver(result: Result, common: Common) -> None:
 def _write_files(result: Result, common: Common, export: Export | None) -> None:
     exported, document = _exported(common), result.document()
     if export is not None:
-        write_texts({path: export.files[_suffix(path)] for path in exported})
+        formats.write_texts({path: export.files[_suffix(path)] for path in exported})
     for path in common.output:
         if path not in exported:
-            write_result(document, path)
+            formats.write_result(document, path)
     if common.values:
-        write_values(result.arrays, common.values)
+        formats.write_values(result.arrays, common.values)
     if common.plot:
         figure = draw(document, result.arrays)
         for path in common.plot:
@@ -152,7 +142,7 @@ def _show(result: Result, common: Common) -> None:
     elif common.format == "parquet":
         _parquet_to_stdout(result)
     else:
-        sys.stdout.write(to_text(result.document(), common.format))
+        sys.stdout.write(formats.to_text(result.document(), common.format))
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=common.quiet)
@@ -167,7 +157,7 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
     found = planned.estimate()
     if common.format != "table":
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
-        sys.stdout.write(dumps(data, indent=2))
+        sys.stdout.write(formats.dumps(data, indent=2))
         return
     sys.stdout.write(
         f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
@@ -184,7 +174,7 @@ def _parquet_to_stdout(result: Result) -> None:
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "result.parquet"
-        write_result(result.document(), path)
+        formats.write_result(result.document(), path)
         sys.stdout.buffer.write(path.read_bytes())
 
 

@@ -96,14 +96,9 @@ def check(
     if init:
         return write_policy(model, policy, common)
     given = Options(
-        base=base,
-        baseline=baseline,
-        adapter=adapter,
-        select=tuple(select or ()),
-        ignore=tuple(ignore or ()),
-        fail_on=fail_on,
-        min_coverage=min_coverage,
-    )
+        base=base, baseline=baseline, adapter=adapter, select=tuple(select or ()),
+        ignore=tuple(ignore or ()), fail_on=fail_on, min_coverage=min_coverage,
+    )  # fmt: skip
     chosen = changed(policy_in_force(policy, isolated=isolated), given)
     if show_settings:
         sys.stdout.write(shown(chosen))

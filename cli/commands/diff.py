@@ -15,8 +15,7 @@ METHOD = "Method"
 # fmt: off
 Base = Annotated[str, typer.Argument(
     metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
-Tuned = Annotated[str, typer.Argument(
-    metavar="TUNED", help="The model after, or a LoRA adapter.")]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or a LoRA adapter.")]
 Intruders = Annotated[bool, option("--intruders", "Look for intruder dimensions.", METHOD)]
 K = Annotated[int, option("--k N",
     "Leading singular vectors of the tuned matrix to examine.", METHOD)]
@@ -47,15 +46,7 @@ def diff(
 
     Example: spectra diff all-MiniLM-L6-v2/ minilm-lora-r8/ --intruders
     """
-    return common.run(
-        lambda: spectra.diff.plan(
-            common.open(base),
-            common.open(tuned),
-            intruders=intruders,
-            k=k,
-            epsilon=epsilon,
-            side=side,
-            exact=common.exact,
-            selection=common.selection,
-        )
-    )
+    return common.run(lambda: spectra.diff.plan(
+        common.open(base), common.open(tuned), intruders=intruders, k=k, epsilon=epsilon, side=side,
+        exact=common.exact, selection=common.selection,
+    ))  # fmt: skip

@@ -54,15 +54,7 @@ def kappa(
             f"{common.export!r} is of a selection, and nothing is selected. Add --select 10%.",
             param_hint="'--export'",
         )
-    return common.run(
-        lambda: spectra.kappa.plan(
-            common.open(model),
-            select=select,
-            by=by,
-            per=per,
-            rank_by=rank_by,
-            include_embeddings=include_embeddings,
-            exact=exact,
-            selection=common.selection,
-        )
-    )
+    return common.run(lambda: spectra.kappa.plan(
+        common.open(model), select=select, by=by, per=per, rank_by=rank_by,
+        include_embeddings=include_embeddings, exact=exact, selection=common.selection,
+    ))  # fmt: skip

@@ -32,11 +32,7 @@ def rule(
     """
     from spectra.policy.rules import RULES, rule_of  # noqa: PLC0415 - slow to load
     from spectra.report.formats import dumps  # noqa: PLC0415
-    from spectra.report.rules import (  # noqa: PLC0415
-        explanation,
-        rule_document,
-        rules_screen,
-    )
+    from spectra.report.rules import explanation, rule_document, rules_screen  # noqa: PLC0415
 
     chosen = [rule_of(code)] if code else list(RULES.values())
     if format == "json":

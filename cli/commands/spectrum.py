@@ -15,8 +15,7 @@ Models = Annotated[list[str], typer.Argument(
     metavar="MODEL",
     help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
     "with --trend several checkpoints of one run.")]
-Energy = Annotated[float, option("--energy SHARE",
-    "Share of sum sigma^2 that energy_rank keeps.")]
+Energy = Annotated[float, option("--energy SHARE", "Share of sum sigma^2 that energy_rank keeps.")]
 Trend = Annotated[bool, option("--trend",
     "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
 Values = Annotated[Path | None, option("--values FILE",

@@ -69,13 +69,6 @@ def _whole(text: str | None) -> list[int]:
     return [int(value) for value in values]
 
 
-def _share(text: str) -> float:
-    value = share_of(text)
-    if not 0.0 < value < 1.0:
-        raise typer.BadParameter(f"{text!r} is no share, expected one like 10%.")
-    return value
-
-
 # fmt: off
 Models = Annotated[list[str], typer.Argument(
     metavar="MODEL",
@@ -117,17 +110,11 @@ def width(
     Example: spectra width proxy-256/ proxy-512/ target-1024/ --eta 4e-3,2e-3,1e-3 --lambda 0.1
     """
     etas, lambdas = _numbers("--eta", eta), _numbers("--lambda", weight_decay)
-    given_widths, share = _whole(widths), _share(tolerance)
-    return common.run(
-        lambda: spectra.width.plan(
-            list(map(common.open, model)),
-            against=None if against is None else common.open(against),
-            eta=etas,
-            weight_decay=lambdas,
-            widths=given_widths,
-            training=training,
-            tolerance=share,
-            allow_pickle=common.allow_pickle,
-            selection=common.selection,
-        )
-    )
+    given_widths, share = _whole(widths), share_of(tolerance)
+    if not 0.0 < share < 1.0:
+        raise typer.BadParameter(f"{tolerance!r} is no share, expected one like 10%.")
+    return common.run(lambda: spectra.width.plan(
+        list(map(common.open, model)), against=None if against is None else common.open(against),
+        eta=etas, weight_decay=lambdas, widths=given_widths, training=training, tolerance=share,
+        allow_pickle=common.allow_pickle, selection=common.selection,
+    ))  # fmt: skip

@@ -108,7 +108,7 @@ def test_a_real_interrupt_in_the_middle_of_the_work(tmp_path: Path) -> None:
     path.write_text("precious")
     # Everything is loaded before "ready", so that the signal meets the command, not an import.
     code = (
-        "import spectra.api, spectra.report.plots, spectra_cli.main as door; "
+        "import spectra.api, spectra.report.plots, spectra_cli.run, spectra_cli.main as door; "
         "print('ready', flush=True); door.main()"
     )
     words = ["diff", str(base), str(tuned), "--intruders", "-o", str(path)]
