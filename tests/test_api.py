@@ -46,7 +46,7 @@ def test_each_analysis_has_a_frame_rows_summary_and_plot(
 def test_an_analysis_is_planned_with_its_own_arguments_and_runs_later(minilm: Path) -> None:
     some = spectra.Selection(layers="0", roles="attn.q")
     plan = spectra.kappa.plan(minilm, select=1, selection=some, device="cpu", workers=1)
-    assert plan.command == "kappa"
+    assert repr(plan) == "<spectra.Planned kappa: .estimate() or .run()>"
     assert (plan.estimate().matrices, plan.estimate().nbytes) == (1, 384 * 384 * 4)
     told: list[str] = []
     found = plan.run(lambda progress: told.append(progress.matrix))

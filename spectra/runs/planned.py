@@ -20,13 +20,17 @@ from spectra.work.local import Local
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Planned:
     """A planned analysis: headers are read, weights are not."""
 
     question: Question
     device: str = "auto"
     workers: int | None = None
+
+    def __repr__(self) -> str:
+        """Say what it is; all that it holds would fill pages."""
+        return f"<spectra.Planned {self.command}: .estimate() or .run()>"
 
     @property
     def command(self) -> str:
