@@ -1,7 +1,6 @@
 """safetensors files: one, or several with an index."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from spectra.checkpoint.codecs.beside import with_settings
 from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.header import read_header
-from spectra.checkpoint.source import Folder, Source
+from spectra.checkpoint.source import Folder, Source, at_once
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import CheckpointError
 from spectra.text import quote
@@ -81,7 +80,7 @@ def gather(
     """
     entries: dict[str, TensorEntry] = {}
     files: dict[str, Source] = {}
-    opened = _opened(folder, shards, opener)
+    opened = at_once(partial(opener, folder), shards, folder.concurrency)
     for shard, (file, found) in zip(shards, opened, strict=True):
         files[shard] = file
         for entry in found:
@@ -164,12 +163,3 @@ def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ..
     """
     file = folder.file(name)
     return file, read_header(file, name).entries
-
-
-def _opened(
-    folder: Folder, shards: Sequence[str], opener: OpenShard
-) -> Iterable[tuple[Source, Iterable[TensorEntry]]]:
-    if folder.concurrency == 1 or len(shards) == 1:
-        return (opener(folder, shard) for shard in shards)
-    with ThreadPoolExecutor(folder.concurrency, thread_name_prefix="spectra-open") as pool:
-        return list(pool.map(lambda shard: opener(folder, shard), shards))

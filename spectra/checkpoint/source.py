@@ -1,7 +1,11 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 class Span(NamedTuple):
@@ -123,3 +127,13 @@ class Folder(Protocol):
         Raises:
             CheckpointError: It cannot be read.
         """
+
+
+def at_once(
+    work: Callable[[Item], Found], items: Sequence[Item], concurrency: int
+) -> Iterable[Found]:
+    """Do the same with several, in order: several at once where each takes a request."""
+    if concurrency == 1 or len(items) < 2:
+        return map(work, items)
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="spectra-open") as pool:
+        return list(pool.map(work, items))

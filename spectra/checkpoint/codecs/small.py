@@ -1,10 +1,10 @@
 """Many small tensors read at once, those that lie together in one request."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from spectra.checkpoint.entry import TensorEntry
-from spectra.checkpoint.source import Source
+from spectra.checkpoint.source import Source, at_once
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
@@ -40,11 +40,8 @@ def read_small(
             last.append(entry)
         else:
             runs.append([entry])
-    if concurrency == 1 or len(runs) < 2:
-        return {name: raw for run in runs for name, raw in _read(files, run).items()}
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="spectra-small") as pool:
-        read = pool.map(lambda run: _read(files, run), runs)
-        return {name: raw for found in read for name, raw in found.items()}
+    read = at_once(partial(_read, files), runs, concurrency)
+    return {name: raw for found in read for name, raw in found.items()}
 
 
 def _read(files: Mapping[str, Source], run: list[TensorEntry]) -> dict[str, bytes]:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 from spectra.checkpoint.checkpoint import Checkpoint
@@ -20,7 +20,7 @@ from spectra.checkpoint.gguf.header import (
 )
 from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.restore import Restored, restored
-from spectra.checkpoint.source import Folder, Source
+from spectra.checkpoint.source import Folder, Source, at_once
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
@@ -109,11 +109,7 @@ def _parts(folder: Folder, name: str) -> Parts:
                 f"{source.label} is one of {count} parts, and {quote(part)} is not in its folder. "
                 f"{AGAIN}"
             )
-    if folder.concurrency > 1:
-        with ThreadPoolExecutor(folder.concurrency, thread_name_prefix="spectra-open") as pool:
-            parts = list(pool.map(lambda part: _part(folder, part), names))
-    else:
-        parts = [_part(folder, part) for part in names]
+    parts = [*at_once(partial(_part, folder), names, folder.concurrency)]
     for number, (_, other, found) in enumerate(parts):
         told = found.metadata.get("split.no"), found.metadata.get("split.count")
         if told != (number, count):
