@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,25 @@ class LocalFile(ByContent):
         self.path = path
         self.label = shown(path)
         self.content = content
-        try:
+        with legible(path):
             found = path.stat()
-        except OSError as error:
-            raise unreadable(path, error) from None
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
             raise CheckpointError(f"{shown(path)} is no regular file, expected weights on disk.")
         self.size = found.st_size
 
     def read(self, start: int, stop: int) -> bytes:
         """Return a small range as bytes, for headers."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(start)
-                return file.read(stop - start)
-        except OSError as error:
-            raise unreadable(self.path, error) from None
+        with legible(self.path), self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
 
     def fill(self, start: int, buffer: memoryview) -> int:
         """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
         rest = buffer
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
-                while rest and (count := file.readinto(rest)):
-                    rest = rest[count:]
-        except OSError as error:
-            raise unreadable(self.path, error) from None
+        with legible(self.path), self.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while rest and (count := file.readinto(rest)):
+                rest = rest[count:]
         return len(buffer) - len(rest)
 
     def span(self, start: int, stop: int, how: str = "") -> Span | None:
@@ -70,11 +63,9 @@ class LocalFile(ByContent):
         """
         if self.content:
             return None
-        try:
+        with legible(self.path):
             path = self.path.resolve()
             now = path.stat()
-        except OSError as error:
-            raise unreadable(self.path, error) from None
         return Span(os.fspath(path), now.st_size, now.st_mtime_ns, start, stop, how)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,12 +102,7 @@ class LocalFolder:
 
     def folders(self) -> Sequence[str]:
         """Return the names of the folders directly in it, sorted."""
-        try:
-            return sorted(path.name for path in self.path.iterdir() if path.is_dir())
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise unreadable(self.path, error) from None
+        return self._held(folders=True)
 
     def inside(self, path: str, prefix: str = "") -> "LocalFolder":
         """Return a folder in it."""
@@ -127,19 +113,17 @@ class LocalFolder:
 
         Links to nothing and pipes are among them: whoever opens one is told what it is.
         """
-        try:
-            return sorted(path.name for path in self.path.iterdir() if not path.is_dir())
-        except FileNotFoundError:  # a part of a model that is not there
-            return ()
-        except OSError as error:
-            raise unreadable(self.path, error) from None
+        return self._held(folders=False)
+
+    def _held(self, *, folders: bool) -> Sequence[str]:
+        with legible(self.path), suppress(FileNotFoundError):
+            return sorted(path.name for path in self.path.iterdir() if path.is_dir() == folders)
+        return ()  # a part of a model that is not there
 
     def has(self, name: str) -> bool:
         """Say whether something of this name is in it."""
-        try:
+        with legible(self.path / name):
             return (self.path / name).exists()
-        except OSError as error:
-            raise unreadable(self.path / name, error) from None
 
     def file(self, name: str) -> LocalFile:
         """Open a file by its name."""
@@ -149,9 +133,17 @@ class LocalFolder:
         return LocalFolder, (self.spec, self.path.absolute(), self.given, self.prefix)
 
 
-def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """Return the one-line error for a file that the system will not give."""
-    reason = error.strerror or type(error).__name__
-    return CheckpointError(
-        f"{shown(path)} cannot be read: {reason}. Expected a readable file or folder."
-    )
+@contextmanager
+def legible(path: Path) -> Iterator[None]:
+    """Say in one line why the system does not give a file or folder.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{shown(path)} cannot be read: {error.strerror or type(error).__name__}. Expected a "
+            "readable file or folder."
+        ) from None

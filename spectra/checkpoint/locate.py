@@ -2,6 +2,7 @@
 
 import os.path
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.formats import CONVERT, Format, format_named
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
-from spectra.checkpoint.local import LocalFolder, unreadable
+from spectra.checkpoint.local import LocalFolder, legible
 from spectra.checkpoint.modules import joined, modules_of
 from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.source import Folder
@@ -41,14 +42,10 @@ def open_spec(
         CheckpointError: Nothing is there, or what is there cannot be read.
     """
     folder, name = place_of_spec(spec, download=download)
-    try:
+    with legible(Path(folder.resolved)) if isinstance(folder, LocalFolder) else nullcontext():
         if name:
             return open_name(folder, name, allow_pickle=allow_pickle)
         return open_folder(folder, allow_pickle=allow_pickle, variant=variant)
-    except OSError as error:
-        if isinstance(folder, LocalFolder):
-            raise unreadable(Path(folder.resolved), error) from None
-        raise
 
 
 def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, str]:
@@ -63,13 +60,11 @@ def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, 
     """
     spec = str(spec)
     path = Path(os.path.expanduser(spec))  # noqa: PTH111 - leaves "~nobody" as it is
-    try:
+    with legible(path):
         if spec and path.is_dir():
             return LocalFolder(spec, path), ""
         if spec and path.exists():
             return _given(spec, path), path.name
-    except OSError as error:
-        raise unreadable(path, error) from None
     if looks_like_hub(spec):
         return _open_hub(spec, download=download)
     page = re.fullmatch(r"https?://[^/]+/([\w.-]+/[\w.-]+)(/.*)?", spec)

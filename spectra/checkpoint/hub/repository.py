@@ -1,7 +1,7 @@
 """Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -189,9 +189,7 @@ class HubFolder:
 
     def folders(self) -> Sequence[str]:
         """Return the names of the folders directly in it, sorted."""
-        length = len(self.inside_path)
-        found = (path[length:] for path in self.files if path.startswith(self.inside_path))
-        return sorted({name.partition("/")[0] for name in found if "/" in name})
+        return sorted({name.partition("/")[0] for name in self._below() if "/" in name})
 
     def inside(self, path: str, prefix: str = "") -> "HubFolder":
         """Return a folder in it."""
@@ -203,9 +201,11 @@ class HubFolder:
 
     def names(self) -> Sequence[str]:
         """Return the names of the files directly in it, sorted."""
+        return sorted(name for name in self._below() if "/" not in name)
+
+    def _below(self) -> Iterator[str]:
         length = len(self.inside_path)
-        found = (path[length:] for path in self.files if path.startswith(self.inside_path))
-        return sorted(name for name in found if "/" not in name)
+        return (path[length:] for path in self.files if path.startswith(self.inside_path))
 
     def has(self, name: str) -> bool:
         """Say whether a file of this name is in it."""
