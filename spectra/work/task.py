@@ -225,22 +225,25 @@ class Task:
 
     def portable(self) -> "Task":
         """Return the task with as much of its checkpoints as it needs, to be sent elsewhere."""
-        needed: dict[int, list[Read]] = {}
-        for read in self.reads:
-            needed.setdefault(id(read.source), []).append(read)
-        slim = {}
-        for key, reads in needed.items():
-            source = reads[0].source
-            shards = {shard for read in reads for shard in shards_of(read.entry)}
-            entries = {read.entry.name: read.entry for read in reads}
-            files = {shard: source.files[shard] for shard in sorted(shards)}
-            slim[key] = Checkpoint(source.spec, source.resolved, entries, {}, files=files)
-        inputs = [replace(one, source=slim[id(one.source)]) for one in self.inputs]
-        return replace(self, inputs=tuple(
-            replace(one, change=replace(one.change, source=slim[id(one.change.source)]))
-            if one.change else one
-            for one in inputs
-        ))  # fmt: skip
+        return replace(self, inputs=tuple([
+            replace(
+                one,
+                source=self._slim(one.source),
+                change=one.change and replace(one.change, source=self._slim(one.change.source)),
+            )
+            for one in self.inputs
+        ]))  # fmt: skip
+
+    def _slim(self, source: Checkpoint) -> Checkpoint:
+        entries = [read.entry for read in self.reads if read.source.resolved == source.resolved]
+        shards = sorted({shard for entry in entries for shard in shards_of(entry)})
+        return Checkpoint(
+            source.spec,
+            source.resolved,
+            {entry.name: entry for entry in entries},
+            config={},
+            files={shard: source.files[shard] for shard in shards},
+        )
 
     def cost(self, analyzer: Analyzer[Any]) -> float:
         """Return about how many operations it takes; what did not change costs nothing."""

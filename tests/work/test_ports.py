@@ -129,8 +129,10 @@ def test_arrays_keep_dtype_and_shape(
 
 
 def test_a_task_is_sent_with_no_more_than_it_needs(minilm: Path, minilm_lora: Path) -> None:
-    plan = plan_pair(spectra.open(minilm), spectra.open(minilm_lora), Selection(roles=("attn.q",)))
-    for task in plan.tasks[:3]:
+    roles = Selection(roles=("attn.q",))
+    plan = plan_pair(spectra.open(minilm), spectra.open(minilm_lora), roles)
+    itself = plan_pair(spectra.open(minilm), spectra.open(minilm), roles)
+    for task in (*plan.tasks[:3], itself.tasks[0]):
         sent = pickle.dumps(task.portable())
         assert len(sent) < 12_000 < len(pickle.dumps(task))
         back = pickle.loads(sent)
