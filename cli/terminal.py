@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from spectra.report.table import Screen, lay_out, render_text
 from spectra.text import printable
 
 if TYPE_CHECKING:
-    from spectra.report.table import Screen
     from spectra.work.executor import Progress
 
 STYLES = {"bad": "bold red", "good": "green"}
@@ -37,10 +37,8 @@ def fail(text: str) -> None:
     console.print(Text.assemble(("error:", "bold red"), " ", printable(" ".join(text.split()))))
 
 
-def show(screen: "Screen") -> None:
+def show(screen: Screen) -> None:
     """Print a screen: fitted and coloured on a terminal, whole and plain in a pipe."""
-    from spectra.report.table import lay_out, render_text  # noqa: PLC0415 - needs torch
-
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not (is_terminal(sys.stdout) or os.environ.get("FORCE_COLOR")):
         sys.stdout.write(render_text(screen))
@@ -56,19 +54,13 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
     if quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
         yield lambda _progress: None
         return
-    from rich.progress import (  # noqa: PLC0415 - only a terminal needs it
-        BarColumn,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar  # noqa: PLC0415
+    from rich import progress as bars  # noqa: PLC0415 - only a terminal needs it
 
-    bar = Bar(
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
+    bar = bars.Progress(
+        bars.BarColumn(bar_width=30),
+        bars.TaskProgressColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.description}", markup=False),
         console=Console(stderr=True, highlight=False, markup=False),
         transient=True,
     )
