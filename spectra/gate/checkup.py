@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 from spectra.analyzers import Diff, Row, Spectrum, Width
 from spectra.analyzers.analyzer import Each, Summary, Takes
@@ -15,10 +15,6 @@ from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.part import Part
 from spectra.words import VECTOR
 
-Side: TypeAlias = Literal["model", "base", "baseline", "proxy", "change", "earlier", "meant"]
-"""What a check reads of a matrix: in the model and its references, what the model and the baseline
-made of the base's, and what an adapter would."""
-
 SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 
 
@@ -26,8 +22,10 @@ SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 class Checkup:
     """Soundness of every tensor, spectra where asked for, and how matrices compare.
 
-    A measurement's values are by side, each with its `status`, `error` and `values`; `width`
-    besides, the sigma_max that a proxy's is compared with.
+    It gets tensors by side: of the `model` and its references (`base`, `baseline`, `proxy`), what
+    the model and the baseline made of the base's (`change`, `earlier`), and what an adapter would
+    (`meant`). A measurement's values are by side too, each with its `status`, `error` and
+    `values`; `width` besides, the sigma_max that a proxy's is compared with.
     """
 
     name: ClassVar[str] = "check"

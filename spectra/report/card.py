@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from spectra.report.cells import CODE, NONE
 from spectra.report.command_line import command_line
-from spectra.report.kinds import Document, kind_of
-from spectra.report.kinds.kind import Listing
+from spectra.report.kind import Document, Listing, kind_of
 from spectra.report.ranking import ranked
 from spectra.report.sentences import figures, models_named
 from spectra.text import printable

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spectra.report.kinds import Document, kind_of
+from spectra.report.kind import Document, kind_of
 from spectra.text import printable
 
 SELECTION = {"include": (), "exclude": (), "roles": (), "layers": ""}

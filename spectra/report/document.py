@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from spectra.errors import SpectraError
 from spectra.matrices.place import COLUMNS
 from spectra.report.keys import KEYS
-from spectra.report.kinds import Kind, kind_of, kinds
+from spectra.report.kind import Kind, kind_of, kinds
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, Schema, Shape, Value, Words
 from spectra.text import quote, shown
 from spectra.work.result import SCHEMA

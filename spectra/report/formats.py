@@ -13,7 +13,7 @@ from spectra.errors import OutputError
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
 from spectra.report.findings import form_of, render
-from spectra.report.kinds import Document, kind_of
+from spectra.report.kind import Document, kind_of
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
 from spectra.text import printable

@@ -1,7 +1,7 @@
 """A result as a notebook shows it: the sentence on top, and the table."""
 
 from spectra.report.html.markup import plain_table, text
-from spectra.report.kinds import Document, kind_of
+from spectra.report.kind import Document, kind_of
 from spectra.report.screens import screen_of
 
 

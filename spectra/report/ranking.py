@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spectra.report.kinds.kind import Document, Kind, Order, RowDoc
+from spectra.report.kind import Document, Kind, Order, RowDoc
 
 
 def ranked(document: Document, kind: Kind) -> tuple[list[dict[str, Any]], Order]:

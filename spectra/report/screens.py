@@ -3,8 +3,7 @@
 from spectra.report import cells
 from spectra.report.command_line import command_line
 from spectra.report.document import IDENTITY
-from spectra.report.kinds import Document, Kind, kind_of
-from spectra.report.kinds.kind import Listing
+from spectra.report.kind import Document, Kind, Listing, kind_of
 from spectra.report.ranking import ranked
 from spectra.report.sentences import closing
 from spectra.report.table import Column, Line, Screen

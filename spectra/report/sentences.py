@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spectra.report.kinds import Document, kind_of
+from spectra.report.kind import Document, kind_of
 from spectra.text import printable
 
 GENERIC = ("model", "model.safetensors", "snapshot")

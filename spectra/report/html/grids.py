@@ -7,7 +7,7 @@ from typing import Any
 
 from spectra.report.cells import short
 from spectra.report.keys import key_of
-from spectra.report.kinds import Document, RowDoc, kind_of
+from spectra.report.kind import Document, RowDoc, kind_of
 from spectra.report.ranking import enriched
 from spectra.text import printable
 from spectra.words import in_order

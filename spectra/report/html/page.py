@@ -14,8 +14,7 @@ from spectra.report.html.markup import badge, command, text
 from spectra.report.html.section import Section, answer, section_of, written
 from spectra.report.html.tables import rooms
 from spectra.report.html.worst import MOST, worst_of
-from spectra.report.kinds import Document
-from spectra.report.kinds.kind import Worst
+from spectra.report.kind import Document, Worst
 from spectra.report.sentences import figures, models_named
 from spectra.text import counted, printable
 

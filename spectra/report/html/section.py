@@ -11,7 +11,7 @@ from spectra.report.html.grids import heatmaps
 from spectra.report.html.markup import badge, command, pairs, plain_table, setting, text
 from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
 from spectra.report.keys import KEYS
-from spectra.report.kinds import Document, kind_of
+from spectra.report.kind import Document, kind_of
 from spectra.report.sentences import models_named
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
@@ -61,7 +61,7 @@ def section_of(document: Document, ident: str, saved: str, most: int = MOST_ROWS
     """
     kind, main = kind_of(document["command"]), matrices(document, ident, most)
     heat = heatmaps(document, main.ident)
-    charts = [*([heat] if heat else []), *kind.charts(document, main)]
+    charts = [*([heat] if heat else []), *kind.charts(document, main.ident)]
     if kind.series:  # lines tell more than cells there
         charts.reverse()
     sheets = [table_of(sheet, ident) for sheet in kind.sheets(document)]

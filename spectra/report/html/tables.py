@@ -7,8 +7,7 @@ from typing import Any
 from spectra.report.cells import short
 from spectra.report.html.encode import Names, profiles, words
 from spectra.report.keys import Key, key_of
-from spectra.report.kinds import Document, RowDoc, kind_of
-from spectra.report.kinds.kind import Sheet
+from spectra.report.kind import Document, RowDoc, Sheet, kind_of
 from spectra.report.ranking import ranked
 
 MOST_ROWS = 8000  # of matrices on one page; the files have them all

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from spectra.report.kinds import Document, kind_of
-from spectra.report.kinds.kind import Worst
+from spectra.report.kind import Document, Worst, kind_of
 from spectra.text import printable
 from spectra.words import SEVERITIES
 

@@ -8,7 +8,7 @@ from spectra.policy.finding import Finding, Outcome
 from spectra.policy.judge import NOT_ASKED
 from spectra.report import cells
 from spectra.report.findings.found import policy_line, reasons, verdict_of
-from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Sheet, Worst
+from spectra.report.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import unread
 from spectra.report.shape import COUNT, FLAG, SHARE, TEXT, TEXTS, Items, Object, Words, shapes_of
 from spectra.report.table import Column, Mark

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.report import cells
-from spectra.report.kinds.kind import (
+from spectra.report.kind import (
     Document,
     Kind,
     Listing,
@@ -21,9 +21,6 @@ from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object
 from spectra.report.table import Column
 from spectra.text import counted, printable
-
-if TYPE_CHECKING:
-    from spectra.report.html.tables import Table
 
 SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 MODULES = Object({"modules": COUNT, "unpaired": COUNT})
@@ -120,10 +117,10 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     return found + cells.highest(document["rows"], "delta_relative", "largest change", cells.share)
 
 
-def _charts(document: Document, table: "Table") -> list[dict[str, Any]]:
+def _charts(document: Document, table: str) -> list[dict[str, Any]]:
     """Return what marks an intruder, and what chance would score."""
     settings = document["settings"]
-    if not _looked(document) or not any(table.verdicts):
+    if not _looked(document) or not any(map(_details, document["rows"])):
         return []
     nulls = [
         row["null_cos"]
@@ -133,7 +130,7 @@ def _charts(document: Document, table: "Table") -> list[dict[str, Any]]:
     epsilon = settings.get("epsilon")
     return [{
         "kind": "intruders",
-        "table": table.ident,
+        "table": table,
         "epsilon": 0.5 if epsilon is None else cells.short(epsilon),
         "side": "right" if settings.get("side") == "right" else "left",
         "chance": cells.short(median(nulls)) if nulls else None,

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from spectra.analyzers.choice import rank_key, span
 from spectra.report import cells
-from spectra.report.kinds.kind import (
+from spectra.report.kind import (
     Document,
     Kind,
     Listing,
@@ -175,7 +175,7 @@ KIND = Kind(
     facts=lambda document, full: [*unresolved_told(document["rows"]), *closing(document, full)],
     visible=("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
     metrics=(Metric("kappa", "log"), Metric("kappa_excess", "log")),
-    charts=lambda document, table: [_chart(document, table.ident)],
+    charts=lambda document, table: [_chart(document, table)],
     worst=_worst,
     drawer="spectra.report.plots.kappa:draw_kappa",
     options={

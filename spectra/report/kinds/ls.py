@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from spectra.report import cells
-from spectra.report.kinds.kind import Document, Kind, Listing, RowDoc
+from spectra.report.kind import Document, Kind, Listing, RowDoc
 from spectra.report.sentences import skip_counts, unread
 from spectra.report.shape import COUNT
 from spectra.report.table import Column

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from spectra.report import cells
-from spectra.report.kinds.kind import Document, Kind, Listing, Metric, Worst, highest, singular
+from spectra.report.kind import Document, Kind, Listing, Metric, Worst, highest, singular
 from spectra.report.shape import COUNT
 from spectra.report.table import Column
 from spectra.text import printable

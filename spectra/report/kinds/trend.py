@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from spectra.report import cells
-from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Worst
+from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Worst
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
 from spectra.text import printable

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from spectra.report import cells
-from spectra.report.kinds.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
+from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import closing
 from spectra.report.shape import FLAG, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column

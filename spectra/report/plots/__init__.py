@@ -6,8 +6,7 @@ from pkgutil import resolve_name
 from matplotlib.figure import Figure
 
 from spectra.errors import SpectraError, UsageError
-from spectra.report.kinds import kind_of, kinds
-from spectra.report.kinds.kind import Document
+from spectra.report.kind import Document, kind_of, kinds
 from spectra.report.plots.page import Arrays, save_figure, settle
 from spectra.report.plots.style import house_style
 

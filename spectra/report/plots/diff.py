@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
 from spectra.report.plots.intruders import draw_intruders, examined
 from spectra.report.plots.lettering import measured, number

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from spectra.report.kinds.kind import RowDoc
+from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import measured, number, role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, SMALL

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import label_cells
 from spectra.report.plots.lettering import matrix_label, number
 from spectra.report.plots.page import Arrays, array_of, left_out, page

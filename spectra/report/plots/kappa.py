@@ -15,8 +15,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
+from spectra.report.kind import Document, RowDoc
 from spectra.report.kinds import kappa as told
-from spectra.report.kinds.kind import Document, RowDoc
 from spectra.report.plots.lettering import measured, role_label
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET

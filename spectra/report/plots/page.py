@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
 from spectra.report.plots.style import NORMAL, QUIET, SMALL, TITLE, WIDTH, house_style
 from spectra.report.sentences import models_named

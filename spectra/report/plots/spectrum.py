@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import measured, shortened
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, page

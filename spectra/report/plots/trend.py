@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from spectra.report.kinds.kind import Document
+from spectra.report.kind import Document
 from spectra.report.plots.lettering import number, role_label
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import INK, QUIET, SMALL

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
 from spectra.matrices.layers import of_any_expert
-from spectra.report.kinds.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import plain_text, role_label, shortened, width_of
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import DARK, QUIET, SMALL, WIDTH

@@ -7,10 +7,10 @@ import pytest
 
 from report.html import documents
 from spectra.errors import SpectraError
-from spectra.report import cells, kinds
+from spectra.report import cells, kind
 from spectra.report.card import card
 from spectra.report.html import Source, render_page
-from spectra.report.kinds import Kind, kind_of
+from spectra.report.kinds import Kind, kind_of, kinds
 from spectra.report.screens import screen_of
 from spectra.report.table import Column, render_text
 
@@ -23,9 +23,9 @@ HEADS = Kind(
 
 
 def add(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    entry = EntryPoint("heads", value, kinds.GROUP)
+    entry = EntryPoint("heads", value, kind.GROUP)
 
-    monkeypatch.setattr(kinds, "entry_points", EntryPoints([entry]).select)
+    monkeypatch.setattr(kind, "entry_points", EntryPoints([entry]).select)
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +36,15 @@ def forgotten() -> Iterator[None]:
 
 
 def test_every_command_has_a_file() -> None:
-    found = {kind.command: kind for kind in kinds.kinds()}
+    found = {one.command: one for one in kinds()}
     assert set(found) == {"check", "diff", "kappa", "ls", "spectrum", "trend", "width"}
-    assert all(kind_of(name) is kind for name, kind in found.items())
+    assert all(kind_of(name) is record for name, record in found.items())
 
 
 def test_another_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, f"{__name__}:HEADS")
     assert kind_of("heads") is HEADS
-    assert [kind.command for kind in kinds.kinds()][-1] == "heads"
+    assert [one.command for one in kinds()][-1] == "heads"
 
 
 @pytest.mark.parametrize("word", ["heads", "kind", "__init__", "kappa.KIND", "../kappa", "\ud800"])

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from pictures import written
 from spectra.errors import SpectraError, UsageError
 from spectra.report import draw, plots
+from spectra.report.kind import Document
 from spectra.report.kinds import Kind, kinds
-from spectra.report.kinds.kind import Document
 from spectra.report.plots.page import Arrays, page
 
 HEADS: Document = {

@@ -1,15 +1,18 @@
 """The record of a command: everything that is told of its results, wherever it is told."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any, Literal, TypeAlias
 
+from spectra.errors import SpectraError
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
 from spectra.words import Severity
-
-if TYPE_CHECKING:
-    from spectra.report.html.tables import Table
 
 Document: TypeAlias = Mapping[str, Any]
 """A result as plain data, as `Result.document()` gives it or a file holds it."""
@@ -17,6 +20,9 @@ RowDoc: TypeAlias = Mapping[str, Any]
 """One matrix in it: its identity, its status, and what was measured."""
 Order: TypeAlias = Sequence[tuple[str, bool]]
 """Keys by which rows are ordered, each with whether its highest come first."""
+
+FOLDER, GROUP = "spectra.report.kinds", "spectra.kinds"
+"""Where records lie: a module a command, and entry points of other packages."""
 
 EACH = 3  # lines of one result, of what is merely highest
 
@@ -117,8 +123,8 @@ class Kind:
     # The page and the picture.
     visible: Sequence[str] | None = None  # measured columns that are seen at once; None: all
     metrics: Sequence[Metric] = ()
-    charts: Callable[[Document, "Table"], Sequence[Mapping[str, Any]]] = lambda *_: ()
-    """Beside the heatmap; from the document and the page's table of its matrices."""
+    charts: Callable[[Document, str], Sequence[Mapping[str, Any]]] = lambda *_: ()
+    """Beside the heatmap; from the document and the page's name of the table of its matrices."""
     sheets: Callable[[Document], Sequence[Sheet]] = lambda _: ()
     worst: Callable[[Document], Iterable[Worst]] = lambda _: ()
     drawer: str | None = None  # "module:function", loaded only to draw
@@ -137,3 +143,56 @@ class Kind:
     # What a document holds, beside what every one does; keys that are not told of may follow.
     settings: Mapping[str, Shape] = field(default_factory=dict)
     summary: Mapping[str, Shape] = field(default_factory=dict)
+
+
+@cache
+def kind_of(command: str) -> Kind:
+    """Return the record of a command; of one that is not known here, a plain one.
+
+    Raises:
+        SpectraError: The package that brings the command is broken.
+    """
+    found = _own(command)
+    for entry in () if found else entry_points(group=GROUP, name=command):
+        found = _loaded(entry)
+    return found or Kind(command, command)
+
+
+def kinds() -> Iterator[Kind]:
+    """Yield the record of every command, those of other packages last."""
+    own = [
+        found
+        for module in pkgutil.iter_modules(import_module(FOLDER).__path__)
+        if (found := _own(module.name))
+    ]
+    yield from own
+    known = {kind.command for kind in own}
+    for entry in entry_points(group=GROUP):
+        if entry.name not in known:
+            yield kind_of(entry.name)
+
+
+def _own(command: str) -> Kind | None:
+    """Return the record in this folder; a command may be any word that a file claims."""
+    name = f"{FOLDER}.{command}"
+    if not command.isidentifier() or find_spec(name) is None:
+        return None
+    found = getattr(import_module(name), "KIND", None)
+    return found if isinstance(found, Kind) else None
+
+
+def _loaded(entry: EntryPoint) -> Kind:
+    """Return the record that another package brings."""
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise SpectraError(
+            f"The command {entry.name!r} of another package cannot be told of: {entry.value} "
+            f"fails to load ({type(error).__name__}: {error}). Update or remove that package."
+        ) from error
+    if not isinstance(found, Kind):
+        raise SpectraError(
+            f"The command {entry.name!r} of another package cannot be told of: {entry.value} is "
+            f"of type {type(found).__name__}, expected a spectra.report.kinds.Kind."
+        )
+    return found
