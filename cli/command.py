@@ -21,6 +21,7 @@ from .terminal import note
 
 KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 BARE: Final = Common()
+HINTS: Final = get_type_hints(Common, include_extras=True)
 ELSEWHERE: Final = "spectra.commands"
 """Group of the entry points of commands that other packages bring: `name = "module:function"`."""
 
@@ -53,7 +54,7 @@ def command(
         wording: Shared options that it words in its own way, by their fields: the annotation.
         parser: How its words are read; as Typer does by default.
     """
-    hints = get_type_hints(Common, include_extras=True) | dict(wording or {})
+    hints = HINTS | dict(wording or {})
     shared = [
         inspect.Parameter(one.name, KEYWORD, default=getattr(BARE, one.name), annotation=hint)
         for one in fields(Common)

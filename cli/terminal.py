@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from spectra.report.table import Screen, lay_out, render_text
 from spectra.text import printable
 
 if TYPE_CHECKING:
+    from spectra.report.table import Screen
     from spectra.work.executor import Progress
 
 STYLES = {"bad": "bold red", "good": "green"}
@@ -37,8 +37,10 @@ def fail(text: str) -> None:
     console.print(Text.assemble(("error:", "bold red"), " ", printable(" ".join(text.split()))))
 
 
-def show(screen: Screen) -> None:
+def show(screen: "Screen") -> None:
     """Print a screen: fitted and coloured on a terminal, whole and plain in a pipe."""
+    from spectra.report.table import lay_out, render_text  # noqa: PLC0415 - not for `--help`
+
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not (is_terminal(sys.stdout) or os.environ.get("FORCE_COLOR")):
         sys.stdout.write(render_text(screen))
