@@ -9,6 +9,7 @@ import torch
 from spectra_cli.main import run
 
 from examples import write_model
+from spectra.checkpoint.local import LocalFile
 
 
 class Outcome(NamedTuple):
@@ -51,3 +52,13 @@ def model(tmp_path: Path) -> Path:
             tensors[key] = torch.randn(rows, cols, generator=generator)
         tensors[f"model.layers.{layer}.input_layernorm.weight"] = torch.ones(8)
     return write_model(tmp_path / "model", tensors, '{"model_type": "llama"}')
+
+
+@pytest.fixture
+def weights_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing but headers be read."""
+
+    def refuse(self: LocalFile, start: int, buffer: memoryview) -> int:
+        raise AssertionError(f"weights of {self.path} are read")
+
+    monkeypatch.setattr(LocalFile, "fill", refuse)

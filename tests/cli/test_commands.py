@@ -201,6 +201,7 @@ def test_plots_are_written_and_said(
         assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
 
 
+@pytest.mark.usefixtures("weights_are_closed")
 def test_a_dry_run_reads_no_weights(command: Command, model: Path, tmp_path: Path) -> None:
     tuned = write_model(tmp_path / "t", {"model.layers.0.mlp.up_proj.weight": torch.ones(16, 8)})
     for words in (("spectrum", model), ("kappa", model), ("diff", model, tuned, "--intruders")):
