@@ -16,7 +16,7 @@ from spectra.runs.result import Result, counted_codecs, not_read, package_versio
 from spectra.text import listed
 from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
-from spectra.work.executor import Executor, Report, measured, silent
+from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
 from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.plan import Member
@@ -56,18 +56,24 @@ class Analysis:
         """Tell from headers what it will cost."""
         return estimate(self.plan, self.analyzer, workers)
 
-    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+    def run(
+        self,
+        executor: Executor | None = None,
+        report: Report = silent,
+        sink: Sink | None = None,
+    ) -> Result:
         """Read, measure and conclude.
 
         Args:
             executor: Who measures; this machine's processors by default.
             report: Called as rows come.
+            sink: Gets what measuring made.
 
         Raises:
             SpectraError: A file changed or ended while it was read.
         """
         start, plan = time.perf_counter(), self.plan
-        rows = measured(executor or Local(), plan.tasks, self.analyzer, report)
+        rows = measured(executor or Local(), plan.tasks, self.analyzer, report, sink)
         marked, summary = self.analyzer.conclude(rows)
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
         alone = plan.members[0].part == "model" and not plan.members[0].labels

@@ -64,7 +64,11 @@ def silent(_progress: Progress) -> None:
 
 
 def measured(
-    executor: Executor, tasks: Sequence[Task], analyzer: Analyzer[Any], report: Report = silent
+    executor: Executor,
+    tasks: Sequence[Task],
+    analyzer: Analyzer[Any],
+    report: Report = silent,
+    sink: Sink | None = None,
 ) -> list[Row]:
     """Return the row of every task, in the order of the tasks' models and of matrices' names.
 
@@ -73,23 +77,26 @@ def measured(
         tasks: What to measure.
         analyzer: What measures each; one that works in rounds is asked what comes next.
         report: Called as rows come.
+        sink: Gets what measuring made.
     """
     if not isinstance(analyzer, InRounds):
-        return _round(executor, tasks, Round(analyzer), report)
+        return _round(executor, tasks, Round(analyzer), report, sink)
     rows: dict[str, Row] = {}
     places = [task.place for task in in_order(tasks)]
     while (part := analyzer.following(list(rows.values()), places)) is not None:
-        found = _round(executor, tasks, part, report)
+        found = _round(executor, tasks, part, report, sink)
         rows.update((row.matrix, row) for row in found)  # an old name keeps its place
     return list(rows.values())
 
 
-def _round(executor: Executor, tasks: Sequence[Task], part: Round, report: Report) -> list[Row]:
+def _round(
+    executor: Executor, tasks: Sequence[Task], part: Round, report: Report, sink: Sink | None
+) -> list[Row]:
     wanted = part.matrices
     chosen = [task for task in tasks if wanted is None or task.place.matrix in wanted]
     costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
     total, done, rows = sum(costs.values()) or 1.0, 0.0, []
-    for row in executor.run(chosen, part.analyzer):
+    for row in executor.run(chosen, part.analyzer, sink):
         rows.append(row)
         done += costs[key_of(row.place)]
         report(Progress(done, total, row.matrix))

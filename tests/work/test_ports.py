@@ -16,6 +16,7 @@ from examples import write_model
 from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Row, Spectrum
 from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.matrices import Matrix, Selection
+from spectra.runs.analysis import Analysis
 from spectra.work import plan_model, plan_pair
 from spectra.work.executor import Executor, Sink, identity, measured
 from spectra.work.load import Loader
@@ -161,7 +162,7 @@ def test_a_sink_takes_what_measuring_made(tmp_path: Path) -> None:
     folder = write_model(tmp_path, {f"w{i}.weight": torch.full((3, 4), float(i)) for i in range(5)})
     plan = plan_model(spectra.open(folder), Selection())
     sink = Kept()
-    rows = list(Local(workers=2).run(plan.tasks, Halved(), sink))
+    rows = Analysis(Halved(), plan, Selection()).run(Local(workers=2), sink=sink).rows
     assert {name: float(half[0, 0]) for name, half in sink.taken.items()} == {
         f"w{i}.weight": i / 2 for i in range(5)
     }
