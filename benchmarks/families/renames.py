@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import families  # found in tests/
 from spectra.architectures import table
-from spectra.architectures.table import numberless
 from spectra.exports.installed import USUAL, described, layers_of
+from spectra.text import numberless
 
 ALIKE = conversion_mapping._MODEL_TO_CONVERSION_PATTERN  # noqa: SLF001 - PEFT reads it too
 ROUTERS = "mixtral", "qwen2_moe"

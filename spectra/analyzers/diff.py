@@ -14,9 +14,9 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.singular import (
-    EPS64,
     entry_norm,
     largest_entry,
     left_singular_cost,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spectra.architectures.renaming import Fusion, Move, moved, prefixed
+from spectra.text import numberless
 
 PATH = Path(__file__).with_name("renames.json")
 UNNAMED = "?"  # where in a config another lies, or an operation, that the table cannot say
@@ -17,8 +18,6 @@ UNNAMED = "?"  # where in a config another lies, or an operation, that the table
 
 USUAL = frozenset({"Linear", "Embedding", "Conv1D"})
 """Layers that the table does not list: those that it does are no such."""
-
-_NUMBER = re.compile(r"(?<![^.])[0-9]+(?=\.)")
 
 
 class Layer(NamedTuple):
@@ -161,7 +160,7 @@ class Known:
         while own:
             own = own.rpartition(".")[0]
             if own in self.odd:
-                inside = numberless(f"{module.removeprefix(f'{own}.')}.").removesuffix(".")
+                inside = numberless(module.removeprefix(f"{own}."))
                 return self.odd[own].get(inside, Layer("Linear"))
         return Layer("Linear")
 
@@ -203,11 +202,6 @@ def table() -> Table:
         {name: tuple(map(_move, moves)) for name, moves in read["moves"].items()},
         frozenset(read["expert_types"]),
     )
-
-
-def numberless(name: str) -> str:
-    """Return a name with the numbers of its layers made equal."""
-    return _NUMBER.sub("0", name)
 
 
 def _odd(read: Mapping[str, str]) -> dict[str, Layer]:

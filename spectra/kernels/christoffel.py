@@ -30,8 +30,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.rounding import EPS64
+
 INTERVALS = 64  # to begin with
-EPS64 = torch.finfo(torch.float64).eps
 ROUNDS = 24  # of cutting intervals in two
 CLOSE = 0.01  # cutting stops where the bound is no more than this above the largest centre
 SLACK = 0.3  # or than this share of what it may still be

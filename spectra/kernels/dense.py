@@ -28,8 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.krylov import INFLATION, PROBES
-from spectra.kernels.linear_map import CONFIDENCE, EPS64
+from spectra.kernels.linear_map import CONFIDENCE
 from spectra.kernels.resemblance import ANGLE, MARGIN, Resemblance, Verdict
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.similarity import PICTURE
 
 WINDOW = 1e4

@@ -9,7 +9,8 @@ by bisection of their logarithm, which loses nothing near y = 0 and y = 1.
 import math
 from functools import lru_cache
 
-EPS64 = 2.0**-52
+from spectra.kernels.rounding import EPS64
+
 TINY = 1e-300  # in place of a zero denominator of the continued fraction
 TERMS = 20_000  # of it: about the root of the larger parameter are needed
 LOG_ODDS = 700.0  # e^700 is near the largest double

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import largest_entry, power_of_two_near
 
 SINGLE = 1 << 20  # entries from which float32 products pay
@@ -21,7 +22,6 @@ BLOCK = 256  # rows widened to float64 at a time, always into the same memory
 CONFIDENCE = 10.0
 NARROW = 16  # columns from which one product with the transpose is the faster order
 PANELS = 16  # of rows, whose products with fewer columns run side by side
-EPS64 = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-EPS64 = torch.finfo(torch.float64).eps
+from spectra.kernels.rounding import EPS64
+
 CHUNK = 1 << 20  # entries of the (cut, value) grid held at a time
 
 

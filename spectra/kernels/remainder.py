@@ -22,7 +22,8 @@ from torch import Tensor
 from spectra.kernels.christoffel import jacobi, largest_component
 from spectra.kernels.counting import Space, at_most, rounding_of
 from spectra.kernels.krylov import Bidiagonalization, Ritz, gaussian, measure
-from spectra.kernels.linear_map import EPS64, LinearMap
+from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.rounding import EPS64
 
 NEAR = 0.1  # share of a known direction that another eigenvector may hold and still be far
 NARROW = 16  # random columns that look for the end of the spectrum

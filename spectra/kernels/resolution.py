@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.singular import EPS64, largest_entry, power_of_two_near
+from spectra.kernels.rounding import EPS64
+from spectra.kernels.singular import largest_entry, power_of_two_near
 
 ROUNDS = 3  # of scaling rows, then columns
 ALIKE = 1.3  # largest over mean level of rows and columns at which none are scaled

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+EPS64 = torch.finfo(torch.float64).eps
 SHARE = 0.9  # of a row's entries that must lie on a coarser grid for the row to count as on it
 SAMPLE = 1 << 12  # entries that rule most grids out
 WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spectra.kernels.singular import EPS64, left_singular
+from spectra.kernels.rounding import EPS64
+from spectra.kernels.singular import left_singular
 from spectra.words import Side
 
 Decision = Literal["match", "bound", "exact"]

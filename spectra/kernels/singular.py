@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.smallest import smallest_singular_values
 
 RELATIVE_ERROR = 1e-4  # of every singular value returned, against exact arithmetic
 GRAM_ERROR = 16.0  # of the Gram path's sigma^2, in sqrt(max(m, n)) * eps64 * sigma_1^2
 SMALL = 48  # below this the float64 SVD costs nothing
 BLOCK = 1024  # columns or rows widened to float64 at a time
-EPS64 = torch.finfo(torch.float64).eps
 
 
 def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " rank"]:

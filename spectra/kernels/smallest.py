@@ -24,10 +24,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.rounding import EPS64
+
 SPARE = 8  # columns iterated beside those wanted; they make the wanted ones converge
 MOST = 64  # values wanted at once; beyond, a full decomposition is cheaper
 STEPS = 12
-EPS64 = torch.finfo(torch.float64).eps
 
 
 def smallest_singular_values(

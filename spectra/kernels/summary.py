@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-EPS64 = torch.finfo(torch.float64).eps
+from spectra.kernels.rounding import EPS64
 
 
 def frobenius(sigma: Float[Tensor, " rank"]) -> float:

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from spectra.text import numberless
+
 EXPERT = re.compile(r"(?:^|\.)experts\.(?:[a-z_]+\.)?(?:expert_)?([0-9]{1,9})(?=\.|$)")
 
-_NUMBER = re.compile(r"[0-9]{1,9}")  # a longer one counts no layers
 _LIST = re.compile(r"(?:layers?|blocks?|h)")
 """What makes a number at the very end a layer; it mostly counts the steps of a list."""
 _NESTED = re.compile(r"(?:\w+_)?(?:layers|blocks|stages)|resnets|attentions|h")
@@ -59,25 +60,16 @@ def place_in(name: str) -> LayerName | None:
     return LayerName(prefix, numbers, ".".join(words[inner + 1 :]), stack)
 
 
-def numberless(name: str, by: str = "0") -> str:
-    """Return a name with the numbers of its layers and experts made equal.
-
-    Rules that read names ask for a number, never for a certain one.
-    """
-    words = name.split(".")  # quicker than a pattern's `sub`
-    return ".".join([by if word.isdigit() and _NUMBER.fullmatch(word) else word for word in words])
-
-
 @lru_cache(maxsize=4096)
 def _counted(name: str) -> tuple[int, ...]:
-    """Return which words of a name are the numbers of its layers; their values play no part."""
+    """Return which words of a name are the numbers of its layers; all are 0 here."""
     words = name.split(".")
     expert = EXPERT.search(name)
     last = len(words) - (words[-1] == "weight")
     stop = last if expert is None else name[: expert.start()].count(".") + 1
     counted: list[int] = []
     for index in range(stop):
-        if _NUMBER.fullmatch(words[index]) and _counts(words, index, last, counted):
+        if words[index] == "0" and _counts(words, index, last, counted):
             counted.append(index)
     return tuple(counted)
 

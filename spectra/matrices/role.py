@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spectra.matrices.layers import expert_in, layers_of, numberless
+from spectra.matrices.layers import expert_in, layers_of
+from spectra.text import numberless
 
 ATTENTION = r"\w*(?:attn|[Aa]ttention)\w*"
 FEED_FORWARD = r"(?:mlp|ffn|feed_forward|moe|block_sparse_moe|experts)"

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.codecs.unread import MARKS
-from spectra.matrices.layers import numberless
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.place import Place
 from spectra.matrices.role import Role, roles_of
 from spectra.matrices.unread import no_weights, scales_of
-from spectra.text import natural
+from spectra.text import natural, numberless
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from spectra.errors import PairingError, UsageError
-from spectra.matrices.layers import numberless
 from spectra.matrices.view import View
-from spectra.text import quote, shown
+from spectra.text import numberless, quote, shown
 
 READS = ("attn.q", "attn.k", "attn.v", "mlp.gate", "mlp.up")
 """Roles whose inputs are the residual stream, so that their columns are the width."""

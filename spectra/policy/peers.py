@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 
-from spectra.matrices.layers import numberless
 from spectra.policy.facts import Subject
 
 FEWEST = 4  # like matrices, from which on one can be an outlier among them
@@ -12,6 +11,7 @@ UNLIKE = frozenset({"other", "conv", "embed"})
 """Roles whose members need have nothing in common: a CTC head and an LSTM, a patch embedding and
 a depthwise kernel, tokens and positions."""
 
+_NUMBER = re.compile(r"(?<![^.\[])\d+(?![^.\]])")  # also alone in brackets: `exps[12]`
 _MEMBER = re.compile(r"=\d+")  # of a stack: `[expert=3,up]`
 
 
@@ -21,7 +21,7 @@ def pattern(name: str) -> str:
     Args:
         name: Of the matrix: `h.0.attn.weight`, of which the number may be any.
     """
-    return numberless(name, "*")
+    return _NUMBER.sub("*", name)
 
 
 def peers(subjects: Iterable[Subject]) -> Mapping[str, Hashable]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spectra.errors import NonFiniteError
 from spectra.kernels.lowrank import product_singular_values
-from spectra.kernels.singular import EPS64
+from spectra.kernels.rounding import EPS64
 
 SIDES = st.integers(1, 40)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import singular
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     BLOCK,
-    EPS64,
     GRAM_ERROR,
     RELATIVE_ERROR,
     SMALL,
