@@ -11,6 +11,7 @@ from spectra.gate import Check, plan_check
 from spectra.policy import Policy
 from spectra.policy.document import read_policy
 from spectra.policy.initial import initial
+from spectra.report.command_line import written
 from spectra.report.findings import render
 from spectra.report.formats import write_texts
 from spectra.runs.planned import Planned
@@ -80,7 +81,10 @@ def write_policy(model: str | None, path: Path | None, common: Common) -> int:
             f"warning: the model has findings already, and {target} accepts them for 90 days: look "
             f"at its {known:,} [[ignore]] before you keep it."
         )
-    note(f"wrote {target}. Check by it: spectra check {release}", quiet=common.quiet)
+    options = [*(["--policy", str(path)] if path else []), *common.typed]
+    last = ["--", release] if release.startswith("-") else [release]
+    again = written(["check", *options, *last])
+    note(f"wrote {target}. Check by it: {again}", quiet=common.quiet)
     return DONE
 
 

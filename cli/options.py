@@ -145,6 +145,16 @@ class Common:
         """
         return spectra.Selection(self.include, self.exclude, self.role, self.layers)
 
+    @property
+    def typed(self) -> list[str]:
+        """What was given that no result holds: where weights come from, and what works."""
+        bare = Common()
+        words = ["--allow-pickle"] * self.allow_pickle + ["--download"] * self.download
+        for name in ("variant", "device", "workers"):
+            if (value := getattr(self, name)) != getattr(bare, name):
+                words += [f"--{name}", str(value)]
+        return words
+
     def open(self, spec: str) -> "Checkpoint | Adapter":
         """Open a model or adapter.
 

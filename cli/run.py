@@ -138,7 +138,9 @@ def _show(result: Result, common: Common) -> None:
         reader = is_terminal(sys.stdout)
         hints = reader and not common.quiet
         full = common.verbose or not reader
-        show(screen_of(result.document(), seconds=result.seconds, full=full, hints=hints))
+        show(screen_of(
+            result.document(), seconds=result.seconds, full=full, hints=hints, typed=common.typed
+        ))  # fmt: skip
     elif common.format == "parquet":
         _parquet_to_stdout(result)
     else:

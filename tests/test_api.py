@@ -13,6 +13,7 @@ from spectra.analyzers import Diff, Spectrum
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.errors import SpectraError, UsageError
 from spectra.matrices import Selection
+from spectra.report import formats
 
 
 def test_open_returns_headers_of_models_and_adapters(minilm: Path, minilm_lora: Path) -> None:
@@ -52,6 +53,13 @@ def test_an_analysis_is_planned_with_its_own_arguments_and_runs_later(minilm: Pa
     found = plan.run(lambda progress: told.append(progress.matrix))
     assert told == ["encoder.layer.0.attention.self.query.weight"]
     assert found.document() == spectra.kappa(minilm, select=1, selection=some).document()
+
+
+def test_a_result_says_what_it_is_and_no_more(minilm: Path, tmp_path: Path) -> None:
+    live = spectra.ls(minilm)
+    assert repr(live) == f"<spectra.Result ls: {live.summary['reading']}>"
+    formats.write_result(live.document(), tmp_path / "ls.json")
+    assert repr(spectra.load(tmp_path / "ls.json")).startswith("<spectra.Loaded ls: 40 matrices, ")
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(minilm: Path) -> None:

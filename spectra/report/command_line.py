@@ -17,7 +17,8 @@ def arguments(document: Document, onward: Sequence[str] = ()) -> list[str]:
     """Return the words after `spectra` that give this result again.
 
     Options that say where weights come from (`--allow-pickle`, `--download`, `--variant`) and how
-    work is shared (`--device`, `--workers`) change no number and are in no result.
+    work is shared (`--device`, `--workers`) change no number and are in no result; who knows
+    them gives them with `onward`.
 
     Args:
         document: A result.
@@ -44,8 +45,12 @@ def command_line(document: Document, onward: Sequence[str] = ()) -> str:
         document: A result.
         onward: Words after it, such as `-o FILE`.
     """
-    words = ["spectra", *arguments(document, onward)]
-    return " ".join(printable(shlex.quote(word)) for word in words)
+    return written(arguments(document, onward))
+
+
+def written(words: Sequence[str]) -> str:
+    """Return the words after `spectra` as they are typed."""
+    return " ".join(printable(shlex.quote(word)) for word in ("spectra", *words))
 
 
 def _given(options: Mapping[str, object], settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -110,8 +110,9 @@ def write_result(document: Document, path: Path) -> None:
         write_texts({path: to_text(document, form)})
         return
     frame = frame_of(document)
-    if "intruder_detail" in frame:
-        frame["intruder_detail"] = [_cell(value) for value in frame["intruder_detail"]]
+    for key, values in frame.items():
+        if any(map(_nested, values)):
+            frame[key] = [_cell(value) for value in values]
     write_atomically(path, lambda target: frame.to_parquet(target, index=False))
 
 
@@ -162,7 +163,7 @@ def dumps(data: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JS
 
 
 def _csv(document: Document) -> str:
-    """Return the rows; a list inside a cell is JSON."""
+    """Return the rows; a list or mapping inside a cell is JSON."""
     rows = [{key: _cell(value) for key, value in row.items()} for row in document["rows"]]
     text = io.StringIO()
     keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
@@ -172,7 +173,14 @@ def _csv(document: Document) -> str:
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _nested(value: object) -> bool:
+    """Say whether Parquet has no one type for it, as it has for a list of numbers."""
     if isinstance(value, list):
+        return not value or not all(isinstance(one, int | float) for one in value)
+    return isinstance(value, dict)
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, list | dict):
         return json.dumps(value, allow_nan=False)
     return printable(value) if isinstance(value, str) else value

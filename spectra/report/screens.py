@@ -1,5 +1,7 @@
 """What a user sees of a result: the answer first, then the rows that carry it."""
 
+from collections.abc import Sequence
+
 from spectra.report import cells
 from spectra.report.command_line import command_line
 from spectra.report.document import IDENTITY
@@ -15,7 +17,12 @@ PLACE = {*IDENTITY, "model", "shape", "parameters"}
 
 
 def screen_of(
-    document: Document, *, seconds: float | None = None, full: bool = False, hints: bool = False
+    document: Document,
+    *,
+    seconds: float | None = None,
+    full: bool = False,
+    hints: bool = False,
+    typed: Sequence[str] = (),
 ) -> Screen:
     """Lay a result out for reading.
 
@@ -25,6 +32,7 @@ def screen_of(
         full: Show every row, as a pipe or `-v` wants.
         hints: Say what to do next; documents leave that out, so that they are the same from run
             to run.
+        typed: Options of the command that no document holds, for the next one.
     """
     kind = kind_of(document["command"])
     listing = kind.table(document) if kind.table else _plain(document, kind)
@@ -42,7 +50,7 @@ def screen_of(
         rule=listing.rule,
         more=f"... {len(hidden):,} more{listing.of_rest(hidden)} (-v shows all)" * bool(hidden),
         facts=(kind.facts or closing)(document, full),
-        hints=_hints(document, kind, seconds, full) if hints else (),
+        hints=_hints(document, kind, seconds, full, typed) if hints else (),
     )
 
 
@@ -55,8 +63,10 @@ def _plain(document: Document, kind: Kind) -> Listing:
     return Listing([cells.NAME, cells.ROLE, cells.SHAPE, *own], rows)
 
 
-def _hints(document: Document, kind: Kind, seconds: float | None, full: bool) -> list[str]:
+def _hints(
+    document: Document, kind: Kind, seconds: float | None, full: bool, typed: Sequence[str]
+) -> list[str]:
     took = [f"{seconds:.1f} s"] if seconds is not None and kind.reads else []
     onward = kind.onward(document)
-    further = [f"Next: {command_line(document, onward)}"] if onward else []
+    further = [f"Next: {command_line(document, [*typed, *onward])}"] if onward else []
     return [*took, *kind.hints(document, full), *further]

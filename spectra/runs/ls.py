@@ -18,7 +18,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
 
     Args:
         model: What `spectra.open` accepts.
-        selection: From `spectra.select`; all matrices by default.
+        selection: Which matrices; all by default.
 
     Raises:
         SpectraError: The model cannot be read or nothing passes the selection.

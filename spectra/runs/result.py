@@ -10,7 +10,7 @@ from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
 from spectra.report.command_line import command_line
-from spectra.text import counted
+from spectra.text import counted, printable
 from spectra.work import Result as Data
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ class Result(Data):
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say what it is and what it found; all that it holds would fill pages."""
+        told = printable(str(self.summary.get("reading", "")))
+        return f"<spectra.{type(self).__name__} {self.command}: {told}>"
 
     @property
     def frame(self) -> "pd.DataFrame":

@@ -20,7 +20,7 @@ LABELS = ("model", "width", "step")
 """What tells rows of several models apart."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Loaded(Result):
     """A result without the weights' headers and without arrays: of those a file holds none."""
 

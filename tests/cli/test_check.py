@@ -142,6 +142,9 @@ def test_a_policy_written_for_the_model_is_read_and_holds(command: Command, mode
     assert "wrote spectra.toml" in done.err
     text = Path("spectra.toml").read_text()
     assert command("check", model).code == 0
+    other = command("check", "--init", model, "--policy", "my own.toml", "--workers", "1")
+    line = f"Check by it: spectra check --policy 'my own.toml' --workers 1 {model}"
+    assert line in other.err
     again = command("check", "--init", model)
     assert again.code == 2
     assert "exists already" in again.err

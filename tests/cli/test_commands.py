@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -293,6 +294,31 @@ def test_a_terminal_gets_short_names_and_colour_and_few_rows(
     refused = command("spectrum", minilm, "--layers", "0", "--format", "parquet")
     assert refused.code == 2
     assert "Write it to a file: -o FILE.parquet" in refused.err
+
+
+def test_the_next_command_repeats_what_no_document_holds_and_runs(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("spectra_cli.run.is_terminal", lambda _stream: True)
+    folder = write_model(
+        tmp_path / "a model", {"a.weight": torch.eye(4)}, name="m.fp16.safetensors"
+    )
+    write_model(folder, {"a.weight": torch.ones(4, 4)}, name="m.fp32.safetensors")
+    pickled = tmp_path / "-pickled"
+    pickled.mkdir()
+    torch.save({"a.weight": torch.eye(4)}, pickled / "pytorch_model.bin")
+    for words, told in (
+        (["a model", "--variant", "fp16"], "--variant fp16 --plot spectrum.png"),
+        (
+            ["--allow-pickle", "--device", "cpu", "--workers", "1", "--download", "--", "-pickled"],
+            "--allow-pickle --download --device cpu --workers 1 --plot spectrum.png -- -pickled",
+        ),
+    ):
+        *_, line = command("spectrum", *words).out.splitlines()
+        assert line.endswith(told)
+        assert command(*shlex.split(line.removeprefix("  Next: spectra "))).code == 0
+    assert Path("spectrum.png").exists()
 
 
 def test_progress_goes_to_a_terminals_standard_error(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -51,6 +52,23 @@ def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
 def test_parquet_is_no_text(result: spectra.Result) -> None:
     with pytest.raises(OutputError, match=r"Write it to a file: -o FILE\.parquet"):
         formats.to_text(result.document(), "parquet")
+
+
+def test_what_is_nested_is_json_in_cells_whatever_command_it_is_of(
+    result: spectra.Result, tmp_path: Path
+) -> None:
+    document = {**result.document(), "command": "of another package"}
+    parts = [{"a": 1}, {}, None]
+    document["rows"] = [
+        {**row, "parts": part, "even": [1.5], "empty": []}
+        for row, part in zip(document["rows"], parts, strict=True)
+    ]
+    formats.write_result(document, tmp_path / "x.parquet")
+    formats.write_result(document, tmp_path / "x.csv")
+    for frame in (pd.read_parquet(tmp_path / "x.parquet"), pd.read_csv(tmp_path / "x.csv")):
+        assert list(frame["parts"][:2]) == ['{"a": 1}', "{}"]
+        assert list(frame["empty"]) == ["[]"] * 3
+    assert list(pd.read_parquet(tmp_path / "x.parquet")["even"][0]) == [1.5]
 
 
 def test_a_missing_parquet_writer_is_said_early(
