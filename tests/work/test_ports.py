@@ -134,6 +134,7 @@ def test_a_task_is_sent_with_no_more_than_it_needs(minilm: Path, minilm_lora: Pa
     plan = plan_pair(spectra.open(minilm), spectra.open(minilm_lora), roles)
     itself = plan_pair(spectra.open(minilm), spectra.open(minilm), roles)
     for task in (*plan.tasks[:3], itself.tasks[0]):
+        assert all(not one.source.config for one in task.portable().inputs)
         sent = pickle.dumps(task.portable())
         assert len(sent) < 12_000 < len(pickle.dumps(task))
         back = pickle.loads(sent)
