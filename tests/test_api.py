@@ -67,6 +67,24 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_read(minilm: P
         spectra.spectrum(minilm, device="cuda:99")
 
 
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
+    models = [write_model(tmp_path / name, {"a.weight": torch.eye(n)}) for name, n in
+              (("a", 4), ("b", 8))]  # fmt: skip
+    for device in ("gpu", "cuda:x", "mps"):
+        with pytest.raises(UsageError, match=f"--device '{device}' is not known"):
+            spectra.spectrum(models[0], device=device)
+    for workers in (0, -1):
+        with pytest.raises(UsageError, match=f"--workers {workers} is too few"):
+            spectra.spectrum.plan(models[0], workers=workers)
+    for what in ({"eta": -1}, {"weight_decay": [0.1, 0.0]}, {"widths": [0, 1]}):
+        with pytest.raises(UsageError, match="is no number above 0"):
+            spectra.width.plan(models, **what)
+    with pytest.raises(UsageError, match="nothing is selected to export"):
+        spectra.ls(models[0]).export("peft")
+    with pytest.raises(UsageError, match="cannot be read at"):
+        spectra.Selection(layers=[0, 1])  # type: ignore[arg-type]
+
+
 def test_every_analysis_takes_what_was_opened(minilm: Path, minilm_lora: Path) -> None:
     model, adapter, some = spectra.open(minilm), spectra.open(minilm_lora), ["SPC001", "SPC107"]
     opened = spectra.check(model, base=model, adapter=adapter, rules=some)

@@ -1,7 +1,7 @@
 """Selected matrices as settings of what trains them, each checked to mean exactly these."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
 
 from spectra.checkpoint import Checkpoint
@@ -56,7 +56,8 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
             another set than the selected one.
     """
     require_form(form)
-    _require_some(selected, checkpoint)
+    require_some(selected)
+    _require_own(selected, checkpoint)
     if form == "names":
         return names.write(Job(tuple(selected), checkpoint))
     foreign = next((view for view in selected if _OF_GGUF.match(view.name)), None)
@@ -72,9 +73,17 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
     return replace(made, notes=(*made.notes, memory.note)) if memory.note else made
 
 
-def _require_some(selected: Sequence[View], checkpoint: Checkpoint) -> None:
+def require_some(selected: Sized) -> None:
+    """Refuse to export nothing.
+
+    Raises:
+        UsageError: Nothing is selected.
+    """
     if not selected:
         raise UsageError("nothing is selected to export. Select with --select, such as 10%.")
+
+
+def _require_own(selected: Sequence[View], checkpoint: Checkpoint) -> None:
     stranger = next((one for one in selected if one.entry.name not in checkpoint.entries), None)
     if stranger is not None:
         raise UsageError(

@@ -41,6 +41,7 @@ class Selection:
                     f"--role {role!r} is no role.{guess(role, known)} "
                     f"Expected one of {', '.join(known)}."
                 )
+        object.__setattr__(self, "layers", str(self.layers))
         parse_layers(self.layers)
 
     def keeps(self, view: View) -> bool:

@@ -65,7 +65,7 @@ def plan_width(
     require_family(_by_name(names, plans))
     for what, values in (("--widths", given.widths), ("--eta", given.eta),
                          ("--lambda", given.weight_decay)):  # fmt: skip
-        _require_count(what, values, specs)
+        _require_numbers(what, values, specs)
     widths = list(given.widths) * (len(plans) if len(given.widths) == 1 else 1) or [
         width_of(views_of(plan.checkpoint)[0], plan.checkpoint.spec) for plan in plans
     ]
@@ -210,12 +210,14 @@ def _nth(values: Sequence[float], index: int) -> float | None:
     return values[index if len(values) > 1 else 0] if values else None
 
 
-def _require_count(what: str, values: Sequence[float], specs: Sequence[str]) -> None:
+def _require_numbers(what: str, values: Sequence[float], specs: Sequence[str]) -> None:
     if len(values) not in (0, 1, len(specs)):
         raise UsageError(
             f"{what} has {len(values)} values for {len(specs)} models ("
             f"{', '.join(map(shown, specs))}). Give one for all or one a model, in this order."
         )
+    if wrong := [value for value in values if not 0 < value < math.inf]:
+        raise UsageError(f"{what} {wrong[0]!r} is no number above 0.")
 
 
 def _architectures(plans: Sequence[Plan]) -> str:

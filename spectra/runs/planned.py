@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, cast
 
 from spectra.analyzers import Analyzer
+from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
@@ -27,6 +28,10 @@ class Planned:
     question: Question
     device: str = "auto"
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers} is too few. Expected at least 1.")
 
     def __repr__(self) -> str:
         """Say what it is; all that it holds would fill pages."""

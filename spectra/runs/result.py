@@ -74,9 +74,11 @@ class Result(Data):
             UsageError: The form is none, nothing is selected, the consumer would find another
                 set than the selected one, or the result was read back from a file.
         """
-        from spectra.exports import export, require_form  # noqa: PLC0415 - few need it
+        from spectra.exports import export, require_form, require_some  # noqa: PLC0415 - few need it
 
         require_form(form)
+        names = self.summary.get("selected", ())
+        require_some(names)
         if not self.checkpoints:
             again = command_line(self.document(), ["--export", form])
             raise UsageError(
@@ -84,7 +86,6 @@ class Result(Data):
                 f"does not hold; expected one just made. Run: {again}"
             )
         views = {view.name: view for view in views_of(self.checkpoints[0])[0]}
-        names = self.summary.get("selected", ()) if self.command == "kappa" else ()
         return export([views[name] for name in names], self.checkpoints[0], form)
 
 

@@ -10,16 +10,18 @@ def chosen_device(wanted: str) -> str:
         wanted: `auto` takes a GPU where there is one; or `cpu`, `cuda`, `cuda:N`.
 
     Raises:
-        UsageError: The device is not there.
+        UsageError: The device is none, or not there.
     """
+    name, _, number = wanted.partition(":")
+    if wanted not in ("auto", "cpu", "cuda") and not (name == "cuda" and number.isdecimal()):
+        raise UsageError(f"--device {wanted!r} is not known. Expected auto, cpu, cuda or cuda:N.")
     import torch  # noqa: PLC0415 - only what computes needs it
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda"):
         count = torch.cuda.device_count()
-        index = int(wanted.partition(":")[2] or 0)
-        if index >= count:
+        if int(number or 0) >= count:
             raise UsageError(
                 f"--device {wanted} is not there: torch sees {count} CUDA devices. "
                 "Use --device cpu."

@@ -5,6 +5,7 @@ import inspect
 import json
 import shlex
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 import torch
 from spectra_cli.main import run
 
+import spectra
 from examples import write_model
+from spectra.analyzers import Diff, Kappa, Spectrum, Width
 from spectra.report.command_line import arguments, command_line
+from spectra.report.kinds import kind_of
 from spectra.report.screens import screen_of
+from spectra.text import share_of
 
 FAMILY = (
     ("self_attn.q_proj", 1, 1), ("mlp.up_proj", 2, 1), ("mlp.down_proj", 1, 2),
@@ -131,9 +136,15 @@ def frozen(value: object) -> object:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def test_defaults_are_not_repeated(models: Path, tmp_path: Path) -> None:
-    found = result_of(["kappa", str(models / "a")], tmp_path / "1.json")
-    assert arguments(found) == ["kappa", str(models / "a")]
+@pytest.mark.parametrize("line", [
+    "ls a", "spectrum a", "diff a b", "kappa a", "width a wide --widths 16,32",
+    "check a --isolated", "spectrum --trend run/checkpoint-5 run/checkpoint-10",
+])  # fmt: skip
+def test_defaults_are_not_repeated(
+    line: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    assert command_line(result_of(line.split(), tmp_path / "1.json")) == f"spectra {line}"
 
 
 def test_control_characters_are_escaped() -> None:
@@ -164,6 +175,25 @@ ELSEWHERE = {
     "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "show_settings",
 }  # fmt: skip
 """What every command has, what changes no number, and what a result holds in other words."""
+
+
+@pytest.mark.parametrize("analyzer", [Spectrum(), Diff(), Kappa(), Width()], ids=attrgetter("name"))
+def test_a_default_is_the_same_wherever_it_stands(
+    analyzer: Spectrum | Diff | Kappa | Width,
+) -> None:
+    name = analyzer.name
+    module = importlib.import_module(f"spectra_cli.commands.{name}")
+    function = getattr(spectra, name)
+    typed, called, planned = (
+        {key: one.default for key, one in inspect.signature(call).parameters.items()}
+        for call in (getattr(module, name).call, function, function.plan)
+    )
+    assert called == planned
+    if name == "width":
+        typed["tolerance"] = share_of(typed["tolerance"])
+    for key, default in kind_of(name).options.items():
+        places = (typed[key], called[key], getattr(analyzer, key))
+        assert places == (default,) * 3, key
 
 
 @pytest.mark.parametrize("name", HANDLED)
