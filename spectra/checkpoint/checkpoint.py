@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from spectra.checkpoint.codecs.rounding import rounding_of
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
 from spectra.checkpoint.reading import read_entry
 from spectra.checkpoint.source import Folder, Source
@@ -33,23 +32,6 @@ class Checkpoint:
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
         """Return one tensor's values, or those of a slab of its first axis: see `read_entry`."""
         return read_entry(self.files, entry, slab, widen=widen)
-
-    def rounding(self, entry: TensorEntry, values: "Tensor", slab: Slab = None) -> "Tensor | None":
-        """Return for each value of a quantised tensor half the step of its grid.
-
-        Args:
-            entry: One of `entries`.
-            values: What `read` returned for it and the slab.
-            slab: As for `read`.
-
-        Returns:
-            float32 in the shape of the values; None where the stored values are the values,
-            which their dtype has rounded.
-
-        Raises:
-            CheckpointError: As for `read`.
-        """
-        return rounding_of(entry, values, self.read, slab)
 
     @property
     def nbytes(self) -> int:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from spectra.checkpoint.codecs.rounding import rounding_of
 from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
 from spectra.checkpoint.fingerprints import BLOCK, Digest, Ledger, Watch
 from spectra.checkpoint.pages import new_tensor
@@ -52,6 +53,41 @@ def read_entry(
     values = _values(files, entry, slab, widen=widen, watch=watch)
     watch.note()
     return values
+
+
+def read_rounded(
+    files: Mapping[str, Source],
+    entry: TensorEntry,
+    slab: Slab = None,
+    *,
+    ledger: Ledger | None = None,
+) -> "tuple[Tensor, Tensor | None]":
+    """Return as `read_entry` does, and beside it how far quantising may have moved each value.
+
+    Whatever is stored is read once for both; see `rounding_of`.
+
+    Raises:
+        CheckpointError: As for `read_entry`.
+    """
+    watch = Watch(entry, slab, files, ledger) if ledger is not None else None
+    kept: dict[tuple[str, Slab], Tensor] = {}
+
+    def read(part: TensorEntry, inside: Slab) -> "Tensor":
+        if (part.name, inside) not in kept:
+            kept[part.name, inside] = _values(files, part, inside, watch=watch)
+        found = kept[part.name, inside]
+        return found.clone() if found.is_floating_point() else found  # which decoding may alter
+
+    def again(part: TensorEntry, inside: Slab) -> "Tensor":
+        found = kept.pop((part.name, inside), None)
+        return _values(files, part, inside) if found is None else found
+
+    if entry.codec is None:
+        return read_entry(files, entry, slab, ledger=ledger), None
+    values = entry.codec.decode(read, slab)
+    if watch is not None:
+        watch.note()
+    return values, rounding_of(entry, values, again, slab)
 
 
 def _values(

@@ -15,6 +15,7 @@ from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
 
+Stored = tuple[Tensor, Quantised | None]  # values, and of some how far each was rounded
 ReadValues = Callable[[Read], Tensor]
 Subject = Matrix | Pair | Mapping[str, Matrix | Pair]
 
@@ -79,8 +80,11 @@ class Loader:
         inputs = [one for task in tasks for one in task.inputs]
         self._wanted = Counter(one.key for one in inputs)
         different = {one.key: one for one in inputs}.values()
-        self._wanted.update(read.key for one in different for read in one.reads)
-        self._held: dict[Hashable, Tensor | Sides] = {}
+        reads = [read for one in different for read in one.reads]
+        self._whole = {read.key for read in reads if read.slab is None}
+        self._wanted.update(self._from(read).key for read in reads)
+        self._coded = {self._from(read).key for one in different for read in one.coded}
+        self._held: dict[Hashable, Stored | Sides] = {}
 
     def load(self, task: Task) -> Loaded:
         """Read what a task needs.
@@ -99,37 +103,51 @@ class Loader:
     def _sides(self, one: Input, done: list[Hashable]) -> Sides:
         found = self._held.get(one.key)
         if not isinstance(found, Sides):
-            found = self._held[one.key] = form(one, self._read)
-            done += [read.key for read in one.reads]
+            found = self._held[one.key] = form(one, self._values, self._read)
+            done += [self._from(read).key for read in one.reads]
         done.append(one.key)
         return found
 
-    def _read(self, read: Read) -> Tensor:
-        found = self._held.get(read.key)
-        if not isinstance(found, Tensor):
-            whole = self._held.get(read.all.key)
-            if isinstance(whole, Tensor) and read.slab is not None:
-                return whole[slice(*read.slab)]
-            found = self._held[read.key] = read.values(self._ledger)
-        return found
+    def _values(self, read: Read) -> Tensor:
+        return self._read(read)[0]
+
+    def _read(self, read: Read) -> Stored:
+        source = self._from(read)
+        found = self._held.get(source.key)
+        if not isinstance(found, tuple):
+            found = self._held[source.key] = self._anew(source)
+        if source is read:
+            return found
+        values, codec = found
+        inside = slice(*(read.slab or ()))
+        return values[inside], codec and Quantised(codec.name, codec.steps[inside])
+
+    def _anew(self, read: Read) -> Stored:
+        if read.key not in self._coded or read.entry.codec is None:
+            return read.values(self._ledger), None
+        values, steps = read.rounded(self._ledger)
+        return values, None if steps is None else Quantised(read.entry.codec.name, steps)
+
+    def _from(self, read: Read) -> Read:
+        """Return the whole tensor where some task needs that, else the read itself."""
+        return read.all if read.slab is not None and read.all.key in self._whole else read
 
 
-def form(one: Input, read: ReadValues) -> Sides:
+def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Sides:
     """Return the values of an input, those of a pair's other side formed where none are stored.
 
     Args:
         one: What is wanted.
         read: Returns stored values.
+        stored: Likewise, with how far those that are `coded` were rounded.
 
     Raises:
         CheckpointError: A file ended early or cannot be read.
     """
-    base, change, dtype = read(one.own), one.change, one.view.entry.dtype
+    (base, codec), change, dtype = stored(one.own), one.change, one.view.entry.dtype
     if isinstance(change, Replaced):
-        (other,) = change.reads
-        tuned = read(other)
-        codecs = _quantised(one.own, base), _quantised(other, tuned)
-        return Sides(base, tuned, change.entry.dtype, *codecs)
+        tuned, other = stored(change.reads[0])
+        return Sides(base, tuned, change.entry.dtype, codec, other)
     if isinstance(change, Updated):
         update = _update(change, read)
         if not change.dense or _only_updates(one, change, base, read):
@@ -190,14 +208,6 @@ def _rewritten(one: Input, change: Rewritten, read: ReadValues) -> Tensor:
     tuned = values.to(wide, copy=True)
     tuned[torch.tensor(change.rows.indices, dtype=torch.long)] = rows.to(wide)
     return tuned if one.own.slab is None else tuned[slice(*one.own.slab)]
-
-
-def _quantised(read: Read, values: Tensor) -> Quantised | None:
-    """Return how far quantising may have moved each value, where it is told."""
-    steps = read.source.rounding(read.entry, values, read.slab)
-    if steps is None or read.entry.codec is None:
-        return None
-    return Quantised(read.entry.codec.name, steps)
 
 
 def _cut(whole: Quantised | None, part: Part, device: str) -> Quantised | None:

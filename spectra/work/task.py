@@ -9,7 +9,7 @@ from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab, shards_of
 from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
-from spectra.checkpoint.reading import read_entry
+from spectra.checkpoint.reading import read_entry, read_rounded
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
 
@@ -29,7 +29,7 @@ class Read:
     def key(self) -> Hashable:
         """What tells it from all others, whoever opened the file."""
         entry = self.entry
-        return self.source.resolved, entry.name, entry.start, entry.shape, self.slab
+        return self.source.resolved, entry.shard, entry.name, entry.start, entry.shape, self.slab
 
     @property
     def all(self) -> "Read":
@@ -43,6 +43,14 @@ class Read:
             CheckpointError: The file ended early or cannot be read.
         """
         return read_entry(self.source.files, self.entry, self.slab, ledger=ledger)
+
+    def rounded(self, ledger: Ledger | None = None) -> "tuple[Tensor, Tensor | None]":
+        """Return what is read, and how far quantising may have moved each value.
+
+        Raises:
+            CheckpointError: As for `values`.
+        """
+        return read_rounded(self.source.files, self.entry, self.slab, ledger=ledger)
 
     def fingerprint(self, ledger: Ledger | None = None) -> str | None:
         """Return what stands for the values; None while it is not known without reading."""
@@ -174,6 +182,14 @@ class Input:
         return tuple({read.key: read for read in found}.values())
 
     @property
+    def coded(self) -> tuple[Read, ...]:
+        """What is read of which it counts how far quantising may have moved each value."""
+        if not isinstance(self.change, Replaced):
+            return ()
+        sides = self.own, *self.change.reads
+        return tuple([read for read in sides if read.entry.codec is not None])
+
+    @property
     def key(self) -> Hashable:
         """What tells values that are read or formed for it; matrices of one tensor share them."""
         change = self.change
@@ -186,9 +202,7 @@ class Input:
     def memory(self) -> int:
         """Bytes that what was read takes, with how far each value may have been rounded."""
         found = sum(read.memory for read in self.reads)
-        if isinstance(self.change, Replaced):
-            coded = [self.own, *self.change.reads]
-            found += 4 * sum(read.numel for read in coded if read.entry.codec is not None)
+        found += 4 * sum(read.numel for read in self.coded)
         return found + (4 * self.view.entry.numel if self.formed else 0)
 
 
@@ -206,11 +220,8 @@ class Task:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """Everything that is read, each once; of a whole tensor no slab besides."""
-        found = {read.key: read for one in self.inputs for read in one.reads}
-        return tuple([
-            read for read in found.values() if read.slab is None or read.all.key not in found
-        ])  # fmt: skip
+        """Everything that is read, each once."""
+        return distinct(read for one in self.inputs for read in one.reads)
 
     @property
     def memory(self) -> int:
@@ -252,6 +263,14 @@ class Task:
         return analyzer.cost(*self.views)
 
 
+def distinct(reads: Iterable[Read]) -> tuple[Read, ...]:
+    """Return reads each once; of a whole tensor no slab besides."""
+    found = {read.key: read for read in reads}
+    return tuple([
+        read for read in found.values() if read.slab is None or read.all.key not in found
+    ])  # fmt: skip
+
+
 def bytes_of(tasks: Iterable[Task]) -> int:
     """Return how many bytes tasks read together; what several need is read once."""
-    return sum({read.key: read.nbytes for task in tasks for read in task.reads}.values())
+    return sum(read.nbytes for read in distinct(read for task in tasks for read in task.reads))

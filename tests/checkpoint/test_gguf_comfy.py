@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shards import opened
 from spectra.checkpoint.gguf.header import KEPT_PAIRS
+from spectra.checkpoint.reading import read_rounded
 from spectra.matrices import views_of
 
 SHAPES = {"in.weight": (320, 320), "out.weight": (4, 320, 3, 3), "video.weight": (8, 2, 1, 4, 4),
@@ -52,7 +53,7 @@ def test_tensors_have_the_shape_that_the_metadata_says(tmp_path: Path, kind: Kin
         read = checkpoint.read(entry)
         assert torch.equal(read.float(), torch.from_numpy(value))
         assert torch.equal(checkpoint.read(entry, (1, 3)), read[1:3])
-        assert (checkpoint.rounding(entry, read) is None) == (entry.codec is None)
+        assert (read_rounded(checkpoint.files, entry)[1] is None) == (entry.codec is None)
     views, _ = views_of(checkpoint)
     sizes = {view.name: (view.rows, view.cols) for view in views}
     assert sizes["in.weight"] == (320, 320)

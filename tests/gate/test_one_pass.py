@@ -106,6 +106,33 @@ def test_a_check_with_base_and_adapter_reads_no_more_than_the_three(
     assert sum("merge_scale" in row.values for row in found.rows) == 4
 
 
+def in_bytes(folder: Path) -> Path:
+    """Write a model again with matrices of eight bits, as bitsandbytes has them."""
+    found = load_file(folder / "model.safetensors")
+    for name in [name for name, value in found.items() if value.ndim > 1 and "layers" in name]:
+        most = found[name].abs().amax(dim=1, keepdim=True)
+        found[name] = (found[name] * 127 / most).round().to(torch.int8)
+        found[name.removesuffix("weight") + "SCB"] = most.flatten()
+    settings = json.loads(CONFIG) | {
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    }
+    return write_model(folder.parent / f"{folder.name}-8", found, json.dumps(settings))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_quantised_tensors_are_read_once_though_their_steps_count(
+    tmp_path: Path, read: dict[str, int], order: int
+) -> None:
+    plain = model(tmp_path / "plain", 1)
+    base, tuned = (plain, in_bytes(plain))[::order]
+    for one in (spectra.diff.plan(base, tuned), plan_check(str(tuned), Policy(base=str(base)))):
+        read.clear()
+        nbytes = one.estimate().nbytes
+        assert len(one.run().rows) > len(LAYERS)
+        assert sum(read.values()) == nbytes
+        assert all(read[folder.name] <= weights(folder) for folder in (base, tuned))
+
+
 def test_the_proxys_match_is_that_of_width(tmp_path: Path) -> None:
     release, proxy = model(tmp_path / "release", 1), model(tmp_path / "proxy", 3, side=8)
     alone = spectra.width([release], against=proxy, tolerance=0.1).summary

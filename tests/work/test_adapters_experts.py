@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from adapters import agrees_with_merged, low_rank, pairs, planned, save, trained
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import PairingError
+from spectra.gate import plan_check
+from spectra.policy import Policy
 from spectra.work.load import Loader
 from spectra.work.planning.stacks import stored_out_in
 from spectra.work.task import Read
@@ -219,6 +221,12 @@ def test_one_experts_factors_are_read_and_no_more_of_a(
     assert down == [(0, 2), (2, 4), (4, 6)]
     held = [name for name, _ in read if name.endswith("lora_B.weight")]
     assert len(held) == len(set(held)) == 4  # each once, not for every expert
+    read.clear()
+    check = plan_check(tmp_path / "adapter", Policy(base=str(tmp_path / "base")))
+    check.run()
+    factors = [one for one in read if "lora_" in one[0]]
+    assert len(factors) == len(set(factors)) == 8
+    assert all(slab is None for _, slab in factors)  # they are checked whole
 
 
 class Twins(nn.Module):

@@ -24,6 +24,7 @@ from checkpoint.codecs.memory import (
     weight,
 )
 from spectra.checkpoint.codecs.comfy import DTYPES
+from spectra.checkpoint.reading import read_rounded
 from spectra.checkpoint.shards import open_file
 
 VALUES = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
@@ -102,7 +103,7 @@ def test_mxfp8_has_exponents_in_tiles() -> None:
     assert codec_of(checkpoint) == "comfy-mxfp8"
     scale = torch.exp2(exponents.double() - 127).repeat_interleave(32, dim=1)
     assert torch.equal(weight(checkpoint).double(), values.double() * scale)
-    half = checkpoint.rounding(checkpoint.entries["a.weight"], weight(checkpoint))
+    half = read_rounded(checkpoint.files, checkpoint.entries["a.weight"])[1]
     assert half is not None
     assert half.shape == values.shape
 
@@ -148,7 +149,7 @@ def test_convrot_is_undone(size: int, where: str) -> None:
     expected = ((codes * scale).view(3, 2, size) @ hadamard(size)).view(3, -1)
     torch.testing.assert_close(weight(checkpoint).double(), expected, rtol=0.0, atol=2e-5)
     assert float((expected - original).norm() / original.norm()) < 0.02
-    half = checkpoint.rounding(checkpoint.entries["a.weight"], weight(checkpoint))
+    half = read_rounded(checkpoint.files, checkpoint.entries["a.weight"])[1]
     assert half is not None
     assert float(half.square().mean().sqrt() / (scale / 2).square().mean().sqrt()) == (
         pytest.approx(1.0, rel=0.3)
@@ -164,7 +165,7 @@ def test_four_bit_integers_are_signed_and_the_low_ones_first() -> None:
     codes = torch.tensor([[1.0, 7, -1, -8], [0, 0, 5, -6]], dtype=torch.float64)
     expected = codes * scale[:, None] @ hadamard(4)
     torch.testing.assert_close(weight(checkpoint).double(), expected, rtol=1e-6, atol=1e-6)
-    assert checkpoint.rounding(checkpoint.entries["a.weight"], weight(checkpoint)) is not None
+    assert read_rounded(checkpoint.files, checkpoint.entries["a.weight"])[1] is not None
 
 
 def opened_with(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Any:  # noqa: ANN401
@@ -203,7 +204,7 @@ def test_scaled_float8_of_old_is_read() -> None:
     }
     assert torch.equal(read["m.a.weight"], values.to(E4M3).float() / 4)
     assert torch.equal(read["m.b.weight"], values.half().float() * 2)
-    assert checkpoint.rounding(checkpoint.entries["m.b.weight"], read["m.b.weight"]) is None
+    assert read_rounded(checkpoint.files, checkpoint.entries["m.b.weight"])[1] is None
     (skipped,) = checkpoint.skipped
     assert "no weight" in skipped.reason
 

@@ -21,6 +21,8 @@ from checkpoint.test_gguf_codec import packed as gguf_bytes
 from checkpoint.test_gguf_codec import write
 from shards import opened
 from spectra.checkpoint import Checkpoint
+from spectra.checkpoint.codecs.rounding import rounding_of
+from spectra.checkpoint.reading import read_rounded
 
 AFFINE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 BOOKS = ("IQ1_S", "IQ2_XXS", "IQ3_S", "TQ1_0")
@@ -30,10 +32,10 @@ def halves(checkpoint: Checkpoint, name: str = "a.weight") -> tuple[Tensor, Tens
     """Return a weight and half its steps, after checks that hold for all."""
     entry = checkpoint.entries[name]
     values = checkpoint.read(entry)
-    half = checkpoint.rounding(entry, values)
+    half = read_rounded(checkpoint.files, entry)[1]
     assert half is not None
     assert (half.shape, half.dtype) == (values.shape, torch.float32)
-    part = checkpoint.rounding(entry, values[1:3], (1, 3))
+    part = read_rounded(checkpoint.files, entry, (1, 3))[1]
     assert part is not None
     assert nan_equal(part, half[1:3])
     return values, half
@@ -46,7 +48,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def test_plain_values_have_no_step_of_their_own() -> None:
     checkpoint = stored({"a.weight": torch.ones(2, 2)})
     entry = checkpoint.entries["a.weight"]
-    assert checkpoint.rounding(entry, checkpoint.read(entry)) is None
+    assert read_rounded(checkpoint.files, entry)[1] is None
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -140,8 +142,7 @@ def test_code_books_have_about_the_distortion_of_their_rate(tmp_path: Path, word
     raw = gguf_bytes(kind, 6, 512)
     checkpoint = opened(write(tmp_path / "m.gguf", {"w": (raw, kind)}))
     entry = checkpoint.entries["w"]
-    values = torch.ones(6, 512)
-    half = checkpoint.rounding(entry, values)
+    half = rounding_of(entry, torch.ones(6, 512), checkpoint.read)
     block, size = gguf.GGML_QUANT_SIZES[kind]
     assert half is not None
     torch.testing.assert_close(half, torch.full((6, 512), 2 * 2 ** (-8 * size / block)))
@@ -153,4 +154,4 @@ def test_an_order_put_back_moves_no_value(tmp_path: Path) -> None:
     checkpoint = opened(write(tmp_path / "m.gguf", weights, "llama", numbers))
     (entry,) = checkpoint.entries.values()
     assert entry.codec is not None
-    assert checkpoint.rounding(entry, checkpoint.read(entry)) is None
+    assert read_rounded(checkpoint.files, entry)[1] is None
