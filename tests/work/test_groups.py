@@ -99,6 +99,47 @@ def test_attention_beside_attention_and_experts_are_layers_of_their_own(tmp_path
     assert [row.matrix for row in found.rows] == [f"model.layers.0[expert={e}]" for e in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        (("decoder.block.0.layer.0.SelfAttention", "decoder.block.0.layer.1.EncDecAttention"),
+         ["decoder.block.0.layer.0", "decoder.block.0.layer.1"]),
+        (("blocks.0.1.0.attn", "blocks.0.1.1.attn"), ["blocks.0.1.0.attn", "blocks.0.1.1.attn"]),
+    ],
+    ids=["steps of a layer", "lists of lists"],
+)  # fmt: skip
+def test_steps_of_a_layer_are_told_apart(
+    names: tuple[str, ...], layers: list[str], tmp_path: Path
+) -> None:
+    tensors = {f"{name}.{word}_proj.weight": torch.ones(4, 4) for name in names for word in "qkvo"}
+    found = spectra.measure(Sums(), write_model(tmp_path, tensors))
+    assert [row.matrix for row in found.rows] == layers
+    assert [row.place.role for row in found.rows] == ["attn", "attn"]
+
+
+def test_layers_that_are_left_out_are_told_in_their_order(tmp_path: Path) -> None:
+    tensors = {f"layers.{i}.{name}_proj.weight": torch.ones(4, 4)
+               for i in (1, 2, 10) for name in "qkvo"}  # fmt: skip
+    for i in (2, 10):
+        del tensors[f"layers.{i}.o_proj.weight"]
+    tensors["layers.3.norm.weight"] = torch.ones(4)
+    found = spectra.measure(Sums(), write_model(tmp_path, tensors))
+    assert [one.tensor for one in found.skipped] == [
+        "layers.2",
+        "layers.3.norm.weight",
+        "layers.10",
+    ]
+
+
+def test_matrices_of_several_kinds_are_a_layer_of_none(tmp_path: Path) -> None:
+    tensors = {"layers.0.attn.q_proj.weight": torch.ones(4, 4),
+               "layers.0.mlp.up_proj.weight": torch.ones(8, 4)}  # fmt: skip
+    (row,) = spectra.measure(
+        Sums(PerLayer(("attn.q", "mlp.up"))), write_model(tmp_path, tensors)
+    ).rows
+    assert (row.place.matrix, row.place.role, row.place.rows) == ("layers.0", "other", 4)
+
+
 def test_layers_without_all_roles_are_said(tmp_path: Path) -> None:
     tensors = {f"layers.{i}.{name}_proj.weight": torch.ones(4, 4)
                for i in range(2) for name in "qkvo"}  # fmt: skip

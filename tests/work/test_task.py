@@ -1,17 +1,22 @@
 """What a task reads, what that takes, and what tells it from others; no byte is read."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import spectra
 from spectra.analyzers import Diff
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
+from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.matrices import Role, Selection, View
 from spectra.matrices.part import Part
 from spectra.work import plan_pair
-from spectra.work.task import Input, Read, Task, Updated, bytes_of
+from spectra.work.executor import identity
+from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated, bytes_of
 
 RANK, ROWS, COLS, EXPERTS = 2, 6, 5, 3
 
@@ -87,3 +92,44 @@ def test_what_an_adapter_leaves_alone_costs_nothing(minilm: Path, minilm_lora: P
     plan = plan_pair(spectra.open(minilm), spectra.open(minilm_lora), Selection())
     costs = {task.inputs[0].change is None: task.cost(Diff()) for task in plan.tasks}
     assert costs[True] == 0.0 < costs[False]
+
+
+IDENTIFIED: dict[str, Callable[[Input], Input]] = {
+    "scale": lambda one: updated(one, scale=2.0),
+    "rank": lambda one: updated(one, rank=1),
+    "kind": lambda one: updated(one, kind="linear"),
+    "turned": lambda one: changed(one, turned=True),
+    "expert": lambda one: changed(one, expert=2),
+    "rows": lambda one: changed(one, rows=(0, 3)),
+    "alone": lambda one: replace(one, change=None),
+    "unpaired": lambda one: replace(one, paired=False, change=None),
+    "role": lambda one: replace(one, view=replace(one.view, role=Role("mlp.down"))),
+    "part": lambda one: replace(one, view=replace(one.view, part=Part(expert=2))),
+    "replaced": lambda one: replace(one, change=Replaced(ADAPTER, A, None, Part())),
+    "replaced in part": lambda one: replace(
+        one, change=Replaced(ADAPTER, A, None, Part(transposed=True))
+    ),
+    "rewritten": lambda one: replace(one, change=Rewritten(ADAPTER, NewRows((0, 1), A))),
+    "rewritten elsewhere": lambda one: replace(one, change=Rewritten(ADAPTER, NewRows((0, 2), A))),
+}
+
+
+def changed(one: Input, **change: Any) -> Input:  # noqa: ANN401
+    assert isinstance(one.change, Updated)
+    return replace(one, change=replace(one.change, **change))
+
+
+def updated(one: Input, **change: Any) -> Input:  # noqa: ANN401
+    assert isinstance(one.change, Updated)
+    return changed(one, factors=replace(one.change.factors, **change))
+
+
+def test_everything_that_a_row_hangs_on_is_in_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Read, "fingerprint", lambda self, ledger=None: self.entry.name)
+    one = expert(1)
+    found = {identity(task(change(one)), Diff()) for change in IDENTIFIED.values()}
+    found |= {identity(task(one), diff) for diff in (Diff(), Diff(k=3))}
+    assert None not in found
+    assert len(found) == len(IDENTIFIED) + 2
+    renamed = replace(one, view=replace(one.view, name="other"))
+    assert identity(task(renamed), Diff()) == identity(task(one), Diff())

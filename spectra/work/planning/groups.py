@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, UsageError
-from spectra.matrices import Place, Role, Selection, View, match_names, views_of
+from spectra.matrices import Role, Selection, View, match_names, views_of
 from spectra.matrices.layers import place_in
 from spectra.matrices.part import Part
 from spectra.text import natural, shown
-from spectra.words import GROUPS
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
 from spectra.work.task import Input, Task
 
@@ -83,13 +83,9 @@ def _why_not(held: Sequence[View], roles: Sequence[str]) -> str:
 
 
 def _of_layer(model: Checkpoint, name: str, found: Roles) -> Task:
-    first = next(iter(found.values())).place()
-    groups = {kind.split(".")[0] for kind in found}
+    first, groups = next(iter(found.values())).place(), {kind.split(".")[0] for kind in found}
     role = groups.pop() if len(groups) == 1 else "other"
-    place = Place(
-        name, name, role if role in GROUPS or role == first.role else "other", first.layer,
-        first.expert, first.rows, first.cols, first.dtype, first.codec, first.file,
-    )  # fmt: skip
+    place = replace(first, tensor=name, matrix=name, role=role, part="")
     return Task(place, tuple(Input(kind, model, view) for kind, view in found.items()))
 
 
