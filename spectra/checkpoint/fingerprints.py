@@ -72,7 +72,7 @@ def fingerprint_of(
         if known is None:
             return None
         found.append(known)
-    return _digest((_plain(entry), slab, found))
+    return _digest((plain(entry), slab, found))
 
 
 class Digest:
@@ -134,22 +134,31 @@ def _stretches(entry: TensorEntry, slab: Slab) -> list[tuple[str, int, int, str]
     """Return the shard, start and stop of each stored part, and how it is decoded."""
     if entry.codec is None and not entry.strides:
         return [(entry.shard, *entry.stretch(slab), "")]
-    how = _digest((_plain(entry), slab))
+    how = _digest((plain(entry), slab))
     return [(part.shard, part.start, part.stop, how) for part in entry.parts]
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec holds
-    """Return an entry or a codec as nested tuples of plain values, the same in every process."""
+def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec or an analyzer holds
+    """Return settings as nested tuples of plain values, the same in every process.
+
+    Of an entry without where it lies, of an analyzer with the version of its numerics.
+    """
     if is_dataclass(value):
-        return type(value).__name__, [
-            (field.name, _plain(getattr(value, field.name)))
-            for field in fields(value)
-            if not (isinstance(value, TensorEntry) and field.name in APART)
-        ]
+        return (
+            type(value).__name__,
+            getattr(value, "version", 0),
+            [
+                (field.name, plain(getattr(value, field.name)))
+                for field in fields(value)
+                if not (isinstance(value, TensorEntry) and field.name in APART)
+            ],
+        )
     if isinstance(value, Mapping):
-        return [(key, _plain(one)) for key, one in value.items()]
+        return [(key, plain(one)) for key, one in value.items()]
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
+    if isinstance(value, set | frozenset):  # whose order differs from process to process
+        return sorted(plain(one) for one in value)
     return value
 
 

@@ -1,6 +1,5 @@
 """The ports of a run: who measures tasks, who takes what they make, what identifies a row."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import InRounds, Round
-from spectra.checkpoint.fingerprints import Ledger
+from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.matrices import Place
 from spectra.text import natural
 from spectra.work.task import Input, Replaced, Task, Updated
@@ -130,16 +129,15 @@ def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) 
     Returns:
         A digest; None where what is read is not known without reading it.
     """
-    contents = [read.fingerprint(ledger) for one in task.inputs for read in one.reads]
+    contents = [read.fingerprint(ledger) for one in task.inputs for read in one.used]
     if None in contents:
         return None
-    asked = analyzer.name, analyzer.version, dataclasses.asdict(analyzer)  # type: ignore[call-overload]
     about = [
         (one.role, one.view.role.kind, one.view.part, one.view.rows, one.view.cols, one.paired,
          _way(one))
         for one in task.inputs
     ]  # fmt: skip
-    told = repr((asked, about, contents))
+    told = repr((analyzer.name, plain(analyzer), about, contents))
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -54,7 +54,11 @@ class Read:
 
     def fingerprint(self, ledger: Ledger | None = None) -> str | None:
         """Return what stands for the values; None while it is not known without reading."""
-        return fingerprint_of(self.entry, self.slab, self.source.files, ledger)
+        found = fingerprint_of(self.entry, self.slab, self.source.files, ledger)
+        if found is None and self.slab is not None:  # perhaps it was cut out of the whole
+            whole = self.all.fingerprint(ledger)
+            found = whole and f"{whole}[{self.slab[0]}:{self.slab[1]}]"
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -174,12 +178,17 @@ class Input:
     @property
     def reads(self) -> tuple[Read, ...]:
         """Everything that is read for it, each once."""
+        return tuple({read.key: read for read in self.used}.values())
+
+    @property
+    def used(self) -> list[Read]:
+        """Everything that it is made of, in an order that tells each from the others."""
         found = [self.own, *(self.change.reads if self.change else ())]
         if self.formed:
             found.append(self.whole)
         if isinstance(self.change, Updated) and self.change.start is not None:
             found.append(Read(self.change.source, self.change.start, self.own.slab))
-        return tuple({read.key: read for read in found}.values())
+        return found
 
     @property
     def coded(self) -> tuple[Read, ...]:
@@ -246,7 +255,12 @@ class Task:
         ]))  # fmt: skip
 
     def _slim(self, source: Checkpoint) -> Checkpoint:
-        entries = [read.entry for read in self.reads if read.source.resolved == source.resolved]
+        entries = [
+            read.entry
+            for read in self.reads
+            if read.source.resolved == source.resolved
+            and set(shards_of(read.entry)) <= source.files.keys()  # not another of the folder
+        ]
         shards = sorted({shard for entry in entries for shard in shards_of(entry)})
         return Checkpoint(
             source.spec,

@@ -1,8 +1,14 @@
 """The ports: a store before an executor, a sink behind it, tasks and rows sent elsewhere."""
 
 import json
+import multiprocessing
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,10 @@ import spectra
 from examples import write_model
 from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Row, Spectrum
 from spectra.checkpoint.fingerprints import MemoryLedger
-from spectra.matrices import Matrix, Selection
+from spectra.gate import plan_check
+from spectra.gate.checkup import Checkup
+from spectra.matrices import Matrix, Pair, Selection
+from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import plan_model, plan_pair
 from spectra.work.executor import Executor, Sink, identity, measured
@@ -97,16 +106,112 @@ def test_a_file_that_was_written_again_is_another(tmp_path: Path) -> None:
         assert identity(plan.tasks[0], Kappa(), ledger) is not None
 
 
-def test_numerics_of_another_version_are_not_taken_for_these(tmp_path: Path) -> None:
+def test_numerics_of_another_version_are_not_taken_for_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_model(tmp_path, {"a.weight": torch.ones(4, 4)})
     task = plan_model(spectra.open(folder), Selection()).tasks[0]
     ledger = MemoryLedger()
     Loader([task], ledger).load(task)
 
-    class Later(Kappa):
-        version = 2
+    checkup = Checkup(diff=Diff())
+    before = [identity(task, one, ledger) for one in (Kappa(), checkup)]
+    monkeypatch.setattr(Kappa, "version", 2)
+    monkeypatch.setattr(Diff, "version", 2)  # a part of a check
+    assert not {identity(task, one, ledger) for one in (Kappa(), checkup)} & set(before)
 
-    assert identity(task, Kappa(), ledger) != identity(task, Later(), ledger)
+
+def test_an_identity_is_the_same_in_every_process_and_place(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "a", {"a.weight": torch.randn(4, 4)})
+    copied = shutil.copytree(folder, tmp_path / "b")
+    ledger = MemoryLedger()
+    found = set()
+    for other in (folder, copied):
+        (task,) = plan_pair(spectra.open(folder), spectra.open(other), Selection()).tasks
+        Loader([task], ledger).load(task)
+        found.add(identity(task, Diff(), ledger))
+    assert len(found) == 1
+    told = ("from spectra.checkpoint.fingerprints import plain; "
+            "print(plain(frozenset({'model', 'baseline', 'base', 'proxy'})))")  # fmt: skip
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", told], check=True, capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(shown) == 1
+
+
+def test_what_is_cut_out_of_a_tensor_that_was_read_whole_is_known(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    shapes = {"gate_up_proj": (3, 4, 12), "down_proj": (3, 6, 4)}
+    stacks = {
+        f"model.layers.0.mlp.experts.{name}": torch.randn(*shape, generator=generator)
+        for name, shape in shapes.items()
+    }
+    folder = write_model(tmp_path, stacks, '{"model_type": "gpt_oss"}')
+    tasks = plan_model(spectra.open(folder), Selection()).tasks
+    ledger = MemoryLedger()
+    for task in tasks:
+        assert task.inputs[0].own.slab is not None
+        task.inputs[0].own.all.values(ledger)
+    found = {identity(task, Kappa(), ledger) for task in tasks}
+    assert None not in found
+    assert len(found) == len(tasks)
+
+
+def test_two_files_of_one_folder_are_not_taken_for_each_other(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    first, second = torch.randn(2, 8, 8, generator=generator)
+    write_model(tmp_path, {"a.weight": first})
+    write_model(tmp_path, {"a.weight": second}, name="model.fp16.safetensors")
+    models = spectra.open(tmp_path), spectra.open(tmp_path, variant="fp16")
+    (task,) = plan_pair(*models, Selection()).tasks
+    for one in (task, pickle.loads(pickle.dumps(task.portable()))):
+        pair = Loader([one]).load(one).subject("cpu")
+        assert isinstance(pair, Pair)
+        assert torch.equal(pair.base, first)
+        assert torch.equal(pair.tuned_exact(), second)
+
+
+def elsewhere(sent: bytes) -> str:
+    """Measure a task in a process of its own."""
+    task, analyzer = pickle.loads(sent)
+    (row,) = Local().run([task], analyzer)
+    return json.dumps(row.plain())
+
+
+@dataclass
+class Processes:
+    """An executor whose tasks and rows go to other processes and back."""
+
+    def run(
+        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
+    ) -> Iterator[Row]:
+        sent = [pickle.dumps((task.portable(), analyzer)) for task in tasks]
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            for told in pool.map(elsewhere, sent):
+                yield Row.from_plain(json.loads(told))
+
+
+def test_rows_that_other_processes_measured_are_those_of_this_one(tmp_path: Path) -> None:
+    found = {f"layers.0.mlp.{name}.weight": torch.randn(6, 6) for name in ("up_proj", "down_proj")}
+    base = write_model(tmp_path / "base", {**found, "bad.weight": torch.full((3, 3), torch.nan)})
+    tuned = write_model(
+        tmp_path / "tuned", {name: value + 0.1 for name, value in found.items()} |
+        {"bad.weight": torch.ones(3, 3)},
+    )  # fmt: skip
+    analyzer = Diff(intruders=True, k=2)
+    plan = plan_pair(spectra.open(base), spectra.open(tuned), Selection())
+    here, there = (measured(one, plan.tasks, analyzer) for one in (Local(), Processes()))
+    assert [row.plain() for row in there] == [row.plain() for row in here]
+    assert {row.status for row in here} == {"ok", "non-finite"}
+    check = plan_check(str(tuned), Policy(base=str(base)))
+    sent, own = check.run(Processes()), check.run(Local())
+    assert sent.document() == own.document()
 
 
 def test_rows_go_to_plain_data_and_back(minilm: Path) -> None:
