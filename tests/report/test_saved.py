@@ -77,6 +77,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "kappa of text": (lambda d: d["rows"][0].update(kappa="1e4"), r"kappa is '1e4'"),
     "kappa of a list": (lambda d: d["rows"][0].update(kappa=[1]), r"kappa is a list"),
     "kappa too large": (lambda d: d["rows"][0].update(kappa=10**400), r"kappa is 1000"),
+    "a number to come that is too large": (
+        lambda d: d["rows"][0].update(to_come=10**400), r"rows\[0\]\.to_come is 1000"
+    ),
     "a flag of text": (lambda d: d["rows"][0].update(selected="no"), "expected true or false"),
     "a profile of text": (lambda d: d["rows"][0].update(sigma_profile=["a"]), "is 'a'"),
     "a profile of flags": (lambda d: d["rows"][0].update(sigma_profile=[True]), "is True"),
