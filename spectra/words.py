@@ -12,6 +12,9 @@ ROLES = (
 GROUPS = tuple(sorted({role.split(".")[0] for role in ROLES if "." in role}))
 """Words that mean several roles: `attn` and `mlp`."""
 
+VOCABULARY = ("embed", "lm_head")
+"""Roles whose rows are the vocabulary: often tied, and resized together."""
+
 VECTOR = "vector"
 """The role of a one-dimensional tensor, which only a check looks at."""
 

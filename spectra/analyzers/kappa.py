@@ -24,14 +24,11 @@ from spectra.kernels.singular import entry_norm, singular_values_cost, singular_
 from spectra.matrices import Matrix, Place, View
 from spectra.matrices.unread import lies_bare
 from spectra.text import counted
-from spectra.words import By, Per, RankBy
+from spectra.words import VOCABULARY, By, Per, RankBy
 
-NOT_CANDIDATES = ("embed", "lm_head", "router", "conv")
+NOT_CANDIDATES = (*VOCABULARY, "router", "conv")
 """Roles that are not for training by condition number, unless asked for: KappaTune and PEFT
 look at linear layers, and a kernel's kappa hangs on its shape: depthwise ones would come first."""
-
-EMBEDDINGS = ("embed", "lm_head")
-"""Those of them that `include_embeddings` brings in."""
 
 KEYS = (
     "kappa", "kappa_low", "kappa_high", "kappa_null", "kappa_excess", "kappa_resolved",
@@ -77,7 +74,7 @@ class Kappa:
             return "a single row or column, whose kappa is always 1"
         if kind == "other" and not view.part.suffix and lies_bare(view.entry.name):
             return "a bare parameter, of no layer that is known"
-        wanted = {*roles, *(EMBEDDINGS if self.include_embeddings else ())}
+        wanted = {*roles, *(VOCABULARY if self.include_embeddings else ())}
         if kind in NOT_CANDIDATES and kind not in wanted:
             return f"{kind} is no candidate for training"
         return None

@@ -15,7 +15,7 @@ from report.html import documents
 from spectra.errors import CheckpointError, NothingToAnalyseError, SpectraError, UsageError
 from spectra.gate import plan_check
 from spectra.gate.check import alias_of
-from spectra.policy import Policy
+from spectra.policy import Ignore, Policy
 from spectra.report.formats import to_text
 
 LAYERS = 5
@@ -169,6 +169,23 @@ def test_a_live_baseline_gives_the_findings_of_a_saved_one(base: Path, tmp_path:
     assert states[0] == states[1]
     assert ("SPC001", q(3), "new") in states[0]
     assert ("SPC001", q(1), "unchanged") in states[0]
+
+
+def test_what_the_policy_accepts_is_gone_where_a_live_baseline_had_it(
+    base: Path, tmp_path: Path
+) -> None:
+    sick = tensors()
+    sick[q(1)][3, 4] = torch.nan
+    old = write(tmp_path / "old", sick)
+    known = Policy(baseline=str(old), ignores=(Ignore("SPC001", "known"),))
+    (one,) = spectra.check(base, policy=known, rules="SPC001").summary["findings"]
+    assert (one["matrix"], one["state"]) == (q(1), "gone")
+
+
+def test_rows_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    found = {f"h.{i}.w.weight": torch.randn(4, 4 + i % 2) for i in (10, 2, 1)}
+    rows = spectra.check(write_model(tmp_path / "odd", found), rules="SPC001").rows
+    assert [row.matrix for row in rows] == [f"h.{i}.w.weight" for i in (1, 2, 10)]
 
 
 def test_a_regression_is_judged_by_a_saved_baseline(base: Path, tmp_path: Path) -> None:

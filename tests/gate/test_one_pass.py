@@ -106,6 +106,33 @@ def test_a_check_with_base_and_adapter_reads_no_more_than_the_three(
     assert sum("merge_scale" in row.values for row in found.rows) == 4
 
 
+def test_what_an_adapter_tells_stands_in_the_models_rows_whatever_it_stores(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    adapter = lora(tmp_path / "adapter", generator)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    whole = json.dumps(settings | {"modules_to_save": ["lm_head"]})
+    (adapter / "adapter_config.json").write_text(whole)
+    factors = load_file(adapter / "adapter_model.safetensors")
+    held = load_file(model(tmp_path / "held", 1) / "model.safetensors")
+    head, change = (torch.randn(40, 16, generator=generator) for _ in range(2))
+    saved = {"base_model.model.lm_head.weight": head + change}
+    save_file(factors | saved, adapter / "adapter_model.safetensors")
+    short = {name.removeprefix("model."): value for name, value in held.items()}
+    base = write_model(tmp_path / "base", short | {"lm_head.weight": head}, CONFIG)
+    release = write_model(
+        tmp_path / "release", held | {"lm_head.weight": head + 2 * change}, CONFIG
+    )
+    found = spectra.check(release, base=base, adapter=adapter, rules="SPC107")
+    scales = {row.matrix: row.number("merge_scale") for row in found.rows if row.values.get(
+        "merge_scale") is not None}  # fmt: skip
+    assert scales.pop("lm_head.weight") == pytest.approx(2.0, rel=1e-3)
+    assert scales == pytest.approx(
+        {f"model.layers.{i}.self_attn.q_proj.weight": 0.0 for i in range(4)}, abs=1e-3
+    )
+    assert [row.matrix for row in found.rows] == sorted(row.matrix for row in found.rows)
+
+
 def in_bytes(folder: Path) -> Path:
     """Write a model again with matrices of eight bits, as bitsandbytes has them."""
     found = load_file(folder / "model.safetensors")

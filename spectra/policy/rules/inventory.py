@@ -22,7 +22,7 @@ from spectra.policy.rules.places import (
     weights_of,
 )
 from spectra.text import counted, shown
-from spectra.words import ROLES
+from spectra.words import ROLES, VOCABULARY
 
 Items = Iterator[tuple[str, str | None, str, Collection[str]]]
 """Place, name where it is one tensor, what is told of it, the names it stands for."""
@@ -37,7 +37,6 @@ SIDES = {
     "encoder": ("encoder_layers", "num_encoder_layers"),
     "decoder": ("decoder_layers", "num_decoder_layers"),
 }
-TIED = ("embed", "lm_head")
 LINEAR = frozenset(role for role in ROLES if role.startswith(("attn.", "mlp.")))
 NORM = re.compile(r"norm|ln", re.IGNORECASE)
 """In names of modules that every layer of a stack has."""
@@ -314,7 +313,7 @@ def _tied(name: str, facts: Facts, others: Collection[str], config: Mapping[str,
     """Say whether a tensor is another name of one that the other side has."""
     stem = name.removesuffix("bias") + "weight" if name.endswith(".bias") else name
     kind = kind_of(stem)
-    if kind not in TIED and not name.endswith("predictions.bias"):
+    if kind not in VOCABULARY and not name.endswith("predictions.bias"):
         return False
     if kind == "lm_head" and settings_for(name, config).get("tie_word_embeddings") is True:
         return True

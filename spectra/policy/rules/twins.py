@@ -11,8 +11,7 @@ from spectra.policy.rules.entries import is_map
 from spectra.policy.rules.experts import idle_names
 from spectra.policy.rules.places import INPUTS, is_zero, place
 from spectra.text import shown
-
-TIED = frozenset({"embed", "lm_head"})
+from spectra.words import VOCABULARY
 
 
 def duplicates(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -83,7 +82,7 @@ def _twins(facts: Facts) -> dict[str, Subject]:
     return {
         one.name: same[0]
         for same in groups.values()
-        if not all(one.role in TIED for one in same)
+        if not all(one.role in VOCABULARY for one in same)
         for one in same[1:]
     }
 

@@ -9,11 +9,9 @@ from spectra.matrices.pairing import Modules, by_module
 from spectra.matrices.part import Part
 from spectra.matrices.view import unread_weights
 from spectra.text import quote, shown
+from spectra.words import VOCABULARY
 from spectra.work.planning.placing import NO_BASE
 from spectra.work.task import Change, Replaced
-
-VOCABULARY = ("embed", "lm_head")
-"""Roles whose rows are the vocabulary, which may be resized."""
 
 NO_TUNED = "no counterpart in the tuned model"
 
