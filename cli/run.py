@@ -53,6 +53,10 @@ def measured(
     prepare(common, findings=findings)
     device = chosen_device(common.device)
     planned = replace(plan(), device=device, workers=common.workers)
+    if common.plot:
+        from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load
+
+        drawer_of(planned.command)  # what has no picture is refused before the work
     if common.dry_run:
         _show_estimate(planned, common)
         return None

@@ -59,7 +59,7 @@ def test_a_result_says_what_it_is_and_no_more(minilm: Path, tmp_path: Path) -> N
     live = spectra.ls(minilm)
     assert repr(live) == f"<spectra.Result ls: {live.summary['reading']}>"
     formats.write_result(live.document(), tmp_path / "ls.json")
-    assert repr(spectra.load(tmp_path / "ls.json")).startswith("<spectra.Loaded ls: 40 matrices, ")
+    assert repr(spectra.load(tmp_path / "ls.json")).startswith("<spectra.Result ls: 40 matrices, ")
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(minilm: Path) -> None:

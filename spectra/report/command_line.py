@@ -58,7 +58,8 @@ def _given(options: Mapping[str, object], settings: Mapping[str, Any]) -> Iterat
     for key, default in options.items():
         value, option = settings.get(key), NAMES.get(key, "--" + key.replace("_", "-"))
         values = list(value) if isinstance(value, list | tuple) else [value]
-        if default is False and value is True:
-            yield (option,)
-        elif default is not False and value and default not in (value, values):
+        if isinstance(default, bool):
+            if value is (not default):
+                yield (option if value else f"--no-{option[2:]}",)
+        elif value not in (None, "") and default not in (value, values):
             yield from ((option, str(one)) for one in values if isinstance(one, str | int | float))

@@ -137,7 +137,7 @@ class Kind:
     words: Callable[[Document], Iterable[tuple[str, ...]]] = lambda _: ()
     """Options that are no settings, or are written otherwise."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """Settings that are options, with their defaults; one that is False is a switch."""
+    """Settings that are options, with their defaults; True and False are switches."""
     before_last: Callable[[Document], str] = lambda _: ""  # the option that takes the last model
 
     # What a document holds, beside what every one does; keys that are not told of may follow.

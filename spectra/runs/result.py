@@ -33,7 +33,7 @@ class Result(Data):
     def __repr__(self) -> str:
         """Say what it is and what it found; all that it holds would fill pages."""
         told = printable(str(self.summary.get("reading", "")))
-        return f"<spectra.{type(self).__name__} {self.command}: {told}>"
+        return f"<spectra.Result {self.command}: {told}>"
 
     @property
     def frame(self) -> "pd.DataFrame":

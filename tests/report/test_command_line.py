@@ -17,7 +17,7 @@ import spectra
 from examples import write_model
 from spectra.analyzers import Diff, Kappa, Spectrum, Width
 from spectra.report.command_line import arguments, command_line
-from spectra.report.kinds import kind_of
+from spectra.report.kinds import Kind, kind_of
 from spectra.report.screens import screen_of
 from spectra.text import share_of
 
@@ -145,6 +145,21 @@ def test_defaults_are_not_repeated(
 ) -> None:
     monkeypatch.chdir(models)
     assert command_line(result_of(line.split(), tmp_path / "1.json")) == f"spectra {line}"
+
+
+def test_switches_that_are_on_and_numbers_that_are_zero_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = Kind("other", "Other", options={"strict": True, "fast": False, "power": 1.0, "to": None})
+    monkeypatch.setattr("spectra.report.command_line.kind_of", lambda _: kind)
+    found = {"command": "other", "summary": {}, "models": [{"spec": "a", "part": "model"}]}
+    for settings, told in (
+        ({"strict": False, "fast": True, "power": 0.0, "to": ""}, "--no-strict --fast --power 0.0"),
+        ({"strict": True, "fast": False, "power": 1.0, "to": 0}, "--to 0"),
+        ({"strict": None, "fast": 1}, ""),
+    ):
+        line = command_line({**found, "settings": settings})
+        assert line == f"spectra other a {told}".rstrip()
 
 
 def test_control_characters_are_escaped() -> None:

@@ -10,7 +10,7 @@ from spectra.report.kind import Document, kind_of, kinds
 from spectra.report.plots.page import Arrays, save_figure, settle
 from spectra.report.plots.style import house_style
 
-__all__ = ["Arrays", "draw", "save_figure"]
+__all__ = ["Arrays", "draw", "drawer_of", "save_figure"]
 
 
 def draw(document: Document, arrays: Arrays | None = None) -> Figure:
@@ -27,18 +27,29 @@ def draw(document: Document, arrays: Arrays | None = None) -> Figure:
         UsageError: There is no picture of this analysis.
         SpectraError: The package that draws it is broken.
     """
-    kind = kind_of(document["command"])
+    drawer = drawer_of(document["command"])
+    with house_style():
+        figure = drawer(document, arrays or {})
+        settle(figure)
+    return figure
+
+
+def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:
+    """Return what draws a command's results.
+
+    Raises:
+        UsageError: There is no picture of them.
+        SpectraError: The package that draws them is broken.
+    """
+    kind = kind_of(command)
     if kind.drawer is None:
         known = ", ".join(one.command for one in kinds() if one.drawer)
         raise UsageError(f"{kind.command} has no picture. Expected a result of {known}.")
     try:
-        drawer: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
+        found: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
     except (ImportError, AttributeError, ValueError) as error:
         raise SpectraError(
             f"The picture of {kind.command} cannot be drawn: {kind.drawer} fails to load "
             f"({type(error).__name__}: {error}). Update or remove the package that brings it."
         ) from error
-    with house_style():
-        figure = drawer(document, arrays or {})
-        settle(figure)
-    return figure
+    return found
