@@ -153,6 +153,9 @@ def test_layers_without_all_roles_are_said(tmp_path: Path) -> None:
     with pytest.raises(NothingToAnalyseError, match=r"no layer of .* has attn.k: .*spectra ls"):
         spectra.measure(Sums(PerLayer(("attn.k",))), folder,
                         selection=spectra.Selection(layers="1"))  # fmt: skip
+    with pytest.raises(NothingToAnalyseError, match="none of these that is asked for"):
+        spectra.measure(Sums(PerLayer(("attn.k",))), folder,
+                        selection=spectra.Selection(roles=("attn.q",)))  # fmt: skip
 
 
 def test_moments_of_inputs_go_with_their_matrix(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
         if not found:
             skipped.append(Skipped(name, _why_not(held, roles)))
     if not tasks:
-        told = skipped[-1].reason if layers else "no layer that is known by name"
+        told = skipped[-1].reason if layers else "none of these that is asked for lies in a layer"
         raise NothingToAnalyseError(
             f"no layer of {shown(checkpoint.spec)} has {', '.join(roles)}: {told}. "
             "`spectra ls` shows names and roles."
