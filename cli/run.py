@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from spectra.errors import OutputError, UsageError
-from spectra.exports import SUFFIXES, Export
 from spectra.report import draw, formats, save_figure
 from spectra.report.screens import screen_of
 from spectra.runs.result import Result
@@ -25,6 +24,7 @@ from .options import Common
 from .terminal import fail, is_terminal, note, progress_bar, show
 
 if TYPE_CHECKING:
+    from spectra.exports import Export
     from spectra.runs.planned import Planned
 
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -52,7 +52,9 @@ def measured(
     """Plan and run; of a dry run tell what it would cost, and return nothing."""
     prepare(common, findings=findings)
     device = chosen_device(common.device)
+    settle_memory()
     planned = replace(plan(), device=device, workers=common.workers)
+    gc.freeze()  # what planning imported and made stays too
     if common.plot:
         from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load
 
@@ -67,12 +69,13 @@ def measured(
 def show_listing(common: Common, listing: Callable[[], Result]) -> int:
     """Write and show what was found without a plan."""
     prepare(common)
+    settle_memory()
     deliver(listing(), common)
     return DONE
 
 
 def prepare(common: Common, *, findings: bool = False) -> None:
-    """Refuse what could not be written, before any work, and settle the memory.
+    """Refuse what could not be written, before any work.
 
     Raises:
         OutputError: A suffix is unknown or a place cannot be written.
@@ -95,7 +98,6 @@ def prepare(common: Common, *, findings: bool = False) -> None:
         formats.require_values_suffix(common.values)
     if common.format == "parquet":
         formats.require_parquet()
-    settle_memory()
 
 
 def _files(common: Common) -> list[Path]:
@@ -103,8 +105,11 @@ def _files(common: Common) -> list[Path]:
 
 
 def _exported(common: Common) -> list[Path]:
-    suffixes = SUFFIXES[common.export] if common.export else ()
-    return [path for path in common.output if _suffix(path) in suffixes]
+    if not common.export:
+        return []
+    from spectra.exports import SUFFIXES  # noqa: PLC0415 - few need it
+
+    return [path for path in common.output if _suffix(path) in SUFFIXES[common.export]]
 
 
 def deliver(result: Result, common: Common) -> None:
@@ -122,7 +127,7 @@ def deliver(result: Result, common: Common) -> None:
         note(f"wrote {path}", quiet=common.quiet)
 
 
-def _write_files(result: Result, common: Common, export: Export | None) -> None:
+def _write_files(result: Result, common: Common, export: "Export | None") -> None:
     exported, document = _exported(common), result.document()
     if export is not None:
         formats.write_texts({path: export.files[_suffix(path)] for path in exported})
@@ -187,7 +192,8 @@ def _parquet_to_stdout(result: Result) -> None:
 def settle_memory() -> None:
     """Have the collector look less often, and freed blocks go back to the system.
 
-    A listing makes hundreds of thousands of small objects that all stay, and what was
+    To be called after torch is imported: what is frozen costs nothing more, at exit least. A
+    listing makes hundreds of thousands of small objects that all stay, and what was
     imported stays too. glibc keeps up to 32 MiB a block by default, in one arena a thread,
     and the peak of a long run over many matrices creeps up by hundreds of megabytes; from
     4 MiB on blocks are given back here.

@@ -21,7 +21,7 @@ def merged(change: Pair, meant: Pair) -> dict[str, float | None]:
         meant: The base and the adapter.
     """
     stored = change.tuned
-    if stored is None or isinstance(stored, LowRank):
+    if meant.tuned is None or stored is None or isinstance(stored, LowRank):
         return {}
     update = meant.delta()
     rows = min(len(stored), len(update))  # where a vocabulary was resized
