@@ -1,23 +1,8 @@
 """The largest eigenvalue of W^T W or of its inverse, enclosed from a random Krylov space.
 
 `counting` proves that no eigenvalue of A reaches a point, given how far the computed
-relation A Q = Q T + (leaving the space) + F is from exact. Here A is W^T W, for W with no
-more columns than rows, or its inverse, and the space was built with whatever is fast: W in
-float32, a rounded Cholesky factor, LU factors. What those lack is part of F, and F is taken
-from float64 products with W itself: no factorisation has to be trusted.
-
-For a column g of coefficients put q = Q g, y = (Q T + leaving) g. Then for A = W^T W
-
-    F g = W^T (W q) - y,
-
-and for A = (W^T W)^-1 with an eigenvector u, A u = x u, W u = v / sqrt(x), and any z,
-
-    u^T F g = x u^T (q - W^T W y) = x u^T (q - W^T z) + sqrt(x) v^T (z - W y).
-
-z = W y needs no more than W; z = W^-T q, from LU factors, makes the first part small whatever
-the condition number. All is bounded by norms: each of the leading Ritz vectors has its own,
-the others share the Frobenius norm of F, as Gaussian g show it (`krylov`). The float64
-products round as well, as `LinearMap.rounding` says.
+relation A Q = Q T + (leaving the space) + F is from exact, as `relation` measures it. Here A is
+W^T W, for W with no more columns than rows, or its inverse.
 
 What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and sigma_n <=
 ||W y|| / ||y||, in float64, for the leading Ritz vector.
@@ -28,19 +13,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.counting import Space, at_most, is_drowned
-from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
+from spectra.kernels.krylov import PROBES, Ritz, gaussian
 from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.relation import LEADING, Apply, Measure, Missed, lengths
 
 BLOCK = 24  # random columns
 STEPS = 48
 FIRST = 2  # steps before the first look
-LEADING = 8  # Ritz vectors whose own rounding is measured
-OWN = 0.2  # weight of theirs in what all rounding amounts to
 TRIES = 3  # measurements in float64
 MORE = 24  # steps after one that did not suffice
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
@@ -57,17 +40,6 @@ class Bracket(NamedTuple):
     def times(self, scale: float) -> "Bracket":
         """Return the bracket of a multiple."""
         return Bracket(self.low * scale, self.high * scale)
-
-
-class Missed(NamedTuple):
-    """What float64 products with W say about a Krylov space."""
-
-    rounding: Callable[[float], Float[Tensor, " size"]]  # f_i of `counting`
-    reached: float  # no more than the root of the largest eigenvalue
-
-
-Measure = Callable[[Lanczos, Ritz], Missed]
-Apply = Callable[[Tensor], Tensor]
 
 
 def enclosed(
@@ -160,7 +132,7 @@ def glimpse(
         return math.sqrt(float(ritz.values[0])), math.sqrt(float(ritz.values[-1]))
     ends = krylov.basis @ ritz.coordinates[:, [0, -1]].to(krylov.basis)
     image, _ = normal(of, ends)
-    high, low = (_lengths(image) / _lengths(ends)).tolist()
+    high, low = (lengths(image) / lengths(ends)).tolist()
     return high - of.rounding(), low + of.rounding()
 
 
@@ -189,97 +161,6 @@ def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Brac
         found = Bracket(seen.reached, high)
         reach /= 2.0
     return found
-
-
-def measured_above(of: LinearMap) -> Measure:
-    """Return what measures a space of W^T W against W, rows >= cols."""
-
-    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        given = _coefficients(krylov, ritz)
-        q = krylov.basis @ given
-        image, back = normal(of, q)
-        own = of.rounding()
-        apart = own * _lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
-        missed = _lengths(back - krylov.mapped(given)) + own * _lengths(image)
-        return Missed(
-            rounding=_rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x))),
-            reached=float(_lengths(image)[0] / _lengths(q)[0]) - own,
-        )
-
-    return measure
-
-
-def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Measure:
-    """Return what measures a space of (W^T W)^-1 against W, rows >= cols.
-
-    Args:
-        of: The map.
-        transposed_solve: About W^-T, for a square W.
-    """
-
-    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        given = _coefficients(krylov, ritz)
-        q, y = krylov.basis @ given, krylov.mapped(given)
-        own = of.rounding()
-        if transposed_solve is None:
-            image, back = normal(of, y)
-            z = image
-        else:
-            z = transposed_solve(q)
-            image, back = of.products(y, z)
-        missed = _lengths(q - back) + own * _lengths(z)
-        apart = _lengths(z - image) + own * _lengths(y)
-        return Missed(
-            rounding=_rounding(missed, apart, ritz, lambda x: (x, math.sqrt(x))),
-            reached=1.0 / (float(_lengths(image)[0] / _lengths(y)[0]) + own),
-        )
-
-    return measure
-
-
-def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:
-    """Return the leading Ritz vectors and Gaussian probes, side by side."""
-    source = torch.Generator(device="cpu").manual_seed(1)
-    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
-    return torch.cat([ritz.coordinates[:, :LEADING], probes], dim=1).to(krylov.basis)
-
-
-def _rounding(
-    missed: Float[Tensor, " c"],
-    apart: Float[Tensor, " c"],
-    ritz: Ritz,
-    factors: Callable[[float], tuple[float, float]],
-) -> Callable[[float], Float[Tensor, " size"]]:
-    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them.
-
-    `counting` adds squares, where the norms of parts add up: those of each of the leading
-    Ritz vectors and of all others together, each of two kinds. For any positive weights with
-    sum 1, (sum of a_j)^2 is at most the sum of a_j^2 / weight_j.
-    """
-    first, second = (_of_every(part.cpu(), len(ritz.values)) for part in (missed, apart))
-
-    def rounding(point: float) -> Tensor:
-        times, other_times = factors(point)
-        one, other = times * first, other_times * second
-        share = (one[-1] / (one[-1] + other[-1])).clamp(0.1, 0.9)
-        found: Tensor = (one.square() / share + other.square() / (1.0 - share)).sqrt()
-        return found
-
-    return rounding
-
-
-def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
-    """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
-    own = norms[:-PROBES]
-    rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
-    bound = own.new_full((size,), rest / math.sqrt(1.0 - OWN))
-    bound[: len(own)] = own / math.sqrt(OWN / LEADING)
-    return bound
-
-
-def _lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
-    return lengths
 
 
 def _orthonormal(krylov: Lanczos) -> bool:

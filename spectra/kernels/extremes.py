@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.edge import Bracket, enclosed, glimpse, measured_above, measured_below
+from spectra.kernels.edge import Bracket, enclosed, glimpse
 from spectra.kernels.inverse import (
     Inverse,
     refined_inverse,
@@ -25,6 +25,7 @@ from spectra.kernels.inverse import (
     triangular_inverse,
 )
 from spectra.kernels.linear_map import LinearMap, linear_map, normal
+from spectra.kernels.relation import measured_above, measured_below
 from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
@@ -114,7 +115,7 @@ def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        found = enclosed(of.squared_times, of, WIDTH, SINGLE, measured_above(of))
+        found = enclosed(of.gram_matmat, of, WIDTH, SINGLE, measured_above(of))
         if found is not None:
             return found.times(of.scale)
     return exact_extremes(matrix).largest
@@ -131,7 +132,7 @@ def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
     of = tall_map(matrix)
     if not of.norm or not has_bounds(*matrix.shape):
         return 1.0
-    low, high = glimpse(of.squared_times, of)
+    low, high = glimpse(of.gram_matmat, of)
     return max(low / high, 1.0) if high > 0.0 else 1.0
 
 
@@ -171,7 +172,7 @@ def _enclosed(of: LinearMap, tolerance: float) -> Extremes | None:
     if triangle is not None:
         # L^T has the singular values of W and is smaller.
         quick = LinearMap(triangle, None, None, 1.0, of.norm, turned=True)
-    largest = enclosed(quick.squared_times, of, tolerance, SINGLE, measured_above(of))
+    largest = enclosed(quick.gram_matmat, of, tolerance, SINGLE, measured_above(of))
     if largest is None:
         return None
     del quick

@@ -32,7 +32,7 @@ INFLATION = 10.0
 
 
 @runtime_checkable
-class Map(Protocol):
+class Operator(Protocol):
     """What bidiagonalisation needs of a matrix: float64 vectors in, float64 vectors out."""
 
     @property
@@ -40,11 +40,11 @@ class Map(Protocol):
         """Rows and columns."""
         ...
 
-    def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
+    def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the product."""
         ...
 
-    def transposed_times(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
+    def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
         """Return the product of the transpose."""
         ...
 
@@ -79,7 +79,7 @@ class Measured(NamedTuple):
 class Bidiagonalization:
     """A growing pair of Krylov bases of one matrix."""
 
-    def __init__(self, of: Map, start: Float[Tensor, "rows b"], steps: int) -> None:
+    def __init__(self, of: Operator, start: Float[Tensor, "rows b"], steps: int) -> None:
         """Orthonormalise the start; `steps` blocks fit, so (steps + 1) * b <= min(shape)."""
         self.map = of
         self.block = start.shape[1]
@@ -122,13 +122,13 @@ class Bidiagonalization:
         """Extend both bases by one block; reads the matrix twice."""
         old, new = self.size, self.size + self.block
         last = slice(old - self.block, old)
-        image = self.map.transposed_times(self._left[:, old:new])
+        image = self.map.rmatmat(self._left[:, old:new])
         if old:
             image -= self._right[:, last] @ self._band[old:new, last].mT
         basis, triangle = _orthonormal(image, self._right[:, :old])
         self._right[:, old:new] = basis
         self._band[old:new, old:new] = triangle.mT
-        image = self.map.times(basis)
+        image = self.map.matmat(basis)
         image -= self._left[:, old:new] @ triangle.mT
         basis, triangle = _orthonormal(image, self._left[:, :new])
         self._left[:, new : new + self.block] = basis

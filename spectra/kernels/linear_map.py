@@ -51,11 +51,11 @@ class LinearMap:
         """The transpose."""
         return replace(self, turned=not self.turned)
 
-    def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
+    def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
         return self._after(vectors) if self.turned else self._before(vectors)
 
-    def transposed_times(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
+    def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of the transpose, in float64."""
         return self._before(vectors) if self.turned else self._after(vectors)
 
@@ -68,10 +68,10 @@ class LinearMap:
             return second, first
         return self._products(right, left)
 
-    def squared_times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
+    def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of map.T @ map, a panel of rows read once for both."""
         if self.left is not None:
-            return self.transposed_times(self.times(vectors))
+            return self.rmatmat(self.matmat(vectors))
         source = self.matrix.mT if self.turned else self.matrix
         scaled = (vectors / self.scale).to(source.dtype)
         found = torch.zeros_like(scaled)

@@ -83,12 +83,12 @@ class _Outside:
             vectors = vectors - self.known @ (self.known.mT @ vectors)
         return vectors
 
-    def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
-        return self.outside(self.of.times(vectors))
+    def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
+        return self.outside(self.of.matmat(vectors))
 
-    def transposed_times(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
+    def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
         """Return the product of the transpose; the vectors lie outside of D already."""
-        return self.of.transposed_times(vectors)
+        return self.of.rmatmat(vectors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import edge
-from spectra.kernels.edge import Bracket, enclosed, measured_above, measured_below
+from spectra.kernels.edge import Bracket, enclosed
 from spectra.kernels.extremes import (
     Extremes,
     condition_floor,
@@ -29,6 +29,7 @@ from spectra.kernels.inverse import (
     triangle_of_gram,
     triangular_inverse,
 )
+from spectra.kernels.relation import measured_above, measured_below
 
 SHAPES = [(200, 200), (280, 200), (200, 500)]
 ROUNDING = 1e-10  # of the twin itself, beside the factor below
@@ -137,7 +138,7 @@ def test_every_factor_leads_there_or_says_no(
     rough = None if single is None else triangular_inverse(single)
     ways = [triangular_inverse(double)]
     if rough is not None:
-        ways += [rough, refined_inverse(rough, lambda v: of.transposed_times(of.times(v)))]
+        ways += [rough, refined_inverse(rough, lambda v: of.rmatmat(of.matmat(v)))]
     for index, way in enumerate(ways):
         found = enclosed(way.normal, of, 1e-3, 1e-13, measured_below(of))
         assert found is not None or index
@@ -154,9 +155,7 @@ def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
     measure = measured_below(of, inverse.transposed)
     # Another scale was taken out of the other map, so that it is wrong by a per cent or more.
     assert enclosed(inverse.normal, of, 1e-3, 1e-13, measure) is None
-    wrong = enclosed(
-        lambda v: 0.9 * of.transposed_times(of.times(v)), of, 1e-3, 1e-13, measured_above(of)
-    )
+    wrong = enclosed(lambda v: 0.9 * of.rmatmat(of.matmat(v)), of, 1e-3, 1e-13, measured_above(of))
     assert wrong is None
 
 

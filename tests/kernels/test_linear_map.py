@@ -57,11 +57,11 @@ def test_products(
         assert of.norm >= float(expected.norm())
         right, left = random(of.shape[1], 4, 3), random(of.shape[0], 5, 4)
         rough = 1e-5 * of.norm if fast == torch.float32 else 1e-14 * of.norm
-        torch.testing.assert_close(of.times(right), expected @ right, rtol=0, atol=10 * rough)
-        found = of.transposed_times(left)
+        torch.testing.assert_close(of.matmat(right), expected @ right, rtol=0, atol=10 * rough)
+        found = of.rmatmat(left)
         torch.testing.assert_close(found, expected.mT @ left, rtol=0, atol=10 * rough)
         assert found.dtype == torch.float64
-        squared = of.squared_times(right)
+        squared = of.gram_matmat(right)
         assert squared.dtype == torch.float64
         atol = 20 * rough * of.norm
         torch.testing.assert_close(squared, expected.mT @ expected @ right, rtol=0, atol=atol)
@@ -97,8 +97,8 @@ def test_float32_products_of_any_scale(
     scaled = linear_map(*(part.mul(f).float() for part, f in zip(parts, (factor, factor, 1.0),
                                                                strict=False)))  # fmt: skip
     vectors = random(30, 4, 5)
-    found = scaled.times(vectors) * (scaled.scale / factor)
-    expected = plain.times(vectors) * plain.scale
+    found = scaled.matmat(vectors) * (scaled.scale / factor)
+    expected = plain.matmat(vectors) * plain.scale
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.norm()))
     assert scaled.matrix.dtype == torch.float32
 
@@ -116,7 +116,7 @@ def test_only_large_matrices_of_single_precision_multiply_in_it() -> None:
 def test_a_zero_matrix() -> None:
     of = linear_map(torch.zeros(5, 4))
     assert (of.scale, of.norm, of.rounding()) == (1.0, 0.0, 0.0)
-    assert not of.times(random(4, 2, 0)).any()
+    assert not of.matmat(random(4, 2, 0)).any()
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

@@ -1,0 +1,138 @@
+"""How far the recurrence of a Krylov space is from exact: float64 products with the matrix.
+
+A block Lanczos relation A Q = Q T + (leaving the space) + F may have been built with whatever is
+fast: W in float32, a rounded Cholesky factor, LU factors. What those lack is part of F, and F is
+taken from float64 products with W itself: no factorisation has to be trusted.
+
+For a column g of coefficients put q = Q g, y = (Q T + leaving) g. Then for A = W^T W
+
+    F g = W^T (W q) - y,
+
+and for A = (W^T W)^-1 with an eigenvector u, A u = x u, W u = v / sqrt(x), and any z,
+
+    u^T F g = x u^T (q - W^T W y) = x u^T (q - W^T z) + sqrt(x) v^T (z - W y).
+
+z = W y needs no more than W; z = W^-T q, from LU factors, makes the first part small whatever
+the condition number. All is bounded by norms: each of the leading Ritz vectors has its own,
+the others share the Frobenius norm of F, as Gaussian g show it (`krylov`). The float64
+products round as well, as `LinearMap.rounding` says.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.krylov import INFLATION, PROBES, Ritz
+from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.linear_map import LinearMap, normal
+
+LEADING = 8  # Ritz vectors whose own rounding is measured
+OWN = 0.2  # weight of theirs in what all rounding amounts to
+
+Apply = Callable[[Tensor], Tensor]
+
+
+class Missed(NamedTuple):
+    """What float64 products with W say about a Krylov space."""
+
+    rounding: Callable[[float], Float[Tensor, " size"]]  # f_i of `counting`
+    reached: float  # no more than the root of the largest eigenvalue
+
+
+Measure = Callable[[Lanczos, Ritz], Missed]
+
+
+def measured_above(of: LinearMap) -> Measure:
+    """Return what measures a space of W^T W against W, rows >= cols."""
+
+    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
+        given = _coefficients(krylov, ritz)
+        q = krylov.basis @ given
+        image, back = normal(of, q)
+        own = of.rounding()
+        apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
+        missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
+        return Missed(
+            rounding=_rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x))),
+            reached=float(lengths(image)[0] / lengths(q)[0]) - own,
+        )
+
+    return measure
+
+
+def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Measure:
+    """Return what measures a space of (W^T W)^-1 against W, rows >= cols.
+
+    Args:
+        of: The map.
+        transposed_solve: About W^-T, for a square W.
+    """
+
+    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
+        given = _coefficients(krylov, ritz)
+        q, y = krylov.basis @ given, krylov.mapped(given)
+        own = of.rounding()
+        if transposed_solve is None:
+            image, back = normal(of, y)
+            z = image
+        else:
+            z = transposed_solve(q)
+            image, back = of.products(y, z)
+        missed = lengths(q - back) + own * lengths(z)
+        apart = lengths(z - image) + own * lengths(y)
+        return Missed(
+            rounding=_rounding(missed, apart, ritz, lambda x: (x, math.sqrt(x))),
+            reached=1.0 / (float(lengths(image)[0] / lengths(y)[0]) + own),
+        )
+
+    return measure
+
+
+def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:
+    """Return the leading Ritz vectors and Gaussian probes, side by side."""
+    source = torch.Generator(device="cpu").manual_seed(1)
+    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
+    return torch.cat([ritz.coordinates[:, :LEADING], probes], dim=1).to(krylov.basis)
+
+
+def _rounding(
+    missed: Float[Tensor, " c"],
+    apart: Float[Tensor, " c"],
+    ritz: Ritz,
+    factors: Callable[[float], tuple[float, float]],
+) -> Callable[[float], Float[Tensor, " size"]]:
+    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them.
+
+    `counting` adds squares, where the norms of parts add up: those of each of the leading
+    Ritz vectors and of all others together, each of two kinds. For any positive weights with
+    sum 1, (sum of a_j)^2 is at most the sum of a_j^2 / weight_j.
+    """
+    first, second = (_of_every(part.cpu(), len(ritz.values)) for part in (missed, apart))
+
+    def rounding(point: float) -> Tensor:
+        times, other_times = factors(point)
+        one, other = times * first, other_times * second
+        share = (one[-1] / (one[-1] + other[-1])).clamp(0.1, 0.9)
+        found: Tensor = (one.square() / share + other.square() / (1.0 - share)).sqrt()
+        return found
+
+    return rounding
+
+
+def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
+    """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
+    own = norms[:-PROBES]
+    rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
+    bound = own.new_full((size,), rest / math.sqrt(1.0 - OWN))
+    bound[: len(own)] = own / math.sqrt(OWN / LEADING)
+    return bound
+
+
+def lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
+    """Return the norm of each column."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
+    return lengths
