@@ -1,44 +1,31 @@
-"""Run every benchmark and print its figures."""
+"""Run every benchmark and print its figures, or those named: `python -m benchmarks NAME...`."""
 
 import sys
+from importlib import import_module
 
-from benchmarks import (
-    agreement,
-    check,
-    conditioning,
-    door,
-    formats,
-    intruders,
-    kappa_model,
-    loader,
-    memory,
-    remote,
-    spectrum_cost,
-)
-
-BENCHMARKS = {
-    "agreement": agreement.main,
-    "check": check.main,
-    "conditioning": conditioning.main,
-    "door": door.main,
-    "intruders": intruders.main,
-    "kappa-model": kappa_model.main,
-    "loader": loader.main,
-    "remote": remote.main,
-    "spectrum-cost": spectrum_cost.main,
-    "formats": formats.main,
-    "memory": memory.main,
-}
+BENCHMARKS = (
+    "layer", "agreement", "check", "conditioning", "door", "intruders", "kappa-model", "loader",
+    "remote", "spectrum-cost", "formats", "memory",
+)  # fmt: skip
+TAKES_WORDS = ("layer",)  # those that follow its name
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(BENCHMARKS)
-    unknown = [name for name in chosen if name not in BENCHMARKS]
-    if unknown:
-        sys.exit(f"no benchmark {' '.join(unknown)}; expected {' '.join(BENCHMARKS)}")
-    for name in chosen:
+    chosen: list[tuple[str, list[str]]] = []
+    for word in sys.argv[1:] or BENCHMARKS:
+        if word in BENCHMARKS:
+            chosen.append((word, []))
+        elif chosen and chosen[-1][0] in TAKES_WORDS:
+            chosen[-1][1].append(word)
+        else:
+            sys.exit(f"no benchmark {word}; expected {' '.join(BENCHMARKS)}")
+    for name, words in chosen:
         print(f"## {name}\n", flush=True)
-        BENCHMARKS[name]()
+        run = import_module(f"benchmarks.{name.replace('-', '_')}").main
+        if name in TAKES_WORDS:
+            run(words)
+        else:
+            run()
         print(flush=True)
 
 
