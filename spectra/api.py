@@ -51,6 +51,7 @@ def diff(
     epsilon: float = 0.5,
     side: Side = "left",
     exact: bool = False,
+    full_spectrum: bool = False,
     selection: Selection | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -65,6 +66,8 @@ def diff(
         epsilon: An intruder's largest |cos| with any base vector lies below.
         side: Compare `left` (output-side) or `right` singular vectors.
         exact: Decide every verdict by two full decompositions; slower.
+        full_spectrum: Compute all singular values of every change, for `delta_effective_rank` and
+            `delta_energy_rank`; without it they are None where only all tell.
         selection: Which matrices; all by default.
         device: As for `measure`.
         workers: As for `measure`.
@@ -72,7 +75,14 @@ def diff(
     Raises:
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
     """
-    analyzer = Diff(intruders=intruders, k=k, epsilon=epsilon, side=side, exact=exact)
+    analyzer = Diff(
+        intruders=intruders,
+        k=k,
+        epsilon=epsilon,
+        side=side,
+        exact=exact,
+        full_spectrum=full_spectrum,
+    )
     return measure.plan(analyzer, base, tuned, selection=selection, device=device, workers=workers)
 
 

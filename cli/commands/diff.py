@@ -24,6 +24,9 @@ Epsilon = Annotated[float, option("--epsilon COS",
 SideOption = Annotated[Side, option("--side SIDE",
     "left (output-side, as published) or right (input-side) singular vectors.",
     METHOD, of=Side)]
+FullSpectrum = Annotated[bool, option("--full-spectrum",
+    "Compute all singular values of every change, for its effective and energy rank; slower.",
+    METHOD)]
 # fmt: on
 
 
@@ -35,6 +38,7 @@ def diff(
     k: K = 10,
     epsilon: Epsilon = 0.5,
     side: SideOption = "left",
+    full_spectrum: FullSpectrum = False,
     *,
     common: Common,
 ) -> int:
@@ -48,5 +52,5 @@ def diff(
     """
     return common.run(lambda: spectra.diff.plan(
         common.open(base), common.open(tuned), intruders=intruders, k=k, epsilon=epsilon, side=side,
-        exact=common.exact, selection=common.selection,
+        exact=common.exact, full_spectrum=full_spectrum, selection=common.selection,
     ))  # fmt: skip

@@ -58,7 +58,8 @@ class Diff:
     takes: ClassVar[Takes] = Pairs()
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
-        "delta_effective_rank", "delta_energy_rank", "delta_rank",
+        "delta_effective_rank", "delta_energy_rank", "delta_spectrum_status", "delta_rank",
+        "delta_rank_status",
     )  # fmt: skip
     EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
@@ -75,6 +76,7 @@ class Diff:
     side: Side = "left"  # left (output-side) or right (input-side) singular vectors
     exact: bool = False  # decide every verdict by two full decompositions
     energy: float = 0.99  # share of sum sigma^2 that delta_energy_rank keeps, in (0, 1]
+    full_spectrum: bool = False  # all singular values of every update, for what needs them
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -169,7 +171,9 @@ class Diff:
             "delta_stable_rank": stable_rank(sigma),
             "delta_effective_rank": effective_rank(sigma),
             "delta_energy_rank": energy_rank(sigma, self.energy),
+            "delta_spectrum_status": "ok",
             "delta_rank": found.rank,
+            "delta_rank_status": "ok",
             "delta_kind": found.kind,
             "delta_grid": found.grid,
             "delta_moved": found.moved,
@@ -190,7 +194,8 @@ class Diff:
 
     def _unchanged(self, view: View) -> dict[str, Value]:
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
-        values |= {"delta_energy_rank": 0, "delta_rank": 0}
+        values |= {"delta_energy_rank": 0, "delta_spectrum_status": "ok"}
+        values |= {"delta_rank": 0, "delta_rank_status": "ok"}
         values |= {"delta_kind": "unchanged", "delta_grid": None}
         values |= {"delta_moved": 0, "delta_rows": 0, "delta_cols": 0}
         if self.intruders:

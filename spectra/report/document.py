@@ -29,7 +29,11 @@ OTHER = Value(
 
 ROW = Object(
     {key: KEYS[key].shape for key in IDENTITY}
-    | {key: KEYS[key].shape.sometimes.unpublished for key in KEYS if key not in IDENTITY},
+    | {
+        key: known.shape.sometimes if known.published else known.shape.sometimes.unpublished
+        for key, known in KEYS.items()
+        if key not in IDENTITY
+    },
     rest=OTHER.sometimes.unpublished,
 )
 

@@ -26,6 +26,7 @@ class Key:
     kind: Kind
     meaning: str = ""
     own: Shape | None = None  # where its kind does not tell it
+    published: bool = False  # by the schema: what it may hold is not plain from its kind
 
     @property
     def shape(self) -> Shape:
@@ -90,9 +91,21 @@ KEYS: Mapping[str, Key] = {
     "delta_relative": Key("change", "percent", "norm of Δ, what was added, over the base's"),
     "delta_sigma_max": Key("Δ σ max", "number", "largest singular value of Δ"),
     "delta_stable_rank": Key("Δ stable rank", "number", "Σσ² / σ max² of Δ"),
-    "delta_effective_rank": Key("Δ effective rank", "number", "of Δ"),
-    "delta_energy_rank": Key("Δ energy rank", "whole", "of Δ"),
-    "delta_rank": Key("Δ rank", "whole", "directions of Δ above rounding"),
+    "delta_effective_rank": Key(
+        "Δ effective rank", "number", "of Δ", NUMBER.nullable, published=True
+    ),
+    "delta_energy_rank": Key("Δ energy rank", "whole", "of Δ", COUNT.nullable, published=True),
+    "delta_spectrum_status": Key(
+        "Δ spectrum, status", "word", "ok, or how to get what needs all singular values of Δ",
+        TEXT.nullable, published=True,
+    ),
+    "delta_rank": Key(
+        "Δ rank", "whole", "directions of Δ above rounding", COUNT.nullable, published=True
+    ),
+    "delta_rank_status": Key(
+        "Δ rank, status", "word", "at least: there may be more",
+        Words(("ok", "at least")).nullable, published=True,
+    ),
     "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
     "worst_cos": Key("lowest |cos|", "number", "of a leading vector's best match in the base"),
     "worst_at": Key("at", "whole", "index of that vector"),

@@ -174,7 +174,8 @@ def test_a_tuned_matrix_of_zeros() -> None:
 
 UNCHANGED = {
     "delta_norm": 0.0, "delta_relative": 0.0, "delta_sigma_max": 0.0, "delta_stable_rank": 0.0,
-    "delta_effective_rank": 0.0, "delta_energy_rank": 0, "delta_rank": 0,
+    "delta_effective_rank": 0.0, "delta_energy_rank": 0, "delta_spectrum_status": "ok",
+    "delta_rank": 0, "delta_rank_status": "ok",
     "delta_kind": "unchanged", "delta_grid": None, "delta_moved": 0, "delta_rows": 0,
     "delta_cols": 0,
 }  # fmt: skip

@@ -175,7 +175,7 @@ def test_control_characters_are_escaped() -> None:
 HANDLED = {
     "ls": set(),
     "spectrum": {"energy", "trend"},
-    "diff": {"intruders", "k", "epsilon", "side", "exact"},
+    "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
     "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
     "check": {

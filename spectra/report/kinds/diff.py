@@ -166,7 +166,10 @@ KIND = Kind(
     ),
     charts=_charts, worst=_worst,
     drawer="spectra.report.plots.diff:draw_diff",
-    options={"intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left"},
+    options={
+        "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
+        "full_spectrum": False,
+    },
     settings={
         "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
         "k": COUNT.sometimes,
