@@ -27,8 +27,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.distributions import fisher_quantile, student_quantile
-
 DRAWS = 4000
 CHUNK = 1 << 20  # numbers drawn at a time
 TAILS = (0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25)  # several: medians of draws are few values
@@ -148,21 +146,30 @@ def slope_interval(line: Line, layers: Scatter | None, confidence: float = 0.95)
 
     Returns:
         None where neither source says anything.
+
+    Raises:
+        ValueError: The confidence is outside.
     """
+    from scipy import special  # noqa: PLC0415 - no other measure needs it
+
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence {confidence!r}, expected more than 0 and less than 1")
     found, source = _combined(line.scatter, layers)
     if found is None:
         return None
-    reach = found.error * student_quantile(0.5 + 0.5 * confidence, found.freedom)
+    reach = found.error * float(special.stdtrit(found.freedom, 0.5 + 0.5 * confidence))
     return Interval(line.slope - reach, line.slope + reach, source)
 
 
 def _combined(models: Scatter | None, layers: Scatter | None) -> tuple[Scatter | None, Source]:
     """Return the error to believe, and whose it is."""
+    from scipy import special  # noqa: PLC0415 - likewise
+
     if models is None:
         return layers, "layers"
     if layers is None:
         return models, "models"
-    most = fisher_quantile(PERCENT, models.freedom, layers.freedom)
+    most = float(special.fdtri(models.freedom, layers.freedom, PERCENT))
     if models.error**2 > most * layers.error**2:
         return models, "models"
     freedom = models.freedom + layers.freedom

@@ -16,7 +16,7 @@ from spectra.words import ROLES
 
 from .conftest import Command
 
-HEAVY = ("torch", "numpy", "pandas", "matplotlib", "safetensors", "huggingface_hub")
+HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "safetensors", "huggingface_hub")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["diff", "--help"], ["--version"], ["kapa"]])

@@ -65,6 +65,18 @@ def test_a_line_as_scipy_fits_it(count: int, generator: torch.Generator) -> None
     assert interval.source == "models"
 
 
+def test_intervals_of_one_degree_of_freedom_are_cauchys() -> None:
+    found = slope_interval(Line(1.0, Scatter(0.2, 1.0)), None)
+    assert found is not None
+    assert found.high == pytest.approx(1.0 + 0.2 * math.tan(math.pi * 0.475), rel=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, math.nan])
+def test_no_such_confidence(confidence: float) -> None:
+    with pytest.raises(ValueError, match="expected more than 0 and less than 1"):
+        slope_interval(Line(1.0, None), Scatter(0.2, 3.0), confidence)
+
+
 def test_equal_abscissas_count_once_each(generator: torch.Generator) -> None:
     x = widths(3)[[0, 0, 1, 2, 2]]
     y = normal(generator, 5)
