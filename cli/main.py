@@ -1,5 +1,7 @@
 """The `spectra` command: one file a command, errors translated at the door."""
 
+import atexit
+import gc
 import os
 import re
 import sys
@@ -83,6 +85,9 @@ def _explained(message: str, words: Sequence[str]) -> str:
 
 def main() -> None:
     """Entry point of the console script."""
+    gc.set_threshold(1_000_000)  # imports make many objects, and all of them stay
+    codes: list[int] = []
+    atexit.register(_leave, codes)  # before what others register, so that it is called last
     if sys.stdout is None:  # closed by whoever started it
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives as long as the process
     code = run()
@@ -90,4 +95,13 @@ def main() -> None:
         # A decomposition in work cannot be stopped; whoever pressed Ctrl-C does not wait for it.
         sys.stdout.flush()
         os._exit(code)
+    codes.append(code)
     sys.exit(code)
+
+
+def _leave(codes: Sequence[int]) -> None:
+    """Spare Python taking apart, object by object, what ends with the process anyway."""
+    if codes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(codes[0])

@@ -1,5 +1,6 @@
 """The door itself: speed, exit codes, interruption, pipes, completion."""
 
+import atexit
 import os
 import signal
 import subprocess
@@ -163,9 +164,29 @@ def test_the_roles_offered_are_the_roles_there_are() -> None:
 
 def test_the_console_script_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["spectra", "kappa", "nope/"])
+    monkeypatch.setattr(atexit, "register", lambda *_: None)
     with pytest.raises(SystemExit) as stop:
         main.main()
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_what_others_want_done_at_exit_is_done_and_python_is_not_taken_apart(code: int) -> None:
+    script = (
+        "import atexit, sys, spectra_cli.main as door\n"
+        "class Slow:\n"
+        "    def __del__(self): print('taken apart')\n"
+        "def run():\n"
+        "    atexit.register(print, 'at exit')\n"
+        "    sys.kept = Slow()\n"
+        f"    return {code}\n"
+        "door.run = run\n"
+        "door.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "at exit\n", "")
 
 
 def test_an_interrupted_script_does_not_wait_for_a_decomposition(
@@ -173,6 +194,7 @@ def test_an_interrupted_script_does_not_wait_for_a_decomposition(
 ) -> None:
     left: list[int] = []
     monkeypatch.setattr(main, "run", lambda: 130)
+    monkeypatch.setattr(atexit, "register", lambda *_: None)
     monkeypatch.setattr(os, "_exit", left.append)
     with pytest.raises(SystemExit):
         main.main()
