@@ -1,15 +1,17 @@
 """What people run today, each as a script of its own: `python -m benchmarks.published WAY OUT ...`.
 
 Each reads safetensors itself and writes to OUT what it found of every matrix. `--sample` takes
-one matrix of each shape and says in `rest` what the others would have taken.
+one matrix of each shape, and `rest` is what the others of those shapes would have taken.
 """
 
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -18,29 +20,21 @@ from torch import Tensor
 BERT = "bert."  # before the names of the model within the one that was tuned
 
 
-@dataclass(slots=True)
+class Job(NamedTuple):
+    """One matrix."""
+
+    name: str
+    shape: tuple[int, ...]
+    measure: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """Where and in what precision, and what was found."""
+    """Where, in what precision, and how many vectors."""
 
     device: torch.device
     dtype: torch.dtype
     k: int
-    sample: bool
-    only: frozenset[str]  # names; all where empty
-    found: dict[str, object] = field(default_factory=dict)
-    seconds: dict[tuple[int, ...], float] = field(default_factory=dict)  # of the first of a shape
-    rest: float = 0.0
-
-    def take(self, name: str, shape: tuple[int, ...], measure: Callable[[], object]) -> None:
-        """Measure one matrix, or count what it would take."""
-        if self.only and name not in self.only:
-            return
-        if self.sample and shape in self.seconds:
-            self.rest += self.seconds[shape]
-            return
-        start = time.perf_counter()
-        self.found[name] = measure()
-        self.seconds.setdefault(shape, time.perf_counter() - start)
 
     def here(self, values: Tensor) -> Tensor:
         return values.to(self.device, self.dtype)
@@ -56,25 +50,37 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--sample", action="store_true")
-    parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--only", nargs="+")
     given = parser.parse_args()
-    device, dtype = torch.device(given.device), getattr(torch, given.dtype)
-    run = Run(device, dtype, given.k, given.sample, frozenset(given.only))
-    WAYS[given.way](run, *given.folders)
-    given.out.write_text(json.dumps({"found": run.found, "rest": run.rest}))
+    run = Run(torch.device(given.device), getattr(torch, given.dtype), given.k)
+    jobs = [
+        job
+        for job in WAYS[given.way](run, *given.folders)
+        if given.only is None or job.name in given.only
+    ]
+    counts = Counter(job.shape for job in jobs)
+    found: dict[str, object] = {}
+    rest = 0.0
+    for job in jobs:
+        if given.sample and not counts[job.shape]:
+            continue
+        start = time.perf_counter()
+        found[job.name] = job.measure()
+        if given.sample:
+            rest += (counts.pop(job.shape) - 1) * (time.perf_counter() - start)
+        given.out.write_text(json.dumps({"found": found, "rest": rest}))
 
 
-def intruders(run: Run, base: Path, tuned: Path) -> None:
+def intruders(run: Run, base: Path, tuned: Path) -> Iterator[Job]:
     """The script of arXiv:2410.21228: two full SVDs a matrix and the product of their vectors."""
     change = update(tuned)
-    with safe_open(base / "model.safetensors", "pt") as before:
-        for name in before.keys():  # noqa: SIM118 - no mapping
+    for name, shape, read in matrices(base):
 
-            def measure(name: str = name) -> object:
-                first = run.here(before.get_tensor(name))
-                return closest(run, first, change(name, first))
+        def measure(name: str = name, read: Callable[[], Tensor] = read) -> object:
+            first = run.here(read())
+            return closest(run, first, change(name, first))
 
-            run.take(name, tuple(before.get_slice(name).get_shape()), measure)
+        yield Job(name, shape, measure)
 
 
 def update(tuned: Path) -> Callable[[str, Tensor], Tensor]:
@@ -103,7 +109,7 @@ def closest(run: Run, first: Tensor, second: Tensor) -> object:
     return {"max_cos": cosine.tolist(), "sigma": sigma[: run.k + 1].tolist()}
 
 
-def model(run: Run, base: Path, tuned: Path) -> None:
+def model(run: Run, base: Path, tuned: Path) -> Iterator[Job]:
     """The same over a model that transformers and PEFT load."""
     from peft import PeftModel  # noqa: PLC0415 - their cost is part of the script's
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
@@ -112,45 +118,45 @@ def model(run: Run, base: Path, tuned: Path) -> None:
     before = {name: values.clone() for name, values in loaded.state_dict().items()}
     after = PeftModel.from_pretrained(loaded, str(tuned)).merge_and_unload().state_dict()
     for name, first in before.items():
-        second = after[name]
-        if name.startswith(BERT) and first.ndim == 2 and not torch.equal(first, second):
-            run.take(
+        pair = first, after[name]
+        if name.startswith(BERT) and first.ndim == 2 and not torch.equal(*pair):
+            yield Job(
                 name.removeprefix(BERT),
                 tuple(first.shape),
-                lambda pair=(first, second): closest(run, *map(run.here, pair)),
+                lambda pair=pair: closest(run, *map(run.here, pair)),
             )
 
 
-def kappa(run: Run, base: Path) -> None:
+def kappa(run: Run, base: Path) -> Iterator[Job]:
     """A loop of full SVDs, as KappaTune's."""
-    for name, values in matrices(base):
+    for name, shape, read in matrices(base):
 
-        def measure(values: Tensor = values) -> object:
-            sigma = torch.linalg.svd(run.here(values), full_matrices=False).S
+        def measure(read: Callable[[], Tensor] = read) -> object:
+            sigma = torch.linalg.svd(run.here(read()), full_matrices=False).S
             return float(sigma[0] / sigma[-1])
 
-        run.take(name, tuple(values.shape), measure)
+        yield Job(name, shape, measure)
 
 
-def spectrum(run: Run, base: Path) -> None:
+def spectrum(run: Run, base: Path) -> Iterator[Job]:
     """A loop of singular values."""
-    for name, values in matrices(base):
+    for name, shape, read in matrices(base):
 
-        def measure(values: Tensor = values) -> object:
-            sigma = torch.linalg.svdvals(run.here(values))
-            return {"sigma": sigma.tolist()}
+        def measure(read: Callable[[], Tensor] = read) -> object:
+            return {"sigma": torch.linalg.svdvals(run.here(read())).tolist()}
 
-        run.take(name, tuple(values.shape), measure)
-
-
-def matrices(base: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every matrix as it is stored."""
-    with safe_open(base / "model.safetensors", "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - no mapping
-            yield name, file.get_tensor(name)
+        yield Job(name, shape, measure)
 
 
-WAYS: dict[str, Callable[..., None]] = {
+def matrices(base: Path) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Tensor]]]:
+    """Every matrix of a file, squares first, and what reads it as it is stored."""
+    file = safe_open(base / "model.safetensors", "pt")
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    for name, shape in sorted(shapes.items(), key=lambda item: max(item[1])):
+        yield name, shape, lambda name=name: file.get_tensor(name)
+
+
+WAYS: dict[str, Callable[..., Iterator[Job]]] = {
     "intruders": intruders,
     "model": model,
     "kappa": kappa,

@@ -11,12 +11,27 @@ from hypothesis import settings
 from safetensors.torch import load_file
 from torch import Tensor
 
+import device
+import pretend
+
 # CI judges the change at hand with the same examples every time; runs at a desk explore.
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
 
 DATA = Path(__file__).parent / "data"
 PREFIX = "base_model.model.bert."
+
+
+def pytest_configure() -> None:
+    """Refuse a device that is not there before any test."""
+    if why := device.lacking():
+        raise pytest.UsageError(why)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which lines of kernels take numbers from the pretended device, most often first."""
+    for line, count in pretend.waits.most_common():
+        terminalreporter.write_line(f"{line} takes a number {count:,} times")
 
 
 @pytest.fixture(scope="session")

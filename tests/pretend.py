@@ -1,0 +1,113 @@
+"""A device that is not there: tensors that say they are on it, and work in ordinary memory.
+
+What a GPU refuses is refused here too: tensors of both places in one operation, and numbers
+taken out of a tensor are counted by the line that takes them, as each would wait for the GPU.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+NAME = "pretend"
+CROSSING = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+KERNELS = str(Path("spectra") / "kernels")
+waits: Counter[str] = Counter()
+"""How often each line of the kernels took a number."""
+
+
+class There(Tensor):
+    """A tensor on the device, and the one that holds its numbers."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls: type["There"], inner: Tensor) -> "There":
+        made: There = Tensor._make_wrapper_subclass(
+            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(),
+            dtype=inner.dtype, layout=inner.layout, device=torch.device(NAME, 0),
+        )  # fmt: skip
+        made.held = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        return _run(func, args, kwargs or {})
+
+
+class Pretend(TorchDispatchMode):
+    """While it is on, tensors can be made on the device."""
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        return _run(func, args, kwargs or {})
+
+
+def register() -> None:
+    """Make torch know the device's name."""
+    _setup_privateuseone_for_python_backend(NAME)
+
+
+def _run(
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
+) -> object:
+    there: dict[int, There] = {}
+    here: list[Tensor] = []
+
+    def unwrapped(given: object) -> object:
+        if isinstance(given, There):
+            there[id(given.held)] = given
+            return given.held
+        if isinstance(given, Tensor) and given.ndim:
+            here.append(given)
+        return torch.device("cpu") if _named(given) else given
+
+    inner_args, inner_kwargs = tree_map(unwrapped, args), tree_map(unwrapped, dict(kwargs))
+    if there and here and func not in CROSSING:
+        raise RuntimeError(f"{func}: tensors on cpu and on {NAME}")
+    if there and func is torch.ops.aten._local_scalar_dense.default:
+        _count()
+    found = func(*inner_args, **inner_kwargs)
+    device = kwargs.get("device")
+    stays = bool(there) if device is None else _named(device)
+
+    def wrapped(given: object) -> object:
+        if not isinstance(given, Tensor) or isinstance(given, There):
+            return given
+        own = there.get(id(given))
+        if own is None and stays:
+            own = There(given)
+        return given if own is None else own
+
+    return tree_map(wrapped, found)
+
+
+def _named(given: object) -> bool:
+    return isinstance(given, torch.device) and given.type == NAME
+
+
+def _count() -> None:
+    """Count the innermost line of the kernels."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if KERNELS in frame.f_code.co_filename:
+            waits[f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"] += 1
+            return
