@@ -69,9 +69,6 @@ def small_matrices_have_bounds() -> Iterator[None]:
     """Bounds are for sides over 512; what they prove and choose does not depend on that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spectra.kernels.extremes.SMALL", 60)
-        patch.setattr(
-            "spectra.kernels.edge.BLOCK", 8
-        )  # so that a small space has room for as many steps
         yield
 
 

@@ -10,6 +10,8 @@ What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import torch
@@ -21,65 +23,102 @@ from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import LinearMap, normal
 from spectra.kernels.relation import LEADING, Apply, Measure, Missed, lengths
 
-BLOCK = 24  # random columns
-STEPS = 48
-FIRST = 2  # steps before the first look
-TRIES = 3  # measurements in float64
-MORE = 24  # steps after one that did not suffice
 COARSE = 3.0  # ratio of the distances tried to see how far a space is
 SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
 LEAST = 1e-7  # relative width of a bracket
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How narrow an enclosure has to be, and how its space grows and is looked at."""
+
+    tolerance: float = 1e-3  # relative width of the bracket
+    guess: float = 1e-6  # rounding of the relation, relative to A, until it is measured
+    ceiling: float = math.inf  # a root above which the caller has no use for the answer
+    block: int = 24  # random columns; a width at which thin products are fast
+    steps: int = 48
+    first: int = 2  # steps before the first look
+    measurements: int = 3  # in float64
+    more: int = 24  # steps after a measurement that did not suffice
+    narrow: int = 8  # random columns where the matrix is too small for many blocks
+
+    def grown(self, apply: Apply, of: LinearMap) -> Lanczos:
+        """Return a space of A, a symmetric operator of as many columns, from a random start."""
+        side = of.shape[1]
+        block = min(self.block, max(side // self.block, self.narrow))
+        steps = min(self.steps, side // block - 1)
+        return Lanczos(apply, gaussian(side, block, of.device), steps)
+
+
+class Outcome(Enum):
+    """What became of an enclosure."""
+
+    PROVEN = "no wider than asked for"
+    SLOW = "the steps did not suffice"
+    ROUNDED = "rounding alone exceeds what a proof allows"
+    BEYOND = "above the ceiling, or not finite"
+
+
 class Bracket(NamedTuple):
-    """What a positive number is proven to lie between."""
+    """What a number that is not negative is proven to lie between."""
 
     low: float
     high: float
+
+    @property
+    def width(self) -> float:
+        """Relative to the lower end."""
+        return self.high / self.low - 1.0 if self.low > 0.0 else math.inf
 
     def times(self, scale: float) -> "Bracket":
         """Return the bracket of a multiple."""
         return Bracket(self.low * scale, self.high * scale)
 
+    def inverse(self) -> "Bracket":
+        """Return the bracket of the reciprocal."""
+        return Bracket(1.0 / self.high, 1.0 / self.low if self.low > 0.0 else math.inf)
+
+
+UNKNOWN = Bracket(0.0, math.inf)
+
+
+class Enclosure(NamedTuple):
+    """What is proven of the root of the largest eigenvalue."""
+
+    outcome: Outcome
+    bracket: Bracket = UNKNOWN  # no wider than asked for, where the outcome is `PROVEN`
+
 
 def enclosed(
-    apply: Apply,
-    of: LinearMap,
-    tolerance: float,
-    guess: float,
-    measure: Measure,
-    ceiling: float = math.inf,
-) -> Bracket | None:
+    apply: Apply, of: LinearMap, measure: Measure, settings: Settings = Settings()
+) -> Enclosure:
     """Enclose the root of the largest eigenvalue of A.
 
     Args:
         apply: About A, on blocks of float64 vectors.
         of: The map that A is made of, rows >= cols.
-        tolerance: Relative width of the bracket.
-        guess: Rounding of the relation, relative to A, until it is measured.
         measure: Float64 products; `measured_above` or `measured_below`.
-        ceiling: A root above which the caller has no use for the answer.
+        settings: What is asked for.
 
     Returns:
-        A bracket no wider than the tolerance, or as much narrower as the space can prove;
-        None where it proves none, by slow convergence, rounding or overflow.
+        A bracket no wider than the tolerance, or as much narrower as the space can prove.
     """
-    side = of.shape[1]
-    most = min(STEPS, side // BLOCK - 1)
-    krylov = Lanczos(apply, gaussian(side, BLOCK, of.device), most)
-    look, tries, before = FIRST, 0, (0, 0.0)
-    guessed = (guess, guess)
+    tolerance, krylov = settings.tolerance, settings.grown(apply, of)
+    most = krylov.most
+    look, tries, before = settings.first, 0, (0, 0.0)
+    guess = (settings.guess, settings.guess)
+
     while krylov.steps < most:
         krylov.step()
         if krylov.steps < min(look, most):
             continue
         if not bool(krylov.band.isfinite().all()):
-            return None
+            return Enclosure(Outcome.BEYOND)
         ritz = krylov.ritz()
         top = math.sqrt(float(ritz.values[0]))
-        if not 0.0 < top < ceiling:
-            return None
-        space = Space(ritz, BLOCK, krylov.steps, _guessed(ritz, guessed))
+        if not 0.0 < top < settings.ceiling:
+            return Enclosure(Outcome.BEYOND)
+        space = Space(ritz, krylov.block, krylov.steps, _guessed(ritz, guess))
         reach = _reach(top, tolerance, space)
         if reach > tolerance:
             missing = _missing_steps(before, (krylov.steps, reach), tolerance)
@@ -88,15 +127,16 @@ def enclosed(
         seen = measure(krylov, ritz)
         measured = space._replace(rounding=seen.rounding)
         found = _narrowest(top, tolerance, seen, measured)
-        if found is not None and _orthonormal(krylov):
-            return found
+        if found.low and _orthonormal(krylov):
+            return Enclosure(Outcome.PROVEN, found)
         tries += 1
         relative = seen.rounding(top * top) / top**2
-        guessed = float(relative[:LEADING].max()), float(relative[-1])
-        if tries == TRIES or is_drowned((seen.reached * (1.0 + tolerance)) ** 2, measured):
-            return None
-        most = min(most, krylov.steps + MORE)
-    return None
+        guess = float(relative[:LEADING].max()), float(relative[-1])
+        drowned = is_drowned((seen.reached * (1.0 + tolerance)) ** 2, measured)
+        if drowned or tries == settings.measurements:
+            return Enclosure(Outcome.ROUNDED)
+        most = min(most, krylov.steps + settings.more)
+    return Enclosure(Outcome.SLOW)
 
 
 def _guessed(ritz: Ritz, relative: tuple[float, float]) -> Callable[[float], Tensor]:
@@ -106,34 +146,25 @@ def _guessed(ritz: Ritz, relative: tuple[float, float]) -> Callable[[float], Ten
     return lambda point: guess * point
 
 
-def glimpse(
-    apply: Apply, of: LinearMap, *, steps: int = 8, inverse: bool = False
-) -> tuple[float, float]:
-    """Return what a few steps show of both ends.
+def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
+    """Return what a few steps of W^T W show of both ends, by float64 products with W.
 
     Args:
-        apply: About W^T W, or its inverse.
         of: The map W, rows >= cols.
-        steps: Blocks of the space.
-        inverse: Take the space's word, which proves nothing.
+        settings: Of the space.
 
     Returns:
-        A lower bound of the root of the largest eigenvalue and an upper bound of that of
-        the smallest one: from W^T W, Rayleigh quotients by float64 products with W.
+        An upper bound of the smallest singular value and a lower bound of the largest one.
     """
-    side = of.shape[1]
-    krylov = Lanczos(apply, gaussian(side, BLOCK, of.device), min(steps, side // BLOCK - 1))
+    krylov = settings.grown(of.gram_matmat, of)
     while krylov.steps < krylov.most:
         krylov.step()
     if not bool(krylov.band.isfinite().all()):
-        return (math.inf, math.inf) if inverse else (0.0, math.inf)
-    ritz = krylov.ritz()
-    if inverse:
-        return math.sqrt(float(ritz.values[0])), math.sqrt(float(ritz.values[-1]))
-    ends = krylov.basis @ ritz.coordinates[:, [0, -1]].to(krylov.basis)
+        return Bracket(math.inf, 0.0)
+    ends = krylov.basis @ krylov.ritz().coordinates[:, [-1, 0]].to(krylov.basis)
     image, _ = normal(of, ends)
-    high, low = (lengths(image) / lengths(ends)).tolist()
-    return high - of.rounding(), low + of.rounding()
+    low, high = (lengths(image) / lengths(ends)).tolist()
+    return Bracket(low + of.rounding(), high - of.rounding())
 
 
 def _reach(top: float, tolerance: float, space: Space) -> float:
@@ -151,9 +182,9 @@ def _missing_steps(before: tuple[int, float], now: tuple[int, float], tolerance:
     return min(max(int(SHORTFALL * left), 1), 8)
 
 
-def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket | None:
+def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket:
     """Return the narrowest bracket that can be proven, within a factor of two."""
-    found, reach = None, tolerance
+    found, reach = UNKNOWN, tolerance
     while reach > LEAST:
         high = seen.reached * (1.0 + reach)
         if high <= top or not at_most(0, high * high, space):

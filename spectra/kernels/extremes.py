@@ -8,7 +8,6 @@ matrices, which take no longer, all singular values are computed.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,15 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.edge import Bracket, enclosed, glimpse
-from spectra.kernels.inverse import (
-    Inverse,
-    refined_inverse,
-    square_inverse,
-    triangle_of_gram,
-    triangular_inverse,
-)
-from spectra.kernels.linear_map import LinearMap, linear_map, normal
+from spectra.kernels.complement import GramMatrix
+from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed, glimpse
+from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
+from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import measured_above, measured_below
 from spectra.kernels.singular import (
     singular_value_error,
@@ -36,10 +30,8 @@ from spectra.kernels.singular import (
 WIDTH = 1e-3  # relative width of a bracket, where no other is asked for
 SMALL = 512  # sides up to which all singular values cost no more
 HIGHEST = 1e6  # condition number from which on float64 decides
-PLAIN = 13.0  # condition number up to which float32 factors serve as they are
-REFINED = 200.0  # and with one correction in float64
-SINGLE = 1e-6  # relative rounding of float32 products; a guess until it is measured
-DOUBLE = 1e-13
+SINGLE = 1e3  # condition number up to which a float32 factor of the Gram matrix may serve
+DOUBLE = 1e-13  # relative rounding of what float64 factors invert; a guess until measured
 SAFE = 40  # binary exponents within which float32 squares neither overflow nor vanish
 
 
@@ -77,7 +69,7 @@ def extreme_singular_values(
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        found = _enclosed(of, relative_error)
+        found = _enclosed(of, Settings(tolerance=relative_error))
         if found is not None:
             return found
         del of
@@ -115,9 +107,9 @@ def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        found = enclosed(of.gram_matmat, of, WIDTH, SINGLE, measured_above(of))
-        if found is not None:
-            return found.times(of.scale)
+        found = enclosed(of.gram_matmat, of, measured_above(of))
+        if found.outcome is Outcome.PROVEN:
+            return found.bracket.times(of.scale)
     return exact_extremes(matrix).largest
 
 
@@ -132,8 +124,8 @@ def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
     of = tall_map(matrix)
     if not of.norm or not has_bounds(*matrix.shape):
         return 1.0
-    low, high = glimpse(of.gram_matmat, of)
-    return max(low / high, 1.0) if high > 0.0 else 1.0
+    ends = glimpse(of)
+    return max(ends.high / ends.low, 1.0) if ends.low > 0.0 else 1.0
 
 
 def has_bounds(rows: int, cols: int) -> bool:
@@ -165,45 +157,42 @@ def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
     return of if matrix.shape[0] >= matrix.shape[1] else of.mT
 
 
-def _enclosed(of: LinearMap, tolerance: float) -> Extremes | None:
+def _enclosed(of: LinearMap, settings: Settings) -> Extremes | None:
     rows, short = of.shape
-    triangle = None if rows == short else triangle_of_gram(of, torch.float32)
-    quick = of
-    if triangle is not None:
-        # L^T has the singular values of W and is smaller.
-        quick = LinearMap(triangle, None, None, 1.0, of.norm, turned=True)
-    largest = enclosed(quick.gram_matmat, of, tolerance, SINGLE, measured_above(of))
-    if largest is None:
+    largest = smallest = UNKNOWN
+    if rows > short:
+        largest, smallest = _by_gram(of, settings)
+    if largest.width > settings.tolerance:
+        largest = enclosed(of.gram_matmat, of, measured_above(of), settings).bracket
+    if smallest.width > settings.tolerance >= largest.width:
+        smallest = _by_inverse(of, replace(settings, ceiling=HIGHEST / largest.high))
+    if max(largest.width, smallest.width) > settings.tolerance:
         return None
-    del quick
-    found = None
-    for inverse in _inverses(of, triangle, largest.high):
-        measure, ceiling = measured_below(of, inverse.transposed), HIGHEST / largest.high
-        found = enclosed(inverse.normal, of, tolerance, DOUBLE, measure, ceiling)
-        if found is not None:
-            break
-    if found is None:
-        return None
-    smallest = Bracket(1.0 / found.high, 1.0 / found.low).times(of.scale)
-    largest = largest.times(of.scale)
+    largest, smallest = largest.times(of.scale), smallest.times(of.scale)
     return Extremes(largest.low, smallest.high, largest, smallest, "bound")
 
 
-def _inverses(of: LinearMap, triangle: Tensor | None, sigma_max: float) -> Iterator[Inverse]:
-    """Make inverses, the cheapest that the condition number allows first."""
+def _by_gram(of: LinearMap, settings: Settings) -> tuple[Bracket, Bracket]:
+    """Enclose both ends by W^T W in float32 and its Cholesky factor, which is smaller than W."""
+    gram = lower_gram(of, torch.float32)
+    triangle = cholesky(gram)
+    if triangle is None:
+        return UNKNOWN, UNKNOWN
+    near = replace(of, matrix=triangle, scale=1.0, turned=True)
+    largest = enclosed(near.gram_matmat, of, measured_above(of), settings).bracket
+    wanted = replace(settings, ceiling=SINGLE / largest.high)
+    return largest, GramMatrix(of, gram, largest.high).smallest(triangle, wanted)
+
+
+def _by_inverse(of: LinearMap, settings: Settings) -> Bracket:
+    """Enclose sigma_min by factors in float64."""
     if of.shape[0] == of.shape[1]:
-        square = square_inverse(of)
-        if square is not None:
-            yield square
-        return
-    if triangle is not None:
-        single = triangular_inverse(triangle)
-        kappa = sigma_max * glimpse(single.normal, of, steps=2, inverse=True)[0]
-        if kappa < PLAIN:
-            yield single
-        if kappa < REFINED:
-            yield refined_inverse(single, lambda vectors: normal(of, vectors)[1])
-        del single, triangle
-    factor = triangle_of_gram(of, torch.float64)
-    if factor is not None:
-        yield triangular_inverse(factor)
+        inverse = square_inverse(of)
+    else:
+        triangle = cholesky(lower_gram(of, torch.float64))
+        inverse = None if triangle is None else triangular_inverse(triangle)
+    if inverse is None:
+        return UNKNOWN
+    measure = measured_below(of, inverse.transposed)
+    found = enclosed(inverse.normal, of, measure, replace(settings, guess=DOUBLE))
+    return found.bracket.inverse()

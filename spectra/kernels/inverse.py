@@ -48,18 +48,13 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     return Inverse(normal, transposed)
 
 
-def triangle_of_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"] | None:
-    """Return L, lower, with L L^T = W^T W as far as the precision goes, rows >= cols.
-
-    Half of the symmetric product is formed, a panel of the long side at a time.
+def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
+    """Return the lower half of W^T W, rows >= cols, a panel of the long side at a time.
 
     Args:
         of: The map.
-        dtype: Of the products and the factor; float32 takes half the time and loses the
-            square of the condition number.
-
-    Returns:
-        The factor; None where it does not exist to that precision.
+        dtype: Of the products; float32 takes half the time and loses the square of the
+            condition number.
     """
     source = of.matrix.mT if of.turned else of.matrix
     rows, short = source.shape
@@ -72,6 +67,11 @@ def triangle_of_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short 
         for left in range(0, short, TILE):
             stop = min(left + TILE, short)
             gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
+    return gram
+
+
+def cholesky(gram: Float[Tensor, "short short"]) -> Float[Tensor, "short short"] | None:
+    """Return L, lower, with L L^T = W^T W; None where it does not exist to the precision given."""
     factor, info = torch.linalg.cholesky_ex(gram)
     return None if int(info) else factor
 
@@ -84,20 +84,5 @@ def triangular_inverse(triangle: Float[Tensor, "short short"]) -> Inverse:
         half = torch.linalg.solve_triangular(triangle, given, upper=False)
         solution: Tensor = torch.linalg.solve_triangular(triangle.mT, half, upper=True).double()
         return solution
-
-    return Inverse(normal)
-
-
-def refined_inverse(inverse: Inverse, multiply: Callable[[Tensor], Tensor]) -> Inverse:
-    """Return an inverse whose error is the square of the given one's.
-
-    Args:
-        inverse: Of a float32 factor.
-        multiply: W^T W times vectors, in float64.
-    """
-
-    def normal(vectors: Tensor) -> Tensor:
-        first = inverse.normal(vectors)
-        return first + inverse.normal(vectors - multiply(first))
 
     return Inverse(normal)

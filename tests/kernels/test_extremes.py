@@ -11,8 +11,7 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import edge
-from spectra.kernels.edge import Bracket, enclosed
+from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed
 from spectra.kernels.extremes import (
     Extremes,
     condition_floor,
@@ -23,12 +22,7 @@ from spectra.kernels.extremes import (
     largest_singular_value,
     tall_map,
 )
-from spectra.kernels.inverse import (
-    refined_inverse,
-    square_inverse,
-    triangle_of_gram,
-    triangular_inverse,
-)
+from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
 from spectra.kernels.relation import measured_above, measured_below
 
 SHAPES = [(200, 200), (280, 200), (200, 500)]
@@ -127,23 +121,16 @@ def test_real_weights(real: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kappa", [3.0, 30.0, 150.0, 1e3, 1e5])
-def test_every_factor_leads_there_or_says_no(
-    kappa: float, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+def test_a_factor_of_the_gram_matrix_leads_there_or_says_no(
+    kappa: float, generator: torch.Generator
 ) -> None:
-    monkeypatch.setattr(edge, "BLOCK", 16)
-    sigma = spectrum("one below", kappa, 200)
-    of = tall_map(with_spectrum(sigma, 600, 200, generator))
-    single, double = (triangle_of_gram(of, kind) for kind in (torch.float32, torch.float64))
-    assert double is not None
-    rough = None if single is None else triangular_inverse(single)
-    ways = [triangular_inverse(double)]
-    if rough is not None:
-        ways += [rough, refined_inverse(rough, lambda v: of.rmatmat(of.matmat(v)))]
-    for index, way in enumerate(ways):
-        found = enclosed(way.normal, of, 1e-3, 1e-13, measured_below(of))
-        assert found is not None or index
-        if found is not None:
-            assert within(found.times(1.0 / of.scale), kappa, 1e-9)
+    of = tall_map(with_spectrum(spectrum("one below", kappa, 200), 600, 200, generator))
+    triangle = cholesky(lower_gram(of, torch.float64))
+    assert triangle is not None
+    inverse = triangular_inverse(triangle)
+    found = enclosed(inverse.normal, of, measured_below(of), Settings(guess=1e-13, narrow=16))
+    assert found.outcome is Outcome.PROVEN
+    assert within(found.bracket.times(1.0 / of.scale), kappa, 1e-9)
 
 
 def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
@@ -152,11 +139,22 @@ def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
     of, other = tall_map(matrix), tall_map(matrix * 1.01)
     inverse = square_inverse(other)
     assert inverse is not None
-    measure = measured_below(of, inverse.transposed)
     # Another scale was taken out of the other map, so that it is wrong by a per cent or more.
-    assert enclosed(inverse.normal, of, 1e-3, 1e-13, measure) is None
-    wrong = enclosed(lambda v: 0.9 * of.rmatmat(of.matmat(v)), of, 1e-3, 1e-13, measured_above(of))
-    assert wrong is None
+    measure = measured_below(of, inverse.transposed)
+    below = enclosed(inverse.normal, of, measure, Settings(guess=1e-13))
+    above = enclosed(lambda v: 0.9 * of.gram_matmat(v), of, measured_above(of))
+    assert below == above == (Outcome.ROUNDED, UNKNOWN)
+
+
+def test_an_enclosure_says_why_it_is_none(generator: torch.Generator) -> None:
+    of = tall_map(torch.randn(300, 200, generator=generator))
+    measure = measured_above(of)
+    for apply, given_settings, outcome in (
+        (of.gram_matmat, Settings(steps=3), Outcome.SLOW),
+        (of.gram_matmat, Settings(ceiling=1.0), Outcome.BEYOND),
+        (lambda v: of.gram_matmat(v) * math.inf, Settings(), Outcome.BEYOND),
+    ):
+        assert enclosed(apply, of, measure, given_settings) == (outcome, UNKNOWN)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
