@@ -14,7 +14,7 @@ from torch import Tensor
 from spectra.kernels.linear_map import LinearMap
 
 PANEL = 1024  # rows of a long matrix multiplied at a time
-TILE = 512  # columns of the Gram matrix made at a time
+TILE = 256  # columns of the Gram matrix made at a time
 
 
 @dataclass(frozen=True, slots=True)

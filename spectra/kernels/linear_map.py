@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.singular import largest_entry, power_of_two_near
 
 SINGLE = 1 << 20  # entries from which float32 products pay
 EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90

@@ -1,83 +1,99 @@
 """The smallest singular values, by inverse iteration with a proof.
 
-Let M be square with singular values s_1 >= ... >= s_n, and U, V orthonormal with p
-columns each, turned so that U^T M V = T is diagonal. The columns of [U; V] / sqrt(2) are
-orthonormal Ritz vectors of the dilation [[0, M], [M^T, 0]], whose eigenvalues are the
-s_i and -s_i; their residual is [M V - U T; M^T U - V T] / sqrt(2). Kahan's theorem then
-pairs the p values of T with p different eigenvalues of the dilation, each within the
-residual's norm delta. If delta is less than the smallest of T, all of them are positive,
-hence singular values; and if p is known to be how many lie below a bound that T + delta
-stays under, they are exactly the p smallest.
+Let M have orthonormal U and V with p columns each, turned so that U^T M V = T is diagonal. In
+bases that begin with them, M is [[T, 0], [0, M']] but for the residuals M V - U T and
+M^T U - V T. Weyl's theorem then pairs the singular values of M, in order, with those of T and
+M' together, each within delta, the larger residual's norm. If p is known to be how many of M's
+lie below a bound that all of T + delta stay under, none of M' is among them: they are those
+of T, to within delta.
 
-The factorisation of M only steers U and V; it enters no bound. Rounding does: computing
-the residual, and reducing a wide matrix to its triangular factor, each err by about
-sqrt(n) eps64 ||M||_F, which is added to delta.
+The Cholesky factor of M^T M only steers U and V; it enters no bound. Its diagonal is raised so
+that it exists, and correcting U and V by the residuals of M itself goes on to where the square
+of the condition number has left nothing in the Gram matrix. Rounding does enter: computing the residual
+errs by about sqrt(n) eps64 ||M||_F, which is added to delta.
 
 Source:
-    Parlett 1998, The Symmetric Eigenvalue Problem, theorem 11.5.1 (Kahan).
+    Stewart and Sun 1990, Matrix Perturbation Theory, corollary IV.4.10 (Weyl).
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 
-SPARE = 8  # columns iterated beside those wanted; they make the wanted ones converge
-MOST = 64  # values wanted at once; beyond, a full decomposition is cheaper
-STEPS = 12
+
+@dataclass(frozen=True, slots=True)
+class InverseSettings:
+    """How far inverse iteration goes before a full decomposition is cheaper."""
+
+    spare: int = 8  # columns iterated beside those wanted; they make the wanted ones converge
+    most: int = 64  # values wanted at once
+    steps: int = 12
+
+
+class Smallest(NamedTuple):
+    """The smallest singular values, descending, and how far each may be off."""
+
+    values: Float[Tensor, " count"]
+    error: float  # infinite where nothing is proven
+
+    def below(self, bound: float) -> bool:
+        """Say whether all of them are proven to lie below a bound."""
+        return bool((self.values + self.error < bound).all()) and math.isfinite(self.error)
 
 
 def smallest_singular_values(
-    wide: Float[Tensor, "rank length"], count: int, above: float, tolerance: float
-) -> Float[Tensor, " count"] | None:
-    """Return the `count` smallest singular values where they can be proven.
+    of: LinearMap,
+    gram: Float[Tensor, "cols cols"],
+    count: int,
+    relative: float,
+    absolute: float = 0.0,
+    settings: InverseSettings = InverseSettings(),
+) -> Smallest:
+    """Return singular values that are the `count` smallest if so many lie below what they do.
 
     Args:
-        wide: Float64, `rank <= length`.
-        count: How many singular values are known to lie below `above`.
-        above: That bound.
-        tolerance: Relative error of each value.
-
-    Returns:
-        Descending values, each within `tolerance`; None where that was not reached or the
-        matrix is singular to rounding.
+        of: M, with `rows >= cols`.
+        gram: M^T M in float64, of which the lower triangle is read, its diagonal raised by more
+            than it is off.
+        count: How many.
+        relative: Error at which to stop, relative to each value;
+        absolute: likewise, of any.
+        settings: When to give up.
     """
-    rank, length = wide.shape
-    if not 0 < count <= min(MOST, rank):
-        return None
-    square = wide if rank == length else torch.linalg.qr(wide.mT, mode="r").R
-    solve = _solver(square)
+    rows, cols = of.shape
+    unproven = Smallest(gram.new_zeros(0), math.inf)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not 0 < count <= min(settings.most, cols) or int(failed):
+        return unproven
+    norm = math.sqrt(float(gram.diagonal().sum()))
+    rounding = math.sqrt(rows) * EPS64 * norm
     seed = torch.Generator(device="cpu").manual_seed(0)
-    start = torch.randn(rank, min(rank, count + SPARE), generator=seed, dtype=torch.float64)
-    rounding = 2.0 * math.sqrt(length) * EPS64 * float(torch.linalg.vector_norm(square))
-    left = torch.linalg.qr(start.to(wide.device)).Q
-    for _ in range(STEPS):
-        right = solve(left, transposed=False)
-        if not right.isfinite().all():
-            return None
-        right = torch.linalg.qr(right).Q
-        left = torch.linalg.qr(solve(right, transposed=True)).Q
-        turn_left, ritz, turn_right = torch.linalg.svd(left.mT @ square @ right)
-        values = ritz[-count:]
-        u, v = left @ turn_left[:, -count:], right @ turn_right.mT[:, -count:]
-        # Frobenius norms, which are at least the spectral ones.
-        missing = torch.cat([square @ v - u * values, square.mT @ u - v * values])
-        error = float(torch.linalg.vector_norm(missing)) / math.sqrt(2.0) + rounding
-        if error <= tolerance * float(values[-1]):
-            return values if float(values[0]) + error < above else None
-    return None
-
-
-def _solver(square: Float[Tensor, "rank rank"]) -> Callable[..., Tensor]:
-    """Factor once; return what solves with the matrix or its transpose."""
-    factors, pivots, _ = torch.linalg.lu_factor_ex(square)
-
-    def solve(right: Tensor, *, transposed: bool) -> Tensor:
-        solution: Tensor = torch.linalg.lu_solve(factors, pivots, right, adjoint=transposed)
-        return solution
-
-    return solve
+    start = torch.randn(cols, min(cols, count + settings.spare), generator=seed, dtype=gram.dtype)
+    right = torch.linalg.qr(torch.cholesky_solve(start.to(of.device), factor)).Q
+    right = torch.linalg.qr(torch.cholesky_solve(right, factor)).Q
+    left = torch.linalg.qr(of.products(right, right.new_zeros(rows, 0))[0]).Q
+    for _ in range(settings.steps):
+        image, back = of.products(right, left)
+        small = left.mT @ image
+        if not small.isfinite().all():
+            break
+        turn_left, values, turn_right = torch.linalg.svd(small)
+        left, back = left @ turn_left, back @ turn_left
+        right, image = right @ turn_right.mT, image @ turn_right.mT
+        image -= left * values
+        back -= right * values
+        missing = max(float(torch.linalg.norm(part[:, -count:])) for part in (image, back))
+        if missing + rounding <= max(relative * float(values[-1]), absolute):
+            return Smallest(values[-count:], missing + rounding)
+        # Newton's correction to both sides: M (M^T M)^-1 and (M^T M)^-1 M^T invert M^T and M.
+        ahead, behind = of.products(torch.cholesky_solve(back, factor), image)
+        left = torch.linalg.qr(left - ahead).Q
+        right = torch.linalg.qr(right - torch.cholesky_solve(back * values + behind, factor)).Q
+    return unproven

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import singular
+from spectra.kernels.entries import BLOCK
+from spectra.kernels.inverse import PANEL, lower_gram
+from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
-    BLOCK,
-    GRAM_ERROR,
-    RELATIVE_ERROR,
-    SMALL,
+    Settings,
     entry_norm,
     largest_entry,
     left_singular,
@@ -29,7 +28,12 @@ from spectra.kernels.singular import (
     singular_values_cost,
     singular_values_memory,
 )
+from spectra.kernels.smallest import InverseSettings
 
+SETTINGS = Settings()
+RELATIVE_ERROR, GRAM_ERROR, SMALL = (
+    SETTINGS.relative_error, SETTINGS.gram_error, SETTINGS.small,
+)  # fmt: skip
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHAPES = ((64, 64), (60, 90), (90, 60), (20, 300), (300, 20))
 SIDES = st.integers(1, 70)
@@ -87,7 +91,7 @@ def test_every_stored_dtype(dtype: torch.dtype, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("short", [SMALL - 1, SMALL, SMALL + 1, SMALL + 2])
-@pytest.mark.parametrize("long", [SMALL + 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
+@pytest.mark.parametrize("long", [SMALL + 2, PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 3])
 def test_sizes_around_the_thresholds(short: int, long: int) -> None:
     wide = random(short, long, seed=short + long)
     torch.testing.assert_close(check(wide), check(wide.mT), rtol=2 * RELATIVE_ERROR, atol=0)
@@ -214,16 +218,37 @@ def test_both_paths_agree_up_to_where_the_svd_takes_over(
     torch.testing.assert_close(found, exact, rtol=RELATIVE_ERROR, atol=0)
 
 
-def test_a_singular_matrix_is_left_to_the_svd(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix = random(80, 120)
-    matrix[7] = matrix[70]
+def test_a_few_zeros_are_proven_and_many_are_left_to_the_svd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few, many = random(80, 120), random(80, 120)
+    few[7] = few[70]
+    few[:, 3] = 0.0
+    many[:7] = 0.0
+    expected = lapack(few)
     without_svd(monkeypatch)
+    found = singular_values(few)
+    assert found[-1].item() == 0.0
+    torch.testing.assert_close(found[:-1], expected[:-1], rtol=RELATIVE_ERROR, atol=0)
+    assert singular_values(many)[-8:].count_nonzero() == 1
     with pytest.raises(AssertionError, match="fell back"):
-        singular_values(matrix)
+        singular_values(many, Settings(inverse=InverseSettings(most=6)))
 
 
 def graded(matrix: Tensor) -> Tensor:
     return matrix * torch.logspace(0, -3, len(matrix))[:, None]
+
+
+def two_levels(matrix: Tensor) -> Tensor:
+    rows, cols = matrix.shape
+    rank = min(rows, cols)
+    sigma = torch.cat([torch.ones(rank // 2), torch.full((rank - rank // 2,), 3e-4)])
+    return with_spectrum(sigma, rows, cols, torch.Generator().manual_seed(0)).float()
+
+
+def shifted(matrix: Tensor) -> Tensor:
+    """Without what the mean direction had, but for a millionth: as centred weights are."""
+    return matrix - (1.0 - 1e-6) * matrix.mean(dim=0, keepdim=True)
 
 
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -236,7 +261,19 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "nearly constant": lambda w: 1 + 1e-3 * w,
     "heavy tails": lambda w: w**3,
     "bfloat16": lambda w: w.bfloat16().float(),
+    "heavy head": lambda w: w + 20.0 * w[:, :1] * w[:1] / w[:, :1].norm(),
+    "giant row": lambda w: torch.cat([1e3 * w[:1], w[1:]]),
+    "two levels": two_levels,
+    "cluster": lambda w: 0.1 * torch.eye(*w.shape) + 1e-5 * w + w[:, :1] * w[:1] / w[:, :1].norm(),
+    "low rank": lambda w: w[:, :20] @ w[:20],
+    "one tiny": shifted,
 }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(256, 256), (130, 300), (300, 130)], ids=str)
+def test_every_value_is_as_promised(kind: str, shape: tuple[int, int]) -> None:
+    check(KINDS[kind](random(*shape, seed=11)))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +284,8 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 )
 def test_the_stated_error_of_the_gram_path(kind: str, shape: tuple[int, int]) -> None:
     matrix = KINDS[kind](random(*shape, seed=7))
-    squares = torch.linalg.eigvalsh(singular._gram(matrix, 1.0)).flip(0)
+    of = linear_map(matrix.mT)
+    squares = torch.linalg.eigvalsh(lower_gram(of, torch.float64)).flip(0).mul_(of.scale**2)
     exact = lapack(matrix)
     # LAPACK's own sigma errs by many eps of sigma_1: squared, that is little only for small ones.
     small = exact < 0.1 * exact[0]
@@ -313,7 +351,7 @@ def test_the_norm_is_that_of_the_entries(rows: int, cols: int, seed: int) -> Non
 
 @pytest.mark.parametrize("factor", [1e-300, 1.0, 1e300])
 def test_the_norm_of_entries_at_any_scale(factor: float) -> None:
-    matrix = random(2 * BLOCK + 5, 3, dtype=torch.float64)
+    matrix = random(BLOCK // 2 + 5, 3, dtype=torch.float64)
     expected = matrix.norm().item() * factor
     assert entry_norm(matrix * factor) == pytest.approx(expected, rel=1e-13)
 
