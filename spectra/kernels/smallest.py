@@ -9,8 +9,8 @@ of T, to within delta.
 
 The Cholesky factor of M^T M only steers U and V; it enters no bound. Its diagonal is raised so
 that it exists, and correcting U and V by the residuals of M itself goes on to where the square
-of the condition number has left nothing in the Gram matrix. Rounding does enter: computing the residual
-errs by about sqrt(n) eps64 ||M||_F, which is added to delta.
+of the condition number has left nothing in the Gram matrix. Rounding does enter: computing the
+residual errs by about sqrt(n) eps64 ||M||_F, which is added to delta.
 
 Source:
     Stewart and Sun 1990, Matrix Perturbation Theory, corollary IV.4.10 (Weyl).
