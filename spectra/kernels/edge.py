@@ -23,8 +23,6 @@ from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import LinearMap, normal
 from spectra.kernels.relation import LEADING, Apply, Measure, Missed, lengths
 
-COARSE = 3.0  # ratio of the distances tried to see how far a space is
-SHORTFALL = 0.5  # of the steps that seem to be missing: convergence gains speed
 LEAST = 1e-7  # relative width of a bracket
 
 
@@ -37,7 +35,7 @@ class Settings:
     ceiling: float = math.inf  # a root above which the caller has no use for the answer
     block: int = 24  # random columns; a width at which thin products are fast
     steps: int = 48
-    first: int = 2  # steps before the first look
+    dense: int = 8  # steps up to which each is looked at; every other one from there on
     measurements: int = 3  # in float64
     more: int = 24  # steps after a measurement that did not suffice
     narrow: int = 8  # random columns where the matrix is too small for many blocks
@@ -104,13 +102,12 @@ def enclosed(
         A bracket no wider than the tolerance, or as much narrower as the space can prove.
     """
     tolerance, krylov = settings.tolerance, settings.grown(apply, of)
-    most = krylov.most
-    look, tries, before = settings.first, 0, (0, 0.0)
+    most, tries = krylov.most, 0
     guess = (settings.guess, settings.guess)
 
     while krylov.steps < most:
         krylov.step()
-        if krylov.steps < min(look, most):
+        if krylov.steps > settings.dense and krylov.steps % 2 and krylov.steps < most:
             continue
         if not bool(krylov.band.isfinite().all()):
             return Enclosure(Outcome.BEYOND)
@@ -119,10 +116,7 @@ def enclosed(
         if not 0.0 < top < settings.ceiling:
             return Enclosure(Outcome.BEYOND)
         space = Space(ritz, krylov.block, krylov.steps, _guessed(ritz, guess))
-        reach = _reach(top, tolerance, space)
-        if reach > tolerance:
-            missing = _missing_steps(before, (krylov.steps, reach), tolerance)
-            before, look = (krylov.steps, reach), krylov.steps + missing
+        if not at_most(0, (top * (1.0 + 0.9 * tolerance)) ** 2, space):
             continue
         seen = measure(krylov, ritz)
         measured = space._replace(rounding=seen.rounding)
@@ -165,21 +159,6 @@ def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
     image, _ = normal(of, ends)
     low, high = (lengths(image) / lengths(ends)).tolist()
     return Bracket(low + of.rounding(), high - of.rounding())
-
-
-def _reach(top: float, tolerance: float, space: Space) -> float:
-    """Return how near, relatively, a point above is that can be proven, coarsely."""
-    reach = 0.9 * tolerance
-    while reach < 1.0 and not at_most(0, (top * (1.0 + reach)) ** 2, space):
-        reach *= COARSE
-    return reach
-
-
-def _missing_steps(before: tuple[int, float], now: tuple[int, float], tolerance: float) -> int:
-    """Return how many steps to take until the next look, from the speed so far."""
-    gained = math.log(before[1] / now[1]) / (now[0] - before[0]) if before[0] else 1.0
-    left = math.log(now[1] / tolerance) / max(gained, 0.2)
-    return min(max(int(SHORTFALL * left), 1), 8)
 
 
 def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket:

@@ -20,6 +20,7 @@ from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed, 
 from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import measured_above, measured_below
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
@@ -89,9 +90,9 @@ def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
 
 
 def _around(value: float, largest: float, length: int) -> Bracket:
-    """Return what a computed singular value proves; 0 stands for singular to rounding."""
+    """Return what a computed singular value proves; 0 stands for no larger than the floor."""
     if not value:
-        return Bracket(0.0, 0.0)
+        return Bracket(0.0, 2.0 * length * EPS64 * largest)  # the floor, and what it errs by
     error = singular_value_error(value, largest, length)
     return Bracket(value - error, value + error)
 
