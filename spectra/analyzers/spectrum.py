@@ -12,6 +12,7 @@ from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.bulk import heavy_tail, noise_bulk
 from spectra.kernels.collapse import made_floor, resolved_rank
+from spectra.kernels.entries import sizes
 from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
     singular_values,
@@ -63,13 +64,13 @@ class Spectrum:
         """Return the spectrum's keys; `sigma` among the arrays."""
         view, values = matrix.view, matrix.values
         sigma = singular_values(values)
-        filled = (int(values.any(dim=axis).sum()) for axis in (1, 0))
-        bulk = noise_bulk(sigma, *filled)
+        entries = sizes(values)
+        bulk = noise_bulk(sigma, *entries.filled)
         epsilon = computed_epsilon(values)
         lost = likely_roundoff(matrix), SMALLEST.get(view.entry.dtype, 0.0)
-        rank = resolved_rank(values, sigma, *lost)
+        rank = resolved_rank(values, entries, sigma, *lost)
         fit = None
-        if rank >= FEWEST and float(sigma[0] - sigma[rank - 1]) > made_floor(values, *lost):
+        if rank >= FEWEST and float(sigma[0] - sigma[rank - 1]) > made_floor(entries, *lost):
             fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
@@ -88,7 +89,7 @@ class Spectrum:
             "alpha_ks": fit.distance if fit else None,
             "mp_edge": bulk.edge if bulk else None,
             "spikes": bulk.spikes if bulk else None,
-            "heavy_tail": heavy_tail(values, sigma),
+            "heavy_tail": heavy_tail(entries, sigma),
             "sigma_profile": sigma_profile(sigma),
         }
         return Measurement(found, "singular" if singular else "ok", {"sigma": sigma})

@@ -10,10 +10,10 @@ spectrum one scale of all rows and columns: both are wrong for weights.
 import math
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.entries import Sizes
 from spectra.kernels.summary import frobenius
 
 TAIL = 3.2724  # that Tracy's and Widom's law of real matrices exceeds once in a thousand
@@ -70,7 +70,7 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
     return Bulk(scale * (math.sqrt(short) + math.sqrt(long)), spikes)
 
 
-def heavy_tail(matrix: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]) -> bool | None:
+def heavy_tail(of: Sizes, sigma: Float[Tensor, " rank"]) -> bool | None:
     """Say whether entries spread so unevenly that a few may make singular values of their own.
 
     By Geary's ratio, the mean of |w| over its root mean square, of all entries that are not 0;
@@ -78,8 +78,8 @@ def heavy_tail(matrix: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]
     or to a mixture of large rows and small, than to normal noise.
 
     Args:
-        matrix: The values.
-        sigma: Its singular values.
+        of: The sizes of the values.
+        sigma: Their matrix's singular values.
 
     Returns:
         None where fewer than `ENTRIES` are not 0: too few to say.
@@ -87,8 +87,6 @@ def heavy_tail(matrix: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]
     Source:
         Geary 1935, The ratio of the mean deviation to the standard deviation.
     """
-    norm, count = frobenius(sigma), int(matrix.count_nonzero())
-    if count < ENTRIES:
+    if of.nonzero < ENTRIES:
         return None
-    size = float(torch.linalg.vector_norm(matrix, 1, dtype=torch.float64))
-    return size < HEAVY * norm * math.sqrt(count)
+    return of.total < HEAVY * frobenius(sigma) * math.sqrt(of.nonzero)

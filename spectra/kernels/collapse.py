@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.entries import Sizes, largest_entry, power_of_two_near, sizes
 from spectra.kernels.noise import mean_rounding_floor, rounding_floor
-from spectra.kernels.singular import largest_entry, power_of_two_near, singular_values
+from spectra.kernels.singular import singular_values
 from spectra.kernels.summary import frobenius
 
 MARGIN = 4.0  # roundings of independent sign that entries may have come through
@@ -30,6 +31,7 @@ ROUNDS = 2  # of bringing rows, then columns, to one norm
 
 def resolved_rank(
     matrix: Float[Tensor, "rows cols"],
+    of: Sizes,
     sigma: Float[Tensor, " rank"],
     unit_roundoff: float,
     smallest: float = 0.0,
@@ -43,15 +45,13 @@ def resolved_rank(
 
     Args:
         matrix: As stored.
+        of: The sizes of its entries.
         sigma: All its singular values, descending.
         unit_roundoff: The most that storing moved an entry, relative to it.
         smallest: The smallest positive number of the stored dtype, where that matters.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
     """
     unit = _unit(unit_roundoff)
-    floor = made_floor(matrix, unit_roundoff, smallest)
+    floor = made_floor(of, unit_roundoff, smallest)
     rank, above = _before_the_break(sigma, floor)
     rows, cols = matrix.shape
     alike = floor <= UNLIKE * mean_rounding_floor(frobenius(sigma), rows, cols, unit)
@@ -59,20 +59,18 @@ def resolved_rank(
         return rank
     balanced = _balanced(matrix)
     # A decomposition more, but of matrices that seem to have lost something alone.
-    return _before_the_break(singular_values(balanced), rounding_floor(balanced, unit))[0]
+    return _before_the_break(singular_values(balanced), rounding_floor(sizes(balanced), unit))[0]
 
 
-def made_floor(
-    matrix: Float[Tensor, "rows cols"], unit_roundoff: float, smallest: float = 0.0
-) -> float:
+def made_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> float:
     """Return about the most that making and storing a matrix moved a singular value by.
 
     Args:
-        matrix: As stored.
+        of: The sizes of the entries as stored.
         unit_roundoff: As for `resolved_rank`.
         smallest: Likewise.
     """
-    return rounding_floor(matrix, _unit(unit_roundoff), MARGIN * smallest)
+    return rounding_floor(of, _unit(unit_roundoff), MARGIN * smallest)
 
 
 def _unit(unit_roundoff: float) -> float:

@@ -1,6 +1,7 @@
-"""The entries of a matrix: the largest, their norm, and whether all are numbers."""
+"""The entries of a matrix: the largest, their norms, and whether all are numbers."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -8,7 +9,18 @@ from torch import Tensor
 
 from spectra.errors import NonFiniteError
 
-BLOCK = 1 << 20  # entries widened to float64 at a time
+BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
+
+
+class Sizes(NamedTuple):
+    """How large entries are, all together and by row and column."""
+
+    rows: Float[Tensor, " rows"]  # squared norms over scale^2
+    cols: Float[Tensor, " cols"]
+    scale: float  # a power of two near the largest entry, 0 where all are
+    total: float  # sum of |w|
+    filled: tuple[int, int]  # rows and columns that are not of zeros alone
+    nonzero: int  # entries
 
 
 def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
@@ -32,6 +44,30 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
     return largest
 
 
+def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
+    """Measure all entries in one pass, in float64 and at any scale.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    scale = power_of_two_near(largest_entry(matrix))
+    length = max(BLOCK // max(matrix.shape[1], 1), 1)
+    # Always into the same memory: fresh pages cost more than the sums.
+    wide = matrix.new_empty((min(length, len(matrix)), matrix.shape[1]), dtype=torch.float64)
+    rows, cols = wide.new_zeros(2, len(matrix)), wide.new_zeros(2, matrix.shape[1])
+    count = torch.zeros((), dtype=torch.int64, device=matrix.device)
+    for start in range(0, len(matrix), length):
+        part = matrix[start : start + length]
+        block = wide[: len(part)].copy_(part).div_(scale or 1.0).abs_()
+        for power in range(2):
+            torch.sum(block, dim=1, out=rows[power, start : start + length])
+            cols[power] += block.sum(dim=0)
+            block.square_()
+        count += part.count_nonzero()
+    filled = int((rows[0] > 0.0).sum()), int((cols[0] > 0.0).sum())
+    return Sizes(rows[1], cols[1], scale, scale * float(rows[0].sum()), filled, int(count))
+
+
 def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
     """Return the Frobenius norm from the entries, in float64 and at any scale.
 
@@ -41,11 +77,10 @@ def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
     scale = power_of_two_near(largest_entry(matrix))
     if not scale:
         return 0.0
-    # Always into the same memory: fresh pages cost more than the sum.
     rows = max(BLOCK // max(matrix.shape[1], 1), 1)
     wide = matrix.new_empty((min(rows, len(matrix)), matrix.shape[1]), dtype=torch.float64)
-    parts = [float(wide[: len(part)].copy_(part).div_(scale).norm()) for part in matrix.split(rows)]
-    return scale * math.hypot(*parts)
+    parts = [wide[: len(part)].copy_(part).div_(scale).norm() for part in matrix.split(rows)]
+    return scale * float(torch.stack(parts).norm())
 
 
 def power_of_two_near(value: float) -> float:

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.singular import largest_entry, power_of_two_near
+from spectra.kernels.entries import Sizes
 
-BLOCK = 256  # rows widened to float64 at a time
 STEPS = 12  # coordinates taken one by one in the law of the largest
 GRID = 4096  # angles on which that law is tabulated
 REACH = 9.0  # largest angle of the grid, in units of 1/sqrt(dimension)
@@ -27,9 +26,7 @@ def marchenko_pastur_edge(scale: float, rows: int, cols: int) -> float:
     return scale * (math.sqrt(rows) + math.sqrt(cols))
 
 
-def rounding_floor(
-    matrix: Float[Tensor, "rows cols"], unit_roundoff: float, smallest: float = 0.0
-) -> float:
+def rounding_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> float:
     """Return about the largest singular value of what storing the matrix rounds off.
 
     Rounding moves an entry w by at most u |w|, uniformly at worst, so its standard
@@ -39,28 +36,19 @@ def rounding_floor(
     that are not independent, such as those of a constant matrix, may exceed it.
 
     Args:
-        matrix: The stored values.
+        of: The sizes of the stored values.
         unit_roundoff: Half of machine epsilon of the stored dtype.
         smallest: Its smallest positive number; below its normal range, half of that is
             the most that rounding moves. Matters for float16 only.
 
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-
     Source:
         Bandeira and van Handel 2016, arXiv:1408.6185, theorem 1.1.
     """
-    scale = power_of_two_near(largest_entry(matrix))
-    if not scale:
+    if not of.scale:
         return 0.0
-    rows, cols = [], torch.zeros(matrix.shape[1], dtype=torch.float64, device=matrix.device)
-    for part in matrix.split(BLOCK):
-        square = part.to(torch.float64, copy=True).div_(scale).square_()
-        rows.append(float(square.sum(dim=1).max()))
-        cols += square.sum(dim=0)
-    norms = math.sqrt(max(rows)) + math.sqrt(float(cols.max()))
-    subnormal = marchenko_pastur_edge(smallest / 2, *matrix.shape)
-    return (unit_roundoff * scale * norms + subnormal) / math.sqrt(3.0)
+    norms = math.sqrt(float(of.rows.max())) + math.sqrt(float(of.cols.max()))
+    subnormal = marchenko_pastur_edge(smallest / 2, len(of.rows), len(of.cols))
+    return (unit_roundoff * of.scale * norms + subnormal) / math.sqrt(3.0)
 
 
 def mean_rounding_floor(norm: float, rows: int, cols: int, unit_roundoff: float) -> float:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.kernels.collapse import resolved_rank
+from spectra.kernels.entries import sizes
 from spectra.kernels.singular import singular_values
 
 UNIT = {
@@ -19,7 +20,7 @@ def rank_of(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> int:
     """Count as stored in a dtype."""
     stored = matrix.to(dtype).float()
     smallest = 2.0**-24 if dtype == torch.float16 else 0.0
-    return resolved_rank(stored, singular_values(stored), UNIT[dtype], smallest)
+    return resolved_rank(stored, sizes(stored), singular_values(stored), UNIT[dtype], smallest)
 
 
 def normal(rows: int, cols: int, seed: int = 0) -> Tensor:
@@ -92,5 +93,5 @@ def test_float64_knows_its_own_rounding() -> None:
     low = normal(60, 4).double() @ normal(4, 60, 1).double()
     matrix = low + 1e-9 * normal(60, 60, 2).double()
     sigma = singular_values(matrix)
-    assert resolved_rank(matrix, sigma, 2.0**-53) == 60
-    assert resolved_rank(matrix, sigma, 2.0**-24) == 4
+    assert resolved_rank(matrix, sizes(matrix), sigma, 2.0**-53) == 60
+    assert resolved_rank(matrix, sizes(matrix), sigma, 2.0**-24) == 4

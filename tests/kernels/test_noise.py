@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
+from spectra.kernels.entries import sizes
 from spectra.kernels.noise import (
     chance_cosine,
     marchenko_pastur_edge,
@@ -91,7 +92,7 @@ def test_rounding_of_normal_entries_stays_below_its_floor(
     dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
     matrix = 0.02 * normal(*shape)
-    floor = rounding_floor(matrix.to(dtype), UNIT[dtype])
+    floor = rounding_floor(sizes(matrix.to(dtype)), UNIT[dtype])
     assert floor / 3 < rounding_norm(matrix, dtype) <= floor
 
 
@@ -103,7 +104,7 @@ def test_rounding_of_rows_and_columns_of_different_scales(
 ) -> None:
     matrix = normal(300, 200) * torch.logspace(0, -decades, 300)[:, None]
     matrix = matrix if by == "rows" else matrix.mT
-    floor = rounding_floor(matrix.to(dtype), UNIT[dtype])
+    floor = rounding_floor(sizes(matrix.to(dtype)), UNIT[dtype])
     assert floor / 6 < rounding_norm(matrix, dtype) <= floor
 
 
@@ -111,13 +112,13 @@ def test_rounding_of_rows_and_columns_of_different_scales(
 def test_rounding_of_one_huge_row(dtype: torch.dtype) -> None:
     matrix = normal(200, 200)
     matrix[17] *= 100.0
-    assert rounding_norm(matrix, dtype) <= rounding_floor(matrix.to(dtype), UNIT[dtype])
+    assert rounding_norm(matrix, dtype) <= rounding_floor(sizes(matrix.to(dtype)), UNIT[dtype])
 
 
 @HALF
 def test_rounding_of_real_matrices(dtype: torch.dtype, real: dict[str, Tensor]) -> None:
     ratios = [
-        rounding_norm(matrix, dtype) / rounding_floor(matrix.to(dtype), UNIT[dtype])
+        rounding_norm(matrix, dtype) / rounding_floor(sizes(matrix.to(dtype)), UNIT[dtype])
         for name, matrix in real.items()
         if "layer.1." in name or "layer.5." in name or "position" in name
     ]
@@ -128,15 +129,15 @@ def test_rounding_of_real_matrices(dtype: torch.dtype, real: dict[str, Tensor]) 
 
 def test_rounding_of_numbers_below_the_normal_range_of_float16() -> None:
     matrix = 1e-6 * normal(200, 200)
-    floor = rounding_floor(matrix.half(), UNIT[torch.float16], smallest=2.0**-24)
+    floor = rounding_floor(sizes(matrix.half()), UNIT[torch.float16], smallest=2.0**-24)
     assert floor / 3 < rounding_norm(matrix, torch.float16) <= floor
-    assert rounding_floor(matrix.half(), UNIT[torch.float16]) < floor / 6
+    assert rounding_floor(sizes(matrix.half()), UNIT[torch.float16]) < floor / 6
 
 
 def test_the_floor_of_equal_entries_is_the_formula() -> None:
     signs = 0.7 * normal(600, 300).sign().double()
     formula = 2.0**-8 * 0.7 * (math.sqrt(600) + math.sqrt(300)) / math.sqrt(3)
-    assert rounding_floor(signs, 2.0**-8) == pytest.approx(formula, rel=1e-12)
+    assert rounding_floor(sizes(signs), 2.0**-8) == pytest.approx(formula, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -145,17 +146,17 @@ def test_the_floor_of_equal_entries_is_the_formula() -> None:
 )
 def test_the_floor_scales_with_the_matrix(factor: float, dtype: torch.dtype) -> None:
     matrix = normal(300, 20).to(dtype)
-    expected = rounding_floor(matrix, 2.0**-8) * factor
-    assert rounding_floor(matrix * factor, 2.0**-8) == expected
+    expected = rounding_floor(sizes(matrix), 2.0**-8) * factor
+    assert rounding_floor(sizes(matrix * factor), 2.0**-8) == expected
 
 
 def test_a_zero_matrix_has_no_rounding() -> None:
-    assert rounding_floor(torch.zeros(3, 4), 2.0**-8) == 0.0
+    assert rounding_floor(sizes(torch.zeros(3, 4)), 2.0**-8) == 0.0
 
 
 def test_the_floor_refuses_what_is_not_finite() -> None:
     with pytest.raises(NonFiniteError, match=r"first at \[0, 1\]"):
-        rounding_floor(torch.tensor([[1.0, math.nan]]), 2.0**-8)
+        rounding_floor(sizes(torch.tensor([[1.0, math.nan]])), 2.0**-8)
 
 
 @HALF
@@ -167,7 +168,7 @@ def test_the_mean_rounding_floor_is_just_above_real_rounding(
     lost = singular_values(matrix.to(dtype).float() - matrix)[0]
     floor = mean_rounding_floor(float(matrix.norm()), *shape, UNIT[dtype])
     assert 0.6 < float(lost) / floor < 1.0
-    assert floor == pytest.approx(rounding_floor(matrix, UNIT[dtype]), rel=0.2)
+    assert floor == pytest.approx(rounding_floor(sizes(matrix), UNIT[dtype]), rel=0.2)
 
 
 def test_the_mean_rounding_floor_of_equal_entries_is_the_other_one() -> None:
@@ -175,6 +176,6 @@ def test_the_mean_rounding_floor_of_equal_entries_is_the_other_one() -> None:
         matrix = torch.full((30, 50), size, dtype=torch.float64)
         norm = size * math.sqrt(1500)
         assert mean_rounding_floor(norm, 30, 50, 2.0**-8) == pytest.approx(
-            rounding_floor(matrix, 2.0**-8)
+            rounding_floor(sizes(matrix), 2.0**-8)
         )
     assert mean_rounding_floor(0.0, 30, 50, 2.0**-8) == 0.0

@@ -1,0 +1,41 @@
+"""Sizes of entries against their definitions, at any scale."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectra.errors import NonFiniteError
+from spectra.kernels.entries import BLOCK, entry_norm, sizes
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.integers(-100, 100))
+def test_sizes_are_those_of_the_entries(rows: int, cols: int, seed: int, power: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(rows, cols, generator=source, dtype=torch.float64).round() * 2.0**power
+    found, wide = sizes(matrix), matrix.double()
+    assert found.nonzero == int(matrix.count_nonzero())
+    assert found.filled == tuple(int(matrix.any(dim=axis).sum()) for axis in (1, 0))
+    assert found.total == pytest.approx(float(wide.abs().sum()), rel=1e-13)
+    for norms, axis in ((found.rows, 1), (found.cols, 0)):
+        expected = torch.linalg.vector_norm(wide, dim=axis)
+        torch.testing.assert_close(norms.sqrt() * found.scale, expected, rtol=1e-13, atol=0)
+    assert entry_norm(matrix) == pytest.approx(float(wide.norm()), rel=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(BLOCK // 64 + 3, 65), (3, BLOCK + 5), (0, 4), (4, 0)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_more_and_less_than_one_block(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    matrix = torch.ones(shape, dtype=dtype)
+    found = sizes(matrix)
+    count = shape[0] * shape[1]
+    assert (found.nonzero, found.total) == (count, count)
+    assert found.filled == (shape if count else (0, 0))
+    assert entry_norm(matrix) == pytest.approx(math.sqrt(count))
+
+
+def test_nan_is_an_error() -> None:
+    with pytest.raises(NonFiniteError):
+        sizes(torch.tensor([[1.0, math.nan]]))
