@@ -18,7 +18,7 @@ from torch import Tensor
 from spectra.kernels.complement import GramMatrix
 from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed, glimpse
 from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import LinearMap, linear_map, normal
 from spectra.kernels.relation import measured_above, measured_below
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
@@ -108,9 +108,9 @@ def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
     """
     if has_bounds(*matrix.shape):
         of = tall_map(matrix)
-        found = enclosed(of.gram_matmat, of, measured_above(of))
-        if found.outcome is Outcome.PROVEN:
-            return found.bracket.times(of.scale)
+        found = _largest(of, None, Settings())
+        if found.width <= WIDTH:
+            return found.times(of.scale)
     return exact_extremes(matrix).largest
 
 
@@ -160,11 +160,13 @@ def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
 
 def _enclosed(of: LinearMap, settings: Settings) -> Extremes | None:
     rows, short = of.shape
-    largest = smallest = UNKNOWN
-    if rows > short:
-        largest, smallest = _by_gram(of, settings)
-    if largest.width > settings.tolerance:
-        largest = enclosed(of.gram_matmat, of, measured_above(of), settings).bracket
+    gram = None if rows == short else lower_gram(of, torch.float32)
+    triangle = None if gram is None else cholesky(gram)
+    largest, smallest = _largest(of, triangle, settings), UNKNOWN
+    if gram is not None and triangle is not None:
+        wanted = replace(settings, ceiling=SINGLE / largest.high)
+        smallest = GramMatrix(of, gram, largest.high).smallest(triangle, wanted)
+    del gram, triangle
     if smallest.width > settings.tolerance >= largest.width:
         smallest = _by_inverse(of, replace(settings, ceiling=HIGHEST / largest.high))
     if max(largest.width, smallest.width) > settings.tolerance:
@@ -173,16 +175,19 @@ def _enclosed(of: LinearMap, settings: Settings) -> Extremes | None:
     return Extremes(largest.low, smallest.high, largest, smallest, "bound")
 
 
-def _by_gram(of: LinearMap, settings: Settings) -> tuple[Bracket, Bracket]:
-    """Enclose both ends by W^T W in float32 and its Cholesky factor, which is smaller than W."""
-    gram = lower_gram(of, torch.float32)
-    triangle = cholesky(gram)
-    if triangle is None:
-        return UNKNOWN, UNKNOWN
-    near = replace(of, matrix=triangle, scale=1.0, turned=True)
-    largest = enclosed(near.gram_matmat, of, measured_above(of), settings).bracket
-    wanted = replace(settings, ceiling=SINGLE / largest.high)
-    return largest, GramMatrix(of, gram, largest.high).smallest(triangle, wanted)
+def _largest(of: LinearMap, triangle: Tensor | None, settings: Settings) -> Bracket:
+    """Enclose sigma_max: by a Cholesky factor of W^T W, which is smaller, W, or W in float64."""
+    measure = measured_above(of)
+    if triangle is not None:
+        near = replace(of, matrix=triangle, scale=1.0, turned=True)
+        found = enclosed(near.gram_matmat, of, measure, settings)
+        if found.outcome is Outcome.PROVEN:
+            return found.bracket
+    found = enclosed(of.gram_matmat, of, measure, settings)
+    if found.outcome is Outcome.ROUNDED and of.matrix.dtype != torch.float64:
+        # All values as one, as of an orthogonal matrix: nothing lies apart from rounding.
+        found = enclosed(lambda block: normal(of, block)[1], of, measure, settings)
+    return found.bracket
 
 
 def _by_inverse(of: LinearMap, settings: Settings) -> Bracket:

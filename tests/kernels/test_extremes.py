@@ -115,6 +115,15 @@ def test_float32_products_are_proven_in_float64(
     assert found.decided_by == "bound"
 
 
+@pytest.mark.parametrize("shape", [(1200, 640), (640, 2000), (700, 700)], ids=str)
+def test_orthogonal_columns_have_bounds(
+    shape: tuple[int, int], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.kernels.linear_map.SINGLE", 1)
+    found = check(with_spectrum(torch.ones(min(shape)).double(), *shape, generator).float())
+    assert found.decided_by == "bound"
+
+
 def test_real_weights(real: dict[str, Tensor]) -> None:
     for name in list(real)[2:14]:
         assert check(real[name]).decided_by == "bound"
