@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
 from spectra.analyzers.change import reading_of
-from spectra.analyzers.evidence import Evidence, evidence_of
+from spectra.analyzers.evidence import Change, Evidence, evidence_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
+from spectra.kernels.extremes import has_bounds, largest_singular_value
 from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.rounding import EPS64
@@ -30,7 +31,6 @@ from spectra.kernels.summary import (
     energy_rank,
     frobenius,
     numerical_rank,
-    stable_rank,
 )
 from spectra.kernels.verdicts import (
     proven_similarities,
@@ -42,7 +42,10 @@ from spectra.matrices import LowRank, Pair, View
 from spectra.text import counted
 from spectra.words import Side
 
-EVIDENCE = 40  # bytes an entry that telling a change from its rounding holds at most
+EVIDENCE = 14  # bytes an entry that telling a change from its rounding holds at most
+COUNTING = 26  # and, for the square of the short side, counting its directions
+SHARE = 0.3  # of a Gram matrix's products, what this takes
+NOT_COMPUTED = "not computed: add --full-spectrum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +94,21 @@ class Diff:
         require_share(self.energy)
 
     def cost(self, view: View) -> float:
-        """All singular values of the update and their count, and verdicts where asked for."""
+        """The update's directions above rounding, or all, and verdicts where asked for."""
         shape = (view.rows, view.cols)
         verdicts = 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
-        return 1.2 * singular_values_cost(*shape) + (verdicts if self.intruders else 0.0)
+        update = 1.2 * singular_values_cost(*shape)
+        if has_bounds(*shape) and not self.full_spectrum:
+            update = SHARE * view.rows * view.cols * min(shape)
+        return update + (verdicts if self.intruders else 0.0)
 
     def memory(self, view: View) -> int:
         """Both matrices, and what the costlier decomposition needs if bounds do not decide."""
         shape = (view.rows, view.cols)
         entries = view.rows * view.cols
-        update = max(4 * entries + singular_values_memory(*shape), EVIDENCE * entries)
+        wide = 2 if view.entry.dtype == "F64" else 1
+        evidence = wide * EVIDENCE * entries + COUNTING * min(shape) ** 2
+        update = max(4 * entries + singular_values_memory(*shape), evidence)
         vectors = left_singular_memory(*shape) if self.intruders else 0
         return 8 * entries + max(update, vectors)
 
@@ -152,28 +160,34 @@ class Diff:
 
     def _delta(self, pair: Pair) -> dict[str, Value] | None:
         """Return the delta keys; None where the matrix is what it was."""
-        _require_finite(pair.base, "base")
+        largest = _largest(pair.base, "base")
         if isinstance(pair.tuned, LowRank):
-            _require_finite(pair.tuned.left, "factor B")
-            _require_finite(pair.tuned.right, "factor A")
+            _largest(pair.tuned.left, "factor B")
+            _largest(pair.tuned.right, "factor A")
         elif pair.tuned is not None:
-            _require_finite(pair.tuned, "tuned")
+            largest = max(largest, _largest(pair.tuned, "tuned"))
         if pair.tuned is None or (
             isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
         ):
             return None
-        sigma, found = _update(pair)
-        norm, base_norm = frobenius(sigma), entry_norm(pair.base)
+        if isinstance(pair.tuned, LowRank):
+            update = _of_factors(pair.tuned, max(pair.base.shape), self.energy)
+            base_norm = entry_norm(pair.base)
+        else:
+            change = Change(pair, largest)
+            update = _of_change(change, self.energy, full=self.full_spectrum)
+            base_norm = change.base_norm
+        found, known = update.evidence, update.effective_rank is not None
         return {
-            "delta_norm": norm,
-            "delta_relative": norm / base_norm if base_norm else None,
-            "delta_sigma_max": float(sigma[0]),
-            "delta_stable_rank": stable_rank(sigma),
-            "delta_effective_rank": effective_rank(sigma),
-            "delta_energy_rank": energy_rank(sigma, self.energy),
-            "delta_spectrum_status": "ok",
+            "delta_norm": update.norm,
+            "delta_relative": update.norm / base_norm if base_norm else None,
+            "delta_sigma_max": update.sigma_max,
+            "delta_stable_rank": (update.norm / update.sigma_max) ** 2 if update.norm else 0.0,
+            "delta_effective_rank": update.effective_rank,
+            "delta_energy_rank": update.energy_rank,
+            "delta_spectrum_status": "ok" if known else NOT_COMPUTED,
             "delta_rank": found.rank,
-            "delta_rank_status": "ok",
+            "delta_rank_status": "ok" if found.exact else "at least",
             "delta_kind": found.kind,
             "delta_grid": found.grid,
             "delta_moved": found.moved,
@@ -264,20 +278,49 @@ def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
     return pair.base, pair.base if change is None else change
 
 
-def _require_finite(values: Tensor, part: str) -> None:
-    """Raise what is not finite, and in which of the two models."""
+def _largest(values: Tensor, part: str) -> float:
+    """Return the largest |entry|; raise what is not finite, and in which of the two models."""
     try:
-        largest_entry(values)
+        return largest_entry(values)
     except NonFiniteError as error:
         raise NonFiniteError(f"{part}: {error}") from None
 
 
-def _update(pair: Pair) -> tuple[Tensor, Evidence]:
-    change = pair.tuned
-    if isinstance(change, LowRank):
-        sigma = product_singular_values(change.left, change.right)
-        rank = numerical_rank(sigma, max(pair.base.shape), EPS64)
-        return sigma, Evidence("low rank", rank) if rank else Evidence("unchanged", 0, 0, 0, 0)
-    delta = pair.delta()
-    sigma = singular_values(delta)
-    return sigma, evidence_of(pair, delta, sigma)
+class _Update(NamedTuple):
+    """What is known of an update as a matrix; None is not, without all singular values."""
+
+    norm: float
+    sigma_max: float
+    effective_rank: float | None
+    energy_rank: int | None
+    evidence: Evidence
+
+
+def _of_spectrum(sigma: Tensor, energy: float, evidence: Evidence, scale: float) -> _Update:
+    return _Update(
+        scale * frobenius(sigma), scale * float(sigma[0]), effective_rank(sigma),
+        energy_rank(sigma, energy), evidence,
+    )  # fmt: skip
+
+
+def _of_factors(change: LowRank, length: int, energy: float) -> _Update:
+    """Measure an adapter's update: all its singular values are those of a small matrix."""
+    sigma = product_singular_values(change.left, change.right)
+    rank = numerical_rank(sigma, length, EPS64)
+    evidence = Evidence("low rank", rank) if rank else Evidence("unchanged", 0, 0, 0, 0)
+    return _of_spectrum(sigma, energy, evidence, 1.0)
+
+
+def _of_change(change: Change, energy: float, *, full: bool) -> _Update:
+    """Measure a difference, by all singular values where they are asked for or cost no more."""
+    core = change.core()
+    if full or not has_bounds(*core.shape):
+        sigma = singular_values(core)
+        return _of_spectrum(sigma, energy, evidence_of(change, sigma), change.scale)
+    evidence = evidence_of(change)
+    survey = evidence.survey
+    bracket = None if survey is None else survey.largest()
+    if bracket is None:
+        bracket = largest_singular_value(core)
+    ranked = None if survey is None else survey.energy_rank(energy)
+    return _Update(change.norm, change.scale * bracket.low, None, ranked, evidence)

@@ -1,6 +1,6 @@
 """What kind of change one matrix went through, and what of that is beyond rounding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal, NamedTuple
@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.directions import Survey
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
-from spectra.kernels.singular import largest_entry, power_of_two_near, singular_values
+from spectra.kernels.singular import power_of_two_near
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
 
@@ -38,6 +39,10 @@ WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: so
 LOUD = 1.3  # energy of a change over that of uniform rounding, up to which it is no more
 ALONG = 3.0  # times what rows of a change have along those of the base by chance
 MOSTLY = 0.5  # of a row's energy
+BLOCK = 1 << 16  # entries looked at together: small enough for a processor's cache
+DEVICE_BLOCK = 1 << 24
+WHOLE = 0.9  # of rows or columns that moved, from which on the others are not left out
+MOST = 0.5  # likewise, where the others are rounded, and not zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,73 +55,229 @@ class Evidence:
     rows: int | None = None  # that hold one
     cols: int | None = None  # likewise
     grid: str | None = None  # the coarsest on which either side lies: a dtype's or a codec's name
+    exact: bool = True  # whether no more are
+    survey: Survey | None = None  # of the singular values of D over `Change.scale`
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """One of the two, and how far each of its values may have been rounded."""
 
-    values: Tensor
-    steps: Tensor  # half of the distance to the next
+    values: Tensor  # as stored
+    codec: Tensor | None  # its half steps
     grid: Grid | None  # None: a codec's
     name: str
     stored: Grid  # of the dtype of the file
 
+    def steps(self, wide: Tensor, rows: slice) -> Tensor:
+        """Return half of the distance of values to the next.
 
-def evidence_of(
-    pair: Pair, delta: Float[Tensor, "rows cols"], sigma: Float[Tensor, " rank"]
-) -> Evidence:
-    """Return what a change is, on what its entries and singular values tell.
+        Args:
+            wide: The values of these rows, as wide as the change.
+            rows: Which.
+        """
+        if self.codec is not None:
+            return self.codec[rows].to(wide.dtype, copy=True)
+        assert self.grid is not None  # noqa: S101 - or it had a codec
+        return half_steps(wide, self.grid, self.stored)
+
+
+def side_of(values: Tensor, codec: Quantised | None) -> Side:
+    """Find the grid on which one side lies, whatever the dtype of its file."""
+    stored = STORED[values.dtype]
+    if codec is not None:
+        return Side(values, codec.steps, None, codec.name, stored)
+    found = grid_of(values if values.element_size() > 1 else values.float(), stored)
+    return Side(values, None, found, found.name, stored)
+
+
+class Change:
+    """D = W1 - W0, from one pass over both, a few rows at a time."""
+
+    def __init__(self, pair: Pair, largest: float) -> None:
+        """Compare.
+
+        Args:
+            pair: Both sides, the tuned one as values, finite.
+            largest: No less than any |entry| of either.
+        """
+        assert isinstance(pair.tuned, Tensor)  # noqa: S101 - an update as factors is exact
+        self.formed = pair.formed
+        self.base = side_of(pair.base, pair.base_codec)
+        self.tuned = side_of(pair.tuned, pair.tuned_codec)
+        self.scale = power_of_two_near(largest) or 1.0
+        double = torch.float64 in (pair.base.dtype, pair.tuned.dtype)
+        double = double or 2.0 * largest > torch.finfo(torch.float32).max
+        dtype = torch.float64 if double else torch.float32
+        self.values = pair.base.new_empty(pair.base.shape, dtype=dtype)  # D / scale
+        sizes = self.values.shape
+        self.nonzero = tuple(self.values.new_zeros(size, dtype=torch.bool) for size in sizes)
+        self.lines = tuple(line.clone() for line in self.nonzero)  # beyond storing
+        self.alive = False  # something that moved is not zero now
+        self.steps = self.values.new_zeros(2, dtype=torch.float64)  # sums of half steps / scale
+        self.squares = self.values.new_zeros(4, dtype=torch.float64)  # D, W0, steps; likewise
+        self.counts = self.values.new_zeros(2, dtype=torch.int64)  # moved; within two storings
+        for rows, base, tuned in self._blocks():
+            self._look(rows, base, tuned)
+
+    @property
+    def norm(self) -> float:
+        """||D||, Frobenius."""
+        return self.scale * sqrt(float(self.squares[0]))
+
+    @property
+    def base_norm(self) -> float:
+        """||W0||."""
+        return self.scale * sqrt(float(self.squares[1]))
+
+    @property
+    def coded(self) -> bool:
+        """Whether a codec stored one side, and not both."""
+        codec = self.base.grid is None or self.tuned.grid is None
+        return codec and self.base.name != self.tuned.name
+
+    def core(self) -> Float[Tensor, "rows cols"]:
+        """Return D over scale, without rows or columns of zeros where these are most."""
+        return cut(self.values, [_enough(lines, MOST) for lines in self.nonzero])
+
+    def variance(self, lines: Sequence[Tensor], *, other: bool) -> Float[Tensor, "rows cols"]:
+        """Return what rounding adds to entries of D / scale: its variance.
+
+        Args:
+            lines: Rows and columns to take.
+            other: The base was rounded as well.
+        """
+        found = self.values.new_empty(int(lines[0].sum()), int(lines[1].sum()))
+        sums = SUMS if self.tuned.grid is STORED[self.values.dtype] else 1.0
+        made = MADE * torch.finfo(self.values.dtype).eps / 2
+        if self.tuned.grid is not None:  # two roundings of its own
+            made = max(made, torch.finfo(self.tuned.grid.dtype).eps)
+        start = 0
+        for rows, base, tuned in self._blocks():
+            part = self.tuned.steps(tuned, rows).mul_(sums / self.scale).square_()
+            part.addcmul_(self.values[rows], self.values[rows], value=made * made)
+            if other:
+                step = self.base.steps(base, rows).div_(self.scale)
+                part.addcmul_(step, step)
+            part = cut(part.div_(3.0), (lines[0][rows], lines[1]))
+            found[start : start + len(part)] = part
+            start += len(part)
+        return found
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield rows of both sides, as wide as D, always in the same memory."""
+        total, cols = self.values.shape
+        step = max(1, (BLOCK if self.values.is_cpu else DEVICE_BLOCK) // max(cols, 1))
+        wide = self.values.new_empty(2, min(step, total), cols)
+        for start in range(0, total, step):
+            rows = slice(start, min(start + step, total))
+            size = rows.stop - start
+            base = wide[0, :size].copy_(self.base.values[rows])
+            yield rows, base, wide[1, :size].copy_(self.tuned.values[rows])
+
+    def _look(self, rows: slice, base: Tensor, tuned: Tensor) -> None:
+        delta = torch.sub(tuned, base, out=self.values[rows])
+        steps = self.base.steps(base, rows), self.tuned.steps(tuned, rows)
+        where = delta != 0
+        self.nonzero[0][rows] = where.any(dim=1)
+        self.nonzero[1].logical_or_(where.any(dim=0))
+        if not self.formed:
+            where = self._beyond(base, tuned, steps, where, delta)
+        self.lines[0][rows] = where.any(dim=1)
+        self.lines[1].logical_or_(where.any(dim=0))
+        self.counts[0] += where.sum()
+        self.alive = self.alive or bool((where & (tuned != 0)).any())
+        if self.coded:
+            self.counts[1] += (delta.abs() <= UNEVEN * (steps[0] + steps[1])).sum()
+        for at, step in enumerate(steps):
+            self.steps[at] += step.div_(self.scale).sum(dtype=torch.float64)
+            if self.coded:
+                self.squares[2 + at] += step.square_().sum(dtype=torch.float64)
+        delta.div_(self.scale)
+        for at, values in enumerate((delta, base.div_(self.scale))):
+            self.squares[at] += torch.linalg.vector_norm(values, dtype=torch.float64).square()
+
+    def _beyond(
+        self, base: Tensor, tuned: Tensor, steps: Sequence[Tensor], where: Tensor, delta: Tensor
+    ) -> Tensor:
+        """Say which entries differ by more than storing one number on the grids of both makes.
+
+        On one grid every difference counts, but for values that lie off it in one of the
+        dtypes, such as small ones in float16.
+        """
+        one, other = self.base, self.tuned
+        if one.grid is None or other.grid is None:
+            return where  # codecs clip, and move on purpose
+        if one.grid is not other.grid:
+            return where.logical_and_(delta.abs() > steps[0] + steps[1])
+        if one.stored is other.stored:
+            return where
+        same = (one.stored.rounded(tuned) == base) | (other.stored.rounded(base) == tuned)
+        return where.logical_and_(~same)
+
+    def quantised(self) -> bool:
+        """Say whether nearly every entry differs by no more than storing it in two ways makes."""
+        return self.coded and int(self.counts[1]) >= WITHIN * self.values.numel()
+
+    def faint(self) -> bool:
+        """Say whether the entries differ by no more in all, some by more: Q4_0 clips one sign."""
+        steps = float(self.squares[2] + self.squares[3])
+        return self.coded and float(self.squares[0]) <= LOUD * steps / 3.0
+
+    def scaled(self) -> bool:
+        """Say whether rows of the base are in those of the change, beyond chance.
+
+        Of a row that knows nothing of the base's, 1 / cols of the energy lies along it, on
+        average over rows: each counts alike, or a single large one would decide by its own
+        luck. A row most of which lies along its own in the base is scaled, whatever the others
+        are.
+        """
+        found = []
+        for rows, base, _ in self._blocks():
+            delta = self.values[rows]
+            base.div_(self.scale)
+            size = base.square().sum(dim=1) * delta.square().sum(dim=1)
+            along = (base * delta).sum(dim=1).square() / size
+            found.append(along[size > 0])
+        shares = torch.cat(found)
+        if not len(shares):
+            return False
+        chance = ALONG / self.values.shape[1]
+        return float(shares.mean()) > chance or float(shares.max()) > max(MOSTLY, chance)
+
+
+def evidence_of(change: Change, sigma: Float[Tensor, " rank"] | None = None) -> Evidence:
+    """Return what a change is, on what its entries and leading singular values tell.
 
     Args:
-        pair: Both sides, the tuned one as values.
-        delta: Their difference, not all zero.
-        sigma: All singular values of it, descending.
+        change: Not all zero.
+        sigma: All singular values of `change.core()`, descending, where they are known.
     """
-    assert isinstance(pair.tuned, Tensor)  # noqa: S101 - an update as factors is exact
-    base, tuned = (
-        _side(values, codec, delta.dtype)
-        for values, codec in ((pair.base, pair.base_codec), (pair.tuned, pair.tuned_codec))
-    )
-    where = delta != 0
-    if not pair.formed:
-        where &= _beyond(base, tuned, delta)
-    changed = where.any(dim=1), where.any(dim=0)
-    rows, cols = (int(lines.sum()) for lines in changed)
-    coarsest = max((base, tuned), key=lambda side: float(side.steps.mean()))
-    known = int(where.sum()), rows, cols, coarsest.name
-    codec = base.grid is None or tuned.grid is None
-    if not pair.formed:
-        if not rows and not codec:
+    rows, cols = (int(lines.sum()) for lines in change.lines)
+    steps = change.steps.tolist()
+    coarsest = change.base if steps[0] >= steps[1] else change.tuned
+    known = int(change.counts[0]), rows, cols, coarsest.name
+    if not change.formed:
+        if not rows and change.base.grid is not None and change.tuned.grid is not None:
             return Evidence("rounding", 0, *known)
-        if codec and base.name != tuned.name and _quantised(base, tuned, delta):
+        if change.quantised():
             return Evidence("quantising", 0, *known)
-        if _pruned(tuned.values, where):
-            return Evidence("pruning", int((sigma > 0).sum()), *known)
-    (rank, clear), name = _rank(base, tuned, changed, sigma, formed=pair.formed)
-    kind = _kind(rank, clear, delta.shape, (rows, cols))
-    if kind == "unresolved" and codec and base.name != tuned.name and _faint(base, tuned, delta):
+        if not change.alive and bool(change.tuned.values.any()):
+            return _pruned(change, sigma, known)
+    (rank, clear, exact), found, name = _rank(change, sigma, steps)
+    kind = _kind(rank, clear, change.values.shape, (rows, cols))
+    if kind == "unresolved" and change.faint():
         kind = "quantising"
-    if kind == "full rank" and (pair.formed or _scaled(base.values, delta)):
+    if kind == "full rank" and (change.formed or change.scaled()):
         kind = "scaled rows"
-    return Evidence(kind, rank, *known[:-1], name)
+    return Evidence(kind, rank, *known[:-1], name, exact, found)
 
 
-def _scaled(base: Tensor, delta: Tensor) -> bool:
-    """Say whether rows of the base are in those of the change, beyond chance.
-
-    Of a row that knows nothing of the base's, 1 / cols of the energy lies along it, on average
-    over rows: each counts alike, or a single large one would decide by its own luck. A row most
-    of which lies along its own in the base is scaled, whatever the others are.
-    """
-    scale = power_of_two_near(largest_entry(base)), power_of_two_near(largest_entry(delta))
-    one, other = base / (scale[0] or 1.0), delta / (scale[1] or 1.0)
-    size = one.square().sum(dim=1) * other.square().sum(dim=1)
-    known = size > 0
-    if not bool(known.any()):
-        return False
-    along = (one * other).sum(dim=1)[known].square() / size[known]
-    chance = ALONG / delta.shape[1]
-    return float(along.mean()) > chance or float(along.max()) > max(MOSTLY, chance)
+def _pruned(change: Change, sigma: Tensor | None, known: tuple[int, int, int, str]) -> Evidence:
+    """Say of how many directions entries that became zero are."""
+    if sigma is not None:
+        return Evidence("pruning", int((sigma > 0).sum()), *known)
+    found, survey, _ = _rank(change, None, change.steps.tolist())
+    return Evidence("pruning", found.rank, *known, exact=False, survey=survey)
 
 
 def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]) -> Kind:
@@ -132,85 +293,42 @@ def _kind(rank: int, clear: bool, shape: Sequence[int], changed: tuple[int, int]
     return "low rank" if clear else "at least"
 
 
-def _side(values: Tensor, codec: Quantised | None, dtype: torch.dtype) -> _Side:
-    """Find the grid on which one side lies, whatever the dtype of its file."""
-    wide, stored = values.to(dtype), STORED[values.dtype]
-    if codec is not None:
-        return _Side(wide, codec.steps.to(dtype), None, codec.name, stored)
-    grid = grid_of(wide, stored)
-    return _Side(wide, half_steps(wide, grid, stored), grid, grid.name, stored)
-
-
-def _beyond(base: _Side, tuned: _Side, delta: Tensor) -> Tensor:
-    """Say which entries differ by more than storing one number on the grids of both makes.
-
-    On one grid every difference counts, but for values that lie off it in one of the dtypes, such
-    as small ones in float16.
-    """
-    if base.grid is None or tuned.grid is None:
-        return torch.ones_like(delta, dtype=torch.bool)  # codecs clip, and move on purpose
-    if base.grid is not tuned.grid:
-        return delta.abs() > base.steps + tuned.steps
-    if base.stored is tuned.stored:
-        return torch.ones_like(delta, dtype=torch.bool)
-    same = (base.stored.rounded(tuned.values) == base.values) | (
-        tuned.stored.rounded(base.values) == tuned.values
-    )
-    return ~same
-
-
-def _quantised(base: _Side, tuned: _Side, delta: Tensor) -> bool:
-    """Say whether nearly every entry differs by no more than storing it in two ways makes."""
-    most = UNEVEN * (base.steps + tuned.steps)
-    return float((delta.abs() <= most).float().mean()) >= WITHIN
-
-
-def _faint(base: _Side, tuned: _Side, delta: Tensor) -> bool:
-    """Say whether the entries differ by no more in all, some by more: Q4_0 clips one sign."""
-    steps = base.steps.square().mean() + tuned.steps.square().mean()
-    return float(delta.square().mean()) <= LOUD * float(steps) / 3.0
-
-
-def _pruned(tuned: Tensor, where: Tensor) -> bool:
-    """Say whether all that changed became zero, in rows that are not zero altogether."""
-    return not bool(tuned[where].any()) and bool(tuned.any())
-
-
 def _rank(
-    base: _Side, tuned: _Side, changed: tuple[Tensor, Tensor], sigma: Tensor, *, formed: bool
-) -> tuple[Resolution, str]:
+    change: Change, sigma: Tensor | None, steps: Sequence[float]
+) -> tuple[Resolution, Survey | None, str]:
     """Count directions above rounding, and name the grid whose rounding it is.
 
     Where the base lies on the coarser grid, the tuned values were mostly made from it as it
     is: its rounding counts only if the change is of full rank otherwise.
     """
-    rows, cols = changed
-    if base.grid is not tuned.grid:  # the rest is rounded, and costs a decomposition to leave out
-        rows, cols = (
-            lines if 2 * int(lines.sum()) < len(lines) else torch.ones_like(lines)
-            for lines in changed
-        )
+    base, tuned = change.base, change.tuned
+    same = base.grid is tuned.grid
+    lines = [_enough(line, WHOLE if same else MOST) for line in change.lines]
+    delta = cut(change.values, lines)
+    whole = same or delta.shape == change.values.shape
+    if not whole:
+        sigma = None  # what was left out is not zero, but rounded
+    size = SUMS * steps[1] if tuned.grid is STORED[delta.dtype] else steps[1]
+    name = tuned.name
+    found = None
+    if change.formed or steps[0] > COARSER * size:
+        alone = change.variance(lines, other=False)
+        found, survey = resolve(delta, alone, coherent=False, sigma=sigma)
+        clear = found.clear and 0 < 2 * found.rank <= min(delta.shape)
+    if found is None or not (change.formed or clear):
+        both = change.variance(lines, other=True)
+        found, survey = resolve(delta, both, coherent=base.name == tuned.name, sigma=sigma)
+        name = base.name if steps[0] > size else name
+    return found, survey if whole else None, name
 
-    def cut(values: Tensor) -> Tensor:
-        found = values if bool(rows.all()) else values[rows]
-        return found if bool(cols.all()) else found[:, cols]
 
-    delta = cut(tuned.values - base.values)
-    if base.grid is not tuned.grid and delta.shape != base.values.shape:
-        sigma = singular_values(delta)  # what was left out is not zero, but rounded
-    own, other = cut(tuned.steps), cut(base.steps)
-    if tuned.grid is STORED[delta.dtype]:
-        own = own * SUMS  # the merge was computed in what it is stored in
-    arithmetic = MADE * torch.finfo(delta.dtype).eps / 2
-    if tuned.grid is not None:
-        arithmetic = max(arithmetic, torch.finfo(tuned.grid.dtype).eps)  # two roundings of its own
-    made = delta.abs().mul_(arithmetic)
-    alone = torch.hypot(own, made).div_(sqrt(3.0))
-    size, coarse = float(own.mean()), float(other.mean())
-    if formed or coarse > COARSER * size:
-        found = resolve(delta, alone, sigma, coherent=False)
-        if formed or (found.clear and 0 < 2 * found.rank <= min(delta.shape)):
-            return found, tuned.name
-    both = torch.hypot(alone, other.div(sqrt(3.0)))
-    name = base.name if coarse > size else tuned.name
-    return resolve(delta, both, sigma, coherent=base.name == tuned.name), name
+def cut(values: Tensor, lines: Sequence[Tensor]) -> Tensor:
+    """Return the rows and columns that are told; a copy only where some are left out."""
+    rows, cols = lines
+    found = values if bool(rows.all()) else values[rows]
+    return found if bool(cols.all()) else found[:, cols]
+
+
+def _enough(lines: Tensor, share: float) -> Tensor:
+    """Return which lines to take: all, if so many of them are told."""
+    return lines if int(lines.sum()) < share * len(lines) else torch.ones_like(lines)

@@ -108,9 +108,15 @@ def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> R
 
 
 def _diff(policy: Policy) -> Diff:
-    rule = RULES["SPC101"]
+    rule, ranks = RULES["SPC101"], RULES["SPC103"]
     settings = policy.settings(rule) or rule.defaults
-    return Diff(intruders=policy.counts(rule), k=int(settings["top-k"]), epsilon=settings["cosine"])
+    return Diff(
+        intruders=policy.counts(rule),
+        k=int(settings["top-k"]),
+        epsilon=settings["cosine"],
+        # Lower bounds cannot be compared with each other.
+        full_spectrum=policy.counts(ranks) and policy.sets(ranks.code, "max-regression", "outlier"),
+    )
 
 
 def _adapter(

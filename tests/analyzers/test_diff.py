@@ -474,6 +474,44 @@ def test_numbers_of_a_row() -> None:
     assert matrix_of(normal(2, 3), "w").view.name == "w"
 
 
+LARGE = 520  # sides whose singular values are not all taken
+
+
+@pytest.mark.parametrize("shape", [(LARGE, 640), (700, LARGE)], ids=str)
+@pytest.mark.parametrize("kind", ["merge", "full"])
+def test_large_updates_are_known_without_all_singular_values(
+    shape: tuple[int, int], kind: str
+) -> None:
+    base = normal(*shape, 1).bfloat16()
+    update = planted(*shape, [3.0, 2.0, 1.0]) if kind == "merge" else normal(*shape, 2)
+    tuned = (base.float() + update).bfloat16()
+    values, every = found(base, tuned), found(base, tuned, Diff(full_spectrum=True))
+    expected = naive(base, tuned.double() - base.double())
+    agree(every, expected)
+    assert every["delta_spectrum_status"] == every["delta_rank_status"] == "ok"
+    agree(values, {key: expected[key] for key in ("delta_norm", "delta_relative")}, rel=1e-12)
+    agree(values, {"delta_sigma_max": expected["delta_sigma_max"]}, rel=1e-3)
+    agree(values, {"delta_stable_rank": expected["delta_stable_rank"]}, rel=2e-3)
+    assert values["delta_effective_rank"] is None
+    assert values["delta_spectrum_status"] == "not computed: add --full-spectrum"
+    assert values["delta_kind"] == every["delta_kind"]
+    if kind == "merge":
+        assert (values["delta_rank"], values["delta_rank_status"]) == (3, "ok")
+        assert values["delta_energy_rank"] == expected["delta_energy_rank"] == 3
+    else:
+        assert values["delta_rank_status"] == "at least"
+        assert min(shape) < 2 * number(values["delta_rank"]) <= 2 * number(every["delta_rank"])
+        assert values["delta_energy_rank"] is None
+
+
+def test_large_factors_have_it_all() -> None:
+    base = normal(LARGE, LARGE, 1)
+    values = found(base, LowRank(normal(LARGE, 4, 2), normal(4, LARGE, 3)))
+    assert values["delta_spectrum_status"] == values["delta_rank_status"] == "ok"
+    assert number(values["delta_effective_rank"]) <= 4.0
+    assert values["delta_energy_rank"] is not None
+
+
 def test_estimates_grow_with_the_matrix_and_the_question() -> None:
     small, large = view_of("w", 50, 60), view_of("w", 500, 60)
     assert 0 < Diff().cost(small) < Diff().cost(large) < Diff(intruders=True).cost(large)

@@ -54,6 +54,22 @@ def test_only_allowed_tensors_may_change_vectors_included() -> None:
     assert found("SPC105", model, allowed=["*"]) == []
 
 
+def test_a_lower_bound_of_a_rank_breaks_a_limit_or_is_said_to_be_one() -> None:
+    model = facts(
+        matrix("h.0.q", delta_rank=2458, delta_rank_status="at least"),
+        matrix("h.1.q", delta_rank=16, delta_rank_status="ok"),
+        matrix("h.2.q", delta_rank=30, delta_rank_status="ok"),
+        base=facts(),
+    )
+    assert found("SPC103", model) == []
+    assert found("SPC103", model, max=20) == [
+        ("h.0.q", "rank of the update at least 2458 > 20 allowed"),
+        ("h.2.q", "rank of the update 30 > 20 allowed"),
+    ]
+    told = "rank of the update at least 2458, which is a bound: whether it is above the 3000 "
+    assert found("SPC103", model, max=3000) == [("h.0.q", told + "allowed is not known")]
+
+
 def test_values_under_another_name_are_misplaced() -> None:
     base = facts(matrix("h.0.q", digest="a"), matrix("h.0.k", "attn.k", digest="b"))
     swapped = facts(matrix("h.0.q", digest="b"), matrix("h.0.k", "attn.k", digest="a"), base=base)

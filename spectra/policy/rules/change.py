@@ -1,6 +1,7 @@
 """What became of the base: intruders, the update's size and rank, which modules changed."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
@@ -107,6 +108,33 @@ def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         yield Breach(text, severity="note", subject="below rounding")
 
 
+RANK = Threshold("delta_rank", "rank of the update", "above", ".0f")
+
+
+def of_high_rank(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield updates of too high a rank; a note where only a lower bound of it is known."""
+    bounds = {
+        subject.name: subject.number(RANK.key) or 0.0
+        for subject in facts.matrices()
+        if subject.values.get("delta_rank_status") == "at least"
+    }
+    for breach in RANK(facts, settings_of):
+        name = breach.matrix or ""
+        told = breach.message
+        if bounds.pop(name, None) is not None:
+            told = told.replace(RANK.noun, f"{RANK.noun} at least", 1)
+        yield replace(breach, message=told)
+    for name, rank in bounds.items():
+        settings = settings_of(name) or {}
+        limits_of = [settings[key] for key in ("max", "warn", "error") if settings.get(key)]
+        if limits_of:
+            text = (
+                f"{RANK.noun} at least {rank:.0f}, which is a bound: whether it is above the "
+                f"{min(limits_of):.0f} allowed is not known"
+            )
+            yield Breach(text, name, rank, min(limits_of), severity="note")
+
+
 RULES = (
     Rule(
         code="SPC101",
@@ -156,9 +184,11 @@ RULES = (
         why="A model that is said to be a merged LoRA of rank r has an update of rank r. A higher "
         "one means that something else was trained or merged in as well.",
         how="delta_rank: singular values of W1 - W0 above what rounding in the stored dtypes "
-        "makes.",
+        "makes. Of an update of full rank a lower bound is enough to break a limit; where it is "
+        "not, a note says that it is a bound. A comparison with the baseline or with like "
+        "matrices counts them all.",
         fix="Compare with the adapter that was meant: `spectra diff BASE ADAPTER`.",
-        judge=Threshold("delta_rank", "rank of the update", "above", ".0f"),
+        judge=of_high_rank,
         settings=limits("above"),
         asked=True,
     ),

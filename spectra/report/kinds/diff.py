@@ -48,17 +48,23 @@ def _of_lowest(key: str, form: str | Callable[[Any], str]) -> cells.Cell:
     return cells.measured(lambda row: write(_lowest(row)) if _details(row) else "")
 
 
+def _rank(row: RowDoc) -> str:
+    """Write a rank; where it is a lower bound, what is known."""
+    write = cells.of("delta_rank", cells.COUNT)
+    return f">= {write(row)}" if row.get("delta_rank_status") == "at least" else write(row)
+
+
 CHANGES = (
     cells.NAME, cells.ROLE, cells.SHAPE,
     Column("delta", cell=cells.of("delta_relative", cells.share)),
-    Column("rank", cell=cells.of("delta_rank", cells.COUNT)),
+    Column("rank", cell=_rank),
     Column("stable", optional=True, cell=cells.of("delta_stable_rank")),
     Column("sigma max", optional=True, cell=cells.of("delta_sigma_max")),
 )  # fmt: skip
 INTRUDERS = (
     cells.NAME, cells.ROLE,
     Column("delta", optional=True, cell=cells.of("delta_relative", cells.share)),
-    Column("rank", optional=True, cell=cells.of("delta_rank", cells.COUNT)),
+    Column("rank", optional=True, cell=_rank),
     Column("intruders", cell=cells.of("intruders", cells.COUNT)),
     Column("|cos|", cell=_of_lowest("max_cos", "{:.3f}")),
     Column("at", cell=_of_lowest("index", str)),
@@ -67,7 +73,7 @@ INTRUDERS = (
 )  # fmt: skip
 CARD = (
     cells.CODE, Column("change", cell=cells.of("delta_relative", cells.share)),
-    Column("rank", cell=cells.of("delta_rank", cells.COUNT)),
+    Column("rank", cell=_rank),
     Column("intruders", cell=cells.of("intruders", cells.COUNT)),
     Column("lowest cosine", cell=cells.of("worst_cos", cells.brief)),
 )  # fmt: skip

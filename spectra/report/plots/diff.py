@@ -40,6 +40,9 @@ def _draw_change(document: Document) -> Figure:
         key=lambda row: (-row["delta_relative"], row["matrix"]),
     )
     notes = grid_notes(size)
+    bounds = sum(row.get("delta_rank_status") == "at least" for row in measured)
+    if bounds:
+        notes.append(f"{counted(bounds, 'rank is', 'ranks are')} proven to be that high at least.")
     if len(changed) > MOST:
         notes.append(f"{len(changed) - MOST:,} more changed matrices have no bar.")
     nothing = sum(_percent(row) is None for row in measured if row["delta_norm"])
@@ -70,7 +73,8 @@ def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
     percents = [_percent(row) or 0.0 for row in rows]
     axes.barh(range(len(rows)), percents, height=0.7, color=DARK)
     for place, (row, percent) in enumerate(zip(rows, percents, strict=True)):
-        text = f"{measured(percent)} %   rank {number(row.get('delta_rank') or 0)}"
+        least = "≥ " if row.get("delta_rank_status") == "at least" else ""
+        text = f"{measured(percent)} %   rank {least}{number(row.get('delta_rank') or 0)}"
         axes.annotate(text, (percent, place), (3, 0), textcoords="offset points", va="center")
     name_bars(axes, rows, NAME)
     axes.set_xlim(0, max(percents) * 1.45)

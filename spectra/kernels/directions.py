@@ -1,0 +1,359 @@
+"""The leading singular values of a matrix, and how many exceed a level, without all of them.
+
+W, with no more columns than rows, is split along orthonormal V, about its leading right singular
+vectors, into W V V^T and W' = W - W V V^T, in float64. From
+
+    W W^T = (W V) (W V)^T + W' W'^T
+
+the singular values of W V are lower bounds of W's, and no more of W's exceed x than V has
+columns and W' has singular values above x (Weyl). The eigenvalues of W^T W are those of the two
+parts to within E = ||(W V)^T W'||, which is small once V has converged.
+
+How many exceed a level is proven in the cheapest way that applies. Few: no singular value of W'
+reaches it, by an eigenvalue-count certificate (`counting`). More than half: so many of some rows
+or columns alone do, by interlacing. Any number: by the inertia of a Gram matrix G (Sylvester): as
+many eigenvalues exceed x as pivots of G - x I = L D L^T are positive. G may be made in
+float32: how far it is off is measured by float64 products with random vectors.
+
+Source:
+    Horn and Johnson 2013, Matrix Analysis, sections 4.3 and 4.5.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.counting import Space, at_most
+from spectra.kernels.edge import Bracket
+from spectra.kernels.extremes import tall_map
+from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
+from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.relation import measured_above
+from spectra.kernels.rounding import EPS64
+from spectra.kernels.singular import singular_values
+
+BLOCK = 256  # rows widened to float64 at a time
+PANEL = 1024  # rows of the long side multiplied at a time, in a Gram matrix
+TILE = 512  # its columns made at a time
+LOOKS = frozenset({2, 3, 4, 5, 6, 8, 10, 13, 16, 20})  # steps of a Krylov space
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How hard to try before the next way."""
+
+    small: int = 512  # sides up to which all singular values cost no more
+    block: int = 32  # random columns of a Krylov space
+    steps: int = 24
+    stages: int = 4  # of splitting again, where rounding drowned small directions
+    many: int = 96  # directions above the level, from which on they may be more than half
+    most: float = 0.8  # of a Krylov space, above the level: it has not seen the end of them
+    leak: float = 0.05  # of the level, that an unconverged direction may leave in the rest
+    guess: float = 1e-6  # relative rounding of products, until it is measured
+    share: float = 0.6  # of the short side, which may prove that more than half exceed
+    fine: float = 1e3  # norm over the level, up to which a float32 Gram matrix is tried
+    margin: float = 1e-3  # of the level's square, by which a Gram matrix may be off
+
+
+SETTINGS = Settings()
+
+
+class Outcome(Enum):
+    """What a Krylov space says about a level."""
+
+    BELOW = auto()  # no singular value reaches it, proven
+    FOUND = auto()  # some exceed it
+    MANY = auto()  # all that is seen exceeds it
+    OPEN = auto()
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is known of a spectrum at a level."""
+
+    values: Float[Tensor, " few"]  # leading singular values, from below, descending
+    energy: float  # sum of all squares
+    level: float
+    rank: int  # proven to exceed the level
+    exact: bool  # no others do
+    coupling: float = 0.0  # by which squares of the values may be too low
+    rest: float = math.inf  # no other singular value exceeds it, where exact
+    _split: "_Split | None" = field(default=None, repr=False)
+    settings: Settings = SETTINGS
+
+    @property
+    def left(self) -> float:
+        """The sum of squares of all but the first `rank` values; of no use where these are more."""
+        return max(self.energy - float(self.values[: self.rank].square().sum()), 0.0)
+
+    def count(self, level: float) -> int:
+        """Return how many exceed a level, or one within half of `Settings.margin` of it."""
+        if self._split is not None:
+            found = self._split.count(level / self._split.of.scale, self.settings)
+            if found is not None:
+                return found
+            self.values, self._split = singular_values(self._split.matrix).cpu(), None
+        return int((self.values > level).sum())
+
+    def largest(self) -> Bracket | None:
+        """Enclose sigma_max, where what is known does so to a thousandth."""
+        if not self.exact or not self.rank:
+            return None
+        low, rest = float(self.values[0]) ** 2, self.rest**2
+        if rest >= low:
+            return None
+        middle, half = (low + rest) / 2.0, (low - rest) / 2.0
+        high = middle + math.hypot(half, self.coupling)
+        return Bracket(math.sqrt(low), math.sqrt(high)) if high <= 1.002 * low else None
+
+    def energy_rank(self, share: float) -> int | None:
+        """Return how many values hold a share of all squares, where the leading ones tell."""
+        held = self.values.double().square().cumsum(0).tolist()
+        for index, low in enumerate(held[: self.rank] if self.exact else ()):
+            before = held[index - 1] + index * self.coupling if index else 0.0
+            if low >= share * self.energy:
+                return index + 1 if before < share * self.energy else None
+        return None
+
+
+def survey(
+    matrix: Float[Tensor, "rows cols"],
+    level: float,
+    sigma: Float[Tensor, " rank"] | None = None,
+    settings: Settings = SETTINGS,
+) -> Survey:
+    """Return what exceeds a level of a matrix without NaN or Inf.
+
+    Args:
+        matrix: Any shape, float32 or float64; not all zero, its squares within range.
+        level: Positive.
+        sigma: All singular values, descending, where they are known.
+        settings: How hard to try before the next way.
+    """
+    if sigma is None and min(matrix.shape) <= settings.small:
+        sigma = singular_values(matrix)
+    if sigma is not None:
+        values = sigma.cpu()
+        level = max(level, max(matrix.shape) * EPS64 * float(values[0]))
+        above = int((values > level).sum())
+        rest = float(values[above]) if above < len(values) else 0.0
+        energy = float(values.square().sum())
+        return Survey(values, energy, level, above, exact=True, rest=rest)
+    split = _Split(matrix)
+    unit, own = split.of.scale, level / split.of.scale
+    outcome, half = split.search(own, settings, patient=False), None
+    if outcome is Outcome.MANY:
+        half = split.more_than_half(own, settings)
+        outcome = Outcome.OPEN if half else split.search(own, settings, patient=True)
+    values = unit * (split.values if half is None and len(split.values) else split.seen)
+    found = Survey(
+        values, unit**2 * split.energy, level, half or len(values), exact=outcome is Outcome.BELOW,
+        coupling=unit**2 * split.coupling, rest=level, settings=settings,
+        _split=split,
+    )  # fmt: skip
+    if half is None and not found.exact:
+        most = found.rank + split.left / own**2
+        if outcome is Outcome.MANY or 2.0 * most > min(matrix.shape):
+            found.rank, found.exact = found.count(level), True
+    return found
+
+
+class _Split:
+    """A matrix W in two parts: along some right singular vectors, and the rest."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        self.of = self.rest = tall_map(matrix)
+        self.right = self.of.matrix.new_empty(self.of.shape[1], 0, dtype=torch.float64)
+        self.values = self.seen = torch.empty(0, dtype=torch.float64)
+        self.energy = self.left = sum(_square(block) for _, block in self._blocks(self.of))
+        self.coupling = 0.0
+        self._gram: Tensor | None = None
+        self._off = 0.0
+
+    def search(self, level: float, settings: Settings, *, patient: bool) -> Outcome:
+        """Take directions above the level out until none is left, as far as that goes."""
+        for _ in range(settings.stages):
+            if math.sqrt(self.left) < level:
+                return Outcome.BELOW
+            outcome, vectors = self._explored(level, settings, patient=patient)
+            if outcome is not Outcome.FOUND:
+                return outcome
+            self._take(vectors, level)
+        return Outcome.OPEN
+
+    def _explored(
+        self, level: float, settings: Settings, *, patient: bool
+    ) -> tuple[Outcome, Tensor]:
+        """Look at the rest: what of it exceeds the level, or that nothing does."""
+        of, block = self.rest, settings.block
+        most = min(settings.steps, of.shape[1] // block - 1)
+        krylov = Lanczos(of.gram_matmat, gaussian(of.shape[1], block, of.device), most)
+        vectors = self.right[:, :0]
+        while krylov.steps < most:
+            krylov.step()
+            if krylov.steps not in LOOKS and krylov.steps < most:
+                continue
+            if not bool(krylov.band.isfinite().all()):
+                break
+            ritz = krylov.ritz()
+            above = int((ritz.values > level * level).sum())
+            if not above:
+                outcome = self._below(level, krylov, ritz, settings)
+                if outcome is not None or vectors.shape[1]:
+                    return outcome or Outcome.FOUND, vectors
+                continue
+            self.seen = ritz.values[:above].sqrt()
+            vectors = krylov.basis @ ritz.coordinates[:, :above].to(krylov.basis)
+            if not patient and settings.many <= above > settings.most * krylov.size:
+                return Outcome.MANY, vectors
+            allowed = settings.leak * level * self.seen
+            if bool((ritz.residual[:above] <= allowed).all()):
+                return Outcome.FOUND, vectors
+        if vectors.shape[1] > settings.most * krylov.size:
+            return Outcome.MANY, vectors
+        return (Outcome.FOUND if vectors.shape[1] else Outcome.OPEN), vectors
+
+    def _below(
+        self, level: float, krylov: Lanczos, ritz: Ritz, settings: Settings
+    ) -> Outcome | None:
+        """Prove that nothing of the rest reaches the level; None where more steps may help."""
+        # A float32 copy of the rest is off by no more than that.
+        rounding = torch.finfo(self.rest.matrix.dtype).eps / 2 * math.sqrt(self.left)
+        point = max(level - rounding, 0.0) ** 2
+        guess = torch.full_like(ritz.values, settings.guess * point)
+        space = Space(ritz, settings.block, krylov.steps, lambda _: guess)
+        if at_most(0, point, space):
+            seen = measured_above(self.rest)(krylov, ritz)
+            proven = at_most(0, point, space._replace(rounding=seen.rounding))
+            return Outcome.BELOW if proven else None
+        needed = _steps_needed(point / float(ritz.values[0]), self.of.shape[1])
+        return Outcome.OPEN if needed > krylov.most else None
+
+    def _take(self, vectors: Tensor, level: float) -> None:
+        """Split along what was known and these vectors, as far as it exceeds the level."""
+        right = torch.linalg.qr(torch.cat([self.right, vectors], dim=1)).Q
+        image = right.new_empty(self.of.shape[0], right.shape[1])
+        for start, block in self._blocks(self.of):
+            torch.matmul(block, right, out=image[start : start + len(block)])
+        turn = torch.linalg.svd(torch.linalg.qr(image, mode="r").R, full_matrices=False)
+        own = max(self.of.shape) * EPS64 * float(turn.S[0])
+        kept = max(level, own) < turn.S
+        self.right, image = right @ turn.Vh[kept].mT, image @ turn.Vh[kept].mT
+        self.values = turn.S[kept].cpu()
+        self._subtract(image)
+
+    def _subtract(self, image: Tensor) -> None:
+        """Form the rest, its energy, and how far it is from decoupled."""
+        rest = torch.empty_like(self.of.matrix)
+        tall = rest.mT if self.of.turned else rest
+        coupling = self.right.new_zeros(image.shape[1], len(self.right))
+        left = 0.0
+        for start, block in self._blocks(self.of):
+            part = image[start : start + len(block)]
+            block.addmm_(part, self.right.mT, alpha=-1.0)
+            coupling.addmm_(part.mT.contiguous(), block)
+            left += _square(block)
+            tall[start : start + len(block)] = block
+        self.left, self.coupling = left, float(torch.linalg.vector_norm(coupling))
+        norm = 1.001 * math.sqrt(left)
+        self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
+        self._gram = None
+
+    def _blocks(self, of: LinearMap) -> Iterator[tuple[int, Tensor]]:
+        """Yield rows of the long side over scale, in float64, always in the same memory."""
+        source = of.matrix.mT if of.turned else of.matrix
+        wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)
+        for start in range(0, len(source), BLOCK):
+            part = source[start : start + BLOCK]
+            yield start, torch.mul(part, 1.0 / of.scale, out=wide[: len(part)])
+
+    def more_than_half(self, level: float, settings: Settings) -> int | None:
+        """Return how many exceed the level, as some of the short side prove, if over half do."""
+        short = self.of.shape[1]
+        if self.energy <= short / 2.0 * level**2:
+            return None
+        tall = self.of.matrix.mT if self.of.turned else self.of.matrix
+        size = torch.linalg.vector_norm(tall, dim=0)
+        chosen = size.topk(math.ceil(settings.share * short)).indices.sort().values
+        some = tall[:, chosen]
+        of = replace(self.of, matrix=some, turned=False)
+        gram = _gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
+        found = _positive(gram, level**2 + _missed(gram, of))
+        return found if found is not None and 2 * found > short else None
+
+    def count(self, level: float, settings: Settings) -> int | None:
+        """Return how many exceed a level by inertia; None where rounding hides it."""
+        point = level * level
+        if self._gram is None:
+            coarse = math.sqrt(self.left) < settings.fine * level
+            coarse = coarse and self.rest.matrix.dtype == torch.float32
+            self._gram = _gram(self.rest, torch.float32 if coarse else torch.float64)
+            self._off = _missed(self._gram, self.rest) + self.coupling
+        if self._off > settings.margin * point:
+            return None
+        found = _positive(self._gram, point)
+        return None if found is None else found + int((self.values > level).sum())
+
+
+def _square(block: Tensor) -> float:
+    return float(torch.linalg.vector_norm(block)) ** 2
+
+
+def _steps_needed(ratio: float, short: int) -> float:
+    """Return about how many steps prove that nothing reaches that much times the largest value."""
+    if ratio <= 1.0:
+        return math.inf
+    return math.log(100.0 * math.sqrt(short)) / (2.0 * math.asinh(math.sqrt(ratio - 1.0)))
+
+
+def _gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
+    """Return W^T W, rows >= cols, its lower half formed and mirrored."""
+    source = of.matrix.mT if of.turned else of.matrix
+    short = source.shape[1]
+    gram = torch.zeros(short, short, dtype=dtype, device=of.device)
+    panel = torch.empty_like(source[:PANEL], dtype=dtype)
+    for start in range(0, len(source), PANEL):
+        part = source[start : start + PANEL]
+        block = torch.mul(part, 1.0 / of.scale, out=panel[: len(part)])
+        for left in range(0, short, TILE):
+            stop = min(left + TILE, short)
+            gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
+    for left in range(0, short, TILE):
+        stop = min(left + TILE, short)
+        gram[:left, left:stop] = gram[left:stop, :left].mT
+        gram[left:stop, left:stop] = (
+            gram[left:stop, left:stop].tril() + gram[left:stop, left:stop].tril(-1).mT
+        )
+    return gram
+
+
+def _missed(gram: Tensor, of: LinearMap) -> float:
+    """Return no less than ||G - W^T W||_F, as `krylov` measures such a norm."""
+    source = torch.Generator(device="cpu").manual_seed(1)
+    probes = torch.randn(len(gram), PROBES, generator=source, dtype=torch.float64).to(gram.device)
+    image, back = normal(of, probes)
+    for left in range(0, len(gram), TILE):
+        back[left : left + TILE] -= gram[left : left + TILE].double() @ probes
+    own = 2.0 * of.rounding() * float(torch.linalg.vector_norm(image))
+    return INFLATION * (float(torch.linalg.vector_norm(back)) + own) / math.sqrt(PROBES)
+
+
+def _positive(gram: Tensor, point: float) -> int | None:
+    """Return how many eigenvalues exceed a point; None where the matrix is not finite."""
+    shifted = gram.double() if gram.dtype != torch.float64 else gram.clone()
+    shifted.diagonal().sub_(point)
+    if not bool(shifted.isfinite().all()):
+        return None
+    if gram.is_cuda:
+        return int((torch.linalg.eigvalsh(shifted) > 0).sum())
+    factor, pivots, _ = torch.linalg.ldl_factor_ex(shifted)
+    # Two rows pivoted together have one positive eigenvalue and one negative.
+    paired = pivots < 0
+    return int((factor.diagonal()[~paired] > 0).sum()) + int(paired.sum()) // 2
