@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.directions import Survey
+from spectra.kernels.entries import power_of_two_near
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
-from spectra.kernels.singular import power_of_two_near
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
 

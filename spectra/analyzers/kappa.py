@@ -10,6 +10,7 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
 from spectra.analyzers.storage import unit_roundoff
 from spectra.errors import UsageError
+from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import (
     condition_floor,
     exact_extremes,
@@ -20,7 +21,7 @@ from spectra.kernels.extremes import (
 )
 from spectra.kernels.gaussian import kappa_null
 from spectra.kernels.noise import mean_rounding_floor
-from spectra.kernels.singular import entry_norm, singular_values_cost, singular_values_memory
+from spectra.kernels.singular import singular_values_cost, singular_values_memory
 from spectra.matrices import Matrix, Place, View
 from spectra.matrices.unread import lies_bare
 from spectra.text import counted

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
-from spectra.kernels.singular import entry_norm
 from spectra.matrices import Matrix, View
 from spectra.text import counted
 

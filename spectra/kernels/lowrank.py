@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.singular import largest_entry
+from spectra.kernels.entries import largest_entry
 
 
 def product_singular_values(

@@ -26,13 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
+from spectra.kernels.entries import largest_entry
 from spectra.kernels.inverse import PANEL, lower_gram
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.smallest import InverseSettings, smallest_singular_values
-
-__all__ = ["entry_norm", "largest_entry", "power_of_two_near"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.dense import dense_resemblance
+from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.resemblance import Resemblance, certified_resemblance
 from spectra.kernels.similarity import Similarity, exact_similarity
-from spectra.kernels.singular import entry_norm, largest_entry, power_of_two_near
 from spectra.words import Side
 
 TINY = 24  # shorter sides up to which two SVDs cost nothing
