@@ -6,11 +6,13 @@ taken out of a tensor are counted by the line that takes them, as each would wai
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -39,7 +41,7 @@ class There(Tensor):
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls,
-        func: Callable[..., object],
+        func: OpOverload,
         types: Iterable[type],
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
@@ -52,7 +54,7 @@ class Pretend(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., object],
+        func: OpOverload,
         types: Iterable[type],
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
@@ -65,9 +67,7 @@ def register() -> None:
     _setup_privateuseone_for_python_backend(NAME)
 
 
-def _run(
-    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
-) -> object:
+def _run(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
     there: dict[int, There] = {}
     here: list[Tensor] = []
 
@@ -85,6 +85,9 @@ def _run(
     if there and func is torch.ops.aten._local_scalar_dense.default:
         _count()
     found = func(*inner_args, **inner_kwargs)
+    if there and torch.Tag.inplace_view in func.tags:  # the shape of what says to be there, too
+        with no_dispatch():
+            func(*args, **kwargs)
     device = kwargs.get("device")
     stays = bool(there) if device is None else _named(device)
 

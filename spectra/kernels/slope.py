@@ -196,7 +196,7 @@ def _redrawn(
     for start in range(0, DRAWS, size):
         count = min(size, DRAWS - start)
         drawn = torch.randint(layers, (count, layers), generator=source)
-        found.append(_median(replicates[:, drawn]))
+        found.append(_median(replicates[:, drawn.to(replicates.device)]))
     return torch.cat(found, dim=1).log()
 
 
@@ -210,7 +210,7 @@ def _median(values: Float[Tensor, "*rest layers"]) -> Float[Tensor, "*rest"]:
 
 def _deviation(values: Float[Tensor, " draws"]) -> float:
     """Return the standard deviation that a normal distribution of these percentiles has."""
-    tails = torch.tensor(TAILS, dtype=values.dtype)
+    tails = torch.tensor(TAILS).to(values)
     reach = values.quantile(1.0 - tails) - values.quantile(tails)
     return float((reach / (-2.0 * torch.special.ndtri(tails))).mean())
 

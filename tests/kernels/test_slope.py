@@ -78,7 +78,7 @@ def test_no_such_confidence(confidence: float) -> None:
 
 
 def test_equal_abscissas_count_once_each(generator: torch.Generator) -> None:
-    x = widths(3)[[0, 0, 1, 2, 2]]
+    x = widths(3)[torch.tensor([0, 0, 1, 2, 2])]
     y = normal(generator, 5)
     assert fit_line(x, y).slope == pytest.approx(stats.linregress(x.numpy(), y.numpy()).slope)
 
