@@ -86,6 +86,8 @@ def _explained(message: str, words: Sequence[str]) -> str:
 def main() -> None:
     """Entry point of the console script."""
     gc.set_threshold(1_000_000)  # imports make many objects, and all of them stay
+    # Torch reads it once: large tensors in huge pages, the first touch of which is cheap.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     codes: list[int] = []
     atexit.register(_leave, codes)  # before what others register, so that it is called last
     if sys.stdout is None:  # closed by whoever started it

@@ -189,6 +189,22 @@ def test_what_others_want_done_at_exit_is_done_and_python_is_not_taken_apart(cod
     assert (done.returncode, done.stdout, done.stderr) == (code, "at exit\n", "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux")
+def test_large_tensors_of_the_console_script_lie_in_huge_pages() -> None:
+    script = (
+        "import spectra_cli.main as door\n"
+        "def run():\n"
+        "    import mmap, torch\n"
+        "    print(torch.empty(1 << 24).data_ptr() % mmap.PAGESIZE)\n"
+        "door.run = run\n"
+        "door.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "0\n"
+
+
 def test_an_interrupted_script_does_not_wait_for_a_decomposition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
