@@ -83,7 +83,8 @@ class Survey:
     rank: int  # proven to exceed the level
     exact: bool  # no others do
     coupling: float = 0.0  # by which squares of the values may be too low
-    rest: float = math.inf  # no other singular value exceeds it, where exact
+    rest: float = math.inf  # no singular value of W' exceeds it
+    right: Float[Tensor, "short kept"] | None = None  # V; None: all values are known
     _split: "_Split | None" = field(default=None, repr=False)
     settings: Settings = SETTINGS
 
@@ -103,9 +104,7 @@ class Survey:
 
     def largest(self) -> Bracket | None:
         """Enclose sigma_max, where what is known does so to a thousandth."""
-        if not self.exact or not self.rank:
-            return None
-        low, rest = float(self.values[0]) ** 2, self.rest**2
+        low, rest = float(self.values[0]) ** 2 if len(self.values) else 0.0, self.rest**2
         if rest >= low:
             return None
         middle, half = (low + rest) / 2.0, (low - rest) / 2.0
@@ -115,7 +114,8 @@ class Survey:
     def energy_rank(self, share: float) -> int | None:
         """Return how many values hold a share of all squares, where the leading ones tell."""
         held = self.values.double().square().cumsum(0).tolist()
-        for index, low in enumerate(held[: self.rank] if self.exact else ()):
+        leading = int((self.values > self.rest).sum())
+        for index, low in enumerate(held[:leading]):
             before = held[index - 1] + index * self.coupling if index else 0.0
             if low >= share * self.energy:
                 return index + 1 if before < share * self.energy else None
@@ -154,14 +154,31 @@ def survey(
     values = unit * (split.values if half is None and len(split.values) else split.seen)
     found = Survey(
         values, unit**2 * split.energy, level, half or len(values), exact=outcome is Outcome.BELOW,
-        coupling=unit**2 * split.coupling, rest=level, settings=settings,
-        _split=split,
+        coupling=unit**2 * split.coupling, right=split.right, settings=settings, _split=split,
     )  # fmt: skip
+    if half is None:
+        found.rest = level if found.exact else unit * math.sqrt(split.left)
     if half is None and not found.exact:
         most = found.rank + split.left / own**2
         if outcome is Outcome.MANY or 2.0 * most > min(matrix.shape):
             found.rank, found.exact = found.count(level), True
     return found
+
+
+def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"]) -> Survey:
+    """Return what given directions tell of a matrix, however right these are.
+
+    Args:
+        matrix: As for `survey`.
+        right: About its leading right singular vectors, left ones of a wide matrix.
+    """
+    split = _Split(matrix)
+    split.take(right, 0.0)
+    unit = split.of.scale
+    return Survey(
+        unit * split.values, unit**2 * split.energy, math.inf, 0, exact=False,
+        coupling=unit**2 * split.coupling, rest=unit * math.sqrt(split.left), _split=split,
+    )  # fmt: skip
 
 
 class _Split:
@@ -185,7 +202,7 @@ class _Split:
             outcome, vectors = self._explored(level, settings, patient=patient)
             if outcome is not Outcome.FOUND:
                 return outcome
-            self._take(vectors, level)
+            self.take(vectors, level)
         return Outcome.OPEN
 
     def _explored(
@@ -236,27 +253,26 @@ class _Split:
         needed = _steps_needed(point / float(ritz.values[0]), self.of.shape[1])
         return Outcome.OPEN if needed > krylov.most else None
 
-    def _take(self, vectors: Tensor, level: float) -> None:
+    def take(self, vectors: Tensor, level: float) -> None:
         """Split along what was known and these vectors, as far as it exceeds the level."""
-        right = torch.linalg.qr(torch.cat([self.right, vectors], dim=1)).Q
-        image = right.new_empty(self.of.shape[0], right.shape[1])
-        for start, block in self._blocks(self.of):
-            torch.matmul(block, right, out=image[start : start + len(block)])
+        self.right = torch.linalg.qr(torch.cat([self.right, vectors], dim=1)).Q
+        image = self._subtract()
         turn = torch.linalg.svd(torch.linalg.qr(image, mode="r").R, full_matrices=False)
-        own = max(self.of.shape) * EPS64 * float(turn.S[0])
-        kept = max(level, own) < turn.S
-        self.right, image = right @ turn.Vh[kept].mT, image @ turn.Vh[kept].mT
+        kept = max(level, max(self.of.shape) * EPS64 * float(turn.S[0])) < turn.S
         self.values = turn.S[kept].cpu()
-        self._subtract(image)
+        if not bool(kept.all()):
+            self.right = self.right @ turn.Vh[kept].mT
+            self._subtract()
 
-    def _subtract(self, image: Tensor) -> None:
-        """Form the rest, its energy, and how far it is from decoupled."""
+    def _subtract(self) -> Float[Tensor, "long kept"]:
+        """Form the rest, its energy, and how far it is from decoupled, in one pass; return W V."""
         rest = torch.empty_like(self.of.matrix)
         tall = rest.mT if self.of.turned else rest
-        coupling = self.right.new_zeros(image.shape[1], len(self.right))
+        image = self.right.new_empty(self.of.shape[0], self.right.shape[1])
+        coupling = self.right.new_zeros(self.right.shape[1], len(self.right))
         left = 0.0
         for start, block in self._blocks(self.of):
-            part = image[start : start + len(block)]
+            part = torch.matmul(block, self.right, out=image[start : start + len(block)])
             block.addmm_(part, self.right.mT, alpha=-1.0)
             coupling.addmm_(part.mT.contiguous(), block)
             left += _square(block)
@@ -265,6 +281,7 @@ class _Split:
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
         self._gram = None
+        return image
 
     def _blocks(self, of: LinearMap) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""

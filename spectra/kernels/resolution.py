@@ -29,7 +29,7 @@ from torch import Tensor
 
 from spectra.kernels.directions import SETTINGS as COUNTING
 from spectra.kernels.directions import Settings as Counting
-from spectra.kernels.directions import Survey, survey
+from spectra.kernels.directions import Survey, along, survey
 
 BLOCK = 1 << 18  # entries squared at a time
 
@@ -83,27 +83,37 @@ def resolve(
 
     Returns:
         The count, and what was found of the change's own singular values; None where rows and
-        columns had to be scaled, and more than a few directions are above the rounding.
+        columns had to be scaled, and few directions do not tell.
     """
     if not bool(delta.any()):
         return Resolution(0, clear=True), None
     parts = _Parts(delta, variance, settings)
     rows, cols = delta.shape
     slack = 1.0 + 2.0 * min(rows, cols) ** (-2 / 3)  # Tracy and Widom's, for small matrices
-    plain, level = slack * parts.bound(), math.sqrt(float(variance.mean()))
-    uneven = parts.differ()
-    if not uneven:
-        known = found = survey(delta, plain, sigma, settings.counting)
+    level = math.sqrt(float(variance.mean()))
+    known: Survey | None
+    if not parts.differ():
+        known = found = survey(delta, slack * parts.bound(), sigma, settings.counting)
     else:
         parts.balance()
         floor, level = slack * parts.bound(), 1.0
-        known, found = None, survey(parts.scaled(floor), floor, settings=settings.counting)
+        found = survey(parts.scaled(floor), floor, settings=settings.counting)
+        known = _unscaled(delta, found, parts.cols if rows >= cols else parts.rows)
     size = level * math.sqrt(rows * cols) if coherent else 0.0
-    resolution = _judged(found, size, parts.total(), settings)
-    if uneven and resolution.clear and 2 * resolution.rank < min(rows, cols):
-        del found
-        known = survey(delta, plain, sigma, settings.counting)
-    return resolution, known
+    return _judged(found, size, parts.total(), settings), known
+
+
+def _unscaled(delta: Tensor, found: Survey, weights: Tensor) -> Survey | None:
+    """Return what a few directions of a scaled change tell of the change itself.
+
+    Args:
+        delta: The change.
+        found: What exceeds the rounding of R D C.
+        weights: Of the short side: squares of C, or of R.
+    """
+    if found.right is None or not found.right.shape[1]:
+        return None
+    return along(delta, found.right / weights.sqrt().unsqueeze(1).to(found.right))
 
 
 def _judged(found: Survey, size: float, noise: float, settings: Settings) -> Resolution:
