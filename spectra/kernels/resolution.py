@@ -91,29 +91,33 @@ def resolve(
     rows, cols = delta.shape
     slack = 1.0 + 2.0 * min(rows, cols) ** (-2 / 3)  # Tracy and Widom's, for small matrices
     level = math.sqrt(float(variance.mean()))
-    known: Survey | None
-    if not parts.differ():
-        known = found = survey(delta, slack * parts.bound(), sigma, settings.counting)
-    else:
+    uneven = parts.differ()
+    if uneven:
         parts.balance()
         floor, level = slack * parts.bound(), 1.0
         found = survey(parts.scaled(floor), floor, settings=settings.counting)
-        known = _unscaled(delta, found, parts.cols if rows >= cols else parts.rows)
+    else:
+        found = survey(delta, slack * parts.bound(), sigma, settings.counting)
     size = level * math.sqrt(rows * cols) if coherent else 0.0
-    return _judged(found, size, parts.total(), settings), known
+    resolution = _judged(found, size, parts.total(), settings)
+    if not uneven:
+        return resolution, found
+    right, weights = found.right, parts.cols if rows >= cols else parts.rows
+    del found  # its matrices make room for others
+    return resolution, _unscaled(delta, right, weights)
 
 
-def _unscaled(delta: Tensor, found: Survey, weights: Tensor) -> Survey | None:
+def _unscaled(delta: Tensor, right: Tensor | None, weights: Tensor) -> Survey | None:
     """Return what a few directions of a scaled change tell of the change itself.
 
     Args:
         delta: The change.
-        found: What exceeds the rounding of R D C.
-        weights: Of the short side: squares of C, or of R.
+        right: Of R D C, on the short side, as a survey found them.
+        weights: Of that side: squares of C, or of R.
     """
-    if found.right is None or not found.right.shape[1]:
+    if right is None or not right.shape[1]:
         return None
-    return along(delta, found.right / weights.sqrt().unsqueeze(1).to(found.right))
+    return along(delta, right / weights.sqrt().unsqueeze(1).to(right))
 
 
 def _judged(found: Survey, size: float, noise: float, settings: Settings) -> Resolution:

@@ -11,6 +11,7 @@ from spectra.report import cells, kind
 from spectra.report.card import card
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import Kind, kind_of, kinds
+from spectra.report.kinds.diff import CHANGES
 from spectra.report.screens import screen_of
 from spectra.report.table import Column, render_text
 
@@ -111,3 +112,11 @@ def test_a_command_without_a_record_shows_what_its_rows_hold(heads: documents.Do
     assert "a\\x1bb" in render_text(screen)
     assert ">heads: acme/big<" in render_page([Source(heads, "heads.json")])
     assert "| matrix |" not in card([heads])
+
+
+def test_a_rank_that_is_a_lower_bound_says_so() -> None:
+    row = {"delta_rank": 2458, "delta_rank_status": "at least", "status": "ok"}
+    cell = next(column.cell for column in CHANGES if column.title == "rank")
+    assert cell(row) == ">= 2,458"
+    assert cell({**row, "delta_rank_status": "ok"}) == "2,458"
+    assert cell({"delta_rank": None, "status": "non-finite"}) == "—"
