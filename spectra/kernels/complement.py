@@ -29,7 +29,7 @@ from torch import Tensor
 from spectra.kernels.counting import gaussian_floor
 from spectra.kernels.edge import UNKNOWN, Bracket, Settings
 from spectra.kernels.inverse import triangular_inverse
-from spectra.kernels.krylov import Ritz, gaussian
+from spectra.kernels.lanczos import Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap, normal
 
 FIRST = 6  # steps before the first look
@@ -62,7 +62,7 @@ class GramMatrix:
             krylov.step()
             if krylov.steps < min(FIRST, most):
                 continue
-            ritz = krylov.ritz() if bool(krylov.band.isfinite().all()) else None
+            ritz = krylov.ritz() if krylov.finite else None
             if ritz is None or not 0.0 < float(ritz.values[0]) < settings.ceiling**2:
                 return UNKNOWN
             if krylov.steps < most and not _promises(ritz, block, settings.tolerance):

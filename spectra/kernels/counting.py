@@ -2,7 +2,7 @@
 
 Residuals prove that a singular value is near each Ritz value. They cannot prove that no
 other one was missed: that needs the random start. Let A = W W^T, Omega a Gaussian block
-that the space was started from (perhaps among other columns), Q, T, E, F as in `krylov`,
+that the space was started from (perhaps among other columns), Q, T, E, F as in `lanczos`,
 and suppose that A has c + 1 eigenvalues x_l >= x, with orthonormal eigenvectors
 U = (u_0 .. u_c). Put Z = U^T Q and let (theta_i, s_i) be the eigenpairs of T,
 zeta_i = Z s_i, omega_i = s_i^T Q^T Omega. Then
@@ -54,7 +54,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.krylov import Ritz
+from spectra.kernels.lanczos import Ritz
 
 FAILURE = 1e-12
 SPARE = 4  # random columns beyond those counted, which the floor needs

@@ -5,7 +5,7 @@ the Gram matrix of the shorter side in float64, X, lambda its computed eigenpair
 
     rho >= ||G X - X lambda||_F + ||X^T X - I||_F ||G|| + (rounding of G),
 
-the norms from products with random vectors, as in `krylov`. Then every true eigenvalue is
+the norms from products with random vectors, as in `lanczos`. Then every true eigenvalue is
 within rho of its computed neighbour in order (Weyl), and for a true unit eigenvector u with
 eigenvalue x near lambda_i, a = X^T u satisfies |(lambda - x) a|_2 <= rho. So for any vector
 z, with t = X^T z, by Cauchy and Schwarz,
@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.krylov import INFLATION, PROBES
+from spectra.errors import NonFiniteError
+from spectra.kernels.lanczos import INFLATION, PROBES
 from spectra.kernels.linear_map import CONFIDENCE
 from spectra.kernels.resemblance import ANGLE, MARGIN, Resemblance, Verdict
 from spectra.kernels.rounding import EPS64
@@ -47,6 +48,8 @@ class Eigen(NamedTuple):
 def gram_eigen(wide: Float[Tensor, "batch rows cols"]) -> Eigen:
     """Decompose `wide @ wide.mT`, float64, and bound what was lost."""
     gram = wide @ wide.mT
+    if not bool(gram.isfinite().all()):
+        raise NonFiniteError("products of the entries overflow float64")
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(-1), vectors.flip(-1)
     source = torch.Generator(device="cpu").manual_seed(3)
@@ -68,7 +71,7 @@ def dense_resemblance(
     k: int,
     epsilon: float,
 ) -> list[Resemblance | None]:
-    """Decide the `k` verdicts of every pair of a batch, or none of that pair's.
+    """Decide the `k` verdicts of every pair of a batch; none where the tuned vectors are not known.
 
     Args:
         base: Original weights, float64, entries near 1.
@@ -98,16 +101,13 @@ def dense_resemblance(
     low, high, cosines = _intervals(before, image, base.shape[1] if tall else 0)
     found: list[Resemblance | None] = []
     for i in range(len(base)):
+        if not bool((angle[i] <= ANGLE).all()):
+            found.append(None)
+            continue
         judged = _judged(low[i].cpu(), high[i].cpu(), cosines[i].cpu(), angle[i].cpu(), epsilon)
-        if judged is None:
-            found.append(None)
-            continue
-        if not _separate(before, i, k):
-            found.append(None)
-            continue
-        overlap = float(cosines[i, :k].square().sum()) / k
+        overlap = float(cosines[i, :k].square().sum()) / k if _separate(before, i, k) else None
         picture = cosines[i, :PICTURE].mT.contiguous()
-        found.append(Resemblance(tuple(judged), sigma[i], overlap, picture))
+        found.append(Resemblance(judged, sigma[i], overlap, picture, vectors[i], angle[i].cpu()))
     return found
 
 
@@ -156,11 +156,9 @@ def _judged(
     cosine: Float[Tensor, "side k"],
     angle: Float[Tensor, " k"],
     epsilon: float,
-) -> list[Verdict] | None:
-    """Return the verdicts where all are clear."""
-    if not bool((angle <= ANGLE).all()):
-        return None
-    verdicts = []
+) -> list[Verdict | None]:
+    """Return the verdicts that are clear."""
+    verdicts: list[Verdict | None] = []
     for j in range(len(angle)):
         best = int(low[:, j].argmax())
         slack = float(angle[j])
@@ -171,5 +169,5 @@ def _judged(
         elif least >= epsilon + MARGIN and most <= least + MARGIN:
             verdicts.append(Verdict(float(cosine[best, j]), most - least, best, "match"))
         else:
-            return None
+            verdicts.append(None)
     return verdicts

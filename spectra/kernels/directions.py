@@ -31,8 +31,7 @@ from torch import Tensor
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
 from spectra.kernels.extremes import tall_map
-from spectra.kernels.krylov import INFLATION, PROBES, Ritz, gaussian
-from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap, normal
 from spectra.kernels.relation import measured_above
 from spectra.kernels.rounding import EPS64

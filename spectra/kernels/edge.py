@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from spectra.kernels.counting import Space, at_most, is_drowned
-from spectra.kernels.krylov import PROBES, Ritz, gaussian
-from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.lanczos import PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap, normal
 from spectra.kernels.relation import LEADING, Apply, Measure, Missed, lengths
 
@@ -109,7 +108,7 @@ def enclosed(
         krylov.step()
         if krylov.steps > settings.dense and krylov.steps % 2 and krylov.steps < most:
             continue
-        if not bool(krylov.band.isfinite().all()):
+        if not krylov.finite:
             return Enclosure(Outcome.BEYOND)
         ritz = krylov.ritz()
         top = math.sqrt(float(ritz.values[0]))
@@ -153,7 +152,7 @@ def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
     krylov = settings.grown(of.gram_matmat, of)
     while krylov.steps < krylov.most:
         krylov.step()
-    if not bool(krylov.band.isfinite().all()):
+    if not krylov.finite:
         return Bracket(math.inf, 0.0)
     ends = krylov.basis @ krylov.ritz().coordinates[:, [-1, 0]].to(krylov.basis)
     image, _ = normal(of, ends)

@@ -29,6 +29,7 @@ from spectra.kernels.singular import (
 )
 
 WIDTH = 1e-3  # relative width of a bracket, where no other is asked for
+ROUGH = 0.3  # relative width that a floor is worth
 SMALL = 512  # sides up to which all singular values cost no more
 HIGHEST = 1e6  # condition number from which on float64 decides
 SINGLE = 1e3  # condition number up to which a float32 factor of the Gram matrix may serve
@@ -112,6 +113,26 @@ def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
         if found.width <= WIDTH:
             return found.times(of.scale)
     return exact_extremes(matrix).largest
+
+
+def singular_value_floor(matrix: Float[Tensor, "rows cols"]) -> float:
+    """Return what no singular value of a matrix with rows > cols is below; 0 where unknown.
+
+    By a float32 factor of the Gram matrix, to a few tenths; where kappa is too large for one,
+    by all that `extreme_singular_values` knows.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    of = tall_map(matrix)
+    gram = lower_gram(of, torch.float32)
+    triangle = cholesky(gram)
+    if triangle is not None:
+        rough = Settings(tolerance=ROUGH, ceiling=SINGLE / of.norm)
+        found = GramMatrix(of, gram, of.norm).smallest(triangle, rough)
+        if found.low > 0.0:
+            return found.low * of.scale
+    return extreme_singular_values(matrix).smallest.low
 
 
 def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:

@@ -1,103 +1,149 @@
 """The leading singular triplets, each with what it may be off by.
 
-Let U, V hold the c candidates, turned so that U^T W V is diagonal. [u; v] / sqrt(2) are
-Ritz vectors of the dilation [[0, W], [W^T, 0]], whose eigenvalues are the sigma and their
-negatives; rho_i are the norms of their residuals [W v - sigma u; W^T u - sigma v] / sqrt(2),
-taken from float64 products with W itself.
+Let q hold the c leading Ritz vectors of A = W^T W, turned so that (W q)^T (W q) is diagonal,
+sigma^2. With p = W q / sigma, [p; q] / sqrt(2) are Ritz vectors of the dilation
+[[0, W], [W^T, 0]], whose eigenvalues are the sigma and their negatives; the residual
+[W q - sigma p; W^T p - sigma q] / sqrt(2) has norm rho = |A q - sigma^2 q| / (sqrt(2) sigma),
+from float64 products with W itself.
 
 Values: by Kahan's theorem c different eigenvalues lie within delta = ||rho|| of the c
 values. If the smallest value exceeds `ceiling` by more than delta, and at most c singular
 values of W reach `ceiling` (`counting`), these are the c largest, in order.
 
 Vectors: all other eigenvalues keep the distance gap_i from sigma_i, so the angle phi between
-[u; v] and the true pair has sin(phi) <= rho_i / gap_i (Davis and Kahan), and both ||u - u_i||
-and ||v - v_i|| are at most sqrt(2) sin(phi) / cos(phi / 2).
+[p; q] and the true pair has sin(phi) <= rho_i / gap_i (Davis and Kahan), and both ||p - u_i||
+and ||q - v_i|| are at most sqrt(2) sin(phi) / cos(phi / 2).
 
 Source:
-    Parlett 1998, The Symmetric Eigenvalue Problem, theorems 11.5.1 and 11.7.1.
+    Parlett 1998, The Symmetric Eigenvalue Problem, theorems 11.5.1 and 11.7.1; Musco and
+    Musco 2015, arXiv:1504.05477, for block Krylov spaces.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.counting import SPARE, Space, at_most, gaussian_floor, rounding_of
-from spectra.kernels.krylov import Bidiagonalization, Ritz, gaussian, measure
+from spectra.kernels.counting import SPARE, Space, at_most, gaussian_floor
+from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.relation import lengths, seen
 
-BLOCK = 24  # random columns
-FEWEST = 4  # steps that are worth a look
-FIRST = 6  # steps before the first look
-EVERY = 2  # steps between looks
-MOST = 24  # steps after which to give up
-GUESSED = 6e-6  # of sigma_1: rounding of float32 products, until it is measured
-GUESSED_TO_RESIDUAL = 40.0  # how much less than that the residual of one vector is
-TRIES = 3  # measurements in float64
 SEPARATE = 2  # places tried for the cut between leading and other singular values
-SKEW = 1e-9  # that the bases may be off from orthonormal, as `krylov` looks
-NEGLIGIBLE = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
+SKEW = 1e-9  # that the basis may be off from orthonormal, as `lanczos` looks
+WIDTH = 12  # columns that fast products take at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How far a Krylov space is grown, and when it is looked at."""
+
+    first: int = 6  # steps before the first look
+    every: int = 2  # steps between looks, at least
+    most: int = 24  # steps after which to give up
+    fewest: int = 14  # steps that must fit into the matrix
+    tries: int = 3  # measurements in float64
+    rounding: float = 1.5e-6  # of sigma_1^2: that of all products, until it is measured
+    own: float = 2e-7  # of sigma sigma_1: that of one Ritz vector's, likewise
+    settled: bool = False  # give up where more steps would leave nothing but rounding
+    negligible: float = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
+
+
+class Why(StrEnum):
+    """Why leading triplets are not proven."""
+
+    SMALL = "the matrix is small"
+    RANK = "its rank is less, or nearly"
+    CLOSE = "its values are too close to each other"
+    OVERFLOW = "products overflowed"
+
+
+class Open(NamedTuple):
+    """What is left to a dearer search."""
+
+    why: Why
+    seeds: Float[Tensor, "cols seeds"] | None = None  # the leading Ritz vectors
 
 
 @dataclass(frozen=True, slots=True)
 class Leading:
     """The `count` largest singular triplets and their proven errors."""
 
-    left: Float[Tensor, "rows count"]
-    sigma: Float[Tensor, " count"]  # of the scaled map
-    right: Float[Tensor, "cols count"]
+    shape: tuple[int, int]
+    outer: Float[Tensor, "rows count"]
+    sigma: Float[Tensor, " count"]  # of the scaled map; on the CPU, as all that follows
+    inner: Float[Tensor, "cols count"]
     residual: Float[Tensor, " count"]  # rho
     value_error: float  # delta
-    vector_error: Float[Tensor, " count"]  # of each left and right vector, at most 2
+    vector_error: Float[Tensor, " count"]  # of each vector, at most 2
     ceiling: float  # no further singular value reaches it
-    krylov: Bidiagonalization
-    space: Space
+    space: Space  # of W^T W
+    steps: int
     measured: bool  # by float64 products; otherwise an estimate
+    last: bool  # no further step follows
+
+
+SINGLE = Search()
+DOUBLE = Search(first=8, every=4, most=32, rounding=1e-12, own=1e-14, negligible=1e-7)
+"""For products in float64."""
+
+Accept = Callable[[Leading], bool]
 
 
 def certified_leading(
-    of: LinearMap, k: int, tolerance: float = 1e-3, accept: Callable[[Leading], bool] | None = None
-) -> Leading | None:
+    of: LinearMap,
+    k: int,
+    accept: Accept,
+    search: Search = SINGLE,
+    start: Float[Tensor, "cols extra"] | None = None,
+) -> Leading | Open:
     """Find at least the `k` largest singular triplets by block Lanczos, and prove them.
 
     Args:
-        of: The matrix.
+        of: The matrix W, cheapest with no more columns than rows.
         k: How many.
-        tolerance: Largest error of each of the first `k` vectors.
-        accept: What the caller needs instead of `tolerance`; asked before the float64
-            products, with estimates, and after them.
-
-    Returns:
-        The triplets; None where the matrix is too small or too clustered for this, or of
-        lower rank. A full decomposition then decides.
-
-    Source:
-        Golub, Luk and Overton 1981; Musco and Musco 2015, arXiv:1504.05477.
+        accept: Whether they serve; asked before the float64 products, with estimates, and
+            after them. With `last`, of whatever is proven then, perhaps of none: `count` is 0.
+        search: How far to go.
+        start: Further columns of the start block.
     """
-    most = min(MOST, min(of.shape) // BLOCK - 1)
-    if most < FEWEST or k > BLOCK - SPARE - 1:
-        return None
-    krylov = Bidiagonalization(of, gaussian(of.shape[0], BLOCK, of.device), most)
-    look = _Look(of, krylov, k, accept or _vectors_within(k, tolerance))
-    while krylov.steps < most and look.tries < TRIES:
+    extra = 0 if start is None else start.shape[1]
+    random = -(-(k + 2 * SPARE + 6 + extra) // WIDTH) * WIDTH - extra
+    most = min(search.most, of.shape[1] // (random + extra) - 1)
+    if most < search.fewest:
+        return Open(Why.SMALL)
+    drawn = gaussian(of.shape[1], random, of.device)
+    first = drawn if start is None else torch.cat([drawn, start], dim=1)
+    krylov = Lanczos(of.gram_matmat, first, most)
+    look = _Look(of, krylov, k, random, accept, search, next=min(search.first, most))
+    while krylov.steps < most and look.tries < search.tries:
         krylov.step()
-        since = krylov.steps - min(FIRST, most)
-        if since >= 0 and (since % EVERY == 0 or krylov.steps == most):
-            ritz = krylov.ritz()
-            if not float(ritz.values[k - 1]) > NEGLIGIBLE**2 * float(ritz.values[0]):
-                return None
-            found = look.at(ritz)
-            if found is not None:
-                return found
-    return None
+        last = krylov.steps == most
+        if krylov.steps < look.next and not last:
+            continue
+        look.next = krylov.steps + max(search.every, krylov.steps // 4)
+        if not krylov.finite:
+            return Open(Why.OVERFLOW)
+        ritz = krylov.ritz()
+        if not float(ritz.values[k - 1]) > search.negligible**2 * float(ritz.values[0]):
+            return Open(Why.RANK)
+        last = last or (search.settled and look.is_settled(ritz))
+        found = look.at(ritz, last=last)
+        if found is not None:
+            return found
+        if last:
+            break
+    return Open(Why.CLOSE, look.seeds())
 
 
-def _vectors_within(k: int, tolerance: float) -> Callable[[Leading], bool]:
-    return lambda found: float(found.vector_error[:k].max()) <= tolerance
+def vectors_within(k: int, tolerance: float) -> Accept:
+    """Return what asks for the first `k` vectors, none farther off than this."""
+    return lambda found: len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
 
 
 @dataclass(slots=True)
@@ -105,109 +151,121 @@ class _Look:
     """A glance at a growing Krylov space: estimates first, float64 products when they please."""
 
     of: LinearMap
-    krylov: Bidiagonalization
+    krylov: Lanczos
     k: int
-    accept: Callable[[Leading], bool]
-    guess: float = GUESSED
+    random: int
+    accept: Accept
+    search: Search
     tries: int = 0
+    rounding: float = 0.0  # of all products, as measured
+    ritz: Ritz | None = None  # as last seen
+    next: int = 0  # step before which not to look
 
-    def at(self, ritz: Ritz) -> Leading | None:
-        top = math.sqrt(float(ritz.values[0]))
-        for count in _cuts(ritz, self.k):
-            estimate = _estimated(self.krylov, ritz, count, self.guess * top)
-            if estimate is not None and self.accept(estimate):
-                found, rounding = _measured(self.of, self.krylov, ritz, count)
-                self.guess = rounding / top
-                self.tries += 1
-                return found if found is not None and self.accept(found) else None
+    def is_settled(self, ritz: Ritz) -> bool:
+        """Say whether more steps would leave nothing but rounding of the leading ones."""
+        values, residual = ritz.values[: self.k], ritz.residual[: self.k]
+        rounding = self.search.own * (values * values[0]).sqrt()
+        return bool((residual <= rounding).all())
+
+    def seeds(self) -> Tensor | None:
+        """Return the leading Ritz vectors as last seen."""
+        if self.ritz is None:
+            return None
+        chosen = self.ritz.coordinates[:, : self.k + SPARE]
+        return self.krylov.basis[:, : len(chosen)] @ chosen.to(self.krylov.basis)
+
+    def at(self, ritz: Ritz, *, last: bool) -> Leading | None:
+        self.ritz = ritz
+        relative = self.rounding or self.search.rounding
+        guess = torch.full_like(ritz.values, relative * float(ritz.values[0]))
+        space = Space(ritz, self.random, self.krylov.steps, lambda _: guess)
+        for count in self._cuts(ritz):
+            estimate = self._estimated(space, count, last=last)
+            if estimate is None:
+                continue
+            if not (last or self.accept(estimate)):
+                return None
+            self.tries += 1
+            found = self._measured(ritz, count, last=last)
+            return found if found is not None and self.accept(found) else None
         return None
 
+    def _cuts(self, ritz: Ritz) -> list[int]:
+        """Return the counts, from `k` on, that look easiest to prove; at last none."""
+        sigma = ritz.values.sqrt()
+        ease = {
+            count: float(sigma[count - 1] - sigma[count]) * gaussian_floor(self.random, count)
+            for count in range(self.k, self.random - SPARE)
+        }
+        return [*sorted(ease, key=lambda count: -ease[count])[:SEPARATE], 0]
 
-def _cuts(ritz: Ritz, k: int) -> list[int]:
-    """Return the counts, from `k` on, that look easiest to prove."""
-    sigma = ritz.values.sqrt()
-    ease = {
-        count: float(sigma[count - 1] - sigma[count]) * gaussian_floor(BLOCK, count)
-        for count in range(k, BLOCK - SPARE)
-    }
-    return sorted(ease, key=lambda count: -ease[count])[:SEPARATE]
+    def _estimated(self, space: Space, count: int, *, last: bool) -> Leading | None:
+        """Return what the recurrence itself says, at no cost of products."""
+        ritz = space.ritz
+        inner = self.krylov.basis @ ritz.coordinates[:, :count].to(self.krylov.basis)
+        sigma = ritz.values[:count].sqrt()
+        rounding = self.search.own * math.sqrt(float(ritz.values[0]))
+        residual = (ritz.residual[:count] / sigma + rounding) / math.sqrt(2.0)
+        return _proven(space, (inner, inner[:0, :count], sigma, residual), self.of.shape, last)
+
+    def _measured(self, ritz: Ritz, count: int, *, last: bool) -> Leading | None:
+        """Return the triplets with residuals and rounding from float64 products."""
+        found = seen(self.of, self.krylov, ritz, max(count, self.k) + SPARE)
+        top = float(ritz.values[0])
+        self.rounding = float(found.rounding(top).max()) / top
+        if not self.krylov.orthonormal():
+            return None
+        image = found.image[:, :count]
+        squares, turn = torch.linalg.eigh(image.mT @ image)
+        squares, turn = squares.flip(0), turn.flip(1)
+        sigma = squares.sqrt()
+        inner, back = found.vectors[:, :count] @ turn, found.back[:, :count] @ turn
+        off = lengths(back - inner * squares)
+        # Errors of the products themselves, and of vectors orthonormal to SKEW only.
+        own = math.sqrt(count) * found.own * 2.0 * math.sqrt(top)
+        residual = (off + own) / (math.sqrt(2.0) * sigma) + SKEW * math.sqrt(top)
+        triplets = (inner, image @ turn / sigma, sigma.cpu(), residual.cpu())
+        space = Space(ritz, self.random, self.krylov.steps, found.rounding)
+        return _proven(space, triplets, self.of.shape, last)
 
 
-class _Triplets(NamedTuple):
-    left: Tensor  # rows x count
-    sigma: Tensor  # on the CPU
-    right: Tensor  # cols x count
-    residual: Tensor  # rho, on the CPU
-    rounding: tuple[float, float]  # ||F_1||_F and ||F_2||_F, or a guess
-    measured: bool
-
-
-def _vectors(krylov: Bidiagonalization, ritz: Ritz, count: int) -> tuple[Tensor, Tensor]:
-    coordinates = ritz.coordinates[:, :count].to(krylov.left)
-    right = krylov.right @ (krylov.band.mT @ coordinates)
-    return krylov.left @ coordinates, right / torch.linalg.vector_norm(right, dim=0)
-
-
-def _estimated(
-    krylov: Bidiagonalization, ritz: Ritz, count: int, rounding: float
+def _proven(
+    space: Space,
+    triplets: tuple[Tensor, Tensor, Tensor, Tensor],
+    shape: tuple[int, int],
+    last: bool,
 ) -> Leading | None:
-    """Return what the recurrence itself says, at no cost of products."""
-    left, right = _vectors(krylov, ritz, count)
-    sigma = ritz.values[:count].sqrt()
-    residual = ritz.residual[:count] / sigma / math.sqrt(2.0) + rounding / GUESSED_TO_RESIDUAL
-    guess = (rounding, rounding)
-    return _proven(krylov, ritz, _Triplets(left, sigma, right, residual, guess, measured=False))
-
-
-def _measured(
-    of: LinearMap, krylov: Bidiagonalization, ritz: Ritz, count: int
-) -> tuple[Leading | None, float]:
-    """Return the triplets with residuals and rounding from float64 products, and the latter."""
-    left, right = _vectors(krylov, ritz, count)
-    seen = measure(krylov, of, right, left)
-    turn_left, sigma, turn_right = torch.linalg.svd(left.mT @ seen.before)
-    left, right = left @ turn_left, right @ turn_right.mT
-    missing = torch.cat(
-        [seen.before @ turn_right.mT - left * sigma, seen.after @ turn_left - right * sigma]
-    )
-    residual = torch.linalg.vector_norm(missing, dim=0) / math.sqrt(2.0)
-    residual = residual + math.sqrt(count) * of.rounding() + SKEW * sigma[0]
-    rounding = (seen.rounding_right, seen.rounding_left)
-    if not seen.orthogonal:
-        return None, max(rounding)
-    triplets = _Triplets(left, sigma.cpu(), right, residual.cpu(), rounding, measured=True)
-    return _proven(krylov, ritz, triplets), max(rounding)
-
-
-def _proven(krylov: Bidiagonalization, ritz: Ritz, triplets: _Triplets) -> Leading | None:
     """Return the triplets with their errors, if none above the ceiling can be missing."""
-    left, sigma, right, residual, rounding, measured = triplets
+    inner, outer, sigma, residual = triplets
     count = len(sigma)
     value_error = float(torch.linalg.vector_norm(residual))
-    below = math.sqrt(float(ritz.values[count]))
-    space = Space(ritz, BLOCK, krylov.steps, rounding_of(ritz, *rounding))
-    least = float(sigma[-1]) - value_error
-    for share in (0.6, 0.25):  # of the way down: low leaves wide gaps, high is soon proven
-        ceiling = least - share * (least - below)
-        if not below < ceiling < least:
-            return None
-        if at_most(count, ceiling**2, space):
-            break
+    below = math.sqrt(float(space.ritz.values[count]))
+    if count:
+        least = float(sigma[-1]) - value_error
+        # Of the way down: low leaves wide gaps, high is soon proven.
+        ceilings = [least - share * (least - below) for share in (0.6, 0.25) if least > below]
     else:
+        ceilings = [below * (1.0 + share) for share in (0.003, 0.03, 0.3)]
+    ceiling = next((at for at in ceilings if at_most(count, at * at, space)), None)
+    if ceiling is None:
         return None
-    apart = (sigma[:, None] - sigma).abs().fill_diagonal_(math.inf).amin(dim=1) - value_error
-    gap = torch.minimum(apart, sigma - ceiling)
+    apart = (sigma[:, None] - sigma).abs().fill_diagonal_(math.inf)
+    nearest = apart.amin(dim=1) - value_error if count else sigma
+    gap = torch.minimum(nearest, sigma - ceiling)
+    error = distance_from_sine(residual / gap.clamp(min=1e-300)) + SKEW
     return Leading(
-        left=left,
+        shape=shape,
+        outer=outer,
         sigma=sigma,
-        right=right,
+        inner=inner,
         residual=residual,
         value_error=value_error,
-        vector_error=(distance_from_sine(residual / gap.clamp(min=1e-300)) + SKEW).clamp(max=2.0),
+        vector_error=error.clamp(max=2.0),
         ceiling=ceiling,
-        krylov=krylov,
         space=space,
-        measured=measured,
+        steps=space.steps,
+        measured=len(outer) > 0,
+        last=last,
     )
 
 

@@ -53,11 +53,12 @@ class LinearMap:
 
     def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
-        return self._after(vectors) if self.turned else self._before(vectors)
+        scaled = (vectors / self.scale).to(self.matrix.dtype)
+        return (self._after(scaled) if self.turned else self._before(scaled)).double()
 
     def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of the transpose, in float64."""
-        return self._before(vectors) if self.turned else self._after(vectors)
+        return self.mT.matmat(vectors)
 
     def products(
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
@@ -69,15 +70,24 @@ class LinearMap:
         return self._products(right, left)
 
     def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
-        """Return the fast product of map.T @ map, a panel of rows read once for both."""
-        if self.left is not None:
-            return self.rmatmat(self.matmat(vectors))
-        source = self.matrix.mT if self.turned else self.matrix
-        scaled = (vectors / self.scale).to(source.dtype)
+        """Return the fast product of map.T @ map."""
+        scaled = (vectors / self.scale).to(self.matrix.dtype)
+        if self.left is not None or self.turned:
+            ways = (self._after, self._before) if self.turned else (self._before, self._after)
+            return (ways[1](ways[0](scaled)) / self.scale).double()
         found = torch.zeros_like(scaled)
-        for panel in source.split(BLOCK):
+        for panel in self.matrix.split(BLOCK):  # read once for both
             found.addmm_(panel.mT, panel @ scaled)
         return found.double() / self.scale
+
+    def precise(self) -> "LinearMap":
+        """Return the same map with float64 products, and a sharper norm."""
+        up, down = (None if part is None else part.double() for part in (self.left, self.right))
+        matrix = self.matrix.double()
+        norm = float(torch.linalg.vector_norm(matrix))
+        if up is not None and down is not None:
+            norm += float(torch.linalg.vector_norm(up) * torch.linalg.vector_norm(down))
+        return replace(self, matrix=matrix, left=up, right=down, norm=1.001 * norm / self.scale)
 
     def rounding(self) -> float:
         """Return what one float64 product with a unit vector may err by.
@@ -87,21 +97,19 @@ class LinearMap:
         """
         return CONFIDENCE * math.sqrt(max(self.shape)) * EPS64 * self.norm
 
-    def _before(self, vectors: Tensor) -> Tensor:
-        """Return matrix @ vectors / scale."""
-        scaled = (vectors / self.scale).to(self.matrix.dtype)
+    def _before(self, scaled: Tensor) -> Tensor:
+        """Return matrix @ vectors, in the precision of both."""
         product = self.matrix @ scaled
         if self.left is not None and self.right is not None:
             product = product.addmm(self.left, self.right @ scaled)
-        return product.double()
+        return product
 
-    def _after(self, vectors: Tensor) -> Tensor:
-        """Return matrix.T @ vectors / scale."""
-        scaled = (vectors / self.scale).to(self.matrix.dtype)
+    def _after(self, scaled: Tensor) -> Tensor:
+        """Return matrix.T @ vectors, likewise."""
         product = _transposed_product(self.matrix, scaled)
         if self.left is not None and self.right is not None:
             product = product.addmm(self.right.mT, self.left.mT @ scaled)
-        return product.double()
+        return product
 
     def _products(self, right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Return matrix @ right and matrix.T @ left over scale, in float64."""
@@ -126,6 +134,10 @@ def normal(
     of: LinearMap, vectors: Float[Tensor, "cols c"]
 ) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
     """Return W v and W^T (W v) in float64, in one pass over a plain map."""
+    if of.left is not None:
+        none = vectors.new_zeros(of.shape[1], 0), vectors.new_zeros(of.shape[0], 0)
+        image, _ = of.products(vectors, none[1])
+        return image, of.products(none[0], image)[1]
     source = of.matrix.mT if of.turned else of.matrix
     vectors = vectors / of.scale
     image = vectors.new_empty(len(source), vectors.shape[1])

@@ -14,7 +14,7 @@ and for A = (W^T W)^-1 with an eigenvector u, A u = x u, W u = v / sqrt(x), and 
 
 z = W y needs no more than W; z = W^-T q, from LU factors, makes the first part small whatever
 the condition number. All is bounded by norms: each of the leading Ritz vectors has its own,
-the others share the Frobenius norm of F, as Gaussian g show it (`krylov`). The float64
+the others share the Frobenius norm of F, as Gaussian g show it (`lanczos`). The float64
 products round as well, as `LinearMap.rounding` says.
 """
 
@@ -26,40 +26,63 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.krylov import INFLATION, PROBES, Ritz
-from spectra.kernels.lanczos import Lanczos
+from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz
 from spectra.kernels.linear_map import LinearMap, normal
 
 LEADING = 8  # Ritz vectors whose own rounding is measured
 OWN = 0.2  # weight of theirs in what all rounding amounts to
 
 Apply = Callable[[Tensor], Tensor]
+Rounding = Callable[[float], Float[Tensor, " size"]]
 
 
 class Missed(NamedTuple):
     """What float64 products with W say about a Krylov space."""
 
-    rounding: Callable[[float], Float[Tensor, " size"]]  # f_i of `counting`
+    rounding: Rounding  # f_i of `counting`
     reached: float  # no more than the root of the largest eigenvalue
+
+
+class Seen(NamedTuple):
+    """Float64 products with W of the leading Ritz vectors of W^T W, and F of all of them."""
+
+    rounding: Rounding
+    vectors: Float[Tensor, "cols c"]
+    image: Float[Tensor, "rows c"]  # W times them
+    back: Float[Tensor, "cols c"]  # W^T times that
+    own: float  # what each product with a unit vector may err by
 
 
 Measure = Callable[[Lanczos, Ritz], Missed]
 
 
+def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> Seen:
+    """Measure a space of W^T W against W, in one pass over it.
+
+    Args:
+        of: W.
+        krylov: The space.
+        ritz: Its Ritz pairs.
+        leading: How many of them have their own bound of F; the others share one.
+    """
+    given = _coefficients(krylov, ritz, leading)
+    q = krylov.basis @ given
+    image, back = normal(of, q)
+    own = of.rounding()
+    apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
+    missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
+    rounding = _rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x)))
+    q, image, back = (part[:, :-PROBES] for part in (q, image, back))
+    return Seen(rounding, q, image, back, own)
+
+
 def measured_above(of: LinearMap) -> Measure:
-    """Return what measures a space of W^T W against W, rows >= cols."""
+    """Return what measures a space of W^T W against W."""
 
     def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        given = _coefficients(krylov, ritz)
-        q = krylov.basis @ given
-        image, back = normal(of, q)
-        own = of.rounding()
-        apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
-        missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
-        return Missed(
-            rounding=_rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x))),
-            reached=float(lengths(image)[0] / lengths(q)[0]) - own,
-        )
+        found = seen(of, krylov, ritz)
+        reached = float(lengths(found.image[:, :1]) / lengths(found.vectors[:, :1]))
+        return Missed(found.rounding, reached - found.own)
 
     return measure
 
@@ -92,11 +115,10 @@ def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Meas
     return measure
 
 
-def _coefficients(krylov: Lanczos, ritz: Ritz) -> Float[Tensor, "size c"]:
-    """Return the leading Ritz vectors and Gaussian probes, side by side."""
-    source = torch.Generator(device="cpu").manual_seed(1)
-    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
-    return torch.cat([ritz.coordinates[:, :LEADING], probes], dim=1).to(krylov.basis)
+def _coefficients(krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> Float[Tensor, "size c"]:
+    """Return the leading Ritz vectors and Gaussian combinations of the others, side by side."""
+    own, others = ritz.coordinates[:, :leading], ritz.coordinates[:, leading:].to(krylov.basis)
+    return torch.cat([own.to(krylov.basis), others @ krylov.probes()[leading:]], dim=1)
 
 
 def _rounding(
@@ -128,7 +150,7 @@ def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
     own = norms[:-PROBES]
     rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
     bound = own.new_full((size,), rest / math.sqrt(1.0 - OWN))
-    bound[: len(own)] = own / math.sqrt(OWN / LEADING)
+    bound[: len(own)] = own / math.sqrt(OWN / max(len(own), 1))
     return bound
 
 

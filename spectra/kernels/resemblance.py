@@ -1,13 +1,14 @@
 """Which leading singular vectors of a tuned matrix resemble none of its base's: proven.
 
 The verdict on y needs the largest |u_i . y| only, over all left singular vectors u_i of the
-base, against epsilon. Three facts decide it, in the order of their cost.
+base, against epsilon. One block Krylov space of the base, started from random columns and
+from all y, tells three things, in the order of their cost.
 
 1. Match: the leading u_i, proven by `leading`, meet y as far as their errors tell.
 2. What is left of y: with y' = y - sum of u_i (u_i . y) over those, every other u has
    |u . y| <= |y'| + leak, as the remaining u are nearly orthogonal to the found ones:
    |u . u_i| <= 2 rho_i / (sigma_i - ceiling).
-3. Bound: `remainder` bounds |u . y'| for all u at once, from a few Lanczos steps.
+3. Bound: residuals of shifted systems (`shifted`) bound |u . y| for all u at once.
 
 A tall base (more rows than columns) has a null space that meets no left singular vector and
 yet weighs at 0. So the process runs on the right, from z = W^T y: u . y = (v . z) / sigma,
@@ -22,24 +23,26 @@ Source:
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.leading import Leading, certified_leading
+from spectra.kernels.leading import Leading, Open, Search, certified_leading
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.remainder import Known, Question, remainders
+from spectra.kernels.rounding import EPS64
+from spectra.kernels.shifted import Question, largest_components
 from spectra.kernels.similarity import Decision
 
 MARGIN = 1e-3  # a verdict this near to epsilon is left to a full decomposition
 ANGLE = 1e-3  # that the tuned vectors may be off by
 OVERLAP = 5e-3  # that the subspace overlap may be off by
-PATIENCE = 12  # steps of the base's space after which its remainder is tried in any case
-NARROW = 5.0  # largest over median unknown eigenvalue, to be tried before
-CONVERGED = 2e-6  # residual over the largest value, of a Ritz pair worth deflating
+
+Floor = Callable[[], float]
+"""What proves a lower bound of all eigenvalues; 0 where there is none."""
 
 
 class Verdict(NamedTuple):
@@ -53,119 +56,151 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resemblance:
-    """The `k` leading left singular vectors of a tuned matrix, all decided."""
+    """The `k` leading left singular vectors of a tuned matrix, and what is known of each."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: list[Verdict | None]
     sigma: Float[Tensor, " k"]  # of the tuned matrix, to scale
-    overlap: float  # ||U0_k^T U1_k||_F^2 / k
+    overlap: float | None  # ||U0_k^T U1_k||_F^2 / k
     cosines: Float[Tensor, "k width"]  # |cos| with the leading base vectors
+    vectors: Float[Tensor, "rows k"]
+    angle: Float[Tensor, " k"]  # that each vector may be off by
 
 
-def certified_resemblance(
-    base: LinearMap, tuned: LinearMap, k: int, epsilon: float
-) -> Resemblance | None:
-    """Decide all `k` verdicts by Krylov spaces, or none.
+@dataclass(slots=True)
+class Judge:
+    """Vectors of a tuned matrix and what is known of each, while spaces of the base grow."""
 
-    Args:
-        base: The original weight.
-        tuned: The changed weight, same shape.
-        k: Leading left singular vectors of `tuned` to judge.
-        epsilon: Below this |cos| a vector is an intruder.
+    vectors: Float[Tensor, "rows k"]  # unit columns
+    angle: Float[Tensor, " k"]  # that each may be off by
+    epsilon: float
+    verdicts: list[Verdict | None] = field(default_factory=list)
+    overlap: float | None = None  # ||U0_k^T U1_k||_F^2 / k
+    cosines: Float[Tensor, "count k"] | None = None  # with the leading base vectors
+    seeds: Float[Tensor, "side seeds"] | None = None  # what the last space had of those
+    double: bool = False  # whether what is decided now takes products in float64
 
-    Returns:
-        Proven verdicts; None where any is undecided, too near to epsilon, or about vectors
-        that nearly coinciding singular values leave undetermined.
-    """
-    found = certified_leading(tuned, k, tolerance=ANGLE)
-    if found is None:
-        return None
-    judge = _Judge(base, found.left[:, :k], found.vector_error[:k], epsilon)
-    leading = certified_leading(judge.oriented, k, accept=judge.decides)
-    if leading is None:
-        return None
-    return Resemblance(
-        verdicts=tuple(verdict for verdict in judge.verdicts if verdict is not None),
-        sigma=found.sigma[:k] * tuned.scale,
-        overlap=float(judge.cosines[:k].square().sum()) / k,
-        cosines=judge.cosines.mT.contiguous(),
-    )
+    def __post_init__(self) -> None:
+        self.verdicts = self.verdicts or [None] * len(self.angle)
+
+    @property
+    def open(self) -> list[int]:
+        """Vectors that nothing has decided yet."""
+        return [j for j, verdict in enumerate(self.verdicts) if verdict is None]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to decide."""
+        return not self.open and self.overlap is not None
+
+    def climb(self, base: LinearMap, search: Search, floor: Floor | None = None) -> None:
+        """Decide what one Krylov space of the base can.
+
+        Args:
+            base: The original weight, in the precision of this rung.
+            search: How far to grow the space.
+            floor: What proves a lower bound of all its singular values, where that is needed.
+        """
+        if self.done:
+            return
+        rows, cols = base.shape
+        vectors, tall = self.vectors, rows > cols
+        if tall:  # in float64: it is to be divided by sigma, which would magnify rounding
+            vectors = base.products(vectors.new_zeros(cols, 0), vectors)[1]
+        look = _Look(self, vectors, self.open, floor if tall else None)
+        inner = base if tall else base.mT
+        parts = [part for part in (vectors[:, look.asked], self.seeds) if part is not None]
+        k = len(self.angle) if self.overlap is None else 1
+        found = certified_leading(inner, k, look.accepts, search, torch.cat(parts, dim=1))
+        self.seeds = found.seeds if isinstance(found, Open) else None
 
 
-class _Judge:
-    """Asked while the base's Krylov space grows whether it already decides everything."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Asked while a space grows whether it decides everything."""
 
-    def __init__(self, base: LinearMap, vectors: Tensor, angle: Tensor, epsilon: float) -> None:
-        self.tall = base.shape[0] > base.shape[1]
-        self.oriented = base.mT if self.tall else base
-        self.vectors, self.angle, self.epsilon = vectors, angle, epsilon
-        # In float64: it is to be divided by sigma, which would magnify rounding.
-        none = vectors.new_zeros(base.shape[1], 0)
-        self.image = base.products(none, vectors)[1] if self.tall else vectors
-        self.verdicts: list[Verdict | None] = []
-        self.cosines = angle.new_zeros(len(angle), 0)
+    judge: Judge
+    vectors: Float[Tensor, "side k"]  # where the space is: y, or W^T y
+    asked: list[int]  # columns of it among the start block
+    floor: Floor | None  # where all is to be divided by sigma
 
-    def decides(self, leading: Leading) -> bool:
-        """Say whether each vector is decided, or can only resemble what is not known yet."""
-        if not self._overlap_is_known(leading):
-            return False
-        known = leading.right if self.tall else leading.left
-        cosines = (known.mT @ self.vectors).abs().cpu()
+    def accepts(self, leading: Leading) -> bool:
+        judge = self.judge
+        known = _Known(self, leading)
+        k = len(judge.angle)
+        overlap = judge.overlap is not None or known.overlap_is_known()
+        if not leading.measured:
+            return overlap and None not in known.verdicts().values()
+        if overlap and judge.overlap is None:
+            judge.overlap = float(known.cosines[:k].square().sum()) / k
+            judge.cosines = known.cosines
+        for j, verdict in known.verdicts().items():
+            judge.verdicts[j] = verdict
+        return judge.done
+
+
+class _Known:
+    """What one look at the base's space says of every vector."""
+
+    def __init__(self, look: _Look, leading: Leading) -> None:
+        self.look, self.leading, self.judge = look, leading, look.judge
+        cosines = (leading.inner.mT @ look.vectors).abs().cpu()
+        if look.floor is not None:
+            cosines = cosines / leading.sigma[:, None]
+        self.cosines = cosines.clamp(max=1.0)
+        angle = self.judge.angle
         # u = cos(phi) known + sin(phi) across; |sin phi| and 2 sin(phi / 2) are <= turned
-        turned = leading.vector_error[:, None] + self.angle
-        across = (1.0 - cosines.square()).clamp(min=0.0).sqrt() + 1e-12
-        margins = (across * turned + cosines * turned.square() / 2.0).clamp(max=2.0)
+        turned = leading.vector_error[:, None] + angle
+        across = (1.0 - self.cosines.square()).clamp(min=0.0).sqrt() + 1e-12
+        self.margins = (across * turned + self.cosines * turned.square() / 2.0).clamp(max=2.0)
         leak = (2.0 * leading.residual / (leading.sigma - leading.ceiling)).clamp(max=1.0)
-        rest = (1.0 - cosines.square().sum(dim=0)).clamp(min=0.0).sqrt() + leak @ cosines
-        rest = rest + self.angle + 1e-6
-        self.verdicts = []
-        for j in range(len(self.angle)):
-            best = int(cosines[:, j].argmax())
-            low = float(cosines[best, j] - margins[best, j])
-            known_most = float((cosines[:, j] + margins[:, j]).max())
-            if low >= self.epsilon + MARGIN and float(rest[j]) <= low:
-                self.verdicts.append(_match(cosines[:, j], margins[:, j]))
-            elif max(known_most, float(rest[j])) < self.epsilon - MARGIN:
-                self.verdicts.append(Verdict(max(known_most, float(rest[j])), 0.0, -1, "bound"))
-            elif low >= self.epsilon + MARGIN or known_most < self.epsilon - MARGIN:
-                self.verdicts.append(None)
+        rest = (1.0 - self.cosines.square().sum(dim=0)).clamp(min=0.0).sqrt()
+        self.rest = rest + leak @ self.cosines + angle + 1e-6
+
+    def verdicts(self) -> dict[int, Verdict | None]:
+        """Return the verdict on each open vector, None where it stays so."""
+        judge, epsilon = self.judge, self.judge.epsilon
+        none = self.cosines.new_zeros(1, self.cosines.shape[1])
+        low = torch.cat([none - 1.0, self.cosines - self.margins]).amax(dim=0)
+        most = torch.cat([none, self.cosines + self.margins]).amax(dim=0)
+        clear = low >= epsilon + MARGIN
+        room = torch.where(clear, low, epsilon - MARGIN)
+        # One known vector, too near to epsilon: nothing else can settle that.
+        stuck = ~clear & (most >= epsilon - MARGIN)
+        wanted = [j for j in judge.open if not stuck[j] and self.rest[j] >= room[j]]
+        rest = self.rest.clone()
+        if wanted:
+            rest[wanted] = self._others(wanted, room) + judge.angle[wanted]
+        found: dict[int, Verdict | None] = dict.fromkeys(judge.open)
+        for j in judge.open:
+            if stuck[j] or not rest[j] < room[j]:
+                continue
+            if clear[j]:
+                found[j] = self._match(j, float(low[j]))
             else:
-                return False
-        self.cosines, self.margins = cosines, margins
-        if None not in self.verdicts:
-            return True
-        # The remainder's own steps are many products: only with everything else settled.
-        return self._settle(leading) if leading.measured else _ready(leading)
+                found[j] = Verdict(float(max(rest[j], most[j])), 0.0, -1, self._word("bound"))
+        return found
 
-    def _settle(self, leading: Leading) -> bool:
-        """Bound what the undecided vectors have in common with the unknown ones."""
-        open_ones = [j for j, verdict in enumerate(self.verdicts) if verdict is None]
-        best = (self.cosines - self.margins)[:, open_ones].amax(dim=0)
-        clear = best >= self.epsilon + MARGIN
-        room = torch.where(clear, best, self.epsilon - MARGIN) - self.angle[open_ones]
-        question = Question(self.image[:, open_ones], room, leading.ceiling**2, self.tall)
-        found = remainders(self.oriented, _known(leading), question)
-        if found is None:
-            return False
-        rests = torch.tensor(found, dtype=room.dtype) + self.angle[open_ones]
-        return self._close(open_ones, rests.tolist())
+    def _match(self, j: int, low: float) -> Verdict:
+        cosines, margins = self.cosines[:, j], self.margins[:, j]
+        best = int((cosines - margins).argmax())
+        others = torch.cat([(cosines + margins)[:best], (cosines + margins)[best + 1 :]])
+        # What else resembles the vector has no more than the best leaves.
+        left = math.sqrt(max(1.0 - low * low, 0.0)) + float(self.judge.angle[j])
+        above = min(float(others.max()), left) if len(others) else 0.0
+        error = max(float(margins[best]), above - float(cosines[best]))
+        return Verdict(float(cosines[best]), error, best, self._word("match"))
 
-    def _close(self, open_ones: list[int], rests: list[float]) -> bool:
-        """Write the verdicts that the bounds allow; False if one is still missing."""
-        for j, rest in zip(open_ones, rests, strict=True):
-            best = int(self.cosines[:, j].argmax())
-            cosine, margin = float(self.cosines[best, j]), float(self.margins[best, j])
-            most = max(rest, float((self.cosines[:, j] + self.margins[:, j]).max()))
-            if cosine - margin >= self.epsilon + MARGIN and rest <= cosine - margin:
-                self.verdicts[j] = _match(self.cosines[:, j], self.margins[:, j])
-            elif most < self.epsilon - MARGIN:
-                self.verdicts[j] = Verdict(most, 0.0, -1, "bound")
-            else:
-                return False
-        return True
+    def _word(self, way: Literal["match", "bound"]) -> Decision:
+        double = self.judge.double
+        if way == "match":
+            return "match float64" if double else "match"
+        return "bound float64" if double else "bound"
 
-    def _overlap_is_known(self, leading: Leading) -> bool:
+    def overlap_is_known(self) -> bool:
         """Say whether the two leading subspaces are known well enough for their overlap."""
-        k = len(self.angle)
+        leading, k = self.leading, len(self.judge.angle)
+        if len(leading.sigma) < k:
+            return False
         following = (
             float(leading.sigma[k]) + leading.value_error
             if len(leading.sigma) > k
@@ -175,34 +210,24 @@ class _Judge:
         tilt = float(torch.linalg.vector_norm(leading.residual[:k]))
         if gap <= 0.0:
             return False
-        return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.angle.mean())) <= OVERLAP
+        return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.judge.angle.mean())) <= OVERLAP
 
-
-def _match(cosines: Float[Tensor, " count"], margins: Float[Tensor, " count"]) -> Verdict:
-    """Return the verdict of a vector that a leading base vector resembles most."""
-    best = int(cosines.argmax())
-    above = float((cosines + margins).max() - cosines[best])
-    return Verdict(float(cosines[best]), max(float(margins[best]), above), best, "match")
-
-
-def _ready(leading: Leading) -> bool:
-    """Guess whether what is not known of the spectrum is narrow enough to bound a remainder."""
-    open_values = leading.space.ritz.values[~_converged(leading)]
-    patient = leading.krylov.steps >= PATIENCE or not len(open_values)
-    return patient or float(open_values.max()) <= NARROW * float(open_values.median())
-
-
-def _converged(leading: Leading) -> Bool[Tensor, " size"]:
-    """Say which Ritz pairs are worth deflating: their residual enters every step."""
-    ritz = leading.space.ritz
-    converged: Tensor = ritz.residual <= CONVERGED * ritz.values[0]
-    converged[: len(leading.sigma)] = True
-    return converged
-
-
-def _known(leading: Leading) -> Known:
-    ritz = leading.space.ritz
-    off = ritz.residual + leading.space.rounding(leading.ceiling**2)
-    converged = _converged(leading)
-    coordinates = ritz.coordinates[:, converged].to(leading.krylov.left)
-    return Known(leading.krylov.left @ coordinates, ritz.values[converged], off[converged])
+    def _others(self, wanted: list[int], room: Tensor) -> Float[Tensor, " wanted"]:
+        """Bound what the vectors that are not known have of some of the tuned."""
+        leading, look, space = self.leading, self.look, self.leading.space
+        nothing = torch.full((len(wanted),), math.inf, dtype=room.dtype)
+        floor = look.floor() if look.floor is not None else 0.0
+        if not set(wanted) <= set(look.asked) or (look.floor is not None and floor == 0.0):
+            return nothing
+        # What the vector of a cluster, singular values that coincide to rounding, is off by.
+        rows, cols = leading.shape
+        clusters = 2.0 * float(space.ritz.values[0]) * rows * cols * EPS64
+        columns = [space.random + look.asked.index(j) for j in wanted]
+        asked = Question(
+            space.ritz.start[:, columns],
+            (room - self.judge.angle)[wanted],
+            (floor, leading.ceiling**2),
+            over_root=look.floor is not None,
+            together=not leading.measured,
+        )
+        return largest_components(space.ritz, asked, lambda x: space.rounding(x) + clusters)

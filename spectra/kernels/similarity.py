@@ -13,7 +13,10 @@ from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import left_singular
 from spectra.words import Side
 
-Decision = Literal["match", "bound", "exact"]
+Decision = Literal["match", "bound", "match float64", "bound float64", "exact"]
+"""How a verdict was reached: by a known base vector that resembles the tuned one, or by a bound
+of all that any could have in common with it; from float32 products, or float64 ones. `exact`:
+from all singular vectors of the base, by float64 decompositions."""
 
 PICTURE = 32  # leading base vectors whose |cos| are kept
 APART = 1e3  # roundings between sigma_k and sigma_(k+1), for a subspace that does not turn
@@ -65,34 +68,86 @@ def exact_similarity(
     if side == "right":
         base, tuned = base.mT, tuned.mT
     directions, sigma = left_singular(tuned)
-    floor = max(tuned.shape) * EPS64 * sigma[0]
+    energy = energy_shares(sigma)
+    chosen = leading_of(directions, sigma, k, max(tuned.shape))
+    del tuned, directions  # as wide as the base in float64 where an update was added
+    k = len(chosen.sigma)
+    basis, base_sigma = left_singular(base)
+    closest = closest_of(basis, base_sigma, chosen.vectors, base)
+    known = closest.leads and chosen.leads
+    decided: list[Decision] = ["exact"] * k
+    return Similarity(
+        cosine=closest.cosine,
+        best=closest.best,
+        tied=chosen.tied,
+        sigma=chosen.sigma,
+        energy=energy[:k],
+        overlap=float(closest.cosines[:k].square().sum()) / k if known else None,
+        cosines=closest.cosines[:PICTURE].mT.contiguous(),
+        error=torch.zeros_like(closest.cosine),
+        decided_by=tuple(decided),
+    )
+
+
+class Tuned(NamedTuple):
+    """The leading left singular vectors of a tuned matrix."""
+
+    vectors: Float[Tensor, "rows k"]
+    sigma: Float[Tensor, " k"]
+    tied: Bool[Tensor, " k"]  # with a neighbour, to rounding
+    leads: bool  # whether they span one subspace and no other
+
+
+def leading_of(
+    vectors: Float[Tensor, "rows rank"], sigma: Float[Tensor, " rank"], k: int, length: int
+) -> Tuned:
+    """Return the first `k` of all singular vectors, fewer where the rank is less.
+
+    Args:
+        vectors: Left singular vectors.
+        sigma: Singular values.
+        k: How many.
+        length: The longer side of their matrix.
+    """
+    floor = length * EPS64 * float(sigma[0])
     k = min(k, int((sigma > floor).sum()))
     tied = torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
     close = sigma[:-1] - sigma[1:] <= floor
     tied[:-1] |= close
     tied[1:] |= close
-    energy = (sigma / sigma[0].clamp(min=torch.finfo(sigma.dtype).tiny)).square()
-    directions = directions[:, :k].clone()
-    del tuned  # as wide as the base in float64 where an update was added
+    leads = k > 0 and _leads(sigma, k, floor)
+    return Tuned(vectors[:, :k].clone(), sigma[:k], tied[:k], leads)
 
-    basis, base_sigma = left_singular(base)
-    cosines = (basis.mT @ directions).abs_()
-    rounding = max(base.shape) * EPS64 * float(base_sigma[0])
-    complete = base.shape[0] <= base.shape[1]
-    cosine, best = _closest(cosines, base_sigma, rounding, complete=complete)
-    decided: list[Decision] = ["exact"] * k
-    known = k > 0 and _leads(base_sigma, k, rounding) and _leads(sigma, k, float(floor))
-    return Similarity(
-        cosine=cosine,
-        best=best,
-        tied=tied[:k],
-        sigma=sigma[:k],
-        energy=(energy / energy.sum().clamp(min=torch.finfo(sigma.dtype).tiny))[:k],
-        overlap=float(cosines[:k].square().sum()) / k if known else None,
-        cosines=cosines[:PICTURE].mT.contiguous(),
-        error=torch.zeros_like(cosine),
-        decided_by=tuple(decided),
-    )
+
+def energy_shares(sigma: Float[Tensor, " rank"]) -> Float[Tensor, " rank"]:
+    """Return each sigma^2 over the sum of all, at any scale; 0 for a zero matrix."""
+    tiny = torch.finfo(sigma.dtype).tiny
+    energy = (sigma / sigma[:1].clamp(min=tiny)).square()
+    return energy / energy.sum().clamp(min=tiny)
+
+
+class Closest(NamedTuple):
+    """Vectors against all left singular vectors of a base."""
+
+    cosine: Float[Tensor, " k"]  # the largest |cos|
+    best: Int[Tensor, " k"]  # of which base vector
+    cosines: Float[Tensor, "rank k"]
+    leads: bool  # whether as many leading base vectors span one subspace and no other
+
+
+def closest_of(
+    basis: Float[Tensor, "rows rank"],
+    sigma: Float[Tensor, " rank"],
+    vectors: Float[Tensor, "rows k"],
+    base: Float[Tensor, "rows cols"],
+) -> Closest:
+    """Compare vectors with all left singular vectors of a base."""
+    rows, cols = base.shape
+    cosines = (basis.mT @ vectors).abs_()
+    rounding = max(rows, cols) * EPS64 * float(sigma[0])
+    cosine, best = _closest(cosines, sigma, rounding, complete=rows <= cols)
+    k = vectors.shape[1]
+    return Closest(cosine, best, cosines, k > 0 and _leads(sigma, k, rounding))
 
 
 def _leads(sigma: Float[Tensor, " rank"], k: int, rounding: float) -> bool:

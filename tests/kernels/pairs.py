@@ -155,6 +155,17 @@ def cases(
     )
 
 
+def undetermined(sigma: Tensor, index: int) -> float:
+    """Return how far float64 lets a singular vector turn: rounding over its distance to others."""
+    apart = (sigma - sigma[index]).abs()
+    rounding = len(sigma) * 2.0**-52 * float(sigma[0])
+    if index < 0 or not rounding:
+        return 1e-9
+    others = apart[apart > rounding]  # what is nearer is one with it
+    gap = float(others.min()) if len(others) else float(sigma[0])
+    return 1e-9 + 10.0 * rounding / gap * float(sigma[0] / sigma[index].clamp(min=1e-300))
+
+
 def holds(
     found: Similarity,
     base: Tensor,
@@ -175,24 +186,33 @@ def holds(
     before = torch.linalg.svdvals(base.double())
     split = count == len(before) or float(before[count - 1] - before[count]) > 1e-7 * before[0]
     assert len(found.cosine) == len(found.decided_by) == count
-    assert torch.equal(found.cosine < epsilon, expected.cosine < epsilon)
+    tuned_sigma = torch.linalg.svdvals(whole.double())
+    doubt = [
+        2.0
+        if bool(expected.tied[j])  # any vector of a plane
+        else max(undetermined(before, int(expected.best[j])), undetermined(tuned_sigma, j))
+        for j in range(count)
+    ]
+    for j in range(count):
+        if abs(float(expected.cosine[j]) - epsilon) > doubt[j]:
+            assert bool(found.cosine[j] < epsilon) == bool(expected.cosine[j] < epsilon)
     torch.testing.assert_close(found.sigma, expected.sigma, rtol=1e-5, atol=0.0)
     torch.testing.assert_close(found.energy, expected.energy, rtol=1e-5, atol=1e-300)
     assert torch.equal(found.tied, expected.tied)
-    assert len(set(found.decided_by)) <= 1 or "exact" not in found.decided_by
+
     for j, way in enumerate(found.decided_by):
         cosine, exact = float(found.cosine[j]), float(expected.cosine[j])
         error, best = float(found.error[j]), int(found.best[j])
         if way == "exact":
-            assert cosine == pytest.approx(exact, abs=1e-9)
-            assert error == 0.0
+            assert cosine == pytest.approx(exact, abs=doubt[j] + error)
+            assert error <= 1e-6
             continue
         if expected.overlap is None:
             assert found.overlap is None or not split
         else:
             assert found.overlap is not None
             assert abs(found.overlap - expected.overlap) <= 5e-3 or not split
-        if way == "match":
+        if way.startswith("match"):
             assert abs(cosine - exact) <= error + 1e-9, (j, cosine, exact, error)
             assert cosine - error >= epsilon + MARGIN - 1e-12
             if best != int(expected.best[j]):

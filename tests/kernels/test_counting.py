@@ -19,10 +19,10 @@ from spectra.kernels.counting import (
     at_most,
     gaussian_floor,
     is_drowned,
-    rounding_of,
 )
-from spectra.kernels.krylov import Bidiagonalization, measure
+from spectra.kernels.lanczos import Lanczos
 from spectra.kernels.linear_map import linear_map
+from spectra.kernels.relation import seen
 
 
 def space_of(
@@ -32,12 +32,12 @@ def space_of(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SINGLE", 1 if single else 1 << 20)
         of = linear_map(matrix)
-    krylov = Bidiagonalization(of, start, steps)
+    turned = of.mT  # of W W^T
+    krylov = Lanczos(turned.gram_matmat, start, steps)
     for _ in range(steps):
         krylov.step()
-    seen = measure(krylov, of, matrix.new_zeros(matrix.shape[1], 0).double(), start[:, :0])
     ritz = krylov.ritz()
-    rounding = rounding_of(ritz, seen.rounding_right, seen.rounding_left)
+    rounding = seen(turned, krylov, ritz).rounding
     true = torch.linalg.svdvals(matrix.double() / of.scale).square()
     full = torch.cat([true, true.new_zeros(max(matrix.shape[0] - len(true), 0))])
     return Space(ritz, start.shape[1], steps, rounding), full
@@ -132,7 +132,7 @@ def test_nothing_is_claimed_below_the_rounding_of_the_largest(side: int) -> None
     assert float(true.min()) == 0.0
     for exponent in range(-30, -14):
         values[-1] = 16.0 * 10.0**exponent
-        ritz = space.ritz._replace(values=values, residual=1e-9 * values)
+        ritz = space.ritz._replace(values=values, leaving=1e-9 * values[None])
         good = space._replace(ritz=ritz, rounding=constant(1e-9 * values))
         assert not at_most(0, 0.5 * float(values[-1]), good)
 

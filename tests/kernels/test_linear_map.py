@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.pairs import random
 from spectra.errors import NonFiniteError
 from spectra.kernels import linear_map as module
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import LinearMap, linear_map, normal
 
 SHAPES = ((30, 30), (20, 45), (45, 20), (300, 7), (1, 9), (9, 1))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -125,3 +125,79 @@ def test_what_is_not_finite_is_refused(which: int) -> None:
     parts[which][1, 1] = math.inf
     with pytest.raises(NonFiniteError, match=r"1 of \d+ entries are NaN or Inf, first at \[1, 1\]"):
         linear_map(*parts)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
+def test_precise(
+    shape: tuple[int, int], dtype: torch.dtype, updated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same map, multiplied in float64, and what its products err by is told more sharply."""
+    monkeypatch.setattr(module, "SINGLE", 1)
+    parts = parts_of(shape, updated=updated, dtype=dtype)
+    plain = linear_map(*parts)
+    for of in (plain, plain.mT):
+        sharp, expected = of.precise(), formed(of, parts)
+        assert (sharp.shape, sharp.scale, sharp.turned) == (of.shape, of.scale, of.turned)
+        assert all(part is None or part.dtype == torch.float64
+                   for part in (sharp.matrix, sharp.left, sharp.right))  # fmt: skip
+        assert (sharp.left is None) == (sharp.right is None) == (not updated)
+        assert float(expected.norm()) <= sharp.norm <= 1.002 * of.norm
+        vectors = random(of.shape[1], 4, 3)
+        most = 4.0 * sharp.rounding()
+        assert float((sharp.matmat(vectors) - expected @ vectors).norm(dim=0).max()) <= most
+        before, _ = sharp.products(vectors, vectors.new_zeros(of.shape[0], 0))
+        assert float((before - expected @ vectors).norm(dim=0).max()) <= most
+
+
+def test_a_precise_norm_is_sharper_where_entries_differ() -> None:
+    matrix = random(60, 50, 6)
+    matrix[3, 4] = 1e3
+    of = linear_map(matrix)
+    assert of.precise().norm < 0.1 * of.norm
+    assert of.precise().rounding() < 0.1 * of.rounding()
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-200, 1e-160, 1e-25, 1e20, 1e160, 1e200, 1e300])
+@pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
+def test_a_precise_norm_neither_vanishes_nor_overflows(factor: float, updated: bool) -> None:
+    parts = parts_of((40, 30), updated=updated, dtype=torch.float64)
+    scaled = tuple(part * f for part, f in zip(parts, (factor, factor, 1.0), strict=False))
+    of = linear_map(*scaled)
+    expected = float(formed(of, scaled).norm())
+    assert expected <= of.precise().norm <= 1.002 * of.norm
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (700, 40), (40, 700)], ids=str)
+@pytest.mark.parametrize("columns", [1, 5, 16, 24])
+@pytest.mark.parametrize("rank", [0, 3], ids=["plain", "updated"])
+@pytest.mark.parametrize("single", [False, True], ids=["in float64", "in float32"])
+def test_normal_and_gram_products(
+    shape: tuple[int, int],
+    columns: int,
+    rank: int,
+    single: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """W v, W^T W v of float64, in parts of rows; and the fast one, which is as it may be."""
+    monkeypatch.setattr(module, "SINGLE", 1 if single else 1 << 20)
+    parts = parts_of(shape, updated=bool(rank), dtype=torch.float32)
+    plain = linear_map(*parts)
+    for of in (plain, plain.mT):
+        expected = formed(of, parts)
+        vectors = torch.nn.functional.normalize(random(of.shape[1], columns, 5), dim=0)
+        kept = vectors.clone()
+        image, back = normal(of, vectors)
+        assert torch.equal(vectors, kept)
+        assert image.dtype == back.dtype == torch.float64
+        assert image.shape == (of.shape[0], columns)
+        assert back.shape == vectors.shape
+        assert float((image - expected @ vectors).norm(dim=0).max()) <= 2.0 * of.rounding()
+        twice = expected.mT @ (expected @ vectors)
+        assert float((back - twice).norm(dim=0).max()) <= 4.0 * of.norm * of.rounding()
+        rough = (1e-5 if single else 1e-13) * of.norm**2
+        fast = of.gram_matmat(vectors)
+        assert fast.dtype == torch.float64
+        assert float((fast - twice).norm(dim=0).max()) <= rough
+        assert torch.equal(vectors, kept)

@@ -1,5 +1,6 @@
 """Verdicts on a real model's matrices, changed by a real adapter: all as the reference's."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 
 from kernels.pairs import holds
-from spectra.kernels import linear_map, verdicts
+from spectra.kernels import linear_map
+from spectra.kernels.leading import SINGLE
 from spectra.kernels.similarity import exact_similarity
-from spectra.kernels.verdicts import merged, proven_similarity
+from spectra.kernels.verdicts import Ladder, merged, proven_similarity
 from spectra.words import Side
 
 Updates = dict[str, tuple[Tensor, Tensor]]
@@ -20,13 +22,14 @@ EPSILON = 0.5
 def test_all_360_verdicts(
     way: str, real: dict[str, Tensor], updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ladder = Ladder()
     if way != "dense":
-        monkeypatch.setattr(verdicts, "DENSE", 24)
+        ladder = Ladder(dense=24, large=24, single=replace(SINGLE, fewest=4))
         monkeypatch.setattr(linear_map, "SINGLE", 1)
     same = intruders = proven = 0
     for name, update in updates.items():
         base = real[name]
-        found = proven_similarity(base, update, 10, EPSILON)
+        found = proven_similarity(base, update, 10, EPSILON, ladder=ladder)
         expected = exact_similarity(base, merged(base, update), 10)
         same += int(((found.cosine < EPSILON) == (expected.cosine < EPSILON)).sum())
         intruders += int((found.cosine < EPSILON).sum())
@@ -40,13 +43,14 @@ def test_all_360_verdicts(
 def test_every_claim_on_merged_weights(
     way: str, side: Side, real: dict[str, Tensor], updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ladder = Ladder()
     if way != "dense":
-        monkeypatch.setattr(verdicts, "DENSE", 24)
+        ladder = Ladder(dense=24, large=24, single=replace(SINGLE, fewest=4))
         monkeypatch.setattr(linear_map, "SINGLE", 1)
     for name, update in list(updates.items())[::6]:
         base = real[name]
         for tuned in (update, (base + update[0] @ update[1]).bfloat16()):
-            found = proven_similarity(base, tuned, 10, EPSILON, side)
+            found = proven_similarity(base, tuned, 10, EPSILON, side, ladder)
             holds(found, base, tuned, 10, EPSILON, side)
 
 

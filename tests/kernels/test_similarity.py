@@ -10,7 +10,13 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels.similarity import Similarity, exact_similarity
+from spectra.kernels.similarity import (
+    Similarity,
+    closest_of,
+    energy_shares,
+    exact_similarity,
+    leading_of,
+)
 from spectra.kernels.verdicts import proven_similarities, proven_similarity
 from spectra.words import Side
 
@@ -312,3 +318,54 @@ def test_what_is_not_finite_is_refused(which: int) -> None:
     pair[which][2, 3] = math.nan
     with pytest.raises(NonFiniteError, match=r"1 of 30 entries .* first at \[2, 3\]"):
         exact_similarity(pair[0], pair[1], 2)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1.0, 1e160, 1e300])
+def test_energy_shares(scale: float) -> None:
+    sigma = torch.tensor([4.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    close(energy_shares(sigma * scale), sigma.square() / 21.0, atol=1e-15)
+    assert not energy_shares(torch.zeros(3, dtype=torch.float64)).any()
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 8, 20])
+def test_leading_of(k: int, generator: torch.Generator) -> None:
+    """No more than the rank; tied to a neighbour that may be the first left out."""
+    sigma = torch.tensor([5.0, 4.0, 4.0 - 1e-15, 3.0, 2.0, 2.0, 1e-15, 0.0]).double()
+    sigma[2] = torch.nextafter(sigma[1], torch.tensor(0.0).double())
+    vectors = orthonormal(30, 8, 50)
+    found = leading_of(vectors, sigma, k, 40)
+    count = min(k, 6)
+    assert torch.equal(found.vectors, vectors[:, :count])
+    assert torch.equal(found.sigma, sigma[:count])
+    assert found.tied.tolist() == [False, True, True, False, True, True][:count]
+    assert found.leads == (count in (1, 3, 4, 6))
+    assert found.vectors.data_ptr() != vectors.data_ptr()
+
+
+@pytest.mark.parametrize("gap", [1e-16, 1e-12, 1e-9])
+def test_a_subspace_leads_where_rounding_would_not_turn_it(gap: float) -> None:
+    sigma = torch.tensor([2.0, 1.0, 1.0 - gap, 0.5], dtype=torch.float64)
+    vectors = orthonormal(30, 4, 51)
+    leads = gap > 1e-10  # a thousand roundings, 30 * eps * sigma_1 each
+    assert leading_of(vectors, sigma, 2, 30).leads is leads
+    assert closest_of(vectors, sigma, vectors[:, :2], torch.empty(30, 4)).leads is leads
+    assert leading_of(vectors, sigma, 2, 30).tied.tolist() == [False, gap < 1e-14]
+    assert leading_of(vectors, torch.zeros(4, dtype=torch.float64), 2, 30).leads is False
+
+
+@pytest.mark.parametrize("shape", [(50, 20), (20, 50), (20, 20)], ids=str)
+def test_closest_of(shape: tuple[int, int], generator: torch.Generator) -> None:
+    """The largest of all, a repeated value's subspace as one, no null vector of a tall base."""
+    sigma = torch.cat([torch.linspace(3, 2, 8), torch.full((4,), 1.0), torch.zeros(8)]).double()
+    basis = orthonormal(shape[0], 20, 52)
+    asked = torch.stack([basis[:, 3], basis[:, 8:12].sum(dim=1) / 2.0, basis[:, 14]], dim=1)
+    base = torch.empty(shape)  # whose shape alone matters
+    found = closest_of(basis, sigma, asked, base)
+    null = 0.0 if shape[0] > shape[1] else 1.0
+    close(found.cosine, [1.0, 1.0, null], atol=1e-12)
+    assert found.best.tolist()[:2] == [3, 8]
+    assert found.best.tolist()[2] == 12 or null == 0.0
+    close(found.cosines, (basis.mT @ asked).abs())
+    assert found.leads
+    assert not closest_of(basis, sigma, basis[:, :9], base).leads
+    assert not closest_of(basis, sigma, basis[:, :0], base).leads

@@ -1,6 +1,7 @@
 """Proven verdicts: every claim on every kind of pair, and the reference where none is proven."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from kernels.pairs import Case, cases, holds, orthonormal, random
 from spectra.errors import NonFiniteError
-from spectra.kernels import leading, linear_map, verdicts
+from spectra.kernels import linear_map
+from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
-from spectra.kernels.verdicts import proven_similarity
+from spectra.kernels.verdicts import Ladder, proven_similarity
 from spectra.words import Side
 
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
@@ -20,25 +22,29 @@ SHAPES = ((150, 150), (150, 190), (190, 150))
 WAYS = ("dense", "krylov", "krylov float32")
 
 
-def take(way: str, patch: pytest.MonkeyPatch, block: int = 24) -> None:
-    """Send matrices of more than 24 rows the way of large ones."""
-    if way != "dense":
-        patch.setattr(verdicts, "DENSE", 24)
-        patch.setattr(linear_map, "SINGLE", 1 if way == "krylov float32" else 1 << 20)
-        patch.setattr(leading, "BLOCK", block)
+STEEP = Ladder(
+    dense=24, large=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4)
+)
+"""Sends matrices of more than 24 rows the way of large ones."""
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    take(request.param, monkeypatch)
+    monkeypatch.setattr(linear_map, "SINGLE", 1 if request.param.endswith("32") else 1 << 20)
     return str(request.param)
 
 
 def judged(
-    base: Tensor, tuned: Tensor | tuple[Tensor, Tensor], k: int, epsilon: float, side: Side = "left"
+    base: Tensor,
+    tuned: Tensor | tuple[Tensor, Tensor],
+    k: int,
+    epsilon: float,
+    side: Side = "left",
+    way: str = "krylov",
 ) -> Similarity:
     """Verdicts, all of whose claims hold."""
-    found = proven_similarity(base, tuned, k, epsilon, side)
+    ladder = Ladder() if way == "dense" else STEEP
+    found = proven_similarity(base, tuned, k, epsilon, side, ladder)
     holds(found, base, tuned, k, epsilon, side)
     return found
 
@@ -47,7 +53,7 @@ def judged(
 @given(cases(st.integers(60, 130), st.integers(1, 7)), st.booleans())
 def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        take("krylov float32" if single else "krylov", patch, block=12)
+        patch.setattr(linear_map, "SINGLE", 1 if single else 1 << 20)
         judged(*case.pair(), case.k, case.epsilon, case.side)
 
 
@@ -55,7 +61,7 @@ def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -
 @given(cases(st.integers(130, 260), st.integers(1, 20)), st.booleans())
 def test_no_claim_is_broken_by_a_krylov_space(case: Case, single: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        take("krylov float32" if single else "krylov", patch)
+        patch.setattr(linear_map, "SINGLE", 1 if single else 1 << 20)
         judged(*case.pair(), case.k, case.epsilon, case.side)
 
 
@@ -80,11 +86,11 @@ def test_exactly_between_two_base_vectors(way: str, shape: tuple[int, int], firs
     left, _, _ = decaying(shape, 0)
     base, update = aimed(shape, (left[:, first] + left[:, first + 1]) / math.sqrt(2.0), 0)
     for epsilon, intruder in ((0.6, False), (0.8, True)):
-        found = judged(base, base + update, 1, epsilon)
+        found = judged(base, base + update, 1, epsilon, way=way)
         assert bool(found.cosine[0] < epsilon) is intruder
     exact = float(exact_similarity(base, base + update, 1).cosine[0])
     assert exact == pytest.approx(math.sqrt(0.5), abs=0.05)
-    assert judged(base, base + update, 1, exact).decided_by == ("exact",)
+    assert judged(base, base + update, 1, exact, way=way).decided_by == ("exact",)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -95,7 +101,7 @@ def test_near_epsilon_is_exact(way: str, shape: tuple[int, int], off: float) -> 
         direction = 0.5 * left[:, target] + math.sqrt(0.75) * left[:, 100:140].sum(1) / 40**0.5
         base, update = aimed(shape, direction, 1)
         exact = float(exact_similarity(base, base + update, 1).cosine[0])
-        assert judged(base, base + update, 1, exact + off).decided_by == ("exact",)
+        assert judged(base, base + update, 1, exact + off, way=way).decided_by == ("exact",)
 
 
 @pytest.mark.parametrize("off", [-0.02, 0.02])
@@ -105,7 +111,7 @@ def test_further_from_epsilon_is_proven(way: str, off: float) -> None:
     direction = torch.nn.functional.normalize(0.8 * left[:, 0] + 0.6 * spread, dim=0)
     base, update = aimed((150, 150), direction, 2)
     exact = float(exact_similarity(base, base + update, 1).cosine[0])
-    found = judged(base, base + update, 1, exact + off)
+    found = judged(base, base + update, 1, exact + off, way=way)
     assert found.decided_by == (("match",) if off < 0 else ("bound",))
 
 
@@ -123,7 +129,7 @@ def test_repeated_and_nearly_repeated_base_values(
     direction = left[:, first : first + size].sum(dim=1) / math.sqrt(size)
     update = 40.0 * torch.outer(direction, orthonormal(shape[1], 1, 4).squeeze(1))
     for epsilon in (0.3, 0.65):
-        judged(base, base + update, 3, epsilon)
+        judged(base, base + update, 3, epsilon, way=way)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -135,7 +141,7 @@ def test_an_intruder_in_the_null_space_of_a_tall_base(way: str, side: Side) -> N
     pair: Pair = (base, update)
     if side == "right":
         pair = base.mT, (update[1].mT, update[0].mT)
-    found = judged(*pair, 1, 0.5, side)
+    found = judged(*pair, 1, 0.5, side, way=way)
     assert found.decided_by == ("bound",)
     assert found.best.tolist()[0] in (-1, *range(150))
 
@@ -153,7 +159,7 @@ def test_nearly_coinciding_leading_values_of_the_tuned_matrix(
         mixed = left.clone()
         mixed[:, :2] = left[:, :2] @ torch.tensor([[0.6, -0.8], [0.8, 0.6]]).double()
         tuned = (mixed * values) @ right.mT
-        assert proven_similarity(base, tuned, 3, 0.7).decided_by == ("exact",) * 3
+        assert judged(base, tuned, 3, 0.7, way=way).decided_by == ("exact",) * 3
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -162,21 +168,21 @@ def test_a_base_of_lower_rank(way: str, shape: tuple[int, int], rank: int) -> No
     base = random(shape[0], rank, 10) @ random(rank, shape[1], 11)
     for strength in (0.1, 10.0):
         for tuned in (base + strength * random(*shape, 12), strength * random(*shape, 13)):
-            judged(base, tuned, 4, 0.5)
+            judged(base, tuned, 4, 0.5, way=way)
         update = strength * random(shape[0], 2, 14), random(2, shape[1], 15)
-        judged(base, update, 2, 0.5)
-        judged(base, update, rank + 5, 0.3)
+        judged(base, update, 2, 0.5, way=way)
+        judged(base, update, rank + 5, 0.3, way=way)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 90), (90, 1), (1, 1), (2, 700), (30, 400)], ids=str)
 def test_the_same_zero_and_small_matrices(way: str, shape: tuple[int, int]) -> None:
     base = random(*shape, 16)
     for k in (1, 5, 200):
-        same = judged(base, base.clone(), k, 0.5)
+        same = judged(base, base.clone(), k, 0.5, way=way)
         assert same.cosine.tolist() == pytest.approx([1.0] * min(k, *shape), abs=1e-6)
-        assert len(judged(base, torch.zeros(shape).double(), k, 0.5).cosine) == 0
-        judged(torch.zeros(shape).double(), base, k, 0.5)
-        judged(base, -3.0 * base, k, 0.5)
+        assert len(judged(base, torch.zeros(shape).double(), k, 0.5, way=way).cosine) == 0
+        judged(torch.zeros(shape).double(), base, k, 0.5, way=way)
+        judged(base, -3.0 * base, k, 0.5, way=way)
 
 
 @pytest.mark.parametrize("factor", [1e-25, 1e-12, 1e6, 1e20])
@@ -186,9 +192,9 @@ def test_extreme_scales(way: str, factor: float, dtype: torch.dtype) -> None:
     base = (factor * (left * sigma) @ right.mT).to(dtype)
     amount = torch.linspace(30, 10, 3).double() * factor
     up, down = orthonormal(150, 3, 18), orthonormal(190, 3, 19)
-    judged(base, ((up * amount).to(dtype), down.mT.to(dtype)), 3, 0.5)
-    judged(base, (base.double() + (up * amount) @ down.mT).to(dtype), 3, 0.5)
-    judged(base, base.double().mul(1e-9 / factor), 3, 0.5)
+    judged(base, ((up * amount).to(dtype), down.mT.to(dtype)), 3, 0.5, way=way)
+    judged(base, (base.double() + (up * amount) @ down.mT).to(dtype), 3, 0.5, way=way)
+    judged(base, base.double().mul(1e-9 / factor), 3, 0.5, way=way)
 
 
 @pytest.mark.parametrize("imbalance", [1e-38, 1e-20, 1e20, 1e37])
@@ -199,7 +205,7 @@ def test_factors_of_very_different_scale(way: str, imbalance: float) -> None:
     down = down * torch.tensor([[1.0], [0.5]])
     pair = ((up * imbalance).float(), (down / imbalance).float())
     if all(part.isfinite().all() for part in pair):
-        judged(base, pair, 2, 0.5)
+        judged(base, pair, 2, 0.5, way=way)
 
 
 def test_ordinary_pairs_are_proven(way: str) -> None:
@@ -211,7 +217,7 @@ def test_ordinary_pairs_are_proven(way: str) -> None:
             base = ((left * sigma) @ right.mT).float()
             up, down = orthonormal(shape[0], 2, seed + 7), orthonormal(shape[1], 2, seed + 8)
             update = (up * torch.tensor([9.0, 8.0])).float(), down.mT.float()
-            ways += judged(base, update, 4, 0.6).decided_by
+            ways += judged(base, update, 4, 0.6, way=way).decided_by
     assert ways.count("exact") <= 0.1 * len(ways)
     assert {"match", "bound"} <= set(ways)
 
