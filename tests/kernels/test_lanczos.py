@@ -52,7 +52,7 @@ def skew(krylov: Lanczos) -> float:
 def test_the_recurrence_and_its_ritz_pairs(
     side: int, block: int, steps: int, kind: str, seed: int, given_columns: int
 ) -> None:
-    """In float64, whatever the spectrum and whatever columns are started from beside random ones."""
+    """In float64, whatever the spectrum and the columns beside random ones."""
     values = spectrum(kind, side, seed).square()
     operator = symmetric(values, seed)
     start = torch.cat([random(side, block, seed + 1), operator[:, :given_columns]], dim=1)

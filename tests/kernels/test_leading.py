@@ -53,6 +53,8 @@ def holds(found: Leading, of: LinearMap, matrix: Tensor) -> None:
     assert found.shape == of.shape == tuple(matrix.shape)
     errors = (found.sigma - sigma[:count]).abs()
     assert float(errors.norm()) <= found.value_error + rounding
+    # Kahan's bound, of which ordinary spectra need next to nothing.
+    assert found.value_error >= (1.0 - 1e-12) * float(found.residual.norm())
     assert float(sigma[count]) < found.ceiling + rounding
     if not count:
         return

@@ -14,6 +14,8 @@ from spectra.kernels.lanczos import Lanczos, Ritz
 from spectra.kernels.relation import Rounding
 from spectra.kernels.shifted import Cover, Question, largest_components
 
+COVER = Cover()
+
 
 def space_of(
     matrix: Tensor, start: Tensor, steps: int, noise: float = 0.0, seed: int = 0
@@ -43,10 +45,10 @@ def largest_component(
     enough: float,
     *,
     over_root: bool = False,
-    cover: Cover = Cover(),
+    cover: Cover = COVER,
 ) -> float:
     """The bound of one vector."""
-    room = torch.tensor([enough], dtype=torch.float64)
+    room = torch.tensor([enough], dtype=torch.float64).cpu()  # as all of a Ritz pair
     question = Question(components[:, None], room, between, over_root)
     (found,) = largest_components(ritz, question, rounding, cover).tolist()
     assert found < enough or found == math.inf
@@ -172,7 +174,8 @@ def test_a_process_that_nearly_ends_hides_nothing(
     true = float(torch.where(within, vectors[0].abs(), 0.0).max())
     small, turn = torch.linalg.eigh(whole[:steps, :steps])
     leaving = beside[steps - 1] * turn[-1:]
-    ritz = Ritz(small.flip(0), turn.flip(1), turn[:1].mT.flip(0), leaving.flip(1))
+    parts = small.flip(0), turn.flip(1), turn[:1].mT.flip(0), leaving.flip(1)
+    ritz = Ritz(*(part.cpu() for part in parts))
     assert bounded(ritz, 0.0, (1.0, 2.0), enough) >= true - 1e-9
 
 
@@ -198,7 +201,8 @@ def christoffel(values: Tensor, weights: Tensor, degree: int, points: Tensor) ->
         back = float((weights * image).norm())
         before, here, last, there = here, image / back, there, out / back
         total = total + there.square()
-    return total.rsqrt()
+    root: Tensor = total.rsqrt()
+    return root
 
 
 @pytest.mark.parametrize(("steps", "most"), [(4, 0.9), (8, 0.65), (16, 0.45)])
@@ -295,7 +299,7 @@ def test_more_rounding_is_a_larger_bound() -> None:
     # All but nothing is known: all of the vector may be one eigenvector's.
     assert found[-1] >= 1.0 - 1e-9
     # Rounding of some Ritz vectors alone, and one that grows with the eigenvalue.
-    some = constant(ritz, 1e-12)(1.0).index_fill(0, torch.arange(4), 0.1)
+    some = constant(ritz, 1e-12)(1.0).index_fill(0, torch.arange(4).cpu(), 0.1)
     components = ritz.start[:, 0]
     part = largest_component(ritz, components, lambda _x: some, (0.0, 1.0), 1.5)
     assert found[0] < part < found[3]
@@ -384,9 +388,11 @@ def test_many_vectors_at_once(
         return
     ritz, error = space_of((vectors * values) @ vectors.mT, start, steps, 1e-7, seed + 3)
     held = (weights / values.sqrt()[:, None] if over_root else weights).abs().amax(dim=0)
-    enough = held.cpu() * torch.tensor([0.9, 1.2, 2.0, 100.0]).double().repeat(2)[:count]
-    components = torch.cat([ritz.start[:, :count], torch.zeros(len(ritz.values), 1)], dim=1)
-    question = Question(components, torch.cat([enough, torch.ones(1).double()]),
+    enough = held.cpu() * torch.tensor([0.9, 1.2, 2.0, 100.0]).double().repeat(2)[:count].cpu()
+    components = torch.cat(
+        [ritz.start[:, :count], ritz.values.new_zeros(len(ritz.values), 1)], dim=1
+    )
+    question = Question(components, torch.cat([enough, enough.new_ones(1)]),
                         (0.04, 1.06), over_root)  # fmt: skip
     cover = Cover(entries=entries)
     *found, nothing = largest_components(ritz, question, constant(ritz, error), cover).tolist()

@@ -147,7 +147,7 @@ RULES = (
         "(arXiv 2410.21228).",
         how="Of the top-k left singular vectors of each changed matrix, those whose largest |cos| "
         "with every left singular vector of the base is below `cosine`; proven by bounds or by "
-        "two full decompositions, as in `spectra diff --intruders`. A full fine-tune usually has "
+        "full decompositions, as in `spectra diff --intruders`. A full fine-tune usually has "
         "none, an ordinary LoRA one here and there.",
         fix="Train with a lower learning rate or alpha, or a higher rank; merge with a smaller "
         "scale. `spectra diff BASE MODEL --intruders --plot intruders.png` shows where they are.",
