@@ -84,20 +84,6 @@ class Space(NamedTuple):
     """f_i of every Ritz vector for an eigenvalue x; over |x - theta_i| it falls as x leaves."""
 
 
-def rounding_of(ritz: Ritz, right: float, left: float) -> Callable[[float], Tensor]:
-    """Return f_i for W W^T from ||F_1||_F and ||F_2||_F of W P = Q B + F_1, W^T Q = P B^T + F_2.
-
-    F = F_1 B^T + W F_2, and B^T s_i is sqrt(theta_i) long; sqrt(2) adds two norms in squares.
-    """
-    each = ritz.values.sqrt() * right
-
-    def rounding(point: float) -> Tensor:
-        found: Tensor = math.sqrt(2.0) * (each + math.sqrt(point) * left)
-        return found
-
-    return rounding
-
-
 def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool:
     """Say whether it is proven that at most `counted` eigenvalues are >= point.
 

@@ -1,9 +1,10 @@
-"""All left singular vectors from float64 Gram matrices, as exact as those of a float64 SVD.
+"""All left singular vectors from float64 Gram matrices, nearly as exact as those of an SVD.
 
 Eigenvectors of W W^T cost less than half of an SVD, and lose those of small singular values:
 below the root of rounding, relative to sigma_1, they are mixed among each other. But they
 span the right space together, and W seen from that space alone is no larger than what they
-belong to: its Gram matrix separates them, and so on, down to rounding of sigma_1 itself.
+belong to: its Gram matrix separates them, and so on, down to rounding of sigma_1 itself. Values
+are within some eps64 of sigma_1; vectors of the least may hold about 1e-9 of the largest.
 """
 
 import torch
@@ -71,8 +72,12 @@ def leading_by_gram(
         # Those of larger values are not to be found again.
         found = torch.linalg.qr(torch.cat([vectors, found], dim=1)).Q[:, vectors.shape[1] :]
         vectors = torch.cat([vectors, found], dim=1)
-        values = torch.cat([values, squares[:clear].clamp(min=0.0).sqrt()])
-        rest = rest - found @ (found.mT @ rest)
+        seen = found.mT @ rest
+        sizes = torch.linalg.vector_norm(seen, dim=1)
+        values = torch.cat([values, sizes])
+        rest = rest - found @ seen
+        known = seen / sizes.clamp(min=1e-300)[:, None]
+        rest = rest - (rest @ known.mT) @ known
     return vectors, values * scale
 
 
@@ -84,8 +89,8 @@ def _top(gram: Float[Tensor, "rank rank"], count: int) -> tuple[Tensor, Tensor]:
         from scipy.linalg import eigh  # noqa: PLC0415 - others need no scipy
 
         ends = len(gram) - count, len(gram) - 1
-        found = eigh(gram.numpy(), subset_by_index=ends, driver="evr", check_finite=False)
-        squares, vectors = (torch.from_numpy(part) for part in found)
+        found = eigh(gram.cpu().numpy(), subset_by_index=ends, driver="evr", check_finite=False)
+        squares, vectors = (torch.from_numpy(part).to(gram) for part in found)
     return squares.flip(0)[:count], vectors.flip(1)[:, :count]
 
 
@@ -97,21 +102,27 @@ def left_singular_by_gram_cost(rows: int, cols: int) -> float:
 
 def _levels(wide: Float[Tensor, "rank cols"]) -> tuple[Tensor, Tensor]:
     """Decompose level by level: what one leaves mixed makes the next."""
-    rest, basis = wide, None
+    rest, basis = wide, torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
     vectors, values = [], []
     floor = 0.0
     while len(rest):
         squares, turn = torch.linalg.eigh(_finite(rest @ rest.mT))
-        squares, turn = squares.flip(0).clamp(min=0.0), turn.flip(1)
-        top = float(squares[0])
+        squares, turn = squares.flip(0), turn.flip(1)
+        top = max(float(squares[0]), 0.0)
         floor = floor or (max(wide.shape) * EPS64) ** 2 * top
         clear = int((squares > RESOLVED * top).sum()) if top > floor else len(squares)
-        basis = turn if basis is None else basis @ turn
+        basis = basis @ turn if vectors else turn
         vectors.append(basis[:, :clear])
-        values.append(squares[:clear].sqrt())
         basis = basis[:, clear:]
+        seen = vectors[-1].mT @ wide
+        values.append(torch.linalg.vector_norm(seen, dim=1))  # a root of squares loses digits
+        if basis.shape[1]:
+            # Vectors near the cut hold a little of what is left: it is not to be seen twice.
+            known = seen / values[-1][:, None]
+            wide = wide - (wide @ known.mT) @ known
         rest = basis.mT @ wide
-    return torch.cat(vectors, dim=1), torch.cat(values)
+    found, order = torch.cat(values).sort(descending=True)
+    return torch.cat(vectors, dim=1)[:, order], found
 
 
 def _finite(gram: Float[Tensor, "rank rank"]) -> Float[Tensor, "rank rank"]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.rounding import EPS64
 
 SINGLE = 1 << 20  # entries from which float32 products pay
@@ -84,10 +84,10 @@ class LinearMap:
         """Return the same map with float64 products, and a sharper norm."""
         up, down = (None if part is None else part.double() for part in (self.left, self.right))
         matrix = self.matrix.double()
-        norm = float(torch.linalg.vector_norm(matrix))
+        norm = entry_norm(matrix) / self.scale
         if up is not None and down is not None:
-            norm += float(torch.linalg.vector_norm(up) * torch.linalg.vector_norm(down))
-        return replace(self, matrix=matrix, left=up, right=down, norm=1.001 * norm / self.scale)
+            norm += entry_norm(up) * (entry_norm(down) / self.scale)
+        return replace(self, matrix=matrix, left=up, right=down, norm=1.001 * norm)
 
     def rounding(self) -> float:
         """Return what one float64 product with a unit vector may err by.

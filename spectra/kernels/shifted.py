@@ -38,13 +38,13 @@ from spectra.kernels.rounding import EPS64
 class Cover:
     """How finely the range of eigenvalues is covered."""
 
-    intervals: int = 48  # to begin with
+    intervals: int = 24  # to begin with
     rounds: int = 24  # of cutting intervals in two
     close: float = 0.01  # cutting stops where the bound is no more than this above a centre's
     slack: float = 0.3  # or than this share of what it may still be
     many: int = 1 << 11  # intervals of one round
     entries: int = 1 << 21  # of one temporary
-    weights: tuple[float, ...] = (1.0, 30.0)  # of |w|^2 against the residual's square
+    weights: tuple[float, ...] = (8.0,)  # of |w|^2 against the residual's square
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,48 +85,48 @@ def largest_components(
     half = torch.full_like(centre, width / 2.0)
     attained = torch.zeros_like(enough)
     for _ in range(cover.rounds):
-        bound, least = _bounds(ritz, asked.components, error, (centre, half), cover)
-        if asked.over_root:
-            bound = bound * (centre - half).rsqrt()[:, None]
-            least = least * (centre + half).rsqrt()[:, None]
-        attained = torch.maximum(attained, least.amax(dim=0))
+        # Of the end of each interval that makes a bound the larger, and the least the less.
+        roots = torch.stack([centre - half, centre + half])[:, :, None]
+        roots = roots.rsqrt() if asked.over_root else torch.ones_like(roots)
+        least = _bounds(ritz, asked.components, error, (centre, 0.0 * half), (1.0,), cover)
+        attained = torch.maximum(attained, (least * roots[1]).amax(dim=0))
         hopeless = attained >= enough
-        found[hopeless] = math.inf
         if bool(hopeless.all()) or (asked.together and bool(hopeless.any())):
             return torch.full_like(found, math.inf)
+        bound = _bounds(ritz, asked.components, error, (centre, half), cover.weights, cover)
+        bound = torch.where(hopeless, math.inf, bound * roots[0])
         room = (cover.slack * (enough - attained)).clamp(min=cover.close)
-        wide = (bound > attained + room) & ~hopeless
-        found = torch.maximum(found, torch.where(wide, 0.0, bound).amax(dim=0))
+        wide = ((bound > attained + room) | (bound >= enough)) & ~hopeless
         split = wide.any(dim=1)
-        if not bool(split.any()):
+        if not bool(split.any()) or int(split.sum()) > cover.many:
             break
-        if int(split.sum()) > cover.many:
-            return torch.where(wide.any(dim=0), math.inf, found)
+        found = torch.maximum(found, torch.where(wide, 0.0, bound).amax(dim=0))
         centre, half = centre[split], half[split] / 2.0
         centre, half = torch.cat([centre - half, centre + half]), half.repeat(2)
-    else:
-        found[wide.any(dim=0)] = math.inf
+    found = torch.maximum(found, bound.amax(dim=0))
     return torch.where(found < enough, found, math.inf)
 
 
 def _bounds(
-    ritz: Ritz, components: Tensor, error: Tensor, intervals: tuple[Tensor, Tensor], cover: Cover
-) -> tuple[Float[Tensor, "points n"], Float[Tensor, "points n"]]:
-    """Return a bound of each y on each interval, and the least that cutting it could reach."""
+    ritz: Ritz,
+    components: Tensor,
+    error: Tensor,
+    intervals: tuple[Tensor, Tensor],
+    weights: tuple[float, ...],
+    cover: Cover,
+) -> Float[Tensor, "points n"]:
+    """Return a bound of each y on each interval; with no width, the least that cutting reaches."""
     centre, half = intervals
     # No bound exceeds |y|: the one of w = 0.
-    whole = torch.linalg.vector_norm(components, dim=0).expand(len(centre), -1)
-    bound, least = whole.clone(), whole.clone()
+    bound = torch.linalg.vector_norm(components, dim=0).repeat(len(centre), 1)
     chunk = max(cover.entries // components.numel(), 1)
     for part in torch.arange(len(centre)).split(chunk):
-        apart = ritz.values - centre[part, None]
-        size = half[part, None]
-        for weight, reach in ((1.0, 0.0), *((weight, 1.0) for weight in cover.weights)):
-            penalty = weight * ((reach * size).square() + error.square())
+        apart, size = ritz.values - centre[part, None], half[part, None]
+        for weight in weights:
+            penalty = weight * (size.square() + error.square())
             missed, length, lost = _solved(ritz.leaving, components, apart, penalty, error)
-            least[part] = torch.fmin(least[part], missed + lost)
             bound[part] = torch.fmin(bound[part], missed + lost + size * length)
-    return bound, least
+    return bound
 
 
 def _solved(

@@ -39,7 +39,7 @@ from spectra.kernels.similarity import (
 )
 from spectra.words import Side
 
-CANCELLED = 1e-6  # of the base's squared norm: less is not to be trusted to a difference
+CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
 SHARP = 1e-6  # that tuned vectors may be off by where all vectors of the base are compared
 
 
@@ -256,7 +256,7 @@ def _settle(judge: Judge, base: Tensor) -> None:
 def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) -> float:
     """Return the Frobenius norm of base + left @ right, from products with the factors."""
     up, down = left.double(), right.double()
-    across = before.products(down.mT, up[:, :0])[0] * before.scale
+    across = before.matmat(down.mT) * before.scale
     alone = entry_norm(base) ** 2
     square = float(((up.mT @ up) * (down @ down.mT)).sum()) + 2.0 * float((across * up).sum())
     if alone + square > CANCELLED * alone:
