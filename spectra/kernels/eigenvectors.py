@@ -103,7 +103,8 @@ def left_singular_by_gram_cost(rows: int, cols: int) -> float:
 def _levels(wide: Float[Tensor, "rank cols"]) -> tuple[Tensor, Tensor]:
     """Decompose level by level: what one leaves mixed makes the next."""
     rest, basis = wide, torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
-    vectors, values = [], []
+    vectors: list[Tensor] = []
+    values: list[Tensor] = []
     floor = 0.0
     while len(rest):
         squares, turn = torch.linalg.eigh(_finite(rest @ rest.mT))

@@ -118,7 +118,7 @@ def _bounds(
     """Return a bound of each y on each interval; with no width, the least that cutting reaches."""
     centre, half = intervals
     # No bound exceeds |y|: the one of w = 0.
-    bound = torch.linalg.vector_norm(components, dim=0).repeat(len(centre), 1)
+    bound: Tensor = torch.linalg.vector_norm(components, dim=0).repeat(len(centre), 1)
     chunk = max(cover.entries // components.numel(), 1)
     for part in torch.arange(len(centre)).split(chunk):
         apart, size = ritz.values - centre[part, None], half[part, None]

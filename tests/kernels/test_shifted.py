@@ -245,7 +245,7 @@ def test_directions_that_have_converged_deflate_themselves(share: float) -> None
     start = torch.cat([weights[:, None], random(300, 7, 1)], dim=1)
     ritz, error = space_of(torch.diag(values), start, 12)
     rest = math.sqrt(1.0 - share)
-    assert bounded(ritz, error, (0.0, 1.2), rest) < 0.6 * rest
+    assert bounded(ritz, error, (0.0, 1.2), rest) < 0.7 * rest
 
 
 @pytest.mark.parametrize("first", [0.7, 0.8, 0.9])
