@@ -87,6 +87,15 @@ class Analyzer(Protocol[Subject_contra]):
 
 
 @runtime_checkable
+class OfFactors(Protocol):
+    """An analyzer of pairs that needs less where an adapter's factors are the change."""
+
+    def memory_of_factors(self, view: View) -> int:
+        """Return the most bytes that `measure` holds at once then, the base's values included."""
+        ...
+
+
+@runtime_checkable
 class Together(Protocol[Subject_contra]):
     """An analyzer that can measure several matrices at once, of one shape each time."""
 

@@ -35,6 +35,7 @@ from spectra.kernels.verdicts import (
     proven_similarities,
     proven_similarity,
     proven_similarity_cost,
+    proven_similarity_memory,
     small,
 )
 from spectra.matrices import LowRank, Pair, View
@@ -102,14 +103,27 @@ class Diff:
         return update + (verdicts if self.intruders else 0.0)
 
     def memory(self, view: View) -> int:
-        """Both matrices, and what the costlier decomposition needs if bounds do not decide."""
+        """Both matrices, and what telling the update or its verdicts takes beside them.
+
+        A matrix whose verdicts bounds leave open takes more, one at a time.
+        """
         shape = (view.rows, view.cols)
         entries = view.rows * view.cols
         wide = 2 if view.entry.dtype == "F64" else 1
-        evidence = wide * EVIDENCE * entries + COUNTING * min(shape) ** 2
-        update = max(4 * entries + singular_values_memory(*shape), evidence)
-        vectors = left_singular_memory(*shape) if self.intruders else 0
-        return 8 * entries + max(update, vectors)
+        update = wide * EVIDENCE * entries + COUNTING * min(shape) ** 2
+        if self.full_spectrum or not has_bounds(*shape):
+            update = max(update, 4 * entries + singular_values_memory(*shape))
+        return 8 * entries + max(update, self._verdicts_memory(view))
+
+    def memory_of_factors(self, view: View) -> int:
+        """The base, and what verdicts take beside it."""
+        return 4 * view.rows * view.cols + self._verdicts_memory(view)
+
+    def _verdicts_memory(self, view: View) -> int:
+        shape = (view.rows, view.cols)
+        if self.exact:
+            return left_singular_memory(*shape) if self.intruders else 0
+        return proven_similarity_memory(*shape) if self.intruders else 0
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""

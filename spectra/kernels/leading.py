@@ -101,6 +101,7 @@ def certified_leading(
     accept: Accept,
     search: Search = SINGLE,
     start: Float[Tensor, "cols extra"] | None = None,
+    seeds: Float[Tensor, "cols seeds"] | None = None,
 ) -> Leading | Open:
     """Find at least the `k` largest singular triplets by block Lanczos, and prove them.
 
@@ -111,14 +112,18 @@ def certified_leading(
             after them. Perhaps of none: then all singular values lie below the ceiling.
         search: How far to go.
         start: Further columns of the start block.
+        seeds: Columns that may fill it up, instead of random ones.
     """
-    extra = 0 if start is None else start.shape[1]
-    random = -(-(k + 2 * SPARE + 6 + extra) // WIDTH) * WIDTH - extra
-    most = min(search.most, of.shape[1] // (random + extra) - 1)
+    given = [part for part in (start, seeds) if part is not None]
+    extra, random = sum(part.shape[1] for part in given[: start is not None]), k + 2 * SPARE + 6
+    block = -(-(random + extra) // WIDTH) * WIDTH
+    more = torch.cat(given, dim=1)[:, : block - random] if given else None
+    random = block - (0 if more is None else more.shape[1])
+    most = min(search.most, of.shape[1] // block - 1)
     if most < search.fewest:
         return Open(Why.SMALL)
     drawn = gaussian(of.shape[1], random, of.device)
-    first = drawn if start is None else torch.cat([drawn, start], dim=1)
+    first = drawn if more is None else torch.cat([drawn, more], dim=1)
     krylov = Lanczos(of.gram_matmat, first, most)
     look = _Look(of, krylov, k, random, accept, search, next=min(search.first, most))
     while krylov.steps < most and look.tries < search.tries:

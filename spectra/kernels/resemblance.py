@@ -108,9 +108,9 @@ class Judge:
             vectors = base.products(vectors.new_zeros(cols, 0), vectors)[1]
         look = _Look(self, vectors, self.open, floor if tall else None)
         inner = base if tall else base.mT
-        parts = [part for part in (vectors[:, look.asked], self.seeds) if part is not None]
         k = len(self.angle) if self.overlap is None else 1
-        found = certified_leading(inner, k, look.accepts, search, torch.cat(parts, dim=1))
+        start = vectors[:, look.asked]
+        found = certified_leading(inner, k, look.accepts, search, start, self.seeds)
         self.seeds = found.seeds if isinstance(found, Open) else None
 
 
@@ -167,6 +167,8 @@ class _Known:
         # One known vector, too near to epsilon: nothing else can settle that.
         stuck = ~clear & (most >= epsilon - MARGIN)
         wanted = [j for j in judge.open if not stuck[j] and self.rest[j] >= room[j]]
+        if judge.overlap is None and not self.overlap_is_known():
+            wanted = []  # the base climbs in any case, and all that is open with it
         rest = self.rest.clone()
         if wanted:
             rest[wanted] = self._others(wanted, room) + judge.angle[wanted]

@@ -7,6 +7,7 @@ vectors of that matrix.
 
 import functools
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,6 +56,7 @@ class Ladder:
 
 
 LADDER = Ladder()
+ALONE = threading.Lock()  # all singular vectors fill most of the memory: one matrix at a time
 
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -102,6 +104,15 @@ def proven_similarity_cost(rows: int, cols: int) -> float:
     if short <= LADDER.dense:
         return 2.0 * (2.0 * long * short**2 + 12.0 * short**3)
     return 2700.0 * rows * cols  # products with some 24 columns, about 20 times both ways
+
+
+def proven_similarity_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes that `proven_similarity` adds to its input where bounds decide.
+
+    What they leave open takes some 40 bytes a square of the shorter side more, one matrix of a
+    process at a time.
+    """
+    return 8 * rows * cols + 16 * min(rows, cols) ** 2
 
 
 def merged(
@@ -191,7 +202,8 @@ def _by_rungs(
         return _similarity(judge, found, norm, base.device)
     judge = Judge(found.vectors, angle, epsilon, double=double)
     floor = functools.cache(lambda: _floor(base, before.scale))
-    judge.climb(before, ladder.single, floor)
+    if not double:  # what the tuned vectors needed, the base's need too
+        judge.climb(before, ladder.single, floor)
     if not judge.done and min(base.shape) >= ladder.large:
         judge.double = True
         judge.climb(before.precise(), ladder.double, floor)
@@ -206,7 +218,8 @@ def _by_rungs(
 def _decomposed(tuned: Tensor, k: int) -> Tuned:
     """Return the leading left singular vectors by float64 decompositions."""
     count = min(k + 1, *tuned.shape)  # one more tells whether the last is tied
-    return leading_of(*leading_by_gram(tuned, count), k, max(tuned.shape))
+    with ALONE:
+        return leading_of(*leading_by_gram(tuned, count), k, max(tuned.shape))
 
 
 def _leading_vectors(
@@ -225,7 +238,7 @@ def _leading_vectors(
         of = after.precise() if double else after
         search = replace(ladder.double if double else ladder.single, settled=True)
         accept = vectors_within(k, tolerance)
-        found = certified_leading(of if tall else of.mT, k, accept, search, seeds)
+        found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
             vectors = (found.outer if tall else found.inner)[:, :k]
             sigma, tied = found.sigma[:k] * after.scale, torch.zeros(k, dtype=torch.bool)
@@ -243,7 +256,8 @@ def _floor(base: Tensor, scale: float) -> float:
 
 def _settle(judge: Judge, base: Tensor) -> None:
     """Decide what is open by all singular vectors of the base."""
-    closest = closest_of(*left_singular_by_gram(base), judge.vectors, base)
+    with ALONE:
+        closest = closest_of(*left_singular_by_gram(base), judge.vectors, base)
     for j in judge.open:
         cosine, best = float(closest.cosine[j]), int(closest.best[j])
         judge.verdicts[j] = Verdict(cosine, float(judge.angle[j]), best, "exact")

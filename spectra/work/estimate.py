@@ -31,7 +31,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
     """Estimate a plan from headers; reads no weights."""
     crew = workers or usable_cores()
     rate = operations_per_second() * crew
-    needs = sorted((analyzer.memory(*task.views) for task in plan.tasks), reverse=True)
+    needs = sorted((task.need(analyzer) for task in plan.tasks), reverse=True)
     together = min(sum(needs[:crew]), memory_budget(plan.tasks, needs))
     ahead = 2 * max(task.memory for task in plan.tasks)  # in work, and read meanwhile
     cost = sum(task.cost(analyzer) for task in plan.tasks)

@@ -20,7 +20,9 @@ from spectra.work.task import Task
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
 BATCH = 32  # small matrices of one shape that a GPU decomposes together
-SHARE = 12  # bytes per entry of the largest matrix that those in work may share: 3 x float32
+SHARE = 16  # bytes per entry of the largest matrix that those in work may share, of each side
+
+LARGE = 1 << 22  # entries of a matrix that gains from threads
 
 Made = tuple[Row, Mapping[str, torch.Tensor]]  # and what measuring made
 
@@ -32,7 +34,7 @@ class Local:
     The calling thread reads, one task ahead of the workers at most. Decompositions are bound by
     memory and gain little from threads, so each worker computes with one, and a matrix waits
     until what it needs fits beside those in work. One so large that no second would fit is
-    measured alone, with all threads. A GPU takes small matrices of one shape in batches; on a
+    measured alone, with all threads, and so is a large one after which none follows. A GPU takes small matrices of one shape in batches; on a
     CPU batches only leave cores idle.
     """
 
@@ -46,7 +48,7 @@ class Local:
     ) -> Iterator[Row]:
         """Yield the row of every task as it finishes."""
         workers = 1 if self.device != "cpu" else self.workers or usable_cores()
-        needs = {id(task): analyzer.memory(*task.views) for task in tasks}
+        needs = {id(task): task.need(analyzer) for task in tasks}
         budget = memory_budget(tasks, list(needs.values()))
         pending: dict[Future[list[Made]], list[Task]] = {}
         pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
@@ -68,13 +70,16 @@ class Local:
                         yield row
 
         before = torch.get_num_threads()
-        alone = False
+        alone, left = False, len(tasks)
         most = self.batch or (1 if self.device == "cpu" else BATCH)
         try:
             for jobs in _batches(tasks, analyzer, Loader(tasks, self.ledger), most, budget // 2):
                 need = sum(needs[id(job.task)] for job in jobs)
                 after = alone  # nothing starts beside what has all threads
-                alone = workers == 1 or 2 * need > budget
+                left -= len(jobs)
+                # The last of all leaves no other for the cores that are free then.
+                last = not left and sum(job.task.place.numel for job in jobs) >= LARGE
+                alone = workers == 1 or 2 * need > budget or last
                 yield from collect(-1 if alone or after else budget - need)
                 crew, threads = (lone, before) if alone else (pool, 1)
                 future = crew.submit(_measure, analyzer, jobs, self.device, threads=threads)
@@ -99,7 +104,7 @@ def _batches(
             yield [loaded]
             del loaded  # before the next is read
             continue
-        shape, need = (view.rows, view.cols), analyzer.memory(view)
+        shape, need = (view.rows, view.cols), task.need(analyzer)
         waiting.setdefault(shape, []).append(loaded)
         del loaded
         held += need
@@ -111,8 +116,10 @@ def _batches(
 
 def memory_budget(tasks: Sequence[Task], needs: Sequence[int]) -> int:
     """Return the bytes that the matrices in work at one time may need together."""
-    largest = (SHARE * view.rows * view.cols for task in tasks for view in task.views)
-    return max(ROOM, *needs, *largest)
+    largest = max(
+        (1 + one.paired) * one.view.rows * one.view.cols for task in tasks for one in task.inputs
+    )
+    return max(*needs, ROOM + SHARE * largest)
 
 
 def usable_cores() -> int:

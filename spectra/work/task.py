@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.analyzers import Analyzer
+from spectra.analyzers.analyzer import OfFactors
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab, shards_of
@@ -275,6 +276,14 @@ class Task:
         if all(one.paired and one.change is None for one in self.inputs):
             return 0.0
         return analyzer.cost(*self.views)
+
+    def need(self, analyzer: Analyzer[Any]) -> int:
+        """Return the most bytes that measuring it holds at once."""
+        change = self.inputs[0].change
+        factors = isinstance(change, Updated) and not change.dense and len(self.inputs) == 1
+        if factors and isinstance(analyzer, OfFactors):
+            return analyzer.memory_of_factors(self.inputs[0].view)
+        return analyzer.memory(*self.views)
 
 
 def distinct(reads: Iterable[Read]) -> tuple[Read, ...]:
