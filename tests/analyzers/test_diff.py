@@ -517,3 +517,5 @@ def test_estimates_grow_with_the_matrix_and_the_question() -> None:
     assert 0 < Diff().cost(small) < Diff().cost(large) < Diff(intruders=True).cost(large)
     assert 8 * 3000 < Diff().memory(small) < Diff().memory(large)
     assert Diff().memory(large) <= Diff(intruders=True).memory(large)
+    question = Diff(intruders=True)
+    assert 4 * 30_000 < question.memory_of_factors(large) < question.memory(large)

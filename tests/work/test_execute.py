@@ -11,11 +11,11 @@ import torch
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Measurement, Row, Spectrum, Summary
+from spectra.analyzers import Diff, Measurement, Row, Spectrum, Summary
 from spectra.analyzers.analyzer import Each, Takes
 from spectra.errors import CheckpointError, NonFiniteError
 from spectra.matrices import Matrix, Selection, View
-from spectra.work import plan_model
+from spectra.work import plan_model, plan_pair
 from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured
 from spectra.work.local import ROOM, Local
@@ -74,6 +74,30 @@ def test_the_largest_matrices_are_measured_one_at_a_time(model: Path) -> None:
     plan = plan_model(spectra.open(model), Selection())
     measured(Local(workers=3), plan.tasks, watcher)
     assert watcher.most == [1]
+
+
+def test_a_large_matrix_after_which_none_follows_has_all_threads(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra.work.local.LARGE", 16)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    given: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    plan = plan_model(spectra.open(model), Selection())
+    measured(Local(workers=2), plan.tasks, Watcher())
+    assert given == [1] * 11 + [7, 7]  # the last is the caller's, given back
+
+
+def test_a_change_as_factors_needs_less(minilm: Path) -> None:
+    adapter = Path(__file__).parent.parent / "data" / "minilm-lora-r8"
+    plan = plan_pair(spectra.open(minilm), spectra.open(adapter), Selection(layers="0"))
+    question = Diff(intruders=True)
+    for task in plan.tasks:
+        view = task.inputs[0].view
+        factors = task.inputs[0].change is not None
+        expected = question.memory_of_factors(view) if factors else question.memory(view)
+        assert task.need(question) == expected
+    assert {task.inputs[0].change is not None for task in plan.tasks} == {True, False}
 
 
 def test_progress_ends_at_the_total(model: Path) -> None:
