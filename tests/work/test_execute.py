@@ -97,7 +97,7 @@ def test_a_change_as_factors_needs_less(minilm: Path) -> None:
         factors = task.inputs[0].change is not None
         expected = question.memory_of_factors(view) if factors else question.memory(view)
         assert task.need(question) == expected
-    assert {task.inputs[0].change is not None for task in plan.tasks} == {True, False}
+    assert any(task.inputs[0].change is not None for task in plan.tasks)
 
 
 def test_progress_ends_at_the_total(model: Path) -> None:
