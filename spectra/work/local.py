@@ -34,8 +34,8 @@ class Local:
     The calling thread reads, one task ahead of the workers at most. Decompositions are bound by
     memory and gain little from threads, so each worker computes with one, and a matrix waits
     until what it needs fits beside those in work. One so large that no second would fit is
-    measured alone, with all threads, and so is a large one after which none follows. A GPU takes small matrices of one shape in batches; on a
-    CPU batches only leave cores idle.
+    measured alone, with all threads, and so is a large one after which none follows. A GPU
+    takes small matrices of one shape in batches; on a CPU batches only leave cores idle.
     """
 
     workers: int | None = None  # matrices at once; None: one per core
