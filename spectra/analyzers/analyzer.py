@@ -95,23 +95,6 @@ class OfFactors(Protocol):
         ...
 
 
-@runtime_checkable
-class Together(Protocol[Subject_contra]):
-    """An analyzer that can measure several matrices at once, of one shape each time."""
-
-    def together(self, view: View) -> bool:
-        """Say whether this matrix may be measured with others of its shape."""
-        ...
-
-    def measure_together(self, subjects: Sequence[Subject_contra]) -> list[Measurement]:
-        """Measure several, as `measure` does each.
-
-        Raises:
-            NonFiniteError: One of them holds NaN or Inf.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Round:
     """One pass over some of the matrices, of an analysis that takes several."""

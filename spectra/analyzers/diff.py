@@ -32,11 +32,9 @@ from spectra.kernels.summary import (
     numerical_rank,
 )
 from spectra.kernels.verdicts import (
-    proven_similarities,
     proven_similarity,
     proven_similarity_cost,
     proven_similarity_memory,
-    small,
 )
 from spectra.matrices import LowRank, Pair, View
 from spectra.text import counted
@@ -133,24 +131,6 @@ class Diff:
         if not self.intruders:
             return Measurement(values)
         return self._with_intruders(values, pair, self._similarity(pair))
-
-    def together(self, view: View) -> bool:
-        """Say whether verdicts come from small eigenproblems, which a GPU solves in batches."""
-        return self.intruders and not self.exact and small(view.rows, view.cols, self.k)
-
-    def measure_together(self, pairs: Sequence[Pair]) -> list[Measurement]:
-        """Measure several pairs of one shape, their verdicts in one batch."""
-        deltas = [self._delta(pair) for pair in pairs]
-        changed = [_sides(pair) for pair, delta in zip(pairs, deltas, strict=True) if delta]
-        found = iter(
-            proven_similarities(changed, self.k, self.epsilon, self.side) if changed else ()
-        )
-        return [
-            self._with_intruders(delta, pair, next(found))
-            if delta
-            else Measurement(self._unchanged(pair.view))
-            for pair, delta in zip(pairs, deltas, strict=True)
-        ]
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count changes and intruders, and say what the change looks like."""

@@ -54,18 +54,6 @@ class Verdict(NamedTuple):
     decided_by: Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Resemblance:
-    """The `k` leading left singular vectors of a tuned matrix, and what is known of each."""
-
-    verdicts: list[Verdict | None]
-    sigma: Float[Tensor, " k"]  # of the tuned matrix, to scale
-    overlap: float | None  # ||U0_k^T U1_k||_F^2 / k
-    cosines: Float[Tensor, "k width"]  # |cos| with the leading base vectors
-    vectors: Float[Tensor, "rows k"]
-    angle: Float[Tensor, " k"]  # that each vector may be off by
-
-
 @dataclass(slots=True)
 class Judge:
     """Vectors of a tuned matrix and what is known of each, while spaces of the base grow."""
@@ -90,7 +78,7 @@ class Judge:
     @property
     def done(self) -> bool:
         """Whether nothing is left to decide."""
-        return not self.open and self.overlap is not None
+        return not len(self.angle) or (not self.open and self.overlap is not None)
 
     def climb(self, base: LinearMap, search: Search, floor: Floor | None = None) -> None:
         """Decide what one Krylov space of the base can.

@@ -3,6 +3,7 @@
 `verdicts` answers the same question faster and falls back to this.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ def exact_similarity(
     del tuned, directions  # as wide as the base in float64 where an update was added
     k = len(chosen.sigma)
     basis, base_sigma = left_singular(base)
-    closest = closest_of(basis, base_sigma, chosen.vectors, base)
+    closest = closest_of(basis.mT @ chosen.vectors, base_sigma, base.shape)
     known = closest.leads and chosen.leads
     decided: list[Decision] = ["exact"] * k
     return Similarity(
@@ -109,7 +110,7 @@ def leading_of(
         k: How many.
         length: The longer side of their matrix.
     """
-    floor = length * EPS64 * float(sigma[0])
+    floor = rounding_of(sigma, (length,))
     k = min(k, int((sigma > floor).sum()))
     tied = torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
     close = sigma[:-1] - sigma[1:] <= floor
@@ -131,43 +132,48 @@ class Closest(NamedTuple):
 
     cosine: Float[Tensor, " k"]  # the largest |cos|
     best: Int[Tensor, " k"]  # of which base vector
+    alone: Bool[Tensor, " k"]  # whether that is one vector, and not several taken together
     cosines: Float[Tensor, "rank k"]
     leads: bool  # whether as many leading base vectors span one subspace and no other
 
 
 def closest_of(
-    basis: Float[Tensor, "rows rank"],
+    components: Float[Tensor, "rank k"],
     sigma: Float[Tensor, " rank"],
-    vectors: Float[Tensor, "rows k"],
-    base: Float[Tensor, "rows cols"],
+    shape: Sequence[int],
+    roundings: float = 1.0,
 ) -> Closest:
-    """Compare vectors with all left singular vectors of a base."""
-    rows, cols = base.shape
-    cosines = (basis.mT @ vectors).abs_()
-    rounding = max(rows, cols) * EPS64 * float(sigma[0])
-    cosine, best = _closest(cosines, sigma, rounding, complete=rows <= cols)
-    k = vectors.shape[1]
-    return Closest(cosine, best, cosines, k > 0 and _leads(sigma, k, rounding))
+    """Compare vectors with all left singular vectors of a base.
+
+    Args:
+        components: Of each vector, along these.
+        sigma: All singular values, descending.
+        shape: Of the base.
+        roundings: Singular values that differ by no more from the next are taken as one, and the
+            norm of the projection onto their subspace for each |cos|.
+    """
+    cosines, k = components.abs(), components.shape[1]
+    rounding = rounding_of(sigma, shape)
+    floor = roundings * rounding
+    cluster = torch.zeros(len(sigma), dtype=torch.long, device=sigma.device)
+    cluster[1:] = (sigma[:-1] - sigma[1:] > floor).cumsum(0)
+    weight = cosines.square()
+    if shape[0] > shape[1]:  # a null space that the base does not fill is no vector of it
+        weight[sigma <= floor] = 0.0
+    projected = weight.new_zeros(int(cluster[-1]) + 1, k).index_add_(0, cluster, weight)
+    largest, group = projected.max(dim=0)
+    best = torch.where(largest > 0.0, torch.searchsorted(cluster, group), -1)
+    alone = cluster.bincount()[group] == 1
+    leads = k > 0 and _leads(sigma, k, rounding)
+    return Closest(largest.sqrt().clamp(max=1.0), best, alone, cosines, leads)
+
+
+def rounding_of(sigma: Float[Tensor, " rank"], shape: Sequence[int]) -> float:
+    """Return what singular values of a float64 decomposition may be off by."""
+    return max(shape) * EPS64 * float(sigma[0])
 
 
 def _leads(sigma: Float[Tensor, " rank"], k: int, rounding: float) -> bool:
     """Say whether the `k` leading singular vectors span one subspace and no other."""
     following = float(sigma[k]) if k < len(sigma) else 0.0
     return float(sigma[k - 1]) - following > APART * rounding
-
-
-def _closest(
-    cosines: Float[Tensor, "rank k"], sigma: Float[Tensor, " rank"], floor: float, *, complete: bool
-) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
-    """Return each column's largest |cos|; sigma within `floor` of their neighbours are one."""
-    rank, k = cosines.shape
-    cluster = torch.zeros(rank, dtype=torch.long, device=sigma.device)
-    cluster[1:] = (sigma[:-1] - sigma[1:] > floor).cumsum(0)
-    weight = cosines.square()
-    if not complete:
-        weight[sigma <= floor] = 0.0
-    projected = torch.zeros(int(cluster[-1]) + 1, k, dtype=weight.dtype, device=weight.device)
-    projected.index_add_(0, cluster, weight)
-    largest, group = projected.max(dim=0)
-    first = torch.searchsorted(cluster, group)
-    return largest.sqrt().clamp(max=1.0), torch.where(largest > 0.0, first, -1)

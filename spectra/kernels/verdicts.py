@@ -1,23 +1,28 @@
 """Which leading singular vectors of a tuned matrix its base lacks, by the cheapest proof.
 
-Small matrices are decided from full eigendecompositions of their Gram matrices (`dense`),
-large ones from Krylov spaces (`resemblance`). Whatever those leave open is decided by all singular
-vectors of that matrix.
+Large matrices are decided from Krylov spaces (`resemblance`), first by products in float32, then
+by products in float64. What these leave open, and small matrices, are decided by what the tuned
+vectors have in common with every left singular vector of the base (`bidiagonal`). That is an SVD
+in float64: right for a matrix that is off by rho, max(rows, cols) roundings of sigma_1. With t the
+components of y and s the singular values, a true singular vector u has no more than
+sqrt(2) rho / |s_l - sigma| along the l-th computed one, and a tall base's no more than rho / sigma
+outside of all. So where values within `WINDOW` rho of the next are taken together, |u . y| is no
+more than what y has along one group and `SLACK`, and no less, if the group is one vector.
 """
 
 import functools
 import math
 import threading
-from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.dense import dense_resemblance
-from spectra.kernels.eigenvectors import leading_by_gram, left_singular_by_gram
-from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
+from spectra.kernels.bidiagonal import left_components
+from spectra.kernels.eigenvectors import leading_by_gram
+from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import singular_value_floor
 from spectra.kernels.leading import (
     DOUBLE,
@@ -26,37 +31,45 @@ from spectra.kernels.leading import (
     Search,
     Why,
     certified_leading,
+    distance_from_sine,
     vectors_within,
 )
 from spectra.kernels.linear_map import LinearMap, linear_map
-from spectra.kernels.resemblance import ANGLE, Judge, Verdict
+from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict
 from spectra.kernels.similarity import (
     PICTURE,
     Similarity,
     Tuned,
     closest_of,
-    exact_similarity,
     leading_of,
+    rounding_of,
 )
 from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
 SHARP = 1e-6  # that tuned vectors may be off by where all vectors of the base are compared
+WINDOW = 1e5
+SLACK = 3.0 / WINDOW
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """Which matrices are decided how."""
 
-    tiny: int = 24  # shorter sides up to which two SVDs cost nothing
-    dense: int = 640  # up to which eigenvectors cost less than a Krylov space
-    large: int = 1400  # from which float64 Krylov spaces cost less than all eigenvectors
+    short: int = 640  # sides up to which decompositions cost less than a Krylov space
+    dense: int = 1400  # and where the other side is not much longer
+    entries: int = 1 << 23
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
 
+    def decomposes(self, rows: int, cols: int) -> bool:
+        """Say whether a matrix of this shape is decided by decompositions at once."""
+        short = min(rows, cols)
+        return short <= self.short or (short <= self.dense and rows * cols <= self.entries)
+
 
 LADDER = Ladder()
-ALONE = threading.Lock()  # all singular vectors fill most of the memory: one matrix at a time
+ALONE = threading.Lock()  # what large matrices leave open fills most of the memory: one at a time
 
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -90,29 +103,35 @@ def proven_similarity(
     Source:
         Shuttleworth et al. 2024, arXiv:2410.21228.
     """
-    rows, cols = base.shape
-    if small(rows, cols, k, ladder):
-        return proven_similarities([(base, tuned)], k, epsilon, side)[0]
-    if min(rows, cols) > ladder.dense:
-        return _by_rungs(*_turned(base, tuned, side), k, epsilon, ladder)
-    return exact_similarity(base, merged(base, tuned), k, side)
+    if ladder.decomposes(*base.shape):
+        tuned = merged(base, tuned)  # before it is turned, as in the reference
+        base, tuned = (base, tuned) if side == "left" else (base.mT, tuned.mT)
+        found, angle = _decomposed(tuned, k)
+        judge = Judge(found.vectors, angle, epsilon)
+        if not judge.done:
+            _settle(judge, base, prove=True)
+        return _similarity(judge, found, entry_norm(tuned), base.device)
+    if side == "right":
+        base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+    return _by_rungs(base, tuned, k, epsilon, ladder)
 
 
 def proven_similarity_cost(rows: int, cols: int) -> float:
     """Return about how many operations `proven_similarity` takes where nothing falls back."""
     short, long = sorted((rows, cols))
-    if short <= LADDER.dense:
-        return 2.0 * (2.0 * long * short**2 + 12.0 * short**3)
+    if LADDER.decomposes(rows, cols):
+        return 4.0 * long * short**2 + 12.0 * short**3
     return 2700.0 * rows * cols  # products with some 24 columns, about 20 times both ways
 
 
 def proven_similarity_memory(rows: int, cols: int) -> int:
     """Return about the peak bytes that `proven_similarity` adds to its input where bounds decide.
 
-    What they leave open takes some 40 bytes a square of the shorter side more, one matrix of a
-    process at a time.
+    What they leave open takes some 16 bytes an entry and a square of the shorter side more, one
+    matrix of a process at a time.
     """
-    return 8 * rows * cols + 16 * min(rows, cols) ** 2
+    entry = 24 if LADDER.decomposes(rows, cols) else 8
+    return entry * rows * cols + 16 * min(rows, cols) ** 2
 
 
 def merged(
@@ -123,61 +142,6 @@ def merged(
         return tuned
     left, right = tuned
     return base.double().addmm(left.double(), right.double())
-
-
-def small(rows: int, cols: int, k: int, ladder: Ladder = LADDER) -> bool:
-    """Say whether a pair of this shape is decided from eigenvectors, alone or with others."""
-    return ladder.tiny < min(rows, cols) <= ladder.dense and k <= min(rows, cols)
-
-
-def proven_similarities(
-    pairs: Sequence[tuple[Tensor, Tensor | Factors]], k: int, epsilon: float, side: Side = "left"
-) -> list[Similarity]:
-    """Judge several `small` pairs of one shape together, as `proven_similarity` does each.
-
-    Args:
-        pairs: Base and tuned weight, or base and an update's factors.
-        k: As there.
-        epsilon: As there.
-        side: As there.
-    """
-    before, _, _ = _scaled([base for base, _ in pairs])
-    # Merged before they are turned, as in the reference.
-    after, scales, norms = _scaled([merged(*pair) for pair in pairs])
-    if side == "right":
-        before, after = before.mT, after.mT
-    found = []
-    for i, answer in enumerate(dense_resemblance(before, after, k, epsilon)):
-        sharp = answer is not None and float(answer.angle.max()) <= SHARP
-        if answer is None or (not sharp and None in answer.verdicts):
-            found.append(exact_similarity(pairs[i][0], merged(*pairs[i]), k, side))
-            continue
-        none = torch.zeros(k, dtype=torch.bool)
-        tuned = Tuned(answer.vectors, answer.sigma * scales[i], none, leads=True)
-        judge = Judge(answer.vectors, answer.angle, epsilon, answer.verdicts, answer.overlap)
-        judge.cosines = answer.cosines.mT
-        if not judge.done:
-            _settle(judge, before[i])
-        found.append(_similarity(judge, tuned, scales[i] * norms[i], before.device))
-    return found
-
-
-def _turned(
-    base: Tensor, tuned: Tensor | Factors, side: Side
-) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    """Return what has the vectors of a side on the left: the transposes for the right one."""
-    if side == "left":
-        return base, tuned
-    return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
-
-
-def _scaled(matrices: Sequence[Tensor]) -> tuple[Tensor, list[float], list[float]]:
-    """Return one float64 batch with entries near 1, the scales, and the norms that remain."""
-    scales = [power_of_two_near(largest_entry(part)) or 1.0 for part in matrices]
-    batch = torch.stack(
-        [part.double() / scale for part, scale in zip(matrices, scales, strict=True)]
-    )
-    return batch, scales, torch.linalg.matrix_norm(batch).tolist()
 
 
 def _by_rungs(
@@ -195,49 +159,58 @@ def _by_rungs(
     found, angle, double = _leading_vectors(after, k, ladder)
     if found is None:
         del before, after
-        found = _decomposed(merged(base, tuned), k)
-        judge = Judge(found.vectors, angle[: len(found.sigma)], epsilon, double=True)
-        if len(found.sigma):
+        found, angle = _decomposed(merged(base, tuned), k)
+        judge = Judge(found.vectors, 0.0 * angle, epsilon)
+        if not judge.done:
             _settle(judge, base)
         return _similarity(judge, found, norm, base.device)
     judge = Judge(found.vectors, angle, epsilon, double=double)
     floor = functools.cache(lambda: _floor(base, before.scale))
     if not double:  # what the tuned vectors needed, the base's need too
         judge.climb(before, ladder.single, floor)
-    if not judge.done and min(base.shape) >= ladder.large:
+    if not judge.done:
         judge.double = True
         judge.climb(before.precise(), ladder.double, floor)
     if not judge.done:
         if float(judge.angle.max()) > SHARP:
-            better, judge.angle, _ = _leading_vectors(after, k, ladder, SHARP)
-            judge.vectors = (better or _decomposed(merged(base, tuned), k)).vectors
+            judge.vectors = _decomposed(merged(base, tuned), k)[0].vectors
+            judge.angle = 0.0 * judge.angle
         _settle(judge, base)
     return _similarity(judge, found, norm, base.device)
 
 
-def _decomposed(tuned: Tensor, k: int) -> Tuned:
-    """Return the leading left singular vectors by float64 decompositions."""
+def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor]:
+    """Return the leading left singular vectors by a float64 decomposition, and their errors."""
     count = min(k + 1, *tuned.shape)  # one more tells whether the last is tied
-    with ALONE:
-        return leading_of(*leading_by_gram(tuned, count), k, max(tuned.shape))
+    with _room(tuned):
+        vectors, sigma = leading_by_gram(tuned, count)
+        found = leading_of(vectors, sigma, k, max(tuned.shape))
+        k = len(found.sigma)
+        inner = tuned.cpu().double().mT @ (found.vectors / sigma[:k])
+        missed = tuned.cpu().double() @ inner - found.vectors * sigma[:k]
+    rounding = rounding_of(sigma, tuned.shape)
+    apart = (sigma[:k, None] - sigma).abs()
+    apart[:, :k].fill_diagonal_(math.inf)
+    gap = torch.minimum(apart.amin(dim=1), sigma[:k]) - rounding  # no other lies above the last
+    residual = torch.linalg.vector_norm(missed, dim=0) + rounding
+    return found, distance_from_sine(residual / gap.clamp(min=1e-300))
 
 
-def _leading_vectors(
-    after: LinearMap, k: int, ladder: Ladder, tolerance: float = ANGLE
-) -> tuple[Tuned | None, Tensor, bool]:
+def _room(matrix: Tensor) -> AbstractContextManager[object]:
+    return nullcontext() if LADDER.decomposes(*matrix.shape) else ALONE
+
+
+def _leading_vectors(after: LinearMap, k: int, ladder: Ladder) -> tuple[Tuned | None, Tensor, bool]:
     """Return the leading left singular vectors, if products find them, and their errors.
 
     And whether that took products in float64.
     """
     tall = after.shape[0] > after.shape[1]
     seeds = None
-    rungs = [tolerance < ANGLE]
-    if not rungs[0] and min(after.shape) >= ladder.large:
-        rungs.append(True)
-    for double in rungs:
+    for double in (False, True):
         of = after.precise() if double else after
         search = replace(ladder.double if double else ladder.single, settled=True)
-        accept = vectors_within(k, tolerance)
+        accept = vectors_within(k, ANGLE)
         found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
             vectors = (found.outer if tall else found.inner)[:, :k]
@@ -254,17 +227,35 @@ def _floor(base: Tensor, scale: float) -> float:
     return (singular_value_floor(base) / scale) ** 2
 
 
-def _settle(judge: Judge, base: Tensor) -> None:
-    """Decide what is open by all singular vectors of the base."""
-    with ALONE:
-        closest = closest_of(*left_singular_by_gram(base), judge.vectors, base)
+def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
+    """Decide what is open by all singular vectors of the base; say of each whether it is proven.
+
+    Args:
+        judge: The vectors.
+        base: The original weight.
+        prove: Whether to prove what stands off epsilon; otherwise all is called exact.
+    """
+    with _room(base):
+        components, sigma = left_components(base, judge.vectors)
+    count = len(judge.angle)
+    closest = closest_of(components, sigma, base.shape)
+    null = base.shape[0] > base.shape[1]  # of a tall base: small ones may mix with what it lacks
+    if prove and not (null and float(sigma[-1]) <= WINDOW * rounding_of(sigma, base.shape)):
+        runs = closest_of(components, sigma, base.shape, WINDOW)
+        errors = judge.angle + SLACK
+        for j in judge.open:
+            cosine, error, best = float(runs.cosine[j]), float(errors[j]), int(runs.best[j])
+            if cosine + error < judge.epsilon - MARGIN:
+                judge.verdicts[j] = Verdict(cosine + error, 0.0, best, "bound")
+            elif bool(runs.alone[j]) and cosine - error >= judge.epsilon + MARGIN:
+                judge.verdicts[j] = Verdict(cosine, error, best, "match")
+        judge.angle = 0.0 * judge.angle
     for j in judge.open:
         cosine, best = float(closest.cosine[j]), int(closest.best[j])
         judge.verdicts[j] = Verdict(cosine, float(judge.angle[j]), best, "exact")
-    count = len(judge.angle)
     if judge.overlap is None and closest.leads:
         judge.overlap = float(closest.cosines[:count].square().sum()) / count
-    judge.cosines = closest.cosines[:PICTURE].cpu()
+    judge.cosines = closest.cosines[:PICTURE]
 
 
 def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) -> float:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from spectra.analyzers import Analyzer, Row
-from spectra.analyzers.analyzer import Together
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NonFiniteError
@@ -19,7 +18,6 @@ from spectra.work.load import Loaded, Loader
 from spectra.work.task import Task
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
-BATCH = 32  # small matrices of one shape that a GPU decomposes together
 SHARE = 16  # bytes per entry of the largest matrix that those in work may share, of each side
 
 LARGE = 1 << 22  # entries of a matrix that gains from threads
@@ -34,13 +32,11 @@ class Local:
     The calling thread reads, one task ahead of the workers at most. Decompositions are bound by
     memory and gain little from threads, so each worker computes with one, and a matrix waits
     until what it needs fits beside those in work. One so large that no second would fit is
-    measured alone, with all threads, and so is a large one after which none follows. A GPU
-    takes small matrices of one shape in batches; on a CPU batches only leave cores idle.
+    measured alone, with all threads, and so is a large one after which none follows.
     """
 
     workers: int | None = None  # matrices at once; None: one per core
     device: str = "cpu"
-    batch: int | None = None  # small matrices of one shape together; None: 1 on a CPU, else 32
     ledger: Ledger | None = None  # is told the digests of what is read
 
     def run(
@@ -50,7 +46,7 @@ class Local:
         workers = 1 if self.device != "cpu" else self.workers or usable_cores()
         needs = {id(task): task.need(analyzer) for task in tasks}
         budget = memory_budget(tasks, list(needs.values()))
-        pending: dict[Future[list[Made]], list[Task]] = {}
+        pending: dict[Future[Made], Task] = {}
         pool = ThreadPoolExecutor(workers, thread_name_prefix="spectra")
         # What has all threads always runs in one: with the helpers of two, none would wait awake.
         lone = ThreadPoolExecutor(1, thread_name_prefix="spectra-alone")
@@ -58,60 +54,35 @@ class Local:
         def collect(room: int) -> Iterator[Row]:
             """Yield finished rows until a worker is free and the others need at most `room`."""
             while pending and (
-                len(pending) >= workers
-                or sum(needs[id(task)] for some in pending.values() for task in some) > room
+                len(pending) >= workers or sum(needs[id(task)] for task in pending.values()) > room
             ):
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    measured = zip(pending.pop(future), future.result(), strict=True)
-                    for task, (row, tensors) in measured:
-                        if sink is not None and tensors:
-                            sink.take(task, tensors)
-                        yield row
+                    task, (row, tensors) = pending.pop(future), future.result()
+                    if sink is not None and tensors:
+                        sink.take(task, tensors)
+                    yield row
 
         before = torch.get_num_threads()
         alone, left = False, len(tasks)
-        most = self.batch or (1 if self.device == "cpu" else BATCH)
+        loader = Loader(tasks, self.ledger)
         try:
-            for jobs in _batches(tasks, analyzer, Loader(tasks, self.ledger), most, budget // 2):
-                need = sum(needs[id(job.task)] for job in jobs)
+            for task in tasks:
+                job, need = loader.load(task), needs[id(task)]
                 after = alone  # nothing starts beside what has all threads
-                left -= len(jobs)
+                left -= 1
                 # The last of all leaves no other for the cores that are free then.
-                last = not left and sum(job.task.place.numel for job in jobs) >= LARGE
+                last = not left and task.place.numel >= LARGE
                 alone = workers == 1 or 2 * need > budget or last
                 yield from collect(-1 if alone or after else budget - need)
                 crew, threads = (lone, before) if alone else (pool, 1)
-                future = crew.submit(_measure, analyzer, jobs, self.device, threads=threads)
-                pending[future] = [job.task for job in jobs]
-                del jobs
+                pending[crew.submit(_measure, analyzer, job, self.device, threads=threads)] = task
+                del job
             yield from collect(-1)
         finally:
             for crew in (pool, lone):
                 crew.shutdown(wait=False, cancel_futures=True)
             torch.set_num_threads(before)
-
-
-def _batches(
-    tasks: Sequence[Task], analyzer: Analyzer[Any], loader: Loader, most: int, budget: int
-) -> Iterator[list[Loaded]]:
-    """Read task by task; hold small matrices back until enough of one shape are there."""
-    waiting: dict[tuple[int, int], list[Loaded]] = {}
-    held = 0
-    for task in tasks:
-        loaded, view = loader.load(task), task.inputs[0].view
-        if most == 1 or not isinstance(analyzer, Together) or not analyzer.together(view):
-            yield [loaded]
-            del loaded  # before the next is read
-            continue
-        shape, need = (view.rows, view.cols), task.need(analyzer)
-        waiting.setdefault(shape, []).append(loaded)
-        del loaded
-        held += need
-        if len(waiting[shape]) == most or held > budget:
-            held -= need * len(waiting[shape])
-            yield waiting.pop(shape)
-    yield from waiting.values()
 
 
 def memory_budget(tasks: Sequence[Task], needs: Sequence[int]) -> int:
@@ -127,22 +98,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _measure(
-    analyzer: Analyzer[Any], jobs: Sequence[Loaded], device: str, *, threads: int
-) -> list[Made]:
-    torch.set_num_threads(threads)
-    if len(jobs) > 1 and isinstance(analyzer, Together):
-        try:
-            found = analyzer.measure_together([job.subject(device) for job in jobs])
-        except NonFiniteError:
-            pass  # one by one, to say of each what it holds
-        else:
-            return [_row(job.task, one) for job, one in zip(jobs, found, strict=True)]
-    return [_measure_one(analyzer, job, device) for job in jobs]
-
-
-def _measure_one(analyzer: Analyzer[Any], job: Loaded, device: str) -> Made:
+def _measure(analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int) -> Made:
     """Measure one task; what is not finite becomes a row that says so."""
+    torch.set_num_threads(threads)
     task = job.task
     try:
         return _row(task, analyzer.measure(job.subject(device)))

@@ -24,7 +24,7 @@ def test_all_360_verdicts(
 ) -> None:
     ladder = Ladder()
     if way != "dense":
-        ladder = Ladder(dense=24, large=24, single=replace(SINGLE, fewest=4))
+        ladder = Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4))
         monkeypatch.setattr(linear_map, "SINGLE", 1)
     same = intruders = proven = 0
     for name, update in updates.items():
@@ -45,7 +45,7 @@ def test_every_claim_on_merged_weights(
 ) -> None:
     ladder = Ladder()
     if way != "dense":
-        ladder = Ladder(dense=24, large=24, single=replace(SINGLE, fewest=4))
+        ladder = Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4))
         monkeypatch.setattr(linear_map, "SINGLE", 1)
     for name, update in list(updates.items())[::6]:
         base = real[name]

@@ -13,12 +13,12 @@ import spectra
 from examples import write_model
 from spectra.analyzers import Diff, Measurement, Row, Spectrum, Summary
 from spectra.analyzers.analyzer import Each, Takes
-from spectra.errors import CheckpointError, NonFiniteError
+from spectra.errors import CheckpointError
 from spectra.matrices import Matrix, Selection, View
 from spectra.work import plan_model, plan_pair
 from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured
-from spectra.work.local import ROOM, Local
+from spectra.work.local import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,55 +162,3 @@ def test_halves_and_doubles_are_read_as_they_are(tmp_path: Path) -> None:
         exact = torch.linalg.svdvals(values.to(dtype).double())
         assert row.number("sigma_max") == pytest.approx(float(exact[0]), rel=1e-9)
         assert row.number("sigma_min") == pytest.approx(float(exact[-1]), rel=1e-9)
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd(Watcher):
-    """Takes several at once, and notes which."""
-
-    crowds: list[list[str]] = field(default_factory=list)
-
-    def together(self, view: View) -> bool:
-        return view.role.kind != "mlp.up"
-
-    def measure_together(self, subjects: Sequence[Matrix]) -> list[Measurement]:
-        self.crowds.append([one.view.name.split(".")[1] for one in subjects])
-        if any(bool(one.values.isnan().any()) for one in subjects):
-            raise NonFiniteError("1 of 16 entries is NaN")
-        return [Measurement({"seen": float(one.values.sum())}) for one in subjects]
-
-
-def test_small_matrices_of_one_shape_are_measured_together(tmp_path: Path) -> None:
-    tensors = {f"layers.{i}.q.weight": torch.full((4, 4 + i % 2), float(i)) for i in range(8)}
-    tensors |= {f"layers.{i}.up_proj.weight": torch.full((4, 4), float(i)) for i in (8, 9)}
-    plan = plan_model(spectra.open(write_model(tmp_path, tensors)), Selection())
-    crowd = Crowd()
-    rows = measured(Local(batch=3), plan.tasks, crowd)
-    assert sorted(crowd.crowds) == [["0", "2", "4"], ["1", "3", "5"]]  # the last two are alone
-    assert [row.values["seen"] for row in rows] == [i * 4.0 * (4 + i % 2) for i in range(8)] + [
-        128.0, 144.0
-    ]  # fmt: skip
-
-
-def test_what_waits_for_others_stays_within_the_budget(tmp_path: Path) -> None:
-    tensors = {f"layers.{i}.q.weight": torch.ones(4, 4 + i % 2) for i in range(9)}
-    plan = plan_model(spectra.open(write_model(tmp_path, tensors)), Selection())
-    crowd = Crowd(need=ROOM // 5)  # two may wait: the room's other half is for those in work
-    measured(Local(workers=1, batch=32), plan.tasks, crowd)
-    assert crowd.crowds == [["0", "2"], ["1", "3", "5"], ["6", "8"]]  # 4 and 7 are alone
-
-
-def test_of_a_batch_only_what_is_not_finite_has_no_numbers(tmp_path: Path) -> None:
-    tensors = {f"layers.{i}.q.weight": torch.ones(4, 4) for i in range(4)}
-    tensors["layers.1.q.weight"][0, 0] = torch.nan
-    plan = plan_model(spectra.open(write_model(tmp_path, tensors)), Selection())
-
-    class Strict(Crowd):
-        def measure(self, subject: Matrix) -> Measurement:
-            if bool(subject.values.isnan().any()):
-                raise NonFiniteError("1 of 16 entries is NaN")
-            return Measurement({"seen": float(subject.values.sum())})
-
-    rows = measured(Local(batch=4), plan.tasks, Strict())
-    assert [row.status for row in rows] == ["ok", "non-finite", "ok", "ok"]
-    assert [row.values["seen"] for row in rows] == [16.0, None, 16.0, 16.0]

@@ -1,0 +1,104 @@
+"""LAPACK's own functions, where neither torch nor SciPy gives what they can do.
+
+SciPy hands their addresses to other compilers (`scipy.linalg.cython_lapack`). Called by address
+they release Python's lock, so that several matrices are worked on at once; they take as many
+threads as torch has. Tensors are on the CPU, and go as what LAPACK sees: column by column.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+PANEL = 64  # columns that are reduced at a time, at most
+
+
+def bidiagonal_components(
+    square: Float[Tensor, "side side"], lines: Float[Tensor, "k side"]
+) -> Float[Tensor, " side"] | None:
+    """Turn each line y into U^T y, in place, for U S V^T = `square`.
+
+    Args:
+        square: Float64, contiguous, finite; overwritten.
+        lines: Float64, contiguous.
+
+    Returns:
+        The singular values, descending; None where the rotations did not converge.
+    """
+    count, side = lines.shape
+    size, work = 2 * PANEL * side, square.new_empty(2 * PANEL * side)
+    diagonal, above, left, right = square.new_empty(4, side)
+    n, k, none, one, length, failed = map(ctypes.c_int, (side, count, 0, 1, size, 0))
+    # What LAPACK sees is the transpose, whose right singular vectors are U.
+    _call("dgebrd", n, n, square, n, diagonal, above, left, right, work, length, failed)
+    if count:
+        _call("dormbr", b"P", b"L", b"T", n, k, n, square, n, right, lines, n, work, length,
+              failed)  # fmt: skip
+    _call("dbdsqr", b"U", n, k, none, none, diagonal, above, lines, n, square, one, square, one,
+          work, failed)  # fmt: skip
+    return None if failed.value else diagonal
+
+
+def leading_eigenpairs(
+    symmetric: Float[Tensor, "side side"], count: int
+) -> tuple[Float[Tensor, " count"], Float[Tensor, "side count"]] | None:
+    """Return the largest eigenvalues, descending, and their eigenvectors.
+
+    Args:
+        symmetric: Float64, contiguous, finite; overwritten.
+        count: How many, at most all.
+
+    Returns:
+        None where they were not all found.
+    """
+    side = len(symmetric)
+    size = (PANEL + 6) * side
+    values, vectors = symmetric.new_empty(side), symmetric.new_empty(count, side)
+    work = symmetric.new_empty(size)
+    places, support = symmetric.new_empty(12 * side, dtype=torch.int32).split([10 * side, 2 * side])
+    n, first, length, more, found, failed = map(
+        ctypes.c_int, (side, side - count + 1, size, 10 * side, 0, 0)
+    )
+    unused = ctypes.c_double(0.0)
+    _call("dsyevr", b"V", b"I", b"L", n, symmetric, n, unused, unused, first, n, unused, found,
+          values, vectors, n, support, work, length, places, more, failed)  # fmt: skip
+    if failed.value or found.value != count:
+        return None
+    return values[:count].flip(0), vectors.flip(0).mT
+
+
+def _call(name: str, *given: ctypes.c_int | ctypes.c_double | bytes | Tensor) -> None:
+    _limits().limit(limits=torch.get_num_threads())
+    passed = [
+        one.data_ptr() if isinstance(one, Tensor)
+        else one if isinstance(one, bytes) else ctypes.addressof(one)
+        for one in given
+    ]  # fmt: skip
+    _function(name, len(given))(*passed)
+
+
+@functools.cache
+def _function(name: str, arguments: int) -> Callable[..., None]:
+    from scipy.linalg import cython_lapack  # noqa: PLC0415 - others need no scipy
+
+    capsule = cython_lapack.__pyx_capi__[name]
+    name_of, address_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    address_of.restype, address_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    address = address_of(capsule, name_of(capsule))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(address)
+
+
+@functools.cache
+def _limits() -> "ThreadpoolController":
+    from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - others need none
+
+    _function("dgebrd", 11)  # loads what is to be limited
+    return ThreadpoolController().select(user_api="blas")
