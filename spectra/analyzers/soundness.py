@@ -14,7 +14,6 @@ from spectra.checkpoint.entry import BITS
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
 
-BLOCK = 1 << 20  # bytes looked at together: small enough for a processor's cache
 RUNS = 256  # runs of zero rows or columns that are told; a model has no more heads
 BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers of as many bytes as a floating dtype: without the sign they order as magnitudes do."""
@@ -32,6 +31,8 @@ class Soundness:
         "zero_row_runs", "zero_col_runs", "digest",
     )  # fmt: skip
 
+    block: int = 1 << 20  # bytes looked at together: small enough for a processor's cache
+
     def cost(self, view: View) -> float:
         """About ten operations an entry: the digest takes most."""
         return 10.0 * view.rows * view.cols
@@ -40,7 +41,7 @@ class Soundness:
         """The values and a few blocks of them."""
         decoded = 32 if view.entry.codec else 16
         each = max(BITS.get(view.entry.dtype, decoded), decoded) // 8
-        return each * view.rows * view.cols + 4 * BLOCK
+        return each * view.rows * view.cols + 4 * self.block
 
     def measure(self, matrix: Matrix) -> Measurement:
         """Return the keys; NaN and Inf are counted, never raised.
@@ -49,7 +50,7 @@ class Soundness:
         that were decoded, whose dtype is not the stored one.
         """
         tally = _Tally(matrix.values.shape[1])
-        for block in _blocks(matrix.values):
+        for block in _blocks(matrix.values, self.block):
             tally.add(block)
         view = matrix.view
         place = None if tally.first is None else _written(tally.first, view)
@@ -131,10 +132,10 @@ class _Tally:
         return self.hashed.hexdigest()[:16]
 
 
-def _blocks(values: Tensor) -> Iterator[Tensor]:
+def _blocks(values: Tensor, size: int) -> Iterator[Tensor]:
     width = values.shape[1] * values.element_size()
     if values.numel():
-        for block in values.split(max(1, BLOCK // width)):
+        for block in values.split(max(1, size // width)):
             yield block.cpu().contiguous()
 
 

@@ -55,22 +55,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.lanczos import Ritz
+from spectra.kernels.rounding import EPS64
 
-FAILURE = 1e-12
+FAILURE = 1e-12  # probability
 SPARE = 4  # random columns beyond those counted, which the floor needs
 SMALL_LEAK = 0.05
-EPSILON = 2.0**-52
 
 
-def gaussian_floor(columns: int, counted: int) -> float:
+def gaussian_floor(columns: int, counted: int, failure: float = FAILURE) -> float:
     """Return what the smallest singular value of `counted + 1` Gaussian rows exceeds.
 
-    Except with probability `FAILURE`; 0 where there are too few columns to say.
+    Except with probability `failure`; 0 where there are too few columns to say.
     """
     extra = columns - counted  # p + 1 of the proposition
     if extra <= SPARE:
         return 0.0
-    times: float = FAILURE ** (1.0 / extra)
+    times: float = failure ** (1.0 / extra)
     return times * extra / (math.e * math.sqrt(columns))
 
 
@@ -105,7 +105,7 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
     if not above and (counted or not point < float(values[-1])):
         return False  # within the Ritz values that are to lie on one side
     # Decomposing T moves each of its eigenvalues by that much, so that zero is never seen.
-    moved = len(ritz.values) * EPSILON * float(ritz.values[0])
+    moved = len(ritz.values) * EPS64 * float(ritz.values[0])
     distance = (values - point).abs() - moved
     if float(distance.min()) <= 0.0:
         return False  # Ritz value and point are one to rounding
@@ -149,11 +149,10 @@ def _least_polynomial(
     spread = float(nodes.abs().max())
     back = 0.0
     for _ in range(steps - 1):
-        image = nodes * basis[-1]
+        image, known = nodes * basis[-1], torch.stack(basis)
         centre = float(image @ basis[-1])
-        known = torch.stack(basis)
-        image = image - known.mT @ (known @ image)
-        image = image - known.mT @ (known @ image)
+        for _ in range(2):
+            image = image - known.mT @ (known @ image)
         forward = float(torch.linalg.vector_norm(image))
         if forward <= 1e-14 * spread:
             break

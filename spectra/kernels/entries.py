@@ -32,8 +32,8 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
     """
     if matrix.numel() == 0:
         return 0.0
-    low, high = torch.aminmax(matrix)
-    largest = max(-float(low), float(high))
+    low, high = torch.stack(torch.aminmax(matrix)).tolist()
+    largest = max(-low, high)
     if not math.isfinite(largest):
         unusable = (~torch.isfinite(matrix)).nonzero()
         row, col = (int(i) for i in unusable[0])

@@ -16,12 +16,18 @@ from torch import Tensor
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.rounding import EPS64
 
-SINGLE = 1 << 20  # entries from which float32 products pay
-EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90
 BLOCK = 256  # rows widened to float64 at a time, always into the same memory
 CONFIDENCE = 10.0
 NARROW = 16  # columns from which one product with the transpose is the faster order
 PANELS = 16  # of rows, whose products with fewer columns run side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Which matrices multiply in float32; float64 ones never do."""
+
+    single: int = 1 << 20  # entries from which it pays
+    exponent: int = 90  # products of a scaled vector stay normal within 2^-90 ... 2^90
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +70,14 @@ class LinearMap:
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
     ) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "cols c"]]:
         """Return `map @ right` and `map.T @ left`, both in float64, in one pass."""
-        if self.turned:
-            first, second = self._products(left, right)
-            return second, first
-        return self._products(right, left)
+        given = (left, right) if self.turned else (right, left)
+        right, left = (vectors / self.scale for vectors in given)
+        before, after = _one_pass(self.matrix, right, left)
+        if self.left is not None and self.right is not None:
+            up, down = self.left.double(), self.right.double()
+            before.addmm_(up, down @ right)
+            after.addmm_(down.mT, up.mT @ left)
+        return (after, before) if self.turned else (before, after)
 
     def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of map.T @ map."""
@@ -111,24 +121,6 @@ class LinearMap:
             product = product.addmm(self.right.mT, self.left.mT @ scaled)
         return product
 
-    def _products(self, right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        """Return matrix @ right and matrix.T @ left over scale, in float64."""
-        rows, cols = self.matrix.shape
-        right, left = right / self.scale, left / self.scale
-        before = torch.empty(rows, right.shape[1], dtype=torch.float64, device=self.device)
-        after = torch.zeros(left.shape[1], cols, dtype=torch.float64, device=self.device)
-        wide = torch.empty(min(BLOCK, rows), cols, dtype=torch.float64, device=self.device)
-        for start in range(0, rows, BLOCK):
-            stop = min(start + BLOCK, rows)
-            block = wide[: stop - start].copy_(self.matrix[start:stop])
-            torch.matmul(block, right, out=before[start:stop])
-            after.addmm_(left[start:stop].mT.contiguous(), block)
-        if self.left is not None and self.right is not None:
-            up, down = self.left.double(), self.right.double()
-            before.addmm_(up, down @ right)
-            after.addmm_(left.mT @ up, down)
-        return before, after.mT
-
 
 def normal(
     of: LinearMap, vectors: Float[Tensor, "cols c"]
@@ -138,18 +130,26 @@ def normal(
         none = vectors.new_zeros(of.shape[1], 0), vectors.new_zeros(of.shape[0], 0)
         image, _ = of.products(vectors, none[1])
         return image, of.products(none[0], image)[1]
-    source = of.matrix.mT if of.turned else of.matrix
-    vectors = vectors / of.scale
-    image = vectors.new_empty(len(source), vectors.shape[1])
+    image, back = _one_pass(of.matrix.mT if of.turned else of.matrix, vectors / of.scale)
+    return image, back / of.scale
+
+
+def _one_pass(
+    source: Float[Tensor, "rows cols"],
+    right: Float[Tensor, "cols b"],
+    left: Float[Tensor, "rows c"] | None = None,
+) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "cols c"]]:
+    """Return source @ right, and source.T @ left, or that of the first, both in float64."""
+    before = right.new_empty(len(source), right.shape[1])
     # Rows times matrix is the faster order.
-    back = vectors.new_zeros(vectors.shape[1], vectors.shape[0])
+    after = right.new_zeros((right if left is None else left).shape[1], source.shape[1])
     wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)  # with the strides of a part
     for start in range(0, len(source), BLOCK):
         part = source[start : start + BLOCK]
-        block = wide[: len(part)].copy_(part)
-        seen = torch.matmul(block, vectors, out=image[start : start + len(part)])
-        back.addmm_(seen.mT.contiguous(), block)
-    return image, back.mT / of.scale
+        block, here = wide[: len(part)].copy_(part), slice(start, start + len(part))
+        torch.matmul(block, right, out=before[here])
+        after.addmm_((before if left is None else left)[here].mT.contiguous(), block)
+    return before, after.mT
 
 
 def _transposed_product(
@@ -169,6 +169,8 @@ def linear_map(
     matrix: Float[Tensor, "rows cols"],
     left: Float[Tensor, "rows rank"] | None = None,
     right: Float[Tensor, "rank cols"] | None = None,
+    *,
+    products: Products = Products(),
 ) -> LinearMap:
     """Wrap a matrix, or a matrix and its low-rank update `left @ right`.
 
@@ -176,21 +178,21 @@ def linear_map(
         matrix: Any floating dtype; half precision is widened to float32.
         left: Factor of the update, its scale folded in.
         right: The other factor.
+        products: In which precision to multiply.
 
     Raises:
         NonFiniteError: An entry is NaN or Inf.
     """
     largest = largest_entry(matrix)
     if left is not None and right is not None:
-        update = largest_entry(left) * largest_entry(right) * left.shape[1]
-        largest += update
+        largest += largest_entry(left) * largest_entry(right) * left.shape[1]
     scale = power_of_two_near(largest) or 1.0
     norm = largest * math.sqrt(matrix.numel())
     parts = [part for part in (matrix, left, right) if part is not None]
     single = (
-        matrix.numel() >= SINGLE
+        matrix.numel() >= products.single
         and all(part.dtype != torch.float64 for part in parts)
-        and abs(math.log2(scale)) < EXPONENT
+        and abs(math.log2(scale)) < products.exponent
     )
     dtype = torch.float32 if single else torch.float64
     up, down = (None if part is None else part.to(dtype) for part in (left, right))

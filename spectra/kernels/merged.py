@@ -128,10 +128,10 @@ def _share(rest: float, whole: float) -> float:
 
 def products(delta: Matrix, update: Matrix) -> tuple[float, float, float]:
     """Return <D, U>, <U, U> and <D, D>, some rows at a time in float64."""
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums = delta.new_zeros(3, dtype=torch.float64)
     step = max(1, BLOCK // max(delta.shape[1], 1))
     for d, u in zip(delta.split(step), update.split(step), strict=True):
         one, other = d.double(), u.double()
-        sums += torch.stack([(one * other).sum(), other.square().sum(), one.square().sum()]).cpu()
+        sums += torch.stack([(one * other).sum(), other.square().sum(), one.square().sum()])
     inner, size, whole = sums.tolist()
     return inner, size, whole

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from spectra.kernels.rounding import EPS64
 
-CHUNK = 1 << 20  # entries of the (cut, value) grid held at a time
-
 
 class PowerLaw(NamedTuple):
     """A fitted tail `p(x) ~ x^-alpha` for `x >= xmin`."""
@@ -20,7 +18,7 @@ class PowerLaw(NamedTuple):
     tail: int  # values in the tail
 
 
-def fit_power_law(values: Float[Tensor, " count"]) -> PowerLaw | None:
+def fit_power_law(values: Float[Tensor, " count"], held: int = 1 << 20) -> PowerLaw | None:
     """Fit a continuous power law, its cut chosen by the smallest KS distance.
 
     For each distinct value but the largest as `xmin`, the exponent is the
@@ -33,6 +31,7 @@ def fit_power_law(values: Float[Tensor, " count"]) -> PowerLaw | None:
     Args:
         values: Positive, any order, float64; here the eigenvalues `sigma^2`. Neighbours
             no further apart than their rounding count as equal.
+        held: Entries of the (cut, value) grid at a time.
 
     Returns:
         The fit, or None where fewer than two distinct values exist.
@@ -53,26 +52,24 @@ def fit_power_law(values: Float[Tensor, " count"]) -> PowerLaw | None:
     tail = (count - cuts).double()
     excess = logs.flip(0).cumsum(0).flip(0)[cuts] - tail * logs[cuts]
     slope = tail / excess  # alpha - 1
-    parts = torch.arange(len(cuts), device=logs.device).split(max(1, CHUNK // count))
-    distance = torch.cat([_distances(logs, starts, part, slope[part]) for part in parts])
-    best = int(distance.argmin())
-    return PowerLaw(
-        alpha=1.0 + float(slope[best]),
-        xmin=float(ordered[cuts[best]]),
-        distance=float(distance[best]),
-        tail=int(tail[best]),
-    )
+    step = max(1, held // count)
+    parts = [_distances(logs, starts[i:], slope[i : i + step]) for i in range(0, len(cuts), step)]
+    distance, best = torch.cat(parts).min(dim=0)
+    found = torch.stack([1.0 + slope[best], ordered[cuts[best]], distance, tail[best]])
+    alpha, xmin, least, size = found.tolist()  # one wait for a GPU
+    return PowerLaw(alpha, xmin, least, int(size))
 
 
 def _distances(
     logs: Float[Tensor, " count"],
-    starts: Int[Tensor, " distinct"],
-    cuts: Int[Tensor, " cuts"],
+    inside: Int[Tensor, " distinct"],
     slope: Float[Tensor, " cuts"],
 ) -> Float[Tensor, " cuts"]:
-    """Return the distance of each cut's tail from its law; ascending `logs`, `slope` alpha - 1."""
-    inside = starts[int(cuts[0]) :]
-    cut = starts[cuts][:, None]
+    """Return how far the tails from the first places `inside` are from their laws.
+
+    `logs` ascends; `slope` is alpha - 1.
+    """
+    cut = inside[: len(slope), None]
     rank = (inside[None, :] - cut).double()
     fitted = -torch.expm1((logs[cut] - logs[inside][None, :]) * slope[:, None])
     gap = fitted.sub_(rank / (len(logs) - cut)).abs_()

@@ -7,8 +7,7 @@ w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. Two sources tell its 
 - The *models*: how far they lie off the line, n - 2 degrees of freedom. With two models there
   is nothing to see, with three a single degree.
 - The *layers*: what slope would have come of other layers. They are drawn anew, with
-  replacement, `DRAWS` times; where all models have the same layers, a draw takes the same ones
-  of each, as what makes a layer large makes it large in every model. The error is the standard
+  replacement; where all models have the same layers, a draw takes the same ones of each, as what makes a layer large makes it large in every model. The error is the standard
   deviation that a normal distribution with the percentiles of these slopes would have, taken
   between the 10th and the 90th, so that a single odd layer of five or more hardly moves it.
   The textbook's error of a median, 1.2533 deviations over the root of the number, serves less
@@ -21,18 +20,26 @@ the line by significantly more than layers explain, they alone count; else both 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-DRAWS = 4000
-CHUNK = 1 << 20  # numbers drawn at a time
-TAILS = (0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25)  # several: medians of draws are few values
 PERCENT = 0.95  # of F: models scatter by more than layers explain
 
 Source = Literal["layers", "models", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How layers are drawn anew, and what is read off the draws."""
+
+    draws: int = 4000
+    held: int = 1 << 20  # numbers drawn at a time
+    tails: tuple[float, ...] = (0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25)
+    """Several: medians of draws are few values."""
 
 
 class Scatter(NamedTuple):
@@ -78,13 +85,16 @@ def fit_line(x: Float[Tensor, " models"], y: Float[Tensor, " models"]) -> Line:
 
 
 def paired_scatter(
-    x: Float[Tensor, " models"], replicates: Float[Tensor, "models layers"]
+    x: Float[Tensor, " models"],
+    replicates: Float[Tensor, "models layers"],
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Scatter | None:
     """Return the error of the slope of log medians by layers that all models have.
 
     Args:
         x: Float64, two distinct values or more.
         replicates: Positive, float64; a column is one layer.
+        bootstrap: How to draw.
 
     Returns:
         The error and layers - 1 degrees of freedom; None for a single layer.
@@ -95,18 +105,21 @@ def paired_scatter(
     layers = replicates.shape[1]
     if layers < 2:
         return None
-    slopes = _weights(x) @ _redrawn(replicates, _source())
-    return Scatter(_deviation(slopes), float(layers - 1))
+    slopes = _weights(x) @ _redrawn(replicates, _source(), bootstrap)
+    return Scatter(_deviation(slopes, bootstrap), float(layers - 1))
 
 
 def unpaired_scatter(
-    x: Float[Tensor, " models"], replicates: Sequence[Float[Tensor, "_"]]
+    x: Float[Tensor, " models"],
+    replicates: Sequence[Float[Tensor, "_"]],
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Scatter | None:
     """Return the error of the slope of log medians by each model's own layers.
 
     Args:
         x: Float64, two distinct values or more.
         replicates: Positive, float64; of each model, as many as it has.
+        bootstrap: How to draw.
 
     Returns:
         The error, with degrees of freedom by Welch and Satterthwaite; None where a model
@@ -120,7 +133,7 @@ def unpaired_scatter(
         return None
     source = _source()
     parts = [
-        (weight * _deviation(_redrawn(own[None, :], source)[0])) ** 2
+        (weight * _deviation(_redrawn(own[None, :], source, bootstrap)[0], bootstrap)) ** 2
         for weight, own in zip(_weights(x).tolist(), replicates, strict=True)
     ]
     total = sum(parts)
@@ -133,7 +146,7 @@ def unpaired_scatter(
 
 def log_medians(replicates: Sequence[Float[Tensor, "_"]]) -> Float[Tensor, " models"]:
     """Return the logarithm of the median of each model's positive float64 replicates."""
-    return torch.stack([_median(own[None, :])[0] for own in replicates]).log()
+    return torch.stack([own.quantile(0.5) for own in replicates]).log()
 
 
 def slope_interval(line: Line, layers: Scatter | None, confidence: float = 0.95) -> Interval | None:
@@ -188,29 +201,21 @@ def _weights(x: Float[Tensor, " models"]) -> Float[Tensor, " models"]:
 
 
 def _redrawn(
-    replicates: Float[Tensor, "models layers"], source: torch.Generator
+    replicates: Float[Tensor, "models layers"], source: torch.Generator, bootstrap: Bootstrap
 ) -> Float[Tensor, "models draws"]:
     """Return the log medians of layers drawn anew, the same ones of every model."""
     models, layers = replicates.shape
-    found, size = [], max(CHUNK // (models * layers), 1)
-    for start in range(0, DRAWS, size):
-        count = min(size, DRAWS - start)
+    found, size = [], max(bootstrap.held // (models * layers), 1)
+    for start in range(0, bootstrap.draws, size):
+        count = min(size, bootstrap.draws - start)
         drawn = torch.randint(layers, (count, layers), generator=source)
-        found.append(_median(replicates[:, drawn.to(replicates.device)]))
+        found.append(replicates[:, drawn.to(replicates.device)].quantile(0.5, dim=-1))
     return torch.cat(found, dim=1).log()
 
 
-def _median(values: Float[Tensor, "*rest layers"]) -> Float[Tensor, "*rest"]:
-    """Return the median over the last axis, the mean of the middle two of an even number."""
-    count = values.shape[-1]
-    ordered = values.sort(dim=-1).values
-    middle: Tensor = 0.5 * ordered[..., (count - 1) // 2] + 0.5 * ordered[..., count // 2]
-    return middle
-
-
-def _deviation(values: Float[Tensor, " draws"]) -> float:
+def _deviation(values: Float[Tensor, " draws"], bootstrap: Bootstrap) -> float:
     """Return the standard deviation that a normal distribution of these percentiles has."""
-    tails = torch.tensor(TAILS).to(values)
+    tails = torch.tensor(bootstrap.tails).to(values)
     reach = values.quantile(1.0 - tails) - values.quantile(tails)
     return float((reach / (-2.0 * torch.special.ndtri(tails))).mean())
 

@@ -89,9 +89,11 @@ def smallest_singular_values(
         right, image = right @ turn_right.mT, image @ turn_right.mT
         image -= left * values
         back -= right * values
-        missing = max(float(torch.linalg.norm(part[:, -count:])) for part in (image, back))
-        if missing + rounding <= max(relative * float(values[-1]), absolute):
-            return Smallest(values[-count:], missing + rounding)
+        off = [torch.linalg.norm(part[:, -count:]) for part in (image, back)]
+        first, second, least = torch.stack([*off, values[-1]]).tolist()  # one wait for a GPU
+        error = max(first, second) + rounding
+        if error <= max(relative * least, absolute):
+            return Smallest(values[-count:], error)
         # Newton's correction to both sides: M (M^T M)^-1 and (M^T M)^-1 M^T invert M^T and M.
         ahead, behind = of.products(torch.cholesky_solve(back, factor), image)
         left = torch.linalg.qr(left - ahead).Q

@@ -22,8 +22,8 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=["f16", "bf16", "f32", "f6
 SPECIAL = (0.0, -0.0, 1.0, -2.5, float("nan"), float("inf"), float("-inf"))
 
 
-def measured(values: Tensor) -> dict[str, Value]:
-    return dict(Soundness().measure(matrix_of(values)).values)
+def measured(values: Tensor, block: int = 1 << 20) -> dict[str, Value]:
+    return dict(Soundness(block).measure(matrix_of(values)).values)
 
 
 def naive(values: Tensor) -> dict[str, Any]:
@@ -58,16 +58,13 @@ class TestAgainstCounting:
         assert {key: found[key] for key in naive(values)} == naive(values)
 
     @dtypes
-    def test_several_blocks(
-        self, dtype: torch.dtype, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_several_blocks(self, dtype: torch.dtype, generator: torch.Generator) -> None:
         values = torch.randn(50, 7, generator=generator).to(dtype)
         values[20:31] = values[47:] = 0.0
         values[:, 3] = -0.0
         values[44, 6], values[45, 0] = float("nan"), float("-inf")
         whole = measured(values)
-        monkeypatch.setattr(soundness, "BLOCK", 64)
-        assert measured(values) == whole
+        assert measured(values, block=64) == whole
         assert {key: whole[key] for key in naive(values)} == naive(values)
         assert (whole["zero_row_runs"], whole["zero_col_runs"]) == ("20-30, 47-49", "3")
         assert whole["first_non_finite"] == "[44, 6]"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from examples import with_spectrum
 from kernels.pairs import SPECTRA, random, spectrum
-from spectra.kernels import linear_map as module
 from spectra.kernels.counting import (
     FAILURE,
     SPARE,
@@ -21,7 +20,7 @@ from spectra.kernels.counting import (
     is_drowned,
 )
 from spectra.kernels.lanczos import Lanczos
-from spectra.kernels.linear_map import linear_map
+from spectra.kernels.linear_map import Products, linear_map
 from spectra.kernels.relation import seen
 
 
@@ -29,9 +28,7 @@ def space_of(
     matrix: Tensor, start: Tensor, steps: int, *, single: bool = False
 ) -> tuple[Space, Tensor]:
     """A Krylov space of a matrix whose start is Gaussian, and the true eigenvalues."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SINGLE", 1 if single else 1 << 20)
-        of = linear_map(matrix)
+    of = linear_map(matrix, products=Products(single=1) if single else Products())
     turned = of.mT  # of W W^T
     krylov = Lanczos(turned.gram_matmat, start, steps)
     for _ in range(steps):
@@ -145,16 +142,14 @@ def test_too_few_columns_prove_nothing(counted: int) -> None:
 
 
 @pytest.mark.parametrize(("columns", "counted"), [(6, 0), (8, 2), (12, 0), (12, 7), (24, 10)])
-def test_gaussian_floor(columns: int, counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gaussian_floor(columns: int, counted: int) -> None:
     """At a probability that can be simulated, and falling with it."""
     draws = random(20_000, (counted + 1) * columns, 7).reshape(-1, counted + 1, columns)
     least = torch.linalg.svdvals(draws)[:, -1]
     at = {}
     for probability in (0.3, 0.1, 1e-2, 1e-3):
-        monkeypatch.setattr("spectra.kernels.counting.FAILURE", probability)
-        at[probability] = gaussian_floor(columns, counted)
+        at[probability] = gaussian_floor(columns, counted, probability)
         assert float((least < at[probability]).double().mean()) <= probability
-    monkeypatch.undo()
     assert FAILURE == 1e-12
     assert 0.0 < gaussian_floor(columns, counted) < at[1e-3] < at[0.3]
 

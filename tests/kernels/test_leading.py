@@ -12,7 +12,6 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import SPECTRA, orthonormal, random, spectrum
 from spectra.kernels import leading as module
-from spectra.kernels import linear_map as maps
 from spectra.kernels.counting import SPARE, at_most
 from spectra.kernels.leading import (
     DOUBLE,
@@ -26,10 +25,11 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import LinearMap, Products, linear_map
 
 # What is proven does not depend on how many steps a matrix has room for.
 FLOAT32, FLOAT64 = replace(SINGLE, fewest=4), replace(DOUBLE, fewest=4)
+IN_FLOAT32 = Products(single=1)  # float32, whatever the size
 SEARCHES = (
     FLOAT32,
     FLOAT64,
@@ -133,9 +133,8 @@ def test_every_error_is_no_less_than_the_true_one(
         whole, parts = whole + update[0].double() @ update[1].double(), (matrix, *update)
     accept = whatever if tolerance is None else vectors_within(k, tolerance)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(maps, "SINGLE", 1 << 20 if way == "float64" else 1)
         patch.setattr(module, "WIDTH", 1)
-        of = linear_map(*parts)
+        of = linear_map(*parts, products=Products() if way == "float64" else IN_FLOAT32)
         of, whole = (of.mT, whole.mT) if turned else (of, whole)
         if way == "precise":
             of = of.precise()
@@ -155,13 +154,12 @@ def test_every_error_is_no_less_than_the_true_one(
 @pytest.mark.parametrize("k", [1, 10, 14])
 @pytest.mark.parametrize("turned", [False, True], ids=["plain", "turned"])
 def test_separate_values_are_found(
-    shape: tuple[int, int], single: bool, k: int, turned: bool, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], single: bool, k: int, turned: bool
 ) -> None:
-    monkeypatch.setattr(maps, "SINGLE", 1 if single else 1 << 20)
     tail = torch.linspace(0.3, 0.01, min(shape) - k)
     sigma = torch.cat([torch.linspace(3, 1, k + 1)[:k], tail])
     matrix = with_spectrum(sigma, *shape, torch.Generator().manual_seed(0)).float()
-    of = linear_map(matrix)
+    of = linear_map(matrix, products=IN_FLOAT32 if single else Products())
     of, matrix = (of.mT, matrix.mT) if turned else (of, matrix)
     found = proven(of, matrix, k, vectors_within(k, 1e-3))
     assert found.steps <= FLOAT32.most
@@ -170,23 +168,21 @@ def test_separate_values_are_found(
     assert found.sigma.device.type == found.vector_error.device.type == "cpu"
 
 
-def test_float64_products_prove_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "SINGLE", 1)
+def test_float64_products_prove_more() -> None:
     sigma = torch.cat([torch.tensor([3.0, 2.0, 1.99, 1.98]), torch.logspace(-0.5, -3, 236)])
     matrix = with_spectrum(sigma, 260, 240, torch.Generator().manual_seed(1)).float()
-    of, accept = linear_map(matrix), vectors_within(4, 1e-6)
+    of, accept = linear_map(matrix, products=IN_FLOAT32), vectors_within(4, 1e-6)
     assert left_open(of, 4, accept).why is Why.CLOSE
     found = proven(of.precise(), matrix, 4, accept, FLOAT64)
     assert found.value_error <= 1e-8 * float(found.sigma[0])
 
 
-def test_an_update_is_not_formed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "SINGLE", 1)
+def test_an_update_is_not_formed() -> None:
     sigma = torch.logspace(0, -2, 200)
     matrix = with_spectrum(sigma, 240, 200, torch.Generator().manual_seed(1)).float()
     up, down = 3.0 * orthonormal(240, 8, 2).float(), orthonormal(200, 8, 3).mT.float()
     down = down * torch.linspace(2, 1, 8)[:, None]
-    of = linear_map(matrix, up, down)
+    of = linear_map(matrix, up, down, products=IN_FLOAT32)
     proven(of, matrix.double() + up.double() @ down.double(), 8, vectors_within(8, 1e-3))
 
 
@@ -228,12 +224,9 @@ def test_what_is_negligible_is_left_to_a_full_decomposition(small: float) -> Non
 
 
 @pytest.mark.parametrize(("single", "scale"), [(False, 1e-300), (False, 1e-200), (True, 1e-45)])
-def test_products_that_overflow_are_told(
-    single: bool, scale: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "SINGLE", 1 if single else 1 << 20)
+def test_products_that_overflow_are_told(single: bool, scale: float) -> None:
     matrix = with_spectrum(torch.linspace(1, 0.1, 150), 150, 150, torch.Generator()).float()
-    of = replace(linear_map(matrix), scale=scale)
+    of = replace(linear_map(matrix, products=IN_FLOAT32 if single else Products()), scale=scale)
     assert certified_leading(of, 1, whatever, FLOAT32) == Open(Why.OVERFLOW)
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from kernels.pairs import random
 from spectra.errors import NonFiniteError
-from spectra.kernels import linear_map as module
-from spectra.kernels.linear_map import LinearMap, linear_map, normal
+from spectra.kernels.linear_map import LinearMap, Products, linear_map, normal
 
 SHAPES = ((30, 30), (20, 45), (45, 20), (300, 7), (1, 9), (9, 1))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FACTORS = (1e-25, 1e-3, 1.0, 1e20)
+FLOAT32 = Products(single=1)
 
 
 def formed(of: LinearMap, parts: tuple[Tensor, ...]) -> Tensor:
@@ -44,11 +44,9 @@ def test_products(
     dtype: torch.dtype,
     single: bool,
     updated: bool,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "SINGLE", 1 if single else 1 << 20)
     parts = parts_of(shape, updated=updated, dtype=dtype)
-    plain = linear_map(*parts)
+    plain = linear_map(*parts, products=FLOAT32 if single else Products())
     fast = torch.float32 if single and dtype != torch.float64 else torch.float64
     assert plain.matrix.dtype == fast
     for of in (plain, plain.mT):
@@ -88,14 +86,13 @@ def test_a_product_with_a_unit_vector_errs_by_no_more_than_its_rounding(
 
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
-def test_float32_products_of_any_scale(
-    factor: float, updated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SINGLE", 1)
+def test_float32_products_of_any_scale(factor: float, updated: bool) -> None:
     parts = parts_of((40, 30), updated=updated, dtype=torch.float64)
-    plain = linear_map(*(part.float() for part in parts))
-    scaled = linear_map(*(part.mul(f).float() for part, f in zip(parts, (factor, factor, 1.0),
-                                                               strict=False)))  # fmt: skip
+    plain = linear_map(*(part.float() for part in parts), products=FLOAT32)
+    factors = (factor, factor, 1.0)
+    scaled = linear_map(
+        *(part.mul(f).float() for part, f in zip(parts, factors, strict=False)), products=FLOAT32
+    )
     vectors = random(30, 4, 5)
     found = scaled.matmat(vectors) * (scaled.scale / factor)
     expected = plain.matmat(vectors) * plain.scale
@@ -130,13 +127,10 @@ def test_what_is_not_finite_is_refused(which: int) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
-def test_precise(
-    shape: tuple[int, int], dtype: torch.dtype, updated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precise(shape: tuple[int, int], dtype: torch.dtype, updated: bool) -> None:
     """The same map, multiplied in float64, and what its products err by is told more sharply."""
-    monkeypatch.setattr(module, "SINGLE", 1)
     parts = parts_of(shape, updated=updated, dtype=dtype)
-    plain = linear_map(*parts)
+    plain = linear_map(*parts, products=FLOAT32)
     for of in (plain, plain.mT):
         sharp, expected = of.precise(), formed(of, parts)
         assert (sharp.shape, sharp.scale, sharp.turned) == (of.shape, of.scale, of.turned)
@@ -178,12 +172,10 @@ def test_normal_and_gram_products(
     columns: int,
     rank: int,
     single: bool,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """W v, W^T W v of float64, in parts of rows; and the fast one, which is as it may be."""
-    monkeypatch.setattr(module, "SINGLE", 1 if single else 1 << 20)
     parts = parts_of(shape, updated=bool(rank), dtype=torch.float32)
-    plain = linear_map(*parts)
+    plain = linear_map(*parts, products=FLOAT32 if single else Products())
     for of in (plain, plain.mT):
         expected = formed(of, parts)
         vectors = torch.nn.functional.normalize(random(of.shape[1], columns, 5), dim=0)

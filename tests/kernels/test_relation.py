@@ -11,9 +11,8 @@ from torch import Tensor
 
 from examples import with_spectrum
 from kernels.pairs import SPECTRA, orthonormal, random, spectrum
-from spectra.kernels import linear_map as maps
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import LinearMap, Products, linear_map
 from spectra.kernels.relation import lengths, measured_above, measured_below, seen
 
 Apply = Callable[[Tensor], Tensor]
@@ -91,9 +90,7 @@ def test_measured_rounding_is_no_less_than_the_true_one(
     leading: int,
 ) -> None:
     parts, whole = made((rows, cols), kind, seed, rank)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(maps, "SINGLE", 1 if single else 1 << 20)
-        of = linear_map(*parts)
+    of = linear_map(*parts, products=Products(single=1) if single else Products())
     assert of.matrix.dtype == (torch.float32 if single else torch.float64)
     of, whole = (of.mT, whole.mT) if turned else (of, whole)
     scaled = whole / of.scale
@@ -168,12 +165,9 @@ def test_leading_vectors_have_their_own_rounding() -> None:
 
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 @pytest.mark.parametrize("kind", ["power", "slow", "near"])
-def test_what_is_reached_from_below(
-    kind: str, single: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "SINGLE", 1 if single else 1 << 20)
+def test_what_is_reached_from_below(kind: str, single: bool) -> None:
     (matrix,), whole = made((120, 100), kind, 5, 0)
-    of = linear_map(matrix)
+    of = linear_map(matrix, products=Products(single=1) if single else Products())
     krylov = grown(of, 8, 9)
     ritz = pairs_of(krylov)
     found = measured_above(of)(krylov, ritz)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from spectra.kernels import slope as kernel
 from spectra.kernels.slope import (
+    Bootstrap,
     Line,
     Scatter,
     fit_line,
@@ -22,6 +22,7 @@ from spectra.kernels.slope import (
 )
 
 TRUE = 0.25
+FEW = Bootstrap(draws=200)
 
 
 def widths(count: int) -> Tensor:
@@ -206,13 +207,12 @@ def test_how_often_the_truth_is_inside(
     layers: int,
     levels: float,
     generator: torch.Generator,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kernel, "DRAWS", 200)
     x, inside = widths(models), 0
     for _ in range(300):
         sigma = family(generator, models, layers, levels=levels)
-        interval = slope_interval(fit_line(x, log_medians(list(sigma))), paired_scatter(x, sigma))
+        line = fit_line(x, log_medians(list(sigma)))
+        interval = slope_interval(line, paired_scatter(x, sigma, FEW))
         assert interval is not None
         inside += interval.low <= TRUE <= interval.high
     assert 0.9 <= inside / 300 <= 0.99
@@ -220,33 +220,31 @@ def test_how_often_the_truth_is_inside(
 
 @pytest.mark.parametrize("depths", [(6, 8), (4, 8, 12), (6, 12, 18, 24)], ids=str)
 def test_how_often_with_different_depths(
-    depths: tuple[int, ...], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    depths: tuple[int, ...], generator: torch.Generator
 ) -> None:
-    monkeypatch.setattr(kernel, "DRAWS", 200)
     x, inside = widths(len(depths)), 0
     for _ in range(200):
         own = [
             (TRUE * at + 0.1 * normal(generator, depth)).exp()
             for at, depth in zip(x, depths, strict=True)
         ]
-        interval = slope_interval(fit_line(x, log_medians(own)), unpaired_scatter(x, own))
+        interval = slope_interval(fit_line(x, log_medians(own)), unpaired_scatter(x, own, FEW))
         assert interval is not None
         inside += interval.low <= TRUE <= interval.high
     assert 0.9 <= inside / 200 <= 0.99
 
 
 def test_runs_that_differ_by_chance_are_seen_from_three_models_on(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    generator: torch.Generator,
 ) -> None:
     """Noise that all layers of a model share: two models cannot see it, four widen by it."""
-    monkeypatch.setattr(kernel, "DRAWS", 200)
     share = {}
     for models in (2, 4):
         x, inside = widths(models), 0
         for _ in range(200):
             sigma = family(generator, models, 24, levels=0.0, runs=2.0)
             interval = slope_interval(
-                fit_line(x, log_medians(list(sigma))), paired_scatter(x, sigma)
+                fit_line(x, log_medians(list(sigma))), paired_scatter(x, sigma, FEW)
             )
             assert interval is not None
             inside += interval.low <= TRUE <= interval.high
