@@ -33,7 +33,7 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
     if matrix.numel() == 0:
         return 0.0
     low, high = torch.stack(torch.aminmax(matrix)).tolist()
-    largest = max(-low, high)
+    largest: float = max(-low, high)
     if not math.isfinite(largest):
         unusable = (~torch.isfinite(matrix)).nonzero()
         row, col = (int(i) for i in unusable[0])

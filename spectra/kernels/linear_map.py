@@ -30,6 +30,9 @@ class Products:
     exponent: int = 90  # products of a scaled vector stay normal within 2^-90 ... 2^90
 
 
+PRODUCTS = Products()
+
+
 @dataclass(frozen=True, slots=True)
 class LinearMap:
     """`(matrix + left @ right) / scale` or its transpose, never formed."""
@@ -170,7 +173,7 @@ def linear_map(
     left: Float[Tensor, "rows rank"] | None = None,
     right: Float[Tensor, "rank cols"] | None = None,
     *,
-    products: Products = Products(),
+    products: Products = PRODUCTS,
 ) -> LinearMap:
     """Wrap a matrix, or a matrix and its low-rank update `left @ right`.
 

@@ -6,13 +6,14 @@ w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. Two sources tell its 
 
 - The *models*: how far they lie off the line, n - 2 degrees of freedom. With two models there
   is nothing to see, with three a single degree.
-- The *layers*: what slope would have come of other layers. They are drawn anew, with
-  replacement; where all models have the same layers, a draw takes the same ones of each, as what makes a layer large makes it large in every model. The error is the standard
-  deviation that a normal distribution with the percentiles of these slopes would have, taken
-  between the 10th and the 90th, so that a single odd layer of five or more hardly moves it.
-  The textbook's error of a median, 1.2533 deviations over the root of the number, serves less
-  well: taken from the slopes of single layers, 61 of 100 intervals hold the true slope instead
-  of 95 where the levels of 32 layers differ ten times as much as their noise.
+- The *layers*: what slope would have come of other layers. They are drawn anew, with replacement;
+  where all models have the same layers, a draw takes the same ones of each, as what makes a layer
+  large makes it large in every model. The error is the standard deviation that a normal
+  distribution with the percentiles of these slopes would have, taken between the 10th and the
+  90th, so that a single odd layer of five or more hardly moves it. The textbook's error of a
+  median, 1.2533 deviations over the root of the number, serves less well: taken from the slopes
+  of single layers, 61 of 100 intervals hold the true slope instead of 95 where the levels of 32
+  layers differ ten times as much as their noise.
 
 The layers do not see what moves a whole model, such as its seed. So where models scatter about
 the line by significantly more than layers explain, they alone count; else both are pooled.

@@ -34,7 +34,7 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.linear_map import PRODUCTS, LinearMap, Products, linear_map
 from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict
 from spectra.kernels.similarity import (
     PICTURE,
@@ -61,6 +61,7 @@ class Ladder:
     entries: int = 1 << 23
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
+    products: Products = PRODUCTS
 
     def decomposes(self, rows: int, cols: int) -> bool:
         """Say whether a matrix of this shape is decided by decompositions at once."""
@@ -152,8 +153,9 @@ def _by_rungs(
     float32 products; float64 products, more of them; all singular vectors, by float64 Gram
     matrices. An update is added up for the last one only.
     """
-    before = linear_map(base)
-    after = linear_map(tuned) if isinstance(tuned, Tensor) else linear_map(base, *tuned)
+    before = linear_map(base, products=ladder.products)
+    whole = (tuned,) if isinstance(tuned, Tensor) else (base, *tuned)
+    after = linear_map(*whole, products=ladder.products)
     norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _updated_norm(before, base, *tuned)
 
     found, angle, double = _leading_vectors(after, k, ladder)

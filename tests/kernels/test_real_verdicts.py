@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 from kernels.pairs import holds
-from spectra.kernels import linear_map
 from spectra.kernels.leading import SINGLE
+from spectra.kernels.linear_map import Products
 from spectra.kernels.similarity import exact_similarity
 from spectra.kernels.verdicts import Ladder, merged, proven_similarity
 from spectra.words import Side
 
 Updates = dict[str, tuple[Tensor, Tensor]]
 EPSILON = 0.5
+WAYS = {
+    "dense": Ladder(),
+    "krylov float32": Ladder(
+        short=24, dense=24, single=replace(SINGLE, fewest=4), products=Products(single=1)
+    ),
+}
 
 
-@pytest.mark.parametrize("way", ["dense", "krylov float32"])
-def test_all_360_verdicts(
-    way: str, real: dict[str, Tensor], updates: Updates, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ladder = Ladder()
-    if way != "dense":
-        ladder = Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4))
-        monkeypatch.setattr(linear_map, "SINGLE", 1)
+@pytest.mark.parametrize("way", WAYS)
+def test_all_360_verdicts(way: str, real: dict[str, Tensor], updates: Updates) -> None:
     same = intruders = proven = 0
     for name, update in updates.items():
         base = real[name]
-        found = proven_similarity(base, update, 10, EPSILON, ladder=ladder)
+        found = proven_similarity(base, update, 10, EPSILON, ladder=WAYS[way])
         expected = exact_similarity(base, merged(base, update), 10)
         same += int(((found.cosine < EPSILON) == (expected.cosine < EPSILON)).sum())
         intruders += int((found.cosine < EPSILON).sum())
@@ -39,18 +39,14 @@ def test_all_360_verdicts(
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("way", ["dense", "krylov float32"])
+@pytest.mark.parametrize("way", WAYS)
 def test_every_claim_on_merged_weights(
-    way: str, side: Side, real: dict[str, Tensor], updates: Updates, monkeypatch: pytest.MonkeyPatch
+    way: str, side: Side, real: dict[str, Tensor], updates: Updates
 ) -> None:
-    ladder = Ladder()
-    if way != "dense":
-        ladder = Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4))
-        monkeypatch.setattr(linear_map, "SINGLE", 1)
     for name, update in list(updates.items())[::6]:
         base = real[name]
         for tuned in (update, (base + update[0] @ update[1]).bfloat16()):
-            found = proven_similarity(base, tuned, 10, EPSILON, side, ladder)
+            found = proven_similarity(base, tuned, 10, EPSILON, side, WAYS[way])
             holds(found, base, tuned, 10, EPSILON, side)
 
 

@@ -12,26 +12,27 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import linear_map
 from spectra.kernels.leading import DOUBLE, SINGLE
+from spectra.kernels.linear_map import Products
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import Ladder, proven_similarity
 from spectra.words import Side
 
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
 SHAPES = ((150, 150), (150, 190), (190, 150))
-WAYS = ("dense", "krylov", "krylov float32")
-
-
 STEEP = Ladder(
     short=24, dense=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4)
 )
 """Sends matrices of more than 24 rows the way of large ones."""
+WAYS = {
+    "dense": Ladder(),
+    "krylov": STEEP,
+    "krylov float32": replace(STEEP, products=Products(single=1)),
+}
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(linear_map, "SINGLE", 1 if request.param.endswith("32") else 1 << 20)
+def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -44,8 +45,7 @@ def judged(
     way: str = "krylov",
 ) -> Similarity:
     """Verdicts, all of whose claims hold."""
-    ladder = Ladder() if way == "dense" else STEEP
-    found = proven_similarity(base, tuned, k, epsilon, side, ladder)
+    found = proven_similarity(base, tuned, k, epsilon, side, WAYS[way])
     holds(found, base, tuned, k, epsilon, side)
     return found
 
@@ -53,17 +53,15 @@ def judged(
 @settings(max_examples=150)
 @given(cases(st.integers(60, 130), st.integers(1, 7)), st.booleans())
 def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_map, "SINGLE", 1 if single else 1 << 20)
-        judged(*case.pair(), case.k, case.epsilon, case.side)
+    way = "krylov float32" if single else "krylov"
+    judged(*case.pair(), case.k, case.epsilon, case.side, way)
 
 
 @settings(max_examples=40)
 @given(cases(st.integers(130, 260), st.integers(1, 20)), st.booleans())
 def test_no_claim_is_broken_by_a_krylov_space(case: Case, single: bool) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_map, "SINGLE", 1 if single else 1 << 20)
-        judged(*case.pair(), case.k, case.epsilon, case.side)
+    way = "krylov float32" if single else "krylov"
+    judged(*case.pair(), case.k, case.epsilon, case.side, way)
 
 
 def decaying(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
