@@ -22,7 +22,7 @@ Source:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
 import torch
@@ -92,7 +92,16 @@ SINGLE = Search()
 DOUBLE = Search(first=8, every=4, most=32, rounding=1e-12, own=1e-14, negligible=1e-6)
 """For products in float64."""
 
-Accept = Callable[[Leading], bool]
+
+class Answer(Enum):
+    """Whether leading triplets serve."""
+
+    YES = auto()
+    LATER = auto()  # more steps may do
+    NEVER = auto()  # none will: what is known now is proven, and the search ends
+
+
+Accept = Callable[[Leading], Answer]
 
 
 def certified_leading(
@@ -141,14 +150,19 @@ def certified_leading(
         found = look.at(ritz, last=last)
         if found is not None:
             return found
-        if last:
+        if last or look.over:
             break
     return Open(Why.CLOSE, look.seeds())
 
 
 def vectors_within(k: int, tolerance: float) -> Accept:
     """Return what asks for the first `k` vectors, none farther off than this."""
-    return lambda found: len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
+
+    def accept(found: Leading) -> Answer:
+        known = len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
+        return Answer.YES if known else Answer.LATER
+
+    return accept
 
 
 @dataclass(slots=True)
@@ -165,6 +179,7 @@ class _Look:
     rounding: float = 0.0  # of all products, as measured
     ritz: Ritz | None = None  # as last seen
     next: int = 0  # step before which not to look
+    over: bool = False  # no step will do
 
     def is_settled(self, ritz: Ritz) -> bool:
         """Say whether more steps would leave nothing but rounding of the leading ones."""
@@ -188,11 +203,14 @@ class _Look:
             estimate = self._estimated(space, count, last=last)
             if estimate is None:
                 continue
-            if not (last or self.accept(estimate)):
+            answer = Answer.YES if last else self.accept(estimate)
+            if answer is Answer.LATER:
                 return None
+            self.over = answer is Answer.NEVER
             self.tries += 1
             found = self._measured(ritz, count, last=last)
-            return found if found is not None and self.accept(found) else None
+            serves = found is not None and self.accept(found) is Answer.YES
+            return found if serves else None
         return None
 
     def _cuts(self, ritz: Ritz) -> list[int]:

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.leading import Leading, Open, Search, certified_leading
+from spectra.kernels.leading import Answer, Leading, Open, Search, certified_leading
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.shifted import Question, largest_components
@@ -40,6 +40,7 @@ from spectra.kernels.similarity import Decision
 MARGIN = 1e-3  # a verdict this near to epsilon is left to a full decomposition
 ANGLE = 1e-3  # that the tuned vectors may be off by
 OVERLAP = 5e-3  # that the subspace overlap may be off by
+STILL = 0.01  # of what a bound is too large by, for steps to have done nothing
 
 Floor = Callable[[], float]
 """What proves a lower bound of all eigenvalues; 0 where there is none."""
@@ -110,20 +111,27 @@ class _Look:
     vectors: Float[Tensor, "side k"]  # where the space is: y, or W^T y
     asked: list[int]  # columns of it among the start block
     floor: Floor | None  # where all is to be divided by sigma
+    seen: dict[int, float] = field(default_factory=dict)  # how far off a bound was last
 
-    def accepts(self, leading: Leading) -> bool:
+    def accepts(self, leading: Leading) -> Answer:
         judge = self.judge
         known = _Known(self, leading)
         k = len(judge.angle)
         overlap = judge.overlap is not None or known.overlap_is_known()
         if not leading.measured:
-            return overlap and None not in known.verdicts().values()
+            served = overlap and None not in known.verdicts().values()
+            return Answer.YES if served else known.outlook
         if overlap and judge.overlap is None:
             judge.overlap = float(known.cosines[:k].square().sum()) / k
             judge.cosines = known.cosines
         for j, verdict in known.verdicts().items():
             judge.verdicts[j] = verdict
-        return judge.done
+        return Answer.YES if judge.done else Answer.LATER
+
+    def is_vain(self, j: int, excess: float) -> bool:
+        """Say whether the steps since the last look left a bound as far off as it was."""
+        before, self.seen[j] = self.seen.get(j, math.inf), excess
+        return excess > 0.0 and abs(before - excess) <= STILL * excess
 
 
 class _Known:
@@ -143,6 +151,7 @@ class _Known:
         leak = (2.0 * leading.residual / (leading.sigma - leading.ceiling)).clamp(max=1.0)
         rest = (1.0 - self.cosines.square().sum(dim=0)).clamp(min=0.0).sqrt()
         self.rest = rest + leak @ self.cosines + angle + 1e-6
+        self.outlook = Answer.LATER
 
     def verdicts(self) -> dict[int, Verdict | None]:
         """Return the verdict on each open vector, None where it stays so."""
@@ -220,4 +229,9 @@ class _Known:
             over_root=look.floor is not None,
             together=not leading.measured,
         )
-        return largest_components(space.ritz, asked, lambda x: space.rounding(x) + clusters)
+        found = largest_components(space.ritz, asked, lambda x: space.rounding(x) + clusters)
+        if not leading.measured:
+            excess = (found - asked.enough).tolist()
+            if any(look.is_vain(j, excess[i]) for i, j in enumerate(wanted)):
+                self.outlook = Answer.NEVER
+        return found

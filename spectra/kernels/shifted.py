@@ -70,7 +70,8 @@ def largest_components(
         cover: How finely to look.
 
     Returns:
-        Upper bounds, each less than `enough` or infinite.
+        Upper bounds where they are less than `enough`; otherwise no less than that, and about what
+        this space could prove at most.
     """
     (low, high), enough = asked.between, asked.enough
     found = torch.zeros_like(enough)
@@ -92,7 +93,7 @@ def largest_components(
         attained = torch.maximum(attained, (least * roots[1]).amax(dim=0))
         hopeless = attained >= enough
         if bool(hopeless.all()) or (asked.together and bool(hopeless.any())):
-            return torch.full_like(found, math.inf)
+            return torch.maximum(attained, enough)
         bound = _bounds(ritz, asked.components, error, (centre, half), cover.weights, cover)
         bound = torch.where(hopeless, math.inf, bound * roots[0])
         room = (cover.slack * (enough - attained)).clamp(min=cover.close)
@@ -104,7 +105,7 @@ def largest_components(
         centre, half = centre[split], half[split] / 2.0
         centre, half = torch.cat([centre - half, centre + half]), half.repeat(2)
     found = torch.maximum(found, bound.amax(dim=0))
-    return torch.where(found < enough, found, math.inf)
+    return torch.where(found < enough, found, torch.maximum(attained, enough))
 
 
 def _bounds(

@@ -17,6 +17,7 @@ from spectra.kernels.leading import (
     DOUBLE,
     SINGLE,
     Accept,
+    Answer,
     Leading,
     Open,
     Search,
@@ -38,8 +39,8 @@ SEARCHES = (
 )
 
 
-def whatever(_found: Leading) -> bool:
-    return True
+def whatever(_found: Leading) -> Answer:
+    return Answer.YES
 
 
 def holds(found: Leading, of: LinearMap, matrix: Tensor) -> None:
@@ -258,15 +259,19 @@ def test_the_caller_decides_what_is_good_enough() -> None:
     matrix = with_spectrum(torch.logspace(0, -3, 300), 300, 300, torch.Generator().manual_seed(6))
     of, asked = linear_map(matrix), []
 
-    def never(found: Leading) -> bool:
+    def later(found: Leading) -> Answer:
         asked.append(found)
-        return False
+        return Answer.LATER
 
-    def measured(found: Leading) -> bool:
+    def measured(found: Leading) -> Answer:
         asked.append(found)
-        return True
+        return Answer.YES
 
-    assert left_open(of, 2, never).why is Why.CLOSE
+    def never(found: Leading) -> Answer:
+        asked.append(found)
+        return Answer.NEVER
+
+    assert left_open(of, 2, later).why is Why.CLOSE
     # Estimates, until nothing follows: what is proven then is measured all the same.
     *before, final = asked
     assert {found.steps for found in asked} == {6, 8, 10, 11}
@@ -278,6 +283,11 @@ def test_the_caller_decides_what_is_good_enough() -> None:
     proven(of, matrix, 2, measured)
     assert [found.measured for found in asked] == [False, True]
     assert asked[-2].steps == asked[-1].steps == FLOAT32.first
+    asked.clear()
+    # What is known when the search ends is measured, too.
+    assert left_open(of, 2, never).why is Why.CLOSE
+    assert [found.measured for found in asked] == [False, True]
+    assert asked[-1].steps == FLOAT32.first
 
 
 @pytest.mark.parametrize("tries", [1, 2, 4])
@@ -285,9 +295,9 @@ def test_measurements_are_limited(tries: int) -> None:
     matrix = with_spectrum(torch.logspace(0, -3, 220), 220, 220, torch.Generator().manual_seed(7))
     asked: list[bool] = []
 
-    def estimates(found: Leading) -> bool:
+    def estimates(found: Leading) -> Answer:
         asked.append(found.measured)
-        return not found.measured
+        return Answer.LATER if found.measured else Answer.YES
 
     search = replace(FLOAT32, first=4, every=1, tries=tries)
     assert left_open(linear_map(matrix), 2, estimates, search).why is Why.CLOSE
@@ -299,9 +309,9 @@ def test_at_last_whatever_is_proven_is_offered_even_none() -> None:
     matrix = with_spectrum(torch.linspace(1, 0.99, 150), 170, 150, torch.Generator().manual_seed(8))
     of, asked = linear_map(matrix), []
 
-    def none(found: Leading) -> bool:
+    def none(found: Leading) -> Answer:
         asked.append(found)
-        return found.measured and found.last
+        return Answer.YES if found.measured and found.last else Answer.LATER
 
     found = proven(of, matrix, 5, none, replace(FLOAT32, most=8))
     assert len(found.sigma) == 0
@@ -361,7 +371,7 @@ def test_a_search_that_has_settled_is_not_gone_on_with() -> None:
     for settled in (False, True):
         asked: list[Leading] = []
 
-        def accept(found: Leading, asked: list[Leading] = asked) -> bool:
+        def accept(found: Leading, asked: list[Leading] = asked) -> Answer:
             asked.append(found)
             return vectors_within(3, 1e-3)(found)
 
@@ -379,9 +389,9 @@ def test_vectors_within() -> None:
     matrix = with_spectrum(torch.logspace(0, -3, 150), 150, 150, torch.Generator().manual_seed(13))
     found = proven(linear_map(matrix), matrix, 2, vectors_within(2, 1e-2))
     errors = found.vector_error
-    assert vectors_within(2, float(errors[:2].max()))(found)
-    assert not vectors_within(2, 0.99 * float(errors[:2].max()))(found)
-    assert not vectors_within(len(errors) + 1, 2.0)(found)
+    assert vectors_within(2, float(errors[:2].max()))(found) is Answer.YES
+    assert vectors_within(2, 0.99 * float(errors[:2].max()))(found) is Answer.LATER
+    assert vectors_within(len(errors) + 1, 2.0)(found) is Answer.LATER
 
 
 def test_distance_from_sine() -> None:
