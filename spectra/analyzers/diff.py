@@ -40,8 +40,9 @@ from spectra.matrices import LowRank, Pair, View
 from spectra.text import counted
 from spectra.words import Side
 
-EVIDENCE = 14  # bytes an entry that telling a change from its rounding holds at most
-COUNTING = 26  # and, for the square of the short side, counting its directions
+EVIDENCE = 12, 4  # bytes an entry, and one of the Gram matrix, to tell a change from its rounding
+COUNTING = 8, 16  # likewise, to count its directions by factors
+HALF = ("BF16", "F16")
 SHARE = 0.3  # of a Gram matrix's products, what this takes
 NOT_COMPUTED = "not computed: add --full-spectrum"
 
@@ -108,10 +109,12 @@ class Diff:
         shape = (view.rows, view.cols)
         entries = view.rows * view.cols
         wide = 2 if view.entry.dtype == "F64" else 1
-        update = wide * EVIDENCE * entries + COUNTING * min(shape) ** 2
+        square = min(shape) ** 2
+        update = max(wide * each * entries + of * square for each, of in (EVIDENCE, COUNTING))
         if self.full_spectrum or not has_bounds(*shape):
             update = max(update, 4 * entries + singular_values_memory(*shape))
-        return 8 * entries + max(update, self._verdicts_memory(view))
+        sides = 4 if view.entry.dtype in HALF else 8
+        return sides * entries + max(update, self._verdicts_memory(view))
 
     def memory_of_factors(self, view: View) -> int:
         """The base, and what verdicts take beside it."""

@@ -314,8 +314,10 @@ def _rank(
     if change.formed or steps[0] > COARSER * size:
         alone = change.variance(lines, other=False)
         found, survey = resolve(delta, alone, coherent=False, sigma=sigma)
+        del alone
         clear = found.clear and 0 < 2 * found.rank <= min(delta.shape)
     if found is None or not (change.formed or clear):
+        survey = None  # whose matrices make room
         both = change.variance(lines, other=True)
         found, survey = resolve(delta, both, coherent=base.name == tuned.name, sigma=sigma)
         name = base.name if steps[0] > size else name

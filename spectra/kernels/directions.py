@@ -31,15 +31,16 @@ from torch import Tensor
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
 from spectra.kernels.extremes import tall_map
+from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap, normal
 from spectra.kernels.relation import measured_above
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import singular_values
 
+ROUNDED = 1e-12  # of the energy, that differences of float64 sums may be off by
 BLOCK = 256  # rows widened to float64 at a time
-PANEL = 1024  # rows of the long side multiplied at a time, in a Gram matrix
-TILE = 512  # its columns made at a time
+TILE = 512  # rows of a Gram matrix, likewise
 LOOKS = frozenset({2, 3, 4, 5, 6, 8, 10, 13, 16, 20})  # steps of a Krylov space
 
 
@@ -172,11 +173,15 @@ def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"])
         right: About its leading right singular vectors, left ones of a wide matrix.
     """
     split = _Split(matrix)
-    split.take(right, 0.0)
-    unit = split.of.scale
+    unit, energy = split.of.scale, split.energy
+    right = torch.linalg.qr(right).Q
+    image, back = normal(split.of, right)
+    values = torch.linalg.svdvals(torch.linalg.qr(image, mode="r").R).cpu()
+    left = max(energy - float(values.square().sum()), 0.0) + ROUNDED * energy
+    coupling = _square(back - right @ (image.mT @ image)) ** 0.5 + ROUNDED * energy
     return Survey(
-        unit * split.values, unit**2 * split.energy, math.inf, 0, exact=False,
-        coupling=unit**2 * split.coupling, rest=unit * math.sqrt(split.left), _split=split,
+        unit * values, unit**2 * energy, math.inf, 0, exact=False,
+        coupling=unit**2 * coupling, rest=unit * math.sqrt(left),
     )  # fmt: skip
 
 
@@ -265,7 +270,7 @@ class _Split:
 
     def _subtract(self) -> Float[Tensor, "long kept"]:
         """Form the rest, its energy, and how far it is from decoupled, in one pass; return W V."""
-        rest = torch.empty_like(self.of.matrix)
+        rest = torch.empty_like(self.of.matrix) if self.rest is self.of else self.rest.matrix
         tall = rest.mT if self.of.turned else rest
         image = self.right.new_empty(self.of.shape[0], self.right.shape[1])
         coupling = self.right.new_zeros(self.right.shape[1], len(self.right))
@@ -288,7 +293,8 @@ class _Split:
         wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)
         for start in range(0, len(source), BLOCK):
             part = source[start : start + BLOCK]
-            yield start, torch.mul(part, 1.0 / of.scale, out=wide[: len(part)])
+            # Scaled after widening: together, of a transpose, they take ten times as long.
+            yield start, wide[: len(part)].copy_(part).mul_(1.0 / of.scale)
 
     def more_than_half(self, level: float, settings: Settings) -> int | None:
         """Return how many exceed the level, as some of the short side prove, if over half do."""
@@ -300,7 +306,7 @@ class _Split:
         chosen = size.topk(math.ceil(settings.share * short)).indices.sort().values
         some = tall[:, chosen]
         of = replace(self.of, matrix=some, turned=False)
-        gram = _gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
+        gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
         found = _positive(gram, level**2 + _missed(gram, of))
         return found if found is not None and 2 * found > short else None
 
@@ -310,8 +316,9 @@ class _Split:
         if self._gram is None:
             coarse = math.sqrt(self.left) < settings.fine * level
             coarse = coarse and self.rest.matrix.dtype == torch.float32
-            self._gram = _gram(self.rest, torch.float32 if coarse else torch.float64)
+            self._gram = lower_gram(self.rest, torch.float32 if coarse else torch.float64)
             self._off = _missed(self._gram, self.rest) + self.coupling
+            self.rest = self.of  # the other's memory is free for factors
         if self._off > settings.margin * point:
             return None
         found = _positive(self._gram, point)
@@ -329,47 +336,32 @@ def _steps_needed(ratio: float, short: int) -> float:
     return math.log(100.0 * math.sqrt(short)) / (2.0 * math.asinh(math.sqrt(ratio - 1.0)))
 
 
-def _gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
-    """Return W^T W, rows >= cols, its lower half formed and mirrored."""
-    source = of.matrix.mT if of.turned else of.matrix
-    short = source.shape[1]
-    gram = torch.zeros(short, short, dtype=dtype, device=of.device)
-    panel = torch.empty_like(source[:PANEL], dtype=dtype)
-    for start in range(0, len(source), PANEL):
-        part = source[start : start + PANEL]
-        block = torch.mul(part, 1.0 / of.scale, out=panel[: len(part)])
-        for left in range(0, short, TILE):
-            stop = min(left + TILE, short)
-            gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
-    for left in range(0, short, TILE):
-        stop = min(left + TILE, short)
-        gram[:left, left:stop] = gram[left:stop, :left].mT
-        gram[left:stop, left:stop] = (
-            gram[left:stop, left:stop].tril() + gram[left:stop, left:stop].tril(-1).mT
-        )
-    return gram
-
-
 def _missed(gram: Tensor, of: LinearMap) -> float:
-    """Return no less than ||G - W^T W||_F, as `krylov` measures such a norm."""
+    """Return no less than ||G - W^T W||_F, G given by its lower half, as `lanczos` measures it."""
     source = torch.Generator(device="cpu").manual_seed(1)
     probes = torch.randn(len(gram), PROBES, generator=source, dtype=torch.float64).to(gram.device)
     image, back = normal(of, probes)
     for left in range(0, len(gram), TILE):
-        back[left : left + TILE] -= gram[left : left + TILE].double() @ probes
+        here = slice(left, left + TILE)
+        lower = gram[here].double().tril(left)
+        back[here] -= lower @ probes
+        lower.diagonal(left).zero_()
+        back -= lower.mT @ probes[here]
     own = 2.0 * of.rounding() * float(torch.linalg.vector_norm(image))
     return INFLATION * (float(torch.linalg.vector_norm(back)) + own) / math.sqrt(PROBES)
 
 
 def _positive(gram: Tensor, point: float) -> int | None:
-    """Return how many eigenvalues exceed a point; None where the matrix is not finite."""
-    shifted = gram.double() if gram.dtype != torch.float64 else gram.clone()
+    """Return how many eigenvalues exceed a point; None where the lower half is not finite."""
+    shifted = torch.empty_like(gram, dtype=torch.float64).mT.copy_(gram)
     shifted.diagonal().sub_(point)
     if not bool(shifted.isfinite().all()):
         return None
     if gram.is_cuda:
         return int((torch.linalg.eigvalsh(shifted) > 0).sum())
-    factor, pivots, _ = torch.linalg.ldl_factor_ex(shifted)
+    pivots, info = (torch.empty(size, dtype=torch.int32) for size in ((len(gram),), ()))
+    # Column by column in memory, it is factored where it stands.
+    factor, pivots, _ = torch.linalg.ldl_factor_ex(shifted, out=(shifted, pivots, info))
     # Two rows pivoted together have one positive eigenvalue and one negative.
     paired = pivots < 0
     return int((factor.diagonal()[~paired] > 0).sum()) + int(paired.sum()) // 2

@@ -76,7 +76,7 @@ def resolve(
 
     Args:
         delta: The change, finite, its squares within range; float32 or float64.
-        variance: Of what rounding adds to each entry; as wide.
+        variance: Of what rounding adds to each entry; as wide. Its memory is written to.
         coherent: Whether both sides lie on one grid, so that rounding repeats the update.
         sigma: All singular values of the change, descending, where they are known.
         settings: Where lines are drawn.
@@ -94,15 +94,18 @@ def resolve(
     uneven = parts.differ()
     if uneven:
         parts.balance()
-        floor, level = slack * parts.bound(), 1.0
-        found = survey(parts.scaled(floor), floor, settings=settings.counting)
-    else:
-        found = survey(delta, slack * parts.bound(), sigma, settings.counting)
+        level = 1.0
+    floor, noise = slack * parts.bound(), parts.total()
+    weights = parts.cols if rows >= cols else parts.rows
+    given = parts.scaled(floor) if uneven else delta
+    del parts, variance  # whose memory others take
+    found = survey(given, floor, None if uneven else sigma, settings.counting)
+    del given
     size = level * math.sqrt(rows * cols) if coherent else 0.0
-    resolution = _judged(found, size, parts.total(), settings)
+    resolution = _judged(found, size, noise, settings)
     if not uneven:
         return resolution, found
-    right, weights = found.right, parts.cols if rows >= cols else parts.rows
+    right = found.right
     del found  # its matrices make room for others
     return resolution, _unscaled(delta, right, weights)
 
@@ -201,12 +204,15 @@ class _Parts:
         return float(self._of_variance()[0].sum())
 
     def scaled(self, floor: float) -> Tensor:
-        """Return the change with its weights; in float64 where float32 would add directions."""
+        """Return the change with its weights, in place of its variance.
+
+        In float64 where float32 would add directions.
+        """
         size = math.sqrt(float(self._of_energy()[0].sum()))
         coarse = size * torch.finfo(torch.float32).eps < self.settings.drowned * floor
-        wide = self.delta if coarse else self.delta.double()
-        found = wide * self.rows.sqrt().unsqueeze(1).to(wide)
-        return found.mul_(self.cols.sqrt().to(wide))
+        found = self.variance if coarse else self.variance.double()
+        torch.mul(self.delta, self.rows.sqrt().unsqueeze(1).to(found), out=found)
+        return found.mul_(self.cols.sqrt().to(found))
 
     def _of_variance(self) -> tuple[Tensor, Tensor]:
         one, other = _times(self.variance, self.cols), _times(self.variance.mT, self.rows)
