@@ -9,18 +9,17 @@ What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from spectra.kernels.counting import Space, at_most, is_drowned
-from spectra.kernels.lanczos import PROBES, Lanczos, Ritz, gaussian
+from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap, normal
-from spectra.kernels.relation import LEADING, Apply, Measure, Missed, lengths
+from spectra.kernels.relation import LEADING, Apply, Measure, Missed, Rounding, lengths
 
 LEAST = 1e-7  # relative width of a bracket
 
@@ -45,6 +44,16 @@ class Settings:
         block = min(self.block, max(side // self.block, self.narrow))
         steps = min(self.steps, side // block - 1)
         return Lanczos(apply, gaussian(side, block, of.device), steps)
+
+    def looks(self, krylov: Lanczos) -> Iterator[Ritz]:
+        """Grow a space; yield its Ritz pairs at each look, and none of what is not finite."""
+        while krylov.steps < krylov.most:
+            krylov.step()
+            if krylov.steps > self.dense and krylov.steps % 2 and krylov.steps < krylov.most:
+                continue
+            if not krylov.finite:
+                return
+            yield krylov.ritz()
 
 
 class Outcome(Enum):
@@ -101,26 +110,20 @@ def enclosed(
         A bracket no wider than the tolerance, or as much narrower as the space can prove.
     """
     tolerance, krylov = settings.tolerance, settings.grown(apply, of)
-    most, tries = krylov.most, 0
-    guess = (settings.guess, settings.guess)
+    most, tries, top = krylov.most, 0, math.inf
+    guess = settings.guess, settings.guess
 
-    while krylov.steps < most:
-        krylov.step()
-        if krylov.steps > settings.dense and krylov.steps % 2 and krylov.steps < most:
-            continue
-        if not krylov.finite:
-            return Enclosure(Outcome.BEYOND)
-        ritz = krylov.ritz()
+    for ritz in settings.looks(krylov):
         top = math.sqrt(float(ritz.values[0]))
-        if not 0.0 < top < settings.ceiling:
-            return Enclosure(Outcome.BEYOND)
-        space = Space(ritz, krylov.block, krylov.steps, _guessed(ritz, guess))
+        if not 0.0 < top < settings.ceiling or krylov.steps > most:
+            break
+        space = Space(ritz, krylov.block, krylov.steps, guessed(ritz, *guess))
         if not at_most(0, (top * (1.0 + 0.9 * tolerance)) ** 2, space):
             continue
         seen = measure(krylov, ritz)
         measured = space._replace(rounding=seen.rounding)
         found = _narrowest(top, tolerance, seen, measured)
-        if found.low and _orthonormal(krylov):
+        if found.low and krylov.orthonormal():
             return Enclosure(Outcome.PROVEN, found)
         tries += 1
         relative = seen.rounding(top * top) / top**2
@@ -129,14 +132,16 @@ def enclosed(
         if drowned or tries == settings.measurements:
             return Enclosure(Outcome.ROUNDED)
         most = min(most, krylov.steps + settings.more)
+    if not (krylov.finite and 0.0 < top < settings.ceiling):
+        return Enclosure(Outcome.BEYOND)
     # Where the steps were thought to suffice before products in float64 measured them.
     return Enclosure(Outcome.ROUNDED if tries else Outcome.SLOW)
 
 
-def _guessed(ritz: Ritz, relative: tuple[float, float]) -> Callable[[float], Tensor]:
+def guessed(ritz: Ritz, leading: float, others: float) -> Rounding:
     """Return a relative rounding of the leading Ritz vectors, and one of all others."""
-    guess = torch.full_like(ritz.values, relative[1])
-    guess[:LEADING] = relative[0]
+    guess = torch.full_like(ritz.values, others)
+    guess[:LEADING] = leading
     return lambda point: guess * point
 
 
@@ -171,12 +176,3 @@ def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Brac
         found = Bracket(seen.reached, high)
         reach /= 2.0
     return found
-
-
-def _orthonormal(krylov: Lanczos) -> bool:
-    """Say whether Q is orthonormal to 1e-9, as seen by random combinations."""
-    source = torch.Generator(device="cpu").manual_seed(1)
-    probes = torch.randn(krylov.size, PROBES, generator=source, dtype=torch.float64)
-    probes = probes.to(krylov.basis)
-    skew = krylov.basis.mT @ (krylov.basis @ probes) - probes
-    return float(skew.abs().max()) <= 1e-10 * math.sqrt(krylov.size)
