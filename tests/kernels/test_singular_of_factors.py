@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
-from spectra.kernels.lowrank import product_singular_values
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.singular import product_singular_values
 
 SIDES = st.integers(1, 40)
 
