@@ -63,7 +63,8 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
         part = source[start : start + PANEL]
         if not start:
             panel = torch.empty_like(part, dtype=dtype)  # strides kept: no copy turns the matrix
-        block = torch.mul(part, 1.0 / of.scale, out=panel[: len(part)])
+        # Widened first: together, of a transpose, they take ten times as long.
+        block = panel[: len(part)].copy_(part).mul_(1.0 / of.scale)
         for left in range(0, short, TILE):
             stop = min(left + TILE, short)
             gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
