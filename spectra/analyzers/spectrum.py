@@ -63,7 +63,8 @@ class Spectrum:
     def measure(self, matrix: Matrix) -> Measurement:
         """Return the spectrum's keys; `sigma` among the arrays."""
         view, values = matrix.view, matrix.values
-        sigma = singular_values(values)
+        there = singular_values(values)
+        sigma = there.cpu()  # once: what follows takes many numbers out of it
         entries = sizes(values)
         bulk = noise_bulk(sigma, *entries.filled)
         epsilon = computed_epsilon(values)
@@ -71,7 +72,7 @@ class Spectrum:
         rank = resolved_rank(values, entries, sigma, *lost)
         fit = None
         if rank >= FEWEST and float(sigma[0] - sigma[rank - 1]) > made_floor(entries, *lost):
-            fit = fit_power_law((sigma[:rank] / sigma[0]).square())  # squares of 1e200 overflow
+            fit = fit_power_law((there[:rank] / there[0]).square())  # squares of 1e200 overflow
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
         found: dict[str, Value] = {
