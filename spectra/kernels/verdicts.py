@@ -241,17 +241,18 @@ def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
         components, sigma = left_components(base, judge.vectors)
     count = len(judge.angle)
     closest = closest_of(components, sigma, base.shape)
-    null = base.shape[0] > base.shape[1]  # of a tall base: small ones may mix with what it lacks
-    if prove and not (null and float(sigma[-1]) <= WINDOW * rounding_of(sigma, base.shape)):
+    angle, rounding = judge.angle, rounding_of(sigma, base.shape)
+    if prove:
+        judge.angle = 0.0 * angle  # of what is called exact, as in the reference
+    # Of a tall base small vectors may mix with what it lacks.
+    if prove and (base.shape[0] <= base.shape[1] or float(sigma[-1]) > WINDOW * rounding):
         runs = closest_of(components, sigma, base.shape, WINDOW)
-        errors = judge.angle + SLACK
         for j in judge.open:
-            cosine, error, best = float(runs.cosine[j]), float(errors[j]), int(runs.best[j])
+            cosine, error, best = float(runs.cosine[j]), float(angle[j]) + SLACK, int(runs.best[j])
             if cosine + error < judge.epsilon - MARGIN:
                 judge.verdicts[j] = Verdict(cosine + error, 0.0, best, "bound")
             elif bool(runs.alone[j]) and cosine - error >= judge.epsilon + MARGIN:
                 judge.verdicts[j] = Verdict(cosine, error, best, "match")
-        judge.angle = 0.0 * judge.angle
     for j in judge.open:
         cosine, best = float(closest.cosine[j]), int(closest.best[j])
         judge.verdicts[j] = Verdict(cosine, float(judge.angle[j]), best, "exact")
