@@ -36,13 +36,13 @@ from spectra.kernels.relation import lengths, seen
 
 SEPARATE = 2  # places tried for the cut between leading and other singular values
 SKEW = 1e-9  # that the basis may be off from orthonormal, as `lanczos` looks
-WIDTH = 24  # columns: products with 48 take little longer than with 30
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """How far a Krylov space is grown, and when it is looked at."""
 
+    width: int = 24  # columns come in multiples: products with 48 take little longer than with 30
     first: int = 6  # steps before the first look
     every: int = 2  # steps between looks, at least
     most: int = 24  # steps after which to give up
@@ -125,7 +125,7 @@ def certified_leading(
     """
     given = [part for part in (start, seeds) if part is not None]
     extra, random = sum(part.shape[1] for part in given[: start is not None]), k + 2 * SPARE + 6
-    block = -(-(random + extra) // WIDTH) * WIDTH
+    block = -(-(random + extra) // search.width) * search.width
     more = torch.cat(given, dim=1)[:, : block - random] if given else None
     random = block - (0 if more is None else more.shape[1])
     most = min(search.most, of.shape[1] // block - 1)
