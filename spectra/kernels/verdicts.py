@@ -175,8 +175,8 @@ def _by_rungs(
         judge.climb(before.precise(), ladder.double, floor)
     if not judge.done:
         if float(judge.angle.max()) > SHARP:
-            judge.vectors = _decomposed(merged(base, tuned), k)[0].vectors
-            judge.angle = 0.0 * judge.angle
+            better, judge.angle, _ = _leading_vectors(after, k, ladder, SHARP)
+            judge.vectors = (better or _decomposed(merged(base, tuned), k)[0]).vectors
         _settle(judge, base)
     return _similarity(judge, found, norm, base.device)
 
@@ -202,17 +202,19 @@ def _room(matrix: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if LADDER.decomposes(*matrix.shape) else ALONE
 
 
-def _leading_vectors(after: LinearMap, k: int, ladder: Ladder) -> tuple[Tuned | None, Tensor, bool]:
+def _leading_vectors(
+    after: LinearMap, k: int, ladder: Ladder, tolerance: float = ANGLE
+) -> tuple[Tuned | None, Tensor, bool]:
     """Return the leading left singular vectors, if products find them, and their errors.
 
     And whether that took products in float64.
     """
     tall = after.shape[0] > after.shape[1]
     seeds = None
-    for double in (False, True):
+    for double in (False, True) if tolerance >= ANGLE else (True,):
         of = after.precise() if double else after
         search = replace(ladder.double if double else ladder.single, settled=True)
-        accept = vectors_within(k, ANGLE)
+        accept = vectors_within(k, tolerance)
         found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
             vectors = (found.outer if tall else found.inner)[:, :k]
