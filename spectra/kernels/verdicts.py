@@ -284,7 +284,7 @@ def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -
     cosines = sigma.new_zeros(0, len(verdicts)) if judge.cosines is None else judge.cosines
     return Similarity(
         cosine=cosine.to(device),
-        best=torch.tensor([verdict.best for verdict in verdicts], device=device, dtype=torch.long),
+        best=torch.tensor([verdict.best for verdict in verdicts], dtype=torch.long).to(device),
         tied=tuned.tied.to(device),
         sigma=sigma,
         energy=(sigma / norm).square(),
