@@ -107,8 +107,10 @@ def test_a_real_interrupt_in_the_middle_of_the_work(tmp_path: Path) -> None:
     tuned = write_model(tmp_path / "tuned", {name: 2.0 * w for name, w in large.items()})
     path = tmp_path / "result.json"
     path.write_text("precious")
-    # Everything is loaded before "ready", so that the signal meets the command, not an import.
+    # Everything is loaded before "ready", so that the signal meets the command, not an import;
+    # and what ran the tests in the background may have had it ignored.
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import spectra.api, spectra.report.plots, spectra_cli.run, spectra_cli.main as door; "
         "print('ready', flush=True); door.main()"
     )
