@@ -31,6 +31,12 @@ def orthonormal(rows: int, cols: int, seed: int) -> Tensor:
     return vectors
 
 
+def made(shape: tuple[int, int], sigma: Tensor, seed: int) -> Tensor:
+    """Return a matrix of these singular values."""
+    rank = len(sigma)
+    return (orthonormal(shape[0], rank, seed) * sigma) @ orthonormal(shape[1], rank, seed + 1).mT
+
+
 def spectrum(kind: str, rank: int, seed: int) -> Tensor:
     """Return `rank` descending singular values, the first of about 1."""
     index = torch.arange(rank, dtype=torch.float64)

@@ -9,18 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels.pairs import DTYPES, SPECTRA, orthonormal, random, spectrum
+from kernels.pairs import DTYPES, SPECTRA, made, random, spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import bidiagonal
 from spectra.kernels.bidiagonal import left_components
 from spectra.kernels.rounding import EPS64
 
 SHAPES = ((80, 80), (60, 90), (90, 60), (1, 7), (7, 1), (1, 1))
-
-
-def made(shape: tuple[int, int], sigma: Tensor, seed: int) -> Tensor:
-    rank = len(sigma)
-    return (orthonormal(shape[0], rank, seed) * sigma) @ orthonormal(shape[1], rank, seed + 1).mT
 
 
 def holds(matrix: Tensor, seed: int) -> None:

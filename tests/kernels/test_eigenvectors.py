@@ -6,20 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from kernels.pairs import DTYPES, SPECTRA, orthonormal, random, spectrum
+from kernels.pairs import DTYPES, SPECTRA, made, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import eigenvectors
 from spectra.kernels.eigenvectors import leading_by_gram
 from spectra.kernels.rounding import EPS64
 
 SHAPES = ((80, 80), (60, 90), (90, 60))
-
-
-def made(shape: tuple[int, int], sigma: Tensor, seed: int) -> Tensor:
-    rank = len(sigma)
-    return (orthonormal(shape[0], rank, seed) * sigma) @ orthonormal(shape[1], rank, seed + 1).mT
 
 
 @settings(max_examples=100)
