@@ -31,7 +31,7 @@ from spectra.kernels.counting import gaussian_floor
 from spectra.kernels.edge import UNKNOWN, Bracket, Settings
 from spectra.kernels.inverse import triangular_inverse
 from spectra.kernels.lanczos import Ritz, gaussian
-from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.linear_map import LinearMap
 
 FIRST = 6  # steps before the first look
 PLACE = 0.6  # of the way from the first to the last of the leading Ritz values: theta
@@ -91,11 +91,11 @@ class GramMatrix:
 
         def apart(block: Tensor, image: Tensor) -> Tensor:
             lift = LIFTED * theta * given @ (given.mT @ block) - theta * block
-            missed: Tensor = image + lift - normal(near, block)[1]
+            missed: Tensor = image + lift - near.normal(block)[1]
             return missed
 
         start = gaussian(len(vectors), vectors.shape[1], self.of.device)
-        both = normal(self.of, torch.cat([start, vectors], dim=1))
+        both = self.of.normal(torch.cat([start, vectors], dim=1))
         (_, image), (seen, back) = (part.split(start.shape[1], dim=1) for part in both)
         floor, shown = gaussian_floor(start.shape[1], 0), apart(start, seen)
         # norm^p * floor is at most what was reached and norm times the rounding of the first.
@@ -104,7 +104,7 @@ class GramMatrix:
         found = _schur(vectors, image, back, tau, rounding)
         if found.width > tolerance:
             error = 2.0 * rounding * float(shown.norm())
-            shown = apart(shown, normal(self.of, shown)[1])
+            shown = apart(shown, self.of.normal(shown)[1])
             reached = float(torch.linalg.matrix_norm(shown, 2)) + error
             tau = theta - first - math.sqrt(reached / floor)
             found = _schur(vectors, image, back, tau, rounding)

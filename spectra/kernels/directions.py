@@ -33,7 +33,7 @@ from spectra.kernels.edge import Bracket
 from spectra.kernels.extremes import tall_map
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
-from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import measured_above
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import singular_values
@@ -175,7 +175,7 @@ def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"])
     split = _Split(matrix)
     unit, energy = split.of.scale, split.energy
     right = torch.linalg.qr(right).Q
-    image, back = normal(split.of, right)
+    image, back = split.of.normal(right)
     values = torch.linalg.svdvals(torch.linalg.qr(image, mode="r").R).cpu()
     left = max(energy - float(values.square().sum()), 0.0) + ROUNDED * energy
     coupling = _square(back - right @ (image.mT @ image)) ** 0.5 + ROUNDED * energy
@@ -231,7 +231,7 @@ class _Split:
                     return outcome or Outcome.FOUND, vectors
                 continue
             self.seen = ritz.values[:above].sqrt()
-            vectors = krylov.basis @ ritz.coordinates[:, :above].to(krylov.basis)
+            vectors = krylov.combined(ritz.coordinates[:, :above])
             if not patient and settings.many <= above > settings.most * krylov.size:
                 return Outcome.MANY, vectors
             allowed = settings.leak * level * self.seen
@@ -340,7 +340,7 @@ def _missed(gram: Tensor, of: LinearMap) -> float:
     """Return no less than ||G - W^T W||_F, G given by its lower half, as `lanczos` measures it."""
     source = torch.Generator(device="cpu").manual_seed(1)
     probes = torch.randn(len(gram), PROBES, generator=source, dtype=torch.float64).to(gram.device)
-    image, back = normal(of, probes)
+    image, back = of.normal(probes)
     for left in range(0, len(gram), TILE):
         here = slice(left, left + TILE)
         lower = gram[here].double().tril(left)

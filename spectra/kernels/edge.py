@@ -18,7 +18,7 @@ import torch
 
 from spectra.kernels.counting import Space, at_most, is_drowned
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
-from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import LEADING, Apply, Measure, Missed, Rounding, lengths
 
 LEAST = 1e-7  # relative width of a bracket
@@ -160,15 +160,15 @@ def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
         krylov.step()
     if not krylov.finite:
         return Bracket(math.inf, 0.0)
-    ends = krylov.basis @ krylov.ritz().coordinates[:, [-1, 0]].to(krylov.basis)
-    image, _ = normal(of, ends)
+    ends = krylov.combined(krylov.ritz().coordinates[:, [-1, 0]])
+    image, _ = of.normal(ends)
     low, high = (lengths(image) / lengths(ends)).tolist()
     return Bracket(low + of.rounding(), high - of.rounding())
 
 
 def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket:
     """Return the narrowest bracket that can be proven, within a factor of two."""
-    found, reach = UNKNOWN, tolerance
+    found, reach = UNKNOWN, 0.999 * tolerance  # no wider, when it is scaled or turned over
     while reach > LEAST:
         high = seen.reached * (1.0 + reach)
         if high <= top or not at_most(0, high * high, space):

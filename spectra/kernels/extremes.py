@@ -18,7 +18,7 @@ from torch import Tensor
 from spectra.kernels.complement import GramMatrix
 from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed, glimpse
 from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
-from spectra.kernels.linear_map import LinearMap, linear_map, normal
+from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import measured_above, measured_below
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
@@ -207,7 +207,7 @@ def _largest(of: LinearMap, triangle: Tensor | None, settings: Settings) -> Brac
     found = enclosed(of.gram_matmat, of, measure, settings)
     if found.outcome is Outcome.ROUNDED and of.matrix.dtype != torch.float64:
         # All values as one, as of an orthogonal matrix: nothing lies apart from rounding.
-        found = enclosed(lambda block: normal(of, block)[1], of, measure, settings)
+        found = enclosed(lambda block: of.normal(block)[1], of, measure, settings)
     return found.bracket
 
 

@@ -57,7 +57,7 @@ class Lanczos:
         self.steps = 0
         self.most = steps
         size = steps * self.block
-        self._basis = start.new_empty(len(start), size + self.block)
+        self._basis = start.new_empty(size + self.block, len(start)).mT  # column by column
         self._band = start.new_zeros(size + self.block, size)
         self._basis[:, : self.block], self._triangle = torch.linalg.qr(start)
 
@@ -114,10 +114,15 @@ class Lanczos:
         leaving = band[self.size :, -self.block :] @ coordinates[-self.block :]
         return Ritz(values, coordinates, start, leaving)
 
+    def combined(self, coefficients: Float[Tensor, "size c"]) -> Float[Tensor, "side c"]:
+        """Return Q times the first `coefficients`, by rows: the faster order for a few."""
+        lines = coefficients.to(self._basis).mT.contiguous()
+        found: Tensor = lines @ self._basis[:, : lines.shape[1]].mT
+        return found.mT
+
     def mapped(self, coefficients: Float[Tensor, "size c"]) -> Float[Tensor, "side c"]:
         """Return what the recurrence says that A maps Q times `coefficients` to."""
-        out: Tensor = self._basis[:, : self.size + self.block] @ (self.band @ coefficients)
-        return out
+        return self.combined(self.band @ coefficients)
 
     def probes(self) -> Float[Tensor, "size c"]:
         """Return Gaussian coefficients, the same in every run."""
@@ -128,7 +133,7 @@ class Lanczos:
     def orthonormal(self) -> bool:
         """Say whether Q is orthonormal to 1e-9, as seen by random combinations."""
         probes = self.probes()
-        skew = self.basis.mT @ (self.basis @ probes) - probes
+        skew = self.basis.mT @ self.combined(probes) - probes
         return float(skew.abs().max()) <= 1e-10 * math.sqrt(self.size)
 
 

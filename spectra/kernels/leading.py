@@ -191,8 +191,7 @@ class _Look:
         """Return the leading Ritz vectors as last seen."""
         if self.ritz is None:
             return None
-        chosen = self.ritz.coordinates[:, : self.k + SPARE]
-        return self.krylov.basis[:, : len(chosen)] @ chosen.to(self.krylov.basis)
+        return self.krylov.combined(self.ritz.coordinates[:, : self.k + SPARE])
 
     def at(self, ritz: Ritz, *, last: bool) -> Leading | None:
         self.ritz = ritz
@@ -225,7 +224,7 @@ class _Look:
     def _estimated(self, space: Space, count: int, *, last: bool) -> Leading | None:
         """Return what the recurrence itself says, at no cost of products."""
         ritz = space.ritz
-        inner = self.krylov.basis @ ritz.coordinates[:, :count].to(self.krylov.basis)
+        inner = self.krylov.combined(ritz.coordinates[:, :count])
         sigma = ritz.values[:count].sqrt()
         rounding = self.search.own * math.sqrt(float(ritz.values[0]))
         residual = (ritz.residual[:count] / sigma + rounding) / math.sqrt(2.0)

@@ -3,7 +3,10 @@
 Iterations need products with a few vectors at a time, and nothing but their error decides
 what precision they need. Large float32 matrices multiply in float32, where half the bytes
 go through memory; vectors are kept in float64. `products` then multiplies in float64, a
-block of rows at a time, and shows how far the fast products were off.
+panel at a time, and shows how far the fast products were off.
+
+Few vectors multiply fastest as rows, from the left, and a panel at a time, which is read once
+for both products of W^T (W v). So blocks of vectors are laid out column by column.
 """
 
 import math
@@ -16,10 +19,10 @@ from torch import Tensor
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.rounding import EPS64
 
-BLOCK = 256  # rows widened to float64 at a time, always into the same memory
+PANEL = 64  # rows multiplied at a time: they stay in a core's cache
+LONG_PANEL = 512  # of a transpose in float64, whose products find them in memory alike
+DEVICE_PANEL = 1 << 13
 CONFIDENCE = 10.0
-NARROW = 16  # columns from which one product with the transpose is the faster order
-PANELS = 16  # of rows, whose products with fewer columns run side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +63,77 @@ class LinearMap:
         """The transpose."""
         return replace(self, turned=not self.turned)
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The matrix and its update's factors, turned as the map is."""
+        if not self.turned:
+            return self.matrix, self.left, self.right
+        up, down = (None if part is None else part.mT for part in (self.right, self.left))
+        return self.matrix.mT, up, down
+
     def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
-        scaled = (vectors / self.scale).to(self.matrix.dtype)
-        return (self._after(scaled) if self.turned else self._before(scaled)).double()
+        matrix, left, right = self.parts
+        lines = self._lines(vectors, self.matrix.dtype)
+        found = lines @ matrix.mT
+        if left is not None and right is not None:
+            found.addmm_(lines @ right.mT, left.mT)
+        return found.double().mT
 
     def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of the transpose, in float64."""
         return self.mT.matmat(vectors)
 
+    def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
+        """Return the fast product of map.T @ map."""
+        _, back = self._swept(self._lines(vectors, self.matrix.dtype))
+        return back.double().div_(self.scale).mT
+
     def products(
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
     ) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "cols c"]]:
         """Return `map @ right` and `map.T @ left`, both in float64, in one pass."""
-        given = (left, right) if self.turned else (right, left)
-        right, left = (vectors / self.scale for vectors in given)
-        before, after = _one_pass(self.matrix, right, left)
-        if self.left is not None and self.right is not None:
-            up, down = self.left.double(), self.right.double()
-            before.addmm_(up, down @ right)
-            after.addmm_(down.mT, up.mT @ left)
-        return (after, before) if self.turned else (before, after)
+        given = (self._lines(vectors, torch.float64) for vectors in (right, left))
+        image, back = self._swept(*given)
+        return image.mT, back.mT
 
-    def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
-        """Return the fast product of map.T @ map."""
-        scaled = (vectors / self.scale).to(self.matrix.dtype)
-        if self.left is not None or self.turned:
-            ways = (self._after, self._before) if self.turned else (self._before, self._after)
-            return (ways[1](ways[0](scaled)) / self.scale).double()
-        found = torch.zeros_like(scaled)
-        for panel in self.matrix.split(BLOCK):  # read once for both
-            found.addmm_(panel.mT, panel @ scaled)
-        return found.double() / self.scale
+    def normal(
+        self, vectors: Float[Tensor, "cols c"]
+    ) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
+        """Return map @ v and map.T @ (map @ v), both in float64, in one pass."""
+        image, back = self._swept(self._lines(vectors, torch.float64))
+        return image.mT, back.div_(self.scale).mT
+
+    def _lines(self, vectors: Float[Tensor, "side b"], dtype: torch.dtype) -> Tensor:
+        """Return vectors over scale as rows, in a precision."""
+        return (vectors.mT / self.scale).to(dtype).contiguous()
+
+    def _swept(
+        self, right: Float[Tensor, "b cols"], left: Float[Tensor, "c rows"] | None = None
+    ) -> tuple[Float[Tensor, "b rows"], Float[Tensor, "c cols"]]:
+        """Return the products with rows `right`, and of those, or of `left`, with the transpose.
+
+        In the precision of `right`, into which panels are widened.
+        """
+        matrix, up, down = self.parts
+        image = right.new_zeros(len(right), len(matrix))
+        given = image if left is None else left
+        back = right.new_zeros(len(given), matrix.shape[1])
+        if up is not None and down is not None:
+            up, down = up.to(right.dtype), down.to(right.dtype)
+            image.addmm_(right @ down.mT, up.mT)
+        # Always into the same memory, with the strides of a part.
+        step = LONG_PANEL if self.turned and matrix.dtype == torch.float64 else PANEL
+        step = step if matrix.is_cpu else DEVICE_PANEL
+        wide = torch.empty_like(matrix[:step], dtype=right.dtype)
+        for start in range(0, len(matrix), step):
+            part, here = matrix[start : start + step], slice(start, start + step)
+            block = part if part.dtype == wide.dtype else wide[: len(part)].copy_(part)
+            image[:, here].addmm_(right, block.mT)
+            back.addmm_(given[:, here], block)
+        if up is not None and down is not None:
+            back.addmm_(given @ up, down)
+        return image, back
 
     def precise(self) -> "LinearMap":
         """Return the same map with float64 products, and a sharper norm."""
@@ -109,63 +151,6 @@ class LinearMap:
         case is n, times `CONFIDENCE`, which fails with probability below 1e-17.
         """
         return CONFIDENCE * math.sqrt(max(self.shape)) * EPS64 * self.norm
-
-    def _before(self, scaled: Tensor) -> Tensor:
-        """Return matrix @ vectors, in the precision of both."""
-        product = self.matrix @ scaled
-        if self.left is not None and self.right is not None:
-            product = product.addmm(self.left, self.right @ scaled)
-        return product
-
-    def _after(self, scaled: Tensor) -> Tensor:
-        """Return matrix.T @ vectors, likewise."""
-        product = _transposed_product(self.matrix, scaled)
-        if self.left is not None and self.right is not None:
-            product = product.addmm(self.right.mT, self.left.mT @ scaled)
-        return product
-
-
-def normal(
-    of: LinearMap, vectors: Float[Tensor, "cols c"]
-) -> tuple[Float[Tensor, "rows c"], Float[Tensor, "cols c"]]:
-    """Return W v and W^T (W v) in float64, in one pass over a plain map."""
-    if of.left is not None:
-        none = vectors.new_zeros(of.shape[1], 0), vectors.new_zeros(of.shape[0], 0)
-        image, _ = of.products(vectors, none[1])
-        return image, of.products(none[0], image)[1]
-    image, back = _one_pass(of.matrix.mT if of.turned else of.matrix, vectors / of.scale)
-    return image, back / of.scale
-
-
-def _one_pass(
-    source: Float[Tensor, "rows cols"],
-    right: Float[Tensor, "cols b"],
-    left: Float[Tensor, "rows c"] | None = None,
-) -> tuple[Float[Tensor, "rows b"], Float[Tensor, "cols c"]]:
-    """Return source @ right, and source.T @ left, or that of the first, both in float64."""
-    before = right.new_empty(len(source), right.shape[1])
-    # Rows times matrix is the faster order.
-    after = right.new_zeros((right if left is None else left).shape[1], source.shape[1])
-    wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)  # with the strides of a part
-    for start in range(0, len(source), BLOCK):
-        part = source[start : start + BLOCK]
-        block, here = wide[: len(part)].copy_(part), slice(start, start + len(part))
-        torch.matmul(block, right, out=before[here])
-        after.addmm_((before if left is None else left)[here].mT.contiguous(), block)
-    return before, after.mT
-
-
-def _transposed_product(
-    matrix: Float[Tensor, "rows cols"], vectors: Float[Tensor, "rows b"]
-) -> Float[Tensor, "cols b"]:
-    """Return matrix.T @ vectors, in the order that is fastest for so many columns."""
-    if vectors.shape[1] >= NARROW:
-        return matrix.mT @ vectors
-    rows = matrix.shape[0] // PANELS
-    cut = rows * PANELS
-    panels = matrix[:cut].unflatten(0, (PANELS, rows))
-    product = torch.bmm(vectors[:cut].unflatten(0, (PANELS, rows)).mT, panels).sum(dim=0).mT
-    return product.addmm(matrix[cut:].mT, vectors[cut:]) if cut < len(matrix) else product
 
 
 def linear_map(

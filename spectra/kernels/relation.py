@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz
-from spectra.kernels.linear_map import LinearMap, normal
+from spectra.kernels.linear_map import LinearMap
 
 LEADING = 8  # Ritz vectors whose own rounding is measured
 OWN = 0.2  # weight of theirs in what all rounding amounts to
@@ -66,8 +66,8 @@ def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> 
         leading: How many of them have their own bound of F; the others share one.
     """
     given = _coefficients(krylov, ritz, leading)
-    q = krylov.basis @ given
-    image, back = normal(of, q)
+    q = krylov.combined(given)
+    image, back = of.normal(q)
     own = of.rounding()
     apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
     missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
@@ -97,10 +97,10 @@ def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Meas
 
     def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
         given = _coefficients(krylov, ritz)
-        q, y = krylov.basis @ given, krylov.mapped(given)
+        q, y = krylov.combined(given), krylov.mapped(given)
         own = of.rounding()
         if transposed_solve is None:
-            image, back = normal(of, y)
+            image, back = of.normal(y)
             z = image
         else:
             z = transposed_solve(q)

@@ -196,8 +196,14 @@ class _Known:
         return "bound float64" if double else "bound"
 
     def overlap_is_known(self) -> bool:
-        """Say whether the two leading subspaces are known well enough for their overlap."""
-        leading, k = self.leading, len(self.judge.angle)
+        """Say whether the two leading subspaces are known well enough for their overlap.
+
+        With P and P' projectors onto the base's and what was found of it, ||P - P'||_F <=
+        2 tilt / gap, and |tr (P - P') Q| <= sqrt(k) ||P - P'||_F. A column y of Q that is off by
+        a moves |P y|^2 = p by no more than 2 a sqrt(p (1 - p)) + a^2.
+        """
+        leading, angle = self.leading, self.judge.angle
+        k = len(angle)
         if len(leading.sigma) < k:
             return False
         following = (
@@ -206,10 +212,12 @@ class _Known:
             else leading.ceiling
         )
         gap = float(leading.sigma[k - 1]) - following
-        tilt = float(torch.linalg.vector_norm(leading.residual[:k]))
         if gap <= 0.0:
             return False
-        return 2.0 * (math.sqrt(2.0) * tilt / gap + float(self.judge.angle.mean())) <= OVERLAP
+        tilt = 2.0 * float(torch.linalg.vector_norm(leading.residual[:k])) / gap / math.sqrt(k)
+        share = self.cosines[:k].square().sum(dim=0).clamp(max=1.0)
+        moved = 2.0 * angle * (share * (1.0 - share)).sqrt() + angle.square()
+        return tilt + float(moved.mean()) <= OVERLAP
 
     def _others(self, wanted: list[int], room: Tensor) -> Float[Tensor, " wanted"]:
         """Bound what the vectors that are not known have of some of the tuned."""

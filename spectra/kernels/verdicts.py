@@ -209,7 +209,7 @@ def _leading_vectors(
 
     And whether that took products in float64.
     """
-    tall = after.shape[0] > after.shape[1]
+    tall = after.shape[0] >= after.shape[1]
     seeds = None
     for double in (False, True) if tolerance >= ANGLE else (True,):
         of = after.precise() if double else after
