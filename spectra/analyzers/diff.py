@@ -40,7 +40,10 @@ from spectra.matrices import LowRank, Pair, View
 from spectra.text import counted
 from spectra.words import Side
 
-EVIDENCE = 14, 4  # bytes an entry, and one of the Gram matrix, to tell a change from its rounding
+EVIDENCE = (
+    13.25,
+    4,
+)  # bytes an entry, and one of the Gram matrix, to tell a change from its rounding
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
 SHARE = 0.3  # of a Gram matrix's products, what this takes
@@ -114,7 +117,7 @@ class Diff:
         if self.full_spectrum or not has_bounds(*shape):
             update = max(update, 4 * entries + singular_values_memory(*shape))
         sides = 4 if view.entry.dtype in HALF else 8
-        return sides * entries + max(update, self._verdicts_memory(view))
+        return sides * entries + max(int(update), self._verdicts_memory(view))
 
     def memory_of_factors(self, view: View) -> int:
         """The base, and what verdicts take beside it."""

@@ -39,7 +39,7 @@ from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import singular_values
 
 ROUNDED = 1e-12  # of the energy, that differences of float64 sums may be off by
-BLOCK = 256  # rows widened to float64 at a time
+BLOCK = 64  # rows widened to float64 at a time
 TILE = 512  # rows of a Gram matrix, likewise
 LOOKS = frozenset({2, 3, 4, 5, 6, 8, 10, 13, 16, 20})  # steps of a Krylov space
 
@@ -272,20 +272,20 @@ class _Split:
         """Form the rest, its energy, and how far it is from decoupled, in one pass; return W V."""
         rest = torch.empty_like(self.of.matrix) if self.rest is self.of else self.rest.matrix
         tall = rest.mT if self.of.turned else rest
-        image = self.right.new_empty(self.of.shape[0], self.right.shape[1])
-        coupling = self.right.new_zeros(self.right.shape[1], len(self.right))
+        lines = self.right.mT.contiguous()
+        image, coupling = lines.new_zeros(len(lines), self.of.shape[0]), torch.zeros_like(lines)
         left = 0.0
         for start, block in self._blocks(self.of):
-            part = torch.matmul(block, self.right, out=image[start : start + len(block)])
-            block.addmm_(part, self.right.mT, alpha=-1.0)
-            coupling.addmm_(part.mT.contiguous(), block)
+            part = image[:, start : start + len(block)].addmm_(lines, block.mT)
+            block.addmm_(part.mT, lines, alpha=-1.0)
+            coupling.addmm_(part, block)
             left += _square(block)
             tall[start : start + len(block)] = block
         self.left, self.coupling = left, float(torch.linalg.vector_norm(coupling))
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
         self._gram = None
-        return image
+        return image.mT
 
     def _blocks(self, of: LinearMap) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""
