@@ -64,14 +64,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def small_matrices_have_bounds() -> Iterator[None]:
-    """Bounds are for sides over 512; what they prove and choose does not depend on that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spectra.kernels.extremes.SMALL", 60)
-        yield
-
-
 @pytest.fixture(scope="session")
 def real(minilm: Path) -> dict[str, Tensor]:
     """Every matrix of MiniLM by its tensor's name, float32."""

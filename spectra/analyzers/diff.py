@@ -40,10 +40,7 @@ from spectra.matrices import LowRank, Pair, View
 from spectra.text import counted
 from spectra.words import Side
 
-EVIDENCE = (
-    13.25,
-    4,
-)  # bytes an entry, and one of the Gram matrix, to tell a change from its rounding
+EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
 SHARE = 0.3  # of a Gram matrix's products, what this takes

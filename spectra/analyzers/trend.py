@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.kernels.edge import Settings
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
 from spectra.matrices import Matrix, View
@@ -44,7 +45,7 @@ class Trend:
 
     def measure(self, matrix: Matrix) -> Measurement:
         """Return both ends, the norm, and what they give."""
-        found = extreme_singular_values(matrix.values, self.relative_error)
+        found = extreme_singular_values(matrix.values, Settings(tolerance=self.relative_error))
         norm, largest = entry_norm(matrix.values), found.sigma_max
         singular = found.sigma_min == 0.0
         return Measurement(

@@ -19,7 +19,7 @@ from spectra.analyzers.width_reading import (
     reading_of,
 )
 from spectra.errors import UsageError
-from spectra.kernels.extremes import SMALL, extremes_memory, largest_singular_value
+from spectra.kernels.extremes import extremes_memory, has_bounds, largest_singular_value
 from spectra.kernels.singular import singular_values_cost
 from spectra.kernels.slope import (
     Scatter,
@@ -83,7 +83,7 @@ class Width:
     def cost(self, view: View) -> float:
         """The large end of the spectrum."""
         whole = singular_values_cost(view.rows, view.cols)
-        if min(view.rows, view.cols) <= SMALL:
+        if not has_bounds(view.rows, view.cols):
             return whole
         return min(whole, COST * view.rows * view.cols)
 

@@ -37,6 +37,9 @@ class Settings:
     measurements: int = 3  # in float64
     more: int = 24  # steps after a measurement that did not suffice
     narrow: int = 8  # random columns where the matrix is too small for many blocks
+    small: int = 512  # sides up to which all singular values cost no more
+    single: float = 1e3  # condition number up to which a float32 Gram matrix's factor may serve
+    highest: float = 1e6  # and a float64 one's
 
     def grown(self, apply: Apply, of: LinearMap) -> Lanczos:
         """Return a space of A, a symmetric operator of as many columns, from a random start."""
@@ -86,6 +89,7 @@ class Bracket(NamedTuple):
 
 
 UNKNOWN = Bracket(0.0, math.inf)
+SETTINGS = Settings()
 
 
 class Enclosure(NamedTuple):
@@ -96,7 +100,7 @@ class Enclosure(NamedTuple):
 
 
 def enclosed(
-    apply: Apply, of: LinearMap, measure: Measure, settings: Settings = Settings()
+    apply: Apply, of: LinearMap, measure: Measure, settings: Settings = SETTINGS
 ) -> Enclosure:
     """Enclose the root of the largest eigenvalue of A.
 

@@ -3,8 +3,8 @@
 sigma_max comes from a Krylov space of W, sigma_min from one of its inverse: LU factors of a
 square matrix, a Cholesky factor of the Gram matrix of any other, in float32 where the
 condition number allows. Both are proven by float64 products with W itself (`edge`), so that
-a factor is only a way to get there. Where that fails, from `HIGHEST` on, and for small
-matrices, which take no longer, all singular values are computed.
+a factor is only a way to get there. Where that fails, as from a condition number of 1e6 on, and
+for small matrices, which take no longer, all singular values are computed.
 """
 
 import math
@@ -16,7 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.complement import GramMatrix
-from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed, glimpse
+from spectra.kernels.edge import (
+    SETTINGS,
+    UNKNOWN,
+    Bracket,
+    Outcome,
+    Settings,
+    enclosed,
+    glimpse,
+)
 from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import measured_above, measured_below
@@ -28,11 +36,7 @@ from spectra.kernels.singular import (
     singular_values_memory,
 )
 
-WIDTH = 1e-3  # relative width of a bracket, where no other is asked for
 ROUGH = 0.3  # relative width that a floor is worth
-SMALL = 512  # sides up to which all singular values cost no more
-HIGHEST = 1e6  # condition number from which on float64 decides
-SINGLE = 1e3  # condition number up to which a float32 factor of the Gram matrix may serve
 DOUBLE = 1e-13  # relative rounding of what float64 factors invert; a guess until measured
 SAFE = 40  # binary exponents within which float32 squares neither overflow nor vanish
 
@@ -52,15 +56,15 @@ class Extremes:
 
 
 def extreme_singular_values(
-    matrix: Float[Tensor, "rows cols"], relative_error: float = WIDTH
+    matrix: Float[Tensor, "rows cols"], settings: Settings = SETTINGS
 ) -> Extremes:
-    """Return sigma_max and sigma_min, each in a bracket no wider than `relative_error`.
+    """Return sigma_max and sigma_min, each in a bracket no wider than the tolerance.
 
     The proofs hold but for a chance of 1e-12 over the random start of each (`counting`).
 
     Args:
         matrix: Any shape that is not empty, any floating dtype up to float64.
-        relative_error: Relative width of each bracket; above about 1e-5.
+        settings: What is asked for; a tolerance above about 1e-5.
 
     Raises:
         NonFiniteError: The matrix holds NaN or Inf.
@@ -69,13 +73,9 @@ def extreme_singular_values(
         Golub and Van Loan 2013, Matrix Computations, sections 8.2 and 10.3, for inverse
         iteration and block Lanczos.
     """
-    if has_bounds(*matrix.shape):
-        of = tall_map(matrix)
-        found = _enclosed(of, Settings(tolerance=relative_error))
-        if found is not None:
-            return found
-        del of
-    return exact_extremes(matrix)
+    bounded = min(matrix.shape) > settings.small
+    found = _enclosed(tall_map(matrix), settings) if bounded else None
+    return found or exact_extremes(matrix)
 
 
 def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
@@ -98,8 +98,10 @@ def _around(value: float, largest: float, length: int) -> Bracket:
     return Bracket(value - error, value + error)
 
 
-def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
-    """Return sigma_max in a bracket no wider than `WIDTH`, by block Lanczos.
+def largest_singular_value(
+    matrix: Float[Tensor, "rows cols"], settings: Settings = SETTINGS
+) -> Bracket:
+    """Return sigma_max in a bracket no wider than the tolerance, by block Lanczos.
 
     A matrix whose largest singular values stand apart takes a few passes, one whose
     spectrum ends in a dense edge, as pure noise does, some twenty.
@@ -107,10 +109,10 @@ def largest_singular_value(matrix: Float[Tensor, "rows cols"]) -> Bracket:
     Raises:
         NonFiniteError: The matrix holds NaN or Inf.
     """
-    if has_bounds(*matrix.shape):
+    if min(matrix.shape) > settings.small:
         of = tall_map(matrix)
-        found = _largest(of, None, Settings())
-        if found.width <= WIDTH:
+        found = _largest(of, None, settings)
+        if found.width <= settings.tolerance:
             return found.times(of.scale)
     return exact_extremes(matrix).largest
 
@@ -128,14 +130,14 @@ def singular_value_floor(matrix: Float[Tensor, "rows cols"]) -> float:
     gram = lower_gram(of, torch.float32)
     triangle = cholesky(gram)
     if triangle is not None:
-        rough = Settings(tolerance=ROUGH, ceiling=SINGLE / of.norm)
+        rough = replace(SETTINGS, tolerance=ROUGH, ceiling=SETTINGS.single / of.norm)
         found = GramMatrix(of, gram, of.norm).smallest(triangle, rough)
         if found.low > 0.0:
             return found.low * of.scale
     return extreme_singular_values(matrix).smallest.low
 
 
-def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
+def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SETTINGS) -> float:
     """Return a number that the condition number is proven to exceed, from a few products.
 
     Both singular values are bounded by Rayleigh quotients, from a Krylov space of W.
@@ -144,7 +146,7 @@ def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
         NonFiniteError: The matrix holds NaN or Inf.
     """
     of = tall_map(matrix)
-    if not of.norm or not has_bounds(*matrix.shape):
+    if not of.norm or min(matrix.shape) <= settings.small:
         return 1.0
     ends = glimpse(of)
     return max(ends.high / ends.low, 1.0) if ends.low > 0.0 else 1.0
@@ -152,7 +154,7 @@ def condition_floor(matrix: Float[Tensor, "rows cols"]) -> float:
 
 def has_bounds(rows: int, cols: int) -> bool:
     """Say whether a shape is large enough for bounds to cost less than all singular values."""
-    return min(rows, cols) > SMALL
+    return min(rows, cols) > SETTINGS.small
 
 
 def extremes_cost(rows: int, cols: int) -> float:
@@ -185,11 +187,11 @@ def _enclosed(of: LinearMap, settings: Settings) -> Extremes | None:
     triangle = None if gram is None else cholesky(gram)
     largest, smallest = _largest(of, triangle, settings), UNKNOWN
     if gram is not None and triangle is not None:
-        wanted = replace(settings, ceiling=SINGLE / largest.high)
+        wanted = replace(settings, ceiling=settings.single / largest.high)
         smallest = GramMatrix(of, gram, largest.high).smallest(triangle, wanted)
     del gram, triangle
     if smallest.width > settings.tolerance >= largest.width:
-        smallest = _by_inverse(of, replace(settings, ceiling=HIGHEST / largest.high))
+        smallest = _by_inverse(of, replace(settings, ceiling=settings.highest / largest.high))
     if max(largest.width, smallest.width) > settings.tolerance:
         return None
     largest, smallest = largest.times(of.scale), smallest.times(of.scale)

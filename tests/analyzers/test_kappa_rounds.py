@@ -1,6 +1,7 @@
 """A selection that stops early chooses what all singular values of every matrix would choose."""
 
 import math
+import re
 from itertools import product
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from spectra.report.screens import screen_of
 from spectra.words import By, Per, RankBy
 from spectra.work import Result
 
-pytestmark = pytest.mark.usefixtures("small_matrices_have_bounds")
-
 
 def matrix(kappa: float, rows: int, cols: int, seed: int) -> Tensor:
     sigma = torch.logspace(0, -math.log10(kappa), min(rows, cols), dtype=torch.float64)
@@ -30,7 +29,7 @@ def matrix(kappa: float, rows: int, cols: int, seed: int) -> Tensor:
 
 def written(folder: Path, kappas: list[float]) -> Path:
     """A model of square and long matrices, and one too small for bounds."""
-    shapes = [(100, 100), (160, 90), (90, 200), (40, 50)]
+    shapes = [(520, 520), (560, 515), (515, 600), (40, 50)]
     tensors = {
         f"layers.{i}.w.weight": matrix(kappa, *shapes[i % len(shapes)], i)
         for i, kappa in enumerate(kappas)
@@ -69,21 +68,34 @@ def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> N
 
 
 SETTINGS = list(product(("matrices", "params"), ("global", "role"), ("kappa", "kappa_excess")))
-SOME = spectra.Selection(layers="1-2")
 
 
 @pytest.fixture(scope="module")
-def all_exact(minilm: Path) -> Result:
-    """Candidates of the real model, decomposed in full."""
-    return spectra.kappa(minilm, exact=True, selection=SOME)
+def doubled(real: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two real layers in one, side by side, and also below: large enough for bounds."""
+    tensors = {}
+    for name, weight in real.items():
+        if (layer := re.search(r"layer\.([13])\.", name)) is None:
+            continue
+        after = real[name.replace(layer[0], f"layer.{int(layer[1]) + 1}.")]
+        found = torch.cat([weight, after], dim=int(weight.shape[0] >= weight.shape[1]))
+        square = weight.shape[0] == weight.shape[1]
+        tensors[name] = torch.cat([found, found.flip(1).roll(1, 0)]) if square else found
+    return write_model(tmp_path_factory.mktemp("doubled"), tensors)
+
+
+@pytest.fixture(scope="module")
+def all_exact(doubled: Path) -> Result:
+    """The same, decomposed in full."""
+    return spectra.kappa(doubled, exact=True)
 
 
 @pytest.mark.parametrize(("by", "per", "rank_by"), SETTINGS)
 @pytest.mark.parametrize("select", ["10%", "33%"])
 def test_the_real_model_whatever_is_asked_for(
-    by: By, per: Per, rank_by: RankBy, select: str, minilm: Path, all_exact: Result
+    by: By, per: Per, rank_by: RankBy, select: str, doubled: Path, all_exact: Result
 ) -> None:
-    early = spectra.kappa(minilm, select=select, by=by, per=per, rank_by=rank_by, selection=SOME)
+    early = spectra.kappa(doubled, select=select, by=by, per=per, rank_by=rank_by)
     kappa = Kappa(select=select, by=by, per=per, rank_by=rank_by, exact=True)
     _, summary = kappa.conclude(all_exact.rows)
     assert early.summary["selected"] == summary["selected"]
@@ -99,7 +111,7 @@ def test_planted_numbers_whatever_is_asked_for(
     by: By, per: Per, rank_by: RankBy, tmp_path: Path
 ) -> None:
     """Two roles, three shapes; the square kappas far apart, so that bounds leave them out."""
-    sizes = {"q_proj": [(100, 100)], "up_proj": [(160, 90), (70, 200)]}
+    sizes = {"q_proj": [(520, 520)], "up_proj": [(560, 515), (515, 600)]}
     tensors = {}
     for i in range(12):
         role = "q_proj" if i % 2 else "up_proj"
@@ -117,7 +129,7 @@ def test_planted_numbers_whatever_is_asked_for(
 
 
 def test_what_lies_far_outside_stops_and_says_so(tmp_path: Path) -> None:
-    model = written(tmp_path, [1.3, 1e4, 1e5, 1e3, 1e4, 2e4])
+    model = written(tmp_path, [1.3, 1e4, 1e5, 30.0, 1e4, 2e4])
     result = spectra.kappa(model, select="1")
     assert [row.status for row in result.rows] == ["ok"] + ["outside"] * 2 + ["ok"] + [
         "outside"
@@ -139,9 +151,9 @@ def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_twins_at_the_cut_are_settled_in_full_and_by_name(tmp_path: Path) -> None:
-    same, other = matrix(5.0, 100, 100, 1), matrix(300.0, 100, 100, 2)
+    same, other = matrix(5.0, 520, 520, 1), matrix(300.0, 520, 520, 2)
     names = ["c", "a", "b", "d", "e", "f"]
-    values = [same, same.clone(), same.clone(), other, other.clone(), matrix(1.2, 200, 200, 3)]
+    values = [same, same.clone(), same.clone(), other, other.clone(), matrix(1.2, 600, 600, 3)]
     model = write_model(tmp_path, dict(zip(names, values, strict=True)))
     result = spectra.kappa(model, select="3")
     assert result.summary["selected"] == ["f", "a", "b"]

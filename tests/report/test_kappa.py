@@ -210,18 +210,17 @@ def test_a_page_too_small_for_all_shows_each_roles_cut(tmp_path: Path) -> None:
     assert any("more are not drawn, 19 of them selected." in text for text in texts(many))
 
 
-@pytest.mark.usefixtures("small_matrices_have_bounds")
 @pytest.mark.parametrize("rank_by", ["kappa", "kappa_excess"])
 def test_the_longest_key_stays_on_the_page(rank_by: RankBy, tmp_path: Path) -> None:
     source = torch.Generator().manual_seed(2)
     tensors = {
         LONG.format(i, kind): with_spectrum(
-            torch.logspace(0, -float(i) / 2, 70), 70, 80, source
+            torch.logspace(0, -float(i) / 2, 515), 515, 520, source
         ).bfloat16()
         for i in range(4)
         for kind in "qk"
     }
-    tensors["zero.weight"] = torch.zeros(70, 80).bfloat16()  # at once singular: it has no floor
+    tensors["zero.weight"] = torch.zeros(515, 520).bfloat16()  # at once singular: it has no floor
     result = spectra.kappa(write_model(tmp_path, tensors), select="20%", rank_by=rank_by)
     assert {row.status for row in result.rows} == {"ok", "outside", "singular"}
     figure = picture(result)
