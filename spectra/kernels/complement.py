@@ -58,22 +58,20 @@ class GramMatrix:
             `UNKNOWN` where no bracket as narrow as asked for is proven.
         """
         krylov = settings.grown(triangular_inverse(triangle).normal, self.of)
-        block, most, tries = krylov.block, krylov.most, 0
-        while krylov.steps < most and tries < settings.measurements:
-            krylov.step()
-            if krylov.steps < min(FIRST, most):
+        block, tries = krylov.block, 0
+        for ritz in krylov.looks(lambda steps: steps >= FIRST):
+            if not 0.0 < float(ritz.values[0]) < settings.ceiling**2:
+                break
+            if krylov.steps < krylov.most and not _promises(ritz, block, settings.tolerance):
                 continue
-            ritz = krylov.ritz() if krylov.finite else None
-            if ritz is None or not 0.0 < float(ritz.values[0]) < settings.ceiling**2:
-                return UNKNOWN
-            if krylov.steps < most and not _promises(ritz, block, settings.tolerance):
-                continue
-            tries += 1
             leading = ritz.coordinates[:, :block].to(krylov.basis)
             theta = float(_theta(ritz, block, settings.tolerance))
             found = self._bracket(krylov.mapped(leading), theta, settings.tolerance)
+            tries += 1
             if found.width <= settings.tolerance:
                 return found
+            if tries == settings.measurements:
+                break
         return UNKNOWN
 
     def _bracket(self, vectors: Float[Tensor, "cols c"], theta: float, tolerance: float) -> Bracket:

@@ -217,13 +217,7 @@ class _Split:
         most = min(settings.steps, of.shape[1] // block - 1)
         krylov = Lanczos(of.gram_matmat, gaussian(of.shape[1], block, of.device), most)
         vectors = self.right[:, :0]
-        while krylov.steps < most:
-            krylov.step()
-            if krylov.steps not in LOOKS and krylov.steps < most:
-                continue
-            if not bool(krylov.band.isfinite().all()):
-                break
-            ritz = krylov.ritz()
+        for ritz in krylov.looks(LOOKS.__contains__):
             above = int((ritz.values > level * level).sum())
             if not above:
                 outcome = self._below(level, krylov, ritz, settings)

@@ -9,7 +9,6 @@ What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -48,15 +47,9 @@ class Settings:
         steps = min(self.steps, side // block - 1)
         return Lanczos(apply, gaussian(side, block, of.device), steps)
 
-    def looks(self, krylov: Lanczos) -> Iterator[Ritz]:
-        """Grow a space; yield its Ritz pairs at each look, and none of what is not finite."""
-        while krylov.steps < krylov.most:
-            krylov.step()
-            if krylov.steps > self.dense and krylov.steps % 2 and krylov.steps < krylov.most:
-                continue
-            if not krylov.finite:
-                return
-            yield krylov.ritz()
+    def due(self, steps: int) -> bool:
+        """Say whether to look after so many steps."""
+        return steps <= self.dense or not steps % 2
 
 
 class Outcome(Enum):
@@ -117,7 +110,7 @@ def enclosed(
     most, tries, top = krylov.most, 0, math.inf
     guess = settings.guess, settings.guess
 
-    for ritz in settings.looks(krylov):
+    for ritz in krylov.looks(settings.due):
         top = math.sqrt(float(ritz.values[0]))
         if not 0.0 < top < settings.ceiling or krylov.steps > most:
             break
@@ -160,11 +153,10 @@ def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
         An upper bound of the smallest singular value and a lower bound of the largest one.
     """
     krylov = settings.grown(of.gram_matmat, of)
-    while krylov.steps < krylov.most:
-        krylov.step()
-    if not krylov.finite:
+    ritz = next(krylov.looks(lambda _: False), None)
+    if ritz is None:
         return Bracket(math.inf, 0.0)
-    ends = krylov.combined(krylov.ritz().coordinates[:, [-1, 0]])
+    ends = krylov.combined(ritz.coordinates[:, [-1, 0]])
     image, _ = of.normal(ends)
     low, high = (lengths(image) / lengths(ends)).tolist()
     return Bracket(low + of.rounding(), high - of.rounding())

@@ -19,7 +19,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -99,6 +99,18 @@ class Lanczos:
         if self.steps + 1 < self.most:
             self._band[old:new, new : new + self.block] = triangle.mT
         self.steps += 1
+
+    def looks(self, due: Callable[[int], bool]) -> Iterator[Ritz]:
+        """Grow the space to its end; yield the Ritz pairs where a look is due, and at the end.
+
+        Nothing more once a product is not `finite`.
+        """
+        while self.steps < self.most:
+            self.step()
+            if due(self.steps) or self.steps == self.most:
+                if not self.finite:
+                    return
+                yield self.ritz()
 
     @property
     def finite(self) -> bool:

@@ -135,24 +135,17 @@ def certified_leading(
     first = drawn if more is None else torch.cat([drawn, more], dim=1)
     krylov = Lanczos(of.gram_matmat, first, most)
     look = _Look(of, krylov, k, random, accept, search, next=min(search.first, most))
-    while krylov.steps < most and look.tries < search.tries:
-        krylov.step()
-        last = krylov.steps == most
-        if krylov.steps < look.next and not last:
-            continue
+    for ritz in krylov.looks(lambda steps: steps >= look.next):
         look.next = krylov.steps + max(search.every, krylov.steps // 4)
-        if not krylov.finite:
-            return Open(Why.OVERFLOW)
-        ritz = krylov.ritz()
         if not float(ritz.values[k - 1]) > search.negligible**2 * float(ritz.values[0]):
             return Open(Why.RANK)
-        last = last or (search.settled and look.is_settled(ritz))
+        last = krylov.steps == most or (search.settled and look.is_settled(ritz))
         found = look.at(ritz, last=last)
         if found is not None:
             return found
-        if last or look.over:
+        if last or look.over or look.tries == search.tries:
             break
-    return Open(Why.CLOSE, look.seeds())
+    return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, look.seeds())
 
 
 def vectors_within(k: int, tolerance: float) -> Accept:

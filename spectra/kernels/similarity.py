@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spectra.kernels.entries import entry_norm
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import left_singular
 from spectra.words import Side
@@ -69,7 +70,7 @@ def exact_similarity(
     if side == "right":
         base, tuned = base.mT, tuned.mT
     directions, sigma = left_singular(tuned)
-    energy = energy_shares(sigma)
+    norm = entry_norm(tuned)
     chosen = leading_of(directions, sigma, k, max(tuned.shape))
     del tuned, directions  # as wide as the base in float64 where an update was added
     k = len(chosen.sigma)
@@ -82,7 +83,7 @@ def exact_similarity(
         best=closest.best,
         tied=chosen.tied,
         sigma=chosen.sigma,
-        energy=energy[:k],
+        energy=(chosen.sigma / norm).square(),
         overlap=float(closest.cosines[:k].square().sum()) / k if known else None,
         cosines=closest.cosines[:PICTURE].mT.contiguous(),
         error=torch.zeros_like(closest.cosine),
@@ -118,13 +119,6 @@ def leading_of(
     tied[1:] |= close
     leads = k > 0 and _leads(sigma, k, floor)
     return Tuned(vectors[:, :k].clone(), sigma[:k], tied[:k], leads)
-
-
-def energy_shares(sigma: Float[Tensor, " rank"]) -> Float[Tensor, " rank"]:
-    """Return each sigma^2 over the sum of all, at any scale; 0 for a zero matrix."""
-    tiny = torch.finfo(sigma.dtype).tiny
-    energy = (sigma / sigma[:1].clamp(min=tiny)).square()
-    return energy / energy.sum().clamp(min=tiny)
 
 
 class Closest(NamedTuple):
