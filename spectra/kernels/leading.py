@@ -21,7 +21,7 @@ Source:
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from torch import Tensor
 from spectra.kernels.counting import SPARE, Space, at_most, gaussian_floor
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.relation import lengths, seen
+from spectra.kernels.relation import Rounding, lengths, seen, shares
 
 SEPARATE = 2  # places tried for the cut between leading and other singular values
 SKEW = 1e-9  # that the basis may be off from orthonormal, as `lanczos` looks
@@ -45,11 +45,11 @@ class Search:
     width: int = 24  # columns come in multiples: products with 48 take little longer than with 30
     first: int = 6  # steps before the first look
     every: int = 2  # steps between looks, at least
-    most: int = 24  # steps after which to give up
+    most: int = 32  # steps after which to give up
     fewest: int = 14  # steps that must fit into the matrix
     tries: int = 3  # measurements in float64
-    rounding: float = 1.5e-6  # of sigma_1^2: that of all products, until it is measured
-    own: float = 2e-7  # of sigma sigma_1: that of one Ritz vector's, likewise
+    own: float = 1e-7  # of sigma sigma_1: rounding of one Ritz vector's products, until measured
+    rounding: float = 3.5e-7  # likewise of all but the leading ones, as these share it
     settled: bool = False  # give up where more steps would leave nothing but rounding
     negligible: float = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
 
@@ -89,7 +89,7 @@ class Leading:
 
 
 SINGLE = Search()
-DOUBLE = Search(first=8, every=4, most=32, rounding=1e-12, own=1e-14, negligible=1e-6)
+DOUBLE = Search(first=8, every=4, most=32, own=1e-14, rounding=5e-11, negligible=1e-6)
 """For products in float64."""
 
 
@@ -169,7 +169,7 @@ class _Look:
     accept: Accept
     search: Search
     tries: int = 0
-    rounding: float = 0.0  # of all products, as measured
+    rounding: Tensor = field(default_factory=lambda: torch.empty(0))  # norms, as measured
     ritz: Ritz | None = None  # as last seen
     next: int = 0  # step before which not to look
     over: bool = False  # no step will do
@@ -188,10 +188,8 @@ class _Look:
 
     def at(self, ritz: Ritz, *, last: bool) -> Leading | None:
         self.ritz = ritz
-        relative = self.rounding or self.search.rounding
-        guess = torch.full_like(ritz.values, relative * float(ritz.values[0]))
-        space = Space(ritz, self.random, self.krylov.steps, lambda _: guess)
         for count in self._cuts(ritz):
+            space = Space(ritz, self.random, self.krylov.steps, self._guessed(ritz, count))
             estimate = self._estimated(space, count, last=last)
             if estimate is None:
                 continue
@@ -204,6 +202,18 @@ class _Look:
             serves = found is not None and self.accept(found) is Answer.YES
             return found if serves else None
         return None
+
+    def _guessed(self, ritz: Ritz, count: int) -> Rounding:
+        """Return about what rounding will be measured of every Ritz vector."""
+        values, known = ritz.values, self.rounding
+        leading = max(count, self.k) + SPARE
+        if len(known) <= leading:
+            size = (values[: leading + 1] * values[0]).sqrt()
+            known = torch.cat([self.search.own * size[:-1], self.search.rounding * size[-1:]])
+        guess = known[-1].repeat(len(values))
+        guess[:leading] = known[:leading]
+        guess *= shares(ritz, leading, count)
+        return lambda _: guess
 
     def _cuts(self, ritz: Ritz) -> list[int]:
         """Return the counts, from `k` on, that look easiest to prove; at last none."""
@@ -225,9 +235,9 @@ class _Look:
 
     def _measured(self, ritz: Ritz, count: int, *, last: bool) -> Leading | None:
         """Return the triplets with residuals and rounding from float64 products."""
-        found = seen(self.of, self.krylov, ritz, max(count, self.k) + SPARE)
-        top = float(ritz.values[0])
-        self.rounding = float(found.rounding(top).max()) / top
+        leading, top = max(count, self.k) + SPARE, float(ritz.values[0])
+        found = seen(self.of, self.krylov, ritz, leading, count)
+        self.rounding = (found.rounding(top) / shares(ritz, leading, count))[: leading + 1]
         if not self.krylov.orthonormal():
             return None
         image = found.image[:, :count]

@@ -14,7 +14,8 @@ and for A = (W^T W)^-1 with an eigenvector u, A u = x u, W u = v / sqrt(x), and 
 
 z = W y needs no more than W; z = W^-T q, from LU factors, makes the first part small whatever
 the condition number. All is bounded by norms: each of the leading Ritz vectors has its own,
-the others share the Frobenius norm of F, as Gaussian g show it (`lanczos`). The float64
+the others share a Frobenius norm, as Gaussian g show it (`lanczos`), of F times all of them, each
+by its weight in a certificate: most of F is in the largest, which count least. The float64
 products round as well, as `LinearMap.rounding` says.
 """
 
@@ -31,6 +32,7 @@ from spectra.kernels.linear_map import LinearMap
 
 LEADING = 8  # Ritz vectors whose own rounding is measured
 OWN = 0.2  # weight of theirs in what all rounding amounts to
+NEAR = 1e-4  # of the largest eigenvalue, or of all weights: what is less is taken as that
 
 Apply = Callable[[Tensor], Tensor]
 Rounding = Callable[[float], Float[Tensor, " size"]]
@@ -56,7 +58,9 @@ class Seen(NamedTuple):
 Measure = Callable[[Lanczos, Ritz], Missed]
 
 
-def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> Seen:
+def seen(
+    of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut: int = 0
+) -> Seen:
     """Measure a space of W^T W against W, in one pass over it.
 
     Args:
@@ -64,14 +68,16 @@ def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> 
         krylov: The space.
         ritz: Its Ritz pairs.
         leading: How many of them have their own bound of F; the others share one.
+        cut: How many of them lie above the points at which rounding matters.
     """
-    given = _coefficients(krylov, ritz, leading)
+    times = shares(ritz, leading, cut)
+    given = _coefficients(krylov, ritz, times, leading)
     q = krylov.combined(given)
     image, back = of.normal(q)
     own = of.rounding()
     apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
     missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
-    rounding = _rounding(missed, apart, ritz, lambda x: (1.0, math.sqrt(x)))
+    rounding = _rounding(missed, apart, times, lambda x: (1.0, math.sqrt(x)))
     q, image, back = (part[:, :-PROBES] for part in (q, image, back))
     return Seen(rounding, q, image, back, own)
 
@@ -96,7 +102,8 @@ def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Meas
     """
 
     def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        given = _coefficients(krylov, ritz)
+        times = shares(ritz)
+        given = _coefficients(krylov, ritz, times)
         q, y = krylov.combined(given), krylov.mapped(given)
         own = of.rounding()
         if transposed_solve is None:
@@ -108,23 +115,41 @@ def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Meas
         missed = lengths(q - back) + own * lengths(z)
         apart = lengths(z - image) + own * lengths(y)
         return Missed(
-            rounding=_rounding(missed, apart, ritz, lambda x: (x, math.sqrt(x))),
+            rounding=_rounding(missed, apart, times, lambda x: (x, math.sqrt(x))),
             reached=1.0 / (float(lengths(image)[0] / lengths(y)[0]) + own),
         )
 
     return measure
 
 
-def _coefficients(krylov: Lanczos, ritz: Ritz, leading: int = LEADING) -> Float[Tensor, "size c"]:
+def shares(ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Float[Tensor, " size"]:
+    """Return how many times the norm that is measured for it every Ritz vector's bound is.
+
+    What others share is taken of F times their weights w_i. A certificate at x adds (f_i / (x -
+    theta_i) |omega_i|)^2: with F alike on all, w_i^2 = |omega_i| / (x - theta_i) makes that least.
+    """
+    values, top = ritz.values, float(ritz.values[0])
+    apart = (values[max(cut, 1) - 1] - values[leading:]).clamp(min=NEAR * top)
+    square = lengths(ritz.start[leading:].mT) / apart
+    weight = (square / square.sum()).sqrt().clamp(min=NEAR)
+    own = weight.new_full((min(leading, len(values)),), math.sqrt(max(leading, 1) / OWN))
+    return torch.cat([own, 1.0 / (weight * math.sqrt(1.0 - OWN))])
+
+
+def _coefficients(
+    krylov: Lanczos, ritz: Ritz, times: Float[Tensor, " size"], leading: int = LEADING
+) -> Float[Tensor, "size c"]:
     """Return the leading Ritz vectors and Gaussian combinations of the others, side by side."""
-    own, others = ritz.coordinates[:, :leading], ritz.coordinates[:, leading:].to(krylov.basis)
-    return torch.cat([own.to(krylov.basis), others @ krylov.probes()[leading:]], dim=1)
+    own, others = ritz.coordinates[:, :leading], ritz.coordinates[:, leading:]
+    drawn = krylov.probes()[leading:]
+    weighed = (others / (times[leading:] * math.sqrt(1.0 - OWN))).to(drawn)
+    return torch.cat([own.to(drawn), weighed @ drawn], dim=1)
 
 
 def _rounding(
     missed: Float[Tensor, " c"],
     apart: Float[Tensor, " c"],
-    ritz: Ritz,
+    times: Float[Tensor, " size"],
     factors: Callable[[float], tuple[float, float]],
 ) -> Callable[[float], Float[Tensor, " size"]]:
     """Return f_i from two norms of every column measured, and what an eigenvalue makes of them.
@@ -133,11 +158,11 @@ def _rounding(
     Ritz vectors and of all others together, each of two kinds. For any positive weights with
     sum 1, (sum of a_j)^2 is at most the sum of a_j^2 / weight_j.
     """
-    first, second = (_of_every(part.cpu(), len(ritz.values)) for part in (missed, apart))
+    first, second = (_of_every(part.cpu(), times) for part in (missed, apart))
 
     def rounding(point: float) -> Tensor:
-        times, other_times = factors(point)
-        one, other = times * first, other_times * second
+        of_first, of_second = factors(point)
+        one, other = of_first * first, of_second * second
         share = (one[-1] / (one[-1] + other[-1])).clamp(0.1, 0.9)
         found: Tensor = (one.square() / share + other.square() / (1.0 - share)).sqrt()
         return found
@@ -145,13 +170,11 @@ def _rounding(
     return rounding
 
 
-def _of_every(norms: Float[Tensor, " c"], size: int) -> Float[Tensor, " size"]:
+def _of_every(norms: Float[Tensor, " c"], times: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
     """Bound a norm for every Ritz vector: the leading ones by their own, others by all."""
-    own = norms[:-PROBES]
-    rest = INFLATION * float(torch.linalg.vector_norm(norms[-PROBES:])) / math.sqrt(PROBES)
-    bound = own.new_full((size,), rest / math.sqrt(1.0 - OWN))
-    bound[: len(own)] = own / math.sqrt(OWN / max(len(own), 1))
-    return bound
+    own, drawn = norms[:-PROBES], norms[-PROBES:]
+    shared = INFLATION * torch.linalg.vector_norm(drawn) / math.sqrt(PROBES)
+    return times * torch.cat([own, shared.expand(len(times) - len(own))])
 
 
 def lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:

@@ -176,6 +176,18 @@ def test_float64_products_prove_more() -> None:
     assert found.value_error <= 1e-8 * float(found.sigma[0])
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("edge", [0.127, 0.06])
+def test_float32_products_prove_the_edge_of_a_bulk_below_heads(edge: float, seed: int) -> None:
+    """Rounding of the heads is not that of the bulk, from which they differ by far."""
+    side, source = 1000, torch.Generator().manual_seed(seed)
+    heads = with_spectrum(torch.tensor([1, 0.7, 0.57, 0.5, 0.45, 0.42]), side, side, source)
+    noise = torch.randn(side, side, generator=source, dtype=torch.float64)
+    matrix = (heads + edge / 2.0 * noise / side**0.5).float()
+    found = proven(linear_map(matrix, products=IN_FLOAT32), matrix, 10, vectors_within(10, 1e-3))
+    assert float(found.sigma[6] - found.sigma[9]) < 0.1 * edge * float(found.sigma[0])
+
+
 def test_an_update_is_not_formed() -> None:
     sigma = torch.logspace(0, -2, 200)
     matrix = with_spectrum(sigma, 240, 200, torch.Generator().manual_seed(1)).float()
@@ -363,8 +375,8 @@ def test_what_was_found_is_a_start_for_the_next_search() -> None:
 def test_a_search_that_has_settled_is_not_gone_on_with() -> None:
     """Leading vectors that have converged, of values that nothing would tell apart."""
     sigma = torch.cat([torch.tensor([3.0, 2.0, 2.0 * (1 - 1e-12)]).double(),
-                       torch.linspace(0.3, 0.1, 597).double()])  # fmt: skip
-    matrix = with_spectrum(sigma, 600, 600, torch.Generator().manual_seed(12))
+                       torch.linspace(0.3, 0.1, 797).double()])  # fmt: skip
+    matrix = with_spectrum(sigma, 800, 800, torch.Generator().manual_seed(12))
     of, steps = linear_map(matrix), {}
     for settled in (False, True):
         asked: list[Leading] = []
