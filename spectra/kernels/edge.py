@@ -18,7 +18,7 @@ import torch
 from spectra.kernels.counting import Space, at_most, is_drowned
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.relation import LEADING, Apply, Measure, Missed, Rounding, lengths
+from spectra.kernels.relation import LEADING, Apply, Measure, Missed, guessed, lengths, shares
 
 LEAST = 1e-7  # relative width of a bracket
 
@@ -28,7 +28,7 @@ class Settings:
     """How narrow an enclosure has to be, and how its space grows and is looked at."""
 
     tolerance: float = 1e-3  # relative width of the bracket
-    guess: float = 1e-6  # rounding of the relation, relative to A, until it is measured
+    guess: float = 2e-7  # rounding of the relation, relative to A, until it is measured
     ceiling: float = math.inf  # a root above which the caller has no use for the answer
     block: int = 24  # random columns; a width at which thin products are fast
     steps: int = 48
@@ -108,13 +108,14 @@ def enclosed(
     """
     tolerance, krylov = settings.tolerance, settings.grown(apply, of)
     most, tries, top = krylov.most, 0, math.inf
-    guess = settings.guess, settings.guess
+    known = torch.full((LEADING + 1,), settings.guess, dtype=torch.float64)
 
     for ritz in krylov.looks(settings.due):
         top = math.sqrt(float(ritz.values[0]))
         if not 0.0 < top < settings.ceiling or krylov.steps > most:
             break
-        space = Space(ritz, krylov.block, krylov.steps, guessed(ritz, *guess))
+        guess = guessed(ritz, known * float(ritz.values[0]))
+        space = Space(ritz, krylov.block, krylov.steps, guess)
         if not at_most(0, (top * (1.0 + 0.9 * tolerance)) ** 2, space):
             continue
         seen = measure(krylov, ritz)
@@ -123,8 +124,7 @@ def enclosed(
         if found.low and krylov.orthonormal():
             return Enclosure(Outcome.PROVEN, found)
         tries += 1
-        relative = seen.rounding(top * top) / top**2
-        guess = float(relative[:LEADING].max()), float(relative[-1])
+        known = (seen.rounding(top * top) / shares(ritz))[: LEADING + 1] / top**2
         drowned = is_drowned((seen.reached * (1.0 + tolerance)) ** 2, measured)
         if drowned or tries == settings.measurements:
             return Enclosure(Outcome.ROUNDED)
@@ -133,13 +133,6 @@ def enclosed(
         return Enclosure(Outcome.BEYOND)
     # Where the steps were thought to suffice before products in float64 measured them.
     return Enclosure(Outcome.ROUNDED if tries else Outcome.SLOW)
-
-
-def guessed(ritz: Ritz, leading: float, others: float) -> Rounding:
-    """Return a relative rounding of the leading Ritz vectors, and one of all others."""
-    guess = torch.full_like(ritz.values, others)
-    guess[:LEADING] = leading
-    return lambda point: guess * point
 
 
 def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:

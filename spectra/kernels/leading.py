@@ -32,7 +32,7 @@ from torch import Tensor
 from spectra.kernels.counting import SPARE, Space, at_most, gaussian_floor
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.relation import Rounding, lengths, seen, shares
+from spectra.kernels.relation import Rounding, guessed, lengths, seen, shares
 
 SEPARATE = 2  # places tried for the cut between leading and other singular values
 SKEW = 1e-9  # that the basis may be off from orthonormal, as `lanczos` looks
@@ -210,10 +210,7 @@ class _Look:
         if len(known) <= leading:
             size = (values[: leading + 1] * values[0]).sqrt()
             known = torch.cat([self.search.own * size[:-1], self.search.rounding * size[-1:]])
-        guess = known[-1].repeat(len(values))
-        guess[:leading] = known[:leading]
-        guess *= shares(ritz, leading, count)
-        return lambda _: guess
+        return guessed(ritz, torch.cat([known[:leading], known[-1:]]), count)
 
     def _cuts(self, ritz: Ritz) -> list[int]:
         """Return the counts, from `k` on, that look easiest to prove; at last none."""

@@ -58,9 +58,7 @@ class Seen(NamedTuple):
 Measure = Callable[[Lanczos, Ritz], Missed]
 
 
-def seen(
-    of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut: int = 0
-) -> Seen:
+def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Seen:
     """Measure a space of W^T W against W, in one pass over it.
 
     Args:
@@ -134,6 +132,20 @@ def shares(ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Float[Tensor, " 
     weight = (square / square.sum()).sqrt().clamp(min=NEAR)
     own = weight.new_full((min(leading, len(values)),), math.sqrt(max(leading, 1) / OWN))
     return torch.cat([own, 1.0 / (weight * math.sqrt(1.0 - OWN))])
+
+
+def guessed(ritz: Ritz, known: Float[Tensor, " some"], cut: int = 0) -> Rounding:
+    """Return about what will be measured of a space, from norms of the leading Ritz vectors.
+
+    Args:
+        ritz: The space.
+        known: Norms of F, the last one that which all others share.
+        cut: As for `seen`.
+    """
+    leading = len(known) - 1
+    shared = known[-1:].expand(len(ritz.values) - leading)
+    bound = torch.cat([known[:-1], shared]) * shares(ritz, leading, cut)
+    return lambda _: bound
 
 
 def _coefficients(
