@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from spectra.kernels.counting import Space, at_most, is_drowned
-from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
+from spectra.kernels.lanczos import Lanczos, gaussian
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import LEADING, Apply, Measure, Missed, guessed, lengths, shares
 
