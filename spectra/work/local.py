@@ -1,5 +1,6 @@
 """Runs tasks here: one reader, several workers, within a memory budget."""
 
+import heapq
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,6 +22,7 @@ ROOM = 256 << 20  # bytes that small matrices may share, however small the large
 SHARE = 16  # bytes per entry of the largest matrix that those in work may share, of each side
 
 LARGE = 1 << 22  # entries of a matrix that gains from threads
+SOON = 0.1  # of its cost, that the last one waits for all threads
 
 Made = tuple[Row, Mapping[str, torch.Tensor]]  # and what measuring made
 
@@ -32,7 +34,8 @@ class Local:
     The calling thread reads, one task ahead of the workers at most. Decompositions are bound by
     memory and gain little from threads, so each worker computes with one, and a matrix waits
     until what it needs fits beside those in work. One so large that no second would fit is
-    measured alone, with all threads, and so is a large one after which none follows.
+    measured alone, with all threads, and so is a large one after which none follows, unless
+    another would keep it waiting: by their costs, not by the clock, so that reruns are equal.
     """
 
     workers: int | None = None  # matrices at once; None: one per core
@@ -64,19 +67,15 @@ class Local:
                     yield row
 
         before = torch.get_num_threads()
-        alone, left = False, len(tasks)
+        after = False  # nothing starts beside what has all threads
         loader = Loader(tasks, self.ledger)
         try:
-            for task in tasks:
+            for task, alone in zip(tasks, _alone(tasks, analyzer, budget, workers), strict=True):
                 job, need = loader.load(task), needs[id(task)]
-                after = alone  # nothing starts beside what has all threads
-                left -= 1
-                # The last of all leaves no other for the cores that are free then.
-                last = not left and task.place.numel >= LARGE
-                alone = workers == 1 or 2 * need > budget or last
                 yield from collect(-1 if alone or after else budget - need)
                 crew, threads = (lone, before) if alone else (pool, 1)
                 pending[crew.submit(_measure, analyzer, job, self.device, threads=threads)] = task
+                after = alone
                 del job
             yield from collect(-1)
         finally:
@@ -91,6 +90,24 @@ def memory_budget(tasks: Sequence[Task], needs: Sequence[int]) -> int:
         (1 + one.paired) * one.view.rows * one.view.cols for task in tasks for one in task.inputs
     )
     return max(*needs, ROOM + SHARE * largest)
+
+
+def _alone(
+    tasks: Sequence[Task], analyzer: Analyzer[Any], budget: int, workers: int
+) -> Iterator[bool]:
+    """Say of each task whether it is to have all threads."""
+    busy = [0.0] * workers  # a heap: until when each worker is, by what tasks cost
+    for task in tasks:
+        cost = task.cost(analyzer)
+        # The last of all leaves no other for the cores that are free then.
+        last = task is tasks[-1] and task.place.numel >= LARGE
+        soon = max(busy) - busy[0] <= SOON * cost
+        alone = workers == 1 or 2 * task.need(analyzer) > budget or (last and soon)
+        if alone:
+            busy = [max(busy) + cost / workers] * workers
+        else:
+            heapq.heapreplace(busy, busy[0] + cost)
+        yield alone
 
 
 def usable_cores() -> int:

@@ -76,16 +76,26 @@ def test_the_largest_matrices_are_measured_one_at_a_time(model: Path) -> None:
     assert watcher.most == [1]
 
 
+@pytest.mark.parametrize(
+    ("layers", "workers", "given"),
+    [
+        ("0-10", 2, [1] * 10 + [7]),  # ten in pairs, and one
+        ("0-11", 2, [1] * 12),  # twelve in pairs: the last one's core is free while its pair runs
+        ("0-9", 3, [1] * 9 + [7]),
+        ("0-10", 3, [1] * 11),
+        ("0", 2, [7]),
+    ],
+)
 def test_a_large_matrix_after_which_none_follows_has_all_threads(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch, layers: str, workers: int, given: list[int]
 ) -> None:
     monkeypatch.setattr("spectra.work.local.LARGE", 16)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    given: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", given.append)
-    plan = plan_model(spectra.open(model), Selection())
-    measured(Local(workers=2), plan.tasks, Watcher())
-    assert given == [1] * 11 + [7, 7]  # the last is the caller's, given back
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    plan = plan_model(spectra.open(model), Selection(layers=layers))
+    measured(Local(workers=workers), plan.tasks, Watcher())
+    assert threads == [*given, 7]  # the last is the caller's, given back
 
 
 def test_a_change_as_factors_needs_less(minilm: Path) -> None:
