@@ -29,7 +29,7 @@ from torch import Tensor
 
 from spectra.kernels.counting import gaussian_floor
 from spectra.kernels.edge import UNKNOWN, Bracket, Settings
-from spectra.kernels.inverse import triangular_inverse
+from spectra.kernels.inverse import cholesky, triangular_inverse
 from spectra.kernels.lanczos import Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
 
@@ -80,8 +80,8 @@ class GramMatrix:
         vectors = torch.linalg.qr(given.double()).Q
         lifted = self.lower.addmm(given, given.mT, alpha=LIFTED * theta)
         lifted.diagonal().sub_(theta)
-        triangle, info = torch.linalg.cholesky_ex(lifted)
-        if int(info):
+        triangle = cholesky(lifted, overwrite=True)
+        if triangle is None:
             return UNKNOWN
         rounding = 2.0 * self.of.rounding() * self.largest  # of W^T (W v), |v| = 1
         near = LinearMap(triangle, None, None, 1.0, self.of.norm, turned=True)

@@ -168,7 +168,7 @@ def extremes_cost(rows: int, cols: int) -> float:
 def extremes_memory(rows: int, cols: int) -> int:
     """Return about the peak bytes, the float32 matrix and the exact way out included."""
     short, size = min(rows, cols), rows * cols
-    return max(singular_values_memory(rows, cols), 5 * size + 20 * short**2)
+    return max(singular_values_memory(rows, cols), 4 * size + 15 * short**2)
 
 
 def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
@@ -218,7 +218,7 @@ def _by_inverse(of: LinearMap, settings: Settings) -> Bracket:
     if of.shape[0] == of.shape[1]:
         inverse = square_inverse(of)
     else:
-        triangle = cholesky(lower_gram(of, torch.float64))
+        triangle = cholesky(lower_gram(of, torch.float64), overwrite=True)
         inverse = None if triangle is None else triangular_inverse(triangle)
     if inverse is None:
         return UNKNOWN

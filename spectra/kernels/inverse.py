@@ -71,9 +71,19 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
     return gram
 
 
-def cholesky(gram: Float[Tensor, "short short"]) -> Float[Tensor, "short short"] | None:
-    """Return L, lower, with L L^T = W^T W; None where it does not exist to the precision given."""
-    factor, info = torch.linalg.cholesky_ex(gram)
+def cholesky(
+    gram: Float[Tensor, "short short"], *, overwrite: bool = False
+) -> Float[Tensor, "short short"] | None:
+    """Return L, lower, with L L^T = W^T W; None where it does not exist to the precision given.
+
+    Args:
+        gram: W^T W by its lower half, row by row in memory.
+        overwrite: Whether L may take its place.
+    """
+    factor = gram if overwrite else gram.clone()
+    # Row by row in memory, it is the upper half column by column: factored where it stands.
+    columns, info = factor.mT, torch.empty((), dtype=torch.int32, device=gram.device)
+    torch.linalg.cholesky_ex(columns, upper=True, out=(columns, info))
     return None if int(info) else factor
 
 
