@@ -13,7 +13,8 @@ more than what y has along one group and `SLACK`, and no less, if the group is o
 import functools
 import math
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,6 +72,7 @@ class Ladder:
 
 LADDER = Ladder()
 ALONE = threading.Lock()  # what large matrices leave open fills most of the memory: one at a time
+THREADS = torch.get_num_threads()  # of the process; a worker has one
 
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -198,8 +200,19 @@ def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor]:
     return found, distance_from_sine(residual / gap.clamp(min=1e-300))
 
 
-def _room(matrix: Tensor) -> AbstractContextManager[object]:
-    return nullcontext() if LADDER.decomposes(*matrix.shape) else ALONE
+@contextmanager
+def _room(matrix: Tensor) -> Iterator[None]:
+    """Decompose a large matrix alone: with the threads of those that wait for the same."""
+    if LADDER.decomposes(*matrix.shape):
+        yield
+        return
+    with ALONE:
+        own = torch.get_num_threads()
+        torch.set_num_threads(max(own, THREADS))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(own)
 
 
 def _leading_vectors(

@@ -12,6 +12,7 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
+from spectra.kernels import verdicts
 from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.linear_map import Products
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
@@ -265,3 +266,20 @@ def test_neither_is_claimed_of_a_rank_that_is_not_there() -> None:
             found = proven_similarity(base, tuned, 30, 0.01)
             holds(found, base, tuned, 30, 0.01)
             assert len(found.cosine) == rank
+
+
+def test_what_fills_the_memory_is_decomposed_alone_with_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(verdicts, "THREADS", 5)
+    with verdicts._room(torch.empty(300, 300)):
+        assert not verdicts.ALONE.locked()
+    assert not threads
+    with pytest.raises(ValueError, match="in it"), verdicts._room(torch.empty(2000, 2000)):
+        assert verdicts.ALONE.locked()
+        raise ValueError("in it")
+    assert threads == [5, 1]
+    assert not verdicts.ALONE.locked()
