@@ -278,8 +278,7 @@ def test_what_fills_the_memory_is_decomposed_alone_with_all_threads(
     with verdicts._room(torch.empty(300, 300)):
         assert not verdicts.ALONE.locked()
     assert not threads
-    with pytest.raises(ValueError, match="in it"), verdicts._room(torch.empty(2000, 2000)):
+    with verdicts._room(torch.empty(2000, 2000)):
         assert verdicts.ALONE.locked()
-        raise ValueError("in it")
     assert threads == [5, 1]
     assert not verdicts.ALONE.locked()
