@@ -351,7 +351,7 @@ def _positive(gram: Tensor, point: float) -> int | None:
     shifted.diagonal().sub_(point)
     if not bool(shifted.isfinite().all()):
         return None
-    if gram.is_cuda:
+    if not gram.is_cpu:
         return int((torch.linalg.eigvalsh(shifted) > 0).sum())
     pivots, info = (torch.empty(size, dtype=torch.int32) for size in ((len(gram),), ()))
     # Column by column in memory, it is factored where it stands.

@@ -42,7 +42,7 @@ SKEW = 1e-9  # that the basis may be off from orthonormal, as `lanczos` looks
 class Search:
     """How far a Krylov space is grown, and when it is looked at."""
 
-    width: int = 12  # columns come in multiples, which kernels of products take at once
+    width: int = 12  # columns come in multiples
     first: int = 6  # steps before the first look
     every: int = 2  # steps between looks, at least
     most: int = 32  # steps after which to give up
