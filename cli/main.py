@@ -6,10 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
+
+from spectra import distribution
 
 from . import commands
 from .command import Commands, commands_in, plug_ins
@@ -31,7 +32,7 @@ for one in commands_in(commands):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"spectra {version('spectra-weights')}\n")
+        sys.stdout.write(f"spectra {distribution.version()}\n")
         raise typer.Exit
 
 

@@ -4,12 +4,22 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cog
 import typer
+import yaml
 from spectra_cli.main import app
 
+from spectra.distribution import address, version
+
+HERE = Path(__file__).parent
 FIRST = "This command"
+CLONE = "./.github/spectra"  # where a workflow finds the action while that has no address
+SUBMODULES = "        with:\n          submodules: true # spectra is one, in .github/spectra\n"
+WHERE = """\
+The action is the repository of spectra itself, of which yours holds a clone, as a submodule for
+example: `git submodule add CLONE .github/spectra`, where CLONE is where you got spectra from."""
 ROLES = (
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "other",
 )  # fmt: skip
@@ -84,13 +94,41 @@ def rules() -> None:
 
 def included(name: str, language: str) -> None:
     """Write a file that stands beside the pages."""
-    text = (Path(__file__).parent / name).read_text().rstrip()
-    _lines(["", f'```{language} title="{name}"', *text.splitlines(), "```", ""])
+    _block(name, (HERE / name).read_text(), language)
+
+
+def workflow() -> None:
+    """Write the workflow for GitHub: with the action's address, or a clone where it has none."""
+    text = (HERE / "github-workflow.yml").read_text()
+    if home := address("Repository"):
+        text = text.replace(SUBMODULES, "").replace(
+            CLONE, f"{urlsplit(home).path.strip('/')}@v{version()}"
+        )
+    else:
+        _lines(["", *WHERE.splitlines()])
+    _block(".github/workflows/weights.yml", text)
+
+
+def hook() -> None:
+    """Write the configuration of pre-commit: by address, or the hook itself where there is none."""
+    (manifest,) = yaml.safe_load((HERE.parent / ".pre-commit-hooks.yaml").read_text())
+    own = {"id": manifest["id"], "args": ["release/"]}
+    if home := address("Repository"):
+        repository = {"repo": home, "rev": f"v{version()}", "hooks": [own]}
+    else:
+        repository = {"repo": "local", "hooks": [{**manifest, **own}]}
+    text = yaml.safe_dump({"repos": [repository]}, sort_keys=False, width=100)
+    _block(".pre-commit-config.yaml", text)
+
+
+def _block(title: str, text: str, language: str = "yaml") -> None:
+    """Write a file as a block."""
+    _lines(["", f'```{language} title="{title}"', *text.rstrip().splitlines(), "```", ""])
 
 
 def typical(*keys: str) -> None:
     """Write what the pictures' script measured of some keys, by role."""
-    with (Path(__file__).parent / "pictures" / "typical.csv").open() as file:
+    with (HERE / "pictures" / "typical.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["key"] in keys]
     models = list(dict.fromkeys(row["model"] for row in rows))
     for key in keys:

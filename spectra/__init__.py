@@ -6,7 +6,6 @@ result.frame, result.summary, result.plot("intruders.png")
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,7 +37,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
     """Load torch only when something is computed: `spectra --help` and `ls` must be quick."""
     if name == "__version__":
-        return version("spectra-weights")
+        from spectra.distribution import version  # noqa: PLC0415 - few ask
+
+        return version()
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'spectra' has no attribute {name!r}")

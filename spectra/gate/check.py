@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from spectra import distribution
 from spectra.analyzers import Row
 from spectra.gate.baseline import Saved
 from spectra.gate.checkup import Checkup
@@ -17,7 +18,7 @@ from spectra.policy.facts import Facts
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
 from spectra.runs.analysis import Analysis, names_of
-from spectra.runs.result import Result, package_version
+from spectra.runs.result import Result
 from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, measured, silent
@@ -70,7 +71,7 @@ class Check:
         saved = [self.baseline.model] if isinstance(self.baseline, Saved) else []
         return Result(
             command=self.command,
-            version=package_version(),
+            version=distribution.version(),
             settings=settings_of(self.policy),
             models=[*models.values(), *saved],
             rows=rows,

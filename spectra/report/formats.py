@@ -64,9 +64,7 @@ def require_parquet() -> None:
         OutputError: pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise OutputError(
-            "Parquet needs pyarrow, which is not installed: pip install 'spectra-weights[parquet]'."
-        )
+        raise OutputError("Parquet needs pyarrow, which is not installed: pip install pyarrow.")
 
 
 def to_text(document: Document, form: str) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from spectra import distribution
 from spectra.analyzers import Analyzer, Summary
 from spectra.analyzers.analyzer import Across, Each, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
-from spectra.runs.result import Result, counted_codecs, not_read, package_version, unread_in
+from spectra.runs.result import Result, counted_codecs, not_read, unread_in
 from spectra.text import listed
 from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
@@ -86,7 +87,7 @@ class Analysis:
         ]
         return Result(
             command=self.analyzer.name,
-            version=package_version(),
+            version=distribution.version(),
             settings=_settings(self.analyzer, self.selection),
             models=[self._model(member) for member in plan.members],
             rows=marked,

@@ -3,11 +3,12 @@
 import dataclasses
 import time
 
+from spectra import distribution
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
 from spectra.matrices import Selection
 from spectra.runs.opening import Spec, open  # noqa: A004 - `spectra.open` is its name
-from spectra.runs.result import Result, counted_codecs, not_read, package_version, unread_in
+from spectra.runs.result import Result, counted_codecs, not_read, unread_in
 from spectra.text import counted
 from spectra.work import Model
 from spectra.work.planning.plan import selected
@@ -52,7 +53,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     }
     return Result(
         command="ls",
-        version=package_version(),
+        version=distribution.version(),
         settings=dataclasses.asdict(chosen),
         models=[
             Model(

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,11 +116,3 @@ def counted_codecs(entries: Iterable[TensorEntry]) -> dict[str, int]:
     """Return how many matrices each scheme decodes, most first; stored values need none."""
     names = Counter(entry.codec.name for entry in entries if entry.codec is not None)
     return dict(names.most_common())
-
-
-def package_version() -> str:
-    """Return the installed version."""
-    try:
-        return version("spectra-weights")
-    except PackageNotFoundError:
-        return "unknown"

@@ -112,7 +112,7 @@ def steps() -> list[dict[str, dict[str, str]]]:
         if block.title.endswith("weights.yml")
     ]
     found = workflow["jobs"]["check"]["steps"]
-    return [step for step in found if "/spectra@" in step.get("uses", "")]
+    return [step for step in found if "/spectra" in step.get("uses", "")]
 
 
 def test_the_ci_page_uses_the_action_as_it_is() -> None:

@@ -75,7 +75,7 @@ def test_a_missing_parquet_writer_is_said_early(
     result: spectra.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(OutputError, match=r"pip install 'spectra-weights\[parquet\]'"):
+    with pytest.raises(OutputError, match=r"pip install pyarrow"):
         formats.format_of(tmp_path / "x.parquet")
     with pytest.raises(OutputError, match="pyarrow"):
         formats.require_values_suffix(tmp_path / "x.parquet")

@@ -179,5 +179,5 @@ def gguf_library() -> ModuleType:
     except ModuleNotFoundError:
         raise CheckpointError(
             "GGUF files are read with the Python package gguf, which is not installed. Install "
-            "it: pip install 'spectra-weights[gguf]'."
+            "it: pip install gguf."
         ) from None

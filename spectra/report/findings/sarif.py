@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from spectra.distribution import address, documentation
 from spectra.policy import RULES
 from spectra.policy.finding import Finding, Outcome
 from spectra.report.findings.found import Verdict, counted_rules
@@ -19,7 +20,7 @@ from spectra.report.findings.place import path_of, uri_of
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-HOME = "https://pypi.org/project/spectra-weights/"
+PAGE = "docs/rules.md"
 MOST_RESULTS = 25_000  # of a run, that GitHub takes
 MOST_BYTES = 10_000_000  # of a file, compressed by gzip, that GitHub takes
 WORDS = {"error": "error", "warning": "warning", "note": "recommendation"}
@@ -50,7 +51,7 @@ def _log(verdict: Verdict, results: Sequence[Finding], kept: int) -> dict[str, A
             "driver": {
                 "name": "spectra",
                 "version": verdict.version,
-                "informationUri": HOME,
+                **_linked("informationUri", address("Documentation") or address("Repository")),
                 "rules": [_rule(rule) for rule in rules],
             }
         },
@@ -76,15 +77,21 @@ def _rule(rule: Outcome) -> dict[str, Any]:
     help_text, help_markdown, full = rule.summary, rule.summary, rule.summary
     if known:
         full = f"{known.summary}. {known.why}"
-        help_text = "\n\n".join(f"{title}: {text}" for title, text in known.parts)
-        help_markdown = "\n\n".join(f"**{title}.** {text}" for title, text in known.parts)
+        more = (
+            f"In the documentation that ships with spectra: {PAGE}#{rule.code.lower()}; in a "
+            f"terminal: `spectra rule {rule.code}`."
+        )
+        help_text = "\n\n".join([*(f"{title}: {text}" for title, text in known.parts), more])
+        help_markdown = "\n\n".join(
+            [*(f"**{title}.** {text}" for title, text in known.parts), more]
+        )
     return {
         "id": rule.code,
         "name": _pascal(rule.name),
         "shortDescription": {"text": _message(rule.summary)},
         "fullDescription": {"text": _message(full)},
         "help": {"text": _message(help_text), "markdown": _message(help_markdown)},
-        "helpUri": HOME,
+        **_linked("helpUri", documentation("rules", rule.code.lower()) if known else None),
         "defaultConfiguration": {"level": severity},
         "properties": {
             "tags": ["weights", rule.name],
@@ -166,6 +173,11 @@ def _invocation(
             for name, level, text in notes
         ]
     return found
+
+
+def _linked(key: str, address: str | None) -> dict[str, str]:
+    """Return a link of which there is an address: one that leads nowhere is worse than none."""
+    return {key: address} if address else {}
 
 
 def _message(text: str) -> str:

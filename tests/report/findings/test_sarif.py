@@ -4,6 +4,7 @@ import copy
 import gzip
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +26,12 @@ from report.findings.subjects import (
     hostile,
     varied,
 )
+from spectra import distribution
 from spectra.policy import RULES
 from spectra.report.findings import render, sarif
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "data" / "sarif-schema-2.1.0.json").read_text())
+ROOT = Path(__file__).parents[3]
+SCHEMA = json.loads((ROOT / "tests" / "data" / "sarif-schema-2.1.0.json").read_text())
 
 
 def run_of(found: Document) -> dict[str, Any]:
@@ -275,3 +278,32 @@ def test_a_document_without_fingerprints_gets_the_same_ones(
     older = copy.deepcopy(whole)
     del older["summary"]["findings"][0]["fingerprint"]
     assert render(older, "sarif") == render(whole, "sarif")
+
+
+def test_before_a_release_no_rule_links_to_an_address_and_its_help_names_the_page() -> None:
+    driver = run_of(varied())["tool"]["driver"]
+    assert "informationUri" not in driver
+    known = [rule for rule in driver["rules"] if rule["id"] in RULES]
+    assert known
+    for rule in known:
+        assert "helpUri" not in rule
+        page = re.search(r"(docs/\w+\.md)#(\w+)", rule["help"]["markdown"])
+        assert page
+        assert f'<a id="{page[2]}"></a>' in (ROOT / page[1]).read_text()
+        assert f"spectra rule {rule['id']}" in rule["help"]["text"]
+
+
+def test_after_a_release_every_rule_links_to_its_place_in_the_documentation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = "https://docs.example.org"
+    monkeypatch.setattr(distribution, "address", {"Documentation": home}.get)
+    monkeypatch.setattr(sarif, "address", {"Documentation": home}.get)
+    driver = run_of(varied())["tool"]["driver"]
+    assert driver["informationUri"] == home
+    for rule in driver["rules"]:
+        if rule["id"] in RULES:
+            code = rule["id"].lower()
+            assert rule["helpUri"] == f"{home}/{distribution.version()}/rules/#{code}"
+        else:
+            assert "helpUri" not in rule
