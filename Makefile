@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 MODEL := demo/all-MiniLM-L6-v2
 ADAPTER := demo/minilm-lora-r8
 # Pages that hold what the program itself tells: options, rules, measured values.
-PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md
+PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md docs/spectra.1
 
 .PHONY: install browser demo test lint types floors docs site examples check bench format clean
 

@@ -30,7 +30,7 @@ def commands() -> None:
     group: Any = typer.main.get_command(app)
     _lines(["", "| command | what it does |", "|---|---|"])
     for name, command in group.commands.items():
-        first = _paragraphs(command.help)[0]
+        first = paragraphs(command.help)[0]
         cog.outl(f"| [`spectra {name}`](commands/{name}.md) | {_cell(first)} |")
     cog.outl("")
 
@@ -40,9 +40,9 @@ def command(name: str) -> None:
     group: Any = typer.main.get_command(app)
     one = group.commands[name]
     arguments = [p for p in one.params if not p.opts[0].startswith("-")]
-    paragraphs = _paragraphs(one.help)
+    said = paragraphs(one.help)
     usage = " ".join(["spectra", name, *(p.metavar or p.name.upper() for p in arguments)])
-    text = [p for p in paragraphs if not p.startswith("Example:")]
+    text = [p for p in said if not p.startswith("Example:")]
     _lines(["", *_spaced(text), "```text", f"{usage} [OPTIONS]", "```", ""])
     if arguments:
         _lines(["| argument | meaning |", "|---|---|"])
@@ -168,7 +168,7 @@ def _default(value: object) -> str:
     return f"`{value}`"
 
 
-def _paragraphs(text: str | None) -> list[str]:
+def paragraphs(text: str | None) -> list[str]:
     """Return the paragraphs of a help text, each one line."""
     return [" ".join(part.split()) for part in (text or "").split("\n\n")]
 

@@ -1,5 +1,6 @@
 """What is installed is what stands in the tree."""
 
+import re
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,3 +26,17 @@ def test_the_command_is_installed_and_no_global_cli_module_is() -> None:
     assert script.value == "spectra_cli.main:main"
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "cli" not in settings["packages"]
+
+
+def test_what_ships_beside_the_packages_is_there() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [name for names in settings["data-files"].values() for name in names]
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    assert settings["data-files"]["share/man/man1"] == ["docs/spectra.1"]
+
+
+def test_the_changes_begin_with_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0].rstrip(",") == version
+    assert len(headings) == len(set(headings))

@@ -1,0 +1,176 @@
+"""What spectra runs on here: versions, what torch finds, folders, settings. Asks no network."""
+
+import os
+import platform
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, Final
+
+import spectra
+from spectra import distribution
+from spectra.text import counted, printable, size
+
+REQUIREMENT: Final = re.compile(
+    r"(?P<name>[\w.-]+)(?P<range>[^;]*)(?:;.*extra == .(?P<extra>\w+))?"
+)
+DEVELOPERS: Final = "dev"  # the extra that nobody needs to use spectra
+SECRET: Final = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PROXY")  # an address may hold a password
+SETTINGS: Final = re.compile(
+    r"(SPECTRA|HF|HUGGINGFACE|OMP|MKL|CUDA)_\w+|PYTORCH_\w*|NO_COLOR|FORCE_COLOR|COLUMNS|"
+    r"(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|MPLBACKEND|PYTHONPATH",
+    re.IGNORECASE,
+)
+"""Variables that change what a run does; of those that hold a secret only that they are set."""
+
+
+def environment() -> dict[str, Any]:
+    """Return what there is, as plain data; what is missing or broken is said in `problems`."""
+    problems: list[str] = []
+    libraries = list(_libraries(problems))
+    return {
+        "spectra": {"version": distribution.version(), "place": str(Path(spectra.__file__).parent)},
+        "python": {"version": platform.python_version(), "place": sys.executable},
+        "platform": {
+            "system": platform.platform(),
+            "cores": _cores(),
+            "memory": _memory(),
+        },
+        "torch": _torch(problems),
+        "libraries": libraries,
+        "folders": _folders(problems),
+        "settings": {
+            name: "set, not shown" if SECRET.search(name.upper()) else printable(_bare(value))
+            for name, value in sorted(os.environ.items())
+            if SETTINGS.fullmatch(name)
+        },
+        "problems": problems,
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """Return the same as a screen."""
+    machine, torch, memory = found["platform"], found["torch"], found["platform"]["memory"]
+    room = f", {size(memory)} of memory" if memory else ""
+    rows = [
+        ("spectra", found["spectra"]["version"], found["spectra"]["place"]),
+        ("python", found["python"]["version"], found["python"]["place"]),
+        ("platform", "", f"{machine['system']}, {counted(machine['cores'], 'core')}{room}"),
+        ("torch", torch["version"] or "-", _told_of_torch(torch)),
+        *(
+            (one["name"], one["version"] or "-", _told_of_library(one))
+            for one in found["libraries"]
+        ),
+        *((name, "", place) for name, place in found["folders"].items()),
+        *((name, "", value) for name, value in found["settings"].items()),
+    ]
+    names, versions = (max(len(row[i]) for row in rows) for i in (0, 1))
+    lines = [
+        f"  {name.ljust(names)}  {number.ljust(versions)}  {rest}"
+        if number
+        else f"  {name.ljust(names)}  {rest}"
+        for name, number, rest in rows
+    ]
+    closing = [f"  problem: {text}" for text in found["problems"]] or ["  No problem found."]
+    privacy = (
+        "  No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name."
+    )
+    return "\n".join(["", *(line.rstrip() for line in lines), "", *closing, privacy, ""])
+
+
+def _libraries(problems: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield what spectra requires beside torch, and what its extras bring."""
+    for line in requires(distribution.NAME) or ():
+        one = REQUIREMENT.match(line)
+        if one is None or one["extra"] == DEVELOPERS or one["name"] == "torch":
+            continue
+        found = _version_of(one["name"])
+        if found is None and not one["extra"]:
+            problems.append(f"{one['name']} is not installed: pip install '{line}'.")
+        yield {
+            "name": one["name"], "version": found, "needed": one["range"].strip(),
+            "extra": one["extra"],
+        }  # fmt: skip
+
+
+def _torch(problems: list[str]) -> dict[str, Any]:
+    """Return which torch there is, what it was built for, and what it finds here."""
+    found: dict[str, Any] = {
+        "version": _version_of("torch"), "build": None, "threads": None, "devices": [],
+    }  # fmt: skip
+    try:
+        torch = import_module("torch")
+        found["build"] = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
+        if getattr(torch.version, "hip", None):
+            found["build"] = f"ROCm {torch.version.hip}"
+        found["threads"] = torch.get_num_threads()
+        for index in range(torch.cuda.device_count()):
+            of = torch.cuda.get_device_properties(index)
+            found["devices"].append(
+                {"name": f"cuda:{index}", "what": of.name, "memory": of.total_memory}
+            )
+    except Exception as error:  # noqa: BLE001 - a torch that is broken is what this is asked for
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        problems.append(f"torch cannot be used: {printable(said)}")
+    return found
+
+
+def _folders(problems: list[str]) -> dict[str, str]:
+    """Return where the Hub's cache is, and what was installed to read."""
+    found = {}
+    try:
+        found["Hub cache"] = str(import_module("huggingface_hub.constants").HF_HUB_CACHE)
+    except Exception as error:  # noqa: BLE001 - as above
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        problems.append(f"huggingface_hub cannot be used: {printable(said)}")
+    data = Path(sysconfig.get_path("data"))
+    for label, place in (("manual", "man/man1/spectra.1"), ("rules", "doc/spectra/rules.md")):
+        if (data / "share" / place).is_file():
+            found[label] = str(data / "share" / place)
+    return found
+
+
+def _bare(value: str) -> str:
+    """Take user and password out of an address."""
+    return re.sub(r"//[^/@\s]*@", "//", value)
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int | None:
+    """Return the machine's memory in bytes, where the system tells it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _told_of_torch(found: dict[str, Any]) -> str:
+    if found["build"] is None:
+        return "cannot be used, see below"
+    devices = [f"{one['name']} {one['what']}, {size(one['memory'])}" for one in found["devices"]]
+    threads = counted(found["threads"], "thread")
+    return f"{found['build']} build, {threads}, {'; '.join(devices) or 'no GPU'}"
+
+
+def _told_of_library(one: dict[str, Any]) -> str:
+    if one["version"] is None:
+        why = {"gguf": "to read GGUF", "parquet": "to write Parquet"}.get(one["extra"], "")
+        return f"not installed{f', {why}' if why else ''}: pip install {one['name']}"
+    return f"({one['needed']})" if one["needed"] else ""
