@@ -1,5 +1,5 @@
 """`python -m spectra_cli` is `spectra`."""
 
-from .main import main
+from .entry import main
 
 main()

@@ -23,7 +23,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     except (typer.Exit, typer.Abort, typer.TyperException):
         raise  # the parser's own, for the outermost door
     except KeyboardInterrupt:
-        fail("interrupted; nothing was written. Run the same command again.")
+        fail("interrupted. Run the same command again.")
         return INTERRUPTED
     except BrokenPipeError:
         _close_stdout()  # the reader has what it wanted

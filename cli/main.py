@@ -14,7 +14,7 @@ from spectra import distribution
 
 from . import commands
 from .command import Commands, commands_in, plug_ins
-from .guard import DONE, INTERRUPTED, UNUSABLE, guarded
+from .guard import DONE, UNUSABLE, guarded
 from .terminal import fail
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def _explained(message: str, words: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the words of the command line, and end the process with the exit code."""
     gc.set_threshold(1_000_000)  # imports make many objects, and all of them stay
     # Torch reads it once: large tensors in huge pages, the first touch of which is cheap.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -94,10 +94,6 @@ def main() -> None:
     if sys.stdout is None:  # closed by whoever started it
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives as long as the process
     code = run()
-    if code == INTERRUPTED:
-        # A decomposition in work cannot be stopped; whoever pressed Ctrl-C does not wait for it.
-        sys.stdout.flush()
-        os._exit(code)
     codes.append(code)
     sys.exit(code)
 

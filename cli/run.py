@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from spectra.errors import OutputError, UsageError
@@ -183,10 +182,7 @@ def _parquet_to_stdout(result: Result) -> None:
     """Write Parquet into a pipe; a terminal would choke on it."""
     if is_terminal(sys.stdout):
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "result.parquet"
-        formats.write_result(result.document(), path)
-        sys.stdout.buffer.write(path.read_bytes())
+    sys.stdout.buffer.write(formats.parquet(result.document()))
 
 
 def settle_memory() -> None:

@@ -104,14 +104,19 @@ def write_result(document: Document, path: Path) -> None:
         OutputError: The suffix is unknown or the file cannot be written.
     """
     form = format_of(path, findings=kind_of(document["command"]).judges)
-    if form != "parquet":
+    if form == "parquet":
+        write_atomically(path, partial(Path.write_bytes, data=parquet(document)))
+    else:
         write_texts({path: to_text(document, form)})
-        return
+
+
+def parquet(document: Document) -> bytes:
+    """Return the rows as a Parquet file."""
     frame = frame_of(document)
     for key, values in frame.items():
         if any(map(_nested, values)):
             frame[key] = [_cell(value) for value in values]
-    write_atomically(path, lambda target: frame.to_parquet(target, index=False))
+    return frame.to_parquet(index=False)
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:

@@ -1,5 +1,6 @@
 """Writing files: checked before the work, never half-written after it."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -38,29 +39,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: The system refuses; what was at `path` before is still there.
     """
+    temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}{path.suffix}")
+    _unfinished[temporary] = path  # before it is there: an end at any instant finds it
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)
         write(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        _written.append(path)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        abandon(temporary)
 
 
-def _umask() -> int:
-    """Return the process's umask, which only setting it tells."""
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def abandon(*temporaries: Path) -> list[Path]:
+    """Remove unfinished files, all by default, and return what this process has written."""
+    for temporary in temporaries or [*_unfinished]:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # fails where it was renamed
+            if _unfinished[temporary] in _written:
+                _written.remove(_unfinished[temporary])
+        del _unfinished[temporary]
+    return _written
+
+
+_unfinished: dict[Path, Path] = {}  # temporary files, each with what it will be
+_written: list[Path] = []
 
 
 def require_picture_suffix(path: Path) -> None:

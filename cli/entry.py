@@ -1,0 +1,45 @@
+"""Where the program begins: an interrupt is answered from these lines on, whatever is in work."""
+
+import os
+import sys
+from types import FrameType
+
+import _signal  # type: ignore[import-not-found]  # `signal` itself loads for milliseconds
+
+SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+TO_LINE_START = b"\r\x1b[K"  # over a bar, and over the ^C that a terminal shows
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    for name in SAID:
+        number = getattr(_signal, name, None)
+        # What started this may want it ignored: nohup, or a script's `spectra ... &`.
+        if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, leave)
+    from .main import main as begin  # noqa: PLC0415 - what is loaded meets the answer above
+
+    begin()
+
+
+def leave(number: int, _frame: FrameType | None) -> None:
+    """End at once, with one line and nothing half-written.
+
+    An exception would pass through whatever runs: imports that tell it as their own failure,
+    finalizers that drop it, decompositions that cannot be stopped.
+    """
+    said = next(said for name, said in SAID.items() if getattr(_signal, name, 0) == number)
+    line = f"error: {told(said)}\n".encode()
+    try:
+        os.write(2, TO_LINE_START + line if os.isatty(2) else line)
+    except OSError:  # nobody reads it
+        pass
+    os._exit(128 + number)
+
+
+def told(said: str) -> str:
+    """Return what an end before the end left behind, and remove what it left unfinished."""
+    files = sys.modules.get("spectra.writing.atomic")
+    written = [] if files is None else files.abandon()
+    left = f"only {', '.join(map(str, written))} was written" if written else "nothing was written"
+    return f"{said}; {left}. Run the same command again."
