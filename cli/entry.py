@@ -1,10 +1,9 @@
 """Where the program begins: an interrupt is answered from these lines on, whatever is in work."""
 
+import _signal  # type: ignore[import-not-found]  # `signal` itself loads for milliseconds
 import os
 import sys
 from types import FrameType
-
-import _signal  # type: ignore[import-not-found]  # `signal` itself loads for milliseconds
 
 SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 TO_LINE_START = b"\r\x1b[K"  # over a bar, and over the ^C that a terminal shows
@@ -30,7 +29,7 @@ def leave(number: int, _frame: FrameType | None) -> None:
     """
     said = next(said for name, said in SAID.items() if getattr(_signal, name, 0) == number)
     line = f"error: {told(said)}\n".encode()
-    try:
+    try:  # noqa: SIM105 - before anything is imported
         os.write(2, TO_LINE_START + line if os.isatty(2) else line)
     except OSError:  # nobody reads it
         pass

@@ -1,18 +1,13 @@
 """The door itself: speed, exit codes, interruption, pipes, completion."""
 
 import atexit
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 from spectra_cli import guard, main, options
 
-from examples import write_model
 from spectra.words import ROLES
 
 from .conftest import Command
