@@ -45,7 +45,7 @@ def delta_rank(weights: dict[str, Tensor], update: tuple[Tensor, Tensor]) -> Non
                 linewidth=0.8, label=f"merged in {name}: delta_rank {rank}",
             )  # fmt: skip
             axes.axhline(floor, color=colour, linestyle="--", linewidth=1)
-        axes.set(yscale="log", xlabel="rank", ylabel="sigma of W1 - W0")
+        axes.set(yscale="log", xlabel="rank", ylabel="sigma of tuned - base")
         axes.legend()
 
 
@@ -80,7 +80,7 @@ def intruders(result: Result) -> None:
         axes.axhline(0.159, color=QUIET, linestyle=":", linewidth=1.2)
         axes.text(9.4, 0.17, "null_cos of 384 x 384", ha="right", color=QUIET)
         axes.set(
-            xlabel="index of the left singular vector of W1", ylabel="largest |cos| with W0's",
+            xlabel="index of the left singular vector, tuned", ylabel="largest |cos| with the base",
             ylim=(0, 1.03), xticks=range(10),
         )  # fmt: skip
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.18), fontsize=8)

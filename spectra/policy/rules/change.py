@@ -169,7 +169,7 @@ RULES = (
         why="A merge whose scale was applied twice, or a learning rate far too high, shows first "
         "in the size of the update. Full fine-tuning moves a matrix by about a percent, an "
         "ordinary LoRA by up to 13 %.",
-        how="delta_relative, the Frobenius norm of W1 - W0 over that of W0.",
+        how="delta_relative, the Frobenius norm of tuned - base over that of the base.",
         fix="Merge again and check alpha / r: it counts once. For a large full fine-tune raise "
         "`max`, or give the release before as --baseline with `max-regression`.",
         judge=Threshold("delta_relative", "update over base", "above", ".1%"),
@@ -183,7 +183,7 @@ RULES = (
         summary="the update has a higher rank than a policy allows",
         why="A model that is said to be a merged LoRA of rank r has an update of rank r. A higher "
         "one means that something else was trained or merged in as well.",
-        how="delta_rank: singular values of W1 - W0 above what rounding in the stored dtypes "
+        how="delta_rank: singular values of tuned - base above what rounding in the stored dtypes "
         "makes. Of an update of full rank a lower bound is enough to break a limit; where it is "
         "not, a note says that it is a bound. A comparison with the baseline or with like "
         "matrices counts them all.",
@@ -244,9 +244,9 @@ RULES = (
         summary="a merged adapter was added more or less than once",
         why="A merge script that applies alpha / r twice, or not at all, gives a model that runs, "
         "and is not the one that was trained. The size of the update alone cannot tell.",
-        how="The factor c for which W0 + c U, rounded as the model is stored, gives W1, U the "
-        "adapter's update at its own scale; and how much of W1 - W0 is neither that nor rounding. "
-        "A note where U lies below the rounding, so that neither can be told.",
+        how="The factor c for which base + c U, rounded as it is stored, gives the model, U the "
+        "adapter's update at its own scale; and how much of tuned - base is neither that nor "
+        "rounding. A note where U lies below the rounding, so that neither can be told.",
         fix="Merge again. c near the adapter's own alpha / r means that this was applied twice.",
         judge=wrongly_scaled,
         settings=(

@@ -57,11 +57,11 @@ def _draw_change(document: Document) -> Figure:
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     cells = layout[0, 0].subgridspec(2, 1, height_ratios=[size.height, rank.height])
     draw_grid(
-        figure, figure.add_subplot(cells[0, 0]), size,
-        "Size of the change, ‖W1 − W0‖ / ‖W0‖ (Frobenius)", "change (%)", "from zero",
+        figure.add_subplot(cells[0, 0]), size,
+        "Size of the change, ‖tuned − base‖ / ‖base‖ (Frobenius)", "change (%)", "from zero",
     )  # fmt: skip
     draw_grid(
-        figure, figure.add_subplot(cells[1, 0]), rank,
+        figure.add_subplot(cells[1, 0]), rank,
         "Rank of the change, above rounding", "rank (count)", "count",
     )  # fmt: skip
     if changed:
@@ -79,7 +79,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
     name_bars(axes, rows, NAME)
     axes.set_xlim(0, max(percents) * 1.45)
     axes.set_title("The most changed matrices")
-    axes.set_xlabel("change ‖W1 − W0‖ / ‖W0‖ (%)")
+    axes.set_xlabel("change ‖tuned − base‖ / ‖base‖ (%)")
     axes.set_ylabel("matrix")
 
 

@@ -8,18 +8,17 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from spectra.report.colours import Worst
 from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import measured, number, role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
-from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, SMALL
+from spectra.report.plots.style import INK, QUIET, SMALL, ramp
 from spectra.words import in_order
 
 CELL = 0.23  # inches, height
@@ -71,15 +70,18 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
     return Grid(roles, layers, values, counts)
 
 
-def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, scale: Scale) -> None:
+def draw_grid(
+    axes: Axes, grid: Grid, title: str, label: str, scale: Scale, worst: Worst | None = None
+) -> None:
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
     A cell without a matrix stays white; a dash stands for a matrix without this value,
-    hatching for a singular one.
+    hatching for a singular one. What has a bad end, `worst`, is dark red there; an amount that
+    is neither good nor bad is blue.
     """
     rows, columns = len(grid.roles), len(grid.layers)
     norm = _norm(grid.values[np.isfinite(grid.values)], scale)
-    colours = colormaps[SEQUENTIAL]
+    colours = ramp(worst)
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, edgecolors="white",
         linewidth=0.8 if columns <= 60 else 0.2,
@@ -110,7 +112,7 @@ def draw_grid(figure: Figure, axes: Axes, grid: Grid, title: str, label: str, sc
     axes.set_xlabel("layer (index)")
     axes.set_ylabel("role")
     axes.set_title(title)
-    bar = figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
+    bar = axes.figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
     bar.outline.set_visible(False)
     if scale == "log":
         logarithmic_ticks(bar.ax.yaxis)

@@ -1,4 +1,4 @@
-"""Intruder dimensions: leading vectors of W1 that resemble none of W0."""
+"""Intruder dimensions: leading vectors of the tuned matrix that resemble none of the base."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import label_cells
 from spectra.report.plots.lettering import matrix_label, number
 from spectra.report.plots.page import Arrays, array_of, left_out, page
-from spectra.report.plots.style import INK, SMALL, shades
+from spectra.report.plots.style import INK, SMALL, ramp
 from spectra.text import counted
 
 MOST = 40  # matrices
@@ -26,8 +26,8 @@ CLOSE_UP = 2.1  # inches that one of them needs
 HALO = [patheffects.withStroke(linewidth=3.0, foreground="white")]
 """A light outline that keeps a dark mark visible on dark cells."""
 COLUMNS = 10  # numbers under the cells
-COLOURS = shades("Blues", 0.04, 1.0, 128)
-"""Light for 0, dark for 1, without black, on which crosses would be lost."""
+COLOURS = ramp("low")
+"""Dark red for 0, which resembles nothing; light for 1."""
 
 
 def examined(rows: Sequence[RowDoc]) -> list[RowDoc]:
@@ -87,13 +87,13 @@ def _overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
         )  # fmt: skip
     names = [matrix_label(row["matrix"], SMALL, NAME) for row in rows]
     axes.set_yticks(np.arange(len(rows)) + 0.5, names)
-    axes.set_title("Largest |cos| with any vector of W0", fontsize=SMALL)
-    axes.set_xlabel(f"index of {side} singular vector of W1")
+    axes.set_title("Largest |cos| with any vector of the base", fontsize=SMALL)
+    axes.set_xlabel(f"index of {side} singular vector, tuned")
     axes.set_ylabel("matrix, most intruders first")
 
 
 def _close_up(axes: Axes, row: RowDoc, cosines: NDArray[np.float64]) -> None:
-    """Draw the |cos| of each leading vector of W1 with those of W0."""
+    """Draw the |cos| of each leading tuned vector with those of the base."""
     count, width = cosines.shape
     _cells(axes, cosines)
     crossed = _intruders(row)
@@ -105,8 +105,8 @@ def _close_up(axes: Axes, row: RowDoc, cosines: NDArray[np.float64]) -> None:
     names = [f"× {index}" if index in crossed else str(index) for index in shown]
     axes.set_yticks(np.asarray(shown) + 0.5, names)
     axes.set_title(matrix_label(row["matrix"], SMALL, 2.45), fontsize=SMALL)
-    axes.set_xlabel("index of singular vector of W0")
-    axes.set_ylabel("index in W1")
+    axes.set_xlabel("index of singular vector, base")
+    axes.set_ylabel("index, tuned")
 
 
 def _cells(axes: Axes, cosines: NDArray[np.float64]) -> None:
@@ -154,8 +154,8 @@ def _notes(
 ) -> list[str]:
     """Say what the marks mean and what the page leaves out."""
     notes = [
-        f"×: an intruder, largest |cos| with any vector of W0 below {number(epsilon)}.",
-        "The close-ups outline it and show only the leading vectors of W0."
+        f"×: an intruder, largest |cos| with any vector of the base below {number(epsilon)}.",
+        "The close-ups outline it and show only the leading vectors of the base."
         if close
         else "There are no close-ups: a saved result does not hold every |cos|.",
     ]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spectra.report.colours import Worst
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import measured, shortened
@@ -59,13 +60,13 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
         _density(axes, row, arrays)
     if scree.panels:
         draw_screes(figure, layout[1], scree)
-    titles = (
-        ("Power-law exponent α of the eigenvalue tail", "α (dimensionless)"),
-        ("Condition number κ = σ max / σ min", "κ (dimensionless)"),
+    titles: tuple[tuple[str, str, Worst | None], ...] = (
+        ("Power-law exponent α of the eigenvalue tail", "α (dimensionless)", None),
+        ("Condition number κ = σ max / σ min", "κ (dimensionless)", "high"),
     )
     places = [figure.add_subplot(layout[place]) for place in range(-len(grids), 0)]
-    for grid, axes, (title, label) in zip(grids, places, titles, strict=False):
-        draw_grid(figure, axes, grid, title, label, "log")
+    for grid, axes, (title, label, worst) in zip(grids, places, titles, strict=False):
+        draw_grid(axes, grid, title, label, "log", worst)
     return figure
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
+from spectra.report.colours import RAMPS, Worst, ramp_of
 from spectra.report.plots.lettering import FONT
 
 WIDTH = 8.0  # inches
@@ -18,7 +19,7 @@ INK = "#1a1a1a"
 QUIET = "#5f6670"
 DARK = "#1f4e79"  # dark and light differ in greyscale too
 LIGHT = "#c3d0dd"
-SEQUENTIAL = "cividis"
+SEQUENTIAL = "cividis"  # of layers, which are no better or worse
 
 SETTINGS: dict[Any, Any] = {
     "font.family": FONT, "font.size": SMALL,
@@ -44,3 +45,14 @@ def house_style() -> Iterator[None]:
 def shades(name: str, low: float, high: float, count: int) -> Colormap:
     """Return a part of a colour map, in steps: its ends would be lost on white or black."""
     return LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(low, high, count)))
+
+
+def ramp(worst: Worst | None) -> Colormap:
+    """Return the colours of a quantity from its lowest to its highest: its bad end is dark red.
+
+    Args:
+        worst: Which end is bad; of an amount that is neither good nor bad, none.
+    """
+    kind = ramp_of(worst)
+    colours = LinearSegmentedColormap.from_list(kind, RAMPS[kind])
+    return colours.reversed() if worst == "low" else colours

@@ -39,7 +39,7 @@ MEDIAN: dict[str, Any] = {
     "markeredgecolor": "white", "markeredgewidth": 0.6,
 }  # fmt: skip
 FIT: dict[str, Any] = {"color": DARK, "linestyle": "-", "linewidth": 1.5}
-PREDICTED: dict[str, Any] = {"color": "#b5541c", "linestyle": "--", "linewidth": 1.2}
+PREDICTED: dict[str, Any] = {"color": "#6a3fb0", "linestyle": "--", "linewidth": 1.2}
 FLAT: dict[str, Any] = {"color": QUIET, "linestyle": ":", "linewidth": 1.2}
 
 

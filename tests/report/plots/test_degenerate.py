@@ -203,7 +203,7 @@ def test_many_vectors_and_the_right_side(tmp_path: Path) -> None:
     tuned = write_model(tmp_path / "tuned", {"a.weight": noise(150, 140, seed=4)})
     result = spectra.diff(base, tuned, intruders=True, k=130, side="right", epsilon=0.9)
     said = drawn(result)
-    assert "index of right singular vector of W1" in said
+    assert "index of right singular vector, tuned" in said
     assert crosses(picture(result)) == result.summary["intruders"] > 100
 
 

@@ -1,0 +1,19 @@
+"""The colours of numbers, on pages and in pictures alike: dark red is bad, blue only means much."""
+
+from typing import Literal, TypeAlias
+
+Ramp: TypeAlias = Literal["bad", "amount"]
+Worst: TypeAlias = Literal["high", "low"]
+
+RAMPS: dict[Ramp, tuple[str, ...]] = {
+    "bad": ("#fbe9d7", "#f7cda3", "#ec9a68", "#d4603f", "#a52d20", "#67101a"),
+    "amount": ("#e4ecf4", "#c6d5e6", "#98b5d3", "#6590bb", "#3a6a9b", "#1b4674", "#10294a"),
+}
+"""From light to dark: what has a bad end, the dark one; and what is only little or much."""
+
+BAD = "#a52d20"
+
+
+def ramp_of(worst: Worst | None) -> Ramp:
+    """Return the colours of a quantity by which of its ends is bad, if any."""
+    return "amount" if worst is None else "bad"
