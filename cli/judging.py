@@ -9,7 +9,7 @@ from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import UsageError
 from spectra.gate import Check, plan_check
 from spectra.policy import Policy
-from spectra.policy.document import read_policy
+from spectra.policy.document import policy_of
 from spectra.policy.initial import initial
 from spectra.report.command_line import written
 from spectra.report.findings import render
@@ -19,37 +19,58 @@ from spectra.work.device import chosen_device
 from spectra.work.local import Local
 from spectra.writing.atomic import require_writable
 
-from .guard import DONE
+from .guard import DONE, FINDINGS
 from .options import Common
 from .run import deliver, measured, settle_memory
 from .terminal import note, progress_bar
 
 
-def judge(model: str | None, policy: Policy, common: Common, saved: Path | None) -> int:
+def judge(
+    model: str | None,
+    policy: Policy,
+    common: Common,
+    saved: Path | None,
+    *,
+    exit_zero: bool = False,
+) -> int:
     """Check one model, write what was asked for, and return the exit code.
 
     Args:
         model: The release.
         policy: What counts.
         common: Where weights come from, what is written and how it runs.
-        saved: A file to keep the check in, for a later baseline.
+        saved: A file to keep the check in, for a later baseline; written where the check passes.
+            That of the policy stays where it is there, and is begun where it is not.
+        exit_zero: Findings do not fail.
 
     Raises:
         SpectraError: The model cannot be read, or a file cannot be written.
     """
     release = _required(model)
+    starts = saved is not None and policy.baseline is None
+    if saved and policy.baseline and Path(policy.baseline).resolve() == saved.resolve():
+        starts = not saved.exists()
+        saved = saved if starts else None
     asked = replace(common, output=[*common.output, *([saved] if saved else [])])
 
     def plan() -> Planned:
         if saved and saved.suffix.lower() != ".json":
             wrong = repr(saved.suffix or "no suffix")
             raise UsageError(f"--save-baseline {saved} ends with {wrong}, expected .json.")
-        return Planned(_planned(release, policy, common))
+        if not starts:
+            return Planned(_planned(release, policy, common))
+        check = _planned(release, replace(policy, baseline=None), common)
+        return Planned(replace(check, policy=policy, starts=str(saved)))
 
     result = measured(asked, plan, findings=True)
     if result is None:
         return DONE
-    deliver(result, asked)
+    passed = result.summary["passed"]
+    if exit_zero and result.summary["exit_code"] == FINDINGS:
+        result = replace(result, summary={**result.summary, "exit_code": DONE})
+    deliver(result, asked if passed else common)
+    if saved and not passed:
+        note(f"warning: {saved} was not written: only a check that passes is kept as a baseline.")
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page and common.format == "github":
         with Path(page).open("a", encoding="utf-8") as summary:
@@ -57,11 +78,20 @@ def judge(model: str | None, policy: Policy, common: Common, saved: Path | None)
     return int(result.summary["exit_code"])
 
 
-def write_policy(model: str | None, path: Path | None, common: Common) -> int:
-    """Write a policy fitted to the model; one that is there already stays.
+def write_policy(
+    model: str | None, path: Path | None, asked: Policy, common: Common, *, full: bool = False
+) -> int:
+    """Write a policy fitted to the model, by which it passes; one that is there already stays.
+
+    Args:
+        model: The release.
+        path: The policy file; None: spectra.toml.
+        asked: What it is to hold besides.
+        common: Where weights come from and how it runs.
+        full: Tell the defaults too.
 
     Raises:
-        UsageError: There is one.
+        UsageError: There is one, or the model cannot pass by what was asked.
     """
     release, target = _required(model), path or Path("spectra.toml")
     if target.exists():
@@ -71,11 +101,18 @@ def write_policy(model: str | None, path: Path | None, common: Common) -> int:
         )
     require_writable(target)
     settle_memory()
-    planned = _planned(release, Policy(), common)
+    planned = _planned(release, asked, common)
     with progress_bar(quiet=common.quiet) as report:
         facts = planned.measure(Local(common.workers, chosen_device(common.device)), report)
-    write_texts({target: initial(facts, release)})
-    known = len(read_policy(target).ignores)
+    text = initial(facts, release, asked=asked, full=full)
+    policy = policy_of(text, target)
+    summary = replace(planned, policy=policy).judged(facts)
+    if summary["exit_code"]:
+        raise UsageError(
+            f"{target} was not written: the model would not pass by it. {summary['reading']}"
+        )
+    write_texts({target: text})
+    known = len(policy.ignores)
     if known:
         note(
             f"warning: the model has findings already, and {target} accepts them for 90 days: look "

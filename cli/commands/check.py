@@ -6,10 +6,11 @@ from typing import Annotated, get_args
 
 import typer
 
+from spectra.errors import UsageError
 from spectra.words import CheckFormat, FailOn
 
 from ..command import command
-from ..guard import DONE, FINDINGS
+from ..guard import DONE
 from ..options import OUTPUT, Common, option
 
 POLICY = "Policy"
@@ -33,7 +34,9 @@ Baseline = Annotated[str | None, option("--baseline REF",
     "The release before: a model, or a check saved by --save-baseline. Only findings "
     "that it does not have fail.", POLICY)]
 SaveBaseline = Annotated[Path | None, option("--save-baseline FILE",
-    "Save this check as .json, for a later --baseline that needs no weights.", POLICY)]
+    "Save this check as .json, for a later --baseline that needs no weights, and exit with 0: "
+    "all that it finds is known. With the same --baseline FILE: only where there is none yet.",
+    POLICY)]
 Select = Annotated[list[str] | None, option("--select CODE",
     "Only these rules: codes, their beginnings, or names; repeatable. Example: SPC1", POLICY)]
 Ignored = Annotated[list[str] | None, option("--ignore CODE",
@@ -45,7 +48,10 @@ MinCoverage = Annotated[str | None, option("--min-coverage SHARE",
     "Exit with 3 unless this share of the tensors was judged. Example: 99%", POLICY)]
 ExitZero = Annotated[bool, option("--exit-zero", "Exit with 0 even with findings.", POLICY)]
 Init = Annotated[bool, option("--init",
-    "Write a commented spectra.toml (or --policy FILE) fitted to the model, and stop.", POLICY)]
+    "Write a spectra.toml (or --policy FILE) that is fitted to the model and holds no more than "
+    "what it sets, and stop.", POLICY)]
+Full = Annotated[bool, option("--full",
+    "With --init: all other settings too, as comments with their defaults.", POLICY)]
 ShowSettings = Annotated[bool, option("--show-settings",
     "Print the policy in force, from file and options, and stop.", POLICY)]
 Format = Annotated[CheckFormat, option("--format FORMAT",
@@ -76,6 +82,7 @@ def check(
     min_coverage: MinCoverage = None,
     exit_zero: ExitZero = False,
     init: Init = False,
+    full: Full = False,
     show_settings: ShowSettings = False,
     *,
     common: Common,
@@ -88,20 +95,42 @@ def check(
 
     Example: spectra check release/ --baseline previous/ -o check.sarif
     """
+    from spectra.policy import Policy  # noqa: PLC0415
     from spectra.policy.given import Options, changed, policy_in_force  # noqa: PLC0415 - slow to load
     from spectra.policy.writing import shown  # noqa: PLC0415
 
     from ..judging import judge, write_policy  # noqa: PLC0415
 
-    if init:
-        return write_policy(model, policy, common)
+    if full and not init:
+        raise UsageError(
+            "--full goes with --init alone. Write both: spectra check MODEL --init --full."
+        )
     given = Options(
         base=base, baseline=baseline, adapter=adapter, select=tuple(select or ()),
         ignore=tuple(ignore or ()), fail_on=fail_on, min_coverage=min_coverage,
     )  # fmt: skip
+    if init:
+        _require_alone(
+            save_baseline=save_baseline, exit_zero=exit_zero, show_settings=show_settings,
+            output=common.output, dry_run=common.dry_run,
+        )  # fmt: skip
+        return write_policy(model, policy, changed(Policy(), given), common, full=full)
     chosen = changed(policy_in_force(policy, isolated=isolated), given)
     if show_settings:
         sys.stdout.write(shown(chosen))
         return DONE
-    code = judge(model, chosen, common, save_baseline)
-    return DONE if exit_zero and code == FINDINGS else code
+    return judge(model, chosen, common, save_baseline, exit_zero=exit_zero)
+
+
+def _require_alone(**others: object) -> None:
+    """Refuse what --init would not do.
+
+    Raises:
+        UsageError: It was asked for.
+    """
+    for name in (name for name, given in others.items() if given):
+        word = f"--{name.replace('_', '-')}"
+        raise UsageError(
+            f"{word} does not go with --init, which writes a policy and judges nothing. Leave one "
+            "of them out."
+        )

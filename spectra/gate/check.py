@@ -19,6 +19,7 @@ from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
 from spectra.runs.analysis import Analysis, names_of
 from spectra.runs.result import Result
+from spectra.text import shown
 from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, measured, silent
@@ -40,6 +41,7 @@ class Check:
     warnings: tuple[str, ...] = ()  # what the comparisons did not see, a sentence each
     unpaired: Unpaired | None = None  # of the model and its base
     today: dt.date | None = None  # None: the day it runs, UTC
+    starts: str | None = None  # a baseline that this check is to be: all that it finds is known
 
     @property
     def command(self) -> str:
@@ -63,9 +65,6 @@ class Check:
         """
         start = time.perf_counter()
         rows, facts = self._measured(executor or Local(), report)
-        alias = self.policy.alias or alias_of(self.model.survey.checkpoint.spec)
-        today = self.today or dt.datetime.now(tz=dt.UTC).date()
-        verdict = judge(self.policy, facts, alias, today, self._before(facts, alias, today))
         readings = [self.model, self.base, self.baseline]
         models = {id(one): one.model() for one in readings if isinstance(one, Reading)}
         saved = [self.baseline.model] if isinstance(self.baseline, Saved) else []
@@ -76,7 +75,7 @@ class Check:
             models=[*models.values(), *saved],
             rows=rows,
             skipped=self.model.left,
-            summary=self._told(summary_of(self.policy, verdict, self.model, facts, alias)),
+            summary=self.judged(facts),
             seconds=time.perf_counter() - start,
             checkpoints=(self.model.weights,),
         )
@@ -85,10 +84,23 @@ class Check:
         """Read everything and judge nothing."""
         return self._measured(executor or Local(), report)[1]
 
+    def judged(self, facts: Facts) -> Mapping[str, Any]:
+        """Return the summary of what was measured, by the policy."""
+        alias = self.policy.alias or alias_of(self.model.survey.checkpoint.spec)
+        today = self.today or dt.datetime.now(tz=dt.UTC).date()
+        verdict = judge(self.policy, facts, alias, today, self._before(facts, alias, today))
+        return self._told(summary_of(self.policy, verdict, self.model, facts, alias))
+
     def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add what of an adapter its base does not show, and what the comparison did not see."""
         unpaired = self.unpaired.text() if self.unpaired else ""
-        told = [summary["reading"], *self.warnings, unpaired]
+        start = ""
+        if self.starts and summary["passed"]:
+            start = (
+                f"This check is the baseline {shown(self.starts)} now. Keep the file: later checks "
+                "fail for what it does not have."
+            )
+        told = [summary["reading"], start, *self.warnings, unpaired]
         counts = {"unpaired": self.unpaired.plain()} if self.unpaired else {}
         return {**summary, "reading": " ".join(text for text in told if text), **counts}
 
@@ -103,7 +115,7 @@ class Check:
         if self.base is not None:
             base = renamed(self.base.facts(sides.get(self.base.part, {}).values()), names)
         if isinstance(self.baseline, Saved):
-            baseline = renamed(self.baseline.facts, names)
+            baseline = self.baseline.facts
         elif self.baseline is not None:
             old = self.baseline.facts(_joined(sides, "baseline", ("earlier",)))
             # Of a model against itself nothing is known that an update could tell.
@@ -115,6 +127,9 @@ class Check:
         """Return the baseline's findings, those among them that the policy accepts."""
         if isinstance(self.baseline, Saved):
             return self.baseline.findings
+        if self.starts:
+            own = judge(self.policy, facts, alias, today)
+            return [*own.findings, *own.ignored]
         if facts.baseline is None:
             return None
         verdict = judge(replace(self.policy, ignores=()), facts.baseline, alias, today)

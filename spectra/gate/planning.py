@@ -8,7 +8,7 @@ from spectra.analyzers import Diff, Width
 from spectra.checkpoint import Adapter
 from spectra.checkpoint.damaged import Survey, open_damaged
 from spectra.errors import UsageError
-from spectra.gate.baseline import Saved, read_baseline
+from spectra.gate.baseline import Saved, of_release, read_baseline
 from spectra.gate.check import Check
 from spectra.gate.checkup import Checkup
 from spectra.gate.reading import Reading, plan_reading
@@ -41,13 +41,17 @@ def plan_check(
         today: Ignores that ended before it cover nothing; today's date, UTC, by default.
 
     Raises:
-        SpectraError: A model or the saved check cannot be read, or the base is none.
+        SpectraError: A model or the saved check cannot be read, the base is none, or the saved
+            check is of another model.
     """
     release = plan_reading("model", opener(str(model)))
     baseline: Reading | Saved | None = None
     if policy.baseline is not None:
-        baseline = read_baseline(policy.baseline) or plan_reading(
-            "baseline", opener(policy.baseline)
+        saved = read_baseline(policy.baseline)
+        baseline = (
+            of_release(saved, release)
+            if saved
+            else plan_reading("baseline", opener(policy.baseline))
         )
     base = _base(policy, baseline, opener)
     adapter = _adapter(base, release, policy, opener)

@@ -50,8 +50,21 @@ def read_policy(path: Path) -> Policy:
         UsageError: It cannot be read, or something in it cannot be meant: one line that tells
             file, line, what stands there and what is expected.
     """
+    return policy_of(_text(path, shown(path)), path)
+
+
+def policy_of(text: str, path: Path) -> Policy:
+    """Read a policy file's text, which need not be there yet.
+
+    Args:
+        text: TOML.
+        path: The file. Local references in it are from its folder.
+
+    Raises:
+        UsageError: Something in it cannot be meant.
+    """
     label = shown(path)
-    text = _text(path, label)
+    _require_size(len(text.encode()), label)
     document = _parsed(text, label)
     project = path.name == PROJECT
     if project:
@@ -90,15 +103,19 @@ def _text(path: Path, label: str) -> str:
         raise UsageError(
             f"{label} cannot be read: {type(error).__name__}. Expected a policy file."
         ) from None
-    if len(raw) > MAX_POLICY:
-        raise UsageError(
-            f"{label} has more than {MAX_POLICY:,} bytes, which no policy has. Name another."
-        )
+    _require_size(len(raw), label)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{label}:{line}: is not UTF-8. Save the file as UTF-8.") from None
+
+
+def _require_size(nbytes: int, label: str) -> None:
+    if nbytes > MAX_POLICY:
+        raise UsageError(
+            f"{label} has more than {MAX_POLICY:,} bytes, which no policy has. Name another."
+        )
 
 
 def _parsed(text: str, label: str) -> dict[str, Any]:

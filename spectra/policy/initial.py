@@ -10,7 +10,7 @@ from spectra.policy.finding import POLICY_RULES, Finding
 from spectra.policy.judge import judge
 from spectra.policy.peers import pattern
 from spectra.policy.policy import Ignore, Override, Policy, matches
-from spectra.policy.writing import written
+from spectra.policy.writing import DEFAULTS, written
 from spectra.text import natural
 from spectra.text import shown as shown_path
 
@@ -21,20 +21,31 @@ MOST_GLOBS = 12  # of a role; one of more has no pattern to its names
 LOOK = dt.timedelta(days=90)  # to decide on what was found
 
 
-def initial(facts: Facts, spec: str, today: dt.date | None = None) -> str:
+def initial(
+    facts: Facts,
+    spec: str,
+    today: dt.date | None = None,
+    asked: Policy | None = None,
+    *,
+    full: bool = False,
+) -> str:
     """Return a commented policy fitted to a model, by which it has no findings.
 
     Roles get limits with room above the largest value in them. What the model has against the
     rules' defaults is accepted for a time, each kind in an `[[ignore]]` of its own.
 
     Args:
-        facts: What was measured of it, without references.
+        facts: What was measured of it, and of what the policy compares it with.
         spec: The model, as given.
         today: The day, UTC.
+        asked: What the policy is to hold besides, its references among it.
+        full: All other settings are told in comments, with their defaults.
     """
     day = today or dt.datetime.now(tz=dt.UTC).date()
-    policy = Policy(
-        min_coverage=_coverage(facts),
+    start = asked or Policy()
+    policy = replace(
+        start,
+        min_coverage=start.min_coverage or _coverage(facts),
         rules={code: {"max": limit} for code, limit in _limits(facts.matrices()).items()},
         overrides=tuple(_overrides(facts)),
     )
@@ -45,14 +56,15 @@ def initial(facts: Facts, spec: str, today: dt.date | None = None) -> str:
     ignores = tuple(_accepted(code, kinds[code], facts, day) for code in sorted(kinds))
     head = [
         f"Policy of `spectra check` for {shown_path(spec)}, written by --init on {day}.",
-        f"Limits are {ROOM:g} times what the model has. Lines after a # have the defaults.",
+        f"Limits are {ROOM:g} times what the model has." * bool(policy.rules or policy.overrides),
+        DEFAULTS if full else "All else has its default: --init --full writes that too.",
         "`spectra rule CODE` explains a rule.",
     ]
     notes = {
         number: f"{kinds[ignore.code][0].name}: {kinds[ignore.code][0].message}"
         for number, ignore in enumerate(ignores)
     }
-    return written(replace(policy, ignores=ignores), head, notes)
+    return written(replace(policy, ignores=ignores), filter(None, head), notes, full=full)
 
 
 def _coverage(facts: Facts) -> float:

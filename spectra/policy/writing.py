@@ -3,15 +3,16 @@
 import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from spectra.policy.kinds import OFF
 from spectra.policy.policy import Ignore, Override, Policy
 from spectra.policy.rule import Rule, Setting
 from spectra.policy.rules import RULES
-from spectra.policy.table import CHECK, IGNORE, OVERRIDE
+from spectra.policy.table import CHECK, IGNORE, OVERRIDE, SEVERITY
 
+DEFAULTS = "Lines after a # have the defaults."
 EXACT = 1e15  # below it a whole number reads best without a point
 WIDTH = 100  # of a line, from which on a list has one item a line
 
@@ -23,21 +24,30 @@ def shown(policy: Policy) -> str:
         policy: Read from a file, or changed by options.
     """
     head = [f"The policy in force, from {policy.path or 'the defaults; no file was read'}."]
-    return written(policy, [*head, "Lines after a # have the defaults."])
+    return written(policy, [*head, DEFAULTS], full=True)
 
 
-def written(policy: Policy, head: Iterable[str], notes: Mapping[int, str] | None = None) -> str:
-    """Return a policy as a commented TOML document.
+def written(
+    policy: Policy,
+    head: Iterable[str],
+    notes: Mapping[int, str] | None = None,
+    *,
+    full: bool = False,
+) -> str:
+    """Return a policy as a commented TOML document, what it sets first.
 
     Args:
         policy: It.
         head: Lines of comment on top.
         notes: Lines of comment over an ignore, by its index.
+        full: What has its default is told too, as comments.
     """
-    lines = [*map(_comment, head), "schema = 1", "", "[check]", *_check(policy)]
+    lines = [*map(_comment, head), "schema = 1"]
+    check = list(_check(policy, full=full))
+    lines += ["", "[check]", *check] if check or full else []
     for rule in RULES.values():
-        if rule.code in policy.rules or (policy.selects(rule.code) and rule.needs != "policy"):
-            lines += ["", *_rule(rule, policy.rules.get(rule.code, {}))]
+        if rule.code in policy.rules:
+            lines += ["", *_rule(rule, policy.rules[rule.code], full=full)]
     for override in policy.overrides:
         lines += ["", "[[override]]", *_set(override, OVERRIDE.values())]
         for code, settings in override.rules.items():
@@ -47,6 +57,9 @@ def written(policy: Policy, head: Iterable[str], notes: Mapping[int, str] | None
         note = (notes or {}).get(index)
         lines += ["", *([_comment(note)] if note else [])]
         lines += ["[[ignore]]", *_set(ignore, IGNORE.values())]
+    for rule in RULES.values() if full else ():
+        if rule.code not in policy.rules and policy.selects(rule.code) and rule.needs != "policy":
+            lines += ["", *_rule(rule, {}, full=full)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,21 +68,24 @@ def _comment(text: str) -> str:
     return f"# {text if text.isprintable() else ascii(text)}"
 
 
-def _check(policy: Policy) -> Iterator[str]:
+def _check(policy: Policy, *, full: bool) -> Iterator[str]:
     keys = {one.field: one for one in CHECK.values()}
-    for one in (keys[field.name] for field in fields(Policy) if field.name in keys):
+    told = [keys[field.name] for field in fields(Policy) if field.name in keys]
+    for one in sorted(told, key=lambda one: getattr(policy, one.field) == one.default):
         value = getattr(policy, one.field)
+        own = value != one.default
         about = f"not set; {one.help}" if value is None else one.help
-        yield f"{_line(one, value, own=value != one.default)}  # {about}"
+        if own or full:
+            yield f"{_line(one, value, own=own)}  # {about}"
 
 
-def _rule(rule: Rule, own: Mapping[str, Any]) -> Iterator[str]:
+def _rule(rule: Rule, own: Mapping[str, Any], *, full: bool) -> Iterator[str]:
     yield f"[rules.{rule.code}]  # {rule.name}: {rule.summary}"
-    severity = _pair("severity", own.get("severity", rule.severity))
-    yield severity if "severity" in own else f"# {severity}"
-    for one in rule.settings:
-        value = own.get(one.key, one.default)
-        yield f"{_line(one, value, own=one.key in own)}  # {one.help}"
+    severity = replace(SEVERITY, default=rule.severity)
+    for one in sorted((severity, *rule.settings), key=lambda one: one.key not in own):
+        line = _line(one, own.get(one.key, one.default), own=one.key in own)
+        if full or one.key in own:
+            yield f"{line}  # {one.help}" if one.help else line
 
 
 def _line(one: Setting, value: Any, *, own: bool) -> str:  # noqa: ANN401 - any setting

@@ -112,7 +112,7 @@ def test_only_new_findings_fail_against_a_saved_baseline(
     command: Command, model: Path, tmp_path: Path
 ) -> None:
     sick = damaged(model, tmp_path / "sick")
-    assert command("check", sick, "--save-baseline", "old.json").code == 1
+    assert command("check", sick, "--save-baseline", "old.json").code == 0
     same = command("check", sick, "--baseline", "old.json")
     assert same.code == 0
     assert "1 unchanged since the baseline" in same.out
@@ -121,6 +121,119 @@ def test_only_new_findings_fail_against_a_saved_baseline(
     assert done.code == 1
     lines = [line.split() for line in done.out.splitlines() if "SPC001" in line]
     assert [line[-1] for line in lines if line[0] == "SPC001"] == ["new", "unchanged"]
+
+
+def test_a_check_that_is_saved_exits_with_0_and_says_what_it_is(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    sick = damaged(model, tmp_path / "sick")
+    for more in ([], ["--fail-on", "note"]):
+        done = command("check", sick, "--save-baseline", "old.json", "-o", "it.xml", *more)
+        assert done.code == 0
+        assert "PASS  1 error in 13 tensors" in done.out
+        assert "This check is the baseline old.json now." in done.out
+        saved = json.loads(Path("old.json").read_text())["summary"]
+        assert (saved["passed"], saved["exit_code"]) == (True, 0)
+        assert "<failure" not in Path("it.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--select", "SPC1"], 3),
+        (["--min-coverage", "100%", "--select", "SPC3"], 3),
+        (["--policy", "strict.toml"], 1),
+        (["--baseline", "healthy.json"], 1),
+        (["--baseline", "healthy.json", "--exit-zero"], 0),
+        (["--dry-run"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_does_not_pass_is_no_baseline_and_the_old_one_stays(
+    command: Command, model: Path, tmp_path: Path, words: list[str], code: int
+) -> None:
+    Path("strict.toml").write_text("schema = 1\n[check]\nfail-unchanged = true\n")
+    assert command("check", model, "--save-baseline", "healthy.json").code == 0
+    sick = damaged(model, tmp_path / "sick")
+    if "SPC3" in words:
+        path = sick / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-300])
+    Path("kept.json").write_text("old")
+    done = command("check", sick, "--save-baseline", "kept.json", *words)
+    assert done.code == code
+    assert Path("kept.json").read_text() == "old"
+    assert "is the baseline" not in done.out
+    if "--dry-run" not in words:
+        assert "warning: kept.json was not written: only a check that passes is kept" in done.err
+
+
+def test_a_first_run_begins_the_baseline_that_later_ones_compare_with(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    words = ("--baseline", "old.json", "--save-baseline", "./old.json")
+    sick = damaged(model, tmp_path / "sick")
+    first = command("check", sick, *words)
+    assert first.code == 0
+    assert "This check is the baseline old.json now." in first.out
+    assert "wrote old.json" in first.err
+    text = Path("old.json").read_text()
+    worse = damaged(sick, tmp_path / "worse", Q1.replace("1", "2"))
+    for folder, code, told in ((sick, 0, "1 unchanged"), (worse, 1, "FAIL"), (model, 0, "gone")):
+        done = command("check", folder, *words)
+        assert done.code == code
+        assert told in done.out
+        assert "is the baseline" not in done.out
+        assert "wrote" not in done.err
+        assert Path("old.json").read_text() == text
+    Path("spectra.toml").write_text('schema = 1\n[check]\nbaseline = "old.json"\n')
+    assert command("check", worse, "--save-baseline", "old.json").code == 1
+    assert Path("old.json").read_text() == text
+
+
+def test_a_baseline_that_is_damaged_is_refused_and_not_begun_anew(
+    command: Command, model: Path
+) -> None:
+    for damage in ("", "{", '{"schema": "spectra/1"}'):
+        Path("old.json").write_text(damage)
+        done = command("check", model, "--baseline", "old.json", "--save-baseline", "old.json")
+        assert (done.code, done.out) == (2, "")
+        assert "old.json" in done.err
+        assert Path("old.json").read_text() == damage
+    Path("folder.json").mkdir()
+    done = command("check", model, "--baseline", "folder.json")
+    assert "folder.json is no file. Make it: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"encoder.q.weight": (4, 4)}, "none of its 1 tensor has the name of one in"),
+        ({Q1: (4, 6), "x": (2, 2)}, f"have other shapes, such as '{Q1}': 4 x 6 there and"),
+    ],
+    ids=["names", "shapes"],
+)
+def test_a_baseline_of_another_model_is_refused(
+    command: Command, model: Path, tmp_path: Path, other: dict[str, tuple[int, int]], told: str
+) -> None:
+    tensors = {name: torch.randn(shape) for name, shape in other.items()}
+    theirs = write_model(tmp_path / "other", tensors)
+    assert command("check", theirs, "--save-baseline", "old.json", "--isolated").code == 0
+    done = command("check", model, "--baseline", "old.json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: baseline old.json is of another model: ")
+    assert told in done.err
+
+
+def test_the_exit_code_that_is_told_is_that_of_the_command(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    sick = damaged(model, tmp_path / "sick")
+    for words, code in (([], 1), (["--exit-zero"], 0)):
+        assert command("check", sick, "-o", "it.json", "-o", "it.sarif", *words).code == code
+        summary = json.loads(Path("it.json").read_text())["summary"]
+        assert (summary["passed"], summary["exit_code"]) == (False, code)
+        (run,) = json.loads(Path("it.sarif").read_text())["runs"]
+        assert run["invocations"][0]["exitCode"] == code
 
 
 def test_a_policy_of_this_folder_counts_unless_isolated(
@@ -158,6 +271,56 @@ def test_a_policy_for_a_model_with_findings_says_what_it_accepts(
     assert done.code == 0
     assert "warning: the model has findings already" in done.err
     assert "look at its 1 [[ignore]]" in done.err
+
+
+@pytest.mark.parametrize("full", [[], ["--full"]], ids=["short", "full"])
+def test_a_policy_for_a_model_and_its_base_holds_for_both(
+    command: Command, model: Path, tmp_path: Path, full: list[str]
+) -> None:
+    """What fine-tuning did is accepted too, and other options are kept."""
+    tensors = load_file(model / "model.safetensors")
+    tensors[Q1] = -tensors[Q1]
+    tuned = write_model(tmp_path / "tuned", tensors, (model / "config.json").read_text())
+    words = ["--base", str(model), "--ignore", "SPC3", "--fail-on", "note", *full]
+    assert command("check", tuned, "--base", model, "--isolated").code == 1
+    assert command("check", "--init", tuned, *words).code == 0
+    done = command("check", tuned)
+    assert done.code == 0
+    assert "accepted by the policy" in done.out
+    assert "policy: spectra.toml; ignore SPC3; " in done.out
+    text = Path("spectra.toml").read_text()
+    assert f'base = "{model}"' in text
+    assert ("# tolerance" in text) == bool(full)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--select", "SPC1"], "the model would not pass by it. INCOMPLETE"),
+        (["--min-coverage", "100%"], "The policy asks for a coverage of 100 %"),
+        (["--save-baseline", "x.json"], "--save-baseline does not go with --init"),
+        (["-o", "x.json"], "--output does not go with --init"),
+        (["--dry-run"], "--dry-run does not go with --init"),
+        (["--exit-zero"], "--exit-zero does not go with --init"),
+        (["--show-settings"], "--show-settings does not go with --init"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_no_policy_is_written_that_was_not_meant(
+    command: Command, model: Path, words: list[str], told: str
+) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-300])
+    done = command("check", "--init", model, *words)
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
+    assert not list(Path.cwd().iterdir())
+
+
+def test_full_goes_with_init_alone(command: Command, model: Path) -> None:
+    done = command("check", model, "--full")
+    assert done.code == 2
+    assert "--full goes with --init" in done.err
 
 
 def test_the_settings_shown_are_those_in_force(command: Command, model: Path) -> None:

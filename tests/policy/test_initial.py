@@ -12,7 +12,7 @@ from policy.subjects import facts, matrix
 from spectra.checkpoint.damaged import Fault
 from spectra.gate import plan_check
 from spectra.policy import Policy
-from spectra.policy.document import read_policy
+from spectra.policy.document import policy_of, read_policy
 from spectra.policy.facts import Facts
 from spectra.policy.initial import LOOK, initial, rounded_up
 from spectra.policy.judge import Judgement, judge
@@ -52,6 +52,35 @@ def test_a_real_model_has_no_findings_by_it(minilm: Path, tmp_path: Path) -> Non
     kappas = {one.role: one.number("kappa") for one in found.matrices()}
     assert set(policy.rules) == {"SPC201", "SPC204"}
     assert 5 <= len(policy.overrides) <= len(kappas)
+
+
+@pytest.mark.parametrize("asked", [None, Policy(fail_on="note", ignore=("SPC3",), base="./b")])
+def test_what_has_its_default_is_written_in_full_alone(
+    tmp_path: Path, asked: Policy | None
+) -> None:
+    found = layers(sigma_min=0.0, kappa=math.inf, kappa_excess=1e9)
+    short, long = (initial(found, "it", TODAY, asked, full=full) for full in (False, True))
+    rules = {code: own for code, own in tomllib.loads(long)["rules"].items() if own}
+    assert tomllib.loads(short) == {**tomllib.loads(long), "rules": rules}
+    path = tmp_path / "spectra.toml"
+    assert policy_of(short, path) == policy_of(long, path)
+    head, body = short.split("schema = 1")
+    assert [line for line in body.splitlines() if line.startswith("#")] == [
+        next(line for line in body.splitlines() if line.startswith("# singular: "))
+    ]
+    assert "--init --full" in head
+    assert "Limits are 2 times" in head
+    # What is set stands before what is not: in the file, and under each heading.
+    assert long.index("[[ignore]]") < long.index("[rules.SPC001]")
+    for part in long.split("\n["):
+        lines = [line.startswith("# ") for line in part.splitlines()[1:] if " = " in line]
+        assert lines == sorted(lines)
+
+
+def test_no_limits_are_told_where_none_are_set(tmp_path: Path) -> None:
+    text = initial(facts(matrix("norm", VECTOR)), "it", TODAY)
+    assert "Limits" not in text
+    assert tomllib.loads(text) == {"schema": 1}
 
 
 def test_limits_are_twice_the_largest_of_each_role(tmp_path: Path) -> None:

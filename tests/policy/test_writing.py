@@ -83,8 +83,8 @@ def test_all_settings_are_told_and_those_of_the_policy_alone_are_set(tmp_path: P
     )
     start = lines.index("[rules.SPC201]  # condition-number: kappa is higher than a policy allows")
     assert [line.split("  #")[0] for line in lines[start + 1 : start + 7]] == [
-        '# severity = "error"', '# max = "off"', "warn = 10000", "error = 1000000",
-        "max-regression = 0.07", '# outlier = "off"',
+        "warn = 10000", "error = 1000000", "max-regression = 0.07",
+        '# severity = "error"', '# max = "off"', '# outlier = "off"',
     ]  # fmt: skip
 
 

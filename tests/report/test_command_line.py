@@ -187,7 +187,7 @@ HANDLED = {
 ELSEWHERE = {
     "model", "base", "tuned", "include", "exclude", "role", "layers", "allow_pickle", "download",
     "format", "output", "plot", "values", "export", "dry_run", "device", "workers", "quiet",
-    "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "show_settings",
+    "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "full", "show_settings",
 }  # fmt: skip
 """What every command has, what changes no number, and what a result holds in other words."""
 
