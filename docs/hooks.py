@@ -1,4 +1,4 @@
-"""What the site adds to the pages: dark pictures, and pages that stand outside of docs/."""
+"""What the site adds to the pages: the version, dark pictures, pages that stand outside docs/."""
 
 import re
 import sys
@@ -16,6 +16,7 @@ PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<place>[\w./-]*pictures/[\w-]+)
 COMMANDS = "commands/*.md"
 OUTSIDE = {  # by their place as pages name it
     "../CONTRIBUTING.md": ("contributing.md", HERE.parent / "CONTRIBUTING.md"),
+    "../CHANGELOG.md": ("changelog.md", HERE.parent / "CHANGELOG.md"),
     "../benchmarks/width/results/width.png": (
         "pictures/results/width.png",
         HERE.parent / "benchmarks" / "width" / "results" / "width.png",
@@ -24,7 +25,13 @@ OUTSIDE = {  # by their place as pages name it
 
 
 def on_config(config: Any) -> Any:  # noqa: ANN401 - mkdocs' own
-    """Put the commands' pages into the navigation, in the order of the table of all of them."""
+    """Say on every page which version it is of; put the commands' pages into the navigation.
+
+    They stand in the order of the table of all of them.
+    """
+    (version,) = re.findall(r"^## (.+)$", OUTSIDE["../CHANGELOG.md"][1].read_text(), re.M)[:1]
+    config["site_name"] = f"spectra {version.partition(',')[0]}"
+    config["copyright"] = f"Of spectra {version}. Apache-2.0. No telemetry, here or in spectra."
     table = re.findall(r"\(commands/([\w-]+)\.md\)", (HERE / "cli.md").read_text())
     names = dict.fromkeys([*table, *sorted(page.stem for page in HERE.glob("commands/*.md"))])
     pages = [{name: f"commands/{name}.md"} for name in names]

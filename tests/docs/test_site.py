@@ -12,6 +12,7 @@ from spectra_cli.main import app
 
 import spectra
 from blocks import ROOT, blocks
+from spectra import distribution
 from spectra.policy import RULES
 
 DOCS = ROOT / "docs"
@@ -45,6 +46,15 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
             r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"([^\"]+)\"", page.read_text()
         )
         assert [place for place in loaded if place.startswith(("http:", "https:", "//"))] == []
+
+
+def test_every_page_says_which_version_it_is_of(site: Path) -> None:
+    version = distribution.version()
+    for page in site.rglob("*.html"):
+        text = " ".join(re.sub(r"<[^>]+>", " ", page.read_text()).split())
+        assert f"Of spectra {version}" in text, page
+        assert f"spectra {version}</title>" in page.read_text()
+    assert "changelog" in [folder.name for folder in site.iterdir()]
 
 
 def test_every_picture_has_a_dark_twin_on_the_site(site: Path) -> None:
