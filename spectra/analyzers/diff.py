@@ -140,7 +140,7 @@ class Diff:
         measured = [row for row in rows if row.number("delta_norm") is not None]
         changed = [row for row in measured if row.number("delta_norm")]
         summary: dict[str, object] = {
-            "reading": self._reading(measured, changed),
+            "reading": self._reading(measured, changed, len(rows)),
             "matrices": len(rows),
             "changed": len(changed),
             "non_finite": len(rows) - len(measured),
@@ -248,12 +248,12 @@ class Diff:
         space = view.rows if self.side == "left" else view.cols
         return chance_cosine(space, min(view.rows, view.cols))
 
-    def _reading(self, measured: Sequence[Row], changed: Sequence[Row]) -> str:
+    def _reading(self, measured: Sequence[Row], changed: Sequence[Row], count: int) -> str:
         if not measured:
             return "No pair could be measured."
         if not changed:
             return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
-        text = reading_of(changed, len(measured))
+        text = reading_of(changed, count)
         if self.intruders:
             total = sum(int(row.number("intruders") or 0) for row in measured)
             holders = sum(bool(row.number("intruders")) for row in measured)

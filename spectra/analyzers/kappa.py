@@ -151,7 +151,7 @@ class Kappa:
             for row in rows
         ]
         summary = {
-            "reading": self._reading(ranked, chosen),
+            "reading": self._reading(ranked, chosen, rows),
             "eligible": len(eligible),
             "selected": [row.matrix for row in chosen],
             "parameters_selected": _parameters(chosen),
@@ -164,12 +164,12 @@ class Kappa:
     def _choice(self) -> Choice | None:
         return Choice(self.select, self.by, self.per, self.rank_by) if self.select else None
 
-    def _reading(self, ranked: Sequence[Row], chosen: Sequence[Row]) -> str:
+    def _reading(self, ranked: Sequence[Row], chosen: Sequence[Row], rows: Sequence[Row]) -> str:
         if not ranked:
             return "No matrix could be measured."
-        matrices = counted(len(ranked), "matrix", "matrices")
+        matrices = counted(len(rows), "matrix", "matrices")
         if self.select:
-            share = 100.0 * _parameters(chosen) / _parameters(ranked)
+            share = 100.0 * _parameters(chosen) / _parameters(rows)
             how = f"lowest {self.rank_by} first"
             if self.per == "role":
                 how += f" in each of {counted(len({r.place.role for r in ranked}), 'role')}"

@@ -100,7 +100,7 @@ class Spectrum:
         parameters = sum(row.place.numel for row in rows)
         measured = [row for row in rows if row.number("sigma_max") is not None]
         summary = {
-            "reading": _reading(measured, parameters),
+            "reading": _reading(measured, len(rows), parameters),
             "matrices": len(rows),
             "parameters": parameters,
             "non_finite": len(rows) - len(measured),
@@ -108,10 +108,10 @@ class Spectrum:
         return rows, summary
 
 
-def _reading(rows: Sequence[Row], parameters: int) -> str:
+def _reading(rows: Sequence[Row], count: int, parameters: int) -> str:
     if not rows:
         return "No matrix could be measured."
-    text = f"{counted(len(rows), 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."
+    text = f"{counted(count, 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."
     largest = max(rows, key=lambda row: row.number("sigma_max") or 0.0)
     text += f" Largest sigma {largest.number('sigma_max'):.3g} in {largest.matrix}."
     alphas = [alpha for row in rows if (alpha := row.number("alpha")) is not None]

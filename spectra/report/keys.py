@@ -126,6 +126,8 @@ KEYS: Mapping[str, Key] = {
     "effective_share": Key("effective rank, share", "percent", "of the full rank"),
     "resolved_share": Key("resolved rank, share", "percent", "of the full rank"),
     "severity": Key("severity", "severity", "how bad it is"),
+    "outcome": Key("outcome", "severity", "of the rule; known: the baseline has it too"),
+    "level": Key("severity", "word", "of what it finds"),
     "rule": Key("rule", "word", "its code; `spectra rule CODE` explains"),
     "rule_name": Key("name", "word"),
     "tensor": Key("tensor", "word"),

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
 from spectra.errors import SpectraError
+from spectra.report.colours import Worst as Worse
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
 from spectra.words import Severity
@@ -55,7 +56,7 @@ class Metric:
 
     key: str
     scale: Literal["log", "linear", "count"]
-    worst: Literal["high", "low"] = "high"
+    worst: Worse | None = None  # the end that is bad; None: it is an amount, neither good nor bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,16 @@ class Worst:
     matrix: str | None  # or another name, where `opens` is false
     text: str
     opens: bool = True
+    about: str = ""  # the fact: of one matrix it is told once, by whoever tells it first
+    known: bool = False  # the baseline has it too
     section: str = ""  # of the page; the page fills it in
 
 
 def singular(document: Document) -> list[Worst]:
-    """Return a few matrices without a smallest singular value."""
-    found = [row for row in document["rows"] if row["status"] == "singular"][:EACH]
-    return [Worst("warning", row["matrix"], "singular: its smallest σ is 0") for row in found]
+    """Return the matrices without a smallest singular value."""
+    found = [row for row in document["rows"] if row["status"] == "singular"]
+    text = "singular: its smallest σ is 0"
+    return [Worst("warning", row["matrix"], text, about="kappa") for row in found]
 
 
 def highest(rows: Sequence[RowDoc], key: str) -> list[RowDoc]:

@@ -233,7 +233,7 @@ def test_a_bad_tensor_is_reported_and_the_rest_goes_on(command: Command, tmp_pat
     for name in ("spectrum", "kappa"):
         done = command(name, folder)
         assert done.code == 0
-        assert "1 hold NaN or Inf and have no numbers." in done.out
+        assert "1 holds NaN or Inf and has no numbers." in done.out
         assert "no numbers: b.weight: 1 of 16 entries are NaN or Inf, first at [2, 1]" in done.out
     row = json.loads(command("kappa", folder, "--format", "json").out)["rows"][1]
     assert row["status"] == "non-finite"

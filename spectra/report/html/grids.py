@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from spectra.report.cells import short
+from spectra.report.colours import ramp_of
 from spectra.report.keys import key_of
 from spectra.report.kind import Document, RowDoc, kind_of
 from spectra.report.ranking import enriched
@@ -16,7 +17,7 @@ from spectra.words import in_order
 def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
     """Return every metric of a result by role and layer, one grid a model; None without rows.
 
-    The median stands where several matrices share a cell, as experts do.
+    The median stands where several matrices share a cell, as experts do; of findings their sum.
     """
     kind, rows = kind_of(document["command"]), [enriched(row) for row in document["rows"]]
     if kind.judges:
@@ -40,7 +41,7 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
         "layers": layers,
         "metrics": [
             {"key": m.key, "title": key.title, "kind": key.kind, "scale": m.scale,
-             "worst": m.worst, "meaning": key.meaning}
+             "worst": m.worst, "ramp": ramp_of(m.worst), "meaning": key.meaning}
             for m, key in ((metric, key_of(metric.key)) for metric in metrics)
         ],
         "facets": [
@@ -57,7 +58,7 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
 def _count_findings(document: Document, rows: Sequence[dict[str, Any]]) -> None:
     counts: dict[str, int] = defaultdict(int)
     for finding in document["summary"]["findings"]:
-        if finding.get("matrix") is not None:
+        if finding.get("matrix") is not None and finding.get("state") != "gone":
             counts[finding["matrix"]] += 1
     for row in rows:
         row["findings"] = counts[row["matrix"]] + counts[row["tensor"]] * (
@@ -93,6 +94,7 @@ def _grid(
     for role in roles:
         for layer in layers:
             values = None if (role, layer) in open_ends else cells.get((role, layer))
-            middle = median(values) if values else None
+            # Of findings none may hide behind the middle of many experts.
+            middle = (sum if key == "findings" else median)(values) if values else None
             found.append("inf" if middle == float("inf") else short(middle))
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from spectra.text import printable
 
-MARKS = {"error": "✕", "warning": "▲", "note": "●"}
+MARKS = {"error": "✕", "warning": "▲", "note": "●", "passed": "✓", "known": "○", "not judged": "–"}
 
 
 def text(value: object) -> str:
@@ -16,8 +16,9 @@ def text(value: object) -> str:
 
 def badge(word: str, said: str = "") -> str:
     """Return a severity: a mark and a word, so that colour is not all that tells it."""
+    mark, look = MARKS.get(word, "●"), text(word.replace(" ", "-"))
     return (
-        f'<span class="badge {text(word)}"><span aria-hidden="true">{MARKS.get(word, "●")}</span> '
+        f'<span class="badge {look}"><span aria-hidden="true">{mark}</span> '
         f"{text(said or word)}</span>"
     )
 

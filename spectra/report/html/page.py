@@ -4,21 +4,23 @@ import base64
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from spectra.report.colours import RAMPS
 from spectra.report.html.encode import Names, embedded, shortened
 from spectra.report.html.markup import badge, command, text
 from spectra.report.html.section import Section, answer, section_of, written
+from spectra.report.html.subject import headline, named, others_of, verdict
 from spectra.report.html.tables import rooms
-from spectra.report.html.worst import MOST, worst_of
-from spectra.report.kind import Document, Worst
-from spectra.report.sentences import figures, models_named
-from spectra.text import counted, printable
+from spectra.report.html.worst import MOST, Trouble, severity_of, worst_of
+from spectra.report.kind import Document, kind_of
+from spectra.report.sentences import figures
+from spectra.text import printable
 
-SCRIPTS = ("core", "table", "heatmap", "charts", "series", "inspector", "page")
+SCRIPTS = ("core", "address", "table", "heatmap", "charts", "series", "inspector", "page")
 STYLES = ("theme", "page", "parts")
 MARK = (
     '<svg class="mark" viewBox="0 0 28 20" aria-hidden="true" focusable="false">'
@@ -48,17 +50,17 @@ def render_page(sources: Sequence[Source]) -> str:
         for place, (source, most) in enumerate(zip(sources, room, strict=True), 1)
     ]
     names = Names()
-    worst = worst_of([(section.ident, section.document) for section in sections])
-    body = _body(sections, worst, names)
-    data = {"sections": [section.plain(names) for section in sections]}
+    others = others_of(sections)
+    troubles = worst_of([(section.ident, section.document) for section in sections], others)
+    sections = worst_first(sections, others)
+    body = _body(sections, troubles, names)
+    data = {"ramps": RAMPS, "sections": [section.plain(names) for section in sections]}
     style, script = _asset(STYLES, "css"), _asset(SCRIPTS, "js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    title = "spectra report: " + ", ".join(
-        dict.fromkeys(models_named(section.document) for section in sections)
-    )
+    title = f"{verdict(sections, troubles)[1]}: {named(sections)} - spectra"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -71,7 +73,17 @@ def render_page(sources: Sequence[Source]) -> str:
     )
 
 
-def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> str:
+def worst_first(sections: Sequence[Section], others: Container[str]) -> list[Section]:
+    """Return verdicts, then sections by the worst that they tell, those of other models last."""
+
+    def rank(section: Section) -> tuple[bool, bool, tuple[bool, int, bool, int]]:
+        judges = kind_of(section.document["command"]).judges
+        return not judges, section.ident in others, severity_of(section.document)
+
+    return sorted(sections, key=rank)
+
+
+def _body(sections: Sequence[Section], troubles: Sequence[Trouble], names: Names) -> str:
     topics = Counter(section.topic for section in sections)
     links = "".join(
         f'<li><a href="#{section.ident}">'
@@ -79,8 +91,9 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         for section in sections
     )
     cards = "".join(_card(section) for section in sections)
+    given = sorted(sections, key=lambda section: int(section.ident[1:]))
     again = " ".join(
-        ["spectra report", *(printable(shlex.quote(section.saved)) for section in sections),
+        ["spectra report", *(printable(shlex.quote(section.saved)) for section in given),
          "-o report.html"]
     )  # fmt: skip
     versions = ", ".join(dict.fromkeys(str(s.document["spectra"]) for s in sections))
@@ -89,10 +102,10 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         f'<header><div class="bar"><a class="brand" href="#main">{MARK}<span>spectra</span></a>'
         '<button type="button" id="theme" hidden>Dark theme</button></div>'
         f'<nav aria-label="Results"><ul>{links}</ul></nav></header>\n'
-        '<main id="main" tabindex="-1"><h1>What the weights say</h1>'
-        f'<p class="lead">{_lead(sections, worst)}</p>'
+        f'<main id="main" tabindex="-1">{headline(sections, troubles)}'
+        '<p id="missing" hidden></p>'
         '<p id="plain">Without scripts there are no pictures, and tables show their first rows.</p>'
-        f'<div class="cards">{cards}</div>{_worst(worst, names)}'
+        f'{_worst(troubles, names)}<div class="cards">{cards}</div>'
         f"{''.join(written(section) for section in sections)}</main>\n"
         f"<footer><p>Written by spectra {text(versions)} from saved results alone; no weights were "
         f"read and nothing is loaded from elsewhere. This page again:</p>"
@@ -101,18 +114,6 @@ def _body(sections: Sequence[Section], worst: Sequence[Worst], names: Names) -> 
         '<div id="live" role="status" aria-live="polite" class="quiet"></div>'
         '<div id="tip" role="tooltip" hidden></div>'
     )
-
-
-def _lead(sections: Sequence[Section], worst: Sequence[Worst]) -> str:
-    counts = Counter(line.mark for line in worst)
-    told = [
-        counted(counts[mark], mark, f"{mark}s") for mark in ("error", "warning") if counts[mark]
-    ]
-    found = " and ".join(told) or "No errors or warnings"
-    where = counted(len(sections), "result", "results")
-    names = dict.fromkeys(models_named(section.document) for section in sections)
-    of = f" of {text(next(iter(names)))}" if len(names) == 1 else ""
-    return f"{found} in {where}{of}; the worst come first. A matrix opens on a click."
 
 
 def _card(section: Section) -> str:
@@ -128,11 +129,11 @@ def _card(section: Section) -> str:
     )
 
 
-def _worst(lines: Sequence[Worst], names: Names) -> str:
-    if not lines:
+def _worst(troubles: Sequence[Trouble], names: Names) -> str:
+    if not troubles:
         return ""
-    items = "".join(_line(line, names) for line in lines[:MOST])
-    rest = len(lines) - MOST
+    items = "".join(_line(trouble, names) for trouble in troubles[:MOST])
+    rest = len(troubles) - MOST
     more = f'<p class="more">{rest:,} more in the sections below.</p>' if rest > 0 else ""
     return (
         '<section aria-labelledby="worst-title" id="worst"><h2 id="worst-title">Worst first</h2>'
@@ -140,16 +141,21 @@ def _worst(lines: Sequence[Worst], names: Names) -> str:
     )
 
 
-def _line(line: Worst, names: Names) -> str:
-    """Return one line of it: a mark, a link to the matrix, and what of it."""
+def _line(trouble: Trouble, names: Names) -> str:
+    """Return one line of it: a mark, a link to the matrix, and every fact about it."""
+    line = trouble.first
+    look = badge("known", line.mark) if line.known else badge(line.mark)
     subject = ""
     if line.matrix is not None:
         opens = f' data-name="{names.place(line.matrix)}"' if line.opens else ""
         name = text(shortened(line.matrix)).replace(".", ".<wbr>")
-        subject = f'<a href="#{line.section}"{opens}><code>{name}</code></a> '
+        subject = (
+            f'<a href="#{line.section}" data-in="{line.section}"{opens}><code>{name}</code></a> '
+        )
     elif line.section:
         subject = f'<a href="#{line.section}">the model</a> '
-    return f"<li>{badge(line.mark)} {subject}<span>{text(line.text)}</span></li>"
+    facts = "".join(f"<li>{text(fact.text)}</li>" for fact in trouble.facts)
+    return f"<li>{look} {subject}<ul>{facts}</ul></li>"
 
 
 @cache

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from spectra.report.command_line import command_line
+from spectra.report.findings.found import TOO_LITTLE
 from spectra.report.html.encode import Names
 from spectra.report.html.grids import heatmaps
 from spectra.report.html.markup import badge, command, pairs, plain_table, setting, text
@@ -45,6 +47,11 @@ class Section:
             "title": self.title,
             "command": self.document["command"],
             "model": models_named(self.document),
+            "file": PurePath(self.saved).stem,
+            "of": next(
+                (one["resolved"] for one in self.document["models"] if one["part"] == "model"), None
+            ),
+            "parts": {one["resolved"]: one["part"] for one in self.document["models"]},
             "tables": [table.plain(names) for table in self.tables],
             "charts": list(self.charts),
         }
@@ -74,8 +81,14 @@ def answer(document: Document) -> str:
     word, gap, rest = reading.partition("  ")
     if not kind_of(document["command"]).judges or not gap:
         return text(reading)
-    passed = document["summary"]["passed"]
-    return f"{badge('passed' if passed else 'error', word)} {text(rest)}"
+    return f"{badge(tone(document), word)} {text(rest)}"
+
+
+def tone(document: Document) -> str:
+    """Return how a check's verdict looks: what was judged in part alone is neither."""
+    summary = document["summary"]
+    incomplete = summary.get("exit_code") == TOO_LITTLE
+    return "passed" if summary["passed"] else "warning" if incomplete else "error"
 
 
 def written(section: Section) -> str:

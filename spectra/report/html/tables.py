@@ -53,6 +53,7 @@ class Table:
             "filters": list(self.filters),
             "rows": len(self.columns[0].values) if self.columns else 0,
             "left": self.left_out,
+            "accepted": self.ident.endswith("-ignored"),
             "columns": [_plain(column, names) for column in self.columns],
         }
         if any(self.verdicts):

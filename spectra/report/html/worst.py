@@ -1,33 +1,102 @@
-"""What a reader should look at first, over all results of a page."""
+"""What a reader should look at first, matrix by matrix, over all results of a page."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from spectra.report.kind import Document, Worst, kind_of
-from spectra.text import printable
-from spectra.words import SEVERITIES
+from spectra.text import counted, printable
+from spectra.words import SEVERITIES, Severity
 
-MOST = 12  # lines of the page's list
+MOST = 12  # matrices of the page's list
+NON_FINITE = "non-finite"  # the fact, as the rule about it is called
 
 
-def worst_of(documents: Sequence[tuple[str, Document]]) -> list[Worst]:
-    """Return the worst lines, errors first; results in the order given, nothing twice.
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One matrix, or another subject, and every fact about it, the worst first."""
+
+    facts: Sequence[Worst]
+
+    @property
+    def first(self) -> Worst:
+        """The worst fact."""
+        return self.facts[0]
+
+    @property
+    def mark(self) -> Severity:
+        """How bad the worst of it is."""
+        return self.first.mark
+
+    @property
+    def rank(self) -> tuple[bool, int, bool, int]:
+        """Worst first: what is new, severe, without numbers, and of many facts."""
+        return (*_order(self.first), -len(self.facts))
+
+
+def worst_of(
+    documents: Sequence[tuple[str, Document]], others: Mapping[str, str] | None = None
+) -> list[Trouble]:
+    """Return what is worst matrix by matrix; a fact is told once, by a finding where there is one.
 
     Args:
         documents: The section and the document of each result.
+        others: Sections of another model than the page is about, and its name: what is merely
+            highest there is not told.
     """
-    found: dict[tuple[str | None, str], Worst] = {}
-    for section, document in documents:
+    others = others or {}
+    # Findings first: they also say what the policy makes of it.
+    judges = sorted(documents, key=lambda one: not kind_of(one[1]["command"]).judges)
+    found: dict[tuple[object, ...], dict[tuple[str, str], Worst]] = {}
+    for section, document in judges:
+        judged = kind_of(document["command"]).judges
         for line in (*_broken(document), *kind_of(document["command"]).worst(document)):
-            found.setdefault((line.matrix, line.text), replace(line, section=section))
-    return sorted(found.values(), key=lambda line: SEVERITIES.index(line.mark))
+            subject = (line.matrix,) if line.opens and line.matrix else (line.matrix, section)
+            whose = others.get(section, "")
+            if whose and line.mark == "note":
+                continue
+            facts = found.setdefault(subject, {})
+            # One check may have several findings of one kind on a matrix: each is counted there.
+            key = ((line.about or line.text) + whose, line.text if judged else "")
+            if judged or all(about != key[0] for about, _ in facts):
+                text = f"{line.text} (in {whose})" if whose else line.text
+                facts.setdefault(key, replace(line, text=text, section=section))
+    troubles = [Trouble(sorted(facts.values(), key=_order)) for facts in found.values() if facts]
+    return sorted(troubles, key=lambda one: one.rank)
+
+
+def severity_of(document: Document) -> tuple[bool, int, bool, int]:
+    """Return how bad the worst is that a result tells, and of how much; notes count not."""
+    lines = [*_broken(document), *kind_of(document["command"]).worst(document)]
+    bad = [_order(line) for line in lines if line.mark != "note"]
+    return (*min(bad), -len(bad)) if bad else (True, len(SEVERITIES), True, 0)
+
+
+def told(troubles: Sequence[Trouble]) -> str:
+    """Say how many matrices have errors, and how many only warnings."""
+    pieces = []
+    for mark, word in (("error", "errors"), ("warning", "warnings")):
+        named = {one.first.matrix for one in troubles if one.mark == mark} - {None}
+        whole = any(one.mark == mark and one.first.matrix is None for one in troubles)
+        tensors = all(one.first.opens for one in troubles if one.mark == mark)
+        what = ("matrix", "matrices") if tensors else ("tensor", "tensors")
+        places = [counted(len(named), *what)] if named else []
+        places += ["the model as a whole"] if whole else []
+        if places:
+            pieces.append(f"{word} in {' and '.join(places)}")
+    return ", ".join(pieces) or "no errors or warnings"
+
+
+def _order(line: Worst) -> tuple[bool, int, bool]:
+    known = line.mark in SEVERITIES
+    place = SEVERITIES.index(line.mark) if known else len(SEVERITIES)
+    return line.known, place, line.about != NON_FINITE
 
 
 def _broken(document: Document) -> Iterator[Worst]:
-    """Yield matrices that hold NaN or Inf, but for those that a finding tells of."""
+    """Yield matrices that hold NaN or Inf."""
     judges = kind_of(document["command"]).judges
     told = {item.get("matrix") for item in document["summary"]["findings"]} if judges else set()
     for row in document["rows"]:
-        if row["status"] == "non-finite" and row["matrix"] not in told:
+        if row["status"] == NON_FINITE and row["matrix"] not in told:
             text = f"no numbers: {printable(row['error'] or 'it holds NaN or Inf')}"
-            yield Worst("error", row["matrix"], text)
+            yield Worst("error", row["matrix"], text, about=NON_FINITE)

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from spectra.policy import RULES
 from spectra.policy.finding import Finding, Outcome
 from spectra.policy.judge import NOT_ASKED
+from spectra.policy.threshold import Threshold
 from spectra.report import cells
 from spectra.report.findings.found import policy_line, reasons, verdict_of
 from spectra.report.kind import Document, Kind, Listing, Metric, Sheet, Worst
@@ -14,6 +16,12 @@ from spectra.report.shape import COUNT, FLAG, SHARE, TEXT, TEXTS, Items, Object,
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import SEVERITIES, State
+
+OUTCOMES = (*SEVERITIES, "known", "not judged", "passed")
+"""What became of a rule, worst first; known: the baseline has what it finds."""
+
+ABOUT = {"condition-excess": "kappa", "singular": "kappa"}
+"""What some rules are about, as other results call it."""
 
 FINGERPRINT = replace(TEXT, as_schema=TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"})
 ACCEPTED = shapes_of(Finding) | {"fingerprint": FINGERPRINT.older, "reason": TEXT.older}
@@ -46,7 +54,7 @@ OF_FINDING = (
     "baseline",
 )  # fmt: skip
 OF_ACCEPTED = (*OF_FINDING, "reason", "until")
-OF_RULE = ("rule", "rule_name", "severity", "findings", "judged", "summary", "why_not")
+OF_RULE = ("outcome", "rule", "rule_name", "findings", "level", "summary", "why_not")
 
 
 def _table(document: Document) -> Listing:
@@ -117,8 +125,15 @@ def _figures(document: Document) -> list[tuple[str, str]]:
 
 def _sheets(document: Document) -> list[Sheet]:
     summary = document["summary"]
-    rules = [{**rule, "rule": rule["code"], "rule_name": rule["name"]} for rule in summary["rules"]]
-    rules.sort(key=lambda rule: -rule["findings"])
+    outcomes = _outcomes(_present(document))
+    rules = [
+        {
+            **rule, "rule": rule["code"], "rule_name": rule["name"], "level": rule["severity"],
+            "outcome": outcomes.get(rule["code"], "passed") if rule["judged"] else "not judged",
+        }
+        for rule in summary["rules"]
+    ]  # fmt: skip
+    rules.sort(key=lambda rule: (OUTCOMES.index(rule["outcome"]), -rule["findings"]))
     found, ignored = (
         [_listed(item) for item in _worst_first(summary[key])] for key in ("findings", "ignored")
     )
@@ -126,8 +141,17 @@ def _sheets(document: Document) -> list[Sheet]:
     return [
         Sheet("findings", "Findings", found, OF_FINDING, first, filters),
         Sheet("ignored", "Ignored findings", ignored, OF_ACCEPTED, first, ("rule",)),
-        Sheet("rules", "Rules", rules, OF_RULE, ("findings", True)),
+        Sheet("rules", "Rules", rules, OF_RULE, ("outcome", False), ("outcome",)),
     ]
+
+
+def _outcomes(present: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the worst that each rule found, worst first; what the baseline has too is known."""
+    found: dict[str, str] = {}
+    for item in sorted(present, key=lambda item: item.get("state") == "unchanged"):
+        known = item.get("state") == "unchanged"
+        found.setdefault(item["rule"], "known" if known else item["severity"])
+    return found
 
 
 def _worst(document: Document) -> Iterator[Worst]:
@@ -138,7 +162,16 @@ def _worst(document: Document) -> Iterator[Worst]:
         state = f" ({item['state']})" if item.get("state") else ""
         text = f"{item['rule']} {item['name']}: {item['message']}{state}"
         name = item.get("matrix") or item.get("tensor")
-        yield Worst(item["severity"], name, printable(text), item.get("matrix") is not None)
+        yield Worst(
+            item["severity"], name, printable(text), item.get("matrix") is not None,
+            _fact(item), known=item.get("state") == "unchanged",
+        )  # fmt: skip
+
+
+def _fact(item: Mapping[str, Any]) -> str:
+    """Return what a finding is about: the number that its rule judges, or the rule's name."""
+    judge = getattr(RULES.get(item["rule"]), "judge", None)
+    return ABOUT.get(item["name"]) or (judge.key if isinstance(judge, Threshold) else item["name"])
 
 
 def _present(document: Document) -> list[Mapping[str, Any]]:
@@ -176,7 +209,8 @@ KIND = Kind(
         "sigma_max", "kappa", "stable_rank", "alpha", "delta_relative", "intruders", "worst_cos",
     ),
     metrics=(
-        Metric("findings", "count"), Metric("kappa", "log"), Metric("intruders", "count"),
+        Metric("findings", "count", "high"), Metric("kappa", "log", "high"),
+        Metric("intruders", "count", "high"),
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
         Metric("delta_relative", "linear"),
     ),

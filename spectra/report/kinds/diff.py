@@ -151,10 +151,10 @@ def _worst(document: Document) -> Iterator[Worst]:
         what = counted(row["intruders"], "intruder dimension")
         if "worst_cos" in row:
             what += f", lowest |cos| {row['worst_cos']:.3f}"
-        yield Worst("warning", row["matrix"], what)
+        yield Worst("warning", row["matrix"], what, about="intruders")
     for moved in [] if holders else highest(rows, "delta_relative"):
         text = f"changed by {cells.share(moved['delta_relative'])} of its norm"
-        yield Worst("note", moved["matrix"], text)
+        yield Worst("note", moved["matrix"], text, about="delta_relative")
 
 
 KIND = Kind(
@@ -167,7 +167,7 @@ KIND = Kind(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),
     metrics=(
-        Metric("intruders", "count"), Metric("worst_cos", "linear", "low"),
+        Metric("intruders", "count", "high"), Metric("worst_cos", "linear", "low"),
         Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
     ),
     charts=_charts, worst=_worst,

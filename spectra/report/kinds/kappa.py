@@ -159,7 +159,7 @@ def _worst(document: Document) -> Iterator[Worst]:
         text = f"κ is {cells.brief(row['kappa_excess'])} × what noise of its shape has"
         if row.get("kappa_resolved") is False:
             text += ", and measures the rounding of its dtype"
-        yield Worst("note", row["matrix"], text)
+        yield Worst("note", row["matrix"], text, about="kappa")
 
 
 def _onward(document: Document) -> list[str]:
@@ -174,7 +174,7 @@ KIND = Kind(
     table=_table, card=_card, figures=_figures, onward=_onward,
     facts=lambda document, full: [*unresolved_told(document["rows"]), *closing(document, full)],
     visible=("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
-    metrics=(Metric("kappa", "log"), Metric("kappa_excess", "log")),
+    metrics=(Metric("kappa", "log", "high"), Metric("kappa_excess", "log", "high")),
     charts=lambda document, table: [_chart(document, table)],
     worst=_worst,
     drawer="spectra.report.plots.kappa:draw_kappa",

@@ -45,7 +45,7 @@ def _worst(document: Document) -> Iterator[Worst]:
             text += (
                 f", {cells.brief(row['kappa'] / middle)} × the median of {printable(row['role'])}"
             )
-        yield Worst("note", row["matrix"], text)
+        yield Worst("note", row["matrix"], text, about="kappa")
 
 
 KIND = Kind(
@@ -58,7 +58,8 @@ KIND = Kind(
     onward=lambda _: ["--plot", "spectrum.png"],
     visible=("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
     metrics=(
-        Metric("kappa", "log"), Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
+        Metric("kappa", "log", "high"), Metric("sigma_max", "log"),
+        Metric("stable_rank", "log", "low"),
         Metric("alpha", "linear"), Metric("spikes", "count"),
     ),
     worst=_worst,

@@ -94,7 +94,8 @@ KIND = Kind(
     onward=lambda _: ["--plot", "trend.png", "-o", "trend.csv"],
     visible=("model", "step", "sigma_max", "stable_rank", "kappa"),
     metrics=(
-        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("kappa", "log"),
+        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
+        Metric("kappa", "log", "high"),
     ),
     charts=lambda document, _: [_chart(document)],
     worst=_worst,

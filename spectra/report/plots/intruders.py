@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
 def _close_up(axes: Axes, row: RowDoc, cosines: NDArray[np.float64]) -> None:
     """Draw the |cos| of each leading tuned vector with those of the base."""
     count, width = cosines.shape
-    _cells(axes, cosines)
+    _cells(axes, cosines, ramp(None))  # one base vector that it does not resemble is no fault
     crossed = _intruders(row)
     for index in crossed:
         axes.add_patch(
@@ -109,12 +109,12 @@ def _close_up(axes: Axes, row: RowDoc, cosines: NDArray[np.float64]) -> None:
     axes.set_ylabel("index, tuned")
 
 
-def _cells(axes: Axes, cosines: NDArray[np.float64]) -> None:
+def _cells(axes: Axes, cosines: NDArray[np.float64], colours: Colormap = COLOURS) -> None:
     """Draw |cos| as coloured cells, the first row on top."""
     count, width = cosines.shape
     fine = width <= 60
     axes.pcolormesh(
-        np.ma.masked_invalid(cosines), cmap=COLOURS, norm=Normalize(0.0, 1.0),
+        np.ma.masked_invalid(cosines), cmap=colours, norm=Normalize(0.0, 1.0),
         edgecolors="white" if fine else "face", linewidth=0.4 if fine else 0.0,
     )  # fmt: skip
     axes.set_ylim(count, 0)
@@ -155,7 +155,8 @@ def _notes(
     """Say what the marks mean and what the page leaves out."""
     notes = [
         f"×: an intruder, largest |cos| with any vector of the base below {number(epsilon)}.",
-        "The close-ups outline it and show only the leading vectors of the base."
+        "The close-ups outline it and show, blue for a large |cos|, only the leading vectors of "
+        "the base."
         if close
         else "There are no close-ups: a saved result does not hold every |cos|.",
     ]

@@ -1,7 +1,9 @@
 """The page in a browser: clicks, keys, filters, themes, paper, and what it tells aloud."""
 
+import csv
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -118,7 +120,7 @@ def test_a_click_on_a_name_opens_its_spectrum_and_escape_closes_it(opened: Opene
     page = opened(documents.spectrum(SMALL))
     panel = page.locator("#inspector")
     expect(panel).to_be_hidden()
-    button = matrices(page).locator("tbody button").nth(2)
+    button = matrices(page).locator("tbody .open").nth(2)
     name = button.text_content()
     button.click()
     expect(panel).to_be_visible()
@@ -138,7 +140,7 @@ def test_the_spectrum_is_drawn_where_its_values_lie(opened: Opened) -> None:
     row["sigma_profile"] = [10.0] * 33 + [0.1] * 32  # half of λ at 100, half at 0.01
     row["mp_edge"] = row["alpha"] = row["alpha_xmin"] = None
     page = opened(found)
-    page.get_by_role("button", name=row["matrix"]).click()
+    page.get_by_role("link", name=row["matrix"]).last.click()
     bars = page.locator("#inspector svg.esd .hist").evaluate_all(
         "all => all.map(b => ({x: b.x.baseVal.value, w: b.width.baseVal.value, "
         "h: b.height.baseVal.value}))"
@@ -230,8 +232,8 @@ def test_intruders_are_crossed_and_open(opened: Opened) -> None:
     expect(panel.locator("path.bad")).to_have_count(1)
     expect(panel.locator("svg.esd")).to_be_visible()  # of the base, from the other result
     assert panel.locator("h3").all_text_contents() == [
-        "Singular spectra: acme/big", "What fine-tuning changed: acme/big → out/tuned",
-    ]  # fmt: skip
+        "What fine-tuning changed: acme/big → out/tuned", "Singular spectra: acme/big",
+    ]  # fmt: skip  # the answer that was clicked comes first
 
 
 def test_the_cut_is_drawn_and_stepped_through(opened: Opened) -> None:
@@ -271,7 +273,7 @@ def test_findings_are_filtered_and_lead_to_their_matrix(opened: Opened) -> None:
     table.get_by_label("severity").select_option("error")
     expect(page.locator("#live")).to_have_text("6 of 12 findings")
     assert {text.strip("✕▲● ") for text in column(table, "severity")} == {"error"}
-    table.locator("tbody button").first.click()
+    table.locator("tbody .open").first.click()
     panel = page.locator("#inspector")
     expect(panel).to_contain_text("3 NaN, first at [8, 7]")
     expect(panel).to_contain_text("non-finite")
@@ -349,7 +351,7 @@ def test_hostile_names_stay_names(opened: Opened) -> None:
     table = matrices(page)
     assert documents.HOSTILE[0] in column(table, "matrix")
     for i in range(len(documents.HOSTILE)):
-        table.locator("tbody button").nth(i).click()
+        table.locator("tbody .open").nth(i).click()
         expect(page.locator("#inspector h2")).to_have_text(column(table, "matrix")[i])
     table.get_by_label("Filter matrices").fill("<img")
     assert column(table, "matrix") == [documents.HOSTILE[1]]
@@ -398,7 +400,7 @@ def test_no_rule_of_wcag_aa_is_broken(opened: Opened, scheme: str) -> None:
         "resultTypes": ["violations"],
     }
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
-    page.locator("#worst a").nth(3).click()
+    page.locator("#worst a[data-name]").first.click()
     expect(page.locator("#inspector svg.esd").first).to_be_visible()
     assert broken(page, options) == []
 
@@ -435,3 +437,156 @@ def test_what_loading_takes(opened: Opened, capsys: pytest.CaptureFixture[str]) 
         print(f"\n32 layers, four results: loaded in {took:.0f} ms")  # noqa: T201 - told, not judged
     assert page.locator("section.result").count() == 4
     assert page.locator(".table tbody tr").count() > 75
+
+
+def test_the_address_names_the_matrix_and_opens_it_again(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL), documents.diff(SMALL))
+    plain = page.url
+    link = matrices(page, "#r2").locator("tbody .open").nth(2)
+    name = link.text_content() or ""
+    link.click()
+    assert f"#matrix={name}&in=r2" in page.url
+    shared = page.url
+    page.get_by_role("button", name="Next matrix").click()
+    assert page.url not in (shared, plain)
+    page.go_back()  # the buttons take no step of their own
+    expect(page.locator("#inspector")).to_be_hidden()
+    assert page.url == plain
+    page.go_forward()
+    expect(page.locator("#inspector")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    assert "#" not in page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    expect(page.locator("#inspector h2")).to_have_text(name)
+    expect(page.locator("#inspector h3").first).to_contain_text("What fine-tuning changed")
+    page.reload()
+    expect(page.locator("#inspector h2")).to_have_text(name)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == shared
+
+
+def test_a_link_to_a_matrix_of_another_page_says_so(opened: Opened) -> None:
+    page = opened(documents.spectrum(1))
+    page.goto(page.url + "#matrix=of.another.model")
+    expect(page.locator("#missing")).to_contain_text("no matrix of the name of.another.model")
+    expect(page.locator("#inspector")).to_be_hidden()
+
+
+def test_the_theme_that_was_chosen_is_kept(opened: Opened) -> None:
+    page = opened(documents.spectrum(1))
+    page.locator("#theme").click()
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    expect(page.locator("#theme")).to_have_text("Light theme")
+
+
+def test_every_table_is_saved_as_csv_as_it_is_filtered(opened: Opened) -> None:
+    found = documents.check(SMALL)
+    found["rows"][2]["status"] = 'odd, "quoted"'
+    page = opened(documents.spectrum(SMALL), documents.diff(SMALL))
+    tables = page.locator(".table")
+    assert page.locator(".table .csv").count() == tables.count() == 2
+    table = matrices(page)
+    table.get_by_label("role").select_option("attn.k")
+    with page.expect_download() as download:
+        table.get_by_role("button", name="CSV of matrices").click()
+    assert download.value.suggested_filename == "spectrum-matrices.csv"
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    expected = [row for row in documents.spectrum(SMALL)["rows"] if row["role"] == "attn.k"]
+    assert {row["matrix"] for row in rows} == {row["matrix"] for row in expected}
+    told = {row["matrix"]: float(row["frobenius"]) for row in rows}  # a column that is not shown
+    for row in expected:
+        assert told[row["matrix"]] == pytest.approx(row["frobenius"], rel=1e-5)
+
+
+def test_a_cell_of_the_diff_opens_the_diff_and_marks_what_it_shows(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL), documents.diff(SMALL))
+    page.locator("#r2").get_by_label("Colour by").select_option(label="change")
+    page.locator('#r2 [role="gridcell"][aria-label^="attn.q, layer 1"]').first.click()
+    panel = page.locator("#inspector")
+    expect(panel.locator("h3").first).to_contain_text("What fine-tuning changed")
+    expect(panel.locator(".asked dt")).to_have_text("change")
+    assert panel.evaluate("one => one.scrollTop") == 0
+
+
+def test_base_and_tuned_lie_over_each_other(opened: Opened) -> None:
+    tuned = documents.spectrum(SMALL)
+    tuned["models"][0] |= {"spec": "out/tuned", "resolved": "out/tuned"}
+    for row in tuned["rows"]:
+        row["sigma_profile"] = [1.5 * sigma for sigma in row["sigma_profile"]]
+    page = opened(documents.spectrum(SMALL), tuned, documents.diff(SMALL))
+    page.locator('#r3 [role="gridcell"][aria-label^="attn.q, layer 1"]').first.click()
+    panel = page.locator("#inspector")
+    expect(panel.locator("h3")).to_contain_text(["What fine-tuning", "Base and tuned"])
+    expect(panel.locator("svg.esd")).to_have_count(1)
+    expect(panel.locator("svg.scree-plot .curve")).to_have_count(2)
+    label = panel.locator("svg.scree-plot").get_attribute("aria-label") or ""
+    first, last = (float(text.split(" ")[1]) for text in label.split(": ")[1].split("; "))
+    assert last == pytest.approx(1.5 * first, rel=0.01)
+
+
+def test_the_first_column_stays_while_others_pass(opened: Opened) -> None:
+    page = opened(documents.spectrum(SMALL), width=390)
+    frame = matrices(page).locator(".frame")
+    frame.evaluate("one => { one.scrollLeft = 300; }")
+    assert frame.evaluate("one => one.scrollLeft") == 300
+    left = frame.evaluate("one => one.getBoundingClientRect().left")
+    name = matrices(page).locator("tbody th").first.bounding_box()
+    assert name is not None
+    assert name["x"] == pytest.approx(left, abs=2)
+    assert name["width"] < 195  # half of the screen is left for numbers
+
+
+def test_the_ranking_is_readable_on_a_phone(opened: Opened) -> None:
+    page = opened(documents.kappa(12), width=390)
+    picture = page.locator("svg:has(.cutline)")
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 390
+    scale = picture.evaluate("one => one.getBoundingClientRect().width / one.viewBox.baseVal.width")
+    assert scale == pytest.approx(1, abs=0.01)  # letters are as large as elsewhere
+
+
+def test_bad_is_the_dark_red_end_in_every_heat_map(opened: Opened) -> None:
+    """High for a condition number, low for a cosine."""
+
+    def shades(label: str, pattern: str) -> list[tuple[float, float]]:
+        page.get_by_label("Colour by").last.select_option(label=label)
+        cells = page.locator('#r1 [role="grid"]').first.locator('[role="gridcell"]')
+        found = []
+        for said, fill in cells.evaluate_all(
+            "all => all.map(c => [c.getAttribute('aria-label'), c.firstChild.getAttribute('fill')])"
+        ):
+            value = re.search(pattern, said)
+            if value and fill:
+                shade = sum(map(int, re.findall(r"\d+", fill)))
+                found.append((float(value[1].replace(",", "")), shade))
+        return sorted(found)
+
+    page = opened(documents.spectrum(SMALL))
+    kappas = shades("κ", r"κ ([\d,.]+)")
+    assert kappas[-1][1] < kappas[0][1]
+    page = opened(documents.diff(SMALL))
+    cosines = shades("lowest |cos|", r"\|cos\| ([\d.]+)")
+    assert cosines[-1][1] > cosines[0][1]
+
+
+def test_a_check_that_passes_has_no_red_pill(opened: Opened) -> None:
+    found = documents.check(SMALL)
+    found["rows"] = [row for row in found["rows"] if row["status"] == "ok"]
+    found["summary"] |= {"passed": True, "exit_code": 0, "reading": "PASS  no findings."}
+    findings = found["summary"]["findings"]
+    for one in findings:
+        one["state"] = "gone"
+    findings[1]["state"] = "unchanged"
+    for rule in found["summary"]["rules"]:
+        rule["findings"] = 0
+    page = opened(found)
+    expect(page.locator(".badge.passed").first).to_be_visible()
+    expect(page.locator(".badge.error")).to_have_count(0)
+    expect(page.locator("#r1 .table").nth(2).locator(".badge")).to_contain_text(
+        ["not judged", "passed"], use_inner_text=True
+    )

@@ -216,7 +216,8 @@ def test_several_large_results_share_the_page() -> None:
     found = [make(400) for make in documents.EVERY.values()]
     page = page_of(*found)
     assert len(page.encode()) < 3_000_000
-    tables = [section["tables"][-1] for section in Parsed(page).data["sections"]]
+    sections = {one["command"]: one["tables"][-1] for one in Parsed(page).data["sections"]}
+    tables = [sections[one["command"]] for one in found]
     assert [table["rows"] + table["left"] for table in tables] == [len(f["rows"]) for f in found]
     assert sum(table["rows"] for table in tables) == 8000
 
@@ -240,7 +241,8 @@ def test_rooms(counts: list[int], expected: list[int]) -> None:
 
 def test_columns_hold_what_rows_hold(every: str) -> None:
     data = Parsed(every).data
-    for section, make in zip(data["sections"], documents.EVERY.values(), strict=True):
+    for section in data["sections"]:
+        make = documents.EVERY[section["command"]]
         table = section["tables"][-1]
         columns = {column["key"]: column for column in table["columns"]}
         places = columns["matrix"]["data"]
@@ -283,30 +285,69 @@ def test_a_cell_that_is_singular_says_so() -> None:
     assert chart["facets"][0]["grids"][which][0] == "inf"
 
 
-def test_the_worst_comes_first_over_all_results() -> None:
-    found = [(name, make()) for name, make in documents.EVERY.items()]
-    lines = worst_of(found)
-    assert [line.mark for line in lines] == sorted(
-        (line.mark for line in lines), key=["error", "warning", "note"].index
-    )
-    assert {line.section for line in lines if line.mark == "error"} == {"check"}
+def every_result() -> list[tuple[str, documents.Document]]:
+    return [(name, make()) for name, make in documents.EVERY.items()]
+
+
+def test_the_worst_comes_first_matrix_by_matrix_over_all_results() -> None:
+    found = every_result()
+    troubles = worst_of(found)
+    ranks = [trouble.rank for trouble in troubles]
+    assert ranks == sorted(ranks)
+    names = [trouble.first.matrix for trouble in troubles if trouble.first.opens]
+    assert len(names) == len(set(names))
     broken = found[3][1]["rows"][1]["matrix"]
-    assert [line.matrix for line in lines if line.mark == "error"].count(broken) == 1
+    assert troubles[0].first.matrix == broken  # what has no numbers before all other errors
+    holders = {row["matrix"] for row in found[1][1]["rows"] if row["intruders"]}
+    told = {t.first.matrix for t in troubles if any(f.about == "intruders" for f in t.facts)}
+    assert holders <= told
+    assert len(holders) > 1
+
+
+def test_one_nan_is_told_once_and_by_the_finding() -> None:
+    found = every_result()
+    broken = found[3][1]["rows"][1]
+    for _, document in found[:3]:
+        for row in document["rows"]:
+            if row["matrix"] == broken["matrix"]:
+                row.update(status="non-finite", error="3 of 262144 entries are NaN")
+                row.update(dict.fromkeys(("kappa", "sigma_max", "sigma_min", "intruders")))
+    (trouble,) = [t for t in worst_of(found) if t.first.matrix == broken["matrix"]]
+    texts = [fact.text for fact in trouble.facts]
+    assert texts == ["SPC002 non-finite: 3 NaN, first at [8, 7] (new)"]
     found[3][1]["summary"]["findings"] = []
-    (line,) = [line for line in worst_of(found) if line.mark == "error"]
-    assert (line.matrix, line.text[:27]) == (broken, "no numbers: 3 of 262144 ent")
-    intruders = [line for line in lines if line.section == "diff"]
-    holders = [row for row in found[1][1]["rows"] if row["intruders"]]
-    assert len(intruders) == len(holders) > 1
-    lowest = [
-        min(item["max_cos"] for item in row["intruder_detail"])
-        for line in intruders
-        for row in holders
-        if row["matrix"] == line.matrix
+    (trouble,) = [t for t in worst_of(found) if t.first.matrix == broken["matrix"]]
+    assert [fact.text[:27] for fact in trouble.facts] == ["no numbers: 3 of 262144 ent"]
+
+
+def test_intruders_that_a_finding_tells_of_are_told_once() -> None:
+    found = every_result()
+    holder = next(row for row in found[1][1]["rows"] if row["intruders"])
+    finding = found[3][1]["summary"]["findings"][2]
+    finding |= {"matrix": holder["matrix"], "tensor": holder["tensor"]}
+    (trouble,) = [t for t in worst_of(found) if t.first.matrix == holder["matrix"]]
+    assert [f.text for f in trouble.facts if f.about == "intruders"] == [
+        "SPC101 intruder-dimensions: 6 > 4 allowed (baseline 1) (new)"
     ]
-    counts = [row["intruders"] for row in holders]
-    assert set(counts) == {1}
-    assert lowest == sorted(lowest)
+
+
+def test_every_finding_of_a_check_is_told() -> None:
+    """Two of one rule on one matrix are two: the numbers on the page must add up."""
+    found = documents.check()
+    first = found["summary"]["findings"][2]
+    found["summary"]["findings"].append(first | {"message": "9 > 4 allowed"})
+    facts = [f for t in worst_of([("r1", found)]) for f in t.facts if f.mark == "error"]
+    assert len(facts) == 3
+
+
+def test_what_the_base_has_is_said_to_be_the_bases() -> None:
+    base, tuned = documents.spectrum(2), documents.spectrum(2)
+    tuned["models"][0] |= {"spec": "out/tuned", "resolved": "out/tuned"}
+    base["rows"][1] |= {"status": "singular", "kappa": None, "sigma_min": 0.0}
+    parsed = Parsed(page_of(base, tuned, documents.diff(2)))
+    text = " ".join(parsed.text)
+    assert "singular: its smallest σ is 0 (in acme/big)" in text
+    assert [section["id"] for section in parsed.data["sections"]] == ["r3", "r2", "r1"]
 
 
 def test_without_scripts_the_worst_rows_are_there() -> None:
@@ -346,12 +387,35 @@ def test_a_result_of_a_command_to_come_is_shown() -> None:
     assert columns["verdict"]["words"] == ["fine"]
 
 
-def test_the_sentence_over_everything_counts() -> None:
-    text = " ".join(Parsed(page_of(*(make() for make in documents.EVERY.values()))).text)
-    intruders = sum(1 for row in documents.diff()["rows"] if row["intruders"])
-    assert f"2 errors and {intruders + 1} warnings in 4 results; the worst come first." in text
-    alone = " ".join(Parsed(page_of(documents.kappa())).text)
-    assert "No errors or warnings in 1 result of acme/big; the worst come first." in alone
+def test_the_verdict_and_the_name_come_first() -> None:
+    page = page_of(*(make() for make in documents.EVERY.values()))
+    heading = re.search(r"<h1>(.*?)</h1>", page)
+    assert heading
+    assert re.sub("<[^>]*>", "", heading[1]) == "✕ FAIL acme/big"
+    assert page.index("<h1>") < page.index('id="worst"') < page.index('class="cards"')
+    text = " ".join(Parsed(page).text)
+    assert "2 errors, 1 warning in 29 tensors (coverage 100 %). Errors in 2 matrices, " in text
+    found = documents.check()
+    found["summary"] |= {"passed": True, "exit_code": 0, "reading": "PASS  no findings."}
+    found["summary"]["findings"] = found["summary"]["ignored"] = []
+    found["rows"] = [row for row in found["rows"] if row["status"] == "ok"]
+    passing = page_of(found)
+    assert "✓" in passing
+    assert '<span class="badge passed">' in passing
+    assert '<span class="badge error">' not in passing
+    assert "<title>PASS: acme/big - spectra</title>" in passing
+
+
+def test_without_a_check_nothing_is_said_to_pass() -> None:
+    text = " ".join(Parsed(page_of(documents.kappa())).text)
+    assert "No errors or warnings in 1 result. No policy judged it: spectra check does." in text
+    assert "PASS" not in text
+
+
+def test_too_little_judged_is_neither_a_pass_nor_a_fail() -> None:
+    found = documents.check()
+    found["summary"] |= {"passed": False, "exit_code": 3, "reading": "INCOMPLETE  no findings."}
+    assert '<h1><span class="badge warning">' in page_of(found)
 
 
 def test_styles_and_scripts_are_installed_and_used() -> None:
@@ -366,7 +430,7 @@ def test_styles_and_scripts_are_installed_and_used() -> None:
 
 def test_what_was_stopped_early_is_not_called_highest() -> None:
     found = documents.stopped()
-    assert [line.mark for line in worst_of([("r1", found)])] == []
+    assert worst_of([("r1", found)]) == []
     parsed = Parsed(page_of(found))
     assert "highest κ" not in parsed.text
     assert "cut" in parsed.text

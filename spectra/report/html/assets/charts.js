@@ -40,32 +40,39 @@ function cutChart(host, chart, section, table) {
     if (value !== null && value > 0) found.push({ row, value, selected: table.value("selected", row) === 1 });
   }
   found.sort((a, b) => a.value - b.value);
-  const width = 1080, height = 290, box = [64, 14, width - 16, height - 40];
   if (!found.length) { host.replaceChildren(el("p", {}, "No condition number is known.")); return; }
+  const body = el("div", { class: "wide" });
+  const draw = () => {
+  const width = Math.min(Math.max(body.clientWidth || 1080, 280), 1190), narrow = width < 640;
+  const height = narrow ? 260 : 290, box = [narrow ? 46 : 64, 14, width - (narrow ? 6 : 16), height - 40];
   const logs = found.map((one) => Math.log10(one.value));
   const pad = (logs.at(-1) - logs[0]) * 0.06 || 0.5, low = logs[0] - pad, high = logs.at(-1) + pad;
   const x = (i) => box[0] + 12 + (i + 0.5) / found.length * (box[2] - box[0] - 24);
   const y = (log) => box[3] - (log - low) / (high - low) * (box[3] - box[1]);
   const title = chart.key === "kappa" ? "κ" : "κ excess";
   const points = found.map((one, i) => ({ ...one, x: x(i), y: y(logs[i]), rank: i + 1 }));
-  const r = found.length > 400 ? 2 : found.length > 120 ? 3 : 4.2;
+  const r = found.length * 9 > 6 * width ? 2 : found.length * 9 > width ? 3 : 4.2;
   const path = (chosen, shape) => points.filter((p) => p.selected === chosen).map((p) => mark(shape, p.x, p.y, r)).join("");
   const label = `${title} of ${whole(found.length)} matrices, lowest first` + (chart.cut === null ? "" : `, cut at ${few(chart.cut)}`) + ". Arrows step through them, Enter opens one.";
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img", "aria-label": label },
-    axes({ x: (i) => x(i - 1), y, box }, ticks(1, found.length, 8).filter((t) => t >= 1 && Number.isInteger(t)).map((t) => [t, whole(t)]), powers(low, high).map((p) => [p, few(10 ** p, 2)])),
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label },
+    axes({ x: (i) => x(i - 1), y, box }, ticks(1, found.length, narrow ? 4 : 8).filter((t) => t >= 1 && Number.isInteger(t)).map((t) => [t, whole(t)]), powers(low, high).map((p) => [p, few(10 ** p, 2)])),
     svg("text", { class: "ink", x: 4, y: 11 }, title), svg("text", { class: "end", x: box[2], y: height - 6 }, "rank, lowest first"),
     svg("path", { class: "rings", d: path(false, 0) }), svg("path", { class: "dots", d: path(true, 1) }));
   if (chart.cut !== null) {
     const line = y(Math.log10(chart.cut));
     picture.append(svg("line", { class: "cutline", x1: box[0], x2: box[2], y1: line, y2: line }),
-      svg("text", { class: "end limitword", x: box[2], y: line - 6 }, `cut at ${few(chart.cut)}`));
+      svg("text", { class: "end ink", x: box[2], y: line - 6 }, `cut at ${few(chart.cut)}`));
   }
   probe(picture, points, (p) => `${table.value("matrix", p.row)}\n${title} ${few(p.value)}, ${whole(p.rank)} of ${whole(found.length)}${p.selected ? ", selected" : ""}`,
-    (p, node) => inspect(table.columns.get("matrix").data[p.row], node));
+    (p, node) => inspect(table.columns.get("matrix").data[p.row], node, section.id, chart.key));
+  body.replaceChildren(picture);
+  };
   const sample = (name, shape, words) => el("span", {}, svg("svg", { width: 14, height: 14, "aria-hidden": "true" }, svg("path", { class: name, d: mark(shape, 7, 7, 4.2) })), words);
-  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, chart.selected ? "The ranking and its cut" : "The ranking")), el("div", { class: "wide" }, picture),
+  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, chart.selected ? "The ranking and its cut" : "The ranking")), body,
     el("div", { class: "legend" }, chart.selected ? sample("dots", 1, `selected (${whole(chart.selected)})`) : null, sample("rings", 0, chart.selected ? "not selected" : "matrices"),
       chart.outside ? el("span", {}, `${whole(chart.outside)} more lie above the cut and were not followed further`) : null));
+  FITTED.push(draw);
+  draw();
 }
 
 /** Read a row's vectors: index, |cos|, its error, best match, marks. */
@@ -98,17 +105,17 @@ function intruderChart(host, chart, section, table) {
     const cell = (r, c) => {
       const v = vectors[r].get(c);
       if (!v) return null;
-      const rgb = v.cos === null ? null : colour(v.cos);
+      const rgb = v.cos === null ? null : colour(1 - v.cos, "bad");
       const best = v.match === null ? "" : `, best match: vector ${v.match} of the base`;
       const said = `${names[r]}\nvector ${c}: largest |cos| ${v.cos === null ? "unknown" : few(v.cos, 3)}${best}${v.intruder ? ". An intruder" : ""}${v.tied ? ". Not determined: singular values coincide" : ""}`;
       return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text: v.cos === null || v.intruder ? "" : v.cos.toFixed(2), cross: v.intruder, said,
-        opens: (node) => inspect(table.columns.get("matrix").data[shownRows[r]], node) };
+        opens: (node) => inspect(table.columns.get("matrix").data[shownRows[r]], node, section.id, "intruders") };
     };
     body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: names, columns: Array.from({ length: columns }, (_, i) => String(i)), left, cellWidth, cellHeight: 24,
       cell, mono: true, rowText: narrow ? (_, r) => brief[r] : cut, label: "largest |cos| of each leading vector with any of the base, worst matrices first", corner: "matrix", across: "vector" })),
       legend({ low: 0, high: 1, any: true }, "number", [`×: an intruder, |cos| below ${few(chart.epsilon)}`,
         chart.chance && `by chance about ${few(chart.chance, 2)}`,
-        `columns: index of ${chart.side} singular vector`].filter(Boolean)));
+        `columns: index of ${chart.side} singular vector, tuned`, "dark red: resembles nothing of the base"].filter(Boolean), "bad", "low"));
     const rest = rows.length - shownRows.length;
     onward.replaceChildren(...(rest > 0 ? [el("button", { type: "button", onclick: () => { limit += 40; draw(); } }, `Show ${Math.min(rest, 40)} more`), el("span", {}, `${whole(rest)} matrices not drawn`)] : []));
   };

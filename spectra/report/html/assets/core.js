@@ -72,13 +72,13 @@ function tip(text, box) {
   node.style.top = (above > 4 ? above : box.bottom + 8) + scrollY + "px";
 }
 
-const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120],
-  [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
-/** Return a colour that tells low from high without hue: red, green, blue of a share in [0, 1]. */
-function colour(share) {
-  const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
-  const low = Math.min(Math.floor(place), CIVIDIS.length - 2);
-  return CIVIDIS[low].map((c, i) => Math.round(c + (place - low) * (CIVIDIS[low + 1][i] - c)));
+const RAMPS = Object.fromEntries(Object.entries(DATA.ramps).map(([name, stops]) =>
+  [name, stops.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)))]));
+/** Return red, green, blue of a share in [0, 1]: dark is bad, or where neither end is, much. */
+function colour(share, ramp) {
+  const stops = RAMPS[ramp], place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const low = Math.min(Math.floor(place), stops.length - 2);
+  return stops[low].map((c, i) => Math.round(c + (place - low) * (stops[low + 1][i] - c)));
 }
 /** Say which ink stands out on a colour. */
 function inkOn([r, g, b]) {

@@ -80,10 +80,11 @@ function scaled(scale, values) {
   return { low, high, any: finite.length > 0, share: (value) => scale === "log" && value <= 0 ? 0 : (bend(value) - bend(low)) / span };
 }
 
-/** Draw the scale of colours. */
-function legend(range, kind, notes) {
+/** Draw the scale of colours, from the lowest to the highest; the bad end is dark. */
+function legend(range, kind, notes, ramp, worst) {
   const id = `g${Math.random().toString(36).slice(2)}`;
-  const stops = CIVIDIS.map((c, i) => svg("stop", { offset: i / (CIVIDIS.length - 1), "stop-color": `rgb(${c})` }));
+  const shades = worst === "low" ? [...RAMPS[ramp]].reverse() : RAMPS[ramp];
+  const stops = shades.map((c, i) => svg("stop", { offset: i / (shades.length - 1), "stop-color": `rgb(${c})` }));
   const bar = svg("svg", { width: 160, height: 12, "aria-hidden": "true" }, svg("defs", {}, svg("linearGradient", { id }, stops)),
     svg("rect", { width: 160, height: 12, rx: 3, fill: `url(#${id})` }));
   return el("div", { class: "legend" }, range.any ? el("span", {}, shown(kind, range.low), bar, shown(kind, range.high)) : null,
@@ -105,7 +106,7 @@ function heatmap(host, chart, section, table) {
     const layers = chart.layers.map((layer) => layer === null ? "none" : String(layer));
     const room = Math.max(body.clientWidth || 1080, 300);
     const left = 84, cellWidth = Math.min(Math.max((room - left - 12) / n, 15), 74);
-    const sign = about.worst === "high" ? -1 : 1;
+    const sign = about.worst === "low" ? 1 : -1;
     const ranked = values.map((value, i) => [value === "inf" ? Infinity : value, i]).filter(([value]) => value !== null)
       .sort((a, b) => sign * (a[0] - b[0]));
     const tied = ranked.length > 4 ? ranked[3][0] : ranked[0]?.[0];  // of equals none stands out
@@ -116,17 +117,18 @@ function heatmap(host, chart, section, table) {
       const where = `${chart.roles[r]}, ${layers[c] === "none" ? "no layer" : "layer " + layers[c]}`;
       const text = value === null ? "–" : value === "inf" ? "∞" : shown(about.kind, value);
       const told = value === "inf" ? "singular" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no value") : `${about.title} ${text}`;
-      const many = count > 1 ? ` (median of ${whole(count)} matrices)` : "";
-      const rgb = typeof value === "number" ? colour(range.share(value)) : null;
+      const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
+      const rgb = typeof value === "number" ? colour(about.worst === "low" ? 1 - range.share(value) : range.share(value), about.ramp) : null;
       const brief = typeof value === "number" && about.kind !== "percent" ? few(value, 3) : text;
       return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text: brief, ring: worst.has(i), said: `${where}\n${told}${many}`,
-        opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node) };
+        opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
-    const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "high" ? "highest" : "lowest"}`,
+    const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,
+      about.worst ? "dark red: worse" : "dark blue: more",
       values.includes("inf") && "∞: singular",
       chart.outside && values.includes(null) && "–: above the cut, not followed further"].filter(Boolean);
     body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: chart.roles, columns: layers, left, cellWidth, cellHeight: 27, cell,
-      label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(range, about.kind, notes));
+      label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(range, about.kind, notes, about.ramp, about.worst));
   };
   const metrics = chart.metrics.map((m) => m.title);
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "By layer and role"),
@@ -137,12 +139,12 @@ function heatmap(host, chart, section, table) {
 }
 
 /** Open the matrix of a cell; where several share it, list them. */
-function openCell(table, role, layer, model, node) {
+function openCell(table, role, layer, model, node, key) {
   const found = [];
   for (let row = 0; row < table.spec.rows; row += 1)
     if (table.value("role", row) === role && table.value("layer", row) === layer && (model === null || table.value("model", row) === model))
       found.push(row);
-  if (found.length === 1) { inspect(table.columns.get("matrix").data[found[0]], node); return; }
+  if (found.length === 1) { inspect(table.columns.get("matrix").data[found[0]], node, table.section.id, key); return; }
   const words = `${role}, ${layer === null ? "no layer" : "layer " + layer}${model === null ? "" : ", " + model}`;
   table.view.only({ role, layer: String(layer), ...(model === null ? {} : { model }) }, words);
 }

@@ -1,5 +1,5 @@
 /** Everything the page knows of one matrix, and its spectrum. */
-let invoker = null, opened = null;
+let invoker = null, opened = null, asking = null;
 
 /** Read a row's profile: σ and its rank from 0. */
 function profileOf(table, row) {
@@ -39,28 +39,42 @@ function density(profile, low, high, bins) {
   return mass;
 }
 
-/** The spectral density of W'W: where λ = σ² lie, the noise edge, the fitted tail. */
-function esd(table, row, profile) {
+/** Density and singular values by rank of one spectrum, or of base and tuned over each other. */
+function spectra(curves) {
+  const drawn = curves.filter((curve) => curve.profile.points.some((p) => p.sigma > 0));
+  if (!drawn.length) return [el("p", {}, "All singular values are 0.")];
+  const key = drawn.length < 2 ? null : el("div", { class: "legend" }, drawn.map((curve) => el("span", {},
+    svg("svg", { width: 26, height: 10, "aria-hidden": "true" }, svg("path", { class: `curve ${curve.look}`, d: "M0 5H26" })), curve.words)));
+  return [el("h4", {}, drawn.length < 2 ? "Spectral density" : `Spectra of ${drawn.map((curve) => curve.words).join(" and ")}`), key, esd(drawn), scree(drawn)];
+}
+
+/** The spectral density of W'W: where λ = σ² lie; of one also its noise edge and fitted tail. */
+function esd(curves) {
   const width = 440, height = 210, box = [44, 12, width - 12, height - 36];
-  const positive = profile.points.filter((p) => p.sigma > 0);
-  if (!positive.length) return el("p", {}, "All singular values are 0.");
-  const top = 2 * Math.log10(positive[0].sigma), least = 2 * Math.log10(positive.at(-1).sigma);
-  const edge = table.value("mp_edge", row), alpha = table.value("alpha", row), start = table.value("alpha_xmin", row);
+  const [{ table, row }] = curves, alone = curves.length === 1;
+  const positive = curves.map(({ profile }) => profile.points.filter((p) => p.sigma > 0));
+  const tops = positive.map((points) => 2 * Math.log10(points[0].sigma)), leasts = positive.map((points) => 2 * Math.log10(points.at(-1).sigma));
+  const top = Math.max(...tops), least = Math.min(...leasts);
+  const edge = alone ? table.value("mp_edge", row) : null, alpha = alone ? table.value("alpha", row) : null, start = table.value("alpha_xmin", row);
   const bound = edge ? Math.max(top, 2 * Math.log10(edge)) : top;
   const low = Math.max(Math.min(least, top - 0.2), bound - 5), high = bound + 0.06 * (bound - low);
-  const bins = 36, mass = density(profile, low, high, bins), size = (high - low) / bins;
-  const highest = Math.max(...mass) / size || 1;
+  const bins = 36, masses = curves.map(({ profile }) => density(profile, low, high, bins)), size = (high - low) / bins;
+  const highest = Math.max(...masses.flat()) / size || 1;
   const x = (v) => box[0] + (v - low) / (high - low) * (box[2] - box[0]);
   const y = (v) => box[3] - Math.min(v / highest / 1.08, 1) * (box[3] - box[1]);
-  const hidden = profile.points.length - positive.length;
-  const bars = mass.map((m, b) => m > 0 ? svg("rect", { class: "hist", x: x(low + b * size) + 0.5, y: y(m / size), width: Math.max(x(size + low) - x(low) - 1, 1), height: box[3] - y(m / size) }) : null);
-  const label = `Spectral density: λ from ${few(10 ** least, 2)} to ${few(10 ** top, 2)}` + (edge ? `, noise edge at ${few(edge ** 2, 3)}` : "") + (alpha ? `, tail exponent ${few(alpha, 3)}` : "");
+  const hidden = curves.reduce((sum, { profile }, i) => sum + profile.points.length - positive[i].length, 0);
+  const bars = masses[0].map((m, b) => m > 0 ? svg("rect", { class: "hist", x: x(low + b * size) + 0.5, y: y(m / size), width: Math.max(x(size + low) - x(low) - 1, 1), height: box[3] - y(m / size) }) : null);
+  const steps = masses.slice(1).map((mass, i) => svg("path", { class: `curve ${curves[i + 1].look}`,
+    d: `M${x(low)} ${box[3]}` + mass.map((m, b) => `V${y(m / size).toFixed(1)}H${x(low + (b + 1) * size).toFixed(1)}`).join("") + `V${box[3]}` }));
+  const told = curves.map((curve, i) => `${alone ? "" : `${curve.words}: `}λ from ${few(10 ** leasts[i], 2)} to ${few(10 ** tops[i], 2)}`).join("; ");
+  const label = `Spectral density: ${told}` + (edge ? `, noise edge at ${few(edge ** 2, 3)}` : "") + (alpha ? `, tail exponent ${few(alpha, 3)}` : "");
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "esd", "aria-label": label },
-    axes({ x, y, box }, powers(low, high).map((p) => [p, few(10 ** p, 2)]), ticks(0, highest, 3).map((t) => [t, few(t, 2)])), bars,
+    axes({ x, y, box }, powers(low, high).map((p) => [p, few(10 ** p, 2)]), ticks(0, highest, 3).map((t) => [t, few(t, 2)])), bars, steps,
     svg("text", { class: "end", x: box[2], y: height - 4 }, "λ = σ², logarithmic"));
   if (alpha && start) {
+    const { profile } = curves[0];
     const from = Math.log10(start), tail = density(profile, from, Math.max(top, from + 1e-6), 1)[0];
-    const share = positive.filter((p) => 2 * Math.log10(p.sigma) >= from - 1e-9).length > 1 ? tail : 0;
+    const share = positive[0].filter((p) => 2 * Math.log10(p.sigma) >= from - 1e-9).length > 1 ? tail : 0;
     if (share > 0) {
       const curve = Array.from({ length: 41 }, (_, i) => from + i / 40 * (high - from)).filter((v) => v >= low)
         .map((v) => `${x(v).toFixed(1)} ${y(share * (alpha - 1) * Math.LN10 * 10 ** ((v - from) * (1 - alpha))).toFixed(1)}`);
@@ -69,31 +83,38 @@ function esd(table, row, profile) {
   }
   if (edge) {
     const at = x(2 * Math.log10(edge)), right = at > (box[0] + box[2]) / 2;
-    picture.append(svg("line", { class: "limit", x1: at, x2: at, y1: box[1], y2: box[3] }),
-      svg("text", { class: right ? "end limitword" : "limitword", x: at + (right ? -5 : 5), y: box[1] + 10 }, "noise edge"));
+    picture.append(svg("line", { class: "edge", x1: at, x2: at, y1: box[1], y2: box[3] }),
+      svg("text", { class: right ? "end ink" : "ink", x: at + (right ? -5 : 5), y: box[1] + 10 }, "noise edge"));
   }
-  const notes = [`${whole(profile.rank)} singular values`, profile.points.length < profile.rank ? `drawn from ${profile.points.length} of them` : null,
+  const { rank, points } = curves[0].profile;
+  const notes = [`${whole(rank)} singular values`, points.length < rank ? `drawn from ${points.length} of them` : null,
     least < low ? `the smallest, down to λ ${few(10 ** least, 2)}, lie left of the picture` : null, hidden ? "zeros left out" : null,
+    alone ? null : `bars: ${curves[0].words}; line: ${curves[1].words}`,
     alpha ? "broken curve: the fitted power law" : null].filter(Boolean);
   return el("figure", {}, picture, el("figcaption", {}, notes.join("; ") + "."));
 }
 
 /** σ against rank. */
-function scree(table, row, profile) {
+function scree(curves) {
   const width = 440, height = 170, box = [44, 10, width - 12, height - 34];
-  const positive = profile.points.filter((p) => p.sigma > 0);
-  if (positive.length < 2) return null;
-  const logs = positive.map((p) => Math.log10(p.sigma)), edge = table.value("mp_edge", row);
-  const reach = edge ? Math.max(logs[0], Math.log10(edge)) : logs[0];
-  const low = Math.max(logs.at(-1), reach - 4) - 0.05, high = reach + 0.08 * (reach - low);
+  const [{ table, row, profile }] = curves, alone = curves.length === 1;
+  const lines = curves.map((curve) => ({ ...curve, positive: curve.profile.points.filter((p) => p.sigma > 0) })).filter((line) => line.positive.length > 1);
+  if (!lines.length) return null;
+  const tops = lines.map((line) => Math.log10(line.positive[0].sigma)), ends = lines.map((line) => Math.log10(line.positive.at(-1).sigma));
+  const edge = alone ? table.value("mp_edge", row) : null, top = Math.max(...tops);
+  const reach = edge ? Math.max(top, Math.log10(edge)) : top;
+  const low = Math.max(Math.min(...ends), reach - 4) - 0.05, high = reach + 0.08 * (reach - low);
   const x = (v) => box[0] + (v - 1) / (profile.rank - 1) * (box[2] - box[0]);
   const y = (v) => box[3] - (Math.max(v, low) - low) / (high - low) * (box[3] - box[1]);
-  const d = positive.map((p, i) => `${i ? "L" : "M"}${x(p.index + 1).toFixed(1)} ${y(logs[i]).toFixed(1)}`).join("");
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "scree-plot", "aria-label": `Singular values by rank: ${few(positive[0].sigma, 3)} down to ${few(positive.at(-1).sigma, 3)}` },
+  const paths = lines.map((line) => svg("path", { class: alone ? "scree" : `curve ${line.look}`,
+    d: line.positive.map((p, i) => `${i ? "L" : "M"}${x(p.index + 1).toFixed(1)} ${y(Math.log10(p.sigma)).toFixed(1)}`).join("") }));
+  const told = lines.map((line) => `${alone ? "" : `${line.words} `}${few(line.positive[0].sigma, 3)} down to ${few(line.positive.at(-1).sigma, 3)}`).join("; ");
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "scree-plot", "aria-label": `Singular values by rank: ${told}` },
     axes({ x, y, box }, ticks(1, profile.rank, 5).filter((t) => t > 0).map((t) => [t, whole(t)]), powers(low, high, 4).map((p) => [p, few(10 ** p, 2)])),
-    edge ? svg("line", { class: "limit", x1: box[0], x2: box[2], y1: y(Math.log10(edge)), y2: y(Math.log10(edge)) }) : null,
-    svg("path", { class: "scree", d }), svg("text", { class: "end", x: box[2], y: height - 4 }, "rank"));
-  return el("figure", {}, probe(picture, positive.map((p, i) => ({ x: x(p.index + 1), y: y(logs[i]), ...p })), (p) => `σ ${few(p.sigma)}\nrank ${whole(p.index + 1)}`));
+    edge ? svg("line", { class: "edge", x1: box[0], x2: box[2], y1: y(Math.log10(edge)), y2: y(Math.log10(edge)) }) : null,
+    paths, svg("text", { class: "end", x: box[2], y: height - 4 }, "rank"));
+  const points = lines.flatMap((line) => line.positive.map((p) => ({ x: x(p.index + 1), y: y(Math.log10(p.sigma)), ...p, words: alone ? "" : `${line.words}: ` })));
+  return el("figure", {}, probe(picture, points, (p) => `${p.words}σ ${few(p.sigma)}\nrank ${whole(p.index + 1)}`));
 }
 
 /** The vectors of one matrix: |cos| of each with its best match, the limit, and chance. */
@@ -116,38 +137,62 @@ function vectorsChart(section, table, row) {
   return el("figure", {}, el("h4", {}, "Resemblance to the base, largest |cos|"), picture, el("figcaption", {}, count ? "▲ intruder  ● matched" : "● matched"));
 }
 
-/** Open the panel for a matrix; focus goes there, and back when it closes. */
-function inspect(place, from) {
+/** Open the panel for a matrix, with what was asked first; focus goes there, and back when it closes. */
+function inspect(place, from, section = null, key = null) {
   const panel = byId("inspector"), name = nameOf(place);
+  const step = panel.hidden || from !== null;
   if (panel.hidden) invoker = from || document.activeElement;
   opened = place;
+  asking = { section, key };
+  goTo(addressOf(place, section), step);
   const blocks = [];
   for (const table of TABLES.values()) {
     const column = table.columns.get("matrix");
     if (!column) continue;
-    for (let row = 0; row < table.spec.rows; row += 1) if (column.data[row] === place) blocks.push(blockOf(table, row));
+    for (let row = 0; row < table.spec.rows; row += 1) if (column.data[row] === place) blocks.push(blockOf(table, row, key));
   }
-  blocks.sort((a, b) => (b.profile !== null) - (a.profile !== null));
-  const profiles = blocks.some((block) => block.profile);
-  const steps = sibling(place);
-  const turn = (to, words, sign) => el("button", { type: "button", disabled: to === null, "aria-label": words, onclick: () => inspect(to, null) }, sign);
-  const heading = el("h2", { id: "inspector-title", tabindex: "-1" }, name);
+  const curves = blocks.filter((block) => block.profile).map((block) => ({ ...block, ...whoseOf(block.table) }));
+  const base = curves.find((curve) => curve.words === "base"), tuned = curves.find((curve) => curve.words === "tuned");
+  const over = base && tuned ? [base, tuned] : null;
+  for (const block of blocks) {
+    const mine = curves.find((curve) => curve.node === block.node);
+    // Several results may hold one spectrum: it is drawn once.
+    const first = mine && curves.find((curve) => curve.words === mine.words) === mine;
+    if (first && !over?.some((curve) => curve.words === mine.words)) block.node.children[0].after(...spectra([mine]).filter(Boolean));
+  }
+  if (over) blocks.push({ node: el("section", { class: "over" }, el("h3", {}, "Base and tuned"), spectra(over)), over: true, profile: over, section: null });
+  // What was clicked answers first, then the spectra.
+  const rank = (block) => block.section?.id === section && section !== null ? 3 : block.over ? 2 : block.profile ? 1 : 0;
+  blocks.sort((a, b) => rank(b) - rank(a));
+  const steps = sibling(place, section);
+  const turn = (to, words, sign) => el("button", { type: "button", disabled: to === null, "aria-label": words, onclick: () => inspect(to, null, section, key) }, sign);
+  const heading = el("h2", { id: "inspector-title", tabindex: "-1" }, breaking(name));
   panel.replaceChildren(el("div", { class: "top" }, turn(steps[0], "Previous matrix", "‹"), turn(steps[1], "Next matrix", "›"),
-    el("button", { type: "button", class: "close", onclick: leave }, "Close")), heading, el("p", { class: "more" }, blocks[0]?.place ?? ""),
+    el("button", { type: "button", class: "link", onclick: (event) => copyText(location.href, event.currentTarget, "link") }, "Copy link"),
+    el("button", { type: "button", class: "close", onclick: () => { leave(); goTo("", true); } }, "Close")), heading, el("p", { class: "more" }, blocks.find((block) => block.place)?.place ?? ""),
     ...(blocks.length ? blocks.map((block) => block.node) : [el("p", {}, "This page has no row of it.")]),
-    profiles ? "" : el("p", { class: "more" }, "No spectrum of it is in this page. Add the result of: spectra spectrum MODEL -o spectrum.json"));
+    curves.length ? "" : el("p", { class: "more" }, "No spectrum of it is in this page. Add the result of: spectra spectrum MODEL -o spectrum.json"));
   panel.hidden = false;
   panel.scrollTop = 0;
   for (const line of document.querySelectorAll("tr.here")) line.classList.remove("here");
-  for (const button of document.querySelectorAll(`button[data-name="${place}"]`)) button.closest("tr")?.classList.add("here");
-  heading.focus();
+  for (const link of document.querySelectorAll(`a.open[data-name="${place}"]`)) link.closest("tr")?.classList.add("here");
+  heading.focus({ preventScroll: true });
+}
+
+/** Say whose spectra a table holds: the base's or the tuned model's of a pair on this page. */
+function whoseOf(table) {
+  for (const other of DATA.sections) {
+    const whose = other.parts[table.section.of];
+    if (whose === "base" || whose === "tuned") return { words: whose, look: whose };
+  }
+  return { words: table.section.model, look: "tuned" };
 }
 
 /** Return the matrices before and after one, in the order of the table that it was opened from. */
-function sibling(place) {
-  for (const table of TABLES.values()) {
+function sibling(place, section) {
+  const tables = [...TABLES.values()].filter((table) => table.columns.has("matrix") && table.spec.caption === "Matrices");
+  for (const table of [...tables.filter((one) => one.section.id === section), ...tables]) {
     const column = table.columns.get("matrix");
-    if (!column || table.spec.caption !== "Matrices") continue;
     const at = table.order.findIndex((row) => column.data[row] === place);
     if (at < 0) continue;
     const next = (row) => row === undefined ? null : column.data[row];
@@ -159,26 +204,25 @@ function sibling(place) {
 const PLACE = new Set(["matrix", "role", "layer", "expert", "shape", "parameters", "dtype"]);
 
 /** What one result says of the matrix. */
-function blockOf(table, row) {
+function blockOf(table, row, key) {
   const section = table.section, profile = profileOf(table, row);
   const told = (c) => !PLACE.has(c.key) && !(c.key === "status" && table.value(c.key, row) === "ok");
   const values = table.spec.columns.filter((c) => told(c) && (table.value(c.key, row) !== null || c.kind === "singular" && table.singular(row)))
-    .map((c) => el("div", {}, el("dt", {}, c.title), el("dd", {}, table.written(c.key, row))));
+    .map((c) => el("div", { class: c.key === key ? "asked" : null }, el("dt", {}, c.title), el("dd", {}, table.written(c.key, row))));
   const model = table.value("model", row);
   const title = table.spec.caption === "Matrices" ? section.title : `${table.spec.caption}: ${section.model}`;
   const node = el("section", {}, el("h3", {}, el("a", { href: `#${section.id}` }, title), model === null ? "" : `, ${model}`),
-    profile ? [el("h4", {}, "Spectral density"), esd(table, row, profile), scree(table, row, profile)] : null,
     vectorsChart(section, table, row), el("dl", {}, values));
   const layer = table.value("layer", row), expert = table.value("expert", row), shape = table.value("shape", row);
   const place = shape === null ? null : [table.value("role", row), layer === null ? null : `layer ${layer}`, expert === null ? null : `expert ${expert}`,
     shape, table.value("dtype", row)].filter((word) => word !== null).join(" · ");
-  return { node, profile, place };
+  return { node, profile, place, table, row, section };
 }
 
 /** Close the panel and give focus back. */
 function leave() {
   byId("inspector").hidden = true;
   for (const line of document.querySelectorAll("tr.here")) line.classList.remove("here");
-  const back = invoker?.isConnected ? invoker : document.querySelector(`button[data-name="${opened}"]`);
+  const back = invoker?.isConnected ? invoker : document.querySelector(`a.open[data-name="${opened}"]`);
   if (back) back.focus({ preventScroll: true });
 }

@@ -15,31 +15,53 @@ for (const section of DATA.sections) {
 
 document.addEventListener("click", (event) => {
   const named = event.target.closest("[data-name]");
-  if (named) { event.preventDefault(); inspect(Number(named.dataset.name), named); return; }
+  if (named && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    inspect(Number(named.dataset.name), named, named.dataset.in ?? null);
+    return;
+  }
   const copy = event.target.closest("[data-copy]");
   if (copy) copied(copy);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   if (!byId("tip").hidden) tip("");
-  else if (!byId("inspector").hidden) leave();
+  else if (!byId("inspector").hidden) { leave(); goTo("", true); }
 });
 
 /** Put a command on the clipboard; where that is not allowed, select it. */
 async function copied(button) {
   const code = byId(button.dataset.copy);
-  const done = (word) => { button.textContent = word; announce(word === "Copied" ? "command copied" : "command selected"); setTimeout(() => { button.textContent = "Copy"; }, 1600); };
-  try { await navigator.clipboard.writeText(code.textContent); done("Copied"); } catch {
-    getSelection().selectAllChildren(code);
-    done("Selected");
+  if (await copyText(code.textContent, button, "command")) return;
+  getSelection().selectAllChildren(code);
+  button.textContent = "Selected";
+  announce("command selected");
+}
+/** Put a text on the clipboard and say so on its button; false where that is not allowed. */
+async function copyText(text, button, what) {
+  const before = button.textContent;
+  const done = (word, said) => { button.textContent = word; announce(said); setTimeout(() => { button.textContent = before; }, 1600); };
+  try { await navigator.clipboard.writeText(text); } catch {
+    done(what === "link" ? "In the address bar" : "Selected", `the ${what} could not be copied`);
+    return false;
   }
+  done("Copied", `${what} copied`);
+  return true;
 }
 
 const theme = byId("theme"), dark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme || (dark.matches ? "dark" : "light")) === "dark";
 const label = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
 theme.hidden = false;
-theme.addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; label(); });
+/** What was chosen is kept for the next time, where the browser lets a page keep anything. */
+const KEPT = "spectra-theme";
+try { const kept = localStorage.getItem(KEPT); if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept; } catch { /* nothing is kept */ }
+theme.addEventListener("click", () => {
+  const chosen = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = chosen;
+  try { localStorage.setItem(KEPT, chosen); } catch { /* it lasts as long as the page */ }
+  label();
+});
 dark.addEventListener("change", label);
 label();
 
@@ -69,3 +91,8 @@ addEventListener("resize", () => {
 addEventListener("beforeprint", unfold);
 addEventListener("afterprint", fold);
 matchMedia("print").addEventListener("change", (event) => (event.matches ? unfold : fold)());
+
+for (const link of document.querySelectorAll("#worst a[data-name]")) link.setAttribute("href", addressOf(Number(link.dataset.name), link.dataset.in));
+addEventListener("hashchange", follow);
+addEventListener("popstate", follow);
+if (location.hash) follow();

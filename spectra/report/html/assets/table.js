@@ -1,7 +1,7 @@
 const TABLES = new Map();
 const FIRST = 25, MORE = 200, PRINTED = 1000;
-const RANK = { error: 0, warning: 1, note: 2 };
-const MARKS = { error: "✕", warning: "▲", note: "●" };
+const RANK = { error: 0, warning: 1, note: 2, known: 3, "not judged": 4, passed: 5 };
+const MARKS = { error: "✕", warning: "▲", note: "●", passed: "✓", known: "○", "not judged": "–" };
 const ONE = { matrices: "matrix", findings: "finding", "ignored findings": "ignored finding", rules: "rule", roles: "role" };
 const LOW_FIRST = new Set(["name", "word", "text", "severity"]);
 
@@ -43,7 +43,7 @@ class Rows {
     const value = this.value(column.key, row);
     if (column.kind === "singular" && value === null && this.singular(row)) return Infinity;
     if (value === null && this.above(column, row) !== null) return this.above(column, row);
-    if (column.kind === "severity") return RANK[value] ?? 3;
+    if (column.kind === "severity") return RANK[value] ?? 6;
     if (column.kind === "shape") return value.split(" × ").reduce((a, b) => a * b, 1);
     return value;
   }
@@ -124,8 +124,27 @@ class TableView {
       return el("label", {}, column.title, select);
     });
     this.chips = el("span", {});
-    return el("div", { class: "tools" }, el("h3", {}, this.spec.caption), this.chips,
+    const save = el("button", { type: "button", class: "csv", title: "as it is filtered and sorted, every column", onclick: () => this.save() },
+      "CSV", el("span", { class: "quiet" }, ` of ${name}`));
+    return el("div", { class: "tools" }, el("h3", {}, this.spec.caption), this.chips, save,
       ...(this.spec.rows > 8 ? [el("label", {}, `Filter ${name}`, this.search), ...this.selects] : []));
+  }
+  /** Save what is shown, and of it every column, under the keys that files use. */
+  save() {
+    const { rows, spec } = this, quoted = (text) => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const raw = (column, row) => {
+      const value = rows.value(column.key, row);
+      if (value === null || value === undefined) return "";
+      if (column.kind === "flag") return value ? "true" : "false";
+      return quoted(String(value));
+    };
+    const lines = [spec.columns.map((column) => quoted(column.key)).join(","),
+      ...rows.order.map((row) => spec.columns.map((column) => raw(column, row)).join(","))];
+    const address = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+    const link = el("a", { href: address, download: `${rows.section.file}-${spec.caption.toLowerCase().replaceAll(" ", "-")}.csv` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+    announce(`${whole(rows.order.length)} rows saved as CSV`);
   }
   /** Show one cell of a heatmap: its role and layer. */
   only(where, words) {
@@ -182,12 +201,18 @@ class TableView {
     const { order, limit } = this.rows;
     this.rows.limit = limit + by;
     this.draw(false);
-    const next = this.body.rows[limit]?.querySelector("button");
+    const next = this.body.rows[limit]?.querySelector(".open");
     if (next) next.focus();
     announce(`${whole(Math.min(order.length, limit + by))} rows shown`);
   }
   line(row) {
     return el("tr", { "data-row": row }, this.visible.map((column, place) => this.cell(column, row, place === 0)));
+  }
+  /** Return how a severity looks: what the baseline has too, is gone or accepted is no fault of this release. */
+  look(row, text) {
+    const state = this.rows.value("state", row);
+    if (state === "gone") return "passed";
+    return state === "unchanged" || this.spec.accepted ? "known" : text;
   }
   cell(column, row, heading) {
     const { kind, key } = column;
@@ -195,9 +220,10 @@ class TableView {
     const content = [];
     if (kind === "name" && text !== "—") {
       const place = column.data[row];
-      content.push(el("button", { type: "button", class: "open", "data-name": place, }, breaking(text)));
+      content.push(el("a", { class: "open", href: addressOf(place, this.rows.section.id), "data-name": place, "data-in": this.rows.section.id }, breaking(text)));
     } else if (kind === "severity" && text !== "—") {
-      content.push(el("span", { class: `badge ${text}` }, el("span", { "aria-hidden": "true" }, `${MARKS[text] || "●"} `), text));
+      const look = this.look(row, text);
+      content.push(el("span", { class: `badge ${look.replaceAll(" ", "-")}` }, el("span", { "aria-hidden": "true" }, `${MARKS[look] || "●"} `), text));
     } else content.push(text);
     if (heading) return el("th", { scope: "row" }, content);
     return el("td", { class: this.numbers(column) ? "number" : kind === "text" ? "long" : "word" }, content);
