@@ -372,7 +372,7 @@ def test_reading_of_full_fine_tuning() -> None:
     )
     rows.append(row_of(Diff(), pair_of(base, base.bfloat16(), names("intermediate.dense", 1)[0])))
     assert reading(rows) == (
-        "The change looks like full fine-tuning on attention of 1 layer (1 of 2 matrices). "
+        "The change looks like full fine-tuning on attention of 1 layer (1 of 3 matrices). "
         "1 more matrix was rounded and not changed otherwise."
     )
 
@@ -438,7 +438,7 @@ def test_conclusion_with_intruders() -> None:
     assert rows[0].values["intruders"] == 2
     assert summary == {
         "reading": "The change looks like a rank-2 LoRA on attention of 1 layer "
-        "(1 of 2 matrices). 2 intruder dimensions in 1 of 1 changed matrix "
+        "(1 of 3 matrices). 2 intruder dimensions in 1 of 1 changed matrix "
         f"(top 4, |cos| < 0.4). A random direction would score {chance_cosine(40, 40):.2f}.",
         "matrices": 3,
         "changed": 1,

@@ -190,7 +190,7 @@ def test_rows_are_marked_in_their_own_order() -> None:
         "non_finite": 1,
     }
     assert summary["reading"] == (
-        "2 of 3 matrices selected (lowest kappa first), 66.7 % of their parameters."
+        "2 of 4 matrices selected (lowest kappa first), 24.8 % of their parameters."
     )
 
 

@@ -260,7 +260,7 @@ def test_conclusion(generator: torch.Generator) -> None:
     largest = rows[1].number("sigma_max")
     middle = sorted(alpha for alpha in alphas if alpha is not None)[1]
     assert summary == {
-        "reading": "3 matrices, 1,825 parameters. "
+        "reading": "4 matrices, 1,825 parameters. "
         f"Largest sigma {largest:.3g} in h.1.q_proj.weight. Median alpha {middle:.2f}.",
         "matrices": 4,
         "parameters": 1825,
