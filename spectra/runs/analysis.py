@@ -192,8 +192,8 @@ def _complete(
 ) -> dict[str, object]:
     """Add to a summary what the analyzer cannot know or must not hide."""
     broken = summary.get("non_finite")
-    what = f"{broken:,} hold NaN or Inf and have" if broken != 1 else "1 holds NaN or Inf and has"
-    told = [f"{what} no numbers."] if broken else []
+    verbs = ("hold", "have") if broken != 1 else ("holds", "has")
+    told = [f"{broken:,} {verbs[0]} NaN or Inf and {verbs[1]} no numbers."] if broken else []
     return {
         **summary,
         "reading": " ".join(text for text in (*reading, *told) if text),
