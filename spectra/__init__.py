@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spectra.api import check, diff, kappa, spectrum, trend, width
     from spectra.matrices import Selection
+    from spectra.runs.compare import compare
     from spectra.runs.ls import ls
     from spectra.runs.opening import open  # noqa: A004
     from spectra.runs.planned import Planned, measure
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "spectra.api": ("check", "diff", "kappa", "spectrum", "trend", "width"),
     "spectra.matrices": ("Selection",),
+    "spectra.runs.compare": ("compare",),
     "spectra.runs.ls": ("ls",),
     "spectra.runs.opening": ("open",),
     "spectra.runs.planned": ("Planned", "measure"),
@@ -29,7 +31,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Planned", "Result", "Selection", "check", "diff", "kappa", "load", "ls", "measure", "open",
+    "Planned", "Result", "Selection", "check", "compare", "diff", "kappa", "load", "ls", "measure", "open",
     "spectrum", "trend", "width",
 ]  # fmt: skip
 

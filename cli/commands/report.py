@@ -20,7 +20,7 @@ Card = Annotated[bool, option("--card",
 # fmt: on
 
 
-@command(8)
+@command(9)
 def report(
     result: Results, output: Output = None, card: Card = False, quiet: Quiet = False
 ) -> None:

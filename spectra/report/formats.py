@@ -75,7 +75,7 @@ def to_text(document: Document, form: str) -> str:
     """
     writers: Mapping[str, Callable[[Document], str]] = {
         "json": partial(dumps, indent=2),  # every number unrounded
-        "jsonl": lambda found: "".join(map(dumps, found["rows"])),
+        "jsonl": lambda found: "".join(map(dumps, _lines(found))),
         "csv": _csv,
         "markdown": lambda found: render_markdown(screen_of(found, full=True)),
         "table": lambda found: render_text(screen_of(found, full=True)),
@@ -91,7 +91,7 @@ def frame_of(document: Document) -> "pd.DataFrame":
     """Return the rows as a pandas table, one column per key."""
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    frame = pd.DataFrame(document["rows"])
+    frame = pd.DataFrame(_lines(document))
     for key in {"layer", "expert"} & set(frame):
         frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
     return frame
@@ -167,13 +167,18 @@ def dumps(data: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JS
 
 def _csv(document: Document) -> str:
     """Return the rows; a list or mapping inside a cell is JSON."""
-    rows = [{key: _cell(value) for key, value in row.items()} for row in document["rows"]]
+    rows = [{key: _cell(value) for key, value in row.items()} for row in _lines(document)]
     text = io.StringIO()
     keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
     writer = csv.DictWriter(text, fieldnames=list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _lines(document: Document) -> Sequence[Mapping[str, Any]]:
+    """Return what a flat file has a line of: mostly the rows."""
+    return kind_of(document["command"]).lines(document)
 
 
 def _nested(value: object) -> bool:

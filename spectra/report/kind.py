@@ -123,6 +123,8 @@ class Kind:
     onward: Callable[[Document], Sequence[str]] = lambda _: ()  # options of a next command
     hints: Callable[[Document, bool], Sequence[str]] = lambda *_: ()  # what else to do next
     reads: bool = True  # weights, for a time worth telling
+    lines: Callable[[Document], Sequence[RowDoc]] = lambda document: document["rows"]
+    """What flat files hold, a line each: CSV, JSON lines, Parquet and `.frame`."""
 
     # The page and the picture.
     visible: Sequence[str] | None = None  # measured columns that are seen at once; None: all

@@ -1,0 +1,99 @@
+"""How a change between two results is written: values, their difference, the least it can be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spectra.report import cells
+from spectra.report.keys import key_of
+from spectra.text import printable
+
+TWICE = 2.0  # from which on a change is a factor, not per cent
+MOST_DIGITS = 12
+PLAIN = {"non-finite": "NaN or Inf", "ok": "numbers"}
+"""What a status is called where it is all that is told."""
+
+
+def value_text(move: Mapping[str, Any], side: str) -> str:
+    """Write what a quantity was or is: a number, a bound, or a word.
+
+    Args:
+        move: Of a comparison's document.
+        side: `before` or `after`.
+    """
+    value = move[side]
+    if value is None:
+        word = str(move["was" if side == "before" else "now"] or cells.NONE)
+        return printable(PLAIN.get(word, word) if move["key"] == "status" else word)
+    other = move["after" if side == "before" else "before"]
+    text = number_text(move["key"], value)
+    if other is None or text != number_text(move["key"], other):
+        return text
+    return _told_apart(value, other, 100.0 if _is(move["key"], "percent") else 1.0)
+
+
+def number_text(key: str, value: float) -> str:
+    """Write a number as its key is written."""
+    if _is(key, "percent"):
+        return cells.share(value)
+    return f"{value:,.0f}" if _is(key, "whole") else cells.brief(value)
+
+
+def change_text(move: Mapping[str, Any]) -> str:
+    """Write a difference: `+2`, `+4.1 %`, `× 12`; a dash where no two numbers are known."""
+    before, after = move["before"], move["after"]
+    if before is None or after is None:
+        return cells.NONE
+    return _difference(move["key"], before, after)
+
+
+def beyond_text(move: Mapping[str, Any]) -> str:
+    """Write the least that a quantity moved, errors of both sides taken off."""
+    before, beyond = move["before"], move["beyond"]
+    if beyond is None:
+        return cells.NONE
+    if before is None or move["after"] is None:
+        return ("+" if beyond > 0.0 else "-") + cells.brief(abs(beyond))
+    return _difference(move["key"], before, before + beyond, move["after"])
+
+
+def sentence(move: Mapping[str, Any]) -> str:
+    """Write `kappa 3,260 → 81,800 (× 25)`."""
+    change = change_text(move)
+    told = "" if change == cells.NONE else f" ({change})"
+    return f"{quantity_text(move)} {value_text(move, 'before')} → {value_text(move, 'after')}{told}"
+
+
+def quantity_text(move: Mapping[str, Any]) -> str:
+    """Write the name of a quantity; of one singular value also which."""
+    if move["key"] == "sigma_profile":
+        return f"sigma_{move['index'] + 1:,}"
+    return printable(str(move["key"]))
+
+
+def _told_apart(value: float, other: float, scale: float) -> str:
+    """Write a number in as many digits as it takes to tell it from another."""
+    digits = next(
+        (some for some in range(4, MOST_DIGITS) if f"{value:.{some}g}" != f"{other:.{some}g}"),
+        MOST_DIGITS,
+    )
+    return f"{scale * value:,.{digits}g}" + (" %" if scale > 1.0 else "")
+
+
+def _difference(key: str, before: float, after: float, whole: float | None = None) -> str:
+    """Write a difference; a part of a whole one in its form."""
+    reached = after if whole is None else whole
+    if _is(key, "whole"):
+        return f"{after - before:+,.3g}" if abs(after - before) < 1000 else f"{after - before:+,.0f}"
+    if not before:
+        return "from 0"
+    if not reached:
+        return "to 0" if whole is None else f"{100.0 * (after - before) / abs(before):+.4g} %"
+    if reached / before >= TWICE:
+        return f"× {cells.brief(after / before)}"
+    if 0.0 < reached / before <= 1.0 / TWICE:
+        return f"÷ {cells.brief(before / after)}"
+    return f"{100.0 * (after - before) / abs(before):+.3g} %"
+
+
+def _is(key: str, kind: str) -> bool:
+    return key_of(key).kind == kind

@@ -1,0 +1,110 @@
+"""What a comparison says in a sentence or two."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spectra.report.changes import sentence
+from spectra.text import counted, listed, printable
+
+Summary = Mapping[str, Any]
+NAMED = 3  # quantities that the sentence names
+MATRICES = "matrix", "matrices"
+WORDS = frozenset({"role", "dtype", "codec", "shape"})
+"""What has no error."""
+HEADS = {
+    "intruders": "Intruder dimensions", "changed": "Changed matrices", "parameters": "Parameters",
+    "bytes": "Bytes", "selected": "Selected matrices",
+}  # fmt: skip
+"""Sums that the sentence begins with where they differ."""
+
+
+def reading_of(summary: Summary) -> str:
+    """Return what moved, first of all verdicts and sums; of nothing also what is not known."""
+    told = [*_verdict(summary), *_totals(summary), *_lost(summary)]
+    told.append(_moved(summary))
+    told += _only(summary)
+    return " ".join(text for text in told if text)
+
+
+def _verdict(summary: Summary) -> Iterator[str]:
+    """Yield what became of a check: its verdict, and which findings only one has."""
+    verdicts = summary.get("verdicts")
+    if not verdicts:
+        return
+    before, after = verdicts["before"], verdicts["after"]
+    word = f"{before} in both" if before == after else f"{before} → {after}"
+    counts = [
+        (sum(one["became"] == became for one in summary["findings"]), became)
+        for became in ("new", "gone", "accepted", "no longer accepted", "not judged")
+    ]
+    pieces = [f"{number:,} {became}" for number, became in counts if number]
+    findings = f"findings: {', '.join(pieces)}" if pieces else "the same findings"
+    yield f"{word}; {findings}."
+
+
+def _totals(summary: Summary) -> Iterator[str]:
+    for one in summary["totals"]:
+        if one["key"] in HEADS and one["before"] != one["after"]:
+            yield f"{HEADS[one['key']]}: {one['before']:,} → {one['after']:,}."
+
+
+def _lost(summary: Summary) -> Iterator[str]:
+    """Yield which matrices have NaN or Inf on one side alone."""
+    for key, one, many in (
+        ("lost", "lost its numbers to NaN or Inf", "lost their numbers to NaN or Inf"),
+        ("restored", "has numbers again, after NaN or Inf", "have numbers again, after NaN or Inf"),
+    ):
+        names = summary[key]
+        if names:
+            verb = one if len(names) == 1 else many
+            yield f"{counted(len(names), *MATRICES)} {verb}: {_first(names)}."
+
+
+def _first(names: Sequence[str]) -> str:
+    return printable(names[0]) + (", ..." if len(names) > 1 else "")
+
+
+def _moved(summary: Summary) -> str:
+    """Say in how many matrices something moved, what, and where most."""
+    total = counted(summary["matrices"], *MATRICES)
+    moved = [one for one in summary["quantities"] if one["moved"] and one["key"] != "status"]
+    if not moved:
+        nothing = "Nothing else" if summary["changed"] else "Nothing"
+        exact = {one["key"] for one in summary["quantities"]} <= WORDS
+        what = "differs" if exact else "moved beyond its error"
+        return f"{nothing} {what} in {total}{_open(summary)}."
+    names = [f"{_named(one['key'])} in {one['moved']:,}" for one in moved[:NAMED]]
+    rest = len(moved) - len(names)
+    names += [counted(rest, "more quantity", "more quantities")] if rest else []
+    most = max(moved, key=lambda one: (one["largest"]["extent"], abs(one["largest"]["beyond"] or 0)))
+    count = f"{summary['moved']:,} of {total} moved beyond {_their(summary['moved'])} error"
+    return f"{count}: {listed(names)}. Most: {sentence(most['largest'])} in {printable(most['matrix'])}."
+
+
+def _their(count: int) -> str:
+    return "its" if count == 1 else "their"
+
+
+def _named(key: str) -> str:
+    return "singular values between" if key == "sigma_profile" else printable(key)
+
+
+def _open(summary: Summary) -> str:
+    """Say of how many numbers a bound does not tell."""
+    unknown = sum(one["unknown"] for one in summary["quantities"])
+    if not unknown:
+        return ""
+    return f"; of {counted(unknown, 'number')} a bound alone is known, which leaves it open"
+
+
+def _only(summary: Summary) -> Iterator[str]:
+    """Yield how many matrices only one of both has, and how many numbers."""
+    for side in ("before", "after"):
+        names: Sequence[str] = summary[f"only_{side}"]
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            where = printable(Path(summary["sides"][side]["file"]).name)
+            yield f"{counted(len(names), *MATRICES)} {verb} only in {where}: {_first(names)}."
+
+

@@ -1,0 +1,213 @@
+"""What moved between two rows of one matrix, and by how much beyond its error."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from spectra.report.ranking import enriched
+from spectra.runs.intervals import DIGITS, Interval, interval_of, value_error
+
+RowDoc: TypeAlias = Mapping[str, Any]
+
+HOW = frozenset({
+    "error", "decided_by", "certified", "kappa_low", "kappa_high", "sigma_max_low",
+    "sigma_max_high", "alpha_xmin", "alpha_ks", "delta_rank_status", "delta_spectrum_status",
+    "overlap_status", "first_non_finite", "intruder_detail", "worst_at", "worst_energy",
+    "sigma_profile", "digest", "layer", "expert", "parameters", "tensor", "matrix", "rows", "cols",
+    "findings", "zero_row_runs", "zero_col_runs",
+})  # fmt: skip
+"""Keys that say how a number was found, where, or what a key beside them says too."""
+PROFILE = "sigma_profile"
+SINGULAR = "singular"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One quantity of one matrix that is not what it was."""
+
+    key: str
+    before: float | int | None  # None: a word, or known by a bound alone
+    after: float | int | None
+    was: str | None = None  # what stands there instead
+    now: str | None = None
+    beyond: float | None = None  # the least that it moved, with its sign; None: of words
+    extent: float = 1.0  # the difference over the larger of both: the same in either direction
+    index: int | None = None  # of several values, the one that moved most
+
+    @property
+    def change(self) -> float | None:
+        """The difference over what it was; None where that is 0 or not known."""
+        if self.before is None or self.after is None or not self.before:
+            return None
+        return (self.after - self.before) / abs(self.before)
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What orders moves: a matrix that lost its numbers, then the largest; the same mirrored.
+
+        Of moves about as large those of a quantity with a name come before one inside the
+        spectrum.
+        """
+        return (self.key != "status", -round(self.extent, 3), self.key == PROFILE, -self.extent)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as data."""
+        return {
+            "key": self.key, "before": self.before, "after": self.after, "was": self.was,
+            "now": self.now, "change": self.change, "beyond": self.beyond, "extent": self.extent,
+            "index": self.index,
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often each quantity was compared, and with what outcome."""
+
+    compared: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)  # a bound leaves it open
+    only_before: Counter[str] = field(default_factory=Counter)  # the other has no number
+    only_after: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def keys(self) -> list[str]:
+        """Every quantity that was looked at, the one that moved in most matrices first."""
+        seen = self.compared + self.only_before + self.only_after
+        return sorted(seen, key=lambda key: -self.moved[key])
+
+
+def moves_of(before: RowDoc, after: RowDoc, keys: Sequence[str], tally: Tally) -> list[Move]:
+    """Return what moved in a matrix, the largest first.
+
+    Args:
+        before: Its row in one result.
+        after: Its row in the other.
+        keys: What both results measured and is to be compared.
+        tally: Is told of every comparison.
+    """
+    found = list(_status(before, after, tally))
+    for key in keys:
+        one = _compared(key, before, after, tally)
+        if one is not None:
+            tally.moved[key] += 1
+            found.append(one)
+    return sorted(found, key=lambda move: move.rank)
+
+
+def measured_keys(rows: Sequence[RowDoc]) -> dict[str, None]:
+    """Return the keys that some row has a value for, and that are compared."""
+    known = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
+    return {key: None for key in known if key not in HOW or key == PROFILE}
+
+
+def compared_row(row: RowDoc) -> dict[str, Any]:
+    """Return a row with what is told of it and not stored: its shape, its lowest |cos|."""
+    return enriched(row)
+
+
+def unequal(before: RowDoc, after: RowDoc, keys: Set[str]) -> bool:
+    """Say whether two rows differ in anything that was measured."""
+    return any(before.get(key) != after.get(key) for key in keys)
+
+
+def _status(before: RowDoc, after: RowDoc, tally: Tally) -> Iterator[Move]:
+    """Yield a matrix that lost its numbers or got them back."""
+    was, now = before["status"], after["status"]
+    if was != now and "non-finite" in (was, now):
+        tally.moved["status"] += 1
+        yield Move("status", None, None, was, now)
+
+
+def _compared(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
+    if key == "status":
+        return None
+    if key == PROFILE:
+        return _profile(before, after, tally)
+    first, second = interval_of(before, key), interval_of(after, key)
+    if first is None and second is None:
+        return _words(key, before, after, tally)
+    if first is None or second is None:
+        if "non-finite" not in (before["status"], after["status"]):
+            (tally.only_after if first is None else tally.only_before)[key] += 1
+        return None
+    tally.compared[key] += 1
+    beyond = first.beyond(second)
+    if not beyond:
+        open_end = first.bound or second.bound or _is_bound(key, before) or _is_bound(key, after)
+        same = first == second and before.get(key) == after.get(key)
+        singular = before["status"] == after["status"] == SINGULAR
+        tally.unknown[key] += open_end and not same and not singular
+        return None
+    was, now = (_instead(key, row, found) for row, found in ((before, first), (after, second)))
+    old = before[key] if was is None else None
+    new = after[key] if now is None else None
+    if old is None or new is None:
+        # Of what is open only the end that faces the other is known.
+        ends = (first.high, second.low) if beyond > 0.0 else (first.low, second.high)
+        return Move(key, old, new, was, now, beyond, _extent(*ends))
+    return Move(key, old, new, beyond=beyond, extent=_extent(old, new))
+
+
+def _extent(before: float, after: float) -> float:
+    return abs(after - before) / (max(abs(before), abs(after)) or 1.0)
+
+
+def _is_bound(key: str, row: RowDoc) -> bool:
+    """Say whether the lowest |cos| is no more than proven to lie below a number."""
+    if key != "worst_cos":
+        return False
+    details = [one for one in row.get("intruder_detail") or () if one["max_cos"] is not None]
+    lowest = min(details, key=lambda one: one["max_cos"], default={})
+    return str(lowest.get("decided_by", "")).startswith("bound")
+
+
+def _instead(key: str, row: RowDoc, found: Interval) -> str | None:
+    """Return what stands where no number is known but a bound; None where one is."""
+    if row.get(key) is None:
+        return SINGULAR if row["status"] == SINGULAR else f"> {found.low:.4g}"
+    if _is_bound(key, row):
+        return f"< {found.high:.4g}"
+    if key == "delta_rank" and row.get("delta_rank_status") == "at least":
+        return f">= {row[key]:,}"
+    return None
+
+
+def _words(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
+    """Compare words and flags, which are what they are."""
+    was, now = (row.get(key) or ("none" if key == "codec" else row.get(key))
+                for row in (before, after))  # fmt: skip
+    if isinstance(was, list | dict) or isinstance(now, list | dict):
+        return None
+    if was is None or now is None:
+        if was is not now and "non-finite" not in (before["status"], after["status"]):
+            (tally.only_after if was is None else tally.only_before)[key] += 1
+        return None
+    tally.compared[key] += 1
+    return None if was == now else Move(key, None, None, _word(was), _word(now))
+
+
+def _word(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+def _profile(before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
+    """Compare singular values between the ends, which have quantities of their own."""
+    was, now = before.get(PROFILE) or (), after.get(PROFILE) or ()
+    if len(was) != len(now) or len(was) < 3:
+        return None
+    tally.compared[PROFILE] += 1
+    last, short = len(was) - 1, min(before["rows"], before["cols"]) - 1
+    found = []
+    for place in range(1, last):
+        index = (2 * place * short + last) // (2 * last)
+        first, second = (
+            Interval(max(value - error, 0.0), value + error)
+            for row, value in ((before, was[place]), (after, now[place]))
+            for error in [value_error(row, value) + DIGITS * value]
+        )
+        beyond = first.beyond(second)
+        if beyond:
+            extent = _extent(was[place], now[place])
+            found.append(Move(PROFILE, was[place], now[place], None, None, beyond, extent, index))
+    return min(found, key=lambda move: move.rank, default=None)
