@@ -31,8 +31,8 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Planned", "Result", "Selection", "check", "compare", "diff", "kappa", "load", "ls", "measure", "open",
-    "spectrum", "trend", "width",
+    "Planned", "Result", "Selection", "check", "compare", "diff", "kappa", "load", "ls", "measure",
+    "open", "spectrum", "trend", "width",
 ]  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def beyond_text(move: Mapping[str, Any]) -> str:
 def sentence(move: Mapping[str, Any]) -> str:
     """Write `kappa 3,260 → 81,800 (× 25)`."""
     change = change_text(move)
-    told = "" if change == cells.NONE else f" ({change})"
+    told = "" if change in (cells.NONE, "from 0", "to 0") else f" ({change})"
     return f"{quantity_text(move)} {value_text(move, 'before')} → {value_text(move, 'after')}{told}"
 
 
@@ -83,7 +83,9 @@ def _difference(key: str, before: float, after: float, whole: float | None = Non
     """Write a difference; a part of a whole one in its form."""
     reached = after if whole is None else whole
     if _is(key, "whole"):
-        return f"{after - before:+,.3g}" if abs(after - before) < 1000 else f"{after - before:+,.0f}"
+        return (
+            f"{after - before:+,.3g}" if abs(after - before) < 1000 else f"{after - before:+,.0f}"
+        )
     if not before:
         return "from 0"
     if not reached:

@@ -152,6 +152,23 @@ KEYS: Mapping[str, Key] = {
     "normalised_slope": Key("normalised", "number", "slope of σ / √(eta / lambda); law: 0.75"),
     "counted": Key("counted", "flag", "whether the law is about the role"),
     "reads": Key("reason", "text"),
+    "quantity": Key("quantity", "word", "the key that moved most"),
+    "present": Key("is in", "word", "both results, or one of them"),
+    "moved": Key("moved", "whole", "quantities beyond their error, or matrices in which one is"),
+    "change": Key("change, share", "number", "after less before, over before"),
+    "beyond": Key("moved at least", "number", "the least that errors and bounds of both leave"),
+    "extent": Key("move", "percent", "the difference over the larger of both values"),
+    "before": Key("number before", "number"),
+    "after": Key("number after", "number"),
+    "was": Key("before", "text"),
+    "now": Key("after", "text"),
+    "moved_by": Key("change", "text", "of before"),
+    "least": Key("at least", "text", "what of it errors and bounds cannot explain"),
+    "compared": Key("compared", "whole", "matrices in which both have a number"),
+    "unknown": Key("left open", "whole", "by a bound on either side"),
+    "only_before": Key("only before", "whole", "matrices that have a value there alone"),
+    "only_after": Key("only after", "whole", "matrices that have a value there alone"),
+    "largest_move": Key("largest move", "text"),
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from spectra.runs.result import Result, package_version
 from spectra.text import natural, shown
 from spectra.work import Model
 from spectra.work import Result as Data
+from spectra.work.result import plain
 
 Given: TypeAlias = str | Path | Mapping[str, Any] | Data
 """A file that a command wrote, its document, or a result."""
@@ -108,8 +109,11 @@ def compare(before: Given, after: Given) -> Result:
         summary["changed"] = _is_changed(summary)
         summary["reading"] = reading_of(summary)
     settings = {"command": first.document["command"]}
-    models = [Model(side.name, side.name, part, labels={"model": name}) for side, part, name in zip(
-        (first, second), (BEFORE, AFTER), distinct(first.name, second.name), strict=True)]  # fmt: skip
+    names = distinct(first.name, second.name)
+    models = [
+        Model(side.name, side.name, part, labels={"model": name})
+        for side, part, name in zip((first, second), (BEFORE, AFTER), names, strict=True)
+    ]
     return Result(
         "compare", package_version(), settings, models, rows, [], summary,
         time.perf_counter() - start,
@@ -131,7 +135,8 @@ def _side(given: Given, name: str) -> Side:
     if isinstance(given, str | Path):
         document, name = read_saved(Path(given)).document, str(given)
     else:
-        document = checked(given.document() if isinstance(given, Data) else given, name)
+        told = given.document() if isinstance(given, Data) else given
+        document = checked(plain(told), name)  # lists where a live one has tuples
     return Side(name, document, {row["matrix"]: compared_row(row) for row in document["rows"]})
 
 
@@ -142,7 +147,9 @@ def _require_alike(first: Side, second: Side) -> None:
         UsageError: The two are of different commands, or of one that has no row a matrix.
         NothingToAnalyseError: No matrix is in both.
     """
-    known = sorted(kind.command for kind in kinds() if not kind.series and kind.command != "compare")
+    known = sorted(
+        kind.command for kind in kinds() if not kind.series and kind.command != "compare"
+    )
     one, other = (side.document["command"] for side in (first, second))
     for side, command in ((first, one), (second, other)):
         if kind_of(command).series or command == "compare":
@@ -153,7 +160,7 @@ def _require_alike(first: Side, second: Side) -> None:
     if one != other:
         raise UsageError(
             f"{shown(first.name)} is of {one}, {shown(second.name)} of {other}. Expected two "
-            f"results of one command. Run `spectra {one}` on the second model, with -o FILE.json."
+            f"results of one command: run `spectra {one}` on the second model, with -o FILE.json."
         )
     if not first.rows.keys() & second.rows.keys():
         names = " and ".join(
@@ -176,7 +183,7 @@ def _row(before: dict[str, Any] | None, after: dict[str, Any] | None, moves: lis
     there = "both" if before and after else BEFORE if before else AFTER
     lost = after is not None and after["status"] == "non-finite"
     most = moves[0] if moves else None
-    values = {
+    values: dict[str, Any] = {
         "present": there, "moved": len(moves),
         "quantity": most.key if most else None, "before": most.before if most else None,
         "after": most.after if most else None, "was": most.was if most else None,
@@ -223,10 +230,7 @@ def _turned(found: Mapping[str, Sequence[Move]], *, lost: bool) -> list[str]:
     return [
         name
         for name, moves in found.items()
-        if any(
-            move.key == "status" and (move.now == "non-finite") is lost
-            for move in moves
-        )
+        if any(move.key == "status" and (move.now == "non-finite") is lost for move in moves)
     ]
 
 
@@ -238,12 +242,12 @@ def _quantities(tally: Tally, found: Mapping[str, Sequence[Move]]) -> Iterator[d
             if move.key not in largest or move.rank < largest[move.key][1].rank:
                 largest[move.key] = name, move
     for key in (*tally.keys, *(["status"] if tally.moved["status"] else [])):
-        name, most = largest.get(key, (None, None))
+        most = largest.get(key)
         yield {
             "key": key, "compared": tally.compared[key], "moved": tally.moved[key],
             "unknown": tally.unknown[key], "only_before": tally.only_before[key],
-            "only_after": tally.only_after[key], "matrix": name,
-            "largest": most.plain() if most else None,
+            "only_after": tally.only_after[key], "matrix": most[0] if most else None,
+            "largest": most[1].plain() if most else None,
         }  # fmt: skip
 
 
@@ -289,7 +293,7 @@ def _count(value: object) -> int | None:
 
 
 def _bytes(first: Side, second: Side, common: Sequence[str]) -> dict[str, int | None]:
-    """Return of how many matrices the stored values are known to be others, by their digests."""
+    """Return of how many matrices the stored values are others, as their digests tell."""
     pairs = [(first.rows[name].get("digest"), second.rows[name].get("digest")) for name in common]
     known = [(one, other) for one, other in pairs if one and other]
     return {"digests": len(known), "other_bytes": sum(one != other for one, other in known)}
@@ -297,7 +301,8 @@ def _bytes(first: Side, second: Side, common: Sequence[str]) -> dict[str, int | 
 
 def _is_unstated(key: str, side: Side) -> bool:
     """Say whether a quantity is a number of which no error is stated."""
-    return not is_stated(key) and any(isinstance(row.get(key), float) for row in side.rows.values())
+    numbers = (isinstance(row.get(key), float) for row in side.rows.values())
+    return not is_stated(key) and any(numbers)
 
 
 def _is_changed(summary: Mapping[str, Any]) -> bool:

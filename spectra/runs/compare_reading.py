@@ -77,9 +77,12 @@ def _moved(summary: Summary) -> str:
     names = [f"{_named(one['key'])} in {one['moved']:,}" for one in moved[:NAMED]]
     rest = len(moved) - len(names)
     names += [counted(rest, "more quantity", "more quantities")] if rest else []
-    most = max(moved, key=lambda one: (one["largest"]["extent"], abs(one["largest"]["beyond"] or 0)))
+    most = max(
+        moved, key=lambda one: (one["largest"]["extent"], abs(one["largest"]["beyond"] or 0))
+    )
     count = f"{summary['moved']:,} of {total} moved beyond {_their(summary['moved'])} error"
-    return f"{count}: {listed(names)}. Most: {sentence(most['largest'])} in {printable(most['matrix'])}."
+    where = f"{sentence(most['largest'])} in {printable(most['matrix'])}"
+    return f"{count}: {listed(names)}. Most: {where}."
 
 
 def _their(count: int) -> str:
@@ -106,5 +109,3 @@ def _only(summary: Summary) -> Iterator[str]:
             verb = "is" if len(names) == 1 else "are"
             where = printable(Path(summary["sides"][side]["file"]).name)
             yield f"{counted(len(names), *MATRICES)} {verb} only in {where}: {_first(names)}."
-
-

@@ -1,4 +1,4 @@
-"""Between which numbers a saved quantity is proven, or stated, to lie: docs/quantities.md as code."""
+"""What a saved quantity is proven, or stated, to lie between: docs/quantities.md as code."""
 
 import math
 import sys
@@ -90,12 +90,12 @@ def _within(error: float) -> Rule:
 
 
 def _short(row: RowDoc) -> int:
-    return max(min(row["rows"], row["cols"]), 1)
+    return max(min(int(row["rows"]), int(row["cols"])), 1)
 
 
 def _floor(row: RowDoc) -> float:
     """Return the rounding floor: what is no larger was taken for 0."""
-    return max(row["rows"], row["cols"]) * EPS * (row.get("sigma_max") or 0.0)
+    return max(int(row["rows"]), int(row["cols"])) * EPS * float(row.get("sigma_max") or 0.0)
 
 
 def _value(row: RowDoc, value: float) -> Interval:
@@ -209,7 +209,8 @@ BOUNDED: Mapping[str, Callable[[RowDoc], Interval | None]] = {
 EXACT = _relative(ROUNDING)
 RULES: Mapping[str, Rule] = {
     "sigma_max": _value, "sigma_min": _value, "frobenius": _relative(SIGMA),
-    "stable_rank": _relative(SQUARES), "effective_rank": _effective, "effective_share": _effective_share,
+    "stable_rank": _relative(SQUARES), "effective_rank": _effective,
+    "effective_share": _effective_share,
     "energy_rank": _energy, "numerical_rank": _within(LINE), "resolved_rank": _within(LINE),
     "resolved_share": _resolved_share, "alpha": _alpha, "mp_edge": _edge, "spikes": _within(LINE),
     "delta_norm": _relative(SIGMA), "delta_relative": _relative(SIGMA),

@@ -11,7 +11,7 @@ from spectra.runs.intervals import DIGITS, Interval, interval_of, value_error
 RowDoc: TypeAlias = Mapping[str, Any]
 
 HOW = frozenset({
-    "error", "decided_by", "certified", "kappa_low", "kappa_high", "sigma_max_low",
+    "status", "error", "decided_by", "certified", "kappa_low", "kappa_high", "sigma_max_low",
     "sigma_max_high", "alpha_xmin", "alpha_ks", "delta_rank_status", "delta_spectrum_status",
     "overlap_status", "first_non_finite", "intruder_detail", "worst_at", "worst_energy",
     "sigma_profile", "digest", "layer", "expert", "parameters", "tensor", "matrix", "rows", "cols",
@@ -120,8 +120,6 @@ def _status(before: RowDoc, after: RowDoc, tally: Tally) -> Iterator[Move]:
 
 
 def _compared(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
-    if key == "status":
-        return None
     if key == PROFILE:
         return _profile(before, after, tally)
     first, second = interval_of(before, key), interval_of(after, key)
@@ -158,8 +156,8 @@ def _is_bound(key: str, row: RowDoc) -> bool:
     if key != "worst_cos":
         return False
     details = [one for one in row.get("intruder_detail") or () if one["max_cos"] is not None]
-    lowest = min(details, key=lambda one: one["max_cos"], default={})
-    return str(lowest.get("decided_by", "")).startswith("bound")
+    lowest = sorted(details, key=lambda one: one["max_cos"])[:1]
+    return any(str(one.get("decided_by")).startswith("bound") for one in lowest)
 
 
 def _instead(key: str, row: RowDoc, found: Interval) -> str | None:

@@ -43,7 +43,9 @@ def lines(document: Document) -> list[Line]:
     found: list[Line] = []
     for row in document["rows"]:
         place = {key: row[key] for key in ("matrix", "role", "layer", "expert")}
-        found += [{**place, "quantity": quantity_text(move), **move} for move in row.get("moves") or ()]
+        found += [
+            {**place, "quantity": quantity_text(move), **move} for move in row.get("moves") or ()
+        ]
         if row["present"] != "both":
             found.append({
                 **place, "quantity": ONLY[row["present"]], "key": ONLY[row["present"]],
@@ -86,7 +88,10 @@ def _mark(line: Line) -> Mark:
 
 def _each(found: Sequence[Line]) -> list[Line]:
     """Return the largest move of every matrix."""
-    return list({line["matrix"]: line for line in reversed(found)}.values())[::-1]
+    first: dict[str, Line] = {}
+    for line in found:
+        first.setdefault(line["matrix"], line)
+    return list(first.values())
 
 
 def _table(document: Document) -> Listing:
@@ -136,21 +141,31 @@ def _by_quantity(summary: Mapping[str, Any], full: bool) -> Iterator[str]:
         told.append(f"{len(moved) - len(shown):,} more")
     if told:
         yield f"moved: {', '.join(told)}"
-    still = [printable(one["key"]) for one in summary["quantities"] if one["compared"] and not one["moved"] and one["key"] not in IDENTITY]
+    still = [
+        printable(one["key"])
+        for one in summary["quantities"]
+        if one["compared"] and not one["moved"] and one["key"] not in IDENTITY
+    ]
     if still and moved:
         yield f"within the error everywhere: {', '.join(still)}"
 
 
 def _open(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a bound leaves open, and what has a number on one side alone."""
-    told = [f"{printable(one['key'])} of {one['unknown']:,}" for one in summary["quantities"] if one["unknown"]]
+    told = [
+        f"{printable(one['key'])} of {one['unknown']:,}"
+        for one in summary["quantities"]
+        if one["unknown"]
+    ]
     if told:
         exact = " (--exact measures it)" if summary["compared"] == "kappa" else ""
         yield f"a bound leaves open whether it moved: {', '.join(told)}{exact}"
     for side, other in (SIDES, SIDES[::-1]):
         found = [one for one in summary["quantities"] if one[f"only_{side}"]]
         if found:
-            names = ", ".join(f"{printable(one['key'])} of {one[f'only_{side}']:,}" for one in found)
+            names = ", ".join(
+                f"{printable(one['key'])} of {one[f'only_{side}']:,}" for one in found
+            )
             yield f"a value {side} and none {other}: {names}"
 
 
@@ -168,16 +183,21 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
     for one in summary["settings"]:
         keys = [key for key, setting in summary["left_out"].items() if setting == one["key"]]
         so = f"; not compared: {', '.join(map(printable, keys))}" if keys else ""
-        yield f"settings differ: {printable(one['key'])} {_value(one['before'])} → {_value(one['after'])}{so}"
+        values = f"{_value(one['before'])} → {_value(one['after'])}"
+        yield f"settings differ: {printable(one['key'])} {values}{so}"
     sides = [summary["sides"][side] for side in SIDES]
     versions = [side["spectra"] for side in sides]
     if versions[0] != versions[1]:
         yield f"versions of spectra differ: {' → '.join(map(printable, versions))}"
-    bases = [[str(one.get("spec")) for one in side["models"] if one.get("part") == "base"] for side in sides]
+    bases = [
+        [str(one.get("spec")) for one in side["models"] if one.get("part") == "base"]
+        for side in sides
+    ]
     if bases[0] != bases[1] and all(bases):
         yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in bases)}"
     if summary["unstated"]:
-        yield f"no error is stated of {', '.join(map(printable, summary['unstated']))}: any move is shown"
+        names = ", ".join(map(printable, summary["unstated"]))
+        yield f"no error is stated of {names}: any move is shown"
     if summary["digests"]:
         what = f"{summary['other_bytes']:,} of {counted(summary['digests'], 'tensor')}"
         yield f"stored values differ in {what}"
@@ -197,7 +217,8 @@ def _sheets(document: Document) -> list[Sheet]:
     ]  # fmt: skip
     keys = ("matrix", "role", "layer", "quantity", "was", "now", "moved_by", "least", "extent")
     by = [
-        {**one, "quantity": one["key"], "largest": sentence(one["largest"]) if one["largest"] else None}
+        {**one, "quantity": one["key"],
+         "largest_move": sentence(one["largest"]) if one["largest"] else None}
         for one in document["summary"]["quantities"]
     ]  # fmt: skip
     findings = [
@@ -210,7 +231,7 @@ def _sheets(document: Document) -> list[Sheet]:
               ("severity", False), ("state",)),
         Sheet("quantities", "By quantity", by,
               ("quantity", "moved", "compared", "unknown", "only_before", "only_after", "matrix",
-               "most"), ("moved", True)),
+               "largest_move"), ("moved", True)),
         Sheet("moves", "What moved", found, keys, ("extent", True), ("quantity", "role")),
     ]  # fmt: skip
 
@@ -256,7 +277,8 @@ KIND = Kind(
     drawer="spectra.report.plots.compare:draw_compare",
     settings={"command": TEXT},
     summary={
-        "lost": TEXTS, "restored": TEXTS, "changed": FLAG, "compared": TEXT, "matrices": COUNT, "moved": COUNT, "no_numbers": COUNT,
+        "lost": TEXTS, "restored": TEXTS, "changed": FLAG, "compared": TEXT, "matrices": COUNT,
+        "moved": COUNT, "no_numbers": COUNT,
         "only_before": TEXTS, "only_after": TEXTS, "quantities": Items(QUANTITY),
         "totals": Items(TOTAL), "settings": Items(Object({"key": TEXT})),
         "left_out": Object(rest=TEXT), "not_measured": Object(dict.fromkeys(SIDES, TEXTS)),

@@ -30,7 +30,9 @@ def draw_compare(document: Document, _arrays: Arrays) -> Figure:
     factors = _factors(document["rows"])
     moved = [one for one in document["summary"]["quantities"] if one["key"] in factors]
     if not moved:
-        return message(document, TITLE, "No number moved from one value to another: nothing to draw.")
+        return message(
+            document, TITLE, "No number moved from one value to another: nothing to draw."
+        )
     drawn = moved[:MOST]
     both = [row for row in document["rows"] if row["present"] == "both"]
     grid = grid_of(both, lambda row: 100.0 * row["extent"] if row.get("extent") else 0.0)
@@ -98,7 +100,11 @@ def _draw_strips(
         end = max(100.0 * (largest - 1.0) * ROOM, 1e-9)
         axes.set_xlim(-end, end)
         axes.xaxis.set_major_locator(MaxNLocator(7))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{'+' if value > 0 else ''}{number(value)}" if value else "0"))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(
+                lambda value, _: f"{'+' if value > 0 else ''}{number(value)}" if value else "0"
+            )
+        )
         axes.axvline(0.0, color=INK, linewidth=0.9)
         axes.set_xlabel("change over before (%)")
     axes.set_yticks(np.arange(len(drawn)), [plain_text(str(one["key"])) for one in drawn])
