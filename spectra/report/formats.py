@@ -91,7 +91,9 @@ def frame_of(document: Document) -> "pd.DataFrame":
     """Return the rows as a pandas table, one column per key."""
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    frame = pd.DataFrame(_lines(document))
+    lines = _lines(document)
+    known = None if lines else [*kind_of(document["command"]).line_keys]
+    frame = pd.DataFrame(lines, columns=known)
     for key in {"layer", "expert"} & set(frame):
         frame[key] = frame[key].astype("Int64")  # integers or nothing, never 0.0
     return frame
@@ -169,7 +171,9 @@ def _csv(document: Document) -> str:
     """Return the rows; a list or mapping inside a cell is JSON."""
     rows = [{key: _cell(value) for key, value in row.items()} for row in _lines(document)]
     text = io.StringIO()
-    keys = dict.fromkeys(key for row in rows for key in row)  # a row may lack what others have
+    # A row may lack what others have, and there may be none.
+    told = kind_of(document["command"]).line_keys
+    keys = dict.fromkeys([*told, *(key for row in rows for key in row)])
     writer = csv.DictWriter(text, fieldnames=list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

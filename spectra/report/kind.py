@@ -125,6 +125,7 @@ class Kind:
     reads: bool = True  # weights, for a time worth telling
     lines: Callable[[Document], Sequence[RowDoc]] = lambda document: document["rows"]
     """What flat files hold, a line each: CSV, JSON lines, Parquet and `.frame`."""
+    line_keys: Sequence[str] = ()  # their columns, where there may be no line to tell them
 
     # The page and the picture.
     visible: Sequence[str] | None = None  # measured columns that are seen at once; None: all

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from spectra import distribution
 from spectra.analyzers import Row
 from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.matrices import Place
@@ -23,7 +24,7 @@ from spectra.runs.moves import (
     measured_keys,
     moves_of,
 )
-from spectra.runs.result import Result, package_version
+from spectra.runs.result import Result
 from spectra.text import natural, shown
 from spectra.work import Model
 from spectra.work import Result as Data
@@ -115,7 +116,7 @@ def compare(before: Given, after: Given) -> Result:
         for side, part, name in zip((first, second), (BEFORE, AFTER), names, strict=True)
     ]
     return Result(
-        "compare", package_version(), settings, models, rows, [], summary,
+        "compare", distribution.version(), settings, models, rows, [], summary,
         time.perf_counter() - start,
     )  # fmt: skip
 
@@ -312,6 +313,6 @@ def _is_changed(summary: Mapping[str, Any]) -> bool:
     one_sided = any(one["only_before"] or one["only_after"] for one in summary["quantities"])
     totals = any(one[BEFORE] != one[AFTER] for one in summary["totals"])
     return bool(
-        summary["moved"] or any(summary.get(key) for key in lists) or one_sided or totals or findings
+        summary["moved"] or any(summary[key] for key in lists) or one_sided or totals or findings
         or len(set(summary.get("verdicts", {}).values())) > 1
     )  # fmt: skip

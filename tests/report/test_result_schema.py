@@ -53,6 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "width": spectra.width(models),
         "trend": spectra.trend(steps),
         "check": spectra.check(sick, baseline=models[0], policy=policy),
+        "compare": spectra.compare(spectra.check(models[0]), spectra.check(sick)),
     }
     return {
         command: json.loads(to_text(result.document(), "json")) for command, result in found.items()

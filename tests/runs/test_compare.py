@@ -103,9 +103,9 @@ def test_a_change_beyond_the_error_is_a_move(model: Document, key: str, share: f
     result = spectra.compare(model, other)
     assert result.summary["moved"] == 1
     assert f" in {name}." in result.summary["reading"]
-    line = result.frame.set_index("key").loc[key]
+    line = next(one for one in result.frame.to_dict("records") if one["key"] == key)
     sign = math.copysign(1, share)
-    assert 0 < sign * float(line["beyond"]) < sign * float(line["after"] - line["before"])
+    assert 0 < sign * line["beyond"] < sign * (line["after"] - line["before"])
 
 
 def test_the_one_value_on_the_line_is_no_move(model: Document) -> None:

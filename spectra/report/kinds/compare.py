@@ -34,6 +34,7 @@ FINDING = Object({
 })  # fmt: skip
 TOTAL = Object({"key": TEXT, "before": COUNT, "after": COUNT})
 SIDES = ("before", "after")
+PLACE = ("matrix", "role", "layer", "expert")
 IDENTITY = ("role", "dtype", "codec", "shape")
 ONLY = {"before": "only before", "after": "only after"}
 
@@ -42,7 +43,7 @@ def lines(document: Document) -> list[Line]:
     """Return a line for every quantity that moved, the largest first, and for odd matrices."""
     found: list[Line] = []
     for row in document["rows"]:
-        place = {key: row[key] for key in ("matrix", "role", "layer", "expert")}
+        place = {key: row[key] for key in PLACE}
         found += [
             {**place, "quantity": quantity_text(move), **move} for move in row.get("moves") or ()
         ]
@@ -273,6 +274,7 @@ KIND = Kind(
     visible=("moved", "quantity", "change", "extent"),
     metrics=(Metric("moved", "count"), Metric("extent", "linear")),
     sheets=_sheets, worst=_worst, lines=lines,
+    line_keys=(*PLACE, "quantity", *MOVE.keys),
     parts=SIDES,
     drawer="spectra.report.plots.compare:draw_compare",
     settings={"command": TEXT},

@@ -43,7 +43,7 @@ def draw_compare(document: Document, _arrays: Arrays) -> Figure:
     _draw_strips(figure.add_subplot(layout[0, 0]), drawn, factors)
     cells = layout[1, 0].subgridspec(1, 1)
     draw_grid(
-        figure, figure.add_subplot(cells[0, 0]), grid,
+        figure.add_subplot(cells[0, 0]), grid,
         "The largest move of a matrix, over the larger of both values", "move (%)", "from zero",
     )  # fmt: skip
     return figure

@@ -38,7 +38,9 @@ def forgotten() -> Iterator[None]:
 
 def test_every_command_has_a_file() -> None:
     found = {one.command: one for one in kinds()}
-    assert set(found) == {"check", "diff", "kappa", "ls", "spectrum", "trend", "width"}
+    assert set(found) == {
+        "check", "compare", "diff", "kappa", "ls", "spectrum", "trend", "width",
+    }  # fmt: skip
     assert all(kind_of(name) is record for name, record in found.items())
 
 
