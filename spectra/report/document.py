@@ -40,7 +40,7 @@ ROW = Object(
 MODEL = Object({
     "spec": TEXT,
     "resolved": TEXT,
-    "part": Words(("model", "base", "tuned", "baseline"), open=True),
+    "part": Words(("model", "base", "tuned", "baseline", "before", "after"), open=True),
     "codecs": Object(rest=COUNT),
 })  # fmt: skip
 """One of the models; of several also its `model`, `width` or `step`."""

@@ -52,7 +52,7 @@ def test_what_has_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UsageError) as raised:
         draw(HEADS)
     assert str(raised.value) == (
-        "heads has no picture. Expected a result of diff, kappa, spectrum, trend, width."
+        "heads has no picture. Expected a result of compare, diff, kappa, spectrum, trend, width."
     )
 
 
