@@ -202,6 +202,7 @@ def _summary(
     common = [name for name in found if name in first.rows and name in second.rows]
     summary: dict[str, Any] = {
         "compared": first.document["command"],
+        "skipped": 0,
         "matrices": len(common),
         "moved": sum(bool(moves) for moves in found.values()),
         "only_before": [name for name in found if name not in second.rows],
