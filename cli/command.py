@@ -11,13 +11,14 @@ from types import ModuleType
 from typing import Annotated, Any, Final, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from spectra.text import printable
 
 from .guard import guarded
 from .options import Common
 from .terminal import note
+from .usage import Worded
 
 KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 BARE: Final = Common()
@@ -33,7 +34,7 @@ class Command:
     name: str
     call: Callable[..., None]
     place: int = 0  # in `spectra --help`, of those that are ours
-    parser: type[TyperCommand] | None = None  # how its words are read, where that is its own
+    parser: type[Worded] = Worded  # how its words are read
 
 
 def command(
@@ -41,7 +42,7 @@ def command(
     *,
     without: tuple[str, ...] = (),
     wording: Mapping[str, Any] | None = None,
-    parser: type[TyperCommand] | None = None,
+    parser: type[Worded] = Worded,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function a command of its name: it takes options, and returns its exit code.
 

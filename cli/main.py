@@ -3,7 +3,6 @@
 import atexit
 import gc
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,13 +12,15 @@ import typer
 from spectra import distribution
 
 from . import commands
-from .command import Commands, commands_in, plug_ins
+from .command import Commands, commands_in
 from .guard import DONE, UNUSABLE, guarded
+from .refusal import Refusal
 from .terminal import fail
 
 app = typer.Typer(
     name="spectra",
     cls=Commands,
+    suggest_commands=False,  # as all else is suggested: `Refusal`
     add_completion=True,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -62,26 +63,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
             code = app(arguments, prog_name="spectra", standalone_mode=False)
         except typer.TyperException as error:
             words = list(sys.argv[1:] if arguments is None else arguments)
-            fail(_explained(error.format_message(), words))
+            group = typer.main.get_command(app)
+            fail(str(Refusal(error.format_message().strip(), words, group)))
             return UNUSABLE
         except typer.Abort:
             raise KeyboardInterrupt from None
         return code if isinstance(code, int) else DONE
 
     return guarded(invoke)
-
-
-def _explained(message: str, words: Sequence[str]) -> str:
-    """Complete the parser's message: what was given, and whose help to read."""
-    named = re.match(r"Invalid value for '(?:-\w, )?(--?[\w-]+)'", message)
-    given = ""
-    if named and named[1] in words[:-1]:
-        value = words[words.index(named[1]) + 1]
-        given = f" Got {value!r}." if repr(value) not in message else ""
-    known = {info.name for info in app.registered_commands} | plug_ins().keys()
-    command = next((word for word in words if word in known), "")
-    place = f"spectra {command} --help" if command else "spectra --help"
-    return f"{message.rstrip().rstrip('.')}.{given} See `{place}`."
 
 
 def main() -> None:

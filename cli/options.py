@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SOURCE, SELECT, OUTPUT, RUN = "Where weights come from", "Which matrices", "Output", "Running"
 DEVICES = ("auto", "cpu", "cuda")
+NVIDIA = ("gpu", "nvidia", "gpu:0")
+"""What may stand for `cuda`; by its letters, 'gpu' is closest to 'cpu'."""
 OFFERED = tuple(dict.fromkeys(word for role in ROLES for word in (role.split(".")[0], role)))
 """Words of --role: each group stands before its roles."""
 
@@ -73,6 +75,8 @@ def _device(value: str) -> str:
     name, colon, index = value.partition(":")
     if name == "cuda" and colon and index.isdecimal():
         return value
+    if value.lower() in NVIDIA:
+        raise typer.BadParameter(f"{value!r} is not known. Did you mean 'cuda'?")
     return one_of(value, (*DEVICES, "cuda:0"))
 
 

@@ -10,6 +10,8 @@ import cog
 import typer
 import yaml
 from spectra_cli.main import app
+from spectra_cli.usage import argument_word, is_argument
+from spectra_cli.usage import arguments as written
 
 from spectra.distribution import address, version
 
@@ -39,14 +41,13 @@ def command(name: str) -> None:
     """Write what one command is for, its arguments and its options."""
     group: Any = typer.main.get_command(app)
     one = group.commands[name]
-    arguments = [p for p in one.params if not p.opts[0].startswith("-")]
+    arguments = [p for p in one.params if is_argument(p)]
     said = paragraphs(one.help)
-    usage = " ".join(["spectra", name, *(p.metavar or p.name.upper() for p in arguments)])
     text = [p for p in said if not p.startswith("Example:")]
-    _lines(["", *_spaced(text), "```text", f"{usage} [OPTIONS]", "```", ""])
+    _lines(["", *_spaced(text), "```text", f"spectra {name} {written(one.params)}", "```", ""])
     if arguments:
         _lines(["| argument | meaning |", "|---|---|"])
-        _lines(f"| `{p.metavar or p.name.upper()}` | {_cell(p.help)} |" for p in arguments)
+        _lines(f"| `{argument_word(p)}` | {_cell(p.help)} |" for p in arguments)
         cog.outl("")
     panels: dict[str, list[Any]] = {FIRST: []}
     for option in one.params:

@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,35 @@ def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str:
     return next(iter(difflib.get_close_matches(word, list(known), 1, least)), "")
 
 
-def guess(
-    word: str, known: Iterable[str], least: float = 0.5, write: Callable[[str], str] = repr
-) -> str:
+def guess(word: str, known: Iterable[str], least: float = 0.5) -> str:
     """Return ` Did you mean 'x'?` for the nearest known word, or nothing."""
     found = nearest(word, known, least)
-    return f" Did you mean {write(found)}?" if found else ""
+    return f" Did you mean {found!r}?" if found else ""
+
+
+def guess_path(path: str | Path, suffixes: Collection[str] = (), least: float = 0.6) -> str:
+    """Return ` Did you mean 'x'?` for what lies where a path has a wrong letter, or nothing.
+
+    Args:
+        path: Names nothing that is there.
+        suffixes: Of files that may be meant; all where there are none.
+        least: How alike each part must be, from 0 to 1.
+    """
+    here = Path()
+    for part in Path(path).parts:
+        name = part
+        try:
+            if not (here / part).exists():
+                names = [one.name for one in here.iterdir()]
+                hidden = part.startswith(".")
+                name = nearest(part, (n for n in names if n.startswith(".") == hidden), least)
+        except (OSError, ValueError):
+            return ""
+        if not name:
+            return ""
+        here /= name
+    fits = here.is_dir() or not suffixes or here.suffix.lower() in suffixes
+    return f" Did you mean {str(here)!r}?" if here.parts and fits else ""
 
 
 def share_of(text: str) -> float:

@@ -1,17 +1,41 @@
 """Words and numbers in sentences."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from spectra.text import duration, endings, guess, nearest, share_of, size, some
+from spectra.text import duration, endings, guess, guess_path, nearest, share_of, size, some
 
 
 def test_a_guess_is_the_nearest_word_or_nothing() -> None:
     assert guess("kapa", ["kappa", "diff"]) == " Did you mean 'kappa'?"
-    assert guess("kapa", ["kappa", "diff"], write=str) == " Did you mean kappa?"
     assert guess("zzz", ["kappa", "diff"]) == ""
     assert nearest("kpa", ["kappa"], 0.9) == ""
+
+
+def test_a_path_is_guessed_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "minilm").mkdir(parents=True)
+    (tmp_path / "models" / "minilm" / "model.safetensors").touch()
+    (tmp_path / ".spectra.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert guess_path("modles/") == " Did you mean 'models'?"
+    told = " Did you mean 'models/minilm/model.safetensors'?"
+    assert guess_path("models/minilm/model.safetensor") == told
+    assert guess_path("modles/mini-lm/modl.safetensors") == told
+    assert guess_path(tmp_path / "modles") == f" Did you mean {str(tmp_path / 'models')!r}?"
+    assert guess_path(".spectr.toml") == " Did you mean '.spectra.toml'?"
+    for wrong in ("spectr.toml", "other", "models/other", "", "a\0b", "x" * 5000):
+        assert guess_path(wrong) == ""
+
+
+def test_a_path_is_guessed_among_files_that_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kappa.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert guess_path("kapa.json", [".json"]) == ""
+    assert guess_path("kapa.csv", [".json", ".csv"]) == " Did you mean 'kappa.csv'?"
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 import spectra
 from spectra.text import share_of
 
 from ..command import command
 from ..options import Common, option
+from ..usage import Worded
 
 METHOD = "Method"
 LISTS = ("--eta", "--lambda", "--weight-decay", "--widths")
 NUMBER = re.compile(r"[0-9.]+(?:[eE][-+]?[0-9]+)?")
 
 
-class Listing(TyperCommand):
+class Listing(Worded):
     """A command whose lists may be written with spaces: `--eta 4e-3 2e-3 1e-3`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the parser's own
@@ -112,7 +112,9 @@ def width(
     etas, lambdas = _numbers("--eta", eta), _numbers("--lambda", weight_decay)
     given_widths, share = _whole(widths), share_of(tolerance)
     if not 0.0 < share < 1.0:
-        raise typer.BadParameter(f"{tolerance!r} is no share, expected one like 10%.")
+        raise typer.BadParameter(
+            f"{tolerance!r} is no share, expected one like 10%.", param_hint="'--tolerance'"
+        )
     return common.run(lambda: spectra.width.plan(
         list(map(common.open, model)), against=None if against is None else common.open(against),
         eta=etas, weight_decay=lambdas, widths=given_widths, training=training, tolerance=share,

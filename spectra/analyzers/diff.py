@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -37,8 +37,10 @@ from spectra.kernels.verdicts import (
     proven_similarity_memory,
 )
 from spectra.matrices import LowRank, Pair, View
-from spectra.text import counted
+from spectra.text import counted, guess
 from spectra.words import Side
+
+SIDES = get_args(Side)
 
 EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
@@ -88,8 +90,9 @@ class Diff:
                 f"--epsilon {self.epsilon} is no cosine. Expected above 0 and below 1; "
                 "published: 0.5."
             )
-        if self.side not in ("left", "right"):
-            raise UsageError(f"side {self.side!r} is no side. Expected 'left' or 'right'.")
+        if self.side not in SIDES:
+            near = guess(self.side, SIDES)
+            raise UsageError(f"--side {self.side!r} is no side.{near} Expected left or right.")
         require_share(self.energy)
 
     def cost(self, view: View) -> float:

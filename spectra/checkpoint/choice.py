@@ -21,7 +21,7 @@ from spectra.checkpoint.signatures import kind_of, readable, stranger
 from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.variants import split_variant
 from spectra.errors import CheckpointError
-from spectra.text import quote, shown, some
+from spectra.text import guess, quote, shown, some
 
 DOCUMENTS = (
     ".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".csv", ".log", ".sh",
@@ -109,10 +109,10 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
         return own
     there = f"variants {', '.join(told)}"
     if wanted:
-        way = f"it holds {there}. Give one of those with --variant (`variant=`), or leave it out."
+        way = f"It holds {there}. Give one of those with --variant (`variant=`), or leave it out."
         raise CheckpointError(
-            f"{folder.label} holds no weights of the variant {quote(wanted)}; "
-            + (way if told else "it has no variants. Leave --variant (`variant=`) out.")
+            f"{folder.label} holds no weights of the variant {quote(wanted)}.{guess(wanted, told)} "
+            + (way if told else "It has no variants. Leave --variant (`variant=`) out.")
         )
     raise CheckpointError(
         f"{folder.label} holds its weights in {there}: which one is meant? Give it: "

@@ -13,7 +13,6 @@ from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.formats import CONVERT, Format, format_named
-from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, legible
 from spectra.checkpoint.modules import joined, modules_of
@@ -21,7 +20,7 @@ from spectra.checkpoint.pickled.opening import refuse_foreign
 from spectra.checkpoint.source import Folder
 from spectra.checkpoint.unread import beside_adapter, with_unread
 from spectra.errors import CheckpointError
-from spectra.text import shown
+from spectra.text import guess_path, shown
 
 
 def open_spec(
@@ -69,8 +68,8 @@ def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, 
         return _open_hub(spec, download=download)
     page = re.fullmatch(r"https?://[^/]+/([\w.-]+/[\w.-]+)(/.*)?", spec)
     raise CheckpointError(
-        f"{shown(spec)} does not exist. Expected a folder or file with weights, or a repository "
-        "of the Hub as org/name or hf://name."
+        f"{shown(spec)} does not exist.{guess_path(path)} Expected a folder or file with weights, "
+        "or a repository of the Hub as org/name or hf://name."
         + (f" A page of the Hub is given as {page[1]}." if page else "")
     )
 
@@ -79,8 +78,9 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
     """Open a repository; say of words that may have meant a folder that there is none."""
     try:
         return open_hub(spec, download=download)
-    except UnreachableError as error:
-        raise UnreachableError(f"{error} Nothing of that name is on this machine.") from None
+    except CheckpointError as error:
+        near = guess_path(os.path.expanduser(spec))  # noqa: PTH111 - as in `place_of_spec`
+        raise type(error)(f"{error}{near}") from None
 
 
 def _given(spec: str, path: Path) -> Folder:

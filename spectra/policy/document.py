@@ -11,7 +11,7 @@ from spectra.policy.lines import lines_of
 from spectra.policy.policy import Policy
 from spectra.policy.spot import Spot
 from spectra.policy.tables import read_tables
-from spectra.text import shown
+from spectra.text import guess_path, shown
 
 MAX_POLICY = 1_000_000  # bytes
 FILES = (".spectra.toml", "spectra.toml")
@@ -96,8 +96,8 @@ def _text(path: Path, label: str) -> str:
             raw = file.read(MAX_POLICY + 1)
     except FileNotFoundError:
         raise UsageError(
-            f"{label} does not exist. Expected a policy file; to write one: spectra check MODEL "
-            "--init."
+            f"{label} does not exist.{guess_path(path, ('.toml',))} Expected a policy file; to "
+            "write one: spectra check MODEL --init."
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(

@@ -11,7 +11,7 @@ from spectra.errors import UsageError
 from spectra.policy.lines import Keys, nearest
 from spectra.text import guess, quote
 
-near = partial(guess, least=0.6, write=str)
+near = partial(guess, least=0.6)
 """Ask what may have been meant; nothing where no known word is like enough."""
 
 

@@ -17,7 +17,7 @@ from spectra.report.kind import Document, kind_of
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
 from spectra.text import printable
-from spectra.writing.atomic import write_atomically
+from spectra.writing.atomic import require_suffix, write_atomically, wrong_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +48,7 @@ def format_of(path: Path, *, findings: bool = False, others: Sequence[str] = ())
     """
     found = (form_of(path) if findings else None) or SUFFIXES.get(path.suffix.lower())
     if found is None:
-        known = ", ".join([*others, *(SUFFIXES | FINDINGS if findings else SUFFIXES)])
-        raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; expected one of {known}."
-        )
+        raise wrong_suffix(path, (*others, *(SUFFIXES | FINDINGS if findings else SUFFIXES)))
     if found == "parquet":
         require_parquet()
     return found
@@ -153,11 +150,8 @@ def require_values_suffix(path: Path) -> None:
     Raises:
         OutputError: The suffix is neither .parquet nor .csv.
     """
-    if path.suffix.lower() not in (".parquet", ".csv"):
-        raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; singular values are written as "
-            ".parquet or .csv."
-        )
+    told = "Singular values are written as .parquet or .csv."
+    require_suffix(path, (".parquet", ".csv"), told)
     if path.suffix.lower() == ".parquet":
         require_parquet()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from spectra.report.document import SavedError, checked
-from spectra.text import quote, shown
+from spectra.text import guess_path, quote, shown
 
 MAX_BYTES = 512_000_000  # a matrix takes about 4,000, with all of its vectors
 
@@ -38,8 +38,9 @@ def read_saved(path: Path) -> Saved:
         raw = path.read_bytes()
     except OSError as error:
         raise SavedError(
-            f"{shown(str(path))} cannot be read: {error.strerror or error}. Expected a file that "
-            "another command wrote with -o FILE.json."
+            f"{shown(str(path))} cannot be read: {error.strerror or error}."
+            f"{'' if path.exists() else guess_path(path, ('.json',))} Expected a file that another "
+            "command wrote with -o FILE.json."
         ) from None
     return Saved(path, checked(_parsed(raw, str(path)), str(path)))
 

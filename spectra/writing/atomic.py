@@ -3,10 +3,11 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spectra.errors import OutputError
+from spectra.text import guess, guess_path, shown
 
 
 def require_writable(path: Path) -> None:
@@ -20,7 +21,8 @@ def require_writable(path: Path) -> None:
         raise OutputError(f"{path} is a folder; expected a file name to write to.")
     if not folder.is_dir():
         raise OutputError(
-            f"{path} cannot be written: the folder {folder} does not exist. Create it first."
+            f"{shown(path)} cannot be written: the folder {shown(folder)} does not exist."
+            f"{guess_path(folder) or ' Create it first.'}"
         )
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -73,8 +75,27 @@ def require_picture_suffix(path: Path) -> None:
     Raises:
         OutputError: The suffix is another.
     """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise OutputError(
-            f"{path} ends with {path.suffix or 'no suffix'!r}; pictures are written as .png or "
-            ".svg."
-        )
+    require_suffix(path, (".png", ".svg"), "Pictures are written as .png or .svg.")
+
+
+def require_suffix(path: Path, known: Sequence[str], expected: str) -> None:
+    """Refuse a file whose name does not end as it should.
+
+    Args:
+        path: The file.
+        known: The suffixes that may be, in lower case.
+        expected: How the message ends.
+
+    Raises:
+        OutputError: The suffix is another.
+    """
+    if path.suffix.lower() not in known:
+        raise wrong_suffix(path, known, expected)
+
+
+def wrong_suffix(path: Path, known: Sequence[str], expected: str = "") -> OutputError:
+    """Return the error for a name that ends with none of the known suffixes."""
+    got = f"ends with {path.suffix!r}" if path.suffix else "has no suffix"
+    near = guess(path.suffix.lower(), known) if path.suffix else ""
+    told = expected or f"Expected one of {', '.join(known)}."
+    return OutputError(f"{shown(path)} {got}.{near} {told}")

@@ -14,7 +14,7 @@ from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
-from spectra.text import quote, shown
+from spectra.text import guess, quote, shown
 
 CONCURRENCY = 8
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -151,9 +151,9 @@ def _within(place: Place, files: frozenset[str]) -> tuple[str, str]:
         return above + slash, name
     inside = f"{place.path}/" if place.path else ""
     if inside and not any(path.startswith(inside) for path in files):
+        near = guess(place.path, files) or f" Give one of those in {place.at('')}."
         raise CheckpointError(
-            f"{place.at(place.path)}: the repository has no such file or folder. Give one of "
-            f"those in {place.at('')}."
+            f"{place.at(place.path)}: the repository has no such file or folder.{near}"
         )
     return inside, ""
 

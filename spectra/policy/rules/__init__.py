@@ -23,5 +23,5 @@ def rule_of(word: str) -> Rule:
         if word.upper() == rule.code or word.lower() == rule.name:
             return rule
     known = [*RULES, *(rule.name for rule in RULES.values())]
-    near = guess(word.upper(), known, write=str) or guess(word.lower(), known, write=str)
+    near = guess(word.upper(), known) or guess(word.lower(), known)
     raise UsageError(f"{word!a} is no rule.{near} `spectra rule` lists all.")

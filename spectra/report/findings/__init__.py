@@ -10,6 +10,7 @@ from spectra.report.findings.github import to_github
 from spectra.report.findings.junit import to_junit
 from spectra.report.findings.markdown import to_comment, to_page
 from spectra.report.findings.sarif import to_sarif
+from spectra.text import guess
 
 __all__ = ["FORMS", "SUFFIXES", "form_of", "render"]
 
@@ -45,5 +46,6 @@ def render(document: Mapping[str, Any], form: str) -> str:
     """
     writer = WRITERS.get(form)
     if writer is None:
-        raise OutputError(f"{form!r} is no form of a check; expected one of {', '.join(FORMS)}.")
+        told = f"{guess(form, FORMS)} Expected one of {', '.join(FORMS)}."
+        raise OutputError(f"{form!r} is no form of a check.{told}")
     return writer(verdict_of(document))
