@@ -8,6 +8,7 @@ import cog
 import typer
 from pages import paragraphs
 from spectra_cli.main import app
+from spectra_cli.usage import argument_word, is_argument
 
 from spectra.distribution import version
 
@@ -83,13 +84,13 @@ def _command(
     shared: list[tuple[str, str]],
 ) -> Iterator[str]:
     """Yield a command's section: what it does, its arguments, and the options of its own."""
-    arguments = [one for one in command.params if not one.opts[0].startswith("-")]
-    usage = " ".join(one.metavar or one.name.upper() for one in arguments)
+    arguments = [one for one in command.params if is_argument(one)]
+    usage = " ".join(map(argument_word, arguments))
     yield f".SS spectra {_text(name)} {_text(usage)}"
     for i, text in enumerate(paragraphs(command.help)):
         yield from ([".PP", _text(text)] if i else [_text(text)])
     for one in arguments:
-        yield from _listed(one.metavar or one.name.upper(), one.help or "")
+        yield from _listed(argument_word(one), one.help or "")
     own = [_said(one) for one in _options(command)]
     for said in own:
         if said not in shared:

@@ -13,6 +13,7 @@ from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.formats import CONVERT, Format, format_named
+from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, legible
 from spectra.checkpoint.modules import joined, modules_of
@@ -80,6 +81,8 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
         return open_hub(spec, download=download)
     except CheckpointError as error:
         near = guess_path(os.path.expanduser(spec))  # noqa: PTH111 - as in `place_of_spec`
+        if isinstance(error, UnreachableError):
+            near = near or " Nothing of that name is on this machine."
         raise type(error)(f"{error}{near}") from None
 
 

@@ -104,7 +104,7 @@ class TestOneFolder:
 
     def test_one_that_is_not_there(self, tmp_path: Path) -> None:
         write_model(tmp_path, {"a": A})
-        with pytest.raises(Exception, match=r"of the variant 'fp16'; it has no variants\. Leave"):
+        with pytest.raises(Exception, match=r"of the variant 'fp16'\. It has no variants\. Leave"):
             open_spec(tmp_path, variant="fp16")
         write_model(tmp_path, {"a": A}, name="model.bf16.safetensors")
         with pytest.raises(Exception, match=r"the variant 'fp16'; it holds variants bf16\. "):

@@ -36,14 +36,17 @@ def refused(command: Command, *words: str | Path, code: int = 2) -> str:
         (["MODEL", "--format", "jsn"], "Did you mean 'json'?"),
         (["MODEL", "--device", "gpu"], "'gpu' is not known"),
         (["MODEL", "--device", "cuda:99"], "--device cuda:99 is not there"),
-        (["MODEL", "--workers", "0"], "or equal to 1. Got '0'. See `spectra kappa --help`."),
+        (
+            ["MODEL", "--workers", "0"],
+            "--workers '0' should be greater than or equal to 1. See",
+        ),
         (["MODEL", "--formt", "json"], "--format"),
-        (["MODEL", "-o", "x.foo"], "expected one of .json, .jsonl, .csv, .md, .parquet, .txt"),
+        (["MODEL", "-o", "x.foo"], "Expected one of .json, .jsonl, .csv, .md, .parquet, .txt"),
         (["MODEL", "-o", "nodir/x.json"], "the folder nodir does not exist"),
         (["MODEL", "-o", "."], "is a folder; expected a file name"),
-        (["MODEL", "-o", "plain"], "plain ends with 'no suffix'; expected one of"),
+        (["MODEL", "-o", "plain"], "plain has no suffix. Expected one of"),
         (["MODEL", "--select", "1_0"], "--select '1_0' is no share"),
-        (["MODEL", "--plot", "x.pdf"], "pictures are written as .png or .svg"),
+        (["MODEL", "--plot", "x.pdf"], "Pictures are written as .png or .svg"),
         ([], "MODEL"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -75,7 +78,7 @@ def test_spectrum_refuses_a_share_over_one(command: Command, model: Path) -> Non
     assert "energy 2.0 is no share" in refused(command, "spectrum", model, "--energy", "2")
     path = model.parent / "v.json"
     found = refused(command, "spectrum", model, "--values", path)
-    assert "singular values are written as .parquet or .csv" in found
+    assert "Singular values are written as .parquet or .csv" in found
 
 
 def test_an_unknown_command_gets_a_suggestion(command: Command) -> None:

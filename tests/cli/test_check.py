@@ -57,7 +57,7 @@ def test_exit_zero_turns_findings_alone_into_0(
     [
         (["--policy", "none.toml"], "none.toml"),
         (["--select", "SPC999"], "'SPC999' is no rule"),
-        (["--select", "intruder-dimension"], "Did you mean intruder-dimensions?"),
+        (["--select", "intruder-dimension"], "Did you mean 'intruder-dimensions'?"),
         (["--min-coverage", "110%"], "'110%' is no share"),
         (["--fail-on", "errors"], "Did you mean 'error'?"),
         (["--baseline", "none.json"], "none.json does not exist. Make it"),
