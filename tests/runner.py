@@ -14,7 +14,9 @@ import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
-PRODUCT = ("pyproject.toml", "README.md", "LICENSE", "spectra", "cli", "action.yml")
+PRODUCT = (
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "spectra", "cli", "docs", "action.yml",
+)  # fmt: skip
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Runner:
     python: Path  # folder of its programs
     home: Path
     ready: frozenset[str] = frozenset()  # steps whose work is done already, by name
+    inside: tuple[str, ...] = ()  # a program and its options, within which each step is run
 
     def run(self, action: Path, workspace: Path, **inputs: str) -> Job:
         """Run the action of a folder in a workspace; inputs with `_` for `-`."""
@@ -92,7 +95,7 @@ class Runner:
         }
         assert step["shell"] == "bash"
         done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(script)],
+            [*self.inside, "bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(script)],
             cwd=workspace, env=environment, capture_output=True, text=True, check=False,
             timeout=240,
         )  # fmt: skip

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from runner import EXPRESSION, ROOT, Job, Runner, bare_python, checked_out, in_e
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS = ACTION["runs"]["steps"]
 UPLOAD = "github/codeql-action/upload-sarif@v4"
+PAGE = "actions/upload-artifact@v4"
+ALONE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc")
+"""A container's namespaces without its image: processes of its own, and no network."""
 POLICY = """
 schema = 1
 
@@ -100,7 +105,11 @@ def test_a_healthy_model_passes(first: First) -> None:
     assert found["summary"]["passed"] is True
     assert "::error" not in job.log
     assert "**PASS**" in job.summary
-    assert list(job.used) == [UPLOAD]
+    assert list(job.used) == [PAGE, UPLOAD]
+    assert job.used[PAGE]["name"] == "spectra"
+    files = job.used[PAGE]["path"].split()
+    assert files == [job.outputs[key] for key in ("page", "json", "sarif")]
+    assert "<html" in Path(job.outputs["page"]).read_text()
 
 
 def test_what_was_checked_by_is_what_was_installed(first: First) -> None:
@@ -143,11 +152,55 @@ def test_inputs_become_options(runner: Runner, action: Path, workspace: Path, ba
     found = json.loads(Path(job.outputs["json"]).read_text())
     assert [one["state"] for one in found["summary"]["findings"]] == ["unchanged"]
     assert found["settings"]["ignore"] == ["SPC2", "SPC3"]
-    assert not job.used
-    moved = runner.run(action, workspace, model="good", base="good")
+    assert list(job.used) == [PAGE]
+    moved = runner.run(
+        action, workspace, model="good", base="good", fail_on="note", min_coverage="98%",
+        artifact="",
+    )  # fmt: skip
     assert not moved.failed, moved.log
-    parts = json.loads(Path(moved.outputs["json"]).read_text())["models"]
-    assert [part["part"] for part in parts] == ["model", "base"]
+    assert list(moved.used) == [UPLOAD]
+    found = json.loads(Path(moved.outputs["json"]).read_text())
+    assert [part["part"] for part in found["models"]] == ["model", "base"]
+    assert found["settings"]["fail_on"] == "note"
+    assert found["settings"]["min_coverage"] == 0.98
+
+
+def test_a_first_run_begins_the_baseline_and_is_green(
+    runner: Runner, action: Path, workspace: Path, tmp_path: Path
+) -> None:
+    baseline = tmp_path / "base line.json"
+    first = runner.run(action, workspace, model="known", baseline=str(baseline))
+    assert not first.failed, first.log
+    assert "This check is the baseline" in first.log
+    assert "This check is the baseline" in first.summary
+    assert "::error" not in first.log
+    text = baseline.read_text()
+    assert text == Path(first.outputs["json"]).read_text()
+    for model, code in (("known", "0"), ("bad one", "1")):
+        later = runner.run(action, workspace, model=model, baseline=str(baseline))
+        assert later.outputs["exit-code"] == code
+        assert "is the baseline" not in later.log
+        assert baseline.read_text() == text
+    baseline.write_text(text[:200])
+    damaged = runner.run(action, workspace, model="known", baseline=str(baseline))
+    assert damaged.outputs["exit-code"] == "2"
+    assert baseline.read_text() == text[:200]
+
+
+def test_it_needs_no_network(first: First, action: Path, workspace: Path, tmp_path: Path) -> None:
+    """Installed and run in namespaces of its own, in which there is no network at all."""
+    tried = [*ALONE, sys.executable, "-c", "import socket; print(socket.if_nameindex())"]
+    seen = subprocess.run(tried, capture_output=True, text=True, check=False)
+    if seen.returncode:
+        pytest.skip(f"no namespaces here: {seen.stderr.strip()}")
+    assert seen.stdout.strip() == "[(1, 'lo')]"
+    bare = Runner(bare_python(tmp_path), tmp_path, inside=ALONE)
+    job = bare.run(action, workspace, model="bad one", baseline=str(tmp_path / "first.json"))
+    assert not job.failed, job.log
+    assert (tmp_path / "first.json").exists()
+    assert Path(job.outputs["page"]).exists()
+    later = replace(bare, ready=first.runner.ready).run(action, workspace, model="bad one")
+    assert later.outputs["exit-code"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -175,26 +228,46 @@ def recorder(tmp_path: Path, first: First) -> Runner:
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "python").symlink_to(sys.executable)
-    (folder / "spectra").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 7\n')
+    (folder / "spectra").write_text('#!/bin/sh\nprintf "%s\\0" "$@"\nexit 7\n')
     (folder / "spectra").chmod(0o755)
     return Runner(folder, tmp_path, first.runner.ready)
 
 
 HARM = "x\"; touch harm-1; $(touch harm-2) `touch harm-3` ${IFS} ' * %s --x"
+HOSTILE = (HARM, "--exit-zero", "-", "a\nexit-code=0\n$(touch harm-4)\n", " ", "\\", "*", "~")
+OPTIONS = ("policy", "base", "adapter", "baseline", "fail-on", "min-coverage")
 
 
-@pytest.mark.parametrize("name", ["model", "policy", "base", "baseline"])
+@pytest.mark.parametrize("harm", HOSTILE)
 def test_an_input_is_one_word_and_never_run(
-    name: str, recorder: Runner, action: Path, tmp_path: Path
+    harm: str, recorder: Runner, action: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "work").mkdir()
-    job = recorder.run(action, tmp_path / "work", **({"model": "good"} | {name: HARM}))
-    words = job.log.splitlines()
+    given = {name.replace("-", "_"): harm for name in ("model", *OPTIONS)}
+    job = recorder.run(action, tmp_path / "work", **given)
+    words = job.log.split("\0")[:-1]
     assert words[:3] == ["check", "--format", "github"]
-    before = "--" if name == "model" else f"--{name}"
-    assert words[words.index(before) + 1] == HARM
-    assert words[-2:] == ["--", HARM if name == "model" else "good"]
+    assert words[7:] == [*chain(*((f"--{name}", harm) for name in OPTIONS)), "--", harm]
+    assert job.outputs["exit-code"] == "7"
     assert not list((tmp_path / "work").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("org/model@v1", ["--baseline", "org/model@v1"]),
+        ("model.safetensors.index.json", ["--baseline", "model.safetensors.index.json"]),
+        (f"{HARM}.json", ["--baseline", f"{HARM}.json", "--save-baseline", f"{HARM}.json"]),
+    ],
+    ids=["model", "index", "saved"],
+)
+def test_a_baseline_that_is_a_saved_check_may_be_begun(
+    given: str, words: list[str], recorder: Runner, action: Path, tmp_path: Path
+) -> None:
+    job = recorder.run(action, tmp_path, model="good", baseline=given)
+    assert job.log.split("\0")[7:-3] == words
+    asked = in_environment(recorder.python, MODEL="good", BASELINE=given)
+    assert gitlab_words(asked, tmp_path)[7:-2] == words
 
 
 def test_args_are_split_as_a_shell_does_and_never_run(
@@ -203,9 +276,9 @@ def test_args_are_split_as_a_shell_does_and_never_run(
     (tmp_path / "work").mkdir()
     args = "--ignore 'a b' $(touch harm-1) `touch harm-2` ; touch harm-3 \\\nlast"
     job = recorder.run(action, tmp_path / "work", model="good", args=args)
-    assert job.log.splitlines()[7:-2] == [
+    assert job.log.split("\0")[7:-3] == [
         "--ignore", "a b", "$(touch", "harm-1)", "`touch", "harm-2`", ";", "touch", "harm-3",
-        *["", "last"],
+        "\nlast",
     ]  # fmt: skip
     assert not list((tmp_path / "work").iterdir())
 
@@ -215,7 +288,8 @@ def test_the_code_of_the_check_is_that_of_the_action(
 ) -> None:
     job = recorder.run(action, tmp_path, model="good")
     assert job.failed
-    assert job.outputs == {"exit-code": "7", "json": "", "sarif": ""}
+    assert job.outputs == {"exit-code": "7", "json": "", "sarif": "", "page": ""}
+    assert not job.used
 
 
 def test_another_version_is_asked_for_by_number(
@@ -237,7 +311,9 @@ def test_no_expression_stands_in_a_script() -> None:
 
 
 def test_the_last_step_alone_says_the_verdict() -> None:
-    *_, upload, verdict = STEPS
+    *_, page, upload, verdict = STEPS
+    assert page["uses"] == PAGE
+    assert page["if"].startswith("always() &&")
     assert upload["uses"] == UPLOAD
     assert upload["if"].startswith("always() &&")
     assert verdict["if"] == "always()"
@@ -250,7 +326,7 @@ def test_every_input_is_used_and_every_output_has_a_source() -> None:
     assert used == set(ACTION["inputs"])
     named = {f"{step['id']}" for step in STEPS if "id" in step}
     assert set(re.findall(r"steps\.([\w-]+)\.", text)) <= named
-    assert set(ACTION["outputs"]) == {"exit-code", "json", "sarif"}
+    assert set(ACTION["outputs"]) == {"exit-code", "json", "sarif", "page"}
 
 
 # GitLab
@@ -261,19 +337,82 @@ def gitlab_job() -> dict[str, Any]:
     return dict(job)
 
 
+def gitlab_run(
+    environment: Mapping[str, str], folder: Path, shell: str = "bash"
+) -> subprocess.CompletedProcess[str]:
+    """Run the job's script as a runner does, by bash or by what else an image has."""
+    (script,) = gitlab_job()["script"]
+    words = [shell, "-e", "-c", script]
+    return subprocess.run(
+        words, cwd=folder, check=False, capture_output=True, text=True, env=dict(environment)
+    )
+
+
+def gitlab_words(environment: Mapping[str, str], folder: Path, shell: str = "bash") -> list[str]:
+    """Return the words of its check, by a spectra that notes them and exits with 7."""
+    done = gitlab_run(environment, folder, shell)
+    assert done.returncode == 7, done.stderr
+    return done.stdout.split("\0")[:-1]
+
+
+def gitlab_environment(**variables: str) -> dict[str, str]:
+    return in_environment(Path(sys.executable).parent, OMP_NUM_THREADS="1", **variables)
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.parametrize("harm", HOSTILE)
+def test_a_variable_of_the_gitlab_job_is_one_word_and_never_run(
+    shell: str, harm: str, recorder: Runner, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    given = {name.replace("-", "_").upper(): harm for name in ("model", *OPTIONS)}
+    words = gitlab_words(in_environment(recorder.python, **given), folder, shell)
+    assert words[0] == "check"
+    assert words[7:] == [*chain(*((f"--{name}", harm) for name in OPTIONS)), "--", harm]
+    assert [path.name for path in folder.iterdir()] == ["spectra-check"]
+
+
+def test_every_option_of_the_gitlab_job_is_told_there() -> None:
+    text = (ROOT / "docs" / "gitlab-ci.yml").read_text()
+    told = set(re.findall(r"^    (?:# )?([A-Z_]+): ", text, re.MULTILINE))
+    (script,) = gitlab_job()["script"]
+    assert set(re.findall(r"\$\{?([A-Z_]+)", script)) == told - {
+        "SPECTRA", "GIT_SUBMODULE_STRATEGY", "PIP_EXTRA_INDEX_URL", "PIP_CACHE_DIR",
+    }  # fmt: skip
+    assert {name.replace("-", "_").upper() for name in ("model", *OPTIONS)} <= told
+
+
 @pytest.mark.parametrize(
-    ("model", "policy", "code"), [("known", "gate.toml", 0), ("bad one", "", 1)]
+    ("variables", "code"),
+    [
+        ({"MODEL": "known", "POLICY": "gate.toml"}, 0),
+        ({"MODEL": "bad one"}, 1),
+        ({"MODEL": "bad one", "FAIL_ON": "never", "BASE": "good"}, 0),
+        ({"MODEL": "good", "MIN_COVERAGE": "100%"}, 0),
+    ],
+    ids=["accepted", "findings", "never", "coverage"],
 )
-def test_the_gitlab_job(model: str, policy: str, code: int, workspace: Path) -> None:
+def test_the_gitlab_job(variables: dict[str, str], code: int, workspace: Path) -> None:
     job = gitlab_job()
-    (line,) = job["script"]
-    done = subprocess.run(
-        ["bash", "-e", "-c", line], cwd=workspace, check=False, capture_output=True, text=True,
-        env=in_environment(Path(sys.executable).parent, MODEL=model, POLICY=policy),
-    )  # fmt: skip
+    done = gitlab_run(gitlab_environment(**variables), workspace)
     assert done.returncode == code, done.stderr
-    for name in job["artifacts"]["paths"]:
-        assert (workspace / name).stat().st_size > 0
-        (workspace / name).unlink()
-    assert job["artifacts"]["reports"]["junit"] in job["artifacts"]["paths"]
+    (folder,) = job["artifacts"]["paths"]
+    names = sorted(path.name for path in (workspace / folder).iterdir())
+    assert names == ["check.json", "check.sarif", "check.xml", "report.html"]
+    assert job["artifacts"]["reports"]["junit"] == f"{folder}check.xml"
     assert job["artifacts"]["when"] == "always"
+    shutil.rmtree(workspace / folder)
+
+
+def test_the_gitlab_job_begins_a_baseline_and_keeps_to_it(workspace: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "base line.json"
+    for model, code, begun in (("known", 0, True), ("known", 0, False), ("bad one", 1, False)):
+        asked = gitlab_environment(MODEL=model, BASELINE=str(baseline))
+        done = gitlab_run(asked, workspace, "sh")
+        assert done.returncode == code, done.stderr
+        assert ("This check is the baseline" in done.stdout) == begun
+    found = gitlab_run(gitlab_environment(MODEL="nowhere"), workspace)
+    assert found.returncode == 2
+    assert not list((workspace / "spectra-check").iterdir())  # nothing of the run before
+    (workspace / "spectra-check").rmdir()
