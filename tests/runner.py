@@ -15,7 +15,8 @@ import yaml  # type: ignore[import-untyped]
 ROOT = Path(__file__).parent.parent
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 PRODUCT = (
-    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "spectra", "cli", "docs", "action.yml",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "spectra", "cli", "docs",
+    "action.yml",
 )  # fmt: skip
 
 
