@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from spectra.errors import NothingToAnalyseError, SpectraError
+from spectra.wording import typed
 
 from .terminal import fail
 
@@ -18,7 +19,8 @@ DONE, FINDINGS, UNUSABLE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 def guarded(run: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; only SPECTRA_DEBUG=1 shows a traceback."""
     try:
-        code = run()
+        with typed():
+            code = run()
         sys.stdout.flush()
     except (typer.Exit, typer.Abort, typer.TyperException):
         raise  # the parser's own, for the outermost door
@@ -31,7 +33,8 @@ def guarded(run: Callable[[], int | None]) -> int:
     except Exception as error:  # noqa: BLE001 - the last door: exit 1 would mean findings
         if os.environ.get("SPECTRA_DEBUG") == "1":
             traceback.print_exc()
-        fail(_sentence(error))
+        with typed():
+            fail(_sentence(error))
         if isinstance(error, OSError):
             _close_stdout()
         return NOTHING if isinstance(error, NothingToAnalyseError) else UNUSABLE

@@ -2,17 +2,19 @@
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.checkpoint.damaged import open_damaged
 from spectra.gate import References, plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.family import Given, plan_trend, plan_width
-from spectra.runs.opening import Spec, open  # noqa: A004
+from spectra.runs.opening import Globs, Layers, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
-from spectra.words import By, Per, RankBy, Side
+from spectra.words import By, FailOn, Per, RankBy, Side
 
 
 @asked
@@ -20,24 +22,45 @@ def spectrum(
     model: Spec,
     *,
     energy: float = 0.99,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return the singular spectrum of every matrix and its summaries.
 
     Args:
         model: What `spectra.open` accepts, save adapters.
         energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
-        selection: Which matrices; all by default.
-        device: As for `measure`.
-        workers: As for `measure`.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
     return measure.plan(
-        Spectrum(energy=energy), model, selection=selection, device=device, workers=workers
+        Spectrum(energy=energy),
+        open(model, allow_pickle=allow_pickle, download=download, variant=variant),
+        selection=chosen(selection, include, exclude, role, layers),
+        device=device,
+        workers=workers,
+        progress=progress,
     )
 
 
@@ -52,9 +75,17 @@ def diff(
     side: Side = "left",
     exact: bool = False,
     full_spectrum: bool = False,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return what fine-tuning changed in every matrix.
 
@@ -68,9 +99,17 @@ def diff(
         exact: Decide every verdict by two full decompositions; slower.
         full_spectrum: Compute all singular values of every change, for `delta_effective_rank` and
             `delta_energy_rank`; without it they are None where only all tell.
-        selection: Which matrices; all by default.
-        device: As for `measure`.
-        workers: As for `measure`.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
@@ -83,7 +122,15 @@ def diff(
         exact=exact,
         full_spectrum=full_spectrum,
     )
-    return measure.plan(analyzer, base, tuned, selection=selection, device=device, workers=workers)
+    return measure.plan(
+        analyzer,
+        open(base, allow_pickle=allow_pickle, download=download, variant=variant),
+        open(tuned, allow_pickle=allow_pickle, download=download, variant=variant),
+        selection=chosen(selection, include, exclude, role, layers),
+        device=device,
+        workers=workers,
+        progress=progress,
+    )
 
 
 @asked
@@ -96,9 +143,17 @@ def kappa(
     rank_by: RankBy = "kappa",
     include_embeddings: bool = False,
     exact: bool = False,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return the condition number of every candidate matrix, and the selected ones.
 
@@ -112,9 +167,17 @@ def kappa(
         include_embeddings: Embeddings and output heads are candidates too.
         exact: Decompose every matrix in full, where otherwise both ends of its spectrum are
             proven to a thousandth, and what lies outside the selection may stop at a bound.
-        selection: Which matrices; all candidates by default.
-        device: As for `measure`.
-        workers: As for `measure`.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -127,7 +190,14 @@ def kappa(
         include_embeddings=include_embeddings,
         exact=exact,
     )
-    return measure.plan(analyzer, model, selection=selection, device=device, workers=workers)
+    return measure.plan(
+        analyzer,
+        open(model, allow_pickle=allow_pickle, download=download, variant=variant),
+        selection=chosen(selection, include, exclude, role, layers),
+        device=device,
+        workers=workers,
+        progress=progress,
+    )
 
 
 @asked
@@ -140,10 +210,17 @@ def width(
     widths: Sequence[int] = (),
     training: str | Path | None = None,
     tolerance: float = 0.1,
-    allow_pickle: bool = False,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return how the largest singular value of every role scales with the models' width.
 
@@ -156,10 +233,17 @@ def width(
         widths: Of each model; read from shapes by default.
         training: A TOML file with a table a model of `eta` and `lambda`.
         tolerance: A ratio to the proxy matches within 1 +- this.
-        allow_pickle: Also read eta and lambda from an `optimizer.pt`, as data.
-        selection: Which matrices; all by default.
-        device: As for `measure`.
-        workers: As for `measure`.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: A model cannot be read, they are of no family, or nothing scales.
@@ -171,36 +255,55 @@ def width(
         Path(training) if training is not None else None,
         allow_pickle,
     )
-    opened = [open(model, allow_pickle=allow_pickle) for model in models]
-    proxy = None if against is None else open(against, allow_pickle=allow_pickle)
-    analyzer = Width(tolerance=tolerance)
-    planned = plan_width(opened, proxy, given, analyzer, selection or Selection())
-    return Planned(planned, device, workers)
+    opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
+    proxy = None if against is None else opener(against)
+    some = chosen(selection, include, exclude, role, layers)
+    planned = plan_width([*map(opener, models)], proxy, given, Width(tolerance=tolerance), some)
+    return Planned(planned, device, workers, progress)
 
 
 @asked
 def trend(
     checkpoints: Sequence[Spec],
     *,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return how sigma_max, stable rank and kappa of every role move over one run's steps.
 
     Args:
         checkpoints: Two of one run or more, in any order; each tells its step by its
             trainer_state.json or its name.
-        selection: Which matrices; all by default.
-        device: As for `measure`.
-        workers: As for `measure`.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: A checkpoint cannot be read, they are not of one run, or a step is
             unknown or there twice.
     """
-    opened = [open(checkpoint) for checkpoint in checkpoints]
-    return Planned(plan_trend(opened, Trend(), selection or Selection()), device, workers)
+    opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
+    some = chosen(selection, include, exclude, role, layers)
+    return Planned(
+        plan_trend([*map(opener, checkpoints)], Trend(), some), device, workers, progress
+    )
 
 
 @asked
@@ -211,10 +314,16 @@ def check(
     base: Spec | None = None,
     adapter: Spec | None = None,
     baseline: Spec | None = None,
-    rules: str | Sequence[str] = (),
+    select: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
+    fail_on: FailOn | None = None,
+    min_coverage: str | float | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return what the rules of a release gate find in a model.
 
@@ -226,10 +335,16 @@ def check(
         base: What the model was trained from, for the rules SPC1xx.
         adapter: A LoRA adapter that should be in the model once, for SPC107.
         baseline: The release before: a model, or the JSON of an earlier check.
-        rules: Only these: codes, beginnings of codes, or names.
+        select: Only these rules: codes, beginnings of codes, or names.
         ignore: Not these.
-        device: As for `measure`.
-        workers: As for `measure`.
+        fail_on: The least severe finding that fails; `error` where the policy has none.
+        min_coverage: The share of the tensors that must be judged: 0.99 or `"99%"`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Returns:
         `.summary["passed"]`, `["findings"]`, `["coverage"]`; `.rows` with all that was measured.
@@ -237,19 +352,22 @@ def check(
     Raises:
         SpectraError: The model or policy cannot be read.
     """
-    models = References()
+    opener = partial(open_damaged, allow_pickle=allow_pickle, download=download, variant=variant)
+    models = References(opener)
     options = Options(
         base=models.named(base),
         adapter=models.named(adapter),
         baseline=models.named(baseline),
-        select=_texts(rules),
+        select=_texts(select),
         ignore=_texts(ignore),
+        fail_on=fail_on,
+        min_coverage=min_coverage,
     )
     if not isinstance(policy, Policy):
         path = None if policy is None else Path(policy)
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
-    return Planned(planned, device, workers)
+    return Planned(planned, device, workers, progress)
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,14 @@
 """The errors a user can meet, each one line: what, got, expected, what to do next."""
 
+from spectra.wording import worded
+
 
 class SpectraError(Exception):
     """Base of every error that spectra raises on purpose; its text is one line."""
+
+    def __str__(self) -> str:
+        """Say it in the words of who reads it: of Python, or of the command line."""
+        return worded(super().__str__())
 
 
 class UsageError(SpectraError):

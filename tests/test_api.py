@@ -87,11 +87,11 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_every_analysis_takes_what_was_opened(minilm: Path, minilm_lora: Path) -> None:
     model, adapter, some = spectra.open(minilm), spectra.open(minilm_lora), ["SPC001", "SPC107"]
-    opened = spectra.check(model, base=model, adapter=adapter, rules=some)
-    named = spectra.check(minilm, base=minilm, adapter=minilm_lora, rules=some)
+    opened = spectra.check(model, base=model, adapter=adapter, select=some)
+    named = spectra.check(minilm, base=minilm, adapter=minilm_lora, select=some)
     assert opened.document() == named.document()
     assert {one["rule"] for one in named.summary["findings"]} == {"SPC107"}
-    before = spectra.check(adapter, baseline=adapter, rules="SPC001")
+    before = spectra.check(adapter, baseline=adapter, select="SPC001")
     assert [entry.part for entry in before.models] == ["model", "baseline"]
     with pytest.raises(UsageError, match="was opened twice"):
         spectra.check(model, base=spectra.open(minilm))

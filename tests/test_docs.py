@@ -45,7 +45,7 @@ def test_every_key_is_defined_in_the_reference(analyzer: type[Analyzer[Any]]) ->
 
 def test_what_a_check_tells_is_defined_in_the_reference(minilm: Path) -> None:
     text = (ROOT / "docs" / "quantities.md").read_text()
-    found = spectra.check(minilm, rules="SPC3")
+    found = spectra.check(minilm, select="SPC3")
     told = {*found.summary, *(key for row in found.rows for key in row.flat())}
     assert sorted(key for key in told if f"`{key}`" not in text) == []
 

@@ -1,5 +1,6 @@
 """The models of a check by the texts that a policy has for them, also those opened before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spectra.checkpoint import Adapter, Checkpoint
@@ -13,6 +14,7 @@ from spectra.text import shown
 class References:
     """What was opened before, by what it was opened from."""
 
+    opener: Callable[[str], Survey] = open_damaged
     known: dict[str, Checkpoint | Adapter] = field(default_factory=dict)
 
     def named(self, spec: Spec | None) -> str | None:
@@ -35,4 +37,4 @@ class References:
         Raises:
             CheckpointError: Nothing is there, or nothing of it is whole.
         """
-        return survey_of(self.known[spec]) if spec in self.known else open_damaged(spec)
+        return survey_of(self.known[spec]) if spec in self.known else self.opener(spec)

@@ -18,7 +18,7 @@ class Selection:
         include: Globs on the tensor's or the matrix's name; any may match.
         exclude: Globs; none may match.
         roles: Such as `attn.q`, or `attn` for all that begin so.
-        layers: Such as `0-5,11`.
+        layers: Such as `0-5,11`, or numbers: `[0, 1]`, a range.
 
     Raises:
         UsageError: A role or layer range cannot be meant as written.
@@ -27,7 +27,7 @@ class Selection:
     include: str | Sequence[str] = ()
     exclude: str | Sequence[str] = ()
     roles: str | Sequence[str] = ()
-    layers: str = ""
+    layers: str | int | Sequence[int] = ""
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude", "roles"):
@@ -41,8 +41,10 @@ class Selection:
                     f"--role {role!r} is no role.{guess(role, known)} "
                     f"Expected one of {', '.join(known)}."
                 )
-        object.__setattr__(self, "layers", str(self.layers))
-        parse_layers(self.layers)
+        layers = self.layers
+        text = str(layers) if isinstance(layers, str | int) else ",".join(map(str, layers))
+        object.__setattr__(self, "layers", text)
+        parse_layers(text)
 
     def keeps(self, view: View) -> bool:
         """Say whether a matrix passes."""
@@ -53,7 +55,7 @@ class Selection:
         kind = view.role.kind
         if self.roles and not ({kind, kind.split(".")[0]} & set(self.roles)):
             return False
-        layers = parse_layers(self.layers)
+        layers = parse_layers(str(self.layers))
         return not layers or any(view.role.layer in part for part in layers)
 
     def apply(self, views: Sequence[View]) -> list[View]:

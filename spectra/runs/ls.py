@@ -7,27 +7,50 @@ from spectra import distribution
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
 from spectra.matrices import Selection
-from spectra.runs.opening import Spec, open  # noqa: A004 - `spectra.open` is its name
+from spectra.runs.opening import (
+    Globs,
+    Layers,
+    Spec,
+    chosen,
+    open,  # noqa: A004 - `spectra.open` is its name
+)
 from spectra.runs.result import Result, counted_codecs, not_read, unread_in
 from spectra.text import counted
 from spectra.work import Model
 from spectra.work.planning.plan import selected
 
 
-def ls(model: Spec, *, selection: Selection | None = None) -> Result:
+def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
+    model: Spec,
+    *,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
+    selection: Selection | None = None,
+    allow_pickle: bool = False,
+    variant: str = "",
+) -> Result:
     """Return every matrix of a model or adapter, and every tensor that is none.
 
     Args:
         model: What `spectra.open` accepts.
-        selection: Which matrices; all by default.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`.
+        variant: As for `spectra.open`.
 
     Raises:
         SpectraError: The model cannot be read or nothing passes the selection.
     """
     start = time.perf_counter()
-    opened, chosen = open(model), selection or Selection()
+    some = chosen(selection, include, exclude, role, layers)
+    opened = open(model, allow_pickle=allow_pickle, variant=variant)
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
-    views, skipped = selected(checkpoint, chosen)
+    views, skipped = selected(checkpoint, some)
     rows = [Row(view.place(), "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading = (
@@ -54,7 +77,7 @@ def ls(model: Spec, *, selection: Selection | None = None) -> Result:
     return Result(
         command="ls",
         version=distribution.version(),
-        settings=dataclasses.asdict(chosen),
+        settings=dataclasses.asdict(some),
         models=[
             Model(
                 opened.spec,

@@ -1,11 +1,16 @@
-"""Opening: what the user names becomes a checkpoint or adapter, headers only."""
+"""Opening and choosing: what the user names becomes a checkpoint or adapter, headers only."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
+from spectra.errors import UsageError
+from spectra.matrices import Selection
 
 Spec: TypeAlias = str | Path | Checkpoint | Adapter
+Globs: TypeAlias = str | Sequence[str]
+Layers: TypeAlias = str | int | Sequence[int]
 
 
 def open(  # noqa: A001 - `spectra.open` is its name
@@ -27,3 +32,23 @@ def open(  # noqa: A001 - `spectra.open` is its name
     if isinstance(spec, Checkpoint | Adapter):
         return spec
     return open_spec(spec, allow_pickle=allow_pickle, download=download, variant=variant)
+
+
+def chosen(
+    selection: Selection | None, include: Globs, exclude: Globs, role: Globs, layers: Layers
+) -> Selection:
+    """Return what is chosen by an object or by its four words.
+
+    Raises:
+        UsageError: Both are given, or a word cannot be meant as written.
+    """
+    words = {"include": include, "exclude": exclude, "role": role, "layers": layers}
+    given = [word for word, value in words.items() if value not in ("", (), [])]
+    if selection is None:
+        return Selection(include, exclude, role, layers)
+    if given:
+        raise UsageError(
+            f"selection= and {given[0]}= are both given. Expected the one or the other: "
+            f"selection=spectra.Selection({'roles' if given[0] == 'role' else given[0]}=...)."
+        )
+    return selection

@@ -11,7 +11,13 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
-from spectra.runs.opening import Spec, open  # noqa: A004 - `spectra.open` is its name
+from spectra.runs.opening import (
+    Globs,
+    Layers,
+    Spec,
+    chosen,
+    open,  # noqa: A004 - `spectra.open` is its name
+)
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device
 from spectra.work.estimate import Estimate
@@ -28,6 +34,7 @@ class Planned:
     question: Question
     device: str = "auto"
     workers: int | None = None
+    progress: bool | None = None  # None: a bar in notebooks alone
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -80,13 +87,21 @@ def asked(plan: Callable[P, Planned]) -> Asked[P]:
 
 
 @asked
-def measure(
+def measure(  # noqa: PLR0913 - the options of a question are its keyword arguments
     analyzer: Analyzer[Any],
     model: Spec,
     *others: Spec,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
     selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
     device: str = "auto",
     workers: int | None = None,
+    progress: bool | None = None,
 ) -> Planned:
     """Return what an analyzer of your own finds in every matrix.
 
@@ -95,13 +110,25 @@ def measure(
         model: What `spectra.open` accepts, save adapters.
         others: Further models, where it takes several: what became of the first, the moments of
             its inputs, or others of its architecture.
-        selection: Which matrices; all by default.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        progress: Show a bar, or do not; by default in notebooks alone.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    chosen = selection or Selection()
-    plan = plan_for(analyzer, [open(one) for one in (model, *others)], chosen)
-    return Planned(Analysis(analyzer, plan, chosen), device, workers)
+    opened = [
+        open(one, allow_pickle=allow_pickle, download=download, variant=variant)
+        for one in (model, *others)
+    ]
+    some = chosen(selection, include, exclude, role, layers)
+    plan = plan_for(analyzer, opened, some)
+    return Planned(Analysis(analyzer, plan, some), device, workers, progress)

@@ -14,6 +14,7 @@ from spectra.work import Result as Data
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from spectra.exports import Export
@@ -22,7 +23,7 @@ NEGLIGIBLE = 0.01  # share of the parameters that goes without a word
 
 
 class Result(Data):
-    """A finished analysis: `.frame` (pandas), `.rows`, `.skipped`, `.summary`, `.plot()`.
+    """A finished analysis: `.frame` (pandas), `.rows`, `.summary`, `.save()`, `.plot()`.
 
     Of `kappa` with a selection also `.export()`.
     """
@@ -30,9 +31,10 @@ class Result(Data):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """Say what it is and what it found; all that it holds would fill pages."""
-        told = printable(str(self.summary.get("reading", "")))
-        return f"<spectra.Result {self.command}: {told}>"
+        """Show one screen: the sentence on top, and the rows that carry it."""
+        from spectra.report.notebook import one_screen  # noqa: PLC0415 - few need it
+
+        return one_screen(self.document())
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -41,15 +43,38 @@ class Result(Data):
 
         return frame_of(self.document())
 
-    def plot(self, path: str | Path | None = None) -> "Figure":
-        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
+    def save(self, path: str | Path) -> Path:
+        """Write the result; the suffix is the format.
+
+        Args:
+            path: `.json`, which `spectra.load` reads, `.jsonl`, `.csv`, `.md`, `.parquet`, `.txt`;
+                `.html`, a page; of a check also `.sarif` and `.xml` (JUnit).
+
+        Returns:
+            The path.
 
         Raises:
+            OutputError: The suffix is unknown or the file cannot be written.
+        """
+        from spectra.report.pages import save_results  # noqa: PLC0415 - few need it
+
+        save_results([(self.document(), str(path))], Path(path))
+        return Path(path)
+
+    def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the analysis; write it where a path is given (`.png` or `.svg`).
+
+        Args:
+            path: The file.
+            ax: Axes of your own to draw into, where the picture is one: `kappa`.
+
+        Raises:
+            UsageError: The picture has no room in one axes.
             OutputError: The file cannot be written.
         """
         from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load
 
-        figure = draw(self.document(), self.arrays)
+        figure = draw(self.document(), self.arrays, ax)
         if path is not None:
             save_figure(figure, Path(path))
         return figure

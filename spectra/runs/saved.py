@@ -14,6 +14,7 @@ from spectra.runs.result import Result
 from spectra.work import Model
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LABELS = ("model", "width", "step")
@@ -26,15 +27,35 @@ class Loaded(Result):
 
     path: Path = Path()
 
-    def plot(self, path: str | Path | None = None) -> "Figure":
+    def __repr__(self) -> str:
+        """Show one screen of what the file holds."""
+        with intact(self.path):
+            return Result.__repr__(self)
+
+    def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
         """Draw what the file holds; write it where a path is given (`.png` or `.svg`).
 
+        Args:
+            path: The file.
+            ax: As for any result.
+
         Raises:
+            UsageError: The picture has no room in one axes.
             OutputError: The picture cannot be written.
             SavedError: A part that the picture needs is damaged.
         """
         with intact(self.path):
-            return Result.plot(self, path)
+            return Result.plot(self, path, ax=ax)
+
+    def save(self, path: str | Path) -> Path:
+        """Write what the file holds in another format; as of any result.
+
+        Raises:
+            OutputError: The suffix is unknown or the file cannot be written.
+            SavedError: A part of it is damaged.
+        """
+        with intact(self.path):
+            return Result.save(self, path)
 
     def _repr_html_(self) -> str:
         with intact(self.path):

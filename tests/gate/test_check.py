@@ -121,7 +121,7 @@ def test_the_base_may_have_a_prefix(base: Path, tmp_path: Path) -> None:
     swapped = tensors()
     k = q(2).replace("q_proj", "k_proj")
     swapped[q(2)], swapped[k] = swapped[k], swapped[q(2)]
-    told = spectra.check(write(tmp_path / "swapped", swapped), base=short, rules="SPC106")
+    told = spectra.check(write(tmp_path / "swapped", swapped), base=short, select="SPC106")
     assert codes(told) == [("SPC106", k), ("SPC106", q(2))]
 
 
@@ -178,13 +178,13 @@ def test_what_the_policy_accepts_is_gone_where_a_live_baseline_had_it(
     sick[q(1)][3, 4] = torch.nan
     old = write(tmp_path / "old", sick)
     known = Policy(baseline=str(old), ignores=(Ignore("SPC001", "known"),))
-    (one,) = spectra.check(base, policy=known, rules="SPC001").summary["findings"]
+    (one,) = spectra.check(base, policy=known, select="SPC001").summary["findings"]
     assert (one["matrix"], one["state"]) == (q(1), "gone")
 
 
 def test_rows_are_in_the_order_of_their_names(tmp_path: Path) -> None:
     found = {f"h.{i}.w.weight": torch.randn(4, 4 + i % 2) for i in (10, 2, 1)}
-    rows = spectra.check(write_model(tmp_path / "odd", found), rules="SPC001").rows
+    rows = spectra.check(write_model(tmp_path / "odd", found), select="SPC001").rows
     assert [row.matrix for row in rows] == [f"h.{i}.w.weight" for i in (1, 2, 10)]
 
 
@@ -292,7 +292,7 @@ def test_scalars_and_odd_tensors_are_looked_at(tmp_path: Path) -> None:
         "w": torch.randn(4, 4, generator=torch.Generator().manual_seed(0)),
         "empty": torch.zeros(0, 3),
     }
-    found = spectra.check(write_model(tmp_path / "odd", odd), rules="SPC001")
+    found = spectra.check(write_model(tmp_path / "odd", odd), select="SPC001")
     assert codes(found) == [("SPC001", "scale")]
 
 

@@ -40,7 +40,7 @@ def test_a_real_adapter_is_in_the_model_as_often_as_it_was_added(
     dtype: torch.dtype,
 ) -> None:
     folder = merged(minilm, updates, tmp_path / "merged", times, dtype)
-    found = spectra.check(folder, base=minilm, adapter=minilm_lora, rules="SPC107")
+    found = spectra.check(folder, base=minilm, adapter=minilm_lora, select="SPC107")
     scales = told(found)
     assert scales.keys() == updates.keys()
     assert all(scale == pytest.approx(times, rel=0.02) for scale in scales.values())
@@ -60,7 +60,7 @@ def test_another_change_beside_the_adapters_is_found(
     generator = torch.Generator().manual_seed(0)
     stored[name] += 0.02 * torch.randn(stored[name].shape, generator=generator)
     save_file(stored, folder / "model.safetensors")
-    found = spectra.check(folder, base=minilm, adapter=minilm_lora, rules="SPC107")
+    found = spectra.check(folder, base=minilm, adapter=minilm_lora, select="SPC107")
     assert [one["matrix"] for one in found.summary["findings"]] == [name]
     assert "of its change is not the adapter's" in found.summary["findings"][0]["message"]
 
@@ -85,7 +85,7 @@ def test_light_merges_of_a_rounded_base_are_right(
     merged(minilm, {}, base, 0.0, dtype)
     for times, count in ((share, 0), (2 * share, 4), (0.0, 4)):
         folder = merged(base, light, tmp_path / str(times), times, dtype)
-        found = spectra.check(folder, base=base, adapter=adapter, rules="SPC107")
+        found = spectra.check(folder, base=base, adapter=adapter, select="SPC107")
         findings = {one["matrix"] for one in found.summary["findings"]} & light.keys()
         assert len(findings) == count, times
 
@@ -96,7 +96,7 @@ def test_an_update_below_rounding_is_not_known(
     stored = load_file(minilm / "model.safetensors")
     large = {n: (w + 1e6).bfloat16() if n in updates else w for n, w in stored.items()}
     base = write_model(tmp_path / "base", large, (minilm / "config.json").read_text())
-    found = spectra.check(base, base=base, adapter=minilm_lora, rules="SPC107")
+    found = spectra.check(base, base=base, adapter=minilm_lora, select="SPC107")
     (note,) = found.summary["findings"]
     assert note["severity"] == "note"
     assert note["message"] == (
@@ -135,7 +135,7 @@ def test_what_of_an_adapter_is_not_looked_for_is_said(tmp_path: Path) -> None:
     settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     model = write_model(tmp_path / "model", merged)
-    found = spectra.check(model, base=base, adapter=adapter, rules="SPC107")
+    found = spectra.check(model, base=base, adapter=adapter, select="SPC107")
     assert not found.summary["findings"]
     assert (
         " 1 of the adapter's 4 modules match no tensor of the base, and what they change is not "

@@ -123,7 +123,7 @@ def test_what_an_adapter_tells_stands_in_the_models_rows_whatever_it_stores(
     release = write_model(
         tmp_path / "release", held | {"lm_head.weight": head + 2 * change}, CONFIG
     )
-    found = spectra.check(release, base=base, adapter=adapter, rules="SPC107")
+    found = spectra.check(release, base=base, adapter=adapter, select="SPC107")
     scales = {row.matrix: row.number("merge_scale") for row in found.rows if row.values.get(
         "merge_scale") is not None}  # fmt: skip
     assert scales.pop("lm_head.weight") == pytest.approx(2.0, rel=1e-3)

@@ -148,7 +148,7 @@ def test_a_truncated_shard_is_named_and_the_rest_is_judged(small: Path, tmp_path
 def test_a_tensor_that_is_taken_out_is_caught(small: Path, tmp_path: Path, name: str) -> None:
     tensors = sick.read(small)
     del tensors[name]
-    result = spectra.check(sick.write(small, tmp_path / "cut", tensors), rules="SPC0")
+    result = spectra.check(sick.write(small, tmp_path / "cut", tensors), select="SPC0")
     assert [(one["rule"], one["place"]) for one in findings(result)] == [("SPC004", name)]
     assert result.summary["exit_code"] == 1
     assert result.summary["coverage"]["missing"] == 1
@@ -157,7 +157,7 @@ def test_a_tensor_that_is_taken_out_is_caught(small: Path, tmp_path: Path, name:
 def test_a_tensor_without_elements_is_caught(small: Path, tmp_path: Path) -> None:
     name = sick.matrix(2, sick.QUERY)
     stub = sick.read(small) | {name: torch.zeros(0)}
-    result = spectra.check(sick.write(small, tmp_path / "stub", stub), rules="SPC0")
+    result = spectra.check(sick.write(small, tmp_path / "stub", stub), select="SPC0")
     assert named(result, "SPC014") == {name}
     assert len(findings(result)) == 1, told(result)
 

@@ -1,0 +1,109 @@
+"""Messages are written in the words of the command line; from Python they are told in Python's."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+FLAGS = {
+    "allow-pickle", "download", "exact", "full-spectrum", "include-embeddings", "intruders",
+}  # fmt: skip
+CALLED = {"lambda": "weight_decay", "widths": "widths"}
+METHODS = {"save-baseline": "save", "output": "save", "plot": "plot", "export": "export"}
+"""Options that are methods of a result."""
+CHOICES = {"device": r"auto|cpu|cuda(?::\d+)?", "export": "peft|axolotl|llamafactory|python|names",
+           "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
+           "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*"}  # fmt: skip
+COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
+LISTS = {"widths", "eta", "lambda"}
+
+VALUE = r"'[^']*'|\"[^\"]*\"|[A-Z]{3,}\b|[\w.:/@*-]*[0-9][\w.,:/@%*+-]*(?<![.,:])%?"
+BOTH = re.compile(r"--[a-z][a-z-]*(?: \S+)? \(`([^`]+)`\)")  # already told in both ways
+CALL = re.compile(
+    rf"`spectra ({COMMANDS})( [^`]*)?`|\bspectra ({COMMANDS})((?: -{{0,2}}[\w./'-]*[\w/'])+)"
+)
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+SHORT = re.compile(r"(?<![\w-])-o ([\w./{}-]*\w)")
+
+_typed: ContextVar[bool] = ContextVar("typed", default=False)
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Within this, errors are told in the words of the command line."""
+    token = _typed.set(True)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def worded(text: str) -> str:
+    """Return a message in the words of who reads it."""
+    return text if _typed.get() else in_python(text)
+
+
+def in_python(text: str) -> str:
+    """Return a message with options as arguments, and commands as calls."""
+    text = BOTH.sub(r"`\1`", text)
+    text = CALL.sub(_call, text)
+    text = SHORT.sub(r".save('\1')", text)
+    pieces, end = [], 0
+    for found in OPTION.finditer(text):
+        if found.start() < end:
+            continue
+        name = found[1]
+        after = re.compile(rf"[ =]({CHOICES.get(name, '(?!)')}|{VALUE})(?=[\s.,;:)?!`]|$)")
+        value = None if name in FLAGS else after.match(text, found.end())
+        pieces += [text[end : found.start()], _argument(name, value[1] if value else None)]
+        end = value.end() if value else found.end()
+    return "".join([*pieces, text[end:]])
+
+
+def _argument(name: str, value: str | None) -> str:
+    """Return one option as Python has it."""
+    if name in METHODS:
+        return f".{METHODS[name]}({'' if value is None else _literal(value)})"
+    if name == "dry-run":
+        return ".plan()"
+    if name == "trend":
+        return "spectra.trend()"
+    word = CALLED.get(name, name.replace("-", "_"))
+    if name in FLAGS:
+        return f"{word}=True"
+    if value is not None and name in LISTS and "," in value:
+        return f"{word}=[{value.replace(',', ', ')}]"
+    return f"{word}={'' if value is None else _literal(value)}"
+
+
+def _literal(value: str) -> str:
+    plain = value.isupper() or value[0] in "'\""
+    return value if plain or re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value) else repr(value)
+
+
+def _call(found: re.Match[str]) -> str:
+    """Return a command as a call: `spectra diff BASE x --intruders`."""
+    name, rest = found[1] or found[3], found[2] or found[4] or ""
+    try:
+        words = shlex.split(rest)
+    except ValueError:
+        return found[0]
+    given: list[str] = []
+    method = ""
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            given.append(_literal(word))
+            continue
+        option = {"-o": "output", "-v": "verbose"}.get(word, word.removeprefix("--"))
+        if option == "verbose":
+            continue
+        has = words and option not in FLAGS and option != "dry-run" and words[0][0] != "-"
+        told = _argument(option, words.pop(0) if has else None)
+        if told[0] == ".":
+            method += told
+        else:
+            given.append(told)
+    code = f"spectra.{name}({', '.join(given) or '...'}){method}"
+    return f"`{code}`" if found[0][0] == "`" else code
