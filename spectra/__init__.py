@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import check, diff, kappa, spectrum, trend, width
+    from spectra.api import check, diff, kappa, report, spectrum, trend, width
+    from spectra.errors import SpectraError
     from spectra.matrices import Selection
     from spectra.runs.compare import compare
     from spectra.runs.ls import ls
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "spectra.api": ("check", "diff", "kappa", "spectrum", "trend", "width"),
+    "spectra.errors": ("SpectraError",),
     "spectra.matrices": ("Selection",),
     "spectra.runs.compare": ("compare",),
     "spectra.runs.ls": ("ls",),
@@ -31,8 +33,8 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Planned", "Result", "Selection", "check", "compare", "diff", "kappa", "load", "ls", "measure",
-    "open", "spectrum", "trend", "width",
+    "Planned", "Result", "Selection", "SpectraError", "check", "compare", "diff", "kappa", "load",
+    "ls", "measure", "open", "report", "spectrum", "trend", "width",
 ]  # fmt: skip
 
 
@@ -42,6 +44,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
         from spectra.distribution import version  # noqa: PLC0415 - few ask
 
         return version()
+    if name == "report":  # the room of that name is called
+        return import_module("spectra.report")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'spectra' has no attribute {name!r}")

@@ -21,7 +21,8 @@ LISTS = {"widths", "eta", "lambda"}
 VALUE = r"'[^']*'|\"[^\"]*\"|[A-Z]{3,}\b|[\w.:/@*-]*[0-9][\w.,:/@%*+-]*(?<![.,:])%?"
 BOTH = re.compile(r"--[a-z][a-z-]*(?: \S+)? \(`([^`]+)`\)")  # already told in both ways
 CALL = re.compile(
-    rf"`spectra ({COMMANDS})( [^`]*)?`|\bspectra ({COMMANDS})((?: -{{0,2}}[\w./'-]*[\w/'])+)"
+    rf"`spectra ({COMMANDS})( [^`]*)?`"
+    rf"|\bspectra ({COMMANDS})((?: -{{0,2}}[\w./'@:*,=%-]*[\w/'%*])+)"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 SHORT = re.compile(r"(?<![\w-])-o ([\w./{}-]*\w)")

@@ -1,11 +1,14 @@
 """The Python interface: the same words as the command line."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.pyplot import subplots
 
 import spectra
 from examples import write_model
@@ -55,15 +58,19 @@ def test_an_analysis_is_planned_with_its_own_arguments_and_runs_later(minilm: Pa
     assert found.document() == spectra.kappa(minilm, select=1, selection=some).document()
 
 
-def test_a_result_says_what_it_is_and_no_more(minilm: Path, tmp_path: Path) -> None:
+def test_a_result_shows_one_screen_of_itself(minilm: Path, tmp_path: Path) -> None:
     live = spectra.ls(minilm)
-    assert repr(live) == f"<spectra.Result ls: {live.summary['reading']}>"
+    lines = repr(live).splitlines()
+    assert lines[0].strip() == live.summary["reading"]
+    assert len(lines) <= 28
+    assert max(map(len, lines)) <= 100
+    assert "... 20 more (.frame has all)" in repr(live)
     formats.write_result(live.document(), tmp_path / "ls.json")
-    assert repr(spectra.load(tmp_path / "ls.json")).startswith("<spectra.Result ls: 40 matrices, ")
+    assert repr(spectra.load(tmp_path / "ls.json")) == repr(live)
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(minilm: Path) -> None:
-    with pytest.raises(UsageError, match=r"--device cuda:99 is not there"):
+    with pytest.raises(UsageError, match=r"device='cuda:99' is not there"):
         spectra.spectrum(minilm, device="cuda:99")
 
 
@@ -71,18 +78,18 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     models = [write_model(tmp_path / name, {"a.weight": torch.eye(n)}) for name, n in
               (("a", 4), ("b", 8))]  # fmt: skip
     for device in ("gpu", "cuda:x", "mps"):
-        with pytest.raises(UsageError, match=f"--device '{device}' is not known"):
+        with pytest.raises(UsageError, match=f"device='{device}' is not known"):
             spectra.spectrum(models[0], device=device)
     for workers in (0, -1):
-        with pytest.raises(UsageError, match=f"--workers {workers} is too few"):
+        with pytest.raises(UsageError, match=f"workers={workers} is too few"):
             spectra.spectrum.plan(models[0], workers=workers)
     for what in ({"eta": -1}, {"weight_decay": [0.1, 0.0]}, {"widths": [0, 1]}):
         with pytest.raises(UsageError, match="is no number above 0"):
             spectra.width.plan(models, **what)
     with pytest.raises(UsageError, match="nothing is selected to export"):
         spectra.ls(models[0]).export("peft")
-    with pytest.raises(UsageError, match="cannot be read at"):
-        spectra.Selection(layers=[0, 1])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^layers='0,x' cannot be read at 'x'"):
+        spectra.Selection(layers=[0, "x"])  # type: ignore[list-item]
 
 
 def test_every_analysis_takes_what_was_opened(minilm: Path, minilm_lora: Path) -> None:
@@ -181,3 +188,65 @@ def test_values_that_are_only_put_in_order_are_not_quantised(tmp_path: Path) -> 
     result = spectra.diff(whole, turned)
     assert result.models[1].codecs == {}
     assert "quantising" not in result.summary["reading"]
+
+
+def test_the_words_of_the_command_line_choose_in_python_too(
+    minilm: Path, minilm_lora: Path
+) -> None:
+    some = spectra.Selection("*attention*", "*key*", "attn", "0-1")
+    words: dict[str, Any] = {"include": "*attention*", "exclude": ["*key*"], "role": "attn"}
+    wanted = [row.matrix for row in spectra.ls(minilm, selection=some).rows]
+    assert len(wanted) == 6
+    for layers in ("0-1", [0, 1], range(2), (0, 1)):
+        found = spectra.ls(minilm, **words, layers=layers)
+        assert [row.matrix for row in found.rows] == wanted
+    opened = [spectra.ls(minilm, layers=5, role="attn.q"), spectra.kappa(minilm, role="attn.q",
+              layers=5), spectra.spectrum(minilm, role="attn.q", layers=5), spectra.diff(minilm,
+              minilm_lora, role="attn.q", layers=5)]  # fmt: skip
+    for result in opened:
+        (row,) = result.rows
+        assert row.matrix == "encoder.layer.5.attention.self.query.weight"
+
+
+@pytest.mark.parametrize("one", ["ls", "spectrum", "diff", "kappa", "width", "trend", "measure"])
+def test_every_function_takes_the_words(one: str) -> None:
+    known = inspect.signature(getattr(spectra, one)).parameters
+    words = {"include", "exclude", "role", "layers", "selection", "allow_pickle", "variant"}
+    assert words <= known.keys()
+
+
+def test_a_result_is_saved_in_every_format_and_reported(minilm: Path, tmp_path: Path) -> None:
+    result = spectra.kappa(minilm, layers=[0], select=1)
+    for suffix in ("json", "jsonl", "csv", "md", "txt", "parquet", "html"):
+        path = result.save(tmp_path / f"r.{suffix}")
+        assert path.stat().st_size > 0
+    loaded = spectra.load(tmp_path / "r.json")
+    assert loaded.summary["selected"] == result.summary["selected"]
+    assert (
+        loaded.save(str(tmp_path / "again.json")).read_bytes() == (tmp_path / "r.json").read_bytes()
+    )
+    page = spectra.report(result, tmp_path / "r.json", loaded, output=tmp_path / "all.html")
+    assert page.read_text().startswith("<!doctype html>")
+    assert spectra.report(result, output=tmp_path / "card.md", card=True).read_text()
+    with pytest.raises(spectra.SpectraError, match=r"expected one of \.html, \.json"):
+        result.save(tmp_path / "r.xyz")
+    with pytest.raises(spectra.SpectraError, match="no result was given"):
+        spectra.report(output=tmp_path / "none.html")
+    with pytest.raises(spectra.SpectraError, match="holds one result, got 2"):
+        spectra.report(result, result, output=tmp_path / "two.csv")
+    assert not (tmp_path / "two.csv").exists()
+
+
+def test_a_picture_of_one_axes_is_drawn_into_ones_own(minilm: Path, minilm_lora: Path) -> None:
+    own, (left, right) = subplots(1, 2)
+    kappa = spectra.kappa(minilm, layers=[0], select=1)
+    assert kappa.plot(ax=left) is own
+    assert left.patches
+    spectra.diff(minilm, minilm_lora, layers=[0], intruders=True).plot(ax=right)
+    assert right.collections
+    change = spectra.diff(minilm, minilm_lora, layers=[0])
+    right.clear()
+    change.plot(ax=right)
+    assert right.patches
+    with pytest.raises(UsageError, match=r"picture of spectrum is of several axes, and ax= is"):
+        spectra.spectrum(minilm, layers=[0], role="attn.q").plot(ax=left)

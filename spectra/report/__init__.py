@@ -1,20 +1,48 @@
 """Everything a person or program reads: tables, documents, pictures."""
 
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from spectra.report.plots import Arrays
 
 
-def draw(document: Mapping[str, Any], arrays: "Arrays | None" = None) -> "Figure":
-    """Draw a result's document as one figure, with the arrays that a run has beside it."""
-    from spectra.report.plots import draw as draw_plots  # noqa: PLC0415 - matplotlib is slow to load
+class Room(ModuleType):
+    """This room; called, it is the function `spectra.report`, which has the same name."""
 
-    return draw_plots(document, arrays)
+    def __call__(self, *results: Any, **options: Any) -> Any:  # noqa: ANN401 - as the function
+        """Write results as one page; `help(spectra.api.report)` tells more."""
+        return import_module("spectra.api").report(*results, **options)
+
+    @property
+    def __signature__(self) -> Any:  # noqa: ANN401 - inspect's own
+        import inspect  # noqa: PLC0415 - few ask
+
+        return inspect.signature(import_module("spectra.api").report)
+
+
+sys.modules[__name__].__class__ = Room
+
+
+def draw(
+    document: Mapping[str, Any], arrays: "Arrays | None" = None, axes: "Axes | None" = None
+) -> "Figure":
+    """Draw a result's document as one figure, with the arrays that a run has beside it.
+
+    Raises:
+        UsageError: It is no picture of one axes, and axes are given.
+    """
+    from spectra.report.plots import draw as draw_plots  # noqa: PLC0415 - matplotlib is slow to load
+    from spectra.report.plots import draw_into  # noqa: PLC0415 - likewise
+
+    return draw_plots(document, arrays) if axes is None else draw_into(axes, document)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from spectra.report.html.markup import plain_table, text
 from spectra.report.kind import Document, kind_of
-from spectra.report.screens import screen_of
+from spectra.report.screens import LIMIT, screen_of
 from spectra.report.table import Screen, render_text
 from spectra.wording import in_python
 
@@ -32,9 +32,12 @@ def one_screen(document: Document) -> str:
 def _screen(document: Document) -> Screen:
     """Return what is seen of a result, in Python's words."""
     found = screen_of(document)
+    left = len(found.lines) - LIMIT  # a list of matrices shows all of them elsewhere
+    more = f"... {left:,} more (-v shows all)" if left > 0 and not found.more else found.more
     return replace(
         found,
-        more=found.more.replace("-v shows all", ".frame has all"),
+        lines=found.lines[:LIMIT],
+        more=more.replace("-v shows all", ".frame has all"),
         facts=[in_python(told) for told in found.facts],
         reading=in_python(found.reading),
     )

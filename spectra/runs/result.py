@@ -9,7 +9,7 @@ from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
 from spectra.report.command_line import command_line
-from spectra.text import counted, printable
+from spectra.text import counted
 from spectra.work import Result as Data
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class Result(Data):
         Raises:
             OutputError: The suffix is unknown or the file cannot be written.
         """
-        from spectra.report.pages import save_results  # noqa: PLC0415 - few need it
+        from spectra.report.saving import save  # noqa: PLC0415 - few need it
 
-        save_results([(self.document(), str(path))], Path(path))
+        save({self.command: self.document()}, Path(path))
         return Path(path)
 
     def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
@@ -66,7 +66,8 @@ class Result(Data):
 
         Args:
             path: The file.
-            ax: Axes of your own to draw into, where the picture is one: `kappa`.
+            ax: Axes of your own to draw into: of `kappa` the bars; of `diff` the leading vectors
+                where intruders were looked for, else the most changed matrices.
 
         Raises:
             UsageError: The picture has no room in one axes.

@@ -106,7 +106,7 @@ def test_an_update_below_rounding_is_not_known(
 
 
 def test_what_is_missing_or_no_adapter_is_refused(minilm: Path, minilm_lora: Path) -> None:
-    with pytest.raises(UsageError, match=r"Give all three: .* --base BASE --adapter ADAPTER"):
+    with pytest.raises(UsageError, match=r"Give all three: .*base=BASE, adapter=ADAPTER"):
         spectra.check(minilm, adapter=minilm_lora)
     with pytest.raises(UsageError, match="is a model, expected a LoRA adapter"):
         spectra.check(minilm, base=minilm, adapter=minilm)

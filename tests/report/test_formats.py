@@ -50,7 +50,7 @@ def test_a_csv_has_one_header_and_empty_cells_where_there_is_no_number(
 
 
 def test_parquet_is_no_text(result: spectra.Result) -> None:
-    with pytest.raises(OutputError, match=r"Write it to a file: -o FILE\.parquet"):
+    with pytest.raises(OutputError, match=r"Write it to a file: \.save\('FILE\.parquet'\)"):
         formats.to_text(result.document(), "parquet")
 
 

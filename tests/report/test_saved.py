@@ -206,8 +206,6 @@ def test_what_a_writer_misses_is_one_line(tmp_path: Path) -> None:
     document = documents.diff(1)
     del document["rows"][0]["intruder_detail"][0]["decided_by"]
     path = Path("r.json")
-    told = (
-        r"^r\.json is damaged \(KeyError: .*decided_by.*\)\. Write it again with -o FILE\.json\.$"
-    )
+    told = r"^r\.json is damaged \(KeyError: .*decided_by.*\)\. Write it again with \.save\('FILE"
     with pytest.raises(SavedError, match=told), intact(path):
         write_result(checked(document, "r.json"), tmp_path / "r.txt")

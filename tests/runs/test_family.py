@@ -172,12 +172,12 @@ def refusal(kind: type[Exception], call: Callable[[], object]) -> str:
 def test_what_has_no_slope_is_refused(family: list[Path], minilm: Path) -> None:
     assert refusal(UsageError, lambda: planned(family[:1])) == (
         f"{family[0]} alone has no slope. Give two models of different widths or more, or one to "
-        "match it to: --against PROXY."
+        "match it to: against=PROXY."
     )
     assert refusal(UsageError, lambda: planned([])).startswith("no model has no slope.")
     assert refusal(UsageError, lambda: planned([family[0], family[0]])) == (
         "all 2 models are 16 wide: nothing scales. Give models of different widths, or compare at "
-        "one width: --against PROXY."
+        "one width: against=PROXY."
     )
     assert "are not of one family" in refusal(PairingError, lambda: planned([family[0], minilm]))
 
@@ -190,9 +190,9 @@ def test_an_adapter_is_no_member(family: list[Path], minilm_lora: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"eta": [1.0, 2.0]}, "--eta has 2 values for 3 models"),
-        ({"weight_decay": [1.0] * 4}, "--lambda has 4 values for 3 models"),
-        ({"widths": [8, 16]}, "--widths has 2 values for 3 models"),
+        ({"eta": [1.0, 2.0]}, "eta= has 2 values for 3 models"),
+        ({"weight_decay": [1.0] * 4}, "weight_decay= has 4 values for 3 models"),
+        ({"widths": [8, 16]}, "widths= has 2 values for 3 models"),
     ],
 )
 def test_lists_must_go_with_the_models(

@@ -85,5 +85,7 @@ def test_it_shows_itself_in_a_notebook(tmp_path: Path) -> None:
 
 def test_an_export_needs_the_model(tmp_path: Path) -> None:
     back = spectra.load(saved(tmp_path, documents.kappa(1)))
-    with pytest.raises(UsageError, match=r"Run: spectra kappa .* --select 10% --export peft$"):
+    with pytest.raises(
+        UsageError, match=r"Run: spectra\.kappa\(.*, select='10%'\)\.export\('peft'\)$"
+    ):
         back.export("peft")

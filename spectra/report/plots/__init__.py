@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pkgutil import resolve_name
+from typing import cast
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectra.errors import SpectraError, UsageError
@@ -10,7 +12,7 @@ from spectra.report.kind import Document, kind_of, kinds
 from spectra.report.plots.page import Arrays, save_figure, settle
 from spectra.report.plots.style import house_style
 
-__all__ = ["Arrays", "draw", "drawer_of", "save_figure"]
+__all__ = ["Arrays", "draw", "draw_into", "drawer_of", "save_figure"]
 
 
 def draw(document: Document, arrays: Arrays | None = None) -> Figure:
@@ -32,6 +34,24 @@ def draw(document: Document, arrays: Arrays | None = None) -> Figure:
         figure = drawer(document, arrays or {})
         settle(figure)
     return figure
+
+
+def draw_into(axes: Axes, document: Document) -> Figure:
+    """Draw an analysis into axes of the caller's own, without a page around it.
+
+    Raises:
+        UsageError: Its picture is none of one axes.
+    """
+    drawer = drawer_of(document["command"])
+    inner = getattr(resolve_name(drawer.__module__), "draw_into", None)
+    if inner is None:
+        raise UsageError(
+            f"the picture of {document['command']} is of several axes, and ax= is for one. Draw it "
+            "whole: .plot(), or make your own of .frame."
+        )
+    with house_style():
+        inner(axes, document)
+    return cast("Figure", axes.figure)
 
 
 def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
-from spectra.report.plots.intruders import draw_intruders, examined
+from spectra.report.plots.intruders import MOST as FEW
+from spectra.report.plots.intruders import draw_intruders, examined, overview
 from spectra.report.plots.lettering import measured, number
 from spectra.report.plots.page import Arrays, left_out, message, name_bars, page
 from spectra.report.plots.style import DARK
@@ -25,6 +27,29 @@ def draw_diff(document: Document, arrays: Arrays) -> Figure:
     return draw_intruders(document, found, arrays) if found else _draw_change(document)
 
 
+def draw_into(axes: Axes, document: Document) -> None:
+    """Draw the largest |cos| of leading vectors, or the most changed matrices, into any axes.
+
+    Raises:
+        UsageError: Nothing has changed.
+    """
+    found = examined(document["rows"])
+    changed = _most_changed(document["rows"])
+    if not changed:
+        raise UsageError("no matrix that could be measured is changed: there is nothing to draw.")
+    if found:
+        overview(axes, found[:FEW], str(document["settings"].get("side", "left")))
+    else:
+        _bars(axes, changed[:MOST])
+
+
+def _most_changed(rows: Sequence[RowDoc]) -> list[RowDoc]:
+    return sorted(
+        (row for row in rows if row.get("delta_relative")),
+        key=lambda row: (-row["delta_relative"], row["matrix"]),
+    )
+
+
 def _draw_change(document: Document) -> Figure:
     """Draw size and rank of the change by role and layer, and the most changed matrices."""
     measured = [row for row in document["rows"] if row.get("delta_norm") is not None]
@@ -35,10 +60,7 @@ def _draw_change(document: Document) -> Figure:
         return message(document, "Change", why)
     size = grid_of(measured, _percent)
     rank = grid_of(measured, lambda row: row.get("delta_rank"))
-    changed = sorted(
-        (row for row in measured if row.get("delta_relative")),
-        key=lambda row: (-row["delta_relative"], row["matrix"]),
-    )
+    changed = _most_changed(measured)
     notes = grid_notes(size)
     bounds = sum(row.get("delta_rank_status") == "at least" for row in measured)
     if bounds:

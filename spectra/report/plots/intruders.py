@@ -59,7 +59,7 @@ def draw_intruders(document: Document, found: Sequence[RowDoc], arrays: Arrays) 
     figure = page(document, "Intruder dimensions", body, " ".join(notes))
     layout = figure.add_gridspec(2, 2, width_ratios=[1.0, 1.15], height_ratios=[body - 0.9, 0.13])
     side = str(document["settings"].get("side", "left"))
-    _overview(figure.add_subplot(layout[0, 0] if close else layout[0, :]), rows, side)
+    overview(figure.add_subplot(layout[0, 0] if close else layout[0, :]), rows, side)
     grid = layout[0, 1].subgridspec(max(len(close), 1), 1)
     for index, (row, values) in enumerate(close):
         _close_up(figure.add_subplot(grid[index, 0]), row, values)
@@ -67,7 +67,7 @@ def draw_intruders(document: Document, found: Sequence[RowDoc], arrays: Arrays) 
     return figure
 
 
-def _overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
+def overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
     """Draw the largest |cos| of each matrix's leading vectors, intruders crossed."""
     width = max(len(_details(row)) for row in rows)
     cosines = np.full((len(rows), width), np.nan)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from spectra.analyzers.choice import span
+from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.report.kind import Document, RowDoc
 from spectra.report.kinds import kappa as told
@@ -55,22 +56,32 @@ WORDS: Mapping[str, tuple[str, str, str]] = {
 
 def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     """Draw what every matrix was ranked by, or the lowest where a page cannot hold them all."""
-    rank_by, by_role = document["settings"]["rank_by"], told.selects_by_role(document)
-    word, axis, _ = WORDS[rank_by]
-    ordered = told.by_roles(document) if by_role else told.ranking(document)
-    ranked = [row for row in ordered if row["status"] != "non-finite"]
+    ranked, rows = _chosen(document)
     if not ranked:
         return message(document, TITLE, "No matrix could be measured.")
-    rows = ranked
-    if len(ranked) > MOST:
-        rows = told.around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]
-    key = _legend(rows, rank_by)
-    across = 3 if len(key) <= 3 else 2  # what is open has a long name
-    height = 1.25 + BAR * len(rows) + LINE * ((len(key) - 1) // across)
+    by_role = told.selects_by_role(document)
+    lines = -(-len(key := _legend(rows, document["settings"]["rank_by"])) // _across(key))
+    height = 1.25 + BAR * len(rows) + LINE * (lines - 1)
     notes = _left(ranked, rows, "around each role's cut" if by_role else "lowest")
     notes += left_out(len(document["rows"]) - len(ranked))
     figure = page(document, TITLE, height, " ".join(notes), *told.unresolved_told(rows))
-    axes = figure.subplots()
+    draw_into(figure.subplots(), document)
+    return figure
+
+
+def draw_into(axes: Axes, document: Document) -> None:
+    """Draw the bars into any axes.
+
+    Raises:
+        UsageError: Nothing was measured.
+    """
+    rank_by, by_role = document["settings"]["rank_by"], told.selects_by_role(document)
+    word, axis, _ = WORDS[rank_by]
+    _, rows = _chosen(document)
+    if not rows:
+        raise UsageError("no matrix could be measured: there is nothing to draw.")
+    key = _legend(rows, rank_by)
+    inches = cast("Figure", axes.figure).dpi_scale_trans
     cut = document["summary"].get("cut")
     nulls = [kappa_null(row["rows"], row["cols"]) if rank_by == "kappa" else 1.0 for row in rows]
     begin, limit = _limits(rows, rank_by, [*nulls, *([] if cut is None else [cut])])
@@ -91,11 +102,24 @@ def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     order = f"matrix, {'by role, ' if by_role else ''}lowest {word} first"
     axes.set_ylabel(order if len(rows) > 12 else "matrix")
     axes.legend(
-        handles=key, loc="lower left", ncols=across, borderaxespad=0.0, borderpad=0.0,
+        handles=key, loc="lower left", ncols=_across(key), borderaxespad=0.0, borderpad=0.0,
         bbox_to_anchor=(0.0, 1.0),
-        bbox_transform=axes.transAxes + ScaledTranslation(0.0, 0.24, figure.dpi_scale_trans),
+        bbox_transform=axes.transAxes + ScaledTranslation(0.0, 0.24, inches),
     )  # fmt: skip
-    return figure
+
+
+def _chosen(document: Document) -> tuple[list[RowDoc], list[RowDoc]]:
+    """Return the rows that have a rank, and those of them that one page holds."""
+    by_role = told.selects_by_role(document)
+    ordered = told.by_roles(document) if by_role else told.ranking(document)
+    ranked = [row for row in ordered if row["status"] != "non-finite"]
+    if len(ranked) <= MOST:
+        return ranked, ranked
+    return ranked, told.around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]
+
+
+def _across(key: Sequence[Artist]) -> int:
+    return 3 if len(key) <= 3 else 2  # what is open has a long name
 
 
 def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, limit: float) -> None:

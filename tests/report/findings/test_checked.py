@@ -52,7 +52,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> spectra.Result:
     (folder / "spectra.toml").write_text(POLICY)
     return spectra.check(
         folder / "after", policy=folder / "spectra.toml", baseline=folder / "before",
-        rules=["SPC001", "SPC008", "SPC009", "SPC901"],
+        select=["SPC001", "SPC008", "SPC009", "SPC901"],
     )  # fmt: skip
 
 

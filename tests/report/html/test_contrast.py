@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import spectra.report.html
+from spectra.report import html
 from spectra.report.colours import RAMPS, Ramp
 
-ASSETS = Path(spectra.report.html.__file__).parent / "assets"
+ASSETS = Path(str(html.__file__)).parent / "assets"
 THEME = (ASSETS / "theme.css").read_text()
 COLOURS = {
     name: (light, dark)

@@ -1,0 +1,48 @@
+"""Errors in the words of who reads them."""
+
+from pathlib import Path
+
+import pytest
+
+import spectra
+from spectra.errors import UsageError
+from spectra.wording import in_python, typed
+
+CASES = {
+    "--device cuda:99 is not there. Use --device cpu.":
+        "device='cuda:99' is not there. Use device='cpu'.",
+    "--workers 0 is too few.": "workers=0 is too few.",
+    "--role 'attn.x' is no role.": "role='attn.x' is no role.",
+    "`spectra ls` shows all; --role names others.":
+        "`spectra.ls(...)` shows all; role= names others.",
+    "Give one with --variant (`variant=`), or not.": "Give one with `variant=`, or not.",
+    "`--variant fp16 (`variant='fp16'`)": "``variant='fp16'`",
+    "Give: spectra check MERGED --base BASE --adapter ADAPTER.":
+        "Give: spectra.check(MERGED, base=BASE, adapter=ADAPTER).",
+    "Run: spectra kappa a/b --select 10% --export peft":
+        "Run: spectra.kappa('a/b', select='10%').export('peft')",
+    "Leave it out with --exclude, or use --export names.":
+        "Leave it out with exclude=, or use .export('names').",
+    "Write it again with -o FILE.json.": "Write it again with .save('FILE.json').",
+    "Give it: --widths 256,512, one number a model.":
+        "Give it: widths=[256, 512], one number a model.",
+    "--lambda -1.0 is no number above 0.": "weight_decay=-1.0 is no number above 0.",
+    "add --full-spectrum": "add full_spectrum=True",
+    "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.":
+        "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_options_are_arguments_and_commands_are_calls(text: str) -> None:
+    assert in_python(text) == CASES[text]
+
+
+def test_an_error_knows_who_reads_it(minilm: Path) -> None:
+    with pytest.raises(spectra.SpectraError) as refused:
+        spectra.kappa(minilm, role="attn.x")
+    assert str(refused.value).startswith("role='attn.x' is no role. Did you mean 'attn.")
+    with typed():
+        assert str(refused.value).startswith("--role 'attn.x' is no role.")
+    with pytest.raises(UsageError, match=r"^selection= and layers= are both given"):
+        spectra.diff(minilm, minilm, selection=spectra.Selection(), layers=[0, 1])
