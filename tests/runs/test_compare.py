@@ -259,7 +259,7 @@ def test_findings_of_checks_are_told(minilm: Path, tmp_path: Path) -> None:
     tensors["encoder.layer.0.attention.self.query.weight"][0, 0] = math.nan
     save_file(tensors, sick / "model.safetensors")
     rules = ("SPC001", "SPC003")
-    healthy, broken = (spectra.check(one, rules=rules).document() for one in (minilm, sick))
+    healthy, broken = (spectra.check(one, select=rules).document() for one in (minilm, sick))
     there, back = spectra.compare(healthy, broken), spectra.compare(broken, healthy)
     assert there.summary["reading"].startswith("PASS → FAIL; findings: 1 new. 1 matrix lost")
     assert back.summary["reading"].startswith("FAIL → PASS; findings: 1 gone. 1 matrix has")
@@ -270,7 +270,7 @@ def test_findings_of_checks_are_told(minilm: Path, tmp_path: Path) -> None:
         .summary["reading"]
         .startswith("FAIL in both; the same findings. Nothing moved")
     )
-    unasked = spectra.check(minilm, rules="SPC003").document()
+    unasked = spectra.check(minilm, select="SPC003").document()
     unknown = spectra.compare(broken, unasked)
     assert unknown.summary["findings"][0]["became"] == "not judged"
     assert "judged only before: SPC001" in text(unknown)
