@@ -108,4 +108,5 @@ def _only(summary: Summary) -> Iterator[str]:
         if names:
             verb = "is" if len(names) == 1 else "are"
             where = printable(Path(summary["sides"][side]["file"]).name)
-            yield f"{counted(len(names), *_nouns(summary))} {verb} only in {where}: {_first(names)}."
+            count = counted(len(names), *_nouns(summary))
+            yield f"{count} {verb} only in {where}: {_first(names)}."
