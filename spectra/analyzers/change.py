@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from spectra.analyzers.row import Row
+from spectra.numbers import percent
 from spectra.text import counted, listed
 
 STORED = {
@@ -122,7 +123,7 @@ def _pruned(rows: Sequence[Row], share: str) -> str:
     moved = sum(int(row.number("delta_moved") or 0) for row in rows)
     part = moved / sum(row.place.numel for row in rows)
     return (
-        f"In {_subject(rows, share)} {100 * part:.1f} % of the entries became zero and no others "
+        f"In {_subject(rows, share)} {percent(part)} of the entries became zero and no others "
         "changed: pruning."
     )
 

@@ -37,6 +37,7 @@ from spectra.kernels.verdicts import (
     proven_similarity_memory,
 )
 from spectra.matrices import LowRank, Pair, View
+from spectra.numbers import hundredths, number, ranged
 from spectra.text import counted, guess
 from spectra.words import Side
 
@@ -264,8 +265,8 @@ class Diff:
             text += (
                 f" {counted(total, 'intruder dimension')} in {holders:,} of "
                 f"{counted(len(changed), 'changed matrix', 'changed matrices')} "
-                f"(top {self.k}, |cos| < {self.epsilon:g}). "
-                f"A random direction would score {nulls[len(nulls) // 2]:.2f}."
+                f"(top {self.k}, |cos| < {number(self.epsilon)}). "
+                f"A random direction would score {ranged(nulls[0], nulls[-1], hundredths)}."
             )
         return text
 

@@ -24,6 +24,7 @@ from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.singular import singular_values_cost, singular_values_memory
 from spectra.matrices import Matrix, Place, View
 from spectra.matrices.unread import lies_bare
+from spectra.numbers import number, percent
 from spectra.text import counted
 from spectra.words import VOCABULARY, By, Per, RankBy
 
@@ -169,14 +170,14 @@ class Kappa:
             return "No matrix could be measured."
         matrices = counted(len(rows), "matrix", "matrices")
         if self.select:
-            share = 100.0 * _parameters(chosen) / _parameters(rows)
+            share = _parameters(chosen) / _parameters(rows)
             how = f"lowest {self.rank_by} first"
             if self.per == "role":
                 how += f" in each of {counted(len({r.place.role for r in ranked}), 'role')}"
             if self.by == "params":
                 how += ", by parameters"
             count = f"{len(chosen):,} of {matrices}"
-            told = [f"{count} selected ({how}), {share:.1f} % of their parameters."]
+            told = [f"{count} selected ({how}), {percent(share)} of their parameters."]
             if self.rank_by == "kappa" and self.per == "global":
                 told.append(dominant_shape(chosen, ranked))
         else:
@@ -245,4 +246,4 @@ def _names(rows: Sequence[Row]) -> frozenset[str]:
 
 def _word(row: Row, key: str) -> str:
     value = row.number(key)
-    return "infinity" if value is None else f"{value:.3g}"
+    return "infinity" if value is None else number(value)

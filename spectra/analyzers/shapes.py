@@ -6,6 +6,7 @@ from statistics import median
 
 from spectra.analyzers.row import Row
 from spectra.kernels.gaussian import kappa_null
+from spectra.numbers import number
 
 FEWEST = 3  # selected, below which one shape is chance
 MOST = 0.75  # of the selected, from which one shape dominates
@@ -41,7 +42,7 @@ def dominant_shape(chosen: Sequence[Row], candidates: Sequence[Row]) -> str:
 
 def _class(row: Row) -> str:
     short, long = sorted((row.place.rows, row.place.cols))
-    ratio = f"{long / short:.2g}"
+    ratio = number(long / short, 2)
     if short == long:
         return "squares"
     return "near-squares" if ratio == "1" else f"{ratio}:1 rectangles"

@@ -28,6 +28,7 @@ from spectra.kernels.summary import (
     stable_rank,
 )
 from spectra.matrices import Matrix, View
+from spectra.numbers import number
 from spectra.text import counted
 
 FEWEST = 10  # singular values that a power law is fitted to
@@ -113,11 +114,11 @@ def _reading(rows: Sequence[Row], count: int, parameters: int) -> str:
         return "No matrix could be measured."
     text = f"{counted(count, 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."
     largest = max(rows, key=lambda row: row.number("sigma_max") or 0.0)
-    text += f" Largest sigma {largest.number('sigma_max'):.3g} in {largest.matrix}."
+    text += f" Largest sigma {number(largest.number('sigma_max') or 0.0)} in {largest.matrix}."
     alphas = [alpha for row in rows if (alpha := row.number("alpha")) is not None]
     if alphas:
         middle = float(torch.tensor(alphas, dtype=torch.float64).quantile(0.5))
-        text += f" Median alpha {middle:.2f}."
+        text += f" Median alpha {number(middle)}."
     heavy = sum(row.values.get("heavy_tail") is True for row in rows)
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")

@@ -12,6 +12,7 @@ from spectra.kernels.edge import Settings
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
 from spectra.matrices import Matrix, View
+from spectra.numbers import grown
 from spectra.text import counted
 
 KEYS = ("sigma_max", "sigma_min", "frobenius", "stable_rank", "kappa")
@@ -130,4 +131,4 @@ def _word(ratio: float) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"x {ratio:.3g}" if ratio >= 10.0 else f"{100.0 * (ratio - 1.0):+.0f} %"
+    return grown(ratio)

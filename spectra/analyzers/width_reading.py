@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spectra.numbers import EXACT, estimate, number, percent, signed
 from spectra.text import counted, shown
 
 FIXED, COUPLED = 0.25, -0.25  # slopes where eta ~ 1/d and lambda, or eta * lambda, is constant
@@ -108,7 +109,7 @@ def _slope_read(found: Scaling, slope: float, trained: Sequence[Trained]) -> str
     cases = _cases(slope, found.expected, trained)
     legend = ", ".join(f"{_signed(value)} = {name}" for value, name in cases)
     if found.low is None or found.high is None:
-        text = f"sigma_max has slope {two_digits(slope)} {over} ({legend})"
+        text = f"sigma_max has slope {signed(slope)} {over} ({legend})"
         return f"{text}; no interval: {found.reason}."
     low, high = found.low, found.high
     if low > 0.0 or high < 0.0:
@@ -117,7 +118,7 @@ def _slope_read(found: Scaling, slope: float, trained: Sequence[Trained]) -> str
         head = "sigma_max shows no change with width"
     else:
         head = "Whether sigma_max changes with width cannot be told"
-    interval = f"{two_digits(slope)} [{two_digits(low)}, {two_digits(high)}]"
+    interval = f"{signed(slope)} [{signed(low)}, {signed(high)}]"
     text = f"{head}: slope {interval} {over} ({legend})."
     inside = [name for value, name in cases if low <= value <= high]
     if len(cases) == 1:
@@ -161,7 +162,7 @@ def _constant(values: Sequence[float]) -> bool:
 
 def _advice(target: Target, tolerance: float) -> str:
     model, proxy = shown(target.model), shown(target.proxy)
-    within = f"{100.0 * tolerance:.3g} %"
+    within = percent(tolerance, EXACT)
     if target.ratio is None or target.weight_decay_factor is None:
         return f"{model} and {proxy} have no hidden matrix in common that could be measured."
     if target.ok:
@@ -169,18 +170,19 @@ def _advice(target: Target, tolerance: float) -> str:
         if not apart:
             return f"{model} matches {proxy} within {within} in every role: keep its weight decay."
         return (
-            f"{model} matches {proxy} within {within} on the whole (ratio {target.ratio:.2f}), "
+            f"{model} matches {proxy} within {within} on the whole (ratio {number(target.ratio)}), "
             f"but not in {apart}: no weight decay common to all matrices mends that."
         )
     if target.weight_decay_needed is None:
         text = (
-            f"Matching {model} to {proxy} needs {target.weight_decay_factor:.2g} times its weight "
-            "decay on matrices."
+            f"Matching {model} to {proxy} needs {estimate(target.weight_decay_factor)} times its "
+            "weight decay on matrices."
         )
     else:
+        now = number(target.weight_decay or 0.0, EXACT)
         text = (
-            f"Matching {model} to {proxy} needs weight decay {target.weight_decay_needed:.2g} "
-            f"(now {target.weight_decay:.4g}) on matrices."
+            f"Matching {model} to {proxy} needs weight decay "
+            f"{estimate(target.weight_decay_needed)} (now {now}) on matrices."
         )
     apart = _apart(target.ratios, target.ratio, tolerance)
     return f"{text} That leaves outside {within}: {apart}." if apart else text
@@ -193,7 +195,7 @@ def _apart(ratios: Mapping[str, float], middle: float, tolerance: float) -> str:
         if not is_near(ratio / middle, tolerance)
     }
     worst = sorted(apart, key=lambda role: -max(apart[role], 1.0 / apart[role]))
-    named = [f"{role} ({apart[role]:.2f})" for role in worst[:NAMED]]
+    named = [f"{role} ({number(apart[role])})" for role in worst[:NAMED]]
     if len(worst) > NAMED:
         named.append(f"{len(worst) - NAMED} more")
     return ", ".join(named)
@@ -210,13 +212,8 @@ def _median(target: Target) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times" if 0.1 <= ratio < 100.0 else f"{ratio:.3g} times"
-
-
-def two_digits(value: float) -> str:
-    """Write a slope; never -0.00."""
-    return f"{round(value, 2) + 0.0:+.2f}"
+    return f"{number(ratio)} times"
 
 
 def _signed(value: float) -> str:
-    return two_digits(value) if abs(value) >= 0.005 else "0"
+    return signed(value) if abs(value) >= 0.005 else "0"

@@ -6,6 +6,7 @@ from typing import Any
 
 from spectra.gate.coverage import Coverage, coverage_of
 from spectra.gate.reading import Reading
+from spectra.numbers import EXACT, percent
 from spectra.policy import Policy
 from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
@@ -49,10 +50,9 @@ def summary_of(
 def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> str:
     counts = verdict.counts()
     told = [counted(counts[word], word) for word in SEVERITIES if counts[word]]
-    percent = f"{int(1000 * cover.share) / 10:g} %"
     what = ", ".join(told) or "no findings"
     word = {PASS: "PASS", FINDINGS: "FAIL", TOO_LITTLE: "INCOMPLETE"}[code]
-    text = f"{word}  {what} in {counted(cover.total, 'tensor')} (coverage {percent})"
+    text = f"{word}  {what} in {counted(cover.total, 'tensor')} (coverage {percent(cover.share)})"
     left = cover.told()
     text += f"; not judged: {left}." if left else "."
     if counts["unchanged"] and not policy.fail_unchanged:
@@ -71,7 +71,7 @@ def _too_little(policy: Policy, verdict: Judgement, cover: Coverage) -> str:
     if cover.is_nothing:
         return " No matrix could be judged."
     if cover.share < policy.min_coverage:
-        return f" The policy asks for a coverage of {100 * policy.min_coverage:g} %."
+        return f" The policy asks for a coverage of {percent(policy.min_coverage, EXACT)}."
     return ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, TypeAlias
 
+from spectra.numbers import EXACT, Write, apart, number, percent
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.peers import FEWEST, peers
@@ -26,7 +27,7 @@ class Threshold:
     key: str  # of the measured values
     noun: str  # how messages name it: "condition number"
     worse: Literal["above", "below"]
-    style: str = ".3g"
+    write: Write = number
 
     def __call__(self, facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         """Yield at most one breach a matrix: the worst; of like ones limit, baseline, peers."""
@@ -49,7 +50,8 @@ class Threshold:
                 text, limit, severity = min(
                     found, key=lambda one: SEVERITIES.index(one[2] or usual)
                 )
-                text = f"{self.noun} {value:{self.style}}{text}"
+                told = apart(value, limit, self.write)
+                text = f"{self.noun} {told}{text}"
                 yield Breach(text, subject.name, value, limit, before, severity)
 
     def _beyond(self, value: float, limit: float) -> bool:
@@ -64,7 +66,8 @@ class Threshold:
         for name, severity in limits:
             limit = settings.get(name)
             if limit is not None and self._beyond(value, limit):
-                yield f" {sign} {limit:{self.style}} allowed", float(limit), severity
+                most = self.write(limit, EXACT)
+                yield f" {sign} {most} allowed", float(limit), severity
                 return
 
     def _regression(self, value: float, before: float | None, settings: Settings) -> Iterator[Told]:
@@ -73,7 +76,8 @@ class Threshold:
             return
         limit = before * (1.0 + share) if self.worse == "above" else before / (1.0 + share)
         if self._beyond(value, limit):
-            text = f", {before:{self.style}} in the baseline: worse by more than {share:.0%}"
+            text = f", {self.write(before)} in the baseline: worse by more than "
+            text += percent(share, EXACT)
             yield text, limit, None
 
     def _outlier(
@@ -89,8 +93,8 @@ class Threshold:
         limit = middle * math.exp(step if above else -step)
         if self._beyond(value, limit):
             times = value / middle if above else middle / value
-            than = f"{'' if above else 'below '}the median of its like ({middle:{self.style}})"
-            yield f", {times:.3g} times {than}", limit, None
+            than = f"{'' if above else 'below '}the median of its like ({self.write(middle)})"
+            yield f", {number(times)} times {than}", limit, None
 
     def _middles(
         self, facts: Facts, alike: Mapping[str, Hashable]

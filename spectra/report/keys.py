@@ -1,20 +1,23 @@
 """What every key of a row is called, what it holds, how it is written, and what it means."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from spectra.numbers import hundredths, number, percent, signed
 from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object, Shape, Words
 from spectra.words import GROUPS, ROLES, SEVERITIES, VECTOR, Status
 
 Kind: TypeAlias = Literal[
     "name", "word", "text", "whole", "number", "percent", "flag", "shape", "singular", "severity",
+    "slope", "cosine",
     "list",
 ]  # fmt: skip
 
 SHAPES: Mapping[Kind, Shape] = {
     "name": TEXT, "word": TEXT, "text": TEXT, "whole": COUNT, "number": NUMBER, "percent": NUMBER,
     "flag": FLAG, "shape": TEXT, "singular": NUMBER, "severity": Words(SEVERITIES),
+    "slope": NUMBER, "cosine": NUMBER,
 }  # fmt: skip
 
 
@@ -27,6 +30,12 @@ class Key:
     meaning: str = ""
     own: Shape | None = None  # where its kind does not tell it
     published: bool = False  # by the schema: what it may hold is not plain from its kind
+
+    def write(self, value: float) -> str:
+        """Return the spelling of one of its numbers."""
+        known: Mapping[str, Callable[[float], str]] = {"percent": percent, "slope": signed,
+                                                       "cosine": hundredths}  # fmt: skip
+        return known.get(self.kind, number)(value)
 
     @property
     def shape(self) -> Shape:
@@ -111,7 +120,7 @@ KEYS: Mapping[str, Key] = {
     "worst_at": Key("at", "whole", "index of that vector"),
     "worst_energy": Key("energy", "percent", "its share of Σσ²"),
     "certified": Key("proven", "flag", "every verdict is proven"),
-    "null_cos": Key("|cos| by chance", "number", "what a random direction would score"),
+    "null_cos": Key("|cos| by chance", "cosine", "what a random direction would score"),
     "subspace_overlap": Key("overlap", "number", "of the leading subspaces, 1: the same"),
     "overlap_status": Key("overlap, status", "word", "undetermined: a tie, or the base's rank < k"),
     "sigma_profile": Key("singular values", "list", "at even ranks", Items(NUMBER)),
@@ -143,13 +152,13 @@ KEYS: Mapping[str, Key] = {
     "judged": Key("judged", "flag"),
     "why_not": Key("why not", "text"),
     "matrices": Key("matrices", "whole"),
-    "slope": Key("slope", "number", "of log σ max against log width"),
-    "low": Key("95 % from", "number"),
-    "high": Key("95 % to", "number"),
+    "slope": Key("slope", "slope", "of log σ max against log width"),
+    "low": Key("95 % from", "slope"),
+    "high": Key("95 % to", "slope"),
     "ratio": Key("ratio", "number", "σ max of the widest model over the proxy's"),
     "ok": Key("matches", "flag", "the ratio is 1 within the tolerance"),
-    "expected": Key("expected slope", "number", "what learning rate and weight decay lead to"),
-    "normalised_slope": Key("normalised", "number", "slope of σ / √(eta / lambda); law: 0.75"),
+    "expected": Key("expected slope", "slope", "what learning rate and weight decay lead to"),
+    "normalised_slope": Key("normalised", "slope", "slope of σ / √(eta / lambda); law: 0.75"),
     "counted": Key("counted", "flag", "whether the law is about the role"),
     "reads": Key("reason", "text"),
     "quantity": Key("quantity", "word", "the key that moved most"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
+from spectra.numbers import percent
 from spectra.report.command_line import command_line
 from spectra.text import counted
 from spectra.work import Result as Data
@@ -119,7 +120,7 @@ def not_read(model: Checkpoint, skipped: Iterable[Skipped]) -> str:
     share = unread_share(model, skipped)
     told = ""
     if share >= NEGLIGIBLE:
-        told = f"{100 * share:.3g} % of the parameters are in tensors that were not read. "
+        told = f"{percent(share)} of the parameters are in tensors that were not read. "
     if left := unread_weights(model):
         (reason, _), *_ = Counter(item.reason for item in left).most_common(1)
         were = counted(len(left), "weight was", "weights were")

@@ -363,7 +363,7 @@ def test_each_role_has_its_own_share() -> None:
     ]  # fmt: skip
     assert one["cut"] is two["cut"] is None
     assert str(two["reading"]).startswith(
-        "4 of 8 matrices selected (lowest kappa first in each of 2 roles), 50.0 %"
+        "4 of 8 matrices selected (lowest kappa first in each of 2 roles), 50 %"
     )
 
 
@@ -422,7 +422,7 @@ def test_ranking_by_excess_says_so() -> None:
     assert summary["selected"] == ["2.2.0"]
     assert summary["cut"] == second == pytest.approx(9.0 / (2 * math.exp(1.537)))
     assert str(summary["reading"]).startswith(
-        "1 of 2 matrices selected (lowest kappa_excess first), 20.0 % of their parameters."
+        "1 of 2 matrices selected (lowest kappa_excess first), 20 % of their parameters."
     )
     assert Kappa(rank_by="kappa_excess").conclude(rows)[1]["reading"] == (
         f"kappa_excess of 2 matrices: from {second:.3g} in 2.2.0 to {first:.3g} in 8.2.0."

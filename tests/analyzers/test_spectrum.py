@@ -12,6 +12,7 @@ from examples import with_spectrum
 from spectra.analyzers import Measurement, Row, Spectrum
 from spectra.analyzers.spectrum import sigma_profile
 from spectra.errors import NonFiniteError, UsageError
+from spectra.numbers import number
 
 REAL = (
     "encoder.layer.0.attention.self.query.weight",
@@ -261,7 +262,8 @@ def test_conclusion(generator: torch.Generator) -> None:
     middle = sorted(alpha for alpha in alphas if alpha is not None)[1]
     assert summary == {
         "reading": "4 matrices, 1,825 parameters. "
-        f"Largest sigma {largest:.3g} in h.1.q_proj.weight. Median alpha {middle:.2f}.",
+        f"Largest sigma {number(largest or 0.0)} in h.1.q_proj.weight. "
+        f"Median alpha {number(middle)}.",
         "matrices": 4,
         "parameters": 1825,
         "non_finite": 1,

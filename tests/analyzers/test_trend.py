@@ -82,8 +82,8 @@ def test_roles_are_followed_by_their_medians() -> None:
     assert up["kappa"] == [pytest.approx(3.0), pytest.approx(1.0)]
     assert summary["reading"] == (
         "2 checkpoints of one run, step 100 to 300. Median role: sigma_max grows by 50 % (most in "
-        "attn.q: +100 %), stable rank grows by 38 % (most in mlp.up: +80 %), kappa grows by 17 % "
-        "(most in mlp.up: -67 %)."
+        "attn.q: +100 %), stable rank grows by 37.8 % (most in mlp.up: +80 %), kappa grows by "
+        "16.7 % (most in mlp.up: -66.7 %)."
     )
 
 

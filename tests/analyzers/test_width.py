@@ -384,7 +384,7 @@ def test_matching_by_hand() -> None:
     assert summary["advice"] == [
         (
             "Matching target to proxy needs weight decay 0.2 (now 0.1) on matrices. That leaves "
-            "outside 10 %: mlp.up (0.78)."
+            "outside 10 %: mlp.up (0.7786)."
         )
     ]
 
@@ -416,8 +416,8 @@ def test_a_match_on_the_whole_names_who_is_apart() -> None:
     )
     assert concluded(rows)["advice"] == [
         (
-            "b matches a within 10 % on the whole (ratio 1.01), but not in mlp.down (0.50), mlp.up "
-            "(1.50): no weight decay common to all matrices mends that."
+            "b matches a within 10 % on the whole (ratio 1.01), but not in mlp.down (0.5), mlp.up "
+            "(1.5): no weight decay common to all matrices mends that."
         )
     ]
     assert concluded(rows, tolerance=0.5)["advice"] == [
@@ -448,7 +448,7 @@ def test_one_width_is_matched_without_a_slope() -> None:
     ]
     summary = concluded(doubled, Member("a", 64, proxy=True), Member("b", 64))
     assert summary["reading"] == (
-        "sigma_max of b is 2.00 times that of a (median of 7 roles); one width has no slope."
+        "sigma_max of b is 2 times that of a (median of 7 roles); one width has no slope."
     )
     assert {role["slope"] for role in summary["roles"]} == {None}
     assert summary["advice"] == ["Matching b to a needs 4 times its weight decay on matrices."]

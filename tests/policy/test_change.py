@@ -24,7 +24,7 @@ def tuned(moved: list[bool]) -> Facts:
 
 def test_an_untouched_matrix_among_changed_ones_is_found() -> None:
     told = found("SPC104", tuned([True, True, False, True]))
-    assert told == [("h.2.q", "equals the base, though 75% of attn.q changed")]
+    assert told == [("h.2.q", "equals the base, though 75 % of attn.q changed")]
 
 
 @pytest.mark.parametrize("moved", [[True] * 4, [False] * 4, [True, False, False, True]], ids=str)
@@ -49,7 +49,7 @@ def test_only_allowed_tensors_may_change_vectors_included() -> None:
     assert [name for name, _ in found("SPC105", model, allowed=["*.q"])] == ["h.0.norm"]
     told = dict(found("SPC105", model, allowed=["*.norm"]))
     assert told == {
-        "h.0.q": "changed by 5.00% of the base's norm, and is not among the modules allowed to"
+        "h.0.q": "changed by 5 % of the base's norm, and is not among the modules allowed to"
     }
     assert found("SPC105", model, allowed=["*"]) == []
 
@@ -63,10 +63,10 @@ def test_a_lower_bound_of_a_rank_breaks_a_limit_or_is_said_to_be_one() -> None:
     )
     assert found("SPC103", model) == []
     assert found("SPC103", model, max=20) == [
-        ("h.0.q", "rank of the update at least 2458 > 20 allowed"),
+        ("h.0.q", "rank of the update at least 2,458 > 20 allowed"),
         ("h.2.q", "rank of the update 30 > 20 allowed"),
     ]
-    told = "rank of the update at least 2458, which is a bound: whether it is above the 3000 "
+    told = "rank of the update at least 2,458, which is a bound: whether it is above the 3,000 "
     assert found("SPC103", model, max=3000) == [("h.0.q", told + "allowed is not known")]
 
 

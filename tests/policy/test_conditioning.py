@@ -59,7 +59,7 @@ def test_a_rank_is_exactly_or_in_effect_too_low_and_told_once() -> None:
     rule = RULES["SPC301"]
     told = {one.matrix: one.message for one in rule.judge(model, Fixed(rule))}
     assert list(told) == ["h.0.q", "h.6.q", "h.7.q"]
-    assert told["h.0.q"] == "rank above rounding 10.0% < 50.0% allowed"
+    assert told["h.0.q"] == "rank above rounding 10 % < 50 % allowed"
     assert "4 times below the median of its like" in told["h.6.q"]
     assert told["h.7.q"] == "effective rank 9.0% < 10.0% allowed"
     assert found("SPC301", model, rank=None, min=None, outlier=100) == []

@@ -109,11 +109,11 @@ class TestDeadRows:
     def test_rows_and_columns(self) -> None:
         tensors = changed(llama(), DOWN, (slice(None), slice(0, 6)), 0.0)
         (breach,) = breaches("SPC010", facts_of(tensors, SETTINGS))
-        assert breach.message == "6 of 24 columns are 0: 25.0% > 1.0% allowed"
+        assert breach.message == "6 of 24 columns are 0: 25 % > 1 % allowed"
         assert (breach.matrix, breach.value, breach.limit) == (DOWN, 0.25, 0.01)
         tensors = changed(llama(), DOWN, 3, 0.0)
         assert told("SPC010", facts_of(tensors)) == [
-            (DOWN, "1 of 16 rows is 0: 6.2% > 1.0% allowed")
+            (DOWN, "1 of 16 rows is 0: 6.25 % > 1 % allowed")
         ]
 
     def test_the_limit_is_a_setting(self) -> None:
@@ -136,7 +136,7 @@ class TestDeadRows:
         assert places("SPC010", facts_of(tensors, SETTINGS)) == []
         tensors = changed(tensors, Q, 0, 0.0)  # and a row of another head
         assert told("SPC010", facts_of(tensors, SETTINGS)) == [
-            (Q, "1 of 16 rows is 0: 6.2% > 1.0% allowed")
+            (Q, "5 of 16 rows are 0; without 4 of whole heads, 6.25 % > 1 % allowed")
         ]
 
 

@@ -61,7 +61,7 @@ def test_a_regression_is_relative_to_the_baseline(
 ) -> None:
     found = judged(threshold, model(value, before=(1.0,)), **{"max-regression": 0.1})
     assert bool(found) is breaks
-    assert all("1 in the baseline: worse by more than 10%" in one.message for one in found)
+    assert all("1 in the baseline: worse by more than 10 %" in one.message for one in found)
 
 
 def test_the_worst_of_several_breaches_is_told() -> None:
@@ -83,7 +83,7 @@ def test_an_outlier_stands_off_its_role_and_off_the_roles_spread() -> None:
     tight = [1.0, 1.1, 0.9, 1.05, 20.0]
     found = judged(ABOVE, model(*tight), outlier=10)
     assert [one.matrix for one in found] == ["h.4.w"]
-    assert "19 times the median of its like (1.05)" in found[0].message
+    assert "19.05 times the median of its like (1.05)" in found[0].message
     spread = [1.0, 3.0, 0.3, 9.0, 0.1, 20.0]  # a role whose values differ by factors anyway
     assert judged(ABOVE, model(*spread), outlier=10) == []
 

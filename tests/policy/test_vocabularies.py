@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import spectra
+from spectra.numbers import percent
 
 TABLE = "model.embed_tokens.weight"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -54,7 +55,7 @@ def test_a_collapsed_vocabulary_is_found(tmp_path: Path, mean: float, dtype: tor
     found = told(tmp_path, model__embed_tokens__weight=table.to(dtype))
     share = 9 / 96 if mean else 8 / 96
     assert found == [
-        ("SPC301", TABLE, f"rank above rounding {share:.1%} < 50.0% allowed"),
+        ("SPC301", TABLE, f"rank above rounding {percent(share)} < 50 % allowed"),
     ]
 
 

@@ -79,7 +79,7 @@ def test_the_table_ranks_and_cuts_by_kappa(kappa: Result) -> None:
     assert [column.title for column in screen.columns] == [
         "kappa", "excess", "matrix", "role", "shape", "parameters",
     ]  # fmt: skip
-    values = [float(cell) for cell in column(screen, "kappa")]
+    values = [float(cell.replace(",", "")) for cell in column(screen, "kappa")]
     assert values == sorted(values)
     assert column(screen, "matrix")[:3] == kappa.summary["selected"]
     assert screen.rule_after == 3
@@ -90,7 +90,7 @@ def test_the_table_ranks_and_cuts_by_kappa(kappa: Result) -> None:
 
 def test_the_table_ranks_and_cuts_by_excess(excess: Result) -> None:
     screen = screen_of(excess.document(), full=True)
-    values = [float(cell) for cell in column(screen, "excess")]
+    values = [float(cell.replace(",", "")) for cell in column(screen, "excess")]
     assert values == sorted(values)
     assert column(screen, "matrix")[:3] == excess.summary["selected"]
     assert screen.rule == f"cut at {excess.summary['cut']:.4g}"

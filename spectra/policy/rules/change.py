@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from spectra.numbers import EXACT, apart, number, percent, whole
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.policy import matches
@@ -46,7 +47,9 @@ def untouched(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             most = role != "other" and len(judged) >= FEW and share >= settings["share"]
             if asked or most:
                 why = (
-                    "the policy expects it to change" if asked else f"{share:.0%} of {role} changed"
+                    "the policy expects it to change"
+                    if asked
+                    else f"{percent(share)} of {role} changed"
                 )
                 yield Breach(f"equals the base, though {why}", subject.name, 0.0)
 
@@ -62,7 +65,7 @@ def unexpected(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         may = fits(settings["allowed"], subject)
         if not may and changed(subject, facts.base):
             size = subject.number("delta_relative")
-            told = f" by {size:.2%} of the base's norm" if size is not None else ""
+            told = f" by {percent(size)} of the base's norm" if size is not None else ""
             yield Breach(f"changed{told}, and is not among the modules allowed to", subject.name,
                          size, 0.0)  # fmt: skip
 
@@ -97,10 +100,12 @@ def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             continue
         rest = subject.number("merge_rest") or 0.0
         if abs(scale - 1.0) > settings["tolerance"]:
-            text = f"the adapter's update is in it {scale:.3g} times, expected once"
+            text = f"the adapter's update is in it {apart(scale, 1.0)} times, expected once"
             yield Breach(text, subject.name, scale, 1.0)
         elif rest > settings["max-rest"]:
-            text = f"{rest:.0%} of its change is not the adapter's, {settings['max-rest']:.0%} may"
+            most = settings["max-rest"]
+            told = apart(rest, most, percent)
+            text = f"{told} of its change is not the adapter's, {percent(most, EXACT)} may"
             yield Breach(text, subject.name, rest, settings["max-rest"])
     if hidden:
         which = f"{hidden[0]} and {len(hidden) - 1:,} more" if len(hidden) > 1 else hidden[0]
@@ -108,7 +113,7 @@ def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         yield Breach(text, severity="note", subject="below rounding")
 
 
-RANK = Threshold("delta_rank", "rank of the update", "above", ".0f")
+RANK = Threshold("delta_rank", "rank of the update", "above", whole)
 
 
 def of_high_rank(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -129,8 +134,8 @@ def of_high_rank(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         limits_of = [settings[key] for key in ("max", "warn", "error") if settings.get(key)]
         if limits_of:
             text = (
-                f"{RANK.noun} at least {rank:.0f}, which is a bound: whether it is above the "
-                f"{min(limits_of):.0f} allowed is not known"
+                f"{RANK.noun} at least {whole(rank)}, which is a bound: whether it is above the "
+                f"{number(min(limits_of), EXACT)} allowed is not known"
             )
             yield Breach(text, name, rank, min(limits_of), severity="note")
 
@@ -151,7 +156,7 @@ RULES = (
         "none, an ordinary LoRA one here and there.",
         fix="Train with a lower learning rate or alpha, or a higher rank; merge with a smaller "
         "scale. `spectra diff BASE MODEL --intruders --plot intruders.png` shows where they are.",
-        judge=Threshold("intruders", "intruders", "above", ".0f"),
+        judge=Threshold("intruders", "intruders", "above", whole),
         settings=(
             Setting("cosine", "number", 0.5, "an intruder's largest |cos| lies below", whole=True,
                     above=0.0, below=1.0),
@@ -172,7 +177,7 @@ RULES = (
         how="delta_relative, the Frobenius norm of tuned - base over that of the base.",
         fix="Merge again and check alpha / r: it counts once. For a large full fine-tune raise "
         "`max`, or give the release before as --baseline with `max-regression`.",
-        judge=Threshold("delta_relative", "update over base", "above", ".1%"),
+        judge=Threshold("delta_relative", "update over base", "above", percent),
         settings=limits("above", absolute=0.2, warn=0.15),
     ),
     Rule(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
+from spectra.numbers import whole
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import Rule, Setting, Settings, SettingsOf
@@ -49,7 +50,7 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             rank = subject.number("resolved_rank") or 0
             most = min(subject.rows, subject.cols)
             yield Breach(f"singular: the smallest of its {most:,} singular values is 0 (resolved "
-                         f"rank {rank:,.0f})", subject.name, 0.0, 0.0)  # fmt: skip
+                         f"rank {whole(rank)})", subject.name, 0.0, 0.0)  # fmt: skip
 
 
 RULES = (

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from spectra.numbers import EXACT, apart, percent
 from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
@@ -100,23 +101,18 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         table = subject.role in {"embed", "lm_head"}
         if settings is None or table or is_zero(subject) or not is_map(subject):
             continue
-        rows, cols = (int(subject.number(f"zero_{axis}") or 0) for axis in ("rows", "cols"))
         dead = dead_heads(facts, subject)
-        if dead is not None and dead.axis == "rows":
-            rows -= dead.lines
-        elif dead is not None:
-            cols -= dead.lines
-        for count, total, noun in ((rows, subject.rows, "row"), (cols, subject.cols, "column")):
-            share = count / total if total else 0.0
+        for axis, total, noun in (("rows", subject.rows, "row"), ("cols", subject.cols, "column")):
+            count = int(subject.number(f"zero_{axis}") or 0)
+            of_heads = dead.lines if dead is not None and dead.axis == axis else 0
+            share = (count - of_heads) / total if total else 0.0
             if share > settings["max"]:
-                verb = "is" if count == 1 else "are"
-                yield Breach(
-                    f"{count:,} of {counted(total, noun)} {verb} 0: {share:.1%} > "
-                    f"{settings['max']:.1%} allowed",
-                    subject.name,
-                    share,
-                    settings["max"],
-                )
+                told = f"{count:,} of {counted(total, noun)} {'is' if count == 1 else 'are'} 0"
+                most = settings["max"]
+                told += f"; without {of_heads:,} of whole heads, " if of_heads else ": "
+                told += f"{apart(share, most, percent)} > "
+                told += f"{percent(most, EXACT)} allowed"
+                yield Breach(told, subject.name, share, most)
                 break
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
+from spectra.numbers import percent, whole
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.peers import UNLIKE
@@ -13,10 +14,10 @@ from spectra.policy.threshold import Threshold, limits
 RANK = 0.5  # resolved rank, likewise; sines of positions have as little as a fifth
 LEAST = 0.1  # effective rank, as a share, of a matrix whose role says what it does
 
-_LOW = Threshold("alpha", "alpha", "below", ".2f")
-_HIGH = Threshold("alpha", "alpha", "above", ".2f")
-_EFFECTIVE = Threshold("effective_share", "effective rank", "below", ".1%")
-_RESOLVED = Threshold("resolved_share", "rank above rounding", "below", ".1%")
+_LOW = Threshold("alpha", "alpha", "below")
+_HIGH = Threshold("alpha", "alpha", "above")
+_EFFECTIVE = Threshold("effective_share", "effective rank", "below", percent)
+_RESOLVED = Threshold("resolved_share", "rank above rounding", "below", percent)
 
 
 def collapse(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -113,7 +114,7 @@ RULES = (
         how="spikes: singular values above the Marchenko-Pastur edge of noise of the same size, by "
         "more than noise scatters.",
         fix="`spectra spectrum MODEL --plot x.png` shows the edge and what lies above.",
-        judge=Threshold("spikes", "spikes", "above", ".0f"),
+        judge=Threshold("spikes", "spikes", "above", whole),
         settings=limits("above"),
         asked=True,
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from spectra.numbers import apart
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import Rule, Setting, SettingsOf
@@ -15,7 +16,7 @@ def unmatched(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         if found["ok"] is False:
             role, ratio = str(found["role"]), float(found["ratio"])
             yield Breach(
-                f"{role}: median sigma_max is {ratio:.3g} times that of the proxy",
+                f"{role}: median sigma_max is {apart(ratio, 1.0)} times that of the proxy",
                 value=ratio,
                 limit=1.0,
                 subject=role,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from spectra.numbers import number
 from spectra.report.command_line import command_line
 from spectra.report.findings.found import TOO_LITTLE
 from spectra.report.html.encode import Names
@@ -136,8 +137,8 @@ def _cell(column: Column, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{100 * value:.2f} %" if column.about.kind == "percent" else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else text(value)
+        return column.about.write(value)
+    return number(value) if isinstance(value, int) else text(value)
 
 
 def _details(section: Section) -> str:

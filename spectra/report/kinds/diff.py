@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from spectra.numbers import number, percent
 from spectra.report import cells
 from spectra.report.kind import (
     Document,
@@ -43,39 +44,39 @@ def _lowest(row: RowDoc) -> Mapping[str, Any]:
     return min(_details(row), key=lambda detail: detail["max_cos"], default={})
 
 
-def _of_lowest(key: str, form: str | Callable[[Any], str]) -> cells.Cell:
-    write = cells.of(key, form)
-    return cells.measured(lambda row: write(_lowest(row)) if _details(row) else "")
+def _of_lowest(key: str, write: Callable[[Any], str] = number) -> cells.Cell:
+    cell = cells.of(key, write)
+    return cells.measured(lambda row: cell(_lowest(row)) if _details(row) else "")
 
 
 def _rank(row: RowDoc) -> str:
     """Write a rank; where it is a lower bound, what is known."""
-    write = cells.of("delta_rank", cells.COUNT)
+    write = cells.of("delta_rank")
     return f">= {write(row)}" if row.get("delta_rank_status") == "at least" else write(row)
 
 
 CHANGES = (
     cells.NAME, cells.ROLE, cells.SHAPE,
-    Column("delta", cell=cells.of("delta_relative", cells.share)),
+    Column("delta", cell=cells.of("delta_relative", percent)),
     Column("rank", cell=_rank),
     Column("stable", optional=True, cell=cells.of("delta_stable_rank")),
     Column("sigma max", optional=True, cell=cells.of("delta_sigma_max")),
 )  # fmt: skip
 INTRUDERS = (
     cells.NAME, cells.ROLE,
-    Column("delta", optional=True, cell=cells.of("delta_relative", cells.share)),
+    Column("delta", optional=True, cell=cells.of("delta_relative", percent)),
     Column("rank", optional=True, cell=_rank),
-    Column("intruders", cell=cells.of("intruders", cells.COUNT)),
-    Column("|cos|", cell=_of_lowest("max_cos", "{:.3f}")),
-    Column("at", cell=_of_lowest("index", str)),
-    Column("energy", optional=True, cell=_of_lowest("energy", cells.share)),
+    Column("intruders", cell=cells.of("intruders")),
+    Column("|cos|", cell=_of_lowest("max_cos")),
+    Column("at", cell=_of_lowest("index")),
+    Column("energy", optional=True, cell=_of_lowest("energy", percent)),
     Column("proof", "left", optional=True, cell=_of_lowest("decided_by", printable)),
 )  # fmt: skip
 CARD = (
-    cells.CODE, Column("change", cell=cells.of("delta_relative", cells.share)),
+    cells.CODE, Column("change", cell=cells.of("delta_relative", percent)),
     Column("rank", cell=_rank),
-    Column("intruders", cell=cells.of("intruders", cells.COUNT)),
-    Column("lowest cosine", cell=cells.of("worst_cos", cells.brief)),
+    Column("intruders", cell=cells.of("intruders")),
+    Column("lowest cosine", cell=cells.of("worst_cos")),
 )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     found = [("changed", f"{summary['changed']:,}")]
     if summary.get("intruders") is not None:
         return [*found, ("intruders", f"{summary['intruders']:,}")]
-    return found + cells.highest(document["rows"], "delta_relative", "largest change", cells.share)
+    return found + cells.highest(document["rows"], "delta_relative", "largest change", percent)
 
 
 def _charts(document: Document, table: str) -> list[dict[str, Any]]:
@@ -150,10 +151,10 @@ def _worst(document: Document) -> Iterator[Worst]:
     for row in sorted(holders, key=lambda row: (-row["intruders"], row.get("worst_cos", 2.0))):
         what = counted(row["intruders"], "intruder dimension")
         if "worst_cos" in row:
-            what += f", lowest |cos| {row['worst_cos']:.3f}"
+            what += f", lowest |cos| {number(row['worst_cos'])}"
         yield Worst("warning", row["matrix"], what, about="intruders")
     for moved in [] if holders else highest(rows, "delta_relative"):
-        text = f"changed by {cells.share(moved['delta_relative'])} of its norm"
+        text = f"changed by {percent(moved['delta_relative'])} of its norm"
         yield Worst("note", moved["matrix"], text, about="delta_relative")
 
 

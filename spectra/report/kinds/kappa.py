@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from spectra.analyzers.choice import rank_key, span
+from spectra.numbers import number
 from spectra.report import cells
 from spectra.report.kind import (
     Document,
@@ -78,28 +79,28 @@ def is_selected(row: RowDoc) -> bool:
     return row.get("selected") is True
 
 
-def _bound(key: RankBy, form: str) -> cells.Cell:
+def _bound(key: RankBy) -> cells.Cell:
     """Write kappa or its excess, or what it is known to exceed."""
 
     def write(row: RowDoc) -> str:
         if row["status"] == "outside":
-            return f"> {span(row, key).low:.4g}"
+            return f"> {number(span(row, key).low)}"
         told = MARK if key == "kappa" and is_unresolved(row) else ""
-        return told + cells.of(key, form)(row)
+        return told + cells.of(key)(row)
 
     return write
 
 
 COLUMNS = (
-    Column("kappa", cell=_bound("kappa", "{:.4g}")),
-    Column("excess", cell=_bound("kappa_excess", "{:.3g}")),
+    Column("kappa", cell=_bound("kappa")),
+    Column("excess", cell=_bound("kappa_excess")),
     cells.NAME, cells.ROLE, Column("shape", optional=True, cell=cells.shape),
     Column("parameters", optional=True, cell=lambda row: f"{row['rows'] * row['cols']:,}"),
 )  # fmt: skip
 SELECTED = Column("selected", "left", cell=lambda row: "yes" if is_selected(row) else "")
 CARD = (
-    cells.CODE, Column("κ", cell=cells.of("kappa", cells.brief)),
-    Column("κ excess", cell=cells.of("kappa_excess", cells.brief)),
+    cells.CODE, Column("κ", cell=cells.of("kappa")),
+    Column("κ excess", cell=cells.of("kappa_excess")),
 )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def _table(document: Document) -> Listing:
     rows, selected = ranking(document), sum(map(is_selected, document["rows"]))
     shown = rows[: selected + AFTER_CUT] if selected else None
     cut, chosen = document["summary"]["cut"], len(document["summary"]["selected"])
-    rule = "" if not chosen else "cut" if cut is None else f"cut at {cut:.4g}"
+    rule = "" if not chosen else "cut" if cut is None else f"cut at {number(cut)}"
     return Listing(COLUMNS, rows, shown, mark, chosen or None, rule)
 
 
@@ -130,7 +131,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     found = [("selected", f"{len(summary['selected']):,}")]
     if not _stopped_early(document):
         return found + cells.highest(rows, "kappa", "highest κ")
-    return found if summary["cut"] is None else [*found, ("cut", cells.brief(summary["cut"]))]
+    return found if summary["cut"] is None else [*found, ("cut", number(summary["cut"]))]
 
 
 def _stopped_early(document: Document) -> bool:
@@ -156,7 +157,7 @@ def _worst(document: Document) -> Iterator[Worst]:
     if _stopped_early(document):
         return  # the highest were not measured to the end
     for row in highest(document["rows"], "kappa_excess"):
-        text = f"κ is {cells.brief(row['kappa_excess'])} × what noise of its shape has"
+        text = f"κ is {number(row['kappa_excess'])} × what noise of its shape has"
         if row.get("kappa_resolved") is False:
             text += ", and measures the rounding of its dtype"
         yield Worst("note", row["matrix"], text, about="kappa")

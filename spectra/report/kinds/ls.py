@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from spectra.numbers import number
 from spectra.report import cells
 from spectra.report.kind import Document, Kind, Listing, RowDoc
 from spectra.report.sentences import skip_counts, unread
@@ -51,7 +52,7 @@ KIND = Kind(
     order=(("parameters", True),),
     table=_table,
     facts=_facts,
-    figures=lambda document: [("parameters", cells.large(document["summary"]["parameters"]))],
+    figures=lambda document: [("parameters", number(document["summary"]["parameters"]))],
     hints=lambda document, full: (
         ["-v names every skipped tensor."] if document["skipped"] and not full else []
     ),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from statistics import median
 
+from spectra.numbers import number
 from spectra.report import cells
 from spectra.report.kind import Document, Kind, Listing, Metric, Worst, highest, singular
 from spectra.report.shape import COUNT
@@ -13,21 +14,21 @@ COLUMNS = (
     cells.NAME, cells.ROLE, cells.SHAPE, Column("sigma max", cell=cells.of("sigma_max")),
     Column("min", optional=True, cell=cells.of("sigma_min")),
     Column("kappa", cell=cells.of("kappa")), Column("stable", cell=cells.of("stable_rank")),
-    Column("alpha", cell=cells.of("alpha", "{:.3g}")),
-    Column("spikes", optional=True, cell=cells.of("spikes", cells.COUNT)),
+    Column("alpha", cell=cells.of("alpha")),
+    Column("spikes", optional=True, cell=cells.of("spikes")),
 )  # fmt: skip
 CARD = (
-    cells.CODE, Column("κ", cell=cells.of("kappa", cells.brief)),
-    Column("σ max", cell=cells.of("sigma_max", cells.brief)),
-    Column("stable rank", cell=cells.of("stable_rank", cells.brief)),
-    Column("α", cell=cells.of("alpha", cells.brief)),
+    cells.CODE, Column("κ", cell=cells.of("kappa")),
+    Column("σ max", cell=cells.of("sigma_max")),
+    Column("stable rank", cell=cells.of("stable_rank")),
+    Column("α", cell=cells.of("alpha")),
 )  # fmt: skip
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
     rows = document["rows"]
     return [
-        ("parameters", cells.large(document["summary"]["parameters"])),
+        ("parameters", number(document["summary"]["parameters"])),
         *cells.highest(rows, "kappa", "highest κ"),
         *cells.highest(rows, "sigma_max", "highest σ"),
     ]
@@ -39,11 +40,11 @@ def _worst(document: Document) -> Iterator[Worst]:
     known = [row for row in document["rows"] if row.get("kappa") is not None]
     for row in highest(known, "kappa"):
         alike = [other["kappa"] for other in known if other["role"] == row["role"]]
-        text = f"κ {cells.brief(row['kappa'])}"
+        text = f"κ {number(row['kappa'])}"
         middle = median(alike)
         if len(alike) > 2 and middle > 0:
             text += (
-                f", {cells.brief(row['kappa'] / middle)} × the median of {printable(row['role'])}"
+                f", {number(row['kappa'] / middle)} × the median of {printable(row['role'])}"
             )
         yield Worst("note", row["matrix"], text, about="kappa")
 

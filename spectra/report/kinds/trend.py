@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from spectra.numbers import grown, number
 from spectra.report import cells
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Worst
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object
@@ -33,24 +34,22 @@ def _ends(key: str, write: Callable[[float, float], str]) -> cells.Cell:
 
 
 def _change(first: float, last: float) -> str:
-    return f"{100 * (last / first - 1):+.0f} %" if first and last else cells.NONE
+    return grown(last / first) if first and last else cells.NONE
 
 
 COLUMNS = [
     Column("role", "left", flexible=True, cell=cells.of("role", printable)),
-    Column("matrices", cell=cells.of("matrices", cells.COUNT)),
+    Column("matrices", cell=cells.of("matrices")),
 ]
 CARD = [Column("role", "left", cell=cells.of("role", str))]
 for key, (title, name) in FOLLOWED.items():
     COLUMNS += [
-        Column(title, cell=_ends(key, lambda first, _: f"{first:.3g}")),
-        Column("last", cell=_ends(key, lambda _, last: f"{last:.3g}")),
+        Column(title, cell=_ends(key, lambda first, _: number(first))),
+        Column("last", cell=_ends(key, lambda _, last: number(last))),
         Column("change", cell=_ends(key, _change)),
     ]
     CARD.append(
-        Column(
-            name, cell=_ends(key, lambda first, last: f"{cells.brief(first)} → {cells.brief(last)}")
-        )
+        Column(name, cell=_ends(key, lambda first, last: f"{number(first)} → {number(last)}"))
     )
 
 
@@ -75,8 +74,8 @@ def _worst(document: Document) -> Iterator[Worst]:
         known = [value for value in role["kappa"] if value]
         if len(known) > 1 and known[-1] > known[0]:
             found.append((known[-1] / known[0], role["role"]))
-    for grown, role in sorted(found, reverse=True)[:EACH]:
-        yield Worst("note", role, f"κ grew {cells.brief(grown)}-fold over the run", opens=False)
+    for times, role in sorted(found, reverse=True)[:EACH]:
+        yield Worst("note", role, f"κ grew {number(times)}-fold over the run", opens=False)
 
 
 def _of_roles(columns: list[Column], document: Document) -> Listing:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from spectra.numbers import number, signed
 from spectra.report import cells
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import closing
@@ -42,11 +43,11 @@ def _named(role: Mapping[str, Any]) -> str:
 
 def _interval(role: Mapping[str, Any]) -> str:
     low, high = role["low"], role["high"]
-    return cells.NONE if low is None else f"[{low:+.2f}, {high:+.2f}]"
+    return cells.NONE if low is None else f"[{signed(low)}, {signed(high)}]"
 
 
 def _median(role: Mapping[str, Any], model: str) -> str:
-    return cells.of(model, "{:.3g}")(role.get("sigma") or {})
+    return cells.of(model)(role.get("sigma") or {})
 
 
 def _matches(role: Mapping[str, Any], yes: str, no: str, unknown: str) -> str:
@@ -56,8 +57,8 @@ def _matches(role: Mapping[str, Any], yes: str, no: str, unknown: str) -> str:
 
 CARD = (
     Column("role", "left", cell=cells.of("role", str)),
-    Column("slope", cell=cells.of("slope", cells.SLOPE)),
-    Column("ratio to the proxy", cell=cells.of("ratio", "{:.2f}")),
+    Column("slope", cell=cells.of("slope", signed)),
+    Column("ratio to the proxy", cell=cells.of("ratio")),
     Column("matches", cell=partial(_matches, yes="yes", no="no", unknown=cells.NONE)),
 )  # fmt: skip
 
@@ -72,13 +73,13 @@ def _table(document: Document) -> Listing:
         names = [printable(str(member["model"])) for member in shown]
     columns = [
         Column("role", "left", flexible=True, cell=_named),
-        Column("slope", cell=cells.of("slope", cells.SLOPE)),
+        Column("slope", cell=cells.of("slope", signed)),
         Column("95 %", "left", cell=_interval),
         *(Column(name, cell=partial(_median, model=member["model"]))
           for name, member in zip(names, shown, strict=True)),
-        Column("ratio", cell=cells.of("ratio", "{:.2f}")),
+        Column("ratio", cell=cells.of("ratio")),
         Column("", "left", cell=partial(_matches, yes="ok", no="x", unknown="")),
-        Column("normalised", optional=True, cell=cells.of("normalised_slope", cells.SLOPE)),
+        Column("normalised", optional=True, cell=cells.of("normalised_slope", signed)),
     ]  # fmt: skip
     roles = _with_overall(document)
     return Listing(
@@ -98,7 +99,7 @@ def _sheets(document: Document) -> list[Sheet]:
 
 def _figures(document: Document) -> list[tuple[str, str]]:
     slope = (document["summary"].get("overall") or {}).get("slope")
-    return [] if slope is None else [("slope", f"{slope:+.2f}")]
+    return [] if slope is None else [("slope", signed(slope))]
 
 
 def _facts(document: Document, full: bool) -> list[str]:
@@ -160,7 +161,7 @@ def _worst(document: Document) -> Iterator[Worst]:
     ]
     roles.sort(key=lambda role: -abs(math.log(abs(role["ratio"]))))
     for role in roles[:EACH]:
-        text = f"σ max is {cells.brief(role['ratio'])} × the proxy's"
+        text = f"σ max is {number(role['ratio'])} × the proxy's"
         yield Worst("warning", role["role"], text, opens=False)
 
 

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectra.errors import UsageError
+from spectra.numbers import number, percent
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
 from spectra.report.plots.intruders import MOST as FEW
 from spectra.report.plots.intruders import draw_intruders, examined, overview
-from spectra.report.plots.lettering import measured, number
 from spectra.report.plots.page import Arrays, left_out, message, name_bars, page
 from spectra.report.plots.style import DARK
 from spectra.text import counted
@@ -94,10 +94,11 @@ def _draw_change(document: Document) -> Figure:
 def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
     percents = [_percent(row) or 0.0 for row in rows]
     axes.barh(range(len(rows)), percents, height=0.7, color=DARK)
-    for place, (row, percent) in enumerate(zip(rows, percents, strict=True)):
+    for place, (row, size) in enumerate(zip(rows, percents, strict=True)):
         least = "≥ " if row.get("delta_rank_status") == "at least" else ""
-        text = f"{measured(percent)} %   rank {least}{number(row.get('delta_rank') or 0)}"
-        axes.annotate(text, (percent, place), (3, 0), textcoords="offset points", va="center")
+        rank = number(row.get("delta_rank") or 0)
+        text = f"{percent(row['delta_relative'] or 0.0)}   rank {least}{rank}"
+        axes.annotate(text, (size, place), (3, 0), textcoords="offset points", va="center")
     name_bars(axes, rows, NAME)
     axes.set_xlim(0, max(percents) * 1.45)
     axes.set_title("The most changed matrices")

@@ -14,9 +14,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from spectra.numbers import DIGITS, OF_SHARE, number
 from spectra.report.colours import Worst
 from spectra.report.kind import RowDoc
-from spectra.report.plots.lettering import measured, number, role_label, tick, width_of
+from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SMALL, ramp
 from spectra.words import in_order
@@ -82,12 +83,12 @@ def draw_grid(
     rows, columns = len(grid.roles), len(grid.layers)
     norm = _norm(grid.values[np.isfinite(grid.values)], scale)
     colours = ramp(worst)
+    digits = OF_SHARE if label.endswith("(%)") else DIGITS
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, edgecolors="white",
         linewidth=0.8 if columns <= 60 else 0.2,
     )  # fmt: skip
-    write = number if scale == "count" else measured
-    texts = {place: write(float(value)) for place, value in np.ndenumerate(grid.values)}
+    texts = {place: number(float(value), digits) for place, value in np.ndenumerate(grid.values)}
     widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
     numbered = widest + 0.06 <= INSIDE / columns
     for (i, j), value in np.ndenumerate(grid.values):

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from spectra.numbers import hundredths, number, ranged
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import label_cells
-from spectra.report.plots.lettering import matrix_label, number
+from spectra.report.plots.lettering import matrix_label
 from spectra.report.plots.page import Arrays, array_of, left_out, page
 from spectra.report.plots.style import INK, SMALL, ramp
 from spectra.text import counted
@@ -135,8 +136,7 @@ def _colour_bar(axes: Axes, rows: Sequence[RowDoc], limit: float) -> None:
     marks = [(limit, f"intruder below {number(limit)}")]
     if nulls:
         low, high = nulls[0], nulls[-1]
-        span = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
-        marks.append((high, f"chance {span}"))
+        marks.append((high, f"chance {ranged(low, high, hundredths)}"))
         if low < high:
             axes.axvline(low, color=INK, linewidth=1.2, path_effects=HALO)
     marks.sort()

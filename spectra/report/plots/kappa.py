@@ -16,9 +16,10 @@ from matplotlib.transforms import ScaledTranslation
 from spectra.analyzers.choice import span
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
+from spectra.numbers import number
 from spectra.report.kind import Document, RowDoc
 from spectra.report.kinds import kappa as told
-from spectra.report.plots.lettering import measured, role_label
+from spectra.report.plots.lettering import role_label
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET
 from spectra.words import RankBy
@@ -90,7 +91,7 @@ def draw_into(axes: Axes, document: Document) -> None:
     if cut is not None:
         axes.axvline(cut, color=INK, linewidth=1.2, gid="cut")
         axes.annotate(
-            f"cut at {measured(cut)}", (cut, 1.0), (0, 3), xycoords=("data", "axes fraction"),
+            f"cut at {number(cut)}", (cut, 1.0), (0, 3), xycoords=("data", "axes fraction"),
             textcoords="offset points", ha="left" if cut < math.sqrt(begin * limit) else "right",
             fontweight="bold",
         )  # fmt: skip
@@ -137,9 +138,9 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, lim
             axes.annotate(
                 text, (begin, place), (4, 0), textcoords="offset points", va="center_baseline"
             )
-        value = "∞" if found is None else measured(found)
+        value = "∞" if found is None else number(found)
         if outside:
-            value = f"> {measured(end)}"
+            value = f"> {number(end)}"
         elif told.is_unresolved(row):
             value = f"* {value}"
         for text, offset, side in ((value, 40, "right"), (role_label(row["role"]), 48, "left")):

@@ -1,11 +1,12 @@
 """How pictures write names and numbers: what a file says is drawn as plain text that fits."""
 
-import math
 from collections.abc import Iterator
 from functools import cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
+
+from spectra.numbers import number
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are the same everywhere
 HINTED = 1.025  # letters on whole pixels take more room than their outlines
@@ -80,25 +81,6 @@ def matrix_label(name: str, points: float, inches: float) -> str:
 def role_label(role: str) -> str:
     """Return a role as it is drawn; a file may name any."""
     return shortened(role, 8.0, ROLE)
-
-
-def measured(value: float) -> str:
-    """Write a measured number, always with three digits: 0.0120, 4.60, 1253, 4.1e5."""
-    padded = math.isfinite(value) and 1e-3 <= abs(value) < 99.95
-    return f"{value:#.3g}" if padded else number(value)
-
-
-def number(value: float) -> str:
-    """Write a number or count in at most three digits that matter: 0.5, 8, 1253, 4.1e5."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "–"
-    size = abs(value)
-    if size and not 1e-3 <= float(f"{size:.3g}") < 1e4:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    if size >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}"
 
 
 def tick(value: float, _position: int | None = None) -> str:

@@ -13,8 +13,9 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from spectra.numbers import number
 from spectra.report.kind import RowDoc
-from spectra.report.plots.lettering import number, role_label
+from spectra.report.plots.lettering import role_label
 from spectra.report.plots.page import Arrays, array_of, logarithmic_ticks
 from spectra.report.plots.style import INK, SEQUENTIAL, shades
 from spectra.text import counted

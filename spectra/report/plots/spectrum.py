@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spectra.numbers import number
 from spectra.report.colours import Worst
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
-from spectra.report.plots.lettering import measured, shortened
+from spectra.report.plots.lettering import shortened
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, page
 from spectra.report.plots.scree import (
     draw_screes,
@@ -80,7 +81,7 @@ def representative(rows: Sequence[RowDoc]) -> tuple[RowDoc, str]:
         return largest, "the largest matrix; no power law fits any"
     middle = median(alpha for alpha, _ in fitted)
     _, row = min(fitted, key=lambda pair: (abs(pair[0] - middle), pair[1]["matrix"]))
-    return row, f"α nearest the median of {len(fitted):,} matrices, {measured(middle)}"
+    return row, f"α nearest the median of {len(fitted):,} matrices, {number(middle)}"
 
 
 def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
@@ -115,7 +116,7 @@ def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
         above = int(row.get("spikes") or 0)
         axes.axvline(
             edge * edge, color=INK, linestyle="--", linewidth=1.2, gid="mp_edge",
-            label=f"squared Marchenko–\nPastur edge {measured(edge * edge)}\n({above:,} spikes)",
+            label=f"squared Marchenko–\nPastur edge {number(edge * edge)}\n({above:,} spikes)",
         )  # fmt: skip
     axes.set_ylim(low / 3, top * 3)
     logarithmic_ticks(axes.xaxis)
@@ -134,8 +135,8 @@ def _power_law(
     tail = int((eigenvalues >= start * (1 - 1e-9)).sum())
     x = np.geomspace(start, max(float(eigenvalues[0]), start * 1.01), 50)
     density = tail / count * (alpha - 1) / start * (x / start) ** -alpha
-    fit = f"{about}{tail:,} values" + ("" if distance is None else f", KS {measured(distance)}")
-    label = f"power law α = {measured(alpha)}\nabove λ = {measured(start)}\n({fit})"
+    fit = f"{about}{tail:,} values" + ("" if distance is None else f", KS {number(distance)}")
+    label = f"power law α = {number(alpha)}\nabove λ = {number(start)}\n({fit})"
     axes.plot(x, density, color=INK, linewidth=2.0, gid="power_law", label=label)
 
 

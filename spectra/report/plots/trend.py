@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from spectra.numbers import number, whole
 from spectra.report.kind import Document
-from spectra.report.plots.lettering import number, role_label
+from spectra.report.plots.lettering import role_label
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import INK, QUIET, SMALL
 
@@ -50,7 +51,7 @@ def draw_trend(document: Document, _arrays: Arrays) -> Figure:
     low.xaxis.set_major_locator(
         FixedLocator(list(steps)) if len(steps) <= 8 else MaxNLocator(8, integer=True)
     )
-    low.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:,.0f}"))
+    low.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: whole(value)))
     return figure
 
 

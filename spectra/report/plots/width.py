@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from spectra.analyzers.width_reading import COUPLED, FIXED, two_digits
+from spectra.analyzers.width_reading import COUPLED, FIXED
 from spectra.matrices.layers import of_any_expert
+from spectra.numbers import number, signed
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import plain_text, role_label, shortened, width_of
 from spectra.report.plots.page import ALL_ZERO, Arrays, logarithmic_ticks, message, page
@@ -103,7 +104,7 @@ class Panel:
         through = [("fitted", FIT, slope, (at[0], at[1]))]
         if self.role["counted"]:
             through.append(("matched: slope 0", FLAT, 0.0, start))
-            if across.other and two_digits(across.other[1]) != two_digits(0.0):
+            if across.other and signed(across.other[1]) != signed(0.0):
                 through.append((across.other[0], PREDICTED, across.other[1], start))
         return [
             Trace(label, look, *((x, y + tilt * (x - x0)) for x in ends))
@@ -226,19 +227,19 @@ def _other(overall: Mapping[str, Any] | None) -> tuple[str, float] | None:
         return None
     expected = overall["expected"]
     if expected is not None:
-        return f"predicted from eta and lambda: {two_digits(expected)}", expected
+        return f"predicted from eta and lambda: {signed(expected)}", expected
     if overall["slope"] >= 0.0:
-        return f"weight decay held fixed: {two_digits(FIXED)}", FIXED
-    return f"eta * lambda held fixed: {two_digits(COUPLED)}", COUPLED
+        return f"weight decay held fixed: {signed(FIXED)}", FIXED
+    return f"eta * lambda held fixed: {signed(COUPLED)}", COUPLED
 
 
 def _told(role: Mapping[str, Any]) -> str:
     """Write a role's slope and interval, or its ratio where there is no slope."""
     if role["slope"] is None:
-        return "" if role["ratio"] is None else f"ratio {role['ratio']:.2f}"
+        return "" if role["ratio"] is None else f"ratio {number(role['ratio'])}"
     low, high = role["low"], role["high"]
-    between = "" if low is None else f" [{two_digits(low)}, {two_digits(high)}]"
-    return f"slope {two_digits(role['slope'])}{between}"
+    between = "" if low is None else f" [{signed(low)}, {signed(high)}]"
+    return f"slope {signed(role['slope'])}{between}"
 
 
 def _chosen(roles: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

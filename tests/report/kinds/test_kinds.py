@@ -18,7 +18,7 @@ from spectra.report.table import Column, render_text
 HEADS = Kind(
     "heads",
     "Heads of attention",
-    columns=[Column("rank", cell=cells.of("qk_rank", cells.COUNT))],
+    columns=[Column("rank", cell=cells.of("qk_rank"))],
     order=[("qk_rank", True)],
 )
 

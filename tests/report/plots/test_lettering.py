@@ -1,13 +1,10 @@
 """Names and numbers as pictures write them."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra.report.plots.lettering import (
     matrix_label,
-    measured,
-    number,
     plain_text,
     shortened,
     width_of,
@@ -51,23 +48,3 @@ def test_wrapped_lines_fit_and_lose_nothing_silently(text: str) -> None:
     whole = "".join(plain_text(text).split())
     if not (lines and lines[-1].endswith(" …")):
         assert "".join("".join(lines).split()) == whole
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"), (8.0, "8"), (0.5, "0.5"), (4.606, "4.61"), (99.96, "100"), (1253.4, "1253"),
-        (9999.6, "1e4"), (123456.0, "1.2e5"), (0.00012, "1.2e-4"), (-2.5, "-2.5"),
-        (float("inf"), "∞"), (float("nan"), "–"),
-    ],
-)  # fmt: skip
-def test_numbers(value: float, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (4.6, "4.60"), (11.0, "11.0"), (99.97, "100"), (1e7, "1e7"), (0.05, "0.0500")],
-)
-def test_measured_numbers_keep_three_digits(value: float, text: str) -> None:
-    assert measured(value) == text

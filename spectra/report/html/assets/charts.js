@@ -138,5 +138,5 @@ function barChart(host, chart) {
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, chart.title)), el("div", { class: "bars" },
     chart.items.map(([name, value]) => [el("span", {}, name),
       stick(value / most),
-      el("span", { class: "amount" }, `${whole(value)} (${few(100 * value / total, 2)} %)`)])));
+      el("span", { class: "amount" }, `${whole(value)} (${percent(value / total)})`)])));
 }

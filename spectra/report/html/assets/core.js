@@ -27,16 +27,19 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** Write a number in few digits: 0.0123, 4.6, 1253, 4.1e5. */
+/** Write a number as spectra/numbers.py does, in four digits: 0.0123, 4.6, 10,890, 4.117e7. */
 function few(value, digits = 4) {
   if (value === null || value === undefined) return "—";
   if (!isFinite(value)) return "∞";
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 1e4 && size < 1e6) return whole(Number(value.toPrecision(digits)));
-  if (size >= 1e6 || size < 1e-3) return value.toExponential(Math.min(digits - 2, 2)).replace("e+", "e");
-  return String(Number(value.toPrecision(digits)));
+  const rounded = Number(value.toPrecision(digits)), size = Math.abs(rounded);
+  if (size && (size >= 1e6 || size < 1e-3)) return rounded.toExponential().replace("e+", "e");
+  return size >= 1000 ? rounded.toLocaleString("en-US") : String(rounded);
 }
+function percent(share) {
+  const told = few(100 * share, 3);
+  return (told === "100" && share < 1 ? "99.9" : told) + " %";
+}
+const signed = (value) => (value < 0 && value <= -0.005 ? "-" : "+") + Math.abs(value).toFixed(2);
 const whole = (value) => Math.round(value).toLocaleString("en-US");
 
 /** Return a name that may break after its dots. */
@@ -48,7 +51,9 @@ function shown(kind, value, singular = false) {
   if (kind === "singular" && value === null && singular) return "singular";
   if (value === null || value === undefined) return "—";
   if (kind === "whole") return whole(value);
-  if (kind === "percent") return few(100 * value, 3) + " %";
+  if (kind === "percent") return percent(value);
+  if (kind === "slope") return signed(value);
+  if (kind === "cosine") return String(Number(value.toFixed(2)));
   return typeof value === "number" ? few(value) : value;
 }
 

@@ -119,8 +119,7 @@ function heatmap(host, chart, section, table) {
       const told = value === "inf" ? "singular" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
       const rgb = typeof value === "number" ? colour(about.worst === "low" ? 1 - range.share(value) : range.share(value), about.ramp) : null;
-      const brief = typeof value === "number" && about.kind !== "percent" ? few(value, 3) : text;
-      return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text: brief, ring: worst.has(i), said: `${where}\n${told}${many}`,
+      return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
         opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,

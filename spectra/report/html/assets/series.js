@@ -46,7 +46,6 @@ function widthPanel(role, models, xs, middle, span, scales) {
   probe(picture, points, (p) => `${models[p.i].name}${scales ? `, width ${models[p.i].width}` : ""}\nσ max ${few(p.v)}`);
   return el("div", {}, el("h4", {}, role.counted ? role.role : `(${role.role})`, match ? ` ${role.ok ? "✓" : "✕"}` : ""), el("p", {}, words + match), picture);
 }
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
 /** Each role's median over the steps of a run: three panels, one line a role. */
 function trendChart(host, chart) {
