@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -25,7 +26,10 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": shutil.get_terminal_size().columns,
+    },
 )
 for one in commands_in(commands):
     app.command(one.name, cls=one.parser)(one.call)

@@ -1,6 +1,7 @@
 """What goes to which stream, and how it looks there."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from spectra.report.table import Screen
     from spectra.work.executor import Progress
 
-STYLES = {"bad": "bold red", "good": "green"}
-WIDEST = 140  # columns; beyond, lines are hard to follow
+STYLES = {"bad": "bold red", "good": "green", "warn": "yellow"}
+WIDEST = 160  # columns; beyond, lines are hard to follow
 
 
 def is_terminal(stream: object) -> bool:
@@ -37,6 +38,13 @@ def fail(text: str) -> None:
     console.print(Text.assemble(("error:", "bold red"), " ", printable(" ".join(text.split()))))
 
 
+def width() -> int | None:
+    """Return how wide lines may be: as a terminal is, whatever they take in a pipe."""
+    if not is_terminal(sys.stdout):
+        return None
+    return min(shutil.get_terminal_size().columns, WIDEST)
+
+
 def show(screen: "Screen") -> None:
     """Print a screen: fitted and coloured on a terminal, whole and plain in a pipe."""
     from spectra.report.table import lay_out, render_text  # noqa: PLC0415 - not for `--help`
@@ -45,9 +53,13 @@ def show(screen: "Screen") -> None:
     if not (is_terminal(sys.stdout) or os.environ.get("FORCE_COLOR")):
         sys.stdout.write(render_text(screen))
         return
-    limit = min(console.width, WIDEST) if is_terminal(sys.stdout) else None
-    for line, style in lay_out(screen, limit):
-        console.print(Text(line, STYLES.get(style, style)))
+    for line, style in lay_out(screen, width()):
+        whole, _, first = style.partition(" ")
+        text = Text(line, STYLES.get(whole, whole))
+        if first:
+            indent = len(line) - len(line.lstrip())
+            text.stylize(STYLES[first], indent, indent + len(line.split()[0]))
+        console.print(text)
 
 
 @contextmanager

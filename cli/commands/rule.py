@@ -8,7 +8,7 @@ import typer
 from ..command import command
 from ..guard import DONE
 from ..options import OUTPUT, option
-from ..terminal import is_terminal, show
+from ..terminal import show, width
 
 Form = Literal["table", "json"]
 
@@ -38,7 +38,7 @@ def rule(
     if format == "json":
         sys.stdout.write(dumps({"rules": [rule_document(one) for one in chosen]}, indent=2))
     elif code:
-        sys.stdout.write(explanation(chosen[0], 100 if is_terminal(sys.stdout) else None))
+        sys.stdout.write(explanation(chosen[0], width()))
     else:
         show(rules_screen(chosen))
     return DONE

@@ -54,7 +54,7 @@ def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> 
     word = {PASS: "PASS", FINDINGS: "FAIL", TOO_LITTLE: "INCOMPLETE"}[code]
     text = f"{word}  {what} in {counted(cover.total, 'tensor')} (coverage {percent(cover.share)})"
     left = cover.told()
-    text += f"; not judged: {left}." if left else "."
+    text += f". Not judged: {left}." if left else "."
     if counts["unchanged"] and not policy.fail_unchanged:
         text += f" {counts['unchanged']:,} unchanged since the baseline."
     if counts["gone"]:

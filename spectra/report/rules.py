@@ -8,13 +8,11 @@ from spectra.policy import Rule
 from spectra.policy.rule import NEEDS
 from spectra.report.table import Column, Line, Screen
 
-WIDTH = 96
-
 
 def rules_screen(rules: Sequence[Rule]) -> Screen:
     """List rules."""
     columns = [Column("code", "left"), Column("severity", "left"), Column("name", "left"),
-               Column("what it finds", "left", yielding=True)]  # fmt: skip
+               Column("what it finds", "left", wrapping=True)]  # fmt: skip
     lines = [
         Line([rule.code, rule.severity, rule.name, rule.summary + (" *" if rule.asked else "")])
         for rule in rules
@@ -38,7 +36,8 @@ def explanation(rule: Rule, limit: int | None) -> str:
     if rule.settings:
         lines += ["", f"  Settings, under [rules.{rule.code}]"]
         width = max(len(setting.key) for setting in rule.settings)
-        lines += [f"  {one.key.ljust(width)}  {one.about}" for one in rule.settings]
+        for one in rule.settings:
+            lines += _wrapped(f"{one.key.ljust(width)}  {one.about}", limit, width + 2)
     return "\n".join(lines) + "\n"
 
 
@@ -58,8 +57,8 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _wrapped(text: str, limit: int | None) -> list[str]:
+def _wrapped(text: str, limit: int | None, hanging: int = 0) -> list[str]:
     if limit is None:
         return [f"  {text}"]
-    return textwrap.wrap(text, min(limit, WIDTH), initial_indent="  ", subsequent_indent="  ",
+    return textwrap.wrap(text, limit, initial_indent="  ", subsequent_indent="  " + " " * hanging,
                          break_on_hyphens=False)  # fmt: skip

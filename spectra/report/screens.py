@@ -1,6 +1,7 @@
 """What a user sees of a result: the answer first, then the rows that carry it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from spectra.report import cells
 from spectra.report.command_line import command_line
@@ -13,6 +14,7 @@ from spectra.text import printable
 
 LIMIT = 20  # rows shown without -v on a terminal
 SHOWN = (str, int, float)
+VERDICTS: Mapping[object, Literal["good", "bad", "warn"]] = {0: "good", 1: "bad", 3: "warn"}
 PLACE = {*IDENTITY, "model", "shape", "parameters"}
 
 
@@ -41,6 +43,7 @@ def screen_of(
     return Screen(
         reading=printable(str(document["summary"]["reading"])),
         under=kind.under(document),
+        verdict=VERDICTS.get(document["summary"].get("exit_code"), "bad") if kind.judges else "",
         columns=listing.columns,
         lines=[
             Line([column.cell(row) for column in listing.columns], listing.mark(row))

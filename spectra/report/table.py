@@ -1,18 +1,20 @@
 """A table as data, and its plain renderings; the terminal adds colour alone."""
 
+import itertools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Align = Literal["left", "right"]
 Mark = Literal["", "bad", "good", "dim"]
-Style = Literal[Mark, "bold"]
+Style = Literal[Mark, "bold", "bold bad", "bold good", "bold warn"]
+"""Of a whole line; of one in two words the second is that of its first word."""
 GAP = "  "
-READABLE = 26  # characters of a name, under which optional columns give way
-WHOLE = 40  # characters of a name, likewise, where a column beside it can yield
+READABLE = 26  # characters of a name, under which columns give way
 NARROWEST = 12  # characters that a shortened name keeps at least
-TELLING = 20  # characters that a yielding cell keeps
+TELLING = 24  # characters of a text, under which columns give way
+BESIDE = 16  # characters of a text, under which it stands below its row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Column:
     align: Align = "right"
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
-    yielding: bool = False  # text that is cut at its end before any name is shortened
+    wrapping: bool = False  # text that is never cut: it goes on in the next line
     cell: Callable[[Any], str] = lambda _: ""  # what writes a row's text in it
 
 
@@ -47,7 +49,9 @@ class Screen:
     more: str = ""  # "... 33 more, none with intruders (-v shows all)"
     facts: Sequence[str] = field(default_factory=tuple)
     hints: Sequence[str] = field(default_factory=tuple)
-    under: str = ""  # what the answer goes by: a second line
+    under: str = ""  # what the answer goes by: a second line, after the first sentence
+    verdict: Literal["", "bad", "good", "warn"] = ""  # what colour may repeat of its first word
+    legend: Sequence[str] = field(default_factory=tuple)  # what the columns mean
 
 
 def shorten(text: str, width: int) -> str:
@@ -63,31 +67,56 @@ def widths(screen: Screen) -> list[int]:
     return [max(len(row[i]) for row in cells) for i in range(len(screen.columns))]
 
 
-def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int]]:
-    """Leave out optional columns, the last first, until names are readable in `limit`.
+def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str]]:
+    """Leave out columns, optional ones and the last first, until names and texts are readable.
 
     Returns:
-        The screen, and its columns' widths with the flexible one shortened.
+        The screen, its columns' widths with the flexible and the wrapping one narrowed, and the
+        titles of what was left out.
     """
-    wide = widths(screen)
-    names = [i for i, column in enumerate(screen.columns) if column.flexible]
-    if not names or limit is None:
-        return screen, wide
-    excess = len(GAP) * len(wide) + sum(wide) - limit
-    yielding = [i for i, column in enumerate(screen.columns) if column.yielding]
-    for i in yielding:
-        cut = max(min(excess, wide[i] - TELLING), 0)
-        wide[i] -= cut
-        excess -= cut
-    optional = [i for i, column in enumerate(screen.columns) if column.optional]
-    readable = WHOLE if yielding else READABLE
-    if optional and wide[names[0]] - excess < min(readable, wide[names[0]]):
-        kept = [i for i in range(len(wide)) if i != optional[-1]]
+    left_out: list[str] = []
+    while True:
+        wide = widths(screen)
+        if limit is None or _narrow(screen.columns, wide, limit) or len(wide) == 1:
+            return screen, wide, left_out[::-1]
+        last = _last(screen.columns)
+        if last is None:  # nothing but names and a text is left
+            return screen, wide, left_out[::-1]
+        left_out.append(screen.columns[last].title)
+        kept = [i for i in range(len(wide)) if i != last]
         columns = [screen.columns[i] for i in kept]
         lines = [replace(line, cells=[line.cells[i] for i in kept]) for line in screen.lines]
-        return fit(replace(screen, columns=columns, lines=lines), limit)
-    wide[names[0]] -= max(min(excess, wide[names[0]] - NARROWEST), 0)
-    return screen, wide
+        screen = replace(screen, columns=columns, lines=lines)
+
+
+def _narrow(columns: Sequence[Column], wide: list[int], limit: int) -> bool:
+    """Narrow a name and a text until all fit; say whether both are still readable."""
+    names = next((i for i, column in enumerate(columns) if column.flexible), None)
+    text = next((i for i, column in enumerate(columns) if column.wrapping), None)
+    room = limit - len(GAP) * len(wide) - sum(
+        width for i, width in enumerate(wide) if i not in (names, text)
+    )  # fmt: skip
+    name = wide[names] if names is not None else 0
+    told = wide[text] if text is not None else 0
+    least = min(told, TELLING)
+    if names is not None:
+        readable = min(name, READABLE)
+        name = min(name, max(room - told, readable))
+        wide[names] = max(min(name, room - least), min(name, NARROWEST))
+    if text is not None:
+        wide[text] = max(min(told, room - (wide[names] if names is not None else 0)), 1)
+    fixed = names is None and text is None
+    return room >= 0 if fixed else room >= least + min(name, READABLE)
+
+
+def _last(columns: Sequence[Column]) -> int | None:
+    """Return the column that gives way next: an optional one, else the last but the first."""
+    spare = [
+        i for i, column in enumerate(columns)
+        if i and column.title and not (column.flexible or column.wrapping)
+    ]  # fmt: skip
+    optional = [i for i, column in enumerate(columns) if column.optional]
+    return next(reversed(optional or spare), None)
 
 
 def wrap(text: str, limit: int | None) -> list[str]:
@@ -101,24 +130,42 @@ def wrap(text: str, limit: int | None) -> list[str]:
 
 def lay_out(screen: Screen, limit: int | None = None) -> list[tuple[str, Style]]:
     """Return a screen's lines, none wider than `limit`, each with what colour may repeat of it."""
+    head, gap, rest = screen.reading.partition(". ") if screen.under else (screen.reading, "", "")
     painted: list[tuple[str, Style]] = [("", "")]
-    painted += [(line, "bold") for line in wrap(screen.reading, limit)]
+    painted += [(line, "bold") for line in wrap(head + gap.rstrip(), limit)]
+    if screen.verdict:
+        painted[1] = (painted[1][0], _first_word(screen.verdict))
     painted += [(line, "dim") for line in wrap(screen.under, limit) if screen.under]
+    painted += [(line, "") for line in wrap(rest, limit) if rest]
     if screen.lines:
-        screen, wide = fit(screen, limit)
-        titles = _join([column.title for column in screen.columns], screen, wide)
-        body = [(_join(line.cells, screen, wide)[:limit], line.mark) for line in screen.lines]
-        if screen.rule and screen.rule_after:
-            total = sum(wide) + len(GAP) * (len(wide) - 1)
-            rule = GAP + f" {screen.rule} ".center(total, "─")
-            body.insert(screen.rule_after, (rule[:limit], "dim"))
-        painted += [("", ""), (titles[:limit], "dim"), *body]
+        painted += [("", ""), *_table(screen, limit)]
     if screen.more:
-        painted.append((GAP + screen.more, "dim"))
-    for block in (screen.facts, screen.hints):
+        painted += [(line, "dim") for line in wrap(screen.more, limit)]
+    for block in (screen.legend, screen.facts, screen.hints):
         painted += [("", "")] if block else []
         painted += [(line, "dim") for text in block for line in wrap(text, limit)]
     return painted
+
+
+def _first_word(verdict: Literal["bad", "good", "warn"]) -> Style:
+    styles: Mapping[str, Style] = {"bad": "bold bad", "good": "bold good", "warn": "bold warn"}
+    return styles[verdict]
+
+
+def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
+    """Return the titles, the rows, and which columns there was no room for."""
+    screen, wide, left_out = fit(screen, limit)
+    titles = _join([column.title for column in screen.columns], screen, wide)
+    body: list[tuple[str, Style]] = []
+    for place, line in enumerate(screen.lines):
+        if screen.rule and place and place == screen.rule_after:
+            total = sum(wide) + len(GAP) * (len(wide) - 1)
+            body.append(((GAP + f" {screen.rule} ".center(total, "─"))[:limit], "dim"))
+        body += [(text[:limit], line.mark) for text in _lines(line.cells, screen, wide, limit)]
+    told = f"no room for: {', '.join(left_out)}" if left_out else ""
+    return [
+        (titles[:limit], "dim"), *body, *((text, "dim") for text in wrap(told, limit) if told),
+    ]  # fmt: skip
 
 
 def render_text(screen: Screen, limit: int | None = None) -> str:
@@ -138,12 +185,31 @@ def render_markdown(screen: Screen) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _lines(
+    cells: Sequence[str], screen: Screen, wide: Sequence[int], limit: int | None
+) -> Iterator[str]:
+    """Yield a row, its text on as many lines as it takes; below the row where it is narrow."""
+    below = next(
+        (i for i, column in enumerate(screen.columns)
+         if column.wrapping and wide[i] < BESIDE and len(cells[i]) > wide[i]), None,
+    )  # fmt: skip
+    if below is not None:
+        yield _join([cell if i != below else "" for i, cell in enumerate(cells)], screen, wide)
+        yield from (GAP + text for text in wrap(cells[below], limit and limit - len(GAP)))
+        return
+    pieces = [
+        textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+        if column.wrapping and len(cell) > width else [cell]
+        for cell, column, width in zip(cells, screen.columns, wide, strict=True)
+    ]  # fmt: skip
+    for row in itertools.zip_longest(*pieces, fillvalue=""):
+        yield _join(row, screen, wide)
+
+
 def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
     words = []
     for cell, column, width in zip(cells, screen.columns, wide, strict=True):
-        text = cell
-        if len(cell) > width:  # a name keeps its end, a text its beginning
-            text = cell[: width - 1] + "…" if column.yielding else shorten(cell, width)
+        text = shorten(cell, width) if len(cell) > width else cell
         words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
     return (GAP + GAP.join(words)).rstrip()
 

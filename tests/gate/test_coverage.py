@@ -59,7 +59,7 @@ def test_what_a_class_holds_and_is_not_here_is_an_error_and_uncovered(
         "is held by every LlamaForCausalLM and missing here"
     )
     assert found.summary["reading"] == (
-        "FAIL  2 errors in 21 tensors (coverage 90.4 %); not judged: 2 tensors missing."
+        "FAIL  2 errors in 21 tensors (coverage 90.5 %). Not judged: 2 tensors missing."
     )
     assert coverage(found)["not_judged"] == [{"what": name, "reason": "missing"} for name in names]
     # Whatever the policy judges, they count.
@@ -131,7 +131,7 @@ def test_packed_weights_that_cannot_be_read_are_not_covered(llama: Path, tmp_pat
     assert found.summary["passed"] is False
     assert (coverage(found)["judged"], coverage(found)["missing"]) == (5, 0)
     assert found.summary["reading"].startswith("INCOMPLETE  no findings in 21 tensors (coverage 23")
-    assert "; not judged: 16 tensors (" in found.summary["reading"]
+    assert " Not judged: 16 tensors (" in found.summary["reading"]
     assert found.summary["reading"].endswith(" No matrix could be judged.")
 
 
@@ -152,12 +152,12 @@ def test_files_beside_the_weights_are_named_and_parts_of_the_model_count(
     found = spectra.check(folder)
     assert (told(found), coverage(found)["share"]) == ([], 1.0)
     beside = "another format of weights; model.safetensors is read"
-    assert f"; not judged: pytorch_model.bin ({beside})." in found.summary["reading"]
+    assert f" Not judged: pytorch_model.bin ({beside})." in found.summary["reading"]
     for name in ("flax_model.msgpack", "model.onnx", "tf_model.h5"):
         (folder / name).write_bytes(b"")
     reading = spectra.check(folder).summary["reading"]
     files = "flax_model.msgpack, model.onnx, pytorch_model.bin and 1 more"
-    assert f"; not judged: {files} ({beside})." in reading
+    assert f" Not judged: {files} ({beside})." in reading
 
 
 def sharded(source: Path, target: Path) -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ def test_a_check_by_no_rule_is_none(llama: Path, options: dict[str, str], why: s
     found = spectra.check(llama, **options)  # type: ignore[arg-type]
     assert found.summary["exit_code"] == 3
     assert found.summary["reading"].endswith(f" No rule judged anything: {why}.")
-    assert "(coverage 0 %); not judged: 21 tensors (by no rule)" in found.summary["reading"]
+    assert "(coverage 0 %). Not judged: 21 tensors (by no rule)" in found.summary["reading"]
     assert coverage(found)["judged"] == 0
 
 

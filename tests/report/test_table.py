@@ -1,5 +1,7 @@
 """Tables as text: aligned, fitted, and safe to print."""
 
+from typing import Literal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,22 +58,67 @@ def test_optional_columns_give_way_to_names_on_a_narrow_terminal() -> None:
     assert [word for word in ("first", "last") if word in render_text(wide, 44)] == [
         "first", "last"
     ]  # fmt: skip
-    assert [word for word in ("first", "last") if word in render_text(wide, 36)] == ["first"]
-    assert [word for word in ("first", "last") if word in render_text(wide, 30)] == []
+    assert [
+        word for word in ("first", "last") if word in render_text(wide, 36).split("no room")[0]
+    ] == ["first"]
+    assert [
+        word for word in ("first", "last") if word in render_text(wide, 30).split("no room")[0]
+    ] == []
     assert "layers.3.mlp.down_proj  2" in render_text(wide, 30)
 
 
-def test_a_text_yields_before_names_do_and_keeps_its_beginning() -> None:
+FINDING = "1 NaN, the first at [3, 12]: a value that is long enough to need a second line"
+
+
+def findings(verdict: Literal["bad", ""] = "bad") -> Screen:
     columns = (
-        Column("matrix", "left", flexible=True), Column("role", "left", optional=True),
-        Column("what", "left", yielding=True),
+        Column("rule", "left"), Column("finds", "left", optional=True),
+        Column("matrix", "left", flexible=True), Column("finding", "left", wrapping=True),
+        Column("state", "left"),
     )  # fmt: skip
-    cells = ["layers.3.mlp.down_proj", "mlp.down", "a value of 5 where at most 4 is allowed"]
-    wide = Screen("Answer.", columns, [Line(cells)])
-    assert cells[2] in render_text(wide)
-    assert "  layers.3.mlp.down_proj  mlp.down  a value of 5 where …\n" in render_text(wide, 56)
-    assert "  layers.3.mlp.down_proj  a value of 5 where …\n" in render_text(wide, 46)
-    assert "  …ers.3.mlp.down_proj  a value of 5 where …\n" in render_text(wide, 44)
+    cells = [
+        "SPC101",
+        "intruder-dimensions",
+        "model.layers.30.mlp.down_proj.weight",
+        FINDING,
+        "new",
+    ]
+    return Screen(
+        "FAIL  1 error in 2 tensors. More of it.", columns, [Line(cells, "bad")],
+        under="policy: defaults", verdict=verdict,
+    )  # fmt: skip
+
+
+@given(st.integers(8, 200))
+def test_a_text_is_never_cut(limit: int) -> None:
+    lines = [line for line, _ in lay_out(findings(), limit)]
+    assert all(len(line) <= limit for line in lines)
+    words = " ".join(lines).split()
+    assert all(word in words or limit < 20 for word in FINDING.split())
+
+
+def test_names_give_way_to_a_text_before_it_wraps_and_what_is_left_out_is_named() -> None:
+    assert "no room for" not in render_text(findings(), 160)
+    text = render_text(findings(), 80)
+    assert ".30.mlp.down_proj  1 NaN" in text
+    assert "1 NaN, the first at [3, 12]:" in text
+    assert "  no room for: finds\n" in text
+    assert text.splitlines()[1:4] == [
+        "  FAIL  1 error in 2 tensors.", "  policy: defaults", "  More of it."
+    ]  # fmt: skip
+
+
+def test_columns_that_are_not_optional_are_named_too_where_there_is_no_room() -> None:
+    columns = [Column("role", "left", flexible=True), *(Column(f"n{i}") for i in range(9))]
+    wide = Screen("Answer.", columns, [Line(["attn.q", *["123456789"] * 9])])
+    text = render_text(wide, 60)
+    assert "123456789\n" in text
+    assert "no room for: n4, n5, n6, n7, n8" in text
+
+
+def test_colour_is_of_the_first_word() -> None:
+    assert lay_out(findings())[1] == ("  FAIL  1 error in 2 tensors.", "bold bad")
+    assert lay_out(findings(""))[1] == ("  FAIL  1 error in 2 tensors.", "bold")
 
 
 @given(st.text(max_size=60), st.integers(16, 80))

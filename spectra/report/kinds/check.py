@@ -40,7 +40,7 @@ COLUMNS = (
     Column("", "left", cell=lambda one: WORDS.get(one.severity, one.severity)),
     Column("finds", "left", optional=True, cell=lambda one: one.name),
     Column("matrix", "left", flexible=True, cell=lambda one: one.where),
-    Column("finding", "left", yielding=True, cell=lambda one: one.what),
+    Column("finding", "left", wrapping=True, cell=lambda one: one.what),
 )
 STATE = Column("state", "left", cell=lambda one: one.state or "")
 CARD = (
