@@ -72,7 +72,12 @@ def grown(ratio: float) -> str:
     """Return how much what became so many times as large has changed."""
     if ratio >= 10.0:
         return f"x {number(ratio)}"
-    text = percent(ratio - 1.0)
+    return gained(ratio - 1.0)
+
+
+def gained(share: float) -> str:
+    """Return a difference over what was there before, with its sign."""
+    text = percent(share)
     return text if text.startswith("-") or text == "0 %" else f"+{text}"
 
 

@@ -57,7 +57,8 @@ def initial(
     ignores = tuple(_accepted(code, kinds[code], facts, day) for code in sorted(kinds))
     head = [
         f"Policy of `spectra check` for {shown_path(spec)}, written by --init on {day}.",
-        f"Limits are {number(ROOM)} times what the model has." * bool(policy.rules or policy.overrides),
+        f"Limits are {number(ROOM)} times what the model has."
+        * bool(policy.rules or policy.overrides),
         DEFAULTS if full else "All else has its default: --init --full writes that too.",
         "`spectra rule CODE` explains a rule.",
     ]

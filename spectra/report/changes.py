@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from spectra.numbers import EXACT, gained, number, percent, whole
 from spectra.report import cells
 from spectra.report.keys import key_of
 from spectra.text import printable
@@ -34,8 +35,8 @@ def value_text(move: Mapping[str, Any], side: str) -> str:
 def number_text(key: str, value: float) -> str:
     """Write a number as its key is written."""
     if _is(key, "percent"):
-        return cells.share(value)
-    return f"{value:,.0f}" if _is(key, "whole") else cells.brief(value)
+        return percent(value)
+    return whole(value) if _is(key, "whole") else number(value)
 
 
 def change_text(move: Mapping[str, Any]) -> str:
@@ -52,7 +53,7 @@ def beyond_text(move: Mapping[str, Any]) -> str:
     if beyond is None:
         return cells.NONE
     if before is None or move["after"] is None:
-        return ("+" if beyond > 0.0 else "-") + cells.brief(abs(beyond))
+        return ("+" if beyond > 0.0 else "-") + number(abs(beyond))
     return _difference(move["key"], before, before + beyond, move["after"])
 
 
@@ -83,18 +84,17 @@ def _difference(key: str, before: float, after: float, whole: float | None = Non
     """Write a difference; a part of a whole one in its form."""
     reached = after if whole is None else whole
     if _is(key, "whole"):
-        return (
-            f"{after - before:+,.3g}" if abs(after - before) < 1000 else f"{after - before:+,.0f}"
-        )
+        text = number(float(after - before), EXACT)
+        return text if text.startswith("-") else f"+{text}"
     if not before:
         return "from 0"
     if not reached:
-        return "to 0" if whole is None else f"{100.0 * (after - before) / abs(before):+.4g} %"
+        return "to 0" if whole is None else gained((after - before) / abs(before))
     if reached / before >= TWICE:
-        return f"× {cells.brief(after / before)}"
+        return f"× {number(after / before)}"
     if 0.0 < reached / before <= 1.0 / TWICE:
-        return f"÷ {cells.brief(before / after)}"
-    return f"{100.0 * (after - before) / abs(before):+.3g} %"
+        return f"÷ {number(before / after)}"
+    return gained((after - before) / abs(before))
 
 
 def _is(key: str, kind: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from spectra.numbers import number
 from spectra.report.ranking import enriched
 from spectra.runs.intervals import DIGITS, Interval, interval_of, value_error
 
@@ -163,9 +164,9 @@ def _is_bound(key: str, row: RowDoc) -> bool:
 def _instead(key: str, row: RowDoc, found: Interval) -> str | None:
     """Return what stands where no number is known but a bound; None where one is."""
     if row.get(key) is None:
-        return SINGULAR if row["status"] == SINGULAR else f"> {found.low:.4g}"
+        return SINGULAR if row["status"] == SINGULAR else f"> {number(found.low)}"
     if _is_bound(key, row):
-        return f"< {found.high:.4g}"
+        return f"< {number(found.high)}"
     if key == "delta_rank" and row.get("delta_rank_status") == "at least":
         return f">= {row[key]:,}"
     return None

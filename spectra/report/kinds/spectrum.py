@@ -43,9 +43,7 @@ def _worst(document: Document) -> Iterator[Worst]:
         text = f"κ {number(row['kappa'])}"
         middle = median(alike)
         if len(alike) > 2 and middle > 0:
-            text += (
-                f", {number(row['kappa'] / middle)} × the median of {printable(row['role'])}"
-            )
+            text += f", {number(row['kappa'] / middle)} × the median of {printable(row['role'])}"
         yield Worst("note", row["matrix"], text, about="kappa")
 
 

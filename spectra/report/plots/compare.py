@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from spectra.numbers import number
 from spectra.report.changes import sentence
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, draw_grid, grid_notes, grid_of
-from spectra.report.plots.lettering import number, plain_text, shortened
+from spectra.report.plots.lettering import plain_text, shortened
 from spectra.report.plots.page import Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import DARK, INK, QUIET, SMALL
 from spectra.text import counted
