@@ -56,6 +56,12 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(autouse=True)
+def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of one test are made at one time, in other processes too."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767323045")
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Small decompositions on more threads than free cores take minutes, not seconds."""
     before = torch.get_num_threads()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.damaged import Survey
+from spectra.checkpoint.digest import weights_digest
 from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.matrices import View, match_names, views_of
 from spectra.matrices.part import Part
@@ -36,7 +37,8 @@ class Reading:
         """Return what the document says of it."""
         opened = self.survey.checkpoint
         codecs = counted_codecs(view.entry for view in self.views)
-        return Model(opened.spec, opened.resolved, self.part, codecs)
+        digest = weights_digest(self.weights.files)
+        return Model(opened.spec, opened.resolved, self.part, codecs, digest=digest)
 
     def facts(self, rows: Iterable[Row]) -> Facts:
         """Return what rules may look at."""

@@ -42,6 +42,7 @@ MODEL = Object({
     "resolved": TEXT,
     "part": Words(("model", "base", "tuned", "baseline", "before", "after"), open=True),
     "codecs": Object(rest=COUNT),
+    "digest": TEXT.nullable.older,
 })  # fmt: skip
 """One of the models; of several also its `model`, `width` or `step`."""
 
@@ -65,6 +66,7 @@ def document_of(settings: Mapping[str, Shape], summary: Shape) -> Object:
     return Object({
         "schema": Words((SCHEMA,)),
         "spectra": TEXT,
+        "date": TEXT.older,
         "command": TEXT,
         "settings": Object(settings),
         "models": Items(MODEL, least=1),

@@ -8,6 +8,8 @@ from typing import Any
 from spectra.report.kind import Document, kind_of
 from spectra.text import printable
 
+SHORT = 12  # digits of a digest that are shown
+MOST_DIGESTS = 3  # models whose digests fit on a line
 GENERIC = ("model", "model.safetensors", "snapshot")
 """Names that say nothing about a model; the folder above is shown with them."""
 
@@ -32,6 +34,33 @@ def models_named(document: Document, *, owners: bool = True) -> str:
     if kind.series:
         return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
     return " → ".join(names)
+
+
+def made_of(document: Document, *, date: bool) -> str:
+    """Say by which version a result was made, when, and of which weights.
+
+    Args:
+        document: A result.
+        date: Say when; without, the same weights give the same text.
+    """
+    pieces = [f"spectra {printable(str(document['spectra']))}"]
+    if date and document.get("date"):
+        pieces.append(f"made {printable(str(document['date']))}")
+    known = [model for model in document["models"] if model.get("digest")]
+    if 0 < len(known) <= MOST_DIGESTS:
+        several = len(document["models"]) > 1
+        told = [
+            f"{model['part']} {short_digest(model)}" if several else short_digest(model)
+            for model in known
+        ]
+        pieces.append(f"weights {printable(', '.join(told))}")
+    return " · ".join(pieces)
+
+
+def short_digest(model: Mapping[str, Any]) -> str:
+    """Return as much of a digest as tells two models apart."""
+    form, colon, digits = str(model["digest"]).partition(":")
+    return f"{form}{colon}{digits[:SHORT]}"
 
 
 def closing(document: Document, full: bool, first: Sequence[str] = ()) -> list[str]:

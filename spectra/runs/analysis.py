@@ -11,6 +11,7 @@ from spectra import distribution
 from spectra.analyzers import Analyzer, Summary
 from spectra.analyzers.analyzer import Across, Each, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.digest import weights_digest
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
 from spectra.runs.result import Result, counted_codecs, not_read, unread_in
@@ -20,7 +21,7 @@ from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
 from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
-from spectra.work.planning.plan import Member
+from spectra.work.planning.plan import Member, weights_of
 from spectra.work.task import Input, Replaced
 
 CHECKPOINT = re.compile(r"(?:checkpoint|ckpt|step|iter|epoch)[-_]?[0-9]+", re.IGNORECASE)
@@ -125,7 +126,8 @@ class Analysis:
             else (one.view.entry for one in self._inputs() if one.source is opened)
         )
         codecs = counted_codecs(entries)
-        return Model(opened.spec, opened.resolved, member.part, codecs, member.labels)
+        digest = weights_digest(weights_of(opened).files)
+        return Model(opened.spec, opened.resolved, member.part, codecs, member.labels, digest)
 
     def _inputs(self) -> list[Input]:
         return [one for task in self.plan.tasks for one in task.inputs]

@@ -88,13 +88,17 @@ def load(path: str | Path) -> Loaded:
         ],
         summary=document["summary"],
         seconds=0.0,
+        date=document.get("date", ""),
         path=Path(path),
     )
 
 
 def _model(found: Mapping[str, Any]) -> Model:
-    labels = _rest(found, ("spec", "resolved", "part", "codecs"))
-    return Model(found["spec"], found["resolved"], found["part"], found["codecs"], labels)
+    labels = _rest(found, ("spec", "resolved", "part", "codecs", "digest"))
+    return Model(
+        found["spec"], found["resolved"], found["part"], found["codecs"], labels,
+        found.get("digest"),
+    )  # fmt: skip
 
 
 def _row(found: Mapping[str, Any]) -> Row:

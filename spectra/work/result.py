@@ -1,6 +1,8 @@
 """What an analysis found: rows, skips and a summary, ready to write or draw."""
 
+import datetime as dt
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,14 @@ class Model:
     part: str  # base, tuned or model
     codecs: Mapping[str, int] = field(default_factory=dict)  # matrices decoded by each scheme
     labels: Mapping[str, Any] = field(default_factory=dict)  # of several models: its name and more
+    digest: str | None = None  # of its weights, as `weights_digest` makes it; None: not known
+
+
+def now() -> str:
+    """Return the time in UTC, to the second; that of SOURCE_DATE_EPOCH where it is set."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = int(given) if given.isdecimal() else dt.datetime.now(tz=dt.UTC).timestamp()
+    return dt.datetime.fromtimestamp(moment, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +46,9 @@ class Result:
     rows: Sequence[Row]
     skipped: Sequence[Skipped]
     summary: Mapping[str, Any]
-    seconds: float  # wall time; not part of the document, which is the same from run to run
+    seconds: float  # wall time; not part of the document
     checkpoints: Sequence[Checkpoint] = field(default=(), repr=False)  # headers; not part either
+    date: str = field(default_factory=now)  # when it was made, alone varies from run to run
 
     @property
     def arrays(self) -> dict[str, Mapping[str, "Tensor"]]:
@@ -49,6 +60,7 @@ class Result:
         return {
             "schema": SCHEMA,
             "spectra": self.version,
+            "date": self.date,
             "command": self.command,
             "settings": dict(self.settings),
             "models": [
@@ -57,6 +69,7 @@ class Result:
                     "resolved": model.resolved,
                     "part": model.part,
                     "codecs": dict(model.codecs),
+                    "digest": model.digest,
                     **plain(model.labels),
                 }
                 for model in self.models

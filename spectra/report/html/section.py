@@ -147,11 +147,12 @@ def _details(section: Section) -> str:
     settings = [(str(key), setting(value)) for key, value in document["settings"].items()]
     provenance = [
         (model["part"], f"<code>{text(model['spec'])}</code> ({text(model['resolved'])})"
-         + _codecs(model))
+         + _codecs(model) + _digest(model))
         for model in document["models"]
     ]  # fmt: skip
     provenance += [
         ("spectra", text(document["spectra"])),
+        *([("made", text(document["date"]))] if document.get("date") else ()),
         ("schema", text(document["schema"])),
         ("file", f"<code>{text(section.saved)}</code>"),
     ]
@@ -172,6 +173,10 @@ def _details(section: Section) -> str:
 def _codecs(model: Mapping[str, Any]) -> str:
     found = ", ".join(f"{text(count)} by {text(name)}" for name, count in model["codecs"].items())
     return f"; decoded: {found}" if found else ""
+
+
+def _digest(model: Mapping[str, Any]) -> str:
+    return f"; weights <code>{text(model['digest'])}</code>" if model.get("digest") else ""
 
 
 def _skipped(document: Document) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
 from spectra.report.plots.style import NORMAL, QUIET, SMALL, TITLE, WIDTH, house_style
-from spectra.report.sentences import models_named
+from spectra.report.sentences import made_of, models_named
 from spectra.text import counted
 from spectra.writing.atomic import require_picture_suffix, write_atomically
 
@@ -51,7 +51,9 @@ def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     width = WIDTH - 2 * MARGIN
     head = shortened(f"{title}: {models_named(document, owners=False)}", TITLE, width, "bold")
     reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=4)
-    below = [line for note in notes for line in wrapped(note, SMALL, width, lines=3)]
+    # No date: a picture of the same numbers is the same to the byte.
+    made = made_of(document, date=False)
+    below = [line for note in (*notes, made) for line in wrapped(note, SMALL, width, lines=3)]
     line, small = NORMAL * 1.4 / 72, SMALL * 1.4 / 72
     top = MARGIN + TITLE * 1.6 / 72 + len(reading) * line + 0.06
     bottom = (0.04 + len(below) * small if below else 0.0) + MARGIN

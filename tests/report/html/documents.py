@@ -13,6 +13,7 @@ ROLES = (
     ("mlp.gate", "mlp.gate_proj", 4, 1), ("mlp.up", "mlp.up_proj", 4, 1),
     ("mlp.down", "mlp.down_proj", 1, 4),
 )  # fmt: skip
+DIGEST = "sha256:" + 8 * "01234567"
 HOSTILE = (
     "</script><script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -45,9 +46,18 @@ def result(command: str, rows: list[Document], reading: str, **summary: object) 
     return {
         "schema": "spectra/1",
         "spectra": "0.1.0",
+        "date": "2026-01-02T03:04:05Z",
         "command": command,
         "settings": {"include": [], "exclude": [], "roles": [], "layers": ""},
-        "models": [{"spec": "acme/big", "resolved": "acme/big", "part": "model", "codecs": {}}],
+        "models": [
+            {
+                "spec": "acme/big",
+                "resolved": "acme/big",
+                "part": "model",
+                "codecs": {},
+                "digest": DIGEST,
+            }
+        ],
         "rows": rows,
         "skipped": [{"tensor": "model.norm.weight", "reason": "one-dimensional"}],
         "summary": {"reading": reading, "skipped": 1, **summary},
@@ -119,8 +129,20 @@ def diff(layers: int = 4, width: int = 512) -> Document:
         certified=True, matrices=len(rows),
     )  # fmt: skip
     found["models"] = [
-        {"spec": "acme/big", "resolved": "acme/big", "part": "base", "codecs": {}},
-        {"spec": "out/tuned", "resolved": "out/tuned", "part": "tuned", "codecs": {}},
+        {
+            "spec": "acme/big",
+            "resolved": "acme/big",
+            "part": "base",
+            "codecs": {},
+            "digest": DIGEST,
+        },
+        {
+            "spec": "out/tuned",
+            "resolved": "out/tuned",
+            "part": "tuned",
+            "codecs": {},
+            "digest": "sample:0123456789abcdef",
+        },
     ]
     found["settings"] |= {
         "intruders": True, "k": 10, "epsilon": 0.5, "side": "left", "exact": False, "energy": 0.99,
@@ -268,7 +290,14 @@ def several(command: str, labels: list[Document], layers: int) -> tuple[Document
             rows.append(label | row | more)
     found = result(command, rows, "Several models.", matrices=len(rows))
     found["models"] = [
-        {"spec": label["model"], "resolved": label["model"], "part": "model", "codecs": {}, **label}
+        {
+            "spec": label["model"],
+            "resolved": label["model"],
+            "part": "model",
+            "codecs": {},
+            "digest": None,
+            **label,
+        }
         for label in labels
     ]
     return found, source

@@ -406,6 +406,20 @@ def test_the_verdict_and_the_name_come_first() -> None:
     assert "<title>PASS: acme/big - spectra</title>" in passing
 
 
+def test_version_date_and_digest_are_told() -> None:
+    page = page_of(documents.diff())
+    made = re.search('<p class="made">(.*?)</p>', page)
+    assert made
+    assert made[1] == (
+        "spectra 0.1.0 · made 2026-01-02T03:04:05Z · "
+        "weights base sha256:012345670123, tuned sample:0123456789ab"
+    )
+    assert f"weights <code>{documents.DIGEST}</code>" in page  # whole in the section
+    older = documents.kappa()
+    del older["date"], older["models"][0]["digest"]
+    assert '<p class="made">spectra 0.1.0</p>' in page_of(older)
+
+
 def test_without_a_check_nothing_is_said_to_pass() -> None:
     text = " ".join(Parsed(page_of(documents.kappa())).text)
     assert "No errors or warnings in 1 result. No policy judged it: spectra check does." in text

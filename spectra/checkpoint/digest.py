@@ -1,0 +1,67 @@
+"""The digest of a model's weights: which bytes a result is about."""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+
+from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.source import Source
+
+EXACT = 1 << 20  # bytes of weights that are digested whole
+PIECES, PIECE = 1024, 1024  # read of larger ones, over all their files, and bytes of each
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def weights_digest(files: Mapping[str, Source]) -> str | None:
+    """Return what tells these files of weights from others; their names play no part.
+
+    A file of the Hub has a hash that opening it told. One on this machine has none, and to read
+    all of it for a name would take as long as to measure it: 1024 pieces of 1 KiB are digested,
+    evenly spread, with the size. Weights that were trained, merged, cast or quantised anew differ
+    there; a few changed entries may lie between, and the numbers of the result tell those.
+
+    Args:
+        files: Those of a checkpoint, as it was opened.
+
+    Returns:
+        `sha256:` and 64 hexadecimal digits of all bytes, of one file what `sha256sum` prints, of
+        several the digest of their digests; `sample:` and 16 of sizes and pieces; None where that
+        would ask something of a server.
+
+    Raises:
+        CheckpointError: A file is gone.
+    """
+    sources = [files[name] for name in sorted(files)]
+    known = [_content(source) for source in sources]
+    here = [source for source, digest in zip(sources, known, strict=True) if digest is None]
+    if not sources or any(not isinstance(source, LocalFile) for source in here):
+        return None
+    if sum(source.size for source in here) > EXACT:
+        return f"sample:{_sampled(sources)}" if len(here) == len(sources) else None
+    parts = [
+        _whole(source) if digest is None else digest
+        for source, digest in zip(sources, known, strict=True)
+    ]
+    whole = parts[0] if len(parts) == 1 else sha256("\n".join(parts).encode()).hexdigest()
+    return f"sha256:{whole}"
+
+
+def _content(source: Source) -> str | None:
+    """Return the SHA-256 of a file that tells it."""
+    told = (source.fingerprint(0, source.size) or "").split(":")[0].strip('"')
+    return told if SHA256.fullmatch(told) else None
+
+
+def _whole(source: Source) -> str:
+    return sha256(source.read(0, source.size)).hexdigest()
+
+
+def _sampled(sources: list[Source]) -> str:
+    found, total = sha256(), sum(source.size for source in sources)
+    for source in sources:
+        count = max(PIECES * source.size // total, 2)
+        found.update(f"{source.size};".encode())
+        for place in range(count):
+            start = max(source.size - PIECE, 0) * place // (count - 1)
+            found.update(source.read(start, min(start + PIECE, source.size)))
+    return found.hexdigest()[:16]
