@@ -70,7 +70,7 @@ def document(text: str) -> dict[str, Any]:
     """Return a result as data, without what tells where its models lie."""
     found: dict[str, Any] = json.loads(text)
     for model in found["models"]:
-        del model["spec"], model["resolved"]
+        del model["spec"], model["resolved"], model["digest"]  # which the Hub tells of all bytes
     return found
 
 
