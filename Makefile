@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 MODEL := demo/all-MiniLM-L6-v2
 ADAPTER := demo/minilm-lora-r8
 # Pages that hold what the program itself tells: options, rules, measured values.
-PAGES := docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md docs/spectra.1
+PAGES := README.md docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md docs/spectra.1
 
 .PHONY: install browser demo test lint types floors docs site examples check bench format clean
 
@@ -70,9 +70,10 @@ docs: $(READY)
 site: $(READY)
 	$(BIN)/python -m mkdocs build --strict
 
-# Run what the pages show, and write what came of it into them.
+# Run what pages and notebooks show, and write what came of it into them.
 examples: $(READY) $(MODEL)
 	$(BIN)/python tests/blocks.py
+	$(BIN)/python tests/notebooks.py
 
 check: lint types floors docs test
 

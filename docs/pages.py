@@ -18,6 +18,7 @@ from spectra.distribution import address, version
 HERE = Path(__file__).parent
 FIRST = "This command"
 CLONE = "./.github/spectra"  # where a workflow finds the action while that has no address
+CLONED = '"$SPECTRA"'  # before there is an address
 SUBMODULES = "        with:\n          submodules: true # spectra is one, in .github/spectra\n"
 WHERE = """\
 The action is the repository of spectra itself, of which yours holds a clone, as a submodule for
@@ -96,6 +97,24 @@ def rules() -> None:
 def included(name: str, language: str) -> None:
     """Write a file that stands beside the pages."""
     _block(name, (HERE / name).read_text(), language)
+
+
+def clone() -> None:
+    """Write how to get it: by its address, or from where the reader found it."""
+    home = address("Repository")
+    if not home:
+        _lines(["", "With `$SPECTRA` for the address or the folder where you read this:"])
+    _lines(
+        [
+            "",
+            "<!-- not run: the reader of the tests has it -->",
+            "```bash",
+            f"git clone {home or CLONED} spectra && cd spectra",
+            "make demo",
+            "```",
+            "",
+        ]
+    )
 
 
 def workflow() -> None:

@@ -112,8 +112,6 @@ def _kappa(row: RowDoc) -> Interval | None:
     if not largest or smallest is None:
         return None
     above, below = _value(row, largest), _value(row, smallest)
-    if not below.high:
-        return Interval(0.0, math.inf)  # below what a double holds
     return Interval(above.low / below.high, above.high / below.low if below.low else math.inf)
 
 
