@@ -111,7 +111,7 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
     if wanted:
         way = f"It holds {there}. Give one of those with --variant (`variant=`), or leave it out."
         raise CheckpointError(
-            f"{folder.label} holds no weights of the variant {quote(wanted)}.{guess(wanted, told)} "
+            f"{folder.label} holds no weights of the variant {quote(wanted)}.{guess(wanted, told, 0.8)} "
             + (way if told else "It has no variants. Leave --variant (`variant=`) out.")
         )
     raise CheckpointError(

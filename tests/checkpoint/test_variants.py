@@ -107,7 +107,7 @@ class TestOneFolder:
         with pytest.raises(Exception, match=r"of the variant 'fp16'\. It has no variants\. Leave"):
             open_spec(tmp_path, variant="fp16")
         write_model(tmp_path, {"a": A}, name="model.bf16.safetensors")
-        with pytest.raises(Exception, match=r"the variant 'fp16'; it holds variants bf16\. "):
+        with pytest.raises(Exception, match=r"the variant 'fp16'\. It holds variants bf16\. "):
             open_damaged(tmp_path, variant="fp16")
 
     def test_several_and_none_without(self, tmp_path: Path) -> None:
