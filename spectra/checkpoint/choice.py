@@ -110,9 +110,10 @@ def _of_variant(folder: Folder, names: list[str], wanted: str) -> dict[str, str]
     there = f"variants {', '.join(told)}"
     if wanted:
         way = f"It holds {there}. Give one of those with --variant (`variant=`), or leave it out."
+        other = way if told else "It has no variants. Leave --variant (`variant=`) out."
+        near = guess(wanted, told, 0.8)
         raise CheckpointError(
-            f"{folder.label} holds no weights of the variant {quote(wanted)}.{guess(wanted, told, 0.8)} "
-            + (way if told else "It has no variants. Leave --variant (`variant=`) out.")
+            f"{folder.label} holds no weights of the variant {quote(wanted)}.{near} {other}"
         )
     raise CheckpointError(
         f"{folder.label} holds its weights in {there}: which one is meant? Give it: "

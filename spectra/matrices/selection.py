@@ -90,8 +90,12 @@ def _is_layer(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
 
 
-def _matches(view: View, glob: str) -> bool:
-    """Match a glob against the tensor's or the matrix's name, brackets taken literally."""
+def fits(name: str, glob: str) -> bool:
+    """Match a glob against a whole name, brackets taken literally."""
     # `[` opens a set in fnmatch, but `[q]` is how our own names end.
-    literal = glob.replace("[", "[[]")
-    return any(fnmatch.fnmatchcase(name, literal) for name in (view.name, view.entry.name))
+    return fnmatch.fnmatchcase(name, glob.replace("[", "[[]"))
+
+
+def _matches(view: View, glob: str) -> bool:
+    """Match a glob against the tensor's or the matrix's name."""
+    return any(fits(name, glob) for name in (view.name, view.entry.name))

@@ -9,6 +9,7 @@ from spectra.analyzers.analyzer import Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, views_of
+from spectra.matrices.unmatched import why_none
 from spectra.text import counted, quote, shown
 from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
@@ -90,7 +91,7 @@ def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[
     """
     views, skipped = views_of(model)
     kept = selection.apply(views)
-    _require_some(kept, views, skipped, shown(model.spec))
+    _require_some(kept, views, skipped, shown(model.spec), selection)
     return kept, skipped
 
 
@@ -172,10 +173,12 @@ def plan_pair(
     if isinstance(base, Adapter):
         raise UsageError(
             f"{shown(base.spec)} is a LoRA adapter: as BASE give the model it was trained on."
-        )
+            + (f" The other way round: `spectra diff {shown(tuned.spec)} {shown(base.spec)}`."
+               if isinstance(tuned, Checkpoint) else "")
+        )  # fmt: skip
     views, skipped = views_of(base)
     kept = selection.apply(views)
-    _require_some(kept, views, skipped, shown(base.spec))
+    _require_some(kept, views, skipped, shown(base.spec), selection)
     if isinstance(tuned, Adapter):
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)
@@ -215,7 +218,11 @@ def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:
 
 
 def _require_some(
-    kept: Sequence[View], views: Sequence[View], skipped: Sequence[Skipped], spec: str
+    kept: Sequence[View],
+    views: Sequence[View],
+    skipped: Sequence[Skipped],
+    spec: str,
+    selection: Selection | None = None,
 ) -> None:
     if kept:
         return
@@ -225,7 +232,8 @@ def _require_some(
         raise NothingToAnalyseError(
             f"{spec} holds no matrix that can be analysed: {told or 'it is empty'}."
         )
+    why = why_none(selection or Selection(), views, skipped)
     raise NothingToAnalyseError(
-        f"none of the {len(views):,} matrices of {spec} passes the selection; "
-        "`spectra ls` shows their names and roles."
+        f"none of the {len(views):,} matrices of {spec} passes the selection. {why} `spectra ls` "
+        "shows their names and roles."
     )

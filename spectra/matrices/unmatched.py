@@ -1,0 +1,83 @@
+"""Why a selection keeps nothing, and what would."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from spectra.checkpoint import Skipped
+from spectra.matrices.selection import Selection, fits
+from spectra.matrices.view import View
+from spectra.text import guess, listed, quote
+from spectra.words import in_order
+
+
+def why_none(selection: Selection, views: Sequence[View], skipped: Sequence[Skipped]) -> str:
+    """Say which filter leaves nothing, and what it could have been; of none, which do together.
+
+    Args:
+        selection: The filters, which keep none of the matrices.
+        views: All matrices of the model.
+        skipped: Its tensors that are no matrices.
+    """
+    kept = {}
+    for name in ("include", "exclude", "roles", "layers"):
+        if given := getattr(selection, name):
+            kept[name] = len(Selection(**{name: given}).apply(views))
+    nothing = next((name for name, number in kept.items() if not number), None)
+    if nothing == "include":
+        return " ".join(_include(glob, views, skipped) for glob in selection.include)
+    if nothing == "exclude":
+        return f"{_option('exclude', selection.exclude)} fits all of them."
+    if nothing == "roles":
+        there = in_order(view.role.kind for view in views)
+        return f"{_option('roles', selection.roles)}: roles are {listed(there)}."
+    if nothing == "layers":
+        return _layers(selection, views)
+    pieces = [
+        f"{_option(name, getattr(selection, name))} {number:,}" for name, number in kept.items()
+    ]
+    return f"Alone would keep {listed(pieces)}; together nothing is left."
+
+
+def _include(glob: str, views: Sequence[View], skipped: Sequence[Skipped]) -> str:
+    """Say what a glob that fits no matrix is close to."""
+    told = f"--include {glob!r} fits none."
+    other = next((one for one in skipped if fits(one.tensor, glob)), None)
+    if other:
+        return f"{told[:-1]}: {quote(other.tensor)} is no matrix ({other.reason})."
+    bare = glob.strip("*")
+    for wider in dict.fromkeys([f"*{bare}*", f"*{bare.lower()}*"]):
+        number = sum(_named(view, wider) for view in views) if bare else 0
+        if number:
+            return f"--include {glob!r} fits whole names; {wider!r} would fit {number:,}."
+    pieces = dict.fromkeys(piece for view in views for piece in view.name.split("."))
+    near = guess(bare, (piece for piece in pieces if not piece.isdecimal()), 0.6)
+    return told + near.replace("mean '", "mean '*").replace("'?", "*'?")
+
+
+def _named(view: View, glob: str) -> bool:
+    return fits(view.name, glob) or fits(view.entry.name, glob)
+
+
+def _layers(selection: Selection, views: Iterable[View]) -> str:
+    there = {view.role.layer for view in views if view.role.layer is not None}
+    told = _option("layers", selection.layers)
+    return f"{told}: layers are {_ranges(there)}." if there else f"{told}: none lies in a layer."
+
+
+def _ranges(numbers: Collection[int]) -> str:
+    """Write whole numbers as ranges: `0 to 5 and 11`."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return listed([str(low) if low == high else f"{low} to {high}" for low, high in found])
+
+
+def _option(name: str, given: str | Sequence[str]) -> str:
+    """Write a filter as it is typed."""
+    option = {"roles": "--role"}.get(name, f"--{name}")
+    if isinstance(given, str):
+        return f"{option} {given}"
+    write = repr if name in ("include", "exclude") else str
+    return " ".join(f"{option} {write(one)}" for one in given)

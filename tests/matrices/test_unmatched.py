@@ -1,0 +1,85 @@
+"""Why a selection keeps nothing: the filter that is to blame, and what would keep some."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples import write_model
+from spectra.checkpoint import Checkpoint, open_spec
+from spectra.matrices import Selection, views_of
+from spectra.matrices.unmatched import why_none
+
+NORM = (
+    "--include 'model.norm.weight' fits none: 'model.norm.weight' is no matrix (one-dimensional)."
+)
+BOTH = "--include 'q_proj' fits whole names; '*q_proj*' would fit 4. --include 'zzz' fits none."
+TOGETHER = "Alone would keep --include '*mlp*' 4, --role attn 4 and --layers 0 2; together nothing is left."
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Checkpoint:
+    tensors = {"model.embed_tokens.weight": torch.ones(4, 2), "model.norm.weight": torch.ones(2)}
+    for layer in (0, 1, 2, 5):
+        for name in ("self_attn.q_proj", "mlp.up_proj"):
+            tensors[f"model.layers.{layer}.{name}.weight"] = torch.ones(2, 2)
+    opened = open_spec(write_model(tmp_path / "m", tensors, '{"model_type": "llama"}'))
+    assert isinstance(opened, Checkpoint)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("selection", "text"),
+    [
+        (
+            Selection(include="q_proj"),
+            "--include 'q_proj' fits whole names; '*q_proj*' would fit 4.",
+        ),
+        (
+            Selection(include="Q_PROJ"),
+            "--include 'Q_PROJ' fits whole names; '*q_proj*' would fit 4.",
+        ),
+        (
+            Selection(include="*up_proj"),
+            "--include '*up_proj' fits whole names; '*up_proj*' would fit 4.",
+        ),
+        (Selection(include="*q_porj*"), "--include '*q_porj*' fits none. Did you mean '*q_proj*'?"),
+        (Selection(include="zzz"), "--include 'zzz' fits none."),
+        (Selection(include=""), "--include '' fits none."),
+        (
+            Selection(include="model.norm.weight"),
+            NORM,
+        ),
+        (
+            Selection(include=("q_proj", "zzz")),
+            BOTH,
+        ),
+        (Selection(exclude="*"), "--exclude '*' fits all of them."),
+        (Selection(roles="router"), "--role router: roles are attn.q, mlp.up and embed."),
+        (Selection(layers="9"), "--layers 9: layers are 0 to 2 and 5."),
+        (Selection(layers="3-4"), "--layers 3-4: layers are 0 to 2 and 5."),
+        (
+            Selection(roles="attn", layers="0", include="*mlp*"),
+            TOGETHER,
+        ),
+    ],
+    ids=str,
+)
+def test_the_filter_to_blame_is_named(model: Checkpoint, selection: Selection, text: str) -> None:
+    views, skipped = views_of(model)
+    assert selection.apply(views) == []
+    assert why_none(selection, views, skipped) == text
+
+
+@pytest.mark.parametrize("glob", ["q_proj", "Q_proj", "*q_porj*", "layers.0", "mlp", "up_prj"])
+def test_what_is_offered_would_fit(model: Checkpoint, glob: str) -> None:
+    views, skipped = views_of(model)
+    told = why_none(Selection(include=glob), views, skipped)
+    offered = told.split("'")[3]
+    assert Selection(include=offered).apply(views), told
+
+
+def test_a_model_without_layers(tmp_path: Path) -> None:
+    opened = open_spec(write_model(tmp_path / "m", {"a.weight": torch.ones(2, 2)}))
+    assert isinstance(opened, Checkpoint)
+    assert why_none(Selection(layers="0"), *views_of(opened)) == "--layers 0: none lies in a layer."
