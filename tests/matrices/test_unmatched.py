@@ -10,11 +10,15 @@ from spectra.checkpoint import Checkpoint, open_spec
 from spectra.matrices import Selection, views_of
 from spectra.matrices.unmatched import why_none
 
+ENDS = "--include '*up_proj' fits whole names; '*up_proj*' would fit 4."
 NORM = (
     "--include 'model.norm.weight' fits none: 'model.norm.weight' is no matrix (one-dimensional)."
 )
 BOTH = "--include 'q_proj' fits whole names; '*q_proj*' would fit 4. --include 'zzz' fits none."
-TOGETHER = "Alone would keep --include '*mlp*' 4, --role attn 4 and --layers 0 2; together nothing is left."
+TOGETHER = (
+    "Alone would keep --include '*mlp*' 4, --role attn 4 and --layers 0 2; "
+    "together nothing is left."
+)
 
 
 @pytest.fixture
