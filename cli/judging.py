@@ -2,10 +2,9 @@
 
 import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from spectra.checkpoint.damaged import open_damaged
+from spectra.checkpoint.damaged import Survey, open_damaged
 from spectra.errors import UsageError
 from spectra.gate import Check, plan_check
 from spectra.policy import Policy
@@ -133,8 +132,13 @@ def _required(model: str | None) -> str:
 
 def _planned(model: str, policy: Policy, common: Common) -> Check:
     """Plan a check; also a damaged model is opened."""
-    opened = partial(
-        open_damaged, allow_pickle=common.allow_pickle, download=common.download,
-        variant=common.variant,
-    )  # fmt: skip
+
+    def opened(spec: str) -> Survey:
+        survey = open_damaged(
+            spec, allow_pickle=common.allow_pickle, download=common.download,
+            variant=common.variant,
+        )  # fmt: skip
+        common.tell_source(survey.checkpoint)
+        return survey
+
     return plan_check(model, policy, opened)

@@ -11,6 +11,8 @@ import spectra
 from spectra.text import guess
 from spectra.words import ROLES, CheckFormat, ExportForm, Format
 
+from .terminal import note
+
 if TYPE_CHECKING:
     from spectra.checkpoint import Adapter, Checkpoint
     from spectra.runs.planned import Planned
@@ -165,9 +167,17 @@ class Common:
         Raises:
             CheckpointError: It is not there or cannot be read.
         """
-        return spectra.open(
+        opened = spectra.open(
             spec, allow_pickle=self.allow_pickle, download=self.download, variant=self.variant
         )
+        self.tell_source(opened)
+        return opened
+
+    def tell_source(self, opened: object) -> None:
+        """Say of a model of the Hub where the cache stands in for it."""
+        folder = getattr(getattr(opened, "weights", opened), "folder", None)
+        if told := getattr(folder, "told", ""):
+            note(f"note: {told}", quiet=self.quiet)
 
     def run(self, plan: "Callable[[], Planned]") -> int:
         """Plan and run an analysis, write what was asked for, and return the exit code.

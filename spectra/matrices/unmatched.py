@@ -59,7 +59,7 @@ def _named(view: View, glob: str) -> bool:
 
 def _layers(selection: Selection, views: Iterable[View]) -> str:
     there = {view.role.layer for view in views if view.role.layer is not None}
-    told = _option("layers", selection.layers)
+    told = _option("layers", str(selection.layers))
     return f"{told}: layers are {_ranges(there)}." if there else f"{told}: none lies in a layer."
 
 

@@ -11,6 +11,7 @@ from examples import write_model
 from loopback import Loopback
 from shards import BIG, FIRST, INDEX, SECOND, A, B, opened, refusal
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
+from spectra.checkpoint.hub.repository import HubFolder
 
 TOKEN = "hf_secretsecretsecret"  # noqa: S105 - nobody's
 
@@ -246,6 +247,40 @@ class TestOffline:
         assert list(opened(f"org/name/{FIRST}").entries) == ["a.weight"]
         assert hub.requests == []
 
+    def test_a_hub_that_does_not_answer_leaves_the_cache(
+        self, hub: Loopback, sharded: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        snapshot_download("org/name")
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        for spec in ("org/name", "org/name@main", f"hf://org/name@{sharded}"):
+            model = opened(spec)
+            assert model.resolved == f"hf://org/name@{sharded}"
+            assert torch.equal(model.read(model.entries["a.weight"]), BIG["a.weight"])
+            assert isinstance(model.folder, HubFolder)
+            assert f"is opened from the cache, commit {sharded}" in model.folder.told
+            assert "the Hub cannot be reached." in model.folder.told
+            assert ("newer" in model.folder.told) == (sharded not in spec)
+        assert "org/name@v2" in (text := refusal("org/name@v2"))
+        assert "the connection failed (ConnectError). Check the network. It is not in the" in text
+        assert f"it holds org/name@{sharded} either." in text
+
+    def test_so_does_one_that_is_in_trouble(self, hub: Loopback, sharded: str) -> None:
+        snapshot_download("org/name")
+        hub.faults.busy = [(503, {})] * 20
+        model = opened("org/name")
+        assert model.resolved == f"hf://org/name@{sharded}"
+        assert isinstance(model.folder, HubFolder)
+        assert "from the cache" in model.folder.told
+
+    def test_but_none_that_says_no(self, hub: Loopback, sharded: str) -> None:
+        snapshot_download("org/name")
+        hub.faults.token = TOKEN
+        assert "no repository of the Hub that you may see" in refusal("org/name")
+        hub.faults.token = ""
+        model = opened("org/name")
+        assert isinstance(model.folder, HubFolder)
+        assert model.folder.told == ""
+
     def test_a_tag_and_a_folder_inside(
         self, hub: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -276,7 +311,10 @@ class TestOffline:
         opened("org/name")
         offline(monkeypatch)
         text = refusal(f"org/name@{commit}")
-        assert f"org/name@{commit} (in the cache alone) holds no weights" in text
+        assert (
+            f"org/name@{commit} (in the cache alone: HF_HUB_OFFLINE is set) holds no weights"
+            in text
+        )
 
     @pytest.mark.parametrize("commit", ["../..", "..", "", "\n", "main"])
     def test_a_reference_that_leads_out_is_refused(

@@ -98,6 +98,30 @@ def test_a_process_of_its_own_finds_the_hub_by_its_environment(
     assert hub.requests == []
 
 
+def test_what_comes_from_the_cache_is_said(hub: Loopback, sharded: Path, tmp_path: Path) -> None:
+    commit = hub.add("org/name", sharded)
+    home = tmp_path / "own"
+    script = "import huggingface_hub as hub; hub.snapshot_download('org/name')"
+    environment = {**os.environ, **hub.environment(home)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    gone = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    said = (
+        f"note: org/name is opened from the cache, commit {commit}; the Hub may have a newer one: "
+    )
+    for words in (("ls", "org/name"), ("check", "org/name", "--isolated")):
+        done = alone(hub, home, *words, **gone)
+        assert done.stderr == f"{said}the Hub cannot be reached.\n"
+        assert done.returncode == 0
+    done = alone(hub, home, "ls", "org/name", HF_HUB_OFFLINE="1")
+    assert done.stderr == f"{said}HF_HUB_OFFLINE is set.\n"
+    quiet = alone(hub, home, "ls", "org/name", "-q", **gone)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    absent = alone(hub, home, "ls", "org/other", **gone)
+    assert absent.returncode == 2
+    assert "It is not in the cache" in absent.stderr
+    assert len(absent.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("words", [("ls",), ("spectrum", "--dry-run"), ("kappa", "--dry-run"),
                                    ("spectrum", "--dry-run", "--download")])  # fmt: skip
 def test_a_question_about_headers_transfers_no_weights(

@@ -85,7 +85,7 @@ class Patience:
 
 
 class UnreachableError(CheckpointError):
-    """The Hub does not answer at all."""
+    """The Hub does not answer, or only that it cannot now."""
 
 
 def asked(label: str, ask: Callable[[], Found], *, again: bool = True) -> Found:
@@ -112,10 +112,13 @@ def asked(label: str, ask: Callable[[], Found], *, again: bool = True) -> Found:
             failure = error
         trouble = _trouble(label, failure)
         if isinstance(failure, httpx2.ConnectError | httpx2.ConnectTimeout):
-            raise UnreachableError(f"{label}: {trouble.what}. {trouble.advice}")
+            raise UnreachableError(f"{label}: {trouble.what}. Check the network.")
         if not again:
             raise CheckpointError(f"{label}: {trouble.what}. {trouble.advice}")
-        patience.wait(trouble)
+        try:
+            patience.wait(trouble)
+        except CheckpointError as error:
+            raise UnreachableError(str(error)) from None
 
 
 def _trouble(label: str, error: Exception) -> Trouble:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
-from spectra.checkpoint.hub.answers import TIMEOUT, asked
+from spectra.checkpoint.hub.answers import TIMEOUT, UnreachableError, asked
 from spectra.checkpoint.hub.downloaded import DownloadedFile
 from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
@@ -79,8 +79,11 @@ def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
     from huggingface_hub import is_offline_mode  # noqa: PLC0415 - slow, and rarely needed
 
     if is_offline_mode():
-        return _cached(spec, place)
-    return _pinned(spec, place, download=download)
+        return _cached(spec, place, "HF_HUB_OFFLINE is set")
+    try:
+        return _pinned(spec, place, download=download)
+    except UnreachableError as error:
+        return _cached(spec, place, "the Hub cannot be reached", str(error))
 
 
 def _place(spec: str) -> Place | None:
@@ -107,8 +110,15 @@ def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
     return HubFolder(spec, place, info.sha, files, inside, download=download), name
 
 
-def _cached(spec: str, place: Place) -> tuple[Folder, str]:
-    """Take what the cache holds, and ask nobody."""
+def _cached(spec: str, place: Place, why: str, failure: str = "") -> tuple[Folder, str]:
+    """Take what the cache holds, and ask nobody.
+
+    Args:
+        spec: As the user wrote it.
+        place: What it names.
+        why: The Hub is not asked.
+        failure: What became of asking it.
+    """
     from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
     from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
 
@@ -128,13 +138,16 @@ def _cached(spec: str, place: Place) -> tuple[Folder, str]:
         ) from None
     if commit not in held:
         known = f"; it holds {', '.join(f'{place.repo}@{sha}' for sha in held)}" if held else ""
+        absent = f"is not in the cache {shown(home.parent)}{known}"
+        if failure:
+            raise UnreachableError(f"{failure} It {absent} either.")
         raise CheckpointError(
-            f"{place.at('')} is not in the cache {shown(home.parent)}{known}. HF_HUB_OFFLINE "
-            "keeps from asking the Hub: unset it, or give what is there."
+            f"{place.at('')} {absent}. HF_HUB_OFFLINE keeps from asking the Hub: unset it, or give "
+            "what is there."
         )
     files = frozenset(path for path in found if _is_plain(path))
     inside, name = _within(place, files)
-    return HubFolder(spec, place, commit, files, inside, offline=True), name
+    return HubFolder(spec, place, commit, files, inside, offline=why), name
 
 
 def _is_plain(path: object) -> bool:
@@ -168,7 +181,7 @@ class HubFolder:
     files: frozenset[str] = field(repr=False)  # every path of the repository
     inside_path: str  # the folder's own path, empty or with a slash at its end
     download: bool = False
-    offline: bool = False  # the cache's files are all the files
+    offline: str = ""  # why the cache's files are all the files
     prefix: str = ""  # of names, where it is a part of a model
     opened: dict[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
@@ -180,7 +193,19 @@ class HubFolder:
     @property
     def label(self) -> str:
         """How messages name it."""
-        return self.place.at(self.inside_path[:-1]) + " (in the cache alone)" * self.offline
+        alone = f" (in the cache alone: {self.offline})" if self.offline else ""
+        return self.place.at(self.inside_path[:-1]) + alone
+
+    @property
+    def told(self) -> str:
+        """That it comes from the cache, of which commit and why; empty where the Hub was asked."""
+        if not self.offline:
+            return ""
+        moves = "" if self.place.revision == self.commit else "; the Hub may have a newer one"
+        return (
+            f"{self.place.at('')} is opened from the cache, commit {self.commit}{moves}: "
+            f"{self.offline}."
+        )
 
     @property
     def concurrency(self) -> int:
