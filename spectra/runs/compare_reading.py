@@ -58,7 +58,7 @@ def _lost(summary: Summary) -> Iterator[str]:
         names = summary[key]
         if names:
             verb = one if len(names) == 1 else many
-            yield f"{counted(len(names), *MATRICES)} {verb}: {_first(names)}."
+            yield f"{counted(len(names), *_nouns(summary))} {verb}: {_first(names)}."
 
 
 def _first(names: Sequence[str]) -> str:
@@ -66,9 +66,10 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _moved(summary: Summary) -> str:
-    """Say in how many matrices something moved, what, and where most."""
-    total = counted(summary["matrices"], *MATRICES)
-    moved = [one for one in summary["quantities"] if one["moved"] and one["key"] != "status"]
+    """Say in how many matrices something moved, what, and where most; beside those `_lost`."""
+    total = counted(summary["matrices"], *_nouns(summary))
+    told = {*summary["lost"], *summary["restored"]}
+    moved = [one for one in summary["quantities"] if one["moved"] and one["matrix"] not in told]
     if not moved:
         nothing = "Nothing else" if summary["changed"] else "Nothing"
         exact = {one["key"] for one in summary["quantities"]} <= WORDS
@@ -77,16 +78,15 @@ def _moved(summary: Summary) -> str:
     names = [f"{_named(one['key'])} in {one['moved']:,}" for one in moved[:NAMED]]
     rest = len(moved) - len(names)
     names += [counted(rest, "more quantity", "more quantities")] if rest else []
-    most = max(
-        moved, key=lambda one: (one["largest"]["extent"], abs(one["largest"]["beyond"] or 0))
-    )
-    count = f"{summary['moved']:,} of {total} moved beyond {_their(summary['moved'])} error"
+    most = max(moved, key=lambda one: round(one["largest"]["extent"], 3))  # else the commonest
+    number = summary["moved"] - len(told)
+    count = f"{number:,} of {total} moved beyond {'its' if number == 1 else 'their'} error"
     where = f"{sentence(most['largest'])} in {printable(most['matrix'])}"
     return f"{count}: {listed(names)}. Most: {where}."
 
 
-def _their(count: int) -> str:
-    return "its" if count == 1 else "their"
+def _nouns(summary: Summary) -> tuple[str, str]:
+    return ("tensor", "tensors") if summary["compared"] == "check" else MATRICES
 
 
 def _named(key: str) -> str:
@@ -108,4 +108,5 @@ def _only(summary: Summary) -> Iterator[str]:
         if names:
             verb = "is" if len(names) == 1 else "are"
             where = printable(Path(summary["sides"][side]["file"]).name)
-            yield f"{counted(len(names), *MATRICES)} {verb} only in {where}: {_first(names)}."
+            count = counted(len(names), *_nouns(summary))
+            yield f"{count} {verb} only in {where}: {_first(names)}."

@@ -33,6 +33,8 @@ class Interval(NamedTuple):
 
     def beyond(self, other: "Interval") -> float:
         """Return the least by which another one differs, with its sign; 0 where they meet."""
+        if not (self.low <= self.high and other.low <= other.high):
+            return 0.0  # of numbers that no run writes
         if other.low > self.high:
             return other.low - self.high
         return min(other.high - self.low, 0.0)
@@ -112,12 +114,21 @@ def _kappa(row: RowDoc) -> Interval | None:
     if not largest or smallest is None:
         return None
     above, below = _value(row, largest), _value(row, smallest)
-    return Interval(above.low / below.high, above.high / below.low if below.low else math.inf)
+    if not below.high:
+        return Interval(0.0, math.inf)  # below what a double holds
+    value = row.get("kappa")
+    unit = 1.0 if value is None or not smallest else value * (smallest / largest)  # about 1
+    high = above.high / below.low if below.low else math.inf
+    return Interval(unit * above.low / below.high, unit * high)
 
 
 def _excess(row: RowDoc) -> Interval | None:
-    null, found = row.get("kappa_null"), _kappa(row)
-    return None if not null or found is None else Interval(found.low / null, found.high / null)
+    null, found, value = row.get("kappa_null"), _kappa(row), row.get("kappa_excess")
+    if not null or found is None:
+        return None
+    # The null is exact: kappa's bracket, about the excess that was written.
+    unit = 1.0 / null if value is None or not row.get("kappa") else value / row["kappa"]
+    return Interval(unit * found.low, unit * found.high)
 
 
 def _effective(row: RowDoc, value: float) -> Interval:

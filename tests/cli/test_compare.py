@@ -78,7 +78,7 @@ def test_a_saved_comparison_becomes_a_page_and_a_card(
     assert command("report", saved, "-o", page, "-q").code == 0
     told = page.read_text()
     assert "What moved" in told
-    assert "<caption>By quantity</caption>" in told
+    assert "<caption>Quantities</caption>" in told
     assert f"spectra compare {before} {after} -o " in told
     card = command("report", saved, "--card")
     assert card.code == 0

@@ -120,6 +120,12 @@ def _facts(document: Document, full: bool) -> list[str]:
     ]  # fmt: skip
 
 
+def _advice(document: Document) -> list[str]:
+    """Return what a page and a card must say beside the answer; a screen has it under the table."""
+    summary = document["summary"]
+    return [_under(document), *_open(summary), *_missing(summary), *_circumstances(summary)]
+
+
 def _findings(summary: Mapping[str, Any], full: bool) -> Iterator[str]:
     found = summary.get("findings", ())
     for one in found if full else found[:LIMIT]:
@@ -227,13 +233,13 @@ def _sheets(document: Document) -> list[Sheet]:
         for one in document["summary"].get("findings", ())
     ]
     return [
-        Sheet("findings", "Findings that only one has", findings,
+        Sheet("findings", "Findings", findings,
               ("severity", "state", "rule", "rule_name", "matrix", "tensor", "message"),
               ("severity", False), ("state",)),
-        Sheet("quantities", "By quantity", by,
+        Sheet("moves", "Moves", found, keys, ("extent", True), ("quantity", "role")),
+        Sheet("quantities", "Quantities", by,
               ("quantity", "moved", "compared", "unknown", "only_before", "only_after", "matrix",
                "largest_move"), ("moved", True)),
-        Sheet("moves", "What moved", found, keys, ("extent", True), ("quantity", "role")),
     ]  # fmt: skip
 
 
@@ -270,7 +276,7 @@ KIND = Kind(
     "What moved",
     order=(("extent", True), ("moved", True)),
     table=_table, card=_card, under=_under, facts=_facts, figures=_figures, reads=False,
-    onward=lambda _: ["--plot", "compare.png"],
+    advice=_advice, onward=lambda _: ["--plot", "compare.png"],
     visible=("moved", "quantity", "change", "extent"),
     metrics=(Metric("moved", "count"), Metric("extent", "linear")),
     sheets=_sheets, worst=_worst, lines=lines,

@@ -21,6 +21,7 @@ TITLE = "What moved"
 MOST = 12  # quantities
 LINE = 0.34  # inches of one
 FACTOR = 1.5  # from which on changes are drawn as factors, not in per cent
+FARTHEST = 1e12  # a factor; points beyond stand there
 ROOM = 1.15  # beyond the largest, of the axis
 
 Quantity = Mapping[str, Any]
@@ -57,7 +58,8 @@ def _factors(rows: Sequence[RowDoc]) -> dict[str, list[float]]:
         for move in row["moves"]:
             before, after = move["before"], move["after"]
             if before and after and before > 0.0 and after > 0.0:
-                found.setdefault(move["key"], []).append(after / before)
+                factor = min(max(after / before, 1.0 / FARTHEST), FARTHEST)
+                found.setdefault(move["key"], []).append(factor)
     return found
 
 
