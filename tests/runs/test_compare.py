@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import spectra
 from spectra.errors import NothingToAnalyseError, SpectraError, UsageError
+from spectra.numbers import number
 from spectra.report.document import checked
 from spectra.report.screens import screen_of
 from spectra.report.table import render_text
@@ -193,7 +194,7 @@ def test_two_bounds_do_not_differ_unless_they_are_apart(chosen: Document) -> Non
     assert "a bound leaves open whether it moved: kappa of 1" in text(result)
     far = chosen["rows"][0]["kappa_high"] * 2
     line = spectra.compare(chosen, outside(far)).frame.set_index("key").loc["kappa"]
-    assert line["now"] == f"> {far:.4g}"
+    assert line["now"] == f"> {number(far)}"
     assert line["beyond"] == pytest.approx(far / 2)
 
 
