@@ -72,7 +72,7 @@ def one_of(value: str, known: Sequence[str]) -> str:
     raise typer.BadParameter(f"{value!r} is not known.{near} Expected one of {', '.join(known)}.")
 
 
-def _device(value: str) -> str:
+def device_of(value: str) -> str:
     """Check --device by its shape; whether it is there is asked later."""
     name, colon, index = value.partition(":")
     if name == "cuda" and colon and index.isdecimal():
@@ -80,6 +80,17 @@ def _device(value: str) -> str:
     if value.lower() in NVIDIA:
         raise typer.BadParameter(f"{value!r} is not known. Did you mean 'cuda'?")
     return one_of(value, (*DEVICES, "cuda:0"))
+
+
+WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+
+
+def is_model(given: str) -> bool:
+    """Say whether a word means weights, not a saved result."""
+    path = Path(given)
+    if path.suffix.lower() in WEIGHTS or path.is_dir() or given.startswith("hf://"):
+        return True
+    return not path.exists() and path.suffix.lower() != ".json" and given.count("/") == 1
 
 
 # fmt: off
@@ -133,7 +144,7 @@ class Common:
         RUN)] = False
     device: Annotated[str, option("--device DEVICE",
         "auto, cpu, cuda or cuda:N. auto takes a GPU where there is one.",
-        RUN, offered=DEVICES, parser=_device)] = "auto"
+        RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
     exact: bool = False

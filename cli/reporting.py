@@ -1,7 +1,11 @@
 """What `spectra report` does once its options are read: pages, cards and files of saved results."""
 
+import os
+import shlex
 import sys
+import webbrowser
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from spectra.errors import UsageError
@@ -10,36 +14,100 @@ from spectra.report.formats import format_of, write_result, write_texts
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import kind_of
 from spectra.report.saved import Saved, intact, read_saved
+from spectra.text import shown
 from spectra.writing.atomic import require_writable
 
 from .terminal import note
 
 PAGE = (".html", ".htm")
+SHOWING = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")  # what tells that a browser can show a page
 
 
-def write_report(
-    results: Sequence[Path], targets: Sequence[Path], *, card: bool, quiet: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is to be written, and how."""
+
+    targets: Sequence[Path]
+    card: bool
+    opens: bool
+    quiet: bool
+
+    def require(self) -> None:
+        """Refuse what cannot be written or opened, before any work.
+
+        Raises:
+            SpectraError: A target cannot be written, or --open has no page.
+        """
+        for path in self.targets:
+            require_writable(path)
+        if self.opens and not any(map(_is_page, self.targets)):
+            raise UsageError("--open opens a page, and none is written. Add -o report.html.")
+
+
+def report_saved(results: Sequence[Path], form: Form) -> None:
     """Read results, and write each target; a card without one goes to standard output.
 
     Raises:
         SpectraError: A result cannot be read, or a target cannot be written.
     """
-    for path in targets:
-        require_writable(path)
+    form.require()
     saved = [read_saved(path) for path in results]
-    for path in targets:
-        _require_form(path, saved, card=card)
-    for path in targets:
-        _write(path, saved, card=card)
-        note(f"wrote {path}", quiet=quiet)
-    if card and not any(_is_card(path) for path in targets):
+    for path in form.targets:
+        _require_form(path, saved, card=form.card)
+    _write_all(saved, form)
+
+
+def report_model(given: Sequence[str], base: str | None, device: str, form: Form) -> None:
+    """Analyse a model and write a page of it, or a card.
+
+    Raises:
+        SpectraError: It cannot be read, more than one is given, or a target cannot be written.
+    """
+    form.require()
+    if len(given) != 1:
+        raise UsageError(
+            f"a page of a model is of one, got {len(given)}: {' '.join(map(shown, given))}. "
+            "Save the result of each command with -o FILE.json, and give those."
+        )
+    for path in form.targets:
+        if not (_is_page(path) or (form.card and _is_card(path))):
+            raise UsageError(
+                f"{path} holds one result, and a report of a model is made of several. Write a "
+                "page: -o report.html; or that result: spectra spectrum MODEL -o "
+                f"{path.name}."
+            )
+    from .portrait import Portrait  # noqa: PLC0415 - takes torch
+
+    saved = Portrait(given[0], base, device, form.quiet).measured()
+    words = [given[0], *(["--base", base] if base is not None else []), "-o", "report.html"]
+    _write_all(saved, form, "spectra report " + shlex.join(words))
+
+
+def _write_all(saved: Sequence[Saved], form: Form, again: str = "") -> None:
+    for path in form.targets:
+        _write(path, saved, card=form.card, again=again)
+        note(f"wrote {path}", quiet=form.quiet)
+    if form.card and not any(_is_card(path) for path in form.targets):
         sys.stdout.write(card_of([one.document for one in saved]))
+    if form.opens:
+        _open(next(filter(_is_page, form.targets)))
+
+
+def _open(page: Path) -> None:
+    """Open a page in the browser; where there is none, say where it lies."""
+    # Browsers of a terminal run no scripts, and would take the terminal.
+    shows = not sys.platform.startswith("linux") or any(map(os.environ.get, SHOWING))
+    try:
+        opened = shows and webbrowser.open(page.resolve().as_uri())
+    except webbrowser.Error:
+        opened = False
+    if not opened:
+        note(f"no browser could be opened here; the page is {page.resolve()}")
 
 
 def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
     """Refuse, before anything is written, a format that these results do not have."""
-    if path.suffix.lower() in PAGE or (card and _is_card(path)):
+    if _is_page(path) or (card and _is_card(path)):
         return
     kind = kind_of(saved[0].document["command"])
     format_of(path, findings=kind.judges, others=PAGE[:1])
@@ -50,14 +118,19 @@ def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
         )
 
 
-def _write(path: Path, saved: Sequence[Saved], *, card: bool) -> None:
-    if path.suffix.lower() in PAGE:
-        write_texts({path: render_page([Source(one.document, str(one.path)) for one in saved])})
+def _write(path: Path, saved: Sequence[Saved], *, card: bool, again: str) -> None:
+    if _is_page(path):
+        sources = [Source(one.document, str(one.path)) for one in saved]
+        write_texts({path: render_page(sources, again)})
     elif card and _is_card(path):
         write_texts({path: card_of([one.document for one in saved])})
     else:
         with intact(saved[0].path):
             write_result(saved[0].document, path)
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in PAGE
 
 
 def _is_card(path: Path) -> bool:

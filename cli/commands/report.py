@@ -1,4 +1,4 @@
-"""spectra report: saved results as one page, a model card, or another format."""
+"""spectra report: a model or saved results as one page, a model card, or another format."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,17 @@ from typing import Annotated
 import typer
 
 from ..command import command
-from ..options import OUTPUT, Quiet, option
+from ..options import DEVICES, OUTPUT, RUN, SOURCE, Quiet, device_of, is_model, option
 
 # fmt: off
-Results = Annotated[list[Path], typer.Argument(
-    metavar="RESULT.json", help="Results that other commands wrote with -o FILE.json.")]
+Results = Annotated[list[str], typer.Argument(
+    metavar="RESULT.json",
+    help="Results that other commands wrote with -o FILE.json; or one model, to analyse now.")]
+Base = Annotated[str | None, option("--base REF",
+    "Of a model: what it was trained from.", SOURCE)]
+Device = Annotated[str, option("--device DEVICE",
+    "Of a model: auto, cpu, cuda or cuda:N.", RUN, offered=DEVICES, parser=device_of)]
+Open = Annotated[bool, option("--open", "Open the page in the browser.", OUTPUT)]
 Output = Annotated[list[Path] | None, option("--output -o FILE",
     "Write here; repeatable; report.html by default. The suffix is the format: .html of "
     "any results; .json .jsonl .csv .md .parquet .txt of one; of a check also .sarif and "
@@ -22,15 +28,27 @@ Card = Annotated[bool, option("--card",
 
 @command(9)
 def report(
-    result: Results, output: Output = None, card: Card = False, quiet: Quiet = False
+    result: Results,
+    base: Base = None,
+    output: Output = None,
+    card: Card = False,
+    open_page: Open = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
-    """Write a page from saved results.
+    """Write a page of a model, or of saved results.
 
-    One file that needs no network: what was found, worst first, with heatmaps, tables and
-    spectra to click on, the settings and the commands. No weights are read.
+    One file that needs no network: the verdict, what was found, worst first, with heatmaps,
+    tables and spectra to click on, the settings and the commands. Of a model its check, its
+    spectra and, with --base, what fine-tuning changed are measured first; of saved results no
+    weights are read.
 
-    Example: spectra report spectrum.json kappa.json -o report.html
+    Example: spectra report minilm-lora-r8/ --base all-MiniLM-L6-v2/ --open
     """
-    from ..reporting import write_report  # noqa: PLC0415 - slow to load
+    from ..reporting import Form, report_model, report_saved  # noqa: PLC0415 - slow to load
 
-    write_report(result, output or [Path("report.html")] * (not card), card=card, quiet=quiet)
+    form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)
+    if base is not None or any(is_model(one) for one in result):
+        report_model(result, base, device, form)
+    else:
+        report_saved([Path(one) for one in result], form)

@@ -1,6 +1,7 @@
 """`spectra report` through the door a user takes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from report.html import documents
+from sick import fewer_words, intruder_laden
 
 from .conftest import Command
 
@@ -160,3 +162,68 @@ def test_a_page_is_written_without_torch(saved: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "0 []\n"
+
+
+def test_a_page_of_a_model_and_its_base_takes_one_step(
+    command: Command, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = fewer_words(minilm, tmp_path / "base")
+    sick = intruder_laden(base, tmp_path / "tuned")
+    done = command("report", "tuned", "--base", "base")
+    assert (done.code, done.out) == (0, "")
+    assert done.err.splitlines()[-1] == "wrote report.html"
+    assert "4 of 4: spectrum of tuned" in done.err
+    page = (tmp_path / "report.html").read_text()
+    assert re.search(r"<h1><span class=.badge error.>.*FAIL</span> <span>tuned</span></h1>", page)
+    assert page.count('class="result"') == 4
+    assert "spectra report tuned --base base -o report.html" in page
+    assert "no weights were read" not in page
+    for name in sick.matrices:
+        assert name.replace(".", ".<wbr>") in page[: page.index('class="cards"')]
+
+
+def test_a_healthy_model_alone_passes(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = command("report", model, "-q", "-o", tmp_path / "page.html")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    page = (tmp_path / "page.html").read_text()
+    assert '<h1><span class="badge passed">' in page
+    assert "badge error" not in page[: page.index("<script")]
+
+
+def test_what_cannot_be_a_page_of_a_model_is_refused_before_any_work(
+    command: Command, model: Path, minilm_lora: Path, saved: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    for words, told in (
+        ((model, saved, "-o", page), "a page of a model is of one, got 2"),
+        ((model, "-o", tmp_path / "a.csv"), "holds one result"),
+        ((minilm_lora, "-o", page), "is an adapter, which says little without its base"),
+        ((saved, "-o", tmp_path / "a.csv", "--open"), "--open opens a page"),
+        ((tmp_path / "nope", "--base", model, "-o", page), "does not exist"),
+    ):
+        done = command("report", *words)
+        assert done.code == 2
+        assert told in done.err
+        assert done.err.count("\n") == 1
+    assert not page.exists()
+
+
+def test_open_shows_the_page_or_says_where_it_is(
+    command: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, shown = tmp_path / "page.html", list[str]()
+    monkeypatch.setattr("webbrowser.open", lambda address: not shown.append(address))
+    monkeypatch.setenv("DISPLAY", ":0")
+    done = command("report", saved, "-o", page, "--open")
+    assert (done.code, shown) == (0, [page.as_uri()])
+    assert "no browser" not in done.err
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    done = command("report", saved, "-o", page, "--open")
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == f"no browser could be opened here; the page is {page}"
+    assert len(shown) == 1

@@ -37,12 +37,13 @@ class Source:
     saved: str
 
 
-def render_page(sources: Sequence[Source]) -> str:
+def render_page(sources: Sequence[Source], again: str = "") -> str:
     """Return one HTML file that asks for nothing outside itself; the same for the same results.
 
     Args:
         sources: One result or more, in the order of the sections. Documents must have passed
             `spectra.report.saved.checked`, or be those of a `Result`.
+        again: The command that made the page with its results; none: of saved ones.
     """
     room = rooms([len(source.document["rows"]) for source in sources])
     sections = [
@@ -53,7 +54,7 @@ def render_page(sources: Sequence[Source]) -> str:
     others = others_of(sections)
     troubles = worst_of([(section.ident, section.document) for section in sections], others)
     sections = worst_first(sections, others)
-    body = _body(sections, troubles, names)
+    body = _body(sections, troubles, names, again)
     data = {"ramps": RAMPS, "sections": [section.plain(names) for section in sections]}
     style, script = _asset(STYLES, "css"), _asset(SCRIPTS, "js")
     policy = (
@@ -83,7 +84,7 @@ def worst_first(sections: Sequence[Section], others: Container[str]) -> list[Sec
     return sorted(sections, key=rank)
 
 
-def _body(sections: Sequence[Section], troubles: Sequence[Trouble], names: Names) -> str:
+def _body(sections: Sequence[Section], troubles: Sequence[Trouble], names: Names, made: str) -> str:
     topics = Counter(section.topic for section in sections)
     links = "".join(
         f'<li><a href="#{section.ident}">'
@@ -92,10 +93,11 @@ def _body(sections: Sequence[Section], troubles: Sequence[Trouble], names: Names
     )
     cards = "".join(_card(section) for section in sections)
     given = sorted(sections, key=lambda section: int(section.ident[1:]))
-    again = " ".join(
+    again = printable(made) or " ".join(
         ["spectra report", *(printable(shlex.quote(section.saved)) for section in given),
          "-o report.html"]
     )  # fmt: skip
+    alone = "" if made else " from saved results alone; no weights were read"
     versions = ", ".join(dict.fromkeys(str(s.document["spectra"]) for s in sections))
     return (
         '<a class="skip" href="#main">Skip to the results</a>\n'
@@ -107,8 +109,8 @@ def _body(sections: Sequence[Section], troubles: Sequence[Trouble], names: Names
         '<p id="plain">Without scripts there are no pictures, and tables show their first rows.</p>'
         f'{_worst(troubles, names)}<div class="cards">{cards}</div>'
         f"{''.join(written(section) for section in sections)}</main>\n"
-        f"<footer><p>Written by spectra {text(versions)} from saved results alone; no weights were "
-        f"read and nothing is loaded from elsewhere. This page again:</p>"
+        f"<footer><p>Written by spectra {text(versions)}{alone}; nothing is loaded from "
+        "elsewhere. This page again:</p>"
         f"{command(again, 'page-command')}</footer>\n"
         '<aside id="inspector" hidden aria-labelledby="inspector-title"></aside>\n'
         '<div id="live" role="status" aria-live="polite" class="quiet"></div>'

@@ -1,0 +1,67 @@
+"""What `spectra report MODEL` does: every analysis that a page is made of, one after another."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import spectra
+from spectra.checkpoint import Adapter
+from spectra.errors import UsageError
+from spectra.gate import plan_check
+from spectra.policy.given import Options, changed, policy_in_force
+from spectra.report.saved import Saved
+from spectra.runs.planned import Planned
+from spectra.work.device import chosen_device
+
+from .run import settle_memory
+from .terminal import note, progress_bar
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A model, and what it was trained from."""
+
+    model: str
+    base: str | None
+    device: str = "auto"
+    quiet: bool = False
+
+    def measured(self) -> list[Saved]:
+        """Run every analysis; where each would be saved stands for its file.
+
+        Raises:
+            SpectraError: A model cannot be read, or nothing in it can be analysed.
+        """
+        chosen_device(self.device)
+        settle_memory()
+        steps = list(self._steps())
+        found = []
+        for place, (name, told, plan) in enumerate(steps, 1):
+            note(f"{place} of {len(steps)}: {told}", quiet=self.quiet)
+            planned = replace(plan(), device=self.device)
+            with progress_bar(quiet=self.quiet) as report:
+                document: dict[str, Any] = planned.run(report).document()
+            found.append(Saved(Path(f"{name}.json"), document))
+        return found
+
+    def _steps(self) -> Iterator[tuple[str, str, Callable[[], Planned]]]:
+        """Yield names, what is told, and plans: models are opened before anything is measured."""
+        model = spectra.open(self.model)
+        if isinstance(model, Adapter) and self.base is None:
+            raise UsageError(
+                f"{self.model} is an adapter, which says little without its base. Give it: "
+                f"spectra report {self.model} --base BASE."
+            )
+        policy = changed(policy_in_force(None), Options(base=self.base))
+        check = plan_check(self.model, policy)
+        yield "check", f"check of {self.model}", lambda: Planned(check)
+        if self.base is not None:
+            base = spectra.open(self.base)
+            pair = spectra.diff.plan(base, model, intruders=True)
+            yield "diff", f"diff of {self.base} and {self.model}", lambda: pair
+            of_base = spectra.spectrum.plan(base)
+            yield "base-spectrum", f"spectrum of {self.base}", lambda: of_base
+        if not isinstance(model, Adapter):
+            spectrum = spectra.spectrum.plan(model)
+            yield "spectrum", f"spectrum of {self.model}", lambda: spectrum
