@@ -215,7 +215,12 @@ def test_open_shows_the_page_or_says_where_it_is(
     command: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, shown = tmp_path / "page.html", list[str]()
-    monkeypatch.setattr("webbrowser.open", lambda address: not shown.append(address))
+
+    def browser(address: str) -> bool:
+        shown.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browser)
     monkeypatch.setenv("DISPLAY", ":0")
     done = command("report", saved, "-o", page, "--open")
     assert (done.code, shown) == (0, [page.as_uri()])
