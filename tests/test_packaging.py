@@ -41,3 +41,35 @@ def test_the_changes_begin_with_this_version() -> None:
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0].rstrip(",") == version
     assert len(headings) == len(set(headings))
+
+
+def copied() -> set[str]:
+    """What the image takes from the tree."""
+    lines = (ROOT / "Containerfile").read_text().replace("\\\n", " ").splitlines()
+    return {
+        name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]
+    }  # the last is where it goes
+
+
+def test_the_image_gets_what_the_wheel_is_made_of_and_nothing_is_held_back() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    files = {
+        name for names in settings["tool"]["setuptools"]["data-files"].values() for name in names
+    }
+    files |= {
+        "pyproject.toml",
+        settings["project"]["readme"],
+        *settings["project"]["license-files"],
+    }
+    files |= set(settings["tool"]["setuptools"]["package-dir"].values())
+    assert copied() == files | {"constraints.txt"}
+    assert [name for name in copied() if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "**"
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied()
+
+
+def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
+    text = (ROOT / "Containerfile").read_text()
+    assert 'ENTRYPOINT ["spectra"]' in text
+    assert re.search(r"^USER (?!root)\w+$", text, re.MULTILINE)
