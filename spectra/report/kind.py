@@ -1,7 +1,7 @@
 """The record of a command: everything that is told of its results, wherever it is told."""
 
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -136,6 +136,8 @@ class Kind:
     worst: Callable[[Document], Iterable[Worst]] = lambda _: ()
     drawer: str | None = None  # "module:function", loaded only to draw
     series: bool = False  # of several models beside each other
+    settles: Callable[[Document], Set[str]] = lambda _: frozenset()
+    """Facts, as `Worst.about` names them, that it judged: what it did not find is allowed."""
     judges: bool = False  # its summary holds findings, and whether they pass
 
     # The command line that gave a result.

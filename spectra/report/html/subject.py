@@ -73,6 +73,7 @@ def _made(sections: Sequence[Section]) -> str:
 def _rest(document: Document, several: bool) -> str:
     reading = str(document["summary"]["reading"])
     rest = reading.partition("  ")[2] or reading
+    rest = rest[:1].upper() + rest[1:]
     return f"{models_named(document)}: {rest}" if several else rest
 
 

@@ -46,12 +46,19 @@ def worst_of(
     others = others or {}
     # Findings first: they also say what the policy makes of it.
     judges = sorted(documents, key=lambda one: not kind_of(one[1]["command"]).judges)
+    # What a policy judged of this model and let pass is no warning, whoever else tells it.
+    settled = set[str]().union(
+        *(kind_of(document["command"]).settles(document) for _, document in documents)
+    )
     found: dict[tuple[object, ...], dict[tuple[str, str], Worst]] = {}
     for section, document in judges:
         judged = kind_of(document["command"]).judges
-        for line in (*_broken(document), *kind_of(document["command"]).worst(document)):
+        for one in (*_broken(document), *kind_of(document["command"]).worst(document)):
+            line = one
             subject = (line.matrix,) if line.opens and line.matrix else (line.matrix, section)
             whose = others.get(section, "")
+            if not (judged or whose) and line.mark == "warning" and line.about in settled:
+                line = replace(line, mark="note", text=f"{line.text} (the policy allows it)")
             if whose and line.mark == "note":
                 continue
             facts = found.setdefault(subject, {})

@@ -174,6 +174,12 @@ def _fact(item: Mapping[str, Any]) -> str:
     return ABOUT.get(item["name"]) or (judge.key if isinstance(judge, Threshold) else item["name"])
 
 
+def _settled(document: Document) -> set[str]:
+    """Return what its rules judged."""
+    rules = document["summary"]["rules"]
+    return {_fact({**rule, "rule": rule["code"]}) for rule in rules if rule["judged"]}
+
+
 def _present(document: Document) -> list[Mapping[str, Any]]:
     return _worst_first(
         one for one in document["summary"]["findings"] if one.get("state") != "gone"
@@ -214,7 +220,7 @@ KIND = Kind(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
         Metric("delta_relative", "linear"),
     ),
-    sheets=_sheets, worst=_worst, judges=True, parts=("model",), words=_words,
+    sheets=_sheets, worst=_worst, settles=_settled, judges=True, parts=("model",), words=_words,
     options={
         "base": None, "adapter": None, "baseline": None, "fail_on": "error", "min_coverage": 0.0,
         "select": ["SPC"], "ignore": [],

@@ -331,6 +331,20 @@ def test_intruders_that_a_finding_tells_of_are_told_once() -> None:
     ]
 
 
+def test_what_the_policy_judged_and_let_pass_is_no_warning() -> None:
+    """Else a page says PASS, no warnings, and warnings in three matrices."""
+    check, diff = documents.check(), documents.diff()
+    check["summary"]["findings"] = []
+    documents_of = [("r1", diff), ("r2", check)]
+    facts = [f for t in worst_of(documents_of) for f in t.facts if f.about == "intruders"]
+    assert facts
+    assert {fact.mark for fact in facts} == {"note"}
+    assert all(fact.text.endswith("(the policy allows it)") for fact in facts)
+    check["summary"]["rules"][0]["judged"] = False
+    facts = [f for t in worst_of(documents_of) for f in t.facts if f.about == "intruders"]
+    assert {fact.mark for fact in facts} == {"warning"}
+
+
 def test_every_finding_of_a_check_is_told() -> None:
     """Two of one rule on one matrix are two: the numbers on the page must add up."""
     found = documents.check()
