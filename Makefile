@@ -85,6 +85,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/cog -I docs -r $(PAGES)
 	$(BIN)/python docs/schemas.py
+	$(BIN)/python docs/explained.py
 
 clean:
 	rm -rf $(VENV) demo site build dist *.egg-info

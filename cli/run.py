@@ -147,7 +147,8 @@ def _show(result: Result, common: Common) -> None:
         hints = reader and not common.quiet
         full = common.verbose or not reader
         show(screen_of(
-            result.document(), seconds=result.seconds, full=full, hints=hints, typed=common.typed
+            result.document(), seconds=result.seconds, full=full, hints=hints,
+            legend=common.verbose, typed=common.typed,
         ))  # fmt: skip
     elif common.format == "parquet":
         _parquet_to_stdout(result)

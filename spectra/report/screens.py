@@ -6,6 +6,7 @@ from typing import Literal
 from spectra.report import cells
 from spectra.report.command_line import command_line
 from spectra.report.document import IDENTITY
+from spectra.report.explain import legend as legend_of
 from spectra.report.kind import Document, Kind, Listing, kind_of
 from spectra.report.ranking import ranked
 from spectra.report.sentences import closing
@@ -24,6 +25,7 @@ def screen_of(
     seconds: float | None = None,
     full: bool = False,
     hints: bool = False,
+    legend: bool = False,
     typed: Sequence[str] = (),
 ) -> Screen:
     """Lay a result out for reading.
@@ -34,6 +36,7 @@ def screen_of(
         full: Show every row, as a pipe or `-v` wants.
         hints: Say what to do next; documents leave that out, so that they are the same from run
             to run.
+        legend: Say what the columns mean.
         typed: Options of the command that no document holds, for the next one.
     """
     kind = kind_of(document["command"])
@@ -52,6 +55,7 @@ def screen_of(
         rule_after=listing.rule_after,
         rule=listing.rule,
         more=f"... {len(hidden):,} more{listing.of_rest(hidden)} (-v shows all)" * bool(hidden),
+        legend=legend_of(listing.columns) if legend and shown else (),
         facts=(kind.facts or closing)(document, full),
         hints=_hints(document, kind, seconds, full, typed) if hints else (),
     )

@@ -26,6 +26,7 @@ class Column:
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
     wrapping: bool = False  # text that is never cut: it goes on in the next line
+    key: str | None = None  # that it shows, where the title does not tell; empty: none
     cell: Callable[[Any], str] = lambda _: ""  # what writes a row's text in it
 
 

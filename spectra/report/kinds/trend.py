@@ -45,8 +45,8 @@ CARD = [Column("role", "left", cell=cells.of("role", str))]
 for key, (title, name) in FOLLOWED.items():
     COLUMNS += [
         Column(title, cell=_ends(key, lambda first, _: number(first))),
-        Column("last", cell=_ends(key, lambda _, last: number(last))),
-        Column("change", cell=_ends(key, _change)),
+        Column("last", key="", cell=_ends(key, lambda _, last: number(last))),
+        Column("change", key="", cell=_ends(key, _change)),
     ]
     CARD.append(
         Column(name, cell=_ends(key, lambda first, last: f"{number(first)} → {number(last)}"))

@@ -1,0 +1,68 @@
+"""Writes what `spectra explain` tells, from the pages on quantities; a test compares them."""
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = HERE.parent / "spectra" / "report" / "explained.json"
+PARTS = {"How to read it": "read", "Pitfalls": "misleads", "Where it comes from": "source"}
+NAMED = re.compile(r"`([a-z_0-9]+)`")
+PAGE = re.compile(r"\(quantities/([\w-]+)\.md\)")
+
+
+def plain(text: str) -> str:
+    """Take away the markup of a text."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = text.replace("**", "").replace("`", "").replace("\\|", "|").replace("\\", "")
+    return " ".join(text.split())
+
+
+def items(text: str) -> list[str]:
+    """Return the paragraphs and list items of a section, each one line."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    pieces = re.split(r"\n\s*\n|\n(?=- )", text.strip())
+    return [("- " if one.startswith("- ") else "") + plain(one.removeprefix("- "))
+            for one in pieces if one.strip()]  # fmt: skip
+
+
+def page(name: str) -> dict[str, object]:
+    """Return what a page says: what it is, formula, how to read it, where it misleads."""
+    head, *rest = re.split(r"^## ", (HERE / "quantities" / f"{name}.md").read_text(), flags=re.M)
+    formula = re.search(r"```text\n(.*?)```", head, flags=re.DOTALL)
+    about = re.sub(r"^# .*\n", "", head.split("```")[0])
+    found: dict[str, object] = {
+        "what": " ".join(items(about)),
+        "formula": formula[1].rstrip().splitlines() if formula else [],
+    }
+    for section in rest:
+        title, _, text = section.partition("\n")
+        if title in PARTS:
+            found[PARTS[title]] = items(text)
+    return found
+
+
+def keys() -> dict[str, dict[str, str]]:
+    """Return the definition of every key, and which page is about it."""
+    found: dict[str, dict[str, str]] = {}
+    for line in (HERE / "quantities.md").read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) < 2 or not NAMED.search(cells[0]):
+            continue
+        about = PAGE.search(cells[0])
+        for key in NAMED.findall(cells[0]):
+            known = found.setdefault(key, {"definition": plain(cells[1])})
+            if about and "page" not in known:
+                known |= {"page": about[1], "definition": plain(cells[1])}
+    return found
+
+
+def text() -> str:
+    """Return the file."""
+    pages = {path.stem: page(path.stem) for path in sorted((HERE / "quantities").glob("*.md"))}
+    data = {"keys": dict(sorted(keys().items())), "pages": pages}
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")

@@ -1,0 +1,147 @@
+"""What a key or a heading means: what it is, its formula, how to read it, where it misleads."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from spectra.errors import UsageError
+from spectra.report.keys import KEYS
+from spectra.report.table import GAP, Column
+from spectra.text import guess
+
+HEADINGS = {
+    "sigma max": "sigma_max", "min": "sigma_min", "stable": "stable_rank", "excess": "kappa_excess",
+    "delta": "delta_relative", "rank": "delta_rank", "|cos|": "worst_cos", "at": "worst_at",
+    "lowest cosine": "worst_cos", "energy": "worst_energy", "proof": "decided_by", "95 %": "low",
+    "normalised": "normalised_slope", "finding": "message", "finds": "rule_name", "code": "rule",
+    "ratio to the proxy": "ratio", "matches": "ok", "what it finds": "summary",
+}  # fmt: skip
+"""Titles of columns on screens and cards, where these are shorter than a key's."""
+
+OTHERS = {
+    "last": "the value at the last checkpoint of the run; the column before it has the first",
+}
+"""Headings that are of no key."""
+
+ABOUT = {
+    "worst_cos": "intruders", "worst_at": "intruders", "worst_energy": "intruders",
+    "certified": "intruders", "intruder_detail": "intruders", "delta_rank_status": "delta-rank",
+    "heavy_tail": "noise-edge", "kappa_low": "kappa", "kappa_high": "kappa",
+    "kappa_resolved": "kappa", "sigma_max_low": "sigma", "sigma_max_high": "sigma",
+    "effective_share": "effective-rank", "resolved_share": "numerical-rank",
+    "low": "width-slope", "high": "width-slope", "sigma_profile": "sigma",
+}  # fmt: skip
+"""Pages that tell of a key beside the one that they are named after."""
+
+PARTS = (
+    ("formula", "Formula"), ("read", "How to read it"), ("misleads", "Where it misleads"),
+    ("source", "Where it comes from"),
+)  # fmt: skip
+
+
+@cache
+def _told() -> Mapping[str, Any]:
+    """Return the texts of the documentation."""
+    text = files("spectra.report").joinpath("explained.json").read_text("utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def key_named(word: str) -> str | None:
+    """Return the key that a word names: a key, its title, or a heading of a table."""
+    titles = {known.title.lower(): key for key, known in reversed(list(KEYS.items()))}
+    wanted = " ".join(word.split()).lower()
+    for one in (wanted, wanted.replace(" ", "_"), wanted.replace("-", "_")):
+        if one in KEYS or one in _told()["keys"]:
+            return one
+    return HEADINGS.get(wanted) or titles.get(wanted)
+
+
+def explained(word: str) -> dict[str, Any]:
+    """Return what is known of a key, as plain data.
+
+    Raises:
+        UsageError: Nothing goes by that name.
+    """
+    other = " ".join(word.split()).lower()
+    if other in OTHERS:
+        return {"key": other, "title": other, "meaning": OTHERS[other]}
+    key = key_named(word)
+    if key is None:
+        near = guess(word.lower(), known_words())
+        raise UsageError(f"{word!a} is no key or heading.{near} `spectra explain` lists all.")
+    known, own = KEYS.get(key), _told()["keys"].get(key, {})
+    page = _told()["pages"].get(own.get("page") or ABOUT.get(key), {})
+    found = {
+        "key": key,
+        "title": known.title if known else key,
+        "meaning": known.meaning if known else "",
+        "definition": own.get("definition", ""),
+        **page,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def known_words() -> list[str]:
+    """Return all that can be asked for."""
+    titles = [known.title for known in KEYS.values()]
+    return list(dict.fromkeys([*KEYS, *_told()["keys"], *HEADINGS, *OTHERS, *titles]))
+
+
+def explanation(word: str, limit: int | None) -> str:
+    """Return a key's whole page as text, wrapped where a terminal shows it.
+
+    Raises:
+        UsageError: Nothing goes by that name.
+    """
+    found = explained(word)
+    title = f"  ({found['title']})" if found["title"] != found["key"] else ""
+    lines = ["", f"{GAP}{found['key']}{title}"]
+    own = _told()["keys"].get(found["key"], {}).get("page")
+    for name in ("what", "definition") if own else ("meaning", "definition", "what"):
+        if name in found:
+            text = found[name] if found[name].endswith(".") else f"{found[name]}."
+            lines += ["", *_wrapped(text, limit)]
+    for name, heading in PARTS:
+        if name in found:
+            lines += ["", f"{GAP}{heading}"]
+            write = _formula if name == "formula" else _wrapped
+            lines += [line for text in found[name] for line in write(text, limit)]
+    return "\n".join(lines) + "\n"
+
+
+def listing() -> list[tuple[str, str]]:
+    """Return every key of a result with what it means, in the order of tables."""
+    told = _told()["keys"]
+    both = dict.fromkeys([*KEYS, *told])
+    return [
+        (key, (KEYS[key].meaning if key in KEYS else "") or told.get(key, {}).get("definition", ""))
+        for key in both
+    ]
+
+
+def legend(columns: Sequence[Column]) -> list[str]:
+    """Return what the columns of a table mean, in one line."""
+    pieces = []
+    for column in columns:
+        key = column.title if column.key is None else column.key
+        known = KEYS.get(key_named(key) or "") if key else None
+        if known is not None and known.meaning:
+            pieces.append(f"{column.title}: {known.meaning}")
+    return [f"{'; '.join(pieces)}. More: spectra explain KEY."] if pieces else []
+
+
+def _wrapped(text: str, limit: int | None) -> list[str]:
+    if limit is None:
+        return [GAP + text]
+    hanging = GAP + "  " if text.startswith("- ") else GAP
+    return textwrap.wrap(
+        text, limit, initial_indent=GAP, subsequent_indent=hanging, break_on_hyphens=False
+    )
+
+
+def _formula(line: str, _limit: int | None) -> list[str]:
+    return [f"{GAP}{GAP}{line}".rstrip()]
