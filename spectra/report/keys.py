@@ -167,17 +167,17 @@ KEYS: Mapping[str, Key] = {
     "change": Key("change, share", "number", "after less before, over before"),
     "beyond": Key("moved at least", "number", "the least that errors and bounds of both leave"),
     "extent": Key("move", "percent", "the difference over the larger of both values"),
-    "before": Key("number before", "number"),
-    "after": Key("number after", "number"),
-    "was": Key("before", "text"),
-    "now": Key("after", "text"),
+    "before": Key("number before", "number", "what the first of two results has"),
+    "after": Key("number after", "number", "what the second of two results has"),
+    "was": Key("before", "text", "what the first of two results has, as it is told"),
+    "now": Key("after", "text", "what the second of two results has, as it is told"),
     "moved_by": Key("change", "text", "of before"),
     "least": Key("at least", "text", "what of it errors and bounds cannot explain"),
     "compared": Key("compared", "whole", "matrices in which both have a number"),
     "unknown": Key("left open", "whole", "by a bound on either side"),
     "only_before": Key("only before", "whole", "matrices that have a value there alone"),
     "only_after": Key("only after", "whole", "matrices that have a value there alone"),
-    "largest_move": Key("largest move", "text"),
+    "largest_move": Key("largest move", "text", "the quantity that moved most beyond its error"),
 }  # fmt: skip
 
 
