@@ -46,7 +46,7 @@ demo: $(MODEL)
 		-o demo/report.html
 	@echo
 	@echo "  Pictures:  demo/intruders.png demo/kappa.png demo/spectrum.png"
-	@echo "  Yours:     $(BIN)/spectra diff BASE TUNED --intruders     ($(BIN)/spectra --help)"
+	@echo "  Yours:     $(BIN)/spectra diff BASE TUNED --intruders"
 	@echo
 	@echo "  Open this page:  $(CURDIR)/demo/report.html"
 
