@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from report.html import documents
+from spectra.report.colours import RAMPS
 
 from .conftest import Opened
 
@@ -189,7 +190,7 @@ def test_a_pointer_on_a_cell_shows_its_value(opened: Opened) -> None:
     row = next(row for row in found["rows"] if (row["role"], row["layer"]) == ("attn.v", 1))
     page.locator('[role="gridcell"][aria-label^="attn.v, layer 1"]').first.hover()
     expect(page.locator("#tip")).to_have_text(
-        re.compile(rf"attn\.v, layer 1\s*κ {float(format(row['kappa'], '.4g')):g}")
+        re.compile(rf"attn\.v, layer 1\s*κ {float(format(row['kappa'], '.4g')):,g}")
     )
 
 
@@ -590,3 +591,12 @@ def test_a_check_that_passes_has_no_red_pill(opened: Opened) -> None:
     expect(page.locator("#r1 .table").nth(2).locator(".badge")).to_contain_text(
         ["not judged", "passed"], use_inner_text=True
     )
+
+
+def test_a_singular_cell_is_as_dark_as_the_worst(opened: Opened) -> None:
+    found = documents.spectrum(SMALL)
+    found["rows"][1] |= {"status": "singular", "kappa": None, "sigma_min": 0.0}
+    page = opened(found)
+    cell = page.locator('[role="gridcell"][aria-label*="singular"]').first
+    dark = ", ".join(str(part) for part in bytes.fromhex(RAMPS["bad"][-1][1:]))
+    assert (cell.locator(".box").get_attribute("fill") or "").replace(",", ", ") == f"rgb({dark})"

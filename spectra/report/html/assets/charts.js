@@ -44,7 +44,7 @@ function cutChart(host, chart, section, table) {
   const body = el("div", { class: "wide" });
   const draw = () => {
   const width = Math.min(Math.max(body.clientWidth || 1080, 280), 1190), narrow = width < 640;
-  const height = narrow ? 260 : 290, box = [narrow ? 46 : 64, 14, width - (narrow ? 6 : 16), height - 40];
+  const height = narrow ? 260 : 290, box = [narrow ? 58 : 64, 14, width - (narrow ? 6 : 16), height - 40];
   const logs = found.map((one) => Math.log10(one.value));
   const pad = (logs.at(-1) - logs[0]) * 0.06 || 0.5, low = logs[0] - pad, high = logs.at(-1) + pad;
   const x = (i) => box[0] + 12 + (i + 0.5) / found.length * (box[2] - box[0] - 24);

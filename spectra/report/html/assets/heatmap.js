@@ -118,7 +118,7 @@ function heatmap(host, chart, section, table) {
       const text = value === null ? "–" : value === "inf" ? "∞" : shown(about.kind, value);
       const told = value === "inf" ? "singular" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
-      const rgb = typeof value === "number" ? colour(about.worst === "low" ? 1 - range.share(value) : range.share(value), about.ramp) : null;
+      const rgb = value === "inf" ? colour(1, "bad") : typeof value === "number" ? colour(about.worst === "low" ? 1 - range.share(value) : range.share(value), about.ramp) : null;
       return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
         opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };

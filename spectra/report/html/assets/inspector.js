@@ -163,7 +163,7 @@ function inspect(place, from, section = null, key = null) {
   if (over) blocks.push({ node: el("section", { class: "over" }, el("h3", {}, "Base and tuned"), spectra(over)), over: true, profile: over, section: null });
   // What was clicked answers first, then the spectra.
   const asked = (block) => section !== null && block.section?.id === section;
-  const rank = (block) => block.over ? (over.some(asked) ? 4 : 2) : asked(block) ? 3 : block.profile ? 1 : 0;
+  const rank = (block) => block.over ? (curves.some(asked) ? 4 : 2) : asked(block) ? 3 : block.profile ? 1 : 0;
   blocks.sort((a, b) => rank(b) - rank(a));
   const steps = sibling(place, section);
   const turn = (to, words, sign) => el("button", { type: "button", disabled: to === null, "aria-label": words, onclick: () => inspect(to, null, section, key) }, sign);
