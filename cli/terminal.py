@@ -64,26 +64,13 @@ def show(screen: "Screen") -> None:
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Show a bar with a time estimate on a terminal's standard error, nothing elsewhere."""
-    if quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
+    """Show on standard error a bar with the time left; elsewhere than on a terminal lines."""
+    if quiet:
         yield lambda _progress: None
         return
-    from rich import progress as bars  # noqa: PLC0415 - only a terminal needs it
+    from spectra.runs import progress  # noqa: PLC0415 - only what works needs it
 
-    bar = bars.Progress(
-        bars.BarColumn(bar_width=30),
-        bars.TaskProgressColumn(),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True, highlight=False, markup=False),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("reading", total=1.0)
-
-        def report(progress: "Progress") -> None:
-            """Move the bar by the plan's cost, not by the count of matrices."""
-            name = progress.matrix.encode("unicode_escape").decode()
-            bar.update(task, completed=progress.done / progress.total, description=name[-50:])
-
+    plain = not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
+    shown = progress.told_while(progress.line, progress.EVERY) if plain else progress.terminal_bar()
+    with shown as report:
         yield report

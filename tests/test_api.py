@@ -143,7 +143,7 @@ def test_one_text_stands_for_a_list_of_one_and_a_number_for_its_text(minilm: Pat
     assert len(spectra.kappa(minilm, select=1, selection=some).rows) == 2
     assert spectra.Selection(roles="attn").roles == ("attn",)
     assert Selection(include="a", exclude=["b", "c"]) == Selection(("a",), ("b", "c"))
-    with pytest.raises(UsageError, match=r"side 'lft' is no side"):
+    with pytest.raises(UsageError, match=r"side='lft' is no side"):
         Diff(side="lft")  # type: ignore[arg-type]
 
 
@@ -228,7 +228,7 @@ def test_a_result_is_saved_in_every_format_and_reported(minilm: Path, tmp_path: 
     page = spectra.report(result, tmp_path / "r.json", loaded, output=tmp_path / "all.html")
     assert page.read_text().startswith("<!doctype html>")
     assert spectra.report(result, output=tmp_path / "card.md", card=True).read_text()
-    with pytest.raises(spectra.SpectraError, match=r"expected one of \.html, \.json"):
+    with pytest.raises(spectra.SpectraError, match=r"Expected one of \.html, \.json"):
         result.save(tmp_path / "r.xyz")
     with pytest.raises(spectra.SpectraError, match="no result was given"):
         spectra.report(output=tmp_path / "none.html")
@@ -250,3 +250,15 @@ def test_a_picture_of_one_axes_is_drawn_into_ones_own(minilm: Path, minilm_lora:
     assert right.patches
     with pytest.raises(UsageError, match=r"picture of spectrum is of several axes, and ax= is"):
         spectra.spectrum(minilm, layers=[0], role="attn.q").plot(ax=left)
+
+
+def test_every_public_name_is_documented_and_completed() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+    told = {line.split(".")[-1] for line in page.splitlines() if line.startswith("::: ")}
+    assert told == set(spectra.__all__)
+    assert set(spectra.__all__) < set(dir(spectra))
+    for name in spectra.__all__:
+        assert getattr(spectra, name).__doc__, name
+    assert callable(spectra.report)
+    assert "output" in inspect.signature(spectra.report).parameters
+    assert {"save", "plot", "frame", "summary", "rows"} <= set(dir(spectra.Result))

@@ -46,7 +46,7 @@ SIDES = get_args(Side)
 EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
-SHARE = 0.3  # of a Gram matrix's products, what this takes
+SHARE = 1.5  # of a Gram matrix's products, what this takes: more is bound by memory
 NOT_COMPUTED = "not computed: add --full-spectrum"
 
 

@@ -18,10 +18,11 @@ from spectra.runs.opening import (
     chosen,
     open,  # noqa: A004 - `spectra.open` is its name
 )
+from spectra.runs.progress import shown
 from spectra.runs.result import Result
 from spectra.work.device import chosen_device
 from spectra.work.estimate import Estimate
-from spectra.work.executor import Report, silent
+from spectra.work.executor import Report
 from spectra.work.local import Local
 
 P = ParamSpec("P")
@@ -53,16 +54,21 @@ class Planned:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
         return self.question.estimate(self.workers)
 
-    def run(self, report: Report = silent) -> Result:
+    def run(self, report: Report | None = None) -> Result:
         """Read, measure and conclude.
 
         Args:
-            report: Is told how far it is, in `.done` of `.total`, after each matrix.
+            report: Is told how far it is after each matrix, in `.done` of `.total`, `.count` of
+                `.of` and seconds `.left`, in place of a bar.
 
         Raises:
             SpectraError: The device is not there, or a file changed or ended meanwhile.
         """
-        return self.question.run(Local(self.workers, chosen_device(self.device)), report)
+        here = Local(self.workers, chosen_device(self.device))
+        if report is not None:
+            return self.question.run(here, report)
+        with shown(self.progress) as told:
+            return self.question.run(here, told)
 
 
 class Asked(Protocol[P]):

@@ -9,6 +9,7 @@ import torch
 from spectra.analyzers import Analyzer
 from spectra.kernels.singular import singular_values, singular_values_cost
 from spectra.work.local import memory_budget, usable_cores
+from spectra.work.pace import slowed
 from spectra.work.planning.plan import Plan
 
 PROBE = 384  # side of the matrix whose decomposition is timed
@@ -34,7 +35,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
     needs = sorted((task.need(analyzer) for task in plan.tasks), reverse=True)
     together = min(sum(needs[:crew]), memory_budget(plan.tasks, needs))
     ahead = 2 * max(task.memory for task in plan.tasks)  # in work, and read meanwhile
-    cost = sum(task.cost(analyzer) for task in plan.tasks)
+    cost = sum(slowed(task.cost(analyzer), task.place.rows, task.place.cols) for task in plan.tasks)
     return Estimate(
         matrices=len(plan.tasks),
         tensors=len({
@@ -57,7 +58,7 @@ def operations_per_second() -> float:
         best = min(_seconds(probe) for _ in range(3))
     finally:
         torch.set_num_threads(before)
-    return singular_values_cost(PROBE, PROBE) / best
+    return slowed(singular_values_cost(PROBE, PROBE), PROBE, PROBE) / best
 
 
 def _seconds(probe: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ from spectra.analyzers.analyzer import InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.matrices import Place
 from spectra.text import natural
+from spectra.work.pace import Pace
 from spectra.work.task import Input, Replaced, Task, Updated
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Executor(Protocol):
 
     One executor may stand before another, as a store does that knows rows by `identity`.
     """
+
+    @property
+    def crew(self) -> int:
+        """How many matrices are measured at once, for the time left."""
+        ...
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
@@ -53,6 +59,9 @@ class Progress:
     done: float
     total: float
     matrix: str  # measured last
+    count: int = 0  # matrices measured
+    of: int = 0
+    left: float | None = None  # seconds, about, once enough is done to tell
 
 
 Report = Callable[[Progress], None]
@@ -95,10 +104,12 @@ def _round(
     chosen = [task for task in tasks if wanted is None or task.place.matrix in wanted]
     costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
     total, done, rows = sum(costs.values()) or 1.0, 0.0, []
+    pace = Pace.of(chosen, part.analyzer, executor.crew)
     for row in executor.run(chosen, part.analyzer, sink):
         rows.append(row)
         done += costs[key_of(row.place)]
-        report(Progress(done, total, row.matrix))
+        left = pace.left(len(rows))
+        report(Progress(done, total, row.matrix, len(rows), len(chosen), left))
     ranks = {key_of(task.place): rank for rank, task in enumerate(in_order(chosen))}
     return sorted(rows, key=lambda row: ranks[key_of(row.place)])
 

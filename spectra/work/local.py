@@ -42,11 +42,16 @@ class Local:
     device: str = "cpu"
     ledger: Ledger | None = None  # is told the digests of what is read
 
+    @property
+    def crew(self) -> int:
+        """How many matrices are measured at once."""
+        return 1 if self.device != "cpu" else self.workers or usable_cores()
+
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
     ) -> Iterator[Row]:
         """Yield the row of every task as it finishes."""
-        workers = 1 if self.device != "cpu" else self.workers or usable_cores()
+        workers = self.crew
         needs = {id(task): task.need(analyzer) for task in tasks}
         budget = memory_budget(tasks, list(needs.values()))
         pending: dict[Future[Made], Task] = {}

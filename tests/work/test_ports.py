@@ -40,6 +40,7 @@ class Remembering:
     inner: Executor
     ledger: MemoryLedger
     rows: dict[str, str] = field(default_factory=dict)
+    crew = 1
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
@@ -63,6 +64,8 @@ class Remembering:
 @dataclass
 class Broken:
     """Measures nothing."""
+
+    crew = 1
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
@@ -187,6 +190,8 @@ def elsewhere(sent: bytes) -> str:
 @dataclass
 class Processes:
     """An executor whose tasks and rows go to other processes and back."""
+
+    crew = 1
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None

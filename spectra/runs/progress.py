@@ -1,0 +1,156 @@
+"""How far a run is, told while it works: a bar, or a line now and then."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from spectra.text import duration, printable
+from spectra.work.executor import Progress
+
+EVERY = 30.0  # seconds between lines where no terminal is
+REDRAWN = 0.2  # seconds between pictures of a bar
+WIDTH = 30  # of a bar, in characters
+NAME = 40  # of a matrix, likewise
+
+Show = Callable[["State"], None]
+
+
+@dataclass(slots=True)
+class State:
+    """What was reported last, and when."""
+
+    begun: float = field(default_factory=time.monotonic)
+    last: Progress | None = None
+    at: float = 0.0
+
+    def take(self, progress: Progress) -> None:
+        """Remember a report."""
+        self.last, self.at = progress, time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """How much of the work is done."""
+        return self.last.done / self.last.total if self.last else 0.0
+
+    def told(self) -> str:
+        """Return count, share and time left in words."""
+        one = self.last
+        if one is None:
+            return f"no matrix done yet, {duration(time.monotonic() - self.begun)} so far"
+        left = "time left not known yet"
+        if one.left is not None:
+            left = f"about {duration(one.left - (time.monotonic() - self.at))} left"
+        return f"{one.count:,} of {one.of:,} matrices, {100 * self.share:.0f} %, {left}"
+
+
+@contextmanager
+def told_while(show: Show, every: float) -> Iterator[Callable[[Progress], None]]:
+    """Show the state every so many seconds, from a thread, whether or not a matrix ends."""
+    state, over = State(), threading.Event()
+
+    def tick() -> None:
+        while not over.wait(every):
+            with suppress(OSError, ValueError):  # whoever read it is gone
+                show(state)
+
+    thread = threading.Thread(target=tick, name="spectra-progress", daemon=True)
+    thread.start()
+    try:
+        yield state.take
+    finally:
+        over.set()
+        thread.join()
+
+
+def line(state: State) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"{state.told()}\n")
+    sys.stderr.flush()
+
+
+def bar(state: State) -> None:
+    """Draw a bar over the line of a terminal where the cursor is."""
+    full = round(WIDTH * state.share)
+    name = printable(state.last.matrix)[-NAME:] if state.last else ""
+    columns = _columns()
+    text = f"{'━' * full}{'─' * (WIDTH - full)} {state.told()}"
+    text = f"{text}  {name}" if len(text) + len(name) + 3 < columns else text[: columns - 1]
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
+@contextmanager
+def shown(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
+    """Show progress as it suits where Python runs.
+
+    Args:
+        wanted: True for a bar in a notebook or on a terminal, else lines; False for none; None for
+            a bar in notebooks alone.
+    """
+    notebook = in_notebook()
+    if wanted is False or (wanted is None and not notebook):
+        yield lambda _progress: None
+    elif notebook:
+        with notebook_bar() as report:
+            yield report
+    elif sys.stderr.isatty():
+        with terminal_bar() as report:
+            yield report
+    else:
+        with told_while(line, EVERY) as report:
+            yield report
+
+
+@contextmanager
+def terminal_bar() -> Iterator[Callable[[Progress], None]]:
+    """Show a bar, and take it away at the end."""
+    try:
+        with told_while(bar, REDRAWN) as report:
+            yield report
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def in_notebook() -> bool:
+    """Say whether a kernel of Jupyter shows what is displayed."""
+    shell = sys.modules.get("IPython")
+    found = shell.get_ipython() if shell else None
+    return getattr(found, "kernel", None) is not None
+
+
+@contextmanager
+def notebook_bar() -> Iterator[Callable[[Progress], None]]:
+    """Show a bar under the cell, and take it away at the end; drawn by the cell's own thread."""
+    from IPython.display import HTML, display  # noqa: PLC0415 - a notebook has it
+
+    def drawn() -> Any:  # noqa: ANN401 - IPython's own
+        return HTML(
+            f"<progress max='1' value='{state.share:.3f}' style='width:20em'></progress> "
+            f"<span>{state.told()}</span>"
+        )
+
+    state, before = State(), 0.0
+    handle = display(drawn(), display_id=True)
+
+    def report(progress: Progress) -> None:
+        nonlocal before
+        state.take(progress)
+        if state.at - before >= REDRAWN:
+            before = state.at
+            handle.update(drawn())
+
+    try:
+        yield report
+    finally:
+        handle.update(HTML(""))
+
+
+def _columns() -> int:
+    import shutil  # noqa: PLC0415 - few need it
+
+    return shutil.get_terminal_size((80, 24)).columns
