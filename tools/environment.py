@@ -165,6 +165,13 @@ def doing(said: list[str]) -> str:
     return ""
 
 
+def link(file: Path, place: Path) -> None:
+    """Put a page where `man` looks: an editable install leaves out what is beside packages."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(file)
+
+
 def main(folder: str, kind: str) -> None:
     """Make the environment, or complete one that is there."""
     if sys.version_info < OLDEST:
@@ -184,6 +191,8 @@ def main(folder: str, kind: str) -> None:
             sys.exit("error: the environment could not be made, see above.")
     for number, (what, words) in enumerate(todo, 2):
         install(python, words, Progress(f"[{number}/{count}] {what}", [place / "lib"]))
+    for name, shelf in (("spectra.1", "man/man1"), ("rules.md", "doc/spectra")):
+        link(ROOT / "docs" / name, place / "share" / shelf / name)
     (place / ".demo").touch()
     if kind == "dev":
         (place / ".ready").touch()
