@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import OutputError, UsageError
 from spectra.report import draw, formats, save_figure
+from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.runs.result import Result
 from spectra.text import duration, size
@@ -148,7 +149,7 @@ def _show(result: Result, common: Common) -> None:
         full = common.verbose or not reader
         show(screen_of(
             result.document(), seconds=result.seconds, full=full, hints=hints,
-            legend=common.verbose, typed=common.typed,
+            legend=common.verbose, typed=_typed(common),
         ))  # fmt: skip
     elif common.format == "parquet":
         _parquet_to_stdout(result)
@@ -157,6 +158,18 @@ def _show(result: Result, common: Common) -> None:
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=common.quiet)
+
+
+def _typed(common: Common) -> Typed:
+    """Return what the next command keeps, and what this one wrote."""
+    made = {"--plot": common.plot, "--export": common.export, "--values": common.values}
+    exported = _exported(common)
+    saved = [path for path in common.output if path not in exported and _suffix(path) == ".json"]
+    return Typed(
+        common.typed,
+        frozenset(option for option, files in made.items() if files),
+        str(saved[0]) if saved else "",
+    )
 
 
 def _suffix(path: Path) -> str:

@@ -19,6 +19,8 @@ Document: TypeAlias = Mapping[str, Any]
 """A result as plain data, as `Result.document()` gives it or a file holds it."""
 RowDoc: TypeAlias = Mapping[str, Any]
 """One matrix in it: its identity, its status, and what was measured."""
+Step: TypeAlias = Sequence[tuple[str, ...]]
+"""Options of a next command, each with its value, and with the file that it is written to."""
 Order: TypeAlias = Sequence[tuple[str, bool]]
 """Keys by which rows are ordered, each with whether its highest come first."""
 
@@ -120,7 +122,10 @@ class Kind:
     facts: Callable[[Document, bool], list[str]] | None = None  # under a table, in full or short
     figures: Callable[[Document], Sequence[tuple[str, str]]] = lambda _: ()  # beside `matrices`
     advice: Callable[[Document], Sequence[str]] = lambda _: ()
-    onward: Callable[[Document], Sequence[str]] = lambda _: ()  # options of a next command
+    onward: Callable[[Document], Sequence[Step]] = lambda _: ()
+    """What the same command does next: the first step of which an option was not given yet."""
+    after: Callable[[Document], Iterable[Sequence[str]]] = lambda _: ()
+    """Other commands that come next, as words after `spectra`."""
     hints: Callable[[Document, bool], Sequence[str]] = lambda *_: ()  # what else to do next
     reads: bool = True  # weights, for a time worth telling
     lines: Callable[[Document], Sequence[RowDoc]] = lambda document: document["rows"]

@@ -1,13 +1,13 @@
 """What a user sees of a result: the answer first, then the rows that carry it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from spectra.report import cells
-from spectra.report.command_line import command_line
 from spectra.report.document import IDENTITY
 from spectra.report.explain import legend as legend_of
 from spectra.report.kind import Document, Kind, Listing, kind_of
+from spectra.report.onward import NOTHING, Typed, onward
 from spectra.report.ranking import ranked
 from spectra.report.sentences import closing
 from spectra.report.table import Column, Line, Screen
@@ -26,7 +26,7 @@ def screen_of(
     full: bool = False,
     hints: bool = False,
     legend: bool = False,
-    typed: Sequence[str] = (),
+    typed: Typed = NOTHING,
 ) -> Screen:
     """Lay a result out for reading.
 
@@ -37,7 +37,7 @@ def screen_of(
         hints: Say what to do next; documents leave that out, so that they are the same from run
             to run.
         legend: Say what the columns mean.
-        typed: Options of the command that no document holds, for the next one.
+        typed: What was given that no document holds, for the next command.
     """
     kind = kind_of(document["command"])
     listing = kind.table(document) if kind.table else _plain(document, kind)
@@ -57,7 +57,8 @@ def screen_of(
         more=f"... {len(hidden):,} more{listing.of_rest(hidden)} (-v shows all)" * bool(hidden),
         legend=legend_of(listing.columns) if legend and shown else (),
         facts=(kind.facts or closing)(document, full),
-        hints=_hints(document, kind, seconds, full, typed) if hints else (),
+        hints=_hints(document, kind, seconds, full) if hints else (),
+        onward=tuple(onward(document, kind, typed)) if hints else (),
     )
 
 
@@ -70,10 +71,6 @@ def _plain(document: Document, kind: Kind) -> Listing:
     return Listing([cells.NAME, cells.ROLE, cells.SHAPE, *own], rows)
 
 
-def _hints(
-    document: Document, kind: Kind, seconds: float | None, full: bool, typed: Sequence[str]
-) -> list[str]:
+def _hints(document: Document, kind: Kind, seconds: float | None, full: bool) -> list[str]:
     took = [f"{seconds:.1f} s"] if seconds is not None and kind.reads else []
-    onward = kind.onward(document)
-    further = [f"Next: {command_line(document, [*typed, *onward])}"] if onward else []
-    return [*took, *kind.hints(document, full), *further]
+    return [*took, *kind.hints(document, full)]

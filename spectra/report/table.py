@@ -1,6 +1,7 @@
 """A table as data, and its plain renderings; the terminal adds colour alone."""
 
 import itertools
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,7 @@ class Screen:
     more: str = ""  # "... 33 more, none with intruders (-v shows all)"
     facts: Sequence[str] = field(default_factory=tuple)
     hints: Sequence[str] = field(default_factory=tuple)
+    onward: Sequence[str] = ()  # command lines of what comes next
     under: str = ""  # what the answer goes by: a second line, after the first sentence
     verdict: Literal["", "bad", "good", "warn"] = ""  # what colour may repeat of its first word
     legend: Sequence[str] = field(default_factory=tuple)  # what the columns mean
@@ -145,7 +147,28 @@ def lay_out(screen: Screen, limit: int | None = None) -> list[tuple[str, Style]]
     for block in (screen.legend, screen.facts, screen.hints):
         painted += [("", "")] if block else []
         painted += [(line, "dim") for text in block for line in wrap(text, limit)]
+    painted += [("", "")] if screen.onward and not screen.hints else []
+    for number, command in enumerate(screen.onward):
+        lead = GAP + ("      " if number else "Next: ")
+        painted += [(line, "dim") for line in wrap_command(command, lead, limit)]
     return painted
+
+
+def wrap_command(command: str, lead: str, limit: int | None) -> list[str]:
+    """Return a command line on as many lines as it takes, which a shell reads as one."""
+    first, *words = _WORD.findall(command)
+    lines = [lead + first]
+    for word in words:
+        if limit is not None and len(lines[-1]) + len(word) + len("  \\") > limit:
+            lines[-1] += " \\"
+            lines.append(" " * (len(lead) + 2) + word)
+        else:
+            lines[-1] += f" {word}"
+    return lines
+
+
+_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s'"])+""")
+"""A word of a command line, with what is quoted in it."""
 
 
 def _first_word(verdict: Literal["bad", "good", "warn"]) -> Style:

@@ -315,9 +315,11 @@ def test_the_next_command_repeats_what_no_document_holds_and_runs(
             "--allow-pickle --download --device cpu --workers 1 --plot spectrum.png -- -pickled",
         ),
     ):
-        *_, line = command("spectrum", *words).out.splitlines()
-        assert line.endswith(told)
-        assert command(*shlex.split(line.removeprefix("  Next: spectra "))).code == 0
+        shown = command("spectrum", *words).out.replace(" \\\n", " ")
+        line, saving = shown[shown.index("Next:") :].strip().splitlines()
+        assert " ".join(line.split()).endswith(told)
+        assert command(*shlex.split(line.removeprefix("Next: spectra "))).code == 0
+        assert saving.endswith(" && spectra report spectrum.json")
     assert Path("spectrum.png").exists()
 
 

@@ -97,16 +97,15 @@ NEXT = {
     "ls of a selection": "",
     "a name like an option": "spectrum --energy 0.9 --plot spectrum.png -- -odd",
     "spectrum, energy": "spectrum a --energy 0.5 --role attn.q --role mlp.up --plot spectrum.png",
-    "trend": "spectrum --trend run/checkpoint-5 run/checkpoint-10 --layers 1 --plot trend.png "
-    "-o trend.csv",
+    "trend": "spectrum --trend run/checkpoint-5 run/checkpoint-10 --layers 1 --plot trend.png",
     "diff": "diff a b --intruders",
     "diff, vectors": "diff a b --k 3 --epsilon 0.25 --side right --exclude '*.0.*' --intruders",
-    "diff, all": "diff a b --exact --k 3 --epsilon 0.25 --side right --layers 2 --intruders "
+    "diff, all": "diff a b --intruders --exact --k 3 --epsilon 0.25 --side right --layers 2 "
     "--plot intruders.png",
-    "kappa": "kappa a --select 10%",
-    "kappa, all": "kappa a --include-embeddings --rank-by kappa_excess --per role --select 3 "
+    "kappa": "kappa a --select 10% --export peft -o lora.json",
+    "kappa, all": "kappa a --include-embeddings --select 3 --rank-by kappa_excess --per role "
     "--export peft -o lora.json",
-    "kappa, parameters": "kappa a --exact --by params --select 40% --export peft -o lora.json",
+    "kappa, parameters": "kappa a --exact --select 40% --by params --export peft -o lora.json",
     "width, trained": "width a wide wider --widths 16,32,64 --eta 0.004,0.002,0.001 --lambda 0.1 "
     "--tolerance 0.2 --plot width.png",
     "width, proxy": "width wide wider --widths 1,2,3 --lambda 0.1,0.2,0.3 --against a "
@@ -122,13 +121,11 @@ def test_the_next_command_repeats_every_option_once(
 ) -> None:
     monkeypatch.chdir(models)
     found = result_of(shlex.split(COMMANDS[name]), tmp_path / "1.json")
-    hints = screen_of(found, hints=True).hints
-    assert [hint for hint in hints if hint.startswith("Next: ")] == (
-        [f"Next: spectra {NEXT[name]}"] if NEXT[name] else []
-    )
-    assert not screen_of(found).hints
+    onward = screen_of(found, hints=True).onward
+    assert onward[:1] == ((f"spectra {NEXT[name]}",) if NEXT[name] else ())
+    assert not screen_of(found).onward
     live = found | {"settings": {key: frozen(value) for key, value in found["settings"].items()}}
-    assert screen_of(live, hints=True).hints == hints
+    assert screen_of(live, hints=True).onward == onward
 
 
 def frozen(value: object) -> object:

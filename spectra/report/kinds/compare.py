@@ -276,7 +276,7 @@ KIND = Kind(
     "What moved",
     order=(("extent", True), ("moved", True)),
     table=_table, card=_card, under=_under, facts=_facts, figures=_figures, reads=False,
-    advice=_advice, onward=lambda _: ["--plot", "compare.png"],
+    advice=_advice, onward=lambda _: [[("--plot", "compare.png")]],
     visible=("moved", "quantity", "change", "extent"),
     metrics=(Metric("moved", "count"), Metric("extent", "linear")),
     sheets=_sheets, worst=_worst, lines=lines,

@@ -158,12 +158,20 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", moved["matrix"], text, about="delta_relative")
 
 
+def _after(document: Document) -> Iterator[Sequence[str]]:
+    """Yield the check of what was trained against what it was trained from."""
+    specs = {model["part"]: str(model["spec"]) for model in document["models"]}
+    if {"base", "tuned"} <= specs.keys():
+        tuned = ["--", specs["tuned"]] if specs["tuned"].startswith("-") else [specs["tuned"]]
+        yield ["check", "--base", specs["base"], *tuned]
+
+
 KIND = Kind(
     "diff",
     "What fine-tuning changed",
     order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
     table=_table, card=_card, facts=_facts, figures=_figures,
-    onward=lambda document: ["--intruders", *PLOT] if _looked(document) else ["--intruders"],
+    onward=lambda _: [[("--intruders",)], [PLOT]], after=_after,
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),

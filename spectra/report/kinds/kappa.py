@@ -12,6 +12,7 @@ from spectra.report.kind import (
     Listing,
     Metric,
     RowDoc,
+    Step,
     Worst,
     broken,
     highest,
@@ -163,9 +164,10 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", row["matrix"], text, about="kappa")
 
 
-def _onward(document: Document) -> list[str]:
-    export = ["--export", "peft", "-o", "lora.json"] if document["summary"]["selected"] else []
-    return ["--select", document["settings"].get("select") or "10%", *export]
+def _onward(document: Document) -> list[Step]:
+    """Select, then write the selection for what trains it."""
+    select = ("--select", str(document["settings"].get("select") or "10%"))
+    return [[select, ("--export", "peft", "-o", "lora.json")], [("--plot", "kappa.png")]]
 
 
 KIND = Kind(

@@ -54,7 +54,7 @@ KIND = Kind(
     table=lambda document: Listing(COLUMNS, document["rows"]),
     card=lambda _, ranked: Listing(CARD, ranked),
     figures=_figures,
-    onward=lambda _: ["--plot", "spectrum.png"],
+    onward=lambda _: [[("--plot", "spectrum.png")]],
     visible=("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
     metrics=(
         Metric("kappa", "log", "high"), Metric("sigma_max", "log"),

@@ -90,7 +90,7 @@ KIND = Kind(
     table=lambda document: _of_roles(COLUMNS, document),
     card=lambda document, _: _of_roles(CARD, document),
     figures=lambda document: [("checkpoints", f"{len(document['summary']['steps']):,}")],
-    onward=lambda _: ["--plot", "trend.png", "-o", "trend.csv"],
+    onward=lambda _: [[("--plot", "trend.png")]],
     visible=("model", "step", "sigma_max", "stable_rank", "kappa"),
     metrics=(
         Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),

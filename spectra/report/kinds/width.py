@@ -186,7 +186,7 @@ KIND = Kind(
     order=(("sigma_max", True),),
     table=_table, card=_card, facts=_facts, figures=_figures,
     advice=lambda document: document["summary"]["advice"],
-    onward=lambda _: ["--plot", "width.png"],
+    onward=lambda _: [[("--plot", "width.png")]],
     visible=("model", "width", "sigma_max"),
     metrics=(Metric("sigma_max", "log"),),
     charts=lambda document, _: [_chart(document)],
