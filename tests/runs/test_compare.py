@@ -281,6 +281,18 @@ def test_other_bases_and_versions_are_told(adapters: list[Document]) -> None:
     assert "versions of spectra differ: " in said
 
 
+def test_digests_of_weights_tell_whether_they_are_others(model: Document) -> None:
+    """Nothing may have moved because nothing changed, or in spite of a change."""
+    one, other = copy.deepcopy(model), copy.deepcopy(model)
+    one["models"][0]["digest"], other["models"][0]["digest"] = "a" * 16, "b" * 16
+    assert "the same weights, by their digests" in text(spectra.compare(one, one))
+    told = text(spectra.compare(one, other))
+    assert "other weights, by their digests" in told
+    assert "Nothing moved beyond its error" in told
+    one["models"][0]["digest"] = None
+    assert "digests" not in text(spectra.compare(one, other))
+
+
 def test_words_are_compared_as_they_are(minilm: Path) -> None:
     model = spectra.ls(minilm, selection=ONE_LAYER).document()
     assert spectra.compare(model, model).summary["reading"] == "Nothing differs in 6 matrices."
@@ -332,6 +344,10 @@ def test_what_cannot_be_compared_is_refused(
         row["matrix"] = "x." + row["matrix"]
     with pytest.raises(NothingToAnalyseError, match="no matrix is in both: before has encoder"):
         spectra.compare(model, alien)
+    run = copy.deepcopy(model) | {"command": "trend"}
+    run["summary"] |= {"steps": [], "roles": []}
+    with pytest.raises(UsageError, match="of trend, which compares models itself"):
+        spectra.compare(run, run)
     itself = spectra.compare(model, model).document()
     with pytest.raises(UsageError, match="before is of compare, which compares models itself"):
         spectra.compare(itself, itself)

@@ -202,6 +202,10 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
     ]
     if bases[0] != bases[1] and all(bases):
         yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in bases)}"
+    digests = [[one.get("digest") for one in side["models"]] for side in sides]
+    if all(map(all, digests)):
+        same = digests[0] == digests[1]
+        yield "the same weights, by their digests" if same else "other weights, by their digests"
     if summary["unstated"]:
         names = ", ".join(map(printable, summary["unstated"]))
         yield f"no error is stated of {names}: any move is shown"
