@@ -58,8 +58,8 @@ def _draw_change(document: Document) -> Figure:
     if not any(row["delta_norm"] for row in measured):
         why = "No matrix that could be measured is changed: nothing to draw."
         return message(document, "Change", why)
-    size = grid_of(measured, _percent)
-    rank = grid_of(measured, lambda row: row.get("delta_rank"))
+    size = grid_of(document["rows"], _percent)
+    rank = grid_of(document["rows"], lambda row: row.get("delta_rank"))
     changed = _most_changed(measured)
     notes = grid_notes(size)
     bounds = sum(row.get("delta_rank_status") == "at least" for row in measured)

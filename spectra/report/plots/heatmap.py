@@ -26,6 +26,7 @@ CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale
 GRID_LABELS = 0.75  # inches that title and axis need
 INSIDE = 6.6  # inches that the columns share
+HALF = 2.85  # where two grids stand side by side
 MOST_TICKS = 24
 STEPS = (1, 2, 4, 5, 8, 10, 20, 50, 100)
 
@@ -39,7 +40,8 @@ class Grid:
     roles: Sequence[str]
     layers: Sequence[int | None]  # None: matrices of no layer
     values: NDArray[np.float64]  # roles x layers; NaN: no value, inf: singular
-    counts: NDArray[np.int64]  # measured matrices of each cell
+    counts: NDArray[np.int64]  # matrices of each cell
+    inside: float = INSIDE  # inches that its columns share
 
     @property
     def height(self) -> float:
@@ -51,7 +53,7 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
     """Arrange rows by role and layer.
 
     Args:
-        rows: Measured matrices.
+        rows: Matrices, those among them that could not be measured.
         value: A row's number, infinite where singular, None where there is none.
     """
     roles = in_order(row["role"] for row in rows)
@@ -86,11 +88,11 @@ def draw_grid(
     digits = OF_SHARE if label.endswith("(%)") else DIGITS
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, edgecolors="white",
-        linewidth=0.8 if columns <= 60 else 0.2,
+        linewidth=0.8 if columns <= 9 * grid.inside else 0.2,
     )  # fmt: skip
     texts = {place: number(float(value), digits) for place, value in np.ndenumerate(grid.values)}
     widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
-    numbered = widest + 0.06 <= INSIDE / columns
+    numbered = widest + 0.05 <= grid.inside / columns
     for (i, j), value in np.ndenumerate(grid.values):
         if not grid.counts[i, j]:
             continue
@@ -107,7 +109,8 @@ def draw_grid(
                 j + 0.5, i + 0.5, texts[i, j], ha="center", va="center",
                 color="white" if dark else INK,
             )  # fmt: skip
-    label_cells(axes, ["none" if layer is None else str(layer) for layer in grid.layers])
+    names = ["none" if layer is None else str(layer) for layer in grid.layers]
+    label_cells(axes, names, int(MOST_TICKS * grid.inside / INSIDE))
     axes.set_yticks(np.arange(rows) + 0.5, [role_label(role) for role in grid.roles])
     axes.set_ylim(rows, 0)
     axes.set_xlabel("layer (index)")

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.numbers import number
 from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label
 from spectra.report.plots.page import Arrays, array_of, logarithmic_ticks
-from spectra.report.plots.style import INK, SEQUENTIAL, shades
+from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, shades
 from spectra.text import counted
 from spectra.words import in_order
 
 PANELS = 8
 DECADES = 3  # below the largest value of all; the rest would flatten what layers differ in
 LIMITS = (1e-290, 1e290)  # what an axis of doubles has room for
+COLOURS = 8  # of lines that can be told apart
+GREY = "#c4c9d0"  # of the lines between
 POINTS = 240  # of a line: more would not be seen, and an SVG holds each
 
 
@@ -61,7 +62,21 @@ class Scree:
     def height(self) -> float:
         """Inches that the panels need."""
         rows = -(-len(self.panels) // self.columns)
-        return 0.5 + 1.75 * rows if rows > 1 else 2.6
+        return 0.5 + 1.4 * rows if rows > 1 else 2.3
+
+    @property
+    def layers(self) -> list[int]:
+        """All layers that have a line."""
+        lines = (line for lines in self.panels.values() for line in lines)
+        return sorted({line.layer for line in lines if line.layer is not None})
+
+    @property
+    def coloured(self) -> list[int]:
+        """The layers with a colour of their own: all, or some at even steps with both ends."""
+        layers = self.layers
+        if len(layers) <= COLOURS:
+            return layers
+        return [layers[at * (len(layers) - 1) // (COLOURS - 1)] for at in range(COLOURS)]
 
 
 def has_sigma(row: RowDoc, arrays: Arrays) -> bool:
@@ -127,6 +142,8 @@ def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
     if chosen:
         low = scree.limits[1]
         layered = {line.layer is not None for kind in chosen for line in lines[kind]}
+        if len(scree.layers) > COLOURS:
+            notes.append("Grey: the layers between those with a colour.")
         if len(layered) > 1:
             notes.append("Dotted: of no layer.")
         cut = any(line.sigma[-1] < low for kind in chosen for line in lines[kind])
@@ -135,18 +152,14 @@ def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
 
 
 def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
-    """Draw a panel per role on common axes, layers told by colour."""
+    """Draw a panel per role on common axes, layers told by colour, the outermost by number."""
     count, columns = len(scree.panels), scree.columns
     top, low = scree.limits
     grid = place.subgridspec(-(-count // columns), columns)
-    layers = [
-        line.layer for lines in scree.panels.values() for line in lines if line.layer is not None
-    ]
-    lowest = min(layers, default=0)
-    scale, palette = (
-        Normalize(lowest, max([*layers, lowest + 1])),
-        shades(SEQUENTIAL, 0.0, 0.86, 64),
-    )
+    told = scree.coloured
+    shade = shades(SEQUENTIAL, 0.0, 0.9, 64)
+    palette = [shade(at / max(len(told) - 1, 1)) for at in range(len(told))]
+    colours = dict(zip(told, palette, strict=True))
     panels: list[Axes] = []
     for index, (kind, lines) in enumerate(scree.panels.items()):
         first = panels[0] if panels else None
@@ -155,21 +168,39 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
         )
         panels.append(axes)
         for line in lines:
-            colour = INK if line.layer is None else palette(scale(line.layer))
-            dashes = ":" if line.layer is None and layers else "-"
-            axes.plot(line.index, line.sigma, color=colour, linestyle=dashes, linewidth=1.0)
+            own = line.layer is None or line.layer in colours
+            axes.plot(
+                line.index, line.sigma, linestyle=":" if line.layer is None and told else "-",
+                color=INK if line.layer is None else colours.get(line.layer, GREY),
+                linewidth=1.1 if own else 0.6, zorder=2.0 if own else 1.9,
+            )  # fmt: skip
+        _name_outermost(axes, lines)
         _label(axes, kind, lines, left=index % columns == 0, low=index + columns >= count)
     panels[0].set_ylim(low / 1.3, top * 1.3)
     for axes in panels:
         logarithmic_ticks(axes.xaxis)
         logarithmic_ticks(axes.yaxis)
-    if len(set(layers)) > 1:
+    if len(told) > 1:
+        steps = BoundaryNorm(np.arange(len(told) + 1) - 0.5, len(told))
         bar = figure.colorbar(
-            ScalarMappable(scale, palette), ax=panels, label="layer", fraction=0.03, pad=0.012,
-            aspect=25,
+            ScalarMappable(steps, ListedColormap(palette)), ax=panels, label="layer", fraction=0.03,
+            pad=0.012, aspect=25,
         )  # fmt: skip
-        bar.ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        bar.set_ticks(list(range(len(told))), labels=[str(layer) for layer in told])
+        bar.ax.tick_params(length=0)
         bar.outline.set_visible(False)
+
+
+def _name_outermost(axes: Axes, lines: Sequence[Line]) -> None:
+    """Say which layers have the largest and the smallest sigma_max, where it is empty."""
+    layered = [line for line in lines if line.layer is not None]
+    if len({line.layer for line in layered}) < 2:
+        return
+    low, *_, high = sorted(layered, key=lambda line: float(line.sigma[0]))
+    axes.text(
+        0.05, 0.06, f"σ max\nhighest: layer {high.layer}\nlowest: layer {low.layer}",
+        transform=axes.transAxes, color=QUIET, va="bottom",
+    )  # fmt: skip
 
 
 def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: bool) -> None:

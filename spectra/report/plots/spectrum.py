@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from spectra.numbers import number
 from spectra.report.colours import Worst
 from spectra.report.kind import Document, RowDoc
-from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
+from spectra.report.plots.heatmap import GRID_LABELS, HALF, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import shortened
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, page
 from spectra.report.plots.scree import (
@@ -28,7 +29,8 @@ from spectra.report.plots.style import DARK, INK, LIGHT, NORMAL, WIDTH
 TITLE = "Singular spectra"
 SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
 NOT_KEPT = "Singular values were not kept."
-DENSITY = 2.1  # inches, height
+DENSITY = 1.8  # inches, height
+FEWEST = 3  # values of a bar: it is as wide as it takes
 RANGE = (1e-100, 1e100)  # of singular values whose squares can be drawn
 LABELS = 0.6  # inches that its title and axis need
 
@@ -37,18 +39,18 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     """Draw one representative eigenvalue density, screes by role, alpha and kappa by layer."""
     rows = [row for row in document["rows"] if row.get("sigma_max") is not None]
     drawable = [row for row in rows if has_sigma(row, arrays)]
-    grids = _grids(rows) if len(rows) > 1 else []
+    grids = _grids(document["rows"]) if len(rows) > 1 else []
     if not drawable and not grids:
         return message(document, TITLE, NOT_KEPT if rows else "No matrix could be measured.")
     scree = scree_of(drawable, arrays)
     heights = [DENSITY] if drawable else []
     heights += [scree.height] if scree.panels else []
-    heights += [grid.height for grid in grids]
+    heights += [grids[0].height] if grids else []
     notes = [*scree.notes, *grid_notes(*grids), *left_out(len(document["rows"]) - len(rows))]
     if any(is_sampled(row, arrays) for row in drawable):
         notes.append(SAMPLED)
     notes += [] if drawable else [NOT_KEPT]
-    room = sum(heights) + LABELS + GRID_LABELS * len(grids)
+    room = sum(heights) + LABELS + GRID_LABELS * bool(grids)
     figure = page(document, TITLE, room, " ".join(notes))
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     if drawable:
@@ -62,12 +64,17 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     if scree.panels:
         draw_screes(figure, layout[1], scree)
     titles: tuple[tuple[str, str, Worst | None], ...] = (
-        ("Power-law exponent α of the eigenvalue tail", "α (dimensionless)", None),
+        ("Power-law exponent α of the tail", "α (dimensionless)", None),
         ("Condition number κ = σ max / σ min", "κ (dimensionless)", "high"),
     )
-    places = [figure.add_subplot(layout[place]) for place in range(-len(grids), 0)]
-    for grid, axes, (title, label, worst) in zip(grids, places, titles, strict=False):
+    beside = layout[-1].subgridspec(1, len(titles))
+    for place, grid in enumerate(grids):
+        title, label, worst = titles[place]
+        axes = figure.add_subplot(beside[0, place])
         draw_grid(axes, grid, title, label, "log", worst)
+        if place:  # the same roles as beside it
+            axes.set_ylabel("")
+            axes.set_yticks([])
     return figure
 
 
@@ -101,6 +108,9 @@ def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
         known, ranks = profile_of(row)
         spread = -np.diff(np.interp(edges, np.square(known.clip(*RANGE))[::-1], ranks[::-1]))
         counts = spread if spread.any() else counts
+    places = np.searchsorted(edges, eigenvalues, "right").clip(1, len(counts)) - 1
+    alone = eigenvalues[counts[places] < FEWEST]
+    edges, counts = _merged(edges, counts, row.get("alpha_xmin"))
     heights = counts / (np.diff(edges) * len(sigma))
     axes.set(xscale="log", yscale="log")
     zeros = len(sigma) - len(eigenvalues)
@@ -110,6 +120,12 @@ def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
     axes.stairs(heights, edges, fill=True, color=LIGHT, label=label)
     axes.stairs(heights, edges, color=DARK, linewidth=0.7, baseline=None)
     top, low = float(heights.max()), float(heights[heights > 0].min())
+    if alone.size and not sampled:
+        axes.plot(
+            alone, np.full(alone.size, 0.03), transform=axes.get_xaxis_transform(), marker="|",
+            linestyle="none", color=INK, markersize=6, markeredgewidth=0.9, gid="alone",
+            label="an eigenvalue, where\nthey are few",
+        )  # fmt: skip
     _power_law(axes, row, eigenvalues, len(sigma), "about " if sampled else "")
     edge = row.get("mp_edge")
     if edge and RANGE[0] < edge < RANGE[1]:
@@ -157,10 +173,44 @@ def _edges(eigenvalues: NDArray[np.float64], cut: float | None) -> NDArray[np.fl
     return np.concatenate([head[:-1], tail])
 
 
+def _merged(
+    edges: NDArray[np.float64], counts: NDArray[np.float64], cut: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Join bins from both ends inward until each holds `FEWEST` values: none is empty.
+
+    A bar of one value would be as high as its bin is narrow, far from all others. Both ends meet
+    where the tail begins, which stays an edge, else at the fullest bin.
+    """
+    at = int(np.argmax(counts)) + 1
+    if cut is not None and edges[0] < cut < edges[-1]:
+        at = int(np.abs(np.log(edges / cut)).argmin())
+    if counts[at:].sum() < FEWEST:
+        at = len(counts)
+    elif counts[:at].sum() < FEWEST:
+        at = 0
+    kept = [*_full(counts[:at], 0, 1), at, *_full(counts[at:][::-1], len(counts), -1)]
+    inner = sorted({*kept, 0, len(counts)})
+    return edges[inner], np.add.reduceat(counts, inner[:-1])
+
+
+def _full(counts: NDArray[np.float64], start: int, step: int) -> list[int]:
+    """Return the edges, from an outer one inward, between which there are enough values."""
+    found, held = [], 0.0
+    left = float(counts.sum())
+    for place, count in enumerate(counts, 1):
+        held += float(count)
+        left -= float(count)
+        if held >= FEWEST and left >= FEWEST:
+            found.append(start + step * place)
+            held = 0.0
+    return found
+
+
 def _grids(rows: Sequence[RowDoc]) -> list[Grid]:
     """Return alpha, and kappa that is infinite where singular."""
 
     def kappa(row: RowDoc) -> float | None:
         return math.inf if row["status"] == "singular" else row.get("kappa")
 
-    return [grid_of(rows, lambda row: row.get("alpha")), grid_of(rows, kappa)]
+    grids = grid_of(rows, lambda row: row.get("alpha")), grid_of(rows, kappa)
+    return [replace(grid, inside=HALF) for grid in grids]

@@ -19,7 +19,7 @@ INK = "#1a1a1a"
 QUIET = "#5f6670"
 DARK = "#1f4e79"  # dark and light differ in greyscale too
 LIGHT = "#c3d0dd"
-SEQUENTIAL = "cividis"  # of layers, which are no better or worse
+SEQUENTIAL = "viridis"  # of layers, which are no better or worse
 
 SETTINGS: dict[Any, Any] = {
     "font.family": FONT, "font.size": SMALL,

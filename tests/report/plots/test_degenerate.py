@@ -1,18 +1,21 @@
 """Pictures of odd results: nothing crashes, warns, leaves the page or is kept silent."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 from torch import Tensor
 
 import spectra
 from examples import with_spectrum, write_model
 from pictures import picture, written
 from spectra.report import draw, save_figure
+from spectra.report.plots.spectrum import FEWEST
 from spectra.runs.result import Result
 
 HOSTILE = "h.0.$\\frac{x_$ 名前\n\x1b[31m\u202e" + "long_" * 80 + "weight"
@@ -252,3 +255,93 @@ def test_layers_that_are_only_some_of_them(tmp_path: Path) -> None:
     drawn(spectra.spectrum(base))
     said = drawn(spectra.spectrum(base, selection=spectra.Selection(layers="7")))
     assert "mlp.up  (1 layer)" in said
+
+
+def wide(sigma: Tensor) -> Tensor:
+    """A matrix with these singular values."""
+    left, _ = torch.linalg.qr(noise(len(sigma), len(sigma)))
+    made: Tensor = left * sigma
+    return made
+
+
+@pytest.mark.parametrize(
+    "sigma",
+    [
+        pytest.param(torch.linspace(1.0, 3.0, 64), id="even"),
+        pytest.param(torch.cat([torch.tensor([1e-3]), torch.linspace(1, 3, 63)]), id="one low"),
+        pytest.param(torch.cat([torch.linspace(1, 3, 63), torch.tensor([300.0])]), id="one high"),
+        pytest.param(torch.cat([torch.ones(30), torch.full((34,), 1e3)]), id="two heaps"),
+        pytest.param(torch.tensor([1.0, 1e4, 1e8]), id="three"),
+        pytest.param(torch.tensor([2.0, 2.0]), id="two alike"),
+        pytest.param(torch.logspace(-2, 2, 200), id="long"),
+        pytest.param(torch.logspace(-2, 2, 200) ** 2, id="longer"),
+    ],
+)
+def test_no_bar_stands_alone(tmp_path: Path, sigma: Tensor) -> None:
+    """Every bar has values enough to be no accident of where bins begin, and none is missing."""
+    result = spectra.spectrum(write_model(tmp_path / "it", {"a.weight": wide(sigma)}))
+    axes = picture(result).axes[0]
+    bars = next(patch for patch in axes.patches if isinstance(patch, StepPatch))
+    heights, edges, _ = bars.get_data()
+    values = heights * np.diff(edges) * len(sigma)
+    (row,) = result.rows
+    known = row.number("resolved_rank") or 0.0
+    assert (values >= min(FEWEST, known) - 1e-6).all()
+    assert values.sum() == pytest.approx(known, rel=1e-6)
+    cut, square = row.number("alpha_xmin"), sigma.double().numpy() ** 2
+    if cut is not None and min((square < 0.99 * cut).sum(), (square > cut).sum()) >= FEWEST:
+        assert np.abs(edges / cut - 1.0).min() < 1e-3
+    alone = [line for line in axes.get_lines() if line.get_gid() == "alone"]
+    seen = np.concatenate([np.asarray(line.get_xdata()) for line in alone] or [np.empty(0)])
+    assert all(np.isclose(square, value, rtol=1e-3).any() for value in seen)
+
+
+@pytest.mark.parametrize(("layers", "told"), [(6, range(6)), (64, range(0, 64, 9)), (9, None)])
+def test_layers_are_told_apart(tmp_path: Path, layers: int, told: range | None) -> None:
+    result = spectra.spectrum(write_model(tmp_path / "it", llama(layers)))
+    figure = picture(result)
+    assert figure.get_figheight() < 10.0  # inches, of a page 8 wide
+    key = next(axes for axes in figure.axes if axes.get_ylabel() == "layer")
+    names = [int(label.get_text()) for label in key.get_yticklabels()]
+    assert names == sorted({0, layers - 1, *names})
+    assert len(names) == min(layers, 8)
+    assert told is None or names == list(told)
+    panel = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("attn.q"))
+    colours = Counter(str(line.get_color()) for line in panel.get_lines())
+    assert len(panel.get_lines()) == layers
+    assert sorted(colours.values()) == sorted([1] * len(names) + [layers - 8] * (layers > 8))
+    assert ("Grey: the layers between" in written(figure)) == (layers > 8)
+    top = {row.place.layer: row.number("sigma_max") or 0.0 for row in result.rows
+           if row.place.role == "attn.q"}  # fmt: skip
+    text = next(text.get_text() for text in panel.texts)
+    assert f"highest: layer {max(top, key=lambda layer: top[layer])}" in text
+    assert f"lowest: layer {min(top, key=lambda layer: top[layer])}" in text
+
+
+def test_one_layer_has_no_key_and_no_outermost(tmp_path: Path) -> None:
+    figure = picture(spectra.spectrum(write_model(tmp_path / "it", llama(1))))
+    assert "highest" not in written(figure)
+    assert not any(axes.get_ylabel() == "layer" for axes in figure.axes)
+
+
+def test_a_matrix_with_nan_is_no_missing_one(tmp_path: Path) -> None:
+    """It has a dash in the grids, where white is for what is not there."""
+    base = write_model(tmp_path / "base", llama_of(noise))
+    broken = write_model(tmp_path / "broken", llama_of(noise, broken=True))
+    for result in (spectra.spectrum(broken), spectra.diff(base, broken)):
+        said = drawn(result)
+        assert "–: a matrix that has no such value." in said
+        assert "White: no such matrix." not in said
+        assert "1 matrix with NaN or Inf left out." in said
+
+
+def llama_of(make: Callable[..., Tensor], *, broken: bool = False) -> dict[str, Tensor]:
+    """Two roles in three layers; one of them with a NaN."""
+    tensors = {
+        f"layers.{layer}.mlp.{name}_proj.weight": make(12, 12, seed=2 * layer + place + broken)
+        for layer in range(3)
+        for place, name in enumerate(("up", "down"))
+    }
+    if broken:
+        tensors["layers.1.mlp.up_proj.weight"][2, 3] = torch.nan
+    return tensors
