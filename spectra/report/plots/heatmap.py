@@ -26,7 +26,6 @@ CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale
 GRID_LABELS = 0.75  # inches that title and axis need
 INSIDE = 6.6  # inches that the columns share
-HALF = 2.85  # where two grids stand side by side
 MOST_TICKS = 24
 STEPS = (1, 2, 4, 5, 8, 10, 20, 50, 100)
 
@@ -92,7 +91,7 @@ def draw_grid(
     )  # fmt: skip
     texts = {place: number(float(value), digits) for place, value in np.ndenumerate(grid.values)}
     widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
-    numbered = widest + 0.05 <= grid.inside / columns
+    numbered = widest + 0.04 <= grid.inside / columns
     for (i, j), value in np.ndenumerate(grid.values):
         if not grid.counts[i, j]:
             continue
@@ -116,6 +115,8 @@ def draw_grid(
     axes.set_xlabel("layer (index)")
     axes.set_ylabel("role")
     axes.set_title(title)
+    if numbered and grid.inside < INSIDE:
+        return  # the numbers say it, and take the room of a scale
     bar = axes.figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
     bar.outline.set_visible(False)
     if scale == "log":

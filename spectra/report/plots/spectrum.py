@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spectra.numbers import number
 from spectra.report.colours import Worst
 from spectra.report.kind import Document, RowDoc
-from spectra.report.plots.heatmap import GRID_LABELS, HALF, Grid, draw_grid, grid_notes, grid_of
+from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import shortened
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, page
 from spectra.report.plots.scree import (
@@ -30,6 +30,7 @@ TITLE = "Singular spectra"
 SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
 NOT_KEPT = "Singular values were not kept."
 DENSITY = 1.8  # inches, height
+SIDES = (2.65, 3.35)  # inches of the columns of alpha, and of kappa, which has longer numbers
 FEWEST = 3  # values of a bar: it is as wide as it takes
 RANGE = (1e-100, 1e100)  # of singular values whose squares can be drawn
 LABELS = 0.6  # inches that its title and axis need
@@ -67,7 +68,7 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
         ("Power-law exponent α of the tail", "α (dimensionless)", None),
         ("Condition number κ = σ max / σ min", "κ (dimensionless)", "high"),
     )
-    beside = layout[-1].subgridspec(1, len(titles))
+    beside = layout[-1].subgridspec(1, len(titles), width_ratios=SIDES)
     for place, grid in enumerate(grids):
         title, label, worst = titles[place]
         axes = figure.add_subplot(beside[0, place])
@@ -213,4 +214,4 @@ def _grids(rows: Sequence[RowDoc]) -> list[Grid]:
         return math.inf if row["status"] == "singular" else row.get("kappa")
 
     grids = grid_of(rows, lambda row: row.get("alpha")), grid_of(rows, kappa)
-    return [replace(grid, inside=HALF) for grid in grids]
+    return [replace(grid, inside=inside) for grid, inside in zip(grids, SIDES, strict=True)]
