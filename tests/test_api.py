@@ -25,6 +25,10 @@ def test_open_returns_headers_of_models_and_adapters(minilm: Path, minilm_lora: 
     assert isinstance(adapter, Adapter)
     assert spectra.open(model) is model
     assert "encoder.layer.0.output.dense.weight" in model.entries
+    assert repr(model) == f"<Checkpoint {minilm}: 104 tensors, 90,856,960 bytes>"
+    assert repr(adapter) == f"<Adapter {minilm_lora}: PEFT, on 36 modules>"
+    made = spectra.kappa(model, select=1, layers=[0]).export("names")
+    assert repr(made) == made.text.rstrip()
 
 
 def test_each_analysis_has_a_frame_rows_summary_and_plot(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
 from spectra.checkpoint.reading import read_entry
 from spectra.checkpoint.source import Folder, Source
+from spectra.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checkpoint:
     """Headers of one model; weights stay where they are until `read`."""
 
@@ -28,6 +29,12 @@ class Checkpoint:
 
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What a single file says of itself beside its tensors: texts, or GGUF's values."""
+
+    def __repr__(self) -> str:
+        """Say what it is; all that it holds would fill pages."""
+        return (
+            f"<Checkpoint {shown(self.spec)}: {len(self.entries):,} tensors, {self.nbytes:,} bytes>"
+        )
 
     def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
         """Return one tensor's values, or those of a slab of its first axis: see `read_entry`."""

@@ -30,13 +30,17 @@ class Job:
         return [name for name in self.memory.layers if name]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Export:
     """Files for one consumer, checked to select exactly what was selected."""
 
     form: str
     files: Mapping[str, str]  # text by suffix; the first is the one to print
     notes: tuple[str, ...] = ()  # sentences that the user must read
+
+    def __repr__(self) -> str:
+        """Show the file to print, and what must be read beside it."""
+        return "\n".join([self.text.rstrip(), *(f"note: {told}" for told in self.notes)])
 
     @property
     def suffix(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from spectra.checkpoint.adapter.factors import LoraFactors
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.text import shown
 
 Naming = Literal["dotted", "parts", "flat", "gguf"]
 """How an adapter names modules of its base: as it does; after the part of a pipeline that they
@@ -21,7 +22,7 @@ class NewRows:
     entry: TensorEntry  # one row each
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Adapter:
     """Headers of one adapter; its factors stay on disk until read."""
 
@@ -34,6 +35,10 @@ class Adapter:
     coat: str = "PEFT"  # whose way of writing it is, for messages
     naming: Naming = "dotted"
     assumed: str = ""  # what a file that lacks it should have said of the scale, in a sentence
+
+    def __repr__(self) -> str:
+        """Say what it is; all that it holds would fill pages."""
+        return f"<Adapter {shown(self.spec)}: {self.coat}, on {len(self.factors):,} modules>"
 
     @property
     def spec(self) -> str:
