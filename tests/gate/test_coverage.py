@@ -214,11 +214,11 @@ def test_shards_that_no_index_names_count(llama: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"rules": "SPC0", "ignore": "SPC0"}, "selected is SPC0 and ignored SPC0"),
+        ({"select": "SPC0", "ignore": "SPC0"}, "selected is SPC0 and ignored SPC0"),
         ({"ignore": "SPC"}, "selected is SPC and ignored SPC"),
-        ({"rules": "SPC4"}, "no limit is set: it judges what a policy asks"),
-        ({"rules": "SPC104"}, "no base is given (--base, or a model as --baseline)"),
-        ({"rules": "SPC9"}, "selected is SPC9"),
+        ({"select": "SPC4"}, "no limit is set: it judges what a policy asks"),
+        ({"select": "SPC104"}, "no base is given (--base, or a model as --baseline)"),
+        ({"select": "SPC9"}, "selected is SPC9"),
     ],
 )
 def test_a_check_by_no_rule_is_none(llama: Path, options: dict[str, str], why: str) -> None:
