@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spectra.errors import UsageError
 from spectra.report.card import card as card_of
+from spectra.report.document import ForeignError
 from spectra.report.formats import format_of, write_result, write_texts
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import kind_of
@@ -51,7 +52,7 @@ def report_saved(results: Sequence[Path], form: Form) -> None:
         SpectraError: A result cannot be read, or a target cannot be written.
     """
     form.require()
-    saved = [read_saved(path) for path in results]
+    saved = _ours(results, quiet=form.quiet)
     for path in form.targets:
         _require_form(path, saved, card=form.card)
     _write_all(saved, form)
@@ -103,6 +104,25 @@ def _open(page: Path) -> None:
         opened = False
     if not opened:
         note(f"no browser could be opened here; the page is {page.resolve()}")
+
+
+def _ours(results: Sequence[Path], *, quiet: bool) -> list[Saved]:
+    """Read results, and pass over files that are none, as `*.json` may name; one is left.
+
+    Raises:
+        SavedError: None is left, or a result is damaged, of another version, or not there.
+    """
+    found, strangers = [], []
+    for path in results:
+        try:
+            found.append(read_saved(path))
+        except ForeignError as error:
+            strangers.append((path, error))
+    if not found:
+        raise strangers[0][1]
+    for path, _ in strangers:
+        note(f"note: passed over {shown(path)}: it is no result of spectra", quiet=quiet)
+    return found
 
 
 def _require_form(path: Path, saved: Sequence[Saved], *, card: bool) -> None:

@@ -87,7 +87,7 @@ def guess_path(path: str | Path, suffixes: Collection[str] = (), least: float = 
         name = part
         try:
             if not (here / part).exists():
-                names = [one.name for one in here.iterdir()]
+                names = [one.name for one in here.iterdir() if one.name != part]
                 hidden = part.startswith(".")
                 name = nearest(part, (n for n in names if n.startswith(".") == hidden), least)
         except (OSError, ValueError):

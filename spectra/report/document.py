@@ -17,6 +17,14 @@ class SavedError(SpectraError):
     """A file that holds no result as spectra writes it."""
 
 
+class ForeignError(SavedError):
+    """A file that was never a result of spectra."""
+
+
+OURS = SCHEMA.split("/")[0] + "/"
+"""How the schema of any of our results begins, of later ones too."""
+
+
 IDENTITY = (*COLUMNS, "status", "error")
 """What every row has, whatever was measured."""
 
@@ -114,13 +122,16 @@ def checked(found: object, name: str) -> Mapping[str, Any]:
         raise SavedError(_refused(name, told, expected))
 
     if not isinstance(found, dict):
-        refuse("", found, "an object")
+        told = f"the whole is {_told(found)}"
+        raise ForeignError(_refused(name, told, "an object"))
     command, schema = found.get("command"), found.get("schema")
+    if not isinstance(schema, str) or not schema.startswith(OURS):
+        raise ForeignError(_refused(name, f"schema is {_told(schema)}", repr(SCHEMA)))
     if schema != SCHEMA:
         refuse("schema", schema, repr(SCHEMA))
     if "dry_run" in found:
         told = _refused(name, "an estimate of --dry-run", "a result", "Run it without --dry-run")
-        raise SavedError(told)
+        raise ForeignError(told)
     kind = kind_of(command if isinstance(command, str) else "")
     document_of(kind.settings, summary_of(kind)).check(found, "", refuse)
     return found

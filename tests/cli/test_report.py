@@ -232,3 +232,20 @@ def test_open_shows_the_page_or_says_where_it_is(
     assert done.code == 0
     assert done.err.splitlines()[-1] == f"no browser could be opened here; the page is {page}"
     assert len(shown) == 1
+
+
+def test_what_is_none_of_ours_is_passed_over_and_named(
+    command: Command, saved: Path, tmp_path: Path
+) -> None:
+    config, noise, page = (tmp_path / name for name in ("config.json", "noise.json", "all.html"))
+    config.write_text('{"model_type": "llama"}')
+    noise.write_text("{")
+    done = command("report", config, saved, noise, "-o", page)
+    assert done.code == 0, done.err
+    for stranger in (config, noise):
+        assert f"note: passed over {stranger}: it is no result of spectra\n" in done.err
+    assert page.read_text().count('class="result"') == 1
+    refused(command, config, noise, "-o", page)
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(saved.read_text()[:-20])
+    assert "damaged.json is not JSON" in refused(command, saved, damaged)
