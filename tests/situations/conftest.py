@@ -1,0 +1,42 @@
+"""A folder such as a user has after the first days, and somebody who sits before it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sick
+from situations.terminal import Desk
+
+RESULTS = {
+    "diff.json": "diff minilm adapter --intruders",
+    "merged.json": "diff minilm merged --intruders",
+    "kappa.json": "kappa minilm --select 10%",
+    "spectrum.json": "spectrum minilm",
+    "check.json": "check minilm",
+    "broken.json": "check nan --base minilm",
+}
+POLICY = """\
+[rules.SPC102]
+most = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Iterator[Desk]:
+    """Somebody in that folder: models healthy and not, results, and files that are neither."""
+    folder = tmp_path_factory.mktemp("desk")
+    model = sick.fewer_words(minilm, folder / "minilm")
+    (folder / "adapter").symlink_to(sick.ADAPTER)
+    sick.write(model, folder / "merged", sick.merged(model)[0])
+    sick.one_nan(model, folder / "nan")
+    sick.intruder_laden(model, folder / "laden")
+    sick.truncated(model, folder / "cut")
+    (folder / "notes.json").write_text(json.dumps({"todo": ["read the paper"]}))
+    (folder / "strict.toml").write_text(POLICY)
+    with Desk(folder) as found:
+        for name, line in RESULTS.items():
+            found.type([*line.split(), "-o", name, "--quiet"], 0, {})
+            assert (folder / name).exists(), name
+        yield found
