@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pyte  # type: ignore[import-untyped]
+import pyte
 
 LINES = 400  # of a screen: enough that nothing scrolls away
 
