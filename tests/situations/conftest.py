@@ -19,7 +19,7 @@ RESULTS = {
 }
 POLICY = """\
 [rules.SPC102]
-most = 4
+max = 4
 """
 
 
