@@ -13,6 +13,7 @@ from spectra.report.kind import (
     Listing,
     Metric,
     RowDoc,
+    Step,
     Worst,
     broken,
     highest,
@@ -158,6 +159,11 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", moved["matrix"], text, about="delta_relative")
 
 
+def _onward(document: Document) -> Sequence[Step]:
+    """Say what to look at next; of two that are equal there is nothing to see."""
+    return [[("--intruders",)], [PLOT]] if document["summary"]["changed"] else []
+
+
 def _after(document: Document) -> Iterator[Sequence[str]]:
     """Yield the check of what was trained against what it was trained from."""
     specs = {model["part"]: str(model["spec"]) for model in document["models"]}
@@ -171,7 +177,7 @@ KIND = Kind(
     "What fine-tuning changed",
     order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
     table=_table, card=_card, facts=_facts, figures=_figures,
-    onward=lambda _: [[("--intruders",)], [PLOT]], after=_after,
+    onward=_onward, after=_after,
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),
