@@ -28,8 +28,13 @@ def run(path: Path, folder: Path) -> nbformat.NotebookNode:
     for cell in found.cells:
         cell.metadata.pop("execution", None)  # when it ran
         if "outputs" in cell:
-            # Warnings of libraries that happen to be there are not what the notebook shows.
-            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+            # Warnings of libraries that happen to be there are not what the notebook shows, nor is
+            # the place of a bar that is gone.
+            cell.outputs = [
+                one
+                for one in cell.outputs
+                if one.get("name") != "stderr" and one.get("data", {}).get("text/html") != ""
+            ]
             _join(cell.outputs)
     found.metadata = nbformat.from_dict(
         {
