@@ -284,11 +284,14 @@ def test_other_bases_and_versions_are_told(adapters: list[Document]) -> None:
 def test_digests_of_weights_tell_whether_they_are_others(model: Document) -> None:
     """Nothing may have moved because nothing changed, or in spite of a change."""
     one, other = copy.deepcopy(model), copy.deepcopy(model)
-    one["models"][0]["digest"], other["models"][0]["digest"] = "a" * 16, "b" * 16
+    one["models"][0]["digest"], other["models"][0]["digest"] = "sha256:aa", "sha256:bb"
     assert "the same weights, by their digests" in text(spectra.compare(one, one))
     told = text(spectra.compare(one, other))
     assert "other weights, by their digests" in told
     assert "Nothing moved beyond its error" in told
+    other["models"][0]["digest"] = "sample:aa"
+    assert "digests are of two kinds" in text(spectra.compare(one, other))
+    assert "others may differ" in text(spectra.compare(other, other))
     one["models"][0]["digest"] = None
     assert "digests" not in text(spectra.compare(one, other))
 

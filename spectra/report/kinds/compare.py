@@ -202,16 +202,27 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
     ]
     if bases[0] != bases[1] and all(bases):
         yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in bases)}"
-    digests = [[one.get("digest") for one in side["models"]] for side in sides]
+    digests = [[str(one.get("digest") or "") for one in side["models"]] for side in sides]
     if all(map(all, digests)):
-        same = digests[0] == digests[1]
-        yield "the same weights, by their digests" if same else "other weights, by their digests"
+        yield _same_weights(*digests)
     if summary["unstated"]:
         names = ", ".join(map(printable, summary["unstated"]))
         yield f"no error is stated of {names}: any move is shown"
     if summary["digests"]:
         what = f"{summary['other_bytes']:,} of {counted(summary['digests'], 'tensor')}"
         yield f"stored values differ in {what}"
+
+
+def _same_weights(before: Sequence[str], after: Sequence[str]) -> str:
+    """Say what digests tell of the weights; a sample of the bytes does not tell of the others."""
+    forms = [[digest.partition(":")[0] for digest in side] for side in (before, after)]
+    if forms[0] != forms[1]:
+        return "whether the weights are the same is not known: their digests are of two kinds"
+    if before != after:
+        return "other weights, by their digests"
+    if "sample" in forms[0]:
+        return "the same weights in every byte that their digests sample; others may differ"
+    return "the same weights, by their digests"
 
 
 def _value(value: object) -> str:
