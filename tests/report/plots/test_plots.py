@@ -202,7 +202,7 @@ def test_the_cut_stands_where_the_summary_says(kappa: Result) -> None:
     figure = picture(kappa)
     (line,) = marked(figure, "cut")
     assert np.asarray(line.get_xdata()).tolist() == [kappa.summary["cut"]] * 2
-    assert f"cut at {kappa.summary['cut']:#.3g}" in texts(figure)
+    assert f"cut at {number(kappa.summary['cut'])}" in texts(figure)
 
 
 def test_selected_bars_differ_in_more_than_colour(kappa: Result) -> None:
