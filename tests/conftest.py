@@ -1,5 +1,6 @@
 """What every test may use: one thread, the real model, its adapter."""
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from torch import Tensor
 
 import device
 import pretend
+from spectra.wording import typed
 
 # CI judges the change at hand with the same examples every time; runs at a desk explore.
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
 
 DATA = Path(__file__).parent / "data"
+BELOW = {"analyzers", "checkpoint", "exports", "matrices", "policy", "report", "work"}
 PREFIX = "base_model.model.bert."
 
 
@@ -59,6 +62,14 @@ def generator() -> torch.Generator:
 def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results of one test are made at one time, in other processes too."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767323045")
+
+
+@pytest.fixture(autouse=True)
+def _typed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Below the interface of Python, messages are tested as they are written."""
+    room = request.path.relative_to(DATA.parent).parts[0]
+    with typed() if room in BELOW else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)
