@@ -26,7 +26,7 @@ FORMAT = re.compile(r"\{[^{}]*:[+#]?,?(\.\d+)?[efg%]\}|\{[^{}]*:[+#]?,?\.\d+[efg
 """A number formatted in a text."""
 ELSEWHERE = {
     "spectra/text.py",  # sizes and times
-    "spectra/report/screens.py",  # a time
+    "spectra/report/screens.py", "spectra/runs/progress.py",  # times
     "spectra/policy/tables.py", "spectra/policy/kinds.py",  # what a file says, in its own spelling
     "spectra/report/changes.py",  # two numbers in as many digits as tell them apart
     "spectra/checkpoint",  # likewise

@@ -42,6 +42,8 @@ class Selection:
                     f"Expected one of {', '.join(known)}."
                 )
         layers = self.layers
+        if not isinstance(layers, str | int) and not len(layers):
+            raise UsageError("layers=[] names no layer. Give numbers from 0, or leave it out.")
         text = str(layers) if isinstance(layers, str | int) else ",".join(map(str, layers))
         object.__setattr__(self, "layers", text)
         parse_layers(text)

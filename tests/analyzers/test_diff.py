@@ -372,7 +372,7 @@ def test_reading_of_full_fine_tuning() -> None:
     )
     rows.append(row_of(Diff(), pair_of(base, base.bfloat16(), names("intermediate.dense", 1)[0])))
     assert reading(rows) == (
-        "The change looks like full fine-tuning on attention of 1 layer (1 of 3 matrices). "
+        "The change looks like full fine-tuning on attention of 1 layer (1 of 2 matrices). "
         "1 more matrix was rounded and not changed otherwise."
     )
 

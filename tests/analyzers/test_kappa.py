@@ -18,6 +18,7 @@ from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix
 from spectra.matrices.role import Role
+from spectra.numbers import number
 from spectra.words import ROLES, By, Per, RankBy
 
 
@@ -425,7 +426,7 @@ def test_ranking_by_excess_says_so() -> None:
         "1 of 2 matrices selected (lowest kappa_excess first), 20 % of their parameters."
     )
     assert Kappa(rank_by="kappa_excess").conclude(rows)[1]["reading"] == (
-        f"kappa_excess of 2 matrices: from {second:.3g} in 2.2.0 to {first:.3g} in 8.2.0."
+        f"kappa_excess of 2 matrices: from {number(second)} in 2.2.0 to {number(first)} in 8.2.0."
     )
 
 

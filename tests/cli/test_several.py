@@ -47,7 +47,7 @@ def test_a_family_is_answered_in_a_sentence_and_a_line_a_role(
     assert head.split() == ["role", "slope", "95", "%", "16", "32", "64", "ratio", "normalised"]
     query = next(line for line in lines if line.strip().startswith("attn.q"))
     assert query.split() == [
-        "attn.q", "+0.25", "[+0.25,", "+0.25]", "2", "2.38", "2.83", "1.41", "x", "+0.75",
+        "attn.q", "+0.25", "[+0.25,", "+0.25]", "2", "2.378", "2.828", "1.414", "x", "+0.75",
     ]  # fmt: skip
     assert "Matching proxy-64 to proxy-16 needs weight decay 0.2 (now 0.1) on matrices." in done.out
 
@@ -161,7 +161,7 @@ def test_a_run_is_followed(command: Command, run: list[Path], tmp_path: Path) ->
     assert done.code == 0
     assert "3 checkpoints of one run, step 1 to 10." in done.out
     query = next(line for line in done.out.splitlines() if line.strip().startswith("attn.q"))
-    assert query.split()[:5] == ["attn.q", "3", "1", "10", "+900"]
+    assert query.split()[:6] == ["attn.q", "3", "1", "10", "x", "10"]
     assert imread(tmp_path / "t.png").shape[1] == 1200
 
 

@@ -35,4 +35,4 @@ def test_both_of_a_pair(command: Command, model: Path) -> None:
 def test_one_that_is_not_there(command: Command, model: Path) -> None:
     found = command("ls", model, "--variant", "bf16")
     assert found.code == 2
-    assert "no weights of the variant 'bf16'; it holds variants fp16" in found.err
+    assert "no weights of the variant 'bf16'. It holds variants fp16" in found.err

@@ -140,3 +140,9 @@ def test_a_word_that_is_no_role_is_refused_at_the_door(role: str, message: str) 
 @pytest.mark.parametrize("role", [*ROLES, "attn", "mlp"])
 def test_every_role_and_group_is_accepted(role: str) -> None:
     assert Selection(roles=(role,)).roles == (role,)
+
+
+def test_no_layers_at_all_is_not_every_layer() -> None:
+    with pytest.raises(UsageError, match="names no layer"):
+        Selection(layers=[])
+    assert Selection(layers="") == Selection()

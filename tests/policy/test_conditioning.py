@@ -61,7 +61,7 @@ def test_a_rank_is_exactly_or_in_effect_too_low_and_told_once() -> None:
     assert list(told) == ["h.0.q", "h.6.q", "h.7.q"]
     assert told["h.0.q"] == "rank above rounding 10 % < 50 % allowed"
     assert "4 times below the median of its like" in told["h.6.q"]
-    assert told["h.7.q"] == "effective rank 9.0% < 10.0% allowed"
+    assert told["h.7.q"] == "effective rank 9 % < 10 % allowed"
     assert found("SPC301", model, rank=None, min=None, outlier=100) == []
 
 

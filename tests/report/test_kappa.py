@@ -124,10 +124,10 @@ def test_nothing_wraps(name: str, width: int, request: pytest.FixtureRequest) ->
 
 
 def test_the_next_command_repeats_what_was_asked(by_role: Result, excess: Result) -> None:
-    (hint,) = screen_of(by_role.document(), seconds=1.0, hints=True).hints[1:]
-    assert hint.endswith(" --per role --select 10% --export peft -o lora.json")
-    (hint,) = screen_of(excess.document(), seconds=1.0, hints=True).hints[1:]
-    assert hint.endswith(" --rank-by kappa_excess --select 10% --export peft -o lora.json")
+    hint = screen_of(by_role.document(), seconds=1.0, hints=True).onward[0]
+    assert hint.endswith(" --select 10% --per role --export peft -o lora.json")
+    hint = screen_of(excess.document(), seconds=1.0, hints=True).onward[0]
+    assert hint.endswith(" --select 10% --rank-by kappa_excess --export peft -o lora.json")
 
 
 def half_resolved() -> Mapping[str, Tensor]:

@@ -221,7 +221,7 @@ def _same_weights(before: Sequence[str], after: Sequence[str]) -> str:
     if before != after:
         return "other weights, by their digests"
     if "sample" in forms[0]:
-        return "the same weights in every byte that their digests sample; others may differ"
+        return "the bytes of the weights that their digests sample are the same; others may differ"
     return "the same weights, by their digests"
 
 

@@ -234,6 +234,6 @@ def _require_some(
         )
     why = why_none(selection or Selection(), views, skipped)
     raise NothingToAnalyseError(
-        f"none of the {len(views):,} matrices of {spec} passes the selection. {why} `spectra ls` "
-        "shows their names and roles."
+        f"none of the {len(views):,} matrices of {spec} passes the selection. {why} "
+        f"`spectra ls {spec}` shows their names and roles."
     )

@@ -13,6 +13,7 @@ from spectra.report.kinds import Kind, kinds
 from spectra.report.plots.page import Arrays, page
 
 HEADS: Document = {
+    "spectra": "0.1.0",
     "command": "heads",
     "models": [{"spec": "acme/small", "resolved": "", "part": "model"}],
     "rows": [],
