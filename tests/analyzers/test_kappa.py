@@ -425,6 +425,8 @@ def test_ranking_by_excess_says_so() -> None:
     assert str(summary["reading"]).startswith(
         "1 of 2 matrices selected (lowest kappa_excess first), 20 % of their parameters."
     )
+    assert first is not None
+    assert second is not None
     assert Kappa(rank_by="kappa_excess").conclude(rows)[1]["reading"] == (
         f"kappa_excess of 2 matrices: from {number(second)} in 2.2.0 to {number(first)} in 8.2.0."
     )
