@@ -20,6 +20,7 @@ from spectra.policy.judge import judge
 from spectra.runs.analysis import Analysis, names_of
 from spectra.runs.result import Result
 from spectra.text import shown
+from spectra.words import VECTOR
 from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, measured, silent
@@ -53,7 +54,7 @@ class Check:
         views = self.model.views
         return replace(
             estimate(self.plan, self.checkup, workers),
-            matrices=len(views),
+            matrices=sum(view.role.kind != VECTOR for view in views),
             tensors=len({(view.entry.name, view.part.slab) for view in views}),
         )
 

@@ -9,6 +9,7 @@ from spectra.report.html.encode import Names, profiles, words
 from spectra.report.keys import Key, key_of
 from spectra.report.kind import Document, RowDoc, Sheet, kind_of
 from spectra.report.ranking import ranked
+from spectra.words import VECTOR
 
 MOST_ROWS = 8000  # of matrices on one page; the files have them all
 MOST_LISTED = 2000  # of anything else in one table
@@ -83,7 +84,7 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
-        "Matrices",
+        "Tensors" if any(row.get("role") == VECTOR for row in rows) else "Matrices",
         columns,
         next((one for one in order if one[0] in present), ("", False)),
         [key for key in FILTERS if present.get(key, 0) > 1],

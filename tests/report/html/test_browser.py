@@ -600,3 +600,9 @@ def test_a_singular_cell_is_as_dark_as_the_worst(opened: Opened) -> None:
     cell = page.locator('[role="gridcell"][aria-label*="singular"]').first
     dark = ", ".join(str(part) for part in bytes.fromhex(RAMPS["bad"][-1][1:]))
     assert (cell.locator(".box").get_attribute("fill") or "").replace(",", ", ") == f"rgb({dark})"
+
+
+def test_a_check_counts_tensors_where_not_all_are_matrices(opened: Opened) -> None:
+    found = documents.check(SMALL)
+    found["rows"][0]["role"] = "vector"
+    expect(matrices(opened(found)).locator("caption")).to_have_text(f"{len(found['rows'])} tensors")
