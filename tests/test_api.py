@@ -266,3 +266,16 @@ def test_every_public_name_is_documented_and_completed() -> None:
     assert callable(spectra.report)
     assert "output" in inspect.signature(spectra.report).parameters
     assert {"save", "plot", "frame", "summary", "rows"} <= set(dir(spectra.Result))
+
+
+def test_none_is_no_filter_and_numbers_may_be_numpys(minilm: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    everything = len(spectra.ls(minilm).rows)
+    assert len(spectra.ls(minilm, include=None, exclude=None, role=None, layers=None).rows) == (
+        everything
+    )
+    two = spectra.ls(minilm, layers=[0, 1]).rows
+    assert spectra.ls(minilm, layers=numpy.array([0, 1])).rows == two
+    assert spectra.ls(minilm, layers=numpy.int64(1)).rows == two[len(two) // 2 :]
+    with pytest.raises(spectra.SpectraError, match="names no layer"):
+        spectra.ls(minilm, layers=[])

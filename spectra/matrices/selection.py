@@ -1,7 +1,7 @@
 """Which matrices to look at: by name, role and layer."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from spectra.errors import UsageError
@@ -41,10 +41,11 @@ class Selection:
                     f"--role {role!r} is no role.{guess(role, known)} "
                     f"Expected one of {', '.join(known)}."
                 )
-        layers = self.layers
-        if not isinstance(layers, str | int) and not len(layers):
-            raise UsageError("layers=[] names no layer. Give numbers from 0, or leave it out.")
-        text = str(layers) if isinstance(layers, str | int) else ",".join(map(str, layers))
+        layers, text = self.layers, str(self.layers)
+        if isinstance(layers, Iterable) and not isinstance(layers, str):
+            text = ",".join(map(str, layers))
+            if not text:
+                raise UsageError("layers=[] names no layer. Give numbers from 0, or leave it out.")
         object.__setattr__(self, "layers", text)
         parse_layers(text)
 

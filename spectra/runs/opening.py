@@ -9,8 +9,9 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 
 Spec: TypeAlias = str | Path | Checkpoint | Adapter
-Globs: TypeAlias = str | Sequence[str]
-Layers: TypeAlias = str | int | Sequence[int]
+Globs: TypeAlias = str | Sequence[str] | None  # None as nothing given
+Layers: TypeAlias = str | int | Sequence[int] | None
+NOTHING = ("None", "", "()", "[]")
 
 
 def open(  # noqa: A001 - `spectra.open` is its name
@@ -43,9 +44,13 @@ def chosen(
         UsageError: Both are given, or a word cannot be meant as written.
     """
     words = {"include": include, "exclude": exclude, "role": role, "layers": layers}
-    given = [word for word, value in words.items() if value not in ("", (), [])]
+    given = [
+        word
+        for word, value in words.items()
+        if value is not None and str(value) not in ("", "()", "[]")
+    ]
     if selection is None:
-        return Selection(include, exclude, role, layers)
+        return Selection(include or (), exclude or (), role or (), "" if layers is None else layers)
     if given:
         raise UsageError(
             f"selection= and {given[0]}= are both given. Expected the one or the other: "
