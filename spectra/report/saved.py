@@ -37,6 +37,11 @@ def read_saved(path: Path) -> Saved:
                 "result of fewer matrices: --include, --role or --layers."
             )
         raw = path.read_bytes()
+    except IsADirectoryError as error:
+        raise SavedError(
+            f"{shown(str(path))} is a folder. Expected a result, the file that an analysis writes "
+            "with -o FILE.json."
+        ) from error
     except OSError as error:
         raise SavedError(
             f"{shown(str(path))} cannot be read: {error.strerror or error}."

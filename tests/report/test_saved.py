@@ -144,7 +144,7 @@ def test_what_is_no_json_is_refused(what: str, tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SavedError, match="cannot be read: No such file"):
         read_saved(tmp_path / "none.json")
-    with pytest.raises(SavedError, match="cannot be read: Is a directory"):
+    with pytest.raises(SavedError, match="is a folder"):
         read_saved(tmp_path)
 
 

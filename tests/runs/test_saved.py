@@ -89,3 +89,8 @@ def test_an_export_needs_the_model(tmp_path: Path) -> None:
         UsageError, match=r"Run: spectra\.kappa\(.*, select='10%'\)\.export\('peft'\)$"
     ):
         back.export("peft")
+
+
+def test_a_folder_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match="is a folder"):
+        spectra.load(tmp_path)
