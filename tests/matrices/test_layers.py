@@ -114,5 +114,5 @@ def test_a_number_without_measure_counts_nothing(name: str) -> None:
 
 
 def test_a_layer_without_measure_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"layers=.* cannot be read"):
+    with pytest.raises(UsageError, match=r"--layers .* cannot be read"):
         Selection(layers=LONG)
