@@ -1,6 +1,7 @@
 """Each command, its formats, streams and files, through the door a user takes."""
 
 import csv
+import hashlib
 import io
 import json
 import shlex
@@ -40,13 +41,14 @@ def test_json_is_one_document_of_the_schema(command: Command, model: Path, name:
     assert done.code == 0
     assert document["schema"] == "spectra/1"
     assert document["command"] == name
+    digest = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert document["models"] == [
         {
             "spec": str(model),
             "resolved": document["models"][0]["resolved"],
             "part": "model",
             "codecs": {},
-            "digest": document["models"][0]["digest"],
+            "digest": None if name == "ls" else f"sha256:{digest}",
         }
     ]
     assert [row["matrix"] for row in document["rows"]][
