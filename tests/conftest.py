@@ -3,8 +3,10 @@
 import contextlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,11 +18,15 @@ import device
 import pretend
 from spectra.wording import typed
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 # CI judges the change at hand with the same examples every time; runs at a desk explore.
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
 
 DATA = Path(__file__).parent / "data"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BELOW = {"analyzers", "checkpoint", "exports", "matrices"}
 PREFIX = "base_model.model.bert."
 
@@ -63,6 +69,22 @@ def generator() -> torch.Generator:
 def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results of one test are made at one time, in other processes too."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767323045")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium without a window: one for all, as there can be no second of it in a process."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"no browser among {', '.join(BROWSERS)}: the page must be tested in one")
+        pytest.skip(f"no browser among {', '.join(BROWSERS)}")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - few tests need it
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(autouse=True)

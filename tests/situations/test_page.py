@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from report.html.conftest import browser
 from situations.terminal import Desk
-
-__all__ = ["browser"]  # a fixture
 
 SCREENS = [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")]
 IDS = [f"{width} px, {scheme}" for width, scheme in SCREENS]

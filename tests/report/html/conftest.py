@@ -1,33 +1,16 @@
 """A real browser, where there is one; CI must have it."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from report.html.documents import Document
 from spectra.report.document import checked
 from spectra.report.html import Source, render_page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 Opened = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no browser among {', '.join(NAMES)}: the page must be tested in one")
-        pytest.skip(f"no browser among {', '.join(NAMES)}")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
