@@ -9,7 +9,7 @@ ADAPTER := demo/minilm-lora-r8
 # Pages that hold what the program itself tells: options, rules, measured values.
 PAGES := README.md docs/cli.md docs/ci.md docs/rules.md docs/commands/*.md docs/quantities/*.md docs/spectra.1
 
-.PHONY: install browser demo test lint types floors docs site examples check bench format clean
+.PHONY: install browser demo test lint types floors docs site publish examples check bench format clean
 
 install: $(READY)
 
@@ -69,6 +69,12 @@ docs: $(READY)
 # The documentation as pages, in site/.
 site: $(READY)
 	$(BIN)/python -m mkdocs build --strict
+
+# The documentation of this version beside those of earlier ones, on the branch gh-pages; push it.
+publish: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" mike deploy --update-aliases \
+		"$$($(BIN)/python -c 'from spectra.distribution import version; print(version())')" latest
+	$(BIN)/mike set-default latest
 
 # Run what pages and notebooks show, and write what came of it into them.
 examples: $(READY) $(MODEL)
