@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import spectra
 from spectra import distribution
+from spectra.report.table import wrap
 from spectra.text import counted, printable, size
 
 REQUIREMENT: Final = re.compile(
@@ -52,8 +53,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
-    """Return the same as a screen."""
+def told(found: dict[str, Any], limit: int | None) -> str:
+    """Return the same as a screen, of at most so many columns where words allow."""
     machine, torch, memory = found["platform"], found["torch"], found["platform"]["memory"]
     room = f", {size(memory)} of memory" if memory else ""
     rows = [
@@ -69,17 +70,16 @@ def told(found: dict[str, Any]) -> str:
         *((name, "", value) for name, value in found["settings"].items()),
     ]
     names, versions = (max(len(row[i]) for row in rows) for i in (0, 1))
-    lines = [
-        f"  {name.ljust(names)}  {number.ljust(versions)}  {rest}"
-        if number
-        else f"  {name.ljust(names)}  {rest}"
-        for name, number, rest in rows
-    ]
-    closing = [f"  problem: {text}" for text in found["problems"]] or ["  No problem found."]
-    privacy = (
-        "  No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name."
+    lines = []
+    for name, number, rest in rows:
+        lead = f"  {name.ljust(names)}" + (f"  {number.ljust(versions)}" if number else "")
+        first, *more = wrap(rest, limit and limit - len(lead)) or [""]
+        lines += [(lead + first).rstrip(), *(" " * len(lead) + one for one in more)]
+    closing = [f"problem: {text}" for text in found["problems"]] or ["No problem found."]
+    closing.append(
+        "No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name."
     )
-    return "\n".join(["", *(line.rstrip() for line in lines), "", *closing, privacy, ""])
+    return "\n".join(["", *lines, "", *(one for text in closing for one in wrap(text, limit)), ""])
 
 
 def _libraries(problems: list[str]) -> Iterator[dict[str, Any]]:

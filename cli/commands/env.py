@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from ..command import command
 from ..guard import DONE, UNUSABLE
 from ..options import OUTPUT, option
+from ..terminal import width
 
 Form = Literal["table", "json"]
 Format = Annotated[Form, option("--format FORMAT", "table or json.", OUTPUT, of=Form)]
@@ -26,5 +27,5 @@ def env(format: Format = "table") -> int:  # noqa: A002 - the option's own name
     from ..environment import environment, told  # noqa: PLC0415 - takes torch when asked
 
     found = environment()
-    sys.stdout.write(dumps(found, indent=2) if format == "json" else told(found))
+    sys.stdout.write(dumps(found, indent=2) if format == "json" else told(found, width()))
     return UNUSABLE if found["problems"] else DONE

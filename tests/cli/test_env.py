@@ -54,6 +54,18 @@ def test_as_json_it_is_the_same(command: Command) -> None:
     assert found["platform"]["cores"] >= 1
 
 
+def test_on_a_narrow_terminal_a_line_goes_on_under_its_column() -> None:
+    found = environment.environment()
+    found["platform"]["system"] = "a system of many words and no long one among them, as it is"
+    whole, narrow = (environment.told(found, limit).splitlines() for limit in (None, 60))
+    at = next(i for i, line in enumerate(narrow) if "platform" in line)
+    column = narrow[at].index("a system")
+    assert narrow[at + 1][:column].isspace()
+    assert not narrow[at + 1][column].isspace()
+    assert " ".join("\n".join(narrow).split()) == " ".join("\n".join(whole).split())
+    assert max(map(len, narrow[-3:])) <= 60 < max(map(len, whole))
+
+
 def without(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make the version of one library unknown, as if it were not installed."""
     known: Callable[[str], str] = environment.version
