@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 import sysconfig
+import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -13,7 +14,6 @@ from typing import Any, Final
 
 import spectra
 from spectra import distribution
-from spectra.report.table import wrap
 from spectra.text import counted, printable, size
 
 REQUIREMENT: Final = re.compile(
@@ -70,16 +70,28 @@ def told(found: dict[str, Any], limit: int | None) -> str:
         *((name, "", value) for name, value in found["settings"].items()),
     ]
     names, versions = (max(len(row[i]) for row in rows) for i in (0, 1))
-    lines = []
+    lines = [""]
     for name, number, rest in rows:
-        lead = f"  {name.ljust(names)}" + (f"  {number.ljust(versions)}" if number else "")
-        first, *more = wrap(rest, limit and limit - len(lead)) or [""]
-        lines += [(lead + first).rstrip(), *(" " * len(lead) + one for one in more)]
-    closing = [f"problem: {text}" for text in found["problems"]] or ["No problem found."]
-    closing.append(
-        "No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name."
+        lead = f"  {name.ljust(names)}  " + (f"{number.ljust(versions)}  " if number else "")
+        lines += _folded(rest, lead, limit)
+    closing = [
+        *([f"problem: {text}" for text in found["problems"]] or ["No problem found."]),
+        "No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name.",
+    ]
+    return "\n".join(
+        [*lines, "", *(one for text in closing for one in _folded(text, "  ", limit)), ""]
     )
-    return "\n".join(["", *lines, "", *(one for text in closing for one in wrap(text, limit)), ""])
+
+
+def _folded(text: str, lead: str, limit: int | None) -> list[str]:
+    """Return text after its lead on as many lines as it takes; paths stay whole, to be copied."""
+    if limit is None:
+        return [(lead + text).rstrip()]
+    under = " " * len(lead)
+    return textwrap.wrap(
+        text, limit, initial_indent=lead, subsequent_indent=under, break_long_words=False,
+        break_on_hyphens=False,
+    ) or [lead.rstrip()]  # fmt: skip
 
 
 def _libraries(problems: list[str]) -> Iterator[dict[str, Any]]:
