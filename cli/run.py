@@ -13,6 +13,7 @@ from spectra.errors import OutputError, UsageError
 from spectra.report import draw, formats, save_figure
 from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
+from spectra.report.sentences import noted
 from spectra.runs.result import Result
 from spectra.text import duration, size
 from spectra.work.device import chosen_device
@@ -121,6 +122,9 @@ def deliver(result: Result, common: Common) -> None:
         note(str(result.summary["reading"]), quiet=common.quiet)
     else:
         _show(result, common)
+    if export is not None or common.format != "table":  # a table tells them itself
+        for text in noted(result.document()):
+            note(text, quiet=common.quiet)
     for text in export.notes if export is not None else ():
         note(f"note: {text}")
     for path in _files(common):
@@ -179,6 +183,8 @@ def _suffix(path: Path) -> str:
 
 def _show_estimate(planned: "Planned", common: Common) -> None:
     found = planned.estimate()
+    for text in planned.question.plan.notes:
+        note(f"note: {text}", quiet=common.quiet)
     if common.format != "table":
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))

@@ -18,6 +18,7 @@ EXIT_CODES = (
     ("2", "Usage, unreadable input or internal error."),
     ("3", "Nothing could be analysed, or too little of it judged."),
     ("130", "Interrupted."),
+    ("143", "Terminated, as by a runner at its time limit; no file is half-written."),
 )
 ENVIRONMENT = (
     ("NO_COLOR, FORCE_COLOR, TERM=dumb", "Colours off or on, and no bar."),

@@ -138,4 +138,4 @@ def require_share(share: float) -> None:
         UsageError: It is not in (0, 1].
     """
     if not 0.0 < share <= 1.0:
-        raise UsageError(f"energy {share!r} is no share. Expected above 0 and at most 1.")
+        raise UsageError(f"--energy {share!r} is no share. Expected above 0 and at most 1.")

@@ -15,7 +15,7 @@ from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Place
-from spectra.text import guess
+from spectra.text import counted, guess, listed
 from spectra.words import By, Per, RankBy
 
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -56,6 +56,28 @@ class Choice:
             measure += unknown
             decompose += loose
         return measure, ([] if measure else decompose)
+
+    def notes(self, rows: Iterable[Row]) -> list[str]:
+        """Say where a number is more than there is, or less than the least of it."""
+        if self.select.strip().endswith("%"):
+            return []
+        asked, unit = int(self.select), "parameter" if self.by == "params" else "candidate"
+        over: list[str] = []
+        under: list[str] = []
+        for group in self._groups(rows):
+            weights = [self._weight(row.place) for row in group]
+            role = f" of {group[0].place.role}" if self.per == "role" else ""
+            if asked > sum(weights):
+                count = f"{sum(weights):,}" if over else counted(sum(weights), unit)
+                over.append(count + role)
+            elif self.by == "params" and asked < self._weight(group[0].place):
+                under.append(f"{group[0].matrix} has {weights[0]:,}")
+        told = f"--select {self.select}" + " --by params" * (self.by == "params")
+        which = "all of these" if self.per == "role" else "all"
+        found = [f"{told} is more than there is: {listed(over)}; {which} selected."] if over else []
+        if under:
+            found.append(f"{told} is less than one matrix, and one is selected: {listed(under)}.")
+        return found
 
     def _groups(self, rows: Iterable[Row]) -> list[list[Row]]:
         """Return what shares are taken of, each lowest first; what is not finite is in none."""

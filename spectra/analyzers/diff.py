@@ -156,6 +156,10 @@ class Diff:
                 "matrices_with_intruders": sum(count > 0 for count in counts),
                 "certified": all(row.values.get("certified") is True for row in rows),
             }
+            fewest = min((min(r.place.rows, r.place.cols) for r in changed), default=self.k)
+            if fewest < self.k:
+                told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
+                summary["notes"] = [f"{told}; of those with fewer all were looked at."]
         return rows, summary
 
     def _delta(self, pair: Pair) -> dict[str, Value] | None:

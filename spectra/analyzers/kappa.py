@@ -160,6 +160,8 @@ class Kappa:
             "outside": sum(row.status == "outside" for row in eligible),
             "non_finite": len(rows) - len(eligible),
         }
+        if choice and (notes := choice.notes(eligible)):
+            summary["notes"] = notes
         return marked, summary
 
     def _choice(self) -> Choice | None:

@@ -14,9 +14,10 @@ from spectra.checkpoint.documents import read_document
 from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import format_named, weights_in
 from spectra.checkpoint.source import Folder
-from spectra.checkpoint.unread import NESTED, PICKLES
+from spectra.checkpoint.unread import ALLOWED, NESTED, PICKLES
 from spectra.errors import CheckpointError
 from spectra.text import quote, shown
+from spectra.wording import worded
 
 MODULES: Final = "modules.json"
 MOST: Final = 100  # modules; real models have two to four
@@ -77,7 +78,8 @@ def modules_of(folder: Folder, *, allow_pickle: bool) -> tuple[Folder, Others]:
             nested = _nested(inner)
             unread += nested
             if kinds and not allow_pickle and all(kind and kind.pickle for kind in kinds.values()):
-                unread += [Skipped(inner.prefix + name, PICKLES) for name in kinds]
+                reason = f"{PICKLES}, {worded(ALLOWED)}"
+                unread += [Skipped(inner.prefix + name, reason) for name in kinds]
             elif kinds:
                 opened.append(inner)
             elif not nested:

@@ -1,9 +1,10 @@
-"""Why a selection keeps nothing, and what would."""
+"""Why a selection, or a part of it, keeps nothing, and what would."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from spectra.checkpoint import Skipped
-from spectra.matrices.selection import Selection, fits
+from spectra.matrices.selection import Selection, fits, parse_layers
 from spectra.matrices.view import View
 from spectra.text import guess, listed, quote
 from spectra.words import in_order
@@ -23,23 +24,65 @@ def why_none(selection: Selection, views: Sequence[View], skipped: Sequence[Skip
             kept[name] = len(Selection(**{name: given}).apply(views))
     nothing = next((name for name, number in kept.items() if not number), None)
     if nothing == "include":
-        return " ".join(_include(glob, views, skipped) for glob in selection.include)
+        return " ".join(_glob("include", glob, views, skipped) for glob in selection.include)
     if nothing == "exclude":
         return f"{_option('exclude', selection.exclude)} fits all of them."
     if nothing == "roles":
-        there = in_order(view.role.kind for view in views)
-        return f"{_option('roles', selection.roles)}: roles are {listed(there)}."
+        return _roles(selection.roles, views)
     if nothing == "layers":
-        return _layers(selection, views)
+        return _layers(str(selection.layers), views)
     pieces = [
         f"{_option(name, getattr(selection, name))} {number:,}" for name, number in kept.items()
     ]
     return f"Alone would keep {listed(pieces)}; together nothing is left."
 
 
-def _include(glob: str, views: Sequence[View], skipped: Sequence[Skipped]) -> str:
+def unfit(
+    selection: Selection, views: Sequence[View], skipped: Sequence[Skipped]
+) -> tuple[str, ...]:
+    """Say of each filter that fits nothing, beside others that do, what `why_none` would.
+
+    Args:
+        selection: The filters, which keep some of the matrices.
+        views: All matrices of the model.
+        skipped: Its tensors that are no matrices.
+    """
+    return tuple(dict.fromkeys(_unfit(selection, views, skipped)))
+
+
+def _unfit(
+    selection: Selection, views: Sequence[View], skipped: Sequence[Skipped]
+) -> Iterator[str]:
+    for option in ("include", "exclude"):
+        for glob in getattr(selection, option):
+            if not any(_named(view, glob) for view in views):
+                yield _glob(option, glob, views, skipped)
+    for role in selection.roles:
+        if not Selection(roles=role).apply(views):
+            yield _roles([role], views)
+    there = [view.role.layer for view in views if view.role.layer is not None]
+    for piece in filter(None, str(selection.layers).split(",")):
+        (wanted,) = parse_layers(piece)
+        if wanted[-1] > max(there, default=-1) or not set(wanted).intersection(there):
+            yield _layers(piece.strip(), views)
+    yield from _beside_others(selection, views)
+
+
+def _beside_others(selection: Selection, views: Sequence[View]) -> Iterator[str]:
+    """Say of each filter that fits some which of the others leave nothing of it."""
+    told = {name: getattr(selection, name) for name in ("include", "roles", "layers")}
+    for name, given in told.items():
+        pieces = str(given).split(",") if name == "layers" else given
+        others = [_option(one, value) for one, value in told.items() if value and one != name]
+        for piece in pieces if len(pieces) > 1 and others else ():
+            alone = Selection(**{name: piece}).apply(views)
+            if alone and not replace(selection, **{name: piece}).apply(alone):
+                yield f"{_option(name, [piece])} keeps none beside {listed(others)}."
+
+
+def _glob(option: str, glob: str, views: Sequence[View], skipped: Sequence[Skipped]) -> str:
     """Say what a glob that fits no matrix is close to."""
-    told = f"--include {glob!r} fits none."
+    told = f"--{option} {glob!r} fits none."
     other = next((one for one in skipped if fits(one.tensor, glob)), None)
     if other:
         return f"{told[:-1]}: {quote(other.tensor)} is no matrix ({other.reason})."
@@ -47,7 +90,7 @@ def _include(glob: str, views: Sequence[View], skipped: Sequence[Skipped]) -> st
     for wider in dict.fromkeys([f"*{bare}*", f"*{bare.lower()}*"]):
         number = sum(_named(view, wider) for view in views) if bare else 0
         if number:
-            return f"--include {glob!r} fits whole names; {wider!r} would fit {number:,}."
+            return f"--{option} {glob!r} fits whole names; {wider!r} would fit {number:,}."
     pieces = dict.fromkeys(piece for view in views for piece in view.name.split("."))
     near = guess(bare, (piece for piece in pieces if not piece.isdecimal()), 0.6)
     return told + near.replace("mean '", "mean '*").replace("'?", "*'?")
@@ -57,9 +100,14 @@ def _named(view: View, glob: str) -> bool:
     return fits(view.name, glob) or fits(view.entry.name, glob)
 
 
-def _layers(selection: Selection, views: Iterable[View]) -> str:
+def _roles(roles: Sequence[str], views: Iterable[View]) -> str:
+    there = in_order(view.role.kind for view in views)
+    return f"{_option('roles', roles)}: roles are {listed(there)}."
+
+
+def _layers(layers: str, views: Iterable[View]) -> str:
     there = {view.role.layer for view in views if view.role.layer is not None}
-    told = _option("layers", str(selection.layers))
+    told = _option("layers", layers)
     return f"{told}: layers are {_ranges(there)}." if there else f"{told}: none lies in a layer."
 
 

@@ -7,7 +7,7 @@ from spectra.report.cells import CODE, NONE
 from spectra.report.command_line import command_line
 from spectra.report.kind import Document, Listing, kind_of
 from spectra.report.ranking import ranked
-from spectra.report.sentences import figures, models_named
+from spectra.report.sentences import figures, models_named, noted
 from spectra.text import printable
 
 MOST = 5  # rows of each table
@@ -58,7 +58,7 @@ def _result(document: Document, *, heading: bool) -> list[str]:
     word, gap, rest = str(document["summary"]["reading"]).partition("  ")
     reading = f"**{text(word)}** {text(rest)}" if gap else text(word)
     lines += [f"{names}: {reading}", ""]
-    advice = [text(line) for line in kind.advice(document)]
+    advice = [text(line) for line in [*kind.advice(document), *noted(document)]]
     lines += [*advice, ""] if advice else []
     told = " · ".join(f"{text(name)} **{text(value)}**" for name, value in figures(document))
     rows, _ = ranked(document, kind)

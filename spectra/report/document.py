@@ -8,7 +8,18 @@ from spectra.errors import SpectraError
 from spectra.matrices.place import COLUMNS
 from spectra.report.keys import KEYS
 from spectra.report.kind import Kind, kind_of, kinds
-from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object, Schema, Shape, Value, Words
+from spectra.report.shape import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    TEXTS,
+    Items,
+    Object,
+    Schema,
+    Shape,
+    Value,
+    Words,
+)
 from spectra.text import quote, shown
 from spectra.work.result import SCHEMA
 
@@ -65,7 +76,7 @@ def summary_of(kind: Kind) -> Object:
     """Return the shape of a command's summary."""
     return Object({
         "reading": TEXT, "skipped": COUNT.older, **kind.summary,
-        "unread": UNREAD.sometimes.unpublished,
+        "unread": UNREAD.sometimes.unpublished, "notes": TEXTS.sometimes.unpublished,
     })  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from spectra.report.explain import legend as legend_of
 from spectra.report.kind import Document, Kind, Listing, kind_of
 from spectra.report.onward import NOTHING, Typed, onward
 from spectra.report.ranking import ranked
-from spectra.report.sentences import closing
+from spectra.report.sentences import closing, noted
 from spectra.report.table import Column, Line, Screen
 from spectra.text import printable
 
@@ -56,7 +56,7 @@ def screen_of(
         rule=listing.rule,
         more=f"... {len(hidden):,} more{listing.of_rest(hidden)} (-v shows all)" * bool(hidden),
         legend=legend_of(listing.columns) if legend and shown else (),
-        facts=(kind.facts or closing)(document, full),
+        facts=[*(kind.facts or closing)(document, full), *noted(document)],
         hints=_hints(document, kind, seconds, full) if hints else (),
         onward=tuple(onward(document, kind, typed)) if hints else (),
     )

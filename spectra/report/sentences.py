@@ -103,6 +103,11 @@ def unread(document: Document) -> list[str]:
     return found
 
 
+def noted(document: Document) -> list[str]:
+    """Say which filters fit nothing, and which numbers are above what is there."""
+    return [f"note: {printable(str(note))}" for note in document["summary"].get("notes", ())]
+
+
 def _base_name(model: Mapping[str, Any], owners: bool) -> str:
     """Return the last part of a spec, and the one above where it says nothing."""
     spec = str(model["spec"])

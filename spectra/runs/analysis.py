@@ -14,8 +14,9 @@ from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
-from spectra.runs.result import Result, counted_codecs, not_read, unread_in
+from spectra.runs.result import Result, counted_codecs, not_read, noted, unread_in
 from spectra.text import listed
+from spectra.wording import worded
 from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, Sink, measured, silent
@@ -33,6 +34,10 @@ class Planned(Protocol):
     @property
     def command(self) -> str:
         """The name of its question."""
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
 
     def estimate(self, workers: int | None = None) -> Estimate:
         """Tell from headers what it will cost."""
@@ -77,6 +82,8 @@ class Analysis:
         start, plan = time.perf_counter(), self.plan
         rows = measured(executor or Local(), plan.tasks, self.analyzer, report, sink)
         marked, summary = self.analyzer.conclude(rows)
+        told = summary.get("notes")
+        own = told if isinstance(told, list) else ()
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
         alone = plan.members[0].part == "model" and not plan.members[0].labels
         reading = [
@@ -94,6 +101,7 @@ class Analysis:
             rows=marked,
             skipped=plan.skipped,
             summary=_complete(summary, reading, plan.skipped)
+            | noted([*plan.notes, *own])
             | unread_in(*opened)
             | ({"unpaired": unpaired.plain()} if unpaired else {}),
             seconds=time.perf_counter() - start,
@@ -198,6 +206,6 @@ def _complete(
     told = [f"{broken:,} {verbs[0]} NaN or Inf and {verbs[1]} no numbers."] if broken else []
     return {
         **summary,
-        "reading": " ".join(text for text in (*reading, *told) if text),
+        "reading": worded(" ".join(text for text in (*reading, *told) if text)),
         "skipped": len(skipped),
     }

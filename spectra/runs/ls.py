@@ -14,7 +14,7 @@ from spectra.runs.opening import (
     chosen,
     open,  # noqa: A004 - `spectra.open` is its name
 )
-from spectra.runs.result import Result, counted_codecs, not_read, unread_in
+from spectra.runs.result import Result, counted_codecs, not_read, noted, unread_in
 from spectra.text import counted
 from spectra.work import Model
 from spectra.work.planning.plan import selected
@@ -50,7 +50,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     some = chosen(selection, include, exclude, role, layers)
     opened = open(model, allow_pickle=allow_pickle, variant=variant)
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
-    views, skipped = selected(checkpoint, some)
+    views, skipped, notes = selected(checkpoint, some)
     rows = [Row(view.place(), "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading = (
@@ -72,6 +72,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
         "parameters": parameters,
         "bytes": checkpoint.nbytes,
         "skipped": len(skipped),
+        **noted(notes),
         **unread_in(opened),
     }
     return Result(

@@ -11,6 +11,7 @@ from spectra.matrices.view import unread_share, unread_weights, views_of
 from spectra.numbers import percent
 from spectra.report.command_line import command_line
 from spectra.text import counted
+from spectra.wording import worded
 from spectra.work import Result as Data
 
 if TYPE_CHECKING:
@@ -137,6 +138,12 @@ def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, 
         for one in (model.weights if isinstance(model, Adapter) else model).unread
     ]
     return {"unread": found} if found else {}
+
+
+def noted(notes: Iterable[str]) -> dict[str, list[str]]:
+    """Return what a summary says of filters and numbers that went past what is there."""
+    found = [worded(text) for text in notes]
+    return {"notes": found} if found else {}
 
 
 def counted_codecs(entries: Iterable[TensorEntry]) -> dict[str, int]:

@@ -297,3 +297,44 @@ def test_large_matrices_are_selected_as_if_all_were_decomposed(
     )
     assert early.summary["selected"] == exact.summary["selected"]
     assert early.summary["outside"] > 0
+
+
+def _measured(*shapes: tuple[str, int, int]) -> list[Row]:
+    views = [
+        view_of(f"model.layers.{number}.self_attn.{name}.weight", rows, cols)
+        for number, (name, rows, cols) in enumerate(shapes)
+    ]
+    values = dict.fromkeys(KEYS) | {"kappa": 2.0, "decided_by": "exact"}
+    return [Row(view.place(), "ok", None, values) for view in views]
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ({"select": "3"}, ""),
+        ({"select": "100%"}, ""),
+        ({"select": "1%"}, ""),
+        ({"select": "4"}, "--select 4 is more than there is: 3 candidates; all selected."),
+        ({"select": "48", "by": "params"}, ""),
+        (
+            {"select": "49", "by": "params"},
+            "--select 49 --by params is more than there is: 48 parameters; all selected.",
+        ),
+        (
+            {"select": "9", "by": "params"},
+            "--select 9 --by params is less than one matrix, and one is selected: "
+            "model.layers.0.self_attn.q_proj.weight has 16.",
+        ),
+        (
+            {"select": "2", "per": "role"},
+            "--select 2 is more than there is: 1 candidate of attn.k; all of these selected.",
+        ),
+    ],
+    ids=str,
+)
+def test_a_number_that_goes_past_what_is_there_is_told(
+    settings: dict[str, Any], note: str
+) -> None:
+    rows = _measured(("q_proj", 4, 4), ("q_proj", 4, 4), ("k_proj", 4, 4))
+    _, summary = Kappa(**settings).conclude(rows)
+    assert summary.get("notes", []) == ([note] if note else [])

@@ -8,7 +8,7 @@ import torch
 from examples import write_model
 from spectra.checkpoint import Checkpoint, open_spec
 from spectra.matrices import Selection, views_of
-from spectra.matrices.unmatched import why_none
+from spectra.matrices.unmatched import unfit, why_none
 
 ENDS = "--include '*up_proj' fits whole names; '*up_proj*' would fit 4."
 NORM = (
@@ -87,3 +87,47 @@ def test_a_model_without_layers(tmp_path: Path) -> None:
     opened = open_spec(write_model(tmp_path / "m", {"a.weight": torch.ones(2, 2)}))
     assert isinstance(opened, Checkpoint)
     assert why_none(Selection(layers="0"), *views_of(opened)) == "--layers 0: none lies in a layer."
+
+
+@pytest.mark.parametrize(
+    ("selection", "notes"),
+    [
+        (Selection(layers="1,9"), ["--layers 9: layers are 0 to 2 and 5."]),
+        (Selection(layers="1-9"), ["--layers 1-9: layers are 0 to 2 and 5."]),
+        (Selection(layers="1,3-4"), ["--layers 3-4: layers are 0 to 2 and 5."]),
+        (
+            Selection(include=("*q_proj*", "up_proj")),
+            ["--include 'up_proj' fits whole names; '*up_proj*' would fit 4."],
+        ),
+        (
+            Selection(exclude="q_proj"),
+            ["--exclude 'q_proj' fits whole names; '*q_proj*' would fit 4."],
+        ),
+        (
+            Selection(roles=("mlp", "router")),
+            ["--role router: roles are attn.q, mlp.up and embed."],
+        ),
+        (
+            Selection(include=("*layers.0*", "*layers.1*"), layers="0"),
+            ["--include '*layers.1*' keeps none beside --layers 0."],
+        ),
+        (
+            Selection(roles=("attn", "mlp"), include="*q_proj*"),
+            ["--role mlp keeps none beside --include '*q_proj*'."],
+        ),
+        (
+            Selection(include="*q_proj*", layers="0,1", roles=("attn.q", "attn")),
+            [],
+        ),
+        (Selection(layers="0-5", exclude="*mlp*"), []),
+        (Selection(roles="mlp", exclude="*q_proj*"), []),  # as asked for, though it does nothing
+        (Selection(), []),
+    ],
+    ids=str,
+)
+def test_a_filter_that_fits_nothing_beside_others_is_told(
+    model: Checkpoint, selection: Selection, notes: list[str]
+) -> None:
+    views, skipped = views_of(model)
+    assert selection.apply(views)
+    assert list(unfit(selection, views, skipped)) == notes

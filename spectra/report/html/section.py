@@ -15,7 +15,7 @@ from spectra.report.html.markup import badge, command, pairs, plain_table, setti
 from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
 from spectra.report.keys import KEYS
 from spectra.report.kind import Document, kind_of
-from spectra.report.sentences import models_named
+from spectra.report.sentences import models_named, noted
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
 MOST_SKIPPED = 200
@@ -108,7 +108,7 @@ def written(section: Section) -> str:
     again = command_line(document, ["-o", section.saved])
     advice = "".join(
         f'<p class="advice">{text(line)}</p>'
-        for line in kind_of(document["command"]).advice(document)
+        for line in [*kind_of(document["command"]).advice(document), *noted(document)]
     )
     return (
         f'<section id="{ident}" aria-labelledby="{ident}-title" class="result">'

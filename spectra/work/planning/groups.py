@@ -32,7 +32,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
         NothingToAnalyseError: No layer has all roles.
     """
     checkpoint = require_model(model)
-    views, skipped = selected(checkpoint, selection)
+    views, skipped, notes = selected(checkpoint, selection)
     layers: dict[str, list[View]] = defaultdict(list)
     for view in views:
         place = place_in(view.entry.name)
@@ -51,7 +51,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
             "`spectra ls` shows names and roles."
         )
     skipped.sort(key=lambda item: natural(item.tensor))
-    return Plan((Member(model),), in_bytes(tasks), tuple(skipped))
+    return Plan((Member(model),), in_bytes(tasks), tuple(skipped), notes=notes)
 
 
 def _complete(name: str, held: Iterable[View], roles: Sequence[str]) -> dict[str, Roles]:
@@ -105,7 +105,7 @@ def plan_moments(
         NothingToAnalyseError: There are moments of no matrix.
     """
     checkpoint, moments = require_model(model), require_model(statistics)
-    views, skipped = selected(checkpoint, selection)
+    views, skipped, notes = selected(checkpoint, selection)
     tasks = []
     for view in views:
         name = view.entry.name
@@ -125,7 +125,8 @@ def plan_moments(
             f"{shown(moments.spec)} holds moments for no matrix of {shown(checkpoint.spec)}: "
             f"{skipped[-1].tensor}: {skipped[-1].reason}."
         )
-    return Plan((Member(model), Member(statistics, "statistics")), in_bytes(tasks), tuple(skipped))
+    members = Member(model), Member(statistics, "statistics")
+    return Plan(members, in_bytes(tasks), tuple(skipped), notes=notes)
 
 
 def plan_across(
@@ -146,7 +147,7 @@ def plan_across(
     opened = [require_model(model) for model in models]
     if len(opened) < 2:
         raise UsageError(f"{len(opened)} model has no others. Give two or more.")
-    views, skipped = selected(opened[0], selection)
+    views, skipped, notes = selected(opened[0], selection)
     twins = []
     for other in opened[1:]:
         pairs, _ = match_names(opened[0].entries, other.entries, f"tensor of {shown(other.spec)}")
@@ -174,4 +175,4 @@ def plan_across(
     members = tuple(
         Member(model, labels={"model": name}) for model, name in zip(models, names, strict=True)
     )
-    return Plan(members, in_bytes(tasks), tuple(skipped))
+    return Plan(members, in_bytes(tasks), tuple(skipped), notes=notes)

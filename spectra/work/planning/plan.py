@@ -9,7 +9,7 @@ from spectra.analyzers.analyzer import Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, views_of
-from spectra.matrices.unmatched import why_none
+from spectra.matrices.unmatched import unfit, why_none
 from spectra.text import counted, quote, shown
 from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
@@ -39,6 +39,7 @@ class Plan:
     skipped: tuple[Skipped, ...] = ()
     warning: str = ""  # what a reader must know before the numbers
     unpaired: Unpaired | None = None  # of a pair of models
+    notes: tuple[str, ...] = ()  # on filters that fit nothing, as errors tell it
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -80,11 +81,24 @@ def several(plans: Sequence[Plan], warning: str = "") -> Plan:
             for item in plan.skipped
         ),
         warning,
+        notes=_notes_of(plans),
     )
 
 
-def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[Skipped]]:
-    """Return the matrices that a selection keeps, in natural order, and what is none.
+def _notes_of(plans: Sequence[Plan]) -> tuple[str, ...]:
+    """Return the notes on several models, those that are not on all with the model's name."""
+    every = dict.fromkeys(note for plan in plans for note in plan.notes)
+    found = []
+    for note in every:
+        names = [str(plan.members[0].labels["model"]) for plan in plans if note in plan.notes]
+        found.append(note if len(names) == len(plans) else f"{', '.join(names)}: {note}")
+    return tuple(found)
+
+
+def selected(
+    model: Checkpoint, selection: Selection
+) -> tuple[list[View], list[Skipped], tuple[str, ...]]:
+    """Return what a selection keeps, in natural order; what is no matrix; which filters fit none.
 
     Raises:
         NothingToAnalyseError: No matrix is left.
@@ -92,7 +106,7 @@ def selected(model: Checkpoint, selection: Selection) -> tuple[list[View], list[
     views, skipped = views_of(model)
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(model.spec), selection)
-    return kept, skipped
+    return kept, skipped, unfit(selection, views, skipped)
 
 
 def plan_model(
@@ -112,7 +126,7 @@ def plan_model(
         NothingToAnalyseError: No matrix is left.
     """
     model = require_model(model)
-    kept, skipped = selected(model, selection)
+    kept, skipped, notes = selected(model, selection)
     reasons: list[Skipped] = []
     if isinstance(analyzer, Particular):
         told = {view.name: analyzer.why_not(view, selection.roles) for view in kept}
@@ -123,7 +137,7 @@ def plan_model(
             f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
-    return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons))
+    return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons), notes=notes)
 
 
 def require_model(opened: Checkpoint | Adapter) -> Checkpoint:
@@ -179,6 +193,7 @@ def plan_pair(
     views, skipped = views_of(base)
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(base.spec), selection)
+    notes = unfit(selection, views, skipped)
     if isinstance(tuned, Adapter):
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)
@@ -205,7 +220,7 @@ def plan_pair(
     if isinstance(tuned, Checkpoint):
         unpaired = unpaired.without(changes.misshapen)
     members = Member(base, "base"), Member(tuned, "tuned")
-    return Plan(members, tasks, tuple(skipped), changes.warning, unpaired)
+    return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, notes)
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:

@@ -1,0 +1,72 @@
+"""What fits nothing, or goes past what is there, is told wherever the answer is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import spectra
+
+from .conftest import Command
+
+NINE = "note: --layers 9: layers are 0 to 2."
+
+
+@pytest.mark.parametrize("words", ["ls", "spectrum", "kappa", "kappa --select 3"])
+def test_a_table_ends_with_it(command: Command, model: Path, words: str) -> None:
+    done = command(*words.split(), model, "--layers", "1,9")
+    assert done.code == 0
+    assert f"  {NINE}\n" in done.out
+    assert "note:" not in done.err
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "jsonl"])
+def test_beside_data_it_goes_to_standard_error(command: Command, model: Path, form: str) -> None:
+    done = command("ls", model, "--layers", "1,9", "--format", form)
+    assert done.err == f"{NINE}\n"
+    if form == "json":
+        assert json.loads(done.out)["summary"]["notes"] == [NINE.removeprefix("note: ")]
+
+
+def test_beside_an_export_and_in_an_estimate_too(command: Command, model: Path) -> None:
+    done = command("kappa", model, "--select", "99", "--layers", "0", "--export", "names")
+    assert done.out.count("\n") == 3
+    assert "note: --select 99 is more than there is: 3 candidates; all selected.\n" in done.err
+    done = command("spectrum", model, "--layers", "1,9", "--dry-run")
+    assert done.err == f"{NINE}\n"
+
+
+def test_a_pair_and_several_models_tell_it_once(command: Command, model: Path) -> None:
+    done = command("diff", model, model, "--layers", "1,9")
+    assert done.out.count(NINE) == 1
+
+
+def test_leading_vectors_beyond_those_there_are(
+    command: Command, minilm: Path, minilm_lora: Path
+) -> None:
+    few = ("diff", minilm, minilm_lora, "--intruders", "--include", "*layer.0*query*", "--k")
+    told = "note: --k 385: the smallest changed matrix has 384 singular vectors"
+    assert told in command(*few, "385").out
+    assert "note:" not in command(*few, "384").out
+
+
+def test_what_fits_is_not_noted(command: Command, model: Path) -> None:
+    done = command(
+        "kappa", model, "--select", "2", "--layers", "0-2", "--role", "attn", "--role", "mlp",
+        "--include", "*proj*", "--exclude", "*down_proj*",
+    )  # fmt: skip
+    assert "note:" not in done.out + done.err
+
+
+def test_python_and_pages_tell_it_in_their_words(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    found = spectra.spectrum(model, layers=[1, 9])
+    assert found.summary["notes"] == ["layers=9: layers are 0 to 2."]
+    assert "note: layers=9: layers are 0 to 2." in repr(found)
+    assert "note: layers=9: layers are 0 to 2." in found._repr_html_()
+    command("spectrum", model, "--layers", "1,9", "-o", tmp_path / "r.json")
+    page, card = tmp_path / "r.html", tmp_path / "card.md"
+    command("report", tmp_path / "r.json", "-o", page, "-o", card, "--card")
+    assert NINE in page.read_text()
+    assert NINE in card.read_text()
