@@ -322,8 +322,7 @@ def _measured(*shapes: tuple[str, int, int]) -> list[Row]:
         ),
         (
             {"select": "9", "by": "params"},
-            "--select 9 --by params is less than one matrix, and one is selected: "
-            "model.layers.0.self_attn.q_proj.weight has 16.",
+            "--select 9 --by params is less than one matrix, and one is selected: a has 16.",
         ),
         (
             {"select": "2", "per": "role"},
@@ -332,9 +331,8 @@ def _measured(*shapes: tuple[str, int, int]) -> list[Row]:
     ],
     ids=str,
 )
-def test_a_number_that_goes_past_what_is_there_is_told(
-    settings: dict[str, Any], note: str
-) -> None:
+def test_a_number_that_goes_past_what_is_there_is_told(settings: dict[str, Any], note: str) -> None:
     rows = _measured(("q_proj", 4, 4), ("q_proj", 4, 4), ("k_proj", 4, 4))
     _, summary = Kappa(**settings).conclude(rows)
-    assert summary.get("notes", []) == ([note] if note else [])
+    told = note.replace("a has", "model.layers.0.self_attn.q_proj.weight has")
+    assert summary.get("notes", []) == ([told] if note else [])
