@@ -46,14 +46,14 @@ def estimate(value: float) -> str:
 
 def hundredths(value: float) -> str:
     """Return a cosine of which two decimals are known."""
-    return number(round(value, 2))
+    return number(_to_hundredths(value))
 
 
 def percent(share: float, digits: int = OF_SHARE) -> str:
     """Return a share of 1 in percent; what is less than all of it never reads as all."""
     whole = 100 * (kept(share) if digits < KEPT else share)
     text = _spelled(whole, digits)
-    if text == "100" and share < 1.0:
+    if text == "100" and whole < 100.0:
         text = "99.9"
     return f"{text} %"
 
@@ -65,7 +65,7 @@ def whole(value: float, _digits: int = 0) -> str:
 
 def signed(value: float) -> str:
     """Return a slope, whose second decimal is the last that matters."""
-    return f"{round(value, 2) + 0.0:+.2f}"
+    return f"{_to_hundredths(value) + 0.0:+.2f}"
 
 
 def grown(ratio: float) -> str:
@@ -100,6 +100,13 @@ def apart(value: float, limit: float, write: Write = number) -> str:
 def kept(value: float) -> float:
     """Return a number in as many digits as a page holds."""
     return float(f"{value:.{KEPT}g}")
+
+
+def _to_hundredths(value: float) -> float:
+    """Round to two decimals, halves away from zero, as `_spelled` does."""
+    if not math.isfinite(value):
+        return value
+    return float(Decimal(value).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def _spelled(value: float, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""The colours of numbers, on pages and in pictures alike: dark red is bad, blue only means much."""
+"""The colours of numbers, on pages and in pictures alike: red is bad, blue only means much."""
 
 from typing import Literal, TypeAlias
 
@@ -6,10 +6,10 @@ Ramp: TypeAlias = Literal["bad", "amount"]
 Worst: TypeAlias = Literal["high", "low"]
 
 RAMPS: dict[Ramp, tuple[str, ...]] = {
-    "bad": ("#fbe9d7", "#f7cda3", "#ec9a68", "#d4603f", "#a52d20", "#67101a"),
+    "bad": ("#eceef1", "#f6cfa8", "#ec9a68", "#d4603f", "#a52d20", "#67101a"),
     "amount": ("#e4ecf4", "#c6d5e6", "#98b5d3", "#6590bb", "#3a6a9b", "#1b4674", "#10294a"),
 }
-"""From light to dark: what has a bad end, the dark one; and what is only little or much."""
+"""From light to dark: from good, which is grey, to bad; and from little to much."""
 
 BAD = "#a52d20"
 

@@ -59,6 +59,9 @@ class Metric:
     key: str
     scale: Literal["log", "linear", "count"]
     worst: Worse | None = None  # the end that is bad; None: it is an amount, neither good nor bad
+    shades: Callable[[Sequence[RowDoc]], Sequence[float | None]] | None = None
+    """How bad each row is, from 0 to 1; without, the worst there is counts as bad."""
+    ends: tuple[str, str] = ("", "")  # what the best and the worst shade are called
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from spectra.report.cells import short
 from spectra.report.colours import ramp_of
 from spectra.report.keys import key_of
-from spectra.report.kind import Document, RowDoc, kind_of
+from spectra.report.kind import Document, Metric, RowDoc, kind_of
 from spectra.report.ranking import enriched
 from spectra.text import printable
 from spectra.words import in_order
@@ -41,7 +41,8 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
         "layers": layers,
         "metrics": [
             {"key": m.key, "title": key.title, "kind": key.kind, "scale": m.scale,
-             "worst": m.worst, "ramp": ramp_of(m.worst), "meaning": key.meaning}
+             "worst": m.worst, "ramp": ramp_of(m.worst), "meaning": key.meaning,
+             "ends": list(m.ends) if m.shades else None}
             for m, key in ((metric, key_of(metric.key)) for metric in metrics)
         ],
         "facets": [
@@ -49,6 +50,7 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
                 "name": None if name is None else printable(str(name)),
                 "counts": _counted(found, roles, layers),
                 "grids": [_grid(found, roles, layers, metric.key) for metric in metrics],
+                "shades": [_shades(found, roles, layers, metric) for metric in metrics],
             }
             for name, found in facets.items()
         ],
@@ -56,14 +58,18 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
 
 
 def _count_findings(document: Document, rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each row its findings, and how many of them count against it."""
     counts: dict[str, int] = defaultdict(int)
+    against: dict[str, int] = defaultdict(int)
     for finding in document["summary"]["findings"]:
         if finding.get("matrix") is not None and finding.get("state") != "gone":
             counts[finding["matrix"]] += 1
+            known = finding.get("state") == "unchanged" or finding["severity"] == "note"
+            against[finding["matrix"]] += not known
     for row in rows:
-        row["findings"] = counts[row["matrix"]] + counts[row["tensor"]] * (
-            row["matrix"] != row["tensor"]
-        )
+        names = {row["matrix"], row["tensor"]}
+        row["findings"] = sum(counts[name] for name in names)
+        row["against"] = sum(against[name] for name in names)
 
 
 def _counted(
@@ -79,9 +85,10 @@ def _counted(
 def _grid(
     rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None], key: str
 ) -> list[float | int | str | None]:
-    """Return one number a cell; "inf" where it is singular, None where there is none."""
+    """Return one number a cell; "inf" where it is singular, "nan" where one holds NaN or Inf."""
     cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     open_ends: set[tuple[str, int | None]] = set()
+    broken: set[tuple[str, int | None]] = set()
     for row in rows:
         value = row.get(key)
         if value is None and key == "kappa" and row["status"] == "singular":
@@ -90,11 +97,34 @@ def _grid(
             cells[row["role"], row["layer"]].append(value)
         elif row["status"] == "outside":  # somewhere above the cut: no median is known
             open_ends.add((row["role"], row["layer"]))
+        elif row["status"] == "non-finite":
+            broken.add((row["role"], row["layer"]))
     found: list[float | int | str | None] = []
     for role in roles:
         for layer in layers:
+            # No NaN and no finding may hide behind the middle of many experts.
+            if (role, layer) in broken:
+                found.append("nan")
+                continue
             values = None if (role, layer) in open_ends else cells.get((role, layer))
-            # Of findings none may hide behind the middle of many experts.
             middle = (sum if key == "findings" else median)(values) if values else None
             found.append("inf" if middle == float("inf") else short(middle))
     return found
+
+
+def _shades(
+    rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None], metric: Metric
+) -> list[float | None] | None:
+    """Return how bad each cell is, in the middle of its matrices, of findings the worst."""
+    if metric.shades is None:
+        return None
+    cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    for row, shade in zip(rows, metric.shades(rows), strict=True):
+        if shade is not None:
+            cells[row["role"], row["layer"]].append(shade)
+    middle = max if metric.key == "findings" else median
+    return [
+        short(round(middle(cells[role, layer]), 3)) if cells[role, layer] else None
+        for role in roles
+        for layer in layers
+    ]

@@ -8,7 +8,7 @@ from spectra.policy import RULES
 from spectra.policy.finding import Finding, Outcome
 from spectra.policy.judge import NOT_ASKED
 from spectra.policy.threshold import Threshold
-from spectra.report import cells
+from spectra.report import cells, shades
 from spectra.report.findings.found import policy_line, reasons, verdict_of
 from spectra.report.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import unread
@@ -215,9 +215,10 @@ KIND = Kind(
         "sigma_max", "kappa", "stable_rank", "alpha", "delta_relative", "intruders", "worst_cos",
     ),
     metrics=(
-        Metric("findings", "count", "high"), Metric("kappa", "log", "high"),
-        Metric("intruders", "count", "high"),
-        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"), Metric("alpha", "linear"),
+        Metric("findings", "count", "high", shades.findings, shades.OF_COUNTS),
+        Metric("kappa", "log", "high", shades.conditioning, shades.OF_KAPPA),
+        Metric("intruders", "count", "high", shades.intruders, shades.OF_INTRUDERS),
+        Metric("sigma_max", "log"), Metric("stable_rank", "log"), Metric("alpha", "linear"),
         Metric("delta_relative", "linear"),
     ),
     sheets=_sheets, worst=_worst, settles=_settled, judges=True, parts=("model",), words=_words,

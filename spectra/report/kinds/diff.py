@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import median
 from typing import Any
 
-from spectra.numbers import number, percent
-from spectra.report import cells
+from spectra.numbers import hundredths, number, percent, ranged
+from spectra.report import cells, shades
 from spectra.report.kind import (
     Document,
     Kind,
@@ -141,7 +140,7 @@ def _charts(document: Document, table: str) -> list[dict[str, Any]]:
         "table": table,
         "epsilon": 0.5 if epsilon is None else cells.short(epsilon),
         "side": "right" if settings.get("side") == "right" else "left",
-        "chance": cells.short(median(nulls)) if nulls else None,
+        "chance": ranged(min(nulls), max(nulls), hundredths) if nulls else None,
     }]  # fmt: skip
 
 
@@ -182,7 +181,8 @@ KIND = Kind(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
     ),
     metrics=(
-        Metric("intruders", "count", "high"), Metric("worst_cos", "linear", "low"),
+        Metric("intruders", "count", "high", shades.intruders, shades.OF_INTRUDERS),
+        Metric("worst_cos", "linear", "low", shades.foreignness, shades.OF_COSINE),
         Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
     ),
     charts=_charts, worst=_worst,

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from spectra.analyzers.choice import rank_key, span
 from spectra.numbers import number
-from spectra.report import cells
+from spectra.report import cells, shades
 from spectra.report.kind import (
     Document,
     Kind,
@@ -177,7 +177,10 @@ KIND = Kind(
     table=_table, card=_card, figures=_figures, onward=_onward,
     facts=lambda document, full: [*unresolved_told(document["rows"]), *closing(document, full)],
     visible=("kappa", "kappa_excess", "selected", "parameters", "decided_by"),
-    metrics=(Metric("kappa", "log", "high"), Metric("kappa_excess", "log", "high")),
+    metrics=tuple(
+        Metric(key, "log", "high", shades.conditioning, shades.OF_KAPPA)
+        for key in ("kappa", "kappa_excess")
+    ),
     charts=lambda document, table: [_chart(document, table)],
     worst=_worst,
     drawer="spectra.report.plots.kappa:draw_kappa",

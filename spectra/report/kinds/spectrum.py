@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from spectra.numbers import number
-from spectra.report import cells
+from spectra.report import cells, shades
 from spectra.report.kind import Document, Kind, Listing, Metric, Worst, highest, singular
 from spectra.report.shape import COUNT
 from spectra.report.table import Column
@@ -57,9 +57,9 @@ KIND = Kind(
     onward=lambda _: [[("--plot", "spectrum.png")]],
     visible=("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
     metrics=(
-        Metric("kappa", "log", "high"), Metric("sigma_max", "log"),
-        Metric("stable_rank", "log", "low"),
-        Metric("alpha", "linear"), Metric("spikes", "count"),
+        Metric("kappa", "log", "high", shades.conditioning, shades.OF_KAPPA),
+        Metric("sigma_max", "log"), Metric("stable_rank", "log"), Metric("alpha", "linear"),
+        Metric("spikes", "count"),
     ),
     worst=_worst,
     drawer="spectra.report.plots.spectrum:draw_spectrum",

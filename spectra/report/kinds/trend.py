@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from spectra.numbers import grown, number
-from spectra.report import cells
+from spectra.report import cells, shades
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Worst
 from spectra.report.shape import COUNT, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
@@ -93,8 +93,8 @@ KIND = Kind(
     onward=lambda _: [[("--plot", "trend.png")]],
     visible=("model", "step", "sigma_max", "stable_rank", "kappa"),
     metrics=(
-        Metric("sigma_max", "log"), Metric("stable_rank", "log", "low"),
-        Metric("kappa", "log", "high"),
+        Metric("sigma_max", "log"), Metric("stable_rank", "log"),
+        Metric("kappa", "log", "high", shades.conditioning, shades.OF_KAPPA),
     ),
     charts=lambda document, _: [_chart(document)],
     worst=_worst,

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from spectra.numbers import DIGITS, OF_SHARE, number
-from spectra.report.colours import Worst
+from spectra.numbers import DIGITS, OF_ESTIMATE, OF_SHARE, number
+from spectra.report.colours import BAD
 from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
@@ -40,6 +40,7 @@ class Grid:
     layers: Sequence[int | None]  # None: matrices of no layer
     values: NDArray[np.float64]  # roles x layers; NaN: no value, inf: singular
     counts: NDArray[np.int64]  # matrices of each cell
+    broken: NDArray[np.bool_]  # cells of which a matrix holds NaN or Inf
     inside: float = INSIDE  # inches that its columns share
 
     @property
@@ -59,53 +60,65 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
     layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer or 0))
     cells: dict[tuple[int, int], list[float]] = defaultdict(list)
     counts = np.zeros((len(roles), len(layers)), dtype=np.int64)
+    broken = np.zeros(counts.shape, dtype=np.bool_)
     for row in rows:
         place = (roles.index(row["role"]), layers.index(row["layer"]))
         counts[place] += 1
         found = value(row)
-        if found is not None:
+        if found is None:
+            broken[place] |= row["status"] == "non-finite"
+        else:
             cells[place].append(found if math.isinf(found) else min(found, LARGEST))
     values = np.full(counts.shape, np.nan)
     for place, found_here in cells.items():
         # Between a finite value and infinity lies no number: half are singular.
         values[place] = median(found_here)
-    return Grid(roles, layers, values, counts)
+    values[broken] = np.nan  # none hides behind the middle of many experts
+    return Grid(roles, layers, values, counts, broken)
 
 
 def draw_grid(
-    axes: Axes, grid: Grid, title: str, label: str, scale: Scale, worst: Worst | None = None
+    axes: Axes, grid: Grid, title: str, label: str, scale: Scale, shades: Grid | None = None
 ) -> None:
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
     A cell without a matrix stays white; a dash stands for a matrix without this value,
-    hatching for a singular one. What has a bad end, `worst`, is dark red there; an amount that
-    is neither good nor bad is blue.
+    hatching for one that holds NaN or Inf. An amount that is neither good nor bad is blue.
+
+    Args:
+        axes: Where.
+        grid: The numbers.
+        title: Above it.
+        label: What they are, with the unit.
+        scale: Of the colours of an amount.
+        shades: How bad each of them is, from 0 to 1, dark red: not how large.
     """
     rows, columns = len(grid.roles), len(grid.layers)
     norm = _norm(grid.values[np.isfinite(grid.values)], scale)
-    colours = ramp(worst)
+    coloured, colours = grid.values, ramp(None)
+    if shades is not None:
+        norm, coloured, colours = Normalize(0.0, 1.0), shades.values, ramp("high")
     digits = OF_SHARE if label.endswith("(%)") else DIGITS
     mesh = axes.pcolormesh(
-        np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, edgecolors="white",
+        np.ma.masked_invalid(coloured), cmap=colours, norm=norm, edgecolors="white",
         linewidth=0.8 if columns <= 9 * grid.inside else 0.2,
     )  # fmt: skip
-    texts = {place: number(float(value), digits) for place, value in np.ndenumerate(grid.values)}
-    widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
-    numbered = widest + 0.04 <= grid.inside / columns
+    texts = _texts(grid, digits)
+    numbered = bool(texts)
     for (i, j), value in np.ndenumerate(grid.values):
         if not grid.counts[i, j]:
             continue
-        if math.isinf(value):
+        if grid.broken[i, j]:
             axes.add_patch(
-                Rectangle((j, i), 1, 1, hatch="/////", facecolor="white", edgecolor=QUIET, lw=0.4)
+                Rectangle((j, i), 1, 1, hatch="/////", facecolor="white", edgecolor=BAD, lw=0.4)
             )
         elif math.isnan(value):
             axes.text(j + 0.5, i + 0.5, "–", ha="center", va="center", color=QUIET)
-        elif numbered:
-            red, green, blue, _ = colours(float(norm(value)))
+        elif numbered or math.isinf(value):
+            red, green, blue, _ = colours(float(norm(coloured[i, j])))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             axes.text(
-                j + 0.5, i + 0.5, texts[i, j], ha="center", va="center",
+                j + 0.5, i + 0.5, texts.get((i, j), "∞"), ha="center", va="center",
                 color="white" if dark else INK,
             )  # fmt: skip
     names = ["none" if layer is None else str(layer) for layer in grid.layers]
@@ -119,11 +132,24 @@ def draw_grid(
         return  # the numbers say it, and take the room of a scale
     bar = axes.figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
     bar.outline.set_visible(False)
-    if scale == "log":
+    if shades is not None:
+        bar.set_label("how far off")
+        bar.set_ticks([0.0, 1.0], labels=["as its like", "SPC202"])
+    elif scale == "log":
         logarithmic_ticks(bar.ax.yaxis)
     else:
         bar.ax.yaxis.set_major_locator(MaxNLocator(4 if rows > 3 else 2, integer=scale == "count"))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+
+
+def _texts(grid: Grid, digits: int) -> dict[tuple[int, ...], str]:
+    """Write the numbers in as many digits as there is room for in every cell; none: in none."""
+    for some in (digits, OF_ESTIMATE):
+        texts = {place: number(float(value), some) for place, value in np.ndenumerate(grid.values)}
+        widest = max((width_of(text, SMALL) for text in texts.values()), default=0.0)
+        if widest + 0.04 <= grid.inside / len(grid.layers):
+            return texts
+    return {}
 
 
 def label_cells(axes: Axes, names: Sequence[str], most: int = MOST_TICKS) -> None:
@@ -140,11 +166,13 @@ def grid_notes(*grids: Grid) -> list[str]:
     """Say what the marks in these grids mean, where there are such."""
     values = np.concatenate([np.empty(0), *(grid.values.ravel() for grid in grids)])
     counts = np.concatenate([np.empty(0), *(grid.counts.ravel() for grid in grids)])
+    broken = np.concatenate([np.empty(0, bool), *(grid.broken.ravel() for grid in grids)])
     crowded = int(counts.max(initial=0))
     notes = (
         (crowded > 1, f"A cell shows the median of its matrices (up to {crowded:,} share one)."),
-        (np.isinf(values).any(), "Hatched: singular, no finite condition number."),
-        ((np.isnan(values) & (counts > 0)).any(), "–: a matrix that has no such value."),
+        (np.isinf(values).any(), "∞: singular, no finite condition number."),
+        (broken.any(), "Hatched: NaN or Inf, no numbers."),
+        ((np.isnan(values) & ~broken & (counts > 0)).any(), "–: a matrix that has no such value."),
         ((counts == 0).any(), "White: no such matrix."),
     )
     return [note for said, note in notes if said]

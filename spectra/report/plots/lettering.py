@@ -23,14 +23,14 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
-def plain_text(text: str) -> str:
+def plain_text(text: str, longest: int = LONGEST) -> str:
     """Return text on one line; what is no printable character of the font, escaped.
 
     Names come from files: a line break would tear the picture apart, and a character
     without a glyph would be drawn as an empty box.
     """
-    if len(text) > LONGEST:
-        text = text[: LONGEST // 2] + "…" + text[-LONGEST // 2 :]
+    if len(text) > longest:
+        text = text[: longest // 2] + "…" + text[-longest // 2 :]
     known = _glyphs()
     return "".join(
         letter
@@ -64,12 +64,12 @@ def shortened(text: str, points: float, inches: float, weight: str = "normal") -
 
 def wrapped(text: str, points: float, inches: float, lines: int) -> list[str]:
     """Return plain text as lines that are at most so wide; the last ends in … if cut."""
-    found = list(_lines(plain_text(text), points, inches))
+    found = list(_lines(plain_text(text, lines * LONGEST), points, inches))
     if len(found) <= lines:
         return found
     last = found[lines - 1]
     while last and width_of(last + " …", points) > inches:
-        last = last[:-1]
+        last = last.rpartition(" ")[0] or last[:-1]
     return [*found[: lines - 1], last + " …"]
 
 

@@ -53,7 +53,7 @@ def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=4)
     # No date: a picture of the same numbers is the same to the byte.
     made = made_of(document, date=False)
-    below = [line for note in (*notes, made) for line in wrapped(note, SMALL, width, lines=3)]
+    below = [line for note in (*notes, made) for line in wrapped(note, SMALL, width, lines=5)]
     line, small = NORMAL * 1.4 / 72, SMALL * 1.4 / 72
     top = MARGIN + TITLE * 1.6 / 72 + len(reading) * line + 0.06
     bottom = (0.04 + len(below) * small if below else 0.0) + MARGIN

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spectra.numbers import number
 from spectra.report.kind import RowDoc
-from spectra.report.plots.lettering import role_label
+from spectra.report.plots.lettering import plain_text, role_label
 from spectra.report.plots.page import Arrays, array_of, logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SEQUENTIAL, shades
 from spectra.text import counted
@@ -25,6 +25,7 @@ DECADES = 3  # below the largest value of all; the rest would flatten what layer
 LIMITS = (1e-290, 1e290)  # what an axis of doubles has room for
 COLOURS = 8  # of lines that can be told apart
 GREY = "#c4c9d0"  # of the lines between
+MOST_NAMED = 6  # layers
 POINTS = 240  # of a line: more would not be seen, and an SVG holds each
 
 
@@ -43,6 +44,7 @@ class Scree:
 
     panels: Mapping[str, Sequence[Line]]  # by role
     notes: Sequence[str]
+    zeros: Mapping[str, Sequence[int]]  # layers of a role that hold nothing but zeros
 
     @property
     def columns(self) -> int:
@@ -123,9 +125,11 @@ def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
         alone = "" if row["expert"] is not None else row["matrix"]
         groups[row["role"], row["layer"], alone].append(row)
     lines: dict[str, list[Line]] = defaultdict(list)
+    zeros: dict[str, list[int | None]] = defaultdict(list)
     for (kind, layer, _), members in groups.items():
         line = _line(layer, members, arrays)
         lines[kind] += [line] if line else []
+        zeros[kind] += [] if line else [layer]
     drawable = in_order(kind for kind, found in lines.items() if found)
     chosen = sorted(drawable, key=lambda kind: -len(lines[kind]))[:PANELS]
     chosen.sort(key=drawable.index)
@@ -138,12 +142,17 @@ def scree_of(rows: Sequence[RowDoc], arrays: Arrays) -> Scree:
         notes.append(
             f"A line of singular values is the median of its layer's experts (up to {most:,})."
         )
-    scree = Scree({kind: lines[kind] for kind in chosen}, notes)
+    if zeros := {kind: layers for kind, layers in zeros.items() if layers}:
+        notes.append(f"All zero, so without a line: {_placed(zeros)}.")
+    whole = {kind: [at for at in layers if at is not None] for kind, layers in zeros.items()}
+    scree = Scree({kind: lines[kind] for kind in chosen}, notes, whole)
     if chosen:
         low = scree.limits[1]
         layered = {line.layer is not None for kind in chosen for line in lines[kind]}
         if len(scree.layers) > COLOURS:
             notes.append("Grey: the layers between those with a colour.")
+        if any(_outermost(scree, kind) for kind in chosen):
+            notes.append("Highest, lowest: the layers by σ max.")
         if len(layered) > 1:
             notes.append("Dotted: of no layer.")
         cut = any(line.sigma[-1] < low for kind in chosen for line in lines[kind])
@@ -174,8 +183,13 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
                 color=INK if line.layer is None else colours.get(line.layer, GREY),
                 linewidth=1.1 if own else 0.6, zorder=2.0 if own else 1.9,
             )  # fmt: skip
-        _name_outermost(axes, lines)
         _label(axes, kind, lines, left=index % columns == 0, low=index + columns >= count)
+        if outermost := _outermost(scree, kind):
+            axes.set_title(axes.get_title("left"), pad=17)
+            axes.annotate(
+                outermost, (0.0, 1.0), (0, 3), xycoords="axes fraction", color=QUIET,
+                textcoords="offset points",
+            )  # fmt: skip
     panels[0].set_ylim(low / 1.3, top * 1.3)
     for axes in panels:
         logarithmic_ticks(axes.xaxis)
@@ -191,16 +205,25 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
         bar.outline.set_visible(False)
 
 
-def _name_outermost(axes: Axes, lines: Sequence[Line]) -> None:
-    """Say which layers have the largest and the smallest sigma_max, where it is empty."""
-    layered = [line for line in lines if line.layer is not None]
-    if len({line.layer for line in layered}) < 2:
-        return
-    low, *_, high = sorted(layered, key=lambda line: float(line.sigma[0]))
-    axes.text(
-        0.05, 0.06, f"σ max\nhighest: layer {high.layer}\nlowest: layer {low.layer}",
-        transform=axes.transAxes, color=QUIET, va="bottom",
-    )  # fmt: skip
+def _outermost(scree: Scree, kind: str) -> str:
+    """Say which layers have the largest and the smallest sigma_max; zero is smaller than all."""
+    lines = scree.panels[kind]
+    found = [(float(line.sigma[0]), line.layer) for line in lines if line.layer is not None]
+    found += [(0.0, layer) for layer in scree.zeros.get(kind, ())]
+    if len({layer for _, layer in found}) < 2:
+        return ""
+    return f"highest {max(found)[1]}, lowest {min(found)[1]}"
+
+
+def _placed(zeros: Mapping[str, Sequence[int | None]]) -> str:
+    """Name the layers of each role."""
+    told = []
+    for kind, layers in zeros.items():
+        known = [str(layer) for layer in layers if layer is not None]
+        which = f" of layer {', '.join(known[:MOST_NAMED])}" if known else ""
+        more = f" and {len(known) - MOST_NAMED:,} more" if len(known) > MOST_NAMED else ""
+        told.append(f"{plain_text(kind)}{which}{more}")
+    return "; ".join(told)
 
 
 def _label(axes: Axes, kind: str, lines: Sequence[Line], *, left: bool, low: bool) -> None:

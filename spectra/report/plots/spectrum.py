@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectra.numbers import number
-from spectra.report.colours import Worst
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import shortened
@@ -25,6 +24,7 @@ from spectra.report.plots.scree import (
     sigma_of,
 )
 from spectra.report.plots.style import DARK, INK, LIGHT, NORMAL, WIDTH
+from spectra.report.shades import OF_KAPPA, conditioning
 
 TITLE = "Singular spectra"
 SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
@@ -47,7 +47,9 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     heights = [DENSITY] if drawable else []
     heights += [scree.height] if scree.panels else []
     heights += [grids[0].height] if grids else []
-    notes = [*scree.notes, *grid_notes(*grids), *left_out(len(document["rows"]) - len(rows))]
+    notes = [*scree.notes, *grid_notes(*grids)]
+    notes += [f"κ: grey is {OF_KAPPA[0]}; dark red, {OF_KAPPA[1]}."] if grids else []
+    notes += [*left_out(len(document["rows"]) - len(rows))]
     if any(is_sampled(row, arrays) for row in drawable):
         notes.append(SAMPLED)
     notes += [] if drawable else [NOT_KEPT]
@@ -64,15 +66,14 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
         _density(axes, row, arrays)
     if scree.panels:
         draw_screes(figure, layout[1], scree)
-    titles: tuple[tuple[str, str, Worst | None], ...] = (
-        ("Power-law exponent α of the tail", "α (dimensionless)", None),
-        ("Condition number κ = σ max / σ min", "κ (dimensionless)", "high"),
+    titles = (
+        ("Power-law exponent α of the tail", "α (dimensionless)"),
+        ("Condition number κ = σ max / σ min", "κ (dimensionless)"),
     )
     beside = layout[-1].subgridspec(1, len(titles), width_ratios=SIDES)
     for place, grid in enumerate(grids):
-        title, label, worst = titles[place]
         axes = figure.add_subplot(beside[0, place])
-        draw_grid(axes, grid, title, label, "log", worst)
+        draw_grid(axes, grid, *titles[place], "log", _shades(document["rows"]) if place else None)
         if place:  # the same roles as beside it
             axes.set_ylabel("")
             axes.set_yticks([])
@@ -215,3 +216,9 @@ def _grids(rows: Sequence[RowDoc]) -> list[Grid]:
 
     grids = grid_of(rows, lambda row: row.get("alpha")), grid_of(rows, kappa)
     return [replace(grid, inside=inside) for grid, inside in zip(grids, SIDES, strict=True)]
+
+
+def _shades(rows: Sequence[RowDoc]) -> Grid:
+    """Return how bad each kappa is."""
+    bad = dict(zip((row["matrix"] for row in rows), conditioning(rows), strict=True))
+    return grid_of(rows, lambda row: bad[row["matrix"]])

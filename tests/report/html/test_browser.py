@@ -1,6 +1,7 @@
 """The page in a browser: clicks, keys, filters, themes, paper, and what it tells aloud."""
 
 import csv
+import random
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from report.html import documents
+from spectra.numbers import hundredths, kept, number, percent, signed, whole
 from spectra.report.colours import RAMPS
 
 from .conftest import Opened
@@ -567,12 +569,71 @@ def test_bad_is_the_dark_red_end_in_every_heat_map(opened: Opened) -> None:
                 found.append((float(value[1].replace(",", "")), shade))
         return sorted(found)
 
-    page = opened(documents.spectrum(SMALL))
-    kappas = shades("κ", r"κ ([\d,.]+)")
+    found = documents.spectrum(SMALL + 1)
+    found["rows"][5]["kappa"] = 9e9
+    page = opened(found)
+    kappas = shades("κ", r"κ ([\d,.e]+)")
     assert kappas[-1][1] < kappas[0][1]
     page = opened(documents.diff(SMALL))
     cosines = shades("lowest |cos|", r"\|cos\| ([\d.]+)")
     assert cosines[-1][1] > cosines[0][1]
+
+
+def fills(page: Page) -> set[str]:
+    cells = page.locator('#r1 [role="gridcell"] .box')
+    return set(cells.evaluate_all("all => all.map(one => one.getAttribute('fill'))"))
+
+
+def test_a_heat_map_of_a_passing_check_has_no_red(opened: Opened) -> None:
+    found = documents.check(SMALL + 1)
+    found["rows"] = [row for row in found["rows"] if row["status"] == "ok"]
+    found["summary"] |= {"passed": True, "exit_code": 0, "reading": "PASS  no findings."}
+    found["summary"]["findings"] = []
+    page = opened(found)
+    grey = ",".join(str(part) for part in bytes.fromhex(RAMPS["bad"][0][1:]))
+    assert fills(page) == {f"rgb({grey})"}
+    page.get_by_label("Colour by").select_option(label="κ")
+    assert fills(page) == {f"rgb({grey})"}
+    page.get_by_label("Colour by").select_option(label="stable rank")
+    for red, _, blue in (map(int, re.findall(r"\d+", fill)) for fill in fills(page)):
+        assert blue >= red
+
+
+def test_nan_in_a_heat_map_is_hatched_and_told(opened: Opened) -> None:
+    found = documents.spectrum(SMALL)
+    found["rows"][1] |= {"status": "non-finite", "error": "1 NaN", "kappa": None, "alpha": None}
+    found["rows"][2]["alpha"] = None
+    page = opened(found)
+    cell = page.locator('[role="gridcell"][aria-label="attn.q, layer 0\\aNaN or Inf: no numbers"]')
+    assert (cell.locator(".box").get_attribute("fill") or "").startswith("url(#")
+    legend = page.locator("#r1 .legend").first
+    expect(legend).to_contain_text("hatched: NaN or Inf, no numbers")
+    page.get_by_label("Colour by").select_option(label="α")
+    expect(legend).to_contain_text("–: has no such value")
+
+
+def test_numbers_are_spelled_as_everywhere_else(opened: Opened) -> None:
+    """Two programs write them; over many values they must agree."""
+    source = random.Random(7)  # noqa: S311 - no secret
+    values = [kept(source.choice((-1, 1)) * 10 ** source.uniform(-12, 12)) for _ in range(4000)]
+    values += [kept(digits / 10**power) for digits in range(9990, 10010) for power in range(-4, 9)]
+    values += [kept(base + half) for base in range(1, 1100, 7) for half in (0.5, 0.25, 0.125)]
+    values += [0.0, 1.0, 1e6, 999_950.0, 0.001, 0.00099995, 1e-300, 1e300]
+    shares = [kept(source.random()) for _ in range(2000)] + [0.9996, 0.99999, 1.0, 0.0, 1e-9, 12.5]
+    page = opened(documents.spectrum(1))
+    told = page.evaluate(
+        "([values, shares]) => [values.map(v => few(v)), values.map(signed), values.map(whole), "
+        "shares.map(percent), values.map(v => shown('cosine', v))]", [values, shares],
+    )  # fmt: skip
+    assert told[0] == [number(value) for value in values]
+    small = [place for place, value in enumerate(values) if abs(value) < 100]
+    assert [told[1][place] for place in small] == [signed(values[place]) for place in small]
+    assert [told[4][place] for place in small] == [hundredths(values[place]) for place in small]
+    counts = [
+        place for place, value in enumerate(values) if value.is_integer() and abs(value) < 1e15
+    ]
+    assert [told[2][place] for place in counts] == [whole(values[place]) for place in counts]
+    assert told[3] == [percent(share) for share in shares]
 
 
 def test_a_check_that_passes_has_no_red_pill(opened: Opened) -> None:

@@ -115,7 +115,7 @@ def test_singular_matrices_are_marked(tmp_path: Path) -> None:
     open_bars = [bar.get_linestyle() == "--" for bar in figure.axes[0].patches]
     assert open_bars == [False, False, False, True]
     said = drawn(spectra.spectrum(base))
-    assert "Hatched: singular" in said
+    assert "∞: singular, no finite condition number." in said
     assert "a matrix that has no such value" in said
 
 
@@ -314,8 +314,9 @@ def test_layers_are_told_apart(tmp_path: Path, layers: int, told: range | None) 
     top = {row.place.layer: row.number("sigma_max") or 0.0 for row in result.rows
            if row.place.role == "attn.q"}  # fmt: skip
     text = next(text.get_text() for text in panel.texts)
-    assert f"highest: layer {max(top, key=lambda layer: top[layer])}" in text
-    assert f"lowest: layer {min(top, key=lambda layer: top[layer])}" in text
+    highest, lowest = (end(top, key=lambda layer: top[layer]) for end in (max, min))
+    assert text == f"highest {highest}, lowest {lowest}"
+    assert "Highest, lowest: the layers by σ max." in written(figure)
 
 
 def test_one_layer_has_no_key_and_no_outermost(tmp_path: Path) -> None:
@@ -324,13 +325,33 @@ def test_one_layer_has_no_key_and_no_outermost(tmp_path: Path) -> None:
     assert not any(axes.get_ylabel() == "layer" for axes in figure.axes)
 
 
+def test_a_layer_of_zeros_is_the_lowest_and_is_told(tmp_path: Path) -> None:
+    tensors = llama_of(noise)
+    tensors["layers.1.mlp.up_proj.weight"].zero_()
+    figure = picture(spectra.spectrum(write_model(tmp_path / "it", tensors)))
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any(text.endswith(", lowest 1") for text in texts)
+    assert "All zero, so without a line: mlp.up of layer 1." in written(figure)
+
+
+def test_no_text_lies_over_a_line(tmp_path: Path) -> None:
+    """A matrix that collapsed falls through the whole panel."""
+    tensors = llama_of(noise)
+    tensors["layers.1.mlp.up_proj.weight"] = torch.outer(torch.ones(12), torch.arange(1.0, 13.0))
+    figure = picture(spectra.spectrum(write_model(tmp_path / "it", tensors)))
+    for axes in figure.axes:
+        for text in axes.texts if axes.get_lines() else ():
+            assert text.get_window_extent().y0 >= axes.get_window_extent().y1 - 1
+
+
 def test_a_matrix_with_nan_is_no_missing_one(tmp_path: Path) -> None:
-    """It has a dash in the grids, where white is for what is not there."""
+    """It is hatched in the grids, where white is for what is not there."""
     base = write_model(tmp_path / "base", llama_of(noise))
     broken = write_model(tmp_path / "broken", llama_of(noise, broken=True))
     for result in (spectra.spectrum(broken), spectra.diff(base, broken)):
         said = drawn(result)
-        assert "–: a matrix that has no such value." in said
+        assert "Hatched: NaN or Inf, no numbers." in said
+        assert "–: a matrix that has no such value." not in said
         assert "White: no such matrix." not in said
         assert "1 matrix with NaN or Inf left out." in said
 

@@ -113,9 +113,9 @@ function intruderChart(host, chart, section, table) {
     };
     body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: names, columns: Array.from({ length: columns }, (_, i) => String(i)), left, cellWidth, cellHeight: 24,
       cell, mono: true, rowText: narrow ? (_, r) => brief[r] : cut, label: "largest |cos| of each leading vector with any of the base, worst matrices first", corner: "matrix", across: "vector" })),
-      legend({ low: 0, high: 1, any: true }, "number", [`×: an intruder, |cos| below ${few(chart.epsilon)}`,
-        chart.chance && `by chance about ${few(chart.chance, 2)}`,
-        `columns: index of ${chart.side} singular vector, tuned`, "dark red: resembles nothing of the base"].filter(Boolean), "bad", "low"));
+      legend(["1", "0"], [`×: an intruder, |cos| below ${few(chart.epsilon)}`,
+        chart.chance && `by chance ${chart.chance}`,
+        `columns: index of ${chart.side} singular vector, tuned`, "dark red: resembles nothing of the base"].filter(Boolean), RAMPS.bad));
     const rest = rows.length - shownRows.length;
     onward.replaceChildren(...(rest > 0 ? [el("button", { type: "button", onclick: () => { limit += 40; draw(); } }, `Show ${Math.min(rest, 40)} more`), el("span", {}, `${whole(rest)} matrices not drawn`)] : []));
   };

@@ -4,6 +4,8 @@ function drawGrid(spec) {
   const top = 20, width = left + columns.length * cellWidth + 4, height = top + rows.length * cellHeight + 4;
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "grid", "aria-label": spec.label,
     "aria-rowcount": rows.length + 1, "aria-colcount": columns.length + 1 });
+  const hatch = `h${Math.random().toString(36).slice(2)}`;
+  if (spec.hatched) picture.append(svg("defs", {}, hatching(hatch)));
   const every = Math.ceil(columns.length * 22 / Math.max(columns.length * cellWidth, 1));
   picture.append(svg("g", { role: "row" }, svg("g", { role: "columnheader" }, svg("text", { class: "end", x: left - 8, y: 13 }, spec.corner)),
     columns.map((name, c) => svg("g", { role: "columnheader", "aria-label": `${spec.across} ${name}` },
@@ -20,7 +22,7 @@ function drawGrid(spec) {
       const cell = content[r][c];
       if (!cell) return null;
       const x = left + c * cellWidth;
-      const box = svg("rect", { class: cell.fill ? "box" : "box hole", x, y, width: cellWidth, height: cellHeight, rx: 3, fill: cell.fill });
+      const box = svg("rect", { class: cell.fill ? "box" : "box hole", x, y, width: cellWidth, height: cellHeight, rx: 3, fill: cell.broken ? `url(#${hatch})` : cell.fill });
       const node = svg("g", { role: "gridcell", tabindex: "-1", "aria-label": cell.said, "data-row": r, "data-column": c }, box);
       if (cell.text && fits)
         node.append(svg("text", { class: `cell mid ${cell.ink}`, x: x + cellWidth / 2, y: y + cellHeight / 2 + 4 }, cell.text));
@@ -80,14 +82,20 @@ function scaled(scale, values) {
   return { low, high, any: finite.length > 0, share: (value) => scale === "log" && value <= 0 ? 0 : (bend(value) - bend(low)) / span };
 }
 
-/** Draw the scale of colours, from the lowest to the highest; the bad end is dark. */
-function legend(range, kind, notes, ramp, worst) {
+/** The pattern of what holds NaN or Inf: no shade of any scale. */
+function hatching(id) {
+  const [ground, line] = [RAMPS.bad.at(-1), RAMPS.bad.at(-2)].map((rgb) => `rgb(${rgb})`);
+  return svg("pattern", { id, width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+    svg("rect", { width: 7, height: 7, fill: ground }), svg("rect", { width: 2.5, height: 7, fill: line }));
+}
+
+/** Draw the scale of colours, from one end to the other, as they are called. */
+function legend(ends, notes, shades) {
   const id = `g${Math.random().toString(36).slice(2)}`;
-  const shades = worst === "low" ? [...RAMPS[ramp]].reverse() : RAMPS[ramp];
   const stops = shades.map((c, i) => svg("stop", { offset: i / (shades.length - 1), "stop-color": `rgb(${c})` }));
   const bar = svg("svg", { width: 160, height: 12, "aria-hidden": "true" }, svg("defs", {}, svg("linearGradient", { id }, stops)),
     svg("rect", { width: 160, height: 12, rx: 3, fill: `url(#${id})` }));
-  return el("div", { class: "legend" }, range.any ? el("span", {}, shown(kind, range.low), bar, shown(kind, range.high)) : null,
+  return el("div", { class: "legend" }, ends ? el("span", {}, ends[0], bar, ends[1]) : null,
     notes.map((note) => el("span", {}, note)));
 }
 
@@ -101,13 +109,16 @@ function heatmap(host, chart, section, table) {
     el("select", { onchange: (event) => { change(Number(event.target.value)); draw(); } },
       names.map((name, i) => el("option", { value: i, selected: i === chosen }, name))));
   const draw = () => {
-    const about = chart.metrics[metric], { name, counts, grids } = chart.facets[facet];
+    const about = chart.metrics[metric], { name, counts, grids, shades } = chart.facets[facet];
     const values = grids[metric], range = scaled(about.scale, values), n = chart.layers.length;
+    const upward = (value) => about.worst === "low" ? 1 - range.share(value) : range.share(value);
+    // How bad a number is, rules say; an amount stands between the least and the most there are.
+    const share = (value, i) => shades[metric] ? shades[metric][i] : upward(value);
     const layers = chart.layers.map((layer) => layer === null ? "none" : String(layer));
     const room = Math.max(body.clientWidth || 1080, 300);
     const left = 84, cellWidth = Math.min(Math.max((room - left - 12) / n, 15), 74);
     const sign = about.worst === "low" ? 1 : -1;
-    const ranked = values.map((value, i) => [value === "inf" ? Infinity : value, i]).filter(([value]) => value !== null)
+    const ranked = values.map((value, i) => [value === "inf" ? Infinity : value, i]).filter(([value]) => typeof value === "number")
       .sort((a, b) => sign * (a[0] - b[0]));
     const tied = ranked.length > 4 ? ranked[3][0] : ranked[0]?.[0];  // of equals none stands out
     const worst = new Set(ranked.slice(0, 3).filter(([v]) => v !== tied).map(([, i]) => i));
@@ -115,19 +126,22 @@ function heatmap(host, chart, section, table) {
       const i = r * n + c, value = values[i], count = counts[i];
       if (!count) return null;
       const where = `${chart.roles[r]}, ${layers[c] === "none" ? "no layer" : "layer " + layers[c]}`;
-      const text = value === null ? "–" : value === "inf" ? "∞" : shown(about.kind, value);
-      const told = value === "inf" ? "singular" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no value") : `${about.title} ${text}`;
+      const text = value === null ? "–" : value === "inf" ? "∞" : value === "nan" ? "NaN" : shown(about.kind, value);
+      const told = value === "inf" ? "singular" : value === "nan" ? "NaN or Inf: no numbers" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no such value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
-      const rgb = value === "inf" ? colour(1, "bad") : typeof value === "number" ? colour(about.worst === "low" ? 1 - range.share(value) : range.share(value), about.ramp) : null;
-      return { fill: rgb && `rgb(${rgb})`, ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
+      const dark = value === "inf" || value === "nan";
+      const rgb = dark ? colour(1, "bad") : typeof value === "number" ? colour(share(value, i) ?? 0, about.ramp) : null;
+      return { fill: rgb && `rgb(${rgb})`, broken: value === "nan", ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
         opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,
-      about.worst ? "dark red: worse" : "dark blue: more",
-      values.includes("inf") && "∞: singular",
-      chart.outside && values.includes(null) && "–: above the cut, not followed further"].filter(Boolean);
-    body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: chart.roles, columns: layers, left, cellWidth, cellHeight: 27, cell,
-      label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(range, about.kind, notes, about.ramp, about.worst));
+      values.includes("inf") && "∞: singular", values.includes("nan") && "hatched: NaN or Inf, no numbers",
+      chart.outside && values.includes(null) ? "–: above the cut, not followed further"
+        : values.some((value, i) => value === null && counts[i]) && "–: has no such value"].filter(Boolean);
+    const ends = about.ends ?? (range.any ? [range.low, range.high].map((end) => shown(about.kind, end)) : null);
+    const stops = about.worst === "low" && !about.ends ? [...RAMPS[about.ramp]].reverse() : RAMPS[about.ramp];
+    body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: chart.roles, columns: layers, left, cellWidth, cellHeight: 27, cell, hatched: values.includes("nan"),
+      label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(ends, notes, stops));
   };
   const metrics = chart.metrics.map((m) => m.title);
   host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "By layer and role"),

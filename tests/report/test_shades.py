@@ -1,0 +1,36 @@
+"""What is coloured red is what rules would find, and nothing that passes."""
+
+from report.html import documents
+from spectra.report.shades import conditioning, findings, foreignness, intruders
+
+
+def alike(kappas: list[float | None], rows: int, cols: int) -> list[documents.Document]:
+    return [
+        documents.identity(f"layers.{layer}.up.weight", "mlp.up", layer, rows, cols)
+        | {"kappa": kappa, "status": "singular" if kappa is None else "ok"}
+        for layer, kappa in enumerate(kappas)
+    ]
+
+
+def test_of_kappas_only_what_stands_off_its_like_is_bad() -> None:
+    found = conditioning(alike([9.0, 10.0, 11.0, 10.0, 25.0, 400.0, None], 64, 16))
+    assert found == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+
+
+def test_a_square_may_have_any_kappa_that_chance_gives_it() -> None:
+    found = conditioning(alike([2e3, 8e3, 3e3, 9e4, 4e3], 384, 384))
+    assert found == [0.0] * 5
+    assert conditioning(alike([2e3, 2e3, 2e3, 2e9, 2e3], 384, 384))[3] == 1.0
+
+
+def test_without_its_like_a_kappa_is_not_judged() -> None:
+    assert conditioning(alike([3.0, 1e9], 64, 16)) == [0.0, 0.0]
+
+
+def test_counts_and_cosines_have_ends_of_their_own() -> None:
+    assert findings([{"against": count} for count in (0, 1, 3, 9)]) == [0.0, 0.5, 1.0, 1.0]
+    details = [{"max_cos": 0.9}] * 5
+    assert intruders([{"intruders": 1, "intruder_detail": details}, {"intruders": 0}, {}]) == [
+        0.2, 0.0, None,
+    ]  # fmt: skip
+    assert foreignness([{"worst_cos": 1.0}, {"worst_cos": 0.25}, {}]) == [0.0, 0.75, None]
