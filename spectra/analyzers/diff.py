@@ -14,12 +14,11 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.extremes import has_bounds, largest_singular_value
+from spectra.kernels.left_vectors import left_singular_cost, left_singular_memory
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.singular import (
-    left_singular_cost,
-    left_singular_memory,
     product_singular_values,
     singular_values,
     singular_values_cost,

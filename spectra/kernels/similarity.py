@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spectra.kernels.entries import entry_norm
+from spectra.kernels.left_vectors import left_singular
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.singular import left_singular
 from spectra.words import Side
 
 Decision = Literal["match", "bound", "match float64", "bound float64", "exact"]

@@ -1,4 +1,4 @@
-"""Singular values and vectors, exact to a stated tolerance.
+"""Singular values, exact to a stated tolerance.
 
 All singular values come from a Gram matrix in float64, half of it formed, and its eigenvalues.
 That costs less than a float32 SVD and loses nothing while the condition number is moderate:
@@ -128,45 +128,6 @@ def product_singular_values(
     return values
 
 
-def left_singular(
-    matrix: Float[Tensor, "rows cols"],
-) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"]]:
-    """Return the left singular vectors and values of a float64 LAPACK SVD.
-
-    A matrix that is not square is first reduced to its triangular factor. A wide one
-    shares left singular vectors with it, so that the right ones are never formed; those
-    of a tall one are turned back by the reflectors, which takes less memory than LAPACK.
-
-    Args:
-        matrix: Any shape, any floating dtype up to float64.
-
-    Returns:
-        Orthonormal columns and descending values, both float64;
-        `rank = min(rows, cols)`.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-
-    Source:
-        Chan 1982, An improved algorithm for computing the SVD (QR first).
-    """
-    largest_entry(matrix)
-    rows, cols = matrix.shape
-    if cols > rows:
-        # The transpose of a row-major matrix is LAPACK's own order: no further copy.
-        triangle = torch.linalg.qr(matrix.double().mT, mode="r").R.mT
-        left, values, _ = torch.linalg.svd(triangle)
-        return left, values
-    if rows == cols:
-        left, values, _ = torch.linalg.svd(matrix.double())
-        return left, values
-    reflectors, scales = torch.geqrf(matrix.double())
-    turned, values, _ = torch.linalg.svd(reflectors[:cols].triu())
-    padded = torch.zeros_like(reflectors)
-    padded[:cols] = turned
-    return torch.ormqr(reflectors, scales, padded), values
-
-
 def singular_values_cost(rows: int, cols: int) -> float:
     """Return about how many operations `singular_values` takes: Gram, then eigenvalues."""
     short, long = sorted((rows, cols))
@@ -177,15 +138,3 @@ def singular_values_memory(rows: int, cols: int) -> int:
     """Return about the peak bytes of `singular_values`, the float32 matrix included."""
     short = min(rows, cols)
     return 4 * rows * cols + 8 * PANEL * short + 2 * 8 * short**2
-
-
-def left_singular_cost(rows: int, cols: int) -> float:
-    """Return about how many operations `left_singular` takes."""
-    short, long = sorted((rows, cols))
-    return 4.0 * long * short**2 + 40.0 * short**3
-
-
-def left_singular_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes that `left_singular` adds to its input."""
-    short, size = min(rows, cols), rows * cols
-    return (16 if cols > rows else 24) * size + 64 * short**2

@@ -21,8 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.bidiagonal import left_components
-from spectra.kernels.eigenvectors import leading_by_gram
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import singular_value_floor
 from spectra.kernels.leading import (
@@ -35,6 +33,7 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
+from spectra.kernels.left_vectors import leading_by_gram, left_components
 from spectra.kernels.linear_map import PRODUCTS, LinearMap, Products, linear_map
 from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict
 from spectra.kernels.similarity import (

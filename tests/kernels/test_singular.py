@@ -14,13 +14,15 @@ from examples import with_spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import BLOCK, entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.inverse import PANEL, lower_gram
+from spectra.kernels.left_vectors import (
+    left_singular,
+    left_singular_cost,
+    left_singular_memory,
+)
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     Settings,
-    left_singular,
-    left_singular_cost,
-    left_singular_memory,
     singular_values,
     singular_values_cost,
     singular_values_memory,

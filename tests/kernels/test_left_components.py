@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kernels.pairs import DTYPES, SPECTRA, made, random, spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import bidiagonal
-from spectra.kernels.bidiagonal import left_components
+from spectra.kernels import left_vectors
+from spectra.kernels.left_vectors import left_components
 from spectra.kernels.rounding import EPS64
 
 SHAPES = ((80, 80), (60, 90), (90, 60), (1, 7), (7, 1), (1, 1))
@@ -87,7 +87,7 @@ def test_rotations_that_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None
         matrix, asked = random(*shape, 4), random(shape[0], 2, 5)
         expected = left_components(matrix, asked)
         with monkeypatch.context() as patch:
-            patch.setattr(bidiagonal, "bidiagonal_components", lambda square, lines: None)
+            patch.setattr(left_vectors, "bidiagonal_components", lambda square, lines: None)
             found = left_components(matrix, asked)
         torch.testing.assert_close(found[1], expected[1], rtol=1e-11, atol=1e-14)
         torch.testing.assert_close(found[0].abs(), expected[0].abs(), rtol=0, atol=1e-9)

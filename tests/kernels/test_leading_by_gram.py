@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kernels.pairs import DTYPES, SPECTRA, made, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import eigenvectors
-from spectra.kernels.eigenvectors import leading_by_gram
+from spectra.kernels import left_vectors
+from spectra.kernels.left_vectors import leading_by_gram
 from spectra.kernels.rounding import EPS64
 
 SHAPES = ((80, 80), (60, 90), (90, 60))
@@ -80,7 +80,7 @@ def test_any_scale(factor: float) -> None:
 def test_what_lapack_does_not_find_is_found_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = random(40, 50, 9)
     expected = leading_by_gram(matrix, 6)
-    monkeypatch.setattr(eigenvectors, "leading_eigenpairs", lambda gram, count: None)
+    monkeypatch.setattr(left_vectors, "leading_eigenpairs", lambda gram, count: None)
     found = leading_by_gram(matrix, 6)
     torch.testing.assert_close(found[1], expected[1], rtol=1e-12, atol=0.0)
     torch.testing.assert_close((found[0] * expected[0]).sum(dim=0).abs(), torch.ones(6).double())

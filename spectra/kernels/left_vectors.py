@@ -1,0 +1,155 @@
+"""Left singular vectors in float64: all, the leading ones, or what vectors have of each.
+
+A full SVD spends most of its time on singular vectors. To know how much a few vectors y have
+in common with every one, U^T y is enough: W is reduced to a bidiagonal matrix by reflections,
+W = Q B P^T, B to its singular values by rotations, and y is carried along by both.
+
+The leading ones come from Gram matrices. Eigenvectors of W W^T lose those of small singular
+values: below the root of rounding, relative to sigma_1, they are mixed among each other. So those
+above come first, and are taken out of W; what is left is looked at again.
+
+All are exact for a matrix that differs from W by some roundings of sigma_1, as of any SVD.
+
+Source:
+    Golub and Van Loan 2013, Matrix Computations, sections 5.4.8 and 8.6; Chan 1982, An improved
+    algorithm for computing the SVD (QR first).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.errors import NonFiniteError
+from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.kernels.lapack import bidiagonal_components, leading_eigenpairs
+
+RESOLVED = 1e-7  # of the largest eigenvalue: what is below is looked at again, alone
+
+
+def left_singular(
+    matrix: Float[Tensor, "rows cols"],
+) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"]]:
+    """Return the left singular vectors and values of a float64 LAPACK SVD.
+
+    A matrix that is not square is first reduced to its triangular factor. A wide one
+    shares left singular vectors with it, so that the right ones are never formed; those
+    of a tall one are turned back by the reflectors, which takes less memory than LAPACK.
+
+    Args:
+        matrix: Any shape, any floating dtype up to float64.
+
+    Returns:
+        Orthonormal columns and descending values, both float64; `rank = min(rows, cols)`.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    largest_entry(matrix)
+    rows, cols = matrix.shape
+    if cols >= rows:
+        # The transpose of a row-major matrix is LAPACK's own order: no further copy.
+        wide = cols > rows
+        square = torch.linalg.qr(matrix.double().mT, mode="r").R.mT if wide else matrix.double()
+        left, values, _ = torch.linalg.svd(square)
+        return left, values
+    reflectors, scales = torch.geqrf(matrix.double())
+    turned, values, _ = torch.linalg.svd(reflectors[:cols].triu())
+    padded = torch.zeros_like(reflectors)
+    padded[:cols] = turned
+    return torch.ormqr(reflectors, scales, padded), values
+
+
+def left_components(
+    matrix: Float[Tensor, "rows cols"], vectors: Float[Tensor, "rows k"]
+) -> tuple[Float[Tensor, "rank k"], Float[Tensor, " rank"]]:
+    """Return U^T y of several vectors y, and the singular values of W = U S V^T.
+
+    Args:
+        matrix: W; any shape that is not empty, any floating dtype up to float64.
+        vectors: The y; float64.
+
+    Returns:
+        Float64, on the CPU, where LAPACK is; values descend, `rank = min(rows, cols)`.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    wide, scale = _scaled(matrix)
+    rows, cols = matrix.shape
+    carried = vectors.cpu()
+    if rows < cols:  # a triangular factor of the transpose has the same left singular vectors
+        wide = torch.linalg.qr(wide.mT, mode="r").R.mT
+    elif rows > cols:
+        reflectors, factors = torch.geqrf(wide)
+        carried = torch.ormqr(reflectors, factors, carried, transpose=True)[:cols]
+        wide = reflectors[:cols].triu()
+        del reflectors
+    _refuse_overflow(wide)
+    lines = carried.mT.clone(memory_format=torch.contiguous_format)
+    sigma = bidiagonal_components(wide.contiguous(), lines)
+    if sigma is None:
+        basis, sigma = left_singular(matrix.cpu())
+        return basis.mT @ vectors.cpu(), sigma
+    return lines.mT, sigma * scale
+
+
+def leading_by_gram(
+    matrix: Float[Tensor, "rows cols"], count: int
+) -> tuple[Float[Tensor, "rows count"], Float[Tensor, " count"]]:
+    """Return the leading left singular vectors and values, float64, on the CPU.
+
+    Args:
+        matrix: Any shape, any floating dtype up to float64.
+        count: How many, at most the shorter side.
+
+    Raises:
+        NonFiniteError: The matrix holds NaN or Inf.
+    """
+    rest, scale = _scaled(matrix)
+    tall = matrix.shape[0] > matrix.shape[1]
+    vectors, values = rest.new_zeros(len(rest), 0), rest.new_zeros(0)
+    while True:
+        gram = rest.mT @ rest if tall else rest @ rest.mT
+        _refuse_overflow(gram)
+        wanted = count - len(values)
+        pairs = leading_eigenpairs(gram.clone(), wanted)
+        squares, found = pairs or (part.flip(-1) for part in torch.linalg.eigh(gram))
+        squares, found = squares[:wanted], found[:, :wanted]
+        clear = max(int((squares > RESOLVED * squares[0]).sum()), 1)
+        if not float(squares[0]) > 0.0:
+            clear = len(squares)  # nothing is left: any vectors serve
+        found = rest @ found[:, :clear] if tall else found[:, :clear]
+        # Those of larger values are not to be found again.
+        found = torch.linalg.qr(torch.cat([vectors, found], dim=1)).Q[:, len(values) :]
+        vectors = torch.cat([vectors, found], dim=1)
+        seen = found.mT @ rest
+        sizes = torch.linalg.vector_norm(seen, dim=1)
+        values = torch.cat([values, sizes])
+        if len(values) >= count:
+            return vectors, values * scale
+        rest = rest - found @ seen
+        known = seen / sizes.clamp(min=1e-300)[:, None]
+        rest = rest - (rest @ known.mT) @ known
+
+
+def _scaled(matrix: Tensor) -> tuple[Tensor, float]:
+    """Return the matrix over a power of two near its largest entry, and that."""
+    scale = power_of_two_near(largest_entry(matrix)) or 1.0
+    return matrix.cpu().to(torch.float64, copy=True).div_(scale), scale
+
+
+def _refuse_overflow(products: Tensor) -> None:
+    if not bool(products.isfinite().all()):
+        raise NonFiniteError("products of the entries overflow float64")
+
+
+def left_singular_cost(rows: int, cols: int) -> float:
+    """Return about how many operations `left_singular` takes."""
+    short, long = sorted((rows, cols))
+    return 4.0 * long * short**2 + 40.0 * short**3
+
+
+def left_singular_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes that `left_singular` adds to its input."""
+    short, size = min(rows, cols), rows * cols
+    return (16 if cols > rows else 24) * size + 64 * short**2
