@@ -22,6 +22,7 @@ Source:
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from spectra.kernels.counting import gaussian_floor
 from spectra.kernels.edge import UNKNOWN, Bracket, Settings
-from spectra.kernels.inverse import cholesky, triangular_inverse
+from spectra.kernels.inverse import cholesky, gram_solve
 from spectra.kernels.lanczos import Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
 
@@ -57,7 +58,7 @@ class GramMatrix:
         Returns:
             `UNKNOWN` where no bracket as narrow as asked for is proven.
         """
-        krylov = settings.grown(triangular_inverse(triangle).normal, self.of)
+        krylov = settings.grown(partial(gram_solve, triangle), self.of)
         block, tries = krylov.block, 0
         for ritz in krylov.looks(lambda steps: steps >= FIRST):
             if not 0.0 < float(ritz.values[0]) < settings.ceiling**2:

@@ -84,7 +84,7 @@ class Space(NamedTuple):
     """f_i of every Ritz vector for an eigenvalue x; over |x - theta_i| it falls as x leaves."""
 
 
-def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool:
+def at_most(counted: int, point: float, space: Space) -> bool:
     """Say whether it is proven that at most `counted` eigenvalues are >= point.
 
     With `counted = 0` and a point below every Ritz value: that none is <= point. A point as
@@ -94,7 +94,6 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
         counted: How many of the largest Ritz values to allow for.
         point: Between the Ritz values `counted - 1` and `counted`, or outside of all.
         space: The Krylov space.
-        lost: No less than the norm of U^T (Omega - the random columns of the start block).
     """
     ritz = space.ritz
     floor = gaussian_floor(space.random, counted)
@@ -118,8 +117,7 @@ def at_most(counted: int, point: float, space: Space, lost: float = 0.0) -> bool
         values, torch.where(converged, weight * leak * math.sqrt(many), weight), point, space.steps
     )
     rest = (
-        lost
-        + float(torch.linalg.vector_norm((ratio * weight)[~converged]))
+        float(torch.linalg.vector_norm((ratio * weight)[~converged]))
         + float((ratio * weight * leak)[converged].sum())
         + float(torch.linalg.vector_norm(rounding * (1.0 + ratio) / distance * weight))
     )
@@ -145,9 +143,9 @@ def _least_polynomial(
     Its zeros lie among the nodes, so that beyond them |p| grows with the distance.
     """
     basis = [weight / torch.linalg.vector_norm(weight)]
-    there, here = [1.0], [torch.ones_like(nodes)]
-    spread = float(nodes.abs().max())
-    back = 0.0
+    places = torch.cat([nodes.new_tensor([point]), nodes])
+    at = [torch.zeros_like(places), torch.ones_like(places)]
+    spread, back = float(nodes.abs().max()), 0.0
     for _ in range(steps - 1):
         image, known = nodes * basis[-1], torch.stack(basis)
         centre = float(image @ basis[-1])
@@ -157,10 +155,7 @@ def _least_polynomial(
         if forward <= 1e-14 * spread:
             break
         basis.append(image / forward)
-        before = (there[-2], here[-2]) if len(there) > 1 else (0.0, torch.zeros_like(nodes))
-        there.append(((point - centre) * there[-1] - back * before[0]) / forward)
-        here.append(((nodes - centre) * here[-1] - back * before[1]) / forward)
+        at.append(((places - centre) * at[-1] - back * at[-2]) / forward)
         back = forward
-    total = sum(value * value for value in there)
-    combined = torch.stack([value * at for value, at in zip(there, here, strict=True)]).sum(dim=0)
-    return combined.abs() / total
+    combined = torch.stack([value * value[0] for value in at]).sum(dim=0)
+    return combined[1:].abs() / combined[0]

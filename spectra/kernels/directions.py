@@ -34,7 +34,7 @@ from spectra.kernels.extremes import tall_map
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.relation import measured_above
+from spectra.kernels.relation import seen
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import singular_values
 
@@ -245,8 +245,8 @@ class _Split:
         guess = torch.full_like(ritz.values, settings.guess * point)
         space = Space(ritz, settings.block, krylov.steps, lambda _: guess)
         if at_most(0, point, space):
-            seen = measured_above(self.rest)(krylov, ritz)
-            proven = at_most(0, point, space._replace(rounding=seen.rounding))
+            measured = seen(self.rest, krylov, ritz)
+            proven = at_most(0, point, space._replace(rounding=measured.rounding))
             return Outcome.BELOW if proven else None
         needed = _steps_needed(point / float(ritz.values[0]), self.of.shape[1])
         return Outcome.OPEN if needed > krylov.most else None

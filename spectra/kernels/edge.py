@@ -9,6 +9,7 @@ What has been reached bounds from the other side: sigma_1 >= ||W q|| / ||q|| and
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -16,9 +17,9 @@ from typing import NamedTuple
 import torch
 
 from spectra.kernels.counting import Space, at_most, is_drowned
-from spectra.kernels.lanczos import Lanczos, gaussian
+from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
-from spectra.kernels.relation import LEADING, Apply, Measure, Missed, guessed, lengths, shares
+from spectra.kernels.relation import LEADING, Apply, Measured, guessed, shares
 
 LEAST = 1e-7  # relative width of a bracket
 
@@ -46,10 +47,6 @@ class Settings:
         block = min(self.block, max(side // self.block, self.narrow))
         steps = min(self.steps, side // block - 1)
         return Lanczos(apply, gaussian(side, block, of.device), steps)
-
-    def due(self, steps: int) -> bool:
-        """Say whether to look after so many steps."""
-        return steps <= self.dense or not steps % 2
 
 
 class Outcome(Enum):
@@ -85,32 +82,29 @@ UNKNOWN = Bracket(0.0, math.inf)
 SETTINGS = Settings()
 
 
-class Enclosure(NamedTuple):
-    """What is proven of the root of the largest eigenvalue."""
-
-    outcome: Outcome
-    bracket: Bracket = UNKNOWN  # no wider than asked for, where the outcome is `PROVEN`
-
-
 def enclosed(
-    apply: Apply, of: LinearMap, measure: Measure, settings: Settings = SETTINGS
-) -> Enclosure:
+    apply: Apply,
+    of: LinearMap,
+    measure: Callable[[Lanczos, Ritz], Measured],
+    settings: Settings = SETTINGS,
+) -> tuple[Outcome, Bracket]:
     """Enclose the root of the largest eigenvalue of A.
 
     Args:
         apply: About A, on blocks of float64 vectors.
         of: The map that A is made of, rows >= cols.
-        measure: Float64 products; `measured_above` or `measured_below`.
+        measure: Float64 products: `measured_above` or `measured_below` of W.
         settings: What is asked for.
 
     Returns:
-        A bracket no wider than the tolerance, or as much narrower as the space can prove.
+        A bracket no wider than the tolerance, or as much narrower as the space can prove;
+        `UNKNOWN` where the outcome is not `PROVEN`.
     """
     tolerance, krylov = settings.tolerance, settings.grown(apply, of)
     most, tries, top = krylov.most, 0, math.inf
     known = torch.full((LEADING + 1,), settings.guess, dtype=torch.float64)
 
-    for ritz in krylov.looks(settings.due):
+    for ritz in krylov.looks(lambda steps: steps <= settings.dense or not steps % 2):
         top = math.sqrt(float(ritz.values[0]))
         if not 0.0 < top < settings.ceiling or krylov.steps > most:
             break
@@ -118,50 +112,30 @@ def enclosed(
         space = Space(ritz, krylov.block, krylov.steps, guess)
         if not at_most(0, (top * (1.0 + 0.9 * tolerance)) ** 2, space):
             continue
-        seen = measure(krylov, ritz)
-        measured = space._replace(rounding=seen.rounding)
-        found = _narrowest(top, tolerance, seen, measured)
+        rounding, reached = measure(krylov, ritz)
+        measured = space._replace(rounding=rounding)
+        found = _narrowest(top, reached, tolerance, measured)
         if found.low and krylov.orthonormal():
-            return Enclosure(Outcome.PROVEN, found)
+            return Outcome.PROVEN, found
         tries += 1
-        known = (seen.rounding(top * top) / shares(ritz))[: LEADING + 1] / top**2
-        drowned = is_drowned((seen.reached * (1.0 + tolerance)) ** 2, measured)
+        known = (rounding(top * top) / shares(ritz))[: LEADING + 1] / top**2
+        drowned = is_drowned((reached * (1.0 + tolerance)) ** 2, measured)
         if drowned or tries == settings.measurements:
-            return Enclosure(Outcome.ROUNDED)
+            return Outcome.ROUNDED, UNKNOWN
         most = min(most, krylov.steps + settings.more)
     if not (krylov.finite and 0.0 < top < settings.ceiling):
-        return Enclosure(Outcome.BEYOND)
+        return Outcome.BEYOND, UNKNOWN
     # Where the steps were thought to suffice before products in float64 measured them.
-    return Enclosure(Outcome.ROUNDED if tries else Outcome.SLOW)
+    return Outcome.ROUNDED if tries else Outcome.SLOW, UNKNOWN
 
 
-def glimpse(of: LinearMap, settings: Settings = Settings(steps=8)) -> Bracket:
-    """Return what a few steps of W^T W show of both ends, by float64 products with W.
-
-    Args:
-        of: The map W, rows >= cols.
-        settings: Of the space.
-
-    Returns:
-        An upper bound of the smallest singular value and a lower bound of the largest one.
-    """
-    krylov = settings.grown(of.gram_matmat, of)
-    ritz = next(krylov.looks(lambda _: False), None)
-    if ritz is None:
-        return Bracket(math.inf, 0.0)
-    ends = krylov.combined(ritz.coordinates[:, [-1, 0]])
-    image, _ = of.normal(ends)
-    low, high = (lengths(image) / lengths(ends)).tolist()
-    return Bracket(low + of.rounding(), high - of.rounding())
-
-
-def _narrowest(top: float, tolerance: float, seen: Missed, space: Space) -> Bracket:
+def _narrowest(top: float, reached: float, tolerance: float, space: Space) -> Bracket:
     """Return the narrowest bracket that can be proven, within a factor of two."""
     found, reach = UNKNOWN, 0.999 * tolerance  # no wider, when it is scaled or turned over
     while reach > LEAST:
-        high = seen.reached * (1.0 + reach)
+        high = reached * (1.0 + reach)
         if high <= top or not at_most(0, high * high, space):
             break
-        found = Bracket(seen.reached, high)
+        found = Bracket(reached, high)
         reach /= 2.0
     return found

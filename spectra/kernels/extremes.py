@@ -9,6 +9,7 @@ for small matrices, which take no longer, all singular values are computed.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,11 +24,10 @@ from spectra.kernels.edge import (
     Outcome,
     Settings,
     enclosed,
-    glimpse,
 )
-from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
+from spectra.kernels.inverse import Inverse, cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map
-from spectra.kernels.relation import measured_above, measured_below
+from spectra.kernels.relation import lengths, measured_above, measured_below
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     singular_value_error,
@@ -38,6 +38,7 @@ from spectra.kernels.singular import (
 
 ROUGH = 0.3  # relative width that a floor is worth
 DOUBLE = 1e-13  # relative rounding of what float64 factors invert; a guess until measured
+GLIMPSE = 8  # steps that show about both ends
 SAFE = 40  # binary exponents within which float32 squares neither overflow nor vanish
 
 
@@ -148,8 +149,14 @@ def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SET
     of = tall_map(matrix)
     if not of.norm or min(matrix.shape) <= settings.small:
         return 1.0
-    ends = glimpse(of)
-    return max(ends.high / ends.low, 1.0) if ends.low > 0.0 else 1.0
+    krylov = Settings(steps=GLIMPSE).grown(of.gram_matmat, of)
+    ritz = next(krylov.looks(lambda _: False), None)
+    if ritz is None:
+        return 1.0
+    ends = krylov.combined(ritz.coordinates[:, [-1, 0]])
+    low, high = (lengths(of.normal(ends)[0]) / lengths(ends)).tolist()
+    proven: float = (high - of.rounding()) / (low + of.rounding())
+    return max(proven, 1.0)
 
 
 def has_bounds(rows: int, cols: int) -> bool:
@@ -200,28 +207,28 @@ def _enclosed(of: LinearMap, settings: Settings) -> Extremes | None:
 
 def _largest(of: LinearMap, triangle: Tensor | None, settings: Settings) -> Bracket:
     """Enclose sigma_max: by a Cholesky factor of W^T W, which is smaller, W, or W in float64."""
-    measure = measured_above(of)
+    measure = partial(measured_above, of)
     if triangle is not None:
         near = replace(of, matrix=triangle, scale=1.0, turned=True)
-        found = enclosed(near.gram_matmat, of, measure, settings)
-        if found.outcome is Outcome.PROVEN:
-            return found.bracket
-    found = enclosed(of.gram_matmat, of, measure, settings)
-    if found.outcome is Outcome.ROUNDED and of.matrix.dtype != torch.float64:
+        outcome, found = enclosed(near.gram_matmat, of, measure, settings)
+        if outcome is Outcome.PROVEN:
+            return found
+    outcome, found = enclosed(of.gram_matmat, of, measure, settings)
+    if outcome is Outcome.ROUNDED and of.matrix.dtype != torch.float64:
         # All values as one, as of an orthogonal matrix: nothing lies apart from rounding.
-        found = enclosed(lambda block: of.normal(block)[1], of, measure, settings)
-    return found.bracket
+        _, found = enclosed(lambda block: of.normal(block)[1], of, measure, settings)
+    return found
 
 
 def _by_inverse(of: LinearMap, settings: Settings) -> Bracket:
     """Enclose sigma_min by factors in float64."""
     if of.shape[0] == of.shape[1]:
-        inverse = square_inverse(of)
+        inverse: Inverse | None = square_inverse(of)
     else:
         triangle = cholesky(lower_gram(of, torch.float64), overwrite=True)
-        inverse = None if triangle is None else triangular_inverse(triangle)
+        inverse = None if triangle is None else (partial(gram_solve, triangle), None)
     if inverse is None:
         return UNKNOWN
-    measure = measured_below(of, inverse.transposed)
-    found = enclosed(inverse.normal, of, measure, replace(settings, guess=DOUBLE))
-    return found.bracket.inverse()
+    normal, transposed = inverse
+    measure = partial(measured_below, of, transposed)
+    return enclosed(normal, of, measure, replace(settings, guess=DOUBLE))[1].inverse()

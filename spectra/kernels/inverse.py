@@ -5,7 +5,6 @@ A factorisation is a fast and slightly wrong inverse. How wrong is measured by w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -17,12 +16,8 @@ PANEL = 1024  # rows of a long matrix multiplied at a time
 TILE = 256  # columns of the Gram matrix made at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Inverse:
-    """About (W^T W)^-1 and, where W is square, about W^-T, as what they do to vectors."""
-
-    normal: Callable[[Tensor], Tensor]
-    transposed: Callable[[Tensor], Tensor] | None = None
+Inverse = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor] | None]
+"""About (W^T W)^-1 and, where W is square, about W^-T, as what they do to vectors."""
 
 
 def square_inverse(of: LinearMap) -> Inverse | None:
@@ -45,7 +40,7 @@ def square_inverse(of: LinearMap) -> Inverse | None:
         solution: Tensor = torch.linalg.lu_solve(columns, pivots, half, adjoint=True)
         return solution
 
-    return Inverse(normal, transposed)
+    return normal, transposed
 
 
 def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
@@ -87,13 +82,10 @@ def cholesky(
     return None if int(info) else factor
 
 
-def triangular_inverse(triangle: Float[Tensor, "short short"]) -> Inverse:
-    """Return the inverse that a Cholesky factor of W^T W gives."""
-
-    def normal(vectors: Tensor) -> Tensor:
-        given = vectors.to(triangle.dtype)
-        half = torch.linalg.solve_triangular(triangle, given, upper=False)
-        solution: Tensor = torch.linalg.solve_triangular(triangle.mT, half, upper=True).double()
-        return solution
-
-    return Inverse(normal)
+def gram_solve(
+    triangle: Float[Tensor, "short short"], vectors: Float[Tensor, "short b"]
+) -> Float[Tensor, "short b"]:
+    """Return about (W^T W)^-1 times float64 vectors, by a Cholesky factor of W^T W."""
+    half = torch.linalg.solve_triangular(triangle, vectors.to(triangle.dtype), upper=False)
+    solution: Tensor = torch.linalg.solve_triangular(triangle.mT, half, upper=True).double()
+    return solution

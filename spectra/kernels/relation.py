@@ -38,11 +38,9 @@ Apply = Callable[[Tensor], Tensor]
 Rounding = Callable[[float], Float[Tensor, " size"]]
 
 
-class Missed(NamedTuple):
-    """What float64 products with W say about a Krylov space."""
-
-    rounding: Rounding  # f_i of `counting`
-    reached: float  # no more than the root of the largest eigenvalue
+Measured = tuple[Rounding, float]
+"""What float64 products with W say of a Krylov space: f_i of `counting`, and what the root of the
+largest eigenvalue is no less than."""
 
 
 class Seen(NamedTuple):
@@ -53,9 +51,6 @@ class Seen(NamedTuple):
     image: Float[Tensor, "rows c"]  # W times them
     back: Float[Tensor, "cols c"]  # W^T times that
     own: float  # what each product with a unit vector may err by
-
-
-Measure = Callable[[Lanczos, Ritz], Missed]
 
 
 def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Seen:
@@ -75,49 +70,36 @@ def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut
     own = of.rounding()
     apart = own * lengths(q)  # of W q, which an eigenvector of W^T shortens by sigma
     missed = lengths(back - krylov.mapped(given)) + own * lengths(image)
-    rounding = _rounding(missed, apart, times, lambda x: (1.0, math.sqrt(x)))
+    rounding = _rounding(missed, apart, times, 0)
     q, image, back = (part[:, :-PROBES] for part in (q, image, back))
     return Seen(rounding, q, image, back, own)
 
 
-def measured_above(of: LinearMap) -> Measure:
-    """Return what measures a space of W^T W against W."""
-
-    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        found = seen(of, krylov, ritz)
-        reached = float(lengths(found.image[:, :1]) / lengths(found.vectors[:, :1]))
-        return Missed(found.rounding, reached - found.own)
-
-    return measure
+def measured_above(of: LinearMap, krylov: Lanczos, ritz: Ritz) -> Measured:
+    """Measure a space of W^T W against W."""
+    found = seen(of, krylov, ritz)
+    reached = float(lengths(found.image[:, :1]) / lengths(found.vectors[:, :1]))
+    return found.rounding, reached - found.own
 
 
-def measured_below(of: LinearMap, transposed_solve: Apply | None = None) -> Measure:
-    """Return what measures a space of (W^T W)^-1 against W, rows >= cols.
-
-    Args:
-        of: The map.
-        transposed_solve: About W^-T, for a square W.
-    """
-
-    def measure(krylov: Lanczos, ritz: Ritz) -> Missed:
-        times = shares(ritz)
-        given = _coefficients(krylov, ritz, times)
-        q, y = krylov.combined(given), krylov.mapped(given)
-        own = of.rounding()
-        if transposed_solve is None:
-            image, back = of.normal(y)
-            z = image
-        else:
-            z = transposed_solve(q)
-            image, back = of.products(y, z)
-        missed = lengths(q - back) + own * lengths(z)
-        apart = lengths(z - image) + own * lengths(y)
-        return Missed(
-            rounding=_rounding(missed, apart, times, lambda x: (x, math.sqrt(x))),
-            reached=1.0 / (float(lengths(image)[0] / lengths(y)[0]) + own),
-        )
-
-    return measure
+def measured_below(
+    of: LinearMap, transposed_solve: Apply | None, krylov: Lanczos, ritz: Ritz
+) -> Measured:
+    """Measure a space of (W^T W)^-1 against W, rows >= cols; a square W has about W^-T to solve."""
+    times = shares(ritz)
+    given = _coefficients(krylov, ritz, times)
+    q, y = krylov.combined(given), krylov.mapped(given)
+    own = of.rounding()
+    if transposed_solve is None:
+        image, back = of.normal(y)
+        z = image
+    else:
+        z = transposed_solve(q)
+        image, back = of.products(y, z)
+    missed = lengths(q - back) + own * lengths(z)
+    apart = lengths(z - image) + own * lengths(y)
+    reached = 1.0 / (float(lengths(image)[0] / lengths(y)[0]) + own)
+    return _rounding(missed, apart, times, 1), reached
 
 
 def shares(ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Float[Tensor, " size"]:
@@ -162,9 +144,9 @@ def _rounding(
     missed: Float[Tensor, " c"],
     apart: Float[Tensor, " c"],
     times: Float[Tensor, " size"],
-    factors: Callable[[float], tuple[float, float]],
-) -> Callable[[float], Float[Tensor, " size"]]:
-    """Return f_i from two norms of every column measured, and what an eigenvalue makes of them.
+    power: int,
+) -> Rounding:
+    """Return f_i from two norms of every column measured: times x^power, and times sqrt(x).
 
     `counting` adds squares, where the norms of parts add up: those of each of the leading
     Ritz vectors and of all others together, each of two kinds. For any positive weights with
@@ -173,8 +155,7 @@ def _rounding(
     first, second = (_of_every(part.cpu(), times) for part in (missed, apart))
 
     def rounding(point: float) -> Tensor:
-        of_first, of_second = factors(point)
-        one, other = of_first * first, of_second * second
+        one, other = point**power * first, math.sqrt(point) * second
         share = (one[-1] / (one[-1] + other[-1])).clamp(0.1, 0.9)
         found: Tensor = (one.square() / share + other.square() / (1.0 - share)).sqrt()
         return found
@@ -191,5 +172,5 @@ def _of_every(norms: Float[Tensor, " c"], times: Float[Tensor, " size"]) -> Floa
 
 def lengths(vectors: Float[Tensor, "side c"]) -> Float[Tensor, " c"]:
     """Return the norm of each column."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
-    return lengths
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=0)
+    return norms

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import mpmath  # type: ignore[import-untyped]
 import pytest
@@ -23,7 +24,7 @@ from spectra.kernels.extremes import (
     largest_singular_value,
     tall_map,
 )
-from spectra.kernels.inverse import cholesky, lower_gram, square_inverse, triangular_inverse
+from spectra.kernels.inverse import cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.relation import measured_above, measured_below
 
 SHAPES = [(200, 200), (280, 200), (200, 500)]
@@ -134,10 +135,10 @@ def test_a_factor_of_the_gram_matrix_leads_there_or_says_no(
     of = tall_map(with_spectrum(spectrum("one below", kappa, 200), 600, 200, generator))
     triangle = cholesky(lower_gram(of, torch.float64))
     assert triangle is not None
-    inverse = triangular_inverse(triangle)
-    found = enclosed(inverse.normal, of, measured_below(of), Settings(guess=1e-13, narrow=16))
-    assert found.outcome is Outcome.PROVEN
-    assert within(found.bracket.times(1.0 / of.scale), kappa, 1e-9)
+    apply, measure = partial(gram_solve, triangle), partial(measured_below, of, None)
+    outcome, found = enclosed(apply, of, measure, Settings(guess=1e-13, narrow=16))
+    assert outcome is Outcome.PROVEN
+    assert within(found.times(1.0 / of.scale), kappa, 1e-9)
 
 
 def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
@@ -147,15 +148,15 @@ def test_a_wrong_factor_proves_nothing(generator: torch.Generator) -> None:
     inverse = square_inverse(other)
     assert inverse is not None
     # Another scale was taken out of the other map, so that it is wrong by a per cent or more.
-    measure = measured_below(of, inverse.transposed)
-    below = enclosed(inverse.normal, of, measure, Settings(guess=1e-13))
-    above = enclosed(lambda v: 0.9 * of.gram_matmat(v), of, measured_above(of))
+    normal, transposed = inverse
+    below = enclosed(normal, of, partial(measured_below, of, transposed), Settings(guess=1e-13))
+    above = enclosed(lambda v: 0.9 * of.gram_matmat(v), of, partial(measured_above, of))
     assert below == above == (Outcome.ROUNDED, UNKNOWN)
 
 
 def test_an_enclosure_says_why_it_is_none(generator: torch.Generator) -> None:
     of = tall_map(torch.randn(300, 200, generator=generator))
-    measure = measured_above(of)
+    measure = partial(measured_above, of)
     for apply, given_settings, outcome in (
         (of.gram_matmat, Settings(steps=3), Outcome.SLOW),
         (of.gram_matmat, Settings(ceiling=1.0), Outcome.BEYOND),

@@ -193,10 +193,10 @@ def test_what_is_reached_from_below(kind: str, single: bool) -> None:
     of = linear_map(matrix, products=Products(single=1) if single else Products())
     krylov = grown(of, 8, 9)
     ritz = pairs_of(krylov)
-    found = measured_above(of)(krylov, ritz)
+    rounding, reached = measured_above(of, krylov, ritz)
     largest = float(torch.linalg.svdvals(whole)[0]) / of.scale
-    assert 0.9999 * largest < found.reached <= largest
-    torch.testing.assert_close(found.rounding(1.0), seen(of, krylov, ritz).rounding(1.0))
+    assert 0.9999 * largest < reached <= largest
+    torch.testing.assert_close(rounding(1.0), seen(of, krylov, ritz).rounding(1.0))
 
 
 @settings(max_examples=150)
@@ -236,15 +236,16 @@ def test_measured_rounding_of_the_inverse_is_no_less_than_the_true_one(
         pinv = pinv + 1e-3 / sigma[-1] * torch.outer(right[-1], left[:, -1])
     krylov = grown(of, block, steps, lambda v: pinv @ (pinv.mT @ v))
     ritz = pairs_of(krylov)
-    found = measured_below(of, pinv.mT.__matmul__ if by_transposed else None)(krylov, ritz)
+    solve = pinv.mT.__matmul__ if by_transposed else None
+    rounding, reached = measured_below(of, solve, krylov, ritz)
 
     values = sigma.square().reciprocal()
     basis, image = (part @ ritz.coordinates for part in (
         krylov.basis, krylov.mapped(torch.eye(krylov.size, dtype=torch.float64))))  # fmt: skip
     parts = values[:, None] * (right @ basis) - right @ image
-    covers(found.rounding, ritz, parts, values)
+    covers(rounding, ritz, parts, values)
     # Below what is reached, where the float64 twin of the inverse is as good as that.
-    assert found.reached <= 1.0 / float(sigma[-1]) * (1.0 + 1e-14 * 10.0**decades)
+    assert reached <= 1.0 / float(sigma[-1]) * (1.0 + 1e-14 * 10.0**decades)
 
 
 @pytest.mark.parametrize("by_transposed", [False, True], ids=["W y", "solved"])
@@ -255,11 +256,11 @@ def test_what_is_reached_of_the_inverse(by_transposed: bool) -> None:
     inverse = torch.linalg.inv(matrix / of.scale)
     krylov = grown(of, 8, 6, lambda v: inverse @ (inverse.mT @ v))
     solve = inverse.mT.__matmul__ if by_transposed else None
-    found = measured_below(of, solve)(krylov, pairs_of(krylov))
+    rounding, reached = measured_below(of, solve, krylov, pairs_of(krylov))
     largest = float(torch.linalg.svdvals(inverse)[0])
-    assert 0.999999 * largest < found.reached <= largest
+    assert 0.999999 * largest < reached <= largest
     # Nor is it vacuous: rounding of the inverse, relative to its largest eigenvalue.
-    assert float(found.rounding(largest**2).max()) <= 1e-9 * largest**2
+    assert float(rounding(largest**2).max()) <= 1e-9 * largest**2
 
 
 def test_a_zero_matrix_is_not_called_exact() -> None:
