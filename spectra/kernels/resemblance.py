@@ -25,7 +25,7 @@ Source:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -66,7 +66,7 @@ class Judge:
     overlap: float | None = None  # ||U0_k^T U1_k||_F^2 / k
     cosines: Float[Tensor, "count k"] | None = None  # with the leading base vectors
     seeds: Float[Tensor, "side seeds"] | None = None  # what the last space had of those
-    double: bool = False  # whether what is decided now takes products in float64
+    words: tuple[Decision, Decision] = ("match", "bound")  # for what is decided now
 
     def __post_init__(self) -> None:
         self.verdicts = self.verdicts or [None] * len(self.angle)
@@ -116,12 +116,11 @@ class _Look:
     def accepts(self, leading: Leading) -> Answer:
         judge = self.judge
         known = _Known(self, leading)
-        k = len(judge.angle)
-        overlap = judge.overlap is not None or known.overlap_is_known()
         if not leading.measured:
-            served = overlap and None not in known.verdicts().values()
+            served = known.overlap and None not in known.verdicts().values()
             return Answer.YES if served else known.outlook
-        if overlap and judge.overlap is None:
+        if known.overlap and judge.overlap is None:
+            k = len(judge.angle)
             judge.overlap = float(known.cosines[:k].square().sum()) / k
             judge.cosines = known.cosines
         for j, verdict in known.verdicts().items():
@@ -152,6 +151,7 @@ class _Known:
         rest = (1.0 - self.cosines.square().sum(dim=0)).clamp(min=0.0).sqrt()
         self.rest = rest + leak @ self.cosines + angle + 1e-6
         self.outlook = Answer.LATER
+        self.overlap = self.judge.overlap is not None or self._overlap_is_known()
 
     def verdicts(self) -> dict[int, Verdict | None]:
         """Return the verdict on each open vector, None where it stays so."""
@@ -164,7 +164,7 @@ class _Known:
         # One known vector, too near to epsilon: nothing else can settle that.
         stuck = ~clear & (most >= epsilon - MARGIN)
         wanted = [j for j in judge.open if not stuck[j] and self.rest[j] >= room[j]]
-        if judge.overlap is None and not self.overlap_is_known():
+        if not self.overlap:
             wanted = []  # the base climbs in any case, and all that is open with it
         rest = self.rest.clone()
         if wanted:
@@ -176,7 +176,7 @@ class _Known:
             if clear[j]:
                 found[j] = self._match(j, float(low[j]))
             else:
-                found[j] = Verdict(float(max(rest[j], most[j])), 0.0, -1, self._word("bound"))
+                found[j] = Verdict(float(max(rest[j], most[j])), 0.0, -1, judge.words[1])
         return found
 
     def _match(self, j: int, low: float) -> Verdict:
@@ -187,15 +187,9 @@ class _Known:
         left = math.sqrt(max(1.0 - low * low, 0.0)) + float(self.judge.angle[j])
         above = min(float(others.max()), left) if len(others) else 0.0
         error = max(float(margins[best]), above - float(cosines[best]))
-        return Verdict(float(cosines[best]), error, best, self._word("match"))
+        return Verdict(float(cosines[best]), error, best, self.judge.words[0])
 
-    def _word(self, way: Literal["match", "bound"]) -> Decision:
-        double = self.judge.double
-        if way == "match":
-            return "match float64" if double else "match"
-        return "bound float64" if double else "bound"
-
-    def overlap_is_known(self) -> bool:
+    def _overlap_is_known(self) -> bool:
         """Say whether the two leading subspaces are known well enough for their overlap.
 
         With P and P' projectors onto the base's and what was found of it, ||P - P'||_F <=
@@ -206,11 +200,8 @@ class _Known:
         k = len(angle)
         if len(leading.sigma) < k:
             return False
-        following = (
-            float(leading.sigma[k]) + leading.value_error
-            if len(leading.sigma) > k
-            else leading.ceiling
-        )
+        more = len(leading.sigma) > k
+        following = float(leading.sigma[k]) + leading.value_error if more else leading.ceiling
         gap = float(leading.sigma[k - 1]) - following
         if gap <= 0.0:
             return False

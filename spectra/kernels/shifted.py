@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.lanczos import Ritz
-from spectra.kernels.relation import Rounding
+from spectra.kernels.relation import Rounding, lengths
 from spectra.kernels.rounding import EPS64
 
 
@@ -44,7 +44,7 @@ class Cover:
     slack: float = 0.3  # or than this share of what it may still be
     many: int = 1 << 11  # intervals of one round
     entries: int = 1 << 21  # of one temporary
-    weights: tuple[float, ...] = (8.0,)  # of |w|^2 against the residual's square
+    weight: float = 8.0  # of |w|^2 against the residual's square
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ def largest_components(
         # Of the end of each interval that makes a bound the larger, and the least the less.
         roots = torch.stack([centre - half, centre + half])[:, :, None]
         roots = roots.rsqrt() if asked.over_root else torch.ones_like(roots)
-        least = _bounds(ritz, asked.components, error, (centre, 0.0 * half), (1.0,), cover)
+        least = _bounds(ritz, asked.components, error, (centre, 0.0 * half), 1.0, cover)
         attained = torch.maximum(attained, (least * roots[1]).amax(dim=0))
         hopeless = attained >= enough
         if bool(hopeless.all()) or (asked.together and bool(hopeless.any())):
             return torch.maximum(attained, enough)
-        bound = _bounds(ritz, asked.components, error, (centre, half), cover.weights, cover)
+        bound = _bounds(ritz, asked.components, error, (centre, half), cover.weight, cover)
         bound = torch.where(hopeless, math.inf, bound * roots[0])
         room = (cover.slack * (enough - attained)).clamp(min=cover.close)
         wide = ((bound > attained + room) | (bound >= enough)) & ~hopeless
@@ -113,36 +113,31 @@ def _bounds(
     components: Tensor,
     error: Tensor,
     intervals: tuple[Tensor, Tensor],
-    weights: tuple[float, ...],
+    weight: float,
     cover: Cover,
 ) -> Float[Tensor, "points n"]:
-    """Return a bound of each y on each interval; with no width, the least that cutting reaches."""
+    """Return a bound of each y on each interval; with no width, the least that cutting reaches.
+
+    From w of least squares, |w|^2 weighed against the residual's square.
+    """
     centre, half = intervals
+    leaving = ritz.leaving
     # No bound exceeds |y|: the one of w = 0.
-    bound: Tensor = torch.linalg.vector_norm(components, dim=0).repeat(len(centre), 1)
+    bound: Tensor = lengths(components).repeat(len(centre), 1)
     chunk = max(cover.entries // components.numel(), 1)
     for part in torch.arange(len(centre)).split(chunk):
         apart, size = ritz.values - centre[part, None], half[part, None]
-        for weight in weights:
-            penalty = weight * (size.square() + error.square())
-            missed, length, lost = _solved(ritz.leaving, components, apart, penalty, error)
-            bound[part] = torch.fmin(bound[part], missed + lost + size * length)
+        inverse = 1.0 / (apart.square() + weight * (size.square() + error.square()))
+        # (D + C^T C) w = (theta - x) t by Woodbury, D diagonal: b equations a point.
+        first = (inverse * apart)[:, :, None] * components
+        scaled = leaving * inverse[:, None, :]
+        small = torch.eye(len(leaving), dtype=apart.dtype) + scaled @ leaving.mT
+        chosen = first.sub_(scaled.mT @ torch.linalg.solve_ex(small, leaving @ first).result)
+        missed = torch.hypot(
+            torch.linalg.vector_norm(components - apart[:, :, None] * chosen, dim=1),
+            torch.linalg.vector_norm(leaving @ chosen, dim=1),
+        )
+        lost = torch.linalg.vector_norm(error[:, None] * chosen, dim=1)
+        length = torch.linalg.vector_norm(chosen, dim=1)
+        bound[part] = torch.fmin(bound[part], missed + lost + size * length)
     return bound
-
-
-def _solved(
-    leaving: Tensor, components: Tensor, apart: Tensor, penalty: Tensor, error: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return residual, |w| and |f w| of regularised least squares at each point, for each y."""
-    inverse = 1.0 / (apart.square() + penalty)
-    # (D + C^T C) w = (theta - x) t by Woodbury, D diagonal: b equations a point.
-    first = (inverse * apart)[:, :, None] * components
-    scaled = leaving * inverse[:, None, :]
-    small = torch.eye(len(leaving), dtype=apart.dtype) + scaled @ leaving.mT
-    inner = torch.linalg.solve_ex(small, leaving @ first).result
-    chosen = first.sub_(scaled.mT @ inner)
-    out = torch.linalg.vector_norm(leaving @ chosen, dim=1)
-    lost = torch.linalg.vector_norm(error[:, None] * chosen, dim=1)
-    length = torch.linalg.vector_norm(chosen, dim=1)
-    missed = torch.linalg.vector_norm(components - apart[:, :, None] * chosen, dim=1)
-    return torch.hypot(missed, out), length, lost

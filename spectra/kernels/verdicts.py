@@ -2,8 +2,8 @@
 
 Large matrices are decided from Krylov spaces (`resemblance`), first by products in float32, then
 by products in float64. What these leave open, and small matrices, are decided by what the tuned
-vectors have in common with every left singular vector of the base (`bidiagonal`). That is an SVD
-in float64: right for a matrix that is off by rho, max(rows, cols) roundings of sigma_1. With t the
+vectors have in common with every left singular vector of the base (`left_vectors`). That is an
+SVD in float64: right for a matrix off by rho, max(rows, cols) roundings of sigma_1. With t the
 components of y and s the singular values, a true singular vector u has no more than
 sqrt(2) rho / |s_l - sigma| along the l-th computed one, and a tall base's no more than rho / sigma
 outside of all. So where values within `WINDOW` rho of the next are taken together, |u . y| is no
@@ -110,8 +110,7 @@ def proven_similarity(
         base, tuned = (base, tuned) if side == "left" else (base.mT, tuned.mT)
         found, angle = _decomposed(tuned, k)
         judge = Judge(found.vectors, angle, epsilon)
-        if not judge.done:
-            _settle(judge, base, prove=True)
+        _settle(judge, base, prove=True)
         return _similarity(judge, found, entry_norm(tuned), base.device)
     if side == "right":
         base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
@@ -166,15 +165,14 @@ def _by_rungs(
         del before, after
         found, angle = _decomposed(merged(base, tuned), k)
         judge = Judge(found.vectors, 0.0 * angle, epsilon)
-        if not judge.done:
-            _settle(judge, base)
+        _settle(judge, base)
         return _similarity(judge, found, norm, base.device)
-    judge = Judge(found.vectors, angle, epsilon, double=double)
-    floor = functools.cache(lambda: _floor(base, before.scale))
+    judge = Judge(found.vectors, angle, epsilon)
+    floor = functools.cache(lambda: (singular_value_floor(base) / before.scale) ** 2)
     if not double:  # what the tuned vectors needed, the base's need too
         judge.climb(before, ladder.single, floor)
     if not judge.done:
-        judge.double = True
+        judge.words = ("match float64", "bound float64")
         judge.climb(before.precise(), ladder.double, floor)
     if not judge.done:
         if float(judge.angle.max()) > SHARP:
@@ -240,11 +238,6 @@ def _leading_vectors(
     return None, torch.zeros(k, dtype=torch.float64), False
 
 
-def _floor(base: Tensor, scale: float) -> float:
-    """Return a proven lower bound of the squares of a base's singular values, scaled."""
-    return (singular_value_floor(base) / scale) ** 2
-
-
 def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
     """Decide what is open by all singular vectors of the base; say of each whether it is proven.
 
@@ -253,6 +246,8 @@ def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
         base: The original weight.
         prove: Whether to prove what stands off epsilon; otherwise all is called exact.
     """
+    if judge.done:
+        return
     with _room(base):
         components, sigma = left_components(base, judge.vectors)
     count = len(judge.angle)
@@ -290,20 +285,16 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
 
 def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -> Similarity:
     verdicts = [verdict for verdict in judge.verdicts if verdict is not None]
-    cosine, error = (
-        torch.tensor([getattr(verdict, key) for verdict in verdicts], dtype=torch.float64)
-        for key in ("cosine", "error")
-    )
     sigma = tuned.sigma.to(device)
     cosines = sigma.new_zeros(0, len(verdicts)) if judge.cosines is None else judge.cosines
     return Similarity(
-        cosine=cosine.to(device),
+        cosine=sigma.new_tensor([verdict.cosine for verdict in verdicts]),
         best=torch.tensor([verdict.best for verdict in verdicts], dtype=torch.long).to(device),
         tied=tuned.tied.to(device),
         sigma=sigma,
         energy=(sigma / norm).square(),
         overlap=judge.overlap if tuned.leads else None,
         cosines=cosines.mT.contiguous().to(device),
-        error=error.to(device),
+        error=sigma.new_tensor([verdict.error for verdict in verdicts]),
         decided_by=tuple(verdict.decided_by for verdict in verdicts),
     )
