@@ -10,9 +10,9 @@ from spectra.analyzers.analyzer import Each, Summary, Takes, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
-from spectra.kernels.bulk import heavy_tail, noise_bulk
 from spectra.kernels.collapse import made_floor, resolved_rank
 from spectra.kernels.entries import sizes
+from spectra.kernels.noise import heavy_tail, noise_bulk
 from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
     singular_values,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spectra.kernels.bulk import Bulk, heavy_tail, noise_bulk
 from spectra.kernels.entries import sizes
+from spectra.kernels.noise import Bulk, heavy_tail, noise_bulk
 
 SHAPES = [(96, 96), (160, 40), (32, 512)]
 
