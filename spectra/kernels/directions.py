@@ -332,8 +332,7 @@ def _steps_needed(ratio: float, short: int) -> float:
 
 def _missed(gram: Tensor, of: LinearMap) -> float:
     """Return no less than ||G - W^T W||_F, G given by its lower half, as `lanczos` measures it."""
-    source = torch.Generator(device="cpu").manual_seed(1)
-    probes = torch.randn(len(gram), PROBES, generator=source, dtype=torch.float64).to(gram.device)
+    probes = gaussian(len(gram), PROBES, gram.device, seed=1)
     image, back = of.normal(probes)
     for left in range(0, len(gram), TILE):
         here = slice(left, left + TILE)

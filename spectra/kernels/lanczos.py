@@ -138,9 +138,7 @@ class Lanczos:
 
     def probes(self) -> Float[Tensor, "size c"]:
         """Return Gaussian coefficients, the same in every run."""
-        source = torch.Generator(device="cpu").manual_seed(1)
-        drawn = torch.randn(self.size, PROBES, generator=source, dtype=torch.float64)
-        return drawn.to(self._basis)
+        return gaussian(self.size, PROBES, self._basis.device, seed=1)
 
     def orthonormal(self) -> bool:
         """Say whether Q is orthonormal to 1e-9, as seen by random combinations."""
@@ -149,7 +147,9 @@ class Lanczos:
         return float(skew.abs().max()) <= 1e-10 * math.sqrt(self.size)
 
 
-def gaussian(rows: int, columns: int, device: torch.device) -> Float[Tensor, "rows columns"]:
-    """Return the random start: the same on every device and in every run."""
-    source = torch.Generator(device="cpu").manual_seed(0)
+def gaussian(
+    rows: int, columns: int, device: torch.device, seed: int = 0
+) -> Float[Tensor, "rows columns"]:
+    """Return random columns: the same on every device and in every run."""
+    source = torch.Generator(device="cpu").manual_seed(seed)
     return torch.randn(rows, columns, generator=source, dtype=torch.float64).to(device)

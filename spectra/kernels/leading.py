@@ -74,8 +74,7 @@ class Open(NamedTuple):
 class Leading:
     """The `count` largest singular triplets and their proven errors."""
 
-    shape: tuple[int, int]
-    outer: Float[Tensor, "rows count"]
+    outer: Float[Tensor, "rows count"]  # no rows where nothing was measured
     sigma: Float[Tensor, " count"]  # of the scaled map; on the CPU, as all that follows
     inner: Float[Tensor, "cols count"]
     residual: Float[Tensor, " count"]  # rho
@@ -83,9 +82,7 @@ class Leading:
     vector_error: Float[Tensor, " count"]  # of each vector, at most 2
     ceiling: float  # no further singular value reaches it
     space: Space  # of W^T W
-    steps: int
     measured: bool  # by float64 products; otherwise an estimate
-    last: bool  # no further step follows
 
 
 SINGLE = Search()
@@ -123,29 +120,34 @@ def certified_leading(
         start: Further columns of the start block.
         seeds: Columns that may fill it up, instead of random ones.
     """
-    given = [part for part in (start, seeds) if part is not None]
-    extra, random = sum(part.shape[1] for part in given[: start is not None]), k + 2 * SPARE + 6
-    block = -(-(random + extra) // search.width) * search.width
-    more = torch.cat(given, dim=1)[:, : block - random] if given else None
-    random = block - (0 if more is None else more.shape[1])
+    none = torch.zeros(of.shape[1], 0, dtype=torch.float64, device=of.device)
+    start, seeds = (none if part is None else part for part in (start, seeds))
+    random = k + 2 * SPARE + 6
+    block = -(-(random + start.shape[1]) // search.width) * search.width
+    more = torch.cat([start, seeds], dim=1)[:, : block - random]
+    random = block - more.shape[1]
     most = min(search.most, of.shape[1] // block - 1)
     if most < search.fewest:
         return Open(Why.SMALL)
-    drawn = gaussian(of.shape[1], random, of.device)
-    first = drawn if more is None else torch.cat([drawn, more], dim=1)
+    first = torch.cat([gaussian(of.shape[1], random, of.device), more], dim=1)
     krylov = Lanczos(of.gram_matmat, first, most)
     look = _Look(of, krylov, k, random, accept, search, next=min(search.first, most))
+    ritz = None
     for ritz in krylov.looks(lambda steps: steps >= look.next):
         look.next = krylov.steps + max(search.every, krylov.steps // 4)
-        if not float(ritz.values[k - 1]) > search.negligible**2 * float(ritz.values[0]):
+        values = ritz.values[:k]
+        if not float(values[-1]) > search.negligible**2 * float(values[0]):
             return Open(Why.RANK)
-        last = krylov.steps == most or (search.settled and look.is_settled(ritz))
+        rounding = search.own * (values * values[0]).sqrt()
+        settled = search.settled and bool((ritz.residual[:k] <= rounding).all())
+        last = krylov.steps == most or settled
         found = look.at(ritz, last=last)
         if found is not None:
             return found
         if last or look.over or look.tries == search.tries:
             break
-    return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, look.seeds())
+    seen = None if ritz is None else krylov.combined(ritz.coordinates[:, : k + SPARE])
+    return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, seen)
 
 
 def vectors_within(k: int, tolerance: float) -> Accept:
@@ -168,29 +170,15 @@ class _Look:
     random: int
     accept: Accept
     search: Search
+    next: int  # step before which not to look
     tries: int = 0
     rounding: Tensor = field(default_factory=lambda: torch.empty(0))  # norms, as measured
-    ritz: Ritz | None = None  # as last seen
-    next: int = 0  # step before which not to look
     over: bool = False  # no step will do
 
-    def is_settled(self, ritz: Ritz) -> bool:
-        """Say whether more steps would leave nothing but rounding of the leading ones."""
-        values, residual = ritz.values[: self.k], ritz.residual[: self.k]
-        rounding = self.search.own * (values * values[0]).sqrt()
-        return bool((residual <= rounding).all())
-
-    def seeds(self) -> Tensor | None:
-        """Return the leading Ritz vectors as last seen."""
-        if self.ritz is None:
-            return None
-        return self.krylov.combined(self.ritz.coordinates[:, : self.k + SPARE])
-
     def at(self, ritz: Ritz, *, last: bool) -> Leading | None:
-        self.ritz = ritz
         for count in self._cuts(ritz):
             space = Space(ritz, self.random, self.krylov.steps, self._guessed(ritz, count))
-            estimate = self._estimated(space, count, last=last)
+            estimate = self._estimated(space, count)
             if estimate is None:
                 continue
             answer = Answer.YES if last else self.accept(estimate)
@@ -198,9 +186,8 @@ class _Look:
                 return None
             self.over = answer is Answer.NEVER
             self.tries += 1
-            found = self._measured(ritz, count, last=last)
-            serves = found is not None and self.accept(found) is Answer.YES
-            return found if serves else None
+            found = self._measured(space, count)
+            return found if found is not None and self.accept(found) is Answer.YES else None
         return None
 
     def _guessed(self, ritz: Ritz, count: int) -> Rounding:
@@ -221,17 +208,18 @@ class _Look:
         }
         return [*sorted(ease, key=lambda count: -ease[count])[:SEPARATE], 0]
 
-    def _estimated(self, space: Space, count: int, *, last: bool) -> Leading | None:
+    def _estimated(self, space: Space, count: int) -> Leading | None:
         """Return what the recurrence itself says, at no cost of products."""
         ritz = space.ritz
         inner = self.krylov.combined(ritz.coordinates[:, :count])
         sigma = ritz.values[:count].sqrt()
         rounding = self.search.own * math.sqrt(float(ritz.values[0]))
         residual = (ritz.residual[:count] / sigma + rounding) / math.sqrt(2.0)
-        return _proven(space, (inner, inner[:0, :count], sigma, residual), self.of.shape, last)
+        return _proven(space, (inner, inner[:0], sigma, residual))
 
-    def _measured(self, ritz: Ritz, count: int, *, last: bool) -> Leading | None:
+    def _measured(self, space: Space, count: int) -> Leading | None:
         """Return the triplets with residuals and rounding from float64 products."""
+        ritz = space.ritz
         leading, top = max(count, self.k) + SPARE, float(ritz.values[0])
         found = seen(self.of, self.krylov, ritz, leading, count)
         self.rounding = (found.rounding(top) / shares(ritz, leading, count))[: leading + 1]
@@ -247,16 +235,10 @@ class _Look:
         own = math.sqrt(count) * found.own * 2.0 * math.sqrt(top)
         residual = (off + own) / (math.sqrt(2.0) * sigma) + SKEW * math.sqrt(top)
         triplets = (inner, image @ turn / sigma, sigma.cpu(), residual.cpu())
-        space = Space(ritz, self.random, self.krylov.steps, found.rounding)
-        return _proven(space, triplets, self.of.shape, last)
+        return _proven(space._replace(rounding=found.rounding), triplets)
 
 
-def _proven(
-    space: Space,
-    triplets: tuple[Tensor, Tensor, Tensor, Tensor],
-    shape: tuple[int, int],
-    last: bool,
-) -> Leading | None:
+def _proven(space: Space, triplets: tuple[Tensor, Tensor, Tensor, Tensor]) -> Leading | None:
     """Return the triplets with their errors, if none above the ceiling can be missing."""
     inner, outer, sigma, residual = triplets
     count = len(sigma)
@@ -274,21 +256,9 @@ def _proven(
     apart = (sigma[:, None] - sigma).abs().fill_diagonal_(math.inf)
     nearest = apart.amin(dim=1) - value_error if count else sigma
     gap = torch.minimum(nearest, sigma - ceiling)
-    error = distance_from_sine(residual / gap.clamp(min=1e-300)) + SKEW
-    return Leading(
-        shape=shape,
-        outer=outer,
-        sigma=sigma,
-        inner=inner,
-        residual=residual,
-        value_error=value_error,
-        vector_error=error.clamp(max=2.0),
-        ceiling=ceiling,
-        space=space,
-        steps=space.steps,
-        measured=len(outer) > 0,
-        last=last,
-    )
+    turned = (distance_from_sine(residual / gap.clamp(min=1e-300)) + SKEW).clamp(max=2.0)
+    measured = len(outer) > 0
+    return Leading(outer, sigma, inner, residual, value_error, turned, ceiling, space, measured)
 
 
 def distance_from_sine(sine: Float[Tensor, " k"]) -> Float[Tensor, " k"]:

@@ -1,6 +1,7 @@
 """How often an update is in values that were rounded after it was added."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from math import isfinite, sqrt
 from typing import NamedTuple
 
@@ -63,7 +64,9 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
         return Added(None) if size < FAINT**2 * noise else Added(scale, _share(rest, whole))
     exact = torch.equal(store.rounded(base), base)
     found: list[tuple[float, Tensor]] = []
-    for start in (base,) if exact else _starts(base):
+    # A merge may have started from the base in the dtype of the merge.
+    rounded = (grid.rounded(base) for grid in (() if exact else (BF16, F16)))
+    for start in chain((base,), rounded):
         way = _Way(base, start, update, store.rounded)
         if int((way.tuned(1.0) != way.tuned(0.0)).sum()) >= LEAST:
             found.append((way.factor(inner), start))
@@ -75,13 +78,6 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
     off = tuned - store.rounded(start + scale * update)
     rest, _, _ = products(off, off)
     return Added(scale, _share(rest if exact else rest - noise, whole))
-
-
-def _starts(base: Matrix) -> Iterator[Matrix]:
-    """Yield what a merge may have started from: the base, or it in the dtype of the merge."""
-    yield base
-    for grid in (BF16, F16):
-        yield grid.rounded(base)
 
 
 class _Way(NamedTuple):
@@ -110,16 +106,19 @@ class _Way(NamedTuple):
         if abs(inner - none) <= near:
             return 0.0
         sign = 1.0 if inner > none else -1.0
-        low, high = 0.0, 1.0
-        while sign * self.along(sign * high) < sign * inner and high < MOST:
+        low, high = 0.0, sign
+
+        def is_short(scale: float) -> bool:
+            return sign * (inner - self.along(scale)) > 0.0
+
+        while is_short(high) and abs(high) < MOST:
             low, high = high, 2.0 * high
         for _ in range(HALVINGS):
-            if high - low <= CLOSE * high:
+            if abs(high - low) <= CLOSE * abs(high):
                 break
             middle = (low + high) / 2.0
-            short = sign * self.along(sign * middle) < sign * inner
-            low, high = (middle, high) if short else (low, middle)
-        return sign * (low + high) / 2.0
+            low, high = (middle, high) if is_short(middle) else (low, middle)
+        return (low + high) / 2.0
 
 
 def _share(rest: float, whole: float) -> float:

@@ -95,7 +95,7 @@ class Judge:
         vectors, tall = self.vectors, rows > cols
         if tall:  # in float64: it is to be divided by sigma, which would magnify rounding
             vectors = base.products(vectors.new_zeros(cols, 0), vectors)[1]
-        look = _Look(self, vectors, self.open, floor if tall else None)
+        look = _Look(self, vectors, base.shape, self.open, floor if tall else None)
         inner = base if tall else base.mT
         k = len(self.angle) if self.overlap is None else 1
         start = vectors[:, look.asked]
@@ -109,6 +109,7 @@ class _Look:
 
     judge: Judge
     vectors: Float[Tensor, "side k"]  # where the space is: y, or W^T y
+    shape: tuple[int, int]  # of W
     asked: list[int]  # columns of it among the start block
     floor: Floor | None  # where all is to be divided by sigma
     seen: dict[int, float] = field(default_factory=dict)  # how far off a bound was last
@@ -218,7 +219,7 @@ class _Known:
         if not set(wanted) <= set(look.asked) or (look.floor is not None and floor == 0.0):
             return nothing
         # What the vector of a cluster, singular values that coincide to rounding, is off by.
-        rows, cols = leading.shape
+        rows, cols = look.shape
         clusters = 2.0 * float(space.ritz.values[0]) * rows * cols * EPS64
         columns = [space.random + look.asked.index(j) for j in wanted]
         asked = Question(

@@ -1,8 +1,9 @@
 """The slope of a line through medians, and how far chance may have moved it.
 
-A model i has the abscissa x_i and `replicates` of one number, one a layer; its ordinate is the
-logarithm of their median, and the slope is that of ordinary least squares, the sum of
-w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. Two sources tell its error:
+A model i has the abscissa x_i and `replicates` of one number, one a layer, all positive; its
+ordinate is the logarithm of their median, and the slope is that of ordinary least squares, the
+sum of w_i y_i with w_i = (x_i - mean x) / sum of (x - mean x)^2. All tensors are float64, and x has
+two distinct values or more. Two sources tell the slope's error:
 
 - The *models*: how far they lie off the line, n - 2 degrees of freedom. With two models there
   is nothing to see, with three a single degree.
@@ -66,23 +67,15 @@ class Interval(NamedTuple):
 
 
 def fit_line(x: Float[Tensor, " models"], y: Float[Tensor, " models"]) -> Line:
-    """Fit a line by ordinary least squares.
-
-    Args:
-        x: Float64, two distinct values or more.
-        y: Float64, finite.
-
-    Raises:
-        ValueError: All x are equal.
-    """
+    """Fit a line by ordinary least squares to finite y; ValueError where all x are equal."""
     weights = _weights(x)
     slope = float(weights @ y)
-    freedom = len(x) - 2
-    if not freedom:
+    if len(x) == 2:
         return Line(slope, None)
     residual = y - (float(y.mean()) - slope * float(x.mean()) + slope * x)
+    freedom = float(len(x) - 2)
     error = math.sqrt(float(residual.square().sum()) / freedom) * float(weights.norm())
-    return Line(slope, Scatter(error, float(freedom)))
+    return Line(slope, Scatter(error, freedom))
 
 
 def paired_scatter(
@@ -90,15 +83,9 @@ def paired_scatter(
     replicates: Float[Tensor, "models layers"],
     bootstrap: Bootstrap = Bootstrap(),
 ) -> Scatter | None:
-    """Return the error of the slope of log medians by layers that all models have.
+    """Return the slope's error by layers that all models have, one a column.
 
-    Args:
-        x: Float64, two distinct values or more.
-        replicates: Positive, float64; a column is one layer.
-        bootstrap: How to draw.
-
-    Returns:
-        The error and layers - 1 degrees of freedom; None for a single layer.
+    With layers - 1 degrees of freedom; None for a single layer.
 
     Source:
         Efron 1979, Bootstrap methods: another look at the jackknife.
@@ -106,7 +93,8 @@ def paired_scatter(
     layers = replicates.shape[1]
     if layers < 2:
         return None
-    slopes = _weights(x) @ _redrawn(replicates, _source(), bootstrap)
+    source = torch.Generator(device="cpu").manual_seed(0)
+    slopes = _weights(x) @ _redrawn(replicates, source, bootstrap)
     return Scatter(_deviation(slopes, bootstrap), float(layers - 1))
 
 
@@ -115,16 +103,9 @@ def unpaired_scatter(
     replicates: Sequence[Float[Tensor, "_"]],
     bootstrap: Bootstrap = Bootstrap(),
 ) -> Scatter | None:
-    """Return the error of the slope of log medians by each model's own layers.
+    """Return the slope's error by each model's own layers, as many as it has.
 
-    Args:
-        x: Float64, two distinct values or more.
-        replicates: Positive, float64; of each model, as many as it has.
-        bootstrap: How to draw.
-
-    Returns:
-        The error, with degrees of freedom by Welch and Satterthwaite; None where a model
-        has a single layer.
+    With degrees of freedom by Welch and Satterthwaite; None where a model has a single layer.
 
     Source:
         Efron 1979; Satterthwaite 1946, An approximate distribution of estimates of variance
@@ -132,13 +113,12 @@ def unpaired_scatter(
     """
     if any(len(own) < 2 for own in replicates):
         return None
-    source = _source()
+    source = torch.Generator(device="cpu").manual_seed(0)
     parts = [
         (weight * _deviation(_redrawn(own[None, :], source, bootstrap)[0], bootstrap)) ** 2
         for weight, own in zip(_weights(x).tolist(), replicates, strict=True)
     ]
-    total = sum(parts)
-    freedoms = [len(own) - 1 for own in replicates]
+    total, freedoms = sum(parts), [len(own) - 1 for own in replicates]
     if total == 0.0:
         return Scatter(0.0, float(min(freedoms)))
     shares = [(part / total) ** 2 / freedom for part, freedom in zip(parts, freedoms, strict=True)]
@@ -146,23 +126,20 @@ def unpaired_scatter(
 
 
 def log_medians(replicates: Sequence[Float[Tensor, "_"]]) -> Float[Tensor, " models"]:
-    """Return the logarithm of the median of each model's positive float64 replicates."""
+    """Return the logarithm of the median of each model's replicates."""
     return torch.stack([own.quantile(0.5) for own in replicates]).log()
 
 
 def slope_interval(line: Line, layers: Scatter | None, confidence: float = 0.95) -> Interval | None:
-    """Return what the true slope lies between, from whichever sources there are.
+    """Return what the true slope lies between, from whichever sources say anything.
 
     Args:
         line: The fit.
         layers: What layers say of its slope's error.
-        confidence: Chance that the interval holds the true slope, in (0, 1).
-
-    Returns:
-        None where neither source says anything.
+        confidence: Chance that the interval holds the true slope.
 
     Raises:
-        ValueError: The confidence is outside.
+        ValueError: The confidence is not in (0, 1).
     """
     from scipy import special  # noqa: PLC0415 - no other measure needs it
 
@@ -219,7 +196,3 @@ def _deviation(values: Float[Tensor, " draws"], bootstrap: Bootstrap) -> float:
     tails = torch.tensor(bootstrap.tails).to(values)
     reach = values.quantile(1.0 - tails) - values.quantile(tails)
     return float((reach / (-2.0 * torch.special.ndtri(tails))).mean())
-
-
-def _source() -> torch.Generator:
-    return torch.Generator(device="cpu").manual_seed(0)

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.lanczos import gaussian
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 
@@ -72,11 +73,9 @@ def smallest_singular_values(
     factor, failed = torch.linalg.cholesky_ex(gram)
     if not 0 < count <= min(settings.most, cols) or int(failed):
         return unproven
-    norm = math.sqrt(float(gram.diagonal().sum()))
-    rounding = math.sqrt(rows) * EPS64 * norm
-    seed = torch.Generator(device="cpu").manual_seed(0)
-    start = torch.randn(cols, min(cols, count + settings.spare), generator=seed, dtype=gram.dtype)
-    right = torch.linalg.qr(torch.cholesky_solve(start.to(of.device), factor)).Q
+    rounding = math.sqrt(rows) * EPS64 * math.sqrt(float(gram.diagonal().sum()))
+    start = gaussian(cols, min(cols, count + settings.spare), of.device)
+    right = torch.linalg.qr(torch.cholesky_solve(start, factor)).Q
     right = torch.linalg.qr(torch.cholesky_solve(right, factor)).Q
     left = torch.linalg.qr(of.products(right, right.new_zeros(rows, 0))[0]).Q
     for _ in range(settings.steps):

@@ -50,7 +50,7 @@ def holds(found: Leading, of: LinearMap, matrix: Tensor) -> None:
     rounding = 1e-12 * float(sigma[0])
     count = len(found.sigma)
     assert found.measured
-    assert found.shape == of.shape == tuple(matrix.shape)
+    assert of.shape == tuple(matrix.shape)
     errors = (found.sigma - sigma[:count]).abs()
     assert float(errors.norm()) <= found.value_error + rounding
     # Kahan's bound, of which ordinary spectra need next to nothing.
@@ -161,7 +161,7 @@ def test_separate_values_are_found(
     of = linear_map(matrix, products=IN_FLOAT32 if single else Products())
     of, matrix = (of.mT, matrix.mT) if turned else (of, matrix)
     found = proven(of, matrix, k, vectors_within(k, 1e-3))
-    assert found.steps <= FLOAT32.most
+    assert found.space.steps <= FLOAT32.most
     # Not vacuous: as exact as products with vectors in this precision allow.
     assert found.value_error <= (1e-4 if single else 1e-5) * float(found.sigma[0])
     assert found.sigma.device.type == found.vector_error.device.type == "cpu"
@@ -283,20 +283,19 @@ def test_the_caller_decides_what_is_good_enough() -> None:
     assert left_open(of, 2, later).why is Why.CLOSE
     # Estimates, until nothing follows: what is proven then is measured all the same.
     *before, final = asked
-    assert {found.steps for found in asked} == {6, 8, 10, 11}
+    assert {found.space.steps for found in asked} == {6, 8, 10, 11}
     assert not any(found.measured or len(found.outer) for found in before)
-    assert [found.last for found in asked] == [found.steps == 11 for found in asked]
     assert final.measured
     holds(final, of, matrix)
     asked.clear()
     proven(of, matrix, 2, measured)
     assert [found.measured for found in asked] == [False, True]
-    assert asked[-2].steps == asked[-1].steps == FLOAT32.first
+    assert asked[-2].space.steps == asked[-1].space.steps == FLOAT32.first
     asked.clear()
     # What is known when the search ends is measured, too.
     assert left_open(of, 2, never).why is Why.CLOSE
     assert [found.measured for found in asked] == [False, True]
-    assert asked[-1].steps == FLOAT32.first
+    assert asked[-1].space.steps == FLOAT32.first
 
 
 @pytest.mark.parametrize("tries", [1, 2, 4])
@@ -320,7 +319,7 @@ def test_at_last_whatever_is_proven_is_offered_even_none() -> None:
 
     def none(found: Leading) -> Answer:
         asked.append(found)
-        return Answer.YES if found.measured and found.last else Answer.LATER
+        return Answer.YES if found.measured else Answer.LATER
 
     found = proven(of, matrix, 5, none, replace(FLOAT32, most=8))
     assert len(found.sigma) == 0
@@ -330,8 +329,7 @@ def test_at_last_whatever_is_proven_is_offered_even_none() -> None:
     largest = float(torch.linalg.svdvals(matrix)[0]) / of.scale
     assert largest < found.ceiling < 1.3 * largest
     assert at_most(0, found.ceiling**2, found.space)
-    assert found.steps == max(one.steps for one in asked)
-    assert not any(one.last for one in asked if one.steps < found.steps)
+    assert found.space.steps == max(one.space.steps for one in asked)
 
 
 @pytest.mark.parametrize("extra", [1, 5, 12])
@@ -368,7 +366,7 @@ def test_what_was_found_is_a_start_for_the_next_search() -> None:
     again = replace(FLOAT32, first=4, every=1)
     without = proven(of, matrix, 6, accept, again)
     seeded = proven(of, matrix, 6, accept, again, first.seeds)
-    assert seeded.steps < without.steps
+    assert seeded.space.steps < without.space.steps
 
 
 def test_a_search_that_has_settled_is_not_gone_on_with() -> None:
@@ -386,8 +384,7 @@ def test_a_search_that_has_settled_is_not_gone_on_with() -> None:
 
         search = replace(FLOAT32, settled=settled)
         assert left_open(of, 3, accept, search).why is Why.CLOSE
-        steps[settled] = asked[-1].steps
-        assert asked[-1].last
+        steps[settled] = asked[-1].space.steps
         # Settled as far as products in float32 would let it be.
         assert float(asked[-1].residual[:3].max()) <= 1e-6
     assert steps[False] == FLOAT32.most
