@@ -86,7 +86,6 @@ class Survey:
     rest: float = math.inf  # no singular value of W' exceeds it
     right: Float[Tensor, "short kept"] | None = None  # V; None: all values are known
     _split: "_Split | None" = field(default=None, repr=False)
-    settings: Settings = SETTINGS
 
     @property
     def left(self) -> float:
@@ -96,7 +95,7 @@ class Survey:
     def count(self, level: float) -> int:
         """Return how many exceed a level, or one within half of `Settings.margin` of it."""
         if self._split is not None:
-            found = self._split.count(level / self._split.of.scale, self.settings)
+            found = self._split.count(level / self._split.of.scale)
             if found is not None:
                 return found
             self.values, self._split = singular_values(self._split.matrix).cpu(), None
@@ -145,16 +144,16 @@ def survey(
         rest = float(values[above]) if above < len(values) else 0.0
         energy = float(values.square().sum())
         return Survey(values, energy, level, above, exact=True, rest=rest)
-    split = _Split(matrix)
+    split = _Split(matrix, settings)
     unit, own = split.of.scale, level / split.of.scale
-    outcome, half = split.search(own, settings, patient=False), None
+    outcome, half = split.search(own, patient=False), None
     if outcome is Outcome.MANY:
-        half = split.more_than_half(own, settings)
-        outcome = Outcome.OPEN if half else split.search(own, settings, patient=True)
+        half = split.more_than_half(own)
+        outcome = Outcome.OPEN if half else split.search(own, patient=True)
     values = unit * (split.values if half is None and len(split.values) else split.seen)
     found = Survey(
         values, unit**2 * split.energy, level, half or len(values), exact=outcome is Outcome.BELOW,
-        coupling=unit**2 * split.coupling, right=split.right, settings=settings, _split=split,
+        coupling=unit**2 * split.coupling, right=split.right, _split=split,
     )  # fmt: skip
     if half is None:
         found.rest = level if found.exact else unit * math.sqrt(split.left)
@@ -188,39 +187,37 @@ def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"])
 class _Split:
     """A matrix W in two parts: along some right singular vectors, and the rest."""
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Tensor, settings: Settings = SETTINGS) -> None:
+        self.matrix, self.settings = matrix, settings
         self.of = self.rest = tall_map(matrix)
         self.right = self.of.matrix.new_empty(self.of.shape[1], 0, dtype=torch.float64)
         self.values = self.seen = torch.empty(0, dtype=torch.float64)
-        self.energy = self.left = sum(_square(block) for _, block in self._blocks(self.of))
+        self.energy = self.left = sum(_square(block) for _, block in self._blocks())
         self.coupling = 0.0
         self._gram: Tensor | None = None
         self._off = 0.0
 
-    def search(self, level: float, settings: Settings, *, patient: bool) -> Outcome:
+    def search(self, level: float, *, patient: bool) -> Outcome:
         """Take directions above the level out until none is left, as far as that goes."""
-        for _ in range(settings.stages):
+        for _ in range(self.settings.stages):
             if math.sqrt(self.left) < level:
                 return Outcome.BELOW
-            outcome, vectors = self._explored(level, settings, patient=patient)
+            outcome, vectors = self._explored(level, patient=patient)
             if outcome is not Outcome.FOUND:
                 return outcome
             self.take(vectors, level)
         return Outcome.OPEN
 
-    def _explored(
-        self, level: float, settings: Settings, *, patient: bool
-    ) -> tuple[Outcome, Tensor]:
+    def _explored(self, level: float, *, patient: bool) -> tuple[Outcome, Tensor]:
         """Look at the rest: what of it exceeds the level, or that nothing does."""
-        of, block = self.rest, settings.block
+        of, settings, block = self.rest, self.settings, self.settings.block
         most = min(settings.steps, of.shape[1] // block - 1)
         krylov = Lanczos(of.gram_matmat, gaussian(of.shape[1], block, of.device), most)
         vectors = self.right[:, :0]
         for ritz in krylov.looks(LOOKS.__contains__):
             above = int((ritz.values > level * level).sum())
             if not above:
-                outcome = self._below(level, krylov, ritz, settings)
+                outcome = self._below(level, krylov, ritz)
                 if outcome is not None or vectors.shape[1]:
                     return outcome or Outcome.FOUND, vectors
                 continue
@@ -235,20 +232,24 @@ class _Split:
             return Outcome.MANY, vectors
         return (Outcome.FOUND if vectors.shape[1] else Outcome.OPEN), vectors
 
-    def _below(
-        self, level: float, krylov: Lanczos, ritz: Ritz, settings: Settings
-    ) -> Outcome | None:
+    def _below(self, level: float, krylov: Lanczos, ritz: Ritz) -> Outcome | None:
         """Prove that nothing of the rest reaches the level; None where more steps may help."""
         # A float32 copy of the rest is off by no more than that.
         rounding = torch.finfo(self.rest.matrix.dtype).eps / 2 * math.sqrt(self.left)
         point = max(level - rounding, 0.0) ** 2
-        guess = torch.full_like(ritz.values, settings.guess * point)
-        space = Space(ritz, settings.block, krylov.steps, lambda _: guess)
+        guess = torch.full_like(ritz.values, self.settings.guess * point)
+        space = Space(ritz, krylov.block, krylov.steps, lambda _: guess)
         if at_most(0, point, space):
             measured = seen(self.rest, krylov, ritz)
             proven = at_most(0, point, space._replace(rounding=measured.rounding))
             return Outcome.BELOW if proven else None
-        needed = _steps_needed(point / float(ritz.values[0]), self.of.shape[1])
+        ratio = point / float(ritz.values[0])
+        if ratio <= 1.0:
+            return Outcome.OPEN
+        # About how many steps prove that nothing reaches so much times the largest value.
+        needed = math.log(100.0 * math.sqrt(self.of.shape[1])) / (
+            2.0 * math.asinh(math.sqrt(ratio - 1.0))
+        )
         return Outcome.OPEN if needed > krylov.most else None
 
     def take(self, vectors: Tensor, level: float) -> None:
@@ -269,7 +270,7 @@ class _Split:
         lines = self.right.mT.contiguous()
         image, coupling = lines.new_zeros(len(lines), self.of.shape[0]), torch.zeros_like(lines)
         left = 0.0
-        for start, block in self._blocks(self.of):
+        for start, block in self._blocks():
             part = image[:, start : start + len(block)].addmm_(lines, block.mT)
             block.addmm_(part.mT, lines, alpha=-1.0)
             coupling.addmm_(part, block)
@@ -281,39 +282,39 @@ class _Split:
         self._gram = None
         return image.mT
 
-    def _blocks(self, of: LinearMap) -> Iterator[tuple[int, Tensor]]:
+    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""
-        source = of.matrix.mT if of.turned else of.matrix
+        source, scale = self.of.parts[0], self.of.scale
         wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)
         for start in range(0, len(source), BLOCK):
             part = source[start : start + BLOCK]
             # Scaled after widening: together, of a transpose, they take ten times as long.
-            yield start, wide[: len(part)].copy_(part).mul_(1.0 / of.scale)
+            yield start, wide[: len(part)].copy_(part).mul_(1.0 / scale)
 
-    def more_than_half(self, level: float, settings: Settings) -> int | None:
+    def more_than_half(self, level: float) -> int | None:
         """Return how many exceed the level, as some of the short side prove, if over half do."""
         short = self.of.shape[1]
         if self.energy <= short / 2.0 * level**2:
             return None
-        tall = self.of.matrix.mT if self.of.turned else self.of.matrix
+        tall = self.of.parts[0]
         size = torch.linalg.vector_norm(tall, dim=0)
-        chosen = size.topk(math.ceil(settings.share * short)).indices.sort().values
+        chosen = size.topk(math.ceil(self.settings.share * short)).indices.sort().values
         some = tall[:, chosen]
         of = replace(self.of, matrix=some, turned=False)
         gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
         found = _positive(gram, level**2 + _missed(gram, of))
         return found if found is not None and 2 * found > short else None
 
-    def count(self, level: float, settings: Settings) -> int | None:
+    def count(self, level: float) -> int | None:
         """Return how many exceed a level by inertia; None where rounding hides it."""
         point = level * level
         if self._gram is None:
-            coarse = math.sqrt(self.left) < settings.fine * level
+            coarse = math.sqrt(self.left) < self.settings.fine * level
             coarse = coarse and self.rest.matrix.dtype == torch.float32
             self._gram = lower_gram(self.rest, torch.float32 if coarse else torch.float64)
             self._off = _missed(self._gram, self.rest) + self.coupling
             self.rest = self.of  # the other's memory is free for factors
-        if self._off > settings.margin * point:
+        if self._off > self.settings.margin * point:
             return None
         found = _positive(self._gram, point)
         return None if found is None else found + int((self.values > level).sum())
@@ -321,13 +322,6 @@ class _Split:
 
 def _square(block: Tensor) -> float:
     return float(torch.linalg.vector_norm(block)) ** 2
-
-
-def _steps_needed(ratio: float, short: int) -> float:
-    """Return about how many steps prove that nothing reaches that much times the largest value."""
-    if ratio <= 1.0:
-        return math.inf
-    return math.log(100.0 * math.sqrt(short)) / (2.0 * math.asinh(math.sqrt(ratio - 1.0)))
 
 
 def _missed(gram: Tensor, of: LinearMap) -> float:

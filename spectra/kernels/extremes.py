@@ -28,7 +28,6 @@ from spectra.kernels.edge import (
 from spectra.kernels.inverse import Inverse, cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import lengths, measured_above, measured_below
-from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
@@ -86,17 +85,13 @@ def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
         NonFiniteError: The matrix holds NaN or Inf.
     """
     sigma = singular_values(matrix)
-    length, ends = max(matrix.shape), (float(sigma[0]), float(sigma[-1]))
-    largest, smallest = (_around(value, ends[0], length) for value in ends)
+    ends = float(sigma[0]), float(sigma[-1])
+    errors = [singular_value_error(value, ends[0], max(matrix.shape)) for value in ends]
+    largest, smallest = (
+        Bracket(max(value - error, 0.0), value + error)
+        for value, error in zip(ends, errors, strict=True)
+    )
     return Extremes(*ends, largest, smallest, "exact")
-
-
-def _around(value: float, largest: float, length: int) -> Bracket:
-    """Return what a computed singular value proves; 0 stands for no larger than the floor."""
-    if not value:
-        return Bracket(0.0, 2.0 * length * EPS64 * largest)  # the floor, and what it errs by
-    error = singular_value_error(value, largest, length)
-    return Bracket(value - error, value + error)
 
 
 def largest_singular_value(

@@ -95,7 +95,7 @@ def resolve(
     if uneven:
         parts.balance()
         level = 1.0
-    floor, noise = slack * parts.bound(), parts.total()
+    floor, noise = slack * parts.bound(), float(parts.of_variance()[0].sum())
     weights = parts.cols if rows >= cols else parts.rows
     given = parts.scaled(floor) if uneven else delta
     del parts, variance  # whose memory others take
@@ -107,20 +107,10 @@ def resolve(
         return resolution, found
     right = found.right
     del found  # its matrices make room for others
-    return resolution, _unscaled(delta, right, weights)
-
-
-def _unscaled(delta: Tensor, right: Tensor | None, weights: Tensor) -> Survey | None:
-    """Return what a few directions of a scaled change tell of the change itself.
-
-    Args:
-        delta: The change.
-        right: Of R D C, on the short side, as a survey found them.
-        weights: Of that side: squares of C, or of R.
-    """
     if right is None or not right.shape[1]:
-        return None
-    return along(delta, right / weights.sqrt().unsqueeze(1).to(right))
+        return resolution, None
+    # Of R D C, on the short side, with squares of C, or of R.
+    return resolution, along(delta, right / weights.sqrt().unsqueeze(1).to(right))
 
 
 def _judged(found: Survey, size: float, noise: float, settings: Settings) -> Resolution:
@@ -187,21 +177,18 @@ class _Parts:
         """Choose weights under which every row and every column is rounded alike, by 1."""
         tiny = torch.finfo(self.variance.dtype).tiny
         for _ in range(self.settings.rounds):
-            self.rows = (_times(self.variance, self.cols) / len(self.cols)).clamp_(min=tiny)
-            self.rows = 1.0 / self.rows
-            self.cols = (_times(self.variance.mT, self.rows) / len(self.rows)).clamp_(min=tiny)
-            self.cols = 1.0 / self.cols
+            rows = (_times(self.variance, self.cols) / len(self.cols)).clamp_(min=tiny)
+            self.rows = 1.0 / rows
+            cols = (_times(self.variance.mT, self.rows) / len(self.rows)).clamp_(min=tiny)
+            self.cols = 1.0 / cols
 
     def bound(self) -> float:
         """Return about the largest singular value of the rounding, in what moved at all."""
         rows, cols = (
             torch.minimum(*sides)
-            for sides in zip(self._of_variance(), self._of_energy(), strict=True)
+            for sides in zip(self.of_variance(), self._of_energy(), strict=True)
         )
         return math.sqrt(float(rows.max())) + math.sqrt(float(cols.max()))
-
-    def total(self) -> float:
-        return float(self._of_variance()[0].sum())
 
     def scaled(self, floor: float) -> Tensor:
         """Return the change with its weights, in place of its variance.
@@ -214,7 +201,7 @@ class _Parts:
         torch.mul(self.delta, self.rows.sqrt().unsqueeze(1).to(found), out=found)
         return found.mul_(self.cols.sqrt().to(found))
 
-    def _of_variance(self) -> tuple[Tensor, Tensor]:
+    def of_variance(self) -> tuple[Tensor, Tensor]:
         one, other = _times(self.variance, self.cols), _times(self.variance.mT, self.rows)
         return one * self.rows, other * self.cols
 

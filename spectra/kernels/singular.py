@@ -90,16 +90,18 @@ def singular_values(
 
 
 def singular_value_error(value: float, largest: float, length: int) -> float:
-    """Return how far a singular value of `singular_values` may be from the exact one.
+    """Return how far a value of `singular_values` may be from the exact one.
 
     Args:
-        value: As returned, not 0.
+        value: As returned; 0 stands for no larger than the floor, which errs as much itself.
         largest: sigma_1.
         length: The longer side of the matrix.
     """
-    promised = Settings()
+    promised, floor = Settings(), length * EPS64 * largest
+    if not value:
+        return 2.0 * floor
     by_gram = promised.gram_error * math.sqrt(length) * EPS64 * largest * (largest / value) / 2.0
-    return max(length * EPS64 * largest, min(by_gram, promised.relative_error * value))
+    return max(floor, min(by_gram, promised.relative_error * value))
 
 
 def product_singular_values(
