@@ -46,7 +46,7 @@ def resolved_rank(
     Args:
         matrix: As stored.
         of: The sizes of its entries.
-        sigma: All its singular values, descending.
+        sigma: All its singular values.
         unit_roundoff: The most that storing moved an entry, relative to it.
         smallest: The smallest positive number of the stored dtype, where that matters.
     """
@@ -65,10 +65,7 @@ def resolved_rank(
 def made_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> float:
     """Return about the most that making and storing a matrix moved a singular value by.
 
-    Args:
-        of: The sizes of the entries as stored.
-        unit_roundoff: As for `resolved_rank`.
-        smallest: Likewise.
+    From the sizes of the entries as stored; all as for `resolved_rank`.
     """
     return rounding_floor(of, _unit(unit_roundoff), MARGIN * smallest)
 

@@ -49,14 +49,10 @@ class GramMatrix:
     largest: float  # no less than the largest singular value of W
 
     def smallest(self, triangle: Float[Tensor, "cols cols"], settings: Settings) -> Bracket:
-        """Enclose the smallest singular value of W.
+        """Enclose the smallest singular value of W by about a Cholesky factor.
 
-        Args:
-            triangle: About a Cholesky factor.
-            settings: What is asked for; the ceiling is one of 1 / sigma_min.
-
-        Returns:
-            `UNKNOWN` where no bracket as narrow as asked for is proven.
+        The ceiling is one of 1 / sigma_min. `UNKNOWN` where no bracket as narrow as asked for
+        is proven.
         """
         krylov = settings.grown(partial(gram_solve, triangle), self.of)
         block, tries = krylov.block, 0

@@ -87,13 +87,9 @@ class Space(NamedTuple):
 def at_most(counted: int, point: float, space: Space) -> bool:
     """Say whether it is proven that at most `counted` eigenvalues are >= point.
 
-    With `counted = 0` and a point below every Ritz value: that none is <= point. A point as
-    near to a Ritz value as float64 rounding of the largest one proves nothing.
-
-    Args:
-        counted: How many of the largest Ritz values to allow for.
-        point: Between the Ritz values `counted - 1` and `counted`, or outside of all.
-        space: The Krylov space.
+    The point lies between the Ritz values `counted - 1` and `counted`, or outside of all: with
+    `counted = 0` and a point below every one, it is proven that none is <= point. A point as near
+    to a Ritz value as float64 rounding of the largest one proves nothing.
     """
     ritz = space.ritz
     floor = gaussian_floor(space.random, counted)

@@ -45,11 +45,7 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
 
 
 def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
-    """Measure all entries in one pass, in float64 and at any scale.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-    """
+    """Measure all entries in one pass, in float64 and at any scale."""
     scale = power_of_two_near(largest_entry(matrix))
     length = max(BLOCK // max(matrix.shape[1], 1), 1)
     # Always into the same memory: fresh pages cost more than the sums.
@@ -69,11 +65,7 @@ def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
 
 
 def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
-    """Return the Frobenius norm from the entries, in float64 and at any scale.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-    """
+    """Return the Frobenius norm from the entries, in float64 and at any scale."""
     scale = power_of_two_near(largest_entry(matrix))
     if not scale:
         return 0.0

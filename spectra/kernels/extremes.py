@@ -62,12 +62,7 @@ def extreme_singular_values(
 
     The proofs hold but for a chance of 1e-12 over the random start of each (`counting`).
 
-    Args:
-        matrix: Any shape that is not empty, any floating dtype up to float64.
-        settings: What is asked for; a tolerance above about 1e-5.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
+    The tolerance has to be above about 1e-5.
 
     Source:
         Golub and Van Loan 2013, Matrix Computations, sections 8.2 and 10.3, for inverse
@@ -79,11 +74,7 @@ def extreme_singular_values(
 
 
 def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
-    """Return both from all singular values, float64.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-    """
+    """Return both from all singular values, float64."""
     sigma = singular_values(matrix)
     ends = float(sigma[0]), float(sigma[-1])
     errors = [singular_value_error(value, ends[0], max(matrix.shape)) for value in ends]
@@ -101,9 +92,6 @@ def largest_singular_value(
 
     A matrix whose largest singular values stand apart takes a few passes, one whose
     spectrum ends in a dense edge, as pure noise does, some twenty.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
     """
     if min(matrix.shape) > settings.small:
         of = tall_map(matrix)
@@ -118,9 +106,6 @@ def singular_value_floor(matrix: Float[Tensor, "rows cols"]) -> float:
 
     By a float32 factor of the Gram matrix, to a few tenths; where kappa is too large for one,
     by all that `extreme_singular_values` knows.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
     """
     of = tall_map(matrix)
     gram = lower_gram(of, torch.float32)
@@ -137,9 +122,6 @@ def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SET
     """Return a number that the condition number is proven to exceed, from a few products.
 
     Both singular values are bounded by Rayleigh quotients, from a Krylov space of W.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
     """
     of = tall_map(matrix)
     if not of.norm or min(matrix.shape) <= settings.small:

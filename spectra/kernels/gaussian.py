@@ -22,12 +22,7 @@ def kappa_null(rows: int, cols: int) -> float:
     0.93, 0.97). A single matrix scatters about that mean: ln kappa has a standard deviation
     of 1.1 for squares, so a factor of 3, of 0.3 at m - n = 4, of 0.1 at m = 3 n / 2 = 96.
 
-    Args:
-        rows: Of the matrix, at least 1.
-        cols: Likewise.
-
-    Returns:
-        At least 1; exactly 1 for a single row or column, which has one singular value.
+    Exactly 1 for a single row or column, which has one singular value; never less.
 
     Source:
         Edelman 1988, Eigenvalues and condition numbers of random matrices; Marchenko and

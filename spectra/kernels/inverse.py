@@ -46,10 +46,7 @@ def square_inverse(of: LinearMap) -> Inverse | None:
 def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
     """Return the lower half of W^T W, rows >= cols, a panel of the long side at a time.
 
-    Args:
-        of: The map.
-        dtype: Of the products; float32 takes half the time and loses the square of the
-            condition number.
+    Float32 takes half the time and loses the square of the condition number.
     """
     source = of.matrix.mT if of.turned else of.matrix
     rows, short = source.shape
@@ -71,9 +68,7 @@ def cholesky(
 ) -> Float[Tensor, "short short"] | None:
     """Return L, lower, with L L^T = W^T W; None where it does not exist to the precision given.
 
-    Args:
-        gram: W^T W by its lower half, row by row in memory.
-        overwrite: Whether L may take its place.
+    W^T W is given by its lower half, row by row in memory; L may take its place.
     """
     factor = gram if overwrite else gram.clone()
     # Row by row in memory, it is the upper half column by column: factored where it stands.

@@ -25,12 +25,8 @@ def bidiagonal_components(
 ) -> Float[Tensor, " side"] | None:
     """Turn each line y into U^T y, in place, for U S V^T = `square`.
 
-    Args:
-        square: Float64, contiguous, finite; overwritten.
-        lines: Float64, contiguous.
-
-    Returns:
-        The singular values, descending; None where the rotations did not converge.
+    Both float64, contiguous, finite; `square` is overwritten. The singular values descend; None
+    where the rotations did not converge.
     """
     count, side = lines.shape
     size, work = 2 * PANEL * side, square.new_empty(2 * PANEL * side)
@@ -49,14 +45,9 @@ def bidiagonal_components(
 def leading_eigenpairs(
     symmetric: Float[Tensor, "side side"], count: int
 ) -> tuple[Float[Tensor, " count"], Float[Tensor, "side count"]] | None:
-    """Return the largest eigenvalues, descending, and their eigenvectors.
+    """Return the largest eigenvalues, descending, and eigenvectors; None if not all are found.
 
-    Args:
-        symmetric: Float64, contiguous, finite; overwritten.
-        count: How many, at most all.
-
-    Returns:
-        None where they were not all found.
+    `symmetric` is float64, contiguous, finite; overwritten.
     """
     side = len(symmetric)
     size = (PANEL + 6) * side

@@ -35,14 +35,7 @@ def left_singular(
     shares left singular vectors with it, so that the right ones are never formed; those
     of a tall one are turned back by the reflectors, which takes less memory than LAPACK.
 
-    Args:
-        matrix: Any shape, any floating dtype up to float64.
-
-    Returns:
-        Orthonormal columns and descending values, both float64; `rank = min(rows, cols)`.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
+    Orthonormal columns and descending values, both float64; `rank = min(rows, cols)`.
     """
     largest_entry(matrix)
     rows, cols = matrix.shape
@@ -64,15 +57,7 @@ def left_components(
 ) -> tuple[Float[Tensor, "rank k"], Float[Tensor, " rank"]]:
     """Return U^T y of several vectors y, and the singular values of W = U S V^T.
 
-    Args:
-        matrix: W; any shape that is not empty, any floating dtype up to float64.
-        vectors: The y; float64.
-
-    Returns:
-        Float64, on the CPU, where LAPACK is; values descend, `rank = min(rows, cols)`.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
+    All float64, the results on the CPU, where LAPACK is.
     """
     wide, scale = _scaled(matrix)
     rows, cols = matrix.shape
@@ -96,15 +81,7 @@ def left_components(
 def leading_by_gram(
     matrix: Float[Tensor, "rows cols"], count: int
 ) -> tuple[Float[Tensor, "rows count"], Float[Tensor, " count"]]:
-    """Return the leading left singular vectors and values, float64, on the CPU.
-
-    Args:
-        matrix: Any shape, any floating dtype up to float64.
-        count: How many, at most the shorter side.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
-    """
+    """Return leading left singular vectors and values, at most all, float64, on the CPU."""
     rest, scale = _scaled(matrix)
     tall = matrix.shape[0] > matrix.shape[1]
     vectors, values = rest.new_zeros(len(rest), 0), rest.new_zeros(0)

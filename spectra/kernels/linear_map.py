@@ -160,16 +160,9 @@ def linear_map(
     *,
     products: Products = PRODUCTS,
 ) -> LinearMap:
-    """Wrap a matrix, or a matrix and its low-rank update `left @ right`.
+    """Wrap a matrix, or a matrix and its low-rank update `left @ right`, its scale folded in.
 
-    Args:
-        matrix: Any floating dtype; half precision is widened to float32.
-        left: Factor of the update, its scale folded in.
-        right: The other factor.
-        products: In which precision to multiply.
-
-    Raises:
-        NonFiniteError: An entry is NaN or Inf.
+    Half precision is widened to float32.
     """
     largest = largest_entry(matrix)
     if left is not None and right is not None:

@@ -28,10 +28,9 @@ ENTRIES = 400  # from which on that tells the one from the other
 
 
 def marchenko_pastur_edge(scale: float, rows: int, cols: int) -> float:
-    """Return the largest singular value that noise of this scale would have.
+    """Return the largest singular value that noise would have, `s * (sqrt(m) + sqrt(n))`.
 
-    The upper Marchenko-Pastur edge of an m x n matrix with independent entries of
-    standard deviation s is `s * (sqrt(m) + sqrt(n))`.
+    It is the edge of an m x n matrix with independent entries of standard deviation s, `scale`.
 
     Source:
         Marchenko and Pastur 1967; Martin and Mahoney, arXiv:1810.01075.
@@ -67,15 +66,9 @@ def rounding_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> fl
 def mean_rounding_floor(norm: float, rows: int, cols: int, unit_roundoff: float) -> float:
     """Return about the largest singular value of what storing a matrix rounds off, from its norm.
 
-    `rounding_floor` for entries of one size, `u * rms(W) * (sqrt(m) + sqrt(n)) / sqrt(3)`:
-    it does not see how the entries are spread over rows and columns. Directions whose
-    singular values lie below are the rounding's as much as the matrix's.
-
-    Args:
-        norm: The Frobenius norm of the stored values, `rms(W) * sqrt(m n)`.
-        rows: Of the matrix.
-        cols: Likewise.
-        unit_roundoff: Half of machine epsilon of the stored dtype.
+    `rounding_floor` for entries of one size: from the Frobenius norm of the stored values,
+    `rms(W) * sqrt(m n)`, it does not see how these are spread over rows and columns. Directions
+    whose singular values lie below are the rounding's as much as the matrix's.
     """
     scale = unit_roundoff * norm / math.sqrt(3.0 * rows * cols)
     return marchenko_pastur_edge(scale, rows, cols)
@@ -83,7 +76,7 @@ def mean_rounding_floor(norm: float, rows: int, cols: int, unit_roundoff: float)
 
 @functools.cache
 def chance_cosine(dimension: int, count: int) -> float:
-    """Return the largest |cosine| that a random direction has with orthonormal vectors.
+    """Return the largest |cosine| that a random direction has with p orthonormal vectors, p <= d.
 
     The median of `max |y_i|`, i up to p, for y uniform on the unit sphere in d dimensions, by
     an exact recursion: where the largest of p coordinates is `sin(a)`, the others of them, on
@@ -94,10 +87,6 @@ def chance_cosine(dimension: int, count: int) -> float:
     f_d(x) proportional to cos(x)^(d-2). It starts `STEPS` lower from Boole's bound
     `1 - p P(|y_1| > sin(a))`, exact for one coordinate and in two dimensions; each step moves
     into the tail, where that bound is tight. Off by less than 1e-6.
-
-    Args:
-        dimension: d, of the space.
-        count: p, of the vectors; at most d.
     """
     if dimension == 1:
         return 1.0
@@ -149,13 +138,8 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
     matrices. Rows or columns of unlike scale and entries of heavy tails make noise end farther
     out: see `heavy_tail`.
 
-    Args:
-        sigma: All singular values, descending.
-        rows: Of the matrix, those of zeros left out.
-        cols: Likewise.
-
-    Returns:
-        None where fewer than `FEWEST` values are not 0, or more than half of them stand out.
+    Rows and columns of zeros are left out of the sides. None where fewer than `FEWEST` values are
+    not 0, or more than half of them stand out.
 
     Source:
         Marchenko and Pastur 1967; Johnstone 2001, On the distribution of the largest
@@ -182,14 +166,8 @@ def heavy_tail(of: Sizes, sigma: Float[Tensor, " rank"]) -> bool | None:
 
     By Geary's ratio, the mean of |w| over its root mean square, of all entries that are not 0;
     a grid of values hardly changes it. Below `HEAVY`, they are nearer to Laplace's distribution,
-    or to a mixture of large rows and small, than to normal noise.
-
-    Args:
-        of: The sizes of the values.
-        sigma: Their matrix's singular values.
-
-    Returns:
-        None where fewer than `ENTRIES` are not 0: too few to say.
+    or to a mixture of large rows and small, than to normal noise. None where fewer than `ENTRIES`
+    are not 0: too few to say.
 
     Source:
         Geary 1935, The ratio of the mean deviation to the standard deviation.

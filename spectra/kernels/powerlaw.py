@@ -34,7 +34,7 @@ def fit_power_law(values: Float[Tensor, " count"], held: int = 1 << 20) -> Power
         held: Entries of the (cut, value) grid at a time.
 
     Returns:
-        The fit, or None where fewer than two distinct values exist.
+        None where fewer than two distinct values exist.
 
     Source:
         Clauset, Shalizi and Newman 2009, arXiv:0706.1062, equations 3.1 and 3.9;

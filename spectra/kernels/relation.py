@@ -56,12 +56,8 @@ class Seen(NamedTuple):
 def seen(of: LinearMap, krylov: Lanczos, ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Seen:
     """Measure a space of W^T W against W, in one pass over it.
 
-    Args:
-        of: W.
-        krylov: The space.
-        ritz: Its Ritz pairs.
-        leading: How many of them have their own bound of F; the others share one.
-        cut: How many of them lie above the points at which rounding matters.
+    `leading` Ritz pairs have their own bound of F, the others share one; `cut` of them lie above
+    the points at which rounding matters.
     """
     times = shares(ritz, leading, cut)
     given = _coefficients(krylov, ritz, times, leading)
@@ -117,12 +113,9 @@ def shares(ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Float[Tensor, " 
 
 
 def guessed(ritz: Ritz, known: Float[Tensor, " some"], cut: int = 0) -> Rounding:
-    """Return about what will be measured of a space, from norms of the leading Ritz vectors.
+    """Return about what will be measured of a space, from norms of F of the leading Ritz vectors.
 
-    Args:
-        ritz: The space.
-        known: Norms of F, the last one that which all others share.
-        cut: As for `seen`.
+    The last one is that which all others share.
     """
     leading = len(known) - 1
     shared = known[-1:].expand(len(ritz.values) - leading)

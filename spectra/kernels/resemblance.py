@@ -82,12 +82,9 @@ class Judge:
         return not len(self.angle) or (not self.open and self.overlap is not None)
 
     def climb(self, base: LinearMap, search: Search, floor: Floor | None = None) -> None:
-        """Decide what one Krylov space of the base can.
+        """Decide what one Krylov space of the base, in the precision of this rung, can.
 
-        Args:
-            base: The original weight, in the precision of this rung.
-            search: How far to grow the space.
-            floor: What proves a lower bound of all its singular values, where that is needed.
+        `floor` proves a lower bound of all its singular values, where that is needed.
         """
         if self.done:
             return

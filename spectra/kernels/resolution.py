@@ -114,13 +114,9 @@ def resolve(
 
 
 def _judged(found: Survey, size: float, noise: float, settings: Settings) -> Resolution:
-    """Say what of that is the update's.
+    """Say what of all that exceeds the rounding's level is the update's.
 
-    Args:
-        found: What exceeds about the largest singular value of the rounding.
-        size: The root of its energy, where it may repeat the update; else 0.
-        noise: Its energy.
-        settings: Where lines are drawn.
+    `noise` is the energy of the rounding, `size` its root where it may repeat the update; else 0.
     """
     rank, values, exact, floor = found.rank, found.values, found.exact, found.level
     repeated = settings.coherent * size

@@ -23,8 +23,8 @@ class Grid:
     def spacing(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
         """Return the distance of each value to the next larger number of the grid.
 
-        Args:
-            values: float32 or float64; what is wider than the grid counts by its size.
+        Values are float32 or float64, here and below; what is wider than the grid counts by its
+        size.
         """
         wide = values.dtype
         bits = values.view(WORDS[wide]) & EXPONENT[wide]
@@ -53,15 +53,11 @@ STORED = {grid.dtype: grid for grid in GRIDS}
 
 
 def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:
-    """Return the coarsest grid on which most rows of a matrix lie.
+    """Return the coarsest grid on which most rows of a matrix lie; at last that of its dtype.
 
     A matrix that was rounded and then stored in a wider dtype is no finer for it. By chance
     half of the numbers of F8_E4M3 are such of F8_E5M2, one in 8 of float16 is one of
     bfloat16, and all others are rarer: of a row, `SHARE` must be on a grid, zeros aside.
-
-    Args:
-        values: float32 or float64.
-        stored: The grid of the dtype in which they are stored.
     """
     flat = values.reshape(-1)
     sample = flat[:: max(1, len(flat) // SAMPLE)].unsqueeze(0)
@@ -89,10 +85,7 @@ def half_steps(
 ) -> Float[Tensor, "rows cols"]:
     """Return the most that rounding can have moved each value.
 
-    Args:
-        values: float32 or float64.
-        grid: That of most rows, as `grid_of` finds it.
-        stored: That of their dtype, on which the other entries lie.
+    `grid` is that of most rows, as `grid_of` finds it, `stored` that of the other entries.
     """
     step = stored.spacing(values)
     if grid is not stored:  # what is small in float16 has coarser steps than bfloat16's

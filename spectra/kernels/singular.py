@@ -50,16 +50,6 @@ def singular_values(
 
     Each is within a relative `relative_error` of the exact value, or within the rounding
     floor `max(rows, cols) * eps64 * sigma_1` of it; what is no larger than the floor is 0.
-
-    Args:
-        matrix: Any shape, any floating dtype up to float64.
-        settings: What is promised.
-
-    Returns:
-        `min(rows, cols)` values.
-
-    Raises:
-        NonFiniteError: The matrix holds NaN or Inf.
     """
     of = linear_map(matrix)
     of = of if matrix.shape[0] >= matrix.shape[1] else of.mT
@@ -118,9 +108,6 @@ def product_singular_values(
 
     Returns:
         `min(rows, rank, cols)` values, descending.
-
-    Raises:
-        NonFiniteError: A factor holds NaN or Inf.
     """
     largest_entry(left)
     largest_entry(right)

@@ -45,9 +45,7 @@ def effective_rank(sigma: Float[Tensor, " rank"]) -> float:
 def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
     """Return the smallest k whose leading `sigma^2` hold `share` of their sum.
 
-    Args:
-        sigma: All singular values, descending.
-        share: In (0, 1]; 1 asks for all that are not 0, however small.
+    A share in (0, 1]; 1 asks for all that are not 0, however small.
 
     Source:
         SVFit, arXiv:2409.05926.
@@ -65,10 +63,7 @@ def energy_rank(sigma: Float[Tensor, " rank"], share: float) -> int:
 def numerical_rank(sigma: Float[Tensor, " rank"], length: int, epsilon: float) -> int:
     """Return how many `sigma > sigma_1 * length * epsilon`.
 
-    Args:
-        sigma: All singular values, descending.
-        length: The longer side of the matrix.
-        epsilon: Machine epsilon of the dtype in which the matrix is stored.
+    With the longer side of the matrix and machine epsilon of the dtype in which it is stored.
 
     Source:
         LAPACK's convention (also `numpy.linalg.matrix_rank`).

@@ -99,9 +99,6 @@ def proven_similarity(
         side: Compare left (output-side) or right (input-side) singular vectors.
         ladder: Which matrices are decided how.
 
-    Raises:
-        NonFiniteError: Either matrix holds NaN or Inf.
-
     Source:
         Shuttleworth et al. 2024, arXiv:2410.21228.
     """
@@ -239,12 +236,9 @@ def _leading_vectors(
 
 
 def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
-    """Decide what is open by all singular vectors of the base; say of each whether it is proven.
+    """Decide what is open by all singular vectors of the base.
 
-    Args:
-        judge: The vectors.
-        base: The original weight.
-        prove: Whether to prove what stands off epsilon; otherwise all is called exact.
+    What stands off epsilon is proven where that is asked for; otherwise all is called exact.
     """
     if judge.done:
         return
