@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -21,9 +22,16 @@ def plain(text: str) -> str:
 def items(text: str) -> list[str]:
     """Return the paragraphs and list items of a section, each one line."""
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^\|.*\n\|[-| ]*\|\n((?:\|.*\n?)*)", _listed, text, flags=re.MULTILINE)
     pieces = re.split(r"\n\s*\n|\n(?=- )", text.strip())
     return [("- " if one.startswith("- ") else "") + plain(one.removeprefix("- "))
             for one in pieces if one.strip()]  # fmt: skip
+
+
+def _listed(found: re.Match[str]) -> str:
+    """Return the lines of a table as items of a list."""
+    lines = (line.strip().strip("|").split(" | ", 1) for line in found[1].splitlines())
+    return "".join(f"- {first.strip()}: {rest.strip()}\n" for first, rest in lines)
 
 
 def page(name: str) -> dict[str, object]:
@@ -42,18 +50,27 @@ def page(name: str) -> dict[str, object]:
     return found
 
 
-def keys() -> dict[str, dict[str, str]]:
-    """Return the definition of every key, and which page is about it."""
-    found: dict[str, dict[str, str]] = {}
-    for line in (HERE / "quantities.md").read_text().splitlines():
+def rows(name: str) -> Iterator[list[str]]:
+    """Yield the cells of the lines of tables that begin with keys."""
+    for line in (HERE / name).read_text().splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) < 2 or not NAMED.search(cells[0]):
-            continue
+        if len(cells) > 1 and NAMED.search(cells[0]):
+            yield cells
+
+
+def keys() -> dict[str, dict[str, object]]:
+    """Return the definition of every key, which page is about it, and what is told in short."""
+    found: dict[str, dict[str, object]] = {}
+    for cells in rows("quantities.md"):
         about = PAGE.search(cells[0])
         for key in NAMED.findall(cells[0]):
             known = found.setdefault(key, {"definition": plain(cells[1])})
             if about and "page" not in known:
                 known |= {"page": about[1], "definition": plain(cells[1])}
+    for cells in rows("columns.md"):
+        (key,) = NAMED.findall(cells[0])
+        what, read, misleads = map(plain, cells[1:])
+        found.setdefault(key, {}).update(what=what, read=[read], misleads=[misleads])
     return found
 
 

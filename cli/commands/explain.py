@@ -9,13 +9,15 @@ from ..command import command
 from ..guard import DONE
 from ..options import OUTPUT, option
 from ..terminal import show, width
+from .rule import tell
 
 Form = Literal["table", "json"]
 
 Key = Annotated[
     str | None,
     typer.Argument(
-        metavar="KEY", help="A key, or a heading of a table; without one all are listed."
+        metavar="KEY",
+        help="A key, a heading of a table, or a rule; without one all are listed.",
     ),
 ]
 Format = Annotated[Form, option("--format FORMAT", "table or json.", OUTPUT, of=Form)]
@@ -32,10 +34,22 @@ def explain(
 
     Example: spectra explain stable_rank
     """
-    from spectra.report.explain import explained, explanation, listing  # noqa: PLC0415 - not for help
+    from spectra.report.explain import (  # noqa: PLC0415 - not for help
+        explained,
+        explanation,
+        key_named,
+        listing,
+    )
     from spectra.report.formats import dumps  # noqa: PLC0415
     from spectra.report.table import Column, Line, Screen  # noqa: PLC0415
 
+    if key and key_named(key) is None:
+        from spectra.policy.rules import rules_named  # noqa: PLC0415 - slow to load
+        from spectra.report.rules import rules_meant  # noqa: PLC0415
+
+        if rules_named(key) or key.upper().startswith("SPC"):
+            tell(rules_meant(key), format)
+            return DONE
     if format == "json":
         words = [key] if key else [one for one, _ in listing()]
         sys.stdout.write(dumps({"keys": [explained(word) for word in words]}, indent=2))

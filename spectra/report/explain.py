@@ -15,21 +15,16 @@ from spectra.text import guess
 HEADINGS = {
     "sigma max": "sigma_max", "min": "sigma_min", "stable": "stable_rank", "excess": "kappa_excess",
     "delta": "delta_relative", "rank": "delta_rank", "|cos|": "worst_cos", "at": "worst_at",
-    "lowest cosine": "worst_cos", "energy": "worst_energy", "proof": "decided_by", "95 %": "low",
+    "lowest cosine": "worst_cos", "95 %": "low", "first": "last", "at least": "least",
     "normalised": "normalised_slope", "finding": "message", "finds": "rule_name", "code": "rule",
     "ratio to the proxy": "ratio", "matches": "ok", "what it finds": "summary",
 }  # fmt: skip
 """Titles of columns on screens and cards, where these are shorter than a key's."""
 
-OTHERS = {
-    "last": "the value at the last checkpoint of the run; the column before it has the first",
-}
-"""Headings that are of no key."""
-
 ABOUT = {
     "worst_cos": "intruders", "worst_at": "intruders", "worst_energy": "intruders",
     "certified": "intruders", "intruder_detail": "intruders", "delta_rank_status": "delta-rank",
-    "heavy_tail": "noise-edge", "kappa_low": "kappa", "kappa_high": "kappa",
+    "heavy_tail": "noise-edge", "spikes": "noise-edge", "kappa_low": "kappa", "kappa_high": "kappa",
     "kappa_resolved": "kappa", "sigma_max_low": "sigma", "sigma_max_high": "sigma",
     "effective_share": "effective-rank", "resolved_share": "numerical-rank",
     "low": "width-slope", "high": "width-slope", "sigma_profile": "sigma",
@@ -54,10 +49,9 @@ def key_named(word: str) -> str | None:
     """Return the key that a word names: a key, its title, or a heading of a table."""
     titles = {known.title.lower(): key for key, known in reversed(list(KEYS.items()))}
     wanted = " ".join(word.split()).lower()
-    for one in (wanted, wanted.replace(" ", "_"), wanted.replace("-", "_")):
-        if one in KEYS or one in _told()["keys"]:
-            return one
-    return HEADINGS.get(wanted) or titles.get(wanted)
+    spelt = (wanted, wanted.replace(" ", "_"), wanted.replace("-", "_"))
+    key = next((one for one in spelt if one in KEYS), None) or HEADINGS.get(wanted)
+    return key or next((one for one in spelt if one in _told()["keys"]), titles.get(wanted))
 
 
 def explained(word: str) -> dict[str, Any]:
@@ -66,12 +60,9 @@ def explained(word: str) -> dict[str, Any]:
     Raises:
         UsageError: Nothing goes by that name.
     """
-    other = " ".join(word.split()).lower()
-    if other in OTHERS:
-        return {"key": other, "title": other, "meaning": OTHERS[other]}
     key = key_named(word)
     if key is None:
-        near = guess(word.lower(), known_words())
+        near = guess(word.lower(), known_words(), 0.6)
         raise UsageError(f"{word!a} is no key or heading.{near} `spectra explain` lists all.")
     known, own = KEYS.get(key), _told()["keys"].get(key, {})
     page = _told()["pages"].get(own.get("page") or ABOUT.get(key), {})
@@ -79,8 +70,8 @@ def explained(word: str) -> dict[str, Any]:
         "key": key,
         "title": known.title if known else key,
         "meaning": known.meaning if known else "",
-        "definition": own.get("definition", ""),
         **page,
+        **{name: told for name, told in own.items() if name != "page"},
     }
     return {name: value for name, value in found.items() if value}
 
@@ -88,7 +79,7 @@ def explained(word: str) -> dict[str, Any]:
 def known_words() -> list[str]:
     """Return all that can be asked for."""
     titles = [known.title for known in KEYS.values()]
-    return list(dict.fromkeys([*KEYS, *_told()["keys"], *HEADINGS, *OTHERS, *titles]))
+    return list(dict.fromkeys([*KEYS, *_told()["keys"], *HEADINGS, *titles]))
 
 
 def explanation(word: str, limit: int | None) -> str:
@@ -100,10 +91,11 @@ def explanation(word: str, limit: int | None) -> str:
     found = explained(word)
     title = f"  ({found['title']})" if found["title"] != found["key"] else ""
     lines = ["", f"{GAP}{found['key']}{title}"]
-    own = _told()["keys"].get(found["key"], {}).get("page")
-    for name in ("what", "definition") if own else ("meaning", "definition", "what"):
+    for name in ("what", "definition"):
         if name in found:
             text = found[name] if found[name].endswith(".") else f"{found[name]}."
+            if text.partition(" ")[0].isalpha():  # no formula, and no name
+                text = text[0].upper() + text[1:]
             lines += ["", *_wrapped(text, limit)]
     for name, heading in PARTS:
         if name in found:
@@ -118,7 +110,12 @@ def listing() -> list[tuple[str, str]]:
     told = _told()["keys"]
     both = dict.fromkeys([*KEYS, *told])
     return [
-        (key, (KEYS[key].meaning if key in KEYS else "") or told.get(key, {}).get("definition", ""))
+        (
+            key,
+            told.get(key, {}).get("what")
+            or (KEYS[key].meaning if key in KEYS else "")
+            or told[key]["definition"],
+        )
         for key in both
     ]
 

@@ -4,9 +4,25 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from spectra.errors import UsageError
 from spectra.policy import Rule
 from spectra.policy.rule import NEEDS
+from spectra.policy.rules import rule_of, rules_named
+from spectra.report.explain import key_named
 from spectra.report.table import Column, Line, Screen
+
+
+def rules_meant(word: str) -> list[Rule]:
+    """Return the rule that a word names, or all whose codes begin so.
+
+    Raises:
+        UsageError: There is none; of a number it says who explains it.
+    """
+    if found := rules_named(word):
+        return found
+    if key := key_named(word):
+        raise UsageError(f"{word!a} is a number, no rule: `spectra explain {key}` explains it.")
+    return [rule_of(word)]
 
 
 def rules_screen(rules: Sequence[Rule]) -> Screen:

@@ -28,7 +28,7 @@ def test_what_is_not_given_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (Options(select=("SPC9999",)), "'SPC9999' is no rule. Did you mean 'SPC9"),
+        (Options(select=("SPC9999",)), "'SPC9999' is no rule. `spectra rule` lists all."),
         (Options(ignore=("intruder-dimension",)), "Did you mean 'intruder-dimensions'?"),
         (Options(min_coverage="101%"), "'101%' is no share. Expected a number from 0 to 1"),
         (Options(min_coverage="most"), "'most' is no share."),

@@ -1,21 +1,88 @@
 """Every key and heading is explained, in the words of the documentation."""
 
+import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import spectra
+from examples import write_model
 from spectra.errors import UsageError
-from spectra.report.explain import ABOUT, HEADINGS, explained, explanation, legend
+from spectra.report.document import document_of, summary_of
+from spectra.report.explain import ABOUT, HEADINGS, explained, explanation, key_named, legend
+from spectra.report.formats import frame_of, to_text
 from spectra.report.keys import KEYS
-from spectra.report.kinds import check, diff, kappa, spectrum, trend
+from spectra.report.kind import Listing, kind_of, kinds
+from spectra.report.ranking import ranked
+from spectra.report.rules import rules_screen
+from spectra.report.shape import Items, Object, Shape
 from spectra.report.table import Column
 
 ROOT = Path(__file__).parents[2]
-HEADED = (
-    *check.COLUMNS, check.STATE, *check.CARD, *diff.CHANGES, *diff.INTRUDERS, *diff.CARD,
-    *kappa.COLUMNS, *kappa.CARD, *spectrum.COLUMNS, *spectrum.CARD, *trend.COLUMNS, *trend.CARD,
-)  # fmt: skip
+FREE = frozenset({
+    "codecs", "sigma", "widths", "left_out", "lines", "not_measured", "rules_not_in_both",
+    "overall", "ratios",
+})  # fmt: skip
+"""What holds keys that are names from files, or keys that stand elsewhere too."""
+
+
+def model(folder: Path, width: int, scale: float = 1.0) -> Path:
+    generator = torch.Generator().manual_seed(width)
+    tensors = {"model.embed_tokens.weight": torch.randn(32, width, generator=generator)}
+    for layer in range(2):
+        for name, rows, cols in (("self_attn.q_proj", 1, 1), ("mlp.up_proj", 2, 1)):
+            made = torch.randn(rows * width, cols * width, generator=generator)
+            tensors[f"model.layers.{layer}.{name}.weight"] = scale * made
+    tensors["model.norm.weight"] = torch.ones(width)
+    return write_model(folder, tensors, '{"model_type": "llama"}')
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """One of every command, as it is measured."""
+    folder = tmp_path_factory.mktemp("models")
+    base, tuned = model(folder / "checkpoint-1", 8), model(folder / "checkpoint-2", 8, 1.5)
+    wide = model(folder / "wide", 16)
+    checked = spectra.check(tuned, base=base, baseline=base)
+    found = [
+        spectra.ls(base, layers="0,9"),
+        spectra.spectrum(base),
+        spectra.diff(base, tuned, intruders=True),
+        spectra.kappa(base, select=2),
+        spectra.width([base, wide], eta=0.1, weight_decay=0.1),
+        spectra.trend([base, tuned]),
+        checked,
+        spectra.compare(spectra.check(base), checked),
+        spectra.compare(spectra.spectrum(base), spectra.spectrum(tuned)),
+    ]
+    made = [one.document() for one in found]
+    assert {kind.command for kind in kinds()} <= {one["command"] for one in made}
+    return made
+
+
+def keys_in(found: object) -> Iterator[str]:
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield key
+            if key not in FREE:
+                yield from keys_in(value)
+    elif isinstance(found, list):
+        for one in found:
+            yield from keys_in(one)
+
+
+def keys_of(shape: Shape | None) -> Iterator[str]:
+    """Yield every key that a part of a document may have."""
+    if isinstance(shape, Object):
+        for key, inner in shape.keys.items():
+            yield key
+            yield from keys_of(inner)
+    elif isinstance(shape, Items):
+        yield from keys_of(shape.item)
 
 
 def test_the_texts_are_those_of_the_pages() -> None:
@@ -35,13 +102,55 @@ def test_every_key_is_explained(key: str) -> None:
     assert "`" not in text.replace("`spectra", "").replace("CODE`", "")
 
 
-@pytest.mark.parametrize("title", sorted({one.title for one in HEADED if one.title}))
-def test_every_heading_is_explained(title: str) -> None:
-    assert explained(title)
+def whole(name: str) -> bool:
+    """Say whether a name is explained: what it is, how to read it, where it misleads."""
+    try:
+        found = explained(name)
+    except UsageError:
+        return False
+    own = [found.get("what"), *found.get("read", ()), *found.get("misleads", ())]
+    said = len(own) > 2 and all(own) and found["what"][0] == found["what"][0].upper()
+    return said or "formula" in found
+
+
+def test_every_key_of_every_document_is_explained_whole(documents: list[dict[str, Any]]) -> None:
+    names = set(keys_in(documents)) | set(KEYS)
+    for kind in kinds():
+        names |= set(keys_of(document_of(kind.settings, summary_of(kind))))
+    assert len(names) > 200
+    assert not (lacking := sorted(name for name in names if not whole(name))), lacking
+
+
+def test_every_column_of_every_table_and_file_is_explained_whole(
+    documents: list[dict[str, Any]],
+) -> None:
+    names = {"index", "sigma"}  # of --values
+    for document in documents:
+        kind = kind_of(document["command"])
+        rows, _ = ranked(document, kind)
+        listings = [kind.table(document)] if kind.table else [Listing(kind.columns, rows)]
+        listings += [card] if kind.card and (card := kind.card(document, rows)) else []
+        labels = {str(one.get(key)) for one in document["models"] for key in ("model", "width")}
+        for column in (one for listing in listings for one in listing.columns):
+            if column.title and column.key != "" and column.title not in labels:
+                names.add(column.key or column.title)
+        names |= {key for sheet in kind.sheets(document) for key in sheet.keys}
+        names |= set(to_text(document, "csv").splitlines()[0].split(","))
+        names |= set(frame_of(document))
+    names |= {column.title for column in rules_screen([]).columns}
+    assert not (lacking := sorted(name for name in names if not whole(name))), lacking
+
+
+@pytest.mark.parametrize("key", ["at", "finds", "energy", "state", "sigma", "zero_rows", "until"])
+def test_small_columns_are_told_in_sentences(key: str) -> None:
+    text = explanation(key, 80)
+    assert "How to read it" in text
+    assert "Where it misleads" in text
+    assert not re.search(r"\b(that|its) (vector|share)\b", text.splitlines()[3])
 
 
 def test_what_is_shortened_or_shared_names_what_is_there() -> None:
-    assert set(HEADINGS.values()) <= KEYS.keys()
+    assert set(map(key_named, HEADINGS.values())) == set(HEADINGS.values())
     assert ABOUT.keys() <= KEYS.keys()
     assert all("formula" in explained(key) for key in ABOUT)
 
