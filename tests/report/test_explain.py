@@ -136,7 +136,7 @@ def test_every_column_of_every_table_and_file_is_explained_whole(
                 names.add(column.key or column.title)
         names |= {key for sheet in kind.sheets(document) for key in sheet.keys}
         names |= set(to_text(document, "csv").splitlines()[0].split(","))
-        names |= set(frame_of(document))
+        names |= set(map(str, frame_of(document).columns))
     names |= {column.title for column in rules_screen([]).columns}
     assert not (lacking := sorted(name for name in names if not whole(name))), lacking
 
