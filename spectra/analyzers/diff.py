@@ -10,6 +10,7 @@ from torch import Tensor
 from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
 from spectra.analyzers.change import reading_of
 from spectra.analyzers.evidence import Change, Evidence, evidence_of
+from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import entry_norm, largest_entry
@@ -35,7 +36,7 @@ from spectra.kernels.verdicts import (
     proven_similarity_cost,
     proven_similarity_memory,
 )
-from spectra.matrices import LowRank, Pair, View
+from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import hundredths, number, ranged
 from spectra.text import counted, guess
 from spectra.words import Side
@@ -58,7 +59,7 @@ class Diff:
     """
 
     name: ClassVar[str] = "diff"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Pairs()
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
@@ -69,8 +70,8 @@ class Diff:
         "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
     )  # fmt: skip
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
-        "intruders", "certified", "null_cos", "subspace_overlap", "overlap_status",
-        "intruder_detail",
+        "intruders", "vectors_judged", "vectors_status", "certified", "null_cos",
+        "subspace_overlap", "overlap_status", "intruder_detail",
     )  # fmt: skip
     keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + EVIDENCE_KEYS + INTRUDER_KEYS
 
@@ -136,7 +137,7 @@ class Diff:
             return Measurement(self._unchanged(pair.view))
         if not self.intruders:
             return Measurement(values)
-        return self._with_intruders(values, pair, self._similarity(pair))
+        return self._with_intruders(values, pair)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count changes and intruders, and say what the change looks like."""
@@ -198,16 +199,29 @@ class Diff:
             "delta_cols": found.cols,
         }
 
-    def _similarity(self, pair: Pair) -> Similarity:
+    def _similarity(self, pair: Pair, k: int) -> Similarity:
         if self.exact:
-            return exact_similarity(pair.base, pair.tuned_exact(), self.k, self.side)
-        return proven_similarity(*_sides(pair), self.k, self.epsilon, self.side)
+            return exact_similarity(pair.base, pair.tuned_exact(), k, self.side)
+        return proven_similarity(*_sides(pair), k, self.epsilon, self.side)
 
-    def _with_intruders(
-        self, values: dict[str, Value], pair: Pair, found: Similarity
-    ) -> Measurement:
+    def _with_intruders(self, values: dict[str, Value], pair: Pair) -> Measurement:
+        """Judge the leading vectors that are the matrix's own."""
+        found = self._similarity(pair, self.k)
+        own, grid = own_directions(pair, found.sigma)
+        if own < len(found.sigma):
+            found = self._similarity(pair, max(own, 1))
+        left = self._most(pair.view) - len(found.sigma)
+        judged: dict[str, Value] = {
+            "intruders": 0,
+            "vectors_judged": len(found.sigma),
+            "vectors_status": f"{left:,} within the rounding of {grid}" if left else "ok",
+        }
         verdicts = self._intruders(found, pair.view)
-        return Measurement(values | verdicts, arrays={"cosines": found.cosines})
+        return Measurement(values | judged | verdicts, arrays={"cosines": found.cosines})
+
+    def _most(self, of: View | Place) -> int:
+        """Return how many leading vectors there are to judge."""
+        return min(self.k, of.rows, of.cols)
 
     def _unchanged(self, view: View) -> dict[str, Value]:
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
@@ -218,6 +232,8 @@ class Diff:
         if self.intruders:
             values |= {
                 "intruders": 0,
+                "vectors_judged": 0,
+                "vectors_status": "unchanged",
                 "certified": True,
                 "null_cos": self._null_cosine(view),
                 "subspace_overlap": 1.0,
@@ -271,7 +287,22 @@ class Diff:
                 f"(top {self.k}, |cos| < {number(self.epsilon)}). "
                 f"A random direction would score {ranged(nulls[0], nulls[-1], hundredths)}."
             )
+            text += self._left_out(changed)
         return text
+
+    def _left_out(self, changed: Sequence[Row]) -> str:
+        """Say which vectors were not judged, as they are none of their matrix's own."""
+        missing = [self._most(row.place) - int(row.number("vectors_judged") or 0)
+                   for row in changed]  # fmt: skip
+        holders = sum(left > 0 for left in missing)
+        if not holders:
+            return ""
+        vectors = counted(sum(missing), "leading vector")
+        were = "was" if sum(missing) == 1 else "were"
+        return (
+            f" {vectors} of {counted(holders, 'matrix', 'matrices')} {were} not judged: no more "
+            "than rounding the stored values makes."
+        )
 
 
 def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:

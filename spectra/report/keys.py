@@ -116,6 +116,8 @@ KEYS: Mapping[str, Key] = {
         Words(("ok", "at least")).nullable, published=True,
     ),
     "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
+    "vectors_judged": Key("judged", "whole", "leading vectors that rounding cannot have made"),
+    "vectors_status": Key("judged, status", "word", "ok, or how many leading vectors were not"),
     "worst_cos": Key("lowest |cos|", "number", "of a leading vector's best match in the base"),
     "worst_at": Key("at", "whole", "index of that vector"),
     "worst_energy": Key("energy", "percent", "its share of Σσ²"),
