@@ -56,12 +56,13 @@ class Portrait:
         policy = changed(policy_in_force(None), Options(base=self.base))
         check = plan_check(self.model, policy)
         yield "check", f"check of {self.model}", lambda: Planned(check)
+        base = None
         if self.base is not None:
             base = spectra.open(self.base)
             pair = spectra.diff.plan(base, model, intruders=True)
             yield "diff", f"diff of {self.base} and {self.model}", lambda: pair
-            of_base = spectra.spectrum.plan(base)
-            yield "base-spectrum", f"spectrum of {self.base}", lambda: of_base
-        if not isinstance(model, Adapter):
-            spectrum = spectra.spectrum.plan(model)
-            yield "spectrum", f"spectrum of {self.model}", lambda: spectrum
+            start = spectra.spectrum.plan(base)
+            yield "base-spectrum", f"spectrum of {self.base}", lambda: start
+        of_base = base if isinstance(model, Adapter) else None
+        spectrum = spectra.spectrum.plan(model, base=of_base)
+        yield "spectrum", f"spectrum of {self.model}", lambda: spectrum

@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.analyzers.spectrum import TunedSpectrum
+from spectra.checkpoint import Adapter
 from spectra.checkpoint.damaged import open_damaged
+from spectra.errors import UsageError
 from spectra.gate import References, plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
@@ -17,6 +20,7 @@ from spectra.runs.opening import Globs, Layers, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.result import Result
 from spectra.runs.saved import load
+from spectra.text import shown
 from spectra.words import By, FailOn, Per, RankBy, Side
 
 
@@ -24,6 +28,7 @@ from spectra.words import By, FailOn, Per, RankBy, Side
 def spectrum(
     model: Spec,
     *,
+    base: Spec | None = None,
     energy: float = 0.99,
     include: Globs = (),
     exclude: Globs = (),
@@ -40,7 +45,8 @@ def spectrum(
     """Return the singular spectrum of every matrix and its summaries.
 
     Args:
-        model: What `spectra.open` accepts, save adapters.
+        model: What `spectra.open` accepts; an adapter with its base.
+        base: Of an adapter, what it was trained on: the spectra are those of both together.
         energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
@@ -57,9 +63,20 @@ def spectrum(
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
+    opened = [
+        open(one, allow_pickle=allow_pickle, download=download, variant=variant)
+        for one in (base, model)
+        if one is not None
+    ]
+    if base is not None and not isinstance(opened[-1], Adapter):
+        raise UsageError(
+            f"{shown(opened[0].spec)} is given as the base of {shown(opened[-1].spec)}, which is a "
+            "model, not an adapter: its spectra need none. Leave it out, or compare: `spectra diff "
+            f"{shown(opened[0].spec)} {shown(opened[-1].spec)}`."
+        )
     return measure.plan(
-        Spectrum(energy=energy),
-        open(model, allow_pickle=allow_pickle, download=download, variant=variant),
+        Spectrum(energy=energy) if base is None else TunedSpectrum(energy=energy),
+        *opened,
         selection=chosen(selection, include, exclude, role, layers),
         device=device,
         workers=workers,

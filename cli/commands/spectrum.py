@@ -15,6 +15,8 @@ Models = Annotated[list[str], typer.Argument(
     metavar="MODEL",
     help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
     "with --trend several checkpoints of one run.")]
+Base = Annotated[str | None, option("--base REF",
+    "Of an adapter: the model that it was trained on; the spectra are of both together.")]
 Energy = Annotated[float, option("--energy SHARE", "Share of sum sigma^2 that energy_rank keeps.")]
 Trend = Annotated[bool, option("--trend",
     "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
@@ -24,7 +26,14 @@ Values = Annotated[Path | None, option("--values FILE",
 
 
 @command(2, wording={"values": Values})
-def spectrum(model: Models, energy: Energy = 0.99, trend: Trend = False, *, common: Common) -> int:
+def spectrum(
+    model: Models,
+    base: Base = None,
+    energy: Energy = 0.99,
+    trend: Trend = False,
+    *,
+    common: Common,
+) -> int:
     """Show singular spectra and their summaries.
 
     Norms, ranks, condition number, power-law exponent, and how many singular values
@@ -38,6 +47,11 @@ def spectrum(model: Models, energy: Energy = 0.99, trend: Trend = False, *, comm
             "--trend measures both ends of a spectrum, not all values. Leave out one of the two.",
             param_hint="'--values'",
         )
+    if trend and base is not None:
+        raise typer.BadParameter(
+            "--trend follows models, not adapters. Leave out one of the two.",
+            param_hint="'--base'",
+        )
     if len(model) > 1 and not trend:
         raise typer.BadParameter(
             f"expected one model, got {len(model)}. Several checkpoints of one run are followed "
@@ -50,6 +64,9 @@ def spectrum(model: Models, energy: Energy = 0.99, trend: Trend = False, *, comm
         )
     return common.run(
         lambda: spectra.spectrum.plan(
-            common.open(model[0]), energy=energy, selection=common.selection
+            common.open(model[0]),
+            base=None if base is None else common.open(base),
+            energy=energy,
+            selection=common.selection,
         )
     )

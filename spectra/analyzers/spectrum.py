@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from spectra.analyzers.analyzer import Each, Summary, Takes, require_share
+from spectra.analyzers.analyzer import Each, Pairs, Summary, Takes, require_share
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
@@ -27,7 +27,8 @@ from spectra.kernels.summary import (
     numerical_rank,
     stable_rank,
 )
-from spectra.matrices import Matrix, View
+from spectra.matrices import Matrix, Pair, View
+from spectra.matrices.pair import widened
 from spectra.numbers import number
 from spectra.text import counted
 
@@ -107,6 +108,38 @@ class Spectrum:
             "non_finite": len(rows) - len(measured),
         }
         return rows, summary
+
+
+@dataclass(frozen=True, slots=True)
+class TunedSpectrum:
+    """All singular values of what an adapter makes of each matrix of its base."""
+
+    name: ClassVar[str] = Spectrum.name
+    version: ClassVar[int] = Spectrum.version
+    takes: ClassVar[Takes] = Pairs()
+    keys: ClassVar[tuple[str, ...]] = Spectrum.keys
+
+    energy: float = 0.99  # as of `Spectrum`
+
+    def __post_init__(self) -> None:
+        require_share(self.energy)
+
+    def cost(self, view: View) -> float:
+        """That of the base's."""
+        return Spectrum(self.energy).cost(view)
+
+    def memory(self, view: View) -> int:
+        """That of the base's, and the tuned values, in float64 where an update is added."""
+        return Spectrum(self.energy).memory(view) + 12 * view.rows * view.cols
+
+    def measure(self, pair: Pair) -> Measurement:
+        """Return the spectrum's keys of the tuned matrix, which nothing rounded but float32."""
+        tuned = pair.tuned_exact().to(widened(pair.base).dtype)
+        return Spectrum(self.energy).measure(Matrix(pair.view, tuned))
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Count, and say in one sentence how the spectra look."""
+        return Spectrum(self.energy).conclude(rows)
 
 
 def _reading(rows: Sequence[Row], count: int, parameters: int) -> str:

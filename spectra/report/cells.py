@@ -67,3 +67,10 @@ def highest(
     """Return the highest value of a key as a figure, where there is one."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return [(name, write(max(values)))] if values else []
+
+
+def conditioned(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return how many matrices are singular, if any, and the highest kappa of the others."""
+    singular = sum(row["status"] == "singular" for row in rows)
+    told = [("singular", number(singular))] if singular else []
+    return [*told, *highest(rows, "kappa", "highest finite κ" if singular else "highest κ")]

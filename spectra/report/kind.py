@@ -74,6 +74,7 @@ class Sheet:
     keys: Sequence[str]  # its columns, those that no row has left out
     first: tuple[str, bool]  # the column that sorts it, and whether its highest come first
     filters: Sequence[str] = ()  # columns that it can be filtered by
+    beside: Sequence[str] = ()  # columns of its CSV that are not shown
 
 
 @dataclass(frozen=True, slots=True)

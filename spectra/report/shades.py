@@ -18,7 +18,7 @@ MANY = 3  # findings on one matrix, which are as bad as can be
 Shades = Sequence[float | None]
 """One a row: 0 is as it should be, 1 what a rule finds; None where there is no number."""
 
-OF_KAPPA = ("as its like, or near it", "as far off as SPC202 warns of, or singular")
+OF_KAPPA = ("as its like", "as SPC202 warns of, or singular")
 OF_COUNTS = ("0", f"{MANY} or more")
 OF_INTRUDERS = ("0", "all vectors looked at")
 OF_COSINE = ("1", "0")

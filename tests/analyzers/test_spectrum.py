@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyzers.subjects import matrix_of, row_of, view_of
+from analyzers.subjects import matrix_of, pair_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Measurement, Row, Spectrum
-from spectra.analyzers.spectrum import sigma_profile
+from spectra.analyzers.spectrum import TunedSpectrum, sigma_profile
 from spectra.errors import NonFiniteError, UsageError
+from spectra.matrices import LowRank
 from spectra.numbers import number
 
 REAL = (
@@ -25,6 +26,20 @@ REAL = (
 
 def numbers(matrix: Tensor, energy: float = 0.99) -> Measurement:
     return Spectrum(energy=energy).measure(matrix_of(matrix))
+
+
+def test_the_spectrum_under_an_adapter_is_that_of_the_merged_matrix() -> None:
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(40, 24, generator=generator)
+    left, right = (torch.randn(*shape, generator=generator) for shape in ((40, 2), (2, 24)))
+    found = TunedSpectrum(energy=0.9).measure(pair_of(base, LowRank(left, right)))
+    merged = numbers(base + left @ right, energy=0.9)
+    assert found.values.keys() == merged.values.keys()
+    for key in ("sigma_max", "sigma_min", "kappa", "stable_rank", "mp_edge"):
+        assert found.values[key] == pytest.approx(merged.values[key], rel=1e-4)
+    assert found.values["energy_rank"] == merged.values["energy_rank"]
+    untouched = TunedSpectrum().measure(pair_of(base, None))
+    assert untouched.values == numbers(base).values
 
 
 def naive(matrix: Tensor, energy: float = 0.99) -> dict[str, float | int | None]:

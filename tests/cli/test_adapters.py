@@ -1,10 +1,16 @@
 """Adapters that others than PEFT wrote, in the commands: what is said of them."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+import spectra
+from spectra.errors import SpectraError
+from spectra.report.command_line import command_line
+from spectra.report.sentences import models_named
 
 from .conftest import Command
 
@@ -85,3 +91,24 @@ def test_an_adapter_of_something_else(
     done = command("diff", DATA / "base.safetensors", adapter)
     assert done.code == 2
     assert words in done.err
+
+
+def test_the_spectra_of_an_adapter_are_those_with_its_base(
+    command: Command, minilm: Path, minilm_lora: Path, tmp_path: Path
+) -> None:
+    """They can be repeated as the page and the result say, and lie over the base's on a page."""
+    saved = tmp_path / "spectrum.json"
+    done = command("spectrum", minilm_lora, "--base", minilm, "--layers", "0", "-o", saved)
+    assert done.code == 0
+    document = json.loads(saved.read_text())
+    assert [model["part"] for model in document["models"]] == ["base", "tuned"]
+    assert command_line(document) == f"spectra spectrum {minilm_lora} --base {minilm} --layers 0"
+    assert models_named(document) == minilm_lora.name
+    refused = command("spectrum", minilm, "--base", minilm)
+    assert refused.code == 2
+    assert "not an adapter: its spectra need none" in refused.err
+    alone = command("spectrum", minilm_lora)
+    assert alone.code == 2
+    assert f"spectra spectrum {minilm_lora} --base BASE" in alone.err
+    with pytest.raises(SpectraError, match=r"spectra\.spectrum\(.*base=BASE\)"):
+        spectra.spectrum(minilm_lora)

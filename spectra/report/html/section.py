@@ -8,6 +8,7 @@ from typing import Any
 
 from spectra.numbers import number
 from spectra.report.command_line import command_line
+from spectra.report.command_line import written as command_of
 from spectra.report.findings.found import TOO_LITTLE
 from spectra.report.html.encode import Names
 from spectra.report.html.grids import heatmaps
@@ -41,6 +42,27 @@ class Section:
         """Its heading."""
         return f"{self.topic}: {models_named(self.document)}"
 
+    @property
+    def _of(self) -> str | None:
+        """Where the model lies whose spectra these are; of an adapter, those with its base."""
+        models = {one["part"]: str(one["resolved"]) for one in self.document["models"]}
+        tuned = models.get("tuned") if self.document["command"] == "spectrum" else None
+        return models.get("model", tuned)
+
+    @property
+    def _spectra(self) -> dict[str, str]:
+        """What measures the spectra of either side of a pair."""
+        specs = {one["part"]: str(one["spec"]) for one in self.document["models"]}
+        if self.document["command"] != "diff" or not {"base", "tuned"} <= specs.keys():
+            return {}
+        adapter = "adapter" in (self.document["summary"].get("unpaired") or {})
+        more = ["--base", specs["base"]] if adapter else []
+        told = {"base": [specs["base"]], "tuned": [specs["tuned"], *more]}
+        return {
+            part: command_of(["spectrum", *words, "-o", f"{part}-spectrum.json"])
+            for part, words in told.items()
+        }
+
     def plain(self, names: Names) -> dict[str, Any]:
         """Return what scripts draw, as JSON data."""
         return {
@@ -49,9 +71,8 @@ class Section:
             "command": self.document["command"],
             "model": models_named(self.document),
             "file": PurePath(self.saved).stem,
-            "of": next(
-                (one["resolved"] for one in self.document["models"] if one["part"] == "model"), None
-            ),
+            "of": self._of,
+            "spectra": self._spectra,
             "parts": {one["resolved"]: one["part"] for one in self.document["models"]},
             "tables": [table.plain(names) for table in self.tables],
             "charts": list(self.charts),

@@ -77,10 +77,11 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     kept = rows[:most]
     known = dict.fromkeys(key for row in kept for key in row if _is_told(key, row[key]))
     unasked = [key for key in known if key not in ("dtype", "codec", "error")]
-    shown = [*PLACE, *(unasked if kind.visible is None else kind.visible)]
-    told = [key for key in dict.fromkeys([*shown, *known]) if key in known]
+    # What a matrix has no numbers for stands beside its name, where no window cuts it off.
     odd = ["status"] if any(row["status"] != "ok" for row in kept) else []
-    columns = _columns(kept, told, [*shown, *odd])
+    shown = [PLACE[0], *odd, *PLACE[1:], *(unasked if kind.visible is None else kind.visible)]
+    told = [key for key in dict.fromkeys([*shown, *known]) if key in known]
+    columns = _columns(kept, told, shown)
     present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
@@ -103,7 +104,7 @@ def table_of(sheet: Sheet, ident: str) -> Table:
         sheet: What it lists.
         ident: Its result's place on the page.
     """
-    columns = _columns(sheet.rows[:MOST_LISTED], sheet.keys, sheet.keys)
+    columns = _columns(sheet.rows[:MOST_LISTED], [*sheet.keys, *sheet.beside], sheet.keys)
     present = {column.key for column in columns}
     return Table(
         f"{ident}-{sheet.name}", sheet.caption, columns, sheet.first,

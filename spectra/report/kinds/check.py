@@ -50,11 +50,12 @@ CARD = (
     Column("finding", "left", cell=lambda item: item["message"]),
 )
 OF_FINDING = (
-    "severity", "rule", "rule_name", "matrix", "tensor", "message", "state", "value", "limit",
-    "baseline",
+    "severity", "rule", "matrix", "tensor", "message", "state", "rule_name",
 )  # fmt: skip
 OF_ACCEPTED = (*OF_FINDING, "reason", "until")
-OF_RULE = ("outcome", "rule", "rule_name", "findings", "level", "summary", "why_not")
+JUDGED = ("value", "limit", "baseline")
+"""What a message says in the rule's own words: a share as `20 %`, not 0.2."""
+OF_RULE = ("outcome", "rule", "summary", "findings", "level", "rule_name", "why_not")
 
 
 def _table(document: Document) -> Listing:
@@ -129,6 +130,7 @@ def _sheets(document: Document) -> list[Sheet]:
     rules = [
         {
             **rule, "rule": rule["code"], "rule_name": rule["name"], "level": rule["severity"],
+            "summary": f"whether {rule['summary']}",
             "outcome": outcomes.get(rule["code"], "passed") if rule["judged"] else "not judged",
         }
         for rule in summary["rules"]
@@ -139,8 +141,8 @@ def _sheets(document: Document) -> list[Sheet]:
     )
     first, filters = ("severity", False), ("severity", "state", "rule")
     return [
-        Sheet("findings", "Findings", found, OF_FINDING, first, filters),
-        Sheet("ignored", "Ignored findings", ignored, OF_ACCEPTED, first, ("rule",)),
+        Sheet("findings", "Findings", found, OF_FINDING, first, filters, JUDGED),
+        Sheet("ignored", "Ignored findings", ignored, OF_ACCEPTED, first, ("rule",), JUDGED),
         Sheet("rules", "Rules", rules, OF_RULE, ("outcome", False), ("outcome",)),
     ]
 

@@ -131,7 +131,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     summary, rows = document["summary"], document["rows"]
     found = [("selected", f"{len(summary['selected']):,}")]
     if not _stopped_early(document):
-        return found + cells.highest(rows, "kappa", "highest κ")
+        return found + cells.conditioned(rows)
     return found if summary["cut"] is None else [*found, ("cut", number(summary["cut"]))]
 
 

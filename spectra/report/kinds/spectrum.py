@@ -29,7 +29,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     rows = document["rows"]
     return [
         ("parameters", number(document["summary"]["parameters"])),
-        *cells.highest(rows, "kappa", "highest κ"),
+        *cells.conditioned(rows),
         *cells.highest(rows, "sigma_max", "highest σ"),
     ]
 
@@ -47,6 +47,11 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", row["matrix"], text, about="kappa")
 
 
+def _words(document: Document) -> list[tuple[str, ...]]:
+    """Return the option that names an adapter's base."""
+    return [("--base", str(one["spec"])) for one in document["models"] if one["part"] == "base"]
+
+
 KIND = Kind(
     "spectrum",
     "Singular spectra",
@@ -61,7 +66,7 @@ KIND = Kind(
         Metric("sigma_max", "log"), Metric("stable_rank", "log"), Metric("alpha", "linear"),
         Metric("spikes", "count"),
     ),
-    worst=_worst,
+    worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99},
     summary={"matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},

@@ -149,7 +149,8 @@ def require_model(opened: Checkpoint | Adapter) -> Checkpoint:
     if isinstance(opened, Adapter):
         raise UsageError(
             f"{shown(opened.spec)} is a LoRA adapter, not a model. Give its base here, or compare: "
-            f"`spectra diff BASE {shown(opened.spec)}`."
+            f"`spectra diff BASE {shown(opened.spec)}`; its spectra: `spectra spectrum "
+            f"{shown(opened.spec)} --base BASE`."
         )
     return opened
 

@@ -478,6 +478,20 @@ def test_a_link_to_a_matrix_of_another_page_says_so(opened: Opened) -> None:
     expect(page.locator("#inspector")).to_be_hidden()
 
 
+def test_a_link_that_fits_in_part_says_which_part(opened: Opened) -> None:
+    page = opened(documents.spectrum(1))
+    name = documents.spectrum(1)["rows"][1]["matrix"]
+    page.goto(page.url + f"#matrix={name}&in=r7")
+    expect(page.locator("#inspector h2")).to_have_text(name)
+    expect(page.locator("#inspector .without")).to_contain_text("does not have the matrix")
+    page.evaluate("scrollTo(0, 900); location.hash = '#matrix=of.another.model&in=r1'")
+    expect(page.locator("#inspector")).to_be_hidden()
+    expect(page.locator("#missing")).to_be_in_viewport()
+    page.evaluate("name => { location.hash = `#matrix=${name}&in=r1`; }", name)
+    expect(page.locator("#missing")).to_be_hidden()
+    expect(page.locator("#inspector .without")).to_have_count(0)
+
+
 def test_the_theme_that_was_chosen_is_kept(opened: Opened) -> None:
     page = opened(documents.spectrum(1))
     page.locator("#theme").click()
@@ -531,13 +545,64 @@ def test_base_and_tuned_lie_over_each_other(opened: Opened) -> None:
     assert last == pytest.approx(1.5 * first, rel=0.01)
 
 
+def over_each_other(tuned: documents.Document) -> tuple[documents.Document, ...]:
+    tuned["models"][0] |= {"spec": "out/tuned", "resolved": "out/tuned"}
+    return documents.spectrum(SMALL), tuned, documents.diff(SMALL)
+
+
+def test_a_matrix_of_zeros_is_said_to_have_no_curve(opened: Opened) -> None:
+    tuned = documents.spectrum(SMALL)
+    tuned["rows"][2] |= {"status": "singular", "kappa": None, "sigma_max": 0.0}
+    tuned["rows"][2]["sigma_profile"] = [0.0] * 65
+    page = opened(*over_each_other(tuned))
+    page.locator('#r3 [role="gridcell"][aria-label^="attn.k, layer 0"]').first.click()
+    panel = page.locator("#inspector")
+    expect(panel).to_contain_text("Every singular value of tuned is 0: it has no curve.")
+    expect(panel).to_contain_text("Spectral density of base")
+
+
+def test_a_tuned_matrix_with_nan_is_said_to_have_no_spectrum(opened: Opened) -> None:
+    tuned = documents.spectrum(SMALL)
+    tuned["rows"][2] |= {"status": "non-finite", "error": "1 NaN", "sigma_profile": None}
+    page = opened(*over_each_other(tuned))
+    page.locator('#r3 [role="gridcell"][aria-label^="attn.k, layer 0"]').first.click()
+    expect(page.locator("#inspector .without")).to_have_text(
+        "The tuned matrix has no spectrum: it holds NaN or Inf."
+    )
+
+
+def test_a_spectrum_that_is_not_on_the_page_is_said_to_be_missing(opened: Opened) -> None:
+    found = documents.diff(SMALL)
+    found["summary"]["unpaired"] = {
+        "base": {"matrices": 1, "unpaired": 0}, "tuned": {"matrices": 0, "unpaired": 0},
+        "adapter": {"modules": 1, "unpaired": 0},
+    }  # fmt: skip
+    page = opened(documents.spectrum(SMALL), found)
+    page.locator('#r2 [role="gridcell"][aria-label^="attn.k, layer 0"]').first.click()
+    expect(page.locator("#inspector .without")).to_have_text(
+        "No spectrum of the tuned model is in this page. Add the result of: "
+        "spectra spectrum out/tuned --base acme/big -o tuned-spectrum.json"
+    )
+
+
 def test_the_first_column_stays_while_others_pass(opened: Opened) -> None:
     page = opened(documents.spectrum(SMALL), width=390)
     frame = matrices(page).locator(".frame")
-    frame.evaluate("one => { one.scrollLeft = 300; }")
-    assert frame.evaluate("one => one.scrollLeft") == 300
+    frame.evaluate("one => { one.scrollLeft = 300; one.scrollTop = 200; }")
+    assert frame.evaluate("one => one.scrollLeft") > 200
     left = frame.evaluate("one => one.getBoundingClientRect().left")
     name = matrices(page).locator("tbody th").first.bounding_box()
+    heads = (
+        matrices(page)
+        .locator("thead th")
+        .evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).map(box => [box.left, box.top])"
+        )
+    )
+    top = frame.evaluate("one => one.getBoundingClientRect().top")
+    assert {round(place[1] - top) for place in heads} <= {0, 1}  # the headings stay as well
+    edge = heads[0][0] + matrices(page).locator("thead th").first.evaluate("one => one.offsetWidth")
+    assert min(abs(place[0] - edge) for place in heads[1:]) < 2  # and cut no column through
     assert name is not None
     assert name["x"] == pytest.approx(left, abs=2)
     assert name["width"] < 195  # half of the screen is left for numbers

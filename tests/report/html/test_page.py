@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report.html import documents
+from spectra.numbers import percent
 from spectra.report import html
 from spectra.report.document import checked
 from spectra.report.html import Source, render_page
@@ -21,6 +22,7 @@ from spectra.report.html import page as whole
 from spectra.report.html.encode import LONGEST, Names, embedded, profiles, shortened
 from spectra.report.html.tables import rooms
 from spectra.report.html.worst import worst_of
+from spectra.report.sentences import figures
 
 VOID = {"meta", "link", "br", "input", "wbr"}
 
@@ -387,6 +389,33 @@ def test_findings_come_worst_first() -> None:
     ]  # fmt: skip
     severity = tables[0]["columns"][0]
     assert [severity["words"][i] for i in severity["data"]] == ["error", "error", "warning", "note"]
+
+
+def test_a_rule_that_passed_reads_true() -> None:
+    found = documents.check()
+    rules = Parsed(page_of(found)).data["sections"][0]["tables"][2]
+    columns = {column["key"]: column for column in rules["columns"]}
+    assert columns["summary"]["title"] == "what it tests"
+    assert all(text.startswith("whether ") for text in columns["summary"]["words"])
+
+
+def test_of_singular_matrices_a_card_tells_first() -> None:
+    found = documents.spectrum(2)
+    assert "singular" not in dict(figures(found))
+    found["rows"][1] |= {"status": "singular", "kappa": None}
+    names = [name for name, _ in figures(found)]
+    assert names[2:4] == ["singular", "highest finite κ"]
+    assert dict(figures(found))["singular"] == "1"
+
+
+def test_a_share_is_told_in_one_way() -> None:
+    """A finding's numbers are in its sentence, and in the CSV as they are."""
+    tables = Parsed(page_of(documents.check())).data["sections"][0]["tables"]
+    columns = {column["key"]: column["shown"] for column in tables[0]["columns"]}
+    assert columns["message"]
+    assert not columns["value"]
+    assert percent(0.9999999) == "100 %"
+    assert percent(0.9996) == "99.9 %"
 
 
 def test_a_result_of_a_command_to_come_is_shown() -> None:

@@ -21,10 +21,13 @@ function goTo(address, step) {
 
 /** Open what the address names; after Back and Forward too. */
 function follow() {
-  const found = addressed();
-  if (!found) { if (!byId("inspector").hidden) leave(); return; }
-  if (found.place >= 0) { inspect(found.place, null, found.section); return; }
-  announce(`This page has no matrix of the name ${found.name}`);
-  byId("missing").textContent = `This page has no matrix of the name ${found.name}: the link is to another page.`;
-  byId("missing").hidden = false;
+  const found = addressed(), missing = byId("missing");
+  missing.hidden = true;
+  if (found && found.place >= 0) { inspect(found.place, null, found.section); return; }
+  if (!byId("inspector").hidden) leave();
+  if (!found) return;
+  missing.textContent = `This page has no matrix of the name ${found.name}: the link is to another page.`;
+  missing.hidden = false;
+  missing.scrollIntoView({ block: "center" });
+  announce(missing.textContent);
 }

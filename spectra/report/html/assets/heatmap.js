@@ -24,7 +24,7 @@ function drawGrid(spec) {
       const x = left + c * cellWidth;
       const box = svg("rect", { class: cell.fill ? "box" : "box hole", x, y, width: cellWidth, height: cellHeight, rx: 3, fill: cell.broken ? `url(#${hatch})` : cell.fill });
       const node = svg("g", { role: "gridcell", tabindex: "-1", "aria-label": cell.said, "data-row": r, "data-column": c }, box);
-      if (cell.text && fits)
+      if (cell.text && (fits || /^[∞–]$/.test(cell.text)))
         node.append(svg("text", { class: `cell mid ${cell.ink}`, x: x + cellWidth / 2, y: y + cellHeight / 2 + 4 }, cell.text));
       if (cell.ring) for (const name of ["worstring under", "worstring"])
         node.append(svg("rect", { class: name, x: x + 2.5, y: y + 2.5, width: cellWidth - 5, height: cellHeight - 5, rx: 2 }));

@@ -41,11 +41,14 @@ function density(profile, low, high, bins) {
 
 /** Density and singular values by rank of one spectrum, or of base and tuned over each other. */
 function spectra(curves) {
-  const drawn = curves.filter((curve) => curve.profile.points.some((p) => p.sigma > 0));
-  if (!drawn.length) return [el("p", {}, "All singular values are 0.")];
+  const positive = (curve) => curve.profile.points.some((p) => p.sigma > 0), drawn = curves.filter(positive);
+  const flat = curves.filter((curve) => !positive(curve)).map((curve) => el("p", { class: "without" },
+    curves.length < 2 ? "All singular values are 0." : `Every singular value of ${curve.words} is 0: it has no curve.`));
+  if (!drawn.length) return flat;
   const key = drawn.length < 2 ? null : el("div", { class: "legend" }, drawn.map((curve) => el("span", {},
     svg("svg", { width: 26, height: 10, "aria-hidden": "true" }, svg("path", { class: `curve ${curve.look}`, d: "M0 5H26" })), curve.words)));
-  return [el("h4", {}, drawn.length < 2 ? "Spectral density" : `Spectra of ${drawn.map((curve) => curve.words).join(" and ")}`), key, esd(drawn), scree(drawn)];
+  const alone = curves.length < 2 ? "Spectral density" : `Spectral density of ${drawn[0].words}`;
+  return [el("h4", {}, drawn.length < 2 ? alone : `Spectra of ${drawn.map((curve) => curve.words).join(" and ")}`), flat, key, esd(drawn), scree(drawn)].flat().filter(Boolean);
 }
 
 /** The spectral density of W'W: where λ = σ² lie; of one also its noise edge and fitted tail. */
@@ -98,16 +101,16 @@ function esd(curves) {
 function scree(curves) {
   const width = 440, height = 170, box = [44, 10, width - 12, height - 34];
   const [{ table, row, profile }] = curves, alone = curves.length === 1;
-  const lines = curves.map((curve) => ({ ...curve, positive: curve.profile.points.filter((p) => p.sigma > 0) })).filter((line) => line.positive.length > 1);
-  if (!lines.length) return null;
+  const lines = curves.map((curve) => ({ ...curve, positive: curve.profile.points.filter((p) => p.sigma > 0) }));
   const tops = lines.map((line) => Math.log10(line.positive[0].sigma)), ends = lines.map((line) => Math.log10(line.positive.at(-1).sigma));
   const edge = alone ? table.value("mp_edge", row) : null, top = Math.max(...tops);
   const reach = edge ? Math.max(top, Math.log10(edge)) : top;
   const low = Math.max(Math.min(...ends), reach - 4) - 0.05, high = reach + 0.08 * (reach - low);
-  const x = (v) => box[0] + (v - 1) / (profile.rank - 1) * (box[2] - box[0]);
+  const x = (v) => box[0] + (v - 1) / Math.max(profile.rank - 1, 1) * (box[2] - box[0]);
   const y = (v) => box[3] - (Math.max(v, low) - low) / (high - low) * (box[3] - box[1]);
   const paths = lines.map((line) => svg("path", { class: alone ? "scree" : `curve ${line.look}`,
-    d: line.positive.map((p, i) => `${i ? "L" : "M"}${x(p.index + 1).toFixed(1)} ${y(Math.log10(p.sigma)).toFixed(1)}`).join("") }));
+    d: line.positive.map((p, i) => `${i ? "L" : "M"}${x(p.index + 1).toFixed(1)} ${y(Math.log10(p.sigma)).toFixed(1)}`).join("")
+      + (line.positive.length < 2 ? "h4" : "") }));
   const told = lines.map((line) => `${alone ? "" : `${line.words} `}${few(line.positive[0].sigma, 3)} down to ${few(line.positive.at(-1).sigma, 3)}`).join("; ");
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "scree-plot", "aria-label": `Singular values by rank: ${told}` },
     axes({ x, y, box }, ticks(1, profile.rank, 5).filter((t) => t > 0).map((t) => [t, whole(t)]), powers(low, high, 4).map((p) => [p, few(10 ** p, 2)])),
@@ -153,12 +156,12 @@ function inspect(place, from, section = null, key = null) {
   }
   const curves = blocks.filter((block) => block.profile).map((block) => ({ ...block, ...whoseOf(block.table) }));
   const base = curves.find((curve) => curve.words === "base"), tuned = curves.find((curve) => curve.words === "tuned");
-  const over = base && tuned ? [base, tuned] : null;
+  const over = base && tuned ? [base, tuned] : null, lacking = over ? null : lacks(blocks, base, tuned);
   for (const block of blocks) {
     const mine = curves.find((curve) => curve.node === block.node);
     // Several results may hold one spectrum: it is drawn once.
     const first = mine && curves.find((curve) => curve.words === mine.words) === mine;
-    if (first && !over?.some((curve) => curve.words === mine.words)) block.node.children[0].after(...spectra([mine]).filter(Boolean));
+    if (first && !over?.some((curve) => curve.words === mine.words)) block.node.children[0].after(lacking && mine === (base || tuned) ? lacking : "", ...spectra([mine]));
   }
   if (over) blocks.push({ node: el("section", { class: "over" }, el("h3", {}, "Base and tuned"), spectra(over)), over: true, profile: over, section: null });
   // What was clicked answers first, then the spectra.
@@ -171,13 +174,27 @@ function inspect(place, from, section = null, key = null) {
   panel.replaceChildren(el("div", { class: "top" }, turn(steps[0], "Previous matrix", "‹"), turn(steps[1], "Next matrix", "›"),
     el("button", { type: "button", class: "link", onclick: (event) => copyText(location.href, event.currentTarget, "link") }, "Copy link"),
     el("button", { type: "button", class: "close", onclick: () => { leave(); goTo("", true); } }, "Close")), heading, el("p", { class: "more" }, blocks.find((block) => block.place)?.place ?? ""),
+    section && !blocks.some(asked) ? el("p", { class: "without" }, "The result that this link names does not have the matrix; others on this page do.") : "",
     ...(blocks.length ? blocks.map((block) => block.node) : [el("p", {}, "This page has no row of it.")]),
-    curves.length ? "" : el("p", { class: "more" }, "No spectrum of it is in this page. Add the result of: spectra spectrum MODEL -o spectrum.json"));
+    curves.length ? "" : lacking || el("p", { class: "more" }, "No spectrum of it is in this page. Add the result of: spectra spectrum MODEL -o spectrum.json"));
   panel.hidden = false;
   panel.scrollTop = 0;
   for (const line of document.querySelectorAll("tr.here")) line.classList.remove("here");
   for (const link of document.querySelectorAll(`a.open[data-name="${place}"]`)) link.closest("tr")?.classList.add("here");
   heading.focus({ preventScroll: true });
+}
+
+/** Say why one spectrum of a pair is not there to lie over the other. */
+function lacks(blocks, base, tuned) {
+  const pair = blocks.find((block) => block.section.spectra.tuned);
+  if (!pair) return null;
+  const missing = base ? ["tuned"] : tuned ? ["base"] : ["base", "tuned"];
+  const told = missing.map((part) => {
+    const broken = blocks.find((block) => !block.profile && whoseOf(block.table).words === part && block.table.value("status", block.row) === "non-finite");
+    return broken ? `The ${part} matrix has no spectrum: it holds NaN or Inf.`
+      : `No spectrum of the ${part} model is in this page. Add the result of: ${pair.section.spectra[part]}`;
+  });
+  return el("p", { class: "without" }, told.join(" "));
 }
 
 /** Say whose spectra a table holds: the base's or the tuned model's of a pair on this page. */
@@ -207,7 +224,7 @@ const PLACE = new Set(["matrix", "role", "layer", "expert", "shape", "parameters
 /** What one result says of the matrix. */
 function blockOf(table, row, key) {
   const section = table.section, profile = profileOf(table, row);
-  const told = (c) => !PLACE.has(c.key) && !(c.key === "status" && table.value(c.key, row) === "ok");
+  const told = (c) => (c.shown || section.tables.at(-1) === table.spec) && !PLACE.has(c.key) && !(c.key === "status" && table.value(c.key, row) === "ok");
   const values = table.spec.columns.filter((c) => told(c) && (table.value(c.key, row) !== null || c.kind === "singular" && table.singular(row)))
     .map((c) => el("div", { class: c.key === key ? "asked" : null }, el("dt", {}, c.title), el("dd", {}, table.written(c.key, row))));
   const model = table.value("model", row);

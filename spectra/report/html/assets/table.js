@@ -191,6 +191,8 @@ class TableView {
     const counts = order.length === spec.rows ? `${whole(spec.rows)} ${spec.rows === 1 ? ONE[name] || name : name}` : `${whole(order.length)} of ${whole(spec.rows)} ${name}`;
     const left = spec.left ? `; ${whole(spec.left)} more are in the file alone` : "";
     this.caption.textContent = counts + left;
+    const frame = this.body.closest(".frame"), stays = this.heads.values().next().value;
+    frame.style.scrollPaddingLeft = `${stays.offsetWidth}px`;
     if (told) announce(counts);
     const rest = order.length - drawn.length;
     this.more.replaceChildren(...(rest > 0 ? [
