@@ -99,8 +99,19 @@ class Refusal:
     def wrong_count(self, found: re.Match[str]) -> str:
         """Say how the command is written."""
         form = " ".join(["spectra", *self.named, arguments(self.parameters)])
-        return f"{found[0].rstrip('.')}. Expected {form}."
+        more = found[0].startswith("Got") and INSTEAD.get("".join(self.named), "")
+        return f"{found[0].rstrip('.')}. Expected {form}.{more or ''}"
 
+
+INSTEAD: Final[Mapping[str, str]] = {
+    "check": " One model is checked; what it was trained from is --base, an adapter that was "
+    "merged into it --adapter, the release before --baseline.",
+    "kappa": " Two models are compared by `spectra diff BASE TUNED`.",
+    "ls": " Two models are compared by `spectra diff BASE TUNED`.",
+    "spectrum": " Two models are compared by `spectra diff BASE TUNED`, checkpoints of a run by "
+    "`spectra spectrum --trend`.",
+}
+"""Of commands that take fewer models than were given: what takes more."""
 
 TOLD: Final[Mapping[str, Callable[[Refusal, re.Match[str]], str]]] = {
     r"No such command '(.*?)'\..*": Refusal.no_command,

@@ -65,10 +65,19 @@ def report_model(given: Sequence[str], base: str | None, device: str, form: Form
         SpectraError: It cannot be read, more than one is given, or a target cannot be written.
     """
     form.require()
+    if saved := [one for one in given if is_saved(one)]:
+        what = "--base" if base is not None else "the model beside it"
+        raise UsageError(
+            f"{shown(saved[0])} is a saved result, and {what} asks for a page of a model. Give one "
+            f"or the other: spectra report {shown(saved[0])}, or spectra report MODEL --base "
+            f"{shown(base) if base is not None else 'BASE'}."
+        )
     if len(given) != 1:
+        of_two = f"spectra report {shown(given[-1])} --base {shown(given[0])}"
         raise UsageError(
             f"a page of a model is of one, got {len(given)}: {' '.join(map(shown, given))}. "
-            "Save the result of each command with -o FILE.json, and give those."
+            f"{f'Of a model and its base: {of_two}. ' if len(given) == 2 else ''}"
+            "Of others save the result of each command with -o FILE.json, and give those."
         )
     for path in form.targets:
         if not (_is_page(path) or (form.card and _is_card(path))):
@@ -147,6 +156,11 @@ def _write(path: Path, saved: Sequence[Saved], *, card: bool, again: str) -> Non
     else:
         with intact(saved[0].path):
             write_result(saved[0].document, path)
+
+
+def is_saved(given: str) -> bool:
+    """Say whether a word names a file that a command may have written its result to."""
+    return given.lower().endswith(".json") and Path(given).is_file()
 
 
 def _is_page(path: Path) -> bool:

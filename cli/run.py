@@ -15,10 +15,10 @@ from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
 from spectra.runs.result import Result
-from spectra.text import duration, size
+from spectra.text import duration, shown, size
 from spectra.work.device import chosen_device
 from spectra.work.result import SCHEMA
-from spectra.writing.atomic import require_picture_suffix, require_writable
+from spectra.writing.atomic import require_picture_suffix, require_writable, wrong_suffix
 
 from .guard import DONE, NOTHING
 from .options import Common
@@ -83,11 +83,16 @@ def prepare(common: Common, *, findings: bool = False) -> None:
         UsageError: Two documents would go to standard output.
     """
     exported = _exported(common)
+    if common.export and common.output and not exported:
+        raise _not_exported(common.export, common.output[0])
     for path in _files(common):
         require_writable(path)
     for path in common.output:
-        if path not in exported:
-            formats.format_of(path, findings=findings)
+        if path in exported:
+            continue
+        if common.export and _suffix(path) not in formats.SUFFIXES:
+            raise _not_exported(common.export, path)
+        formats.format_of(path, findings=findings)
     if common.export and not exported and common.format != "table":
         raise UsageError(
             f"--export {common.export} and --format {common.format} both go to standard output. "
@@ -111,6 +116,18 @@ def _exported(common: Common) -> list[Path]:
     from spectra.exports import SUFFIXES  # noqa: PLC0415 - few need it
 
     return [path for path in common.output if _suffix(path) in SUFFIXES[common.export]]
+
+
+def _not_exported(form: str, path: Path) -> OutputError:
+    """Return the error for files of which none would hold the export."""
+    from spectra.exports import SUFFIXES  # noqa: PLC0415 - as above
+
+    own = SUFFIXES[form]
+    expected = (
+        f"The export for {form} is written as {' or '.join(own)}: "
+        f"-o {shown(path.with_suffix(own[0]))}; without -o it goes to standard output."
+    )
+    return wrong_suffix(path, own, expected)
 
 
 def deliver(result: Result, common: Common) -> None:

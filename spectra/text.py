@@ -1,6 +1,7 @@
 """Words and numbers in sentences, and what a file says on one line: cut short, escaped."""
 
 import difflib
+import json
 import math
 import re
 import reprlib
@@ -97,6 +98,21 @@ def guess_path(path: str | Path, suffixes: Collection[str] = (), least: float = 
         here /= name
     fits = here.is_dir() or not suffixes or here.suffix.lower() in suffixes
     return f" Did you mean {str(here)!r}?" if here.parts and fits else ""
+
+
+def json_trouble(error: ValueError | RecursionError) -> str:
+    """Say what is wrong with a text that is no JSON, as its reader does not."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    if not isinstance(error, json.JSONDecodeError):
+        return "a number in it has too many digits" if "digits" in str(error) else str(error)
+    if not error.doc.strip():
+        return "it is empty"
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
+        return f"it ends in the middle, after {len(error.doc):,} characters: it was cut"
+    return f"line {error.lineno:,} is wrong at column {error.colno:,}"
 
 
 def share_of(text: str) -> float:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from spectra.errors import UsageError
+
 from ..command import command
 from ..options import DEVICES, OUTPUT, RUN, SOURCE, Quiet, device_of, is_model, option
 
@@ -50,5 +52,10 @@ def report(
     form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)
     if base is not None or any(is_model(one) for one in result):
         report_model(result, base, device, form)
+    elif device != "auto":
+        raise UsageError(
+            f"--device {device} is of a model that is measured now, and {result[0]} is a saved "
+            "result: nothing of it is measured. Leave --device out."
+        )
     else:
         report_saved([Path(one) for one in result], form)

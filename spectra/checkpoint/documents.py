@@ -5,7 +5,7 @@ from typing import Any
 
 from spectra.checkpoint.source import Source
 from spectra.errors import CheckpointError
-from spectra.text import quote
+from spectra.text import json_trouble, printable, quote
 
 MAX_CONFIG = 10_000_000  # bytes
 MAX_INDEX = 100_000_000  # a million tensors
@@ -56,8 +56,8 @@ def read_document(source: Source, limit: int = MAX_CONFIG) -> Any:  # noqa: ANN4
     try:
         return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise CheckpointError(f"{label} is not JSON ({reason}). Fetch that file again.") from None
+        reason = printable(json_trouble(error))
+        raise CheckpointError(f"{label} is not JSON: {reason}. Fetch that file again.") from None
 
 
 def count_values(raw: bytes) -> int:

@@ -8,6 +8,7 @@ from spectra.errors import UsageError
 from spectra.gate.reading import Reading, renamed
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Finding
+from spectra.report.document import SavedError
 from spectra.report.saved import read_saved
 from spectra.text import counted, quote
 from spectra.work import Model
@@ -40,7 +41,11 @@ def read_baseline(spec: str) -> Saved | None:
             f"baseline {spec} {what}. {make}; with --baseline {spec} as well, the first "
             "run makes it and later ones compare."
         )
-    document = read_saved(path).document
+    try:
+        document = read_saved(path).document
+    except SavedError as error:
+        told = str(error.args[0]).replace("-o FILE.json", f"--save-baseline {spec}")
+        raise SavedError(f"baseline {told}") from None
     if (command := document["command"]) != "check":
         raise UsageError(
             f"baseline {spec} is {quote(f'{SCHEMA} {command}')}, expected {SCHEMA} check. {make}"

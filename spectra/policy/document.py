@@ -97,7 +97,7 @@ def _text(path: Path, label: str) -> str:
     except FileNotFoundError:
         raise UsageError(
             f"{label} does not exist.{guess_path(path, ('.toml',))} Expected a policy file; to "
-            "write one: spectra check MODEL --init."
+            f"write one: spectra check MODEL --init --policy {shown(path)}."
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(

@@ -16,7 +16,7 @@ from spectra.report.findings import form_of, render
 from spectra.report.kind import Document, kind_of
 from spectra.report.screens import screen_of
 from spectra.report.table import render_markdown, render_text
-from spectra.text import printable
+from spectra.text import printable, shown
 from spectra.writing.atomic import require_suffix, write_atomically, wrong_suffix
 
 if TYPE_CHECKING:
@@ -48,10 +48,30 @@ def format_of(path: Path, *, findings: bool = False, others: Sequence[str] = ())
     """
     found = (form_of(path) if findings else None) or SUFFIXES.get(path.suffix.lower())
     if found is None:
-        raise wrong_suffix(path, (*others, *(SUFFIXES | FINDINGS if findings else SUFFIXES)))
+        known = (*others, *(SUFFIXES | FINDINGS if findings else SUFFIXES))
+        raise wrong_suffix(path, known, _instead(path, findings=findings, page=bool(others)))
     if found == "parquet":
         require_parquet()
     return found
+
+
+def _instead(path: Path, *, findings: bool, page: bool) -> str:
+    """Say how what a suffix stands for is made, where it is none of a result; else nothing."""
+    suffix, stem = path.suffix.lower(), shown(path.with_suffix(""))
+    saved = f"-o {stem}.json, then spectra report {stem}.json -o {stem}.html"
+    if suffix in (".html", ".htm"):
+        return f"A page is made of a saved result: {saved}."
+    if suffix == ".pdf":
+        made = f"-o {stem}.html" if page else saved
+        return f"A page can be printed from the browser: {made}."
+    if suffix in (".png", ".svg"):
+        if findings:
+            return f"A check is drawn on its page: {f'-o {stem}.html' if page else saved}."
+        also = f"; a page has pictures too: -o {stem}.html" if page else ""
+        return f"Pictures are drawn with --plot {shown(path)}{also}."
+    if suffix in (".yaml", ".yml", ".py"):
+        return "Settings of what trains a selection are written by kappa with --export."
+    return ""
 
 
 def require_parquet() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from spectra.report.document import OURS, ForeignError, SavedError, checked
-from spectra.text import guess_path, quote, shown
+from spectra.text import guess_path, json_trouble, printable, quote, shown
 
 HEAD = 200  # bytes in which a result of ours names its schema
 MAX_BYTES = 512_000_000  # a matrix takes about 4,000, with all of its vectors
@@ -84,9 +84,8 @@ def _parsed(raw: bytes, name: str) -> object:
     try:
         return json.loads(raw, parse_float=number, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         wrong = SavedError if OURS.encode() in raw[:HEAD] else ForeignError
         raise wrong(
-            f"{shown(name)} is not JSON: {quote(reason)}. Expected a file that another command "
-            "wrote with -o FILE.json."
+            f"{shown(name)} is not JSON: {printable(json_trouble(error))}. Expected a file that "
+            "another command wrote with -o FILE.json."
         ) from None

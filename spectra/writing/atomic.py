@@ -96,6 +96,6 @@ def require_suffix(path: Path, known: Sequence[str], expected: str) -> None:
 def wrong_suffix(path: Path, known: Sequence[str], expected: str = "") -> OutputError:
     """Return the error for a name that ends with none of the known suffixes."""
     got = f"ends with {path.suffix!r}" if path.suffix else "has no suffix"
-    near = guess(path.suffix.lower(), known) if path.suffix else ""
+    near = guess(path.suffix.lower(), known, 0.7) if path.suffix and not expected else ""
     told = expected or f"Expected one of {', '.join(known)}."
     return OutputError(f"{shown(path)} {got}.{near} {told}")

@@ -103,7 +103,7 @@ class TestDocuments:
     def test_a_config_nested_without_end(self, tmp_path: Path, opening: str) -> None:
         write_model(tmp_path, {"a": A})
         (tmp_path / "config.json").write_text(opening * 100_000)
-        assert "config.json is not JSON (" in refusal(tmp_path)
+        assert "config.json is not JSON: " in refusal(tmp_path)
 
     def test_a_config_that_closes_what_it_nests(self, tmp_path: Path) -> None:
         write_model(tmp_path, {"a.weight": A})

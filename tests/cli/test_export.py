@@ -106,14 +106,41 @@ REFUSED = {
         ["--select", "1", "--export", "peft", "--format", "csv"],
         "--export peft and --format csv both go to standard output. Write one to a file: -o FILE.",
     ),
-    "no such suffix": (["--select", "1", "--export", "axolotl", "-o", "x.py"], "ends with '.py'"),
+    **{
+        f"{form} to {name}": (["--select", "1", "--export", form, "-o", name], told)
+        for form, name, told in (
+            ("axolotl", "x.py", "x.py ends with '.py'. The export for axolotl is written as .yaml"),
+            ("axolotl", "l.json", "l.json ends with '.json'. The export for axolotl is written as"),
+            ("llamafactory", "l.csv", "is written as .yaml: -o l.yaml; without -o it goes to"),
+            ("peft", "x.yaml", "The export for peft is written as .json or .py: -o x.json"),
+            ("python", "x.txt", "is written as .py: -o x.py"),
+            ("names", "x", "x has no suffix. The export for names is written as .txt: -o x.txt"),
+        )
+    },
+    "one of two files": (
+        ["--select", "1", "--export", "peft", "-o", "x.json", "-o", "x.yaml"],
+        "x.yaml ends with '.yaml'. The export for peft",
+    ),
+    "no export": (
+        ["--select", "1", "-o", "x.yaml"],
+        "Settings of what trains a selection are written by kappa with --export.",
+    ),
 }
 
 
 @pytest.mark.parametrize(("words", "told"), REFUSED.values(), ids=REFUSED)
-def test_refusals_are_one_line(command: Command, minilm: Path, words: list[str], told: str) -> None:
+def test_refusals_are_one_line(
+    command: Command,
+    minilm: Path,
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = command("kappa", minilm, *words)
     assert (done.code, done.out) == (2, "")
+    assert not [*tmp_path.iterdir()]
     assert told in done.err
     assert len(done.err.splitlines()) == 1
 

@@ -1,0 +1,61 @@
+"""What is not made here is told where it is made; damaged files say so in our words."""
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+@pytest.fixture
+def results(command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    command("kappa", model, "-o", "k.json", "-q")
+    command("check", model, "-o", "c.json", "-q")
+    whole = (tmp_path / "c.json").read_bytes()
+    (tmp_path / "cut.json").write_bytes(whole[:900])
+    (tmp_path / "empty.json").write_bytes(b"")
+    (tmp_path / "wrong.json").write_bytes(b'{"schema": "spectra/1", nope}')
+    return tmp_path
+
+
+PAGE = "A page is made of a saved result: -o x.json, then spectra report x.json -o x.html."
+HINTS = {
+    "compare k.json k.json -o x.html": PAGE,
+    "compare k.json k.json -o x.pdf": "printed from the browser: -o x.json, then spectra report",
+    "compare k.json k.json -o x.png": "Pictures are drawn with --plot x.png.",
+    "check model -o x.html": PAGE,
+    "check model -o x.svg": "A check is drawn on its page: -o x.json, then spectra report x.json",
+    "report k.json -o x.pdf": "A page can be printed from the browser: -o x.html.",
+    "report k.json -o x.png": "drawn with --plot x.png; a page has pictures too: -o x.html.",
+    "report c.json -o x.png": "A check is drawn on its page: -o x.html.",
+    "report k.json -o x.htlm": "Did you mean '.html'?",
+    "report k.json -o x.cvs": "Did you mean '.csv'?",
+    "report c.json --base model": "c.json is a saved result, and --base asks for a page of a model",
+    "report c.json model": "c.json is a saved result, and the model beside it asks for a page",
+    "report c.json --device cpu": "--device cpu is of a model that is measured now",
+    "report model model": "Of a model and its base: spectra report model --base model.",
+    "check model model": "One model is checked; what it was trained from is --base",
+    "ls model model": "Two models are compared by `spectra diff BASE TUNED`.",
+    "check model --policy no.toml": "to write one: spectra check MODEL --init --policy no.toml.",
+    "report empty.json": "empty.json is not JSON: it is empty. Expected a file that another",
+    "report cut.json": "cut.json is not JSON: it ends in the middle, after 900 characters",
+    "report wrong.json": "wrong.json is not JSON: line 1 is wrong at column 25. Expected",
+    "compare k.json cut.json": "cut.json is not JSON: it ends in the middle",
+    "check model --baseline empty.json": "is empty. Expected a file that another command wrote "
+    "with --save-baseline empty.json.",
+    "check model --baseline cut.json": "baseline cut.json is not JSON: it ends in the middle",
+}
+
+
+@pytest.mark.parametrize("words", HINTS)
+def test_a_hint_leads_on(command: Command, results: Path, words: str) -> None:
+    before = sorted(results.iterdir())
+    done = command(*words.split())
+    assert (done.code, done.out) == (2, "")
+    assert HINTS[words] in done.err
+    assert len(done.err.splitlines()) == 1
+    assert "Did you mean" not in done.err or "Did you mean" in HINTS[words]
+    for theirs in ("Expecting", "Error", "char "):
+        assert theirs not in done.err
+    assert sorted(results.iterdir()) == before
