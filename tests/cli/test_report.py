@@ -198,7 +198,7 @@ def test_what_cannot_be_a_page_of_a_model_is_refused_before_any_work(
 ) -> None:
     page = tmp_path / "page.html"
     for words, told in (
-        ((model, saved, "-o", page), "a page of a model is of one, got 2"),
+        ((model, saved, "-o", page), "is a saved result, and the model beside it asks for a page"),
         ((model, "-o", tmp_path / "a.csv"), "holds one result"),
         ((minilm_lora, "-o", page), "is an adapter, which says little without its base"),
         ((saved, "-o", tmp_path / "a.csv", "--open"), "--open opens a page"),
