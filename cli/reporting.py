@@ -65,11 +65,11 @@ def report_model(given: Sequence[str], base: str | None, device: str, form: Form
         SpectraError: It cannot be read, more than one is given, or a target cannot be written.
     """
     form.require()
-    if saved := [one for one in given if is_saved(one)]:
+    if results := [one for one in given if is_saved(one)]:
         what = "--base" if base is not None else "the model beside it"
         raise UsageError(
-            f"{shown(saved[0])} is a saved result, and {what} asks for a page of a model. Give one "
-            f"or the other: spectra report {shown(saved[0])}, or spectra report MODEL --base "
+            f"{shown(results[0])} is a saved result, and {what} asks for a page of a model. Give "
+            f"one or the other: spectra report {shown(results[0])}, or spectra report MODEL --base "
             f"{shown(base) if base is not None else 'BASE'}."
         )
     if len(given) != 1:

@@ -58,9 +58,7 @@ class Screen:
 
 
 def shorten(text: str, width: int) -> str:
-    """Fit a name: without `.weight` if that suffices, else its end, which tells more."""
-    if len(text) > width:
-        text = text.removesuffix(".weight")
+    """Fit a name: its end, which tells more."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 
@@ -71,6 +69,26 @@ def widths(screen: Screen) -> list[int]:
 
 
 def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str]]:
+    """Leave out columns, and `.weight` from all names where it does not fit all of them.
+
+    Returns:
+        As `_fit`.
+    """
+    fitted, wide, _ = found = _fit(screen, limit)
+    needed = widths(fitted)
+    if all(wide[i] >= needed[i] for i, one in enumerate(fitted.columns) if one.flexible):
+        return found
+    lines = [
+        replace(line, cells=[
+            cell.removesuffix(".weight") if column.flexible else cell
+            for column, cell in zip(screen.columns, line.cells, strict=True)
+        ])
+        for line in screen.lines
+    ]  # fmt: skip
+    return _fit(replace(screen, lines=lines), limit)
+
+
+def _fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str]]:
     """Leave out columns, optional ones and the last first, until names and texts are readable.
 
     Returns:

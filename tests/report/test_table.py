@@ -129,10 +129,22 @@ def test_shortened_names_keep_their_end(name: str, width: int) -> None:
     assert name.endswith(end) or name.removesuffix(".weight").endswith(end)
 
 
-def test_a_name_first_loses_weight() -> None:
-    assert shorten("layers.3.mlp.down_proj.weight", 29) == "layers.3.mlp.down_proj.weight"
-    assert shorten("layers.3.mlp.down_proj.weight", 28) == "layers.3.mlp.down_proj"
-    assert shorten("layers.3.mlp.down_proj.weight", 15) == "….mlp.down_proj"
+def test_all_names_of_a_table_lose_weight_where_one_does_not_fit() -> None:
+    names = ["layers.3.mlp.down_proj.weight", "layers.3.q.weight", "layers.3.table"]
+    columns = [Column("kappa"), Column("matrix", "left", flexible=True)]
+    screen = Screen("1 matrix.", columns, [Line(["1.5", name]) for name in names])
+
+    def shown(limit: int) -> list[str]:
+        found = [line.split()[-1] for line, _ in lay_out(screen, limit)[4:]]
+        assert len(found) == len(names)
+        return found
+
+    assert shown(38) == names
+    assert shown(37) == [name.removesuffix(".weight") for name in names]
+    short = shown(28)
+    assert short[1:] == ["layers.3.q", "layers.3.table"]
+    assert short[0].startswith("…")
+    assert short[0].endswith("mlp.down_proj")
 
 
 @given(st.text())
