@@ -90,7 +90,11 @@ class Analyzer(Protocol[Subject_contra]):
 class OfFactors(Protocol):
     """An analyzer of pairs that needs less where an adapter's factors are the change."""
 
-    def memory_of_factors(self, view: View) -> int:
+    def cost_of_factors(self, *views: Any) -> float:  # noqa: ANN401 - as many as it takes
+        """Return about how many floating-point operations `measure` takes then."""
+        ...
+
+    def memory_of_factors(self, *views: Any) -> int:  # noqa: ANN401 - likewise
         """Return the most bytes that `measure` holds at once then, the base's values included."""
         ...
 

@@ -46,6 +46,7 @@ SIDES = get_args(Side)
 EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
+PASSES = 100  # operations an entry that norms and products with a few columns take
 SHARE = 1.5  # of a Gram matrix's products, what this takes: more is bound by memory
 NOT_COMPUTED = "not computed: add --full-spectrum"
 
@@ -99,11 +100,19 @@ class Diff:
     def cost(self, view: View) -> float:
         """The update's directions above rounding, or all, and verdicts where asked for."""
         shape = (view.rows, view.cols)
-        verdicts = 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
         update = 1.2 * singular_values_cost(*shape)
         if has_bounds(*shape) and not self.full_spectrum:
             update = SHARE * view.rows * view.cols * min(shape)
-        return update + (verdicts if self.intruders else 0.0)
+        return update + self._verdicts_cost(*shape)
+
+    def cost_of_factors(self, view: View) -> float:
+        """A few passes over the base, and verdicts where asked for."""
+        return PASSES * view.rows * view.cols + self._verdicts_cost(view.rows, view.cols)
+
+    def _verdicts_cost(self, *shape: int) -> float:
+        if not self.intruders:
+            return 0.0
+        return 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
 
     def memory(self, view: View) -> int:
         """Both matrices, and what telling the update or its verdicts takes beside them.

@@ -41,10 +41,20 @@ class Checkup:
 
     def cost(self, view: View, *others: View) -> float:
         """A pass and a spectrum of the first, and what comparing it with the others takes."""
-        own = self.sound.cost(view)
-        if self.spectra and view.role.kind != VECTOR:
-            own += self.full.cost(view)
-        return own + (self.diff.cost(view) if self.diff and others else 0.0)
+        return self._own_cost(view) + (self.diff.cost(view) if self.diff and others else 0.0)
+
+    def cost_of_factors(self, view: View, *others: View) -> float:
+        """The same, where an adapter's factors are the change."""
+        change = self.diff.cost_of_factors(view) if self.diff and others else 0.0
+        return self._own_cost(view) + change
+
+    def _own_cost(self, view: View) -> float:
+        matrix = self.spectra and view.role.kind != VECTOR
+        return self.sound.cost(view) + (self.full.cost(view) if matrix else 0.0)
+
+    def memory_of_factors(self, *views: View) -> int:
+        """The same: tensors are held whole for the other questions."""
+        return self.memory(*views)
 
     def memory(self, *views: View) -> int:
         """The largest of all."""

@@ -1,6 +1,7 @@
 """What an analysis will cost, from headers and a blink of this machine's time."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,12 @@ import torch
 from spectra.analyzers import Analyzer
 from spectra.kernels.singular import singular_values, singular_values_cost
 from spectra.work.local import memory_budget, usable_cores
-from spectra.work.pace import slowed
+from spectra.work.pace import Pace, slowed
 from spectra.work.planning.plan import Plan
 
 PROBE = 384  # side of the matrix whose decomposition is timed
+PROBED = 0.3  # seconds; a scheduler's turns are a tenth of that
+START = 0.1  # seconds that the first matrices take besides: libraries are loaded then
 READ_RATE = 1e9  # bytes a second; a local disk's order of magnitude
 
 
@@ -24,18 +27,17 @@ class Estimate:
     tensors: int
     nbytes: int  # to read
     memory: int  # peak bytes, beside the program itself
-    seconds: float  # about; the machine's speed is measured on one small matrix
+    seconds: float  # about; the machine's speed is measured on small matrices
     skipped: int
 
 
 def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) -> Estimate:
     """Estimate a plan from headers; reads no weights."""
     crew = workers or usable_cores()
-    rate = operations_per_second() * crew
     needs = sorted((task.need(analyzer) for task in plan.tasks), reverse=True)
     together = min(sum(needs[:crew]), memory_budget(plan.tasks, needs))
     ahead = 2 * max(task.memory for task in plan.tasks)  # in work, and read meanwhile
-    cost = sum(slowed(task.cost(analyzer), task.place.rows, task.place.cols) for task in plan.tasks)
+    operations = Pace.of(plan.tasks, analyzer, crew).ends[-1]
     return Estimate(
         matrices=len(plan.tasks),
         tensors=len({
@@ -44,24 +46,33 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
         }),
         nbytes=plan.nbytes,
         memory=together + ahead,
-        seconds=cost / rate + plan.nbytes / READ_RATE,
+        seconds=START + operations / operations_per_second(crew) + plan.nbytes / READ_RATE,
         skipped=len(plan.skipped),
     )  # fmt: skip
 
 
-def operations_per_second() -> float:
-    """Time one decomposition on one thread; the best of three."""
+def operations_per_second(workers: int) -> float:
+    """Decompose on so many threads for a while: what one does, beside the others and other programs.
+
+    The best of a few would be what the machine does alone, as it seldom is.
+    """
     probe = torch.randn(PROBE, PROBE, generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    singular_values(probe)  # what loads at first
+    until = time.perf_counter() + PROBED
     try:
-        best = min(_seconds(probe) for _ in range(3))
+        with ThreadPoolExecutor(workers) as pool:
+            rates = list(pool.map(lambda _: _rate(probe, until), range(workers)))
     finally:
         torch.set_num_threads(before)
-    return slowed(singular_values_cost(PROBE, PROBE), PROBE, PROBE) / best
+    return slowed(singular_values_cost(PROBE, PROBE), PROBE, PROBE) * sum(rates) / workers
 
 
-def _seconds(probe: torch.Tensor) -> float:
-    start = time.perf_counter()
-    singular_values(probe)
-    return time.perf_counter() - start
+def _rate(probe: torch.Tensor, until: float) -> float:
+    """Return how many decompositions a second one thread did."""
+    torch.set_num_threads(1)
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() < until:
+        singular_values(probe)
+        count += 1
+    return count / (time.perf_counter() - start)

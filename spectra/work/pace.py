@@ -10,7 +10,6 @@ from spectra.analyzers import Analyzer
 from spectra.work.task import Task
 
 SMALL = 600  # a side at which an operation takes twice its time
-NOTHING = 1e-3  # of the whole
 TELLING = 0.05  # of the whole, under which what is done tells nothing
 
 
@@ -20,6 +19,7 @@ class Pace:
 
     ends: Sequence[float]
     begun: float = field(default_factory=time.perf_counter)
+    before: float = 0.0  # what was done then
 
     @classmethod
     def of(cls, tasks: Sequence[Task], analyzer: Analyzer[Any], workers: int) -> "Pace":
@@ -37,13 +37,18 @@ class Pace:
         return cls(sorted(ends))
 
     def left(self, count: int) -> float | None:
-        """Return about how many seconds are left; None while too little is done to tell."""
+        """Return about how many seconds are left; None while too little is done to tell.
+
+        The first matrices also wait for libraries to be loaded, and tell nothing of the others:
+        the clock starts after them, but for one that is a large part of the whole.
+        """
         done, whole, now = self.ends[count - 1], self.ends[-1], time.perf_counter()
-        if done <= NOTHING * whole:
-            self.begun = now  # what loads at first, and tables that did not change
-        if done < TELLING * whole:
+        if done <= TELLING * whole:
+            self.begun, self.before = now, done
+        told = done - self.before
+        if told < TELLING * whole:
             return None
-        return (now - self.begun) * (whole / done - 1.0)
+        return (now - self.begun) * (whole - done) / told
 
 
 def slowed(cost: float, rows: int, cols: int) -> float:

@@ -275,15 +275,23 @@ class Task:
         """Return about how many operations it takes; what did not change costs nothing."""
         if all(one.paired and one.change is None for one in self.inputs):
             return 0.0
+        if self._by_factors and isinstance(analyzer, OfFactors):
+            return analyzer.cost_of_factors(*self.views)
         return analyzer.cost(*self.views)
 
     def need(self, analyzer: Analyzer[Any]) -> int:
         """Return the most bytes that measuring it holds at once."""
-        change = self.inputs[0].change
-        factors = isinstance(change, Updated) and not change.dense and len(self.inputs) == 1
-        if factors and isinstance(analyzer, OfFactors):
-            return analyzer.memory_of_factors(self.inputs[0].view)
+        if self._by_factors and isinstance(analyzer, OfFactors):
+            return analyzer.memory_of_factors(*self.views)
         return analyzer.memory(*self.views)
+
+    @property
+    def _by_factors(self) -> bool:
+        """Say whether what changed is known by an adapter's factors alone."""
+        changes = [one.change for one in self.inputs if one.change is not None]
+        return bool(changes) and all(
+            isinstance(one, Updated) and not one.dense for one in changes
+        )
 
 
 def distinct(reads: Iterable[Read]) -> tuple[Read, ...]:

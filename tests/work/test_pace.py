@@ -22,14 +22,19 @@ def test_what_is_left_goes_by_cost_not_by_count(clock: list[float]) -> None:
     assert found.left(3) == 0.0
 
 
-def test_too_little_tells_nothing_and_what_costs_nothing_takes_no_part(clock: list[float]) -> None:
-    found = Pace([0.0, 4.0, 10.0, 100.0], 0.0)
-    clock[0] = 9.0
-    assert found.left(1) is None
-    clock[0] = 9.4
-    assert found.left(2) is None
+def test_what_loads_at_first_and_what_costs_nothing_take_no_part(clock: list[float]) -> None:
+    found = Pace([0.0, 4.0, 8.0, 10.0, 100.0], 0.0)
+    for count, at in ((1, 9.0), (2, 9.4), (3, 9.8)):
+        clock[0] = at
+        assert found.left(count) is None
     clock[0] = 10.0
-    assert found.left(3) == pytest.approx(9.0)  # of the second after the one that cost nothing
+    assert found.left(4) == pytest.approx(90.0 * (10.0 - 9.4) / 6.0)
+
+
+def test_a_first_matrix_that_is_much_of_the_whole_tells(clock: list[float]) -> None:
+    found = Pace([30.0, 60.0], 0.0)
+    clock[0] = 3.0
+    assert found.left(1) == pytest.approx(3.0)
 
 
 def test_small_matrices_take_more_of_their_time() -> None:
