@@ -47,7 +47,8 @@ EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or i
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
 PASSES = 100  # operations an entry that norms and products with a few columns take
-SHARE = 1.5  # of a Gram matrix's products, what this takes: more is bound by memory
+SHARE = 0.4  # of a Gram matrix's products, what directions above rounding take
+EACH = 3000  # operations an entry that evidence of how it was made takes: bound by memory
 NOT_COMPUTED = "not computed: add --full-spectrum"
 
 
@@ -100,10 +101,10 @@ class Diff:
     def cost(self, view: View) -> float:
         """The update's directions above rounding, or all, and verdicts where asked for."""
         shape = (view.rows, view.cols)
-        update = 1.2 * singular_values_cost(*shape)
+        spectrum = 1.2 * singular_values_cost(*shape)
         if has_bounds(*shape) and not self.full_spectrum:
-            update = SHARE * view.rows * view.cols * min(shape)
-        return update + self._verdicts_cost(*shape)
+            spectrum = SHARE * view.rows * view.cols * min(shape)
+        return EACH * view.rows * view.cols + spectrum + self._verdicts_cost(*shape)
 
     def cost_of_factors(self, view: View) -> float:
         """A few passes over the base, and verdicts where asked for."""

@@ -119,9 +119,9 @@ def proven_similarity_cost(rows: int, cols: int) -> float:
     short, long = sorted((rows, cols))
     if LADDER.decomposes(rows, cols):
         return 4.0 * long * short**2 + 12.0 * short**3
-    # Products with some 24 columns, about 20 times both ways, at a quarter of a decomposition's
+    # Products with some 24 columns, about 15 times both ways, at a quarter of a decomposition's
     # speed: they are bound by memory.
-    return 4.0 * 2700.0 * rows * cols
+    return 4.0 * 1750.0 * rows * cols
 
 
 def proven_similarity_memory(rows: int, cols: int) -> int:

@@ -52,7 +52,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) ->
 
 
 def operations_per_second(workers: int) -> float:
-    """Decompose on so many threads for a while: what one does, beside the others and other programs.
+    """Decompose on so many threads for a while: what one does, beside the others and all else.
 
     The best of a few would be what the machine does alone, as it seldom is.
     """

@@ -273,11 +273,12 @@ class Task:
 
     def cost(self, analyzer: Analyzer[Any]) -> float:
         """Return about how many operations it takes; what did not change costs nothing."""
-        if all(one.paired and one.change is None for one in self.inputs):
+        views = [one.view for one in self.inputs if not (one.paired and one.change is None)]
+        if not views:
             return 0.0
         if self._by_factors and isinstance(analyzer, OfFactors):
-            return analyzer.cost_of_factors(*self.views)
-        return analyzer.cost(*self.views)
+            return analyzer.cost_of_factors(*views)
+        return analyzer.cost(*views)
 
     def need(self, analyzer: Analyzer[Any]) -> int:
         """Return the most bytes that measuring it holds at once."""
@@ -289,9 +290,7 @@ class Task:
     def _by_factors(self) -> bool:
         """Say whether what changed is known by an adapter's factors alone."""
         changes = [one.change for one in self.inputs if one.change is not None]
-        return bool(changes) and all(
-            isinstance(one, Updated) and not one.dense for one in changes
-        )
+        return bool(changes) and all(isinstance(one, Updated) and not one.dense for one in changes)
 
 
 def distinct(reads: Iterable[Read]) -> tuple[Read, ...]:

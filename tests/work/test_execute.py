@@ -110,6 +110,20 @@ def test_a_change_as_factors_needs_less(minilm: Path) -> None:
     assert any(task.inputs[0].change is not None for task in plan.tasks)
 
 
+def test_what_an_adapter_leaves_as_it_was_costs_no_comparison(minilm: Path) -> None:
+    adapter = Path(__file__).parent.parent / "data" / "minilm-lora-r8"
+    plan = plan_pair(spectra.open(minilm), spectra.open(adapter), Selection(layers="0"))
+    for question in (Diff(), Diff(intruders=True)):
+        for task in plan.tasks:
+            view, changed = task.inputs[0].view, task.inputs[0].change is not None
+            assert task.cost(question) == (question.cost_of_factors(view) if changed else 0.0)
+            assert question.cost_of_factors(view) < question.cost(view)
+    check = spectra.check.plan(adapter, base=minilm).question
+    whole = sum(task.cost(check.checkup) for task in check.plan.tasks)
+    left = next(one for one in check.plan.tasks if "word_embeddings" in one.place.matrix)
+    assert 0.0 < left.cost(check.checkup) < 0.01 * whole
+
+
 def test_progress_ends_at_the_total(model: Path) -> None:
     seen: list[Progress] = []
     plan = plan_model(spectra.open(model), Selection())
