@@ -46,10 +46,10 @@ def judge(
         SpectraError: The model cannot be read, or a file cannot be written.
     """
     release = _required(model)
-    starts = saved is not None and policy.baseline is None
+    starts, kept = saved is not None and policy.baseline is None, None
     if saved and policy.baseline and Path(policy.baseline).resolve() == saved.resolve():
         starts = not saved.exists()
-        saved = saved if starts else None
+        saved, kept = (saved, None) if starts else (None, saved)
     asked = replace(common, output=[*common.output, *([saved] if saved else [])])
 
     def plan() -> Planned:
@@ -70,6 +70,11 @@ def judge(
     deliver(result, asked if passed else common)
     if saved and not passed:
         note(f"warning: {saved} was not written: only a check that passes is kept as a baseline.")
+    if kept:
+        note(
+            f"{kept} was left as it was. To take this state as known, save it without --baseline.",
+            quiet=common.quiet,
+        )
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page and common.format == "github":
         with Path(page).open("a", encoding="utf-8") as summary:

@@ -7,7 +7,7 @@ from typing import Any
 
 import spectra
 from spectra.checkpoint import Adapter
-from spectra.errors import UsageError
+from spectra.errors import CheckpointError, UsageError
 from spectra.gate import plan_check
 from spectra.policy.given import Options, changed, policy_in_force
 from spectra.report.saved import Saved
@@ -47,14 +47,19 @@ class Portrait:
 
     def _steps(self) -> Iterator[tuple[str, str, Callable[[], Planned]]]:
         """Yield names, what is told, and plans: models are opened before anything is measured."""
-        model = spectra.open(self.model)
+        policy = changed(policy_in_force(None), Options(base=self.base))
+        check = plan_check(self.model, policy)  # also of one that is damaged
+        try:
+            model = spectra.open(self.model)
+        except CheckpointError as error:
+            yield "check", f"check of {self.model}", lambda: Planned(check)
+            note(f"warning: {error} The report holds the check alone.")
+            return
         if isinstance(model, Adapter) and self.base is None:
             raise UsageError(
                 f"{self.model} is an adapter, which says little without its base. Give it: "
                 f"spectra report {self.model} --base BASE."
             )
-        policy = changed(policy_in_force(None), Options(base=self.base))
-        check = plan_check(self.model, policy)
         yield "check", f"check of {self.model}", lambda: Planned(check)
         base = None
         if self.base is not None:

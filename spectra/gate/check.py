@@ -90,7 +90,11 @@ class Check:
         alias = self.policy.alias or alias_of(self.model.survey.checkpoint.spec)
         today = self.today or dt.datetime.now(tz=dt.UTC).date()
         verdict = judge(self.policy, facts, alias, today, self._before(facts, alias, today))
-        return self._told(summary_of(self.policy, verdict, self.model, facts, alias))
+        summary = summary_of(self.policy, verdict, self.model, facts, alias)
+        if self.starts and not summary["passed"]:  # and so is no baseline: nothing is known
+            verdict = judge(self.policy, facts, alias, today)
+            summary = summary_of(self.policy, verdict, self.model, facts, alias)
+        return self._told(summary)
 
     def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add what of an adapter its base does not show, and what the comparison did not see."""
