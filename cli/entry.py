@@ -1,9 +1,13 @@
-"""Where the program begins: an interrupt is answered from these lines on, whatever is in work."""
+"""Where the program begins: an interrupt is answered from these lines on, whatever is in work.
+
+Before them Python starts, reads its `site` and the lines that pip wrote around `main`: some
+hundredths of a second in which an interrupt is Python's own. So nothing is imported here that
+Python has not loaded by then, and nothing by the package.
+"""
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself loads for milliseconds
 import os
 import sys
-from types import FrameType
 
 SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 TO_LINE_START = b"\r\x1b[K"  # over a bar, and over the ^C that a terminal shows
@@ -21,7 +25,7 @@ def main() -> None:
     begin()
 
 
-def leave(number: int, _frame: FrameType | None) -> None:
+def leave(number: int, _frame: object) -> None:
     """End at once, with one line and nothing half-written.
 
     An exception would pass through whatever runs: imports that tell it as their own failure,
@@ -40,5 +44,8 @@ def told(said: str) -> str:
     """Return what an end before the end left behind, and remove what it left unfinished."""
     files = sys.modules.get("spectra.writing.atomic")
     written = [] if files is None else files.abandon()
-    left = f"only {', '.join(map(str, written))} was written" if written else "nothing was written"
+    verb = "was" if len(written) == 1 else "were"
+    left = (
+        f"only {', '.join(map(str, written))} {verb} written" if written else "nothing was written"
+    )
     return f"{said}; {left}. Run the same command again."

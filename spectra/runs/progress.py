@@ -40,11 +40,11 @@ class State:
         """Return count, share and time left in words."""
         one = self.last
         if one is None:
-            return f"no matrix done yet, {duration(time.monotonic() - self.begun)} so far"
+            return f"nothing done yet, {duration(time.monotonic() - self.begun)} so far"
         left = "time left not known yet"
         if one.left is not None:
             left = f"about {duration(one.left - (time.monotonic() - self.at))} left"
-        return f"{one.count:,} of {one.of:,} matrices, {100 * self.share:.0f} %, {left}"
+        return f"{one.count:,} of {one.of:,} {one.noun}, {100 * self.share:.0f} %, {left}"
 
 
 @contextmanager

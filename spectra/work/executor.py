@@ -10,6 +10,7 @@ from spectra.analyzers.analyzer import InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.matrices import Place
 from spectra.text import natural
+from spectra.words import VECTOR
 from spectra.work.pace import Pace
 from spectra.work.task import Input, Replaced, Task, Updated
 
@@ -62,6 +63,7 @@ class Progress:
     count: int = 0  # matrices measured
     of: int = 0
     left: float | None = None  # seconds, about, once enough is done to tell
+    noun: str = "matrices"  # what is counted
 
 
 Report = Callable[[Progress], None]
@@ -105,11 +107,12 @@ def _round(
     costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
     total, done, rows = sum(costs.values()) or 1.0, 0.0, []
     pace = Pace.of(chosen, part.analyzer, executor.crew)
+    noun = "tensors" if any(task.place.role == VECTOR for task in chosen) else "matrices"
     for row in executor.run(chosen, part.analyzer, sink):
         rows.append(row)
         done += costs[key_of(row.place)]
         left = pace.left(len(rows))
-        report(Progress(done, total, row.matrix, len(rows), len(chosen), left))
+        report(Progress(done, total, row.matrix, len(rows), len(chosen), left, noun))
     ranks = {key_of(task.place): rank for rank, task in enumerate(in_order(chosen))}
     return sorted(rows, key=lambda row: ranks[key_of(row.place)])
 

@@ -59,6 +59,47 @@ def test_an_interrupt_while_modules_are_loaded(name: str, model: Path, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_nothing_is_loaded_before_interrupts_are_answered() -> None:
+    """What is before is Python's own: its start, `site`, and the lines that pip wrote."""
+    script = """
+import _signal, sys
+before = set(sys.modules)
+def first(number, handler):
+    print(*sorted(set(sys.modules) - before))
+    raise SystemExit
+_signal.signal = first
+from spectra_cli.entry import main
+main()
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["spectra_cli", "spectra_cli.entry"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["spectrum", "--dry-run"], ["check", "--init"], ["check", "--save-baseline", "b.json"],
+        ["report", "-o", "page.html"], ["ls", "-o", "ls.json"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_twice_at_whatever_a_command_begins(
+    number: int, words: list[str], model: Path, tmp_path: Path
+) -> None:
+    twice = f"os.kill(os.getpid(), {number}); os.kill(os.getpid(), {number})"
+    script = AT_CALL.format(name="stat", word=model.name, number=number)
+    script = script.replace(f"os.kill(os.getpid(), {number})", twice)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, str(model)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    said = NOTHING if number == signal.SIGINT else NOTHING.replace("interrupted", "terminated")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize("function", ["touch", "write_text", "write_bytes"])
 def test_an_interrupt_while_a_file_is_written_leaves_no_part_of_it(
     function: str, model: Path, tmp_path: Path

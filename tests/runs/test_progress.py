@@ -19,18 +19,20 @@ ONE = Progress(30.0, 120.0, "layers.1.q.weight", 3, 12, 80.4)
 def test_the_line_has_count_share_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     state = State()
-    assert state.told() == "no matrix done yet, 0.1 s so far"
+    assert state.told() == "nothing done yet, 0.1 s so far"
     state.take(ONE)
     assert state.told() == "3 of 12 matrices, 25 %, about 80 s left"
     monkeypatch.setattr(time, "monotonic", lambda: 130.0)
     assert state.told() == "3 of 12 matrices, 25 %, about 50 s left"
     state.take(Progress(1.0, 120.0, "x", 1, 12, None))
     assert state.told() == "1 of 12 matrices, 1 %, time left not known yet"
+    state.take(Progress(1.0, 120.0, "x", 1, 12, None, "tensors"))
+    assert state.told().startswith("1 of 12 tensors, ")
 
 
 def test_lines_come_whether_or_not_a_matrix_ends(capsys: pytest.CaptureFixture[str]) -> None:
     with told_while(progress.line, 0.01) as report:
-        while capsys.readouterr().err.count("no matrix done yet") < 1:
+        while capsys.readouterr().err.count("nothing done yet") < 1:
             time.sleep(0.01)
         report(ONE)
         while "3 of 12 matrices, 25 %, about " not in capsys.readouterr().err:

@@ -1,6 +1,6 @@
 """Which columns each result has, and its rows as columns, worst first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,7 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
-        "Tensors" if any(row.get("role") == VECTOR for row in rows) else "Matrices",
+        _title(document, rows),
         columns,
         next((one for one in order if one[0] in present), ("", False)),
         [key for key in FILTERS if present.get(key, 0) > 1],
@@ -95,6 +95,14 @@ def matrices(document: Document, ident: str, most: int) -> Table:
         + [None] * len(kept[most // VERDICTS :]),
         [row.get("sigma_profile") for row in kept],
     )
+
+
+def _title(document: Document, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what rows are of; a check of an adapter has more than the tensors that it counts."""
+    title = "Tensors" if any(row.get("role") == VECTOR for row in rows) else "Matrices"
+    counted = document["summary"].get("coverage", {}).get("tensors", len(rows))
+    adapter = "adapter" in document["summary"].get("unpaired", {})
+    return f"{title}, and matrices of the base" if adapter and len(rows) > counted else title
 
 
 def table_of(sheet: Sheet, ident: str) -> Table:
