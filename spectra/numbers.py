@@ -8,7 +8,7 @@ same in its language.
 
 import math
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from typing import Final, Protocol
 
 DIGITS: Final = 4  # of a measured number
@@ -73,6 +73,13 @@ def grown(ratio: float) -> str:
     if ratio >= 10.0:
         return f"x {number(ratio)}"
     return gained(ratio - 1.0)
+
+
+def at_least(value: float, digits: int = OF_SHARE) -> float:
+    """Return a bound in so many digits, rounded to where it still is one: toward 0."""
+    if not math.isfinite(value) or not value:
+        return value
+    return float(Context(prec=digits, rounding=ROUND_DOWN).create_decimal(Decimal(value)))
 
 
 def gained(share: float) -> str:

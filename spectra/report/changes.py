@@ -1,15 +1,17 @@
 """How a change between two results is written: values, their difference, the least it can be."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from spectra.numbers import EXACT, gained, number, percent, whole
+from spectra.numbers import EXACT, at_least, gained, number, percent, whole
 from spectra.report import cells
 from spectra.report.keys import key_of
 from spectra.text import printable
 
 TWICE = 2.0  # from which on a change is a factor, not per cent
 MOST_DIGITS = 12
+SLACK = 1e-6  # of a count, for what arithmetic rounds
 PLAIN = {"non-finite": "NaN or Inf", "ok": "numbers"}
 """What a status is called where it is all that is told."""
 
@@ -48,20 +50,29 @@ def change_text(move: Mapping[str, Any]) -> str:
 
 
 def beyond_text(move: Mapping[str, Any]) -> str:
-    """Write the least that a quantity moved, errors of both sides taken off."""
+    """Write the least that a quantity moved, errors of both sides taken off, never rounded up."""
     before, beyond = move["before"], move["beyond"]
     if beyond is None:
         return cells.NONE
-    if before is None or move["after"] is None:
-        return ("+" if beyond > 0.0 else "-") + number(abs(beyond))
-    return _difference(move["key"], before, before + beyond, move["after"])
+    if _is(move["key"], "whole"):  # counts move by whole ones
+        beyond = math.copysign(math.ceil(abs(beyond) - SLACK), beyond)
+    elif before is None or move["after"] is None:
+        return ("+" if beyond > 0.0 else "-") + number(at_least(abs(beyond)))
+    return _difference(move["key"], before or 0, (before or 0) + beyond, move["after"])
 
 
 def sentence(move: Mapping[str, Any]) -> str:
     """Write `kappa 3,260 → 81,800 (× 25)`."""
+    named = "" if move["key"] == "sigma_profile" else f"{quantity_text(move)} "
+    return f"{named}{values_text(move)}"
+
+
+def values_text(move: Mapping[str, Any]) -> str:
+    """Write `3,260 → 81,800 (× 25)`, where the quantity is named beside it."""
     change = change_text(move)
     told = "" if change in (cells.NONE, "from 0", "to 0") else f" ({change})"
-    return f"{quantity_text(move)} {value_text(move, 'before')} → {value_text(move, 'after')}{told}"
+    at = f"{quantity_text(move)} " if move["key"] == "sigma_profile" else ""
+    return f"{at}{value_text(move, 'before')} → {value_text(move, 'after')}{told}"
 
 
 def quantity_text(move: Mapping[str, Any]) -> str:
@@ -81,20 +92,20 @@ def _told_apart(value: float, other: float, scale: float) -> str:
 
 
 def _difference(key: str, before: float, after: float, whole: float | None = None) -> str:
-    """Write a difference; a part of a whole one in its form."""
-    reached = after if whole is None else whole
+    """Write a difference; a part of a whole one in its form, and as the least that it is."""
+    reached, write = after if whole is None else whole, float if whole is None else at_least
     if _is(key, "whole"):
         text = number(float(after - before), EXACT)
         return text if text.startswith("-") else f"+{text}"
     if not before:
         return "from 0"
     if not reached:
-        return "to 0" if whole is None else gained((after - before) / abs(before))
+        return "to 0" if whole is None else gained(write((after - before) / abs(before)))
     if reached / before >= TWICE:
-        return f"× {number(after / before)}"
+        return f"× {number(write(after / before))}"
     if 0.0 < reached / before <= 1.0 / TWICE:
-        return f"÷ {number(before / after)}"
-    return gained((after - before) / abs(before))
+        return f"÷ {number(write(before / after))}"
+    return gained(write((after - before) / abs(before)))
 
 
 def _is(key: str, kind: str) -> bool:

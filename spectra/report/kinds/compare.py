@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spectra.report import cells
-from spectra.report.changes import beyond_text, change_text, quantity_text, sentence, value_text
+from spectra.report.changes import (
+    beyond_text,
+    change_text,
+    quantity_text,
+    sentence,
+    value_text,
+    values_text,
+)
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column, Mark
@@ -108,7 +115,12 @@ def _under(document: Document) -> str:
 
 
 def _models(summary: Mapping[str, Any]) -> list[str]:
-    return [printable(summary["sides"][side]["named"]) for side in SIDES]
+    """Return what both are of; of one name, by their files."""
+    sides = [summary["sides"][side] for side in SIDES]
+    names = [printable(side["named"]) for side in sides]
+    if names[0] != names[1]:
+        return names
+    return [f"{name} ({printable(side['file'])})" for name, side in zip(names, sides, strict=True)]
 
 
 def _facts(document: Document, full: bool) -> list[str]:
@@ -240,7 +252,7 @@ def _sheets(document: Document) -> list[Sheet]:
     keys = ("matrix", "role", "layer", "quantity", "was", "now", "moved_by", "least", "extent")
     by = [
         {**one, "quantity": one["key"],
-         "largest_move": sentence(one["largest"]) if one["largest"] else None}
+         "largest_move": values_text(one["largest"]) if one["largest"] else None}
         for one in document["summary"]["quantities"]
     ]  # fmt: skip
     findings = [

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from spectra.numbers import number
-from spectra.report.changes import sentence
+from spectra.report.changes import values_text
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.heatmap import GRID_LABELS, draw_grid, grid_notes, grid_of
 from spectra.report.plots.lettering import plain_text, shortened
@@ -31,24 +31,32 @@ def draw_compare(document: Document, _arrays: Arrays) -> Figure:
     """Draw a point for every move of a number by quantity, and the largest by layer and role."""
     factors = _factors(document["rows"])
     moved = [one for one in document["summary"]["quantities"] if one["key"] in factors]
-    if not moved:
-        return message(
-            document, TITLE, "No number moved from one value to another: nothing to draw."
-        )
+    turned = document["summary"]["lost"] or document["summary"]["restored"]
+    if not any(row["moves"] for row in document["rows"]) and not turned:
+        return message(document, TITLE, "No number moved beyond its error: nothing to draw.")
     drawn = moved[:MOST]
     both = [row for row in document["rows"] if row["present"] == "both"]
-    grid = grid_of(both, lambda row: 100.0 * row["extent"] if row.get("extent") else 0.0)
+    grid = grid_of(both, _extent)
     notes = _notes(document, factors, moved) + grid_notes(grid)
-    heights = [LINE * len(drawn) + 0.75, grid.height + GRID_LABELS]
+    heights = [LINE * len(drawn) + 0.75] if drawn else []
+    heights += [grid.height + GRID_LABELS]
     figure = page(document, TITLE, sum(heights), " ".join(notes))
-    layout = figure.add_gridspec(2, 1, height_ratios=heights)
-    _draw_strips(figure.add_subplot(layout[0, 0]), drawn, factors)
-    cells = layout[1, 0].subgridspec(1, 1)
+    layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    if drawn:
+        _draw_strips(figure.add_subplot(layout[0, 0]), drawn, factors)
+    cells = layout[-1, 0].subgridspec(1, 1)
     draw_grid(
         figure.add_subplot(cells[0, 0]), grid,
         "The largest move of a matrix, over the larger of both values", "move (%)", "from zero",
     )  # fmt: skip
     return figure
+
+
+def _extent(row: RowDoc) -> float | None:
+    """Return how far a matrix moved, in per cent; none where it has no numbers any more."""
+    if row["status"] == "non-finite":
+        return None
+    return 100.0 * row["extent"] if row.get("extent") else 0.0
 
 
 def _factors(rows: Sequence[RowDoc]) -> dict[str, list[float]]:
@@ -70,6 +78,7 @@ def _notes(
     total = sum(len(row["moves"]) for row in document["rows"])
     points = sum(len(found) for found in factors.values())
     notes = ["A point is a matrix whose number moved beyond its error; others have none."]
+    notes = notes if points else ["No number moved from one value above 0 to another."]
     if total > points:
         without = counted(total - points, "move has", "moves have")
         notes.append(f"{without} no point: from or to 0, a bound, or a word.")
@@ -88,7 +97,7 @@ def _draw_strips(
         values = np.asarray(factors[one["key"]])
         x = values if logarithmic else 100.0 * (values - 1.0)
         axes.scatter(x, np.full(len(x), place), s=16, color=DARK, alpha=0.55, linewidth=0)
-        text = f"{one['moved']:,} of {one['compared']:,}; most: {sentence(one['largest'])}"
+        text = f"{one['moved']:,} of {one['compared']:,}; most: {values_text(one['largest'])}"
         axes.annotate(
             shortened(text, SMALL, 6.0), (0.0, place), (2, 7), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", color=QUIET,

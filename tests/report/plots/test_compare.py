@@ -53,7 +53,7 @@ def test_small_changes_are_in_per_cent_and_large_ones_factors(model: Document) -
     large = drawn(model, times(model, 0.25))
     assert points(large) == [pytest.approx([0.25] * 6)]
     assert "after over before (factor)" in written(large)
-    assert "6 of 6; most: sigma_max" in written(large)
+    assert "6 of 6; most: 2.56 → 0.64 (÷ 4)" in written(large)
 
 
 def test_every_quantity_has_a_line(model: Document) -> None:
@@ -70,6 +70,18 @@ def test_what_has_no_point_is_told(model: Document) -> None:
     )
 
 
+def test_a_matrix_that_lost_its_numbers_is_hatched(model: Document) -> None:
+    other = copy.deepcopy(model)
+    row = other["rows"][0]
+    measured = row.keys() - {"tensor", "matrix", "role", "layer", "expert", "rows", "cols", "dtype"}
+    row |= dict.fromkeys(measured) | {"status": "non-finite", "error": "1 NaN"}
+    figure = drawn(model, other)
+    assert "nothing to draw" not in written(figure)
+    assert "No number moved from one value above 0 to another." in written(figure)
+    assert "Hatched: NaN or Inf, no numbers." in written(figure)
+    assert sum(bool(patch.get_hatch()) for patch in figure.axes[0].patches) == 1
+
+
 @pytest.mark.parametrize("factor", [1.0, 1e-300, 1e290, 0.0])
 def test_nothing_and_everything_can_be_drawn(
     model: Document, factor: float, tmp_path: Path
@@ -78,4 +90,4 @@ def test_nothing_and_everything_can_be_drawn(
     for name in ("once.svg", "again.svg"):
         save_figure(figure, tmp_path / name)
     assert (tmp_path / "once.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
-    assert ("nothing to draw" in written(figure)) == (factor in (1.0, 0.0))
+    assert ("nothing to draw" in written(figure)) == (factor == 1.0)
