@@ -14,6 +14,7 @@ from spectra_cli.usage import argument_word, is_argument
 from spectra_cli.usage import arguments as written
 
 from spectra.distribution import address, version
+from spectra.numbers import number
 
 HERE = Path(__file__).parent
 FIRST = "This command"
@@ -166,8 +167,14 @@ def _range(row: dict[str, str] | None) -> str:
     """Return median and range of one cell."""
     if row is None:
         return ""
-    spread = f" ({row['least']} to {row['greatest']})" if row["least"] != row["greatest"] else ""
-    return row["median"] + spread
+    median, least, greatest = (_spelt(row[end]) for end in ("median", "least", "greatest"))
+    return median + (f" ({least} to {greatest})" if least != greatest else "")
+
+
+def _spelt(text: str) -> str:
+    """Return a number as screens spell it; the file has three digits that matter."""
+    plain = text.replace(",", "")
+    return number(int(plain) if plain.isdecimal() else float(plain))
 
 
 def _option(option: Any) -> str:  # noqa: ANN401 - typer's own
