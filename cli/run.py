@@ -154,7 +154,7 @@ def _write_files(result: Result, common: Common, export: "Export | None") -> Non
         formats.write_texts({path: export.files[_suffix(path)] for path in exported})
     for path in common.output:
         if path not in exported:
-            formats.write_result(document, path)
+            formats.write_result(document, path, full=common.verbose)
     if common.values:
         formats.write_values(result.arrays, common.values)
     if common.plot:
@@ -173,9 +173,10 @@ def _show(result: Result, common: Common) -> None:
             legend=common.verbose, typed=_typed(common),
         ))  # fmt: skip
     elif common.format == "parquet":
-        _parquet_to_stdout(result)
+        _parquet_to_stdout(result, full=common.verbose)
     else:
-        sys.stdout.write(formats.to_text(result.document(), common.format))
+        text = formats.to_text(result.document(), common.format, full=common.verbose)
+        sys.stdout.write(text)
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=common.quiet)
@@ -215,11 +216,11 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
     )
 
 
-def _parquet_to_stdout(result: Result) -> None:
+def _parquet_to_stdout(result: Result, *, full: bool) -> None:
     """Write Parquet into a pipe; a terminal would choke on it."""
     if is_terminal(sys.stdout):
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
-    sys.stdout.buffer.write(formats.parquet(result.document()))
+    sys.stdout.buffer.write(formats.parquet(result.document(), full=full))
 
 
 def settle_memory() -> None:

@@ -61,6 +61,15 @@ class Selection:
         layers = parse_layers(str(self.layers))
         return not layers or any(view.role.layer in part for part in layers)
 
+    def names(self, name: str, layer: int | None) -> bool:
+        """Say whether a tensor that is no matrix passes, by its name and layer; it has no role."""
+        if self.include and not any(fits(name, glob) for glob in self.include):
+            return False
+        if any(fits(name, glob) for glob in self.exclude):
+            return False
+        layers = parse_layers(str(self.layers))
+        return not layers or any(layer in part for part in layers)
+
     def apply(self, views: Sequence[View]) -> list[View]:
         """Return the matrices that pass, in order."""
         return [view for view in views if self.keeps(view)]

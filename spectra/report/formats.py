@@ -84,16 +84,21 @@ def require_parquet() -> None:
         raise OutputError("Parquet needs pyarrow, which is not installed: pip install pyarrow.")
 
 
-def to_text(document: Document, form: str) -> str:
+def to_text(document: Document, form: str, *, full: bool = False) -> str:
     """Return a result in one of the textual formats, ending in a line break.
+
+    Args:
+        document: The result.
+        form: Of `SUFFIXES`, or of a check's findings.
+        full: In flat files also what is no row, as `-v` asks for.
 
     Raises:
         OutputError: Parquet is no text.
     """
     writers: Mapping[str, Callable[[Document], str]] = {
         "json": partial(dumps, indent=2),  # every number unrounded
-        "jsonl": lambda found: "".join(map(dumps, _lines(found))),
-        "csv": _csv,
+        "jsonl": lambda found: "".join(map(dumps, _lines(found, full=full))),
+        "csv": partial(_csv, full=full),
         "markdown": lambda found: render_markdown(screen_of(found, full=True)),
         "table": lambda found: render_text(screen_of(found, full=True)),
     }
@@ -104,11 +109,11 @@ def to_text(document: Document, form: str) -> str:
     return writers[form](document)
 
 
-def frame_of(document: Document) -> "pd.DataFrame":
-    """Return the rows as a pandas table, one column per key."""
+def frame_of(document: Document, *, full: bool = False) -> "pd.DataFrame":
+    """Return the rows as a pandas table, one column per key; `full` as in `to_text`."""
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    lines = _lines(document)
+    lines = _lines(document, full=full)
     known = None if lines else [*kind_of(document["command"]).line_keys]
     frame = pd.DataFrame(lines, columns=known)
     for key in {"layer", "expert"} & set(frame):
@@ -116,22 +121,22 @@ def frame_of(document: Document) -> "pd.DataFrame":
     return frame
 
 
-def write_result(document: Document, path: Path) -> None:
-    """Write a result in the format of the file's suffix.
+def write_result(document: Document, path: Path, *, full: bool = False) -> None:
+    """Write a result in the format of the file's suffix; `full` as in `to_text`.
 
     Raises:
         OutputError: The suffix is unknown or the file cannot be written.
     """
     form = format_of(path, findings=kind_of(document["command"]).judges)
     if form == "parquet":
-        write_atomically(path, partial(Path.write_bytes, data=parquet(document)))
+        write_atomically(path, partial(Path.write_bytes, data=parquet(document, full=full)))
     else:
-        write_texts({path: to_text(document, form)})
+        write_texts({path: to_text(document, form, full=full)})
 
 
-def parquet(document: Document) -> bytes:
-    """Return the rows as a Parquet file."""
-    frame = frame_of(document)
+def parquet(document: Document, *, full: bool = False) -> bytes:
+    """Return the rows as a Parquet file; `full` as in `to_text`."""
+    frame = frame_of(document, full=full)
     for key, values in frame.items():
         if any(map(_nested, values)):
             frame[key] = [_cell(value) for value in values]
@@ -181,9 +186,11 @@ def dumps(data: Any, indent: int | None = None) -> str:  # noqa: ANN401 - any JS
     return json.dumps(data, indent=indent, allow_nan=False) + "\n"
 
 
-def _csv(document: Document) -> str:
+def _csv(document: Document, *, full: bool = False) -> str:
     """Return the rows; a list or mapping inside a cell is JSON."""
-    rows = [{key: _cell(value) for key, value in row.items()} for row in _lines(document)]
+    rows = [
+        {key: _cell(value) for key, value in row.items()} for row in _lines(document, full=full)
+    ]
     text = io.StringIO()
     # A row may lack what others have, and there may be none.
     told = kind_of(document["command"]).line_keys
@@ -194,9 +201,10 @@ def _csv(document: Document) -> str:
     return text.getvalue()
 
 
-def _lines(document: Document) -> Sequence[Mapping[str, Any]]:
+def _lines(document: Document, *, full: bool = False) -> Sequence[Mapping[str, Any]]:
     """Return what a flat file has a line of: mostly the rows."""
-    return kind_of(document["command"]).lines(document)
+    kind = kind_of(document["command"])
+    return kind.every(document) if full and kind.every else kind.lines(document)
 
 
 def _nested(value: object) -> bool:

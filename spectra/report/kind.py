@@ -134,6 +134,7 @@ class Kind:
     reads: bool = True  # weights, for a time worth telling
     lines: Callable[[Document], Sequence[RowDoc]] = lambda document: document["rows"]
     """What flat files hold, a line each: CSV, JSON lines, Parquet and `.frame`."""
+    every: Callable[[Document], Sequence[RowDoc]] | None = None  # their lines with -v, if others
     line_keys: Sequence[str] = ()  # their columns, where there may be no line to tell them
 
     # The page and the picture.

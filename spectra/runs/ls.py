@@ -7,6 +7,7 @@ from spectra import distribution
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
 from spectra.matrices import Selection
+from spectra.matrices.layers import layers_of
 from spectra.runs.opening import (
     Globs,
     Layers,
@@ -51,20 +52,21 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     opened = open(model, allow_pickle=allow_pickle, variant=variant)
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
     views, skipped, notes = selected(checkpoint, some)
+    reading = not_read(checkpoint, skipped)
+    layer_of = layers_of([*checkpoint.entries, *(item.tensor for item in skipped)])
+    skipped = [item for item in skipped if some.names(item.tensor, layer_of[item.tensor])]
     rows = [Row(view.place(), "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
-    reading = (
+    reading += (
         f"{counted(len(rows), 'matrix', 'matrices')}, {parameters:,} parameters, "
         f"{counted(len(skipped), 'tensor that is none', 'tensors that are none')}; "
         f"{checkpoint.nbytes:,} bytes in {counted(len(checkpoint.files), 'file')}."
     )
-    reading = not_read(checkpoint, skipped) + reading
     if isinstance(opened, Adapter):
-        ranks = sorted({factors.rank for factors in opened.factors.values()})
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
         reading = (
             f"A LoRA adapter{coat} on {len(opened.factors):,} modules, rank "
-            f"{' '.join(map(str, ranks))}. {reading}"
+            f"{' '.join(map(str, _ranks(opened)))}. {reading}"
         )
     summary = {
         "reading": reading,
@@ -72,6 +74,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
         "parameters": parameters,
         "bytes": checkpoint.nbytes,
         "skipped": len(skipped),
+        **(_adapter(opened) if isinstance(opened, Adapter) else {}),
         **noted(notes),
         **unread_in(opened),
     }
@@ -92,3 +95,11 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
         summary=summary,
         seconds=time.perf_counter() - start,
     )
+
+
+def _ranks(adapter: Adapter) -> list[int]:
+    return sorted({factors.rank for factors in adapter.factors.values()})
+
+
+def _adapter(adapter: Adapter) -> dict[str, dict[str, object]]:
+    return {"adapter": {"modules": len(adapter.factors), "ranks": _ranks(adapter)}}
