@@ -15,6 +15,20 @@ STORED = {
 KNOWN = ("low rank", "full rank", "scaled rows")
 """Kinds of change of which the rank is known."""
 
+DAMAGED = {
+    "zero": "became 0 in every entry",
+    "zero rows": "lost rows or columns, which are 0 now",
+    "zero run": "lost entries in one run",
+    "multiple": "became a multiple of the base's",
+    "transpose": "became the base's transposed",
+    "reordered": "came out with the base's rows or columns in another order",
+    "collapse": "fell in rank",
+    "another's": "became another matrix of the base",
+    "unlike": "kept little of the base",
+}
+"""Kinds of change that are told matrix by matrix, and not as training; of many, what they did."""
+
+NAMED = 2  # matrices of a kind that are told one by one
 KINDS = "matrix", "matrices"
 FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
 
@@ -24,6 +38,36 @@ def reading_of(changed: Sequence[Row], total: int) -> str:
 
     Args:
         changed: Rows of what changed, at least one.
+        total: Matrices that were compared.
+    """
+    damaged = [row for row in changed if row.values["delta_kind"] in DAMAGED]
+    noted = [row for row in changed if row.values.get("delta_note")]
+    found = f"Recognised ({_share(noted, total)}): {_recognised(noted)}." if noted else ""
+    if len(damaged) == len(changed):
+        return found
+    changed = [row for row in changed if row not in damaged]
+    return " ".join(part for part in (_trained(changed, total), found) if part)
+
+
+def _recognised(rows: Sequence[Row]) -> str:
+    """Say what became of matrices: of each, or of the first few of a kind and how many more."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(str(row.values["delta_kind"]), []).append(row)
+    told = []
+    for kind, some in kinds.items():
+        told += [f"{row.matrix} {row.values['delta_note']}" for row in some[:NAMED]]
+        if len(some) > NAMED:
+            rest = DAMAGED.get(kind, DAMAGED["zero rows"])
+            told.append(f"{len(some) - NAMED:,} more {rest}")
+    return "; ".join(told)
+
+
+def _trained(changed: Sequence[Row], total: int) -> str:
+    """Say what the rest of a change looks like.
+
+    Args:
+        changed: Rows, at least one.
         total: Matrices that were compared.
     """
     kinds: dict[str, list[Row]] = {}

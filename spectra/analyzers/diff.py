@@ -1,7 +1,7 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, get_args
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
 from spectra.analyzers.change import reading_of
+from spectra.analyzers.damage import damage_of, displaced, prints_of
 from spectra.analyzers.evidence import Change, Evidence, evidence_of
 from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
@@ -70,6 +71,7 @@ class Diff:
     )  # fmt: skip
     EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
+        "delta_note",
     )  # fmt: skip
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
         "intruders", "vectors_judged", "vectors_status", "certified", "null_cos",
@@ -144,13 +146,17 @@ class Diff:
         """Return the delta keys and, where asked for, the intruders."""
         values = self._delta(pair)
         if values is None:
-            return Measurement(self._unchanged(pair.view))
-        if not self.intruders:
-            return Measurement(values)
-        return self._with_intruders(values, pair)
+            return Measurement(self._unchanged(pair.view), arrays=prints_of(pair, 0.0))
+        damage = damage_of(pair, values)
+        if damage is not None:
+            values |= {"delta_note": damage.note, "delta_kind": damage.kind or values["delta_kind"]}
+        arrays = prints_of(pair, values["delta_relative"])
+        found = self._with_intruders(values, pair) if self.intruders else Measurement(values)
+        return replace(found, arrays={**found.arrays, **arrays})
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count changes and intruders, and say what the change looks like."""
+        rows = displaced(rows)
         measured = [row for row in rows if row.number("delta_norm") is not None]
         changed = [row for row in measured if row.number("delta_norm")]
         summary: dict[str, object] = {
@@ -207,6 +213,7 @@ class Diff:
             "delta_moved": found.moved,
             "delta_rows": found.rows,
             "delta_cols": found.cols,
+            "delta_note": None,
         }
 
     def _similarity(self, pair: Pair, k: int) -> Similarity:
@@ -238,7 +245,7 @@ class Diff:
         values |= {"delta_energy_rank": 0, "delta_spectrum_status": "ok"}
         values |= {"delta_rank": 0, "delta_rank_status": "ok"}
         values |= {"delta_kind": "unchanged", "delta_grid": None}
-        values |= {"delta_moved": 0, "delta_rows": 0, "delta_cols": 0}
+        values |= {"delta_moved": 0, "delta_rows": 0, "delta_cols": 0, "delta_note": None}
         if self.intruders:
             values |= {
                 "intruders": 0,

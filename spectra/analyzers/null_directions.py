@@ -13,8 +13,8 @@ from torch import Tensor
 
 from spectra.analyzers.evidence import BLOCK, Side, side_of
 from spectra.kernels.collapse import FLOAT32, MADE
-from spectra.kernels.entries import power_of_two_near
-from spectra.kernels.resolution import resolve
+from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.kernels.resolution import Resolution, resolve
 from spectra.matrices.pair import Pair, widened
 
 
@@ -45,6 +45,18 @@ def own_directions(pair: Pair, sigma: Float[Tensor, " k"]) -> tuple[int, str]:
         found, _ = resolve(wide, variance, coherent=False)
         count = max(count, min(found.rank, len(sigma)))
     return count, side.name
+
+
+def own_rank(side: Side) -> Resolution:
+    """Return how many directions of stored values rounding cannot have made.
+
+    Args:
+        side: The values, finite and not all zero.
+    """
+    scale = power_of_two_near(largest_entry(side.values))
+    variance = _variance(side, scale)
+    wide = side.values.to(variance.dtype, copy=True).div_(scale)
+    return resolve(wide, variance, coherent=False)[0]
 
 
 def _variance(side: Side, scale: float) -> Float[Tensor, "rows cols"]:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.analyzers.spans import runs_of
 from spectra.checkpoint.entry import BITS
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
 
-RUNS = 256  # runs of zero rows or columns that are told; a model has no more heads
 BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers of as many bytes as a floating dtype: without the sign they order as magnitudes do."""
 
@@ -149,20 +149,3 @@ def _written(place: tuple[int, int], view: View) -> str:
         rest, at = divmod(rest, extent)
         index.append(at)
     return str(index[::-1])
-
-
-def runs_of(zero: Tensor) -> str | None:
-    """Write which of a row of flags are set, such as `64-95, 200`; None where none is.
-
-    Args:
-        zero: Flags; of more than 256 runs the longest are told.
-    """
-    padded = torch.zeros(len(zero) + 2, dtype=torch.int8)
-    padded[1:-1] = zero
-    steps = padded.diff()
-    starts, stops = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten()
-    found = list(zip(starts.tolist(), stops.tolist(), strict=True))
-    longest = sorted(found, key=lambda run: run[0] - run[1])[:RUNS]
-    return ", ".join(
-        f"{start}-{stop - 1}" if stop - start > 1 else f"{start}" for start, stop in sorted(longest)
-    ) or None  # fmt: skip

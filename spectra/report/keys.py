@@ -120,6 +120,8 @@ KEYS: Mapping[str, Key] = {
     "delta_moved": Key("entries changed", "whole", "how many entries of Δ are other than 0"),
     "delta_rows": Key("rows changed", "whole", "how many rows of Δ are other than 0"),
     "delta_cols": Key("columns changed", "whole", "how many columns of Δ are other than 0"),
+    "delta_note": Key("recognised", "text", "what became of the matrix, if not by training",
+                      TEXT.nullable),
     "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
     "vectors_judged": Key("judged", "whole", "leading vectors that rounding cannot have made"),
     "vectors_status": Key("judged, status", "word", "ok, or how many leading vectors were not"),

@@ -16,7 +16,7 @@ HOW = frozenset({
     "sigma_max_high", "alpha_xmin", "alpha_ks", "delta_rank_status", "delta_spectrum_status",
     "overlap_status", "first_non_finite", "intruder_detail", "worst_at", "worst_energy",
     "sigma_profile", "digest", "layer", "expert", "parameters", "tensor", "matrix", "rows", "cols",
-    "findings", "zero_row_runs", "zero_col_runs", "vectors_judged", "vectors_status",
+    "findings", "zero_row_runs", "zero_col_runs", "vectors_judged", "vectors_status", "delta_note",
 })  # fmt: skip
 """Keys that say how a number was found, where, or what a key beside them says too."""
 PROFILE = "sigma_profile"

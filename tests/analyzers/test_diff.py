@@ -177,7 +177,7 @@ UNCHANGED = {
     "delta_effective_rank": 0.0, "delta_energy_rank": 0, "delta_spectrum_status": "ok",
     "delta_rank": 0, "delta_rank_status": "ok",
     "delta_kind": "unchanged", "delta_grid": None, "delta_moved": 0, "delta_rows": 0,
-    "delta_cols": 0,
+    "delta_cols": 0, "delta_note": None,
 }  # fmt: skip
 
 

@@ -336,9 +336,7 @@ def test_scaled_rows_are_no_full_fine_tune_for_sure(dtype: torch.dtype) -> None:
     longer = large.clone()
     longer[7] *= 1.01
     longer[:, 1:] += (0.002 * torch.randn(256, 255, generator=source)).to(dtype)
-    for old, tuned in (
-        (base, dora), (base, (1.01 * base.float()).to(dtype)), (base, -base), (large, longer),
-    ):  # fmt: skip
+    for old, tuned in ((base, dora), (large, longer)):
         row = measured(old, tuned)
         assert row.values["delta_kind"] == "scaled rows"
         assert reading(row) == (

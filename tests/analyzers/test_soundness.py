@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analyzers.subjects import matrix_of, view_of
-from spectra.analyzers import soundness
 from spectra.analyzers.row import Value
 from spectra.analyzers.soundness import Soundness
+from spectra.analyzers.spans import RUNS, runs_of
 from spectra.matrices import Matrix
 from spectra.matrices.part import Part
 
@@ -118,15 +118,15 @@ class TestPlaces:
         ids=["empty", "none", "all", "two runs"],
     )
     def test_runs(self, flags: list[int], text: str | None) -> None:
-        assert soundness.runs_of(torch.tensor(flags, dtype=torch.bool)) == text
+        assert runs_of(torch.tensor(flags, dtype=torch.bool)) == text
 
     def test_of_many_runs_the_longest_are_told(self) -> None:
         flags = torch.arange(2000) % 2 == 0
         flags[1500:1532] = True
-        found = soundness.runs_of(flags)
+        found = runs_of(flags)
         assert found is not None
         assert "1500-1532" in found
-        assert len(found.split(", ")) == soundness.RUNS
+        assert len(found.split(", ")) == RUNS
 
     def test_of_a_vector_and_of_a_kernel(self) -> None:
         for shape, place in (((9,), "[5]"), ((3, 3, 1), "[1, 2, 0]"), ((), "[]")):

@@ -153,6 +153,9 @@ def _worst(document: Document) -> Iterator[Worst]:
         if "worst_cos" in row:
             what += f", lowest |cos| {number(row['worst_cos'])}"
         yield Worst("warning", row["matrix"], what, about="intruders")
+    for row in rows:
+        if row.get("delta_note"):
+            yield Worst("warning", row["matrix"], row["delta_note"], about="delta_relative")
     for moved in [] if holders else highest(rows, "delta_relative"):
         text = f"changed by {percent(moved['delta_relative'])} of its norm"
         yield Worst("note", moved["matrix"], text, about="delta_relative")

@@ -1,0 +1,230 @@
+"""What a change is that no training makes: a matrix zeroed, scaled, turned, reordered, replaced."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.evidence import BLOCK, side_of
+from spectra.analyzers.null_directions import own_rank
+from spectra.analyzers.row import Row
+from spectra.analyzers.spans import runs_of
+from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.matrices import Pair
+from spectra.numbers import number, percent
+from spectra.text import counted
+
+LARGE = 0.1  # change over base, up to which a matrix is taken for a trained one
+APART = 0.5  # |cosine| of both as vectors, below which training is one guess among others
+STRAIGHT = 1e-3  # that the cosine of a multiple may be off 1, before it is looked at
+FAINT = 0.01  # of the mean square of all lines, up to which one that became zero is not told
+RUN = 64  # entries that became zero one after the other, from which on it is no chance
+TRAINED = ("full rank", "scaled rows")
+FEW = ("few rows", "few columns")
+STORED = ("rounding", "quantising")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What was recognised; a kind only where it is the whole change."""
+
+    note: str  # what the matrix did, in the past tense
+    kind: str | None = None
+
+
+def damage_of(pair: Pair, found: Mapping[str, Any]) -> Damage | None:
+    """Recognise what became of a matrix, where it was not trained.
+
+    Args:
+        pair: Both sides, finite.
+        found: What is known of the change, with the keys of `diff`.
+    """
+    tuned = pair.tuned
+    if not isinstance(tuned, Tensor) or pair.formed:
+        return None
+    if not bool(tuned.any()):
+        return Damage("became 0 in every entry", "zero")
+    kind, relative = str(found["delta_kind"]), found["delta_relative"] or 0.0
+    if kind in STORED:
+        return None
+    pruned = kind == "pruning"
+    lost = _lost(pair.base, tuned, found["delta_moved"] if pruned else None)
+    if pruned:
+        return lost
+    order = None
+    if kind in FEW or relative > LARGE:
+        order = _reordered(pair.base, tuned)
+    return order or (_replaced(pair, tuned, relative) if kind in TRAINED else None) or lost
+
+
+def _replaced(pair: Pair, tuned: Tensor, relative: float) -> Damage | None:
+    """Recognise a multiple of the base, its transpose, a loss of rank; or that little is left."""
+    dot, before, after = _products(pair.base, tuned)
+    cosine = dot / math.sqrt(before * after) if before and after else 0.0
+    if 1.0 - abs(cosine) < STRAIGHT:
+        return _multiple(pair, tuned, dot / before)
+    if relative <= LARGE:
+        return None
+    if len(tuned) == tuned.shape[1] and torch.equal(pair.base.mT.to(tuned.dtype), tuned):
+        return Damage("became the base's transposed", "transpose")
+    fallen = _fallen(pair, tuned)
+    if fallen is not None or abs(cosine) >= APART:
+        return fallen
+    return Damage(
+        f"kept a cosine of {number(abs(cosine))} with the base: replaced, shifted or trained "
+        "anew, which is not known",
+        "unlike",
+    )
+
+
+def prints_of(pair: Pair, relative: object) -> dict[str, Tensor]:
+    """Return what tells whether a matrix holds another one's values: of the base, and the tuned.
+
+    Args:
+        pair: Both sides; of what an adapter adds to, or computes, there is nothing to tell.
+        relative: Its change over the base's norm: what is near its own is no other one's.
+    """
+    if not isinstance(pair.tuned, Tensor) or pair.formed:
+        return {}
+    large = not isinstance(relative, float) or relative > LARGE
+    found = [print_of(pair.base), print_of(pair.tuned) if large else 0]
+    return {"prints": torch.tensor(found)}
+
+
+def displaced(rows: Sequence[Row]) -> list[Row]:
+    """Return rows, with those marked whose matrix holds what another one held in the base."""
+    homes: dict[int, str] = {}
+    for row in rows:
+        if "prints" in row.arrays:
+            homes.setdefault(int(row.arrays["prints"][0]), row.matrix)
+    found = []
+    for row in rows:
+        held = row.arrays.get("prints")
+        home = homes.get(int(held[1])) if held is not None else None
+        if home is None or home == row.matrix or row.values.get("delta_kind") == "zero":
+            found.append(row)
+            continue
+        note = {"delta_kind": "another's", "delta_note": f"became the base's {home}"}
+        found.append(replace(row, values={**row.values, **note}))
+    return found
+
+
+def print_of(matrix: Tensor) -> int:
+    """Return 63 bits that two matrices share if they hold the same, as float32."""
+    known = hashlib.blake2b(f"{tuple(matrix.shape)}".encode(), digest_size=8)
+    for block in _blocks(matrix):
+        known.update(block.float().cpu().numpy().data)
+    return int.from_bytes(known.digest()) >> 1
+
+
+def _blocks(matrix: Tensor) -> Iterator[Tensor]:
+    for block in matrix.split(max(1, BLOCK // max(matrix.shape[1], 1))):
+        yield block.contiguous()
+
+
+def _lost(base: Tensor, tuned: Tensor, moved: int | None) -> Damage | None:
+    """Say which whole rows, columns, or run of entries became zero.
+
+    Args:
+        base: Before.
+        tuned: After.
+        moved: Entries that became zero, where nothing else changed.
+    """
+    lines = [(base != 0).any(dim=1 - axis) & ~(tuned != 0).any(dim=1 - axis) for axis in (0, 1)]
+    if moved is None:  # what is small beside the rest may be rounded to zero
+        sizes = [base.float().square().mean(dim=1 - axis) for axis in (0, 1)]
+        lines = [flags & (size > FAINT * size.mean())
+                 for flags, size in zip(lines, sizes, strict=True)]  # fmt: skip
+    told = [
+        f"{name} {runs_of(flags.cpu())} of {len(flags):,}"
+        for name, flags in zip(("rows", "columns"), lines, strict=True)
+        if bool(flags.any())
+    ]
+    note = f"lost {' and '.join(told)}, which are 0 now"
+    if moved is None:
+        return Damage(note) if told else None
+    inside = int((base[lines[0]] != 0).sum()) + int((base[:, lines[1]] != 0).sum())
+    inside -= int((base[lines[0]][:, lines[1]] != 0).sum())
+    if told and inside == moved:
+        return Damage(f"{note}, and no other entry changed", "zero rows")
+    if moved < RUN:
+        return None
+    return _run(base, tuned) or _run(base.mT, tuned.mT)
+
+
+def _run(base: Tensor, tuned: Tensor) -> Damage | None:
+    """Recognise entries that became zero one after the other, as they are stored."""
+    where = ((base != 0) & (tuned == 0)).reshape(-1).to(torch.uint8)
+    first, last = int(where.argmax()), len(where) - 1 - int(where.flip(0).argmax())
+    flat = tuned.reshape(-1)
+    if bool(flat[first : last + 1].any()):
+        return None
+    share = percent((last + 1 - first) / len(flat))
+    end = "the last " if last == len(flat) - 1 else "the first " if first == 0 else ""
+    note = f"lost {end}{share} of its entries in one run, which are 0 now, and no other changed"
+    return Damage(note, "zero run")
+
+
+def _reordered(base: Tensor, tuned: Tensor) -> Damage | None:
+    """Recognise rows, or columns, of the base in another order."""
+    for name, before, after in (("rows", base, tuned), ("columns", base.mT, tuned.mT)):
+        moved = (before != after).any(dim=1)
+        if int(moved.sum()) < 2:
+            continue
+        one, other = (sorted(_lines(side[moved])) for side in (before, after))
+        if one == other:
+            told = f"{int(moved.sum()):,} of {counted(len(moved), name[:-1])}"
+            return Damage(
+                f"came out with the base's {name} in another order ({told} moved)", "reordered"
+            )
+    return None
+
+
+def _lines(rows: Tensor) -> Iterator[bytes]:
+    for block in _blocks(rows):
+        for row in block.double().cpu().numpy():
+            yield hashlib.blake2b(row.data, digest_size=12).digest()
+
+
+def _products(base: Tensor, tuned: Tensor) -> tuple[float, float, float]:
+    """Return the inner product of both as vectors, and of each with itself, scaled alike."""
+    scale = power_of_two_near(max(largest_entry(base), largest_entry(tuned))) or 1.0
+    sums = torch.zeros(3, dtype=torch.float64, device=base.device)
+    for before, after in zip(_blocks(base), _blocks(tuned), strict=True):
+        one, other = before.double() / scale, after.double() / scale
+        sums += torch.stack([(one * other).sum(), one.square().sum(), other.square().sum()])
+    dot, before_square, after_square = sums.tolist()
+    return dot, before_square, after_square
+
+
+def _multiple(pair: Pair, tuned: Tensor, factor: float) -> Damage | None:
+    """Recognise a base that was multiplied, entry by entry to within its rounding."""
+    grids = [side_of(pair.base, pair.base_codec).grid, side_of(tuned, pair.tuned_codec).grid]
+    if None in grids:
+        return None
+    rounding = max(torch.finfo(grid.dtype).eps for grid in grids if grid is not None)
+    off = size = 0.0
+    for before, after in zip(_blocks(pair.base), _blocks(tuned), strict=True):
+        wide = after.double()
+        off += float((wide - factor * before.double()).square().sum())
+        size += float(wide.square().sum())
+    if not size or math.sqrt(off / size) > rounding:
+        return None
+    flipped = " (every sign flipped)" if abs(factor + 1.0) <= rounding else ""
+    return Damage(f"became the base's times {number(factor)}{flipped}", "multiple")
+
+
+def _fallen(pair: Pair, tuned: Tensor) -> Damage | None:
+    """Recognise a matrix of half its rank at most, where the base has more."""
+    rank = own_rank(side_of(tuned, pair.tuned_codec)).rank
+    if 2 * rank > min(tuned.shape):
+        return None
+    before = own_rank(side_of(pair.base, pair.base_codec))
+    if before.rank <= rank:
+        return None
+    least = "" if before.exact else "at least "
+    return Damage(f"fell to rank {rank:,}, from {least}{before.rank:,} in the base", "collapse")
