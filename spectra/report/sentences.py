@@ -30,10 +30,15 @@ def models_named(document: Document, *, owners: bool = True) -> str:
     """
     kind, models = kind_of(document["command"]), document["models"]
     main = [model for model in models if model["part"] in kind.parts] or models
-    names = [str(model.get("model") or _base_name(model, owners)) for model in main]
+    names = [short_name(model, owners=owners) for model in main]
     if kind.series:
         return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
     return " → ".join(names)
+
+
+def short_name(model: Mapping[str, Any], *, owners: bool = True) -> str:
+    """Return a short name of one of the models of a document."""
+    return str(model.get("model") or _base_name(model, owners))
 
 
 def made_of(document: Document, *, date: bool) -> str:

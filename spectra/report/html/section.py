@@ -15,11 +15,11 @@ from spectra.report.html.grids import heatmaps
 from spectra.report.html.markup import badge, command, pairs, plain_table, setting, text
 from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table_of
 from spectra.report.keys import KEYS
-from spectra.report.kind import Document, kind_of
+from spectra.report.kind import Document, Sheet, kind_of
 from spectra.report.sentences import models_named, noted
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
-MOST_SKIPPED = 200
+SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def section_of(document: Document, ident: str, saved: str, most: int = MOST_ROWS
     charts = [*([heat] if heat else []), *kind.charts(document, main.ident)]
     if kind.series:  # lines tell more than cells there
         charts.reverse()
-    sheets = [table_of(sheet, ident) for sheet in kind.sheets(document)]
+    sheets = [table_of(sheet, ident) for sheet in (*kind.sheets(document), _skips(document))]
     return Section(ident, document, [*sheets, main], charts, saved)
 
 
@@ -124,7 +124,7 @@ def written(section: Section) -> str:
     tables = "".join(
         f'<div class="table" data-table="{place}">{_plain(table)}</div>'
         for place, table in enumerate(section.tables)
-        if table.columns and table.columns[0].values
+        if table.columns and table.columns[0].values and not _is_folded(table)
     )
     again = command_line(document, ["-o", section.saved])
     advice = "".join(
@@ -177,7 +177,8 @@ def _details(section: Section) -> str:
         ("schema", text(document["schema"])),
         ("file", f"<code>{text(section.saved)}</code>"),
     ]
-    keys = [column.key for table in section.tables for column in table.columns]
+    shown = [table for table in section.tables if not _is_folded(table)]
+    keys = [column.key for table in shown for column in table.columns]
     titles = {key: KEYS[key] for key in keys if key in KEYS}
     meanings = [(about.title, text(about.meaning)) for about in titles.values() if about.meaning]
     blocks = [
@@ -185,7 +186,7 @@ def _details(section: Section) -> str:
         ("What the columns mean", pairs(meanings)),
     ]
     if document["skipped"]:
-        blocks.append((f"Skipped tensors ({len(document['skipped']):,})", _skipped(document)))
+        blocks.append((f"Skipped tensors ({len(document['skipped']):,})", _skipped(section)))
     return "".join(
         f"<details><summary>{text(name)}</summary>{inner}</details>" for name, inner in blocks
     )
@@ -200,16 +201,21 @@ def _digest(model: Mapping[str, Any]) -> str:
     return f"; weights <code>{text(model['digest'])}</code>" if model.get("digest") else ""
 
 
-def _skipped(document: Document) -> str:
-    skipped = document["skipped"]
-    counts = Counter(item["reason"] for item in skipped)
+def _skips(document: Document) -> Sheet:
+    """Return what was not analysed as a table, of several models with whose it is."""
+    return Sheet(
+        SKIPPED, "Skipped tensors", document["skipped"], ("tensor", "model", "reason"), ("", False),
+        ("reason",),
+    )  # fmt: skip
+
+
+def _is_folded(table: Table) -> bool:
+    """Say whether a table stands among what is folded."""
+    return table.ident.endswith(f"-{SKIPPED}")
+
+
+def _skipped(section: Section) -> str:
+    counts = Counter(item["reason"] for item in section.document["skipped"])
     told = "; ".join(f"{count:,} {text(reason)}" for reason, count in counts.most_common(20))
-    rows = [[f"<code>{text(item['tensor'])}</code>", text(item["reason"])]
-            for item in skipped[:MOST_SKIPPED]]  # fmt: skip
-    rest = len(skipped) - len(rows)
-    more = f"<p>{rest:,} more are in the file.</p>" if rest else ""
-    scroll = 'class="scroll" tabindex="0" role="group" aria-label="skipped tensors"'
-    return (
-        f"<p>{told}.</p><div {scroll}>"
-        f"{plain_table('Skipped tensors', ['tensor', 'reason'], rows)}</div>{more}"
-    )
+    place, table = next(one for one in enumerate(section.tables) if _is_folded(one[1]))
+    return f'<p>{told}.</p><div class="table" data-table="{place}">{_plain(table)}</div>'

@@ -6,6 +6,7 @@ from statistics import median
 from spectra.numbers import number
 from spectra.report import cells, shades
 from spectra.report.kind import Document, Kind, Listing, Metric, Worst, highest, singular
+from spectra.report.sentences import short_name
 from spectra.report.shape import COUNT
 from spectra.report.table import Column
 from spectra.text import printable
@@ -47,6 +48,14 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", row["matrix"], text, about="kappa")
 
 
+def _together(document: Document) -> str:
+    """Say of an adapter's spectra that they are not its own."""
+    names = {one["part"]: short_name(one) for one in document["models"]}
+    if not {"base", "tuned"} <= names.keys():
+        return ""
+    return printable(f"of {names['base']} with {names['tuned']} added")
+
+
 def _words(document: Document) -> list[tuple[str, ...]]:
     """Return the option that names an adapter's base."""
     return [("--base", str(one["spec"])) for one in document["models"] if one["part"] == "base"]
@@ -66,6 +75,7 @@ KIND = Kind(
         Metric("sigma_max", "log"), Metric("stable_rank", "log"), Metric("alpha", "linear"),
         Metric("spikes", "count"),
     ),
+    under=_together, advice=lambda document: [*filter(None, [_together(document)])],
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99},

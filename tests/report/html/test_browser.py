@@ -36,7 +36,7 @@ def head(table: Locator, title: str) -> Locator:
 
 
 def matrices(page: Page, section: str = "#r1") -> Locator:
-    return page.locator(f"{section} .table").last
+    return page.locator(f"{section} > .table").last
 
 
 def focused(page: Page) -> str:
@@ -505,7 +505,12 @@ def test_every_table_is_saved_as_csv_as_it_is_filtered(opened: Opened) -> None:
     found["rows"][2]["status"] = 'odd, "quoted"'
     page = opened(documents.spectrum(SMALL), documents.diff(SMALL))
     tables = page.locator(".table")
-    assert page.locator(".table .csv").count() == tables.count() == 2
+    assert page.locator(".table .csv").count() == tables.count() == 4
+    page.locator("#r1 summary").filter(has_text="Skipped").click()
+    with page.expect_download() as download:
+        page.locator("#r1").get_by_role("button", name="CSV of skipped tensors").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines == ["tensor,reason", "model.norm.weight,one-dimensional"]
     table = matrices(page)
     table.get_by_label("role").select_option("attn.k")
     with page.expect_download() as download:
