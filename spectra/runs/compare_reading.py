@@ -21,9 +21,11 @@ HEADS = {
 
 def reading_of(summary: Summary) -> str:
     """Return what moved, first of all verdicts and sums; of nothing also what is not known."""
-    told = [*_verdict(summary), *_totals(summary), *_lost(summary)]
-    told.append(_moved(summary))
-    told += _only(summary)
+    changed = [*_totals(summary), *_lost(summary), *_only(summary)]
+    judged = len(set(summary.get("verdicts", {}).values())) > 1 or any(
+        one["became"] != "not judged" for one in summary.get("findings", ())
+    )
+    told = [*_verdict(summary), *changed, _moved(summary, beside=bool(changed) or judged)]
     return " ".join(text for text in told if text)
 
 
@@ -65,16 +67,21 @@ def _first(names: Sequence[str]) -> str:
     return printable(names[0]) + (", ..." if len(names) > 1 else "")
 
 
-def _moved(summary: Summary) -> str:
-    """Say in how many matrices something moved, what, and where most; beside those `_lost`."""
+def _moved(summary: Summary, *, beside: bool) -> str:
+    """Say in how many matrices something moved, what, and where most; beside those `_lost`.
+
+    Args:
+        summary: Of the comparison.
+        beside: Something else that changed is told before.
+    """
     total = counted(summary["matrices"], *_nouns(summary))
     told = {*summary["lost"], *summary["restored"]}
     moved = [one for one in summary["quantities"] if one["moved"] and one["matrix"] not in told]
     if not moved:
-        nothing = "Nothing else" if summary["changed"] else "Nothing"
+        nothing = "Nothing else" if beside else "Nothing"
         exact = {one["key"] for one in summary["quantities"]} <= WORDS
         what = "differs" if exact else "moved beyond its error"
-        return f"{nothing} {what} in {total}{_open(summary)}."
+        return f"{nothing} {what} in {total}{_open(summary)}{_one_sided(summary)}."
     names = [f"{_named(one['key'])} in {one['moved']:,}" for one in moved[:NAMED]]
     rest = len(moved) - len(names)
     names += [counted(rest, "more quantity", "more quantities")] if rest else []
@@ -99,6 +106,15 @@ def _open(summary: Summary) -> str:
     if not unknown:
         return ""
     return f"; of {counted(unknown, 'number')} a bound alone is known, which leaves it open"
+
+
+def _one_sided(summary: Summary) -> str:
+    """Say of how many quantities only one side has values."""
+    odd = sum(bool(one["only_before"] or one["only_after"]) for one in summary["quantities"])
+    if not odd:
+        return ""
+    has = "has" if odd == 1 else "have"
+    return f"; {counted(odd, 'quantity', 'quantities')} {has} values on one side alone"
 
 
 def _only(summary: Summary) -> Iterator[str]:

@@ -163,6 +163,8 @@ def test_what_does_not_pass_is_no_baseline_and_the_old_one_stays(
     assert done.code == code
     assert Path("kept.json").read_text() == "old"
     assert "is the baseline" not in done.out
+    if "--baseline" not in words:
+        assert "unchanged" not in done.out  # since which baseline?
     if "--dry-run" not in words:
         assert "warning: kept.json was not written: only a check that passes is kept" in done.err
 
@@ -184,6 +186,7 @@ def test_a_first_run_begins_the_baseline_that_later_ones_compare_with(
         assert told in done.out
         assert "is the baseline" not in done.out
         assert "wrote" not in done.err
+        assert "old.json was left as it was." in done.err
         assert Path("old.json").read_text() == text
     Path("spectra.toml").write_text('schema = 1\n[check]\nbaseline = "old.json"\n')
     assert command("check", worse, "--save-baseline", "old.json").code == 1

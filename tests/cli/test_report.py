@@ -211,6 +211,19 @@ def test_what_cannot_be_a_page_of_a_model_is_refused_before_any_work(
     assert not page.exists()
 
 
+def test_of_a_damaged_model_the_page_is_its_check(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    weights, page = model / "model.safetensors", tmp_path / "page.html"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    done = command("report", model, "-o", page)
+    assert done.code == 0
+    assert "the download was cut" in done.err
+    assert "The report holds the check alone." in done.err
+    assert page.read_text().count('class="result"') == 1
+    assert "SPC002" in page.read_text()
+
+
 def test_open_shows_the_page_or_says_where_it_is(
     command: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -367,3 +367,23 @@ def test_files_of_one_name_are_told_apart(model: Document, tmp_path: Path) -> No
         path.write_text(json.dumps(model))
     labels = [one.labels["model"] for one in spectra.compare(*paths).models]
     assert labels == ["v1/spectrum.json", "v2/spectrum.json"]
+
+
+def test_nothing_else_is_said_beside_something_else(model: Document) -> None:
+    fewer = copy.deepcopy(model)
+    gone = fewer["rows"].pop()["matrix"]
+    told = spectra.compare(model, fewer).summary["reading"]
+    assert told.startswith("1 matrix is only in ")
+    assert f"{gone}. Nothing else moved beyond its error in 5 matrices." in told
+    less = changed(model, lambda row: row.update(alpha=None))
+    told = spectra.compare(model, less).summary["reading"]
+    assert told == (
+        "Nothing moved beyond its error in 6 matrices; 1 quantity has values on one side alone."
+    )
+
+
+def test_of_the_stored_values_one_thing_is_said(minilm: Path) -> None:
+    check = spectra.check(minilm).document()
+    told = render_text(screen_of(spectra.compare(check, check).document(), full=True))
+    assert "stored values differ in 0 of 103 tensors" in told
+    assert "digests" not in told

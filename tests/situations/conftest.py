@@ -15,6 +15,8 @@ RESULTS = {
     "kappa.json": "kappa minilm --select 10%",
     "spectrum.json": "spectrum minilm",
     "check.json": "check minilm",
+    "known.json": "check minilm",
+    "half.json": "kappa minilm --select 10% --layers 0-2",
     "broken.json": "check nan --base minilm",
 }
 POLICY = """\

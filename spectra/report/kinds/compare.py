@@ -215,7 +215,7 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
     if bases[0] != bases[1] and all(bases):
         yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in bases)}"
     digests = [[str(one.get("digest") or "") for one in side["models"]] for side in sides]
-    if all(map(all, digests)):
+    if all(map(all, digests)) and not summary["digests"]:
         yield _same_weights(*digests)
     if summary["unstated"]:
         names = ", ".join(map(printable, summary["unstated"]))
