@@ -119,8 +119,8 @@ def test_numerics_of_another_version_are_not_taken_for_these(
 
     checkup = Checkup(diff=Diff())
     before = [identity(task, one, ledger) for one in (Kappa(), checkup)]
-    monkeypatch.setattr(Kappa, "version", 2)
-    monkeypatch.setattr(Diff, "version", 2)  # a part of a check
+    monkeypatch.setattr(Kappa, "version", Kappa.version + 1)
+    monkeypatch.setattr(Diff, "version", Diff.version + 1)  # a part of a check
     assert not {identity(task, one, ledger) for one in (Kappa(), checkup)} & set(before)
 
 
