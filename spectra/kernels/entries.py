@@ -1,6 +1,7 @@
 """The entries of a matrix: the largest, their norms, and whether all are numbers."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -47,21 +48,18 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
 def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
     """Measure all entries in one pass, in float64 and at any scale."""
     scale = power_of_two_near(largest_entry(matrix))
-    length = max(BLOCK // max(matrix.shape[1], 1), 1)
-    # Always into the same memory: fresh pages cost more than the sums.
-    wide = matrix.new_empty((min(length, len(matrix)), matrix.shape[1]), dtype=torch.float64)
-    rows, cols = wide.new_zeros(2, len(matrix)), wide.new_zeros(2, matrix.shape[1])
-    count = torch.zeros((), dtype=torch.int64, device=matrix.device)
-    for start in range(0, len(matrix), length):
-        part = matrix[start : start + length]
-        block = wide[: len(part)].copy_(part).div_(scale or 1.0).abs_()
+    rows = matrix.new_zeros((2, len(matrix)), dtype=torch.float64)
+    cols = matrix.new_zeros((2, matrix.shape[1]), dtype=torch.float64)
+    for here, scaled in _blocks(matrix, scale or 1.0):
+        block = scaled.abs_()
         for power in range(2):
-            torch.sum(block, dim=1, out=rows[power, start : start + length])
+            torch.sum(block, dim=1, out=rows[power, here])
             cols[power] += block.sum(dim=0)
             block.square_()
-        count += part.count_nonzero()
-    filled = int((rows[0] > 0.0).sum()), int((cols[0] > 0.0).sum())
-    return Sizes(rows[1], cols[1], scale, scale * float(rows[0].sum()), filled, int(count))
+    filled, count = [int((sums[0] > 0.0).sum()) for sums in (rows, cols)], matrix.count_nonzero()
+    return Sizes(
+        rows[1], cols[1], scale, scale * float(rows[0].sum()), (filled[0], filled[1]), int(count)
+    )
 
 
 def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
@@ -69,10 +67,17 @@ def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
     scale = power_of_two_near(largest_entry(matrix))
     if not scale:
         return 0.0
+    norms = [block.norm() for _, block in _blocks(matrix, scale)]
+    return scale * float(torch.stack(norms).norm())
+
+
+def _blocks(matrix: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows over scale, in float64, always in the same memory: fresh pages cost more."""
     rows = max(BLOCK // max(matrix.shape[1], 1), 1)
     wide = matrix.new_empty((min(rows, len(matrix)), matrix.shape[1]), dtype=torch.float64)
-    parts = [wide[: len(part)].copy_(part).div_(scale).norm() for part in matrix.split(rows)]
-    return scale * float(torch.stack(parts).norm())
+    for start in range(0, len(matrix), rows):
+        part = matrix[start : start + rows]
+        yield slice(start, start + rows), wide[: len(part)].copy_(part).div_(scale)
 
 
 def power_of_two_near(value: float) -> float:

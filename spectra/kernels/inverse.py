@@ -5,6 +5,7 @@ A factorisation is a fast and slightly wrong inverse. How wrong is measured by w
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -31,16 +32,8 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     if int(info):
         return None
 
-    def transposed(vectors: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.lu_solve(columns, pivots, vectors)
-        return solution
-
-    def normal(vectors: Tensor) -> Tensor:
-        half = transposed(vectors)
-        solution: Tensor = torch.linalg.lu_solve(columns, pivots, half, adjoint=True)
-        return solution
-
-    return normal, transposed
+    solve = partial(torch.linalg.lu_solve, columns, pivots)
+    return lambda vectors: solve(solve(vectors), adjoint=True), solve
 
 
 def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:

@@ -23,17 +23,8 @@ PANEL = 64  # rows multiplied at a time: they stay in a core's cache
 LONG_PANEL = 512  # of a transpose in float64, whose products find them in memory alike
 DEVICE_PANEL = 1 << 13
 CONFIDENCE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """Which matrices multiply in float32; float64 ones never do."""
-
-    single: int = 1 << 20  # entries from which it pays
-    exponent: int = 90  # products of a scaled vector stay normal within 2^-90 ... 2^90
-
-
-PRODUCTS = Products()
+FLOAT32 = 1 << 20  # entries from which matrices multiply in float32; float64 ones never do
+EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +149,11 @@ def linear_map(
     left: Float[Tensor, "rows rank"] | None = None,
     right: Float[Tensor, "rank cols"] | None = None,
     *,
-    products: Products = PRODUCTS,
+    float32: int = FLOAT32,
 ) -> LinearMap:
     """Wrap a matrix, or a matrix and its low-rank update `left @ right`, its scale folded in.
 
-    Half precision is widened to float32.
+    Half precision is widened to float32, and multiplies so with that many entries or more.
     """
     largest = largest_entry(matrix)
     if left is not None and right is not None:
@@ -171,9 +162,9 @@ def linear_map(
     norm = largest * math.sqrt(matrix.numel())
     parts = [part for part in (matrix, left, right) if part is not None]
     single = (
-        matrix.numel() >= products.single
+        matrix.numel() >= float32
         and all(part.dtype != torch.float64 for part in parts)
-        and abs(math.log2(scale)) < products.exponent
+        and abs(math.log2(scale)) < EXPONENT
     )
     dtype = torch.float32 if single else torch.float64
     up, down = (None if part is None else part.to(dtype) for part in (left, right))

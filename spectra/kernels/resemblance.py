@@ -62,19 +62,16 @@ class Judge:
     vectors: Float[Tensor, "rows k"]  # unit columns
     angle: Float[Tensor, " k"]  # that each may be off by
     epsilon: float
-    verdicts: list[Verdict | None] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
     overlap: float | None = None  # ||U0_k^T U1_k||_F^2 / k
     cosines: Float[Tensor, "count k"] | None = None  # with the leading base vectors
     seeds: Float[Tensor, "side seeds"] | None = None  # what the last space had of those
     words: tuple[Decision, Decision] = ("match", "bound")  # for what is decided now
 
-    def __post_init__(self) -> None:
-        self.verdicts = self.verdicts or [None] * len(self.angle)
-
     @property
     def open(self) -> list[int]:
         """Vectors that nothing has decided yet."""
-        return [j for j, verdict in enumerate(self.verdicts) if verdict is None]
+        return [j for j in range(len(self.angle)) if j not in self.verdicts]
 
     @property
     def done(self) -> bool:
@@ -114,21 +111,16 @@ class _Look:
     def accepts(self, leading: Leading) -> Answer:
         judge = self.judge
         known = _Known(self, leading)
+        verdicts = known.verdicts()
         if not leading.measured:
-            served = known.overlap and None not in known.verdicts().values()
+            served = known.overlap and len(verdicts) == len(judge.open)
             return Answer.YES if served else known.outlook
         if known.overlap and judge.overlap is None:
             k = len(judge.angle)
             judge.overlap = float(known.cosines[:k].square().sum()) / k
             judge.cosines = known.cosines
-        for j, verdict in known.verdicts().items():
-            judge.verdicts[j] = verdict
+        judge.verdicts |= verdicts
         return Answer.YES if judge.done else Answer.LATER
-
-    def is_vain(self, j: int, excess: float) -> bool:
-        """Say whether the steps since the last look left a bound as far off as it was."""
-        before, self.seen[j] = self.seen.get(j, math.inf), excess
-        return excess > 0.0 and abs(before - excess) <= STILL * excess
 
 
 class _Known:
@@ -151,8 +143,8 @@ class _Known:
         self.outlook = Answer.LATER
         self.overlap = self.judge.overlap is not None or self._overlap_is_known()
 
-    def verdicts(self) -> dict[int, Verdict | None]:
-        """Return the verdict on each open vector, None where it stays so."""
+    def verdicts(self) -> dict[int, Verdict]:
+        """Return the verdict on each open vector that does not stay so."""
         judge, epsilon = self.judge, self.judge.epsilon
         none = self.cosines.new_zeros(1, self.cosines.shape[1])
         low = torch.cat([none - 1.0, self.cosines - self.margins]).amax(dim=0)
@@ -167,7 +159,7 @@ class _Known:
         rest = self.rest.clone()
         if wanted:
             rest[wanted] = self._others(wanted, room) + judge.angle[wanted]
-        found: dict[int, Verdict | None] = dict.fromkeys(judge.open)
+        found = {}
         for j in judge.open:
             if stuck[j] or not rest[j] < room[j]:
                 continue
@@ -180,11 +172,12 @@ class _Known:
     def _match(self, j: int, low: float) -> Verdict:
         cosines, margins = self.cosines[:, j], self.margins[:, j]
         best = int((cosines - margins).argmax())
-        others = torch.cat([(cosines + margins)[:best], (cosines + margins)[best + 1 :]])
+        others = cosines + margins
+        others[best] = 0.0
         # What else resembles the vector has no more than the best leaves.
         left = math.sqrt(max(1.0 - low * low, 0.0)) + float(self.judge.angle[j])
-        above = min(float(others.max()), left) if len(others) else 0.0
-        error = max(float(margins[best]), above - float(cosines[best]))
+        above = min(float(others.max()), left) - float(cosines[best])
+        error = max(float(margins[best]), above)
         return Verdict(float(cosines[best]), error, best, self.judge.words[0])
 
     def _overlap_is_known(self) -> bool:
@@ -211,10 +204,9 @@ class _Known:
     def _others(self, wanted: list[int], room: Tensor) -> Float[Tensor, " wanted"]:
         """Bound what the vectors that are not known have of some of the tuned."""
         leading, look, space = self.leading, self.look, self.leading.space
-        nothing = torch.full((len(wanted),), math.inf, dtype=room.dtype)
         floor = look.floor() if look.floor is not None else 0.0
-        if not set(wanted) <= set(look.asked) or (look.floor is not None and floor == 0.0):
-            return nothing
+        if look.floor is not None and floor == 0.0:
+            return torch.full((len(wanted),), math.inf, dtype=room.dtype)
         # What the vector of a cluster, singular values that coincide to rounding, is off by.
         rows, cols = look.shape
         clusters = 2.0 * float(space.ritz.values[0]) * rows * cols * EPS64
@@ -228,7 +220,8 @@ class _Known:
         )
         found = largest_components(space.ritz, asked, lambda x: space.rounding(x) + clusters)
         if not leading.measured:
-            excess = (found - asked.enough).tolist()
-            if any(look.is_vain(j, excess[i]) for i, j in enumerate(wanted)):
-                self.outlook = Answer.NEVER
+            for j, excess in zip(wanted, (found - asked.enough).tolist(), strict=True):
+                before, look.seen[j] = look.seen.get(j, math.inf), excess
+                if excess > 0.0 and abs(before - excess) <= STILL * excess:
+                    self.outlook = Answer.NEVER  # the last steps left a bound as far off as it was
         return found

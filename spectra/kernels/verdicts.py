@@ -34,7 +34,7 @@ from spectra.kernels.leading import (
     vectors_within,
 )
 from spectra.kernels.left_vectors import leading_by_gram, left_components
-from spectra.kernels.linear_map import PRODUCTS, LinearMap, Products, linear_map
+from spectra.kernels.linear_map import FLOAT32, LinearMap, linear_map
 from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict
 from spectra.kernels.similarity import (
     PICTURE,
@@ -61,7 +61,7 @@ class Ladder:
     entries: int = 1 << 23
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
-    products: Products = PRODUCTS
+    float32: int = FLOAT32  # entries from which float32 products pay
 
     def decomposes(self, rows: int, cols: int) -> bool:
         """Say whether a matrix of this shape is decided by decompositions at once."""
@@ -152,9 +152,9 @@ def _by_rungs(
     float32 products; float64 products, more of them; all singular vectors, by float64 Gram
     matrices. An update is added up for the last one only.
     """
-    before = linear_map(base, products=ladder.products)
+    before = linear_map(base, float32=ladder.float32)
     whole = (tuned,) if isinstance(tuned, Tensor) else (base, *tuned)
-    after = linear_map(*whole, products=ladder.products)
+    after = linear_map(*whole, float32=ladder.float32)
     norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _updated_norm(before, base, *tuned)
 
     found, angle, double = _leading_vectors(after, k, ladder)
@@ -278,7 +278,7 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
 
 
 def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -> Similarity:
-    verdicts = [verdict for verdict in judge.verdicts if verdict is not None]
+    verdicts = [judge.verdicts[j] for j in range(len(judge.angle))]
     sigma = tuned.sigma.to(device)
     cosines = sigma.new_zeros(0, len(verdicts)) if judge.cosines is None else judge.cosines
     return Similarity(

@@ -20,7 +20,8 @@ from spectra.kernels.counting import (
     is_drowned,
 )
 from spectra.kernels.lanczos import Lanczos
-from spectra.kernels.linear_map import Products, linear_map
+from spectra.kernels.linear_map import FLOAT32 as LARGE
+from spectra.kernels.linear_map import linear_map
 from spectra.kernels.relation import seen
 
 
@@ -28,7 +29,7 @@ def space_of(
     matrix: Tensor, start: Tensor, steps: int, *, single: bool = False
 ) -> tuple[Space, Tensor]:
     """A Krylov space of a matrix whose start is Gaussian, and the true eigenvalues."""
-    of = linear_map(matrix, products=Products(single=1) if single else Products())
+    of = linear_map(matrix, float32=1 if single else LARGE)
     turned = of.mT  # of W W^T
     krylov = Lanczos(turned.gram_matmat, start, steps)
     for _ in range(steps):

@@ -25,11 +25,12 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.linear_map import LinearMap, Products, linear_map
+from spectra.kernels.linear_map import FLOAT32 as LARGE
+from spectra.kernels.linear_map import LinearMap, linear_map
 
 # What is proven does not depend on how many steps a matrix has room for.
 FLOAT32, FLOAT64 = replace(SINGLE, fewest=4), replace(DOUBLE, fewest=4)
-IN_FLOAT32 = Products(single=1)  # float32, whatever the size
+IN_FLOAT32 = 1  # float32, whatever the size
 SEARCHES = (
     FLOAT32,
     FLOAT64,
@@ -132,7 +133,7 @@ def test_every_error_is_no_less_than_the_true_one(
         update = random(rows, rank, seed).float() / rows, random(rank, cols, seed + 1).float()
         whole, parts = whole + update[0].double() @ update[1].double(), (matrix, *update)
     accept = whatever if tolerance is None else vectors_within(k, tolerance)
-    of = linear_map(*parts, products=Products() if way == "float64" else IN_FLOAT32)
+    of = linear_map(*parts, float32=LARGE if way == "float64" else IN_FLOAT32)
     of, whole = (of.mT, whole.mT) if turned else (of, whole)
     if way == "precise":
         of = of.precise()
@@ -158,7 +159,7 @@ def test_separate_values_are_found(
     tail = torch.linspace(0.3, 0.01, min(shape) - k)
     sigma = torch.cat([torch.linspace(3, 1, k + 1)[:k], tail])
     matrix = with_spectrum(sigma, *shape, torch.Generator().manual_seed(0)).float()
-    of = linear_map(matrix, products=IN_FLOAT32 if single else Products())
+    of = linear_map(matrix, float32=IN_FLOAT32 if single else LARGE)
     of, matrix = (of.mT, matrix.mT) if turned else (of, matrix)
     found = proven(of, matrix, k, vectors_within(k, 1e-3))
     assert found.space.steps <= FLOAT32.most
@@ -170,7 +171,7 @@ def test_separate_values_are_found(
 def test_float64_products_prove_more() -> None:
     sigma = torch.cat([torch.tensor([3.0, 2.0, 1.99, 1.98]), torch.logspace(-0.5, -3, 236)])
     matrix = with_spectrum(sigma, 260, 240, torch.Generator().manual_seed(1)).float()
-    of, accept = linear_map(matrix, products=IN_FLOAT32), vectors_within(4, 1e-6)
+    of, accept = linear_map(matrix, float32=IN_FLOAT32), vectors_within(4, 1e-6)
     assert left_open(of, 4, accept).why is Why.CLOSE
     found = proven(of.precise(), matrix, 4, accept, FLOAT64)
     assert found.value_error <= 1e-8 * float(found.sigma[0])
@@ -183,7 +184,7 @@ def test_float32_products_prove_the_edge_of_a_bulk_below_heads(seed: int) -> Non
     heads = with_spectrum(torch.tensor([1, 0.7, 0.57, 0.5, 0.45, 0.42]), side, side, source)
     noise = torch.randn(side, side, generator=source, dtype=torch.float64)
     matrix = (heads + edge / 2.0 * noise / side**0.5).float()
-    found = proven(linear_map(matrix, products=IN_FLOAT32), matrix, 10, vectors_within(10, 1e-3))
+    found = proven(linear_map(matrix, float32=IN_FLOAT32), matrix, 10, vectors_within(10, 1e-3))
     assert float(found.sigma[6] - found.sigma[9]) < 0.1 * edge * float(found.sigma[0])
 
 
@@ -192,7 +193,7 @@ def test_an_update_is_not_formed() -> None:
     matrix = with_spectrum(sigma, 240, 200, torch.Generator().manual_seed(1)).float()
     up, down = 3.0 * orthonormal(240, 8, 2).float(), orthonormal(200, 8, 3).mT.float()
     down = down * torch.linspace(2, 1, 8)[:, None]
-    of = linear_map(matrix, up, down, products=IN_FLOAT32)
+    of = linear_map(matrix, up, down, float32=IN_FLOAT32)
     proven(of, matrix.double() + up.double() @ down.double(), 8, vectors_within(8, 1e-3))
 
 
@@ -236,7 +237,7 @@ def test_what_is_negligible_is_left_to_a_full_decomposition(small: float) -> Non
 @pytest.mark.parametrize(("single", "scale"), [(False, 1e-300), (False, 1e-200), (True, 1e-45)])
 def test_products_that_overflow_are_told(single: bool, scale: float) -> None:
     matrix = with_spectrum(torch.linspace(1, 0.1, 150), 150, 150, torch.Generator()).float()
-    of = replace(linear_map(matrix, products=IN_FLOAT32 if single else Products()), scale=scale)
+    of = replace(linear_map(matrix, float32=IN_FLOAT32 if single else LARGE), scale=scale)
     assert certified_leading(of, 1, whatever, FLOAT32) == Open(Why.OVERFLOW)
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from kernels.pairs import random
 from spectra.errors import NonFiniteError
-from spectra.kernels.linear_map import LinearMap, Products, linear_map
+from spectra.kernels.linear_map import FLOAT32 as LARGE
+from spectra.kernels.linear_map import LinearMap, linear_map
 
 SHAPES = ((30, 30), (20, 45), (45, 20), (300, 7), (1, 9), (9, 1))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FACTORS = (1e-25, 1e-3, 1.0, 1e20)
-FLOAT32 = Products(single=1)
+IN_FLOAT32 = 1
 
 
 def formed(of: LinearMap, parts: tuple[Tensor, ...]) -> Tensor:
@@ -46,7 +47,7 @@ def test_products(
     updated: bool,
 ) -> None:
     parts = parts_of(shape, updated=updated, dtype=dtype)
-    plain = linear_map(*parts, products=FLOAT32 if single else Products())
+    plain = linear_map(*parts, float32=IN_FLOAT32 if single else LARGE)
     fast = torch.float32 if single and dtype != torch.float64 else torch.float64
     assert plain.matrix.dtype == fast
     for of in (plain, plain.mT):
@@ -88,10 +89,10 @@ def test_a_product_with_a_unit_vector_errs_by_no_more_than_its_rounding(
 @pytest.mark.parametrize("updated", [False, True], ids=["plain", "updated"])
 def test_float32_products_of_any_scale(factor: float, updated: bool) -> None:
     parts = parts_of((40, 30), updated=updated, dtype=torch.float64)
-    plain = linear_map(*(part.float() for part in parts), products=FLOAT32)
+    plain = linear_map(*(part.float() for part in parts), float32=IN_FLOAT32)
     factors = (factor, factor, 1.0)
     scaled = linear_map(
-        *(part.mul(f).float() for part, f in zip(parts, factors, strict=False)), products=FLOAT32
+        *(part.mul(f).float() for part, f in zip(parts, factors, strict=False)), float32=IN_FLOAT32
     )
     vectors = random(30, 4, 5)
     found = scaled.matmat(vectors) * (scaled.scale / factor)
@@ -130,7 +131,7 @@ def test_what_is_not_finite_is_refused(which: int) -> None:
 def test_precise(shape: tuple[int, int], dtype: torch.dtype, updated: bool) -> None:
     """The same map, multiplied in float64, and what its products err by is told more sharply."""
     parts = parts_of(shape, updated=updated, dtype=dtype)
-    plain = linear_map(*parts, products=FLOAT32)
+    plain = linear_map(*parts, float32=IN_FLOAT32)
     for of in (plain, plain.mT):
         sharp, expected = of.precise(), formed(of, parts)
         assert (sharp.shape, sharp.scale, sharp.turned) == (of.shape, of.scale, of.turned)
@@ -175,7 +176,7 @@ def test_normal_and_gram_products(
 ) -> None:
     """W v, W^T W v of float64, in parts of rows; and the fast one, which is as it may be."""
     parts = parts_of(shape, updated=bool(rank), dtype=torch.float32)
-    plain = linear_map(*parts, products=FLOAT32 if single else Products())
+    plain = linear_map(*parts, float32=IN_FLOAT32 if single else LARGE)
     for of in (plain, plain.mT):
         expected = formed(of, parts)
         vectors = torch.nn.functional.normalize(random(of.shape[1], columns, 5), dim=0)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from kernels.pairs import holds
 from spectra.kernels.leading import SINGLE
-from spectra.kernels.linear_map import Products
 from spectra.kernels.similarity import exact_similarity
 from spectra.kernels.verdicts import Ladder, merged, proven_similarity
 from spectra.words import Side
@@ -18,9 +17,7 @@ Updates = dict[str, tuple[Tensor, Tensor]]
 EPSILON = 0.5
 WAYS = {
     "dense": Ladder(),
-    "krylov float32": Ladder(
-        short=24, dense=24, single=replace(SINGLE, fewest=4), products=Products(single=1)
-    ),
+    "krylov float32": Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4), float32=1),
 }
 
 

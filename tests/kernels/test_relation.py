@@ -12,7 +12,8 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import SPECTRA, orthonormal, random, spectrum
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
-from spectra.kernels.linear_map import LinearMap, Products, linear_map
+from spectra.kernels.linear_map import FLOAT32 as LARGE
+from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import OWN, lengths, measured_above, measured_below, seen, shares
 
 Apply = Callable[[Tensor], Tensor]
@@ -92,7 +93,7 @@ def test_measured_rounding_is_no_less_than_the_true_one(
     cut: int,
 ) -> None:
     parts, whole = made((rows, cols), kind, seed, rank)
-    of = linear_map(*parts, products=Products(single=1) if single else Products())
+    of = linear_map(*parts, float32=1 if single else LARGE)
     assert of.matrix.dtype == (torch.float32 if single else torch.float64)
     of, whole = (of.mT, whole.mT) if turned else (of, whole)
     scaled = whole / of.scale
@@ -190,7 +191,7 @@ def test_no_other_shares_make_the_sum_of_a_certificate_less(cut: int) -> None:
 @pytest.mark.parametrize("kind", ["power", "slow", "near"])
 def test_what_is_reached_from_below(kind: str, single: bool) -> None:
     (matrix,), whole = made((120, 100), kind, 5, 0)
-    of = linear_map(matrix, products=Products(single=1) if single else Products())
+    of = linear_map(matrix, float32=1 if single else LARGE)
     krylov = grown(of, 8, 9)
     ritz = pairs_of(krylov)
     rounding, reached = measured_above(of, krylov, ritz)

@@ -14,7 +14,6 @@ from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import verdicts
 from spectra.kernels.leading import DOUBLE, SINGLE
-from spectra.kernels.linear_map import Products
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import Ladder, proven_similarity
 from spectra.words import Side
@@ -28,7 +27,7 @@ STEEP = Ladder(
 WAYS = {
     "dense": Ladder(),
     "krylov": STEEP,
-    "krylov float32": replace(STEEP, products=Products(single=1)),
+    "krylov float32": replace(STEEP, float32=1),
 }
 
 
