@@ -13,7 +13,6 @@ from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.collapse import made_floor, resolved_rank
 from spectra.kernels.entries import sizes
 from spectra.kernels.noise import heavy_tail, noise_bulk
-from spectra.kernels.powerlaw import fit_power_law
 from spectra.kernels.singular import (
     singular_values,
     singular_values_cost,
@@ -23,6 +22,7 @@ from spectra.kernels.summary import (
     condition_number,
     effective_rank,
     energy_rank,
+    fit_power_law,
     frobenius,
     numerical_rank,
     stable_rank,

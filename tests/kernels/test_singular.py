@@ -22,12 +22,12 @@ from spectra.kernels.left_vectors import (
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
+    InverseSettings,
     Settings,
     singular_values,
     singular_values_cost,
     singular_values_memory,
 )
-from spectra.kernels.smallest import InverseSettings
 
 SETTINGS = Settings()
 RELATIVE_ERROR, GRAM_ERROR, SMALL = (

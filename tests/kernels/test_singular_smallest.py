@@ -11,8 +11,13 @@ from torch import Tensor
 from examples import with_spectrum
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.linear_map import linear_map
-from spectra.kernels.singular import Settings, singular_values
-from spectra.kernels.smallest import InverseSettings, Smallest, smallest_singular_values
+from spectra.kernels.singular import (
+    InverseSettings,
+    Settings,
+    Smallest,
+    singular_values,
+    smallest_singular_values,
+)
 
 SETTINGS = InverseSettings()
 
