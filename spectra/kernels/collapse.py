@@ -43,12 +43,8 @@ def resolved_rank(
     otherwise all that are not 0. Where that leaves less than `ENOUGH` in doubt, and rows or
     columns are unlike, it is the count with the larger ones scaled down to the median norm.
 
-    Args:
-        matrix: As stored.
-        of: The sizes of its entries.
-        sigma: All its singular values.
-        unit_roundoff: The most that storing moved an entry, relative to it.
-        smallest: The smallest positive number of the stored dtype, where that matters.
+    `unit_roundoff` is the most that storing moved an entry, relative to it, `smallest` the smallest
+    positive number of the stored dtype, where that matters.
     """
     unit = _unit(unit_roundoff)
     floor = made_floor(of, unit_roundoff, smallest)

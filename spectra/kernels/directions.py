@@ -132,7 +132,7 @@ def survey(
     Args:
         matrix: Any shape, float32 or float64; not all zero, its squares within range.
         level: Positive.
-        sigma: All singular values, descending, where they are known.
+        sigma: Where they are known.
         settings: How hard to try before the next way.
     """
     if sigma is None and min(matrix.shape) <= settings.small:
@@ -167,9 +167,7 @@ def survey(
 def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"]) -> Survey:
     """Return what given directions tell of a matrix, however right these are.
 
-    Args:
-        matrix: As for `survey`.
-        right: About its leading right singular vectors, left ones of a wide matrix.
+    These are about its leading right singular vectors, left ones of a wide matrix.
     """
     split = _Split(matrix)
     unit, energy = split.of.scale, split.energy

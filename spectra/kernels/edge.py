@@ -92,7 +92,7 @@ def enclosed(
 
     Args:
         apply: About A, on blocks of float64 vectors.
-        of: The map that A is made of, rows >= cols.
+        of: W, rows >= cols.
         measure: Float64 products: `measured_above` or `measured_below` of W.
         settings: What is asked for.
 

@@ -1,6 +1,7 @@
 """How often an update is in values that were rounded after it was added."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from math import isfinite, sqrt
 from typing import NamedTuple
@@ -38,17 +39,11 @@ class Added(NamedTuple):
 def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
     """Return the factor c for which storing W0 + c U gives the tuned values.
 
-    D = W1 - W0 is compared with E(c) = round(W0 + c U) - W0, not with c U: where an update is
-    smaller than the distance of the numbers, rounding loses most of it and makes whole steps of
-    the rest. <E(c), U> never falls as c grows, so the c at which it is <D, U> is found by
+    With W0, W1 and U, at its own scale, all float32 or all float64, D = W1 - W0 is compared with
+    E(c) = round(W0 + c U) - W0, not with c U: where an update is smaller than the distance of the
+    numbers, rounding loses most of it and makes whole steps of the rest. <E(c), U> never falls as c grows, so the c at which it is <D, U> is found by
     halving. A merge may have rounded the base first: of all ways, the one nearest to c = 1
     counts. Values of a codec are taken as c U and noise.
-
-    Args:
-        base: W0; float32 or float64.
-        tuned: W1, as wide.
-        update: U, at its own scale.
-        store: How W1 is stored.
 
     Returns:
         The factor, 1 for a right merge, and ||D - E(c)|| / ||D||, less what rounding adds to a
@@ -58,67 +53,62 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
     _, noise, _ = products(store.steps, store.steps)
     if not size or not isfinite(inner):
         return Added(None)
-    if store.rounded is None:
+    rounded = store.rounded
+    if rounded is None:
         scale = inner / size
         rest = whole - scale * inner - noise
         return Added(None) if size < FAINT**2 * noise else Added(scale, _share(rest, whole))
-    exact = torch.equal(store.rounded(base), base)
+
+    def stored(start: Matrix, scale: float) -> Matrix:
+        return rounded(start + scale * update)
+
+    exact = torch.equal(rounded(base), base)
     found: list[tuple[float, Tensor]] = []
     # A merge may have started from the base in the dtype of the merge.
-    rounded = (grid.rounded(base) for grid in (() if exact else (BF16, F16)))
-    for start in chain((base,), rounded):
-        way = _Way(base, start, update, store.rounded)
-        if int((way.tuned(1.0) != way.tuned(0.0)).sum()) >= LEAST:
-            found.append((way.factor(inner), start))
-            if abs(found[-1][0] - 1.0) <= CLOSE:
+    others = (grid.rounded(base) for grid in (() if exact else (BF16, F16)))
+    for start in chain((base,), others):
+        factor = _factor(partial(stored, start), base, update, inner)
+        if factor is not None:
+            found.append((factor, start))
+            if abs(factor - 1.0) <= CLOSE:
                 break
     if not found:
         return Added(None)
     scale, start = min(found, key=lambda one: abs(one[0] - 1.0))
-    off = tuned - store.rounded(start + scale * update)
+    off = tuned - stored(start, scale)
     rest, _, _ = products(off, off)
     return Added(scale, _share(rest if exact else rest - noise, whole))
 
 
-class _Way(NamedTuple):
-    """A way to merge: from which base, and how it is stored."""
+def _factor(
+    stored: Callable[[float], Matrix], base: Matrix, update: Matrix, inner: float
+) -> float | None:
+    """Return at which factor <E(c), U> is that much; None where the update moves too little."""
 
-    base: Matrix
-    start: Matrix
-    update: Matrix
-    rounded: Callable[[Tensor], Tensor]
+    def along(scale: float) -> float:
+        return products(stored(scale) - base, update)[0]
 
-    def tuned(self, scale: float) -> Matrix:
-        return self.rounded(self.start + scale * self.update)
-
-    def along(self, scale: float) -> float:
-        """Return how much of the update is in the change."""
-        return products(self.tuned(scale) - self.base, self.update)[0]
-
-    def factor(self, inner: float) -> float:
-        """Return at which factor so much of it is there."""
-        one = self.along(1.0)
-        guess = inner / one if one > 0.0 else 1.0
-        near = CLOSE * max(abs(inner), one)
-        if abs(guess - 1.0) <= CLOSE or (guess > 0 and abs(self.along(guess) - inner) <= near):
-            return guess
-        none = self.along(0.0)
-        if abs(inner - none) <= near:
-            return 0.0
-        sign = 1.0 if inner > none else -1.0
-        low, high = 0.0, sign
-
-        def is_short(scale: float) -> bool:
-            return sign * (inner - self.along(scale)) > 0.0
-
-        while is_short(high) and abs(high) < MOST:
-            low, high = high, 2.0 * high
-        for _ in range(HALVINGS):
-            if abs(high - low) <= CLOSE * abs(high):
-                break
-            middle = (low + high) / 2.0
-            low, high = (middle, high) if is_short(middle) else (low, middle)
-        return (low + high) / 2.0
+    if int((stored(1.0) != stored(0.0)).sum()) < LEAST:
+        return None
+    one = along(1.0)
+    guess = inner / one if one > 0.0 else 1.0
+    near = CLOSE * max(abs(inner), one)
+    if abs(guess - 1.0) <= CLOSE or (guess > 0 and abs(along(guess) - inner) <= near):
+        return guess
+    none = along(0.0)
+    if abs(inner - none) <= near:
+        return 0.0
+    sign = 1.0 if inner > none else -1.0
+    low, high = 0.0, sign
+    while sign * (inner - along(high)) > 0.0 and abs(high) < MOST:
+        low, high = high, 2.0 * high
+    for _ in range(HALVINGS):
+        if abs(high - low) <= CLOSE * abs(high):
+            break
+        middle = (low + high) / 2.0
+        short = sign * (inner - along(middle)) > 0.0
+        low, high = (middle, high) if short else (low, middle)
+    return (low + high) / 2.0
 
 
 def _share(rest: float, whole: float) -> float:

@@ -47,11 +47,8 @@ def rounding_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> fl
     For entries of one size this is `u * rms(W) * (sqrt(m) + sqrt(n)) / sqrt(3)`. Errors
     that are not independent, such as those of a constant matrix, may exceed it.
 
-    Args:
-        of: The sizes of the stored values.
-        unit_roundoff: Half of machine epsilon of the stored dtype.
-        smallest: Its smallest positive number; below its normal range, half of that is
-            the most that rounding moves. Matters for float16 only.
+    `unit_roundoff` is half of machine epsilon of the stored dtype, `smallest` its smallest positive
+    number: below its normal range, half of that is the most that rounding moves (float16 only).
 
     Source:
         Bandeira and van Handel 2016, arXiv:1408.6185, theorem 1.1.

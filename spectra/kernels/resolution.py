@@ -78,7 +78,7 @@ def resolve(
         delta: The change, finite, its squares within range; float32 or float64.
         variance: Of what rounding adds to each entry; as wide. Its memory is written to.
         coherent: Whether both sides lie on one grid, so that rounding repeats the update.
-        sigma: All singular values of the change, descending, where they are known.
+        sigma: Of the change, where they are known.
         settings: Where lines are drawn.
 
     Returns:

@@ -63,11 +63,7 @@ def largest_components(
 ) -> Float[Tensor, " n"]:
     """Bound |u . y| over the unit eigenvectors u of an interval, for each y.
 
-    Args:
-        ritz: The space, in which all y lie.
-        asked: The vectors.
-        rounding: f_i for an eigenvalue x; grows with x.
-        cover: How finely to look.
+    `rounding` gives f_i for an eigenvalue x; it grows with x.
 
     Returns:
         Upper bounds where they are less than `enough`; otherwise no less than that, and about what

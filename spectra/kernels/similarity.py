@@ -49,19 +49,9 @@ def exact_similarity(
     only where they fill the rest of the space (no more rows than columns); otherwise
     no null vector is singled out and none can match.
 
-    Args:
-        base: Original weight.
-        tuned: Changed weight, same shape.
-        k: Vectors of `tuned` to examine; fewer where its rank is less.
-        side: Compare left (output-side) or right (input-side) singular vectors.
-
-    Returns:
-        |cos| throughout, as singular vectors have no sign. No overlap where the rank of the
-        base is less than k, or sigma_k of either ties with sigma_(k+1): then any of many
-        subspaces is the leading one.
-
-    Raises:
-        NonFiniteError: Either matrix holds NaN or Inf.
+    Of `tuned` k vectors are examined, fewer where its rank is less: left ones (output-side) or
+    right ones (input-side). No overlap where the rank of the base is less than k, or sigma_k of
+    either ties with sigma_(k+1): then any of many subspaces is the leading one.
 
     Source:
         Shuttleworth et al. 2024, arXiv:2410.21228; overlap: Hu et al. 2021,
@@ -103,13 +93,9 @@ class Tuned(NamedTuple):
 def leading_of(
     vectors: Float[Tensor, "rows rank"], sigma: Float[Tensor, " rank"], k: int, length: int
 ) -> Tuned:
-    """Return the first `k` of all singular vectors, fewer where the rank is less.
+    """Return the first `k` of all left singular vectors, fewer where the rank is less.
 
-    Args:
-        vectors: Left singular vectors.
-        sigma: Singular values.
-        k: How many.
-        length: The longer side of their matrix.
+    `length` is the longer side of their matrix.
     """
     floor = rounding_of(sigma, (length,))
     k = min(k, int((sigma > floor).sum()))
@@ -139,12 +125,9 @@ def closest_of(
 ) -> Closest:
     """Compare vectors with all left singular vectors of a base.
 
-    Args:
-        components: Of each vector, along these.
-        sigma: All singular values, descending.
-        shape: Of the base.
-        roundings: Singular values that differ by no more from the next are taken as one, and the
-            norm of the projection onto their subspace for each |cos|.
+    `components` are those of each vector along these. Values of `sigma` that differ by no more
+    `roundings` from the next are taken as one, and the norm of the projection onto their subspace
+    for each |cos|.
     """
     cosines, k = components.abs(), components.shape[1]
     rounding = rounding_of(sigma, shape)

@@ -78,14 +78,8 @@ def smallest_singular_values(
 ) -> Smallest:
     """Return singular values that are the `count` smallest if so many lie below what they do.
 
-    Args:
-        of: M, with `rows >= cols`.
-        gram: M^T M in float64, of which the lower triangle is read, its diagonal raised by more
-            than it is off.
-        count: How many.
-        relative: Error at which to stop, relative to each value;
-        absolute: likewise, of any.
-        settings: When to give up.
+    Of M, rows >= cols, and M^T M in float64, of which the lower triangle is read, its diagonal
+    raised by more than it is off. It stops at an error `relative` to each value, or `absolute`.
     """
     rows, cols = of.shape
     unproven = Smallest(gram.new_zeros(0), math.inf)
@@ -188,12 +182,7 @@ def product_singular_values(
     `left = Q1 R1` and `right^T = Q2 R2` leave the singular values of the small
     `R1 R2^T`; all further ones of the product are exactly 0. Float64 throughout.
 
-    Args:
-        left: For a LoRA update, `scale * B`.
-        right: For a LoRA update, `A`.
-
-    Returns:
-        `min(rows, rank, cols)` values, descending.
+    There are `min(rows, rank, cols)`, descending. Of a LoRA update, `scale * B` and `A`.
     """
     largest_entry(left)
     largest_entry(right)

@@ -133,39 +133,27 @@ def log_medians(replicates: Sequence[Float[Tensor, "_"]]) -> Float[Tensor, " mod
 def slope_interval(line: Line, layers: Scatter | None, confidence: float = 0.95) -> Interval | None:
     """Return what the true slope lies between, from whichever sources say anything.
 
-    Args:
-        line: The fit.
-        layers: What layers say of its slope's error.
-        confidence: Chance that the interval holds the true slope.
-
-    Raises:
-        ValueError: The confidence is not in (0, 1).
+    `layers` is the error of its slope by layers, `confidence` the chance that the interval holds
+    the true slope; ValueError where that is not in (0, 1).
     """
     from scipy import special  # noqa: PLC0415 - no other measure needs it
 
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence {confidence!r}, expected more than 0 and less than 1")
-    found, source = _combined(line.scatter, layers)
+    found = models = line.scatter
+    source: Source = "models"
+    if models is None:
+        found, source = layers, "layers"
+    elif layers is not None:
+        most = float(special.fdtri(models.freedom, layers.freedom, PERCENT))
+        if models.error**2 <= most * layers.error**2:
+            freedom = models.freedom + layers.freedom
+            squares = [one.freedom * one.error**2 for one in (models, layers)]
+            found, source = Scatter(math.sqrt(sum(squares) / freedom), freedom), "both"
     if found is None:
         return None
     reach = found.error * float(special.stdtrit(found.freedom, 0.5 + 0.5 * confidence))
     return Interval(line.slope - reach, line.slope + reach, source)
-
-
-def _combined(models: Scatter | None, layers: Scatter | None) -> tuple[Scatter | None, Source]:
-    """Return the error to believe, and whose it is."""
-    from scipy import special  # noqa: PLC0415 - likewise
-
-    if models is None:
-        return layers, "layers"
-    if layers is None:
-        return models, "models"
-    most = float(special.fdtri(models.freedom, layers.freedom, PERCENT))
-    if models.error**2 > most * layers.error**2:
-        return models, "models"
-    freedom = models.freedom + layers.freedom
-    square = (models.freedom * models.error**2 + layers.freedom * layers.error**2) / freedom
-    return Scatter(math.sqrt(square), freedom), "both"
 
 
 def _weights(x: Float[Tensor, " models"]) -> Float[Tensor, " models"]:

@@ -29,16 +29,11 @@ def fit_power_law(values: Float[Tensor, " count"], held: int = 1 << 20) -> Power
     maximum-likelihood one, `1 + n / sum(log(x / xmin))`, over the n values at or above
     it; the cut kept is the one whose tail lies nearest to its fit, the lower where two
     are as near. The distance is taken where the empirical distribution is about to
-    step, `|F(x) - #(values < x) / n|`, as both sources' programs take it. All cuts are
-    tried at once on a grid.
+    step, `|F(x) - #(values < x) / n|`, as both sources' programs take it.
 
-    Args:
-        values: Positive, any order, float64; here the eigenvalues `sigma^2`. Neighbours
-            no further apart than their rounding count as equal.
-        held: Entries of the (cut, value) grid at a time.
-
-    Returns:
-        None where fewer than two distinct values exist.
+    The values are positive, of any order; here the eigenvalues `sigma^2`. Neighbours no further
+    apart than their rounding count as equal; None where fewer than two distinct ones exist. The
+    (cut, value) grid is taken `held` entries at a time.
 
     Source:
         Clauset, Shalizi and Newman 2009, arXiv:0706.1062, equations 3.1 and 3.9;

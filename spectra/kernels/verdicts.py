@@ -92,8 +92,8 @@ def proven_similarity(
     decompositions, to within `error`, where `exact` did.
 
     Args:
-        base: Original weight, any floating dtype.
-        tuned: Changed weight of the same shape, or the factors of an update to add.
+        base: Original weight.
+        tuned: Changed weight, or the factors of an update to add.
         k: Vectors of the tuned weight to examine; fewer where its rank is less.
         epsilon: Below this |cos| a vector is an intruder.
         side: Compare left (output-side) or right (input-side) singular vectors.
