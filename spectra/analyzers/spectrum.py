@@ -10,9 +10,8 @@ from spectra.analyzers.analyzer import Each, Pairs, Summary, Takes, require_shar
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
-from spectra.kernels.collapse import made_floor, resolved_rank
 from spectra.kernels.entries import sizes
-from spectra.kernels.noise import heavy_tail, noise_bulk
+from spectra.kernels.noise import heavy_tail, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.singular import (
     singular_values,
     singular_values_cost,

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.complement import GramMatrix
 from spectra.kernels.edge import (
     SETTINGS,
     UNKNOWN,
     Bracket,
+    GramMatrix,
     Outcome,
     Settings,
     enclosed,

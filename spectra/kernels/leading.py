@@ -152,12 +152,11 @@ def certified_leading(
 
 def vectors_within(k: int, tolerance: float) -> Accept:
     """Return what asks for the first `k` vectors, none farther off than this."""
-
-    def accept(found: Leading) -> Answer:
-        known = len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
-        return Answer.YES if known else Answer.LATER
-
-    return accept
+    return lambda found: (
+        Answer.YES
+        if len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
+        else Answer.LATER
+    )
 
 
 @dataclass(slots=True)
@@ -178,7 +177,12 @@ class _Look:
     def at(self, ritz: Ritz, *, last: bool) -> Leading | None:
         for count in self._cuts(ritz):
             space = Space(ritz, self.random, self.krylov.steps, self._guessed(ritz, count))
-            estimate = self._estimated(space, count)
+            # What the recurrence itself says, at no cost of products.
+            inner = self.krylov.combined(ritz.coordinates[:, :count])
+            sigma = ritz.values[:count].sqrt()
+            rounding = self.search.own * math.sqrt(float(ritz.values[0]))
+            residual = (ritz.residual[:count] / sigma + rounding) / math.sqrt(2.0)
+            estimate = _proven(space, (inner, inner[:0], sigma, residual))
             if estimate is None:
                 continue
             answer = Answer.YES if last else self.accept(estimate)
@@ -207,15 +211,6 @@ class _Look:
             for count in range(self.k, self.random - SPARE)
         }
         return [*sorted(ease, key=lambda count: -ease[count])[:SEPARATE], 0]
-
-    def _estimated(self, space: Space, count: int) -> Leading | None:
-        """Return what the recurrence itself says, at no cost of products."""
-        ritz = space.ritz
-        inner = self.krylov.combined(ritz.coordinates[:, :count])
-        sigma = ritz.values[:count].sqrt()
-        rounding = self.search.own * math.sqrt(float(ritz.values[0]))
-        residual = (ritz.residual[:count] / sigma + rounding) / math.sqrt(2.0)
-        return _proven(space, (inner, inner[:0], sigma, residual))
 
     def _measured(self, space: Space, count: int) -> Leading | None:
         """Return the triplets with residuals and rounding from float64 products."""

@@ -41,9 +41,10 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
 
     With W0, W1 and U, at its own scale, all float32 or all float64, D = W1 - W0 is compared with
     E(c) = round(W0 + c U) - W0, not with c U: where an update is smaller than the distance of the
-    numbers, rounding loses most of it and makes whole steps of the rest. <E(c), U> never falls as c grows, so the c at which it is <D, U> is found by
-    halving. A merge may have rounded the base first: of all ways, the one nearest to c = 1
-    counts. Values of a codec are taken as c U and noise.
+    numbers, rounding loses most of it and makes whole steps of the rest. <E(c), U> never falls as
+    c grows, so the c at which it is <D, U> is found by halving. A merge may have rounded the base
+    first: of all ways, the one nearest to c = 1 counts. Values of a codec are taken as c U and
+    noise.
 
     Returns:
         The factor, 1 for a right merge, and ||D - E(c)|| / ||D||, less what rounding adds to a

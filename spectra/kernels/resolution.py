@@ -27,8 +27,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.directions import SETTINGS as COUNTING
-from spectra.kernels.directions import Settings as Counting
 from spectra.kernels.directions import Survey, along, survey
 
 BLOCK = 1 << 18  # entries squared at a time
@@ -50,7 +48,6 @@ class Settings:
     apart: float = 4.0  # how far above that a direction lies that is certainly the update's
     few: int = 4  # directions whose cubic part is of low rank itself
     drowned: float = 1e-2  # of the floor, that rounding a scaled change to float32 may take
-    counting: Counting = COUNTING
 
 
 SETTINGS = Settings()
@@ -90,17 +87,18 @@ def resolve(
     parts = _Parts(delta, variance, settings)
     rows, cols = delta.shape
     slack = 1.0 + 2.0 * min(rows, cols) ** (-2 / 3)  # Tracy and Widom's, for small matrices
-    level = math.sqrt(float(variance.mean()))
-    uneven = parts.differ()
+    mean = float(variance.mean())
+    most = max(float(variance.mean(dim=dim).max()) for dim in (0, 1))
+    uneven = most > settings.alike**2 * mean
     if uneven:
         parts.balance()
-        level = 1.0
     floor, noise = slack * parts.bound(), float(parts.of_variance()[0].sum())
     weights = parts.cols if rows >= cols else parts.rows
     given = parts.scaled(floor) if uneven else delta
     del parts, variance  # whose memory others take
-    found = survey(given, floor, None if uneven else sigma, settings.counting)
+    found = survey(given, floor, None if uneven else sigma)
     del given
+    level = 1.0 if uneven else math.sqrt(mean)
     size = level * math.sqrt(rows * cols) if coherent else 0.0
     resolution = _judged(found, size, noise, settings)
     if not uneven:
@@ -163,11 +161,6 @@ class _Parts:
         self.delta, self.variance, self.settings = delta, variance, settings
         self.rows = delta.new_ones(len(delta), dtype=torch.float64)
         self.cols = delta.new_ones(delta.shape[1], dtype=torch.float64)
-
-    def differ(self) -> bool:
-        mean = float(self.variance.mean())
-        most = max(float(self.variance.mean(dim=dim).max()) for dim in (0, 1))
-        return most > self.settings.alike**2 * mean
 
     def balance(self) -> None:
         """Choose weights under which every row and every column is rounded alike, by 1."""

@@ -34,7 +34,7 @@ Source:
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -49,11 +49,14 @@ from spectra.kernels.rounding import EPS64
 
 
 @dataclass(frozen=True, slots=True)
-class InverseSettings:
-    """How far inverse iteration goes before a full decomposition is cheaper."""
+class Settings:
+    """What is promised of a spectrum, where its Gram matrix serves, and inverse iteration."""
 
+    relative_error: float = 1e-4  # of every singular value returned, against exact arithmetic
+    gram_error: float = 16.0  # of the Gram path's sigma^2, in sqrt(max(m, n)) eps64 sigma_1^2
+    small: int = 48  # up to here the float64 SVD costs nothing
     spare: int = 8  # columns iterated beside those wanted; they make the wanted ones converge
-    most: int = 64  # values wanted at once
+    most: int = 64  # smallest values wanted at once
     steps: int = 12
 
 
@@ -72,14 +75,13 @@ def smallest_singular_values(
     of: LinearMap,
     gram: Float[Tensor, "cols cols"],
     count: int,
-    relative: float,
     absolute: float = 0.0,
-    settings: InverseSettings = InverseSettings(),
+    settings: Settings = Settings(),
 ) -> Smallest:
     """Return singular values that are the `count` smallest if so many lie below what they do.
 
     Of M, rows >= cols, and M^T M in float64, of which the lower triangle is read, its diagonal
-    raised by more than it is off. It stops at an error `relative` to each value, or `absolute`.
+    raised by more than it is off. It stops at the relative error promised, or an `absolute` one.
     """
     rows, cols = of.shape
     unproven = Smallest(gram.new_zeros(0), math.inf)
@@ -104,23 +106,13 @@ def smallest_singular_values(
         off = [torch.linalg.norm(part[:, -count:]) for part in (image, back)]
         first, second, least = torch.stack([*off, values[-1]]).tolist()  # one wait for a GPU
         error = max(first, second) + rounding
-        if error <= max(relative * least, absolute):
+        if error <= max(settings.relative_error * least, absolute):
             return Smallest(values[-count:], error)
         # Newton's correction to both sides: M (M^T M)^-1 and (M^T M)^-1 M^T invert M^T and M.
         ahead, behind = of.products(torch.cholesky_solve(back, factor), image)
         left = torch.linalg.qr(left - ahead).Q
         right = torch.linalg.qr(right - torch.cholesky_solve(back * values + behind, factor)).Q
     return unproven
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is promised of a spectrum, and where its Gram matrix serves."""
-
-    relative_error: float = 1e-4  # of every singular value returned, against exact arithmetic
-    gram_error: float = 16.0  # of the Gram path's sigma^2, in sqrt(max(m, n)) eps64 sigma_1^2
-    small: int = 48  # up to here the float64 SVD costs nothing
-    inverse: InverseSettings = field(default_factory=InverseSettings)
 
 
 def singular_values(
@@ -149,7 +141,7 @@ def singular_values(
         if not lost:
             return kept.mul(of.scale)
         gram.diagonal().add_(2.0 * rounding)
-        found = smallest_singular_values(of, gram, lost, tolerance, floor, settings.inverse)
+        found = smallest_singular_values(of, gram, lost, floor, settings)
         if found.below(float(kept[-1]) * (1.0 - tolerance)):
             tail = torch.where(found.values > floor, found.values, 0.0)
             return torch.cat([kept, tail]).mul_(of.scale)
@@ -162,10 +154,8 @@ def singular_values(
 def singular_value_error(value: float, largest: float, length: int) -> float:
     """Return how far a value of `singular_values` may be from the exact one.
 
-    Args:
-        value: As returned; 0 stands for no larger than the floor, which errs as much itself.
-        largest: sigma_1.
-        length: The longer side of the matrix.
+    A value of 0 stands for no larger than the floor, which errs as much itself. `largest` is
+    sigma_1, `length` the longer side of the matrix.
     """
     promised, floor = Settings(), length * EPS64 * largest
     if not value:

@@ -18,6 +18,10 @@ two distinct values or more. Two sources tell the slope's error:
 
 The layers do not see what moves a whole model, such as its seed. So where models scatter about
 the line by significantly more than layers explain, they alone count; else both are pooled.
+
+Source:
+    Efron 1979, Bootstrap methods: another look at the jackknife; Satterthwaite 1946, An
+    approximate distribution of estimates of variance components.
 """
 
 import math
@@ -86,9 +90,6 @@ def paired_scatter(
     """Return the slope's error by layers that all models have, one a column.
 
     With layers - 1 degrees of freedom; None for a single layer.
-
-    Source:
-        Efron 1979, Bootstrap methods: another look at the jackknife.
     """
     layers = replicates.shape[1]
     if layers < 2:
@@ -106,10 +107,6 @@ def unpaired_scatter(
     """Return the slope's error by each model's own layers, as many as it has.
 
     With degrees of freedom by Welch and Satterthwaite; None where a model has a single layer.
-
-    Source:
-        Efron 1979; Satterthwaite 1946, An approximate distribution of estimates of variance
-        components.
     """
     if any(len(own) < 2 for own in replicates):
         return None

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from examples import with_spectrum
-from spectra.kernels.collapse import resolved_rank
 from spectra.kernels.entries import sizes
+from spectra.kernels.noise import resolved_rank
 from spectra.kernels.singular import singular_values
 
 UNIT = {

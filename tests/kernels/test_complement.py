@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from examples import with_spectrum
-from spectra.kernels.complement import GramMatrix
-from spectra.kernels.edge import UNKNOWN, Bracket, Settings
+from spectra.kernels.edge import UNKNOWN, Bracket, GramMatrix, Settings
 from spectra.kernels.extremes import tall_map
 from spectra.kernels.inverse import cholesky, lower_gram
 from spectra.kernels.linear_map import LinearMap

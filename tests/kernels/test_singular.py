@@ -22,7 +22,6 @@ from spectra.kernels.left_vectors import (
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
-    InverseSettings,
     Settings,
     singular_values,
     singular_values_cost,
@@ -231,7 +230,7 @@ def test_a_few_zeros_are_proven_and_many_are_left_to_the_svd(
     torch.testing.assert_close(found[:-1], expected[:-1], rtol=RELATIVE_ERROR, atol=0)
     assert singular_values(many)[-8:].count_nonzero() == 1
     with pytest.raises(AssertionError, match="fell back"):
-        singular_values(many, Settings(inverse=InverseSettings(most=6)))
+        singular_values(many, Settings(most=6))
 
 
 def graded(matrix: Tensor) -> Tensor:

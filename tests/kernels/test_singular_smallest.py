@@ -1,6 +1,7 @@
 """The smallest singular values: proven, or none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,13 @@ from examples import with_spectrum
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.singular import (
-    InverseSettings,
     Settings,
     Smallest,
     singular_values,
     smallest_singular_values,
 )
 
-SETTINGS = InverseSettings()
+SETTINGS = Settings()
 
 
 def bulk_and(smallest: list[float], rank: int = 60) -> Tensor:
@@ -28,13 +28,14 @@ def bulk_and(smallest: list[float], rank: int = 60) -> Tensor:
 
 
 def smallest(
-    matrix: Tensor, count: int, relative: float = 1e-4, settings: InverseSettings = SETTINGS
+    matrix: Tensor, count: int, relative: float = 1e-4, settings: Settings = SETTINGS
 ) -> Smallest:
     """As `singular_values` asks, in the units of the matrix."""
     of = linear_map(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT)
     gram = lower_gram(of, torch.float64)
     gram.diagonal().add_(1e-13)
-    found = smallest_singular_values(of, gram, count, relative, 1e-15, settings)
+    settings = replace(settings, relative_error=relative)
+    found = smallest_singular_values(of, gram, count, 1e-15, settings)
     return Smallest(found.values * of.scale, found.error * of.scale)
 
 
@@ -62,7 +63,7 @@ def test_repeated_smallest_values_are_all_found(twins: int, value: float) -> Non
     of = linear_map(matrix)
     gram = lower_gram(of, torch.float64)
     gram.diagonal().add_(1e-13)
-    found = smallest_singular_values(of, gram, twins, 1e-4, 1e-13)
+    found = smallest_singular_values(of, gram, twins, 1e-13)
     assert (found.values * of.scale).tolist() == pytest.approx([value] * twins, rel=1e-4, abs=1e-14)
 
 
@@ -96,7 +97,7 @@ def test_counts_it_is_not_made_for_are_declined(count: int) -> None:
 
 def test_too_few_steps_are_no_proof() -> None:
     matrix = with_spectrum(bulk_and([1e-3, 9e-4, 8e-4] * 4), 60, 60)
-    assert not smallest(matrix, 2, 1e-12, InverseSettings(spare=0, steps=1)).below(math.inf)
+    assert not smallest(matrix, 2, 1e-12, Settings(spare=0, steps=1)).below(math.inf)
 
 
 def test_all_singular_values_use_it_in_place_of_an_svd(monkeypatch: pytest.MonkeyPatch) -> None:
