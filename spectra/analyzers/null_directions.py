@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.analyzers.evidence import BLOCK, Side, side_of
-from spectra.kernels.collapse import FLOAT32, MADE
 from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.kernels.noise import FLOAT32, MADE
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.matrices.pair import Pair, widened
 

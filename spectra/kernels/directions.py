@@ -127,13 +127,9 @@ def survey(
     sigma: Float[Tensor, " rank"] | None = None,
     settings: Settings = SETTINGS,
 ) -> Survey:
-    """Return what exceeds a level of a matrix without NaN or Inf.
+    """Return what exceeds a positive level of a matrix, from `sigma` alone where that is known.
 
-    Args:
-        matrix: Any shape, float32 or float64; not all zero, its squares within range.
-        level: Positive.
-        sigma: Where they are known.
-        settings: How hard to try before the next way.
+    It is float32 or float64, without NaN or Inf and not all zero, its squares within range.
     """
     if sigma is None and min(matrix.shape) <= settings.small:
         sigma = singular_values(matrix)

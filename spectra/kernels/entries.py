@@ -56,10 +56,9 @@ def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
             torch.sum(block, dim=1, out=rows[power, here])
             cols[power] += block.sum(dim=0)
             block.square_()
-    filled, count = [int((sums[0] > 0.0).sum()) for sums in (rows, cols)], matrix.count_nonzero()
-    return Sizes(
-        rows[1], cols[1], scale, scale * float(rows[0].sum()), (filled[0], filled[1]), int(count)
-    )
+    filled = int((rows[0] > 0.0).sum()), int((cols[0] > 0.0).sum())
+    total, count = scale * float(rows[0].sum()), int(matrix.count_nonzero())
+    return Sizes(rows[1], cols[1], scale, total, filled, count)
 
 
 def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:

@@ -16,15 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.edge import (
-    SETTINGS,
-    UNKNOWN,
-    Bracket,
-    GramMatrix,
-    Outcome,
-    Settings,
-    enclosed,
-)
+from spectra.kernels.edge import SETTINGS, UNKNOWN, Bracket, GramMatrix, Outcome, Settings, enclosed
 from spectra.kernels.inverse import Inverse, cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.relation import lengths, measured_above, measured_below
@@ -60,9 +52,8 @@ def extreme_singular_values(
 ) -> Extremes:
     """Return sigma_max and sigma_min, each in a bracket no wider than the tolerance.
 
-    The proofs hold but for a chance of 1e-12 over the random start of each (`counting`).
-
-    The tolerance has to be above about 1e-5.
+    The proofs hold but for a chance of 1e-12 over the random start of each (`counting`). The
+    tolerance has to be above about 1e-5.
 
     Source:
         Golub and Van Loan 2013, Matrix Computations, sections 8.2 and 10.3, for inverse

@@ -31,7 +31,6 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     torch.linalg.lu_factor_ex(columns, out=(columns, pivots, info))
     if int(info):
         return None
-
     solve = partial(torch.linalg.lu_solve, columns, pivots)
     return lambda vectors: solve(solve(vectors), adjoint=True), solve
 
