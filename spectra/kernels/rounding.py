@@ -23,8 +23,7 @@ class Grid:
     def spacing(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
         """Return the distance of each value to the next larger number of the grid.
 
-        Values are float32 or float64, here and below; what is wider than the grid counts by its
-        size.
+        Values are float32 or float64, here and below; what the grid lacks counts by its size.
         """
         wide = values.dtype
         bits = values.view(WORDS[wide]) & EXPONENT[wide]
