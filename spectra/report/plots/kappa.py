@@ -19,9 +19,9 @@ from spectra.kernels.gaussian import kappa_null
 from spectra.numbers import number
 from spectra.report.kind import Document, RowDoc
 from spectra.report.kinds import kappa as told
-from spectra.report.plots.lettering import role_label
+from spectra.report.plots.lettering import role_label, width_of
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
-from spectra.report.plots.style import DARK, INK, LIGHT, QUIET
+from spectra.report.plots.style import DARK, INK, LIGHT, QUIET, SMALL
 from spectra.words import RankBy
 
 TITLE = "Condition numbers"
@@ -32,6 +32,7 @@ THICK = 0.78  # of that
 NAME = 2.6  # inches that a name may take
 ROOM = 1.03  # of the axis, in powers of ten, behind the longest bar
 BEFORE = 1.5  # the least excess, or 1, over where its axis begins: each bar is seen
+COLUMN, GAP = 40.0, 8.0  # points that the numbers beside the bars take at least, and behind them
 LINE = 0.16  # inches that one more line of the key takes
 
 CHOSEN: dict[str, Any] = {"facecolor": DARK, "edgecolor": "white", "hatch": "////"}
@@ -125,7 +126,9 @@ def _across(key: Sequence[Artist]) -> int:
 
 def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, limit: float) -> None:
     """Draw one bar a matrix, from where the axis begins: for kappa the least it can be, 1."""
-    for place, row in enumerate(rows):
+    values = [_value(row, rank_by) for row in rows]
+    column = max([COLUMN, *(72.0 * width_of(value, SMALL, "bold") + GAP for value in values)])
+    for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         found = row.get(rank_by)
         chosen = told.is_selected(row)
         look = OPEN if found is None else CHOSEN if chosen else OTHERS
@@ -135,25 +138,32 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], rank_by: RankBy, begin: float, lim
         axes.barh(place, end - begin, left=begin, height=THICK, linewidth=0.7, **look)
         if found is None and not outside:
             text = "singular, selected" if chosen else "singular"
-            axes.annotate(
-                text, (begin, place), (4, 0), textcoords="offset points", va="center_baseline"
-            )
-        value = "∞" if found is None else number(found)
-        if outside:
-            value = f"> {number(end)}"
-        elif told.is_unresolved(row):
-            value = f"* {value}"
-        for text, offset, side in ((value, 40, "right"), (role_label(row["role"]), 48, "left")):
+            axes.annotate(  # at the end, where bars are thin and neither cut nor null lies
+                text, (1.0, place), (-6, 0), xycoords=("axes fraction", "data"), ha="right",
+                textcoords="offset points", va="center_baseline",
+                path_effects=NULL["path_effects"],
+            )  # fmt: skip
+        role = role_label(row["role"])
+        for text, offset, side in ((value, column, "right"), (role, column + GAP, "left")):
             axes.annotate(
                 text, (1.0, place), (offset, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha=side, va="center_baseline", annotation_clip=False,
                 fontweight="bold" if chosen else "normal",
             )  # fmt: skip
-    for text, offset, side in ((WORDS[rank_by][0], 40, "right"), ("role", 48, "left")):
+    heads = ((WORDS[rank_by][0], column, "right"), ("role", column + GAP, "left"))
+    for text, offset, side in heads:
         axes.annotate(
             text, (1.0, 1.0), (offset, 3), xycoords="axes fraction", textcoords="offset points",
             ha=side, color=QUIET,
         )  # fmt: skip
+
+
+def _value(row: RowDoc, rank_by: RankBy) -> str:
+    """Write what a row was ranked by, or is proven to lie above."""
+    if row["status"] == "outside":
+        return f"> {number(span(row, rank_by).low)}"
+    found = row.get(rank_by)
+    return f"{'* ' * told.is_unresolved(row)}{'∞' if found is None else number(found)}"
 
 
 def _limits(rows: Sequence[RowDoc], rank_by: RankBy, marks: Sequence[float]) -> tuple[float, float]:

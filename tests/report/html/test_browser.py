@@ -737,3 +737,24 @@ def test_a_check_counts_tensors_where_not_all_are_matrices(opened: Opened) -> No
     found = documents.check(SMALL)
     found["rows"][0]["role"] = "vector"
     expect(matrices(opened(found)).locator("caption")).to_have_text(f"{len(found['rows'])} tensors")
+
+
+def test_no_word_of_the_panel_lies_over_a_mark(opened: Opened) -> None:
+    found = documents.diff(SMALL)
+    for row in found["rows"]:
+        for item in row["intruder_detail"][-3:]:
+            item |= {"max_cos": 0.15, "intruder": True}
+    page = opened(found, documents.spectrum(SMALL))
+    page.locator('#r1 [role="gridcell"][aria-label^="attn.k, layer 0"]').first.click()
+    boxes = (
+        "all => all.map(one => one.getBoundingClientRect())"
+        ".map(box => [box.left, box.right, box.top, box.bottom])"
+    )
+    panel = page.locator("#inspector")
+    words = panel.locator("svg .limitword, svg .chanceword").evaluate_all(boxes)
+    marks = panel.locator("svg path.dots, svg path.bad").evaluate_all(boxes)
+    assert len(words) == len(marks) == 2
+    assert min(left for left, *_ in words) >= max(right for _, right, *_ in marks)
+    (edge,) = panel.locator("svg.esd text.ink").evaluate_all(boxes)
+    bars = panel.locator("svg.esd .hist").evaluate_all(boxes)
+    assert all(top >= edge[3] - 3 for _, _, top, _ in bars)

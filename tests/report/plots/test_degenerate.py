@@ -111,6 +111,10 @@ def test_singular_matrices_are_marked(tmp_path: Path) -> None:
     assert "singular: κ is infinite" in said
     figure = picture(spectra.kappa(base, select="4"))
     assert "singular, selected" in written(figure)
+    bars = picture(spectra.kappa(base, select="2")).axes[0]
+    cut = next(line for line in bars.get_lines() if line.get_gid() == "cut")
+    (word,) = (text for text in bars.texts if text.get_text() == "singular")
+    assert not word.get_window_extent().overlaps(cut.get_window_extent())
     assert "cut at" not in written(figure)  # the last one selected has no kappa
     open_bars = [bar.get_linestyle() == "--" for bar in figure.axes[0].patches]
     assert open_bars == [False, False, False, True]

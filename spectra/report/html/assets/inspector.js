@@ -64,7 +64,7 @@ function esd(curves) {
   const bins = 36, masses = curves.map(({ profile }) => density(profile, low, high, bins)), size = (high - low) / bins;
   const highest = Math.max(...masses.flat()) / size || 1;
   const x = (v) => box[0] + (v - low) / (high - low) * (box[2] - box[0]);
-  const y = (v) => box[3] - Math.min(v / highest / 1.08, 1) * (box[3] - box[1]);
+  const y = (v) => box[3] - Math.min(v / highest / 1.18, 1) * (box[3] - box[1]);
   const hidden = curves.reduce((sum, { profile }, i) => sum + profile.points.length - positive[i].length, 0);
   const bars = masses[0].map((m, b) => m > 0 ? svg("rect", { class: "hist", x: x(low + b * size) + 0.5, y: y(m / size), width: Math.max(x(size + low) - x(low) - 1, 1), height: box[3] - y(m / size) }) : null);
   const steps = masses.slice(1).map((mass, i) => svg("path", { class: `curve ${curves[i + 1].look}`,
@@ -124,11 +124,12 @@ function scree(curves) {
 function vectorsChart(section, table, row) {
   const vectors = vectorsOf(table, row).filter((v) => v.cos !== null), chart = section.charts.find((c) => c.kind === "intruders");
   if (!vectors.length || !chart) return null;
-  const width = 440, height = 170, box = [36, 12, width - 12, height - 34], n = Math.max(...vectors.map((v) => v.index)) + 1;
+  const width = 440, height = 170, box = [36, 12, width - 112, height - 34], n = Math.max(...vectors.map((v) => v.index)) + 1;
   const x = (i) => box[0] + (i + 0.5) / n * (box[2] - box[0]), y = (v) => box[3] - v * (box[3] - box[1]);
   const points = vectors.map((v) => ({ ...v, x: x(v.index), y: y(v.cos) }));
   const count = vectors.filter((v) => v.intruder).length, chance = table.value("null_cos", row);
-  const rule = (at, name, words) => [svg("line", { class: name, x1: box[0], x2: box[2], y1: y(at), y2: y(at) }), svg("text", { class: name === "limit" ? "end limitword" : "end", x: box[2], y: y(at) - 4 }, words)];
+  // Words stand beside the plot, where no mark lies.
+  const rule = (at, name, words) => [svg("line", { class: name, x1: box[0], x2: box[2], y1: y(at), y2: y(at) }), svg("text", { class: `${name}word`, x: box[2] + 6, y: y(at) + 4 }, words)];
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Largest |cos| of ${vectors.length} leading vectors with the base; ${count} intruders` },
     axes({ x, y, box }, ticks(0, n - 1, 10).filter(Number.isInteger).map((t) => [t, t]), [0, 0.5, 1].map((t) => [t, t])),
     rule(chart.epsilon, "limit", `intruder below ${few(chart.epsilon)}`), chance ? rule(chance, "chance", "chance") : null,
