@@ -16,7 +16,7 @@ from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
 from spectra.report.saving import save
 from spectra.runs.family import Given, plan_trend, plan_width
-from spectra.runs.opening import Globs, Layers, Spec, chosen, open  # noqa: A004
+from spectra.runs.opening import Device, Globs, Layers, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.result import Result
 from spectra.runs.saved import load
@@ -38,7 +38,7 @@ def spectrum(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -56,7 +56,7 @@ def spectrum(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 
@@ -103,7 +103,7 @@ def diff(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -127,7 +127,7 @@ def diff(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 
@@ -171,7 +171,7 @@ def kappa(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -195,7 +195,7 @@ def kappa(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 
@@ -238,7 +238,7 @@ def width(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -261,7 +261,7 @@ def width(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 
@@ -294,7 +294,7 @@ def trend(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -311,7 +311,7 @@ def trend(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 
@@ -341,7 +341,7 @@ def check(
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -362,7 +362,7 @@ def check(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 

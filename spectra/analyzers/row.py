@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from spectra.errors import UsageError
 from spectra.matrices import Place
+from spectra.text import guess
 from spectra.words import Status
 
 if TYPE_CHECKING:
@@ -47,8 +49,17 @@ class Row:
         return {**self.place.flat(), "status": self.status, "error": self.error, **self.values}
 
     def number(self, key: str) -> float | None:
-        """Return a measured number, or None where there is none."""
-        value = self.values.get(key)
+        """Return a measured number, or None where there is none.
+
+        Raises:
+            UsageError: The row has no such key, as where it is misspelt.
+        """
+        if key not in self.values:
+            known = ", ".join(self.values) or "none"
+            raise UsageError(
+                f"{key!r} is no number of this row.{guess(key, self.values)} It has {known}."
+            )
+        value = self.values[key]
         return float(value) if isinstance(value, int | float) else None
 
     def plain(self) -> dict[str, Any]:

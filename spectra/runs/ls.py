@@ -8,6 +8,7 @@ from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
 from spectra.matrices import Selection
 from spectra.matrices.layers import layers_of
+from spectra.runs.arguments import typed
 from spectra.runs.opening import (
     Globs,
     Layers,
@@ -21,6 +22,7 @@ from spectra.work import Model
 from spectra.work.planning.plan import selected
 
 
+@typed
 def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     model: Spec,
     *,

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.errors import UsageError
 from spectra.matrices import Selection
 
+if TYPE_CHECKING:
+    import torch
+
 Spec: TypeAlias = str | Path | Checkpoint | Adapter
 Globs: TypeAlias = str | Sequence[str] | None  # None as nothing given
 Layers: TypeAlias = str | int | Sequence[int] | None
+Device: TypeAlias = "str | torch.device"
 NOTHING = ("None", "", "()", "[]")
 
 

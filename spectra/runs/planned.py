@@ -11,7 +11,9 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
+from spectra.runs.arguments import typed
 from spectra.runs.opening import (
+    Device,
     Globs,
     Layers,
     Spec,
@@ -33,7 +35,7 @@ class Planned:
     """A planned analysis: headers are read, weights are not."""
 
     question: Question
-    device: str = "auto"
+    device: Device = "auto"
     workers: int | None = None
     progress: bool | None = None  # None: a bar in notebooks alone
 
@@ -82,6 +84,7 @@ class Asked(Protocol[P]):
 
 def asked(plan: Callable[P, Planned]) -> Asked[P]:
     """Return the analysis that a function plans: `analysis(...)` is `analysis.plan(...).run()`."""
+    plan = typed(plan)
 
     @functools.wraps(plan)
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -105,7 +108,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     allow_pickle: bool = False,
     download: bool = False,
     variant: str = "",
-    device: str = "auto",
+    device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Planned:
@@ -124,7 +127,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
 

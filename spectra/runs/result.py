@@ -10,6 +10,7 @@ from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
 from spectra.numbers import percent
 from spectra.report.command_line import command_line
+from spectra.runs.arguments import typed
 from spectra.text import counted
 from spectra.wording import worded
 from spectra.work import Result as Data
@@ -45,6 +46,7 @@ class Result(Data):
 
         return frame_of(self.document())
 
+    @typed
     def save(self, path: str | Path) -> Path:
         """Write the result; the suffix is the format.
 
@@ -63,6 +65,7 @@ class Result(Data):
         save({self.command: self.document()}, Path(path))
         return Path(path)
 
+    @typed
     def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
         """Draw the analysis; write it where a path is given (`.png` or `.svg`).
 
@@ -88,6 +91,7 @@ class Result(Data):
 
         return notebook(self.document())
 
+    @typed
     def export(self, form: str) -> "Export":
         """Write the selected matrices as settings of what is to train them.
 

@@ -10,6 +10,7 @@ from spectra.checkpoint import Skipped
 from spectra.matrices import Place
 from spectra.matrices.place import COLUMNS
 from spectra.report.saved import intact, read_saved
+from spectra.runs.arguments import typed
 from spectra.runs.result import Result
 from spectra.work import Model
 
@@ -62,6 +63,7 @@ class Loaded(Result):
             return Result._repr_html_(self)
 
 
+@typed
 def load(path: str | Path) -> Loaded:
     """Return the result that a command wrote with `-o FILE.json`, or Python with `.document()`.
 

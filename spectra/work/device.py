@@ -1,17 +1,23 @@
 """Where a run computes."""
 
+from typing import TYPE_CHECKING
+
 from spectra.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
 
-def chosen_device(wanted: str) -> str:
+
+def chosen_device(device: "str | torch.device") -> str:
     """Return the torch device that `auto` means here, or the one named.
 
     Args:
-        wanted: `auto` takes a GPU where there is one; or `cpu`, `cuda`, `cuda:N`.
+        device: `auto` takes a GPU where there is one; or `cpu`, `cuda`, `cuda:N`.
 
     Raises:
         UsageError: The device is none, or not there.
     """
+    wanted = str(device)
     name, _, number = wanted.partition(":")
     if wanted not in ("auto", "cpu", "cuda") and not (name == "cuda" and number.isdecimal()):
         raise UsageError(f"--device {wanted!r} is not known. Expected auto, cpu, cuda or cuda:N.")
