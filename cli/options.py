@@ -82,17 +82,6 @@ def device_of(value: str) -> str:
     return one_of(value, (*DEVICES, "cuda:0"))
 
 
-WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-
-
-def is_model(given: str) -> bool:
-    """Say whether a word means weights, not a saved result."""
-    path = Path(given)
-    if path.suffix.lower() in WEIGHTS or path.is_dir() or given.startswith("hf://"):
-        return True
-    return not path.exists() and path.suffix.lower() != ".json" and given.count("/") == 1
-
-
 # fmt: off
 Model = Annotated[str, typer.Argument(
     metavar="MODEL",

@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectra.api import check, diff, kappa, report, spectrum, trend, width
+    from spectra.api import check, diff, kappa, spectrum, trend, width
     from spectra.errors import SpectraError
     from spectra.matrices import Selection
+    from spectra.portrait import report
     from spectra.runs.compare import compare
     from spectra.runs.ls import ls
     from spectra.runs.opening import open  # noqa: A004

@@ -14,12 +14,9 @@ from spectra.gate import References, plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
-from spectra.report.saving import save
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
-from spectra.runs.result import Result
-from spectra.runs.saved import load
 from spectra.text import shown
 from spectra.words import By, FailOn, Per, RankBy, Side
 
@@ -388,31 +385,6 @@ def check(
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
     return Planned(planned, device, workers, progress)
-
-
-def report(
-    *results: Result | str | Path, output: str | Path = "report.html", card: bool = False
-) -> Path:
-    """Write results as one page that needs no network, or in another format.
-
-    Args:
-        results: Results, or files that hold some, as `Result.save` and `-o FILE.json` write them.
-        output: The file: `.html` of any results; of one what `Result.save` takes.
-        card: Write a section for the README of a model card instead, as Markdown.
-
-    Returns:
-        The path.
-
-    Raises:
-        SpectraError: A file holds no result, or `output` cannot be written.
-    """
-    found: dict[str, Result] = {}
-    for one in results:
-        result = one if isinstance(one, Result) else load(one)
-        name = str(getattr(result, "path", result.command))
-        found[name if name not in found else f"{name} ({len(found) + 1})"] = result
-    save({name: one.document() for name, one in found.items()}, Path(output), card=card)
-    return Path(output)
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -241,6 +241,30 @@ def test_a_result_is_saved_in_every_format_and_reported(minilm: Path, tmp_path: 
     assert not (tmp_path / "two.csv").exists()
 
 
+def test_a_model_is_reported_as_the_command_does(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    name = "model.layers.0.mlp.up_proj.weight"
+    base, tuned = (
+        write_model(tmp_path / word, {name: torch.randn(8, 4, generator=generator)})
+        for word in ("base", "tuned")
+    )
+    page = spectra.report(tuned, base=base, output=tmp_path / "page.html").read_text()
+    for title in ("Release check", "What fine-tuning changed"):
+        assert title in page
+    card = spectra.report(spectra.open(str(base)), output=tmp_path / "card.md", card=True)
+    assert "Release check" in card.read_text()
+    for given, told in (
+        ((None,), r"None is of type NoneType\. Expected results, files that hold some"),
+        ((base, tuned), "a page of a model is of one, and 2 were given"),
+        ((base, spectra.ls(base)), "a page of a model is of one, and"),
+    ):
+        with pytest.raises(spectra.SpectraError, match=told):
+            spectra.report(*given, output=tmp_path / "none.html")
+    with pytest.raises(spectra.SpectraError, match="a report of a model is made of several"):
+        spectra.report(base, output=tmp_path / "none.csv")
+    assert not [*tmp_path.glob("none*")]
+
+
 def test_a_picture_of_one_axes_is_drawn_into_ones_own(minilm: Path, minilm_lora: Path) -> None:
     own, (left, right) = subplots(1, 2)
     kappa = spectra.kappa(minilm, layers=[0], select=1)

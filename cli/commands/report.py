@@ -8,7 +8,7 @@ import typer
 from spectra.errors import UsageError
 
 from ..command import command
-from ..options import DEVICES, OUTPUT, RUN, SOURCE, Quiet, device_of, is_model, option
+from ..options import DEVICES, OUTPUT, RUN, SOURCE, Quiet, device_of, option
 
 # fmt: off
 Results = Annotated[list[str], typer.Argument(
@@ -47,6 +47,8 @@ def report(
 
     Example: spectra report minilm-lora-r8/ --base all-MiniLM-L6-v2/ --open
     """
+    from spectra.runs.opening import is_model  # noqa: PLC0415 - slow to load
+
     from ..reporting import Form, report_model, report_saved  # noqa: PLC0415 - slow to load
 
     form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)

@@ -18,14 +18,14 @@ class Room(ModuleType):
     """This room; called, it is the function `spectra.report`, which has the same name."""
 
     def __call__(self, *results: Any, **options: Any) -> Any:  # noqa: ANN401 - as the function
-        """Write results as one page; `help(spectra.api.report)` tells more."""
-        return import_module("spectra.api").report(*results, **options)
+        """Write results as one page; `help(spectra.portrait.report)` tells more."""
+        return import_module("spectra.portrait").report(*results, **options)
 
     @property
     def __signature__(self) -> Any:  # noqa: ANN401 - inspect's own
         import inspect  # noqa: PLC0415 - few ask
 
-        return inspect.signature(import_module("spectra.api").report)
+        return inspect.signature(import_module("spectra.portrait").report)
 
 
 sys.modules[__name__].__class__ = Room

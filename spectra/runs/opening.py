@@ -39,6 +39,19 @@ def open(  # noqa: A001 - `spectra.open` is its name
     return open_spec(spec, allow_pickle=allow_pickle, download=download, variant=variant)
 
 
+def is_model(given: object) -> bool:
+    """Say whether what is given means weights, not a saved result."""
+    if not isinstance(given, str | Path):
+        return isinstance(given, Checkpoint | Adapter)
+    text, path = str(given), Path(given)
+    if path.suffix.lower() in WEIGHTS or path.is_dir() or text.startswith("hf://"):
+        return True
+    return not path.exists() and path.suffix.lower() != ".json" and text.count("/") == 1
+
+
+WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+
+
 def chosen(
     selection: Selection | None, include: Globs, exclude: Globs, role: Globs, layers: Layers
 ) -> Selection:

@@ -470,7 +470,8 @@ def test_numbers_of_a_row() -> None:
     row = lora_rows(Diff(intruders=True), {"a": 1})[0]
     assert row.number("delta_rank") == 1.0
     assert row.number("intruder_detail") is None
-    assert row.number("no such key") is None
+    with pytest.raises(UsageError, match="Did you mean 'delta_rank'"):
+        row.number("delta_ranc")
     assert matrix_of(normal(2, 3), "w").view.name == "w"
 
 

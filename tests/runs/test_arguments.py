@@ -51,10 +51,11 @@ def test_what_is_no_model_is_refused(model: Any) -> None:  # noqa: ANN401 - what
 
 
 def test_what_libraries_call_numbers_and_devices_is_taken(minilm: Path, tmp_path: Path) -> None:
-    found = spectra.diff(
-        minilm, minilm, intruders=True, k=np.int64(2), epsilon=np.float64(0.4), layers=range(1),
-        include="*query*", device=torch.device("cpu"), workers=np.int32(1),
-    )  # fmt: skip
+    numbers: dict[str, Any] = {
+        "k": np.int64(2), "epsilon": np.float64(0.4), "workers": np.int32(1), "layers": range(1)
+    }  # fmt: skip
+    cpu = torch.device("cpu")
+    found = spectra.diff(minilm, minilm, intruders=True, include="*query*", device=cpu, **numbers)
     assert type(found.settings["k"]) is int
     assert spectra.load(found.save(tmp_path / "d.json")).settings["epsilon"] == 0.4
 
