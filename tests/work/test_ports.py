@@ -266,7 +266,8 @@ class Halved(Spectrum):
     """Makes a tensor of every matrix."""
 
     def measure(self, matrix: Matrix) -> Measurement:
-        return Measurement({"sigma_max": 1.0}, tensors={"half": matrix.values / 2})
+        values = {**super().measure(matrix).values, "sigma_max": 1.0}
+        return Measurement(values, tensors={"half": matrix.values / 2})
 
 
 def test_a_sink_takes_what_measuring_made(tmp_path: Path) -> None:
