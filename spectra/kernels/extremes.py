@@ -137,7 +137,8 @@ def extremes_cost(rows: int, cols: int) -> float:
     short, long = sorted((rows, cols))
     if not has_bounds(rows, cols):
         return singular_values_cost(rows, cols)
-    return float(long) * short**2 + 2.0 * short**3
+    # A Gram matrix, passes over its factors that are bound by memory, and steps of small ones.
+    return 1.5 * long * short**2 + 4000.0 * short**2 + 2e9
 
 
 def extremes_memory(rows: int, cols: int) -> int:
