@@ -755,6 +755,8 @@ def test_no_word_of_the_panel_lies_over_a_mark(opened: Opened) -> None:
     marks = panel.locator("svg path.dots, svg path.bad").evaluate_all(boxes)
     assert len(words) == len(marks) == 2
     assert min(left for left, *_ in words) >= max(right for _, right, *_ in marks)
+    ((_, end, *_),) = panel.locator("svg:has(.limitword)").evaluate_all(boxes)
+    assert max(right for _, right, *_ in words) <= end  # nor is one cut off
     (edge,) = panel.locator("svg.esd text.ink").evaluate_all(boxes)
     bars = panel.locator("svg.esd .hist").evaluate_all(boxes)
     assert all(top >= edge[3] - 3 for _, _, top, _ in bars)

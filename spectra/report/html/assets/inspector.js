@@ -124,7 +124,7 @@ function scree(curves) {
 function vectorsChart(section, table, row) {
   const vectors = vectorsOf(table, row).filter((v) => v.cos !== null), chart = section.charts.find((c) => c.kind === "intruders");
   if (!vectors.length || !chart) return null;
-  const width = 440, height = 170, box = [36, 12, width - 112, height - 34], n = Math.max(...vectors.map((v) => v.index)) + 1;
+  const width = 440, height = 170, box = [36, 12, width - 134, height - 34], n = Math.max(...vectors.map((v) => v.index)) + 1;
   const x = (i) => box[0] + (i + 0.5) / n * (box[2] - box[0]), y = (v) => box[3] - v * (box[3] - box[1]);
   const points = vectors.map((v) => ({ ...v, x: x(v.index), y: y(v.cos) }));
   const count = vectors.filter((v) => v.intruder).length, chance = table.value("null_cos", row);
