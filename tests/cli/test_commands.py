@@ -98,6 +98,18 @@ def test_the_demo_says_three_intruders_and_proves_every_verdict(
     assert f"All 360 verdicts proven ({how})." in done.out
 
 
+def test_a_matrix_without_numbers_leaves_no_verdict_open(command: Command, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(5)
+    base = {f"layers.{i}.q.weight": torch.randn(24, 20, generator=generator) for i in range(2)}
+    tuned = {name: value + torch.randn(24, 20, generator=generator) for name, value in base.items()}
+    tuned["layers.1.q.weight"][2, 3] = torch.nan
+    folders = write_model(tmp_path / "base", base), write_model(tmp_path / "tuned", tuned)
+    done = command("diff", *folders, "--intruders")
+    assert done.code == 0
+    assert "1 holds NaN or Inf and has no numbers." in done.out
+    assert "All 10 verdicts proven" in done.out
+
+
 def test_kappa_says_how_each_was_decided(command: Command, minilm: Path) -> None:
     words = ("kappa", minilm, "--layers", "0", "--format", "json", "--exact")
     found = json.loads(command(*words).out)

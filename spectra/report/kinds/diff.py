@@ -105,7 +105,7 @@ def _facts(document: Document, full: bool) -> list[str]:
     asked = document["rows"] if _looked(document) else ()
     kinds = Counter(detail["decided_by"] for row in asked for detail in _details(row))
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
-    proven = "All" if document["summary"].get("certified") else "Not all"
+    proven = "Not all" if any(row.get("certified") is False for row in asked) else "All"
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
     same = sum(row.get("delta_norm") == 0.0 for row in document["rows"])
     return closing(document, full, [*told, *([f"{same:,} unchanged"] if same else ())])
