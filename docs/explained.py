@@ -12,10 +12,30 @@ NAMED = re.compile(r"`([a-z_0-9]+)`")
 PAGE = re.compile(r"\(quantities/([\w-]+)\.md\)")
 
 
+POINTS = re.compile(
+    r"(?:^|(?<=[.;]))[^.;]*\[[^\]]*\]\(\.\./(?:quantities|coming-from)\.md[^)]*\)\."
+)
+DRAWN = re.compile(r"(?:^|(?<=\.))\s*Picture: .*", re.DOTALL)
+"""Sentences that lead to another place of the pages, which is not there in a terminal."""
+
+
+def source(text: str) -> str:
+    """Return where a quantity comes from, without what leads on within the pages."""
+    kept = DRAWN.sub("", POINTS.sub("", text)).strip()
+    return f"{kept[:-1]}." if kept.endswith(";") else kept
+
+
 def plain(text: str) -> str:
     """Take away the markup of a text."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = text.replace("**", "").replace("`", "").replace("\\|", "|").replace("\\", "")
+    text = re.sub(r"(?<!\*)\*([A-Za-z][^*]*)\*(?!\*)", r"\1", text)
+    text = (
+        text.replace("...`.", "...`")
+        .replace("**", "")
+        .replace("`", "")
+        .replace("\\|", "|")
+        .replace("\\", "")
+    )
     return " ".join(text.split())
 
 
@@ -46,7 +66,7 @@ def page(name: str) -> dict[str, object]:
     for section in rest:
         title, _, text = section.partition("\n")
         if title in PARTS:
-            found[PARTS[title]] = items(text)
+            found[PARTS[title]] = items(source(text) if PARTS[title] == "source" else text)
     return found
 
 

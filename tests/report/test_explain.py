@@ -175,3 +175,18 @@ def test_a_legend_tells_of_the_columns_that_mean_something() -> None:
         "More: spectra explain KEY."
     )
     assert legend([Column("2048")]) == []
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_nothing_leads_to_what_only_a_page_has(key: str) -> None:
+    text = explanation(key, None)
+    for word in (
+        "quantities.",
+        "Picture:",
+        "docs/",
+        "below are",
+        "the picture:",
+        "*shapes*",
+        "....",
+    ):
+        assert word not in text
