@@ -282,13 +282,13 @@ def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -
     sigma = tuned.sigma.to(device)
     cosines = sigma.new_zeros(0, len(verdicts)) if judge.cosines is None else judge.cosines
     return Similarity(
-        cosine=sigma.new_tensor([verdict.cosine for verdict in verdicts]),
-        best=torch.tensor([verdict.best for verdict in verdicts], dtype=torch.long).to(device),
+        cosine=torch.tensor([one.cosine for one in verdicts], dtype=torch.float64).to(device),
+        best=torch.tensor([one.best for one in verdicts], dtype=torch.long).to(device),
         tied=tuned.tied.to(device),
         sigma=sigma,
         energy=(sigma / norm).square(),
         overlap=judge.overlap if tuned.leads else None,
         cosines=cosines.mT.contiguous().to(device),
-        error=sigma.new_tensor([verdict.error for verdict in verdicts]),
-        decided_by=tuple(verdict.decided_by for verdict in verdicts),
+        error=torch.tensor([one.error for one in verdicts], dtype=torch.float64).to(device),
+        decided_by=tuple(one.decided_by for one in verdicts),
     )
