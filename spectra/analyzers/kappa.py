@@ -189,6 +189,11 @@ class Kappa:
         singular = sum(row.status == "singular" for row in ranked)
         if singular:
             told.append(f"{counted(singular, 'matrix is', 'matrices are')} singular.")
+        stored = [row for row in ranked if row.values.get("kappa_resolved") is False
+                  and row.status == "ok"]  # fmt: skip
+        if stored:
+            many = counted(len(stored), "matrix", "matrices")
+            told.append(f"In {many} it measures the rounding of what is stored.")
         outside = sum(row.status == "outside" for row in ranked)
         if outside:
             stopped = counted(outside, "matrix", "matrices")

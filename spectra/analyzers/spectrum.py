@@ -29,10 +29,11 @@ from spectra.kernels.summary import (
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.pair import widened
 from spectra.numbers import number
-from spectra.text import counted
+from spectra.text import counted, listed
 
 FEWEST = 10  # singular values that a power law is fitted to
 PROFILE = 65  # values that a spectrum is drawn from where only its row is left
+NAMED = 2  # matrices of zeros whose names are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +152,34 @@ def _reading(rows: Sequence[Row], count: int, parameters: int) -> str:
     if alphas:
         middle = float(torch.tensor(alphas, dtype=torch.float64).quantile(0.5))
         text += f" Median alpha {number(middle)}."
+    text += _lost(rows)
     heavy = sum(row.values.get("heavy_tail") is True for row in rows)
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
         text += f" {have} entries of heavy tails: spikes there may be single entries or rows."
     return text
+
+
+def _lost(rows: Sequence[Row]) -> str:
+    """Say which matrices are zero, and which have half their rank at most above rounding."""
+    zero = [row for row in rows if not row.number("sigma_max")]
+    text = ""
+    if zero:
+        many = counted(len(zero), "matrix is", "matrices are")
+        text += f" {many} 0 in every entry: {listed([row.matrix for row in zero[:NAMED]])}"
+        text += f" and {len(zero) - NAMED:,} more." if len(zero) > NAMED else "."
+    few = [row for row in rows if 0.0 < 2.0 * (row.number("resolved_rank") or 0.0) < _full(row)]
+    if few:
+        text += (
+            f" {counted(len(few), 'matrix has', 'matrices have')} fewer than half of "
+            f"{'its' if len(few) == 1 else 'their'} directions above rounding: {few[0].matrix} "
+            f"{int(few[0].number('resolved_rank') or 0):,} of {_full(few[0]):,}."
+        )
+    return text
+
+
+def _full(row: Row) -> int:
+    return min(row.place.rows, row.place.cols)
 
 
 def sigma_profile(sigma: torch.Tensor) -> list[float]:

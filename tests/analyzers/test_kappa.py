@@ -458,3 +458,16 @@ def test_estimates_grow_with_the_matrix() -> None:
     small, large = view_of("w", 50, 60), view_of("w", 500, 60)
     assert 0 < Kappa().cost(small) < Kappa().cost(large)
     assert 4 * 50 * 60 < Kappa().memory(small) < Kappa().memory(large)
+
+
+def test_a_kappa_of_the_rounding_is_told_as_such() -> None:
+    source = torch.Generator().manual_seed(2)
+    left = torch.randn(30, 5, generator=source)
+    sound = torch.randn(30, 20, generator=source)
+    rows = [
+        row_of(Kappa(), matrix_of(values, name))
+        for name, values in (("a", sound), ("b", left @ left.mT[:, :20]))
+    ]
+    said = " In 1 matrix it measures the rounding of what is stored."
+    assert str(Kappa().conclude(rows)[1]["reading"]).endswith(said)
+    assert said not in str(Kappa().conclude(rows[:1])[1]["reading"])

@@ -319,3 +319,20 @@ def test_estimates_grow_with_the_matrix() -> None:
     small, large = view_of("w", 50, 60), view_of("w", 500, 60)
     assert 0 < Spectrum().cost(small) < Spectrum().cost(large)
     assert 4 * 50 * 60 < Spectrum().memory(small) < Spectrum().memory(large)
+
+
+def test_matrices_that_lost_everything_or_half_are_told(generator: torch.Generator) -> None:
+    whole = torch.randn(40, 30, generator=generator)
+    left = torch.randn(40, 5, generator=generator)
+    rows = [
+        row_of(Spectrum(), matrix_of(values, f"h.{at}.q_proj.weight"))
+        for at, values in enumerate((whole, torch.zeros(40, 30), left @ left.mT[:, :30]))
+    ]
+    reading = str(Spectrum().conclude(rows)[1]["reading"])
+    assert " 1 matrix is 0 in every entry: h.1.q_proj.weight." in reading
+    assert (
+        " 1 matrix has fewer than half of its directions above rounding: h.2.q_proj.weight 5 of 30."
+    ) in reading
+    sound = str(Spectrum().conclude(rows[:1])[1]["reading"])
+    assert "in every entry" not in sound
+    assert "above rounding" not in sound

@@ -140,6 +140,17 @@ def of_high_rank(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             yield Breach(text, name, rank, min(limits_of), severity="note")
 
 
+SIZE = Threshold("delta_relative", "update over base", "above", percent)
+
+
+def of_large_size(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
+    """Yield updates that are too large, and what they are where no training made them."""
+    for breach in SIZE(facts, settings_of):
+        note = facts.subjects[breach.matrix or ""].values.get("delta_note")
+        told = f"{breach.message}; the matrix {note}" if note else breach.message
+        yield replace(breach, message=told)
+
+
 RULES = (
     Rule(
         code="SPC101",
@@ -174,10 +185,12 @@ RULES = (
         why="A merge whose scale was applied twice, or a learning rate far too high, shows first "
         "in the size of the update. Full fine-tuning moves a matrix by about a percent, an "
         "ordinary LoRA by up to 13 %.",
-        how="delta_relative, the Frobenius norm of tuned - base over that of the base.",
+        how="delta_relative, the Frobenius norm of tuned - base over that of the base. Where the "
+        "change is one that no training makes, such as a factor or rows in another order, the "
+        "finding says so.",
         fix="Merge again and check alpha / r: it counts once. For a large full fine-tune raise "
         "`max`, or give the release before as --baseline with `max-regression`.",
-        judge=Threshold("delta_relative", "update over base", "above", percent),
+        judge=of_large_size,
         settings=limits("above", absolute=0.2, warn=0.15),
     ),
     Rule(

@@ -58,7 +58,10 @@ def worst_of(
             subject = (line.matrix,) if line.opens and line.matrix else (line.matrix, section)
             whose = others.get(section, "")
             if not (judged or whose) and line.mark == "warning" and line.about in settled:
-                line = replace(line, mark="note", text=f"{line.text} (the policy allows it)")
+                # Nothing is allowed of a matrix in which the policy finds something else.
+                faults = (one.mark != "note" for one in found.get((line.matrix,), {}).values())
+                allowed = "" if any(faults) else " (the policy allows it)"
+                line = replace(line, mark="note", text=line.text + allowed)
             if whose and line.mark == "note":
                 continue
             facts = found.setdefault(subject, {})

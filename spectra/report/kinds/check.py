@@ -20,7 +20,7 @@ from spectra.words import SEVERITIES, State
 OUTCOMES = (*SEVERITIES, "known", "not judged", "passed")
 """What became of a rule, worst first; known: the baseline has what it finds."""
 
-ABOUT = {"condition-excess": "kappa", "singular": "kappa"}
+ABOUT = {"condition-excess": "kappa", "singular": "kappa", "delta-size": "delta_relative"}
 """What some rules are about, as other results call it."""
 
 FINGERPRINT = replace(TEXT, as_schema=TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"})

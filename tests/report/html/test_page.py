@@ -347,6 +347,18 @@ def test_what_the_policy_judged_and_let_pass_is_no_warning() -> None:
     assert {fact.mark for fact in facts} == {"warning"}
 
 
+def test_nothing_is_allowed_of_a_matrix_with_a_finding() -> None:
+    check, diff = documents.check(), documents.diff()
+    holder = next(row for row in diff["rows"] if row["intruders"])
+    finding = {**check["summary"]["findings"][2], "rule": "SPC008", "name": "all-zero"}
+    finding |= {"matrix": holder["matrix"], "tensor": holder["tensor"], "severity": "error"}
+    check["summary"]["findings"] = [finding]
+    for trouble in worst_of([("r1", diff), ("r2", check)]):
+        texts = [f.text for f in trouble.facts if f.about == "intruders"]
+        allowed = trouble.first.matrix != holder["matrix"]
+        assert all(text.endswith("(the policy allows it)") is allowed for text in texts)
+
+
 def test_every_finding_of_a_check_is_told() -> None:
     """Two of one rule on one matrix are two: the numbers on the page must add up."""
     found = documents.check()
