@@ -39,8 +39,7 @@ Rounding = Callable[[float], Float[Tensor, " size"]]
 
 
 Measured = tuple[Rounding, float]
-"""What float64 products with W say of a Krylov space: f_i of `counting`, and what the root of the
-largest eigenvalue is no less than."""
+"""f_i of `counting`, and what the root of the largest eigenvalue is no less than."""
 
 
 class Seen(NamedTuple):
@@ -113,10 +112,7 @@ def shares(ritz: Ritz, leading: int = LEADING, cut: int = 0) -> Float[Tensor, " 
 
 
 def guessed(ritz: Ritz, known: Float[Tensor, " some"], cut: int = 0) -> Rounding:
-    """Return about what will be measured of a space, from norms of F of the leading Ritz vectors.
-
-    The last one is that which all others share.
-    """
+    """Return about what will be measured, from norms of F: of leading Ritz vectors, of the rest."""
     leading = len(known) - 1
     shared = known[-1:].expand(len(ritz.values) - leading)
     bound = torch.cat([known[:-1], shared]) * shares(ritz, leading, cut)
