@@ -208,7 +208,7 @@ def test_an_adapter_is_judged_with_its_base(base: Path, tmp_path: Path) -> None:
     adapter = next(path for path in folder.iterdir() if (path / "adapter_config.json").exists())
     found = spectra.check(adapter, base=folder / "base", ignore=("SPC101", "SPC102"))
     assert [one["rule"] for one in found.summary["findings"]] == []
-    compared = [row for row in found.rows if row.number("delta_norm")]
+    compared = [row for row in found.rows if row.values.get("delta_norm")]
     assert [row.matrix for row in compared] == ["0.weight", "1.weight", "2.weight"]
     alone = spectra.check(adapter)
     assert {one["code"]: one["judged"] for one in alone.summary["rules"]}["SPC001"]
