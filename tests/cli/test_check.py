@@ -62,7 +62,7 @@ def test_exit_zero_turns_findings_alone_into_0(
         (["--fail-on", "errors"], "Did you mean 'error'?"),
         (["--baseline", "none.json"], "none.json does not exist. Make it"),
         (["--save-baseline", "x.txt"], "expected .json"),
-        (["-o", "x.html"], "Expected one of"),
+        (["-o", "x.html"], "A page is made of a saved result: -o x.json"),
         (["--base", "none"], "does not exist"),
         (["--format", "sarf"], "Did you mean 'sarif'?"),
     ],
