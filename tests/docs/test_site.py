@@ -70,7 +70,7 @@ def test_every_picture_has_a_dark_twin_on_the_site(site: Path) -> None:
 def test_every_public_name_is_documented(site: Path, name: str) -> None:
     page = (site / "api" / "index.html").read_text()
     # `spectra.report` is the room as well as the function.
-    assert any(f'id="spectra.{place}{name}"' in page for place in ("", "api."))
+    assert any(f'id="spectra.{place}{name}"' in page for place in ("", "portrait."))
 
 
 def test_the_fields_of_results_are_documented() -> None:
