@@ -132,7 +132,7 @@ class Check:
         """Return the baseline's findings, those among them that the policy accepts."""
         if isinstance(self.baseline, Saved):
             return self.baseline.findings
-        if self.starts:
+        if self.starts and not self.model.survey.faults:  # of what is lost nothing is known later
             own = judge(self.policy, facts, alias, today)
             return [*own.findings, *own.ignored]
         if facts.baseline is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from spectra.analyzers import Diff, Width
 from spectra.checkpoint import Adapter
 from spectra.checkpoint.damaged import Survey, open_damaged
-from spectra.errors import UsageError
+from spectra.errors import CheckpointError, UsageError
 from spectra.gate.baseline import Saved, of_release, read_baseline
 from spectra.gate.check import Check
 from spectra.gate.checkup import Checkup
@@ -41,8 +41,8 @@ def plan_check(
         today: Ignores that ended before it cover nothing; today's date, UTC, by default.
 
     Raises:
-        SpectraError: A model or the saved check cannot be read, the base is none, or the saved
-            check is of another model.
+        SpectraError: A model or the saved check cannot be read, a reference is damaged, the base
+            is none, or the saved check is of another model.
     """
     release = plan_reading("model", opener(str(model)))
     baseline: Reading | Saved | None = None
@@ -51,7 +51,7 @@ def plan_check(
         baseline = (
             of_release(saved, release)
             if saved
-            else plan_reading("baseline", opener(policy.baseline))
+            else plan_reading("baseline", _whole("baseline", policy.baseline, opener))
         )
     base = _base(policy, baseline, opener)
     adapter = _adapter(base, release, policy, opener)
@@ -98,12 +98,28 @@ def _needed(policy: Policy, what: str) -> bool:
     return any(rule.needs == what and policy.counts(rule) for rule in RULES.values())
 
 
+def _whole(part: str, spec: str, opener: Opener) -> Survey:
+    """Open what a release is compared with: of what is lost there, nothing could be judged.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    found = opener(spec)
+    if found.faults:
+        fault = found.faults[0]
+        raise CheckpointError(
+            f"{part} {spec} is not whole, and a release can be judged only beside what is: "
+            f"{fault.file} {fault.text}. Fetch or write it again."
+        )
+    return found
+
+
 def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> Reading | None:
     """Return what the model was trained from, else a baseline that is a model."""
     found = baseline if isinstance(baseline, Reading) else None
     told = policy.base is not None and policy.base != policy.baseline
     if policy.base is not None and (told or found is None):
-        found = plan_reading("base", opener(policy.base))
+        found = plan_reading("base", _whole("base", policy.base, opener))
     if found is not None and isinstance(found.survey.checkpoint, Adapter):
         if policy.base is None:
             return None
@@ -134,7 +150,7 @@ def _adapter(
             f"adapter {policy.adapter} is looked for in a merged model, by what it changed of its "
             "base. Give all three: spectra check MERGED --base BASE --adapter ADAPTER."
         )
-    adapter = plan_reading("adapter", opener(policy.adapter))
+    adapter = plan_reading("adapter", _whole("adapter", policy.adapter, opener))
     if not isinstance(adapter.survey.checkpoint, Adapter):
         raise UsageError(f"adapter {policy.adapter} is a model, expected a LoRA adapter.")
     if adapter.survey.checkpoint.assumed:
@@ -165,6 +181,6 @@ def _widths(model: Reading, policy: Policy, opener: Opener) -> Analysis | None:
     settings = policy.settings(rule)
     if settings is None or not policy.counts(rule) or not asked_for(policy, rule):
         return None
-    proxy = weights_of(opener(settings["proxy"]).checkpoint)
+    proxy = weights_of(_whole("proxy", settings["proxy"], opener).checkpoint)
     analyzer = Width(tolerance=settings["tolerance"])
     return plan_width([model.weights], proxy, Given(), analyzer, Selection())

@@ -227,6 +227,38 @@ def test_a_baseline_of_another_model_is_refused(
     assert told in done.err
 
 
+def cut(model: Path, target: Path) -> Path:
+    """The model, whose file ends early."""
+    raw = (model / "model.safetensors").read_bytes()
+    target.mkdir()
+    (target / "config.json").write_bytes((model / "config.json").read_bytes())
+    (target / "model.safetensors").write_bytes(raw[:-1000])
+    return target
+
+
+@pytest.mark.parametrize("option", ["--base", "--baseline"])
+def test_what_a_release_is_compared_with_must_be_whole(
+    command: Command, model: Path, tmp_path: Path, option: str
+) -> None:
+    done = command("check", model, option, cut(model, tmp_path / "cut"))
+    assert (done.code, done.out) == (2, "")
+    assert f"{option.removeprefix('--')} {tmp_path / 'cut'} is not whole" in done.err
+    assert "model.safetensors ends at byte" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_model_that_is_not_whole_begins_no_baseline(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    done = command("check", cut(model, tmp_path / "cut"), "--save-baseline", "begun.json")
+    assert done.code == 1
+    assert done.out.strip().startswith("FAIL")
+    assert "SPC002" in done.out
+    assert "begun.json was not written" in done.err
+    assert not Path("begun.json").exists()
+    assert command("check", model, "--save-baseline", "begun.json").code == 0
+
+
 def test_the_exit_code_that_is_told_is_that_of_the_command(
     command: Command, model: Path, tmp_path: Path
 ) -> None:

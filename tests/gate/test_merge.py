@@ -25,8 +25,8 @@ def merged(
 
 
 def told(found: spectra.Result) -> dict[str, float]:
-    rows = {row.matrix: row.number("merge_scale") for row in found.rows}
-    return {name: scale for name, scale in rows.items() if scale is not None}
+    scales = {row.matrix: row.values.get("merge_scale") for row in found.rows}
+    return {name: scale for name, scale in scales.items() if isinstance(scale, float)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
