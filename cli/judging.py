@@ -13,15 +13,14 @@ from spectra.policy.initial import initial
 from spectra.report.command_line import written
 from spectra.report.findings import render
 from spectra.report.formats import write_texts
+from spectra.runs.engine import engine
 from spectra.runs.planned import Planned
-from spectra.work.device import chosen_device
-from spectra.work.local import Local
 from spectra.writing.atomic import require_writable
 
 from .guard import DONE, FINDINGS
 from .options import Common
 from .run import deliver, measured, settle_memory
-from .terminal import note, progress_bar
+from .terminal import note, progress_bar, warn
 
 
 def judge(
@@ -106,8 +105,9 @@ def write_policy(
     require_writable(target)
     settle_memory()
     planned = _planned(release, asked, common)
-    with progress_bar(quiet=common.quiet) as report:
-        facts = planned.measure(Local(common.workers, chosen_device(common.device)), report)
+    here = engine(common.workers, common.device, cache=not common.no_cache, tell=warn)
+    with here as executor, progress_bar(quiet=common.quiet) as report:
+        facts = planned.measure(executor, report)
     text = initial(facts, release, asked=asked, full=full)
     policy = policy_of(text, target)
     summary = replace(planned, policy=policy).judged(facts)

@@ -136,6 +136,9 @@ class Common:
         RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
+    no_cache: Annotated[bool, option("--no-cache",
+        "Measure everything anew: neither ask the store of earlier runs nor keep anything.",
+        RUN)] = False
     exact: bool = False
     quiet: Quiet = False
     verbose: Annotated[bool, option("--verbose -v", "Show every row of the table.",

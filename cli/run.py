@@ -22,7 +22,7 @@ from spectra.writing.atomic import require_picture_suffix, require_writable, wro
 
 from .guard import DONE, NOTHING
 from .options import Common
-from .terminal import fail, is_terminal, note, progress_bar, show
+from .terminal import fail, is_terminal, note, progress_bar, show, warn
 
 if TYPE_CHECKING:
     from spectra.exports import Export
@@ -54,7 +54,9 @@ def measured(
     prepare(common, findings=findings)
     device = chosen_device(common.device)
     settle_memory()
-    planned = replace(plan(), device=device, workers=common.workers)
+    planned = replace(
+        plan(), device=device, workers=common.workers, cache=not common.no_cache, tell=warn
+    )
     gc.freeze()  # what planning imported and made stays too
     if common.plot:
         from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load

@@ -32,6 +32,11 @@ def note(text: str, *, quiet: bool = False) -> None:
         sys.stderr.write(text + "\n")
 
 
+def warn(text: str) -> None:
+    """Write one line of a warning to standard error; `--quiet` does not keep it back."""
+    note(f"warning: {text}")
+
+
 def fail(text: str) -> None:
     """Write the one line of an error, control characters escaped."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
 
+COUNT = itertools.count()
 DATA = Path(__file__).parent / "data"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BELOW = {"analyzers", "checkpoint", "exports", "matrices"}
@@ -34,6 +37,7 @@ PREFIX = "base_model.model.bert."
 def pytest_configure() -> None:
     """Refuse a device that is not there before any test; forget how wide somebody's terminal is."""
     os.environ.pop("COLUMNS", None)
+    os.environ["SPECTRA_CACHE_DIR"] = tempfile.mkdtemp(prefix="spectra-tests-")
     if why := device.lacking():
         raise pytest.UsageError(why)
 
@@ -42,6 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell which lines of kernels take numbers from the pretended device, most often first."""
     for line, count in pretend.waits.most_common():
         terminalreporter.write_line(f"{line} takes a number {count:,} times")
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test knows what another one measured; the folder is made where a store is begun."""
+    name = f"store-{next(COUNT)}"
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / name))
 
 
 @pytest.fixture(scope="session")

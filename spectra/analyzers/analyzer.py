@@ -59,6 +59,7 @@ class Analyzer(Protocol[Subject_contra]):
     name: ClassVar[str]
     version: ClassVar[int]  # of its numerics: one more where `measure` gives other numbers
     keys: ClassVar[tuple[str, ...]]  # of the values that `measure` returns, in order
+    # concluding: ClassVar[frozenset[str]]: settings that `measure` does not take, if it has any
 
     @property
     def takes(self) -> Takes:

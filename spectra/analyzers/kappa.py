@@ -52,6 +52,9 @@ class Kappa:
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
+    concluding: ClassVar[frozenset[str]] = frozenset(
+        {"select", "by", "per", "rank_by", "include_embeddings"}
+    )
 
     select: str | None = None  # `10%` of the candidates, or how many
     by: By = "matrices"  # what a share is of and a number counts: `matrices` or `params`

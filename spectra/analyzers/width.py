@@ -70,6 +70,7 @@ class Width:
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = ("sigma_max", "sigma_max_low", "sigma_max_high")
+    concluding: ClassVar[frozenset[str]] = frozenset({"members", "tolerance", "confidence"})
 
     members: tuple[Member, ...] = ()
     tolerance: float = 0.1  # a ratio to the proxy matches within 1 +- this

@@ -1,14 +1,14 @@
 """What stands for the bytes of a tensor, known without reading them again.
 
 A file of the Hub has a hash of its own, which opening it told. A local file is digested
-while its bytes are first read, and a `Ledger` keeps the digest against the file's path, size
-and time of change, as git's index does: written again, it is another file. A change that keeps
-all three, within the clock's step after the last one, goes unseen.
+while its bytes are first read, and a `Ledger` keeps the digest against the file's path, size,
+times of change and inode, as git's index does: written again, it is another file.
 """
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 from spectra.checkpoint.entry import Slab, TensorEntry
@@ -92,6 +92,20 @@ class Digest:
         return sha256(b"".join(self._blocks[at] for at in sorted(self._blocks))).hexdigest()
 
 
+def digest_of_file(path: Path, start: int, stop: int) -> str:
+    """Return what a ledger is told of a range of a file that is no part of a decoded tensor.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = Digest()
+    with path.open("rb") as file:
+        file.seek(start)
+        for position in range(0, stop - start, BLOCK):
+            found.add(position, memoryview(file.read(min(BLOCK, stop - start - position))))
+    return _digest([(0, stop - start, found.text())])
+
+
 class Watch:
     """Sees what reading one tensor takes from its files, and tells a ledger."""
 
@@ -141,16 +155,18 @@ def _stretches(entry: TensorEntry, slab: Slab) -> list[tuple[str, int, int, str]
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec or an analyzer holds
     """Return settings as nested tuples of plain values, the same in every process.
 
-    Of an entry without where it lies, of an analyzer with the version of its numerics.
+    Of an entry without where it lies; of an analyzer with the version of its numerics, and
+    without the settings that only its conclusion takes.
     """
     if is_dataclass(value):
+        apart = APART if isinstance(value, TensorEntry) else getattr(value, "concluding", ())
         return (
             type(value).__name__,
             getattr(value, "version", 0),
             [
                 (field.name, plain(getattr(value, field.name)))
                 for field in fields(value)
-                if not (isinstance(value, TensorEntry) and field.name in APART)
+                if field.name not in apart
             ],
         )
     if isinstance(value, Mapping):

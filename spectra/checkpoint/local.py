@@ -66,7 +66,8 @@ class LocalFile(ByContent):
         with legible(self.path):
             path = self.path.resolve()
             now = path.stat()
-        return Span(os.fspath(path), now.st_size, now.st_mtime_ns, start, stop, how)
+        size, mtime, ctime = now.st_size, now.st_mtime_ns, now.st_ctime_ns
+        return Span(os.fspath(path), size, mtime, start, stop, how, ctime, now.st_ino)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent elsewhere, where this process's folder may not be that one's."""

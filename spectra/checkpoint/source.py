@@ -19,6 +19,8 @@ class Span(NamedTuple):
     how: str = ""
     """Of a part of a decoded tensor, what was decoded: which of its bytes that reads is known
     afterwards alone. Empty: all bytes from start to stop."""
+    ctime_ns: int = 0  # which nobody sets back, as mtime can be
+    inode: int = 0
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, cast
@@ -12,6 +13,7 @@ from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
 from spectra.runs.arguments import typed
+from spectra.runs.engine import engine
 from spectra.runs.opening import (
     Device,
     Globs,
@@ -22,10 +24,8 @@ from spectra.runs.opening import (
 )
 from spectra.runs.progress import shown
 from spectra.runs.result import Result
-from spectra.work.device import chosen_device
 from spectra.work.estimate import Estimate
 from spectra.work.executor import Report
-from spectra.work.local import Local
 
 P = ParamSpec("P")
 
@@ -38,6 +38,8 @@ class Planned:
     device: Device = "auto"
     workers: int | None = None
     progress: bool | None = None  # None: a bar in notebooks alone
+    cache: bool = True  # ask the store of what was measured before, and keep what is
+    tell: Callable[[str], object] = warnings.warn  # of what is wrong with the store
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -66,11 +68,11 @@ class Planned:
         Raises:
             SpectraError: The device is not there, or a file changed or ended meanwhile.
         """
-        here = Local(self.workers, chosen_device(self.device))
-        if report is not None:
-            return self.question.run(here, report)
-        with shown(self.progress) as told:
-            return self.question.run(here, told)
+        with engine(self.workers, self.device, cache=self.cache, tell=self.tell) as here:
+            if report is not None:
+                return self.question.run(here, report)
+            with shown(self.progress) as told:
+                return self.question.run(here, told)
 
 
 class Asked(Protocol[P]):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Key = tuple[object, str]  # of a row: its model's label, and its matrix
+
+
 class Sink(Protocol):
     """Takes what measuring made, such as the values of a checkpoint that is written."""
 
@@ -35,6 +38,10 @@ class Executor(Protocol):
     @property
     def crew(self) -> int:
         """How many matrices are measured at once, for the time left."""
+        ...
+
+    def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
+        """Return the rows of tasks that need no measuring, by `key_of` their places."""
         ...
 
     def run(
@@ -64,6 +71,7 @@ class Progress:
     of: int = 0
     left: float | None = None  # seconds, about, once enough is done to tell
     noun: str = "matrices"  # what is counted
+    known: int = 0  # of the count, that needed no measuring
 
 
 Report = Callable[[Progress], None]
@@ -105,14 +113,23 @@ def _round(
     wanted = part.matrices
     chosen = [task for task in tasks if wanted is None or task.place.matrix in wanted]
     costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
-    total, done, rows = sum(costs.values()) or 1.0, 0.0, []
-    pace = Pace.of(chosen, part.analyzer, executor.crew)
+    known = executor.known(chosen, part.analyzer) if sink is None else {}
+    new = [task for task in chosen if key_of(task.place) not in known]
+    rows = [*known.values()]
+    total, done = sum(costs.values()) or 1.0, sum((costs[key] for key in known), 0.0)
     noun = "tensors" if any(task.place.role == VECTOR for task in chosen) else "matrices"
-    for row in executor.run(chosen, part.analyzer, sink):
+
+    def tell(left: float | None) -> None:
+        count, of = len(rows), len(chosen)
+        report(Progress(done, total, rows[-1].matrix, count, of, left, noun, len(known)))
+
+    if known:
+        tell(None)
+    pace = Pace.of(new, part.analyzer, executor.crew)
+    for row in executor.run(new, part.analyzer, sink) if new else ():
         rows.append(row)
         done += costs[key_of(row.place)]
-        left = pace.left(len(rows))
-        report(Progress(done, total, row.matrix, len(rows), len(chosen), left, noun))
+        tell(pace.left(len(rows) - len(known)))
     ranks = {key_of(task.place): rank for rank, task in enumerate(in_order(chosen))}
     return sorted(rows, key=lambda row: ranks[key_of(row.place)])
 
@@ -127,7 +144,7 @@ def in_order(tasks: Sequence[Task]) -> list[Task]:
     )
 
 
-def key_of(place: Place) -> tuple[object, str]:
+def key_of(place: Place) -> Key:
     """Return what tells a row from the others of its run."""
     return place.labels.get("model"), place.matrix
 
@@ -151,7 +168,7 @@ def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) 
          _way(one))
         for one in task.inputs
     ]  # fmt: skip
-    told = repr((analyzer.name, plain(analyzer), about, contents))
+    told = repr((analyzer.name, analyzer.keys, plain(analyzer), about, contents))
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NonFiniteError
 from spectra.matrices.part import Part
-from spectra.work.executor import Sink
+from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
 from spectra.work.task import Task
 
@@ -41,11 +41,18 @@ class Local:
     workers: int | None = None  # matrices at once; None: one per core
     device: str = "cpu"
     ledger: Ledger | None = None  # is told the digests of what is read
+    recall: Callable[[Task, Analyzer[Any]], Row | None] | None = None
+    """Asked once a task is read: perhaps its bytes were measured before, in another file."""
 
     @property
     def crew(self) -> int:
         """How many matrices are measured at once."""
         return 1 if self.device != "cpu" else self.workers or usable_cores()
+
+    def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
+        """Return nothing: all of the tasks are to be measured, whatever the analyzer."""
+        del tasks, analyzer
+        return {}
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
@@ -77,6 +84,10 @@ class Local:
         try:
             for task, alone in zip(tasks, _alone(tasks, analyzer, budget, workers), strict=True):
                 job, need = loader.load(task), needs[id(task)]
+                known = self.recall(task, analyzer) if self.recall and sink is None else None
+                if known is not None:
+                    yield known
+                    continue
                 yield from collect(-1 if alone or after else budget - need)
                 crew, threads = (lone, before) if alone else (pool, 1)
                 pending[crew.submit(_measure, analyzer, job, self.device, threads=threads)] = task

@@ -1,4 +1,4 @@
-"""The ports: a store before an executor, a sink behind it, tasks and rows sent elsewhere."""
+"""The ports: what identifies a row, a sink behind an executor, tasks and rows sent elsewhere."""
 
 import json
 import multiprocessing
@@ -27,76 +27,10 @@ from spectra.matrices import Matrix, Pair, Selection
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import plan_model, plan_pair
-from spectra.work.executor import Executor, Sink, identity, measured
+from spectra.work.executor import Key, Sink, identity, measured
 from spectra.work.load import Loader
 from spectra.work.local import Local
 from spectra.work.task import Task
-
-
-@dataclass
-class Remembering:
-    """A store in memory: rows that are known are not measured again."""
-
-    inner: Executor
-    ledger: MemoryLedger
-    rows: dict[str, str] = field(default_factory=dict)
-    crew = 1
-
-    def run(
-        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
-    ) -> Iterator[Row]:
-        new = []
-        for task in tasks:
-            key = identity(task, analyzer, self.ledger)
-            if key in self.rows:
-                row = Row.from_plain(json.loads(self.rows[key]))
-                yield replace(row, place=task.place)
-            else:
-                new.append(task)
-        by_name = {task.place.matrix: task for task in new}
-        for row in self.inner.run(new, analyzer, sink):
-            key = identity(by_name[row.matrix], analyzer, self.ledger)
-            assert key is not None
-            self.rows[key] = json.dumps(row.plain())
-            yield row
-
-
-@dataclass
-class Broken:
-    """Measures nothing."""
-
-    crew = 1
-
-    def run(
-        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
-    ) -> Iterator[Row]:
-        assert not tasks, [task.place.matrix for task in tasks]
-        yield from ()
-
-
-def test_a_store_stands_before_an_executor(minilm: Path, minilm_lora: Path) -> None:
-    plan = plan_pair(
-        spectra.open(minilm), spectra.open(minilm_lora), Selection(layers="0", roles=("attn",))
-    )
-    ledger = MemoryLedger()
-    analyzer = Diff(intruders=True)
-    assert {identity(task, analyzer, ledger) for task in plan.tasks} == {None}
-    store = Remembering(Local(ledger=ledger), ledger)
-    first = measured(store, plan.tasks, analyzer)
-    again = measured(replace(store, inner=Broken()), plan.tasks, analyzer)
-    assert [row.plain() for row in again] == [row.plain() for row in first]
-    assert torch.equal(again[0].arrays["cosines"], first[0].arrays["cosines"])
-    # Opened anew, the same bytes are the same rows; another setting or version is another row.
-    anew = plan_pair(
-        spectra.open(minilm), spectra.open(minilm_lora), Selection(layers="0", roles=("attn",))
-    )
-    measured(replace(store, inner=Broken()), anew.tasks, analyzer)
-    keys = {
-        identity(anew.tasks[0], one, ledger)
-        for one in (analyzer, Diff(intruders=True, k=5), Diff())
-    }
-    assert None not in keys
-    assert len(keys) == 3
 
 
 def test_a_file_that_was_written_again_is_another(tmp_path: Path) -> None:
@@ -192,6 +126,9 @@ class Processes:
     """An executor whose tasks and rows go to other processes and back."""
 
     crew = 1
+
+    def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
+        return {}
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None

@@ -1,0 +1,256 @@
+"""One file of entries with checksums, which several processes use at once and none can spoil.
+
+What is damaged is not there: an entry whose checksum fails is dropped, and a file that SQLite
+cannot read is set aside and begun anew. What cannot be written (a full disk, a folder of somebody
+else) is not kept. Neither is an error; both are told in `troubles`.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from spectra.errors import OutputError
+from spectra.text import printable
+
+LAYOUT: Final = 1  # of the tables below; a file of another is set aside
+PATIENCE: Final = 10.0  # seconds to wait for another process that writes
+DAY: Final = 86_400
+TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS entries (kind TEXT, about BLOB, body BLOB NOT NULL, "
+    "sum BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (kind, about))"
+)
+UNWRITABLE: Final = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+})  # fmt: skip
+"""What SQLite says of a file that may be sound and cannot be written now; all else is damage."""
+
+FAILURES: Final = sqlite3.Error, UnicodeError  # text of a damaged file may stand in an error
+
+Found = TypeVar("Found")
+
+
+class Entry(NamedTuple):
+    """One entry, whose checksum held."""
+
+    about: bytes
+    body: bytes
+    used: int  # seconds of the epoch, to a day
+
+
+class Database:
+    """Entries of several kinds, by what they are about."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or begin it.
+
+        Args:
+            path: Its folder is made.
+        """
+        self.path = path
+        self.troubles: list[str] = []  # sentences, each once
+        self._lock = threading.RLock()
+        self._writes = True
+        self._base: sqlite3.Connection | None = None
+        self._open()
+
+    def close(self) -> None:
+        """Close the file; nothing is known from then on."""
+        with self._lock:
+            base, self._base = self._base, None
+            if base is not None:
+                base.close()
+
+    def entry(self, kind: str, about: bytes) -> Entry | None:
+        """Return an entry; None where there is none, or a damaged one."""
+        order = "SELECT body, sum, used FROM entries WHERE kind = ? AND about = ?"
+        row = self._try(lambda base: base.execute(order, (kind, about)).fetchone())
+        if row is None:
+            return None
+        body, total, used = row
+        if not isinstance(body, bytes) or total != _sum(kind, about, body):
+            self.drop(kind, about)
+            return None
+        return Entry(about, body, used if isinstance(used, int) else 0)
+
+    def get(self, kind: str, about: bytes) -> bytes | None:
+        """Return the body of an entry, which is used with that; None where there is none."""
+        found = self.entry(kind, about)
+        if found and time.time() - found.used > DAY:
+            order = "UPDATE entries SET used = ? WHERE kind = ? AND about = ?"
+            self._order(order, (now(), kind, about))
+        return found.body if found else None
+
+    def put(self, kind: str, about: bytes, body: bytes, used: int | None = None) -> None:
+        """Keep an entry in place of any before."""
+        row = kind, about, body, _sum(kind, about, body), now() if used is None else used
+        self._order("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
+
+    def drop(self, kind: str, about: bytes) -> None:
+        """Forget an entry."""
+        self._order("DELETE FROM entries WHERE kind = ? AND about = ?", (kind, about))
+
+    def entries(self, kind: str) -> Iterator[Entry]:
+        """Yield all that are sound, those used last first; damaged ones are dropped."""
+        for about, _size, _used in self.sizes(kind):
+            found = self.entry(kind, about) if isinstance(about, bytes) else None
+            if found is not None:
+                yield found
+
+    def count(self, kind: str) -> int:
+        """Return how many there are."""
+        order = "SELECT count(*) FROM entries WHERE kind = ?"
+        return self._try(lambda base: int(base.execute(order, (kind,)).fetchone()[0])) or 0
+
+    def sizes(self, kind: str) -> list[tuple[bytes, int, int]]:
+        """Return what entries are about, their bytes and last use, what was used last first."""
+        order = (
+            "SELECT about, length(about) + length(body) + length(sum), used FROM entries "
+            "WHERE kind = ? ORDER BY used DESC, about"
+        )
+        return self._try(lambda base: base.execute(order, (kind,)).fetchall()) or []
+
+    def shrink(self) -> None:
+        """Give back the room of what was dropped."""
+        self._order("VACUUM", ())
+        self._order("PRAGMA wal_checkpoint(TRUNCATE)", ())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self._files())
+
+    def _order(self, order: str, values: tuple[object, ...]) -> None:
+        if self._writes:
+            self._try(lambda base: base.execute(order, values))
+
+    def _try(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
+        """Do something with the file; None where that fails."""
+        with self._lock:
+            if self._base is None:
+                return None
+            try:
+                return work(self._base)
+            except FAILURES as error:
+                self._failed(error)
+            return None
+
+    def _failed(self, error: Exception) -> None:
+        if _code(error) in UNWRITABLE:
+            self._stop(str(error))
+            return
+        self.close()
+        self._set_aside(f"is damaged ({error})")
+        self._open()
+
+    def _open(self) -> None:
+        for _ in range(2):  # a second time where the first was set aside
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._base = self._connected()
+            except OSError as error:
+                self._stop(error.strerror or str(error))
+            except FAILURES as error:
+                if _code(error) in UNWRITABLE:
+                    self._open_to_read(error)
+                else:
+                    self._set_aside(f"is damaged ({error})")
+                    continue
+            return
+
+    def _connected(self) -> sqlite3.Connection:
+        base = _connection(self.path)
+        try:
+            layout = base.execute("PRAGMA user_version").fetchone()[0]
+            if layout not in (0, LAYOUT):
+                raise sqlite3.DatabaseError(f"layout {layout}, expected {LAYOUT}")
+            base.execute("PRAGMA journal_mode = WAL")
+            base.execute("PRAGMA synchronous = NORMAL")
+            base.execute(TABLE)
+            base.execute(f"PRAGMA user_version = {LAYOUT}")
+        except FAILURES:
+            base.close()
+            raise
+        return base
+
+    def _open_to_read(self, error: Exception) -> None:
+        """Read what a folder holds that may not be written: nobody else writes it either."""
+        self._stop(str(error))
+        if self.path.is_file():
+            try:
+                self._base = _connection(self.path, "?immutable=1")
+            except FAILURES:
+                self._base = None
+
+    def _stop(self, why: str) -> None:
+        self._writes = False
+        self._trouble(f"{self.path} cannot be written ({why}): what is measured is not kept")
+
+    def _set_aside(self, why: str) -> None:
+        aside = f"{self.path.name}.aside-{time.time_ns():x}"
+        for file in self._files():
+            try:
+                file.rename(file.with_name(aside + file.name.removeprefix(self.path.name)))
+            except OSError:  # another process was first
+                continue
+        self._trouble(f"{self.path} {why}: it is set aside as {aside}")
+
+    def _trouble(self, text: str) -> None:
+        if (told := printable(text)) not in self.troubles:
+            self.troubles.append(told)
+
+    def _files(self) -> list[Path]:
+        names = (self.path.name + suffix for suffix in ("", "-wal", "-shm"))
+        return [path for path in map(self.path.with_name, names) if path.is_file()]
+
+
+def entries_of(path: Path, kind: str) -> Iterator[Entry]:
+    """Yield the sound entries of a file that somebody else made; nothing of it is changed.
+
+    Raises:
+        OutputError: It is no such file, or a damaged one.
+    """
+    order = "SELECT about, body, sum, used FROM entries WHERE kind = ?"
+    try:
+        with closing(_connection(path, "?mode=ro&immutable=1")) as base:
+            layout = base.execute("PRAGMA user_version").fetchone()[0]
+            if layout != LAYOUT:
+                raise sqlite3.DatabaseError(f"layout {layout}")
+            for about, body, total, used in base.execute(order, (kind,)):
+                if isinstance(body, bytes) and total == _sum(kind, about, body):
+                    yield Entry(about, body, used if isinstance(used, int) else 0)
+    except FAILURES as error:
+        raise OutputError(
+            f"{path} is no store of measurements ({printable(str(error))}), expected a file that "
+            "`spectra cache export FILE` wrote."
+        ) from error
+
+
+def now() -> int:
+    """Return the seconds of the epoch."""
+    return int(time.time())
+
+
+def _connection(path: Path, how: str = "") -> sqlite3.Connection:
+    base = sqlite3.connect(
+        path.absolute().as_uri() + how, uri=True, timeout=PATIENCE, isolation_level=None,
+        check_same_thread=False,
+    )  # fmt: skip
+    base.text_factory = bytes  # what is damaged may be no text
+    base.execute("PRAGMA cell_size_check = ON")
+    base.execute("PRAGMA trusted_schema = OFF")
+    return base
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's own code, without what it adds of the circumstances."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def _sum(kind: str, about: bytes, body: bytes) -> bytes:
+    return sha256(f"{kind} {len(about)} ".encode() + about + body).digest()

@@ -1,0 +1,141 @@
+"""What was measured once: rows by the identity of what they are of, digests of local files."""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from platformdirs import user_cache_path
+
+from spectra.analyzers import Analyzer, Row
+from spectra.checkpoint.source import Span
+from spectra.work.database import Database
+from spectra.work.executor import Executor, Key, Sink, identity, key_of
+from spectra.work.task import Task
+
+FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
+NAME: Final = "store.sqlite"
+ROW, FILE = "row", "file"  # kinds of entries
+SETTLED: Final = 2.0  # seconds after which another change of a file has another time
+
+
+def place() -> Path:
+    """Return where the store lies: in SPECTRA_CACHE_DIR, or the user's folder for caches."""
+    given = os.environ.get(FOLDER)
+    return (Path(given) if given else user_cache_path("spectra", appauthor=False)) / NAME
+
+
+class Store:
+    """Rows and digests, on disk; a `Ledger` too.
+
+    Source of the rule that a file must have settled: git's racy-git.txt, a file written again
+    within the clock's step keeps its times.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the file, or begin it.
+
+        Args:
+            path: By default as `place` tells.
+        """
+        self.base = Database(path or place())
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What could not be read or written, a sentence each."""
+        return self.base.troubles
+
+    def close(self) -> None:
+        """Close the file."""
+        self.base.close()
+
+    def row(self, key: str) -> Row | None:
+        """Return the row of an identity, or None."""
+        body = self.base.get(ROW, key.encode())
+        if body is None:
+            return None
+        try:
+            return Row.from_plain(json.loads(zlib.decompress(body)))
+        except (ValueError, KeyError, TypeError, zlib.error):  # of a version with other rows
+            self.base.drop(ROW, key.encode())
+            return None
+
+    def recall(self, task: Task, analyzer: Analyzer[Any]) -> Row | None:
+        """Return what is known of a task; None, too, while what it reads is not known."""
+        key = identity(task, analyzer, self)
+        row = None if key is None else self.row(key)
+        return row and replace(row, place=task.place)
+
+    def keep(self, key: str, row: Row) -> None:
+        """Keep the row of an identity."""
+        told = json.dumps(row.plain(), separators=(",", ":")).encode()
+        self.base.put(ROW, key.encode(), zlib.compress(told, 1))
+
+    def known(self, span: Span) -> str | None:
+        """Return the digest of a span, the file being as it is now; or None."""
+        body = self.base.get(FILE, _about(span))
+        if body is None:
+            return None
+        state, digest = json.loads(body)
+        return str(digest) if state == _state(span) else None
+
+    def note(self, span: Span, digest: str) -> None:
+        """Keep the digest of a span that was just read, unless the file is too new for that."""
+        if time.time() - span.ctime_ns / 1e9 > SETTLED:
+            self.base.put(FILE, _about(span), json.dumps([_state(span), digest]).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """An executor before another, whose rows are kept; what is known needs no measuring.
+
+    The other is to tell the store the digests of what it reads, and may ask it again then.
+    """
+
+    inner: Executor
+    store: Store
+
+    @property
+    def crew(self) -> int:
+        """How many matrices the other measures at once."""
+        return self.inner.crew
+
+    def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
+        """Return the rows that the store has, by `key_of` their places."""
+        found = ((task, self.store.recall(task, analyzer)) for task in tasks)
+        return {key_of(task.place): row for task, row in found if row is not None}
+
+    def run(
+        self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
+    ) -> Iterator[Row]:
+        """Yield rows as the other measures them, kept by then."""
+        by_place = {key_of(task.place): task for task in tasks}
+        for row in self.inner.run(tasks, analyzer, sink):
+            key = identity(by_place[key_of(row.place)], analyzer, self.store)
+            if key is not None:
+                self.store.keep(key, row)
+            yield row
+
+
+def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:
+    """Return the span of an entry and its digest; None where the file is gone, or another."""
+    path, start, stop, how = json.loads(about)
+    state, digest = json.loads(body)
+    try:
+        now = Path(path).stat()
+    except OSError:
+        return None
+    span = Span(path, now.st_size, now.st_mtime_ns, start, stop, how, now.st_ctime_ns, now.st_ino)
+    return (span, digest) if _state(span) == state else None
+
+
+def _about(span: Span) -> bytes:
+    return json.dumps([span.path, span.start, span.stop, span.how]).encode()
+
+
+def _state(span: Span) -> list[int]:
+    return [span.size, span.mtime_ns, span.ctime_ns, span.inode]

@@ -1,0 +1,132 @@
+"""Care of the store: what it holds, what may go, and moving it to another machine."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from spectra.checkpoint.fingerprints import digest_of_file
+from spectra.work.database import Database, entries_of
+from spectra.work.store import FILE, ROW, Store, span_of
+from spectra.writing.atomic import write_atomically
+
+
+class Held(NamedTuple):
+    """What a store holds."""
+
+    path: Path
+    rows: int  # measurements
+    files: int  # tensors of local files whose content is known
+    nbytes: int  # on disk
+    aside: tuple[Path, ...]  # files that were damaged, or of another layout
+
+
+class Verified(NamedTuple):
+    """What a check of the store found."""
+
+    rows: int  # that are sound
+    damaged: int  # entries that were dropped: their checksum failed
+    files: int  # tensors whose bytes are what they were
+    changed: int  # whose bytes are others: forgotten
+    gone: int  # whose file is not there, or is another by its times: forgotten
+    unread: int  # of decoded tensors, which only reading them again tells: forgotten
+
+
+def held(store: Store) -> Held:
+    """Return what a store holds."""
+    base = store.base
+    aside = sorted(base.path.parent.glob(f"{base.path.name}.aside-*"))
+    return Held(base.path, base.count(ROW), base.count(FILE), base.nbytes, tuple(aside))
+
+
+def clear(path: Path) -> int:
+    """Delete a store and what was set aside of it; return the bytes that took."""
+    freed = 0
+    for file in sorted(path.parent.glob(f"{path.name}*")):
+        freed += file.stat().st_size
+        file.unlink()
+    return freed
+
+
+def prune(store: Store, older: float | None = None, most: int | None = None) -> int:
+    """Drop entries that were not used lately, and of the others the first until they fit.
+
+    Args:
+        store: Of what.
+        older: Seconds since an entry was used.
+        most: Bytes that may stay.
+
+    Returns:
+        How many measurements were dropped.
+    """
+    base, before, total = store.base, store.base.count(ROW), 0
+    sizes = [(used, kind, about, nbytes)
+             for kind in (ROW, FILE) for about, nbytes, used in base.sizes(kind)]  # fmt: skip
+    for used, kind, about, nbytes in sorted(sizes, reverse=True):
+        total += nbytes
+        if (older is not None and time.time() - used > older) or (
+            most is not None and total > most
+        ):
+            base.drop(kind, about)
+    base.shrink()
+    return before - base.count(ROW)
+
+
+def export(store: Store, path: Path) -> int:
+    """Write all measurements into one file, for another machine; return how many.
+
+    What local files hold is not among them: another machine has others.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    count = 0
+
+    def write(place: Path) -> None:
+        nonlocal count
+        with closing(Database(place)) as copy:
+            for entry in store.base.entries(ROW):
+                copy.put(ROW, *entry)
+                count += 1
+
+    write_atomically(path, write)
+    return count
+
+
+def take_in(store: Store, path: Path) -> int:
+    """Keep what another store exported and this one does not know; return how many.
+
+    Raises:
+        OutputError: It is no exported store.
+    """
+    new = [entry for entry in entries_of(path, ROW) if store.base.entry(ROW, entry.about) is None]
+    for entry in new:
+        store.base.put(ROW, *entry)
+    return len(new)
+
+
+def verify(store: Store) -> Verified:
+    """Check every entry's checksum, and read again what local files are said to hold."""
+    base = store.base
+    before = base.count(ROW) + base.count(FILE)
+    rows, files = list(base.entries(ROW)), list(base.entries(FILE))
+    found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}
+    for about, body, _used in files:
+        told = _judged(about, body)
+        found[told] += 1
+        if told != "same":
+            base.drop(FILE, about)
+    damaged = before - len(rows) - len(files)
+    return Verified(
+        len(rows), damaged, found["same"], found["changed"], found["gone"], found["unread"]
+    )
+
+
+def _judged(about: bytes, body: bytes) -> str:
+    known = span_of(about, body)
+    if known is None:
+        return "gone"
+    span, digest = known
+    if span.how:
+        return "unread"
+    return "same" if digest_of_file(Path(span.path), span.start, span.stop) == digest else "changed"

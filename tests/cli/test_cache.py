@@ -1,0 +1,187 @@
+"""`spectra cache`, and what a store changes for the other commands: nothing but the time."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sick import fewer_words
+from spectra.work import store as stores
+
+from .conftest import Command, Outcome
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a store, in whose eyes files that were just written have settled."""
+    monkeypatch.setattr(stores, "SETTLED", -1.0)
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def told(done: Outcome) -> str:
+    """Return standard output, without what the clock tells."""
+    assert done.code == 0, done.err
+    return re.sub(r'"date": "[^"]*"|\n  [\d.]+ s\n', "", done.out)
+
+
+def test_a_rerun_prints_the_same_and_no_cache_too(
+    command: Command, minilm: Path, cache: Path
+) -> None:
+    line = ["spectrum", str(minilm), "--layers", "0", "--format", "json"]
+    first = told(command(*line))
+    held = (cache / "store.sqlite").stat().st_size
+    assert told(command(*line)) == first
+    assert told(command(*line, "--no-cache")) == first
+    assert (cache / "store.sqlite").stat().st_size == held
+    assert json.loads(command("cache", "info", "--format", "json").out)["rows"] == 6
+
+
+def test_no_cache_writes_nothing(command: Command, minilm: Path, cache: Path) -> None:
+    for line in (
+        ["kappa", str(minilm), "--layers", "0", "--no-cache"],
+        ["kappa", str(minilm), "--layers", "0", "--dry-run"],
+        ["ls", str(minilm)],
+    ):
+        assert command(*line).code == 0
+    assert not cache.exists()
+
+
+def test_it_says_what_it_holds_and_lets_go_of_it(
+    command: Command, minilm: Path, cache: Path
+) -> None:
+    assert "measurements  0" in told(command("cache"))
+    command("kappa", str(minilm), "--layers", "0")
+    screen = told(command("cache", "info"))
+    assert str(cache / "store.sqlite") in screen
+    assert "measurements  6" in screen
+    assert "6 tensors of local files" in screen
+    (cache / "store.sqlite.aside-1").write_text("damaged")
+    assert "set aside     store.sqlite.aside-1" in told(command("cache"))
+    assert f"freed in {cache}" in told(command("cache", "clear"))
+    assert list(cache.iterdir()) == []
+    assert told(command("cache", "clear")).startswith("0 B freed")
+
+
+def test_what_was_not_used_lately_goes(
+    command: Command, minilm: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("kappa", str(minilm), "--layers", "0")
+    today = time.time()
+    monkeypatch.setattr(time, "time", lambda: today + 40 * 86_400)
+    command("kappa", str(minilm), "--layers", "0", "--role", "attn.q")  # is used again
+    assert told(command("cache", "prune", "--older", "30d")) == "5 measurements dropped\n"
+    command("kappa", str(minilm), "--layers", "1")
+    assert told(command("cache", "prune", "--max-size", "1GB")) == "0 measurements dropped\n"
+    dropped = int(told(command("cache", "prune", "--max-size", "2KB")).split()[0])
+    assert 1 <= dropped <= 6
+    assert f"measurements  {7 - dropped}" in told(command("cache"))
+    command("kappa", str(minilm), "--layers", "1", "--no-cache")
+
+
+def test_measurements_move_to_another_machine(
+    command: Command, minilm: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = told(command("kappa", str(minilm), "--layers", "0", "--format", "json"))
+    moved = tmp_path / "moved.sqlite"
+    assert "6 measurements written to" in told(command("cache", "export", str(moved)))
+    assert not list(tmp_path.glob("moved.sqlite-*"))
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "other"))
+    assert "6 measurements new from" in told(command("cache", "import", str(moved)))
+    assert "0 measurements new from" in told(command("cache", "import", str(moved)))
+    screen = told(command("cache"))
+    assert "measurements  6" in screen
+    assert "0 tensors of local files" in screen
+    assert told(command("kappa", str(minilm), "--layers", "0", "--format", "json")) == first
+    assert "measurements  6" in told(command("cache"))  # read, and found to be known
+    assert cache.exists()
+
+
+def test_verify_finds_what_size_and_times_do_not_tell(
+    command: Command, minilm: Path, cache: Path, tmp_path: Path
+) -> None:
+    model = fewer_words(minilm, tmp_path / "m")
+    command("kappa", str(model), "--layers", "0")
+    assert "6 measurements and 6 tensors of local files are sound." in told(
+        command("cache", "verify")
+    )
+    store = stores.Store(cache / "store.sqlite")
+    about = next(iter(store.base.entries("file")))
+    store.base.put("file", about.about, about.body.replace(b'", "', b"").replace(b'"', b'"0', 1))
+    store.close()
+    screen = told(command("cache", "verify"))
+    assert "5 tensors of local files are sound" in screen
+    assert "1 tensor held other bytes than when it was read" in screen
+    (model / "model.safetensors").touch()
+    assert "5 tensors of files that are gone or others" in told(command("cache", "verify"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cache inf", "Did you mean 'info'?"),
+        ("cache export", "needs a file"),
+        ("cache info x.sqlite", "takes no file"),
+        ("cache clear --older 3d", "is of spectra cache prune"),
+        ("cache prune", "--older 30d, --max-size 2GB or both"),
+        ("cache prune --older soon", "'soon' is no age"),
+        ("cache prune --max-size big", "'big' is no size"),
+        ("cache import nope.sqlite", "nope.sqlite is no store of measurements"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(command: Command, line: str, message: str) -> None:
+    done = command(*line.split())
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_damaged_store_is_one_warning_and_no_wrong_number(
+    command: Command, minilm: Path, cache: Path
+) -> None:
+    line = ["kappa", str(minilm), "--layers", "0", "--format", "json"]
+    first = told(command(*line))
+    whole = (cache / "store.sqlite").read_bytes()
+    numbers, warned = np.random.default_rng(5), 0
+    for _ in range(15):
+        raw = bytearray(whole)
+        for place in numbers.integers(len(raw), size=40):
+            raw[place] ^= 255
+        (cache / "store.sqlite").write_bytes(raw)
+        done = command(*line)
+        assert told(done) == first
+        warned += "set aside" in done.err
+        assert len(done.err.splitlines()) <= 2
+    assert warned
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "spectra", "spectrum", str(minilm), "--format", "csv"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = subprocess.run(
+        [*line, "--no-cache"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    numbers = np.random.default_rng(11)
+    environment["SPECTRA_CACHE_DIR"] = str(tmp_path / "cache")
+    for turn in range(6):
+        sent = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[turn % 3]
+        process = subprocess.Popen(
+            [*line, "--workers", "1"], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        time.sleep(float(numbers.uniform(0.3, 4.0)))
+        process.send_signal(sent)
+        out, err = process.communicate()
+        assert process.returncode in (0, -9, 130, 143), err
+        assert out in ("", whole)
+    assert (
+        subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
+        == whole
+    )

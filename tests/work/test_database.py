@@ -1,0 +1,183 @@
+"""A file of entries that damage, other processes and full disks cannot make lie."""
+
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectra.errors import OutputError
+from spectra.work import database
+from spectra.work.database import Database, entries_of
+
+KIND = "row"
+KNOWN = {f"entry {i}".encode(): bytes([i]) * (40 * i) for i in range(40)}
+
+
+def filled(path: Path) -> Path:
+    with closing(Database(path)) as base:
+        for about, body in KNOWN.items():
+            base.put(KIND, about, body)
+            base.put("file", about, b"other")
+    return path
+
+
+def read(path: Path) -> tuple[dict[bytes, bytes], list[str]]:
+    with closing(Database(path)) as base:
+        found = {about: base.get(KIND, about) for about in KNOWN}
+        listed = {one.about: one.body for one in base.entries(KIND)}
+        base.put(KIND, b"new", b"one")
+        base.drop(KIND, b"new")
+        kept = {about: body for about, body in found.items() if body is not None}
+        assert listed.items() <= KNOWN.items()
+        return kept, list(base.troubles)
+
+
+def test_entries_come_back(tmp_path: Path) -> None:
+    path = filled(tmp_path / "deeper" / "a.sqlite")
+    assert read(path) == (KNOWN, [])
+    with closing(Database(path)) as base:
+        assert base.count(KIND) == len(KNOWN)
+        assert base.get(KIND, b"nothing") is None
+        base.put(KIND, b"entry 3", b"anew")
+        assert base.get(KIND, b"entry 3") == b"anew"
+        assert base.get("file", b"entry 3") == b"other"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_flipped_bits_lose_entries_and_change_none(tmp_path: Path, seed: int) -> None:
+    whole = filled(tmp_path / "whole.sqlite").read_bytes()
+    numbers = np.random.default_rng(seed)
+    lost = 0
+    for turn in range(40):
+        raw = bytearray(whole)
+        for place in numbers.integers(len(raw), size=(1, 8, 60)[turn % 3]):
+            raw[place] ^= 1 << int(numbers.integers(8))
+        path = tmp_path / f"{turn}" / "a.sqlite"
+        path.parent.mkdir()
+        path.write_bytes(raw)
+        found, _ = read(path)
+        assert found.items() <= KNOWN.items()
+        lost += len(KNOWN) - len(found)
+        assert read(path)[0].items() <= KNOWN.items()  # and again, whatever was set aside
+    assert lost
+
+
+def test_a_file_that_was_cut_or_is_none_is_set_aside(tmp_path: Path) -> None:
+    whole = filled(tmp_path / "whole.sqlite").read_bytes()
+    for name, raw in {"cut": whole[:5000], "text": b"hello\n" * 999, "torn": whole[:-4096]}.items():
+        path = tmp_path / name / "a.sqlite"
+        path.parent.mkdir()
+        path.write_bytes(raw)
+        found, troubles = read(path)
+        assert found.items() <= KNOWN.items()
+        aside = list(path.parent.glob("a.sqlite.aside-*"))
+        assert len(troubles) == len([one for one in aside if one.suffix.startswith(".aside")]) == 1
+        assert "is damaged" in troubles[0]
+        assert aside[0].name in troubles[0]
+        assert read(path)[1] == []
+
+
+def test_another_layout_is_set_aside_whole(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    with closing(sqlite3.connect(path)) as base:
+        base.execute(f"PRAGMA user_version = {database.LAYOUT + 1}")
+    found, troubles = read(path)
+    assert found == {}
+    assert "layout" in troubles[0]
+    (aside,) = tmp_path.glob("a.sqlite.aside-*")
+    with closing(sqlite3.connect(aside)) as base:
+        assert base.execute("SELECT count(*) FROM entries").fetchone() == (2 * len(KNOWN),)
+
+
+def test_a_full_disk_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    with closing(Database(path)) as base:
+        assert base._base is not None
+        pages = base._base.execute("PRAGMA page_count").fetchone()[0]
+        base._base.execute(f"PRAGMA max_page_count = {pages}")
+        for i in range(20):
+            base.put(KIND, b"large %d" % i, b"x" * 100_000)
+        assert {about: base.get(KIND, about) for about in KNOWN} == KNOWN
+        assert len(base.troubles) == 1
+        assert "full" in base.troubles[0]
+    assert not list(tmp_path.glob("*.aside-*"))
+
+
+def test_a_file_that_another_process_locks_is_waited_for_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        with closing(Database(path)) as base:
+            other.execute("BEGIN IMMEDIATE")
+            base.put(KIND, b"new", b"one")
+            assert "locked" in base.troubles[0]
+            assert base.get(KIND, b"entry 5") == KNOWN[b"entry 5"]
+        other.execute("ROLLBACK")
+    assert read(path) == (KNOWN, [])
+
+
+@pytest.mark.parametrize("broken", ["the parent is a file", "the path is a folder"])
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "a" / "b.sqlite"
+    if "parent" in broken:
+        path.parent.write_text("")
+    else:
+        path.mkdir(parents=True)
+    found, troubles = read(path)
+    assert found == {}
+    assert len(troubles) == 1
+    assert "what is measured is not kept" in troubles[0]
+
+
+def test_a_folder_that_may_only_be_read_serves_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path / "a.sqlite")
+
+    def refused(_self: Database) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("attempt to write a readonly database")
+        error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+        raise error
+
+    monkeypatch.setattr(Database, "_connected", refused)
+    found, troubles = read(path)
+    assert found == KNOWN
+    assert len(troubles) == 1
+
+
+def put_many(path: Path, first: int) -> None:
+    with closing(Database(path)) as base:
+        for i in range(first, first + 150):
+            base.put(KIND, b"%d" % i, b"%d" % (i * i))
+        assert not base.troubles
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "a.sqlite"
+    crew = [context.Process(target=put_many, args=(path, 100 * i)) for i in range(3)]
+    for one in crew:
+        one.start()
+    for one in crew:
+        one.join()
+        assert one.exitcode == 0
+    with closing(Database(path)) as base:
+        assert {one.about: one.body for one in base.entries(KIND)} == {
+            b"%d" % i: b"%d" % (i * i) for i in range(350)
+        }
+
+
+def test_a_file_of_somebody_else_is_read_and_left(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    assert {one.about: one.body for one in entries_of(path, KIND)} == KNOWN
+    path.write_bytes(b"notes, and no store")
+    with pytest.raises(OutputError, match="is no store of measurements"):
+        list(entries_of(path, KIND))
+    with pytest.raises(OutputError, match=r"nope\.sqlite is no store"):
+        list(entries_of(tmp_path / "nope.sqlite", KIND))
+    assert path.read_bytes() == b"notes, and no store"

@@ -1,0 +1,270 @@
+"""What was measured once is not measured again, and nothing else is taken for it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import spectra
+from examples import write_model
+from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum
+from spectra.checkpoint.local import LocalFile
+from spectra.matrices import Selection
+from spectra.runs.analysis import Analysis
+from spectra.work import local, plan_model, plan_pair
+from spectra.work import store as stores
+from spectra.work.executor import Progress, measured, silent
+from spectra.work.load import Loaded
+from spectra.work.local import Local
+from spectra.work.store import Remembering, Store
+from spectra.work.task import Task
+
+EVERYTHING = Selection()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store, in whose eyes a file that was just written has settled."""
+    monkeypatch.setattr(stores, "SETTLED", -1.0)
+    with closing(Store(tmp_path / "cache" / "store.sqlite")) as found:
+        yield found
+
+
+def run(
+    store: Store, analysis: Analysis, report: Callable[[Progress], None] = silent
+) -> tuple[spectra.Result, list[str]]:
+    """Return a result, and the names of what was measured for it."""
+    names: list[str] = []
+    measure = local._measure
+
+    def noted(analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int) -> local.Made:
+        names.append(job.task.place.matrix)
+        return measure(analyzer, job, device, threads=threads)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(local, "_measure", noted)
+        executor = Remembering(Local(1, ledger=store, recall=store.recall), store)
+        result = analysis.run(executor, report)
+    assert not store.troubles
+    return result, sorted(names)
+
+
+def spectra_of(
+    folder: Path, analyzer: Analyzer[Any], selection: Selection = EVERYTHING
+) -> Analysis:
+    return Analysis(analyzer, plan_model(spectra.open(folder), selection, analyzer), selection)
+
+
+def named(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    return {
+        f"layers.{i}.mlp.up_proj.weight": torch.randn(24, 12, generator=generator)
+        for i in range(count)
+    }
+
+
+def lasting(result: spectra.Result) -> dict[str, Any]:
+    return {key: value for key, value in result.document().items() if key != "date"}
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(
+    minilm: Path, minilm_lora: Path, store: Store
+) -> None:
+    selection = Selection(layers="0", roles=("attn",))
+    plan = plan_pair(spectra.open(minilm), spectra.open(minilm_lora), selection)
+    for analyzer in (Diff(intruders=True), Diff(intruders=True, k=5)):
+        first, measured_first = run(store, Analysis(analyzer, plan, selection))
+        again, measured_again = run(store, Analysis(analyzer, plan, selection))
+        assert len(measured_first) == len(first.rows)
+        assert measured_again == []
+        assert lasting(again) == lasting(first)
+        for one, other in zip(first.rows, again.rows, strict=True):
+            assert torch.equal(one.arrays["cosines"], other.arrays["cosines"])
+        alone = Analysis(analyzer, plan, selection).run(Local())
+        assert lasting(alone) == lasting(first)
+
+
+def test_a_second_run_reads_no_weights(
+    tmp_path: Path, store: Store, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = named(40, generator)
+    weights["layers.7.mlp.up_proj.weight"][3, 3] = torch.nan  # a row that says so is kept too
+    folder = write_model(tmp_path / "m", weights)
+    first, _ = run(store, spectra_of(folder, Spectrum()))
+    analysis = spectra_of(folder, Spectrum())
+
+    def refuse(_self: LocalFile, start: int, buffer: memoryview) -> int:
+        raise AssertionError(f"{len(buffer)} bytes from {start} were read")
+
+    monkeypatch.setattr(LocalFile, "fill", refuse)
+    again, _ = run(store, analysis)
+    assert lasting(again) == lasting(first)
+    assert [row.status for row in again.rows].count("non-finite") == 1
+
+
+def test_one_changed_tensor_is_measured_and_the_others_are_not(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    weights = named(6, generator)
+    old = write_model(tmp_path / "old", weights)
+    run(store, spectra_of(old, Spectrum()))
+    weights["layers.3.mlp.up_proj.weight"][0, 0] += 1
+    new = write_model(tmp_path / "new", weights)
+    # A copy is another file: its bytes are read once, and found to be known.
+    result, names = run(store, spectra_of(new, Spectrum()))
+    assert names == ["layers.3.mlp.up_proj.weight"]
+    fresh = spectra_of(new, Spectrum()).run(Local())
+    assert [row.values for row in result.rows] == [row.values for row in fresh.rows]
+    assert run(store, spectra_of(new, Spectrum()))[1] == []
+
+
+def test_a_filter_or_a_selection_measures_no_more_than_it_must(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(8, generator))
+    assert len(run(store, spectra_of(folder, Kappa()))[1]) == 8
+    for analyzer, selection in (
+        (Kappa(), Selection(layers="2-4")),
+        (Kappa(), Selection(include=("*.5.*",))),
+        (Kappa(select="80%"), EVERYTHING),
+        (Kappa(select="7", rank_by="kappa_excess"), EVERYTHING),
+        (Kappa(select="90%", by="params", per="role"), Selection(layers="0-6")),
+    ):
+        assert run(store, spectra_of(folder, analyzer, selection))[1] == []
+    # What stops early stops at bounds, which a full run has no need of.
+    first, some = run(store, spectra_of(folder, Kappa(select="1")))
+    again, none = run(store, spectra_of(folder, Kappa(select="1")))
+    assert none == []
+    assert lasting(again) == lasting(first)
+    assert len(some) <= 8
+
+
+def rewritten(path: Path, value: bytes, **kept: bool) -> None:
+    """Write other bytes over the last ones of a file, in place, and set its times back."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-len(value), os.SEEK_END)
+        file.write(value)
+    if kept.get("mtime"):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def test_a_file_rewritten_with_its_size_and_time_is_measured_anew(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(3, generator))
+    first, _ = run(store, spectra_of(folder, Spectrum()))
+    time.sleep(0.02)  # the clock of files goes in steps
+    rewritten(folder / "model.safetensors", b"\0\0\x80\x3f", mtime=True)
+    again, names = run(store, spectra_of(folder, Spectrum()))
+    assert names == ["layers.2.mlp.up_proj.weight"]  # the others were read, and known then
+    assert [row.values for row in again.rows] != [row.values for row in first.rows]
+    fresh = spectra_of(folder, Spectrum()).run(Local())
+    assert [row.values for row in again.rows] == [row.values for row in fresh.rows]
+
+
+def test_another_file_in_its_place_is_another(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(2, generator))
+    other = write_model(tmp_path / "o", named(2, generator))
+    run(store, spectra_of(folder, Spectrum()))
+    path, before = folder / "model.safetensors", (folder / "model.safetensors").stat()
+    (other / "model.safetensors").replace(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again, _ = run(store, spectra_of(folder, Spectrum()))
+    fresh = spectra_of(folder, Spectrum()).run(Local())
+    assert [row.values for row in again.rows] == [row.values for row in fresh.rows]
+
+
+def test_a_file_that_was_just_written_is_not_believed(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(2, generator))
+    with closing(Store(tmp_path / "cache")) as store:
+        for _ in range(2):
+            assert len(run(store, spectra_of(folder, Spectrum()))[1]) == 2
+
+
+def test_numerics_keys_and_settings_tell_rows_apart(
+    tmp_path: Path, store: Store, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "m", named(2, generator))
+    run(store, spectra_of(folder, Spectrum()))
+    assert run(store, spectra_of(folder, Spectrum()))[1] == []
+    assert len(run(store, spectra_of(folder, Spectrum(energy=0.5)))[1]) == 2
+    monkeypatch.setattr(Spectrum, "version", Spectrum.version + 1)
+    assert len(run(store, spectra_of(folder, Spectrum()))[1]) == 2
+    monkeypatch.setattr(Spectrum, "keys", (*Spectrum.keys, "more"))
+    assert len(run(store, spectra_of(folder, Spectrum()))[1]) == 2
+
+
+def test_names_are_those_of_the_model_at_hand(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    values = torch.randn(8, 6, generator=generator)
+    old = write_model(tmp_path / "old", {"layers.0.mlp.up_proj.weight": values})
+    new = write_model(tmp_path / "new", {"layers.4.mlp.up_proj.weight": values})
+    run(store, spectra_of(old, Spectrum()))
+    run(store, spectra_of(new, Spectrum()))
+    result, names = run(store, spectra_of(new, Spectrum()))
+    assert names == []
+    assert [row.matrix for row in result.rows] == ["layers.4.mlp.up_proj.weight"]
+    assert result.rows[0].place.layer == 4
+
+
+def test_a_run_that_ended_midway_goes_on(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(9, generator))
+    analysis = spectra_of(folder, Spectrum())
+
+    def stop(progress: Progress) -> None:
+        if progress.count == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analysis.run(Remembering(Local(1, ledger=store), store), stop)
+    told: list[Progress] = []
+    result, names = run(store, analysis, told.append)
+    assert 4 <= told[0].known <= 5
+    assert told[0].count == told[0].known
+    assert len(names) == 9 - told[0].known
+    assert told[-1].count == told[-1].of == 9
+    assert lasting(result) == lasting(analysis.run(Local()))
+
+
+def test_what_makes_tensors_is_run_again(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(2, generator))
+    plan = plan_model(spectra.open(folder), Selection())
+    run(store, spectra_of(folder, Spectrum()))
+
+    class Nothing:
+        def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
+            raise AssertionError((task, tensors))
+
+    executor = Remembering(Local(ledger=store, recall=store.recall), store)
+    assert executor.known(plan.tasks, Spectrum())
+    assert len(measured(executor, plan.tasks, Spectrum(), sink=Nothing())) == 2
+
+
+def test_a_row_of_another_shape_is_no_row(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(1, generator))
+    (row,) = run(store, spectra_of(folder, Spectrum()))[0].rows
+    store.base.put("row", b"an older one", b"\x78\x9c\x03\x00\x00\x00\x00\x01")
+    assert store.row("an older one") is None
+    store.keep("this", replace(row, values={"sigma_max": float("inf")}))
+    found = store.row("this")
+    assert found is not None
+    assert found.values == {"sigma_max": float("inf")}
