@@ -139,6 +139,7 @@ def _folders(problems: list[str]) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - as above
         said = " ".join(f"{type(error).__name__}: {error}".split())
         problems.append(f"huggingface_hub cannot be used: {printable(said)}")
+    found["store"] = str(import_module("spectra.work.store").place())
     data = Path(sysconfig.get_path("data"))
     for label, place in (("manual", "man/man1/spectra.1"), ("rules", "doc/spectra/rules.md")):
         if (data / "share" / place).is_file():

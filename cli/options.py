@@ -159,6 +159,7 @@ class Common:
         """What was given that no result holds: where weights come from, and what works."""
         bare = Common()
         words = ["--allow-pickle"] * self.allow_pickle + ["--download"] * self.download
+        words += ["--no-cache"] * self.no_cache
         for name in ("variant", "device", "workers"):
             if (value := getattr(self, name)) != getattr(bare, name):
                 words += [f"--{name}", str(value)]

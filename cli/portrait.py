@@ -10,7 +10,7 @@ from spectra.report.saved import Saved
 from spectra.work.device import chosen_device
 
 from .run import settle_memory
-from .terminal import note, progress_bar
+from .terminal import note, progress_bar, warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Portrait:
         found = []
         for place, (name, told, plan) in enumerate(parts, 1):
             note(f"{place} of {len(parts)}: {told}", quiet=self.quiet)
-            planned = replace(plan(), device=self.device)
+            planned = replace(plan(), device=self.device, tell=warn)
             with progress_bar(quiet=self.quiet) as report:
                 document: dict[str, Any] = planned.run(report).document()
             found.append(Saved(Path(f"{name}.json"), document))

@@ -38,6 +38,7 @@ def spectrum(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return the singular spectrum of every matrix and its summaries.
 
@@ -56,6 +57,7 @@ def spectrum(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -78,6 +80,7 @@ def spectrum(
         device=device,
         workers=workers,
         progress=progress,
+        cache=cache,
     )
 
 
@@ -103,6 +106,7 @@ def diff(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return what fine-tuning changed in every matrix.
 
@@ -127,6 +131,7 @@ def diff(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
@@ -147,6 +152,7 @@ def diff(
         device=device,
         workers=workers,
         progress=progress,
+        cache=cache,
     )
 
 
@@ -171,6 +177,7 @@ def kappa(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return the condition number of every candidate matrix, and the selected ones.
 
@@ -195,6 +202,7 @@ def kappa(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -214,6 +222,7 @@ def kappa(
         device=device,
         workers=workers,
         progress=progress,
+        cache=cache,
     )
 
 
@@ -238,6 +247,7 @@ def width(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return how the largest singular value of every role scales with the models' width.
 
@@ -261,6 +271,7 @@ def width(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: A model cannot be read, they are of no family, or nothing scales.
@@ -276,7 +287,7 @@ def width(
     proxy = None if against is None else opener(against)
     some = chosen(selection, include, exclude, role, layers)
     planned = plan_width([*map(opener, models)], proxy, given, Width(tolerance=tolerance), some)
-    return Planned(planned, device, workers, progress)
+    return Planned(planned, device, workers, progress, cache)
 
 
 @asked
@@ -294,6 +305,7 @@ def trend(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return how sigma_max, stable rank and kappa of every role move over one run's steps.
 
@@ -311,6 +323,7 @@ def trend(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: A checkpoint cannot be read, they are not of one run, or a step is
@@ -319,7 +332,7 @@ def trend(
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
     return Planned(
-        plan_trend([*map(opener, checkpoints)], Trend(), some), device, workers, progress
+        plan_trend([*map(opener, checkpoints)], Trend(), some), device, workers, progress, cache
     )
 
 
@@ -341,6 +354,7 @@ def check(
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return what the rules of a release gate find in a model.
 
@@ -362,6 +376,7 @@ def check(
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Returns:
         `.summary["passed"]`, `["findings"]`, `["coverage"]`; `.rows` with all that was measured.
@@ -384,7 +399,7 @@ def check(
         path = None if policy is None else Path(policy)
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
-    return Planned(planned, device, workers, progress)
+    return Planned(planned, device, workers, progress, cache)
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ FLAGS = {
     "allow-pickle", "download", "exact", "full-spectrum", "include-embeddings", "intruders",
 }  # fmt: skip
 CALLED = {"lambda": "weight_decay", "widths": "widths"}
+WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False"}
 METHODS = {"save-baseline": "save", "output": "save", "plot": "plot", "export": "export"}
 """Options that are methods of a result."""
 CHOICES = {"device": r"auto|cpu|cuda(?::\d+)?", "export": "peft|axolotl|llamafactory|python|names",
@@ -66,10 +67,8 @@ def _argument(name: str, value: str | None) -> str:
     """Return one option as Python has it."""
     if name in METHODS:
         return f".{METHODS[name]}({'' if value is None else _literal(value)})"
-    if name == "dry-run":
-        return ".plan()"
-    if name == "trend":
-        return "spectra.trend()"
+    if name in WHOLE:
+        return WHOLE[name]
     word = CALLED.get(name, name.replace("-", "_"))
     if name in FLAGS:
         return f"{word}=True"
@@ -100,7 +99,7 @@ def _call(found: re.Match[str]) -> str:
         option = {"-o": "output", "-v": "verbose"}.get(word, word.removeprefix("--"))
         if option == "verbose":
             continue
-        has = words and option not in FLAGS and option != "dry-run" and words[0][0] != "-"
+        has = words and option not in {*FLAGS, *WHOLE} and words[0][0] != "-"
         told = _argument(option, words.pop(0) if has else None)
         if told[0] == ".":
             method += told

@@ -6,7 +6,7 @@ from ..command import command
 from ..options import Common, Model
 
 
-@command(1, without=("download", "plot", "dry_run", "device", "workers"))
+@command(1, without=("download", "plot", "dry_run", "device", "workers", "no_cache"))
 def ls(model: Model, *, common: Common) -> int:
     """List the matrices of a model.
 

@@ -113,6 +113,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     device: Device = "auto",
     workers: int | None = None,
     progress: bool | None = None,
+    cache: bool = True,
 ) -> Planned:
     """Return what an analyzer of your own finds in every matrix.
 
@@ -132,6 +133,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -142,4 +144,4 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     ]
     some = chosen(selection, include, exclude, role, layers)
     plan = plan_for(analyzer, opened, some)
-    return Planned(Analysis(analyzer, plan, some), device, workers, progress)
+    return Planned(Analysis(analyzer, plan, some), device, workers, progress, cache)
