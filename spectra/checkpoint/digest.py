@@ -4,15 +4,17 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.checkpoint.local import LocalFile
-from spectra.checkpoint.source import Source
+from spectra.checkpoint.source import Source, Span
 
 EXACT = 1 << 20  # bytes of weights that are digested whole
 PIECES, PIECE = 1024, 1024  # read of larger ones, over all their files, and bytes of each
+SAMPLED = "sample"  # how a ledger keeps it
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def weights_digest(files: Mapping[str, Source]) -> str | None:
+def weights_digest(files: Mapping[str, Source], ledger: Ledger | None = None) -> str | None:
     """Return what tells these files of weights from others; their names play no part.
 
     A file of the Hub has a hash that opening it told. One on this machine has none, and to read
@@ -22,6 +24,7 @@ def weights_digest(files: Mapping[str, Source]) -> str | None:
 
     Args:
         files: Those of a checkpoint, as it was opened.
+        ledger: Keeps what was sampled of local files.
 
     Returns:
         `sha256:` and 64 hexadecimal digits of all bytes, of one file what `sha256sum` prints, of
@@ -37,7 +40,7 @@ def weights_digest(files: Mapping[str, Source]) -> str | None:
     if not sources or any(not isinstance(source, LocalFile) for source in here):
         return None
     if sum(source.size for source in here) > EXACT:
-        return f"sample:{_sampled(sources)}" if len(here) == len(sources) else None
+        return f"sample:{_sampled(sources, ledger)}" if len(here) == len(sources) else None
     parts = [
         _whole(source) if digest is None else digest
         for source, digest in zip(sources, known, strict=True)
@@ -56,7 +59,10 @@ def _whole(source: Source) -> str:
     return sha256(source.read(0, source.size)).hexdigest()
 
 
-def _sampled(sources: list[Source]) -> str:
+def _sampled(sources: list[Source], ledger: Ledger | None) -> str:
+    span = _span_of(sources) if ledger is not None else None
+    if ledger is not None and span is not None and (known := ledger.known(span)):
+        return known
     found, total = sha256(), sum(source.size for source in sources)
     for source in sources:
         count = max(PIECES * source.size // total, 2)
@@ -64,4 +70,14 @@ def _sampled(sources: list[Source]) -> str:
         for place in range(count):
             start = max(source.size - PIECE, 0) * place // (count - 1)
             found.update(source.read(start, min(start + PIECE, source.size)))
-    return found.hexdigest()[:16]
+    digest = found.hexdigest()[:16]
+    if ledger is not None and span is not None:
+        ledger.note(span, digest)
+    return digest
+
+
+def _span_of(sources: list[Source]) -> Span | None:
+    """Return what stands for all files together: the one that changed last, and which it is of."""
+    spans = [span for source in sources if (span := source.span(0, source.size)) is not None]
+    last = max(spans, key=lambda span: span.ctime_ns, default=None)
+    return last and last._replace(how=f"{SAMPLED} of {spans}")

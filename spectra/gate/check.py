@@ -65,9 +65,12 @@ class Check:
             SpectraError: A file changed or ended while it was read.
         """
         start = time.perf_counter()
-        rows, facts = self._measured(executor or Local(), report)
+        executor = executor or Local()
+        rows, facts = self._measured(executor, report)
         readings = [self.model, self.base, self.baseline]
-        models = {id(one): one.model() for one in readings if isinstance(one, Reading)}
+        models = {
+            id(one): one.model(executor.ledger) for one in readings if isinstance(one, Reading)
+        }
         saved = [self.baseline.model] if isinstance(self.baseline, Saved) else []
         return Result(
             command=self.command,

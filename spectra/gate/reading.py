@@ -7,6 +7,7 @@ from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.damaged import Survey
 from spectra.checkpoint.digest import weights_digest
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NothingToAnalyseError, PairingError
 from spectra.matrices import View, match_names, views_of
 from spectra.matrices.part import Part
@@ -33,11 +34,11 @@ class Reading:
         """The checkpoint that is read; an adapter's own tensors."""
         return weights_of(self.survey.checkpoint)
 
-    def model(self) -> Model:
+    def model(self, ledger: Ledger | None = None) -> Model:
         """Return what the document says of it."""
         opened = self.survey.checkpoint
         codecs = counted_codecs(view.entry for view in self.views)
-        digest = weights_digest(self.weights.files)
+        digest = weights_digest(self.weights.files, ledger)
         return Model(opened.spec, opened.resolved, self.part, codecs, digest=digest)
 
     def facts(self, rows: Iterable[Row]) -> Facts:

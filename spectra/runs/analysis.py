@@ -12,6 +12,7 @@ from spectra.analyzers import Analyzer, Summary
 from spectra.analyzers.analyzer import Across, Each, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
 from spectra.runs.result import Result, counted_codecs, not_read, noted, unread_in
@@ -80,7 +81,8 @@ class Analysis:
             SpectraError: A file changed or ended while it was read.
         """
         start, plan = time.perf_counter(), self.plan
-        rows = measured(executor or Local(), plan.tasks, self.analyzer, report, sink)
+        executor = executor or Local()
+        rows = measured(executor, plan.tasks, self.analyzer, report, sink)
         marked, summary = self.analyzer.conclude(rows)
         told = summary.get("notes")
         own = told if isinstance(told, list) else ()
@@ -97,7 +99,7 @@ class Analysis:
             command=self.analyzer.name,
             version=distribution.version(),
             settings=_settings(self.analyzer, self.selection),
-            models=[self._model(member) for member in plan.members],
+            models=[self._model(member, executor.ledger) for member in plan.members],
             rows=marked,
             skipped=plan.skipped,
             summary=_complete(summary, reading, plan.skipped)
@@ -126,7 +128,7 @@ class Analysis:
             "part of the change."
         )
 
-    def _model(self, member: Member) -> Model:
+    def _model(self, member: Member, ledger: Ledger | None) -> Model:
         opened = member.opened
         entries: Iterable[TensorEntry] = (
             (one.change.entry for one in self._inputs() if isinstance(one.change, Replaced))
@@ -134,7 +136,7 @@ class Analysis:
             else (one.view.entry for one in self._inputs() if one.source is opened)
         )
         codecs = counted_codecs(entries)
-        digest = weights_digest(weights_of(opened).files)
+        digest = weights_digest(weights_of(opened).files, ledger)
         return Model(opened.spec, opened.resolved, member.part, codecs, member.labels, digest)
 
     def _inputs(self) -> list[Input]:

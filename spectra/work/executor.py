@@ -40,6 +40,11 @@ class Executor(Protocol):
         """How many matrices are measured at once, for the time left."""
         ...
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """What knows the digests of local files, if anything does."""
+        ...
+
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
         """Return the rows of tasks that need no measuring, by `key_of` their places."""
         ...

@@ -12,6 +12,7 @@ from typing import Any, Final
 from platformdirs import user_cache_path
 
 from spectra.analyzers import Analyzer, Row
+from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import Span
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, identity, key_of
@@ -19,7 +20,7 @@ from spectra.work.task import Task
 
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
-ROW, FILE = "row", "file"  # kinds of entries
+ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
 SETTLED: Final = 2.0  # seconds after which another change of a file has another time
 
 
@@ -77,7 +78,7 @@ class Store:
 
     def known(self, span: Span) -> str | None:
         """Return the digest of a span, the file being as it is now; or None."""
-        body = self.base.get(FILE, _about(span))
+        body = self.base.get(_kind(span), _about(span))
         if body is None:
             return None
         state, digest = json.loads(body)
@@ -86,7 +87,7 @@ class Store:
     def note(self, span: Span, digest: str) -> None:
         """Keep the digest of a span that was just read, unless the file is too new for that."""
         if time.time() - span.ctime_ns / 1e9 > SETTLED:
-            self.base.put(FILE, _about(span), json.dumps([_state(span), digest]).encode())
+            self.base.put(_kind(span), _about(span), json.dumps([_state(span), digest]).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,11 @@ class Remembering:
     def crew(self) -> int:
         """How many matrices the other measures at once."""
         return self.inner.crew
+
+    @property
+    def ledger(self) -> Store:
+        """The store, which knows the digests of what was read."""
+        return self.store
 
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
         """Return the rows that the store has, by `key_of` their places."""
@@ -131,6 +137,10 @@ def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:
         return None
     span = Span(path, now.st_size, now.st_mtime_ns, start, stop, how, now.st_ctime_ns, now.st_ino)
     return (span, digest) if _state(span) == state else None
+
+
+def _kind(span: Span) -> str:
+    return SAMPLE if span.how.startswith(SAMPLED) else FILE
 
 
 def _about(span: Span) -> bytes:

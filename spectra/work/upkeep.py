@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.work.database import Database, entries_of
-from spectra.work.store import FILE, ROW, Store, span_of
+from spectra.work.store import FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import write_atomically
 
 
@@ -60,8 +60,11 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
         How many measurements were dropped.
     """
     base, before, total = store.base, store.base.count(ROW), 0
-    sizes = [(used, kind, about, nbytes)
-             for kind in (ROW, FILE) for about, nbytes, used in base.sizes(kind)]  # fmt: skip
+    sizes = [
+        (used, kind, about, nbytes)
+        for kind in (ROW, FILE, SAMPLE)
+        for about, nbytes, used in base.sizes(kind)
+    ]
     for used, kind, about, nbytes in sorted(sizes, reverse=True):
         total += nbytes
         if (older is not None and time.time() - used > older) or (
@@ -108,6 +111,8 @@ def take_in(store: Store, path: Path) -> int:
 def verify(store: Store) -> Verified:
     """Check every entry's checksum, and read again what local files are said to hold."""
     base = store.base
+    for entry in base.entries(SAMPLE):  # quickly taken again
+        base.drop(SAMPLE, entry.about)
     before = base.count(ROW) + base.count(FILE)
     rows, files = list(base.entries(ROW)), list(base.entries(FILE))
     found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}

@@ -9,6 +9,8 @@ import pytest
 import spectra
 from spectra.checkpoint import Checkpoint, digest
 from spectra.checkpoint.digest import weights_digest
+from spectra.checkpoint.fingerprints import MemoryLedger
+from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import ByContent
 
 
@@ -60,6 +62,27 @@ def test_large_weights_are_told_by_pieces(model: Path) -> None:
         raw[place] ^= 1
     path.write_bytes(raw)
     assert of(model) != before
+
+
+def test_what_was_sampled_is_not_sampled_again(model: Path) -> None:
+    class Counted(LocalFile):
+        reads = 0
+
+        def read(self, start: int, stop: int) -> bytes:
+            Counted.reads += 1
+            return super().read(start, stop)
+
+    files = {"a": Counted(model / "model.safetensors"), "b": Counted(model / "config.json")}
+    ledger = MemoryLedger()
+    first = weights_digest(files, ledger)
+    taken = Counted.reads
+    assert taken > digest.PIECES / 2
+    assert weights_digest(files, ledger) == first == weights_digest(files)
+    assert Counted.reads == 2 * taken
+    path = model / "config.json"
+    path.write_text(path.read_text() + " ")
+    again = {name: Counted(file.path) for name, file in files.items()}
+    assert weights_digest(again, ledger) not in (first, None)
 
 
 class Remote(ByContent):

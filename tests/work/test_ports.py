@@ -126,6 +126,7 @@ class Processes:
     """An executor whose tasks and rows go to other processes and back."""
 
     crew = 1
+    ledger = None
 
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
         return {}
