@@ -1,8 +1,18 @@
 """Times: both sides in one run, interleaved."""
 
+import os
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def unmeasured() -> Iterator[dict[str, str]]:
+    """Yield an environment in which nothing was measured before: a store of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield {**os.environ, "SPECTRA_CACHE_DIR": folder}
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.clock import unmeasured
 from benchmarks.models import LARGE, synthetic_shapes, write_sharded
 
 GIB = 1 << 30
@@ -58,9 +59,10 @@ def peak(code: str, words: Sequence[str] = ()) -> int:
     The process reads its own high-water mark: what wait() reports for a child counts the
     parent's memory too, which it shares until it has started.
     """
-    with tempfile.NamedTemporaryFile("r") as report:
+    with tempfile.NamedTemporaryFile("r") as report, unmeasured() as environment:
         measured = f"{code}; import pathlib; {NOTE.format(path=report.name)}"
         subprocess.run(
-            [sys.executable, "-c", measured, *words], stdout=subprocess.DEVNULL, check=True
-        )
+            [sys.executable, "-c", measured, *words],
+            stdout=subprocess.DEVNULL, check=True, env=environment,
+        )  # fmt: skip
         return int(report.read()) * 1024

@@ -60,7 +60,7 @@ def outcome(family: str, model: Any, folder: Path, share: str = "40%") -> Outcom
     assert isinstance(checkpoint, Checkpoint)
     told = accounted(checkpoint)
     try:
-        result = spectra.kappa(folder, select=share)
+        result = spectra.kappa(folder, select=share, cache=False)
     except SpectraError as error:
         why = str(error).replace(str(folder), folder.name)
         return Outcome(family, name, told, dict.fromkeys(FORMS, f"refused: {why}"))

@@ -1,13 +1,14 @@
 """One input on which a conclusion was wrong, and how today's answer is judged."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.clock import unmeasured
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class Ran:
 
 def spectra(folder: Path, *args: str) -> Ran:
     """Run a command in a folder, as a user would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spectra_cli", *args],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    with unmeasured() as environment:
+        done = subprocess.run(
+            [sys.executable, "-m", "spectra_cli", *args],
+            cwd=folder,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**environment, "HF_HUB_OFFLINE": "1"},
+        )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

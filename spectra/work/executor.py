@@ -1,18 +1,17 @@
-"""The ports of a run: who measures tasks, who takes what they make, what identifies a row."""
+"""The ports of a run: who measures tasks, and who takes what they make."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import InRounds, Round
-from spectra.checkpoint.fingerprints import Ledger, plain
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import Place
 from spectra.text import natural
 from spectra.words import VECTOR
 from spectra.work.pace import Pace
-from spectra.work.task import Input, Replaced, Task, Updated
+from spectra.work.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,38 +151,3 @@ def in_order(tasks: Sequence[Task]) -> list[Task]:
 def key_of(place: Place) -> Key:
     """Return what tells a row from the others of its run."""
     return place.labels.get("model"), place.matrix
-
-
-def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) -> str | None:
-    """Return what tells a measurement for ever: those of one identity are equal.
-
-    Args:
-        task: What is measured. Where its bytes lie and what its tensors are called plays no part.
-        analyzer: What measures it; its settings count, and the version of its numerics.
-        ledger: Knows what local files hold that were read before.
-
-    Returns:
-        A digest; None where what is read is not known without reading it.
-    """
-    contents = [read.fingerprint(ledger) for one in task.inputs for read in one.used]
-    if None in contents:
-        return None
-    about = [
-        (one.role, one.view.role.kind, one.view.part, one.view.rows, one.view.cols, one.paired,
-         _way(one))
-        for one in task.inputs
-    ]  # fmt: skip
-    told = repr((analyzer.name, analyzer.keys, plain(analyzer), about, contents))
-    return hashlib.sha256(told.encode()).hexdigest()
-
-
-def _way(one: Input) -> tuple[object, ...]:
-    """Return how an input's tuned values come of what is read."""
-    change = one.change
-    if isinstance(change, Replaced):
-        return ("replaced", change.part)
-    if isinstance(change, Updated):
-        own = change.factors
-        return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
-                change.rows)  # fmt: skip
-    return ("rewritten", change.rows.indices) if change else ()

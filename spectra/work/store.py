@@ -15,7 +15,8 @@ from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import Span
 from spectra.work.database import Database
-from spectra.work.executor import Executor, Key, Sink, identity, key_of
+from spectra.work.executor import Executor, Key, Sink, key_of
+from spectra.work.identity import identity
 from spectra.work.task import Task
 
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store

@@ -27,7 +27,8 @@ from spectra.matrices import Matrix, Pair, Selection
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import plan_model, plan_pair
-from spectra.work.executor import Key, Sink, identity, measured
+from spectra.work.executor import Key, Sink, measured
+from spectra.work.identity import identity
 from spectra.work.load import Loader
 from spectra.work.local import Local
 from spectra.work.task import Task

@@ -1,0 +1,72 @@
+"""What a second run of the same question takes, and one of a release with a few other tensors."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safetensors.torch import load_file, save_file
+
+from benchmarks.clock import least, unmeasured
+from benchmarks.models import ADAPTER, minilm
+
+CHANGED = 3  # tensors of the next release
+RUNS = 3
+SETTLED = 2.5  # seconds after which a file that was written is known again
+QUESTIONS = {
+    "diff --intruders": ["diff", "{model}", str(ADAPTER), "--intruders"],
+    "spectrum": ["spectrum", "{model}"],
+    "kappa": ["kappa", "{model}"],
+    "check": ["check", "{model}", "--isolated"],
+}
+
+
+def main() -> None:
+    print(f"import torch alone: {least(loaded, RUNS):.2f} s\n")
+    print("| command | first run | again, at most 1.5 s | 3 tensors changed |\n|---|---|---|---|")
+    with TemporaryDirectory() as folder:
+        model, release = copied(Path(folder) / "model"), released(Path(folder) / "release")
+        time.sleep(SETTLED)
+        for name, words in QUESTIONS.items():
+            with unmeasured() as environment:
+                first, told = ran(words, model, environment)
+                again, same = min(ran(words, model, environment) for _ in range(RUNS))
+                assert same == told, name
+                third, _ = ran(words, release, environment)
+            verdict = "" if again <= 1.5 else " NO"
+            print(
+                f"| {name} | {first:.2f} s | {again:.2f} s{verdict} | {third:.2f} s |", flush=True
+            )
+
+
+def loaded() -> None:
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+
+
+def ran(words: list[str], model: Path, environment: Mapping[str, str]) -> tuple[float, str]:
+    """Return how long a process takes, and what it prints."""
+    line = [word.format(model=model) for word in words]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "spectra_cli", *line, "--format", "csv"], env=environment,
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return time.perf_counter() - start, done.stdout
+
+
+def copied(folder: Path) -> Path:
+    shutil.copytree(minilm(), folder)
+    return folder
+
+
+def released(folder: Path) -> Path:
+    """Write the model with a few tensors moved."""
+    copied(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name, values in tensors.items() if values.dim() == 2][-CHANGED:]:
+        tensors[name] = tensors[name] * 1.01
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

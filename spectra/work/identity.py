@@ -1,0 +1,75 @@
+"""What tells a measurement for ever: the content of what was read, and what made numbers of it."""
+
+import sys
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from spectra.analyzers import Analyzer
+from spectra.checkpoint.fingerprints import Ledger, plain
+from spectra.distribution import version
+from spectra.work.task import Input, Replaced, Task, Updated
+
+ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
+
+
+def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) -> str | None:
+    """Return what tells a measurement for ever: those of one identity are equal.
+
+    Args:
+        task: What is measured. Where its bytes lie and what its tensors are called plays no part.
+        analyzer: What measures it; its settings count, its version, and the code that makes
+            numbers of bytes.
+        ledger: Knows what local files hold that were read before.
+
+    Returns:
+        A digest; None where what is read is not known without reading it.
+    """
+    contents = [read.fingerprint(ledger) for one in task.inputs for read in one.used]
+    if None in contents:
+        return None
+    about = [
+        (one.role, one.view.role.kind, one.view.part, one.view.rows, one.view.cols, one.paired,
+         _way(one))
+        for one in task.inputs
+    ]  # fmt: skip
+    told = repr(
+        (
+            numerics(type(analyzer).__module__),
+            analyzer.name,
+            analyzer.keys,
+            plain(analyzer),
+            about,
+            contents,
+        )
+    )
+    return sha256(told.encode()).hexdigest()
+
+
+@cache
+def numerics(module: str) -> str:
+    """Return the digest of the code between bytes and rows, an analyzer's own module included.
+
+    A version that somebody forgot to raise makes no wrong number then. Where there are no sources
+    it is that of what is installed.
+    """
+    home, own = Path(__file__).parent.parent, getattr(sys.modules.get(module), "__file__", None)
+    code = {home / "work" / "load.py", *([Path(own)] if own else [])}
+    code |= {path for room in ROOMS for path in home.glob(f"{room}/**/*.py")}
+    found = sha256(version().encode() if not (home / "work" / "load.py").is_file() else b"")
+    for path in sorted(path for path in code if path.is_file()):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _way(one: Input) -> tuple[object, ...]:
+    """Return how an input's tuned values come of what is read."""
+    change = one.change
+    if isinstance(change, Replaced):
+        return ("replaced", change.part)
+    if isinstance(change, Updated):
+        own = change.factors
+        return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
+                change.rows)  # fmt: skip
+    return ("rewritten", change.rows.indices) if change else ()
