@@ -48,4 +48,7 @@ def told(said: str) -> str:
     left = (
         f"only {', '.join(map(str, written))} {verb} written" if written else "nothing was written"
     )
-    return f"{said}; {left}. Run the same command again."
+    store = sys.modules.get("spectra.work.store")
+    if store is None or not store.kept:
+        return f"{said}; {left}. Run the same command again."
+    return f"{said}; {left}. What was measured is kept: the same command goes on from there."

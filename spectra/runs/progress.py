@@ -44,7 +44,8 @@ class State:
         left = "time left not known yet"
         if one.left is not None:
             left = f"about {duration(one.left - (time.monotonic() - self.at))} left"
-        return f"{one.count:,} of {one.of:,} {one.noun}, {100 * self.share:.0f} %, {left}"
+        known = f" ({one.known:,} known from before)" if one.known else ""
+        return f"{one.count:,} of {one.of:,} {one.noun}{known}, {100 * self.share:.0f} %, {left}"
 
 
 @contextmanager

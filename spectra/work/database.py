@@ -55,7 +55,7 @@ class Database:
         self.path = path
         self.troubles: list[str] = []  # sentences, each once
         self._lock = threading.RLock()
-        self._writes = True
+        self.writes = True  # as long as it can
         self._base: sqlite3.Connection | None = None
         self._open()
 
@@ -126,7 +126,7 @@ class Database:
         return sum(file.stat().st_size for file in self._files())
 
     def _order(self, order: str, values: tuple[object, ...]) -> None:
-        if self._writes:
+        if self.writes:
             self._try(lambda base: base.execute(order, values))
 
     def _try(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
@@ -188,7 +188,7 @@ class Database:
                 self._base = None
 
     def _stop(self, why: str) -> None:
-        self._writes = False
+        self.writes = False
         self._trouble(f"{self.path} cannot be written ({why}): what is measured is not kept")
 
     def _set_aside(self, why: str) -> None:

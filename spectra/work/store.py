@@ -22,6 +22,7 @@ from spectra.work.task import Task
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
+kept = False  # whether this process has kept a row
 SETTLED: Final = 2.0  # seconds after which another change of a file has another time
 
 
@@ -74,8 +75,10 @@ class Store:
 
     def keep(self, key: str, row: Row) -> None:
         """Keep the row of an identity."""
+        global kept  # noqa: PLW0603 - for a word at the end, whoever it is that ends
         told = json.dumps(row.plain(), separators=(",", ":")).encode()
         self.base.put(ROW, key.encode(), zlib.compress(told, 1))
+        kept = kept or self.base.writes
 
     def known(self, span: Span) -> str | None:
         """Return the digest of a span, the file being as it is now; or None."""

@@ -170,18 +170,39 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_pat
     ).stdout
     numbers = np.random.default_rng(11)
     environment["SPECTRA_CACHE_DIR"] = str(tmp_path / "cache")
-    for turn in range(6):
+    for turn in range(7):
         sent = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[turn % 3]
         process = subprocess.Popen(
             [*line, "--workers", "1"], env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        time.sleep(float(numbers.uniform(0.3, 4.0)))
+        time.sleep(float(numbers.uniform(0.3, 5.0)))
         process.send_signal(sent)
         out, err = process.communicate()
         assert process.returncode in (0, -9, 130, 143), err
         assert out in ("", whole)
-    assert (
-        subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
-        == whole
+    again = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout == whole
+    assert again.stderr == ""
+
+
+def test_an_interrupted_run_says_what_is_kept(minilm: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from spectra_cli import entry; from spectra.work.store import "
+        "Store; keep = Store.keep; Store.keep = lambda *a: (keep(*a), "
+        "os.kill(os.getpid(), signal.SIGINT)); sys.argv = ['spectra', *sys.argv[1:]]; entry.main()"
     )
+    environment = {**os.environ, "SPECTRA_CACHE_DIR": str(tmp_path / "cache")}
+    told = {}
+    for more in ("--quiet", "--no-cache"):
+        line = ["kappa", str(minilm), "--layers", "0", more]
+        told[more] = subprocess.run(
+            [sys.executable, "-c", code, *line], env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    assert told["--quiet"].returncode == 130
+    assert told["--quiet"].stderr == (
+        "error: interrupted; nothing was written. What was measured is kept: the same command "
+        "goes on from there.\n"
+    )
+    assert told["--no-cache"].returncode == 0

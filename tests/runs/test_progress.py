@@ -28,6 +28,8 @@ def test_the_line_has_count_share_and_time_left(monkeypatch: pytest.MonkeyPatch)
     assert state.told() == "1 of 12 matrices, 1 %, time left not known yet"
     state.take(Progress(1.0, 120.0, "x", 1, 12, None, "tensors"))
     assert state.told().startswith("1 of 12 tensors, ")
+    state.take(Progress(60.0, 120.0, "x", 7, 12, None, known=6))
+    assert state.told().startswith("7 of 12 matrices (6 known from before), 50 %, ")
 
 
 def test_lines_come_whether_or_not_a_matrix_ends(capsys: pytest.CaptureFixture[str]) -> None:
