@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file
 
 from examples import write_model
 from loopback import Loopback, taken_for_the_hub
@@ -214,3 +215,28 @@ def test_errors_are_one_line_and_exit_code_2(command: Command, hub: Loopback, na
     assert done.out == ""
     assert "org/none: nothing on this machine and no repository of the Hub" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_what_was_measured_of_the_hub_is_not_asked_for_again(
+    command: Command, hub: Loopback, sharded: Path
+) -> None:
+    hub.add("org/name", sharded, ref="v1")
+    words = ("spectrum", "org/name@v1", "--format", "json")
+    first = document(command(*words).out)
+    weights = sum(path.stat().st_size for path in sharded.glob("*.safetensors"))
+    assert hub.sent(".safetensors") >= weights
+    hub.forget()
+    again = document(command(*words).out)
+    assert hub.sent(".safetensors") <= headers(sharded) + 2 * (1 << 17)
+    assert {**again, "date": ""} == {**first, "date": ""}
+
+    # The next revision has one shard of other weights: it alone is read.
+    write_model(
+        sharded, {name: values + 1 for name, values in load_file(sharded / SECOND).items()},
+        '{"model_type": "llama"}', name=SECOND,
+    )  # fmt: skip
+    hub.add("org/name", sharded, ref="v2")
+    hub.forget()
+    command("spectrum", "org/name@v2", "--format", "json")
+    changed = (sharded / SECOND).stat().st_size
+    assert changed <= hub.sent(".safetensors") <= changed + headers(sharded) + 2 * (1 << 17)
