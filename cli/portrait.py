@@ -30,7 +30,7 @@ class Portrait:
         """
         chosen_device(self.device)
         settle_memory()
-        parts = list(steps(self.model, self.base, policy_in_force(None), _warn))
+        parts = list(steps(self.model, self.base, policy_in_force(None), warn))
         found = []
         for place, (name, told, plan) in enumerate(parts, 1):
             note(f"{place} of {len(parts)}: {told}", quiet=self.quiet)
@@ -39,7 +39,3 @@ class Portrait:
                 document: dict[str, Any] = planned.run(report).document()
             found.append(Saved(Path(f"{name}.json"), document))
         return found
-
-
-def _warn(told: str) -> None:
-    note(f"warning: {told}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from spectra.runs.opening import Device
 from spectra.work.device import chosen_device
 from spectra.work.executor import Executor
 from spectra.work.local import Local
@@ -11,7 +12,7 @@ from spectra.work.store import Remembering, Store
 
 @contextmanager
 def engine(
-    workers: int | None, device: str, *, cache: bool = True, tell: Callable[[str], object]
+    workers: int | None, device: Device, *, cache: bool = True, tell: Callable[[str], object]
 ) -> Iterator[Executor]:
     """Yield an executor.
 
@@ -24,12 +25,12 @@ def engine(
     Raises:
         SpectraError: The device is not there.
     """
-    device = chosen_device(device)
+    here = chosen_device(device)
     if not cache:
-        yield Local(workers, device)
+        yield Local(workers, here)
         return
     store = Store()
     with closing(store):
-        yield Remembering(Local(workers, device, store, store.recall), store)
+        yield Remembering(Local(workers, here, store, store.recall), store)
     for trouble in store.troubles:
         tell(f"{trouble}.")
