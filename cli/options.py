@@ -88,6 +88,8 @@ Model = Annotated[str, typer.Argument(
     help="Folder or file with weights, or a repository of the Hub: org/name[@revision].")]
 Exact = Annotated[bool, option("--exact",
     "Decompose every matrix in full, as a reference; slower.", RUN)]
+NoCache = Annotated[bool, option("--no-cache",
+    "Measure everything anew: neither ask the store of earlier runs nor keep anything.", RUN)]
 Quiet = Annotated[bool, option("--quiet -q", "No progress, notes or hints.", OUTPUT)]
 
 
@@ -136,9 +138,7 @@ class Common:
         RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
-    no_cache: Annotated[bool, option("--no-cache",
-        "Measure everything anew: neither ask the store of earlier runs nor keep anything.",
-        RUN)] = False
+    no_cache: NoCache = False
     exact: bool = False
     quiet: Quiet = False
     verbose: Annotated[bool, option("--verbose -v", "Show every row of the table.",

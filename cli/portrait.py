@@ -21,6 +21,7 @@ class Portrait:
     base: str | None
     device: str = "auto"
     quiet: bool = False
+    cache: bool = True
 
     def measured(self) -> list[Saved]:
         """Run every analysis; where each would be saved stands for its file.
@@ -31,11 +32,13 @@ class Portrait:
         chosen_device(self.device)
         settle_memory()
         parts = list(steps(self.model, self.base, policy_in_force(None), warn))
-        found = []
+        found, warned = [], dict[str, None]()
         for place, (name, told, plan) in enumerate(parts, 1):
             note(f"{place} of {len(parts)}: {told}", quiet=self.quiet)
-            planned = replace(plan(), device=self.device, tell=warn)
+            planned = replace(plan(), device=self.device, cache=self.cache, tell=warned.setdefault)
             with progress_bar(quiet=self.quiet) as report:
                 document: dict[str, Any] = planned.run(report).document()
             found.append(Saved(Path(f"{name}.json"), document))
+        for text in warned:
+            warn(text)
         return found

@@ -58,7 +58,9 @@ def report_saved(results: Sequence[Path], form: Form) -> None:
     _write_all(saved, form)
 
 
-def report_model(given: Sequence[str], base: str | None, device: str, form: Form) -> None:
+def report_model(
+    given: Sequence[str], base: str | None, device: str, form: Form, *, cache: bool = True
+) -> None:
     """Analyse a model and write a page of it, or a card.
 
     Raises:
@@ -88,7 +90,7 @@ def report_model(given: Sequence[str], base: str | None, device: str, form: Form
             )
     from .portrait import Portrait  # noqa: PLC0415 - takes torch
 
-    saved = Portrait(given[0], base, device, form.quiet).measured()
+    saved = Portrait(given[0], base, device, form.quiet, cache).measured()
     words = [given[0], *(["--base", base] if base is not None else []), "-o", "report.html"]
     _write_all(saved, form, "spectra report " + shlex.join(words))
 

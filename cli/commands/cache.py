@@ -85,7 +85,7 @@ def cache(
 
     What was measured of a matrix is kept, by the content of all that was read: the same question
     about the same weights reads nothing again. The store lies in the user's folder for caches, or
-    in SPECTRA_CACHE_DIR; --no-cache of every command does without.
+    in SPECTRA_CACHE_DIR; --no-cache of a command does without.
 
     info tells what it holds; clear deletes it; prune drops what was not used lately; export and
     import move measurements to another machine; verify checks every entry, and reads local files

@@ -8,7 +8,7 @@ import typer
 from spectra.errors import UsageError
 
 from ..command import command
-from ..options import DEVICES, OUTPUT, RUN, SOURCE, Quiet, device_of, option
+from ..options import DEVICES, OUTPUT, RUN, SOURCE, NoCache, Quiet, device_of, option
 
 # fmt: off
 Results = Annotated[list[str], typer.Argument(
@@ -36,6 +36,7 @@ def report(
     card: Card = False,
     open_page: Open = False,
     device: Device = "auto",
+    no_cache: NoCache = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a page of a model, or of saved results.
@@ -53,7 +54,7 @@ def report(
 
     form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)
     if base is not None or any(is_model(one) for one in result):
-        report_model(result, base, device, form)
+        report_model(result, base, device, form, cache=not no_cache)
     elif device != "auto":
         raise UsageError(
             f"--device {device} is of a model that is measured now, and {result[0]} is a saved "

@@ -24,6 +24,8 @@ TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS entries (kind TEXT, about BLOB, body BLOB NOT NULL, "
     "sum BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (kind, about))"
 )
+SUFFIXES: Final = "", "-wal", "-shm"  # of SQLite's files
+ASIDE: Final = "{}.aside-*"  # what was set aside of a file
 UNWRITABLE: Final = frozenset({
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
@@ -205,7 +207,7 @@ class Database:
             self.troubles.append(told)
 
     def _files(self) -> list[Path]:
-        names = (self.path.name + suffix for suffix in ("", "-wal", "-shm"))
+        names = (self.path.name + suffix for suffix in SUFFIXES)
         return [path for path in map(self.path.with_name, names) if path.is_file()]
 
 

@@ -46,6 +46,8 @@ class Pace:
         if done <= TELLING * whole:
             self.begun, self.before = now, done
         told = done - self.before
+        if not whole:  # nothing that costs anything, such as what an adapter left as it was
+            return 0.0
         if told < TELLING * whole:
             return None
         return (now - self.begun) * (whole - done) / told

@@ -23,7 +23,10 @@ FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
 kept = False  # whether this process has kept a row
-SETTLED: Final = 2.0  # seconds after which another change of a file has another time
+SETTLED: Final = 40.0
+"""Seconds after which another change of a file has another time. The clock of files goes in steps;
+and of a page that is mapped for writing the kernel notes the first change alone, until it has
+written it out (Linux: after 30 s, asked every 5)."""
 
 
 def place() -> Path:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spectra.checkpoint.fingerprints import digest_of_file
-from spectra.work.database import Database, entries_of
+from spectra.errors import OutputError
+from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
 from spectra.work.store import FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import write_atomically
 
@@ -35,16 +36,17 @@ class Verified(NamedTuple):
 def held(store: Store) -> Held:
     """Return what a store holds."""
     base = store.base
-    aside = sorted(base.path.parent.glob(f"{base.path.name}.aside-*"))
+    aside = sorted(base.path.parent.glob(ASIDE.format(base.path.name)))
     return Held(base.path, base.count(ROW), base.count(FILE), base.nbytes, tuple(aside))
 
 
 def clear(path: Path) -> int:
     """Delete a store and what was set aside of it; return the bytes that took."""
-    freed = 0
-    for file in sorted(path.parent.glob(f"{path.name}*")):
-        freed += file.stat().st_size
-        file.unlink()
+    own = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+    files = [file for file in [*own, *path.parent.glob(ASIDE.format(path.name))] if file.is_file()]
+    freed = sum(file.stat().st_size for file in files)
+    for file in files:
+        file.unlink(missing_ok=True)
     return freed
 
 
@@ -81,8 +83,10 @@ def export(store: Store, path: Path) -> int:
     What local files hold is not among them: another machine has others.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: It cannot be written, or is the store itself.
     """
+    if path.resolve() == store.base.path.resolve():
+        raise OutputError(f"{path} is the store itself, expected another file. Name one.")
     count = 0
 
     def write(place: Path) -> None:
@@ -100,11 +104,13 @@ def take_in(store: Store, path: Path) -> int:
     """Keep what another store exported and this one does not know; return how many.
 
     Raises:
-        OutputError: It is no exported store.
+        OutputError: It is no exported store, or this one cannot be written.
     """
     new = [entry for entry in entries_of(path, ROW) if store.base.entry(ROW, entry.about) is None]
     for entry in new:
         store.base.put(ROW, *entry)
+    if new and not store.base.writes:
+        raise OutputError(f"nothing of {path} was kept: {store.troubles[0]}.")
     return len(new)
 
 

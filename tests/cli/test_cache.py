@@ -64,9 +64,12 @@ def test_it_says_what_it_holds_and_lets_go_of_it(
     assert "measurements  6" in screen
     assert "6 tensors of local files" in screen
     (cache / "store.sqlite.aside-1").write_text("damaged")
+    for name in ("store.sqlite-notes.txt", "store.sqlite.bak"):
+        (cache / name).write_text("somebody's own")
     assert "set aside     store.sqlite.aside-1" in told(command("cache"))
     assert f"freed in {cache}" in told(command("cache", "clear"))
-    assert list(cache.iterdir()) == []
+    own = ["store.sqlite-notes.txt", "store.sqlite.bak"]
+    assert sorted(path.name for path in cache.iterdir()) == own
     assert told(command("cache", "clear")).startswith("0 B freed")
 
 
@@ -102,6 +105,36 @@ def test_measurements_move_to_another_machine(
     assert told(command("kappa", str(minilm), "--layers", "0", "--format", "json")) == first
     assert "measurements  6" in told(command("cache"))  # read, and found to be known
     assert cache.exists()
+
+
+def test_what_could_not_be_moved_is_an_error(
+    command: Command, minilm: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("kappa", minilm, "--layers", "0")
+    done = command("cache", "export", cache / "store.sqlite")
+    assert done.code == 2
+    assert "is the store itself" in done.err
+    assert "measurements  6" in told(command("cache"))
+    command("cache", "export", tmp_path / "moved.sqlite")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "file"))
+    done = command("cache", "import", tmp_path / "moved.sqlite")
+    assert (done.code, done.out) == (2, "")
+    assert "was kept: " in done.err
+    assert "cannot be written" in done.err
+
+
+def test_a_report_uses_the_store_and_warns_once(
+    command: Command, minilm: Path, cache: Path, tmp_path: Path
+) -> None:
+    model = fewer_words(minilm, tmp_path / "m")
+    page = tmp_path / "page.html"
+    assert command("report", model, "-o", page, "--no-cache", "-q").code == 0
+    assert not cache.exists()
+    cache.write_text("no folder")
+    done = command("report", model, "-o", page, "-q")
+    assert done.code == 0
+    assert done.err.count("what is measured is not kept") == 1
 
 
 def test_verify_finds_what_size_and_times_do_not_tell(

@@ -37,6 +37,10 @@ def test_a_first_matrix_that_is_much_of_the_whole_tells(clock: list[float]) -> N
     assert found.left(1) == pytest.approx(3.0)
 
 
+def test_what_costs_nothing_is_over(clock: list[float]) -> None:
+    assert Pace([0.0, 0.0], clock[0]).left(1) == 0.0
+
+
 def test_small_matrices_take_more_of_their_time() -> None:
     assert pace.slowed(1.0, 600, 9000) == 2.0
     assert pace.slowed(1.0, 60_000, 60_000) == pytest.approx(1.01)
