@@ -15,7 +15,7 @@ from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
 from spectra.runs.result import Result
-from spectra.text import duration, shown, size
+from spectra.text import counted, duration, shown, size
 from spectra.work.device import chosen_device
 from spectra.work.result import SCHEMA
 from spectra.writing.atomic import require_picture_suffix, require_writable, wrong_suffix
@@ -209,10 +209,12 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))
         return
+    what = ("tensor",) if planned.command == "check" else ("matrix", "matrices")
+    known = f"  known before  {counted(found.known, *what)}\n" if found.known else ""
     sys.stdout.write(
         f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
         f"{found.skipped:,} skipped; nothing was read but headers.\n\n"
-        f"  to read       {size(found.nbytes)}\n"
+        f"{known}  to read       {size(found.nbytes)}\n"
         f"  peak memory   about {size(found.memory)} beside the program itself\n"
         f"  time          about {duration(found.seconds)}\n"
     )

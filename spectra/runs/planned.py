@@ -26,6 +26,7 @@ from spectra.runs.progress import shown
 from spectra.runs.result import Result
 from spectra.work.estimate import Estimate
 from spectra.work.executor import Report
+from spectra.work.store import place
 
 P = ParamSpec("P")
 
@@ -56,7 +57,10 @@ class Planned:
 
     def estimate(self) -> Estimate:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
-        return self.question.estimate(self.workers)
+        if not (self.cache and place().is_file()):  # none is begun for a question
+            return self.question.estimate(self.workers)
+        with engine(self.workers, self.device, tell=self.tell) as here:
+            return self.question.estimate(self.workers, here)
 
     def run(self, report: Report | None = None) -> Result:
         """Read, measure and conclude.

@@ -9,9 +9,11 @@ import torch
 
 from spectra.analyzers import Analyzer
 from spectra.kernels.singular import singular_values, singular_values_cost
+from spectra.work.executor import Executor, key_of
 from spectra.work.local import memory_budget, usable_cores
 from spectra.work.pace import Pace, slowed
 from spectra.work.planning.plan import Plan
+from spectra.work.task import bytes_of
 
 PROBE = 384  # side of the matrix whose decomposition is timed
 PROBED = 0.3  # seconds; a scheduler's turns are a tenth of that
@@ -29,25 +31,44 @@ class Estimate:
     memory: int  # peak bytes, beside the program itself
     seconds: float  # about; the machine's speed is measured on small matrices
     skipped: int
+    known: int = 0  # of the matrices, that were measured before: they are neither read nor measured
 
 
-def estimate(plan: Plan, analyzer: Analyzer[Any], workers: int | None = None) -> Estimate:
-    """Estimate a plan from headers; reads no weights."""
+def estimate(
+    plan: Plan,
+    analyzer: Analyzer[Any],
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> Estimate:
+    """Estimate a plan from headers; reads no weights.
+
+    Args:
+        plan: What is to be measured.
+        analyzer: What measures it.
+        workers: Matrices at once on a CPU; None: one per core.
+        executor: May know some of it.
+    """
     crew = workers or usable_cores()
-    needs = sorted((task.need(analyzer) for task in plan.tasks), reverse=True)
-    together = min(sum(needs[:crew]), memory_budget(plan.tasks, needs))
-    ahead = 2 * max(task.memory for task in plan.tasks)  # in work, and read meanwhile
-    operations = Pace.of(plan.tasks, analyzer, crew).ends[-1]
+    known = executor.known(plan.tasks, analyzer) if executor else {}
+    tasks = [task for task in plan.tasks if key_of(task.place) not in known]
+    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
+    together = min(sum(needs[:crew]), memory_budget(tasks, needs)) if tasks else 0
+    ahead = 2 * max((task.memory for task in tasks), default=0)  # in work, and read meanwhile
+    operations = Pace.of(tasks, analyzer, crew).ends[-1] if tasks else 0.0
+    nbytes = bytes_of(tasks)
     return Estimate(
         matrices=len(plan.tasks),
         tensors=len({
             one.own.key for task in plan.tasks for one in task.inputs
             if one.source is task.inputs[0].source  # as matrices are those of one model
         }),
-        nbytes=plan.nbytes,
+        nbytes=nbytes,
         memory=together + ahead,
-        seconds=START + operations / operations_per_second(crew) + plan.nbytes / READ_RATE,
+        seconds=START
+        + (operations / operations_per_second(crew) if tasks else 0.0)
+        + nbytes / READ_RATE,
         skipped=len(plan.skipped),
+        known=len(known),
     )  # fmt: skip
 
 

@@ -107,6 +107,23 @@ def test_measurements_move_to_another_machine(
     assert cache.exists()
 
 
+def test_a_dry_run_tells_what_is_known(command: Command, minilm: Path, cache: Path) -> None:
+    line = ["spectrum", minilm, "--layers", "0-1", "--dry-run"]
+    assert "known before" not in told(command(*line))
+    assert not cache.exists()
+    command("spectrum", minilm, "--layers", "0")
+    some = told(command(*line))
+    assert "known before  6 matrices" in some
+    assert "to read       6.8 MiB" in some  # of the other layer alone
+    command("spectrum", minilm, "--layers", "1")
+    every = told(command(*line))
+    assert "known before  12 matrices" in every
+    assert "to read       0 B" in every
+    assert "to read       13.5 MiB" in told(command(*line, "--no-cache"))
+    command("check", minilm, "--isolated")
+    assert "known before  103 tensors" in told(command("check", minilm, "--isolated", "--dry-run"))
+
+
 def test_what_could_not_be_moved_is_an_error(
     command: Command, minilm: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
