@@ -16,6 +16,7 @@ OF_SHARE: Final = 3  # of a share in percent
 OF_ESTIMATE: Final = 2  # of what is known about no better
 EXACT: Final = 12  # of a number that a person wrote
 LEAST: Final = Decimal("0.001")
+WHOLE: Final = 1e15  # from which on a number has no hundredths to round
 MOST: Final = 1_000_000
 KEPT: Final = 6  # that a page holds of a number, whose spelling must not differ from a table's
 
@@ -111,7 +112,7 @@ def kept(value: float) -> float:
 
 def _to_hundredths(value: float) -> float:
     """Round to two decimals, halves away from zero, as `_spelled` does."""
-    if not math.isfinite(value):
+    if not abs(value) < WHOLE:
         return value
     return float(Decimal(value).quantize(Decimal("0.01"), ROUND_HALF_UP))
 

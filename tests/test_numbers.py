@@ -70,6 +70,8 @@ def test_a_share_never_reads_as_all_or_nothing_where_it_is_neither(share: float,
 
 def test_slopes_growth_estimates_and_spans() -> None:
     assert [signed(value) for value in (0.247, -0.001, -0.25)] == ["+0.25", "+0.00", "-0.25"]
+    assert signed(-1e40).startswith("-1")
+    assert [signed(value) for value in (math.inf, -math.inf)] == ["+inf", "-inf"]
     told = ["0 %", "+12 %", "-60 %", "x 12.35"]
     assert [grown(ratio) for ratio in (1.0, 1.12, 0.4, 12.345)] == told
     assert estimate(0.1543) == "0.15"

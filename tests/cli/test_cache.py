@@ -238,9 +238,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_pat
 
 def test_an_interrupted_run_says_what_is_kept(minilm: Path, tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from spectra_cli import entry; from spectra.work.store import "
-        "Store; keep = Store.keep; Store.keep = lambda *a: (keep(*a), "
-        "os.kill(os.getpid(), signal.SIGINT)); sys.argv = ['spectra', *sys.argv[1:]]; entry.main()"
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from spectra_cli import entry; from spectra.work.store import Store; keep = Store.keep; "
+        "Store.keep = lambda *a: (keep(*a), os.kill(os.getpid(), signal.SIGINT)); "
+        "sys.argv = ['spectra', *sys.argv[1:]]; entry.main()"
     )
     environment = {**os.environ, "SPECTRA_CACHE_DIR": str(tmp_path / "cache")}
     told = {}

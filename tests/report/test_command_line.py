@@ -94,7 +94,7 @@ def test_it_gives_the_same_document(
 
 
 NEXT = {
-    "ls of a selection": "",
+    "ls of a selection": "spectrum a --exclude '*.0.*' --role mlp --layers 0-1",
     "a name like an option": "spectrum --energy 0.9 --plot spectrum.png -- -odd",
     "spectrum, energy": "spectrum a --energy 0.5 --role attn.q --role mlp.up --plot spectrum.png",
     "trend": "spectrum --trend run/checkpoint-5 run/checkpoint-10 --layers 1 --plot trend.png",
@@ -184,7 +184,7 @@ HANDLED = {
 ELSEWHERE = {
     "model", "base", "tuned", "include", "exclude", "role", "layers", "allow_pickle", "download",
     "format", "output", "plot", "values", "export", "dry_run", "device", "workers", "quiet",
-    "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "full", "show_settings",
+    "no_cache", "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "full", "show_settings",
 }  # fmt: skip
 """What every command has, what changes no number, and what a result holds in other words."""
 
