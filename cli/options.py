@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SOURCE, SELECT, OUTPUT, RUN = "Where weights come from", "Which matrices", "Output", "Running"
 DEVICES = ("auto", "cpu", "cuda")
-NVIDIA = ("gpu", "nvidia", "gpu:0")
-"""What may stand for `cuda`; by its letters, 'gpu' is closest to 'cpu'."""
 OFFERED = tuple(dict.fromkeys(word for role in ROLES for word in (role.split(".")[0], role)))
 """Words of --role: each group stands before its roles."""
 
@@ -68,7 +66,7 @@ def one_of(value: str, known: Sequence[str]) -> str:
     """
     if value in known:
         return value
-    near = guess(value.lower(), known, 0.4)
+    near = guess(value.lower(), known)
     raise typer.BadParameter(f"{value!r} is not known.{near} Expected one of {', '.join(known)}.")
 
 
@@ -77,9 +75,11 @@ def device_of(value: str) -> str:
     name, colon, index = value.partition(":")
     if name == "cuda" and colon and index.isdecimal():
         return value
-    if value.lower() in NVIDIA:
-        raise typer.BadParameter(f"{value!r} is not known. Did you mean 'cuda'?")
-    return one_of(value, (*DEVICES, "cuda:0"))
+    if value in DEVICES:
+        return value
+    from spectra.work.device import unknown_device  # noqa: PLC0415 - slow to load
+
+    raise typer.BadParameter(unknown_device(value))
 
 
 # fmt: off
@@ -116,7 +116,7 @@ class Common:
     exclude: Annotated[list[str], option("--exclude GLOB",
         "No matrix whose name matches; repeatable.", SELECT)] = field(default_factory=list)
     role: Annotated[list[str], option("--role ROLE",
-        f"Only this role; repeatable: {' '.join(OFFERED)}.",
+        f"Only this role; repeatable, or a list with commas: {' '.join(OFFERED)}.",
         SELECT, offered=OFFERED)] = field(default_factory=list)
     layers: Annotated[str, option("--layers RANGES",
         "Only these layers, counted from 0. Example: 0-5,11", SELECT)] = ""

@@ -11,9 +11,6 @@ from spectra.text import guess, listed
 
 from .usage import arguments, is_argument
 
-CLOSE: Final = 0.6
-"""How alike a command or an option must be to be meant."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -48,7 +45,7 @@ class Refusal:
     def no_command(self, found: re.Match[str]) -> str:
         """Name the nearest command, or all."""
         word, names = found[1], self.group.list_commands(None)
-        near = guess(word.lower(), names, CLOSE)
+        near = guess(word.lower(), names)
         if not near and os.path.exists(word):  # noqa: PTH110 - any text may stand here
             near = f" A command stands before it: one of {listed(names)}."
         return f"No such command {word!r}.{near or f' Expected one of {listed(names)}.'}"
@@ -65,9 +62,7 @@ class Refusal:
         ]
         if owners:
             return f"{said} It is an option of {listed(owners)}."
-        return said + guess(
-            option, (one for one in _names(self.parameters) if one[:2] == "--"), CLOSE
-        )
+        return said + guess(option, (one for one in _names(self.parameters) if one[:2] == "--"))
 
     def no_value(self, found: re.Match[str]) -> str:
         """Say what the value would be."""

@@ -48,6 +48,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def pieces(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return words that were given one by one, or several with commas between them."""
+    return tuple(piece.strip() for text in texts for piece in text.split(","))
+
+
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or colour the screen."""
     if text.isprintable():
@@ -58,7 +63,7 @@ def printable(text: str) -> str:
     )
 
 
-def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str:
+def nearest(word: str, known: Iterable[str], least: float = 0.6) -> str:
     """Return the known word that is most like one; empty where none is like enough.
 
     Args:
@@ -69,7 +74,7 @@ def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str:
     return next(iter(difflib.get_close_matches(word, list(known), 1, least)), "")
 
 
-def guess(word: str, known: Iterable[str], least: float = 0.5) -> str:
+def guess(word: str, known: Iterable[str], least: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for the nearest known word, or nothing."""
     found = nearest(word, known, least)
     return f" Did you mean {found!r}?" if found else ""

@@ -26,6 +26,7 @@ CALL = re.compile(
     rf"|\bspectra ({COMMANDS})((?: -{{0,2}}[\w./'@:*,=%-]*[\w/'%*])+)"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+REPEATED = re.compile(r"\b(include|exclude|role)='[^']*'(?: \1='[^']*')+")
 SHORT = re.compile(r"(?<![\w-])-o ([\w./{}-]*\w)")
 
 _typed: ContextVar[bool] = ContextVar("typed", default=False)
@@ -60,7 +61,13 @@ def in_python(text: str) -> str:
         value = None if name in FLAGS else after.match(text, found.end())
         pieces += [text[end : found.start()], _argument(name, value[1] if value else None)]
         end = value.end() if value else found.end()
-    return "".join([*pieces, text[end:]])
+    return REPEATED.sub(_list, "".join([*pieces, text[end:]]))
+
+
+def _list(found: re.Match[str]) -> str:
+    """Return an option that is given several times as Python has it: a list."""
+    values = re.findall(rf"{found[1]}=('[^']*')", found[0])
+    return f"{found[1]}=[{', '.join(values)}]"
 
 
 def _argument(name: str, value: str | None) -> str:

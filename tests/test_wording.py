@@ -27,6 +27,10 @@ CASES = {
     "Give it: --widths 256,512, one number a model.":
         "Give it: widths=[256, 512], one number a model.",
     "--lambda -1.0 is no number above 0.": "weight_decay=-1.0 is no number above 0.",
+    "--select 0.1 is no share. Did you mean --select 10%? Expected above 0%.":
+        "select=0.1 is no share. Did you mean select='10%'? Expected above 0%.",
+    "Give them one by one: --include '*q*' --include '*k*'.":
+        "Give them one by one: include=['*q*', '*k*'].",
     "add --full-spectrum": "add full_spectrum=True",
     "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.":
         "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.",

@@ -38,9 +38,10 @@ SaveBaseline = Annotated[Path | None, option("--save-baseline FILE",
     "all that it finds is known. With the same --baseline FILE: only where there is none yet.",
     POLICY)]
 Select = Annotated[list[str] | None, option("--select CODE",
-    "Only these rules: codes, their beginnings, or names; repeatable. Example: SPC1", POLICY)]
+    "Only these rules: codes, their beginnings, or names; repeatable, or a list with commas. "
+    "Example: SPC1", POLICY)]
 Ignored = Annotated[list[str] | None, option("--ignore CODE",
-    "Not these rules; repeatable.", POLICY)]
+    "Not these rules; repeatable, or a list with commas.", POLICY)]
 Failing = Annotated[FailOn | None, option("--fail-on SEVERITY",
     "The least severe finding that fails: error (the default), warning, note or never.",
     POLICY, of=FailOn)]

@@ -24,12 +24,14 @@ Values = Annotated[Path | None, option("--values FILE",
     "Also write every singular value: columns matrix, index, sigma; .parquet or .csv.", OUTPUT)]
 # fmt: on
 
+ENERGY = 0.99
+
 
 @command(2, wording={"values": Values})
 def spectrum(
     model: Models,
     base: Base = None,
-    energy: Energy = 0.99,
+    energy: Energy = ENERGY,
     trend: Trend = False,
     *,
     common: Common,
@@ -46,6 +48,12 @@ def spectrum(
         raise typer.BadParameter(
             "--trend measures both ends of a spectrum, not all values. Leave out one of the two.",
             param_hint="'--values'",
+        )
+    if trend and energy != ENERGY:
+        raise typer.BadParameter(
+            "--trend follows sigma_max, stable rank and kappa, no energy_rank. Leave out one of "
+            "the two.",
+            param_hint="'--energy'",
         )
     if trend and base is not None:
         raise typer.BadParameter(

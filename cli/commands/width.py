@@ -113,7 +113,8 @@ def width(
     given_widths, share = _whole(widths), share_of(tolerance)
     if not 0.0 < share < 1.0:
         raise typer.BadParameter(
-            f"{tolerance!r} is no share, expected one like 10%.", param_hint="'--tolerance'"
+            f"{tolerance!r} is no share. Expected above 0% and below 100%, like 10%.",
+            param_hint="'--tolerance'",
         )
     return common.run(lambda: spectra.width.plan(
         list(map(common.open, model)), against=None if against is None else common.open(against),

@@ -15,7 +15,7 @@ from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Place
-from spectra.text import counted, guess, listed
+from spectra.text import counted, guess, listed, share_of
 from spectra.words import By, Per, RankBy
 
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -203,8 +203,13 @@ def amount(select: str, total: int) -> int:
             return min(int(text), total)
     except (ValueError, InvalidOperation):
         pass
+    given = share_of(text)
+    below = not text.endswith("%") and 0 < given < 1
+    near = f" Did you mean --select {(Decimal(text) * 100).normalize():f}%?" if below else ""
+    told = select if math.isfinite(given) else repr(select)
     raise UsageError(
-        f"--select {select!r} is no share. Expected a percentage like 10% or a number like 22."
+        f"--select {told} is no share.{near} Expected a percentage above 0% and at most 100%, "
+        "like 10%, or how many, at least 1, like 22."
     )
 
 

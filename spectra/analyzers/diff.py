@@ -1,7 +1,7 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, NamedTuple, get_args
 
 import torch
@@ -39,7 +39,7 @@ from spectra.kernels.verdicts import (
 )
 from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import hundredths, number, ranged
-from spectra.text import counted, guess
+from spectra.text import counted, guess, listed
 from spectra.words import Side
 
 SIDES = get_args(Side)
@@ -176,7 +176,20 @@ class Diff:
             if fewest < self.k:
                 told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
                 summary["notes"] = [f"{told}; of those with fewer all were looked at."]
+        elif idle := self._idle():
+            have = "has" if len(idle) == 1 else "have"
+            summary["notes"] = [f"{listed(idle)} {have} no effect without --intruders."]
         return rows, summary
+
+    def _idle(self) -> list[str]:
+        """Return the options that only tell how to look for intruders, where they are set."""
+        told = {one.name: one.default for one in fields(self)}
+        found = [
+            f"--{name} {value}"
+            for name in ("k", "epsilon", "side")
+            if (value := getattr(self, name)) != told[name]
+        ]
+        return [*found, *["--exact"] * self.exact]
 
     def _delta(self, pair: Pair) -> dict[str, Value] | None:
         """Return the delta keys; None where the matrix is what it was."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spectra.errors import UsageError
 from spectra.matrices.view import View
-from spectra.text import guess
+from spectra.text import guess, pieces
 from spectra.words import GROUPS, ROLES
 
 
@@ -17,7 +17,7 @@ class Selection:
     Attributes:
         include: Globs on the tensor's or the matrix's name; any may match.
         exclude: Globs; none may match.
-        roles: Such as `attn.q`, or `attn` for all that begin so.
+        roles: Such as `attn.q`, or `attn` for all that begin so; also `attn.q,attn.k`.
         layers: Such as `0-5,11`, or numbers: `[0, 1]`, a range.
 
     Raises:
@@ -33,6 +33,7 @@ class Selection:
         for name in ("include", "exclude", "roles"):
             given = getattr(self, name)
             texts = (given,) if isinstance(given, str) else tuple(given)
+            texts = pieces(texts) if name == "roles" else texts
             object.__setattr__(self, name, texts)
         known = (*ROLES, *GROUPS)
         for role in self.roles:

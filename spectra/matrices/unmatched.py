@@ -1,5 +1,6 @@
 """Why a selection, or a part of it, keeps nothing, and what would."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -91,9 +92,44 @@ def _glob(option: str, glob: str, views: Sequence[View], skipped: Sequence[Skipp
         number = sum(_named(view, wider) for view in views) if bare else 0
         if number:
             return f"--{option} {glob!r} fits whole names; {wider!r} would fit {number:,}."
+    if there := _elsewhere(glob, views):
+        return f"{told[:-1]}: {there}."
+    if "," in bare:
+        apart = [piece.strip() for piece in glob.split(",")]
+        if any(_named(view, piece) for view in views for piece in apart):
+            each = " ".join(f"--{option} {piece!r}" for piece in apart)
+            return f"{told[:-1]}: it is one glob. Give them one by one: {each}."
     pieces = dict.fromkeys(piece for view in views for piece in view.name.split("."))
-    near = guess(bare, (piece for piece in pieces if not piece.isdecimal()), 0.6)
+    near = guess(bare, (piece for piece in pieces if not piece.isdecimal()))
     return told + near.replace("mean '", "mean '*").replace("'?", "*'?")
+
+
+def _elsewhere(glob: str, views: Sequence[View]) -> str:
+    """Say which numbers there are in place of one that leaves a glob without any matrix."""
+    for found in NUMBER.finditer(glob):
+        before, after = glob[: found.start()], glob[found.end() :]
+        pattern = re.compile(f"{_pattern(before)}([0-9]{{1,9}}){_pattern(after)}")
+        fitting = [
+            (view, int(fit[1]))
+            for view in views
+            for fit in (pattern.fullmatch(name) for name in (view.name, view.entry.name))
+            if fit
+        ]
+        if fitting:
+            kinds = [name for name in ("layer", "expert")
+                     if all(getattr(view.role, name) == one for view, one in fitting)]  # fmt: skip
+            what = f"{kinds[0]}s are" if kinds else "numbers there are"
+            return f"{what} {_ranges({number for _, number in fitting})}"
+    return ""
+
+
+NUMBER = re.compile(r"(?<![^.])[0-9]+(?!\w)")
+"""A number of a glob that stands where names have one: of a layer, an expert, a step."""
+
+
+def _pattern(glob: str) -> str:
+    """Return a part of a glob as a pattern, brackets taken literally."""
+    return re.sub(r"\\([*?])", lambda one: "." + "*" * (one[1] == "*"), re.escape(glob))
 
 
 def _named(view: View, glob: str) -> bool:

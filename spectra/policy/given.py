@@ -10,7 +10,7 @@ from spectra.policy.document import find_policy, read_policy
 from spectra.policy.policy import Policy
 from spectra.policy.rules import RULES, rule_of
 from spectra.policy.table import CHECK
-from spectra.text import share_of
+from spectra.text import pieces, share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def changed(policy: Policy, options: Options) -> Policy:
         if value is None or value == ():
             continue
         if one.kind == "codes":
-            value = tuple(code_of(word) for word in value)
+            value = tuple(code_of(word) for word in pieces(value))
         changes[one.field] = part_of(value) if one.kind == "part" else value
     if options.ignore:  # besides the file's
         changes["ignore"] = policy.ignore + changes["ignore"]

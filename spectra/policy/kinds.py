@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, get_args
 from spectra.policy.finding import POLICY_RULES
 from spectra.policy.rule import Kind, Setting
 from spectra.policy.rules import RULES
-from spectra.policy.spot import Spot, near
-from spectra.text import share_of
+from spectra.policy.spot import Spot
+from spectra.text import guess, share_of
 from spectra.words import SEVERITIES, FailOn
 
 Value: TypeAlias = Any  # of a TOML document
@@ -89,8 +89,8 @@ def code_in(known: Collection[str], word: str, spot: Spot, told: str = "is") -> 
     """
     code = NAMES.get(word, word)
     if code not in known:
-        guess = near(word.upper(), known) or near(word.lower(), NAMES)
-        raise spot.error(f"{told} no rule.{guess} `spectra rule` lists all.")
+        near = guess(word.upper(), known) or guess(word.lower(), NAMES)
+        raise spot.error(f"{told} no rule.{near} `spectra rule` lists all.")
     return code
 
 
@@ -133,8 +133,8 @@ def _word_of(words: Mapping[str, str]) -> Reader:
 
     def word(_: Setting, value: Value, spot: Spot) -> str:
         if not isinstance(value, str) or value not in words:
-            guess = near(value.lower(), words) if isinstance(value, str) else ""
-            raise spot.wrong(value, f"one of {', '.join(words)}.{guess}")
+            near = guess(value.lower(), words) if isinstance(value, str) else ""
+            raise spot.wrong(value, f"one of {', '.join(words)}.{near}")
         return words[value]
 
     return word

@@ -3,16 +3,12 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spectra.errors import UsageError
 from spectra.policy.lines import Keys, nearest
 from spectra.text import guess, quote
-
-near = partial(guess, least=0.6)
-"""Ask what may have been meant; nothing where no known word is like enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,9 @@ class Spot:
         for key in value:
             if key not in known:
                 listed = ", ".join(known)
-                raise self.at(key).error(f"is unknown.{near(key, known) or f' Expected {listed}.'}")
+                raise self.at(key).error(
+                    f"is unknown.{guess(key, known) or f' Expected {listed}.'}"
+                )
         return value
 
 

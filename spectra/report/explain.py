@@ -62,7 +62,7 @@ def explained(word: str) -> dict[str, Any]:
     """
     key = key_named(word)
     if key is None:
-        near = guess(word.lower(), known_words(), 0.6)
+        near = guess(word.lower(), known_words())
         raise UsageError(f"{word!a} is no key or heading.{near} `spectra explain` lists all.")
     known, own = KEYS.get(key), _told()["keys"].get(key, {})
     page = _told()["pages"].get(own.get("page") or ABOUT.get(key), {})

@@ -54,7 +54,24 @@ def explanation(rule: Rule, limit: int | None) -> str:
         width = max(len(setting.key) for setting in rule.settings)
         for one in rule.settings:
             lines += _wrapped(f"{one.key.ljust(width)}  {one.about}", limit, width + 2)
+    lines += [
+        "",
+        "  To accept a finding, in spectra.toml",
+        *(f"  {one}" for one in accepting(rule)),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def accepting(rule: Rule) -> list[str]:
+    """Return the lines of a policy by which a finding of a rule may stay, to be filled in."""
+    if rule.needs == "policy":
+        return [f"[rules.{rule.code}]", 'severity = "off"']
+    return [
+        "[[ignore]]",
+        f'code = "{rule.code}"',
+        'tensors = ["MATRIX"]  # as the finding names it; without this line: wherever it is found',
+        'reason = "WHY"',
+    ]
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
@@ -66,6 +83,7 @@ def rule_document(rule: Rule) -> dict[str, Any]:
             {"key": one.key, "kind": one.kind, "default": one.default, "help": one.help}
             for one in rule.settings
         ],
+        "accept": "\n".join(accepting(rule)),
     }
 
 

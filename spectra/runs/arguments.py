@@ -12,7 +12,7 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.runs.opening import Device, Globs, Layers, Spec
-from spectra.text import quote
+from spectra.text import guess, quote
 from spectra.words import FailOn
 
 P = ParamSpec("P")
@@ -123,4 +123,9 @@ def _taken(name: str, value: object, parameter: inspect.Parameter) -> object:
         return taken
     what = quote(value) if isinstance(value, str) else repr(value)[:80]
     told = "not known" if kind == FailOn | None else f"of type {type(value).__name__}"
-    raise UsageError(f"{name}={what} is {told}. Expected {known[0]}.")
+    near = (
+        guess(value.lower(), get_args(FailOn))
+        if told == "not known" and isinstance(value, str)
+        else ""
+    )
+    raise UsageError(f"{name}={what} is {told}.{near} Expected {known[0]}.")

@@ -6,8 +6,7 @@ import time
 from spectra import distribution
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
-from spectra.matrices import Selection
-from spectra.matrices.layers import layers_of
+from spectra.matrices import Selection, views_of
 from spectra.runs.arguments import typed
 from spectra.runs.opening import (
     Globs,
@@ -54,9 +53,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     opened = open(model, allow_pickle=allow_pickle, variant=variant)
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
     views, skipped, notes = selected(checkpoint, some)
-    reading = not_read(checkpoint, skipped)
-    layer_of = layers_of([*checkpoint.entries, *(item.tensor for item in skipped)])
-    skipped = [item for item in skipped if some.names(item.tensor, layer_of[item.tensor])]
+    reading = not_read(checkpoint, views_of(checkpoint)[1])
     rows = [Row(view.place(), "ok", None, {}) for view in views]
     parameters = sum(view.rows * view.cols for view in views)
     reading += (

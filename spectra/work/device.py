@@ -3,9 +3,21 @@
 from typing import TYPE_CHECKING
 
 from spectra.errors import UsageError
+from spectra.text import guess
 
 if TYPE_CHECKING:
     import torch
+
+
+NVIDIA = ("gpu", "nvidia", "gpu:0")
+"""What may stand for `cuda`; by its letters, 'gpu' is closest to 'cpu'."""
+
+
+def unknown_device(word: str) -> str:
+    """Say that a word is no device, and what may be meant."""
+    low = word.lower()
+    near = guess("cuda" if low in NVIDIA else low, ("auto", "cpu", "cuda", "cuda:0"))
+    return f"{word!r} is not known.{near} Expected auto, cpu, cuda or cuda:N."
 
 
 def chosen_device(device: "str | torch.device") -> str:
@@ -20,7 +32,7 @@ def chosen_device(device: "str | torch.device") -> str:
     wanted = str(device)
     name, _, number = wanted.partition(":")
     if wanted not in ("auto", "cpu", "cuda") and not (name == "cuda" and number.isdecimal()):
-        raise UsageError(f"--device {wanted!r} is not known. Expected auto, cpu, cuda or cuda:N.")
+        raise UsageError(f"--device {unknown_device(wanted)}")
     import torch  # noqa: PLC0415 - only what computes needs it
 
     if wanted == "auto":

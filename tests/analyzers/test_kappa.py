@@ -19,6 +19,7 @@ from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix
 from spectra.matrices.role import Role
 from spectra.numbers import number
+from spectra.text import share_of
 from spectra.words import ROLES, By, Per, RankBy
 
 
@@ -141,13 +142,17 @@ WRONG = [
 ]  # fmt: skip
 
 
+SHARE = (
+    "Expected a percentage above 0% and at most 100%, like 10%, or how many, at least 1, like 22."
+)
+
+
 @pytest.mark.parametrize("select", WRONG)
 def test_a_selection_that_cannot_be_meant_is_refused(select: str) -> None:
     with pytest.raises(UsageError) as caught:
         Kappa(select=select)
-    assert str(caught.value) == (
-        f"--select {select!r} is no share. Expected a percentage like 10% or a number like 22."
-    )
+    told = select if math.isfinite(share_of(select)) else repr(select)
+    assert str(caught.value) == f"--select {told} is no share. {SHARE}"
 
 
 def test_the_command_knows_the_same_words() -> None:
@@ -312,6 +317,11 @@ def test_the_floor_is_that_of_the_stored_dtype(
             {"select": "1", "per": "layer"},
             "--per 'layer' is not known. Expected one of global, role.",
         ),
+        ({"select": "200%"}, f"--select 200% is no share. {SHARE}"),
+        ({"select": "0%"}, f"--select 0% is no share. {SHARE}"),
+        ({"select": "0.1"}, f"--select 0.1 is no share. Did you mean --select 10%? {SHARE}"),
+        ({"select": "0.125"}, f"--select 0.125 is no share. Did you mean --select 12.5%? {SHARE}"),
+        ({"select": "few"}, f"--select 'few' is no share. {SHARE}"),
         (
             {"rank_by": "excess"},
             (

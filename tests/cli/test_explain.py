@@ -1,9 +1,11 @@
 """Rules and numbers, each asked for where the other is explained."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from spectra.policy.document import read_policy
 from spectra.policy.rules import RULES
 
 from .conftest import Command
@@ -19,6 +21,22 @@ def test_explain_shows_a_rule(command: Command, word: str) -> None:
 
 def test_a_word_that_is_both_is_the_number(command: Command) -> None:
     assert command("explain", "delta_rank").out.split()[0] == "delta_rank"
+
+
+@pytest.mark.parametrize("code", RULES)
+def test_a_rule_shows_the_lines_that_accept_its_findings(
+    command: Command, code: str, tmp_path: Path
+) -> None:
+    out = command("rule", code).out
+    text = out.partition("  To accept a finding, in spectra.toml\n")[2]
+    told = json.loads(command("rule", code, "--format", "json").out)["rules"][0]["accept"]
+    assert [line.strip() for line in text.splitlines()] == told.splitlines()
+    (tmp_path / "spectra.toml").write_text(f"schema = 1\n{text}")
+    policy = read_policy(tmp_path / "spectra.toml")
+    if code.startswith("SPC9"):
+        assert code in policy.rules
+    else:
+        assert [(one.code, one.tensors) for one in policy.ignores] == [(code, ("MATRIX",))]
 
 
 @pytest.mark.parametrize("word", ["SPC2", "spc2", "SPC20"])

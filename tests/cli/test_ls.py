@@ -40,6 +40,17 @@ def test_filters_choose_among_skips_too(command: Command, model: Path) -> None:
     assert NORM in command("ls", model, "--role", "attn").out  # what has no role
 
 
+@pytest.mark.parametrize("words", ["--layers 1", "--include *q_proj*", "--exclude *norm*"])
+def test_every_question_skips_what_ls_does(command: Command, model: Path, words: str) -> None:
+    listed = json.loads(command("ls", model, *words.split(), "--format", "json").out)
+    for name in ("spectrum", "kappa", "diff"):
+        models = (model, model) if name == "diff" else (model,)
+        found = json.loads(command(name, *models, *words.split(), "--format", "json").out)
+        own = [one for one in found["skipped"] if "candidate" not in one["reason"]]
+        assert own == listed["skipped"]
+        assert found["summary"]["skipped"] == len(found["skipped"])
+
+
 def test_the_next_step_measures_what_was_listed(
     command: Command, model: Path, minilm_lora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

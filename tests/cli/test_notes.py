@@ -70,3 +70,34 @@ def test_python_and_pages_tell_it_in_their_words(
     command("report", tmp_path / "r.json", "-o", page, "-o", card, "--card")
     assert NINE in page.read_text()
     assert NINE in card.read_text()
+
+
+IDLE = {
+    "--k 20": "--k 20 has no effect",
+    "--epsilon 0.9 --side right": "--epsilon 0.9 and --side right have no effect",
+    "--k 3 --epsilon 0.4 --side right --exact":
+        "--k 3, --epsilon 0.4, --side right and --exact have no effect",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", IDLE)
+def test_options_of_intruders_alone(command: Command, model: Path, words: str) -> None:
+    pair = ("diff", model, model, "--layers", "0", *words.split())
+    assert f"  note: {IDLE[words]} without --intruders.\n" in command(*pair).out
+    done = command(*pair, "--format", "csv")
+    assert done.err == f"note: {IDLE[words]} without --intruders.\n"
+    assert "no effect" not in command(*pair, "--intruders").out
+    same = ("diff", model, model, "--k", "10", "--epsilon", "0.5", "--side", "left")
+    assert "note:" not in command(*same).out
+
+
+def test_python_is_told_in_its_own_words(model: Path) -> None:
+    summary = spectra.diff(model, model, k=20, side="right", exact=True, layers=0).summary
+    told = "k=20, side='right' and exact=True have no effect without intruders=True."
+    assert summary["notes"] == [told]
+
+
+def test_what_a_trend_does_not_measure_is_refused(command: Command, model: Path) -> None:
+    done = command("spectrum", model, model, "--trend", "--energy", "0.9")
+    assert (done.code, done.out) == (2, "")
+    assert "--energy '0.9': --trend follows sigma_max" in done.err

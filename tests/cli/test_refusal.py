@@ -58,14 +58,21 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["kappa", "MODEL", "--workers", "x"], "--workers 'x' should be a whole number. See"),
         (["kappa", "MODEL", "--workers=0"], "--workers '0' should be greater than or equal to 1."),
         (["diff", "MODEL", "MODEL", "--epsilon", "x"], "--epsilon 'x' should be a number."),
+        (
+            ["kappa", "MODEL", "--format=yaml"],
+            "--format 'yaml' is not known. Expected one of table",
+        ),
         (["kappa", "MODEL", "--format=jsn"], "--format 'jsn' is not known. Did you mean 'json'? "),
         (
             ["kappa", "MODEL", "--device", "gpu"],
-            "--device 'gpu' is not known. Did you mean 'cuda'?",
+            "--device 'gpu' is not known. Did you mean 'cuda'? Expected auto, cpu, cuda or cuda:N.",
         ),
         (["kappa", "MODEL", "--export", "peft"], "--export 'peft' is of a selection, and nothing"),
         (["spectrum", "MODEL", "MODEL"], "error: expected one model, got 2. Several checkpoints"),
-        (["width", "MODEL", "--tolerance", "200"], "--tolerance '200' is no share, expected one"),
+        (
+            ["width", "MODEL", "--tolerance", "200"],
+            "--tolerance '200' is no share. Expected above 0%",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

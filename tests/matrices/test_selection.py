@@ -137,6 +137,13 @@ def test_a_word_that_is_no_role_is_refused_at_the_door(role: str, message: str) 
     assert str(refusal.value) == message
 
 
+def test_roles_are_given_one_by_one_or_with_commas() -> None:
+    assert Selection(roles="attn.q, attn.k").roles == ("attn.q", "attn.k")
+    assert Selection(roles=("attn.q,mlp", "embed")) == Selection(roles=("attn.q", "mlp", "embed"))
+    with pytest.raises(UsageError, match=r"--role 'atn.k' is no role\. Did you mean 'attn.k'"):
+        Selection(roles="attn.q,atn.k")
+
+
 @pytest.mark.parametrize("role", [*ROLES, "attn", "mlp"])
 def test_every_role_and_group_is_accepted(role: str) -> None:
     assert Selection(roles=(role,)).roles == (role,)

@@ -49,6 +49,23 @@ def model(tmp_path: Path) -> Checkpoint:
         ),
         (Selection(include="*q_porj*"), "--include '*q_porj*' fits none. Did you mean '*q_proj*'?"),
         (Selection(include="zzz"), "--include 'zzz' fits none."),
+        (
+            Selection(include="*.layers.9.*"),
+            "--include '*.layers.9.*' fits none: layers are 0 to 2 and 5.",
+        ),
+        (
+            Selection(include="model.layers.3.*q_proj.weight"),
+            "--include 'model.layers.3.*q_proj.weight' fits none: layers are 0 to 2 and 5.",
+        ),
+        (Selection(include="zzz.9.*"), "--include 'zzz.9.*' fits none."),
+        (
+            Selection(include="*q_proj*,*zzz*"),
+            (
+                "--include '*q_proj*,*zzz*' fits none: it is one glob. Give them one by one: "
+                "--include '*q_proj*' --include '*zzz*'."
+            ),
+        ),
+        (Selection(include="y,zzz"), "--include 'y,zzz' fits none."),
         (Selection(include=""), "--include '' fits none."),
         (
             Selection(include="model.norm.weight"),

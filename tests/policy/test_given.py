@@ -20,6 +20,12 @@ def test_options_go_before_the_file_and_ignore_besides_it() -> None:
     )  # fmt: skip
 
 
+def test_rules_are_given_one_by_one_or_with_commas() -> None:
+    options = Options(select=("SPC001,SPC008",), ignore=("SPC1, non-finite", "SPC2"))
+    found = changed(Policy(), options)
+    assert (found.select, found.ignore) == (("SPC001", "SPC008"), ("SPC1", "SPC001", "SPC2"))
+
+
 def test_what_is_not_given_changes_nothing() -> None:
     assert changed(FILE, Options()) == FILE
     assert changed(FILE, Options(min_coverage=0)).min_coverage == 0.0

@@ -27,6 +27,11 @@ REFUSED: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
     "exact='no' is of type str. Expected True or False.": (spectra.kappa, {"exact": "no"}),
     "policy=5 is of type int. Expected a path or a": (spectra.check, {"policy": 5}),
     "fail_on='x' is not known. Expected one of error, warning": (spectra.check, {"fail_on": "x"}),
+    "fail_on='eror' is not known. Did you mean 'error'? Expected one of": (
+        spectra.check, {"fail_on": "eror"}),
+    "device='gpu' is not known. Did you mean 'cuda'? Expected auto, cpu": (
+        spectra.spectrum, {"device": "gpu"}),
+    "select=0.1 is no share. Did you mean select='10%'?": (spectra.kappa, {"select": 0.1}),
     "min_coverage=[1] is of type list. Expected a share": (spectra.check, {"min_coverage": [1]}),
 }  # fmt: skip
 

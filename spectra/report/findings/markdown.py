@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from spectra.policy.finding import Finding
-from spectra.report.findings.found import Verdict, counted_rules, reasons
+from spectra.report.findings.found import Verdict, counted_rules, policy_line, reasons
 from spectra.text import counted
 
 COMMENT = 60_000  # characters; a comment on GitHub has at most 65,536
@@ -48,8 +48,16 @@ def to_page(verdict: Verdict) -> str:
 
 def _heading(verdict: Verdict) -> list[str]:
     word, gap, rest = verdict.reading.partition("  ")
+    policy = _text(policy_line(verdict).removeprefix("policy: "))
     told = f"**{_text(word)}**  {_text(rest, ANSWER)}" if gap else _text(word, ANSWER)
-    return [f"### spectra check: {_code(verdict.alias)}", "", told, ""]
+    return [
+        f"### spectra check: {_code(verdict.alias)}",
+        "",
+        told,
+        "",
+        f"policy: {policy}",
+        "",
+    ]
 
 
 def _table(verdict: Verdict, rows: Sequence[str]) -> list[str]:
@@ -99,8 +107,7 @@ def _unjudged(verdict: Verdict) -> list[str]:
 
 
 def _origin(verdict: Verdict) -> list[str]:
-    policy = _code(verdict.policy) if verdict.policy else "the default policy"
-    return [f"{_code(verdict.spec)} by {policy}, spectra {_text(verdict.version)}."]
+    return [f"{_code(verdict.spec)} by spectra {_text(verdict.version)}."]
 
 
 def _item(one: Finding) -> str:

@@ -9,6 +9,7 @@ from spectra.analyzers.analyzer import Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, views_of
+from spectra.matrices.layers import layers_of
 from spectra.matrices.unmatched import unfit, why_none
 from spectra.text import counted, quote, shown
 from spectra.work.executor import in_order
@@ -98,7 +99,7 @@ def _notes_of(plans: Sequence[Plan]) -> tuple[str, ...]:
 def selected(
     model: Checkpoint, selection: Selection
 ) -> tuple[list[View], list[Skipped], tuple[str, ...]]:
-    """Return what a selection keeps, in natural order; what is no matrix; which filters fit none.
+    """Return what a selection keeps, in natural order: matrices, and what is none; and its notes.
 
     Raises:
         NothingToAnalyseError: No matrix is left.
@@ -106,7 +107,15 @@ def selected(
     views, skipped = views_of(model)
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(model.spec), selection)
-    return kept, skipped, unfit(selection, views, skipped)
+    return kept, _asked_for(model, selection, skipped), unfit(selection, views, skipped)
+
+
+def _asked_for(model: Checkpoint, selection: Selection, skipped: list[Skipped]) -> list[Skipped]:
+    """Return what is no matrix and passes the filters on names and layers."""
+    if selection == Selection():
+        return skipped
+    layers = layers_of([*model.entries, *(item.tensor for item in skipped)])
+    return [item for item in skipped if selection.names(item.tensor, layers[item.tensor])]
 
 
 def plan_model(
@@ -195,6 +204,7 @@ def plan_pair(
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(base.spec), selection)
     notes = unfit(selection, views, skipped)
+    skipped = _asked_for(base, selection, skipped)
     if isinstance(tuned, Adapter):
         turns = any(view.part.transposed for view in views)
         changes = adapter_changes(base, kept, tuned, turns=turns)

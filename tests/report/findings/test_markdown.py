@@ -59,7 +59,8 @@ def test_the_answer_stands_on_top(form: str) -> None:
     page = rendered(varied(), form)
     assert "<h3>spectra check: <code>release</code></h3>" in page
     assert "<strong>FAIL</strong>" in page
-    assert page.index("<strong>FAIL") < page.index("<table>")
+    assert page.index("<strong>FAIL") < page.index("policy: ") < page.index("<table>")
+    assert page.count("policy: ") == 1
 
 
 def test_what_was_accepted_fixed_and_not_judged_is_folded_away() -> None:
