@@ -49,6 +49,7 @@ class Store:
             path: By default as `place` tells.
         """
         self.base = Database(path or place())
+        self._unsettled: dict[Span, str] = {}  # what this process read of files that are too new
 
     @property
     def troubles(self) -> Sequence[str]:
@@ -85,6 +86,8 @@ class Store:
 
     def known(self, span: Span) -> str | None:
         """Return the digest of a span, the file being as it is now; or None."""
+        if span in self._unsettled:
+            return self._unsettled[span]
         body = self.base.get(_kind(span), _about(span))
         if body is None:
             return None
@@ -92,9 +95,11 @@ class Store:
         return str(digest) if state == _state(span) else None
 
     def note(self, span: Span, digest: str) -> None:
-        """Keep the digest of a span that was just read, unless the file is too new for that."""
-        if time.time() - span.ctime_ns / 1e9 > SETTLED:
-            self.base.put(_kind(span), _about(span), json.dumps([_state(span), digest]).encode())
+        """Keep the digest of a span that was just read; of a file too new to tell, in memory."""
+        if time.time() - span.ctime_ns / 1e9 <= SETTLED:
+            self._unsettled[span] = digest
+            return
+        self.base.put(_kind(span), _about(span), json.dumps([_state(span), digest]).encode())
 
 
 @dataclass(frozen=True, slots=True)
