@@ -106,14 +106,13 @@ def _glob(option: str, glob: str, views: Sequence[View], skipped: Sequence[Skipp
 
 def _elsewhere(glob: str, views: Sequence[View]) -> str:
     """Say which numbers there are in place of one that leaves a glob without any matrix."""
-    for found in NUMBER.finditer(glob):
-        before, after = glob[: found.start()], glob[found.end() :]
-        pattern = re.compile(f"{_pattern(before)}([0-9]{{1,9}}){_pattern(after)}")
+    for wanted in dict.fromkeys(NUMBER.findall(glob)):
         fitting = [
-            (view, int(fit[1]))
+            (view, int(one[0]))
             for view in views
-            for fit in (pattern.fullmatch(name) for name in (view.name, view.entry.name))
-            if fit
+            for name in dict.fromkeys([view.name, view.entry.name])
+            for one in NUMBER.finditer(name)
+            if fits(f"{name[: one.start()]}{wanted}{name[one.end() :]}", glob)
         ]
         if fitting:
             kinds = [name for name in ("layer", "expert")
@@ -123,13 +122,8 @@ def _elsewhere(glob: str, views: Sequence[View]) -> str:
     return ""
 
 
-NUMBER = re.compile(r"(?<![^.])[0-9]+(?!\w)")
-"""A number of a glob that stands where names have one: of a layer, an expert, a step."""
-
-
-def _pattern(glob: str) -> str:
-    """Return a part of a glob as a pattern, brackets taken literally."""
-    return re.sub(r"\\([*?])", lambda one: "." + "*" * (one[1] == "*"), re.escape(glob))
+NUMBER = re.compile(r"(?<![^.])[0-9]{1,9}(?!\w)")
+"""A number that stands alone in a name or glob: of a layer, an expert, a step."""
 
 
 def _named(view: View, glob: str) -> bool:

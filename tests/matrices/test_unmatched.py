@@ -57,6 +57,7 @@ def model(tmp_path: Path) -> Checkpoint:
             Selection(include="model.layers.3.*q_proj.weight"),
             "--include 'model.layers.3.*q_proj.weight' fits none: layers are 0 to 2 and 5.",
         ),
+        (Selection(include=f"{'*e' * 40}*.9.*"), f"--include '{'*e' * 40}*.9.*' fits none."),
         (Selection(include="zzz.9.*"), "--include 'zzz.9.*' fits none."),
         (
             Selection(include="*q_proj*,*zzz*"),
