@@ -81,6 +81,8 @@ def _open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
         return open_hub(spec, download=download)
     except CheckpointError as error:
         near = guess_path(os.path.expanduser(spec))  # noqa: PTH111 - as in `place_of_spec`
+        if "Did you mean" in str(error):
+            near = ""
         if isinstance(error, UnreachableError):
             near = near or " Nothing of that name is on this machine."
         raise type(error)(f"{error}{near}") from None

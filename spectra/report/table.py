@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from spectra.report.names import fitted
+
 Align = Literal["left", "right"]
 Mark = Literal["", "bad", "good", "dim"]
 Style = Literal[Mark, "bold", "bold bad", "bold good", "bold warn"]
@@ -57,11 +59,6 @@ class Screen:
     legend: Sequence[str] = field(default_factory=tuple)  # what the columns mean
 
 
-def shorten(text: str, width: int) -> str:
-    """Fit a name: its end, which tells more."""
-    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
-
-
 def widths(screen: Screen) -> list[int]:
     """Return the width that each column's longest cell takes."""
     cells = [[column.title for column in screen.columns], *(line.cells for line in screen.lines)]
@@ -70,6 +67,8 @@ def widths(screen: Screen) -> list[int]:
 
 def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str]]:
     """Leave out columns, and `.weight` from all names where it does not fit all of them.
+
+    It stays where only it tells two of them apart.
 
     Returns:
         As `_fit`.
@@ -85,6 +84,11 @@ def fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str]
         ])
         for line in screen.lines
     ]  # fmt: skip
+    if any(
+        len({line.cells[i] for line in lines}) < len({line.cells[i] for line in screen.lines})
+        for i, one in enumerate(screen.columns) if one.flexible
+    ):  # fmt: skip
+        return found
     return _fit(replace(screen, lines=lines), limit)
 
 
@@ -199,11 +203,16 @@ def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
     screen, wide, left_out = fit(screen, limit)
     titles = _join([column.title for column in screen.columns], screen, wide)
     body: list[tuple[str, Style]] = []
+    names = {
+        i: fitted((line.cells[i] for line in screen.lines), width)
+        for i, (column, width) in enumerate(zip(screen.columns, wide, strict=True))
+        if column.flexible
+    }
     for place, line in enumerate(screen.lines):
         if screen.rule and place and place == screen.rule_after:
             total = sum(wide) + len(GAP) * (len(wide) - 1)
             body.append(((GAP + f" {screen.rule} ".center(total, "─"))[:limit], "dim"))
-        body += [(text[:limit], line.mark) for text in _lines(line.cells, screen, wide, limit)]
+        body += [(text[:limit], line.mark) for text in _lines(line.cells, screen, wide, names, limit)]
     told = f"no room for: {', '.join(left_out)}" if left_out else ""
     return [
         (titles[:limit], "dim"), *body, *((text, "dim") for text in wrap(told, limit) if told),
@@ -228,31 +237,35 @@ def render_markdown(screen: Screen) -> str:
 
 
 def _lines(
-    cells: Sequence[str], screen: Screen, wide: Sequence[int], limit: int | None
+    cells: Sequence[str],
+    screen: Screen,
+    wide: Sequence[int],
+    names: Mapping[int, Mapping[str, Sequence[str]]],
+    limit: int | None,
 ) -> Iterator[str]:
-    """Yield a row, its text on as many lines as it takes; below the row where it is narrow."""
-    below = next(
-        (i for i, column in enumerate(screen.columns)
-         if column.wrapping and wide[i] < BESIDE and len(cells[i]) > wide[i]), None,
-    )  # fmt: skip
-    if below is not None:
-        yield _join([cell if i != below else "" for i, cell in enumerate(cells)], screen, wide)
-        yield from (GAP + text for text in wrap(cells[below], limit and limit - len(GAP)))
-        return
-    pieces = [
-        textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
-        if column.wrapping and len(cell) > width else [cell]
-        for cell, column, width in zip(cells, screen.columns, wide, strict=True)
-    ]  # fmt: skip
+    """Yield a row, its texts on as many lines as they take; below the row where it is narrow."""
+    pieces: list[Sequence[str]] = []
+    below: list[str] = []
+    for i, (cell, column, width) in enumerate(zip(cells, screen.columns, wide, strict=True)):
+        if i in names:
+            pieces.append(names[i][cell])
+        elif not column.wrapping or len(cell) <= width:
+            pieces.append([cell])
+        elif width < BESIDE:
+            pieces.append([])
+            below = wrap(cell, limit and limit - len(GAP))
+        else:
+            pieces.append(textwrap.wrap(cell, width, break_on_hyphens=False) or [""])
     for row in itertools.zip_longest(*pieces, fillvalue=""):
         yield _join(row, screen, wide)
+    yield from (GAP + text for text in below)
 
 
 def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
-    words = []
-    for cell, column, width in zip(cells, screen.columns, wide, strict=True):
-        text = shorten(cell, width) if len(cell) > width else cell
-        words.append(text.ljust(width) if column.align == "left" else text.rjust(width))
+    words = [
+        cell.ljust(width) if column.align == "left" else cell.rjust(width)
+        for cell, column, width in zip(cells, screen.columns, wide, strict=True)
+    ]
     return (GAP + GAP.join(words)).rstrip()
 
 

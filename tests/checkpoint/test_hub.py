@@ -261,8 +261,8 @@ class TestOffline:
             assert "the Hub cannot be reached." in model.folder.told
             assert ("newer" in model.folder.told) == (sharded not in spec)
         assert "org/name@v2" in (text := refusal("org/name@v2"))
-        assert "the connection failed (ConnectError). Check the network. It is not in the" in text
-        assert f"it holds org/name@{sharded} either." in text
+        assert "the connection failed (ConnectError). Check the network. Of org/name@v2, the cache " in text
+        assert f"holds org/name only as org/name@{sharded}: give that." in text
 
     def test_so_does_one_that_is_in_trouble(self, hub: Loopback, sharded: str) -> None:
         snapshot_download("org/name")
@@ -300,9 +300,23 @@ class TestOffline:
         opened("org/name")
         offline(monkeypatch)
         text = refusal("org/name@v2")
-        assert f"it holds org/name@{sharded}" in text
-        assert "HF_HUB_OFFLINE" in text
+        assert text.startswith("org/name@v2 is not in the cache: the cache ")
+        assert f"holds org/name only as org/name@{sharded}. HF_HUB_OFFLINE keeps" in text
+        assert text.endswith("unset it, or give that.")
+        assert "Did you mean 'org/name'?" in refusal("org/nmae")
+        assert "Did you mean" not in refusal("other/thing")
         assert f"names '{FIRST}', which is not in its folder" in refusal(f"org/name@{sharded}")
+
+    def test_without_a_network_it_is_said_too(
+        self, hub: Loopback, sharded: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened("org/name")
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        text = refusal("org/name@v2")
+        assert f"holds org/name only as org/name@{sharded}: give that." in text
+        assert "Nothing of that name" not in text
+        assert "either. Did you mean 'org/name'? Nothing of that name" in refusal("org/nmae")
+        assert refusal("other/thing").endswith("Nothing of that name is on this machine.")
 
     def test_a_cache_without_the_weights_is_said(
         self, hub: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,6 @@ from spectra.report.table import (
     lay_out,
     render_markdown,
     render_text,
-    shorten,
 )
 from spectra.text import printable
 
@@ -119,14 +118,6 @@ def test_columns_that_are_not_optional_are_named_too_where_there_is_no_room() ->
 def test_colour_is_of_the_first_word() -> None:
     assert lay_out(findings())[1] == ("  FAIL  1 error in 2 tensors.", "bold bad")
     assert lay_out(findings(""))[1] == ("  FAIL  1 error in 2 tensors.", "bold")
-
-
-@given(st.text(max_size=60), st.integers(16, 80))
-def test_shortened_names_keep_their_end(name: str, width: int) -> None:
-    short = shorten(name, width)
-    assert len(short) <= width
-    end = short.removeprefix("…")
-    assert name.endswith(end) or name.removesuffix(".weight").endswith(end)
 
 
 def test_all_names_of_a_table_lose_weight_where_one_does_not_fit() -> None:

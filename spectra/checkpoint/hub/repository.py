@@ -14,10 +14,11 @@ from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
-from spectra.text import guess, quote, shown
+from spectra.text import guess, listed, quote, shown
 
 CONCURRENCY = 8
 COMMIT = re.compile(r"[0-9a-f]{40}")
+NEAR = 0.7  # how alike a name is that may have been meant
 
 _PART = r"\w(?:\w|-(?!-)|\.(?!\.)){0,95}(?<=\w)(?<!\.git)"
 _REVISION = (
@@ -137,17 +138,32 @@ def _cached(spec: str, place: Place, why: str, failure: str = "") -> tuple[Folde
             "check HF_HOME."
         ) from None
     if commit not in held:
-        known = f"; it holds {', '.join(f'{place.repo}@{sha}' for sha in held)}" if held else ""
-        absent = f"is not in the cache {shown(home.parent)}{known}"
-        if failure:
-            raise UnreachableError(f"{failure} It {absent} either.")
-        raise CheckpointError(
-            f"{place.at('')} {absent}. HF_HUB_OFFLINE keeps from asking the Hub: unset it, or give "
-            "what is there."
-        )
+        raise _absent(place, home.parent, held, failure)
     files = frozenset(path for path in found if _is_plain(path))
     inside, name = _within(place, files)
     return HubFolder(spec, place, commit, files, inside, offline=why), name
+
+
+def _absent(place: Place, cache: Path, held: Sequence[str], failure: str) -> CheckpointError:
+    """Return what is said of a revision that the cache lacks, and what it has instead."""
+    name = place.at("")
+    unset = "HF_HUB_OFFLINE keeps from asking the Hub: unset it, or give"
+    if held:
+        there = listed([f"{place.repo}@{commit}" for commit in held])
+        known = f"the cache {shown(cache)} holds {place.repo} only as {there}"
+        if failure:
+            return CheckpointError(f"{failure} Of {name}, {known}: give that.")
+        return CheckpointError(f"{name} is not in the cache: {known}. {unset} that.")
+    near = guess(place.repo, _names_in(cache), NEAR)
+    if failure:
+        return UnreachableError(f"{failure} It is not in the cache {shown(cache)} either.{near}")
+    return CheckpointError(f"{name} is not in the cache {shown(cache)}.{near} {unset} what is there.")
+
+
+def _names_in(cache: Path) -> list[str]:
+    """Return the repositories that the cache holds a commit of."""
+    found = {path.parent.parent.name for path in cache.glob("models--*/snapshots/*")}
+    return sorted(name.removeprefix("models--").replace("--", "/") for name in found)
 
 
 def _is_plain(path: object) -> bool:
