@@ -119,7 +119,7 @@ def _to_hundredths(value: float) -> float:
 
 def _spelled(value: float, digits: int) -> str:
     if not math.isfinite(value):
-        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
+        return "—" if math.isnan(value) else "∞" if value > 0 else "-∞"
     # Halves go away from zero, as in JavaScript; Python's own formats take the even neighbour.
     rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(Decimal(value))
     if not rounded:

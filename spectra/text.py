@@ -36,6 +36,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def non_finite(nan: int, inf: int, place: object) -> str:
+    """Say what of a tensor is no number, and where it begins: `2 NaN, the first at [0, 7]`."""
+    told = [f"{count:,} {word}" for count, word in ((nan, "NaN"), (inf, "Inf")) if count]
+    return f"{' and '.join(told)}, the first at {place}"
+
+
 def some(names: Collection[str], most: int) -> str:
     """Write the first few of several names from files."""
     first = ", ".join(quote(name) for name in list(names)[:most])

@@ -1,6 +1,7 @@
 """One line of a result: which matrix, and what was measured."""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -49,7 +50,7 @@ class Row:
         return {**self.place.flat(), "status": self.status, "error": self.error, **self.values}
 
     def number(self, key: str) -> float | None:
-        """Return a measured number, or None where there is none.
+        """Return a measured number, or None where there is none or NaN.
 
         Raises:
             UsageError: The row has no such key, as where it is misspelt.
@@ -60,7 +61,8 @@ class Row:
                 f"{key!r} is no number of this row.{guess(key, self.values)} It has {known}."
             )
         value = self.values[key]
-        return float(value) if isinstance(value, int | float) else None
+        known = isinstance(value, int | float) and not math.isnan(value)
+        return float(value) if known else None
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data, which `from_plain` turns back without loss.

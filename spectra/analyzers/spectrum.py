@@ -1,5 +1,6 @@
 """The singular spectrum of a matrix and what it says."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -75,6 +76,8 @@ class Spectrum:
         fit = None
         if rank >= FEWEST and float(sigma[0] - sigma[rank - 1]) > made_floor(entries, *lost):
             fit = fit_power_law((there[:rank] / there[0]).square())  # squares of 1e200 overflow
+        if fit and not math.isfinite(fit.alpha):  # of values too small beside the largest
+            fit = None
         kappa = condition_number(sigma)
         singular = float(sigma[-1]) == 0.0
         found: dict[str, Value] = {

@@ -13,6 +13,7 @@ from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.part import Part
+from spectra.text import non_finite
 from spectra.words import VECTOR
 
 SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
@@ -88,10 +89,8 @@ class Checkup:
             return self._width(self.width, matrix, {})
         values = dict(self.sound.measure(matrix).values)
         if values["nan"] or values["inf"]:
-            error = (
-                f"{values['nan']:,} NaN and {values['inf']:,} Inf, first at "
-                f"{values['first_non_finite']}"
-            )
+            nan, inf, first = (values[key] for key in ("nan", "inf", "first_non_finite"))
+            error = non_finite(nan, inf, first)
             return _told(values, "non-finite", error)
         if side not in self.spectra or matrix.view.role.kind == VECTOR:
             return _told(values)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
+from spectra.text import non_finite
 
 BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
 
@@ -37,11 +38,8 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
     largest: float = max(-low, high)
     if not math.isfinite(largest):
         unusable = (~torch.isfinite(matrix)).nonzero()
-        row, col = (int(i) for i in unusable[0])
-        raise NonFiniteError(
-            f"{len(unusable):,} of {matrix.numel():,} entries are NaN or Inf, "
-            f"first at [{row}, {col}]"
-        )
+        nan = int(matrix.isnan().sum())
+        raise NonFiniteError(non_finite(nan, len(unusable) - nan, unusable[0].tolist()))
     return largest
 
 

@@ -49,7 +49,7 @@ def shape(row: Mapping[str, Any]) -> str:
 
 NAME = Column("matrix", "left", flexible=True, cell=of("matrix", printable))
 ROLE = Column("role", "left", optional=True, cell=of("role", printable))
-SHAPE = Column("shape", optional=True, cell=measured(shape))
+SHAPE = Column("shape", optional=True, cell=shape)
 CODE = Column("matrix", "left", flexible=True, cell=of("matrix", str))  # of a card
 
 

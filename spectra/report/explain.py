@@ -122,12 +122,14 @@ def listing() -> list[tuple[str, str]]:
 
 def legend(columns: Sequence[Column]) -> list[str]:
     """Return what the columns of a table mean, in one line."""
-    pieces = []
+    told: dict[str, list[str]] = {}  # titles, by what they mean
     for column in columns:
-        key = column.title if column.key is None else column.key
-        known = KEYS.get(key_named(key) or "") if key else None
-        if known is not None and known.meaning:
-            pieces.append(f"{column.title}: {known.meaning}")
+        known = KEYS.get(key_named(column.key or column.title) or "") if column.title else None
+        meaning = column.means or (known.meaning if known else "")
+        titles = told.setdefault(meaning, [])
+        if meaning and column.title not in titles:
+            titles.append(column.title)
+    pieces = [f"{', '.join(titles)}: {meaning}" for meaning, titles in told.items() if titles]
     return [f"{'; '.join(pieces)}. More: spectra explain KEY."] if pieces else []
 
 

@@ -29,7 +29,8 @@ class Column:
     flexible: bool = False
     optional: bool = False  # left out where the flexible one would become unreadable
     wrapping: bool = False  # text that is never cut: it goes on in the next line
-    key: str | None = None  # that it shows, where the title does not tell; empty: none
+    key: str | None = None  # that it shows, where the title does not tell
+    means: str = ""  # in a legend, where no key tells
     cell: Callable[[Any], str] = lambda _: ""  # what writes a row's text in it
 
 
@@ -212,7 +213,9 @@ def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
         if screen.rule and place and place == screen.rule_after:
             total = sum(wide) + len(GAP) * (len(wide) - 1)
             body.append(((GAP + f" {screen.rule} ".center(total, "─"))[:limit], "dim"))
-        body += [(text[:limit], line.mark) for text in _lines(line.cells, screen, wide, names, limit)]
+        body += [
+            (text[:limit], line.mark) for text in _lines(line.cells, screen, wide, names, limit)
+        ]
     told = f"no room for: {', '.join(left_out)}" if left_out else ""
     return [
         (titles[:limit], "dim"), *body, *((text, "dim") for text in wrap(told, limit) if told),

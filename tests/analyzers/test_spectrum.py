@@ -1,6 +1,7 @@
 """Every key of `spectrum` against its definition, written out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -253,7 +254,7 @@ def test_the_profile_has_six_digits(generator: torch.Generator) -> None:
 def test_what_is_not_finite_is_an_error() -> None:
     matrix = torch.ones(3, 4)
     matrix[1, 2] = math.nan
-    with pytest.raises(NonFiniteError, match=r"1 of 12 entries .* first at \[1, 2\]"):
+    with pytest.raises(NonFiniteError, match=r"^1 NaN, the first at \[1, 2\]$"):
         numbers(matrix)
 
 
@@ -261,6 +262,23 @@ def test_what_is_not_finite_is_an_error() -> None:
 def test_an_energy_that_is_no_share_is_refused(energy: float) -> None:
     with pytest.raises(UsageError, match="Expected above 0 and at most 1"):
         Spectrum(energy=energy)
+
+
+def test_an_entry_that_dwarfs_the_others_spoils_no_median(generator: torch.Generator) -> None:
+    usual = torch.randn(40, 40, generator=generator)
+    dwarfing = usual.clone()
+    dwarfing[3, 4] = 1e30
+    rows = [
+        row_of(Spectrum(), matrix_of(matrix, f"h.{index}.q.weight"))
+        for index, matrix in enumerate((usual, dwarfing))
+    ]
+    alpha = rows[0].number("alpha")
+    assert alpha is not None
+    assert rows[1].values["alpha"] is None
+    spoilt = replace(rows[1], values={**rows[1].values, "alpha": math.nan})
+    for other in (rows[1], spoilt):
+        _, summary = Spectrum().conclude([rows[0], other])
+        assert f"Median alpha {number(alpha)}." in str(summary["reading"])
 
 
 def test_conclusion(generator: torch.Generator) -> None:
@@ -311,7 +329,7 @@ def test_conclusion_of_nothing() -> None:
     assert isinstance(bad, Row)
     assert Spectrum().conclude([bad])[1]["reading"] == "No matrix could be measured."
     assert bad.flat()["status"] == "non-finite"
-    assert "25 of 25" in str(bad.flat()["error"])
+    assert "25 NaN" in str(bad.flat()["error"])
     assert list(bad.flat())[-len(Spectrum.keys) :] == list(Spectrum.keys)
 
 

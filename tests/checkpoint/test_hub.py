@@ -261,7 +261,10 @@ class TestOffline:
             assert "the Hub cannot be reached." in model.folder.told
             assert ("newer" in model.folder.told) == (sharded not in spec)
         assert "org/name@v2" in (text := refusal("org/name@v2"))
-        assert "the connection failed (ConnectError). Check the network. Of org/name@v2, the cache " in text
+        assert (
+            "the connection failed (ConnectError). Check the network. Of org/name@v2, the cache "
+            in text
+        )
         assert f"holds org/name only as org/name@{sharded}: give that." in text
 
     def test_so_does_one_that_is_in_trouble(self, hub: Loopback, sharded: str) -> None:

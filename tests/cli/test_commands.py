@@ -249,7 +249,14 @@ def test_a_bad_tensor_is_reported_and_the_rest_goes_on(command: Command, tmp_pat
         done = command(name, folder)
         assert done.code == 0
         assert "1 holds NaN or Inf and has no numbers." in done.out
-        assert "no numbers: b.weight: 1 of 16 entries are NaN or Inf, first at [2, 1]" in done.out
+        assert "no numbers: b.weight: 1 Inf, the first at [2, 1]" in done.out
+        (line,) = (line for line in done.out.splitlines() if "b.weight  other" in line)
+        assert "4 x 4" in line
+    for form in ("table", "markdown", "csv"):  # one spelling, in a finding and in a warning
+        done = command("check", folder, "--format", form)
+        assert "1 Inf, the first at [2, 1]" in done.out + done.err
+        assert "NaN and" not in done.out + done.err
+        assert ", first at" not in done.out + done.err
     row = json.loads(command("kappa", folder, "--format", "json").out)["rows"][1]
     assert row["status"] == "non-finite"
     assert row["kappa"] is None

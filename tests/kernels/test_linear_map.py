@@ -121,7 +121,7 @@ def test_a_zero_matrix() -> None:
 def test_what_is_not_finite_is_refused(which: int) -> None:
     parts = [random(6, 5, 0), random(6, 2, 1), random(2, 5, 2)]
     parts[which][1, 1] = math.inf
-    with pytest.raises(NonFiniteError, match=r"1 of \d+ entries are NaN or Inf, first at \[1, 1\]"):
+    with pytest.raises(NonFiniteError, match=r"^1 (NaN|Inf), the first at \[1, 1\]$"):
         linear_map(*parts)
 
 

@@ -91,5 +91,5 @@ def test_a_real_update(updates: dict[str, tuple[Tensor, Tensor]]) -> None:
 def test_a_factor_that_is_not_finite_is_refused(which: int) -> None:
     pair = factors(6, 2, 5)
     pair[which][1, 1] = math.inf
-    with pytest.raises(NonFiniteError, match=r"1 of 1\d entries are NaN or Inf, first at \[1, 1\]"):
+    with pytest.raises(NonFiniteError, match=r"^1 (NaN|Inf), the first at \[1, 1\]$"):
         product_singular_values(*pair)

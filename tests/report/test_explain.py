@@ -19,8 +19,9 @@ from spectra.report.keys import KEYS
 from spectra.report.kind import Listing, kind_of, kinds
 from spectra.report.ranking import ranked
 from spectra.report.rules import rules_screen
+from spectra.report.screens import screen_of
 from spectra.report.shape import Items, Object, Shape
-from spectra.report.table import Column
+from spectra.report.table import Column, fit
 
 ROOT = Path(__file__).parents[2]
 FREE = frozenset({
@@ -51,6 +52,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     found = [
         spectra.ls(base, layers="0,9"),
         spectra.spectrum(base),
+        spectra.diff(base, tuned),
         spectra.diff(base, tuned, intruders=True),
         spectra.kappa(base, select=2),
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
@@ -169,12 +171,27 @@ def test_a_word_that_is_unknown_names_the_nearest() -> None:
 
 
 def test_a_legend_tells_of_the_columns_that_mean_something() -> None:
-    (line,) = legend([Column("stable"), Column("excess"), Column("last", key=""), Column("")])
+    last = Column("last", means="at the end")
+    both = [Column("8", means="of a width"), Column("16", means="of a width")]
+    (line,) = legend([Column("stable"), last, Column("excess"), last, Column(""), *both])
     assert line == (
-        "stable: Σσ² / σ max²; excess: κ over what noise of this shape has. "
-        "More: spectra explain KEY."
+        "stable: Σσ² / σ max²; last: at the end; excess: κ over what noise of this shape has; "
+        "8, 16: of a width. More: spectra explain KEY."
     )
     assert legend([Column("2048")]) == []
+
+
+@pytest.mark.parametrize("limit", [80, 100, 160])
+def test_a_legend_names_every_column_that_is_shown(
+    documents: list[dict[str, Any]], limit: int
+) -> None:
+    for document in documents:
+        screen = screen_of(document, full=True, legend=True)
+        shown, _, _ = fit(screen, limit)
+        (line,) = screen.legend
+        for title in filter(None, (column.title for column in shown.columns)):
+            named = re.search(rf"(^|[;,] ){re.escape(title)}(, [^;:]+)?: ", line)
+            assert named, (document["command"], title, line)
 
 
 @pytest.mark.parametrize("key", sorted(KEYS))

@@ -75,7 +75,9 @@ def test_rows_of_a_table_are_told_apart(names: list[str], limit: int) -> None:
         Column("rule", "left"), Column("matrix", "left", flexible=True),
         Column("finding", "left", wrapping=True), Column("number"), Column("another number"),
     )  # fmt: skip
-    lines = [Line(["SPC001", name, "384 NaN, the first at [0]", "1.234", "5.678"]) for name in names]
+    lines = [
+        Line(["SPC001", name, "384 NaN, the first at [0]", "1.234", "5.678"]) for name in names
+    ]
     text = render_text(Screen("FAIL.", columns, lines), limit)
     rows = ["SPC001" + row for row in text.split("  SPC001")[1:]]
     assert len(rows) == len(set(rows)) == len(names)

@@ -276,6 +276,8 @@ def test_settings_that_make_it_another_quantity_keep_it_out(
 def test_other_bases_and_versions_are_told(adapters: list[Document]) -> None:
     other = copy.deepcopy(adapters[0]) | {"spectra": "9.9"}
     other["models"][0]["spec"] = "elsewhere"
+    assert "the bases differ" not in text(spectra.compare(adapters[0], other))  # by no digest
+    other["models"][0]["digest"] = "sample:00"
     said = text(spectra.compare(adapters[0], other))
     assert "the bases differ: " in said
     assert "versions of spectra differ: " in said

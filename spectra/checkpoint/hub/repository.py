@@ -157,7 +157,9 @@ def _absent(place: Place, cache: Path, held: Sequence[str], failure: str) -> Che
     near = guess(place.repo, _names_in(cache), NEAR)
     if failure:
         return UnreachableError(f"{failure} It is not in the cache {shown(cache)} either.{near}")
-    return CheckpointError(f"{name} is not in the cache {shown(cache)}.{near} {unset} what is there.")
+    return CheckpointError(
+        f"{name} is not in the cache {shown(cache)}.{near} {unset} what is there."
+    )
 
 
 def _names_in(cache: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from spectra.numbers import whole
+from spectra.numbers import number, whole
 from spectra.policy.facts import Facts
 from spectra.policy.finding import Breach
 from spectra.policy.rule import Rule, Setting, Settings, SettingsOf
@@ -47,10 +47,13 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             or is_of_positions(subject)
         )
         if zero and settings_of(subject.name) is not None:
-            rank = subject.number("resolved_rank") or 0
-            most = min(subject.rows, subject.cols)
-            yield Breach(f"singular: the smallest of its {most:,} singular values is 0 (resolved "
-                         f"rank {whole(rank)})", subject.name, 0.0, 0.0)  # fmt: skip
+            rank, most = subject.number("resolved_rank"), min(subject.rows, subject.cols)
+            text = f"singular: the smallest of its {most:,} singular values is 0"
+            if rank is not None and rank < most:
+                text += f" (resolved rank {whole(rank)})"
+            elif largest := subject.number("sigma_max"):  # full rank, once its rows are balanced
+                text += f" beside the largest, {number(largest)}: too far apart for float64"
+            yield Breach(text, subject.name, 0.0, 0.0)
 
 
 RULES = (

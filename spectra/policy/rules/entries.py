@@ -12,6 +12,7 @@ from spectra.policy.rules.heads import dead_heads
 from spectra.policy.rules.inventory import references
 from spectra.policy.rules.places import is_adapter, is_zero, place
 from spectra.text import counted
+from spectra.text import non_finite as told_of
 
 LARGEST = {"F16": "65,504", "BF16": "3.39e38"}
 FEW = 4  # matrices of a role, from which on there is a majority
@@ -31,8 +32,7 @@ def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             inf = 0
         if not nan + inf or _is_buffer(facts, subject) or settings_of(subject.name) is None:
             continue
-        told = [f"{count:,} {word}" for count, word in ((nan, "NaN"), (inf, "Inf")) if count]
-        text = f"{' and '.join(told)}, the first at {subject.values.get('first_non_finite')}"
+        text = told_of(nan, inf, subject.values.get("first_non_finite"))
         if inf and subject.dtype == "F16" and subject.codec is None:
             text += f"; F16 holds at most {LARGEST['F16']}"
         yield Breach(text, subject.name, nan + inf, 0.0)

@@ -69,8 +69,9 @@ INTRUDERS = (
     Column("intruders", cell=cells.of("intruders")),
     Column("|cos|", cell=_of_lowest("max_cos")),
     Column("at", cell=_of_lowest("index")),
-    Column("energy", optional=True, cell=_of_lowest("energy", percent)),
-    Column("proof", "left", optional=True, cell=_of_lowest("decided_by", printable)),
+    Column("energy", optional=True, key="worst_energy", cell=_of_lowest("energy", percent)),
+    Column("proof", "left", optional=True, key="decided_by",
+           cell=_of_lowest("decided_by", printable)),
 )  # fmt: skip
 CARD = (
     cells.CODE, Column("change", cell=cells.of("delta_relative", percent)),

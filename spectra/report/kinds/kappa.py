@@ -95,7 +95,7 @@ def _bound(key: RankBy) -> cells.Cell:
 COLUMNS = (
     Column("kappa", cell=_bound("kappa")),
     Column("excess", cell=_bound("kappa_excess")),
-    cells.NAME, cells.ROLE, Column("shape", optional=True, cell=cells.shape),
+    cells.NAME, cells.ROLE, cells.SHAPE,
     Column("parameters", optional=True, cell=lambda row: f"{row['rows'] * row['cols']:,}"),
 )  # fmt: skip
 SELECTED = Column("selected", "left", cell=lambda row: "yes" if is_selected(row) else "")

@@ -24,7 +24,7 @@ def _stored(row: RowDoc) -> str:
 
 
 def _table(document: Document) -> Listing:
-    columns = [cells.NAME, cells.ROLE, Column("shape", optional=True, cell=cells.shape),
+    columns = [cells.NAME, cells.ROLE, cells.SHAPE,
                Column("dtype", "left", cell=_stored)]  # fmt: skip
     return Listing(columns, document["rows"], document["rows"])
 

@@ -45,8 +45,10 @@ CARD = [Column("role", "left", cell=cells.of("role", str))]
 for key, (title, name) in FOLLOWED.items():
     COLUMNS += [
         Column(title, cell=_ends(key, lambda first, _: number(first))),
-        Column("last", key="", cell=_ends(key, lambda _, last: number(last))),
-        Column("change", key="", cell=_ends(key, _change)),
+        Column(
+            "last", means="the same at the last step", cell=_ends(key, lambda _, last: number(last))
+        ),
+        Column("change", means="from the first step to the last", cell=_ends(key, _change)),
     ]
     CARD.append(
         Column(name, cell=_ends(key, lambda first, last: f"{number(first)} → {number(last)}"))

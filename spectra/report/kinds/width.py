@@ -74,8 +74,9 @@ def _table(document: Document) -> Listing:
     columns = [
         Column("role", "left", flexible=True, cell=_named),
         Column("slope", cell=cells.of("slope", signed)),
-        Column("95 %", "left", cell=_interval),
-        *(Column(name, cell=partial(_median, model=member["model"]))
+        Column("95 %", "left", means="interval of that slope", cell=_interval),
+        *(Column(name, means="median σ max of that width or model",
+                 cell=partial(_median, model=member["model"]))
           for name, member in zip(names, shown, strict=True)),
         Column("ratio", cell=cells.of("ratio")),
         Column("", "left", cell=partial(_matches, yes="ok", no="x", unknown="")),
