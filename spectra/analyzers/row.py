@@ -61,8 +61,9 @@ class Row:
                 f"{key!r} is no number of this row.{guess(key, self.values)} It has {known}."
             )
         value = self.values[key]
-        known = isinstance(value, int | float) and not math.isnan(value)
-        return float(value) if known else None
+        if isinstance(value, int | float) and not math.isnan(value):
+            return float(value)
+        return None
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data, which `from_plain` turns back without loss.

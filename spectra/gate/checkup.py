@@ -89,8 +89,8 @@ class Checkup:
             return self._width(self.width, matrix, {})
         values = dict(self.sound.measure(matrix).values)
         if values["nan"] or values["inf"]:
-            nan, inf, first = (values[key] for key in ("nan", "inf", "first_non_finite"))
-            error = non_finite(nan, inf, first)
+            nan, inf = (int(str(values[key])) for key in ("nan", "inf"))
+            error = non_finite(nan, inf, values["first_non_finite"])
             return _told(values, "non-finite", error)
         if side not in self.spectra or matrix.view.role.kind == VECTOR:
             return _told(values)

@@ -209,11 +209,11 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
     if versions[0] != versions[1]:
         yield f"versions of spectra differ: {' → '.join(map(printable, versions))}"
     bases = [[one for one in side["models"] if one.get("part") == "base"] for side in sides]
-    names, known = ([[str(one.get(key) or "") for one in side] for side in bases]
+    specs, known = ([[str(one.get(key) or "") for one in side] for side in bases]
                     for key in ("spec", "digest"))  # fmt: skip
     same = known[0] == known[1] and all(known[0])
-    if names[0] != names[1] and all(bases) and not same:
-        yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in names)}"
+    if specs[0] != specs[1] and all(bases) and not same:
+        yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in specs)}"
     digests = [[str(one.get("digest") or "") for one in side["models"]] for side in sides]
     if all(map(all, digests)) and not summary["digests"]:
         yield _same_weights(*digests)
