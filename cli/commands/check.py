@@ -112,26 +112,29 @@ def check(
     )  # fmt: skip
     if init:
         _require_alone(
+            "--init, which writes a policy and judges nothing",
             save_baseline=save_baseline, exit_zero=exit_zero, show_settings=show_settings,
             output=common.output, dry_run=common.dry_run,
         )  # fmt: skip
         return write_policy(model, policy, changed(Policy(), given), common, full=full)
     chosen = changed(policy_in_force(policy, isolated=isolated), given)
     if show_settings:
+        _require_alone(
+            "--show-settings, which prints the policy and judges nothing",
+            save_baseline=save_baseline, exit_zero=exit_zero, output=common.output,
+            dry_run=common.dry_run,
+        )  # fmt: skip
         sys.stdout.write(shown(chosen))
         return DONE
     return judge(model, chosen, common, save_baseline, exit_zero=exit_zero)
 
 
-def _require_alone(**others: object) -> None:
-    """Refuse what --init would not do.
+def _require_alone(told: str, **others: object) -> None:
+    """Refuse what an option that judges nothing would not do.
 
     Raises:
         UsageError: It was asked for.
     """
     for name in (name for name, given in others.items() if given):
         word = f"--{name.replace('_', '-')}"
-        raise UsageError(
-            f"{word} does not go with --init, which writes a policy and judges nothing. Leave one "
-            "of them out."
-        )
+        raise UsageError(f"{word} does not go with {told}. Leave one of them out.")

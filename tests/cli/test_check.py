@@ -425,3 +425,13 @@ def test_names_from_files_cannot_move_the_cursor(command: Command, tmp_path: Pat
         done = command("check", folder, "--format", form)
         assert done.code == 1
         assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize(
+    "words", ["--exit-zero", "--dry-run", "-o x.json", "--save-baseline x.json"]
+)
+def test_settings_are_shown_and_nothing_else_is_done(command: Command, words: str) -> None:
+    done = command("check", "--show-settings", *words.split())
+    assert (done.code, done.out) == (2, "")
+    assert "does not go with --show-settings" in done.err
+    assert not Path("x.json").exists()
