@@ -161,9 +161,17 @@ class Reader:
         return "".join(written)
 
     def type(self, command: str) -> tuple[int, str]:
-        """Type one command; return its exit code and what the terminal shows."""
+        """Type one command; return its exit code and what the terminal shows.
+
+        Nothing is known from before, whatever was typed on the page.
+        """
+        with tempfile.TemporaryDirectory() as store:
+            return self._typed(command, store)
+
+    def _typed(self, command: str, store: str) -> tuple[int, str]:
         settings = {
             **os.environ,
+            "SPECTRA_CACHE_DIR": store,
             "COLUMNS": COLUMNS,
             "NO_COLOR": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
