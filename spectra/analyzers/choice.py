@@ -15,6 +15,7 @@ from spectra.analyzers.row import Row
 from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Place
+from spectra.numbers import EXACT, number
 from spectra.text import counted, guess, listed, share_of
 from spectra.words import By, Per, RankBy
 
@@ -205,7 +206,7 @@ def amount(select: str, total: int) -> int:
         pass
     given = share_of(text)
     below = not text.endswith("%") and 0 < given < 1
-    near = f" Did you mean --select {(Decimal(text) * 100).normalize():f}%?" if below else ""
+    near = f" Did you mean --select {number(100 * given, EXACT)}%?" if below else ""
     told = select if math.isfinite(given) else repr(select)
     raise UsageError(
         f"--select {told} is no share.{near} Expected a percentage above 0% and at most 100%, "

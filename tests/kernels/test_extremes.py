@@ -232,7 +232,7 @@ def test_what_is_not_finite_is_an_error(question: object) -> None:
     matrix = torch.ones(100, 100)
     matrix[2, 3] = math.nan
     assert callable(question)
-    with pytest.raises(NonFiniteError, match=r"1 of 10,000 entries .* first at \[2, 3\]"):
+    with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         question(matrix)
 
 

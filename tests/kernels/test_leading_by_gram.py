@@ -55,7 +55,7 @@ def test_leading_ones_of_what_is_zero_or_not_finite(shape: tuple[int, int]) -> N
     assert vectors.shape == (shape[0], 5)
     matrix = random(*shape, 8)
     matrix[2, 3] = math.nan
-    with pytest.raises(NonFiniteError, match=r"1 of [0-9,]+ entries .* first at \[2, 3\]"):
+    with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         leading_by_gram(matrix, 5)
 
 

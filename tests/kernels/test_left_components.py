@@ -97,5 +97,5 @@ def test_rotations_that_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_not_finite_is_refused(value: float) -> None:
     matrix = random(30, 40, 7)
     matrix[2, 3] = value
-    with pytest.raises(NonFiniteError, match=r"1 of [0-9,]+ entries .* first at \[2, 3\]"):
+    with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         left_components(matrix, random(30, 2, 8))

@@ -311,7 +311,7 @@ def test_extreme_scales(factor: float) -> None:
 def test_what_is_not_finite_is_refused(which: int) -> None:
     pair = [random(5, 6, 27), random(5, 6, 28)]
     pair[which][2, 3] = math.nan
-    with pytest.raises(NonFiniteError, match=r"1 of 30 entries .* first at \[2, 3\]"):
+    with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         exact_similarity(pair[0], pair[1], 2)
 
 

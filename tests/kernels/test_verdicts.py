@@ -225,10 +225,10 @@ def test_ordinary_pairs_are_proven(way: str) -> None:
 def test_what_is_not_finite_is_refused(way: str, which: int) -> None:
     parts = [random(150, 150, 40), random(150, 2, 41), random(2, 150, 42)]
     parts[which][1, 1] = math.nan
-    with pytest.raises(NonFiniteError, match="NaN or Inf"):
+    with pytest.raises(NonFiniteError, match=r"NaN|Inf"):
         proven_similarity(parts[0], (parts[1], parts[2]), 2, 0.5)
     if which == 0:
-        with pytest.raises(NonFiniteError, match="NaN or Inf"):
+        with pytest.raises(NonFiniteError, match=r"NaN|Inf"):
             proven_similarity(random(150, 150, 43), parts[0], 2, 0.5)
 
 

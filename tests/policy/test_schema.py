@@ -133,7 +133,7 @@ def test_it_knows_every_setting_with_its_help(code: str) -> None:
 
 def test_the_pages_examples_are_policies(tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for text in examples:
         assert accepts(text)
         assert reads(tmp_path, text)
