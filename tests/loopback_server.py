@@ -74,6 +74,7 @@ class Faults:
     sha: Any = None  # in place of the true commit
     redirect: str = ""  # where weights lie, in place of the CDN
     refuse_cdn: int = 0  # status that the CDN gives whatever is asked
+    latency: float = 0.0  # seconds before each answer
 
 
 @dataclass
@@ -84,6 +85,8 @@ class Loopback:
     requests: list[Request] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     signature: int = 1  # addresses with another have expired
+    active: int = 0  # requests being answered
+    most: int = 0  # of them at one time
     hub: str = ""
     cdn: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -101,6 +104,7 @@ class Loopback:
 
     def forget(self) -> None:
         self.requests.clear()
+        self.most = 0
 
     def sent(self, suffix: str = "") -> int:
         return sum(r.sent for r in self.requests if urlsplit(r.path).path.endswith(suffix))
@@ -145,13 +149,20 @@ class Handler(BaseHTTPRequestHandler):
         self.note = Request(self.port, self.command, self.path, headers, self.client_address)
         with self.owner.lock:
             self.owner.requests.append(self.note)
+            self.owner.active += 1
+            self.owner.most = max(self.owner.most, self.owner.active)
         try:
             self.answer()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+        finally:
+            with self.owner.lock:
+                self.owner.active -= 1
 
     def answer(self) -> None:
         faults, url = self.owner.faults, urlsplit(self.path)
+        if faults.latency:
+            self.owner.closing.wait(faults.latency)
         with self.owner.lock:
             silent, faults.silent = faults.silent > 0, max(0, faults.silent - 1)
             mine = faults.busy_on in {"", self.port}

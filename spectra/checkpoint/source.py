@@ -1,8 +1,10 @@
 """Where bytes come from: files read by range, and the folder they lie in."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
+
+from spectra.checkpoint.crew import Crew
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -41,6 +43,10 @@ class Source(Protocol):
     def chunk(self) -> int:
         """Bytes that are worth asking for at once where the whole is not needed at once."""
 
+    @property
+    def ranges(self) -> int:
+        """How many ranges are worth asking for at once; 1: each when its turn comes."""
+
     def read(self, start: int, stop: int) -> bytes:
         """Return a small range, for headers; shorter only where the file ends.
 
@@ -73,6 +79,7 @@ class ByContent:
     """What sources have in common whose content has a name, such as the hash of the file."""
 
     content: str = ""  # empty: not known
+    ranges = 1
 
     def fingerprint(self, start: int, stop: int) -> str | None:
         """Return what stands for the bytes of a range, where the content has a name."""
@@ -137,5 +144,8 @@ def at_once(
     """Do the same with several, in order: several at once where each takes a request."""
     if concurrency == 1 or len(items) < 2:
         return map(work, items)
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="spectra-open") as pool:
-        return list(pool.map(work, items))
+    crew = Crew(concurrency, "spectra-open")
+    try:
+        return [coming.result() for coming in [crew.submit(partial(work, one)) for one in items]]
+    finally:
+        crew.close()

@@ -11,6 +11,7 @@ from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.pair import Quantised, widened
 from spectra.matrices.part import Part
+from spectra.work.ahead import Ahead
 from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
@@ -67,14 +68,20 @@ class Loaded:
 
 
 class Loader:
-    """Loads tasks one by one; what a later one needs too is held until then."""
+    """Loads tasks one by one; what a later one needs too is held until then.
 
-    def __init__(self, tasks: Sequence[Task], ledger: Ledger | None = None) -> None:
-        """Count how often each tensor is needed.
+    What comes from another machine is asked for before its task's turn, several ranges at once.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], ledger: Ledger | None = None, room: int | None = None
+    ) -> None:
+        """Count how often each tensor is needed; nothing is read yet.
 
         Args:
             tasks: In the order in which they are loaded.
-            ledger: Is told the digests of what is read.
+            ledger: Is told the digests of what is read; called by several threads.
+            room: Bytes that may be read before their tasks' turn; None: as `Ahead` has it.
         """
         self._ledger = ledger
         inputs = [one for task in tasks for one in task.inputs]
@@ -85,6 +92,12 @@ class Loader:
         self._wanted.update(self._from(read).key for read in reads)
         self._coded = {self._from(read).key for one in different for read in one.coded}
         self._held: dict[Hashable, Stored | Sides] = {}
+        first = {self._from(read).key: self._from(read) for one in inputs for read in one.reads}
+        self._ahead = Ahead([*first.values()], self._anew, room)
+
+    def close(self) -> None:
+        """Ask for nothing more; what is on its way is dropped when it comes."""
+        self._ahead.close()
 
     def load(self, task: Task) -> Loaded:
         """Read what a task needs.
@@ -98,6 +111,7 @@ class Loader:
             self._wanted[key] -= 1
             if self._wanted[key] <= 0:
                 self._held.pop(key, None)
+                self._ahead.drop(key)
         return Loaded(task, sides)
 
     def _sides(self, one: Input, done: list[Hashable]) -> Sides:
@@ -115,7 +129,7 @@ class Loader:
         source = self._from(read)
         found = self._held.get(source.key)
         if not isinstance(found, tuple):
-            found = self._held[source.key] = self._anew(source)
+            found = self._held[source.key] = self._ahead.take(source)
         if source is read:
             return found
         values, codec = found

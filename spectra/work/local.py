@@ -95,6 +95,7 @@ class Local:
                 del job
             yield from collect(-1)
         finally:
+            loader.close()
             for crew in (pool, lone):
                 crew.shutdown(wait=False, cancel_futures=True)
             torch.set_num_threads(before)

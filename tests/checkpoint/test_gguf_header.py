@@ -26,7 +26,7 @@ class Memory:
     """A file in memory, that counts how it is read."""
 
     label, concurrency, spec, resolved = "m.gguf", 1, "m", "/m"
-    chunk, prefix = 1 << 20, ""
+    chunk, ranges, prefix = 1 << 20, 1, ""
 
     def __init__(self, raw: bytes, size: int = 0) -> None:
         self.raw, self.size, self.reads = raw, size or len(raw), 0

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.checkpoint.hub.answers import LOG_IN, TIMEOUT, Patience, Trouble, broken, busy, refused
-from spectra.checkpoint.source import ByContent
+from spectra.checkpoint.source import ByContent, at_once
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 OPENING = 64  # bytes of a file's first range: what tells its size, format and header's length
 REDIRECTS = 8
+RANGES = 8  # on their way at once, of all files together; so many the Hub's own client has
+PIECE = 8 << 20  # bytes that are worth a range of their own
 SMALL_BODY = 64 << 10  # bytes worth reading to keep a connection
 EXPIRED = frozenset({400, 401, 403, 404, 410})  # how stores refuse a signed address of yesterday
 DOWNLOAD = "Give --download (`download=True`), or fetch it with `hf download` and give that folder."
 
 BLOB = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  # of git, or SHA-256 of large ones
 SECRETS = frozenset({"authorization", "cookie"})
+
+_on_their_way = BoundedSemaphore(RANGES)
 
 Headers: TypeAlias = Callable[[], Mapping[str, str]]
 Session: TypeAlias = Callable[[], "httpx2.Client"]
@@ -39,6 +43,7 @@ class RemoteFile(ByContent):
     connections anew, and takes the token from its own HF_TOKEN or login.
     """
 
+    ranges = RANGES
     chunk = 64 << 20  # takes longer to arrive than a request to be answered
 
     def __init__(
@@ -91,8 +96,16 @@ class RemoteFile(ByContent):
         goal = max(0, min(len(buffer), self.size - start))
         known = self._head[start : start + goal]
         buffer[: len(known)] = known
-        if len(known) < goal:
-            self._fetch(start + len(known), buffer[len(known) : goal])
+        rest = buffer[len(known) : goal]
+        count = max(1, min(RANGES, len(rest) // PIECE))
+        edges = [share * len(rest) // count for share in range(count + 1)]
+
+        def piece(share: int) -> None:
+            first, last = edges[share : share + 2]
+            self._fetch(start + len(known) + first, rest[first:last])
+
+        if rest:
+            list(at_once(piece, range(count), RANGES))
         return goal
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,7 +148,7 @@ class RemoteFile(ByContent):
         got, goal = 0, len(buffer)
         failure: httpx2.TransportError | None = None
         try:
-            with self._answer(start, start + goal) as response:
+            with _on_their_way, self._answer(start, start + goal) as response:
                 if (trouble := busy(response)) is not None:
                     return 0, trouble
                 goal = self._goal(response, start, goal)

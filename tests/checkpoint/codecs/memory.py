@@ -28,6 +28,7 @@ class MemoryFile:
     raw: bytes
     reads: list[tuple[int, int]] = field(default_factory=list)  # start and stop
     chunk: int = 1 << 16
+    ranges: int = 1
 
     @property
     def size(self) -> int:
