@@ -5,7 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
-    "formats", "memory", "rerun",
+    "formats", "latency", "memory", "rerun",
 )  # fmt: skip
 TAKES_WORDS = ("layer",)  # those that follow its name
 

@@ -10,6 +10,7 @@ import torch
 from spectra.checkpoint.crew import Crew
 from spectra.checkpoint.entry import shards_of
 from spectra.work.task import Read
+from spectra.work.threads import use_threads
 
 ROOM = 256 << 20  # bytes that may wait for their tasks
 Found = TypeVar("Found")
@@ -81,7 +82,7 @@ class Ahead(Generic[Found]):
             self._coming[key] = self._crew.submit(partial(self._alone, read)), read.memory
 
     def _alone(self, read: Read) -> Found:
-        torch.set_num_threads(self._threads)
+        use_threads(self._threads)
         return self._read(read)
 
 

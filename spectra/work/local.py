@@ -17,6 +17,7 @@ from spectra.matrices.part import Part
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
 from spectra.work.task import Task
+from spectra.work.threads import use_threads
 
 ROOM = 256 << 20  # bytes that small matrices may share, however small the largest is
 SHARE = 16  # bytes per entry of the largest matrix that those in work may share, of each side
@@ -134,7 +135,7 @@ def usable_cores() -> int:
 
 def _measure(analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int) -> Made:
     """Measure one task; what is not finite becomes a row that says so."""
-    torch.set_num_threads(threads)
+    use_threads(threads)
     task = job.task
     try:
         return _row(task, analyzer.measure(job.subject(device)))

@@ -1,0 +1,13 @@
+"""How many threads torch takes for what one thread of ours asks of it."""
+
+import torch
+
+
+def use_threads(count: int) -> None:
+    """Have torch use so many threads for what this thread asks of it.
+
+    Numbers depend on it in their last digits. At a thread's first operation torch takes what any
+    thread set last, over what that one had set itself: so it is asked before it is told.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
