@@ -14,9 +14,9 @@ from benchmarks.models import minilm
 
 TESTS = Path(__file__).parent.parent / "tests"
 LATENCY = 0.05  # seconds
-RUNS = 3
+RUNS = 2
 LAYERS, EXPERTS, HIDDEN, INNER = 12, 16, 384, 96  # fine-grained experts of MiniLM's width
-QUESTIONS = ("kappa", "spectrum", "check --isolated")
+QUESTIONS = "kappa", "spectrum", "check --isolated"
 
 COMMAND = "import sys; from spectra_cli.main import run; sys.exit(run(sys.argv[1:]))"
 ONE_BY_ONE = f"from spectra.checkpoint.hub.remote import RemoteFile as R; R.ranges = 1; {COMMAND}"
@@ -24,7 +24,7 @@ ONE_BY_ONE = f"from spectra.checkpoint.hub.remote import RemoteFile as R; R.rang
 
 def main() -> None:
     sys.path.append(str(TESTS))
-    from loopback import Loopback, loopback  # noqa: PLC0415 - the tests' own hub
+    from loopback import loopback  # noqa: PLC0415 - the tests' own hub
 
     with loopback() as hub, tempfile.TemporaryDirectory() as folder:
         models = {"MiniLM": minilm(), "mixture": mixture(Path(folder) / "mixture")}
@@ -44,9 +44,8 @@ def main() -> None:
                 )  # fmt: skip
                 return time.perf_counter() - start, done.stdout, len(hub.requests)
 
-        print(
-            "| model | command | requests | one by one | in flight | ratio |\n|---|---|---|---|---|---|"
-        )
+        print("| model | command | requests | one by one | in flight | ratio |")
+        print("|---|---|---|---|---|---|")
         for name in models:
             for question in QUESTIONS:
                 words = [*question.split(), f"org/{name}"]
