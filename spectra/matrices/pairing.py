@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from spectra.errors import PairingError
 from spectra.text import endings, quote, some
+
+T = TypeVar("T")
 
 
 def match_names(
@@ -57,35 +60,39 @@ def match_names(
     return found, unmatched
 
 
-def by_module(names: Iterable[tuple[str, str]]) -> "Modules":
-    """Return what is told of the modules of tensors, found by any tensor of the same module.
+def module_of(tensor: str) -> str:
+    """Return the name of the module that holds a tensor: all before its last dot."""
+    return tensor.rpartition(".")[0]
+
+
+def by_ending(told: Iterable[tuple[str, T]]) -> "Named[T]":
+    """Return what is told of names, found also by names that differ by a prefix.
 
     Args:
-        names: Of tensors, such as `layers.0.q_proj.qweight`, and what is told of each.
+        told: Names of tensors or modules and what is told of each; of two of one name the first.
     """
-    told: dict[str, str] = {}
-    for name, text in names:
-        told.setdefault(name.rpartition(".")[0], text)
-    every: dict[str, str] = {}
-    for module, text in told.items():
-        for tail in (module, *endings(module)):
-            every.setdefault(tail, text)
-    return Modules(told, every)
+    own: dict[str, T] = {}
+    for name, item in told:
+        own.setdefault(name, item)
+    every: dict[str, T] = {}
+    for name, item in own.items():
+        for tail in (name, *endings(name)):
+            every.setdefault(tail, item)
+    return Named(own, every)
 
 
 @dataclass(frozen=True, slots=True)
-class Modules:
-    """What is told of modules, by their names and by every ending of these."""
+class Named(Generic[T]):
+    """What is told of names, by these and by every ending of them."""
 
-    told: Mapping[str, str]
-    endings: Mapping[str, str]
+    told: Mapping[str, T]
+    endings: Mapping[str, T]
 
-    def of(self, name: str) -> str | None:
-        """Return what is told of a tensor's module; the names may differ by a prefix."""
-        module = name.rpartition(".")[0]
-        if module in self.endings:
-            return self.endings[module]
-        return next((self.told[tail] for tail in endings(module) if tail in self.told), None)
+    def of(self, name: str) -> T | None:
+        """Return what is told of a name, or of one that ends with it or that it ends with."""
+        if name in self.endings:
+            return self.endings[name]
+        return next((self.told[tail] for tail in endings(name) if tail in self.told), None)
 
 
 def _by_ending(names: Iterable[str]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ HOLDS = (
     (r"weight_scales?(?:_inv|_2)?|scales?_inv|scales|SCB|(?:nested_)?absmax",
      "scales of quantised weights"),
     (r"A_logs?|ssm_a", "decay rates of a state-space model, no map of inputs to outputs"),
-    (r"(?:\w*norm\d*|ln_\w+)\.weight", "scales of a normalisation"),
+    (r"(?i:\w*norm\d*|ln_\w+)\.weight", "scales of a normalisation"),
 )  # fmt: skip
 """Ends of names that hold no matrix of their own, whatever their shape."""
 

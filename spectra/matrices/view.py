@@ -9,7 +9,7 @@ from spectra.checkpoint.codecs.unread import MARKS
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.place import Place
 from spectra.matrices.role import Role, roles_of
-from spectra.matrices.unread import no_weights, scales_of
+from spectra.matrices.unread import held_by, no_weights, scales_of
 from spectra.text import natural, numberless
 
 if TYPE_CHECKING:
@@ -106,10 +106,14 @@ WEIGHTS = ("weight", "packed", "blocks", *MARKS)
 
 
 def unread_weights(checkpoint: Checkpoint) -> list[Skipped]:
-    """Return the weights that were left out on opening, one for each module."""
+    """Return the weights that were left out on opening, one for each module.
+
+    What by its name is no matrix, such as the weight of a normalisation, is not among them.
+    """
     found: dict[str, Skipped] = {}
     for item in checkpoint.skipped:
-        if item.tensor.endswith(WEIGHTS) and not item.reason.startswith("not floating"):
+        is_weight = item.tensor.endswith(WEIGHTS) and not held_by(item.tensor)
+        if is_weight and not item.reason.startswith("not floating"):
             found.setdefault(item.tensor.rpartition(".")[0], item)
     return list(found.values())
 

@@ -1,5 +1,6 @@
 """Plans: what is settled from headers before any weight is read."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 import spectra
 from examples import write_model
 from spectra.checkpoint import Adapter, Checkpoint
+from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
-from spectra.matrices import Selection
+from spectra.matrices import Selection, views_of
 from spectra.work import plan_model, plan_pair
 
 
@@ -198,6 +200,59 @@ def test_a_reason_found_when_opening_survives_pairing(tmp_path: Path, prefix: st
         "2 of 4 matrices of the base and 2 of 4 of the tuned model found no partner, such as "
         f"'{prefix}layers.0.down.qweight': {reason}."
     )
+
+
+def cut(model: Path, kept: int) -> None:
+    """End a file of weights behind so many of its tensors."""
+    path = model / "model.safetensors"
+    raw = path.read_bytes()
+    head = 8 + int.from_bytes(raw[:8], "little")
+    stops = sorted(t["data_offsets"][1] for n, t in json.loads(raw[8:head]).items() if n[0] != "_")
+    path.write_bytes(raw[: head + (stops[kept - 1] if kept else 0) + 1])
+
+
+NORMED = {
+    name: torch.ones(8) if "Norm" in name or "bias" in name else torch.rand(8, 8)
+    for i in range(4)
+    for name in (f"layer.{i}.LayerNorm.weight", f"layer.{i}.LayerNorm.bias",
+                 f"layer.{i}.dense.weight", f"layer.{i}.dense.bias")
+}  # fmt: skip
+FUSED = {
+    name: torch.rand(shape)
+    for i in range(3)
+    for name, shape in (
+        (f"h.{i}.attn.c_attn.weight", (8, 24)), (f"h.{i}.attn.c_proj.weight", (8, 8)),
+        (f"h.{i}.ln_1.weight", (8,)),
+    )
+}  # fmt: skip
+STACKED = {
+    f"model.layers.{i}.mlp.experts.{name}": torch.rand(4, 8, 8)
+    for i in range(2)
+    for name in ("gate_up_proj", "down_proj")
+}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize(
+    ("tensors", "config", "matrices"),
+    [(NORMED, "", 4), (FUSED, '{"model_type": "gpt2", "n_embd": 8, "n_head": 2}', 12),
+     (STACKED, '{"model_type": "qwen3_moe"}', 24)],
+    ids=["norms and biases", "fused", "experts"],
+)  # fmt: skip
+def test_what_a_cut_file_lost_counts_as_the_matrices_that_it_held(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], config: str, matrices: int, share: float
+) -> None:
+    base = write_model(tmp_path / "base", tensors, config)
+    assert len(plan_model(opened(base), Selection()).views) == matrices
+    tuned = write_model(tmp_path / "tuned", tensors, config)
+    cut(tuned, int(len(tensors) * share))
+    survey = open_damaged(tuned)
+    assert isinstance(survey.checkpoint, Checkpoint)
+    lost = matrices - len(views_of(survey.checkpoint)[0])
+    assert 0 < lost < matrices
+    found = spectra.check(tuned, base=base, ignore="SPC3")
+    side = {"matrices": matrices, "unpaired": lost}
+    assert found.summary["unpaired"] == {"base": side, "tuned": side}
 
 
 def test_parts_that_lie_fused_on_one_side_are_counted(tmp_path: Path) -> None:

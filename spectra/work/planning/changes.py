@@ -1,11 +1,12 @@
 """What becomes of a matrix of the base: nothing, new values, an update, or some new rows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spectra.checkpoint import Checkpoint, Skipped
 from spectra.matrices import Selection, View, match_names, views_of
-from spectra.matrices.pairing import Modules, by_module
+from spectra.matrices.pairing import Named, by_ending, module_of
 from spectra.matrices.part import Part
 from spectra.matrices.view import unread_weights
 from spectra.text import quote, shown
@@ -20,8 +21,8 @@ NO_TUNED = "no counterpart in the tuned model"
 class Unpaired:
     """How many matrices of two models found no partner, whatever the reason.
 
-    What the user left out is not among them. A module whose quantised weight was not read
-    counts as a matrix.
+    What the user left out is not among them. A weight that was not read counts as the matrices
+    that its counterpart holds, or as one where there is none.
     """
 
     base: int = 0
@@ -150,11 +151,11 @@ def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Cha
     for view in theirs:
         by_tensor.setdefault(view.entry.name, {})[view.part.suffix] = view
     why = {item.tensor: item.reason for item in reasons}
-    unread = by_module((item.tensor, item.reason) for item in tuned.skipped)
-    lost = by_module((item.tensor, item.reason) for item in base.skipped)
+    unread = by_ending((module_of(item.tensor), item.reason) for item in tuned.skipped)
+    lost = by_ending((module_of(item.tensor), item.reason) for item in base.skipped)
     changes = Changes()
     for name in unmatched:
-        reason = lost.of(name)
+        reason = lost.of(module_of(name))
         told = NO_BASE if reason is None else f"not read in the base: {reason}"
         changes.skipped.append(Skipped(name, told))
     for view in asked.views:
@@ -171,13 +172,13 @@ def checkpoint_changes(base: Checkpoint, asked: Asked, tuned: Checkpoint) -> Cha
 
 
 def _reason(
-    view: View, other: str, matrices: Mapping[str, View], why: Mapping[str, str], unread: Modules
+    view: View, other: str, matrices: Mapping[str, View], why: Mapping[str, str], unread: Named[str]
 ) -> str:
     if other in why:
         return f"no matrix in the tuned model: {why[other]}"
     if matrices:
         return f"{NO_TUNED}, whose tensor holds {', '.join(sorted(matrices)) or 'one'}"
-    reason = unread.of(view.entry.name)
+    reason = unread.of(module_of(view.entry.name))
     return NO_TUNED if reason is None else f"not read in the tuned model: {reason}"
 
 
@@ -203,7 +204,8 @@ def _unpaired(
     ]
     unread = [0, 0]
     if asked.selection == Selection():  # what was not read has no role to be selected by
-        unread = [len(unread_weights(model)) for model in models]
+        base, tuned = models
+        unread = [_unread(base, tuned, theirs), _unread(tuned, base, asked.every)]
     reasons = {item.tensor: item for item in skipped}
     lone = [*lone_base, *(name.partition("[")[0] for name in lone_tuned)]
     first = next((reasons[name] for name in lone if name in reasons), None)
@@ -219,3 +221,27 @@ def _unpaired(
         len(wanted) + unread[1],
         first,
     )
+
+
+def _unread(model: Checkpoint, other: Checkpoint, views: Sequence[View]) -> int:
+    """Count matrices among what was left out on opening a model.
+
+    Args:
+        model: What was not read of it has no shape.
+        other: What it is compared with, where the same may be there and have one.
+        views: All matrices of the other.
+    """
+    held = Counter(view.entry.name for view in views)
+    tensors = by_ending((name, held[name]) for name in other.entries)
+    of_modules = Counter(module_of(name) for name in held.elements())
+    modules = by_ending((module, of_modules[module]) for module in map(module_of, other.entries))
+    lone = {module_of(item.tensor) for item in unread_weights(model)}
+    parts: dict[str, list[str]] = {}
+    for item in model.skipped:
+        parts.setdefault(module_of(item.tensor), []).append(item.tensor)
+    count = 0
+    for module, names in parts.items():
+        known = [found for found in map(tensors.of, names) if found is not None]
+        told = sum(known) if known else modules.of(module) if module in lone else 0
+        count += 1 if told is None else told
+    return count
