@@ -209,7 +209,7 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))
         return
-    what = ("tensor",) if planned.command == "check" else ("matrix", "matrices")
+    what = ("measurement",) if planned.command == "check" else ("matrix", "matrices")
     known = f"  known before  {counted(found.known, *what)}\n" if found.known else ""
     sys.stdout.write(
         f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "

@@ -87,6 +87,8 @@ class Worst:
     opens: bool = True
     about: str = ""  # the fact: of one matrix it is told once, by whoever tells it first
     known: bool = False  # the baseline has it too
+    vector: bool = False  # the matrix is none
+    covers: tuple[str, ...] = ()  # facts that follow from this one: beside it they are not told
     section: str = ""  # of the page; the page fills it in
 
 

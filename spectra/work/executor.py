@@ -121,7 +121,8 @@ def _round(
     new = [task for task in chosen if key_of(task.place) not in known]
     rows = [*known.values()]
     total, done = sum(costs.values()) or 1.0, sum((costs[key] for key in known), 0.0)
-    noun = "tensors" if any(task.place.role == VECTOR for task in chosen) else "matrices"
+    # A vector is one too, and so are a tensor of several matrices and a model beside its base.
+    noun = "measurements" if any(task.place.role == VECTOR for task in chosen) else "matrices"
 
     def tell(left: float | None) -> None:
         count, of = len(rows), len(chosen)

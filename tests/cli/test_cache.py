@@ -121,7 +121,9 @@ def test_a_dry_run_tells_what_is_known(command: Command, minilm: Path, cache: Pa
     assert "to read       0 B" in every
     assert "to read       13.5 MiB" in told(command(*line, "--no-cache"))
     command("check", minilm, "--isolated")
-    assert "known before  103 tensors" in told(command("check", minilm, "--isolated", "--dry-run"))
+    assert "known before  103 measurements" in told(
+        command("check", minilm, "--isolated", "--dry-run")
+    )
 
 
 def test_what_could_not_be_moved_is_an_error(

@@ -170,3 +170,11 @@ def test_the_proxys_match_is_that_of_width(tmp_path: Path) -> None:
         for one, other in zip(facts.proxy["matching"], alone["matching"], strict=True):
             assert one["ratio"] == pytest.approx(other["ratio"], rel=1e-6)
             assert (one["role"], one["ok"]) == (other["role"], other["ok"])
+
+
+def test_matrices_of_an_adapter_are_its_own(tmp_path: Path, generator: torch.Generator) -> None:
+    """What it makes of those of its base are rows beside them."""
+    adapter = lora(tmp_path / "adapter", generator)
+    found = spectra.check(adapter, base=model(tmp_path / "base", 1), select="SPC1")
+    assert found.summary["matrices"] == len(spectra.ls(adapter).rows) == 8
+    assert len(found.rows) > 8

@@ -30,7 +30,7 @@ def test_an_exact_zero_is_singular_and_zero_rows_have_a_rule_of_their_own() -> N
     assert found("SPC203", model) == ["h.0.q"]
     rule = RULES["SPC203"]
     message = next(iter(rule.judge(model, Fixed(rule)))).message
-    assert message == "singular: the smallest of its 8 singular values is 0 (resolved rank 7)"
+    assert message == "the smallest of its 8 singular values is 0 (resolved rank 7)"
 
 
 def test_a_singular_matrix_of_full_resolved_rank_is_told_without_contradiction() -> None:
@@ -38,12 +38,12 @@ def test_a_singular_matrix_of_full_resolved_rank_is_told_without_contradiction()
     model = facts(matrix("h.0.q", sigma_max=1e30, sigma_min=0.0, resolved_rank=8))
     (breach,) = rule.judge(model, Fixed(rule))
     assert breach.message == (
-        "singular: the smallest of its 8 singular values is 0 beside the largest, 1e30: "
+        "the smallest of its 8 singular values is 0 beside the largest, 1e30: "
         "too far apart for float64"
     )
     unknown = facts(matrix("h.0.q", sigma_max=None, sigma_min=0.0, resolved_rank=None))
     (breach,) = rule.judge(unknown, Fixed(rule))
-    assert breach.message == "singular: the smallest of its 8 singular values is 0"
+    assert breach.message == "the smallest of its 8 singular values is 0"
 
 
 def test_the_largest_singular_value_is_judged_by_role_and_by_baseline() -> None:

@@ -125,7 +125,7 @@ def test_what_is_found_is_accepted_for_a_time_and_told(tmp_path: Path) -> None:
     assert [(one.code, one.tensors) for one in policy.ignores] == [
         ("SPC203", ("h.5.mlp.down.weight",))
     ]
-    assert "# singular: singular: the smallest of its 8 singular values is 0" in text
+    assert "# singular: the smallest of its 8 singular values is 0" in text
     after = {one.rule for one in judged(policy, found, TODAY + LOOK).findings}
     assert after == set()
     later = TODAY + LOOK + dt.timedelta(days=1)

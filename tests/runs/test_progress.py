@@ -26,8 +26,8 @@ def test_the_line_has_count_share_and_time_left(monkeypatch: pytest.MonkeyPatch)
     assert state.told() == "3 of 12 matrices, 25 %, about 50 s left"
     state.take(Progress(1.0, 120.0, "x", 1, 12, None))
     assert state.told() == "1 of 12 matrices, 1 %, time left not known yet"
-    state.take(Progress(1.0, 120.0, "x", 1, 12, None, "tensors"))
-    assert state.told().startswith("1 of 12 tensors, ")
+    state.take(Progress(1.0, 120.0, "x", 1, 12, None, "measurements"))
+    assert state.told().startswith("1 of 12 measurements, ")
     state.take(Progress(60.0, 120.0, "x", 7, 12, None, known=6))
     assert state.told().startswith("7 of 12 matrices (6 known from before), 50 %, ")
 

@@ -48,7 +48,7 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         )
         if zero and settings_of(subject.name) is not None:
             rank, most = subject.number("resolved_rank"), min(subject.rows, subject.cols)
-            text = f"singular: the smallest of its {most:,} singular values is 0"
+            text = f"the smallest of its {most:,} singular values is 0"
             if rank is not None and rank < most:
                 text += f" (resolved rank {whole(rank)})"
             elif largest := subject.number("sigma_max"):  # full rank, once its rows are balanced

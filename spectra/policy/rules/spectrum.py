@@ -114,7 +114,7 @@ RULES = (
         how="spikes: singular values above the Marchenko-Pastur edge of noise of the same size, by "
         "more than noise scatters.",
         fix="`spectra spectrum MODEL --plot x.png` shows the edge and what lies above.",
-        judge=Threshold("spikes", "spikes", "above", whole),
+        judge=Threshold("spikes", "values past the noise edge", "above", whole),
         settings=limits("above"),
         asked=True,
     ),

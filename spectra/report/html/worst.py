@@ -1,14 +1,19 @@
 """What a reader should look at first, matrix by matrix, over all results of a page."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.report.kind import Document, Worst, kind_of
-from spectra.text import counted, printable
-from spectra.words import SEVERITIES, Severity
+from spectra.text import counted, listed, printable
+from spectra.words import SEVERITIES, VECTOR, Severity
 
 MOST = 12  # matrices of the page's list
 NON_FINITE = "non-finite"  # the fact, as the rule about it is called
+
+MATRIX, VECTORS, TENSOR = ("matrix", "matrices"), ("vector", "vectors"), ("tensor", "tensors")
+NOUNS = (MATRIX, VECTORS, TENSOR)
+"""What a trouble is in, one and several; a tensor is one that the model has no row of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ def worst_of(
             if whose and line.mark == "note":
                 continue
             facts = found.setdefault(subject, {})
+            if not (judged or whose) and any(line.about in one.covers for one in facts.values()):
+                continue
             # One check may have several findings of one kind on a matrix: each is counted there.
             key = ((line.about or line.text) + whose, line.text if judged else "")
             if judged or all(about != key[0] for about, _ in facts):
@@ -82,18 +89,23 @@ def severity_of(document: Document) -> tuple[bool, int, bool, int]:
 
 
 def told(troubles: Sequence[Trouble]) -> str:
-    """Say how many matrices have errors, and how many only warnings."""
+    """Say how many matrices have errors, and how many only warnings; vectors by themselves."""
     pieces = []
     for mark, word in (("error", "errors"), ("warning", "warnings")):
-        named = {one.first.matrix for one in troubles if one.mark == mark} - {None}
-        whole = any(one.mark == mark and one.first.matrix is None for one in troubles)
-        tensors = all(one.first.opens for one in troubles if one.mark == mark)
-        what = ("matrix", "matrices") if tensors else ("tensor", "tensors")
-        places = [counted(len(named), *what)] if named else []
-        places += ["the model as a whole"] if whole else []
+        firsts = [one.first for one in troubles if one.mark == mark]
+        named = {one.matrix: _noun(one) for one in firsts if one.matrix is not None}
+        numbers = Counter(named.values())
+        places = [counted(numbers[noun], *noun) for noun in NOUNS if numbers[noun]]
+        places += ["the model as a whole"] if any(one.matrix is None for one in firsts) else []
         if places:
-            pieces.append(f"{word} in {' and '.join(places)}")
+            pieces.append(f"{word} in {listed(places)}")
     return ", ".join(pieces) or "no errors or warnings"
+
+
+def _noun(line: Worst) -> tuple[str, str]:
+    if not line.opens:
+        return TENSOR
+    return VECTORS if line.vector else MATRIX
 
 
 def _order(line: Worst) -> tuple[bool, int, bool]:
@@ -109,4 +121,5 @@ def _broken(document: Document) -> Iterator[Worst]:
     for row in document["rows"]:
         if row["status"] == NON_FINITE and row["matrix"] not in told:
             text = f"no numbers: {printable(row['error'] or 'it holds NaN or Inf')}"
-            yield Worst("error", row["matrix"], text, about=NON_FINITE)
+            is_vector = row.get("role") == VECTOR
+            yield Worst("error", row["matrix"], text, about=NON_FINITE, vector=is_vector)

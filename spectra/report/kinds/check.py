@@ -15,13 +15,19 @@ from spectra.report.sentences import unread
 from spectra.report.shape import COUNT, FLAG, SHARE, TEXT, TEXTS, Items, Object, Words, shapes_of
 from spectra.report.table import Column, Mark
 from spectra.text import printable
-from spectra.words import SEVERITIES, State
+from spectra.words import SEVERITIES, VECTOR, State
 
 OUTCOMES = (*SEVERITIES, "known", "not judged", "passed")
 """What became of a rule, worst first; known: the baseline has what it finds."""
 
 ABOUT = {"condition-excess": "kappa", "singular": "kappa", "delta-size": "delta_relative"}
 """What some rules are about, as other results call it."""
+
+COVERS = {
+    "all-zero": ("kappa", "delta_relative"),
+    **dict.fromkeys(("dead-rows", "dead-head", "rank-collapse"), ("kappa",)),
+}
+"""What other results tell of a matrix that follows from what a rule finds in it."""
 
 FINGERPRINT = replace(TEXT, as_schema=TEXT.as_schema | {"pattern": "^[0-9a-f]{16}$"})
 ACCEPTED = shapes_of(Finding) | {"fingerprint": FINGERPRINT.older, "reason": TEXT.older}
@@ -167,6 +173,7 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst(
             item["severity"], name, printable(text), item.get("matrix") is not None,
             _fact(item), known=item.get("state") == "unchanged",
+            vector=item.get("role") == VECTOR, covers=COVERS.get(item["name"], ()),
         )  # fmt: skip
 
 

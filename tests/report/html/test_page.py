@@ -322,6 +322,34 @@ def test_one_nan_is_told_once_and_by_the_finding() -> None:
     assert [fact.text[:27] for fact in trouble.facts] == ["no numbers: 3 of 262144 ent"]
 
 
+@pytest.mark.parametrize("rule", ["all-zero", "dead-rows", "dead-head", "rank-collapse"])
+def test_what_follows_from_a_finding_is_not_told_beside_it(rule: str) -> None:
+    check, spectrum = documents.check(), documents.spectrum()
+    row = spectrum["rows"][5]
+    row |= {"status": "singular", "kappa": None, "sigma_min": 0.0}
+    pair = [("r1", spectrum), ("r2", check)]
+    alone = [f.text for t in worst_of(pair) for f in t.facts if t.first.matrix == row["matrix"]]
+    assert "singular: its smallest σ is 0" in alone
+    finding = check["summary"]["findings"][2]
+    finding |= {"name": rule, "matrix": row["matrix"], "tensor": row["tensor"]}
+    (trouble,) = [t for t in worst_of(pair) if t.first.matrix == row["matrix"]]
+    assert [fact.text for fact in trouble.facts] == [
+        f"SPC101 {rule}: 6 > 4 allowed (baseline 1) (new)"
+    ]
+
+
+def test_a_vector_is_not_counted_as_a_matrix() -> None:
+    check = documents.check()
+    first = "Errors in 2 matrices, warnings in 1 matrix."
+    assert first in " ".join(Parsed(page_of(check)).text)
+    check["rows"][1]["role"] = check["summary"]["findings"][1]["role"] = "vector"
+    text = " ".join(Parsed(page_of(check)).text)
+    assert "Errors in 1 matrix and 1 vector, warnings in 1 matrix." in text
+    check["summary"]["findings"][2] |= {"matrix": None, "tensor": "layers.9.gone.weight"}
+    text = " ".join(Parsed(page_of(check)).text)
+    assert "Errors in 1 vector and 1 tensor, warnings in 1 matrix." in text
+
+
 def test_intruders_that_a_finding_tells_of_are_told_once() -> None:
     found = every_result()
     holder = next(row for row in found[1][1]["rows"] if row["intruders"])
