@@ -12,6 +12,7 @@ from spectra.text import printable
 TWICE = 2.0  # from which on a change is a factor, not per cent
 MOST_DIGITS = 12
 SLACK = 1e-6  # of a count, for what arithmetic rounds
+SINGULAR = ("from singular", "to singular")
 PLAIN = {"non-finite": "NaN or Inf", "ok": "numbers"}
 """What a status is called where it is all that is told."""
 
@@ -45,20 +46,24 @@ def change_text(move: Mapping[str, Any]) -> str:
     """Write a difference: `+2`, `+4.1 %`, `× 12`; a dash where no two numbers are known."""
     before, after = move["before"], move["after"]
     if before is None or after is None:
-        return cells.NONE
+        ends = (("from", move["was"]), ("to", move["now"]))
+        return next((f"{way} {word}" for way, word in ends if word == "singular"), cells.NONE)
     return _difference(move["key"], before, after)
 
 
 def beyond_text(move: Mapping[str, Any]) -> str:
     """Write the least that a quantity moved, errors of both sides taken off, never rounded up."""
-    before, beyond = move["before"], move["beyond"]
+    before, after, beyond = move["before"], move["after"], move["beyond"]
     if beyond is None:
         return cells.NONE
     if _is(move["key"], "whole"):  # counts move by whole ones
         beyond = math.copysign(math.ceil(abs(beyond) - SLACK), beyond)
-    elif before is None or move["after"] is None:
-        return ("+" if beyond > 0.0 else "-") + number(at_least(abs(beyond)))
-    return _difference(move["key"], before or 0, (before or 0) + beyond, move["after"])
+        return _difference(move["key"], 0, beyond, beyond)
+    if before is None:  # what was is known from the side that faces what is
+        before = (after or 0.0) - beyond
+        return _difference(move["key"], before, after or 0.0, after or 0.0)
+    reached = before + beyond
+    return _difference(move["key"], before, reached, reached if after is None else after)
 
 
 def sentence(move: Mapping[str, Any]) -> str:
@@ -70,7 +75,7 @@ def sentence(move: Mapping[str, Any]) -> str:
 def values_text(move: Mapping[str, Any]) -> str:
     """Write `3,260 → 81,800 (× 25)`, where the quantity is named beside it."""
     change = change_text(move)
-    told = "" if change in (cells.NONE, "from 0", "to 0") else f" ({change})"
+    told = "" if change in (cells.NONE, "from 0", "to 0", *SINGULAR) else f" ({change})"
     at = f"{quantity_text(move)} " if move["key"] == "sigma_profile" else ""
     return f"{at}{value_text(move, 'before')} → {value_text(move, 'after')}{told}"
 

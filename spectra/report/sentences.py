@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from spectra.report.kind import Document, kind_of
-from spectra.text import printable
+from spectra.text import listed, printable
 
 SHORT = 12  # digits of a digest that are shown
 MOST_DIGESTS = 3  # models whose digests fit on a line
+SAMPLED_ALIKE = "the bytes of the weights that their digests sample are the same; others may differ"
 GENERIC = ("model", "model.safetensors", "snapshot")
 """Names that say nothing about a model; the folder above is shown with them."""
 
@@ -60,6 +61,17 @@ def made_of(document: Document, *, date: bool) -> str:
         ]
         pieces.append(f"weights {printable(', '.join(told))}")
     return " · ".join(pieces)
+
+
+def sampled_alike(document: Document) -> str:
+    """Say of models whose digests are one sample what that leaves open; empty: there are none."""
+    named: dict[str, list[str]] = {}
+    for model in document["models"]:
+        digest = str(model.get("digest") or "")
+        if digest.startswith("sample:"):
+            named.setdefault(digest, []).append(str(model["part"]))
+    found = [listed(parts) for parts in named.values() if len(parts) > 1]
+    return printable(f"{listed(found)}: {SAMPLED_ALIKE}") if found else ""
 
 
 def short_digest(model: Mapping[str, Any]) -> str:

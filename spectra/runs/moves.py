@@ -48,9 +48,11 @@ class Move:
         """What orders moves: a matrix that lost its numbers, then the largest; the same mirrored.
 
         Of moves about as large those of a quantity with a name come before one inside the
-        spectrum.
+        spectrum, and numbers before words.
         """
-        return (self.key != "status", -round(self.extent, 3), self.key == PROFILE, -self.extent)
+        words = self.beyond is None
+        inside = self.key == PROFILE
+        return (self.key != "status", -round(self.extent, 3), words, inside, -self.extent)
 
     def plain(self) -> dict[str, Any]:
         """Return it as data."""

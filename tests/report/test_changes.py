@@ -17,7 +17,13 @@ MOVE = {"index": None, "was": None, "now": None}
         ("sigma_max", 3.0, 3.9, 0.8999, "+29.9 %"),  # rounded up it would be no bound
         ("sigma_max", 4.788, 0.0, -4.78799, "-99.9 %"),
         ("kappa", 34.71, 1.384e10, 1.3776e10, "× 3.96e8"),
-        ("kappa", 28900.0, None, 5.8639e12, "+5.86e12"),
+        ("kappa", 28900.0, None, 5.8639e12, "× 2.02e8"),  # singular, or known by a bound
+        ("kappa", None, 28900.0, -5.8639e12, "÷ 2.02e8"),
+        ("kappa", None, 30.0, -6.0, "-16.6 %"),
+        ("kappa", 30.0, None, 6.0, "+20 %"),
+        ("worst_cos", 0.5, None, -0.375, "÷ 4"),
+        ("worst_cos", None, 0.5, 0.375, "× 4"),
+        ("delta_rank", None, 9, -3.2, "-4"),
         ("sigma_max", 3.0, None, None, "—"),
     ],
 )

@@ -7,7 +7,7 @@ from spectra.report.html.markup import badge, text
 from spectra.report.html.section import Section, tone
 from spectra.report.html.worst import Trouble, told
 from spectra.report.kind import Document, kind_of
-from spectra.report.sentences import made_of, models_named
+from spectra.report.sentences import made_of, models_named, sampled_alike
 from spectra.text import counted
 
 WORDS = {"error": "errors", "warning": "warnings", "passed": "PASS"}
@@ -67,7 +67,9 @@ def _made(sections: Sequence[Section]) -> str:
     """Say by which version, when and of which weights; what differs is told in the sections."""
     judging = [one for one in sections if kind_of(one.document["command"]).judges]
     pairs = [one for one in sections if _part(one.document, "tuned")]
-    return made_of((pairs or judging or sections)[0].document, date=True)
+    document = (pairs or judging or sections)[0].document
+    told = [made_of(document, date=True), sampled_alike(document)]
+    return " · ".join(piece for piece in told if piece)
 
 
 def _rest(document: Document, several: bool) -> str:

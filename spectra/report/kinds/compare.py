@@ -13,6 +13,7 @@ from spectra.report.changes import (
     values_text,
 )
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
+from spectra.report.sentences import SAMPLED_ALIKE
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column, Mark
 from spectra.text import counted, printable
@@ -66,8 +67,9 @@ def lines(document: Document) -> list[Line]:
 def _order(line: Line) -> tuple[float, ...]:
     """Put what lost its numbers first, then what only one has, then the largest moves."""
     odd = line["key"] in ONLY.values()
-    inside = line["key"] == "sigma_profile"
-    return (line["key"] != "status", not odd, -round(line["extent"], 3), inside, -line["extent"])
+    words, inside = line["beyond"] is None, line["key"] == "sigma_profile"
+    size = -round(line["extent"], 3)
+    return (line["key"] != "status", not odd, size, words, inside, -line["extent"])
 
 
 def _text(side: str) -> cells.Cell:
@@ -233,7 +235,7 @@ def _same_weights(before: Sequence[str], after: Sequence[str]) -> str:
     if before != after:
         return "other weights, by their digests"
     if "sample" in forms[0]:
-        return "the bytes of the weights that their digests sample are the same; others may differ"
+        return SAMPLED_ALIKE
     return "the same weights, by their digests"
 
 
