@@ -9,6 +9,7 @@ from spectra.text import counted, listed, printable
 
 Summary = Mapping[str, Any]
 NAMED = 3  # quantities that the sentence names
+WITH_VECTORS = ("matrix or vector", "matrices and vectors")
 MATRICES = "matrix", "matrices"
 WORDS = frozenset({"role", "dtype", "codec", "shape"})
 """What has no error."""
@@ -85,7 +86,13 @@ def _moved(summary: Summary, *, beside: bool) -> str:
     names = [f"{_named(one['key'])} in {one['moved']:,}" for one in moved[:NAMED]]
     rest = len(moved) - len(names)
     names += [counted(rest, "more quantity", "more quantities")] if rest else []
-    most = max(moved, key=lambda one: round(one["largest"]["extent"], 3))  # else the commonest
+
+    def size(one: Mapping[str, Any]) -> tuple[float, bool]:
+        """Order the largest moves; of as large ones the commonest, numbers before words."""
+        largest = one["largest"]
+        return round(largest["extent"], 3), largest["beyond"] is not None
+
+    most = max(moved, key=size)
     number = summary["moved"] - len(told)
     count = f"{number:,} of {total} moved beyond {'its' if number == 1 else 'their'} error"
     where = f"{sentence(most['largest'])} in {printable(most['matrix'])}"
@@ -93,7 +100,8 @@ def _moved(summary: Summary, *, beside: bool) -> str:
 
 
 def _nouns(summary: Summary) -> tuple[str, str]:
-    return ("tensor", "tensors") if summary["compared"] == "check" else MATRICES
+    # A check measures vectors too, and a tensor that holds several matrices once for each.
+    return WITH_VECTORS if summary["compared"] == "check" else MATRICES
 
 
 def _named(key: str) -> str:

@@ -314,10 +314,14 @@ def test_findings_of_checks_are_told(minilm: Path, tmp_path: Path) -> None:
     rules = ("SPC001", "SPC003")
     healthy, broken = (spectra.check(one, select=rules).document() for one in (minilm, sick))
     there, back = spectra.compare(healthy, broken), spectra.compare(broken, healthy)
-    assert there.summary["reading"].startswith("PASS → FAIL; findings: 1 new. 1 tensor lost")
-    assert back.summary["reading"].startswith("FAIL → PASS; findings: 1 gone. 1 tensor has")
+    assert there.summary["reading"].startswith(
+        "PASS → FAIL; findings: 1 new. 1 matrix or vector lost"
+    )
+    assert back.summary["reading"].startswith(
+        "FAIL → PASS; findings: 1 gone. 1 matrix or vector has"
+    )
     assert "new: SPC001 error, encoder.layer.0.attention.self.query.weight: 1 NaN" in text(there)
-    assert "stored values differ in 1 of 103 tensors" in text(there)
+    assert "stored values differ in 1 of 103 matrices and vectors" in text(there)
     assert (
         spectra.compare(broken, broken)
         .summary["reading"]
@@ -387,5 +391,5 @@ def test_nothing_else_is_said_beside_something_else(model: Document) -> None:
 def test_of_the_stored_values_one_thing_is_said(minilm: Path) -> None:
     check = spectra.check(minilm).document()
     told = render_text(screen_of(spectra.compare(check, check).document(), full=True))
-    assert "stored values differ in 0 of 103 tensors" in told
+    assert "stored values differ in 0 of 103 matrices and vectors" in told
     assert "digests" not in told

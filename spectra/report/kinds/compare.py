@@ -223,7 +223,8 @@ def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
         names = ", ".join(map(printable, summary["unstated"]))
         yield f"no error is stated of {names}: any move is shown"
     if summary["digests"]:
-        what = f"{summary['other_bytes']:,} of {counted(summary['digests'], 'tensor')}"
+        of = counted(summary["digests"], "matrix or vector", "matrices and vectors")
+        what = f"{summary['other_bytes']:,} of {of}"
         yield f"stored values differ in {what}"
 
 
