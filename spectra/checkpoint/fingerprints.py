@@ -1,8 +1,10 @@
 """What stands for the bytes of a tensor, known without reading them again.
 
-A file of the Hub has a hash of its own, which opening it told. A local file is digested
-while its bytes are first read, and a `Ledger` keeps the digest against the file's path, size,
-times of change and inode, as git's index does: written again, it is another file.
+Bytes are digested while they are first read, and a `Ledger` keeps the digest: of a local file
+against its path, size, times of change and inode, as git's index does (written again, it is
+another file), of a file of the Hub against the hash that opening it told. So one tensor is the
+same in two files of the Hub, and here and there, once both were read. Of what was not read the
+Hub's hash stands for the whole file: the same tensor of another one is not known by it.
 """
 
 from collections.abc import Mapping
@@ -57,7 +59,8 @@ def fingerprint_of(
         entry: One of a checkpoint's.
         slab: Start and stop on the first axis; None: all.
         files: Those of the checkpoint, by shard; `shards_of` tells which it takes.
-        ledger: Knows the digests of local files; none are known without.
+        ledger: Knows the digests of what was read. Without one the Hub's hashes alone count,
+            and nothing stands for what a local file holds.
 
     Returns:
         64 hexadecimal digits, the same for the same values only; None while not known.
@@ -65,10 +68,11 @@ def fingerprint_of(
     found = []
     for shard, start, stop, how in _stretches(entry, slab):
         file = files[shard]
-        known = file.fingerprint(start, stop)
-        span = file.span(start, stop, how) if ledger is not None else None
-        if ledger is not None and span is not None:
-            known = ledger.known(span)
+        if ledger is None:
+            known = file.fingerprint(start, stop)
+        else:
+            span = file.span(start, stop, how)
+            known = None if span is None else ledger.known(span)
         if known is None:
             return None
         found.append(known)

@@ -10,11 +10,14 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
+NAMED = -1  # in place of a size: `path` is what stands for a file's bytes, wherever it lies
+
+
 class Span(NamedTuple):
-    """Bytes of a local file, and when they were as they were."""
+    """Bytes of a file, and when they were as they were."""
 
     path: str
-    size: int  # of the file
+    size: int  # of the file; or NAMED
     mtime_ns: int
     start: int
     stop: int
@@ -64,15 +67,12 @@ class Source(Protocol):
     def fingerprint(self, start: int, stop: int) -> str | None:
         """Return what stands for the bytes of a range; nothing is read or asked for.
 
-        The same text for the same bytes only. None of a file on this machine: what a ledger
-        may know of that goes by its span.
+        The same text for the same bytes only. None of a file on this machine: what is known
+        of that a ledger knows, by its span.
         """
 
     def span(self, start: int, stop: int, how: str = "") -> Span | None:
-        """Return under what a ledger keeps the digest of a range, the file as it is now.
-
-        None of a file that has fingerprints of its own.
-        """
+        """Return under what a ledger keeps the digest of a range, the file as it is now."""
 
 
 class ByContent:
@@ -85,9 +85,9 @@ class ByContent:
         """Return what stands for the bytes of a range, where the content has a name."""
         return f"{self.content}:{start}-{stop}" if self.content else None
 
-    def span(self, start: int, stop: int, how: str = "") -> Span | None:  # noqa: ARG002 - a Source
-        """Return nothing: no ledger is needed."""
-        return None
+    def span(self, start: int, stop: int, how: str = "") -> Span | None:
+        """Return under what a ledger keeps the digest of a range, where the content has a name."""
+        return Span(self.content, NAMED, 0, start, stop, how) if self.content else None
 
 
 class Folder(Protocol):

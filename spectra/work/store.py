@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 
 from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.digest import SAMPLED
-from spectra.checkpoint.source import Span
+from spectra.checkpoint.source import NAMED, Span
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import identity
@@ -22,6 +22,7 @@ from spectra.work.task import Task
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
+NAMED_FILE = "named"  # of files that are known by the hash of their content: as FILE of others
 kept = False  # whether this process has kept a row
 SETTLED: Final = 40.0
 """Seconds after which another change of a file has another time. The clock of files goes in steps;
@@ -152,7 +153,9 @@ def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:
 
 
 def _kind(span: Span) -> str:
-    return SAMPLE if span.how.startswith(SAMPLED) else FILE
+    if span.how.startswith(SAMPLED):
+        return SAMPLE
+    return NAMED_FILE if span.size == NAMED else FILE
 
 
 def _about(span: Span) -> bytes:

@@ -54,12 +54,18 @@ class Read:
         return read_rounded(self.source.files, self.entry, self.slab, ledger=ledger)
 
     def fingerprint(self, ledger: Ledger | None = None) -> str | None:
-        """Return what stands for the values; None while it is not known without reading."""
-        found = fingerprint_of(self.entry, self.slab, self.source.files, ledger)
-        if found is None and self.slab is not None:  # perhaps it was cut out of the whole
-            whole = self.all.fingerprint(ledger)
-            found = whole and f"{whole}[{self.slab[0]}:{self.slab[1]}]"
-        return found
+        """Return what stands for the values; None while it is not known without reading.
+
+        By digests where there are any: what the Hub's hashes tell stands for one file alone.
+        """
+        for known in (ledger, None):
+            found = fingerprint_of(self.entry, self.slab, self.source.files, known)
+            if found is None and self.slab is not None:  # perhaps it was cut out of the whole
+                whole = fingerprint_of(self.entry, None, self.source.files, known)
+                found = whole and f"{whole}[{self.slab[0]}:{self.slab[1]}]"
+            if found is not None:
+                return found
+        return None
 
     @property
     def nbytes(self) -> int:

@@ -8,8 +8,10 @@ from typing import NamedTuple
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.errors import OutputError
 from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
-from spectra.work.store import FILE, ROW, SAMPLE, Store, span_of
+from spectra.work.store import FILE, NAMED_FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import write_atomically
+
+PORTABLE = ROW, NAMED_FILE  # kinds of entries that say the same on every machine
 
 
 class Held(NamedTuple):
@@ -64,7 +66,7 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
     base, before, total = store.base, store.base.count(ROW), 0
     sizes = [
         (used, kind, about, nbytes)
-        for kind in (ROW, FILE, SAMPLE)
+        for kind in (ROW, FILE, NAMED_FILE, SAMPLE)
         for about, nbytes, used in base.sizes(kind)
     ]
     for used, kind, about, nbytes in sorted(sizes, reverse=True):
@@ -80,7 +82,7 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
 def export(store: Store, path: Path) -> int:
     """Write all measurements into one file, for another machine; return how many.
 
-    What local files hold is not among them: another machine has others.
+    What files of the Hub hold goes with them; local files do not: another machine has others.
 
     Raises:
         OutputError: It cannot be written, or is the store itself.
@@ -92,9 +94,10 @@ def export(store: Store, path: Path) -> int:
     def write(place: Path) -> None:
         nonlocal count
         with closing(Database(place)) as copy:
-            for entry in store.base.entries(ROW):
-                copy.put(ROW, *entry)
-                count += 1
+            for kind in PORTABLE:
+                for entry in store.base.entries(kind):
+                    copy.put(kind, *entry)
+                    count += kind == ROW
 
     write_atomically(path, write)
     return count
@@ -106,12 +109,17 @@ def take_in(store: Store, path: Path) -> int:
     Raises:
         OutputError: It is no exported store, or this one cannot be written.
     """
-    new = [entry for entry in entries_of(path, ROW) if store.base.entry(ROW, entry.about) is None]
-    for entry in new:
-        store.base.put(ROW, *entry)
+    new = [
+        (kind, entry)
+        for kind in PORTABLE
+        for entry in entries_of(path, kind)
+        if store.base.entry(kind, entry.about) is None
+    ]
+    for kind, entry in new:
+        store.base.put(kind, *entry)
     if new and not store.base.writes:
         raise OutputError(f"nothing of {path} was kept: {store.troubles[0]}.")
-    return len(new)
+    return sum(kind == ROW for kind, _ in new)
 
 
 def verify(store: Store) -> Verified:
@@ -119,15 +127,15 @@ def verify(store: Store) -> Verified:
     base = store.base
     for entry in base.entries(SAMPLE):  # quickly taken again
         base.drop(SAMPLE, entry.about)
-    before = base.count(ROW) + base.count(FILE)
-    rows, files = list(base.entries(ROW)), list(base.entries(FILE))
+    before = sum(base.count(kind) for kind in (ROW, FILE, NAMED_FILE))
+    rows, files, named = (list(base.entries(kind)) for kind in (ROW, FILE, NAMED_FILE))
     found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}
     for about, body, _used in files:
         told = _judged(about, body)
         found[told] += 1
         if told != "same":
             base.drop(FILE, about)
-    damaged = before - len(rows) - len(files)
+    damaged = before - len(rows) - len(files) - len(named)
     return Verified(
         len(rows), damaged, found["same"], found["changed"], found["gone"], found["unread"]
     )

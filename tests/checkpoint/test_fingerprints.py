@@ -10,7 +10,7 @@ from huggingface_hub import hf_hub_download
 
 from examples import write_model
 from loopback import Loopback
-from shards import BIG, FIRST, opened
+from shards import BIG, FIRST, A, opened
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.fingerprints import BLOCK, Digest, MemoryLedger, fingerprint_of
 from spectra.checkpoint.hub.remote import RemoteFile
@@ -132,12 +132,20 @@ class TestFilesOfTheHub:
         (file, *_) = opened("org/name").files.values()
         assert file.fingerprint(3, 5) == f"org/name@{sharded}/{FIRST}:3-5"
 
-    def test_need_no_ledger_and_tell_it_nothing(self, hub: Loopback, sharded: str) -> None:
+    def test_are_known_by_what_they_hold_once_they_were_read(
+        self, hub: Loopback, sharded: str, tmp_path: Path
+    ) -> None:
         remote, ledger = opened("org/name"), MemoryLedger()
-        before = known(remote, ledger)
+        assert known(remote, ledger) is None
         read(remote, ledger)
-        assert known(remote, ledger) == before is not None
-        assert vars(ledger) == vars(MemoryLedger())
+        found = known(remote, ledger)
+        assert found not in (None, known(remote, None))
+        near = opened(write_model(tmp_path / "near", {"z": A, NAME: BIG[NAME]}))
+        read(near, ledger)
+        hf_hub_download("org/name", FIRST)
+        held = opened("org/name")  # of which nothing was read
+        assert isinstance(held.files[FIRST], LocalFile)
+        assert known(held, ledger) == known(near, ledger) == found
 
 
 def test_what_a_fingerprint_is_made_of(tmp_path: Path) -> None:

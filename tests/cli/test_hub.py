@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from examples import write_model
 from loopback import Loopback, taken_for_the_hub
 from shards import FIRST, INDEX, SECOND, write_index
+from spectra.work.store import ROW, Store
 
 from .conftest import Command
 
@@ -218,8 +220,9 @@ def test_errors_are_one_line_and_exit_code_2(command: Command, hub: Loopback, na
 
 
 def test_what_was_measured_of_the_hub_is_not_asked_for_again(
-    command: Command, hub: Loopback, sharded: Path
+    command: Command, hub: Loopback, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "store"))
     hub.add("org/name", sharded, ref="v1")
     words = ("spectrum", "org/name@v1", "--format", "json")
     first = document(command(*words).out)
@@ -230,13 +233,26 @@ def test_what_was_measured_of_the_hub_is_not_asked_for_again(
     assert hub.sent(".safetensors") <= headers(sharded) + 2 * (1 << 17)
     assert {**again, "date": ""} == {**first, "date": ""}
 
-    # The next revision has one shard of other weights: it alone is read.
+    # The next revision has one shard with another tensor: it alone is read, that one measured.
+    assert rows_kept() == 8
+    tensors = load_file(sharded / SECOND)
+    name = next(iter(tensors))
     write_model(
-        sharded, {name: values + 1 for name, values in load_file(sharded / SECOND).items()},
-        '{"model_type": "llama"}', name=SECOND,
-    )  # fmt: skip
+        sharded, {**tensors, name: tensors[name] + 1}, '{"model_type": "llama"}', name=SECOND
+    )
     hub.add("org/name", sharded, ref="v2")
     hub.forget()
-    command("spectrum", "org/name@v2", "--format", "json")
+    second = command("spectrum", "org/name@v2", "--format", "json")
     changed = (sharded / SECOND).stat().st_size
     assert changed <= hub.sent(".safetensors") <= changed + headers(sharded) + 2 * (1 << 17)
+    assert rows_kept() == 9
+    fresh = command("spectrum", sharded, "--format", "json", "--no-cache")
+    assert document(second.out) == document(fresh.out)
+    # A copy of it here is read, and nothing of it measured.
+    command("spectrum", sharded, "--format", "json")
+    assert rows_kept() == 9
+
+
+def rows_kept() -> int:
+    with closing(Store()) as store:
+        return store.base.count(ROW)
