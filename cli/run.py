@@ -15,13 +15,14 @@ from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
 from spectra.runs.result import Result
-from spectra.text import counted, duration, shown, size
+from spectra.text import shown
 from spectra.work.device import chosen_device
 from spectra.work.result import SCHEMA
 from spectra.writing.atomic import require_picture_suffix, require_writable, wrong_suffix
 
 from .guard import DONE, NOTHING
 from .options import Common
+from .planned import estimated, since_start
 from .terminal import fail, is_terminal, note, progress_bar, show, warn
 
 if TYPE_CHECKING:
@@ -202,22 +203,14 @@ def _suffix(path: Path) -> str:
 
 
 def _show_estimate(planned: "Planned", common: Common) -> None:
-    found = planned.estimate()
+    found = planned.estimate().begun(since_start())
     for text in planned.question.plan.notes:
         note(f"note: {text}", quiet=common.quiet)
     if common.format != "table":
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))
         return
-    what = ("measurement",) if planned.command == "check" else ("matrix", "matrices")
-    known = f"  known before  {counted(found.known, *what)}\n" if found.known else ""
-    sys.stdout.write(
-        f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
-        f"{found.skipped:,} skipped; nothing was read but headers.\n\n"
-        f"{known}  to read       {size(found.nbytes)}\n"
-        f"  peak memory   about {size(found.memory)} beside the program itself\n"
-        f"  time          about {duration(found.seconds)}\n"
-    )
+    sys.stdout.write(estimated(found, planned.command, device=str(planned.device)))
 
 
 def _parquet_to_stdout(result: Result, *, full: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, SupportsFloat, TypeAlias, TypeVar, runtime_checkable
 
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
@@ -66,8 +66,8 @@ class Analyzer(Protocol[Subject_contra]):
         """Tell what it is about; mostly a class variable."""
         ...
 
-    def cost(self, *views: Any) -> float:  # noqa: ANN401 - as many views as it takes matrices
-        """Return about how many floating-point operations `measure` takes."""
+    def cost(self, *views: Any) -> SupportsFloat:  # noqa: ANN401 - as many as it takes matrices
+        """Return what `measure` takes: floating-point operations, about, or `kernels.work.Work`."""
         ...
 
     def memory(self, *views: Any) -> int:  # noqa: ANN401 - likewise
@@ -91,8 +91,8 @@ class Analyzer(Protocol[Subject_contra]):
 class OfFactors(Protocol):
     """An analyzer of pairs that needs less where an adapter's factors are the change."""
 
-    def cost_of_factors(self, *views: Any) -> float:  # noqa: ANN401 - as many as it takes
-        """Return about how many floating-point operations `measure` takes then."""
+    def cost_of_factors(self, *views: Any) -> SupportsFloat:  # noqa: ANN401 - as many as it takes
+        """Return what `measure` takes then, as `cost` does."""
         ...
 
     def memory_of_factors(self, *views: Any) -> int:  # noqa: ANN401 - likewise
@@ -119,6 +119,15 @@ class InRounds(Protocol):
             rows: Of all matrices, as measured so far; none at first.
             places: All that are to be measured.
         """
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """An analyzer in rounds that can tell how many matrices later ones are likely about."""
+
+    def likely(self, part: Round, places: Sequence[Place]) -> Sequence[tuple[Analyzer[Any], float]]:
+        """Return what is likely measured after a round, and of which share of the matrices."""
         ...
 
 

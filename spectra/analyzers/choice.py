@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation, localcontext
+from fractions import Fraction
 from typing import Any, NamedTuple, get_args
 
 from spectra.analyzers.row import Row
@@ -42,11 +43,15 @@ class Choice:
 
     def few(self, places: Sequence[Place]) -> bool:
         """Say whether at most half is selected, so that enough matrices may stop early."""
+        return 2 * self.share(places) <= 1
+
+    def share(self, places: Sequence[Place]) -> Fraction:
+        """Return the share that is selected of what a share is of."""
         groups: dict[str, list[int]] = {}
         for place in places:
             groups.setdefault(self._group(place), []).append(self._weight(place))
         budgets = (max(amount(self.select, sum(group)), min(group)) for group in groups.values())
-        return 2 * sum(budgets) <= sum(map(sum, groups.values()))
+        return Fraction(sum(budgets), sum(map(sum, groups.values())))
 
     def unsettled(self, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
         """Return the rows to measure, or else to decompose in full; none where all is certain."""

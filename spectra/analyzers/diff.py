@@ -15,16 +15,13 @@ from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import entry_norm, largest_entry
-from spectra.kernels.extremes import has_bounds, largest_singular_value
-from spectra.kernels.left_vectors import left_singular_cost, left_singular_memory
+from spectra.kernels.extremes import largest_singular_value
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.singular import (
     product_singular_values,
     singular_values,
-    singular_values_cost,
-    singular_values_memory,
 )
 from spectra.kernels.summary import (
     effective_rank,
@@ -34,8 +31,18 @@ from spectra.kernels.summary import (
 )
 from spectra.kernels.verdicts import (
     proven_similarity,
-    proven_similarity_cost,
-    proven_similarity_memory,
+)
+from spectra.kernels.work import (
+    NO_WORK,
+    Work,
+    change_work,
+    factors_work,
+    has_bounds,
+    left_singular_memory,
+    left_singular_work,
+    similarity_memory,
+    similarity_work,
+    singular_values_memory,
 )
 from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import hundredths, number, ranged
@@ -47,9 +54,6 @@ SIDES = get_args(Side)
 EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
-PASSES = 100  # operations an entry that norms and products with a few columns take
-SHARE = 0.4  # of a Gram matrix's products, what directions above rounding take
-EACH = 3000  # operations an entry that evidence of how it was made takes: bound by memory
 NOT_COMPUTED = "not computed: add --full-spectrum"
 
 
@@ -100,22 +104,20 @@ class Diff:
             raise UsageError(f"--side {self.side!r} is no side.{near} Expected left or right.")
         require_share(self.energy)
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """The update's directions above rounding, or all, and verdicts where asked for."""
-        shape = (view.rows, view.cols)
-        spectrum = 1.2 * singular_values_cost(*shape)
-        if has_bounds(*shape) and not self.full_spectrum:
-            spectrum = SHARE * view.rows * view.cols * min(shape)
-        return EACH * view.rows * view.cols + spectrum + self._verdicts_cost(*shape)
+        rows, cols = view.rows, view.cols
+        return change_work(rows, cols, full=self.full_spectrum) + self._verdicts_work(rows, cols)
 
-    def cost_of_factors(self, view: View) -> float:
-        """A few passes over the base, and verdicts where asked for."""
-        return PASSES * view.rows * view.cols + self._verdicts_cost(view.rows, view.cols)
+    def cost_of_factors(self, view: View) -> Work:
+        """A pass over the base, and verdicts where asked for."""
+        rows, cols = view.rows, view.cols
+        return factors_work(rows, cols) + self._verdicts_work(rows, cols)
 
-    def _verdicts_cost(self, *shape: int) -> float:
+    def _verdicts_work(self, rows: int, cols: int) -> Work:
         if not self.intruders:
-            return 0.0
-        return 2 * left_singular_cost(*shape) if self.exact else proven_similarity_cost(*shape)
+            return NO_WORK
+        return 2.0 * left_singular_work(rows, cols) if self.exact else similarity_work(rows, cols)
 
     def memory(self, view: View) -> int:
         """Both matrices, and what telling the update or its verdicts takes beside them.
@@ -140,7 +142,7 @@ class Diff:
         shape = (view.rows, view.cols)
         if self.exact:
             return left_singular_memory(*shape) if self.intruders else 0
-        return proven_similarity_memory(*shape) if self.intruders else 0
+        return similarity_memory(*shape) if self.intruders else 0
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""

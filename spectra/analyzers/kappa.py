@@ -15,13 +15,18 @@ from spectra.kernels.extremes import (
     condition_floor,
     exact_extremes,
     extreme_singular_values,
-    extremes_cost,
-    extremes_memory,
-    has_bounds,
 )
 from spectra.kernels.gaussian import kappa_null
 from spectra.kernels.noise import mean_rounding_floor
-from spectra.kernels.singular import singular_values_cost, singular_values_memory
+from spectra.kernels.work import (
+    Work,
+    extremes_memory,
+    extremes_work,
+    floor_work,
+    has_bounds,
+    singular_values_memory,
+    singular_values_work,
+)
 from spectra.matrices import Matrix, Place, View
 from spectra.matrices.unread import lies_bare
 from spectra.numbers import number, percent
@@ -32,11 +37,12 @@ NOT_CANDIDATES = (*VOCABULARY, "router", "conv")
 """Roles that are not for training by condition number, unless asked for: KappaTune and PEFT
 look at linear layers, and a kernel's kappa hangs on its shape: depthwise ones would come first."""
 
+MORE = 1.5  # matrices measured for one that is selected, about
+
 KEYS = (
     "kappa", "kappa_low", "kappa_high", "kappa_null", "kappa_excess", "kappa_resolved",
     "sigma_max", "sigma_min", "decided_by", "selected",
 )  # fmt: skip
-SCREEN_COST = 0.15  # of a measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +90,10 @@ class Kappa:
             return f"{kind} is no candidate for training"
         return None
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """Both ends of the spectrum, or all of it."""
         rows, cols = view.rows, view.cols
-        return singular_values_cost(rows, cols) if self.exact else extremes_cost(rows, cols)
+        return singular_values_work(rows, cols) if self.exact else extremes_work(rows, cols)
 
     def memory(self, view: View) -> int:
         """The values and what their factors need."""
@@ -140,6 +146,13 @@ class Kappa:
         if measure:
             return Round(Kappa(), _names(measure))
         return Round(Kappa(exact=True), _names(decompose)) if decompose else None
+
+    def likely(self, part: Round, places: Sequence[Place]) -> Sequence[tuple["Kappa", float]]:
+        """Return what a round of bounds leads to: somewhat more than the selection is measured."""
+        choice = self._choice()
+        if choice is None or not isinstance(part.analyzer, Floor):
+            return []
+        return [(Kappa(), min(1.0, MORE * float(choice.share(places))))]
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Select the lowest first, ties by name; a singular matrix comes last."""
@@ -213,10 +226,9 @@ class Floor:
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """A few products; a small matrix is measured at once."""
-        share = SCREEN_COST if has_bounds(view.rows, view.cols) else 1.0
-        return share * extremes_cost(view.rows, view.cols)
+        return floor_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
         """As much as measuring, at most."""

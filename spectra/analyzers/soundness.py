@@ -12,6 +12,7 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spans import runs_of
 from spectra.checkpoint.entry import BITS
+from spectra.kernels.work import Work, soundness_work
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
 
@@ -33,9 +34,9 @@ class Soundness:
 
     block: int = 1 << 20  # bytes looked at together: small enough for a processor's cache
 
-    def cost(self, view: View) -> float:
-        """About ten operations an entry: the digest takes most."""
-        return 10.0 * view.rows * view.cols
+    def cost(self, view: View) -> Work:
+        """A pass, of which the digest takes most."""
+        return soundness_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
         """The values and a few blocks of them."""

@@ -13,11 +13,7 @@ from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.entries import sizes
 from spectra.kernels.noise import heavy_tail, made_floor, noise_bulk, resolved_rank
-from spectra.kernels.singular import (
-    singular_values,
-    singular_values_cost,
-    singular_values_memory,
-)
+from spectra.kernels.singular import singular_values
 from spectra.kernels.summary import (
     condition_number,
     effective_rank,
@@ -27,6 +23,7 @@ from spectra.kernels.summary import (
     numerical_rank,
     stable_rank,
 )
+from spectra.kernels.work import CALL, ENTRY, Work, singular_values_memory, singular_values_work
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.pair import widened
 from spectra.numbers import number
@@ -55,9 +52,10 @@ class Spectrum:
     def __post_init__(self) -> None:
         require_share(self.energy)
 
-    def cost(self, view: View) -> float:
-        """All singular values."""
-        return singular_values_cost(view.rows, view.cols)
+    def cost(self, view: View) -> Work:
+        """All singular values, a fit of their tail, and passes over the entries."""
+        more = Work(passes=8.0 * view.rows * view.cols * ENTRY, calls=4.0 * CALL)
+        return singular_values_work(view.rows, view.cols) + more
 
     def memory(self, view: View) -> int:
         """The values and what their decomposition needs."""
@@ -127,7 +125,7 @@ class TunedSpectrum:
     def __post_init__(self) -> None:
         require_share(self.energy)
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """That of the base's."""
         return Spectrum(self.energy).cost(view)
 

@@ -10,7 +10,8 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.edge import Settings
 from spectra.kernels.entries import entry_norm
-from spectra.kernels.extremes import extreme_singular_values, extremes_cost, extremes_memory
+from spectra.kernels.extremes import extreme_singular_values
+from spectra.kernels.work import Work, extremes_memory, extremes_work
 from spectra.matrices import Matrix, View
 from spectra.numbers import grown
 from spectra.text import counted
@@ -36,9 +37,9 @@ class Trend:
 
     relative_error: float = 1e-3  # of sigma_max and sigma_min, proven
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """Both ends of the spectrum."""
-        return extremes_cost(view.rows, view.cols)
+        return extremes_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
         """The values and what their factors need."""

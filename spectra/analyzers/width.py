@@ -19,8 +19,7 @@ from spectra.analyzers.width_reading import (
     reading_of,
 )
 from spectra.errors import UsageError
-from spectra.kernels.extremes import extremes_memory, has_bounds, largest_singular_value
-from spectra.kernels.singular import singular_values_cost
+from spectra.kernels.extremes import largest_singular_value
 from spectra.kernels.slope import (
     Scatter,
     fit_line,
@@ -29,6 +28,7 @@ from spectra.kernels.slope import (
     slope_interval,
     unpaired_scatter,
 )
+from spectra.kernels.work import Work, extremes_memory, largest_work
 from spectra.matrices import Matrix, View
 from spectra.matrices.layers import of_any_expert
 from spectra.words import in_order
@@ -37,7 +37,6 @@ OUTSIDE = ("embed", "lm_head", "router")
 """Roles that the law is not about: one of their sides does not grow with the width."""
 
 LAW = 0.75  # slope of sigma_1 / sqrt(eta / lambda)
-COST = 3000.0  # operations an entry, in those of `singular_values_cost`
 LIMIT = 1e150  # of ratios, whose squares must be numbers
 
 Layers = Mapping[str, float]  # sigma_max of every layer of one role, by name
@@ -81,12 +80,9 @@ class Width:
             if not 0.0 < share < 1.0:
                 raise UsageError(f"{what} {share!r} is no share. Expected above 0 and below 1.")
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """The large end of the spectrum."""
-        whole = singular_values_cost(view.rows, view.cols)
-        if not has_bounds(view.rows, view.cols):
-            return whole
-        return min(whole, COST * view.rows * view.cols)
+        return largest_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
         """The values, their Krylov space, and the exact way out."""

@@ -49,11 +49,11 @@ class Check:
         """The name of its question."""
         return "check"
 
-    def estimate(self, workers: int | None = None, executor: Executor | None = None) -> Estimate:
+    def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost, all references included."""
         views = self.model.views
         return replace(
-            estimate(self.plan, self.checkup, workers, executor),
+            estimate(self.plan, self.checkup, executor or Local()),
             matrices=sum(view.role.kind != VECTOR for view in views),
             tensors=len({(view.entry.name, view.part.slab) for view in views}),
         )

@@ -11,6 +11,7 @@ from spectra.analyzers.soundness import Soundness
 from spectra.errors import NonFiniteError
 from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null
+from spectra.kernels.work import NO_WORK, Work
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.part import Part
 from spectra.text import non_finite
@@ -40,18 +41,18 @@ class Checkup:
     sound: Soundness = field(default_factory=Soundness)
     full: Spectrum = field(default_factory=Spectrum)
 
-    def cost(self, view: View, *others: View) -> float:
+    def cost(self, view: View, *others: View) -> Work:
         """A pass and a spectrum of the first, and what comparing it with the others takes."""
-        return self._own_cost(view) + (self.diff.cost(view) if self.diff and others else 0.0)
+        return self._own_cost(view) + (self.diff.cost(view) if self.diff and others else NO_WORK)
 
-    def cost_of_factors(self, view: View, *others: View) -> float:
+    def cost_of_factors(self, view: View, *others: View) -> Work:
         """The same, where an adapter's factors are the change."""
-        change = self.diff.cost_of_factors(view) if self.diff and others else 0.0
+        change = self.diff.cost_of_factors(view) if self.diff and others else NO_WORK
         return self._own_cost(view) + change
 
-    def _own_cost(self, view: View) -> float:
+    def _own_cost(self, view: View) -> Work:
         matrix = self.spectra and view.role.kind != VECTOR
-        return self.sound.cost(view) + (self.full.cost(view) if matrix else 0.0)
+        return self.sound.cost(view) + (self.full.cost(view) if matrix else NO_WORK)
 
     def memory_of_factors(self, *views: View) -> int:
         """The same: tensors are held whole for the other questions."""

@@ -43,6 +43,7 @@ from spectra.kernels.inverse import cholesky, gram_solve
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import LEADING, Apply, Measured, guessed, shares
+from spectra.kernels.work import BOUNDED
 
 LEAST = 1e-7  # relative width of a bracket
 FIRST = 6  # steps before the first look
@@ -64,7 +65,7 @@ class Settings:
     measurements: int = 3  # in float64
     more: int = 24  # steps after a measurement that did not suffice
     narrow: int = 8  # random columns where the matrix is too small for many blocks
-    small: int = 512  # sides up to which all singular values cost no more
+    small: int = BOUNDED  # sides up to which all singular values cost no more
     single: float = 1e3  # condition number up to which a float32 Gram matrix's factor may serve
     highest: float = 1e6  # and a float64 one's
 

@@ -23,8 +23,6 @@ from spectra.kernels.relation import lengths, measured_above, measured_below
 from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
-    singular_values_cost,
-    singular_values_memory,
 )
 
 ROUGH = 0.3  # relative width that a floor is worth
@@ -125,26 +123,6 @@ def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SET
     low, high = (lengths(of.normal(ends)[0]) / lengths(ends)).tolist()
     proven: float = (high - of.rounding()) / (low + of.rounding())
     return max(proven, 1.0)
-
-
-def has_bounds(rows: int, cols: int) -> bool:
-    """Say whether a shape is large enough for bounds to cost less than all singular values."""
-    return min(rows, cols) > SETTINGS.small
-
-
-def extremes_cost(rows: int, cols: int) -> float:
-    """Return about how many operations it takes, in those of `singular_values_cost`."""
-    short, long = sorted((rows, cols))
-    if not has_bounds(rows, cols):
-        return singular_values_cost(rows, cols)
-    # A Gram matrix, passes over its factors that are bound by memory, and steps of small ones.
-    return 1.5 * long * short**2 + 4000.0 * short**2 + 2e9
-
-
-def extremes_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes, the float32 matrix and the exact way out included."""
-    short, size = min(rows, cols), rows * cols
-    return max(singular_values_memory(rows, cols), 4 * size + 15 * short**2)
 
 
 def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.work import PANEL
 
-PANEL = 1024  # rows of a long matrix multiplied at a time
 TILE = 256  # columns of the Gram matrix made at a time
 
 

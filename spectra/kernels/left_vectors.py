@@ -118,15 +118,3 @@ def _scaled(matrix: Tensor) -> tuple[Tensor, float]:
 def _refuse_overflow(products: Tensor) -> None:
     if not bool(products.isfinite().all()):
         raise NonFiniteError("products of the entries overflow float64")
-
-
-def left_singular_cost(rows: int, cols: int) -> float:
-    """Return about how many operations `left_singular` takes."""
-    short, long = sorted((rows, cols))
-    return 4.0 * long * short**2 + 40.0 * short**3
-
-
-def left_singular_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes that `left_singular` adds to its input."""
-    short, size = min(rows, cols), rows * cols
-    return (16 if cols > rows else 24) * size + 64 * short**2

@@ -42,7 +42,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.entries import largest_entry
-from spectra.kernels.inverse import PANEL, lower_gram
+from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import gaussian
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
@@ -180,15 +180,3 @@ def product_singular_values(
     small_right = torch.linalg.qr(right.double().mT, mode="r").R
     values: Tensor = torch.linalg.svdvals(small_left @ small_right.mT)
     return values
-
-
-def singular_values_cost(rows: int, cols: int) -> float:
-    """Return about how many operations `singular_values` takes: Gram, then eigenvalues."""
-    short, long = sorted((rows, cols))
-    return long * short**2 + 5.0 * short**3  # half of the eigensolver is memory-bound
-
-
-def singular_values_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes of `singular_values`, the float32 matrix included."""
-    short = min(rows, cols)
-    return 4 * rows * cols + 8 * PANEL * short + 2 * 8 * short**2

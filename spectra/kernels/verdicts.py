@@ -44,6 +44,7 @@ from spectra.kernels.similarity import (
     leading_of,
     rounding_of,
 )
+from spectra.kernels.work import DENSE, ENTRIES, SHORT
 from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
@@ -56,9 +57,9 @@ SLACK = 3.0 / WINDOW
 class Ladder:
     """Which matrices are decided how."""
 
-    short: int = 640  # sides up to which decompositions cost less than a Krylov space
-    dense: int = 1400  # and where the other side is not much longer
-    entries: int = 1 << 23
+    short: int = SHORT  # sides up to which decompositions cost less than a Krylov space
+    dense: int = DENSE  # and where the other side is not much longer
+    entries: int = ENTRIES
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
     float32: int = FLOAT32  # entries from which float32 products pay
@@ -112,26 +113,6 @@ def proven_similarity(
     if side == "right":
         base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
     return _by_rungs(base, tuned, k, epsilon, ladder)
-
-
-def proven_similarity_cost(rows: int, cols: int) -> float:
-    """Return about how many operations `proven_similarity` takes where nothing falls back."""
-    short, long = sorted((rows, cols))
-    if LADDER.decomposes(rows, cols):
-        return 4.0 * long * short**2 + 12.0 * short**3
-    # Products with some 24 columns, about 15 times both ways, at a quarter of a decomposition's
-    # speed: they are bound by memory.
-    return 4.0 * 1750.0 * rows * cols
-
-
-def proven_similarity_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes that `proven_similarity` adds to its input where bounds decide.
-
-    What they leave open takes some 16 bytes an entry and a square of the shorter side more, one
-    matrix of a process at a time.
-    """
-    entry = 24 if LADDER.decomposes(rows, cols) else 8
-    return entry * rows * cols + 16 * min(rows, cols) ** 2
 
 
 def merged(

@@ -40,7 +40,7 @@ class Planned(Protocol):
     def plan(self) -> Plan:
         """What will be read and measured."""
 
-    def estimate(self, workers: int | None = None, executor: Executor | None = None) -> Estimate:
+    def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
 
     def run(self, executor: Executor | None = None, report: Report = ...) -> Result:
@@ -60,9 +60,9 @@ class Analysis:
         """The name of its question."""
         return self.analyzer.name
 
-    def estimate(self, workers: int | None = None, executor: Executor | None = None) -> Estimate:
+    def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
-        return estimate(self.plan, self.analyzer, workers, executor)
+        return estimate(self.plan, self.analyzer, executor or Local())
 
     def run(
         self,

@@ -7,6 +7,7 @@ from spectra.runs.opening import Device
 from spectra.work.device import chosen_device
 from spectra.work.executor import Executor
 from spectra.work.local import Local
+from spectra.work.rates import Observed
 from spectra.work.store import Remembering, Store
 
 
@@ -31,6 +32,7 @@ def engine(
         return
     store = Store()
     with closing(store):
-        yield Remembering(Local(workers, here, store, store.recall), store)
+        seen = Observed(here)
+        yield Remembering(Local(workers, here, store, store.recall, seen), store, seen)
     for trouble in store.troubles:
         tell(f"{trouble}.")

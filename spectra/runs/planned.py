@@ -57,10 +57,9 @@ class Planned:
 
     def estimate(self) -> Estimate:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
-        if not (self.cache and place().is_file()):  # none is begun for a question
-            return self.question.estimate(self.workers)
-        with engine(self.workers, self.device, tell=self.tell) as here:
-            return self.question.estimate(self.workers, here)
+        cache = self.cache and place().is_file()  # none is begun for a question
+        with engine(self.workers, self.device, cache=cache, tell=self.tell) as here:
+            return self.question.estimate(here)
 
     def run(self, report: Report | None = None) -> Result:
         """Read, measure and conclude.

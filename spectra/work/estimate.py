@@ -1,24 +1,22 @@
-"""What an analysis will cost, from headers and a blink of this machine's time."""
+"""What an analysis will cost, from headers, and from what runs on this machine took before."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-import torch
-
-from spectra.analyzers import Analyzer
-from spectra.kernels.singular import singular_values, singular_values_cost
+from spectra.analyzers import Analyzer, Row
+from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
+from spectra.kernels.work import NO_WORK, size_of
 from spectra.work.executor import Executor, key_of
-from spectra.work.local import memory_budget, usable_cores
-from spectra.work.pace import Pace, slowed
+from spectra.work.local import memory_budget
+from spectra.work.pace import makespan
 from spectra.work.planning.plan import Plan
-from spectra.work.task import bytes_of
+from spectra.work.rates import Rates, question_of, source_of
+from spectra.work.task import Task, bytes_of, distinct
 
-PROBE = 384  # side of the matrix whose decomposition is timed
-PROBED = 0.3  # seconds; a scheduler's turns are a tenth of that
-START = 0.1  # seconds that the first matrices take besides: libraries are loaded then
-READ_RATE = 1e9  # bytes a second; a local disk's order of magnitude
+CREWS = (4, 16, 64)  # workers that an estimate tells the time of
+BEGIN = 0.15  # seconds that a run takes besides: libraries, threads and files begin and end
+DISK = 1 / 1.5e9  # seconds a byte, until a run has read some: of the system's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,71 +27,173 @@ class Estimate:
     tensors: int
     nbytes: int  # to read
     memory: int  # peak bytes, beside the program itself
-    seconds: float  # about; the machine's speed is measured on small matrices
+    seconds: float | None  # about; None: nothing is known of the device
     skipped: int
     known: int = 0  # of the matrices, that were measured before: they are neither read nor measured
+    workers: int = 1  # matrices at once
+    start: float = 0.0  # of the seconds, until the first matrix is read
+    reading: float | None = 0.0  # seconds; None: not known, and not in the sum
+    longest: float | None = 0.0  # seconds of the one matrix that takes most
+    work: Mapping[str, float] = field(default_factory=dict)  # share of the measuring, by kind
+    others: Mapping[int, float] = field(default_factory=dict)  # seconds with so many workers
+    basis: str = "runs"  # what tells this machine's speed: earlier `runs` here, or a `probe`
+    busy: float = 1.0  # times longer than on an idle machine, while others use it
+
+    def begun(self, seconds: float) -> "Estimate":
+        """Return it with the seconds that a process takes until it runs."""
+        whole = None if self.seconds is None else self.seconds + seconds
+        others = {count: took + seconds for count, took in self.others.items()}
+        return replace(self, start=self.start + seconds, seconds=whole, others=others)
 
 
-def estimate(
-    plan: Plan,
-    analyzer: Analyzer[Any],
-    workers: int | None = None,
-    executor: Executor | None = None,
-) -> Estimate:
+class Job(NamedTuple):
+    """A task to be measured, and how likely that is."""
+
+    task: Task
+    analyzer: Analyzer[Any]
+    share: float = 1.0
+
+
+class Speed(NamedTuple):
+    """How fast one device is."""
+
+    rates: Rates
+    device: str = "cpu"
+    probed: Mapping[str, float] | None = None  # slowness by kind, where no run told any
+    busy: float = 1.0
+
+    def seconds(self, task: Task, analyzer: Analyzer[Any]) -> float | None:
+        """Return what measuring takes one worker; None where nothing is known of the device."""
+        work = task.work(analyzer)
+        if not float(work):
+            return 0.0
+        if self.probed is not None:
+            return self.busy * sum(self.probed[name] * took for name, took in work.kinds().items())
+        size = size_of(task.place.rows, task.place.cols)
+        found = self.rates.seconds(work, question_of(analyzer, work), size, self.device)
+        return None if found is None else self.busy * found
+
+
+def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimate:
     """Estimate a plan from headers; reads no weights.
 
     Args:
         plan: What is to be measured.
         analyzer: What measures it.
-        workers: Matrices at once on a CPU; None: one per core.
-        executor: May know some of it.
+        executor: Would run it, and may know some of it.
     """
-    crew = workers or usable_cores()
-    known = executor.known(plan.tasks, analyzer) if executor else {}
-    tasks = [task for task in plan.tasks if key_of(task.place) not in known]
-    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
-    together = min(sum(needs[:crew]), memory_budget(tasks, needs)) if tasks else 0
-    ahead = 2 * max((task.memory for task in tasks), default=0)  # in work, and read meanwhile
-    operations = Pace.of(tasks, analyzer, crew).ends[-1] if tasks else 0.0
-    nbytes = bytes_of(tasks)
+    rounds = rounds_of(plan.tasks, analyzer, executor)
+    tasks = list({key_of(job.task.place): job.task for jobs in rounds for job in jobs}.values())
+    speed = speed_of(executor, some=bool(tasks))
+    disk, network = _reading(tasks, speed)
+    each = [[_took(job, speed, disk) for job in jobs] for jobs in rounds]
+    crew, known = executor.crew, [one for jobs in each for one in jobs if one is not None]
+    told = len(known) == sum(map(len, each))
+
+    def whole(workers: int) -> float:
+        spent = sum(makespan([one or 0.0 for one in jobs], workers) for jobs in each)
+        return (speed.busy * BEGIN + max(spent, network or 0.0)) if tasks else 0.0
+
     return Estimate(
         matrices=len(plan.tasks),
         tensors=len({
             one.own.key for task in plan.tasks for one in task.inputs
             if one.source is task.inputs[0].source  # as matrices are those of one model
         }),
-        nbytes=nbytes,
-        memory=together + ahead,
-        seconds=START
-        + (operations / operations_per_second(crew) if tasks else 0.0)
-        + nbytes / READ_RATE,
+        nbytes=bytes_of(tasks),
+        memory=_memory(tasks, analyzer, crew),
+        seconds=whole(crew) if told else None,
         skipped=len(plan.skipped),
-        known=len(known),
+        known=len(plan.tasks) - len(tasks),
+        workers=crew,
+        reading=None if network is None else network + sum(disk.values()),
+        longest=max(known, default=0.0) if told else None,
+        work=_shares(rounds),
+        others={count: whole(count) for count in CREWS if count > crew and told and tasks},
+        basis="runs" if speed.probed is None else "probe",
+        busy=speed.busy,
     )  # fmt: skip
 
 
-def operations_per_second(workers: int) -> float:
-    """Decompose on so many threads for a while: what one does, beside the others and all else.
+def rounds_of(
+    tasks: Sequence[Task], analyzer: Analyzer[Any], executor: Executor
+) -> list[list[Job]]:
+    """Return what is to be measured, round by round: what is known from before is left out.
 
-    The best of a few would be what the machine does alone, as it seldom is.
+    Of an analysis in several rounds the first that is not known ends what can be told for
+    certain; what it then likely measures is told by shares.
     """
-    probe = torch.randn(PROBE, PROBE, generator=torch.Generator().manual_seed(0))
-    before = torch.get_num_threads()
-    singular_values(probe)  # what loads at first
-    until = time.perf_counter() + PROBED
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            rates = list(pool.map(lambda _: _rate(probe, until), range(workers)))
-    finally:
-        torch.set_num_threads(before)
-    return slowed(singular_values_cost(PROBE, PROBE), PROBE, PROBE) * sum(rates) / workers
+    if not isinstance(analyzer, InRounds):
+        return [_unknown(tasks, Round(analyzer), executor)[0]]
+    rows: dict[str, Row] = {}
+    places = [task.place for task in tasks]
+    while (part := analyzer.following(list(rows.values()), places)) is not None:
+        jobs, known = _unknown(tasks, part, executor)
+        if jobs:
+            later = analyzer.likely(part, places) if isinstance(analyzer, Foreseeing) else ()
+            return [jobs, [Job(job.task, one, share) for job in jobs for one, share in later]]
+        rows.update((row.matrix, row) for row in known)
+    return []
 
 
-def _rate(probe: torch.Tensor, until: float) -> float:
-    """Return how many decompositions a second one thread did."""
-    torch.set_num_threads(1)
-    start, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() < until:
-        singular_values(probe)
-        count += 1
-    return count / (time.perf_counter() - start)
+def speed_of(executor: Executor, *, some: bool) -> Speed:
+    """Return how fast the executor's device is: by what runs took, else by a blink of it.
+
+    Args:
+        executor: Who would measure.
+        some: Whether there is anything to measure; nothing is tried else.
+    """
+    rates, device = executor.rates, executor.device
+    if not some or device != "cpu":
+        return Speed(rates, device)
+    from spectra.work import probe  # noqa: PLC0415 - takes a moment, and torch
+
+    load = probe.busy(executor.crew)
+    if rates.knows(device):
+        return Speed(rates, device, None, load)
+    return Speed(rates, device, probe.slownesses(executor.crew), load)
+
+
+def _unknown(
+    tasks: Sequence[Task], part: Round, executor: Executor
+) -> tuple[list[Job], Iterable[Row]]:
+    chosen = [one for one in tasks if part.matrices is None or one.place.matrix in part.matrices]
+    known = executor.known(chosen, part.analyzer)
+    new = [Job(one, part.analyzer) for one in chosen if key_of(one.place) not in known]
+    return new, known.values()
+
+
+def _reading(tasks: Sequence[Task], speed: Speed) -> tuple[dict[int, float], float | None]:
+    """Return the seconds that reading each task from a disk takes, and all from a network."""
+    disk: dict[int, float] = {}
+    each, remote, seen = speed.rates.reading("disk") or DISK, 0, set()
+    for task in tasks:
+        new = [read for read in distinct(task.reads) if read.key not in seen]
+        seen |= {read.key for read in new}
+        there = sum(read.nbytes for read in new if source_of(read) == "network")
+        remote += there
+        disk[id(task)] = speed.busy * each * (sum(read.nbytes for read in new) - there)
+    if not remote:
+        return disk, 0.0
+    rate = speed.rates.reading("network")
+    return disk, None if rate is None else rate * remote
+
+
+def _took(job: Job, speed: Speed, disk: Mapping[int, float]) -> float | None:
+    found = speed.seconds(job.task, job.analyzer)
+    return None if found is None else job.share * (found + disk[id(job.task)])
+
+
+def _memory(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
+    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
+    together = min(sum(needs[:crew]), memory_budget(tasks, needs)) if tasks else 0
+    return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
+
+
+def _shares(rounds: Iterable[Iterable[Job]]) -> dict[str, float]:
+    """Return the share of each kind of work, most first."""
+    whole = sum(
+        (job.share * job.task.work(job.analyzer) for jobs in rounds for job in jobs), NO_WORK
+    )
+    kinds = sorted(whole.kinds().items(), key=lambda one: -one[1])
+    return {name: found / float(whole) for name, found in kinds}

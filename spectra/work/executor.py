@@ -11,6 +11,7 @@ from spectra.matrices import Place
 from spectra.text import natural
 from spectra.words import VECTOR
 from spectra.work.pace import Pace
+from spectra.work.rates import Rates
 from spectra.work.task import Task
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ class Executor(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where matrices are measured: `cpu`, or a GPU."""
+        ...
+
+    @property
+    def rates(self) -> Rates:
+        """What earlier runs took there; nothing is known where no store is."""
+        ...
+
+    @property
     def ledger(self) -> Ledger | None:
         """What knows the digests of local files, if anything does."""
         ...
@@ -66,7 +77,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, in operations as tasks count them."""
+    """How far a run is, in seconds of a reference core as tasks count them."""
 
     done: float
     total: float

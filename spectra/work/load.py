@@ -12,6 +12,7 @@ from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.pair import Quantised, widened
 from spectra.matrices.part import Part
 from spectra.work.ahead import Ahead
+from spectra.work.rates import Meter, Stopwatch
 from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
@@ -74,7 +75,11 @@ class Loader:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], ledger: Ledger | None = None, room: int | None = None
+        self,
+        tasks: Sequence[Task],
+        ledger: Ledger | None = None,
+        room: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Count how often each tensor is needed; nothing is read yet.
 
@@ -82,8 +87,9 @@ class Loader:
             tasks: In the order in which they are loaded.
             ledger: Is told the digests of what is read; called by several threads.
             room: Bytes that may be read before their tasks' turn; None: as `Ahead` has it.
+            meter: Is told what reading takes; called by several threads.
         """
-        self._ledger = ledger
+        self._ledger, self._meter = ledger, meter
         inputs = [one for task in tasks for one in task.inputs]
         self._wanted = Counter(one.key for one in inputs)
         different = {one.key: one for one in inputs}.values()
@@ -137,6 +143,13 @@ class Loader:
         return values[inside], codec and Quantised(codec.name, codec.steps[inside])
 
     def _anew(self, read: Read) -> Stored:
+        with Stopwatch() as watch:
+            found = self._from_file(read)
+        if self._meter is not None:
+            self._meter.read(read, watch.took)
+        return found
+
+    def _from_file(self, read: Read) -> Stored:
         if read.key not in self._coded or read.entry.codec is None:
             return read.values(self._ledger), None
         values, steps = read.rounded(self._ledger)

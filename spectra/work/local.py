@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from spectra.errors import NonFiniteError
 from spectra.matrices.part import Part
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
+from spectra.work.rates import Meter, Rates, Stopwatch
 from spectra.work.task import Task
 from spectra.work.threads import use_threads
 
@@ -44,11 +46,17 @@ class Local:
     ledger: Ledger | None = None  # is told the digests of what is read
     recall: Callable[[Task, Analyzer[Any]], Row | None] | None = None
     """Asked once a task is read: perhaps its bytes were measured before, in another file."""
+    meter: Meter | None = None  # is told what reading and measuring take
 
     @property
     def crew(self) -> int:
         """How many matrices are measured at once."""
         return 1 if self.device != "cpu" else self.workers or usable_cores()
+
+    @property
+    def rates(self) -> Rates:
+        """Nothing: a store knows some."""
+        return Rates()
 
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
         """Return nothing: all of the tasks are to be measured, whatever the analyzer."""
@@ -81,7 +89,7 @@ class Local:
 
         before = torch.get_num_threads()
         after = False  # nothing starts beside what has all threads
-        loader = Loader(tasks, self.ledger)
+        loader = Loader(tasks, self.ledger, meter=self.meter)
         try:
             for task, alone in zip(tasks, _alone(tasks, analyzer, budget, workers), strict=True):
                 job, need = loader.load(task), needs[id(task)]
@@ -91,7 +99,8 @@ class Local:
                     continue
                 yield from collect(-1 if alone or after else budget - need)
                 crew, threads = (lone, before) if alone else (pool, 1)
-                pending[crew.submit(_measure, analyzer, job, self.device, threads=threads)] = task
+                measure = partial(_timed, self.meter) if self.meter else _measure
+                pending[crew.submit(measure, analyzer, job, self.device, threads=threads)] = task
                 after = alone
                 del job
             yield from collect(-1)
@@ -131,6 +140,17 @@ def _alone(
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _timed(
+    meter: Meter, analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int
+) -> Made:
+    """Measure one task, and tell what that took."""
+    with Stopwatch() as watch:
+        made = _measure(analyzer, job, device, threads=threads)
+    if made[0].status != "non-finite":  # which ends early
+        meter.measured(job.task, analyzer, watch.took, threads)
+    return made
 
 
 def _measure(analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int) -> Made:

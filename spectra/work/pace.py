@@ -2,24 +2,24 @@
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.analyzers import Analyzer
 from spectra.work.task import Task
 
-SMALL = 600  # a side at which an operation takes twice its time
 TELLING = 0.05  # of the whole, under which what is done tells nothing
 
 
 @dataclass(slots=True)
 class Pace:
-    """When each task of a run ends, in operations of one worker, and when the run began."""
+    """When each task of a run ends, by what it is expected to take, and when the run began."""
 
     ends: Sequence[float]
     begun: float = field(default_factory=time.perf_counter)
     before: float = 0.0  # what was done then
+    seconds: bool = False  # whether ends are seconds, or tell of each other alone
 
     @classmethod
     def of(cls, tasks: Sequence[Task], analyzer: Analyzer[Any], workers: int) -> "Pace":
@@ -28,13 +28,7 @@ class Pace:
         What is in work when a task ends, and a large matrix that is the last, count so for what
         they are.
         """
-        busy = [0.0] * workers
-        ends = []
-        for task in tasks:
-            end = busy[0] + slowed(task.cost(analyzer), task.place.rows, task.place.cols)
-            heapq.heapreplace(busy, end)
-            ends.append(end)
-        return cls(sorted(ends))
+        return cls(sorted(ends_of((task.cost(analyzer) for task in tasks), workers)))
 
     def left(self, count: int) -> float | None:
         """Return about how many seconds are left; None while too little is done to tell.
@@ -53,6 +47,17 @@ class Pace:
         return (now - self.begun) * (whole - done) / told
 
 
-def slowed(cost: float, rows: int, cols: int) -> float:
-    """Return a cost as small matrices have it, which take more of their time for each operation."""
-    return cost * (1.0 + SMALL / min(rows, cols))
+def ends_of(costs: Iterable[float], workers: int) -> list[float]:
+    """Return when each of several tasks ends, each begun as soon as a worker is free."""
+    busy = [0.0] * workers
+    ends = []
+    for cost in costs:
+        end = busy[0] + cost
+        heapq.heapreplace(busy, end)
+        ends.append(end)
+    return ends
+
+
+def makespan(costs: Sequence[float], workers: int) -> float:
+    """Return when the last of several tasks ends."""
+    return max(ends_of(costs, workers), default=0.0)

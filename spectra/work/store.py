@@ -17,6 +17,7 @@ from spectra.checkpoint.source import NAMED, Span
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import identity
+from spectra.work.rates import Observed, Rates
 from spectra.work.task import Task
 
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
@@ -51,11 +52,19 @@ class Store:
         """
         self.base = Database(path or place())
         self._unsettled: dict[Span, str] = {}  # what this process read of files that are too new
+        self._rates: Rates | None = None
 
     @property
     def troubles(self) -> Sequence[str]:
         """What could not be read or written, a sentence each."""
         return self.base.troubles
+
+    @property
+    def rates(self) -> Rates:
+        """What work took on this machine."""
+        if self._rates is None:
+            self._rates = Rates(self.base)
+        return self._rates
 
     def close(self) -> None:
         """Close the file."""
@@ -112,11 +121,22 @@ class Remembering:
 
     inner: Executor
     store: Store
+    observed: Observed | None = None  # of the other; what it saw is kept when a run ends
 
     @property
     def crew(self) -> int:
         """How many matrices the other measures at once."""
         return self.inner.crew
+
+    @property
+    def device(self) -> str:
+        """Where the other measures them."""
+        return self.inner.device
+
+    @property
+    def rates(self) -> Rates:
+        """What earlier runs took, as the store keeps it."""
+        return self.store.rates
 
     @property
     def ledger(self) -> Store:
@@ -133,11 +153,15 @@ class Remembering:
     ) -> Iterator[Row]:
         """Yield rows as the other measures them, kept by then."""
         by_place = {key_of(task.place): task for task in tasks}
-        for row in self.inner.run(tasks, analyzer, sink):
-            key = identity(by_place[key_of(row.place)], analyzer, self.store)
-            if key is not None:
-                self.store.keep(key, row)
-            yield row
+        try:
+            for row in self.inner.run(tasks, analyzer, sink):
+                key = identity(by_place[key_of(row.place)], analyzer, self.store)
+                if key is not None:
+                    self.store.keep(key, row)
+                yield row
+        finally:
+            if self.observed is not None:
+                self.store.rates.keep(self.observed.take())
 
 
 def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:

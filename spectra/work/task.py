@@ -11,6 +11,7 @@ from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab, shards_of
 from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
 from spectra.checkpoint.reading import read_entry, read_rounded
+from spectra.kernels.work import DOUBLE, NO_WORK, Work
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
 
@@ -278,13 +279,19 @@ class Task:
         )
 
     def cost(self, analyzer: Analyzer[Any]) -> float:
-        """Return about how many operations it takes; what did not change costs nothing."""
+        """Return about how many seconds of a reference core it takes."""
+        return float(self.work(analyzer))
+
+    def work(self, analyzer: Analyzer[Any]) -> Work:
+        """Return what it takes, by kind; what did not change takes nothing."""
         views = [one.view for one in self.inputs if not (one.paired and one.change is None)]
         if not views:
-            return 0.0
+            return NO_WORK
         if self._by_factors and isinstance(analyzer, OfFactors):
-            return analyzer.cost_of_factors(*views)
-        return analyzer.cost(*views)
+            found = analyzer.cost_of_factors(*views)
+        else:
+            found = analyzer.cost(*views)
+        return found if isinstance(found, Work) else Work(products=float(found) * DOUBLE)
 
     def need(self, analyzer: Analyzer[Any]) -> int:
         """Return the most bytes that measuring it holds at once."""

@@ -163,7 +163,7 @@ class TestKeys:
     def test_memory_covers_the_values(self) -> None:
         view = view_of("a.weight", 100, 50, "BF16")
         assert Soundness().memory(view) >= 2 * 100 * 50
-        assert Soundness().cost(view) > 0.0
+        assert float(Soundness().cost(view)) > 0.0
 
 
 class _Coded:

@@ -19,8 +19,6 @@ from spectra.kernels.extremes import (
     condition_floor,
     exact_extremes,
     extreme_singular_values,
-    extremes_cost,
-    extremes_memory,
     largest_singular_value,
     tall_map,
 )
@@ -234,9 +232,3 @@ def test_what_is_not_finite_is_an_error(question: object) -> None:
     assert callable(question)
     with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         question(matrix)
-
-
-def test_estimates_grow_with_the_matrix() -> None:
-    for estimate in (extremes_cost, extremes_memory):
-        assert 0 < estimate(30, 30) < estimate(900, 800) < estimate(900, 1200)
-        assert estimate(900, 1200) == estimate(1200, 900)

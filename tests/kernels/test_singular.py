@@ -13,20 +13,17 @@ from torch import Tensor
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import BLOCK, entry_norm, largest_entry, power_of_two_near
-from spectra.kernels.inverse import PANEL, lower_gram
+from spectra.kernels.inverse import lower_gram
 from spectra.kernels.left_vectors import (
     left_singular,
-    left_singular_cost,
-    left_singular_memory,
 )
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import (
     Settings,
     singular_values,
-    singular_values_cost,
-    singular_values_memory,
 )
+from spectra.kernels.work import PANEL
 
 SETTINGS = Settings()
 RELATIVE_ERROR, GRAM_ERROR, SMALL = (
@@ -424,16 +421,3 @@ def test_left_vectors_of_nothing() -> None:
 )
 def test_the_power_of_two_next_below(value: float, expected: float) -> None:
     assert power_of_two_near(value) == expected
-
-
-@pytest.mark.parametrize("estimate", [singular_values_cost, singular_values_memory])
-def test_estimates_do_not_depend_on_orientation(estimate: Callable[[int, int], float]) -> None:
-    assert estimate(300, 7000) == estimate(7000, 300)
-    assert estimate(300, 7000) < estimate(301, 7000) < estimate(301, 7001)
-
-
-def test_estimates_of_vectors_exceed_those_of_values() -> None:
-    assert left_singular_cost(300, 7000) == left_singular_cost(7000, 300)
-    assert left_singular_cost(500, 500) > singular_values_cost(500, 500)
-    for shape in ((300, 7000), (7000, 300), (500, 500)):
-        assert left_singular_memory(*shape) > singular_values_memory(*shape)

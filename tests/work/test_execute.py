@@ -15,6 +15,7 @@ from spectra.analyzers import Diff, Measurement, Row, Spectrum, Summary
 from spectra.analyzers.analyzer import Each, Takes
 from spectra.errors import CheckpointError
 from spectra.gate import plan_check
+from spectra.kernels.work import NO_WORK
 from spectra.matrices import Matrix, Selection, View
 from spectra.policy import Policy
 from spectra.work import plan_model, plan_pair
@@ -118,11 +119,11 @@ def test_what_an_adapter_leaves_as_it_was_costs_no_comparison(minilm: Path) -> N
     for question in (Diff(), Diff(intruders=True)):
         for task in plan.tasks:
             view, changed = task.inputs[0].view, task.inputs[0].change is not None
-            assert task.cost(question) == (question.cost_of_factors(view) if changed else 0.0)
-            assert question.cost_of_factors(view) < question.cost(view)
+            assert task.work(question) == (question.cost_of_factors(view) if changed else NO_WORK)
+            assert float(question.cost_of_factors(view)) < float(question.cost(view))
     check = plan_check(str(adapter), Policy(base=str(minilm)))
     costs = {task.place.matrix: task.cost(check.checkup) for task in check.plan.tasks}
-    assert 0.0 < costs["embeddings.word_embeddings.weight"] < 0.01 * sum(costs.values())
+    assert 0.0 < costs["embeddings.word_embeddings.weight"] < 0.05 * sum(costs.values())
 
 
 def test_progress_ends_at_the_total(model: Path) -> None:
@@ -130,7 +131,7 @@ def test_progress_ends_at_the_total(model: Path) -> None:
     plan = plan_model(spectra.open(model), Selection())
     measured(Local(), plan.tasks, Watcher(), seen.append)
     assert len(seen) == 12
-    assert seen[-1].done == seen[-1].total == 12.0
+    assert seen[-1].done == pytest.approx(seen[-1].total)
 
 
 def test_the_callers_thread_count_is_given_back(model: Path) -> None:
@@ -173,8 +174,9 @@ def test_rows_do_not_depend_on_the_number_of_workers(minilm: Path, workers: int)
 def test_estimates_come_from_headers_alone(model: Path) -> None:
     plan = plan_model(spectra.open(model), Selection())
     (model / "model.safetensors").write_bytes(b"")  # no weight can be read any more
-    found = estimate(plan, Spectrum())
+    found = estimate(plan, Spectrum(), Local())
     assert (found.matrices, found.tensors, found.nbytes) == (12, 12, 12 * 64)
+    assert found.seconds is not None
     assert found.seconds > 0
     assert found.memory > 0
 

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from spectra.work import pace
-from spectra.work.pace import Pace
+from spectra.work.pace import Pace, ends_of, makespan
 
 
 @pytest.fixture
@@ -41,6 +40,9 @@ def test_what_costs_nothing_is_over(clock: list[float]) -> None:
     assert Pace([0.0, 0.0], clock[0]).left(1) == 0.0
 
 
-def test_small_matrices_take_more_of_their_time() -> None:
-    assert pace.slowed(1.0, 600, 9000) == 2.0
-    assert pace.slowed(1.0, 60_000, 60_000) == pytest.approx(1.01)
+def test_tasks_begin_as_workers_are_free() -> None:
+    costs = [4.0, 1.0, 2.0, 3.0]
+    assert ends_of(costs, 1) == [4.0, 5.0, 7.0, 10.0]
+    assert ends_of(costs, 2) == [4.0, 1.0, 3.0, 6.0]
+    assert makespan(costs, 9) == 4.0
+    assert makespan([], 2) == 0.0

@@ -31,6 +31,7 @@ from spectra.work.executor import Key, Sink, measured
 from spectra.work.identity import identity
 from spectra.work.load import Loader
 from spectra.work.local import Local
+from spectra.work.rates import Rates
 from spectra.work.task import Task
 
 
@@ -127,6 +128,8 @@ class Processes:
     """An executor whose tasks and rows go to other processes and back."""
 
     crew = 1
+    device = "cpu"
+    rates = Rates()
     ledger = None
 
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:

@@ -1,0 +1,80 @@
+"""What a dry run tells: what an analysis would cost."""
+
+import os
+import time
+from pathlib import Path
+
+from spectra.text import counted, duration, size
+from spectra.work.estimate import Estimate
+
+KINDS = {
+    "products": "products",
+    "eigenvalues": "eigenvalues",
+    "decompositions": "decompositions",
+    "krylov": "Krylov spaces",
+    "passes": "passes over entries",
+    "calls": "calls",
+}
+NAMED = 0.01  # of the work, from which on a kind of it is named
+BUSY = 1.25  # times longer than alone, from which on it is said
+
+
+def estimated(found: Estimate, command: str, *, device: str) -> str:
+    """Return an estimate as a screen."""
+    what = ("measurement",) if command == "check" else ("matrix", "matrices")
+    lines = {
+        "known before": counted(found.known, *what) if found.known else "",
+        "to read": size(found.nbytes) + _from_afar(found),
+        "peak memory": f"about {size(found.memory)} beside the program itself",
+        "work": ", ".join(
+            f"{KINDS.get(name, name)} {100 * share:.0f} %"
+            for name, share in found.work.items() if share >= NAMED
+        ),
+        "time": _time(found, device),
+        "busy now": _busy(found),
+        "more workers": _others(found),
+    }  # fmt: skip
+    told = "".join(f"  {name:<14}{text}\n" for name, text in lines.items() if text)
+    return (
+        f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
+        f"{found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
+    )
+
+
+def _from_afar(found: Estimate) -> str:
+    if found.reading is None:
+        return ", from a network of which no speed is known: not in the time below"
+    return ""
+
+
+def _time(found: Estimate, device: str) -> str:
+    if found.seconds is None:
+        return f"not known: nothing was measured on {device} yet"
+    told = f"about {duration(found.seconds)}"
+    if found.matrices == found.known:
+        return told
+    told += f" with {counted(found.workers, 'worker')}"
+    by = {"runs": "by earlier runs here", "probe": "by a probe: no run was timed here yet"}
+    return f"{told}, {by[found.basis]}"
+
+
+def _busy(found: Estimate) -> str:
+    if found.seconds is None or found.busy < BUSY or found.matrices == found.known:
+        return ""
+    return f"{found.busy:.1f} x as long as alone: other work has the cores too"
+
+
+def _others(found: Estimate) -> str:
+    if not found.others:
+        return ""
+    told = ", ".join(f"{count}: {duration(took)}" for count, took in found.others.items())
+    return f"{told}; the longest matrix takes {duration(found.longest or 0.0)}"
+
+
+def since_start() -> float:
+    """Return the seconds that this process has taken so far, where the system tells them."""
+    try:
+        begun = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - begun / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError, IndexError):
+        return time.process_time()

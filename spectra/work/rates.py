@@ -1,0 +1,298 @@
+"""How long work takes on this machine, against a reference core: kept from what runs took.
+
+A run's measurements become one figure for each kind of question and size class; the median of
+the last few runs counts, so that one run beside other work moves little. A matrix that has one
+thread is timed by what that thread computed, not by the clock: what else the machine does at
+the time plays no part.
+"""
+
+import json
+import math
+import os
+import platform
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from spectra.analyzers import Analyzer
+from spectra.checkpoint.entry import shards_of
+from spectra.checkpoint.local import LocalFile
+from spectra.kernels.work import Work, size_of
+from spectra.work.database import Database
+from spectra.work.task import Read, Task
+
+RATE: Final = "rate"  # the kind of entry
+RUNS: Final = 9  # that count, the last ones
+MOST: Final = 30.0  # seconds of one run that count: a long one is no better known
+MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to be told by it
+TELLING: Final = 0.1  # of the time, from which on a kind of work is named in a question
+WAITING: Final = 3.0  # times what a read computes, from which on a disk is waited for
+
+
+Key = tuple[str, str, int, int]  # device, name, size class and threads
+
+
+class Meter(Protocol):
+    """Is told what work took, by several threads."""
+
+    def measured(self, task: Task, analyzer: Analyzer[Any], took: "Took", threads: int) -> None:
+        """Take what measuring one task took."""
+
+    def read(self, read: Read, took: "Took") -> None:
+        """Take what reading one tensor took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """A stretch of time, by the clock and by what one thread computed in it."""
+
+    begun: float
+    ended: float
+    computed: float
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds by the clock."""
+        return self.ended - self.begun
+
+
+class Stopwatch:
+    """Times the thread that starts it: `with Stopwatch() as watch: ...`, then `watch.took`."""
+
+    def __enter__(self) -> "Stopwatch":
+        """Start."""
+        self._clock, self._own = time.perf_counter(), time.thread_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        computed = time.thread_time() - self._own
+        self.took = Took(self._clock, time.perf_counter(), computed)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One figure: how many times what was expected it took, and how many seconds tell so."""
+
+    ratio: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Observed:
+    """What one run takes: the meter of an executor on one device."""
+
+    device: str = "cpu"
+    _seen: dict[Key, list[Seen]] = field(default_factory=lambda: defaultdict(list))
+    _reads: dict[str, list[tuple[Took, int]]] = field(default_factory=lambda: defaultdict(list))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def measured(self, task: Task, analyzer: Analyzer[Any], took: Took, threads: int) -> None:
+        """Take what measuring one task took."""
+        work = task.work(analyzer)
+        alone = self.device == "cpu" and threads == 1
+        seconds = took.computed if alone else took.elapsed
+        expected = float(work) if alone or self.device != "cpu" else work.threaded(threads)
+        if expected <= 0.0 or seconds <= 0.0:
+            return
+        one = Seen(seconds / expected, seconds)
+        names = [question_of(analyzer, work), *_main_kind(work)]
+        size = size_of(task.place.rows, task.place.cols)
+        with self._lock:
+            for name in names:
+                self._seen[self.device, name, size, threads].append(one)
+
+    def read(self, read: Read, took: Took) -> None:
+        """Take what reading one tensor took."""
+        with self._lock:
+            self._reads[source_of(read)].append((took, read.nbytes))
+
+    def take(self) -> list[tuple[Key, Seen]]:
+        """Return one figure of each kind of what was seen, and begin anew."""
+        with self._lock:
+            seen, reads = dict(self._seen), dict(self._reads)
+            self._seen.clear()
+            self._reads.clear()
+        found = [(key, Seen(_median(some), sum(one.seconds for one in some)))
+                 for key, some in seen.items()]  # fmt: skip
+        for name, some in reads.items():
+            nbytes, seconds = sum(size for _, size in some), _occupied(name, some)
+            if nbytes and seconds:
+                found.append((("cpu", name, 0, 1), Seen(seconds / nbytes, seconds)))
+        return found
+
+
+class Rates:
+    """What earlier runs on this machine took."""
+
+    def __init__(self, base: Database | None = None) -> None:
+        """Read them once.
+
+        Args:
+            base: The store's file; None: nothing is known.
+        """
+        self._known: dict[Key, list[Seen]] = {}
+        self._base = base
+        for entry in base.entries(RATE) if base is not None else ():
+            try:
+                where, *key = json.loads(entry.about)
+                seen = [Seen(float(ratio), float(seconds)) for ratio, seconds in
+                        json.loads(entry.body)]  # fmt: skip
+                device, name, size, threads = key
+            except (ValueError, TypeError):  # of a version that kept others
+                continue
+            if where == machine() and seen and all(_sound(one) for one in seen):
+                self._known[device, name, size, threads] = seen
+
+    def keep(self, figures: Iterable[tuple[Key, Seen]]) -> None:
+        """Keep what a run took beside what those before it did."""
+        if self._base is None:
+            return
+        for key, one in figures:
+            if not _sound(one):
+                continue
+            seen = [*self._known.get(key, []), one][-RUNS:]
+            self._known[key] = seen
+            about = json.dumps([machine(), *key]).encode()
+            body = json.dumps([[float(f"{s.ratio:.6g}"), float(f"{s.seconds:.6g}")] for s in seen])
+            self._base.put(RATE, about, body.encode())
+
+    def seconds(
+        self, work: Work, question: str, size: int, device: str = "cpu", threads: int = 1
+    ) -> float | None:
+        """Return what work takes; None where nothing of this device is known.
+
+        Args:
+            work: By kind.
+            question: As `question_of` names it.
+            size: As `size_of` tells it.
+            device: `cpu`, or a GPU.
+            threads: That a matrix has.
+        """
+        for count in dict.fromkeys((threads, 1)):
+            plain = work.threaded(threads) if threads > 1 and device == "cpu" else float(work)
+            known = self._nearest(device, question, size, count)
+            if known is not None:
+                return plain * known
+        kinds = work.kinds()
+        found = {name: self._nearest(device, _kind(name), size, 1) for name in kinds}
+        others = [one for one in found.values() if one is not None] or self._all(device)
+        if not others:
+            return None
+        usual = math.exp(sum(map(math.log, others)) / len(others))
+        share = plain / float(work) if float(work) else 1.0
+        return share * sum(kinds[name] * (found[name] or usual) for name in kinds)
+
+    def reading(self, name: str) -> float | None:
+        """Return seconds a byte; None where no run read from there."""
+        seen = self._known.get(("cpu", name, 0, 1))
+        return _median(seen) if seen else None
+
+    def knows(self, device: str) -> bool:
+        """Say whether any work was measured there."""
+        return bool(self._all(device))
+
+    def __len__(self) -> int:
+        """Return how many figures there are."""
+        return len(self._known)
+
+    def _nearest(self, device: str, name: str, size: int, threads: int) -> float | None:
+        sizes = [key[2] for key in self._known if key[:2] == (device, name) and key[3] == threads]
+        if not sizes:
+            return None
+        near = min(sizes, key=lambda one: (abs(one - size), one))
+        return _median(self._known[device, name, near, threads])
+
+    def _all(self, device: str) -> list[float]:
+        return [
+            _median(seen)
+            for (where, name, _, threads), seen in self._known.items()
+            if where == device and threads == 1 and name.startswith(_kind(""))
+        ]
+
+
+def question_of(analyzer: Analyzer[Any], work: Work) -> str:
+    """Name a question with the kinds of work that make it: settings may change which they are."""
+    whole = float(work)
+    kinds = [name for name, found in work.kinds().items() if found > TELLING * whole]
+    return f"{analyzer.name}: {' '.join(kinds)}"
+
+
+def source_of(read: Read) -> str:
+    """Say where a tensor is read from: `disk` or `network`."""
+    files = read.source.files
+    local = all(isinstance(files[shard], LocalFile) for shard in shards_of(read.entry))
+    return "disk" if local else "network"
+
+
+@cache
+def machine() -> str:
+    """Return what tells this machine from others, and from itself with another torch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = ""
+    told = [platform.node(), platform.machine(), _processor(), cores, torch]
+    return sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            return next((line for line in file if line.startswith("model name")), "").strip()
+    except OSError:
+        return platform.processor()
+
+
+def _main_kind(work: Work) -> list[str]:
+    kinds = work.kinds()
+    name = max(kinds, key=lambda one: kinds[one])
+    return [_kind(name)] if kinds[name] >= MAINLY * float(work) else []
+
+
+def _kind(name: str) -> str:
+    return f"~{name}"
+
+
+def _sound(one: Seen) -> bool:
+    return all(math.isfinite(value) and value > 0.0 for value in (one.ratio, one.seconds))
+
+
+def _median(seen: Sequence[Seen]) -> float:
+    """Return the median of ratios, each with the seconds that tell it."""
+    ranked = sorted(seen, key=lambda one: one.ratio)
+    weights = [min(one.seconds, MOST) for one in ranked]
+    half, below = sum(weights) / 2.0, 0.0
+    for index, weight in enumerate(weights):
+        below += weight
+        if math.isclose(below, half) and index + 1 < len(ranked):
+            return math.sqrt(ranked[index].ratio * ranked[index + 1].ratio)
+        if below > half:
+            break
+    return ranked[index].ratio
+
+
+def _occupied(name: str, reads: Sequence[tuple[Took, int]]) -> float:
+    """Return the seconds that reading took: of a network all in which any range was on its way.
+
+    A disk is read by one thread, which computes while it copies and digests; only where it
+    waits much longer is it the disk that is slow.
+    """
+    if name == "disk":
+        return sum(
+            took.elapsed if took.elapsed > WAITING * took.computed else took.computed
+            for took, _ in reads
+        )
+    total, until = 0.0, -math.inf
+    for took in sorted((took for took, _ in reads), key=lambda one: one.begun):
+        total += max(0.0, took.ended - max(took.begun, until))
+        until = max(until, took.ended)
+    return total
