@@ -85,7 +85,8 @@ def cache(
 
     What was measured of a matrix is kept, by the content of all that was read: the same question
     about the same weights reads nothing again. The store lies in the user's folder for caches, or
-    in SPECTRA_CACHE_DIR; --no-cache of a command does without.
+    in SPECTRA_CACHE_DIR; --no-cache of a command does without. How long work takes on this machine
+    is kept too: dry runs and the time left go by it.
 
     info tells what it holds; clear deletes it; prune drops what was not used lately; export and
     import move measurements to another machine; verify checks every entry, and reads local files
@@ -147,6 +148,7 @@ def _held(found: "Held", *, as_json: bool) -> str:
         "",
         f"  measurements  {found.rows:,}",
         f"  read before   {counted(found.files, 'tensor')} of local files",
+        f"  rates         {counted(found.rates, 'figure')} of how long work takes",
         f"  on disk       {size(found.nbytes)}",
         *(f"  set aside     {path.name}; spectra cache clear deletes it" for path in found.aside),
     ]

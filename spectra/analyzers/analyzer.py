@@ -123,6 +123,15 @@ class InRounds(Protocol):
 
 
 @runtime_checkable
+class Contained(Protocol):
+    """An analyzer whose question others answer too, with more."""
+
+    def answered_by(self) -> Sequence[Analyzer[Any]]:
+        """Return those whose rows, where they were measured before, serve in place of its own."""
+        ...
+
+
+@runtime_checkable
 class Foreseeing(Protocol):
     """An analyzer in rounds that can tell how many matrices later ones are likely about."""
 

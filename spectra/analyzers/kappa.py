@@ -226,6 +226,10 @@ class Floor:
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = KEYS
 
+    def answered_by(self) -> Sequence[Kappa]:
+        """Return what tells kappa itself: it is bounded by that."""
+        return [Kappa(), Kappa(exact=True)]
+
     def cost(self, view: View) -> Work:
         """A few products; a small matrix is measured at once."""
         return floor_work(view.rows, view.cols)

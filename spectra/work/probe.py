@@ -75,7 +75,8 @@ ADDED = 2.0e-4  # of a hundred additions of four numbers
 def _timed(run: Callable[[], object]) -> float:
     """Return the seconds of the median run, the first not counted: libraries load then."""
     run()
-    found, clock = [], time.perf_counter()
+    found: list[float] = []
+    clock = time.perf_counter()
     while len(found) < FEWEST or time.perf_counter() - clock < EACH:
         own = time.thread_time()
         run()

@@ -25,12 +25,12 @@ from spectra.analyzers import Analyzer
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import LocalFile
 from spectra.kernels.work import Work, size_of
-from spectra.work.database import Database
+from spectra.work.database import Database, Entry
 from spectra.work.task import Read, Task
 
 RATE: Final = "rate"  # the kind of entry
 RUNS: Final = 9  # that count, the last ones
-MOST: Final = 30.0  # seconds of one run that count: a long one is no better known
+MOST: Final = 30.0  # of the weight of one run that counts: a long one is no better known
 MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to be told by it
 TELLING: Final = 0.1  # of the time, from which on a kind of work is named in a question
 WAITING: Final = 3.0  # times what a read computes, from which on a disk is waited for
@@ -79,10 +79,13 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One figure: how many times what was expected it took, and how many seconds tell so."""
+    """One figure: how many times what was expected it took, and how much work tells so.
+
+    It weighs by what was expected: a run that took long has no more say for that.
+    """
 
     ratio: float
-    seconds: float
+    weight: float  # seconds of a reference core; of reading, gigabytes
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ class Observed:
         expected = float(work) if alone or self.device != "cpu" else work.threaded(threads)
         if expected <= 0.0 or seconds <= 0.0:
             return
-        one = Seen(seconds / expected, seconds)
+        one = Seen(seconds / expected, expected)
         names = [question_of(analyzer, work), *_main_kind(work)]
         size = size_of(task.place.rows, task.place.cols)
         with self._lock:
@@ -120,12 +123,12 @@ class Observed:
             seen, reads = dict(self._seen), dict(self._reads)
             self._seen.clear()
             self._reads.clear()
-        found = [(key, Seen(_median(some), sum(one.seconds for one in some)))
+        found = [(key, Seen(_median(some), sum(one.weight for one in some)))
                  for key, some in seen.items()]  # fmt: skip
         for name, some in reads.items():
             nbytes, seconds = sum(size for _, size in some), _occupied(name, some)
             if nbytes and seconds:
-                found.append((("cpu", name, 0, 1), Seen(seconds / nbytes, seconds)))
+                found.append((("cpu", name, 0, 1), Seen(seconds / nbytes, nbytes / 1e9)))
         return found
 
 
@@ -142,14 +145,11 @@ class Rates:
         self._base = base
         for entry in base.entries(RATE) if base is not None else ():
             try:
-                where, *key = json.loads(entry.about)
-                seen = [Seen(float(ratio), float(seconds)) for ratio, seconds in
-                        json.loads(entry.body)]  # fmt: skip
-                device, name, size, threads = key
+                where, key, seen = _read(entry)
             except (ValueError, TypeError):  # of a version that kept others
                 continue
             if where == machine() and seen and all(_sound(one) for one in seen):
-                self._known[device, name, size, threads] = seen
+                self._known[key] = seen
 
     def keep(self, figures: Iterable[tuple[Key, Seen]]) -> None:
         """Keep what a run took beside what those before it did."""
@@ -161,7 +161,7 @@ class Rates:
             seen = [*self._known.get(key, []), one][-RUNS:]
             self._known[key] = seen
             about = json.dumps([machine(), *key]).encode()
-            body = json.dumps([[float(f"{s.ratio:.6g}"), float(f"{s.seconds:.6g}")] for s in seen])
+            body = json.dumps([[float(f"{s.ratio:.6g}"), float(f"{s.weight:.6g}")] for s in seen])
             self._base.put(RATE, about, body.encode())
 
     def seconds(
@@ -183,7 +183,7 @@ class Rates:
                 return plain * known
         kinds = work.kinds()
         found = {name: self._nearest(device, _kind(name), size, 1) for name in kinds}
-        others = [one for one in found.values() if one is not None] or self._all(device)
+        others = [one for one in found.values() if one is not None] or self._all(device, size)
         if not others:
             return None
         usual = math.exp(sum(map(math.log, others)) / len(others))
@@ -197,7 +197,7 @@ class Rates:
 
     def knows(self, device: str) -> bool:
         """Say whether any work was measured there."""
-        return bool(self._all(device))
+        return any(key[0] == device and key[1].startswith(_kind("")) for key in self._known)
 
     def __len__(self) -> int:
         """Return how many figures there are."""
@@ -210,12 +210,14 @@ class Rates:
         near = min(sizes, key=lambda one: (abs(one - size), one))
         return _median(self._known[device, name, near, threads])
 
-    def _all(self, device: str) -> list[float]:
-        return [
-            _median(seen)
-            for (where, name, _, threads), seen in self._known.items()
+    def _all(self, device: str, size: int) -> list[float]:
+        """Return what is known of every kind of work."""
+        names = {
+            name for where, name, _, threads in self._known
             if where == device and threads == 1 and name.startswith(_kind(""))
-        ]
+        }  # fmt: skip
+        found = (self._nearest(device, name, size, 1) for name in sorted(names))
+        return [one for one in found if one is not None]
 
 
 def question_of(analyzer: Analyzer[Any], work: Work) -> str:
@@ -252,6 +254,17 @@ def _processor() -> str:
         return platform.processor()
 
 
+def _read(entry: Entry) -> tuple[str, Key, list[Seen]]:
+    """Return the machine, the key and the figures of an entry.
+
+    Raises:
+        ValueError: It is none; or TypeError.
+    """
+    where, device, name, size, threads = json.loads(entry.about)
+    seen = [Seen(float(ratio), float(weight)) for ratio, weight in json.loads(entry.body)]
+    return str(where), (str(device), str(name), int(size), int(threads)), seen
+
+
 def _main_kind(work: Work) -> list[str]:
     kinds = work.kinds()
     name = max(kinds, key=lambda one: kinds[one])
@@ -263,13 +276,13 @@ def _kind(name: str) -> str:
 
 
 def _sound(one: Seen) -> bool:
-    return all(math.isfinite(value) and value > 0.0 for value in (one.ratio, one.seconds))
+    return all(math.isfinite(value) and value > 0.0 for value in (one.ratio, one.weight))
 
 
 def _median(seen: Sequence[Seen]) -> float:
     """Return the median of ratios, each with the seconds that tell it."""
     ranked = sorted(seen, key=lambda one: one.ratio)
-    weights = [min(one.seconds, MOST) for one in ranked]
+    weights = [min(one.weight, MOST) for one in ranked]
     half, below = sum(weights) / 2.0, 0.0
     for index, weight in enumerate(weights):
         below += weight

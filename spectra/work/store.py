@@ -12,6 +12,7 @@ from typing import Any, Final
 from platformdirs import user_cache_path
 
 from spectra.analyzers import Analyzer, Row
+from spectra.analyzers.analyzer import Contained
 from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import NAMED, Span
 from spectra.work.database import Database
@@ -82,10 +83,17 @@ class Store:
             return None
 
     def recall(self, task: Task, analyzer: Analyzer[Any]) -> Row | None:
-        """Return what is known of a task; None, too, while what it reads is not known."""
-        key = identity(task, analyzer, self)
-        row = None if key is None else self.row(key)
-        return row and replace(row, place=task.place)
+        """Return what is known of a task; None, too, while what it reads is not known.
+
+        Its own row goes before one that answers it with more: the same question says the same.
+        """
+        more = analyzer.answered_by() if isinstance(analyzer, Contained) else ()
+        for one in (analyzer, *more):
+            key = identity(task, one, self)
+            row = None if key is None else self.row(key)
+            if row is not None:
+                return replace(row, place=task.place)
+        return None
 
     def keep(self, key: str, row: Row) -> None:
         """Keep the row of an identity."""

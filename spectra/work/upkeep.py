@@ -8,6 +8,7 @@ from typing import NamedTuple
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.errors import OutputError
 from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
+from spectra.work.rates import RATE
 from spectra.work.store import FILE, NAMED_FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import write_atomically
 
@@ -20,6 +21,7 @@ class Held(NamedTuple):
     path: Path
     rows: int  # measurements
     files: int  # tensors of local files whose content is known
+    rates: int  # figures of what work takes, on this machine and others that use the store
     nbytes: int  # on disk
     aside: tuple[Path, ...]  # files that were damaged, or of another layout
 
@@ -39,7 +41,8 @@ def held(store: Store) -> Held:
     """Return what a store holds."""
     base = store.base
     aside = sorted(base.path.parent.glob(ASIDE.format(base.path.name)))
-    return Held(base.path, base.count(ROW), base.count(FILE), base.nbytes, tuple(aside))
+    rows, files, rates = (base.count(kind) for kind in (ROW, FILE, RATE))
+    return Held(base.path, rows, files, rates, base.nbytes, tuple(aside))
 
 
 def clear(path: Path) -> int:
@@ -66,7 +69,7 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
     base, before, total = store.base, store.base.count(ROW), 0
     sizes = [
         (used, kind, about, nbytes)
-        for kind in (ROW, FILE, NAMED_FILE, SAMPLE)
+        for kind in (ROW, FILE, NAMED_FILE, SAMPLE, RATE)
         for about, nbytes, used in base.sizes(kind)
     ]
     for used, kind, about, nbytes in sorted(sizes, reverse=True):
@@ -82,7 +85,8 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
 def export(store: Store, path: Path) -> int:
     """Write all measurements into one file, for another machine; return how many.
 
-    What files of the Hub hold goes with them; local files do not: another machine has others.
+    What files of the Hub hold goes with them; what local files hold, and how long work takes, does
+    not: another machine has others.
 
     Raises:
         OutputError: It cannot be written, or is the store itself.
@@ -127,15 +131,16 @@ def verify(store: Store) -> Verified:
     base = store.base
     for entry in base.entries(SAMPLE):  # quickly taken again
         base.drop(SAMPLE, entry.about)
-    before = sum(base.count(kind) for kind in (ROW, FILE, NAMED_FILE))
-    rows, files, named = (list(base.entries(kind)) for kind in (ROW, FILE, NAMED_FILE))
+    kinds = ROW, FILE, NAMED_FILE, RATE
+    before = sum(map(base.count, kinds))
+    rows, files, *others = (list(base.entries(kind)) for kind in kinds)
     found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}
     for about, body, _used in files:
         told = _judged(about, body)
         found[told] += 1
         if told != "same":
             base.drop(FILE, about)
-    damaged = before - len(rows) - len(files) - len(named)
+    damaged = before - sum(map(len, (rows, files, *others)))
     return Verified(
         len(rows), damaged, found["same"], found["changed"], found["gone"], found["unread"]
     )

@@ -63,6 +63,7 @@ def test_it_says_what_it_holds_and_lets_go_of_it(
     assert str(cache / "store.sqlite") in screen
     assert "measurements  6" in screen
     assert "6 tensors of local files" in screen
+    assert re.search(r"rates +[1-9]\d* figures? of how long", screen)
     (cache / "store.sqlite.aside-1").write_text("damaged")
     for name in ("store.sqlite-notes.txt", "store.sqlite.bak"):
         (cache / name).write_text("somebody's own")
@@ -102,6 +103,7 @@ def test_measurements_move_to_another_machine(
     screen = told(command("cache"))
     assert "measurements  6" in screen
     assert "0 tensors of local files" in screen
+    assert "0 figures of how long" in screen  # of another machine they would be wrong
     assert told(command("kappa", str(minilm), "--layers", "0", "--format", "json")) == first
     assert "measurements  6" in told(command("cache"))  # read, and found to be known
     assert cache.exists()

@@ -20,6 +20,7 @@ from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.work import local, plan_model, plan_pair
 from spectra.work import store as stores
+from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured, silent
 from spectra.work.load import Loaded
 from spectra.work.local import Local
@@ -137,12 +138,48 @@ def test_a_filter_or_a_selection_measures_no_more_than_it_must(
         (Kappa(select="90%", by="params", per="role"), Selection(layers="0-6")),
     ):
         assert run(store, spectra_of(folder, analyzer, selection))[1] == []
-    # What stops early stops at bounds, which a full run has no need of.
+
+
+def large(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Matrices of which bounds are worth while, each of another condition number."""
+    sizes = (torch.linspace(1, 2 + i, 514)[:, None] for i in range(count))
+    return {
+        f"layers.{i}.mlp.up_proj.weight": size * torch.randn(514, 514, generator=generator)
+        for i, size in enumerate(sizes)
+    }
+
+
+def test_selections_share_what_they_measure(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", large(8, generator))
     first, some = run(store, spectra_of(folder, Kappa(select="1")))
     again, none = run(store, spectra_of(folder, Kappa(select="1")))
     assert none == []
     assert lasting(again) == lasting(first)
-    assert len(some) <= 8
+    known = {row.matrix for row in first.rows if row.status == "ok"}
+    assert len(some) == 8 + len(known)  # bounds of all, then what they leave open
+    more, new = run(store, spectra_of(folder, Kappa(select="3")))
+    assert len(new) == len({row.matrix for row in more.rows if row.status == "ok"} - known)
+    assert len(new) < 8
+    _, rest = run(store, spectra_of(folder, Kappa()))
+    assert len(rest) == 8 - len(known) - len(new)
+    assert run(store, spectra_of(folder, Kappa(select="1")))[0].rows == first.rows
+
+
+def test_a_selection_of_what_was_measured_whole_measures_nothing(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", large(6, generator))
+    run(store, spectra_of(folder, Kappa()))
+    found, names = run(store, spectra_of(folder, Kappa(select="2")))
+    assert names == []
+    alone = spectra_of(folder, Kappa(select="2")).run(Local())
+    assert found.summary["selected"] == alone.summary["selected"]
+    assert estimate(
+        spectra_of(folder, Kappa(select="2")).plan, Kappa(select="2"),
+        Remembering(Local(1, ledger=store), store),
+    ).known == 6  # fmt: skip
 
 
 def rewritten(path: Path, value: bytes, **kept: bool) -> None:
