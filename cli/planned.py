@@ -3,9 +3,12 @@
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spectra.text import counted, duration, size
-from spectra.work.estimate import Estimate
+
+if TYPE_CHECKING:
+    from spectra.work.estimate import Estimate
 
 KINDS = {
     "products": "products",
@@ -19,7 +22,7 @@ NAMED = 0.01  # of the work, from which on a kind of it is named
 BUSY = 1.25  # times longer than alone, from which on it is said
 
 
-def estimated(found: Estimate, command: str, *, device: str) -> str:
+def estimated(found: "Estimate", command: str, *, device: str) -> str:
     """Return an estimate as a screen."""
     what = ("measurement",) if command == "check" else ("matrix", "matrices")
     lines = {
@@ -41,13 +44,13 @@ def estimated(found: Estimate, command: str, *, device: str) -> str:
     )
 
 
-def _from_afar(found: Estimate) -> str:
+def _from_afar(found: "Estimate") -> str:
     if found.reading is None:
         return ", from a network of which no speed is known: not in the time below"
     return ""
 
 
-def _time(found: Estimate, device: str) -> str:
+def _time(found: "Estimate", device: str) -> str:
     if found.seconds is None:
         return f"not known: nothing was measured on {device} yet"
     told = f"about {duration(found.seconds)}"
@@ -58,13 +61,13 @@ def _time(found: Estimate, device: str) -> str:
     return f"{told}, {by[found.basis]}"
 
 
-def _busy(found: Estimate) -> str:
+def _busy(found: "Estimate") -> str:
     if found.seconds is None or found.busy < BUSY or found.matrices == found.known:
         return ""
     return f"{found.busy:.1f} x as long as alone: other work has the cores too"
 
 
-def _others(found: Estimate) -> str:
+def _others(found: "Estimate") -> str:
     if not found.others:
         return ""
     told = ", ".join(f"{count}: {duration(took)}" for count, took in found.others.items())

@@ -22,7 +22,6 @@ from spectra.writing.atomic import require_picture_suffix, require_writable, wro
 
 from .guard import DONE, NOTHING
 from .options import Common
-from .planned import estimated, since_start
 from .terminal import fail, is_terminal, note, progress_bar, show, warn
 
 if TYPE_CHECKING:
@@ -203,6 +202,8 @@ def _suffix(path: Path) -> str:
 
 
 def _show_estimate(planned: "Planned", common: Common) -> None:
+    from .planned import estimated, since_start  # noqa: PLC0415 - few need it
+
     found = planned.estimate().begun(since_start())
     for text in planned.question.plan.notes:
         note(f"note: {text}", quiet=common.quiet)
