@@ -9,19 +9,17 @@ from spectra.portrait import steps
 from spectra.report.saved import Saved
 from spectra.work.device import chosen_device
 
+from .reporting import Asked
 from .run import settle_memory
 from .terminal import note, progress_bar, warn
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A model, and what it was trained from."""
+    """A model, and how it is measured."""
 
     model: str
-    base: str | None
-    device: str = "auto"
-    quiet: bool = False
-    cache: bool = True
+    asked: Asked
 
     def measured(self) -> list[Saved]:
         """Run every analysis; where each would be saved stands for its file.
@@ -29,14 +27,16 @@ class Portrait:
         Raises:
             SpectraError: A model cannot be read, or nothing in it can be analysed.
         """
-        chosen_device(self.device)
+        device, quiet = self.asked.device, self.asked.quiet
+        policy = policy_in_force(self.asked.policy)
+        chosen_device(device)
         settle_memory()
-        parts = list(steps(self.model, self.base, policy_in_force(None), warn))
+        parts = list(steps(self.model, self.asked.base, policy, warn))
         found, warned = [], dict[str, None]()
         for place, (name, told, plan) in enumerate(parts, 1):
-            note(f"{place} of {len(parts)}: {told}", quiet=self.quiet)
-            planned = replace(plan(), device=self.device, cache=self.cache, tell=warned.setdefault)
-            with progress_bar(quiet=self.quiet) as report:
+            note(f"{place} of {len(parts)}: {told}", quiet=quiet)
+            planned = replace(plan(), device=device, cache=self.asked.cache, tell=warned.setdefault)
+            with progress_bar(quiet=quiet) as report:
                 document: dict[str, Any] = planned.run(report).document()
             found.append(Saved(Path(f"{name}.json"), document))
         for text in warned:

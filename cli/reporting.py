@@ -58,9 +58,24 @@ def report_saved(results: Sequence[Path], form: Form) -> None:
     _write_all(saved, form)
 
 
-def report_model(
-    given: Sequence[str], base: str | None, device: str, form: Form, *, cache: bool = True
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a model is measured for its page."""
+
+    base: str | None  # what it was trained from
+    policy: Path | None  # by which it is checked; None: the one that is found
+    device: str
+    quiet: bool
+    cache: bool
+
+    @property
+    def words(self) -> list[str]:
+        """The options that make the same page again."""
+        told = (("--base", self.base), ("--policy", self.policy))
+        return [str(word) for pair in told if pair[1] is not None for word in pair]
+
+
+def report_model(given: Sequence[str], asked: Asked, form: Form) -> None:
     """Analyse a model and write a page of it, or a card.
 
     Raises:
@@ -68,11 +83,15 @@ def report_model(
     """
     form.require()
     if results := [one for one in given if is_saved(one)]:
-        what = "--base" if base is not None else "the model beside it"
+        models = [one for one in given if one not in results]
+        what = "--base asks for a page of a model"
+        if asked.base is None:
+            what = f"{shown(models[0])} is read as a model"
+        model = shown(models[0]) if models else "MODEL"
+        base = shown(asked.base) if asked.base is not None else "BASE"
         raise UsageError(
-            f"{shown(results[0])} is a saved result, and {what} asks for a page of a model. Give "
-            f"one or the other: spectra report {shown(results[0])}, or spectra report MODEL --base "
-            f"{shown(base) if base is not None else 'BASE'}."
+            f"{shown(results[0])} is a saved result, and {what}. Give one or the other: "
+            f"spectra report {shown(results[0])}, or spectra report {model} --base {base}."
         )
     if len(given) != 1:
         of_two = f"spectra report {shown(given[-1])} --base {shown(given[0])}"
@@ -90,8 +109,8 @@ def report_model(
             )
     from .portrait import Portrait  # noqa: PLC0415 - takes torch
 
-    saved = Portrait(given[0], base, device, form.quiet, cache).measured()
-    words = [given[0], *(["--base", base] if base is not None else []), "-o", "report.html"]
+    saved = Portrait(given[0], asked).measured()
+    words = [given[0], *asked.words, "-o", "report.html"]
     _write_all(saved, form, "spectra report " + shlex.join(words))
 
 

@@ -11,7 +11,7 @@ from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import CheckpointError, UsageError
 from spectra.gate import References, plan_check
 from spectra.policy import Policy
-from spectra.policy.given import Options, changed
+from spectra.policy.given import Options, changed, policy_in_force
 from spectra.report.saving import PAGE, save
 from spectra.runs.arguments import typed
 from spectra.runs.opening import Device, Spec, is_model, open  # noqa: A004 - `spectra.open` is its name
@@ -80,6 +80,7 @@ def report(
     base: Spec | None = None,
     output: str | Path = "report.html",
     card: bool = False,
+    policy: str | Path | Policy | None = None,
     device: Device = "auto",
 ) -> Path:
     """Write results, or one model that is measured now, as one page that needs no network.
@@ -91,6 +92,7 @@ def report(
         base: Of a model, what it was trained from.
         output: The file: `.html` of any results; of one what `Result.save` takes.
         card: Write a section for the README of a model card instead, as Markdown.
+        policy: Of a model: by which it is checked, as for `spectra.check`.
         device: Of a model: as for every analysis.
 
     Returns:
@@ -109,7 +111,14 @@ def report(
             )
     models = [one for one in results if not isinstance(one, Result) and is_model(one)]
     if models or base is not None:
-        return _of_model(models, results, base, target, device, card=card)
+        if not isinstance(policy, Policy):
+            policy = policy_in_force(None if policy is None else Path(policy), isolated=True)
+        return _of_model(models, results, (base, policy), target, device, card=card)
+    if policy is not None:
+        raise UsageError(
+            "policy= is of a model that is measured now, and what was given are results. Leave it "
+            "out."
+        )
     found: dict[str, Result] = {}
     for one in results:
         result = one if isinstance(one, Result) else load(one)  # type: ignore[arg-type]
@@ -122,7 +131,7 @@ def report(
 def _of_model(
     models: list[Spec],
     given: tuple[object, ...],
-    base: Spec | None,
+    beside: tuple[Spec | None, Policy],
     target: Path,
     device: Device,
     *,
@@ -143,7 +152,7 @@ def _of_model(
             "a page: output='report.html'."
         )
     require_writable(target)
-    parts = list(steps(models[0], base, Policy()))
+    parts = list(steps(models[0], *beside))
     documents = {
         f"{step.name}.json": replace(step.plan(), device=device).run().document() for step in parts
     }

@@ -16,6 +16,9 @@ Results = Annotated[list[str], typer.Argument(
     help="Results that other commands wrote with -o FILE.json; or one model, to analyse now.")]
 Base = Annotated[str | None, option("--base REF",
     "Of a model: what it was trained from.", SOURCE)]
+PolicyFile = Annotated[Path | None, option("--policy FILE",
+    "Of a model: the policy that its check judges by; else the one that `spectra check` finds.",
+    SOURCE)]
 Device = Annotated[str, option("--device DEVICE",
     "Of a model: auto, cpu, cuda or cuda:N.", RUN, offered=DEVICES, parser=device_of)]
 Open = Annotated[bool, option("--open", "Open the page in the browser.", OUTPUT)]
@@ -32,6 +35,7 @@ Card = Annotated[bool, option("--card",
 def report(
     result: Results,
     base: Base = None,
+    policy: PolicyFile = None,
     output: Output = None,
     card: Card = False,
     open_page: Open = False,
@@ -50,15 +54,17 @@ def report(
     """
     from spectra.runs.opening import is_model  # noqa: PLC0415 - slow to load
 
-    from ..reporting import Form, report_model, report_saved  # noqa: PLC0415 - slow to load
+    from ..reporting import Asked, Form, report_model, report_saved  # noqa: PLC0415 - slow to load
 
     form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)
     if base is not None or any(is_model(one) for one in result):
-        report_model(result, base, device, form, cache=not no_cache)
-    elif device != "auto":
+        asked = Asked(base, policy, device, quiet=quiet, cache=not no_cache)
+        report_model(result, asked, form)
+    elif device != "auto" or policy is not None:
+        word, value = ("--device", device) if policy is None else ("--policy", policy)
         raise UsageError(
-            f"--device {device} is of a model that is measured now, and {result[0]} is a saved "
-            "result: nothing of it is measured. Leave --device out."
+            f"{word} {value} is of a model that is measured now, and {result[0]} is a saved "
+            f"result: nothing of it is measured. Leave {word} out."
         )
     else:
         report_saved([Path(one) for one in result], form)

@@ -32,7 +32,7 @@ HINTS = {
     "report k.json -o x.htlm": "Did you mean '.html'?",
     "report k.json -o x.cvs": "Did you mean '.csv'?",
     "report c.json --base model": "c.json is a saved result, and --base asks for a page of a model",
-    "report c.json model": "c.json is a saved result, and the model beside it asks for a page",
+    "report c.json model": "c.json is a saved result, and model is read as a model",
     "report c.json --device cpu": "--device cpu is of a model that is measured now",
     "report model model": "Of a model and its base: spectra report model --base model.",
     "check model model": "One model is checked; what it was trained from is --base",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import spectra
 from report.html import documents
 from sick import fewer_words, intruder_laden
 
@@ -193,15 +194,34 @@ def test_a_healthy_model_alone_passes(
     assert "badge error" not in page[: page.index("<script")]
 
 
+def test_a_page_is_judged_by_the_policy_that_is_given(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    strict = tmp_path / "strict.toml"
+    strict.write_text("[rules.SPC201]\nmax = 1.5\n")
+    page = tmp_path / "page.html"
+    assert command("report", model, "--policy", strict, "-q", "-o", page).code == 0
+    written = page.read_text()
+    assert "SPC201" in written[: written.index('class="cards"')]
+    again = f"spectra report {model} --policy {strict} -o report.html"
+    assert again in written.replace("<wbr>", "")
+    assert spectra.report(model, policy=strict, output=page) == page
+    assert "SPC201" in page.read_text()[: page.read_text().index('class="cards"')]
+    assert spectra.report(model, output=page) == page
+    assert "SPC201" not in page.read_text()[: page.read_text().index('class="cards"')]
+
+
 def test_what_cannot_be_a_page_of_a_model_is_refused_before_any_work(
     command: Command, model: Path, minilm_lora: Path, saved: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
     for words, told in (
-        ((model, saved, "-o", page), "is a saved result, and the model beside it asks for a page"),
+        ((model, saved, "-o", page), "is read as a model. Give one or the other"),
         ((model, "-o", tmp_path / "a.csv"), "holds one result"),
         ((minilm_lora, "-o", page), "is an adapter, which says little without its base"),
         ((saved, "-o", tmp_path / "a.csv", "--open"), "--open opens a page"),
+        ((saved, "--policy", tmp_path / "x.toml", "-o", page), "nothing of it is measured"),
+        ((model, "--policy", tmp_path / "x.toml", "-o", page), "x.toml does not exist. Expected a"),
         ((tmp_path / "nope", "--base", model, "-o", page), "does not exist"),
     ):
         done = command("report", *words)
