@@ -105,6 +105,34 @@ class Policy:
         return chosen
 
 
+def rules_of(settings: Mapping[str, Any]) -> Policy:
+    """Return what the settings of a check's document tell of its rules and their limits.
+
+    What is not of the form that a policy has, as in a file that others wrote, tells nothing.
+    """
+    plain, told = Policy(), settings.get("overrides")
+    overrides = tuple(
+        Override(_words(one.get("tensors")), _words(one.get("off")), _tables(one.get("rules")))
+        for one in (told if isinstance(told, list | tuple) else ())
+        if isinstance(one, Mapping)
+    )
+    return Policy(
+        select=_words(settings.get("select")) or plain.select,
+        ignore=_words(settings.get("ignore")),
+        rules=_tables(settings.get("rules")),
+        overrides=overrides,
+    )
+
+
+def _words(found: object) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
+
+def _tables(found: object) -> dict[str, Mapping[str, Any]]:
+    tables = found if isinstance(found, Mapping) else {}
+    return {str(code): table for code, table in tables.items() if isinstance(table, Mapping)}
+
+
 def matches(globs: Sequence[str], name: str) -> bool:
     """Match a name against globs: `*` and `?` are wild, `[` is not."""
     return any(fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)

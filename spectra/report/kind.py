@@ -7,13 +7,16 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from spectra.errors import SpectraError
 from spectra.report.colours import Worst as Worse
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
 from spectra.words import Severity
+
+if TYPE_CHECKING:
+    from spectra.policy import Policy
 
 Document: TypeAlias = Mapping[str, Any]
 """A result as plain data, as `Result.document()` gives it or a file holds it."""
@@ -59,8 +62,8 @@ class Metric:
     key: str
     scale: Literal["log", "linear", "count"]
     worst: Worse | None = None  # the end that is bad; None: it is an amount, neither good nor bad
-    shades: Callable[[Sequence[RowDoc]], Sequence[float | None]] | None = None
-    """How bad each row is, from 0 to 1; without, the worst there is counts as bad."""
+    shades: "Callable[[Sequence[RowDoc], Policy | None], Sequence[float | None]] | None" = None
+    """How bad each row is, from 0 to 1, by a policy; without, the worst there is counts as bad."""
     ends: tuple[str, str] = ("", "")  # what the best and the worst shade are called
 
 

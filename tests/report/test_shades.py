@@ -1,6 +1,9 @@
 """What is coloured red is what rules would find, and nothing that passes."""
 
+import pytest
+
 from report.html import documents
+from spectra.policy.policy import rules_of
 from spectra.report.shades import conditioning, findings, foreignness, intruders
 
 
@@ -25,6 +28,29 @@ def test_a_square_may_have_any_kappa_that_chance_gives_it() -> None:
 
 def test_without_its_like_a_kappa_is_not_judged() -> None:
     assert conditioning(alike([3.0, 1e9], 64, 16)) == [0.0, 0.0]
+
+
+def test_the_limits_are_those_of_the_policy_in_force() -> None:
+    rows = alike([9.0, 10.0, 11.0, 10.0, 25.0, 60.0], 64, 16)
+    assert conditioning(rows) == [0.0] * 5 + [pytest.approx(0.025, abs=0.001)]
+
+    def by(**settings: object) -> list[float | None]:
+        return list(conditioning(rows, rules_of(settings)))
+
+    assert by(rules={"SPC202": {"outlier": 5.0}})[-1] == 1.0
+    assert by(rules={"SPC202": {"max": 4.0, "outlier": None}}) == [0.0] * 4 + [1.0, 1.0]
+    only = {"tensors": ["layers.5.*"], "rules": {"SPC202": {"outlier": 5.0}}}
+    assert by(overrides=[only]) == [0.0] * 5 + [1.0]
+    off = {"tensors": ["layers.5.*"], "off": ["SPC2"]}
+    assert by(overrides=[off])[-1] == 0.0
+    assert by(ignore=["SPC202"], rules={"SPC202": {"outlier": 5.0}}) == list(conditioning(rows))
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", [3], {"SPC202": 3}, {"SPC202": {"outlier": "x"}}])
+def test_settings_that_no_policy_has_tell_nothing(odd: object) -> None:
+    rows = alike([9.0, 10.0, 11.0, 10.0, 25.0, 60.0], 64, 16)
+    for key in ("rules", "overrides", "select"):
+        assert len(conditioning(rows, rules_of({key: odd}))) == len(rows)
 
 
 def test_counts_and_cosines_have_ends_of_their_own() -> None:

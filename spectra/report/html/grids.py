@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from spectra.policy import Policy
 from spectra.report.cells import short
 from spectra.report.colours import ramp_of
 from spectra.report.keys import key_of
@@ -14,10 +15,15 @@ from spectra.text import printable
 from spectra.words import in_order
 
 
-def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
+def heatmaps(document: Document, table: str, policy: Policy | None = None) -> dict[str, Any] | None:
     """Return every metric of a result by role and layer, one grid a model; None without rows.
 
     The median stands where several matrices share a cell, as experts do; of findings their sum.
+
+    Args:
+        document: A result.
+        table: That of its matrices.
+        policy: By which it is coloured; None: by the rules' defaults.
     """
     kind, rows = kind_of(document["command"]), [enriched(row) for row in document["rows"]]
     if kind.judges:
@@ -50,7 +56,7 @@ def heatmaps(document: Document, table: str) -> dict[str, Any] | None:
                 "name": None if name is None else printable(str(name)),
                 "counts": _counted(found, roles, layers),
                 "grids": [_grid(found, roles, layers, metric.key) for metric in metrics],
-                "shades": [_shades(found, roles, layers, metric) for metric in metrics],
+                "shades": [_shades(found, roles, layers, metric, policy) for metric in metrics],
             }
             for name, found in facets.items()
         ],
@@ -113,13 +119,17 @@ def _grid(
 
 
 def _shades(
-    rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None], metric: Metric
+    rows: Sequence[RowDoc],
+    roles: Sequence[str],
+    layers: Sequence[int | None],
+    metric: Metric,
+    policy: Policy | None,
 ) -> list[float | None] | None:
     """Return how bad each cell is, in the middle of its matrices, of findings the worst."""
     if metric.shades is None:
         return None
     cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
-    for row, shade in zip(rows, metric.shades(rows), strict=True):
+    for row, shade in zip(rows, metric.shades(rows, policy), strict=True):
         if shade is not None:
             cells[row["role"], row["layer"]].append(shade)
     middle = max if metric.key == "findings" else median

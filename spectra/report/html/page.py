@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from spectra.policy import Policy
+from spectra.policy.policy import rules_of
 from spectra.report.colours import RAMPS
 from spectra.report.html.encode import Names, embedded, shortened
 from spectra.report.html.markup import badge, command, text
@@ -46,8 +48,10 @@ def render_page(sources: Sequence[Source], again: str = "") -> str:
         again: The command that made the page with its results; none: of saved ones.
     """
     room = rooms([len(source.document["rows"]) for source in sources])
+    policies = [_policy(one.document) for one in sources]
+    first = next((one for one in policies if one is not None), None)
     sections = [
-        section_of(source.document, f"r{place}", source.saved, most)
+        section_of(source.document, f"r{place}", source.saved, most, policies[place - 1] or first)
         for place, (source, most) in enumerate(zip(sources, room, strict=True), 1)
     ]
     names = Names()
@@ -72,6 +76,12 @@ def render_page(sources: Sequence[Source], again: str = "") -> str:
         f'<script type="application/json" id="data">{embedded(data | names.plain())}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _policy(document: Document) -> Policy | None:
+    """Return what a check judged by; None of other results."""
+    judges = kind_of(document["command"]).judges
+    return rules_of(document["settings"]) if judges else None
 
 
 def worst_first(sections: Sequence[Section], others: Container[str]) -> list[Section]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from spectra.numbers import number
+from spectra.policy import Policy
 from spectra.report.command_line import command_line
 from spectra.report.command_line import written as command_of
 from spectra.report.findings.found import TOO_LITTLE
@@ -79,7 +80,13 @@ class Section:
         }
 
 
-def section_of(document: Document, ident: str, saved: str, most: int = MOST_ROWS) -> Section:
+def section_of(
+    document: Document,
+    ident: str,
+    saved: str,
+    most: int = MOST_ROWS,
+    policy: Policy | None = None,
+) -> Section:
     """Arrange one checked document.
 
     Args:
@@ -87,9 +94,10 @@ def section_of(document: Document, ident: str, saved: str, most: int = MOST_ROWS
         ident: Its place on the page.
         saved: Name of the file it is read from.
         most: Rows of matrices that there is room for.
+        policy: By which heatmaps are coloured; None: by the rules' defaults.
     """
     kind, main = kind_of(document["command"]), matrices(document, ident, most)
-    heat = heatmaps(document, main.ident)
+    heat = heatmaps(document, main.ident, policy)
     charts = [*([heat] if heat else []), *kind.charts(document, main.ident)]
     if kind.series:  # lines tell more than cells there
         charts.reverse()
