@@ -8,6 +8,7 @@ from spectra.analyzers import Diff, Row, Spectrum, Width
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
+from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.errors import NonFiniteError
 from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null
@@ -36,10 +37,12 @@ class Checkup:
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
 
     spectra: frozenset[str] = frozenset({"model"})  # sides of which one is asked for
+    tuned: frozenset[str] = frozenset()  # comparisons of which one is: what an adapter makes
     diff: Diff | None = None  # how changes are measured
     width: Width | None = None  # how the model is compared with its proxy
     sound: Soundness = field(default_factory=Soundness)
     full: Spectrum = field(default_factory=Spectrum)
+    together: TunedSpectrum = field(default_factory=TunedSpectrum)
 
     def cost(self, view: View, *others: View) -> Work:
         """A pass and a spectrum of the first, and what comparing it with the others takes."""
@@ -48,7 +51,8 @@ class Checkup:
     def cost_of_factors(self, view: View, *others: View) -> Work:
         """The same, where an adapter's factors are the change."""
         change = self.diff.cost_of_factors(view) if self.diff and others else NO_WORK
-        return self._own_cost(view) + change
+        together = self.together.cost(view) if self.tuned and others else NO_WORK
+        return self._own_cost(view) + change + together
 
     def _own_cost(self, view: View) -> Work:
         matrix = self.spectra and view.role.kind != VECTOR
@@ -63,7 +67,9 @@ class Checkup:
         needs = [self.sound.memory(view) for view in views]
         matrices = [view for view in views if view.role.kind != VECTOR]
         needs += [self.full.memory(view) for view in matrices if self.spectra]
-        needs += [self.diff.memory(view) for view in matrices if self.diff and len(views) > 1]
+        if len(views) > 1:
+            needs += [self.diff.memory(view) for view in matrices if self.diff]
+            needs += [self.together.memory(view) for view in matrices if self.tuned]
         return max(needs)
 
     def measure(self, subject: Mapping[str, Matrix | Pair]) -> Measurement:
@@ -72,8 +78,8 @@ class Checkup:
         for side, one in subject.items():
             if isinstance(one, Matrix):
                 found[side] = self._matrix(side, one)
-            elif side != "meant" and self.diff is not None:
-                found[side] = self._pair(self.diff, one)
+            elif side != "meant" and (self.diff is not None or self.tuned):
+                found[side] = self._pair(side, one)
         model, change, meant = (subject.get(side) for side in ("model", "change", "meant"))
         if isinstance(change, Pair) and isinstance(meant, Pair):
             found["meant"] = _told(merged(change, meant))
@@ -100,12 +106,20 @@ class Checkup:
         values |= _compared(spectrum.values, matrix.view)
         return _told(values, spectrum.status)
 
-    def _pair(self, diff: Diff, pair: Pair) -> dict[str, Any]:
+    def _pair(self, side: str, pair: Pair) -> dict[str, Any]:
+        asked = [self.diff] if self.diff is not None else []
+        # Of what an adapter leaves as it was the base's own spectrum is none of its doing.
+        spectra = side in self.tuned and pair.tuned is not None
+        measuring = [*asked, *([self.together] if spectra else ())]
         try:
-            found = diff.measure(pair)
+            found = [one.measure(pair) for one in measuring]
         except NonFiniteError as error:
-            return _not_finite(diff.keys, error, pair.view)
-        return _told(found.values, found.status)
+            keys = [key for one in measuring for key in one.keys]
+            return _not_finite(keys, error, pair.view)
+        values = {key: value for one in found for key, value in one.values.items()}
+        if spectra:
+            values |= _compared(values, pair.view)
+        return _told(values, next((one.status for one in found if one.status != "ok"), "ok"))
 
     def _width(self, width: Width, matrix: Matrix, known: Mapping[str, Any]) -> dict[str, Any]:
         """Return sigma_max, from the spectrum where there is one."""

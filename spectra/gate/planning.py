@@ -56,13 +56,15 @@ def plan_check(
     base = _base(policy, baseline, opener)
     adapter = _adapter(base, release, policy, opener)
     widths = _widths(release, policy, opener)
+    spectra, tuned = _spectra(policy, release, base, baseline)
     compared = base is not None and _needed(policy, "base")
     sides = Sides()
     changes = meant = None
-    if base is not None and (compared or adapter):
+    if base is not None and (compared or adapter or "change" in tuned):
         changes = sides.compare("change", base, release)
-    if base is not None and compared and isinstance(baseline, Reading) and baseline is not base:
-        sides.compare("earlier", base, baseline)
+    before = baseline if isinstance(baseline, Reading) and baseline is not base else None
+    if base is not None and before is not None and (compared or "earlier" in tuned):
+        sides.compare("earlier", base, before)
     if base is not None and adapter is not None:
         meant = sides.compare("meant", base, adapter)
     for reading in (release, base, baseline):
@@ -70,15 +72,14 @@ def plan_check(
             sides.add(reading)
     if widths is not None:
         sides.add_proxy(widths.plan)
-    # An adapter has no spectrum without its base.
-    spectrum = _needed(policy, "spectrum") and not isinstance(release.survey.checkpoint, Adapter)
     checkup = Checkup(
-        spectra=frozenset({"model", "baseline"} if spectrum else ()),
+        spectra=spectra,
+        tuned=tuned,
         diff=_diff(policy) if compared else None,
         width=Width() if widths else None,
     )
     warnings = [_unseen(changes, meant)] if changes and meant else []
-    if changes and compared and isinstance(release.survey.checkpoint, Adapter):
+    if changes and release.is_adapter:
         warnings.append(changes.warning)
     return Check(
         policy=policy,
@@ -89,9 +90,27 @@ def plan_check(
         baseline=baseline,
         widths=widths,
         warnings=tuple(warnings),
-        unpaired=changes.unpaired if changes and compared else None,
+        unpaired=changes.unpaired if changes and (compared or tuned) else None,
         today=today,
     )
+
+
+def _spectra(
+    policy: Policy, release: Reading, base: Reading | None, baseline: Reading | Saved | None
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the sides that spectra are measured of, and the comparisons with the base.
+
+    An adapter has a spectrum only together with its base.
+    """
+    if not _needed(policy, "spectrum"):
+        return frozenset(), frozenset()
+    own, tuned = set(), set()
+    for reading, comparison in ((release, "change"), (baseline, "earlier")):
+        if isinstance(reading, Reading) and not reading.is_adapter:
+            own.add(reading.part)
+        elif isinstance(reading, Reading) and base is not None:
+            tuned.add(comparison)
+    return frozenset(own), frozenset(tuned)
 
 
 def _needed(policy: Policy, what: str) -> bool:
@@ -120,7 +139,7 @@ def _base(policy: Policy, baseline: Reading | Saved | None, opener: Opener) -> R
     told = policy.base is not None and policy.base != policy.baseline
     if policy.base is not None and (told or found is None):
         found = plan_reading("base", _whole("base", policy.base, opener))
-    if found is not None and isinstance(found.survey.checkpoint, Adapter):
+    if found is not None and found.is_adapter:
         if policy.base is None:
             return None
         raise UsageError(f"base {policy.base} is a LoRA adapter: give the model it was trained on.")
@@ -145,7 +164,7 @@ def _adapter(
     """Return the adapter that the model should hold, if one is told."""
     if policy.adapter is None or not _needed(policy, "adapter"):
         return None
-    if base is None or isinstance(model.survey.checkpoint, Adapter):
+    if base is None or model.is_adapter:
         raise UsageError(
             f"adapter {policy.adapter} is looked for in a merged model, by what it changed of its "
             "base. Give all three: spectra check MERGED --base BASE --adapter ADAPTER."

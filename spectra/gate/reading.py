@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectra.analyzers import Row
-from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.damaged import Survey
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
@@ -28,6 +28,11 @@ class Reading:
     survey: Survey
     views: tuple[View, ...]  # its matrices, and its vectors as such of one column
     left: tuple[Skipped, ...]  # what is neither, and why
+
+    @property
+    def is_adapter(self) -> bool:
+        """Say whether it is an adapter, which is something only together with its base."""
+        return isinstance(self.survey.checkpoint, Adapter)
 
     @property
     def weights(self) -> Checkpoint:
@@ -55,6 +60,7 @@ class Reading:
             held=survey.held,
             faults=survey.faults,
             files=survey.files,
+            is_adapter=self.is_adapter,
         )  # fmt: skip
 
 

@@ -73,6 +73,7 @@ class Facts:
     held: Mapping[str, str] = field(default_factory=dict)  # shard by tensor, as the shards have it
     faults: Sequence[Fault] = ()
     files: Sequence[str] = ()  # names in the folder
+    is_adapter: bool = False  # of which there is a spectrum only beside its base
     base: "Facts | None" = None  # what the model was trained from
     baseline: "Facts | None" = None  # the release before
     proxy: Mapping[str, Any] | None = None  # summary of `width` against the rule's proxy

@@ -120,7 +120,7 @@ def why_not(policy: Policy, rule: Rule, facts: Facts) -> str | None:
     if rule.asked and not asked_for(policy, rule):
         return NOT_ASKED
     need = NEEDS[rule.needs]
-    return None if need.there(facts) else need.absent
+    return None if need.there(facts) else need.why_not(facts)
 
 
 def asked_for(policy: Policy, rule: Rule) -> bool:

@@ -67,6 +67,12 @@ class Need:
     reads: str  # what it takes
     absent: str = ""  # why a rule could not judge
     there: Callable[[Facts], bool] = lambda _facts: True
+    of_adapter: str = ""  # likewise, of an adapter without its base
+
+    def why_not(self, facts: Facts) -> str:
+        """Say why a rule could not judge what lacks it."""
+        lone = facts.is_adapter and facts.base is None
+        return self.of_adapter if self.of_adapter and lone else self.absent
 
 
 NEEDS: Mapping[NeedWord, Need] = {
@@ -76,6 +82,7 @@ NEEDS: Mapping[NeedWord, Need] = {
         "all singular values of every matrix",
         "no spectrum was measured",
         lambda facts: any(one.number("sigma_max") is not None for one in facts.matrices()),
+        "an adapter has no spectrum without its base (--base)",
     ),
     "base": Need(
         "a base (--base or --baseline)",

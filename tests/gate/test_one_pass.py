@@ -178,3 +178,45 @@ def test_matrices_of_an_adapter_are_its_own(tmp_path: Path, generator: torch.Gen
     found = spectra.check(adapter, base=model(tmp_path / "base", 1), select="SPC1")
     assert found.summary["matrices"] == len(spectra.ls(adapter).rows) == 8
     assert len(found.rows) > 8
+
+
+def grown(adapter: Path, target: Path, factor: float, layer: int = 2) -> Path:
+    """Write an adapter again whose update of one layer is so many times as large."""
+    target.mkdir()
+    factors = load_file(adapter / "adapter_model.safetensors")
+    name = f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_B.weight"
+    factors[name] = factor * factors[name]
+    save_file(factors, target / "adapter_model.safetensors")
+    settings = (adapter / "adapter_config.json").read_text()
+    (target / "adapter_config.json").write_text(settings)
+    return target
+
+
+@pytest.mark.parametrize("select", ["SPC", "SPC2"], ids=["beside the base", "alone"])
+def test_an_adapter_is_judged_by_the_spectra_of_what_it_makes(
+    tmp_path: Path, generator: torch.Generator, select: str
+) -> None:
+    base, adapter = model(tmp_path / "base", 1), lora(tmp_path / "adapter", generator)
+    found = spectra.check(adapter, base=base, select=select)
+    rows = {row.matrix: row for row in found.rows if "sigma_max" in row.values}
+    whole = {row.matrix: row for row in spectra.spectrum(adapter, base=base).rows}
+    assert len(rows) == 4  # of what it leaves as it was, the spectrum is none of its doing
+    for name, row in rows.items():
+        for key in ("sigma_max", "kappa", "effective_rank", "sigma_profile"):
+            assert row.values[key] == pytest.approx(whole[name].values[key])
+    large = grown(adapter, tmp_path / "large", 40.0)
+    told = spectra.check(large, base=base, select=select).summary["findings"]
+    name = "model.layers.2.self_attn.q_proj.weight"
+    assert name in {one["matrix"] for one in told if one["rule"] == "SPC204"}
+    told = spectra.check(large, base=base, baseline=adapter, select=select).summary["findings"]
+    jumps = [one for one in told if one["rule"] == "SPC204"]
+    assert [(one["matrix"], one["state"]) for one in jumps] == [(name, "new")]
+    assert jumps[0]["baseline"] == pytest.approx(rows[name].values["sigma_max"])
+
+
+def test_an_adapter_without_its_base_has_no_spectrum_and_the_check_says_what_to_give(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    found = spectra.check(lora(tmp_path / "adapter", generator))
+    why = {one["code"]: one["why_not"] for one in found.summary["rules"]}
+    assert why["SPC203"] == "an adapter has no spectrum without its base (--base)"
