@@ -102,7 +102,6 @@ INSTEAD: Final[Mapping[str, str]] = {
     "check": " One model is checked; what it was trained from is --base, an adapter that was "
     "merged into it --adapter, the release before --baseline.",
     "kappa": " Two models are compared by `spectra diff BASE TUNED`.",
-    "ls": " Two models are compared by `spectra diff BASE TUNED`.",
     "spectrum": " Two models are compared by `spectra diff BASE TUNED`, checkpoints of a run by "
     "`spectra spectrum --trend`.",
 }

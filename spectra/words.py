@@ -1,7 +1,7 @@
 """The words that options, files and results share, each list in one place."""
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 ROLES = (
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
@@ -35,6 +35,12 @@ State: TypeAlias = Literal["new", "unchanged", "gone"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """Worst first."""
+
+Became: TypeAlias = Literal["removed", "added", "reshaped", "recast", "changed", "unknown", "same"]
+"""Of a tensor, or a file of weights, between two models."""
+
+BECAME: tuple[Became, ...] = get_args(Became)
+"""What is to be looked at first stands first."""
 
 Format: TypeAlias = Literal["table", "json", "jsonl", "csv", "markdown", "parquet"]
 CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]

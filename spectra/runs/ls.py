@@ -16,6 +16,7 @@ from spectra.runs.opening import (
     open,  # noqa: A004 - `spectra.open` is its name
 )
 from spectra.runs.result import Result, counted_codecs, not_read, noted, unread_in
+from spectra.runs.revisions import compared
 from spectra.text import counted
 from spectra.work import Model
 from spectra.work.planning.plan import selected
@@ -24,6 +25,7 @@ from spectra.work.planning.plan import selected
 @typed
 def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     model: Spec,
+    other: Spec | None = None,
     *,
     include: Globs = (),
     exclude: Globs = (),
@@ -35,8 +37,12 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
 ) -> Result:
     """Return every matrix of a model or adapter, and every tensor that is none.
 
+    Of two models, what became of every tensor of the first: as far as headers and hashes tell,
+    and what was digested when both were read.
+
     Args:
         model: What `spectra.open` accepts.
+        other: What became of it, such as the next revision of a repository.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -51,6 +57,9 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     start = time.perf_counter()
     some = chosen(selection, include, exclude, role, layers)
     opened = open(model, allow_pickle=allow_pickle, variant=variant)
+    if other is not None:
+        after = open(other, allow_pickle=allow_pickle, variant=variant)
+        return compared((opened, after), some, start)
     checkpoint = opened.weights if isinstance(opened, Adapter) else opened
     views, skipped, notes = selected(checkpoint, some)
     reading = not_read(checkpoint, views_of(checkpoint)[1])

@@ -7,7 +7,8 @@ import pytest
 from .conftest import Command
 
 USES = {
-    "ls": "MODEL [OPTIONS]", "spectrum": "MODEL... [OPTIONS]", "diff": "BASE TUNED [OPTIONS]",
+    "ls": "MODEL [OTHER] [OPTIONS]",
+    "spectrum": "MODEL... [OPTIONS]", "diff": "BASE TUNED [OPTIONS]",
     "kappa": "MODEL [OPTIONS]", "width": "MODEL... [OPTIONS]", "rule": "[CODE] [OPTIONS]",
 }  # fmt: skip
 
@@ -54,7 +55,7 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
             "Missing argument 'TUNED'. Expected spectra diff BASE TUNED [OPTIONS]. See",
         ),
         (["width"], "Expected spectra width MODEL... [OPTIONS]. See `spectra width --help`."),
-        (["ls", "MODEL", "b"], "(b). Expected spectra ls MODEL [OPTIONS]."),
+        (["ls", "MODEL", "b", "c"], "(c). Expected spectra ls MODEL [OTHER] [OPTIONS]."),
         (["kappa", "MODEL", "--workers", "x"], "--workers 'x' should be a whole number. See"),
         (["kappa", "MODEL", "--workers=0"], "--workers '0' should be greater than or equal to 1."),
         (["diff", "MODEL", "MODEL", "--epsilon", "x"], "--epsilon 'x' should be a number."),

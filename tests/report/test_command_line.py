@@ -53,6 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = {
     "ls": "ls a",
+    "ls of two": "ls a b --role mlp",
     "ls of a selection": "ls a --role mlp --exclude '*.0.*' --layers 0-1",
     "a name to quote": "ls \"it's here\" --include '*up*' --include '*down*'",
     "a name like an option": "spectrum --energy 0.9 -- -odd",
@@ -170,7 +171,7 @@ def test_control_characters_are_escaped() -> None:
 
 
 HANDLED = {
-    "ls": set(),
+    "ls": {"other"},
     "spectrum": {"energy", "trend"},
     "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},

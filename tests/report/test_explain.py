@@ -51,6 +51,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     checked = spectra.check(tuned, base=base, baseline=base)
     found = [
         spectra.ls(base, layers="0,9"),
+        spectra.ls(base, tuned),
         spectra.spectrum(base),
         spectra.diff(base, tuned),
         spectra.diff(base, tuned, intruders=True),

@@ -47,6 +47,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]
     found = {
         "ls": spectra.ls(models[0]),
+        "revisions": spectra.ls(models[0], sick),
         "spectrum": spectra.spectrum(sick),
         "diff": spectra.diff(models[0], sick, intruders=True),
         "kappa": spectra.kappa(models[0], select="50%"),
