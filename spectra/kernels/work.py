@@ -10,7 +10,8 @@ It also says which shapes are decided by all singular values, and which by bound
 """
 
 import math
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
+from operator import add
 from typing import Final
 
 BOUNDED: Final = 512
@@ -30,7 +31,7 @@ THREADED: Final = {
     "products": 0.95, "eigenvalues": 0.5, "decompositions": 0.5, "krylov": 0.85, "passes": 0.0,
     "calls": 0.0,
 }  # fmt: skip
-"""The share of each kind that several threads of one matrix take apart."""
+"""The share of each kind, as `Work` has them, that several threads of one matrix take apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +45,29 @@ class Work:
     passes: float = 0.0  # over entries
     calls: float = 0.0  # from Python, which many small matrices are made of
 
+    @property
+    def each(self) -> tuple[float, ...]:
+        """The seconds of each kind, in the order of the fields."""
+        return (self.products, self.eigenvalues, self.decompositions, self.krylov, self.passes,
+                self.calls)  # fmt: skip
+
     def __add__(self, other: "Work") -> "Work":
         """Return both together."""
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Work(*map(add, self.each, other.each))
 
     def __mul__(self, times: float) -> "Work":
         """Return it so many times."""
-        return Work(*(times * one for one in astuple(self)))
+        return Work(*[times * one for one in self.each])
 
     __rmul__ = __mul__
 
     def __float__(self) -> float:
         """Return the seconds of all kinds."""
-        return float(sum(astuple(self)))
+        return sum(self.each)
 
     def kinds(self) -> dict[str, float]:
         """Return those that there are any of."""
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: found for name, found in pairs if found}
+        return {name: found for name, found in zip(THREADED, self.each, strict=True) if found}
 
     def threaded(self, threads: int) -> float:
         """Return the seconds that all threads of one matrix take, as far as they share it."""
