@@ -1,4 +1,4 @@
-"""A checkpoint of DeepSeek-V3's shapes that is headers alone: `python -m benchmarks.deepseek FOLDER`.
+"""DeepSeek-V3 as headers alone: `python -m benchmarks.deepseek FOLDER`.
 
 Its shards are sparse files: as long as the real ones (671 billion parameters, fp8 with a scale
 for each block of 128 x 128), and without a byte of weights on disk. What `--dry-run` tells of it

@@ -261,3 +261,22 @@ def test_an_interrupted_run_says_what_is_kept(minilm: Path, tmp_path: Path) -> N
         "goes on from there.\n"
     )
     assert told["--no-cache"].returncode == 0
+
+
+def test_commands_on_a_store_of_flipped_bits_say_what_they_said(
+    command: Command, minilm: Path, cache: Path
+) -> None:
+    line = ["kappa", str(minilm), "--layers", "0", "--format", "json"]
+    first = told(command(*line))
+    whole, numbers = (cache / "store.sqlite").read_bytes(), np.random.default_rng(1)
+    for count in (1, 3, 9, 27, 81, 243):
+        for file in cache.iterdir():
+            file.unlink()
+        raw = bytearray(whole)
+        for place in numbers.integers(len(raw), size=count):
+            raw[place] ^= 1 << int(numbers.integers(8))
+        (cache / "store.sqlite").write_bytes(raw)
+        for words in (line, [*line, "--dry-run"], ["cache"], ["cache", "verify"], line):
+            done = command(*words)
+            assert done.code == 0
+            assert words != line or told(done) == first

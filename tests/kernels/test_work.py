@@ -40,7 +40,9 @@ def test_work_adds_up_by_kind_and_shares_among_threads() -> None:
     one = Work(products=2.0, calls=1.0) + 3.0 * Work(products=1.0, krylov=0.5)
     assert one.kinds() == {"products": 5.0, "krylov": 1.5, "calls": 1.0}
     assert float(one) == 7.5
-    assert Work(*range(1, 7)).kinds() == {one.name: i for i, one in enumerate(fields(Work), 1)}
+    assert Work(*map(float, range(1, 7))).kinds() == {
+        one.name: i for i, one in enumerate(fields(Work), 1)
+    }
     assert one.threaded(1) == pytest.approx(7.5)
     assert 1.0 < one.threaded(1000) < one.threaded(2) < 7.5
 
