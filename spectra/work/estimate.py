@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
-from spectra.kernels.work import NO_WORK, size_of
+from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
 from spectra.work.local import memory_budget
 from spectra.work.pace import makespan
 from spectra.work.planning.plan import Plan
-from spectra.work.rates import Rates, question_of, source_of
+from spectra.work.rates import Rates, source_of
 from spectra.work.task import Task, bytes_of, distinct
 
 CREWS = (4, 16, 64)  # workers that an estimate tells the time of
@@ -64,13 +64,10 @@ class Speed(NamedTuple):
 
     def seconds(self, task: Task, analyzer: Analyzer[Any]) -> float | None:
         """Return what measuring takes one worker; None where nothing is known of the device."""
-        work = task.work(analyzer)
-        if not float(work):
-            return 0.0
         if self.probed is not None:
+            work = task.work(analyzer)
             return self.busy * sum(self.probed[name] * took for name, took in work.kinds().items())
-        size = size_of(task.place.rows, task.place.cols)
-        found = self.rates.seconds(work, question_of(analyzer, work), size, self.device)
+        found = self.rates.of_task(task, analyzer, self.device)
         return None if found is None else self.busy * found
 
 

@@ -137,11 +137,12 @@ def _round(
 
     def tell(left: float | None) -> None:
         count, of = len(rows), len(chosen)
-        report(Progress(done, total, rows[-1].matrix, count, of, left, noun, len(known)))
+        last = rows[-1].matrix if rows else ""
+        report(Progress(done, total, last, count, of, left, noun, len(known)))
 
-    if known:
-        tell(None)
-    pace = Pace.of(new, part.analyzer, executor.crew)
+    pace = Pace.of(new, part.analyzer, executor.crew, executor.rates, executor.device)
+    if known or (new and pace.seconds):
+        tell(pace.left(0) if new else None)
     for row in executor.run(new, part.analyzer, sink) if new else ():
         rows.append(row)
         done += costs[key_of(row.place)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.analyzers import Analyzer
+from spectra.work.rates import Rates
 from spectra.work.task import Task
 
 TELLING = 0.05  # of the whole, under which what is done tells nothing
@@ -22,28 +23,50 @@ class Pace:
     seconds: bool = False  # whether ends are seconds, or tell of each other alone
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], analyzer: Analyzer[Any], workers: int) -> "Pace":
+    def of(
+        cls,
+        tasks: Sequence[Task],
+        analyzer: Analyzer[Any],
+        workers: int,
+        rates: Rates | None = None,
+        device: str = "cpu",
+    ) -> "Pace":
         """Share tasks among workers in their order, as a run does.
 
         What is in work when a task ends, and a large matrix that is the last, count so for what
         they are.
+
+        Args:
+            tasks: In their order.
+            analyzer: What measures them.
+            workers: How many at once.
+            rates: What earlier runs took; where they know the device, ends are in seconds.
+            device: Where it measures.
         """
-        return cls(sorted(ends_of((task.cost(analyzer) for task in tasks), workers)))
+        known = rates is not None and rates.knows(device)
+        found = [rates.of_task(task, analyzer, device) if rates and known else None
+                 for task in tasks]  # fmt: skip
+        costs = [one for one in found if one is not None] if known else []
+        if len(costs) < len(tasks):
+            known, costs = False, [task.cost(analyzer) for task in tasks]
+        return cls(sorted(ends_of(costs, workers)), seconds=known)
 
     def left(self, count: int) -> float | None:
-        """Return about how many seconds are left; None while too little is done to tell.
+        """Return about how many seconds are left; None while too little is known to tell.
 
         The first matrices also wait for libraries to be loaded, and tell nothing of the others:
-        the clock starts after them, but for one that is a large part of the whole.
+        the clock starts after them, but for one that is a large part of the whole. Until some
+        are done that tell, it is what earlier runs took, if there were any.
         """
-        done, whole, now = self.ends[count - 1], self.ends[-1], time.perf_counter()
+        done = self.ends[count - 1] if count else 0.0
+        whole, now = self.ends[-1], time.perf_counter()
         if done <= TELLING * whole:
             self.begun, self.before = now, done
         told = done - self.before
         if not whole:  # nothing that costs anything, such as what an adapter left as it was
             return 0.0
         if told < TELLING * whole:
-            return None
+            return whole - done if self.seconds else None
         return (now - self.begun) * (whole - done) / told
 
 

@@ -190,6 +190,14 @@ class Rates:
         share = plain / float(work) if float(work) else 1.0
         return share * sum(kinds[name] * (found[name] or usual) for name in kinds)
 
+    def of_task(self, task: Task, analyzer: Analyzer[Any], device: str = "cpu") -> float | None:
+        """Return the seconds that measuring a task takes; None where nothing is known."""
+        work = task.work(analyzer)
+        if not float(work):
+            return 0.0
+        size = size_of(task.place.rows, task.place.cols)
+        return self.seconds(work, question_of(analyzer, work), size, device)
+
     def reading(self, name: str) -> float | None:
         """Return seconds a byte; None where no run read from there."""
         seen = self._known.get(("cpu", name, 0, 1))

@@ -40,6 +40,13 @@ def test_what_costs_nothing_is_over(clock: list[float]) -> None:
     assert Pace([0.0, 0.0], clock[0]).left(1) == 0.0
 
 
+def test_until_enough_is_done_earlier_runs_tell(clock: list[float]) -> None:
+    found = Pace([1.0, 2.0, 40.0, 100.0], 0.0, seconds=True)
+    assert [found.left(count) for count in (0, 1, 2)] == [100.0, 99.0, 98.0]
+    clock[0] = 19.0  # half as long as told
+    assert found.left(3) == pytest.approx(19.0 * 60.0 / 38.0)
+
+
 def test_tasks_begin_as_workers_are_free() -> None:
     costs = [4.0, 1.0, 2.0, 3.0]
     assert ends_of(costs, 1) == [4.0, 5.0, 7.0, 10.0]
