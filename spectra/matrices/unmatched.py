@@ -7,8 +7,10 @@ from dataclasses import replace
 from spectra.checkpoint import Skipped
 from spectra.matrices.selection import Selection, fits, parse_layers
 from spectra.matrices.view import View
-from spectra.text import guess, listed, quote
+from spectra.text import listed, nearest, quote
 from spectra.words import in_order
+
+LIKE = 0.6  # how alike a part of a glob and one of a name must be, from 0 to 1
 
 
 def why_none(selection: Selection, views: Sequence[View], skipped: Sequence[Skipped]) -> str:
@@ -88,20 +90,49 @@ def _glob(option: str, glob: str, views: Sequence[View], skipped: Sequence[Skipp
     if other:
         return f"{told[:-1]}: {quote(other.tensor)} is no matrix ({other.reason})."
     bare = glob.strip("*")
-    for wider in dict.fromkeys([f"*{bare}*", f"*{bare.lower()}*"]):
+    for wider in dict.fromkeys([f"*{bare}*", f"*{bare.lower()}*", _apart(glob)]):
         number = sum(_named(view, wider) for view in views) if bare else 0
         if number:
             return f"--{option} {glob!r} fits whole names; {wider!r} would fit {number:,}."
-    if there := _elsewhere(glob, views):
+    if there := _elsewhere(glob, views) or _elsewhere(_apart(glob), views):
         return f"{told[:-1]}: {there}."
     if "," in bare:
-        apart = [piece.strip() for piece in glob.split(",")]
-        if any(_named(view, piece) for view in views for piece in apart):
-            each = " ".join(f"--{option} {piece!r}" for piece in apart)
+        several = [piece.strip() for piece in glob.split(",")]
+        if any(_named(view, piece) for view in views for piece in several):
+            each = " ".join(f"--{option} {piece!r}" for piece in several)
             return f"{told[:-1]}: it is one glob. Give them one by one: {each}."
-    pieces = dict.fromkeys(piece for view in views for piece in view.name.split("."))
-    near = guess(bare, (piece for piece in pieces if not piece.isdecimal()))
-    return told + near.replace("mean '", "mean '*").replace("'?", "*'?")
+    return told[:-1] + _strange(glob, bare, views)
+
+
+def _apart(glob: str) -> str:
+    """Return a glob that allows for anything between the parts of a name."""
+    between = re.sub(r"\.(?=[^\d.*])", ".*", glob.strip("*."))
+    return f"*{between}*"
+
+
+def _strange(glob: str, bare: str, views: Sequence[View]) -> str:
+    """Say which parts of a glob are in no name, and the glob that may be meant."""
+    known = [piece for piece in dict.fromkeys(p for view in views for p in view.name.split("."))
+             if not piece.isdecimal()]  # fmt: skip
+    strange = [
+        piece
+        for piece in dict.fromkeys(re.findall(r"[^.*?\[\],=]+", bare))
+        if not piece.isdecimal() and not any(_named(view, f"*{piece}*") for view in views)
+    ]
+    near = {piece: found for piece in strange if (found := nearest(piece, known, LIKE))}
+    meant = "".join(near.get(part, part) for part in re.split(r"([.*?\[\],=])", glob))
+    fitting = next((one for one in (meant, f"*{meant.strip('*')}*")
+                    if any(_named(view, one) for view in views)), None)  # fmt: skip
+    parts = "" if strange in ([], [bare]) else (
+        f": {listed([repr(piece) for piece in strange])} {'is' if len(strange) == 1 else 'are'} "
+        "in no name"
+    )  # fmt: skip
+    if near and fitting:
+        return f"{parts}. Did you mean {fitting!r}?"
+    if near and (there := _elsewhere(meant, views) or _elsewhere(_apart(meant), views)):
+        return f"{parts}, {listed([repr(one) for one in near.values()])} is, and {there}."
+    offered = f" Did you mean '*{next(iter(near.values()))}*'?" if near else ""
+    return f"{parts}.{offered}"
 
 
 def _elsewhere(glob: str, views: Sequence[View]) -> str:

@@ -58,7 +58,39 @@ def model(tmp_path: Path) -> Checkpoint:
             "--include 'model.layers.3.*q_proj.weight' fits none: layers are 0 to 2 and 5.",
         ),
         (Selection(include=f"{'*e' * 40}*.9.*"), f"--include '{'*e' * 40}*.9.*' fits none."),
-        (Selection(include="zzz.9.*"), "--include 'zzz.9.*' fits none."),
+        (
+            Selection(include="zzz.9.*"),
+            "--include 'zzz.9.*' fits none: 'zzz' is in no name.",
+        ),
+        (
+            Selection(include="*.layer.9.zzz"),
+            "--include '*.layer.9.zzz' fits none: 'zzz' is in no name.",
+        ),
+        (
+            Selection(include="*.layrs.9.zzz"),
+            (
+                "--include '*.layrs.9.zzz' fits none: 'layrs' and 'zzz' are in no name. Did you "
+                "mean '*layers*'?"
+            ),
+        ),
+        (
+            Selection(include="*.layrs.1.*q_proj*"),
+            (
+                "--include '*.layrs.1.*q_proj*' fits none: 'layrs' is in no name. Did you mean "
+                "'*.layers.1.*q_proj*'?"
+            ),
+        ),
+        (
+            Selection(include="*.layrs.9.q_proj"),
+            (
+                "--include '*.layrs.9.q_proj' fits none: 'layrs' is in no name, 'layers' is, and "
+                "layers are 0 to 2 and 5."
+            ),
+        ),
+        (
+            Selection(include="*.layers.1.q_proj"),
+            "--include '*.layers.1.q_proj' fits whole names; '*layers.1.*q_proj*' would fit 1.",
+        ),
         (
             Selection(include="*q_proj*,*zzz*"),
             (
@@ -66,7 +98,7 @@ def model(tmp_path: Path) -> Checkpoint:
                 "--include '*q_proj*' --include '*zzz*'."
             ),
         ),
-        (Selection(include="y,zzz"), "--include 'y,zzz' fits none."),
+        (Selection(include="y,zzz"), "--include 'y,zzz' fits none: 'zzz' is in no name."),
         (Selection(include=""), "--include '' fits none."),
         (
             Selection(include="model.norm.weight"),
