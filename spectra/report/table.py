@@ -107,7 +107,8 @@ def _fit(screen: Screen, limit: int | None) -> tuple[Screen, list[int], list[str
             return screen, wide, left_out[::-1]
         last = _last(screen.columns)
         if last is None:  # nothing but names and a text is left
-            return screen, wide, left_out[::-1]
+            below = _stacked(screen.columns, widths(screen), limit)
+            return screen, below or wide, left_out[::-1]
         left_out.append(screen.columns[last].title)
         kept = [i for i in range(len(wide)) if i != last]
         columns = [screen.columns[i] for i in kept]
@@ -133,6 +134,20 @@ def _narrow(columns: Sequence[Column], wide: list[int], limit: int) -> bool:
         wide[text] = max(min(told, room - (wide[names] if names is not None else 0)), 1)
     fixed = names is None and text is None
     return room >= 0 if fixed else room >= least + min(name, READABLE)
+
+
+def _stacked(columns: Sequence[Column], wide: list[int], limit: int) -> list[int] | None:
+    """Return widths with a text below its row, so that names have its room; None without both."""
+    names = next((i for i, column in enumerate(columns) if column.flexible), None)
+    text = next((i for i, column in enumerate(columns) if column.wrapping), None)
+    if names is None or text is None:
+        return None
+    others = sum(width for i, width in enumerate(wide) if i not in (names, text))
+    room = limit - len(GAP) * (len(wide) - 1) - others
+    return [
+        max(min(width, room), 1) if i == names else 0 if i == text else width
+        for i, width in enumerate(wide)
+    ]
 
 
 def _last(columns: Sequence[Column]) -> int | None:
@@ -202,7 +217,10 @@ def _first_word(verdict: Literal["bad", "good", "warn"]) -> Style:
 def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
     """Return the titles, the rows, and which columns there was no room for."""
     screen, wide, left_out = fit(screen, limit)
-    titles = _join([column.title for column in screen.columns], screen, wide)
+    titles = _join(
+        [column.title if width else "" for column, width in zip(screen.columns, wide, strict=True)],
+        screen, wide,
+    )  # fmt: skip
     body: list[tuple[str, Style]] = []
     names = {
         i: fitted((line.cells[i] for line in screen.lines), width)
