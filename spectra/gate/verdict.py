@@ -1,17 +1,17 @@
 """The verdict as a document: findings, counts, coverage, and the sentence on top."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectra.gate.coverage import Coverage, coverage_of
 from spectra.gate.reading import Reading
 from spectra.numbers import EXACT, percent
-from spectra.policy import Policy
+from spectra.policy import RULES, Policy
 from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
 from spectra.policy.rules.inventory import is_compared_outside
-from spectra.text import counted
+from spectra.text import counted, listed
 from spectra.words import SEVERITIES
 
 PASS, FINDINGS, TOO_LITTLE = 0, 1, 3
@@ -77,11 +77,37 @@ def _too_little(policy: Policy, verdict: Judgement, cover: Coverage) -> str:
 
 
 def _unjudged(policy: Policy, verdict: Judgement) -> str:
-    reasons = dict.fromkeys(one.why_not for one in verdict.outcomes if one.why_not)
+    """Say why no rule judged: what each lacks, or what left none of those that are selected."""
+    reasons: dict[str, list[str]] = {}
+    for one in verdict.outcomes:
+        if one.why_not:
+            reasons.setdefault(one.why_not, []).append(one.code)
     if reasons:
-        return "; ".join(str(reason) for reason in reasons)
-    ignored = f" and ignored {' '.join(policy.ignore)}" if policy.ignore else ""
-    return f"selected is {' '.join(policy.select)}{ignored}"
+        return "; ".join(f"{_codes(codes)}: {why}" for why, codes in reasons.items())
+    chosen, given = " ".join(policy.select), " ".join(policy.ignore)
+    rules = [code for code, rule in RULES.items()
+             if rule.needs != "policy" and code.startswith(policy.select)]  # fmt: skip
+    if not rules:
+        return f"{chosen} selects what judges the policy alone. Select rules of the model too: SPC0"
+    off = [code for code in rules if policy.selects(code)]
+    ignored = [code for code in rules if code not in off]
+    told = [f"{_codes(codes)} {'is' if len(codes) == 1 else 'are'} {how}"
+            for codes, how in ((ignored, f"ignored ({given})"), (off, "off in the policy"))
+            if codes]  # fmt: skip
+    change = [word for codes, word in ((ignored, "ignore less"), (off, "give it a severity"))
+              if codes]  # fmt: skip
+    return (
+        f"of what is selected ({chosen}) {' and '.join(told)}. Select other rules, or "
+        f"{' and '.join(change)}"
+    )
+
+
+def _codes(codes: Sequence[str]) -> str:
+    """Name a few rules, or say how many they are."""
+    return listed(codes) if len(codes) <= NAMED else f"all {len(codes):,} rules"
+
+
+NAMED = 5  # rules that a sentence names
 
 
 def settings_of(policy: Policy) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import families
 import spectra
 from examples import write_model
 from spectra.errors import NothingToAnalyseError
+from spectra.policy import Policy
 
 WEIGHTS = "model.safetensors"
 
@@ -214,14 +215,40 @@ def test_shards_that_no_index_names_count(llama: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"select": "SPC0", "ignore": "SPC0"}, "selected is SPC0 and ignored SPC0"),
-        ({"ignore": "SPC"}, "selected is SPC and ignored SPC"),
-        ({"select": "SPC4"}, "no limit is set: it judges what a policy asks"),
-        ({"select": "SPC104"}, "no base is given (--base, or a model as --baseline)"),
-        ({"select": "SPC9"}, "selected is SPC9"),
+        (
+            {"select": "SPC3", "ignore": "SPC3"},
+            (
+                "of what is selected (SPC3) SPC301, SPC302 and SPC303 are ignored (SPC3). Select "
+                "other rules, or ignore less"
+            ),
+        ),
+        (
+            {"ignore": "SPC"},
+            (
+                "of what is selected (SPC) all 30 rules are ignored (SPC). Select other rules, or "
+                "ignore less"
+            ),
+        ),
+        (
+            {
+                "select": "SPC203, SPC204",
+                "ignore": "SPC204",
+                "policy": Policy(rules={"SPC203": {"severity": "off"}}),
+            },
+            (
+                "of what is selected (SPC203 SPC204) SPC204 is ignored (SPC204) and SPC203 is off "
+                "in the policy. Select other rules, or ignore less and give it a severity"
+            ),
+        ),
+        ({"select": "SPC4"}, "SPC401: no limit is set: it judges what a policy asks"),
+        ({"select": "SPC104"}, "SPC104: no base is given (--base, or a model as --baseline)"),
+        (
+            {"select": "SPC9"},
+            "SPC9 selects what judges the policy alone. Select rules of the model too: SPC0",
+        ),
     ],
 )
-def test_a_check_by_no_rule_is_none(llama: Path, options: dict[str, str], why: str) -> None:
+def test_a_check_by_no_rule_is_none(llama: Path, options: dict[str, object], why: str) -> None:
     found = spectra.check(llama, **options)  # type: ignore[arg-type]
     assert found.summary["exit_code"] == 3
     assert found.summary["reading"].endswith(f" No rule judged anything: {why}.")
