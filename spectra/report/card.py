@@ -59,7 +59,8 @@ def _result(document: Document, *, heading: bool) -> list[str]:
     reading = f"**{text(word)}** {text(rest)}" if gap else text(word)
     lines += [f"{names}: {reading}", ""]
     advice = [text(line) for line in [*kind.advice(document), *noted(document)]]
-    lines += [*advice, ""] if advice else []
+    lead = "- " if len(advice) > 1 else ""  # lines alone would run together as one paragraph
+    lines += [*(lead + line for line in advice), ""] if advice else []
     told = " · ".join(f"{text(name)} **{text(value)}**" for name, value in figures(document))
     rows, _ = ranked(document, kind)
     plain = Listing([CODE, *kind.columns], rows) if kind.columns else None

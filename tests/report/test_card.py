@@ -133,3 +133,11 @@ def test_a_command_cannot_end_its_block() -> None:
     document["models"][0]["spec"] = "a```\n# b"
     found = card([document])
     assert "````sh\nspectra spectrum 'a```\\n# b'\n````\n" in found
+
+
+def test_several_notes_are_a_list_and_one_is_a_paragraph() -> None:
+    document = documents.spectrum(1)
+    document["summary"]["notes"] = ["the first", "the second"]
+    assert "\n\n- note: the first\n- note: the second\n\n" in card([document])
+    document["summary"]["notes"] = ["the first"]
+    assert "\n\nnote: the first\n\n" in card([document])

@@ -292,9 +292,11 @@ def _worst(document: Document) -> Iterator[Worst]:
 
 def _figures(document: Document) -> list[tuple[str, str]]:
     summary = document["summary"]
+    lost, restored = len(summary["lost"]), len(summary["restored"])
     odd = len(summary["only_before"]) + len(summary["only_after"])
-    found = [("moved", f"{summary['moved']:,}")]
-    return [*found, ("only in one", f"{odd:,}")] if odd else found
+    found = {"lost numbers": lost, "numbers again": restored, "only in one": odd}
+    moved = summary["moved"] - lost - restored  # as the sentence counts
+    return [("moved", f"{moved:,}"), *((name, f"{n:,}") for name, n in found.items() if n)]
 
 
 def _card(document: Document, _: object) -> Listing:
