@@ -321,6 +321,20 @@ def test_themes_follow_the_system_and_the_button(opened: Opened) -> None:
     assert page.evaluate(shade) == dark
 
 
+def test_an_open_matrix_leaves_the_heading_free(opened: Opened) -> None:
+    page = opened(documents.check(2), width=1400)
+    page.locator("a.open").first.click()
+    panel, head = (page.locator(one).bounding_box() for one in ("#inspector", "header"))
+    assert panel is not None
+    assert head is not None
+    assert panel["y"] == pytest.approx(head["y"] + head["height"], abs=1)
+    shade = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(shade)
+    page.locator("#theme").click()
+    assert page.evaluate(shade) != before
+    expect(page.locator("#inspector")).to_be_visible()
+
+
 def test_on_paper_everything_is_open_and_nothing_is_a_control(opened: Opened) -> None:
     page = opened(documents.spectrum(8), scheme="dark")
     page.emulate_media(media="print")

@@ -1,4 +1,5 @@
 /** Everything the page knows of one matrix, and its spectrum. */
+const LONG = 24;  // characters of a value, from which on it has a line of its own
 let invoker = null, opened = null, asking = null;
 
 /** Read a row's profile: σ and its rank from 0. */
@@ -227,7 +228,8 @@ function blockOf(table, row, key) {
   const section = table.section, profile = profileOf(table, row);
   const told = (c) => (c.shown || section.tables.at(-1) === table.spec) && !PLACE.has(c.key) && !(c.key === "status" && table.value(c.key, row) === "ok");
   const values = table.spec.columns.filter((c) => told(c) && (table.value(c.key, row) !== null || c.kind === "singular" && table.singular(row)))
-    .map((c) => el("div", { class: c.key === key ? "asked" : null }, el("dt", {}, c.title), el("dd", {}, table.written(c.key, row))));
+    .map((c) => ({ c, text: table.written(c.key, row) }))
+    .map(({ c, text }) => el("div", { class: [c.key === key ? "asked" : "", String(text).length > LONG ? "long" : ""].join(" ").trim() || null }, el("dt", {}, c.title), el("dd", {}, text)));
   const model = table.value("model", row);
   const title = table.spec.caption === "Matrices" ? section.title : `${table.spec.caption}: ${section.model}`;
   const node = el("section", {}, el("h3", {}, el("a", { href: `#${section.id}` }, title), model === null ? "" : `, ${model}`),

@@ -79,6 +79,10 @@ function fold() {
   paper.folded = [];
   paper.limits.clear();
 }
+/** A panel at the side begins under the heading, which stays, with all that can be clicked there. */
+const heading = document.querySelector("header");
+new ResizeObserver(() => document.documentElement.style.setProperty("--head", `${heading.offsetHeight}px`)).observe(heading);
+
 /** What is drawn to fit is drawn again when the window's width changes. */
 let width = innerWidth, settling = 0;
 addEventListener("resize", () => {
