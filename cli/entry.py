@@ -48,7 +48,12 @@ def told(said: str) -> str:
     left = (
         f"only {', '.join(map(str, written))} {verb} written" if written else "nothing was written"
     )
+    return f"{said}; {left}.{kept() or ' Run the same command again.'}"
+
+
+def kept() -> str:
+    """Return what is said where an end before the end leaves measurements; else nothing."""
     store = sys.modules.get("spectra.work.store")
     if store is None or not store.kept:
-        return f"{said}; {left}. Run the same command again."
-    return f"{said}; {left}. What was measured is kept: the same command goes on from there."
+        return ""
+    return " What was measured is kept: the same command goes on from there."

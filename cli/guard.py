@@ -10,6 +10,7 @@ import typer
 from spectra.errors import NothingToAnalyseError, SpectraError
 from spectra.wording import typed
 
+from .entry import kept
 from .terminal import fail
 
 DONE, FINDINGS, UNUSABLE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -18,6 +19,8 @@ DONE, FINDINGS, UNUSABLE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 def guarded(run: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; only SPECTRA_DEBUG=1 shows a traceback."""
+    if store := sys.modules.get("spectra.work.store"):
+        vars(store)["kept"] = False  # by this command
     try:
         with typed():
             code = run()
@@ -34,7 +37,7 @@ def guarded(run: Callable[[], int | None]) -> int:
         if os.environ.get("SPECTRA_DEBUG") == "1":
             traceback.print_exc()
         with typed():
-            fail(_sentence(error))
+            fail(_sentence(error) + kept())
         if isinstance(error, OSError):
             _close_stdout()
         return NOTHING if isinstance(error, NothingToAnalyseError) else UNUSABLE

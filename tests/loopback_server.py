@@ -83,6 +83,8 @@ class Faults:
     redirect: str = ""  # where weights lie, in place of the CDN
     refuse_cdn: int = 0  # status that the CDN gives whatever is asked
     latency: float = 0.0  # seconds before each answer
+    fails_from: int = -1  # byte of a file from which on the CDN gives nothing; -1: it gives all
+    fails: str = ""  # but is "dead", "silent", "busy" or "refused"
 
 
 @dataclass
@@ -175,7 +177,13 @@ class Handler(BaseHTTPRequestHandler):
             silent, faults.silent = faults.silent > 0, max(0, faults.silent - 1)
             mine = faults.busy_on in {"", self.port}
             busy = faults.busy.pop(0) if faults.busy and mine else None
-        if silent:
+        start = int(self.note.range.removeprefix("bytes=").partition("-")[0] or 0)
+        lost = self.port == "cdn" and 0 <= faults.fails_from <= start
+        if lost and faults.fails == "dead":
+            self.close_connection = True
+        elif lost and faults.fails in {"busy", "refused"}:
+            self.reply({"busy": 503, "refused": 418}[faults.fails], b"no")
+        elif silent or lost:
             self.owner.closing.wait(60)
             self.close_connection = True
         elif busy:

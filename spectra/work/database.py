@@ -147,8 +147,9 @@ class Database:
             self._stop(str(error))
             return
         self.close()
-        self._set_aside(f"is damaged ({error})")
-        self._open()
+        if self.writes:  # else it is not ours to move, or was never begun, and that is told
+            self._set_aside(f"is damaged ({error})")
+            self._open()
 
     def _open(self) -> None:
         for _ in range(2):  # a second time where the first was set aside

@@ -13,7 +13,7 @@ import torch
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
-from spectra.errors import NonFiniteError
+from spectra.errors import NonFiniteError, SpectraError
 from spectra.matrices.part import Part
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
@@ -92,7 +92,11 @@ class Local:
         loader = Loader(tasks, self.ledger, meter=self.meter)
         try:
             for task, alone in zip(tasks, _alone(tasks, analyzer, budget, workers), strict=True):
-                job, need = loader.load(task), needs[id(task)]
+                try:
+                    job, need = loader.load(task), needs[id(task)]
+                except SpectraError:
+                    yield from collect(-1)  # what is in work is not lost with it
+                    raise
                 known = self.recall(task, analyzer) if self.recall and sink is None else None
                 if known is not None:
                     yield known

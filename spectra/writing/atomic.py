@@ -1,6 +1,7 @@
 """Writing files: checked before the work, never half-written after it."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from spectra.errors import OutputError
 from spectra.text import guess, guess_path, shown
+
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 def require_writable(path: Path) -> None:
@@ -49,7 +52,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _written.append(path)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+        full = "Make room, or choose" if error.errno in FULL else "Choose"
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}. {full} another place."
+        ) from None
     finally:
         abandon(temporary)
 

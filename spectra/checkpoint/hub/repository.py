@@ -1,6 +1,7 @@
 """Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -298,6 +299,9 @@ class HubFolder:
         """
         import huggingface_hub as hub  # noqa: PLC0415 - loaded already
         from huggingface_hub.utils.tqdm import silent_tqdm  # noqa: PLC0415 - as above
+
+        # What follows where there is no room is an error, which says so once.
+        warnings.filterwarnings("ignore", "Not enough free disk space")
 
         def fetch() -> str:
             return hub.hf_hub_download(
