@@ -88,9 +88,19 @@ def commands_in(package: ModuleType) -> list[Command]:
     modules = [
         import_module(f"{package.__name__}.{found.name}")
         for found in pkgutil.iter_modules(package.__path__)
+        if not found.ispkg
     ]
     found = [one for module in modules for one in vars(module).values() if isinstance(one, Command)]
     return sorted(found, key=lambda one: one.place)
+
+
+def groups_in(package: ModuleType) -> dict[str, ModuleType]:
+    """Return the groups of commands: packages in a package, by name; their texts are the help."""
+    return {
+        found.name: import_module(f"{package.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(package.__path__)
+        if found.ispkg
+    }
 
 
 def plug_ins() -> dict[str, EntryPoint]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from spectra.text import guess, listed
 
-from .usage import arguments, is_argument
+from .usage import arguments, every, is_argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,34 @@ class Refusal:
         return f"{message}{end} See `{' '.join(['spectra', *self.named, '--help'])}`."
 
     @property
+    def _path(self) -> Sequence[tuple[str, Any]]:
+        """The commands that were named, each with its name: a group before its own."""
+        found: list[tuple[str, Any]] = []
+        group, words = self.group, list(self.words)
+        while hasattr(group, "list_commands"):
+            names = group.list_commands(None)
+            place = next((at for at, word in enumerate(words) if word in names), None)
+            if place is None:
+                break
+            group = group.get_command(None, words[place])
+            found.append((words[place], group))
+            words = words[place + 1 :]
+        return found
+
+    @property
     def named(self) -> list[str]:
-        """The command's name, or nothing where none was meant."""
-        names = self.group.list_commands(None)
-        return [word for word in self.words if word in names][:1]
+        """The command's name, of one in a group both words, or nothing where none was meant."""
+        return [name for name, _ in self._path]
 
     @property
     def parameters(self) -> Sequence[Any]:
         """What the command takes."""
-        commands = [self.group.get_command(None, name) for name in self.named]
-        return getattr(commands[0] if commands else self.group, "params", ())
+        return getattr(self._path[-1][1] if self._path else self.group, "params", ())
 
     def no_command(self, found: re.Match[str]) -> str:
         """Name the nearest command, or all."""
-        word, names = found[1], self.group.list_commands(None)
+        group = self._path[-1][1] if self._path else self.group
+        word, names = found[1], group.list_commands(None)
         near = guess(word.lower(), names)
         if not near and os.path.exists(word):  # noqa: PTH110 - any text may stand here
             near = f" A command stands before it: one of {listed(names)}."
@@ -57,7 +71,7 @@ class Refusal:
             return f"{said} It stands before the command: `spectra {option}`."
         owners = [
             f"`spectra {name}`"
-            for name, command in self.group.commands.items()
+            for name, command in every(self.group)
             if self.named and option in _names(command.params)
         ]
         if owners:

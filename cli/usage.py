@@ -1,6 +1,6 @@
 """How a command is written: its usage line, and its arguments in its help."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -40,3 +40,13 @@ def argument_word(parameter: Any) -> str:  # noqa: ANN401 - as above
 def arguments(parameters: Sequence[Any]) -> str:
     """Return what follows a command's name: `BASE TUNED [OPTIONS]`."""
     return " ".join([*(argument_word(one) for one in parameters if is_argument(one)), "[OPTIONS]"])
+
+
+def every(group: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - the parser's own
+    """Yield all commands by the words that call them, those of a group in its place."""
+    for name, one in group.commands.items():
+        inner = getattr(one, "commands", None)
+        if inner is None:
+            yield name, one
+        else:
+            yield from ((f"{name} {word}", own) for word, own in every(one))

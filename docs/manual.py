@@ -8,7 +8,7 @@ import cog
 import typer
 from pages import paragraphs
 from spectra_cli.main import app
-from spectra_cli.usage import argument_word, is_argument
+from spectra_cli.usage import argument_word, every, is_argument
 
 from spectra.distribution import version
 
@@ -41,7 +41,7 @@ def write() -> None:
 
 def _page() -> Iterator[str]:
     group: Any = typer.main.get_command(app)
-    counts = Counter(_said(one) for command in group.commands.values() for one in _options(command))
+    counts = Counter(_said(one) for _, command in every(group) for one in _options(command))
     shared = [said for said, count in counts.items() if count > len(group.commands) / 2]
     first, example = paragraphs(group.help)
     yield from (
@@ -59,7 +59,7 @@ def _page() -> Iterator[str]:
         "output; progress, notes and errors go to standard error."
     )
     yield from (".PP", _text(example), ".SH COMMANDS")
-    for name, command in group.commands.items():
+    for name, command in every(group):
         yield from _command(name, command, shared)
     yield from (
         ".SH OPTIONS OF MOST COMMANDS",

@@ -10,7 +10,7 @@ import cog
 import typer
 import yaml
 from spectra_cli.main import app
-from spectra_cli.usage import argument_word, is_argument
+from spectra_cli.usage import argument_word, every, is_argument
 from spectra_cli.usage import arguments as written
 
 from spectra.distribution import address, version
@@ -33,16 +33,16 @@ def commands() -> None:
     """Write the table of all commands."""
     group: Any = typer.main.get_command(app)
     _lines(["", "| command | what it does |", "|---|---|"])
-    for name, command in group.commands.items():
+    for name, command in every(group):
         first = paragraphs(command.help)[0]
-        cog.outl(f"| [`spectra {name}`](commands/{name}.md) | {_cell(first)} |")
+        cog.outl(f"| [`spectra {name}`](commands/{name.split()[0]}.md) | {_cell(first)} |")
     cog.outl("")
 
 
 def command(name: str) -> None:
     """Write what one command is for, its arguments and its options."""
     group: Any = typer.main.get_command(app)
-    one = group.commands[name]
+    one = dict(every(group))[name]
     arguments = [p for p in one.params if is_argument(p)]
     said = paragraphs(one.help)
     text = [p for p in said if not p.startswith("Example:")]

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spectra import lowrank
     from spectra.api import check, diff, kappa, spectrum, trend, width
     from spectra.errors import SpectraError
     from spectra.matrices import Selection
@@ -31,11 +32,12 @@ _HOMES = {
     "spectra.runs.result": ("Result",),
     "spectra.runs.saved": ("load",),
 }
+ROOMS = ("lowrank", "report")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Planned", "Result", "Selection", "SpectraError", "check", "compare", "diff", "kappa", "load",
-    "ls", "measure", "open", "report", "spectrum", "trend", "width",
+    "lowrank", "ls", "measure", "open", "report", "spectrum", "trend", "width",
 ]  # fmt: skip
 
 
@@ -45,8 +47,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
         from spectra.distribution import version  # noqa: PLC0415 - few ask
 
         return version()
-    if name == "report":  # the room of that name is called
-        return import_module("spectra.report")
+    if name in ROOMS:  # one of them is called, the other's functions are
+        return import_module(f"spectra.{name}")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'spectra' has no attribute {name!r}")

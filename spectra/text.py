@@ -145,6 +145,16 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
 
 
+def nbytes_of(text: str) -> int | None:
+    """Return what `2GB` or `512 KiB` means; None where it is no size."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?B|B?)", text.strip().upper())
+    return int(float(found[1]) * UNITS[found[2]]) if found else None
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
+
+
 def duration(seconds: float) -> str:
     """Write a time span."""
     if seconds < 90:

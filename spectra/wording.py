@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 FLAGS = {
-    "allow-pickle", "download", "exact", "full-spectrum", "include-embeddings", "intruders",
+    "allow-pickle", "download", "exact", "force", "full-spectrum", "include-embeddings",
+    "intruders",
 }  # fmt: skip
 CALLED = {"lambda": "weight_decay", "widths": "widths"}
 WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False"}
@@ -15,7 +16,8 @@ METHODS = {"save-baseline": "save", "output": "save", "plot": "plot", "export": 
 """Options that are methods of a result."""
 CHOICES = {"device": r"auto|cpu|cuda(?::\d+)?", "export": "peft|axolotl|llamafactory|python|names",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
-           "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*"}  # fmt: skip
+           "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
+           "dtype": "float32|bfloat16|float16"}  # fmt: skip
 COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
 LISTS = {"widths", "eta", "lambda"}
 

@@ -46,6 +46,9 @@ Format: TypeAlias = Literal["table", "json", "jsonl", "csv", "markdown", "parque
 CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
 """What a result is written as, and what the findings of a check are besides."""
 
+Stored: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""The dtypes that factors are written in."""
+
 ExportForm: TypeAlias = Literal["peft", "axolotl", "llamafactory", "python", "names"]
 """What a selection is exported for."""
 

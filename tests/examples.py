@@ -1,5 +1,6 @@
 """Small models and matrices made for tests."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,3 +36,18 @@ def with_spectrum(
     right = torch.linalg.qr(torch.randn(cols, rank, generator=generator, dtype=torch.float64)).Q
     matrix: Tensor = (left * sigma.double()) @ right.mT
     return matrix
+
+
+def write_lora(folder: Path, modules: Mapping[str, tuple[int, int]], rank: int = 4) -> Path:
+    """Write a PEFT LoRA of random factors on modules of some outputs and inputs."""
+    generator = torch.Generator().manual_seed(rank)
+    tensors = {}
+    for name, (rows, cols) in modules.items():
+        for side, shape in (("A", (rank, cols)), ("B", (rows, rank))):
+            key = f"base_model.model.{name}.lora_{side}.weight"
+            tensors[key] = torch.randn(shape, generator=generator)
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": [*modules]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spectra.errors import UsageError
-from spectra.text import counted, size
+from spectra.text import counted, nbytes_of, size
 
 from ..command import command
 from ..guard import DONE
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Form = Literal["table", "json"]
 ACTIONS = ("info", "clear", "prune", "export", "import", "verify")
 SPAN = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
 
 
 def age(value: str) -> float:
@@ -45,10 +43,10 @@ def room(value: str) -> int:
     Raises:
         typer.BadParameter: It is no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?B|)", value.strip().upper())
-    if not found:
+    found = nbytes_of(value)
+    if found is None:
         raise typer.BadParameter(f"{value!r} is no size. Expected bytes, or KB, MB, GB: 2GB.")
-    return int(float(found[1]) * UNITS[found[2]])
+    return found
 
 
 Action = Annotated[

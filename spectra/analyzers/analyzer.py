@@ -47,7 +47,15 @@ class Across:
     """Every matrix in several models: `measure` gets them by model, the first model's first."""
 
 
-Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The factors of one module of an adapter or several: `measure` gets them by role.
+
+    What writes adapters plans them (`spectra.lowrank`).
+    """
+
+
+Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Factors
 
 
 class Analyzer(Protocol[Subject_contra]):

@@ -59,7 +59,9 @@ ROW = Object(
 MODEL = Object({
     "spec": TEXT,
     "resolved": TEXT,
-    "part": Words(("model", "base", "tuned", "baseline", "before", "after"), open=True),
+    "part": Words(
+        ("model", "base", "tuned", "adapter", "baseline", "before", "after"), open=True
+    ),
     "codecs": Object(rest=COUNT),
     "digest": TEXT.nullable.older,
 })  # fmt: skip

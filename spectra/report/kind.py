@@ -137,6 +137,7 @@ class Kind:
     """Other commands that come next, as words after `spectra`."""
     hints: Callable[[Document, bool], Sequence[str]] = lambda *_: ()  # what else to do next
     reads: bool = True  # weights, for a time worth telling
+    writes: bool = False  # weights, which the same command would find there
     lines: Callable[[Document], Sequence[RowDoc]] = lambda document: document["rows"]
     """What flat files hold, a line each: CSV, JSON lines, Parquet and `.frame`."""
     every: Callable[[Document], Sequence[RowDoc]] | None = None  # their lines with -v, if others

@@ -36,7 +36,7 @@ def onward(document: Document, kind: Kind, typed: Typed = NOTHING) -> Iterator[s
         yield written([command, *typed.words, *rest])
     if typed.saved:
         yield written(["report", *(["--"] if typed.saved.startswith("-") else []), typed.saved])
-    elif kind.reads and not kind.judges:
+    elif kind.reads and not (kind.judges or kind.writes):
         file = f"{kind.command}.json"
         saving = written(arguments(document, [*typed.words, "-o", file]))
         yield f"{saving} && {written(['report', file])}"

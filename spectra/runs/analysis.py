@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from spectra import distribution
 from spectra.analyzers import Analyzer, Summary
-from spectra.analyzers.analyzer import Across, Each, Pairs, PerLayer, WithMoments
+from spectra.analyzers.analyzer import Across, Each, Factors, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
@@ -174,6 +174,8 @@ def plan_for(
             return plan_moments(models[0], models[1], selection)
         case Across():
             return plan_across(models, names_of([model.spec for model in models]), selection)
+        case Factors():
+            raise UsageError(f"{analyzer.name} is about factors: `spectra.lowrank` plans it.")
 
 
 def names_of(specs: Sequence[str]) -> list[str]:

@@ -3,8 +3,9 @@
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from spectra.errors import OutputError
@@ -44,13 +45,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: The system refuses; what was at `path` before is still there.
     """
+    with unfinished(path) as temporary:
+        temporary.touch(exist_ok=False)
+        write(temporary)
+        finished(path)
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` for what is to become it; what is left under it is removed.
+
+    Raises:
+        OutputError: The system refuses something within.
+    """
     temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}{path.suffix}")
     _unfinished[temporary] = path  # before it is there: an end at any instant finds it
     try:
-        temporary.touch(exist_ok=False)
-        write(temporary)
-        _written.append(path)
-        temporary.replace(path)
+        yield temporary
     except OSError as error:
         full = "Make room, or choose" if error.errno in FULL else "Choose"
         raise OutputError(
@@ -60,11 +72,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         abandon(temporary)
 
 
+def finished(path: Path) -> None:
+    """Note that what is to become `path` is whole; to be called right before it is renamed."""
+    _written.append(path)
+
+
+def exchanged(temporary: Path) -> None:
+    """Note that what was at its place before now lies under a temporary name."""
+    _unfinished[temporary] = temporary
+
+
 def abandon(*temporaries: Path) -> list[Path]:
     """Remove unfinished files, all by default, and return what this process has written."""
     for temporary in temporaries or [*_unfinished]:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # fails where it was renamed
+            # Fails where it was renamed.
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
             if _unfinished[temporary] in _written:
                 _written.remove(_unfinished[temporary])
         del _unfinished[temporary]

@@ -44,7 +44,10 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["ls", "MODEL", "-z"], "No such option: -z. See `spectra ls --help`."),
         (["ls", "MODEL", "--version"], "It stands before the command: `spectra --version`."),
         (["kappa", "MODEL", "--intruders"], "--intruders. It is an option of `spectra diff`."),
-        (["kappa", "MODEL", "--energy"], "It is an option of `spectra spectrum`."),
+        (
+            ["kappa", "MODEL", "--energy"],
+            "an option of `spectra spectrum`, `spectra lowrank ",
+        ),
         (
             ["kappa", "MODEL", "--select"],
             "--select is without a value. Expected --select SHARE. See `spectra kappa --help`.",

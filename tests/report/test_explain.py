@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import spectra
-from examples import write_model
+import spectra.lowrank
+from examples import write_lora, write_model
 from spectra.errors import UsageError
 from spectra.report.document import document_of, summary_of
 from spectra.report.explain import ABOUT, HEADINGS, explained, explanation, key_named, legend
@@ -49,6 +50,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     base, tuned = model(folder / "checkpoint-1", 8), model(folder / "checkpoint-2", 8, 1.5)
     wide = model(folder / "wide", 16)
     checked = spectra.check(tuned, base=base, baseline=base)
+    modules = {"model.layers.0.self_attn.q_proj": (8, 8)}
+    loras = [write_lora(folder / f"r{rank}", modules, rank) for rank in (3, 4)]
     found = [
         spectra.ls(base, layers="0,9"),
         spectra.ls(base, tuned),
@@ -59,6 +62,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),
         checked,
+        spectra.lowrank.resize(loras[0], folder / "small", rank=2),
+        spectra.lowrank.merge(loras, folder / "sum"),
         spectra.compare(spectra.check(base), checked),
         spectra.compare(spectra.spectrum(base), spectra.spectrum(tuned)),
     ]

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import spectra
-from examples import write_model
+import spectra.lowrank
+from examples import write_lora, write_model
 from scaled import write_scaled, write_state
 from spectra.report.document import result_schema, result_schema_text
 from spectra.report.formats import to_text
@@ -45,6 +46,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         write_state(write_scaled(folder / f"checkpoint-{step}", 8, lambda _m, _l: 2.0), step)
         for step in (1, 2)
     ]
+    modules = {"model.layers.0.self_attn.q_proj": (8, 8)}
+    loras = [write_lora(folder / f"r{rank}", modules, rank) for rank in (3, 4)]
     found = {
         "ls": spectra.ls(models[0]),
         "revisions": spectra.ls(models[0], sick),
@@ -53,6 +56,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "kappa": spectra.kappa(models[0], select="50%"),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),
+        "lowrank_resize": spectra.lowrank.resize(loras[0], folder / "small", rank=2),
+        "lowrank_merge": spectra.lowrank.merge(loras, folder / "sum"),
         "check": spectra.check(sick, baseline=models[0], policy=policy),
         "compare": spectra.compare(spectra.check(models[0]), spectra.check(sick)),
     }

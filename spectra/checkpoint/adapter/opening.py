@@ -55,7 +55,8 @@ def _weights(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:
     if folder.has(name):
         file, found = open_shard(folder, name)
         entries = {entry.name: entry for entry in found}
-        return Checkpoint(folder.spec, folder.resolved, entries, {}, files={name: file})
+        files = {name: file}
+        return Checkpoint(folder.spec, folder.resolved, entries, {}, files=files, folder=folder)
     if folder.has(PICKLED) and allow_pickle:
         return replace(open_pickled(folder, PICKLED), config={})
     held, instead = "no weights", "Save the adapter with"

@@ -1,5 +1,6 @@
 """Factors of LoRA that a file holds in another form than `B @ A`: turned, or in three."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,24 @@ class Moved(Coded):
 
 
 @dataclass(frozen=True, slots=True)
+class Scaled(Coded):
+    """A factor times a number: the scale of its update."""
+
+    stored: TensorEntry
+    scale: float
+    name: str = "scaled"
+    bits: int = 0
+
+    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+        """Return the values of the slab, in float64 where the stored dtype would round them."""
+        import torch  # noqa: PLC0415 - weights are read here, headers never are
+
+        values = read(self.stored, slab)
+        doubling = math.frexp(self.scale)[0] in (0.5, -0.5) and values.dtype != torch.float16
+        return (values if doubling else values.double()).mul_(self.scale)
+
+
+@dataclass(frozen=True, slots=True)
 class Decomposed(Coded):
     """A convolution's `lora_down` and `lora_mid` as one factor A.
 
@@ -47,6 +66,11 @@ class Decomposed(Coded):
         mid, down = read(self.mid, slab), read(self.down, None).flatten(1)
         wide = torch.float64 if mid.dtype == torch.float64 else torch.float32
         return torch.einsum("ij...,jc->ic...", mid.to(wide), down.to(wide))
+
+
+def scaled(entry: TensorEntry, scale: float) -> TensorEntry:
+    """Return a factor times a number, of a name that tells it from the same at another scale."""
+    return replace(entry, name=f"{entry.name} times {scale!r}", codec=Scaled(entry, scale))
 
 
 def turned(entry: TensorEntry) -> TensorEntry:

@@ -1,0 +1,229 @@
+"""The adapter that is written: its parts, what it takes on disk, and where each came from."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from spectra.analyzers import Row
+from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint.entry import BITS
+from spectra.checkpoint.source import Folder
+from spectra.errors import OutputError, UsageError
+from spectra.text import shown, size
+from spectra.work.result import Result
+from spectra.writing.folder import require_new_folder, require_room, write_folder
+from spectra.writing.peft import (
+    BESIDE,
+    FOLDER,
+    Module,
+    config_of,
+    config_text,
+    targets_of,
+    write_peft,
+)
+from spectra.writing.spool import Spool, raw
+from spectra.writing.tensors import Bytes, Slot, header_of
+
+CHUNK = 8 << 20  # bytes of a carried tensor in memory at a time
+MOST_FILE = 64 << 20  # of a tokenizer's file, that is read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One module whose factors are written."""
+
+    name: str  # of the module
+    inputs: tuple[int, ...]  # of A, behind its rank
+    outputs: int
+    behind: tuple[int, ...] = ()  # of B, behind its rank: of a convolution
+    kind: Literal["linear", "embedding"] = "linear"
+    least: int = 0  # directions it has whatever is kept, filled up with zeros
+
+    @property
+    def width(self) -> int:
+        """Entries of one direction."""
+        return self.outputs + _product(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A tensor that is written as it is stored."""
+
+    source: Checkpoint
+    entry: TensorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where an adapter goes, and all that is known of it before anything is measured."""
+
+    path: Path
+    parts: Mapping[str, Part]  # by the row that tells the rank
+    dtypes: Mapping[str, str]  # of the parts, by safetensors' word
+    given: Mapping[str, Any]  # settings that it is made from
+    carried: Mapping[str, Carried] = field(default_factory=dict)
+    kept: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    beside: Folder | None = None  # whose tokenizer goes with it
+    others: Sequence[str] = ()  # all modules of the base, where they are known
+    sources: Sequence[Mapping[str, str]] = ()  # how each was asked for, and found
+    force: bool = False
+
+    def require(self, ranks: Mapping[str, int]) -> None:
+        """Refuse, before any work, a place where it could not be written.
+
+        Args:
+            ranks: The highest that each part can have.
+
+        Raises:
+            OutputError: It cannot.
+        """
+        require_new_folder(self.path, FOLDER, force=self.force)
+        # What is measured lies there once more until it is written.
+        factors = sum(rank * self.direction(row) for row, rank in ranks.items())
+        require_room(self.path, self.fixed(ranks) + 2 * factors)
+
+    def fixed(self, ranks: Mapping[str, int]) -> int:
+        """Return the bytes of all that is no factor, at most: header, settings, what is carried."""
+        slots = self._slots(ranks, None)
+        config = config_text(self._config({**ranks, next(iter(ranks)): 1 << 20}))
+        carried = sum(slots[name].nbytes for name in self.carried)
+        told = self._metadata([{**one, "digest": DIGEST} for one in self.sources], {})
+        return len(header_of(slots, told)) + len(config) + SPARE + carried
+
+    def write(self, result: Result, rows: Sequence[Row], spool: Spool) -> int:
+        """Write the adapter and return its size in bytes.
+
+        Args:
+            result: What was measured, for the provenance.
+            rows: One for each part, with its `rank`.
+            spool: Holds the factors of each, `left` and `right`, a direction a row.
+
+        Raises:
+            OutputError: The system refuses; what was there before is still there.
+        """
+        ranks = {row.matrix: int(row.number("rank_kept") or 0) for row in rows}
+        if not any(ranks.values()):
+            raise UsageError(
+                f"nothing of any module would be kept, so that {shown(self.path)} is not written. "
+                "Give a higher rank, share or budget."
+            )
+        slots = self._slots(ranks, spool)
+        metadata = self._metadata(
+            [{"spec": one.spec, "resolved": one.resolved, "digest": one.digest}
+             for one in result.models],
+            result.settings,
+            result,
+        )  # fmt: skip
+        written = 0
+
+        def fill(folder: Path) -> None:
+            nonlocal written
+            written = write_peft(folder, slots, self._config(ranks), metadata)
+            if self.beside is not None:
+                for name in BESIDE:
+                    _copy(self.beside, name, folder)
+
+        require_new_folder(self.path, FOLDER, force=self.force)
+        write_folder(self.path, fill)
+        return written
+
+    def direction(self, row: str) -> int:
+        """Return the bytes of one direction of a part."""
+        return self.parts[row].width * BITS[self.dtypes[row]] // 8
+
+    def _modules(self, ranks: Mapping[str, int]) -> dict[str, Module]:
+        """Return what is written of the parts, by their rows."""
+        held = {row: max(rank, self.parts[row].least) for row, rank in ranks.items()}
+        return {
+            row: Module(self.parts[row].name, rank, self.parts[row].kind)
+            for row, rank in held.items()
+            if rank
+        }
+
+    def _config(self, ranks: Mapping[str, int]) -> dict[str, Any]:
+        modules = [*self._modules(ranks).values()]
+        whole = len(modules) == len(self.parts) and self.given.get("target_modules")
+        names = [module.name for module in modules]
+        targets = None if whole else targets_of(names, self.others)
+        return config_of(modules, self.given, kept=self.kept, targets=targets)
+
+    def _slots(self, ranks: Mapping[str, int], spool: Spool | None) -> dict[str, Slot]:
+        """Return every tensor of the file; without a spool those that only tell their sizes."""
+        slots: dict[str, Slot] = {}
+        for row, module in self._modules(ranks).items():
+            part, dtype = self.parts[row], self.dtypes[row]
+            shapes = (module.rank, *part.inputs), (part.outputs, module.rank, *part.behind)
+            for name, side, shape in zip(module.names, ("right", "left"), shapes, strict=True):
+                chunks = partial(_factor, spool, row, side, ranks[row], module.rank)
+                slots[name] = Slot(dtype, shape, _product(shape) * BITS[dtype] // 8, chunks)
+        for name, one in self.carried.items():
+            entry = one.entry
+            nbytes = entry.numel * BITS[entry.dtype] // 8
+            slots[name] = Slot(entry.dtype, entry.shape, nbytes, partial(_stored, one))
+        return slots
+
+    def _metadata(
+        self, models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any],
+        result: Result | None = None,
+    ) -> dict[str, str]:  # fmt: skip
+        """Return where it came from, as texts."""
+        told = {key: value for key, value in settings.items() if value not in (None, (), "", [])}
+        return {
+            "spectra": result.version if result else "",
+            "spectra_command": result.command.replace("_", " ") if result else "",
+            "spectra_settings": json.dumps(told, default=str),
+            "spectra_sources": json.dumps(models),
+        }
+
+
+DIGEST = "sha256:" + 64 * "0"
+SPARE = 1024  # bytes of settings in the metadata, and of what changes in the other texts
+
+
+def _product(sizes: Sequence[int]) -> int:
+    found = 1
+    for one in sizes:
+        found *= one
+    return found
+
+
+def _factor(spool: Spool | None, row: str, side: str, count: int, rank: int) -> Iterator[Bytes]:
+    """Yield a factor as the file has it: B with a direction a column."""
+    if spool is None:
+        return
+    rows = spool.rows(row, side, count)
+    if rank > count:
+        filled = rows.new_zeros(rank, *rows.shape[1:])
+        filled[:count] = rows
+        rows = filled
+    yield raw(rows if side == "right" else rows.mT)
+
+
+def _stored(one: Carried) -> Iterator[Bytes]:
+    """Yield the bytes of a tensor as it is stored."""
+    entry = one.entry
+    if entry.codec is not None or entry.strides:
+        yield raw(one.source.read(entry))
+        return
+    file = one.source.files[entry.shard]
+    for start in range(entry.start, entry.stop, CHUNK):
+        piece = bytearray(min(CHUNK, entry.stop - start))
+        if file.fill(start, memoryview(piece)) < len(piece):
+            raise OutputError(f"{file.label} ended while it was copied. Run it again.")
+        yield piece
+
+
+def _copy(folder: Folder, name: str, into: Path) -> None:
+    """Copy a file of a tokenizer, where there is one."""
+    if not folder.has(name):
+        return
+    file = folder.file(name)
+    if file.size > MOST_FILE:
+        raise OutputError(
+            f"{file.label} is {size(file.size)}, expected a tokenizer's file below "
+            f"{size(MOST_FILE)}. Take it out of that folder."
+        )
+    (into / name).write_bytes(file.read(0, file.size))

@@ -1,0 +1,67 @@
+"""A question whose answer is written too: measured into a spool, concluded, put together."""
+
+from dataclasses import dataclass, replace
+
+from spectra.errors import NonFiniteError
+from spectra.lowrank.output import Output
+from spectra.runs.analysis import Analysis
+from spectra.runs.result import Result
+from spectra.text import shown
+from spectra.work import Plan
+from spectra.work.estimate import Estimate
+from spectra.work.executor import Executor, Report, silent
+from spectra.writing.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """An analysis, and the adapter that is made of what it measures."""
+
+    analysis: Analysis
+    output: Output
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.analysis.command
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
+        return self.analysis.plan
+
+    def estimate(self, workers: int | None = None, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what it will cost; nothing is known before, as all is made anew."""
+        del executor
+        return self.analysis.estimate(workers)
+
+    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+        """Read, measure, conclude and write.
+
+        Raises:
+            NonFiniteError: A matrix holds NaN or Inf; nothing is written.
+            OutputError: The system refuses.
+        """
+        output = self.output
+        with Spool(output.path.absolute().parent) as spool:
+            result = self.analysis.run(executor, report, spool)
+            broken = [row for row in result.rows if row.status == "non-finite"]
+            if broken:
+                more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
+                raise NonFiniteError(
+                    f"{broken[0].matrix}{more} cannot be written: {broken[0].error}. Nothing was "
+                    "written; --exclude it where that is an option, or repair its weights."
+                )
+            rows = [row for row in result.rows if row.matrix in output.parts]
+            settings = {**result.settings, "output": str(output.path), "force": output.force}
+            result = replace(result, settings=settings)
+            nbytes = output.write(result, rows, spool)
+        reading = f"{result.summary['reading']} Written to {shown(output.path)}."
+        summary = {
+            **result.summary,
+            "reading": reading,
+            "written": str(output.path),
+            "nbytes_written": nbytes,
+            "base": output.given.get("base_model_name_or_path"),
+        }
+        return replace(result, summary=summary)

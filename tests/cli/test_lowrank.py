@@ -1,0 +1,99 @@
+"""`spectra lowrank`: its folder, its table, what it refuses, and what comes next."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+def test_an_adapter_and_its_table_are_written(
+    command: Command, minilm_lora: Path, tmp_path: Path
+) -> None:
+    place, table = tmp_path / "small", tmp_path / "small.json"
+    done = command("lowrank", "resize", minilm_lora, "--rank", "2", "-o", place, "-o", table)
+    assert done.code == 0
+    assert "36 modules: rank 8 to 2, 1.3 MiB of factors to 324.0 KiB." in done.out
+    assert f"wrote {place}" in done.err
+    document = json.loads(table.read_text())
+    assert document["command"] == "lowrank_resize"
+    assert document["summary"]["rank_kept"] == 72
+    assert document["models"][0]["part"] == "adapter"
+    assert {one.name for one in place.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors",
+    }  # fmt: skip
+    assert command("diff", "--help").code == 0
+    again = command("lowrank", "resize", minilm_lora, "--rank", "2", "-o", place)
+    assert (again.code, again.out) == (2, "")
+    assert "nothing is overwritten without --force" in again.err
+    assert command("lowrank", "resize", minilm_lora, "-o", place, "--force", "-q").code == 0
+    assert command("report", table, "-o", tmp_path / "page.html").code == 0
+    assert "loses" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.usefixtures("weights_are_closed")
+def test_a_dry_run_writes_and_reads_nothing(
+    command: Command, minilm_lora: Path, tmp_path: Path
+) -> None:
+    done = command("lowrank", "resize", minilm_lora, "-o", tmp_path / "small", "--dry-run")
+    assert done.code == 0
+    assert "36 matrices in 72 tensors" in done.out
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["resize", "ADAPTER"], "one folder takes the adapter, got none. Expected -o FOLDER."),
+        (["resize", "ADAPTER", "-o", "a", "-o", "b"], "got a, b. Expected"),
+        (["resize", "ADAPTER", "-o", "a.safetensors"], "is a folder of two. Expected -o a."),
+        (["resize", "ADAPTER", "-o", "no/a"], "the folder"),
+        (["resize", "ADAPTER", "-o", "a", "--budget", "lots"], "--budget 'lots' is no size"),
+        (["resize", "ADAPTER", "-o", "a", "--rank", "0"], "--rank '0' should be greater"),
+        (["resize", "ADAPTER", "-o", "a", "--dtype", "bf16"], "Did you mean 'bfloat16'?"),
+        (["merge", "ADAPTER", "ADAPTER", "-o", "a", "--weights", "x"], "'x' are no weights"),
+        (
+            ["rezise", "ADAPTER"],
+            "No such command 'rezise'. Did you mean 'resize'? See `spectra low",
+        ),
+        (["resize", "ADAPTER", "--weights", "1"], "It is an option of `spectra lowrank merge`."),
+        (["resize"], "Expected spectra lowrank resize ADAPTER [OPTIONS]. See `spectra lowrank res"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_meant_is_refused_in_a_line(
+    command: Command,
+    minilm_lora: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("lowrank", *(str(minilm_lora) if w == "ADAPTER" else w for w in words))
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err
+    assert done.err.count("\n") == 1
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_group_tells_its_commands(command: Command) -> None:
+    for words in (("lowrank",), ("lowrank", "--help")):
+        done = command(*words)
+        assert (done.code, done.err) == (0, "")
+        assert "resize" in done.out
+        assert "merge" in done.out
+
+
+def test_the_table_says_how_to_go_on(
+    command: Command, minilm_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra_cli.run.is_terminal", lambda _stream: True)
+    place = tmp_path / "small"
+    done = command("lowrank", "resize", minilm_lora, "-o", place)
+    told = " ".join(done.out.replace("\\\n", " ").partition("Next: ")[2].split())
+    assert shlex.split(told) == [
+        "spectra", "diff", "sentence-transformers/all-MiniLM-L6-v2", str(place),
+    ]  # fmt: skip

@@ -1,0 +1,298 @@
+"""Adapters cut and summed: PEFT reads them, and merges what is stated."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import spectra.lowrank
+from spectra.errors import AdapterError, NonFiniteError, OutputError, UsageError
+
+from .nets import adapter, config_of, merged, net, tensors_of, updates
+
+
+def flat(update: Tensor, name: str) -> Tensor:
+    return update.flatten(1) if "conv" in name else update
+
+
+def module(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+CUTS: list[dict[str, Any]] = [
+    {}, {"rank": 2}, {"energy": 0.8}, {"budget": "12KB"}, {"sv_ratio": 2.0},
+    {"sv_cumulative": 0.6}, {"sv_fro": 0.8, "rank": 3}, {"rank": 3, "dtype": "bfloat16"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "rank_pattern": {"up_proj": 4}}])
+def test_what_peft_merges_is_the_best_of_its_rank_and_the_stated_loss(
+    tmp_path: Path, cut: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    model = net()
+    source = adapter(model, tmp_path / "a", **settings)
+    found = spectra.lowrank.resize(source, tmp_path / "b", **cut)
+    before, after = updates(model, source), updates(model, tmp_path / "b")
+    rows = {row.matrix: row for row in found.rows}
+    lost = whole = 0.0
+    for name, update in before.items():
+        if module(name) not in rows:
+            assert torch.equal(after[name], update)
+            continue
+        row = rows[module(name)]
+        exact = torch.linalg.svdvals(flat(update, name))
+        rank, off = int(row.number("rank_kept") or 0), flat(update - after[name], name)
+        norm = float(torch.linalg.vector_norm(exact))
+        loss = float(torch.linalg.vector_norm(off)) / norm
+        assert row.number("loss") == pytest.approx(loss, abs=3e-6)
+        best = float(torch.linalg.vector_norm(exact[rank:])) / norm
+        tolerance = 4e-3 if "dtype" in cut else 3e-6
+        assert loss == pytest.approx(best, abs=tolerance)  # Eckart and Young
+        spectral = float(torch.linalg.matrix_norm(off, 2) / exact[0])
+        assert row.number("loss_spectral") == pytest.approx(spectral, abs=2 * tolerance)
+        lost, whole = lost + (loss * norm) ** 2, whole + norm**2
+    assert found.summary["loss"] == pytest.approx((lost / whole) ** 0.5, abs=3e-6)
+    written = sum(one.stat().st_size for one in (tmp_path / "b").iterdir())
+    assert found.summary["nbytes_written"] == written
+    if "budget" in cut:
+        assert 9000 < written <= 12_000
+
+
+def test_a_planted_rank_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a")
+    tensors = tensors_of(source)
+    for name in tensors:
+        if "lora_A" in name:
+            tensors[name][3:] = tensors[name][:3] * 0.5
+        elif "lora_embedding_A" in name:
+            tensors[name][1:] = 0.0
+    save_file(tensors, source / "adapter_model.safetensors")
+    found = spectra.lowrank.resize(source, tmp_path / "b")
+    assert {row.number("rank_kept") for row in found.rows if row.matrix != "embed"} == {3.0}
+    assert {row.number("rank_kept") for row in found.rows if row.matrix == "embed"} == {1.0}
+    assert "Nothing is lost but rounding" in found.summary["reading"]
+    config = config_of(tmp_path / "b")
+    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (3, 3, {"embed": 1})
+    before, after = merged(net(), source), merged(net(), tmp_path / "b")
+    for name, values in before.items():
+        torch.testing.assert_close(after[name], values, rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_without_an_update_is_left_out(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a")
+    tensors = tensors_of(source)
+    tensors["base_model.model.layers.1.q_proj.lora_B.weight"].zero_()
+    save_file(tensors, source / "adapter_model.safetensors")
+    found = spectra.lowrank.resize(source, tmp_path / "b", rank=2)
+    assert found.summary["emptied"] == 1
+    assert "1 of them is left out" in found.summary["reading"]
+    assert not any("layers.1.q_proj" in name for name in tensors_of(tmp_path / "b"))
+    assert "layers.1.q_proj" not in config_of(tmp_path / "b")["target_modules"]
+    assert not updates(net(), tmp_path / "b")["layers.1.q_proj.weight"].any()
+
+
+def test_what_is_no_factor_is_carried_over_and_named(tmp_path: Path) -> None:
+    model = net()
+    settings: dict[str, Any] = {
+        "target_modules": ["q_proj", "up_proj"], "use_dora": True, "modules_to_save": ["head"],
+        "trainable_token_indices": {"embed": [3, 5]},
+    }  # fmt: skip
+    source = adapter(model, tmp_path / "a", **settings)
+    (source / "tokenizer.json").write_text('{"a": 1}')
+    found = spectra.lowrank.resize(source, tmp_path / "b")
+    before, after = merged(model, source), merged(model, tmp_path / "b")
+    for name, values in before.items():
+        torch.testing.assert_close(after[name], values, rtol=1e-5, atol=1e-5)
+    old, new = tensors_of(source), tensors_of(tmp_path / "b")
+    told = {item.tensor: item.reason for item in found.skipped}
+    carried = {name for name in old if "lora_A" not in name and "lora_B" not in name}
+    assert told.keys() == carried
+    assert all(torch.equal(old[name], new[name]) for name in carried)
+    assert sorted(set(told.values())) == [
+        "carried over as it is: DoRA's lengths",
+        "carried over as it is: a whole tensor",
+        "carried over as it is: rows of an embedding",
+    ]
+    assert "DoRA's lengths are kept" in found.summary["notes"][0]
+    assert (tmp_path / "b" / "tokenizer.json").read_text() == '{"a": 1}'
+
+
+def test_dora_without_an_update_keeps_its_lengths(tmp_path: Path) -> None:
+    model = net()
+    source = adapter(model, tmp_path / "a", target_modules=["q_proj"], use_dora=True)
+    tensors = tensors_of(source)
+    tensors["base_model.model.layers.0.q_proj.lora_B.weight"].zero_()
+    save_file(tensors, source / "adapter_model.safetensors")
+    spectra.lowrank.resize(source, tmp_path / "b")
+    before, after = merged(model, source), merged(model, tmp_path / "b")
+    torch.testing.assert_close(after["layers.0.q_proj.weight"], before["layers.0.q_proj.weight"])
+
+
+def test_stacks_of_experts_are_carried_over(tmp_path: Path) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM  # noqa: PLC0415 - slow to load
+
+    config = MixtralConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=3, vocab_size=32, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(config)
+    source = adapter(
+        model, tmp_path / "a", target_modules=["q_proj"], r=4, lora_alpha=6,
+        target_parameters=["mlp.experts.gate_up_proj"],
+    )  # fmt: skip
+    found = spectra.lowrank.resize(source, tmp_path / "b", rank=1)
+    assert any("factors of a stack of experts" in item.reason for item in found.skipped)
+    before, after = updates(model, source), updates(model, tmp_path / "b")
+    for name, update in before.items():
+        if "experts" in name:
+            torch.testing.assert_close(after[name], update)
+        elif "q_proj" in name:
+            assert torch.linalg.matrix_rank(after[name], atol=1e-5) == 1
+
+
+def test_the_file_says_where_it_comes_from_and_is_the_same_again(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a")
+    found = spectra.lowrank.resize(source, tmp_path / "b", energy=0.9)
+    with safe_open(tmp_path / "b" / "adapter_model.safetensors", "pt") as file:
+        told = file.metadata()
+    assert told["spectra_command"] == "lowrank resize"
+    (model,) = json.loads(told["spectra_sources"])
+    assert model["digest"] == found.models[0].digest
+    assert json.loads(told["spectra_settings"])["energy"] == 0.9
+    first = (tmp_path / "b" / "adapter_model.safetensors").read_bytes()
+    spectra.lowrank.resize(source, tmp_path / "b", energy=0.9, force=True)
+    spectra.lowrank.resize(source, tmp_path / "b", energy=0.9, force=True, workers=1)
+    again = (tmp_path / "b" / "adapter_model.safetensors").read_bytes()
+    assert first.replace(b'"force\\": false', b'"force\\": true')[-4000:] == again[-4000:]
+    assert {one.name for one in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_an_adapter_may_replace_itself(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a")
+    (source / "README.md").unlink()
+    before = updates(net(), source)
+    spectra.lowrank.resize(source, source, force=True)
+    for name, update in updates(net(), source).items():
+        torch.testing.assert_close(update, before[name], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a")
+    with pytest.raises(OutputError, match="nothing is overwritten without force"):
+        spectra.lowrank.resize.plan(source, tmp_path / "a")
+    with pytest.raises(UsageError, match=r"leaves nothing: .* one direction takes"):
+        spectra.lowrank.resize.plan(source, tmp_path / "b", budget=100)
+    with pytest.raises(UsageError, match="'4 lots' is no size"):
+        spectra.lowrank.resize.plan(source, tmp_path / "b", budget="4 lots")
+    tensors = tensors_of(source)
+    tensors["base_model.model.layers.0.q_proj.lora_A.weight"][1, 2] = torch.nan
+    save_file(tensors, source / "adapter_model.safetensors")
+    with pytest.raises(NonFiniteError, match=r"layers\.0\.q_proj cannot be written: 1 NaN"):
+        spectra.lowrank.resize(source, tmp_path / "b")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_model_and_other_names_are_refused(tmp_path: Path, minilm: Path) -> None:
+    with pytest.raises(UsageError, match="is a model, expected a LoRA adapter"):
+        spectra.lowrank.resize.plan(minilm, tmp_path / "b")
+    kohya = {"lora_unet_a_b.lora_down.weight": torch.randn(2, 8),
+             "lora_unet_a_b.lora_up.weight": torch.randn(8, 2),
+             "lora_unet_a_b.alpha": torch.tensor(1.0)}  # fmt: skip
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    with pytest.raises(AdapterError, match="names its modules as kohya does"):
+        spectra.lowrank.resize.plan(tmp_path / "kohya.safetensors", tmp_path / "b")
+
+
+def test_factors_without_settings_get_settings(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a", lora_alpha=6)  # scale 1, as is assumed then
+    bare = tmp_path / "bare.safetensors"
+    (source / "adapter_model.safetensors").rename(bare)
+    found = spectra.lowrank.resize(bare, tmp_path / "b")
+    bare.rename(source / "adapter_model.safetensors")
+    assert "alpha is not known" in found.summary["notes"][0]
+    before, after = updates(net(), source), updates(net(), tmp_path / "b")
+    for name, update in before.items():
+        torch.testing.assert_close(after[name], update, rtol=1e-4, atol=1e-5)
+
+
+WEIGHTS = (0.7, -1.3)
+
+
+def both(folder: Path) -> tuple[Path, Path]:
+    one = adapter(net(), folder / "one", seed=1)
+    other = adapter(
+        net(), folder / "other", seed=2, target_modules=["q_proj", "conv"], r=3, use_rslora=True
+    )
+    return one, other
+
+
+def test_a_sum_is_that_of_the_updates(tmp_path: Path) -> None:
+    one, other = both(tmp_path)
+    found = spectra.lowrank.merge([one, other], tmp_path / "sum", weights=WEIGHTS)
+    first, second = updates(net(), one), updates(net(), other)
+    for name, update in updates(net(), tmp_path / "sum").items():
+        expected = WEIGHTS[0] * first[name] + WEIGHTS[1] * second[name]
+        torch.testing.assert_close(update, expected, rtol=1e-4, atol=2e-5)
+    ranks = {row.matrix: row.number("rank_kept") for row in found.rows}
+    assert ranks["layers.0.q_proj"] == 9.0
+    assert ranks["layers.0.up_proj"] == 6.0
+    assert "other has no update on 3 modules of 7" in found.summary["notes"][0]
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_pefts_own_sums_agree(tmp_path: Path, rank: int | None) -> None:
+    one, other = adapter(net(), tmp_path / "one", seed=1), adapter(net(), tmp_path / "two", seed=2)
+    twin: Any = peft.PeftModel.from_pretrained(net(), str(one), adapter_name="one")
+    twin.load_adapter(str(other), adapter_name="other")
+    kind = {"combination_type": "cat"} if rank is None else {
+        "combination_type": "svd", "svd_rank": rank}  # fmt: skip
+    twin.add_weighted_adapter(["one", "other"], [0.7, 0.4], "sum", **kind)
+    twin.set_adapter("sum")
+    with torch.no_grad():
+        expected = twin.merge_and_unload(adapter_names=["sum"]).state_dict()
+    spectra.lowrank.merge([one, other], tmp_path / "sum", weights=[0.7, 0.4], rank=rank)
+    for name, values in merged(net(), tmp_path / "sum").items():
+        torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_what_cancels_is_cut_to_what_is_left(tmp_path: Path) -> None:
+    one, other = both(tmp_path)
+    doubled = spectra.lowrank.merge([one, one], tmp_path / "double", weights=[0.5, 0.5])
+    assert {row.number("rank_kept") for row in doubled.rows} == {6.0}
+    back = spectra.lowrank.merge(
+        [tmp_path / "double", one, other], tmp_path / "rest", weights=[1.0, -1.0, 1.0],
+        energy=0.999999,
+    )  # fmt: skip
+    ranks = {row.matrix: row.number("rank_kept") for row in back.rows}
+    assert ranks["layers.0.q_proj"] == 3.0
+    with pytest.raises(UsageError, match="nothing of any module would be kept"):
+        spectra.lowrank.merge([one, one], tmp_path / "none", weights=[1, -1])
+    assert not (tmp_path / "none").exists()
+
+
+def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
+    one, _ = both(tmp_path)
+    with pytest.raises(UsageError, match="two adapters or more, got 1"):
+        spectra.lowrank.merge.plan([one], tmp_path / "sum")
+    with pytest.raises(UsageError, match="are 3 for 2 adapters"):
+        spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=[1, 2, 3])
+    with pytest.raises(UsageError, match="nan is no weight"):
+        spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=float("nan"))
+    saved = adapter(net(), tmp_path / "saved", modules_to_save=["head"])
+    spectra.lowrank.merge([one, saved], tmp_path / "kept")
+    torch.testing.assert_close(
+        merged(net(), tmp_path / "kept")["head.weight"], merged(net(), saved)["head.weight"]
+    )
+    with pytest.raises(AdapterError, match=r"both hold 'base_model.model.head.bias' whole"):
+        spectra.lowrank.merge.plan([saved, saved], tmp_path / "sum")
+    dora = adapter(net(), tmp_path / "dora", target_modules=["q_proj"], use_dora=True)
+    with pytest.raises(AdapterError, match="DoRA's lengths"):
+        spectra.lowrank.merge.plan([one, dora], tmp_path / "sum")
