@@ -73,7 +73,8 @@ def write(common: Common, plan: "Callable[[Common, Path], Planned]") -> int:
             f"-o {shown(places[0].with_suffix(''))}."
         )
     rest = replace(common, output=[path for path in common.output if path not in places])
-    result = measured(rest, lambda: plan(rest, places[0]))
+    # All is made anew: what the store knows of a matrix are its numbers alone.
+    result = measured(replace(rest, no_cache=True), lambda: plan(rest, places[0]))
     if result is not None:
         deliver(result, rest)
         note(f"wrote {shown(places[0])}", quiet=common.quiet)

@@ -78,7 +78,9 @@ def resize(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     place = Path(output)
-    return Planned(_resizing(source, analyzer, place, force=force), device, workers, progress)
+    return Planned(
+        _resizing(source, analyzer, place, force=force), device, workers, progress, cache=False
+    )
 
 
 @asked
@@ -137,7 +139,9 @@ def merge(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     place = Path(output)
-    return Planned(_merging(sources, analyzer, place, force=force), device, workers, progress)
+    return Planned(
+        _merging(sources, analyzer, place, force=force), device, workers, progress, cache=False
+    )
 
 
 def bytes_given(budget: str | int | None) -> int | None:

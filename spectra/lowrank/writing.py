@@ -30,10 +30,9 @@ class Writing:
         """What will be read and measured."""
         return self.analysis.plan
 
-    def estimate(self, workers: int | None = None, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost; nothing is known before, as all is made anew."""
-        del executor
-        return self.analysis.estimate(workers)
+    def estimate(self, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what it will cost."""
+        return self.analysis.estimate(executor)
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, measure, conclude and write.
