@@ -6,7 +6,7 @@ from typing import Any
 
 from spectra.checkpoint.documents import MAX_VALUES, count_values
 from spectra.errors import HeaderError
-from spectra.text import quote
+from spectra.text import json_trouble, quote
 
 MAX_DEPTH = 127  # nested arrays and objects; the limit of the reference parser
 U64 = 1 << 64
@@ -36,10 +36,7 @@ def decoded(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise HeaderError(f": the header nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         if isinstance(error, json.JSONDecodeError):
-            raise HeaderError(
-                f": the header is not JSON ({error.msg}, character {error.pos:,}): "
-                "not a safetensors file, or a damaged one"
-            ) from None
+            raise HeaderError(f": the header is not JSON: {json_trouble(error)}") from None
         raise HeaderError(f": the header holds {error}") from None
 
 

@@ -187,7 +187,10 @@ class TestLostShards:
         [
             (b"version https://git-lfs.github.com/spec/v1\n", "is a git-LFS pointer, not the"),
             (b"", "has 0 bytes, and a safetensors file at least 8"),
-            (b"\x10\0\0\0\0\0\0\0not json at all!", "the header is not JSON"),
+            (
+                b"\x10\0\0\0\0\0\0\0not json at all!",
+                "the header is not JSON: line 1",
+            ),
         ],
         ids=["pointer", "empty", "garbage"],
     )

@@ -306,8 +306,10 @@ class TestOffline:
         assert text.startswith("org/name@v2 is not in the cache: the cache ")
         assert f"holds org/name only as org/name@{sharded}. HF_HUB_OFFLINE keeps" in text
         assert text.endswith("unset it, or give that.")
-        assert "Did you mean 'org/name'?" in refusal("org/nmae")
-        assert "Did you mean" not in refusal("other/thing")
+        for asked in (True, False):  # though the Hub says no
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not asked)
+            assert "Did you mean 'org/name'?" in refusal("org/nmae")
+            assert "Did you mean" not in refusal("other/thing")
         assert f"names '{FIRST}', which is not in its folder" in refusal(f"org/name@{sharded}")
 
     def test_without_a_network_it_is_said_too(

@@ -84,6 +84,10 @@ class Patience:
         time.sleep(seconds)
 
 
+class NoRepositoryError(CheckpointError):
+    """The Hub knows no such repository, or shows it to others alone."""
+
+
 class UnreachableError(CheckpointError):
     """The Hub does not answer, or only that it cannot now."""
 
@@ -214,4 +218,5 @@ def refused(label: str, response: "httpx2.Response") -> CheckpointError:
         f"the server answered with status {status}, expected what was asked for. Check "
         "HF_ENDPOINT and the network.",
     )
-    return CheckpointError(f"{label}: {why}")
+    kind = NoRepositoryError if code == "RepoNotFound" else CheckpointError
+    return kind(f"{label}: {why}")

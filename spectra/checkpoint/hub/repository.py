@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
-from spectra.checkpoint.hub.answers import TIMEOUT, UnreachableError, asked
+from spectra.checkpoint.hub.answers import TIMEOUT, NoRepositoryError, UnreachableError, asked
 from spectra.checkpoint.hub.downloaded import DownloadedFile
 from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
@@ -99,9 +99,14 @@ def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
     from huggingface_hub import HfApi  # noqa: PLC0415 - slow, and rarely needed
 
     label, api = place.at(""), HfApi(library_name="spectra")
-    info = asked(
-        label, lambda: api.model_info(place.repo, revision=place.revision, timeout=TIMEOUT)
-    )
+    try:
+        info = asked(
+            label, lambda: api.model_info(place.repo, revision=place.revision, timeout=TIMEOUT)
+        )
+    except NoRepositoryError as error:
+        near = guess(place.repo, [name for name in _names_in(_home()) if name != place.repo], NEAR)
+        told = str(error.args[0]).replace(" Check", f"{near} Check", 1)
+        raise NoRepositoryError(told) from None
     if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
         raise CheckpointError(
             f"{label}: the Hub gives {quote(info.sha)} as its commit, expected 40 hexadecimal "
@@ -124,7 +129,7 @@ def _cached(spec: str, place: Place, why: str, failure: str = "") -> tuple[Folde
     from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
     from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
 
-    home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=place.repo, repo_type="model")
+    home = _home() / repo_folder_name(repo_id=place.repo, repo_type="model")
     word = place.revision or constants.DEFAULT_REVISION
     try:
         reference = home / "refs" / word
@@ -161,6 +166,13 @@ def _absent(place: Place, cache: Path, held: Sequence[str], failure: str) -> Che
     return CheckpointError(
         f"{name} is not in the cache {shown(cache)}.{near} {unset} what is there."
     )
+
+
+def _home() -> Path:
+    """Return the Hub's own cache."""
+    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def _names_in(cache: Path) -> list[str]:
