@@ -127,7 +127,12 @@ def _low(rows: Sequence[Row], others: Sequence[Row]) -> str:
 
 
 def _full(rows: Sequence[Row]) -> str:
-    scaled = any(row.values["delta_kind"] == "scaled rows" for row in rows)
+    """Name a change of full rank; what scales rows scales those of nearly every matrix it trains.
+
+    A matrix that lost a head holds rows of the base too: what is recognised tells nothing here.
+    """
+    plain = [row for row in rows if not row.values.get("delta_note")]
+    scaled = 2 * sum(row.values["delta_kind"] == "scaled rows" for row in plain) > len(plain)
     return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
 
 

@@ -149,8 +149,11 @@ def test_rows_that_became_zero_beside_training() -> None:
     (values,), text = told(row(BASE, zeroed(trained(BASE), slice(32, 64))))
     assert values["delta_kind"] in {"full rank", "scaled rows"}
     assert values["delta_note"] == "lost rows 32-63 of 96, which are 0 now"
-    assert text.startswith("The change looks like full fine-tuning")
+    assert text.startswith("The change looks like full fine-tuning on")
     assert text.endswith(f"{NAME.format(0)} lost rows 32-63 of 96, which are 0 now.")
+    plain = [row(BASE, trained(BASE), layer) for layer in range(1, 4)]
+    _, text = told(row(BASE, zeroed(trained(BASE), slice(32, 64))), *plain)
+    assert text.startswith("The change looks like full fine-tuning on attention of 4 layers (4 of")
 
 
 HEALTHY: dict[str, tuple[Tensor, Tensor | LowRank | None]] = {
