@@ -205,7 +205,7 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
     from .planned import estimated, since_start  # noqa: PLC0415 - few need it
 
     found = planned.estimate().begun(since_start())
-    for text in planned.question.plan.notes:
+    for text in planned.question.notes:
         note(f"note: {text}", quiet=common.quiet)
     if common.format != "table":
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}

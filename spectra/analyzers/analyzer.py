@@ -131,6 +131,15 @@ class InRounds(Protocol):
 
 
 @runtime_checkable
+class Idling(Protocol):
+    """An analyzer of which some settings do nothing where others are not set."""
+
+    def idle(self) -> Sequence[str]:
+        """Return a sentence on those that were given and do nothing."""
+        ...
+
+
+@runtime_checkable
 class Contained(Protocol):
     """An analyzer whose question others answer too, with more."""
 

@@ -178,20 +178,23 @@ class Diff:
             if fewest < self.k:
                 told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
                 summary["notes"] = [f"{told}; of those with fewer all were looked at."]
-        elif idle := self._idle():
-            have = "has" if len(idle) == 1 else "have"
-            summary["notes"] = [f"{listed(idle)} {have} no effect without --intruders."]
+        elif idle := self.idle():
+            summary["notes"] = idle
         return rows, summary
 
-    def _idle(self) -> list[str]:
-        """Return the options that only tell how to look for intruders, where they are set."""
+    def idle(self) -> list[str]:
+        """Say which options are set that only tell how to look for intruders, where none are."""
+        if self.intruders:
+            return []
         told = {one.name: one.default for one in fields(self)}
         found = [
             f"--{name} {value}"
             for name in ("k", "epsilon", "side")
             if (value := getattr(self, name)) != told[name]
         ]
-        return [*found, *["--exact"] * self.exact]
+        found += ["--exact"] * self.exact
+        have = "has" if len(found) == 1 else "have"
+        return [f"{listed(found)} {have} no effect without --intruders."] if found else []
 
     def _delta(self, pair: Pair) -> dict[str, Value] | None:
         """Return the delta keys; None where the matrix is what it was."""

@@ -49,6 +49,11 @@ class Check:
         """The name of its question."""
         return "check"
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+        return self.plan.notes
+
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost, all references included."""
         views = self.model.views

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from spectra import distribution
 from spectra.analyzers import Analyzer, Summary
-from spectra.analyzers.analyzer import Across, Each, Factors, Pairs, PerLayer, WithMoments
+from spectra.analyzers.analyzer import Across, Each, Factors, Idling, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
@@ -40,6 +40,10 @@ class Planned(Protocol):
     def plan(self) -> Plan:
         """What will be read and measured."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
 
@@ -59,6 +63,12 @@ class Analysis:
     def command(self) -> str:
         """The name of its question."""
         return self.analyzer.name
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+        idle = self.analyzer.idle() if isinstance(self.analyzer, Idling) else ()
+        return [*self.plan.notes, *idle]
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""

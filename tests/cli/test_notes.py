@@ -86,7 +86,9 @@ def test_options_of_intruders_alone(command: Command, model: Path, words: str) -
     assert f"  note: {IDLE[words]} without --intruders.\n" in command(*pair).out
     done = command(*pair, "--format", "csv")
     assert done.err == f"note: {IDLE[words]} without --intruders.\n"
+    assert command(*pair, "--dry-run").err == f"note: {IDLE[words]} without --intruders.\n"
     assert "no effect" not in command(*pair, "--intruders").out
+    assert "no effect" not in command(*pair, "--intruders", "--dry-run").err
     same = ("diff", model, model, "--k", "10", "--epsilon", "0.5", "--side", "left")
     assert "note:" not in command(*same).out
 
