@@ -1,5 +1,6 @@
 """A question whose answer is written too: measured into a spool, concluded, put together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from spectra.errors import NonFiniteError
@@ -29,6 +30,11 @@ class Writing:
     def plan(self) -> Plan:
         """What will be read and measured."""
         return self.analysis.plan
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+        return self.analysis.notes
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
