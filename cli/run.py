@@ -14,8 +14,9 @@ from spectra.report import draw, formats, save_figure
 from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
-from spectra.runs.result import Result
+from spectra.runs.result import Result, failed_in
 from spectra.text import shown
+from spectra.words import UNMEASURED
 from spectra.work.device import chosen_device
 from spectra.work.result import SCHEMA
 from spectra.writing.atomic import require_picture_suffix, require_writable, wrong_suffix
@@ -36,15 +37,19 @@ def run_analysis(common: Common, plan: "Callable[[], Planned]") -> int:
     result = measured(common, plan)
     if result is None:
         return DONE
-    broken = [row for row in result.rows if row.status == "non-finite"]
+    broken = [row for row in result.rows if row.status in UNMEASURED]
+    failed = failed_in(broken)
     if len(broken) == len(result.rows):
+        why = "could not be measured" if failed else "holds NaN or Inf"
         fail(
-            f"every one of the {len(broken):,} matrices holds NaN or Inf: nothing was measured or "
-            f"written. {broken[0].matrix}: {broken[0].error}."
+            f"every one of the {len(broken):,} matrices {why}: nothing was measured or written. "
+            f"{broken[0].matrix}: {broken[0].error}."
         )
         return NOTHING
     deliver(result, common)
-    return DONE
+    if failed:
+        fail(f"{failed} The others are told. SPECTRA_DEBUG=1 shows where it went wrong.")
+    return NOTHING if failed else DONE
 
 
 def measured(

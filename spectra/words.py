@@ -1,7 +1,7 @@
 """The words that options, files and results share, each list in one place."""
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 ROLES = (
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down",
@@ -18,8 +18,13 @@ VOCABULARY = ("embed", "lm_head")
 VECTOR = "vector"
 """The role of a one-dimensional tensor, which only a check looks at."""
 
-Status: TypeAlias = Literal["ok", "singular", "outside", "non-finite"]
-"""Of a row: it has its numbers, some of them, a bound alone, or none."""
+Status: TypeAlias = Literal["ok", "singular", "outside", "non-finite", "failed"]
+"""Of a row: it has its numbers, some of them, a bound alone, or none: it holds NaN or Inf, or
+measuring it failed."""
+
+FAILED: Final = "failed"
+UNMEASURED: Final = frozenset({"non-finite", FAILED})
+"""Statuses of rows that have no numbers."""
 
 Side: TypeAlias = Literal["left", "right"]
 """Singular vectors of the outputs, or of the inputs."""

@@ -18,7 +18,7 @@ from spectra.kernels.gaussian import kappa_null
 from spectra.matrices import Place
 from spectra.numbers import EXACT, number
 from spectra.text import counted, guess, listed, share_of
-from spectra.words import By, Per, RankBy
+from spectra.words import UNMEASURED, By, Per, RankBy
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "rank-by": get_args(RankBy), "by": get_args(By), "per": get_args(Per),
@@ -89,7 +89,7 @@ class Choice:
         """Return what shares are taken of, each lowest first; what is not finite is in none."""
         groups: dict[str, list[Row]] = {}
         for row in rows:
-            if row.status != "non-finite":
+            if row.status not in UNMEASURED:
                 groups.setdefault(self._group(row.place), []).append(row)
         return [self._ranked(group) for group in groups.values()]
 

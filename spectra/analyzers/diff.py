@@ -165,7 +165,7 @@ class Diff:
             "reading": self._reading(measured, changed, len(rows)),
             "matrices": len(rows),
             "changed": len(changed),
-            "non_finite": len(rows) - len(measured),
+            "non_finite": sum(row.status == "non-finite" for row in rows),
         }
         if self.intruders:
             counts = [int(row.number("intruders") or 0) for row in measured]

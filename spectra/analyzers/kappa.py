@@ -31,7 +31,7 @@ from spectra.matrices import Matrix, Place, View
 from spectra.matrices.unread import lies_bare
 from spectra.numbers import number, percent
 from spectra.text import counted
-from spectra.words import VOCABULARY, By, Per, RankBy
+from spectra.words import UNMEASURED, VOCABULARY, By, Per, RankBy
 
 NOT_CANDIDATES = (*VOCABULARY, "router", "conv")
 """Roles that are not for training by condition number, unless asked for: KappaTune and PEFT
@@ -156,14 +156,14 @@ class Kappa:
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Select the lowest first, ties by name; a singular matrix comes last."""
-        eligible = [row for row in rows if row.status != "non-finite"]
+        eligible = [row for row in rows if row.status not in UNMEASURED]
         ranked = sorted(eligible, key=lambda row: rank_key(row.flat(), self.rank_by))
         choice = self._choice()
         chosen = choice.chosen(eligible) if choice else []
         names = _names(chosen)
         marked = [
             replace(row, values={**row.values, "selected": row.matrix in names})
-            if choice and row.status != "non-finite"
+            if choice and row.status not in UNMEASURED
             else row
             for row in rows
         ]
@@ -174,7 +174,7 @@ class Kappa:
             "parameters_selected": _parameters(chosen),
             "cut": chosen[-1].number(self.rank_by) if chosen and self.per == "global" else None,
             "outside": sum(row.status == "outside" for row in eligible),
-            "non_finite": len(rows) - len(eligible),
+            "non_finite": sum(row.status == "non-finite" for row in rows),
         }
         if choice and (notes := choice.notes(eligible)):
             summary["notes"] = notes

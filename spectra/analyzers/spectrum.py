@@ -106,7 +106,7 @@ class Spectrum:
             "reading": _reading(measured, len(rows), parameters),
             "matrices": len(rows),
             "parameters": parameters,
-            "non_finite": len(rows) - len(measured),
+            "non_finite": sum(row.status == "non-finite" for row in rows),
         }
         return rows, summary
 

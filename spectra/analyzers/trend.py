@@ -15,6 +15,7 @@ from spectra.kernels.work import Work, extremes_memory, extremes_work
 from spectra.matrices import Matrix, View
 from spectra.numbers import grown
 from spectra.text import counted
+from spectra.words import UNMEASURED
 
 KEYS = ("sigma_max", "sigma_min", "frobenius", "stable_rank", "kappa")
 TRACKED = ("sigma_max", "stable_rank", "kappa")
@@ -64,7 +65,7 @@ class Trend:
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Follow every role from the first step to the last."""
         steps = sorted({step_of(row) for row in rows})
-        measured = [row for row in rows if row.status != "non-finite"]
+        measured = [row for row in rows if row.status not in UNMEASURED]
         kinds = list(dict.fromkeys(row.place.role for row in rows))
         roles = [
             _followed(kind, [row for row in measured if row.place.role == kind], steps)
@@ -75,7 +76,7 @@ class Trend:
             "steps": steps,
             "roles": roles,
             "matrices": len({row.matrix for row in rows}),
-            "non_finite": len(rows) - len(measured),
+            "non_finite": sum(row.status == "non-finite" for row in rows),
         }
         return rows, summary
 

@@ -31,7 +31,7 @@ from spectra.kernels.slope import (
 from spectra.kernels.work import Work, extremes_memory, largest_work
 from spectra.matrices import Matrix, View
 from spectra.matrices.layers import of_any_expert
-from spectra.words import in_order
+from spectra.words import UNMEASURED, in_order
 
 OUTSIDE = ("embed", "lm_head", "router")
 """Roles that the law is not about: one of their sides does not grow with the width."""
@@ -99,7 +99,7 @@ class Width:
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Fit every role's slope, compare the models with the proxy, and say what to change."""
         members = self._members(rows)
-        finite = [row for row in rows if row.status != "non-finite"]
+        finite = [row for row in rows if row.status not in UNMEASURED]
         known = [row for row in finite if above_zero(row)]
         scalings = [self._scaling(kind, found) for kind, found in layers_by_role(known, members)]
         counted = [scaling for scaling in scalings if scaling.counted]
@@ -132,7 +132,7 @@ class Width:
             "widths": {member.model: member.width for member in members},
             "proxy": _proxy(members).model if targets else None,
             "zero": len(finite) - len(known),
-            "non_finite": len(rows) - len(finite),
+            "non_finite": sum(row.status == "non-finite" for row in rows),
         }
         return rows, summary
 

@@ -11,6 +11,7 @@ from spectra.policy.finding import Finding
 from spectra.report.document import SavedError
 from spectra.report.saved import read_saved
 from spectra.text import counted, quote
+from spectra.words import FAILED
 from spectra.work import Model
 from spectra.work.result import SCHEMA
 
@@ -50,7 +51,7 @@ def read_baseline(spec: str) -> Saved | None:
         raise UsageError(
             f"baseline {spec} is {quote(f'{SCHEMA} {command}')}, expected {SCHEMA} check. {make}"
         )
-    subjects = [Subject.read(row) for row in document["rows"]]
+    subjects = [Subject.read(row) for row in document["rows"] if row["status"] != FAILED]
     summary = document["summary"]
     found = [Finding.read(one) for one in (*summary["findings"], *summary["ignored"])]
     model = Model(spec, document["models"][0]["resolved"], "baseline")

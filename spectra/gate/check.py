@@ -20,7 +20,7 @@ from spectra.policy.judge import judge
 from spectra.runs.analysis import Analysis, names_of
 from spectra.runs.result import Result
 from spectra.text import shown
-from spectra.words import VECTOR
+from spectra.words import FAILED, VECTOR
 from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, measured, silent
@@ -122,7 +122,8 @@ class Check:
         found = measured(executor, self.plan.tasks, self.checkup, report)
         sides = rows_by_side(self.plan.tasks, found)
         rows = _joined(sides, "model", ("change", "meant"))
-        own = replace(self.model.facts(rows), proxy=self._proxy(sides))
+        failed = {row.matrix: row.error or FAILED for row in found if row.status == FAILED}
+        own = replace(self.model.facts(rows), proxy=self._proxy(sides), failed=failed)
         names = list(own.shapes)
         base = baseline = None
         if self.base is not None:

@@ -88,7 +88,12 @@ def coverage_of(model: Reading, facts: Facts, *, ruled: bool) -> Coverage:
         ruled: Some rule judged.
     """
     judged = {one.tensor for one in facts.subjects.values()} & set(facts.shapes)
-    left = {one.tensor: one for one in _left(model) if one.tensor not in judged}
+    failed = [
+        Skipped(view.entry.name, f"not measured: {facts.failed[view.name]}")
+        for view in model.views
+        if view.name in facts.failed
+    ]
+    left = {one.tensor: one for one in (*_left(model), *failed) if one.tensor not in judged}
     unread = model.weights.unread
     files = tuple(one for one in unread if one.reason.startswith(OF_THE_MODEL))
     known = judged | left.keys()

@@ -15,7 +15,7 @@ from spectra.matrices.role import Role, roles_of
 from spectra.policy.facts import Facts, Subject
 from spectra.runs.result import counted_codecs
 from spectra.text import counted, natural, shown
-from spectra.words import VECTOR
+from spectra.words import FAILED, VECTOR
 from spectra.work import Model
 from spectra.work.planning.plan import weights_of
 
@@ -47,10 +47,14 @@ class Reading:
         return Model(opened.spec, opened.resolved, self.part, codecs, digest=digest)
 
     def facts(self, rows: Iterable[Row]) -> Facts:
-        """Return what rules may look at."""
+        """Return what rules may look at; what could not be measured is not there."""
         survey, weights = self.survey, self.weights
         return Facts(
-            subjects={row.matrix: Subject.read(row.flat(), row.place.file) for row in rows},
+            subjects={
+                row.matrix: Subject.read(row.flat(), row.place.file)
+                for row in rows
+                if row.status != FAILED
+            },
             config=weights.config,
             shapes={name: entry.shape for name, entry in weights.entries.items()},
             empty=[name for name, entry in weights.entries.items()

@@ -9,6 +9,7 @@ from spectra.analyzers import Row
 from spectra.gate.reading import Reading
 from spectra.matrices import Selection
 from spectra.text import natural
+from spectra.words import FAILED
 from spectra.work import Plan, plan_pair
 from spectra.work.executor import key_of
 from spectra.work.planning.plan import Member, in_bytes
@@ -82,6 +83,9 @@ def rows_by_side(tasks: Iterable[Task], rows: Sequence[Row]) -> dict[str, dict[s
     for row in rows:
         inputs = {one.role: one for one in known[key_of(row.place)].inputs}
         told: dict[str, Any] = dict(row.values)
+        if row.status == FAILED:  # of all that was read with it nothing is known
+            lost = {"status": FAILED, "error": row.error, "values": row.values}
+            told = dict.fromkeys([*inputs, *(["width"] if "model" in inputs else [])], lost)
         for side, whose in (*WHOSE.items(), ("meant", "model")):
             if whose in told and side in told:
                 found[side][inputs[whose].view.name] = _row(inputs[whose], told.pop(side))

@@ -11,7 +11,7 @@ from spectra.policy import RULES, Policy
 from spectra.policy.facts import Facts
 from spectra.policy.judge import Judgement
 from spectra.policy.rules.inventory import is_compared_outside
-from spectra.text import counted, listed
+from spectra.text import counted, listed, printable
 from spectra.words import SEVERITIES
 
 PASS, FINDINGS, TOO_LITTLE = 0, 1, 3
@@ -28,7 +28,7 @@ def summary_of(
     cover = coverage_of(model, facts, ruled=bool(verdict.judged()))
     failing = verdict.failing(policy)
     counts = verdict.counts()
-    short = _too_little(policy, verdict, cover)
+    short = _too_little(policy, verdict, cover, facts.failed)
     code = TOO_LITTLE if short else FINDINGS if failing else PASS
     alone = "" if is_compared_outside(facts) else NOT_COMPARED
     return {
@@ -65,12 +65,18 @@ def _reading(policy: Policy, verdict: Judgement, code: int, cover: Coverage) -> 
     return text
 
 
-def _too_little(policy: Policy, verdict: Judgement, cover: Coverage) -> str:
+def _too_little(
+    policy: Policy, verdict: Judgement, cover: Coverage, failed: Mapping[str, str]
+) -> str:
     """Return why too little was judged, as a sentence more; empty: enough was."""
     if not verdict.judged():
         return f" No rule judged anything: {_unjudged(policy, verdict)}."
     if cover.is_nothing:
         return " No matrix could be judged."
+    for name, why in failed.items():
+        first = "" if len(failed) == 1 else "the first "
+        many = counted(len(failed), "tensor")
+        return f" {many} could not be measured: {first}{printable(name)}, {why}."
     if cover.share < policy.min_coverage:
         return f" The policy asks for a coverage of {percent(policy.min_coverage, EXACT)}."
     return ""

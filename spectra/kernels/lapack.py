@@ -1,23 +1,25 @@
 """LAPACK's own functions, where neither torch nor SciPy gives what they can do.
 
 SciPy hands their addresses to other compilers (`scipy.linalg.cython_lapack`). Called by address
-they release Python's lock, so that several matrices are worked on at once; they take as many
-threads as torch has. Tensors are on the CPU, and go as what LAPACK sees: column by column.
+they release Python's lock, so that several matrices are worked on at once, with torch's number of
+threads; BLAS has one for all, so those of another wait. Tensors are on the CPU, column by column.
 """
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
-
 PANEL = 64  # columns that are reduced at a time, at most
+SETTER = ThreadPoolExecutor(1)  # threadpoolctl heeds the first thread that sets a number alone
+TURN = threading.Condition()
+running: list[int] = []  # threads of each call, all the same: others give other last digits
 
 
 def bidiagonal_components(
@@ -66,13 +68,20 @@ def leading_eigenpairs(
 
 
 def _call(name: str, *given: ctypes.c_int | ctypes.c_double | bytes | Tensor) -> None:
-    _limits().limit(limits=torch.get_num_threads())
-    passed = [
-        one.data_ptr() if isinstance(one, Tensor)
-        else one if isinstance(one, bytes) else ctypes.addressof(one)
-        for one in given
-    ]  # fmt: skip
-    _function(name, len(given))(*passed)
+    passed = [one if isinstance(one, bytes) else one.data_ptr() if isinstance(one, Tensor)
+              else ctypes.addressof(one) for one in given]  # fmt: skip
+    threads = torch.get_num_threads()
+    with TURN:
+        TURN.wait_for(lambda: not running or threads in running)
+        SETTER.submit(_limits().limit, limits=threads).result()
+        _limits().limit(limits=threads)  # where each thread has a number of its own
+        running.append(threads)
+    try:
+        _function(name, len(given))(*passed)
+    finally:
+        with TURN:
+            running.pop()
+            TURN.notify_all()
 
 
 @functools.cache
@@ -88,7 +97,7 @@ def _function(name: str, arguments: int) -> Callable[..., None]:
 
 
 @functools.cache
-def _limits() -> "ThreadpoolController":
+def _limits() -> Any:  # noqa: ANN401 - a `ThreadpoolController`
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - others need none
 
     _function("dgebrd", 11)  # loads what is to be limited

@@ -14,7 +14,8 @@ import functools
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,7 +73,7 @@ class Ladder:
 
 LADDER = Ladder()
 ALONE = threading.Lock()  # what large matrices leave open fills most of the memory: one at a time
-THREADS = torch.get_num_threads()  # of the process; a worker has one
+THREADS = ContextVar("THREADS", default=torch.get_num_threads())  # noqa: B039 - of all workers
 
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -180,12 +181,9 @@ def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor]:
 @contextmanager
 def _room(matrix: Tensor) -> Iterator[None]:
     """Decompose a large matrix alone: with the threads of those that wait for the same."""
-    if LADDER.decomposes(*matrix.shape):
-        yield
-        return
-    with ALONE:
-        own = torch.get_num_threads()
-        torch.set_num_threads(max(own, THREADS))
+    own, small = torch.get_num_threads(), LADDER.decomposes(*matrix.shape)
+    with nullcontext() if small else ALONE:
+        torch.set_num_threads(own if small else max(own, THREADS.get()))
         try:
             yield
         finally:

@@ -74,6 +74,8 @@ class Facts:
     faults: Sequence[Fault] = ()
     files: Sequence[str] = ()  # names in the folder
     is_adapter: bool = False  # of which there is a spectrum only beside its base
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """What could not be measured, of it and of its references, and why, by name."""
     base: "Facts | None" = None  # what the model was trained from
     baseline: "Facts | None" = None  # the release before
     proxy: Mapping[str, Any] | None = None  # summary of `width` against the rule's proxy

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from spectra.numbers import kept, number
 from spectra.report.table import Column
 from spectra.text import printable
+from spectra.words import UNMEASURED
 
 Cell: TypeAlias = Callable[[Mapping[str, Any]], str]
 """What writes a row's value."""
@@ -39,7 +40,7 @@ def plain(value: object) -> str:
 
 def measured(write: Cell) -> Cell:
     """Write nothing of a matrix that has no numbers."""
-    return lambda row: NONE if row["status"] == "non-finite" else write(row)
+    return lambda row: NONE if row["status"] in UNMEASURED else write(row)
 
 
 def shape(row: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ TWICE = 2.0  # from which on a change is a factor, not per cent
 MOST_DIGITS = 12
 SLACK = 1e-6  # of a count, for what arithmetic rounds
 SINGULAR = ("from singular", "to singular")
-PLAIN = {"non-finite": "NaN or Inf", "ok": "numbers"}
+PLAIN = {"non-finite": "NaN or Inf", "failed": "not measured", "ok": "numbers"}
 """What a status is called where it is all that is told."""
 
 

@@ -77,7 +77,7 @@ UNREAD = Items(Object({"file": TEXT, "reason": TEXT, "model": TEXT}))
 def summary_of(kind: Kind) -> Object:
     """Return the shape of a command's summary."""
     return Object({
-        "reading": TEXT, "skipped": COUNT.older, **kind.summary,
+        "reading": TEXT, "skipped": COUNT.older, "failed": COUNT.sometimes, **kind.summary,
         "unread": UNREAD.sometimes.unpublished, "notes": TEXTS.sometimes.unpublished,
     })  # fmt: skip
 

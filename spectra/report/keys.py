@@ -69,7 +69,8 @@ KEYS: Mapping[str, Key] = {
         "codec", "word", "the scheme by which quantised values were decoded", TEXT.nullable
     ),
     "status": Key(
-        "status", "word", "singular: σ min is 0; outside: above the cut; non-finite", STATUS
+        "status", "word",
+        "singular: σ min is 0; outside: above the cut; non-finite; failed: not measured", STATUS
     ),
     "error": Key("error", "text", "why the matrix has no numbers", own=TEXT.nullable),
     "sigma_max": Key("σ max", "number", "largest singular value"),

@@ -13,7 +13,7 @@ from spectra.errors import SpectraError
 from spectra.report.colours import Worst as Worse
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
-from spectra.words import Severity
+from spectra.words import UNMEASURED, Severity
 
 if TYPE_CHECKING:
     from spectra.policy import Policy
@@ -35,7 +35,7 @@ EACH = 3  # lines of one result, of what is merely highest
 
 def broken(row: Any) -> Mark:  # noqa: ANN401 - a line may be of anything
     """Mark a matrix that has no numbers."""
-    return "bad" if row["status"] == "non-finite" else ""
+    return "bad" if row["status"] in UNMEASURED else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from spectra.report.kind import Document, Kind, Order, RowDoc
+from spectra.words import UNMEASURED
 
 
 def ranked(document: Document, kind: Kind) -> tuple[list[dict[str, Any]], Order]:
@@ -32,7 +33,7 @@ def enriched(row: RowDoc) -> dict[str, Any]:
 
 
 def _key(row: RowDoc, order: Order) -> list[Any]:
-    found: list[Any] = [row["status"] != "non-finite"]
+    found: list[Any] = [row["status"] not in UNMEASURED]
     for key, highest in order:
         value = row.get(key)
         if value is None and row["status"] == "singular":

@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spectra import distribution
-from spectra.analyzers import Analyzer, Summary
+from spectra.analyzers import Analyzer, Row, Summary
 from spectra.analyzers.analyzer import Across, Each, Factors, Idling, Pairs, PerLayer, WithMoments
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
-from spectra.runs.result import Result, counted_codecs, not_read, noted, unread_in
+from spectra.runs.result import (
+    Result,
+    counted_codecs,
+    failed_in,
+    not_read,
+    noted,
+    unread_in,
+)
 from spectra.text import listed
 from spectra.wording import worded
+from spectra.words import FAILED
 from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, Sink, measured, silent
@@ -112,7 +120,7 @@ class Analysis:
             models=[self._model(member, executor.ledger) for member in plan.members],
             rows=marked,
             skipped=plan.skipped,
-            summary=_complete(summary, reading, plan.skipped)
+            summary=_complete(summary, reading, plan.skipped, marked)
             | noted([*plan.notes, *own])
             | unread_in(*opened)
             | ({"unpaired": unpaired.plain()} if unpaired else {}),
@@ -212,14 +220,16 @@ def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
 
 
 def _complete(
-    summary: Summary, reading: Iterable[str], skipped: Sequence[Skipped]
+    summary: Summary, reading: Iterable[str], skipped: Sequence[Skipped], rows: Sequence[Row]
 ) -> dict[str, object]:
     """Add to a summary what the analyzer cannot know or must not hide."""
+    failed = failed_in(rows)
     broken = summary.get("non_finite")
     verbs = ("hold", "have") if broken != 1 else ("holds", "has")
     told = [f"{broken:,} {verbs[0]} NaN or Inf and {verbs[1]} no numbers."] if broken else []
     return {
         **summary,
-        "reading": worded(" ".join(text for text in (*reading, *told) if text)),
+        "reading": worded(" ".join(text for text in (*reading, *told, failed) if text)),
         "skipped": len(skipped),
+        **({"failed": sum(row.status == FAILED for row in rows)} if failed else {}),
     }

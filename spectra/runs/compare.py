@@ -26,6 +26,7 @@ from spectra.runs.moves import (
 )
 from spectra.runs.result import Result
 from spectra.text import natural, shown
+from spectra.words import UNMEASURED
 from spectra.work import Model
 from spectra.work import Result as Data
 from spectra.work.result import plain
@@ -182,7 +183,7 @@ def _row(before: dict[str, Any] | None, after: dict[str, Any] | None, moves: lis
     row = after or before
     assert row is not None  # noqa: S101 - it is in one of both
     there = "both" if before and after else BEFORE if before else AFTER
-    lost = after is not None and after["status"] == "non-finite"
+    lost = after is not None and after["status"] in UNMEASURED
     most = moves[0] if moves else None
     values: dict[str, Any] = {
         "present": there, "moved": len(moves),
@@ -193,7 +194,9 @@ def _row(before: dict[str, Any] | None, after: dict[str, Any] | None, moves: lis
         "moves": [move.plain() for move in moves],
     }  # fmt: skip
     place = Place(**{key: row[key] for key in COLUMNS})
-    return Row(place, "non-finite" if lost else "ok", row["error"] if lost else None, values)
+    return Row(
+        place, after["status"] if lost and after else "ok", row["error"] if lost else None, values
+    )
 
 
 def _summary(
@@ -208,7 +211,7 @@ def _summary(
         "only_before": [name for name in found if name not in second.rows],
         "only_after": [name for name in found if name not in first.rows],
         "no_numbers": sum(
-            all(side.rows[name]["status"] == "non-finite" for side in (first, second))
+            all(side.rows[name]["status"] in UNMEASURED for side in (first, second))
             for name in common
         ),
         "lost": _turned(found, lost=True),
@@ -232,7 +235,7 @@ def _turned(found: Mapping[str, Sequence[Move]], *, lost: bool) -> list[str]:
     return [
         name
         for name, moves in found.items()
-        if any(move.key == "status" and (move.now == "non-finite") is lost for move in moves)
+        if any(move.key == "status" and (move.now in UNMEASURED) is lost for move in moves)
     ]
 
 

@@ -53,10 +53,10 @@ def _totals(summary: Summary) -> Iterator[str]:
 
 
 def _lost(summary: Summary) -> Iterator[str]:
-    """Yield which matrices have NaN or Inf on one side alone."""
+    """Yield which matrices have no numbers on one side alone."""
     for key, one, many in (
-        ("lost", "lost its numbers to NaN or Inf", "lost their numbers to NaN or Inf"),
-        ("restored", "has numbers again, after NaN or Inf", "have numbers again, after NaN or Inf"),
+        ("lost", "lost its numbers", "lost their numbers"),
+        ("restored", "has numbers again", "have numbers again"),
     ):
         names = summary[key]
         if names:

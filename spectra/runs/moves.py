@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from spectra.numbers import number
 from spectra.report.ranking import enriched
 from spectra.runs.intervals import DIGITS, Interval, interval_of, value_error
+from spectra.words import UNMEASURED
 
 RowDoc: TypeAlias = Mapping[str, Any]
 
@@ -117,7 +118,7 @@ def unequal(before: RowDoc, after: RowDoc, keys: Set[str]) -> bool:
 def _status(before: RowDoc, after: RowDoc, tally: Tally) -> Iterator[Move]:
     """Yield a matrix that lost its numbers or got them back."""
     was, now = before["status"], after["status"]
-    if was != now and "non-finite" in (was, now):
+    if was != now and UNMEASURED & {was, now}:
         tally.moved["status"] += 1
         yield Move("status", None, None, was, now)
 
@@ -129,7 +130,7 @@ def _compared(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | N
     if first is None and second is None:
         return _words(key, before, after, tally)
     if first is None or second is None:
-        if "non-finite" not in (before["status"], after["status"]):
+        if not UNMEASURED & {before["status"], after["status"]}:
             (tally.only_after if first is None else tally.only_before)[key] += 1
         return None
     tally.compared[key] += 1
@@ -181,7 +182,7 @@ def _words(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | None
     if isinstance(was, list | dict) or isinstance(now, list | dict):
         return None
     if was is None or now is None:
-        if was is not now and "non-finite" not in (before["status"], after["status"]):
+        if was is not now and not UNMEASURED & {before["status"], after["status"]}:
             (tally.only_after if was is None else tally.only_before)[key] += 1
         return None
     tally.compared[key] += 1

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra.analyzers import Row
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.errors import UsageError
 from spectra.matrices.view import unread_share, unread_weights, views_of
@@ -13,6 +14,7 @@ from spectra.report.command_line import command_line
 from spectra.runs.arguments import typed
 from spectra.text import counted
 from spectra.wording import worded
+from spectra.words import FAILED
 from spectra.work import Result as Data
 
 if TYPE_CHECKING:
@@ -142,6 +144,16 @@ def unread_in(*models: Checkpoint | Adapter | None) -> dict[str, list[dict[str, 
         for one in (model.weights if isinstance(model, Adapter) else model).unread
     ]
     return {"unread": found} if found else {}
+
+
+def failed_in(rows: Iterable[Row]) -> str:
+    """Say which matrices could not be measured and why, as a sentence; empty: all could."""
+    found = [row for row in rows if row.status == FAILED]
+    if not found:
+        return ""
+    first = "" if len(found) == 1 else "the first "
+    many = counted(len(found), "matrix", "matrices")
+    return f"{many} could not be measured: {first}{found[0].matrix}, {found[0].error}."
 
 
 def noted(notes: Iterable[str]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
 from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
-from spectra.work.local import memory_budget
+from spectra.work.memory import default_budget
 from spectra.work.pace import makespan
 from spectra.work.planning.plan import Plan
 from spectra.work.rates import Rates, source_of
@@ -183,7 +183,7 @@ def _took(job: Job, speed: Speed, disk: Mapping[int, float]) -> float | None:
 
 def _memory(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
     needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
-    together = min(sum(needs[:crew]), memory_budget(tasks, needs)) if tasks else 0
+    together = min(sum(needs[:crew]), default_budget(tasks, analyzer).limit) if tasks else 0
     return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
 
 

@@ -15,6 +15,7 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Contained
 from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import NAMED, Span
+from spectra.words import FAILED
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import identity
@@ -164,7 +165,7 @@ class Remembering:
         try:
             for row in self.inner.run(tasks, analyzer, sink):
                 key = identity(by_place[key_of(row.place)], analyzer, self.store)
-                if key is not None:
+                if key is not None and row.status != FAILED:  # perhaps it goes well next time
                     self.store.keep(key, row)
                 yield row
         finally:

@@ -1,6 +1,7 @@
 """Proven verdicts: every claim on every kind of pair, and the reference where none is proven."""
 
 import math
+from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
@@ -273,10 +274,11 @@ def test_what_fills_the_memory_is_decomposed_alone_with_all_threads(
     threads: list[int] = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(verdicts, "THREADS", 5)
+    monkeypatch.setattr(verdicts, "THREADS", ContextVar("threads", default=5))
     with verdicts._room(torch.empty(300, 300)):
         assert not verdicts.ALONE.locked()
-    assert not threads
+    assert set(threads) == {1}
+    threads.clear()
     with verdicts._room(torch.empty(2000, 2000)):
         assert verdicts.ALONE.locked()
     assert threads == [5, 1]

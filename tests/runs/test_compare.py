@@ -218,11 +218,11 @@ def test_what_lost_its_numbers_comes_first(model: Document) -> None:
     other["rows"][1]["sigma_max"] *= 3
     name = model["rows"][0]["matrix"]
     result = spectra.compare(model, other)
-    assert result.summary["reading"].startswith(f"1 matrix lost its numbers to NaN or Inf: {name}.")
+    assert result.summary["reading"].startswith(f"1 matrix lost its numbers: {name}.")
     assert moved(model, other)[0] == (name, "status")
     assert [line for line in moved(model, other) if line[0] == name] == [(name, "status")]
     back = spectra.compare(other, model).summary["reading"]
-    assert back.startswith(f"1 matrix has numbers again, after NaN or Inf: {name}.")
+    assert back.startswith(f"1 matrix has numbers again: {name}.")
     both = spectra.compare(other, other)
     assert "no numbers on either side: 1 matrix" in text(both)
     assert not both.summary["changed"]

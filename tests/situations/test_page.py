@@ -158,7 +158,7 @@ def test_the_worst_of_a_wreck_comes_first(screen: Page, pages: dict[str, Path]) 
 @pytest.mark.parametrize(
     ("name", "told"),
     [(EMPTY, "Every singular value of tuned is 0: it has no curve."),
-     (BROKEN, "The tuned matrix has no spectrum: it holds NaN or Inf."),
+     (BROKEN, "The tuned matrix has no spectrum: it holds NaN or Inf, or could not be measured."),
      (FLAT, "Spectra of base and tuned")],
     ids=["zero", "NaN", "collapsed"],
 )  # fmt: skip

@@ -43,14 +43,14 @@ def run(
 ) -> tuple[spectra.Result, list[str]]:
     """Return a result, and the names of what was measured for it."""
     names: list[str] = []
-    measure = local._measure
+    measure = local.measure_loaded
 
     def noted(analyzer: Analyzer[Any], job: Loaded, device: str, *, threads: int) -> local.Made:
         names.append(job.task.place.matrix)
         return measure(analyzer, job, device, threads=threads)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(local, "_measure", noted)
+        patched.setattr(local, "measure_loaded", noted)
         executor = Remembering(Local(1, ledger=store, recall=store.recall), store)
         result = analysis.run(executor, report)
     assert not store.troubles

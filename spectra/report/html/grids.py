@@ -12,7 +12,7 @@ from spectra.report.keys import key_of
 from spectra.report.kind import Document, Metric, RowDoc, kind_of
 from spectra.report.ranking import enriched
 from spectra.text import printable
-from spectra.words import in_order
+from spectra.words import UNMEASURED, in_order
 
 
 def heatmaps(document: Document, table: str, policy: Policy | None = None) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def _counted(
 def _grid(
     rows: Sequence[RowDoc], roles: Sequence[str], layers: Sequence[int | None], key: str
 ) -> list[float | int | str | None]:
-    """Return one number a cell; "inf" where it is singular, "nan" where one holds NaN or Inf."""
+    """Return one number a cell; "inf" where it is singular, "nan" where one has no numbers."""
     cells: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     open_ends: set[tuple[str, int | None]] = set()
     broken: set[tuple[str, int | None]] = set()
@@ -103,7 +103,7 @@ def _grid(
             cells[row["role"], row["layer"]].append(value)
         elif row["status"] == "outside":  # somewhere above the cut: no median is known
             open_ends.add((row["role"], row["layer"]))
-        elif row["status"] == "non-finite":
+        elif row["status"] in UNMEASURED:
             broken.add((row["role"], row["layer"]))
     found: list[float | int | str | None] = []
     for role in roles:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from spectra.report.kind import Document, Worst, kind_of
 from spectra.text import counted, listed, printable
-from spectra.words import SEVERITIES, VECTOR, Severity
+from spectra.words import SEVERITIES, UNMEASURED, VECTOR, Severity
 
 MOST = 12  # matrices of the page's list
-NON_FINITE = "non-finite"  # the fact, as the rule about it is called
 
 MATRIX, VECTORS, TENSOR = ("matrix", "matrices"), ("vector", "vectors"), ("tensor", "tensors")
 NOUNS = (MATRIX, VECTORS, TENSOR)
@@ -111,15 +110,15 @@ def _noun(line: Worst) -> tuple[str, str]:
 def _order(line: Worst) -> tuple[bool, int, bool]:
     known = line.mark in SEVERITIES
     place = SEVERITIES.index(line.mark) if known else len(SEVERITIES)
-    return line.known, place, line.about != NON_FINITE
+    return line.known, place, line.about not in UNMEASURED
 
 
 def _broken(document: Document) -> Iterator[Worst]:
-    """Yield matrices that hold NaN or Inf."""
+    """Yield matrices without numbers: they hold NaN or Inf, or could not be measured."""
     judges = kind_of(document["command"]).judges
     told = {item.get("matrix") for item in document["summary"]["findings"]} if judges else set()
     for row in document["rows"]:
-        if row["status"] == NON_FINITE and row["matrix"] not in told:
+        if row["status"] in UNMEASURED and row["matrix"] not in told:
             text = f"no numbers: {printable(row['error'] or 'it holds NaN or Inf')}"
             is_vector = row.get("role") == VECTOR
-            yield Worst("error", row["matrix"], text, about=NON_FINITE, vector=is_vector)
+            yield Worst("error", row["matrix"], text, about=row["status"], vector=is_vector)

@@ -17,6 +17,7 @@ from spectra.report.sentences import SAMPLED_ALIKE
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column, Mark
 from spectra.text import counted, printable
+from spectra.words import UNMEASURED
 
 LIMIT = 20  # matrices shown without -v
 FEW = 6  # quantities named under the table
@@ -90,7 +91,7 @@ BAD_UP = frozenset({"intruders", "nan", "inf", "zero_rows", "zero_cols", "satura
 def _mark(line: Line) -> Mark:
     """Colour what is worse or better whatever the model is for; the rest is for its reader."""
     if line["key"] == "status":
-        return "bad" if line["now"] == "non-finite" else "good"
+        return "bad" if line["now"] in UNMEASURED else "good"
     if line["key"] in BAD_UP and line["beyond"]:
         return "bad" if line["beyond"] > 0 else "good"
     return ""

@@ -22,7 +22,7 @@ from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words
 from spectra.report.table import Column, Mark
 from spectra.text import printable
-from spectra.words import By, Per, RankBy, in_order
+from spectra.words import UNMEASURED, By, Per, RankBy, in_order
 
 AFTER_CUT = 3  # rows shown below a selection's cut
 AFTER_EACH = 1  # and below each role's own
@@ -38,7 +38,7 @@ def ranking(document: Document) -> list[RowDoc]:
     """Return the rows as they were ranked, those without numbers last."""
     by = document["settings"]["rank_by"]
     return sorted(
-        document["rows"], key=lambda row: (row["status"] == "non-finite", rank_key(row, by))
+        document["rows"], key=lambda row: (row["status"] in UNMEASURED, rank_key(row, by))
     )
 
 

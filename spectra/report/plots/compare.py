@@ -16,6 +16,7 @@ from spectra.report.plots.lettering import plain_text, shortened
 from spectra.report.plots.page import Arrays, logarithmic_ticks, message, page
 from spectra.report.plots.style import DARK, INK, QUIET, SMALL
 from spectra.text import counted
+from spectra.words import UNMEASURED
 
 TITLE = "What moved"
 MOST = 12  # quantities
@@ -54,7 +55,7 @@ def draw_compare(document: Document, _arrays: Arrays) -> Figure:
 
 def _extent(row: RowDoc) -> float | None:
     """Return how far a matrix moved, in per cent; none where it has no numbers any more."""
-    if row["status"] == "non-finite":
+    if row["status"] in UNMEASURED:
         return None
     return 100.0 * row["extent"] if row.get("extent") else 0.0
 

@@ -20,7 +20,7 @@ from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SMALL, ramp
-from spectra.words import in_order
+from spectra.words import UNMEASURED, in_order
 
 CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale
@@ -40,7 +40,7 @@ class Grid:
     layers: Sequence[int | None]  # None: matrices of no layer
     values: NDArray[np.float64]  # roles x layers; NaN: no value, inf: singular
     counts: NDArray[np.int64]  # matrices of each cell
-    broken: NDArray[np.bool_]  # cells of which a matrix holds NaN or Inf
+    broken: NDArray[np.bool_]  # cells of which a matrix has no numbers
     inside: float = INSIDE  # inches that its columns share
 
     @property
@@ -66,7 +66,7 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
         counts[place] += 1
         found = value(row)
         if found is None:
-            broken[place] |= row["status"] == "non-finite"
+            broken[place] |= row["status"] in UNMEASURED
         else:
             cells[place].append(found if math.isinf(found) else min(found, LARGEST))
     values = np.full(counts.shape, np.nan)
@@ -83,7 +83,7 @@ def draw_grid(
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
     A cell without a matrix stays white; a dash stands for a matrix without this value,
-    hatching for one that holds NaN or Inf. An amount that is neither good nor bad is blue.
+    hatching for one without numbers. An amount that is neither good nor bad is blue.
 
     Args:
         axes: Where.
@@ -171,7 +171,7 @@ def grid_notes(*grids: Grid) -> list[str]:
     notes = (
         (crowded > 1, f"A cell shows the median of its matrices (up to {crowded:,} share one)."),
         (np.isinf(values).any(), "∞: singular, no finite condition number."),
-        (broken.any(), "Hatched: NaN or Inf, no numbers."),
+        (broken.any(), "Hatched: no numbers, such as of NaN or Inf."),
         ((np.isnan(values) & ~broken & (counts > 0)).any(), "–: a matrix that has no such value."),
         ((counts == 0).any(), "White: no such matrix."),
     )

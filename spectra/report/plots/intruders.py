@@ -18,6 +18,7 @@ from spectra.report.plots.lettering import matrix_label
 from spectra.report.plots.page import Arrays, array_of, left_out, page
 from spectra.report.plots.style import INK, SMALL, ramp
 from spectra.text import counted
+from spectra.words import UNMEASURED
 
 MOST = 40  # matrices
 CELL = 0.17  # inches
@@ -172,7 +173,7 @@ def _notes(
         notes.append(
             f"{counted(tied, 'vector is', 'vectors are')} not determined: singular values coincide."
         )
-    return notes + left_out(sum(row["status"] == "non-finite" for row in document["rows"]))
+    return notes + left_out(sum(row["status"] in UNMEASURED for row in document["rows"]))
 
 
 def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from spectra.report.kinds import kappa as told
 from spectra.report.plots.lettering import role_label, width_of
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET, SMALL
-from spectra.words import RankBy
+from spectra.words import UNMEASURED, RankBy
 
 TITLE = "Condition numbers"
 MOST = 60  # bars that one page holds
@@ -114,7 +114,7 @@ def _chosen(document: Document) -> tuple[list[RowDoc], list[RowDoc]]:
     """Return the rows that have a rank, and those of them that one page holds."""
     by_role = told.selects_by_role(document)
     ordered = told.by_roles(document) if by_role else told.ranking(document)
-    ranked = [row for row in ordered if row["status"] != "non-finite"]
+    ranked = [row for row in ordered if row["status"] not in UNMEASURED]
     if len(ranked) <= MOST:
         return ranked, ranked
     return ranked, told.around_each_cut(ranked)[:MOST] if by_role else ranked[:KEPT]

@@ -95,7 +95,7 @@ def array_of(row: RowDoc, arrays: Arrays, name: str) -> NDArray[np.float64] | No
 
 def left_out(lost: int) -> list[str]:
     """Say how many matrices are not drawn because they have no numbers, if any."""
-    return [f"{counted(lost, 'matrix', 'matrices')} with NaN or Inf left out."] if lost else []
+    return [f"{counted(lost, 'matrix', 'matrices')} without numbers left out."] if lost else []
 
 
 def name_bars(axes: Axes, rows: Sequence[RowDoc], inches: float) -> None:

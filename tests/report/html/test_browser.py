@@ -586,7 +586,7 @@ def test_a_tuned_matrix_with_nan_is_said_to_have_no_spectrum(opened: Opened) -> 
     page = opened(*over_each_other(tuned))
     page.locator('#r3 [role="gridcell"][aria-label^="attn.k, layer 0"]').first.click()
     expect(page.locator("#inspector .without")).to_have_text(
-        "The tuned matrix has no spectrum: it holds NaN or Inf."
+        "The tuned matrix has no spectrum: it holds NaN or Inf, or could not be measured."
     )
 
 
@@ -688,10 +688,12 @@ def test_nan_in_a_heat_map_is_hatched_and_told(opened: Opened) -> None:
     found["rows"][1] |= {"status": "non-finite", "error": "1 NaN", "kappa": None, "alpha": None}
     found["rows"][2]["alpha"] = None
     page = opened(found)
-    cell = page.locator('[role="gridcell"][aria-label="attn.q, layer 0\\aNaN or Inf: no numbers"]')
+    cell = page.locator(
+        '[role="gridcell"][aria-label="attn.q, layer 0\\ano numbers, such as of NaN or Inf"]'
+    )
     assert (cell.locator(".box").get_attribute("fill") or "").startswith("url(#")
     legend = page.locator("#r1 .legend").first
-    expect(legend).to_contain_text("hatched: NaN or Inf, no numbers")
+    expect(legend).to_contain_text("hatched: no numbers, such as of NaN or Inf")
     page.get_by_label("Colour by").select_option(label="α")
     expect(legend).to_contain_text("–: has no such value")
 

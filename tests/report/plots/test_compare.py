@@ -78,7 +78,7 @@ def test_a_matrix_that_lost_its_numbers_is_hatched(model: Document) -> None:
     figure = drawn(model, other)
     assert "nothing to draw" not in written(figure)
     assert "No number moved from one value above 0 to another." in written(figure)
-    assert "Hatched: NaN or Inf, no numbers." in written(figure)
+    assert "Hatched: no numbers, such as of NaN or Inf." in written(figure)
     assert sum(bool(patch.get_hatch()) for patch in figure.axes[0].patches) == 1
 
 

@@ -100,7 +100,7 @@ def test_what_is_not_finite_is_left_out_and_counted(tmp_path: Path) -> None:
     tensors["b.weight"][0, 0] = torch.nan
     said = all_three(tensors, tmp_path)
     for name in ("spectrum", "kappa", "diff", "intruders"):
-        assert "1 matrix with NaN or Inf left out." in said[name]
+        assert "1 matrix without numbers left out." in said[name]
 
 
 def test_singular_matrices_are_marked(tmp_path: Path) -> None:
@@ -354,10 +354,10 @@ def test_a_matrix_with_nan_is_no_missing_one(tmp_path: Path) -> None:
     broken = write_model(tmp_path / "broken", llama_of(noise, broken=True))
     for result in (spectra.spectrum(broken), spectra.diff(base, broken)):
         said = drawn(result)
-        assert "Hatched: NaN or Inf, no numbers." in said
+        assert "Hatched: no numbers, such as of NaN or Inf." in said
         assert "–: a matrix that has no such value." not in said
         assert "White: no such matrix." not in said
-        assert "1 matrix with NaN or Inf left out." in said
+        assert "1 matrix without numbers left out." in said
 
 
 def llama_of(make: Callable[..., Tensor], *, broken: bool = False) -> dict[str, Tensor]:

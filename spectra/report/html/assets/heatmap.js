@@ -82,7 +82,7 @@ function scaled(scale, values) {
   return { low, high, any: finite.length > 0, share: (value) => scale === "log" && value <= 0 ? 0 : (bend(value) - bend(low)) / span };
 }
 
-/** The pattern of what holds NaN or Inf: no shade of any scale. */
+/** The pattern of what has no numbers: no shade of any scale. */
 function hatching(id) {
   const [ground, line] = [RAMPS.bad.at(-1), RAMPS.bad.at(-2)].map((rgb) => `rgb(${rgb})`);
   return svg("pattern", { id, width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
@@ -127,7 +127,7 @@ function heatmap(host, chart, section, table) {
       if (!count) return null;
       const where = `${chart.roles[r]}, ${layers[c] === "none" ? "no layer" : "layer " + layers[c]}`;
       const text = value === null ? "–" : value === "inf" ? "∞" : value === "nan" ? "NaN" : shown(about.kind, value);
-      const told = value === "inf" ? "singular" : value === "nan" ? "NaN or Inf: no numbers" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no such value") : `${about.title} ${text}`;
+      const told = value === "inf" ? "singular" : value === "nan" ? "no numbers, such as of NaN or Inf" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no such value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
       const dark = value === "inf" || value === "nan";
       const rgb = dark ? colour(1, "bad") : typeof value === "number" ? colour(share(value, i) ?? 0, about.ramp) : null;
@@ -135,7 +135,7 @@ function heatmap(host, chart, section, table) {
         opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,
-      values.includes("inf") && "∞: singular", values.includes("nan") && "hatched: NaN or Inf, no numbers",
+      values.includes("inf") && "∞: singular", values.includes("nan") && "hatched: no numbers, such as of NaN or Inf",
       chart.outside && values.includes(null) ? "–: above the cut, not followed further"
         : values.some((value, i) => value === null && counts[i]) && "–: has no such value"].filter(Boolean);
     const ends = about.ends ?? (range.any ? [range.low, range.high].map((end) => shown(about.kind, end)) : null);

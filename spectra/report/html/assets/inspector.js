@@ -192,8 +192,8 @@ function lacks(blocks, base, tuned) {
   if (!pair) return null;
   const missing = base ? ["tuned"] : tuned ? ["base"] : ["base", "tuned"];
   const told = missing.map((part) => {
-    const broken = blocks.find((block) => !block.profile && whoseOf(block.table).words === part && block.table.value("status", block.row) === "non-finite");
-    return broken ? `The ${part} matrix has no spectrum: it holds NaN or Inf.`
+    const broken = blocks.find((block) => !block.profile && whoseOf(block.table).words === part && ["non-finite", "failed"].includes(block.table.value("status", block.row)));
+    return broken ? `The ${part} matrix has no spectrum: it holds NaN or Inf, or could not be measured.`
       : `No spectrum of the ${part} model is in this page. Add the result of: ${pair.section.spectra[part]}`;
   });
   return el("p", { class: "without" }, told.join(" "));

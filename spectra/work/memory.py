@@ -1,0 +1,117 @@
+"""What a run may hold in memory at one time, and what of its tasks counts."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectra.analyzers import Analyzer
+from spectra.errors import UsageError
+from spectra.text import shown, size
+from spectra.work.task import Task, distinct
+
+ROOM = 448 << 20  # bytes that small matrices may share, however small the largest is
+SHARE = 16  # bytes an entry that matrices like one may share, of each side
+MARGIN = 1.1  # of what tasks say they need: what they need is told to a tenth
+LATER = 192 << 20  # bytes that the program takes yet: libraries load with the first matrices
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Bytes of one task."""
+
+    need: int = 0  # that measuring it holds
+    loaded: int = 0  # that what is read for it takes
+    alive: int = 0  # that all of it takes which is read by then and not yet done with
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bytes that all tasks in work may take together, and what each takes.
+
+    Without a bound that users gave, what was read is not counted: one task is read ahead.
+    """
+
+    limit: int
+    weights: Sequence[Weight]  # in the order of the tasks
+    ahead: int | None = None  # bytes that may be read ahead besides; None: as ever
+
+    @property
+    def least(self) -> int:
+        """What it takes to measure each task with nothing beside it."""
+        return max((one.alive + one.need for one in self.weights), default=0)
+
+
+def default_budget(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Budget:
+    """Return the budget of a run for which users gave none."""
+    weights = [Weight(task.need(analyzer)) for task in tasks]
+    return Budget(max((share_of(task, analyzer) for task in tasks), default=0), weights)
+
+
+def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) -> Budget:
+    """Return the budget of a process that may take so many bytes, those that it has included.
+
+    Raises:
+        UsageError: The largest task does not fit.
+    """
+    weights = weights_of(tasks, analyzer)
+    taken = resident() + LATER
+    budget = Budget(memory - taken, weights)
+    if budget.least > budget.limit:
+        most = max(range(len(tasks)), key=lambda i: weights[i].alive + weights[i].need)
+        raise UsageError(
+            f"--memory {size(memory)} is too little: {shown(tasks[most].place.matrix)} takes "
+            f"{size(budget.least)} beside {size(taken)} of the program. Give at least "
+            f"{size(1.01 * (budget.least + taken))}, or leave it out: --exclude."
+        )
+    return budget
+
+
+def share_of(task: Task, analyzer: Analyzer[Any]) -> int:
+    """Return the bytes that matrices like this one may need together, unless users say."""
+    largest = max((1 + one.paired) * one.view.rows * one.view.cols for one in task.inputs)
+    return max(task.need(analyzer), ROOM + SHARE * largest)
+
+
+def weights_of(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> list[Weight]:
+    """Return what every task takes, in their order; what several read is held until the last."""
+    kept = {read.key for read in distinct(read for task in tasks for read in task.reads)}
+    items: list[dict[object, int]] = []
+    for task in tasks:
+        own: dict[object, int] = {}
+        for one in task.inputs:
+            for read in one.reads:
+                source = read if read.key in kept else read.all
+                own[source.key] = source.memory
+            coded = sum(4 * read.numel for read in one.coded)
+            own["made", one.key] = coded + (4 * one.view.entry.numel if one.formed else 0)
+        items.append(own)
+    first: dict[object, int] = {}
+    last: dict[object, int] = {}
+    for index, own in enumerate(items):
+        for key in own:
+            first.setdefault(key, index)
+            last[key] = index
+    found, held = [], 0
+    for index, (task, own) in enumerate(zip(tasks, items, strict=True)):
+        held += sum(nbytes for key, nbytes in own.items() if first[key] == index)
+        need = int(MARGIN * task.need(analyzer))
+        found.append(Weight(need, sum(own.values()), held))
+        held -= sum(nbytes for key, nbytes in own.items() if last[key] == index)
+    return found
+
+
+def resident() -> int:
+    """Return the bytes that this process holds in memory."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        return 0
+    import resource  # noqa: PLC0415 - not everywhere
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
