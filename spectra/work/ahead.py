@@ -31,8 +31,8 @@ class Ahead(Generic[Found]):
         Args:
             reads: Each once, in the order in which they are needed.
             read: What reads one; called by several threads.
-            room: Bytes that may be on their way and wait together; one read that takes more is
-                the only one then. None: 256 MiB.
+            room: Bytes that may be on their way and wait together; a read that takes more comes
+                at its turn. None: 256 MiB.
         """
         self._read, self._room = read, ROOM if room is None else room
         worth = {one.key: at_once(one) for one in reads}
@@ -75,9 +75,11 @@ class Ahead(Generic[Found]):
     def _send(self) -> None:
         while self._waiting:
             key, read = next(iter(self._waiting.items()))
-            if self._coming and self._held + read.memory > self._room:
+            if self._held and self._held + read.memory > self._room:
                 return
             del self._waiting[key]
+            if read.memory > self._room:
+                continue
             self._held += read.memory
             self._coming[key] = self._crew.submit(partial(self._alone, read)), read.memory
 
