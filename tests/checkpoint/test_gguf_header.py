@@ -286,7 +286,7 @@ DAMAGE = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     damage=st.lists(st.tuples(st.integers(0, 1400), DAMAGE), min_size=1, max_size=4),
     end=st.sampled_from([1 << 20, 1 << 20, 1500, 700, 90, 20]),

@@ -232,7 +232,7 @@ def compare(content: bytes, path: Path) -> bool:
     return True
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @example(content=b"")
 @example(content=b"\x00" * 8)
 @given(content=mutated())
@@ -240,7 +240,7 @@ def test_both_accept_or_both_refuse(content: bytes, path: Path) -> None:
     compare(content, path)
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(made=valid(), data=st.data())
 def test_valid_files_are_read_alike(
     made: tuple[Pairs, int], data: st.DataObject, path: Path

@@ -46,7 +46,7 @@ def constant(each: Tensor) -> Callable[[float], Tensor]:
     return lambda _point: each
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @example(56, 55, 6, 4, "flat", 0, False)  # a zero, whose Ritz value is the rounding of 16
 @given(
     st.integers(30, 80),
@@ -78,7 +78,7 @@ def test_no_count_is_too_small(
             assert float(true.min()) > point
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.integers(20, 60), st.integers(1, 5), st.integers(5, 9), st.integers(0, 2**20))
 def test_an_eigenvalue_that_a_start_nearly_lacks_is_not_denied(
     rows: int, hidden: int, block: int, seed: int
@@ -176,7 +176,7 @@ def test_no_floor_without_spare_columns() -> None:
     assert gaussian_floor(10, 10 - SPARE - 1) > 0.0
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 2**20), st.booleans())
 def test_the_polynomial_is_one_of_its_degree_that_grows_beyond_its_nodes(
     count: int, steps: int, seed: int, above: bool

@@ -72,7 +72,7 @@ def spectrum(kind: str, kappa: float, rank: int) -> Tensor:
     return torch.arange(1, rank + 1, dtype=torch.float64) ** -math.log(kappa, rank)
 
 
-@settings(max_examples=250)
+@settings(max_examples=125)
 @given(
     kind=st.sampled_from(["graded", "spread", "one below", "twins", "slow"]),
     power=st.floats(0.01, 9.0),
@@ -89,14 +89,14 @@ def test_no_bound_is_violated(
     check((with_spectrum(sigma, *shape, generator) * scale).to(dtype))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(shape=st.sampled_from(SHAPES), error=st.floats(1e-5, 0.1), seed=st.integers(0, 1000))
 def test_noise_at_any_tolerance(shape: tuple[int, int], error: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     check(torch.randn(*shape, generator=generator), error)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(shape=st.sampled_from(SHAPES), seed=st.integers(0, 1000), scale=st.floats(-20.0, 20.0))
 def test_turned_and_scaled(shape: tuple[int, int], seed: int, scale: float) -> None:
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

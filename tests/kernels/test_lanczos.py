@@ -40,7 +40,7 @@ def skew(krylov: Lanczos) -> float:
     return float((krylov.basis.mT @ krylov.basis - unit).abs().max())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.integers(30, 90),
     st.integers(1, 8),

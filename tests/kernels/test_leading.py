@@ -98,7 +98,7 @@ def left_open(
     return found
 
 
-@settings(max_examples=250)
+@settings(max_examples=125)
 @given(
     st.integers(80, 140),
     st.integers(80, 140),

@@ -16,7 +16,7 @@ from spectra.kernels.rounding import EPS64
 SHAPES = ((80, 80), (60, 90), (90, 60))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.integers(1, 90),
     st.integers(1, 90),

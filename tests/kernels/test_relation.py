@@ -65,7 +65,7 @@ def made(
     return (matrix, up, down), matrix.double() + up.double() @ down.double()
 
 
-@settings(max_examples=250)
+@settings(max_examples=125)
 @given(
     st.integers(40, 90),
     st.integers(40, 90),
@@ -200,7 +200,7 @@ def test_what_is_reached_from_below(kind: str, single: bool) -> None:
     torch.testing.assert_close(rounding(1.0), seen(of, krylov, ritz).rounding(1.0))
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(
     st.integers(40, 80),
     st.integers(0, 40),

@@ -61,7 +61,7 @@ def bounded(
     return largest_component(ritz, ritz.start[:, 0], constant(ritz, rounding), between, enough)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(
     st.integers(6, 40),
     st.integers(1, 4),
@@ -121,7 +121,7 @@ def test_no_component_is_larger(
     assert largest <= bound * (1 + 1e-9) + 1e-9
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.integers(10, 40),
     st.integers(2, 8),
@@ -155,7 +155,7 @@ def test_one_of_a_subspace_is_not_all_of_it() -> None:
     assert 0.3 * math.sqrt(5) <= bound < 0.72
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.integers(3, 8), st.integers(1, 4), st.integers(0, 2**20), st.sampled_from([0.6, 2.0]))
 def test_a_process_that_nearly_ends_hides_nothing(
     steps: int, more: int, seed: int, enough: float
@@ -363,7 +363,7 @@ def test_however_finely_it_is_looked_at(intervals: int) -> None:
     assert 0.8 <= found <= 0.8 + 0.07
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.integers(10, 60),
     st.integers(1, 6),

@@ -51,7 +51,7 @@ def judged(
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(cases(st.integers(60, 130), st.integers(1, 7)), st.booleans())
 def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
     way = "krylov float32" if single else "krylov"
@@ -233,7 +233,7 @@ def test_what_is_not_finite_is_refused(way: str, which: int) -> None:
             proven_similarity(random(150, 150, 43), parts[0], 2, 0.5)
 
 
-@settings(max_examples=1200)
+@settings(max_examples=600)
 @given(cases(st.integers(2, 60), st.integers(1, 22)))
 def test_no_claim_is_broken_by_decompositions(case: Case) -> None:
     base, tuned = case.pair()

@@ -183,7 +183,7 @@ def tensor_of(dtype: torch.dtype, shape: list[int], seed: int) -> Tensor:
     return raw.byte().view(dtype).reshape(shape)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     found=st.dictionaries(st.sampled_from(ENDINGS), parts, min_size=1, max_size=6),
     method=st.sampled_from(METHODS),
