@@ -55,6 +55,7 @@ EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or i
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
 NOT_COMPUTED = "not computed: add --full-spectrum"
+HOLLOW = "the base is 0 in every entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Diff:
     """
 
     name: ClassVar[str] = "diff"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Pairs()
     DELTA_KEYS: ClassVar[tuple[str, ...]] = (
         "delta_norm", "delta_relative", "delta_sigma_max", "delta_stable_rank",
@@ -240,7 +241,14 @@ class Diff:
         return proven_similarity(*_sides(pair), k, self.epsilon, self.side)
 
     def _with_intruders(self, values: dict[str, Value], pair: Pair) -> Measurement:
-        """Judge the leading vectors that are the matrix's own."""
+        """Judge the leading vectors that are the matrix's own; zeros have none to match."""
+        if not bool(pair.base.any()):
+            nothing: dict[str, Value] = {
+                "intruders": 0, "vectors_judged": 0, "vectors_status": HOLLOW, "certified": True,
+                "null_cos": self._null_cosine(pair.view), "subspace_overlap": None,
+                "overlap_status": "undetermined", "intruder_detail": [],
+            }  # fmt: skip
+            return Measurement(values | nothing)
         found = self._similarity(pair, self.k)
         own, grid = own_directions(pair, found.sigma)
         if own < len(found.sigma):
@@ -327,17 +335,22 @@ class Diff:
 
     def _left_out(self, changed: Sequence[Row]) -> str:
         """Say which vectors were not judged, as they are none of their matrix's own."""
-        missing = [self._most(row.place) - int(row.number("vectors_judged") or 0)
-                   for row in changed]  # fmt: skip
-        holders = sum(left > 0 for left in missing)
-        if not holders:
-            return ""
-        vectors = counted(sum(missing), "leading vector")
-        were = "was" if sum(missing) == 1 else "were"
-        return (
-            f" {vectors} of {counted(holders, 'matrix', 'matrices')} {were} not judged: no more "
-            "than rounding the stored values makes."
-        )
+        told = ""
+        for hollow, why in (
+            (False, "no more than rounding the stored values makes"),
+            (True, f"{HOLLOW}, and has none to match"),
+        ):
+            missing = [
+                self._most(row.place) - int(row.number("vectors_judged") or 0)
+                for row in changed
+                if (row.values.get("vectors_status") == HOLLOW) is hollow
+            ]
+            if holders := sum(left > 0 for left in missing):
+                vectors = counted(sum(missing), "leading vector")
+                were = "was" if sum(missing) == 1 else "were"
+                of = counted(holders, "matrix", "matrices")
+                told += f" {vectors} of {of} {were} not judged: {why}."
+        return told
 
 
 def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:

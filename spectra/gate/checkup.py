@@ -32,7 +32,7 @@ class Checkup:
     """
 
     name: ClassVar[str] = "check"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
 

@@ -120,6 +120,21 @@ def test_more_vectors_asked_for_than_there_are(k: int, status: str) -> None:
     assert values["intruders"] == 0
 
 
+@pytest.mark.parametrize("way", WAYS, ids=["proven", "exact", "right"])
+@pytest.mark.parametrize("shape", [(96, 96), (96, 40), (40, 96)], ids=str)
+def test_a_base_of_zeros_has_no_directions_to_match(way: Diff, shape: tuple[int, int]) -> None:
+    base, tuned = torch.zeros(shape), normal(*shape)
+    values = judged(base, tuned, way)
+    assert values["vectors_judged"] == values["intruders"] == 0
+    assert values["vectors_status"] == "the base is 0 in every entry"
+    assert values["subspace_overlap"] is None
+    reading = str(way.conclude([row_of(way, pair_of(base, tuned))])[1]["reading"])
+    assert reading.endswith(
+        " 10 leading vectors of 1 matrix were not judged: the base is 0 in every entry, and has "
+        "none to match."
+    )
+
+
 def test_an_overlap_is_that_of_the_vectors_judged() -> None:
     base = normal(96, 96)
     values = judged(base, collapsed(base))

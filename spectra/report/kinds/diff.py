@@ -46,7 +46,7 @@ def _lowest(row: RowDoc) -> Mapping[str, Any]:
 
 def _of_lowest(key: str, write: Callable[[Any], str] = number) -> cells.Cell:
     cell = cells.of(key, write)
-    return cells.measured(lambda row: cell(_lowest(row)) if _details(row) else "")
+    return cells.measured(lambda row: cell(_lowest(row)) if _details(row) else cells.NONE)
 
 
 def _rank(row: RowDoc) -> str:
