@@ -31,6 +31,9 @@ def leave(number: int, _frame: object) -> None:
     An exception would pass through whatever runs: imports that tell it as their own failure,
     finalizers that drop it, decompositions that cannot be stopped.
     """
+    cluster = sys.modules.get("spectra.work.connection")
+    if cluster is not None:
+        cluster.abandon()
     said = next(said for name, said in SAID.items() if getattr(_signal, name, 0) == number)
     line = f"error: {told(said)}\n".encode()
     try:  # noqa: SIM105 - before anything is imported

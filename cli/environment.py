@@ -17,12 +17,12 @@ from spectra import distribution
 from spectra.text import counted, printable, size
 
 REQUIREMENT: Final = re.compile(
-    r"(?P<name>[\w.-]+)(?P<range>[^;]*)(?:;.*extra == .(?P<extra>\w+))?"
+    r"(?P<name>[\w.-]+)(?:\[[^\]]*\])?(?P<range>[^;]*)(?:;.*extra == .(?P<extra>\w+))?"
 )
 DEVELOPERS: Final = "dev"  # the extra that nobody needs to use spectra
 SECRET: Final = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PROXY")  # an address may hold a password
 SETTINGS: Final = re.compile(
-    r"(SPECTRA|HF|HUGGINGFACE|OMP|MKL|CUDA)_\w+|PYTORCH_\w*|NO_COLOR|FORCE_COLOR|COLUMNS|"
+    r"(SPECTRA|HF|HUGGINGFACE|OMP|MKL|CUDA|RAY)_\w+|PYTORCH_\w*|NO_COLOR|FORCE_COLOR|COLUMNS|"
     r"(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|MPLBACKEND|PYTHONPATH",
     re.IGNORECASE,
 )
@@ -184,6 +184,10 @@ def _told_of_torch(found: dict[str, Any]) -> str:
 
 def _told_of_library(one: dict[str, Any]) -> str:
     if one["version"] is None:
-        why = {"gguf": "to read GGUF", "parquet": "to write Parquet"}.get(one["extra"], "")
+        why = {
+            "gguf": "to read GGUF",
+            "parquet": "to write Parquet",
+            "ray": "for --engine ray",
+        }.get(one["extra"], "")
         return f"not installed{f', {why}' if why else ''}: pip install {one['name']}"
     return f"({one['needed']})" if one["needed"] else ""

@@ -13,7 +13,7 @@ from spectra.policy.initial import initial
 from spectra.report.command_line import written
 from spectra.report.findings import render
 from spectra.report.formats import write_texts
-from spectra.runs.engine import engine
+from spectra.runs.engine import Where, engine
 from spectra.runs.planned import Planned
 from spectra.writing.atomic import require_writable
 
@@ -105,7 +105,8 @@ def write_policy(
     require_writable(target)
     settle_memory()
     planned = _planned(release, asked, common)
-    here = engine(common.workers, common.device, cache=not common.no_cache, tell=warn)
+    where = Where(common.engine, common.address)
+    here = engine(common.workers, common.device, where, cache=not common.no_cache, tell=warn)
     with here as executor, progress_bar(quiet=common.quiet) as report:
         facts = planned.measure(executor, report)
     text = initial(facts, release, asked=asked, full=full)

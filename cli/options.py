@@ -9,7 +9,7 @@ import typer
 
 import spectra
 from spectra.text import guess
-from spectra.words import ROLES, CheckFormat, ExportForm, Format
+from spectra.words import ROLES, CheckFormat, Engine, ExportForm, Format
 
 from .terminal import note
 
@@ -138,6 +138,11 @@ class Common:
         RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
+    engine: Annotated[Engine, option("--engine ENGINE",
+        "local, or ray: the workers of a Ray cluster.", RUN, of=Engine)] = "local"
+    address: Annotated[str | None, option("--address ADDRESS",
+        "The Ray cluster: auto, HOST:PORT or ray://HOST:PORT. By default as RAY_ADDRESS says, else "
+        "one is started on this machine.", RUN)] = None
     no_cache: NoCache = False
     exact: bool = False
     quiet: Quiet = False
@@ -160,7 +165,7 @@ class Common:
         bare = Common()
         words = ["--allow-pickle"] * self.allow_pickle + ["--download"] * self.download
         words += ["--no-cache"] * self.no_cache
-        for name in ("variant", "device", "workers"):
+        for name in ("variant", "device", "workers", "engine", "address"):
             if (value := getattr(self, name)) != getattr(bare, name):
                 words += [f"--{name}", str(value)]
         return words

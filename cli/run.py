@@ -14,6 +14,7 @@ from spectra.report import draw, formats, save_figure
 from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
+from spectra.runs.engine import Where
 from spectra.runs.result import Result, failed_in
 from spectra.text import shown
 from spectra.words import UNMEASURED
@@ -57,11 +58,13 @@ def measured(
 ) -> Result | None:
     """Plan and run; of a dry run tell what it would cost, and return nothing."""
     prepare(common, findings=findings)
-    device = chosen_device(common.device)
+    Where(common.engine, common.address).require(common.device)
+    device = chosen_device(common.device) if common.engine == "local" else common.device
     settle_memory()
     planned = replace(
-        plan(), device=device, workers=common.workers, cache=not common.no_cache, tell=warn
-    )
+        plan(), device=device, workers=common.workers, cache=not common.no_cache, tell=warn,
+        engine=common.engine, address=common.address,
+    )  # fmt: skip
     gc.freeze()  # what planning imported and made stays too
     if common.plot:
         from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load

@@ -18,7 +18,7 @@ from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.text import shown
-from spectra.words import By, FailOn, Per, RankBy, Side
+from spectra.words import By, Engine, FailOn, Per, RankBy, Side
 
 
 @asked
@@ -39,6 +39,8 @@ def spectrum(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return the singular spectrum of every matrix and its summaries.
 
@@ -58,6 +60,9 @@ def spectrum(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -81,6 +86,8 @@ def spectrum(
         workers=workers,
         progress=progress,
         cache=cache,
+        engine=engine,
+        address=address,
     )
 
 
@@ -107,6 +114,8 @@ def diff(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return what fine-tuning changed in every matrix.
 
@@ -132,6 +141,9 @@ def diff(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: A model cannot be read, the two do not fit, or nothing is left.
@@ -153,6 +165,8 @@ def diff(
         workers=workers,
         progress=progress,
         cache=cache,
+        engine=engine,
+        address=address,
     )
 
 
@@ -178,6 +192,8 @@ def kappa(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return the condition number of every candidate matrix, and the selected ones.
 
@@ -203,6 +219,9 @@ def kappa(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -223,6 +242,8 @@ def kappa(
         workers=workers,
         progress=progress,
         cache=cache,
+        engine=engine,
+        address=address,
     )
 
 
@@ -248,6 +269,8 @@ def width(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return how the largest singular value of every role scales with the models' width.
 
@@ -272,6 +295,9 @@ def width(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: A model cannot be read, they are of no family, or nothing scales.
@@ -287,7 +313,7 @@ def width(
     proxy = None if against is None else opener(against)
     some = chosen(selection, include, exclude, role, layers)
     planned = plan_width([*map(opener, models)], proxy, given, Width(tolerance=tolerance), some)
-    return Planned(planned, device, workers, progress, cache)
+    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
 
 
 @asked
@@ -306,6 +332,8 @@ def trend(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return how sigma_max, stable rank and kappa of every role move over one run's steps.
 
@@ -324,6 +352,9 @@ def trend(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: A checkpoint cannot be read, they are not of one run, or a step is
@@ -331,9 +362,8 @@ def trend(
     """
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
-    return Planned(
-        plan_trend([*map(opener, checkpoints)], Trend(), some), device, workers, progress, cache
-    )
+    planned = plan_trend([*map(opener, checkpoints)], Trend(), some)
+    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
 
 
 @asked
@@ -355,6 +385,8 @@ def check(
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return what the rules of a release gate find in a model.
 
@@ -377,6 +409,9 @@ def check(
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Returns:
         `.summary["passed"]`, `["findings"]`, `["coverage"]`; `.rows` with all that was measured.
@@ -399,7 +434,7 @@ def check(
         path = None if policy is None else Path(policy)
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
-    return Planned(planned, device, workers, progress, cache)
+    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

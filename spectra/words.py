@@ -47,6 +47,9 @@ Became: TypeAlias = Literal["removed", "added", "reshaped", "recast", "changed",
 BECAME: tuple[Became, ...] = get_args(Became)
 """What is to be looked at first stands first."""
 
+Engine: TypeAlias = Literal["local", "ray"]
+"""Who measures: this machine, or the workers of a cluster."""
+
 Format: TypeAlias = Literal["table", "json", "jsonl", "csv", "markdown", "parquet"]
 CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
 """What a result is written as, and what the findings of a check are besides."""

@@ -19,7 +19,9 @@ Other = Annotated[
 ]
 
 
-@command(1, without=("download", "plot", "dry_run", "device", "workers", "no_cache"))
+@command(
+    1, without=("download", "plot", "dry_run", "device", "workers", "engine", "address", "no_cache")
+)
 def ls(model: Model, other: Other = None, *, common: Common) -> int:
     """List the matrices of a model, or what changed between two.
 

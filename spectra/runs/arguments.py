@@ -13,7 +13,7 @@ from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.runs.opening import Device, Globs, Layers, Spec
 from spectra.text import guess, quote
-from spectra.words import FailOn
+from spectra.words import Engine, FailOn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,12 +83,19 @@ TAKEN: Mapping[Any, tuple[str, Callable[[object], object]]] = {
     str | Path | Policy | None: ("a path or a spectra.policy.Policy", _of(str, Path, Policy)),
     FailOn | None: (f"one of {', '.join(get_args(FailOn))}", lambda value: (
         value if value in get_args(FailOn) else None)),
+    Engine: (f"one of {', '.join(get_args(Engine))}", lambda value: (
+        value if value in get_args(Engine) else None)),
     Selection | None: ("a spectra.Selection", _of(Selection)),
     Device: ("'auto', 'cpu', 'cuda', 'cuda:N' or a torch.device", _device),
 }  # fmt: skip
 """By the annotation of a parameter: what it takes, in words, and what returns it, or None."""
-MAYBE = {int | None: int, bool | None: bool, Spec | None: Spec, str | Path | None: str | Path}
+MAYBE = {
+    int | None: int, bool | None: bool, str | None: str, Spec | None: Spec,
+    str | Path | None: str | Path,
+}  # fmt: skip
 """Annotations that None goes with."""
+WORDS: Mapping[Any, tuple[str, ...]] = {FailOn | None: get_args(FailOn), Engine: get_args(Engine)}
+"""Those of which all values are known."""
 
 
 def typed(function: Callable[P, T]) -> Callable[P, T]:
@@ -122,10 +129,7 @@ def _taken(name: str, value: object, parameter: inspect.Parameter) -> object:
     if value is not None and (taken := known[1](value)) is not None:
         return taken
     what = quote(value) if isinstance(value, str) else repr(value)[:80]
-    told = "not known" if kind == FailOn | None else f"of type {type(value).__name__}"
-    near = (
-        guess(value.lower(), get_args(FailOn))
-        if told == "not known" and isinstance(value, str)
-        else ""
-    )
+    words = WORDS.get(kind)
+    told = "not known" if words else f"of type {type(value).__name__}"
+    near = guess(value.lower(), words) if words and isinstance(value, str) else ""
     raise UsageError(f"{name}={what} is {told}.{near} Expected {known[0]}.")

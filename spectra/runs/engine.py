@@ -1,38 +1,108 @@
-"""Who measures: this machine, and the store of what was measured before."""
+"""Who measures: this machine or a cluster, and the store of what was measured before."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple, get_args
 
+from spectra.errors import UsageError
 from spectra.runs.opening import Device
-from spectra.work.device import chosen_device
+from spectra.text import guess, quote
+from spectra.words import Engine
+from spectra.work.cluster import Cluster
+from spectra.work.connection import MISSING, chosen_address
+from spectra.work.device import chosen_device, known_device
 from spectra.work.executor import Executor
 from spectra.work.local import Local
 from spectra.work.rates import Observed
 from spectra.work.store import Remembering, Store
 
 
+class Where(NamedTuple):
+    """Who measures, as users name it."""
+
+    engine: Engine = "local"
+    address: str | None = None  # of a cluster
+
+    def require(self, device: Device) -> None:
+        """Refuse what cannot be meant or is not installed, before any work.
+
+        Raises:
+            UsageError: It is so.
+        """
+        if self.engine not in get_args(Engine):
+            raise UsageError(
+                f"--engine {quote(self.engine)} is not known.{guess(self.engine, get_args(Engine))}"
+                " Expected local or ray."
+            )
+        if self.engine == "local":
+            if self.address is not None:
+                raise UsageError(
+                    f"--address {quote(self.address)} goes with --engine ray alone. Add that, or "
+                    "leave it out."
+                )
+            chosen_device(device)
+            return
+        if find_spec("ray") is None:
+            raise UsageError(MISSING)
+        chosen_address(self.address)
+        if known_device(device).partition(":")[2]:
+            raise UsageError(
+                f"--device {device} goes with --engine local alone: a cluster gives each task a "
+                "GPU of its own. Use --device cuda."
+            )
+
+
 @contextmanager
 def engine(
-    workers: int | None, device: Device, *, cache: bool = True, tell: Callable[[str], object]
+    workers: int | None,
+    device: Device,
+    where: Where = Where(),  # noqa: B008 - frozen
+    *,
+    cache: bool = True,
+    tell: Callable[[str], object],
 ) -> Iterator[Executor]:
     """Yield an executor.
 
     Args:
         workers: Matrices at once on a CPU; None: one per core.
         device: As users name it.
+        where: On this machine, or on a cluster.
         cache: Ask the store, and keep what is measured.
         tell: Gets a sentence for all that is wrong with the store.
 
     Raises:
-        SpectraError: The device is not there.
+        SpectraError: The device is not there, or the cluster cannot be meant.
     """
-    here = chosen_device(device)
+    where.require(device)
     if not cache:
-        yield Local(workers, here)
+        with _measuring(workers, device, where) as one:
+            yield one
         return
     store = Store()
-    with closing(store):
-        seen = Observed(here)
-        yield Remembering(Local(workers, here, store, store.recall, seen), store, seen)
+    seen = Observed(chosen_device(device)) if where.engine == "local" else None
+    with closing(store), _measuring(workers, device, where, store, seen) as one:
+        yield Remembering(one, store, seen)
+        if isinstance(one, Cluster) and one.unknown:
+            tell(
+                "what was measured of files that nodes have as copies of their own is not kept: "
+                "use a folder that all share."
+            )
     for trouble in store.troubles:
         tell(f"{trouble}.")
+
+
+@contextmanager
+def _measuring(
+    workers: int | None,
+    device: Device,
+    where: Where,
+    store: Store | None = None,
+    seen: Observed | None = None,
+) -> Iterator[Local | Cluster]:
+    """Yield who measures, and tells the store what it reads; a cluster is left in the end."""
+    if where.engine == "local":
+        yield Local(workers, chosen_device(device), store, store.recall if store else None, seen)
+        return
+    with closing(Cluster(chosen_address(where.address), workers, str(device), store)) as cluster:
+        yield cluster

@@ -13,7 +13,8 @@ from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
 from spectra.runs.arguments import typed
-from spectra.runs.engine import engine
+from spectra.runs.engine import Where
+from spectra.runs.engine import engine as executor_of
 from spectra.runs.opening import (
     Device,
     Globs,
@@ -24,6 +25,7 @@ from spectra.runs.opening import (
 )
 from spectra.runs.progress import shown
 from spectra.runs.result import Result
+from spectra.words import Engine
 from spectra.work.estimate import Estimate
 from spectra.work.executor import Report
 from spectra.work.store import place
@@ -41,10 +43,13 @@ class Planned:
     progress: bool | None = None  # None: a bar in notebooks alone
     cache: bool = True  # ask the store of what was measured before, and keep what is
     tell: Callable[[str], object] = warnings.warn  # of what is wrong with the store
+    engine: Engine = "local"
+    address: str | None = None  # of a cluster
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers} is too few. Expected at least 1.")
+        self.where.require(self.device)
 
     def __repr__(self) -> str:
         """Say what it is; all that it holds would fill pages."""
@@ -55,11 +60,16 @@ class Planned:
         """The name of its question."""
         return self.question.command
 
+    @property
+    def where(self) -> Where:
+        """Who measures."""
+        return Where(self.engine, self.address)
+
     def estimate(self) -> Estimate:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
         cache = self.cache and place().is_file()  # none is begun for a question
-        with engine(self.workers, self.device, cache=cache, tell=self.tell) as here:
-            return self.question.estimate(here)
+        with executor_of(self.workers, self.device, self.where, cache=cache, tell=self.tell) as one:
+            return self.question.estimate(one)
 
     def run(self, report: Report | None = None) -> Result:
         """Read, measure and conclude.
@@ -71,11 +81,12 @@ class Planned:
         Raises:
             SpectraError: The device is not there, or a file changed or ended meanwhile.
         """
-        with engine(self.workers, self.device, cache=self.cache, tell=self.tell) as here:
+        here = executor_of(self.workers, self.device, self.where, cache=self.cache, tell=self.tell)
+        with here as one:
             if report is not None:
-                return self.question.run(here, report)
+                return self.question.run(one, report)
             with shown(self.progress) as told:
-                return self.question.run(here, told)
+                return self.question.run(one, told)
 
 
 class Asked(Protocol[P]):
@@ -117,6 +128,8 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     workers: int | None = None,
     progress: bool | None = None,
     cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Return what an analyzer of your own finds in every matrix.
 
@@ -137,6 +150,9 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
         workers: Matrices at once on a CPU; one per core by default.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
@@ -147,4 +163,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     ]
     some = chosen(selection, include, exclude, role, layers)
     plan = plan_for(analyzer, opened, some)
-    return Planned(Analysis(analyzer, plan, some), device, workers, progress, cache)
+    return Planned(
+        Analysis(analyzer, plan, some), device, workers, progress, cache, engine=engine,
+        address=address,
+    )  # fmt: skip

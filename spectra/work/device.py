@@ -20,6 +20,19 @@ def unknown_device(word: str) -> str:
     return f"{word!r} is not known.{near} Expected auto, cpu, cuda or cuda:N."
 
 
+def known_device(device: "str | torch.device") -> str:
+    """Return a device as it is named, whether or not it is there.
+
+    Raises:
+        UsageError: It is none.
+    """
+    wanted = str(device)
+    name, _, number = wanted.partition(":")
+    if wanted not in ("auto", "cpu", "cuda") and not (name == "cuda" and number.isdecimal()):
+        raise UsageError(f"--device {unknown_device(wanted)}")
+    return wanted
+
+
 def chosen_device(device: "str | torch.device") -> str:
     """Return the torch device that `auto` means here, or the one named.
 
@@ -29,10 +42,8 @@ def chosen_device(device: "str | torch.device") -> str:
     Raises:
         UsageError: The device is none, or not there.
     """
-    wanted = str(device)
-    name, _, number = wanted.partition(":")
-    if wanted not in ("auto", "cpu", "cuda") and not (name == "cuda" and number.isdecimal()):
-        raise UsageError(f"--device {unknown_device(wanted)}")
+    wanted = known_device(device)
+    number = wanted.partition(":")[2]
     import torch  # noqa: PLC0415 - only what computes needs it
 
     if wanted == "auto":
