@@ -4,6 +4,7 @@ import os.path
 import re
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from spectra.checkpoint.adapter.adapter import Adapter
@@ -18,7 +19,7 @@ from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
 from spectra.checkpoint.local import LocalFolder, legible
 from spectra.checkpoint.modules import joined, modules_of
 from spectra.checkpoint.pickled.opening import refuse_foreign
-from spectra.checkpoint.source import Folder
+from spectra.checkpoint.source import Folder, at_once
 from spectra.checkpoint.unread import beside_adapter, with_unread
 from spectra.errors import CheckpointError
 from spectra.text import guess_path, shown
@@ -120,7 +121,8 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
     opened = open_one(first, allow_pickle=allow_pickle, variant=variant)
     if first is folder and not others.there:
         return worn(opened)
-    told = [open_one(one, allow_pickle=allow_pickle, variant="") for one in others.opened]
+    open_part = partial(open_one, allow_pickle=allow_pickle, variant="")
+    told = list(at_once(open_part, others.opened, folder.concurrency))
     whole = joined(folder, opened, told)
     return replace(whole, unread=(*whole.unread, *others.unread))
 

@@ -100,8 +100,9 @@ def export(store: Store, path: Path) -> int:
         with closing(Database(place)) as copy:
             for kind in PORTABLE:
                 for entry in store.base.entries(kind):
-                    copy.put(kind, *entry)
-                    count += kind == ROW
+                    if kind == ROW or b"/" not in entry.about:  # which a hash has not: no name
+                        copy.put(kind, *entry)
+                        count += kind == ROW
 
     write_atomically(path, write)
     return count

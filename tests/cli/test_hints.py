@@ -36,7 +36,7 @@ HINTS = {
     "report c.json --device cpu": "--device cpu is of a model that is measured now",
     "report model model": "Of a model and its base: spectra report model --base model.",
     "check model model": "One model is checked; what it was trained from is --base",
-    "ls model model": "Two models are compared by `spectra diff BASE TUNED`.",
+    "kappa model model": "Two models are compared by `spectra diff BASE TUNED`.",
     "check model --policy no.toml": "to write one: spectra check MODEL --init --policy no.toml.",
     "report empty.json": "empty.json is not JSON: it is empty. Expected a file that another",
     "report cut.json": "cut.json is not JSON: it ends in the middle, after 900 characters",

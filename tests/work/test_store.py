@@ -16,6 +16,7 @@ import spectra
 from examples import write_model
 from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum
 from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.source import NAMED, Span
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.work import local, plan_model, plan_pair
@@ -26,6 +27,7 @@ from spectra.work.load import Loaded
 from spectra.work.local import Local
 from spectra.work.store import Remembering, Store
 from spectra.work.task import Task
+from spectra.work.upkeep import export, take_in
 
 EVERYTHING = Selection()
 
@@ -307,3 +309,18 @@ def test_a_row_of_another_shape_is_no_row(
     found = store.row("this")
     assert found is not None
     assert found.values == {"sigma_max": float("inf")}
+
+
+def test_what_a_hash_stands_for_goes_to_other_machines_and_names_do_not(
+    tmp_path: Path, store: Store
+) -> None:
+    by_hash, by_name = (
+        Span(content, NAMED, 0, 8, 72) for content in ("ab" * 32, f"org/name@{'c' * 40}/a.bin")
+    )
+    here = Span(str(tmp_path / "a.bin"), 100, 1, 8, 72)
+    for span in (by_hash, by_name, here):
+        store.note(span, "digest")
+    assert export(store, tmp_path / "sent") == 0
+    with closing(Store(tmp_path / "other" / "store.sqlite")) as other:
+        assert take_in(other, tmp_path / "sent") == 0
+        assert [other.known(span) for span in (by_hash, by_name, here)] == ["digest", None, None]
