@@ -17,6 +17,7 @@ GAP = "  "
 READABLE = 26  # characters of a name, under which columns give way
 NARROWEST = 12  # characters that a shortened name keeps at least
 TELLING = 24  # characters of a text, under which columns give way
+AMPLE = 56  # characters of a text, beyond which a name is not shortened for it
 BESIDE = 16  # characters of a text, under which it stands below its row
 
 
@@ -128,7 +129,7 @@ def _narrow(columns: Sequence[Column], wide: list[int], limit: int) -> bool:
     least = min(told, TELLING)
     if names is not None:
         readable = min(name, READABLE)
-        name = min(name, max(room - told, readable))
+        name = min(name, max(room - min(told, AMPLE), readable))
         wide[names] = max(min(name, room - least), min(name, NARROWEST))
     if text is not None:
         wide[text] = max(min(told, room - (wide[names] if names is not None else 0)), 1)
