@@ -51,7 +51,8 @@ class Setting:
     def about(self) -> str:
         """What it is for, and its default."""
         default = "not set" if self.default is None else self.default
-        return f"{self.help} (default: {default})"
+        told = f"{default:g}" if isinstance(default, float) else default
+        return f"{self.help} (default: {told})"
 
     @property
     def can_be_off(self) -> bool:

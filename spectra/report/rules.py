@@ -69,7 +69,7 @@ def accepting(rule: Rule) -> list[str]:
     return [
         "[[ignore]]",
         f'code = "{rule.code}"',
-        'tensors = ["MATRIX"]  # as the finding names it; without this line: wherever it is found',
+        'tensors = ["MATRIX"]  # as the finding names it; all without this line',
         'reason = "WHY"',
     ]
 
