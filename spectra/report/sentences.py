@@ -54,9 +54,12 @@ def made_of(document: Document, *, date: bool) -> str:
         pieces.append(f"made {printable(str(document['date']))}")
     known = [model for model in document["models"] if model.get("digest")]
     if 0 < len(known) <= MOST_DIGESTS:
-        several = len(document["models"]) > 1
+        parts = [str(model["part"]) for model in document["models"]]
+        # Models of one part, as of several widths, are told apart by their names.
+        names = parts if len(set(parts)) == len(parts) else map(short_name, document["models"])
+        named = dict(zip(map(id, document["models"]), names, strict=True))
         told = [
-            f"{model['part']} {short_digest(model)}" if several else short_digest(model)
+            f"{named[id(model)]} {short_digest(model)}" if len(parts) > 1 else short_digest(model)
             for model in known
         ]
         pieces.append(f"weights {printable(', '.join(told))}")

@@ -84,7 +84,8 @@ def _notes(
         without = counted(total - points, "move has", "moves have")
         notes.append(f"{without} no point: from or to 0, a bound, or a word.")
     if len(moved) > MOST:
-        notes.append(f"{len(moved) - MOST:,} more quantities are not drawn.")
+        rest = counted(len(moved) - MOST, "more quantity is", "more quantities are")
+        notes.append(f"{rest} not drawn.")
     return notes
 
 

@@ -164,10 +164,18 @@ def _notes(
     rest = found[MOST:]
     if rest:
         hidden = sum(len(_intruders(row)) for row in rest)
+        more = counted(len(rest), "more changed matrix is", "more changed matrices are")
         notes.append(
-            f"{len(rest):,} more changed matrices are not drawn"
+            f"{more} not drawn"
             + (f", with {counted(hidden, 'intruder')}." if hidden else ", none with intruders.")
         )
+    hollow = sum(
+        bool(row.get("delta_norm")) and row["status"] not in UNMEASURED and not _details(row)
+        for row in document["rows"]
+    )
+    if hollow:
+        which = counted(hollow, "changed matrix", "changed matrices")
+        notes.append(f"{which} without a vector to judge left out.")
     tied = sum(bool(item.get("tied")) for row in found for item in _details(row))
     if tied:
         notes.append(

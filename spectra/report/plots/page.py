@@ -38,6 +38,8 @@ FORMATS: dict[str, dict[str, None]] = {
     ".svg": {"Date": None, "Creator": None},
 }
 
+LINES = 8  # of the answer: what it says last may be what was asked
+
 
 def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     """Return an empty page whose axes will fill the room between heading and notes.
@@ -50,7 +52,7 @@ def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     """
     width = WIDTH - 2 * MARGIN
     head = shortened(f"{title}: {models_named(document, owners=False)}", TITLE, width, "bold")
-    reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=4)
+    reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=LINES)
     # No date: a picture of the same numbers is the same to the byte.
     made = made_of(document, date=False)
     below = [line for note in (*notes, made) for line in wrapped(note, SMALL, width, lines=5)]
