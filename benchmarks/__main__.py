@@ -5,7 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
-    "formats", "latency", "memory", "rerun", "cluster",
+    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale",
 )  # fmt: skip
 TAKES_WORDS = ("layer",)  # those that follow its name
 

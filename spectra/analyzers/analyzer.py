@@ -148,6 +148,59 @@ class Contained(Protocol):
         ...
 
 
+class Ask(Protocol):
+    """Measures one of several matrices or pairs for itself, if that was never done before."""
+
+    @property
+    def known(self) -> int:
+        """How many were known from before."""
+        ...
+
+    def __call__(self, role: str, analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401 - as analyzers take
+        """Return what an analyzer finds in the matrix or pair of this role.
+
+        Raises:
+            NonFiniteError: It holds NaN or Inf.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """Knows nothing from before."""
+
+    known: int = 0
+
+    def __call__(self, role: str, analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401, ARG002 - as above
+        """Measure."""
+        return analyzer.measure(subject)
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """An analyzer of several matrices that has others measure each for itself.
+
+    `ask` is a field that is no setting, and so one of its `concluding`.
+    """
+
+    @property
+    def ask(self) -> Ask:
+        """Who measures the parts."""
+        ...
+
+    def parts(self, views: Mapping[str, View]) -> Sequence[tuple[str, Analyzer[Any]]]:
+        """Return the role of each part and who measures it.
+
+        Args:
+            views: The matrices by role; of pairs those that changed.
+        """
+        ...
+
+    def asking(self, ask: Ask) -> Analyzer[Any]:
+        """Return the same with somebody else to ask."""
+        ...
+
+
 @runtime_checkable
 class Foreseeing(Protocol):
     """An analyzer in rounds that can tell how many matrices later ones are likely about."""

@@ -1,11 +1,11 @@
 """Everything that rules need of one matrix and its references, from one reading of each."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from spectra.analyzers import Diff, Row, Spectrum, Width
-from spectra.analyzers.analyzer import Each, Summary, Takes
+from spectra.analyzers import Analyzer, Diff, Row, Spectrum, Width
+from spectra.analyzers.analyzer import Anew, Ask, Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
 from spectra.analyzers.spectrum import TunedSpectrum
@@ -35,6 +35,7 @@ class Checkup:
     version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
+    concluding: ClassVar[frozenset[str]] = frozenset({"ask"})
 
     spectra: frozenset[str] = frozenset({"model"})  # sides of which one is asked for
     tuned: frozenset[str] = frozenset()  # comparisons of which one is: what an adapter makes
@@ -43,6 +44,7 @@ class Checkup:
     sound: Soundness = field(default_factory=Soundness)
     full: Spectrum = field(default_factory=Spectrum)
     together: TunedSpectrum = field(default_factory=TunedSpectrum)
+    ask: Ask = field(default_factory=Anew)  # who measures spectra and comparisons
 
     def cost(self, view: View, *others: View) -> Work:
         """A pass and a spectrum of the first, and what comparing it with the others takes."""
@@ -72,6 +74,27 @@ class Checkup:
             needs += [self.together.memory(view) for view in matrices if self.tuned]
         return max(needs)
 
+    def parts(self, views: Mapping[str, View]) -> Sequence[tuple[str, Analyzer[Any]]]:
+        """Return what measures each side."""
+        return [(side, one) for side, view in views.items() for one in self._parts(side, view)]
+
+    def _parts(self, side: str, view: View) -> Iterator[Analyzer[Any]]:
+        if side == "proxy" and self.width is not None:
+            yield self.width
+        elif side in ("change", "earlier"):
+            if self.diff is not None:
+                yield self.diff
+            if side in self.tuned:
+                yield self.together
+        elif side != "meant":
+            yield self.sound
+            if side in self.spectra and view.role.kind != VECTOR:
+                yield self.full
+
+    def asking(self, ask: Ask) -> "Checkup":
+        """Return the same where spectra and comparisons that are known are not measured again."""
+        return replace(self, ask=ask)
+
     def measure(self, subject: Mapping[str, Matrix | Pair]) -> Measurement:
         """Measure every side that is there."""
         found: dict[str, Any] = {}
@@ -84,7 +107,7 @@ class Checkup:
         if isinstance(change, Pair) and isinstance(meant, Pair):
             found["meant"] = _told(merged(change, meant))
         if self.width is not None and isinstance(model, Matrix):
-            found["width"] = self._width(self.width, model, found["model"])
+            found["width"] = self._width(self.width, "model", model, found["model"])
         return Measurement(found)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
@@ -93,7 +116,7 @@ class Checkup:
 
     def _matrix(self, side: str, matrix: Matrix) -> dict[str, Any]:
         if side == "proxy" and self.width is not None:
-            return self._width(self.width, matrix, {})
+            return self._width(self.width, side, matrix, {})
         values = dict(self.sound.measure(matrix).values)
         if values["nan"] or values["inf"]:
             nan, inf = (int(str(values[key])) for key in ("nan", "inf"))
@@ -101,7 +124,7 @@ class Checkup:
             return _told(values, "non-finite", error)
         if side not in self.spectra or matrix.view.role.kind == VECTOR:
             return _told(values)
-        spectrum = self.full.measure(matrix)
+        spectrum = self.ask(side, self.full, matrix)
         values |= spectrum.values
         values |= _compared(spectrum.values, matrix.view)
         return _told(values, spectrum.status)
@@ -112,7 +135,7 @@ class Checkup:
         spectra = side in self.tuned and pair.tuned is not None
         measuring = [*asked, *([self.together] if spectra else ())]
         try:
-            found = [one.measure(pair) for one in measuring]
+            found = [self.ask(side, one, pair) for one in measuring]
         except NonFiniteError as error:
             keys = [key for one in measuring for key in one.keys]
             return _not_finite(keys, error, pair.view)
@@ -121,13 +144,15 @@ class Checkup:
             values |= _compared(values, pair.view)
         return _told(values, next((one.status for one in found if one.status != "ok"), "ok"))
 
-    def _width(self, width: Width, matrix: Matrix, known: Mapping[str, Any]) -> dict[str, Any]:
+    def _width(
+        self, width: Width, side: str, matrix: Matrix, known: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return sigma_max, from the spectrum where there is one."""
         largest = known.get("values", {}).get("sigma_max")
         if largest is not None:
             return _told(dict.fromkeys(width.keys, largest))
         try:
-            return _told(width.measure(matrix).values)
+            return _told(self.ask(side, width, matrix).values)
         except NonFiniteError as error:
             return _not_finite(width.keys, error, matrix.view)
 

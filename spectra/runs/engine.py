@@ -102,7 +102,11 @@ def _measuring(
 ) -> Iterator[Local | Cluster]:
     """Yield who measures, and tells the store what it reads; a cluster is left in the end."""
     if where.engine == "local":
-        yield Local(workers, chosen_device(device), store, store.recall if store else None, seen)
+        here = chosen_device(device)
+        if store is None:
+            yield Local(workers, here)
+        else:
+            yield Local(workers, here, store, store.recall, seen, parts=store.parts)
         return
     with closing(Cluster(chosen_address(where.address), workers, str(device), store)) as cluster:
         yield cluster

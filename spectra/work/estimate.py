@@ -4,14 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
+
 from spectra.analyzers import Analyzer, Row
-from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
+from spectra.analyzers.analyzer import Composed, Foreseeing, InRounds, Round
+from spectra.checkpoint.fingerprints import Ledger
 from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
+from spectra.work.local import threads_of
 from spectra.work.memory import default_budget
-from spectra.work.pace import makespan
+from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
 from spectra.work.rates import Rates, source_of
+from spectra.work.store import Store
 from spectra.work.task import Task, bytes_of, distinct
 
 CREWS = (4, 16, 64)  # workers that an estimate tells the time of
@@ -62,12 +67,14 @@ class Speed(NamedTuple):
     probed: Mapping[str, float] | None = None  # slowness by kind, where no run told any
     busy: float = 1.0
 
-    def seconds(self, task: Task, analyzer: Analyzer[Any]) -> float | None:
-        """Return what measuring takes one worker; None where nothing is known of the device."""
+    def seconds(self, task: Task, analyzer: Analyzer[Any], threads: int) -> float | None:
+        """Return what measuring takes; None where nothing is known of the device."""
         if self.probed is not None:
             work = task.work(analyzer)
-            return self.busy * sum(self.probed[name] * took for name, took in work.kinds().items())
-        found = self.rates.of_task(task, analyzer, self.device)
+            share = work.threaded(threads) / float(work) if float(work) else 1.0
+            took = sum(self.probed[name] * took for name, took in work.kinds().items())
+            return self.busy * share * took
+        found = self.rates.of_task(task, analyzer, self.device, threads)
         return None if found is None else self.busy * found
 
 
@@ -83,12 +90,21 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
     tasks = list({key_of(job.task.place): job.task for jobs in rounds for job in jobs}.values())
     speed = speed_of(executor, some=bool(tasks))
     disk, network = _reading(tasks, speed)
-    each = [[_took(job, speed, disk) for job in jobs] for jobs in rounds]
+    threads = torch.get_num_threads()
+    widths = [[_width(job, speed.device, threads) for job in jobs] for jobs in rounds]
+    each = [
+        [_took(job, speed, disk[id(job.task)], width, executor.ledger)
+         for job, width in zip(jobs, wide, strict=True)]
+        for jobs, wide in zip(rounds, widths, strict=True)
+    ]  # fmt: skip
     crew, known = executor.crew, [one for jobs in each for one in jobs if one is not None]
     told = len(known) == sum(map(len, each))
 
     def whole(workers: int) -> float:
-        spent = sum(makespan([one or 0.0 for one in jobs], workers) for jobs in each)
+        spent = sum(
+            max(ends_of([one or 0.0 for one in jobs], workers, wide), default=0.0)
+            for jobs, wide in zip(each, widths, strict=True)
+        )
         return (speed.busy * BEGIN + max(spent, network or 0.0)) if tasks else 0.0
 
     return Estimate(
@@ -176,9 +192,29 @@ def _reading(tasks: Sequence[Task], speed: Speed) -> tuple[dict[int, float], flo
     return disk, None if rate is None else rate * remote
 
 
-def _took(job: Job, speed: Speed, disk: Mapping[int, float]) -> float | None:
-    found = speed.seconds(job.task, job.analyzer)
-    return None if found is None else job.share * (found + disk[id(job.task)])
+def _width(job: Job, device: str, threads: int) -> int:
+    """Return how many threads a matrix has: of a large one all, and then it is alone."""
+    return threads_of(job.task, job.analyzer, threads) if device == "cpu" else 1
+
+
+def _took(
+    job: Job, speed: Speed, reading: float, threads: int, ledger: Ledger | None
+) -> float | None:
+    found = speed.seconds(job.task, job.analyzer, threads)
+    if found is None:
+        return None
+    return job.share * (_unmeasured(job, ledger) * found + reading)
+
+
+def _unmeasured(job: Job, ledger: Ledger | None) -> float:
+    """Return the share of a task's work that nobody has done for another question."""
+    task, analyzer = job.task, job.analyzer
+    whole = task.cost(analyzer)
+    if not (isinstance(analyzer, Composed) and isinstance(ledger, Store) and whole):
+        return 1.0
+    views = {one.role: one.view for one in task.inputs if not (one.paired and one.change is None)}
+    parts = [(task.part(role), one) for role, one in analyzer.parts(views)]
+    return sum(part.cost(one) for part, one in parts if not ledger.recall(part, one)) / whole
 
 
 def _memory(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from spectra.analyzers import Analyzer, Row
+from spectra.analyzers.analyzer import Ask, Composed
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NonFiniteError, SpectraError
@@ -49,6 +50,7 @@ class Local:
     """Asked once a task is read: perhaps its bytes were measured before, in another file."""
     meter: Meter | None = None  # is told what reading and measuring take
     memory: int | None = None  # bytes that the process may take; None: by the largest matrix
+    parts: Callable[[Task], Ask] | None = None  # knows what was measured of parts of a task
 
     @property
     def crew(self) -> int:
@@ -119,6 +121,8 @@ class Local:
 
     def _measured(self, analyzer: Analyzer[Any], job: Loaded, threads: int, device: str) -> Made:
         """Measure one task, and tell the meter what that took."""
+        if self.parts is not None and isinstance(analyzer, Composed):
+            analyzer = analyzer.asking(self.parts(job.task))
         with Stopwatch() as watch:
             made = measure_loaded(analyzer, job, device, threads=threads)
         if self.meter is not None and made[0].status not in UNMEASURED:  # which end early

@@ -4,6 +4,7 @@ import heapq
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from spectra.analyzers import Analyzer
@@ -70,17 +71,22 @@ class Pace:
         return (now - self.begun) * (whole - done) / told
 
 
-def ends_of(costs: Iterable[float], workers: int) -> list[float]:
-    """Return when each of several tasks ends, each begun as soon as a worker is free."""
-    busy = [0.0] * workers
+def ends_of(
+    costs: Iterable[float], workers: int, widths: Iterable[int] | None = None
+) -> list[float]:
+    """Return when each of several tasks ends, each begun as soon as workers are free.
+
+    Args:
+        costs: What each takes, in their order.
+        workers: How many there are.
+        widths: How many workers each takes; None: one.
+    """
+    busy = [0.0] * workers  # a heap
     ends = []
-    for cost in costs:
-        end = busy[0] + cost
-        heapq.heapreplace(busy, end)
+    for cost, width in zip(costs, repeat(1) if widths is None else widths, strict=False):
+        taken = [heapq.heappop(busy) for _ in range(min(width, workers))]
+        end = taken[-1] + cost
+        for _ in taken:
+            heapq.heappush(busy, end)
         ends.append(end)
     return ends
-
-
-def makespan(costs: Sequence[float], workers: int) -> float:
-    """Return when the last of several tasks ends."""
-    return max(ends_of(costs, workers), default=0.0)

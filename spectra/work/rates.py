@@ -1,9 +1,8 @@
 """How long work takes on this machine, against a reference core: kept from what runs took.
 
 A run's measurements become one figure for each kind of question and size class; the median of
-the last few runs counts, so that one run beside other work moves little. A matrix that has one
-thread is timed by what that thread computed, not by the clock: what else the machine does at
-the time plays no part.
+the last few runs counts, so that one run beside other work moves little. A matrix is timed by
+what its thread computed, not by the clock: what else the machine does at the time plays no part.
 """
 
 import json
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from spectra.analyzers import Analyzer
+from spectra.analyzers.analyzer import Composed
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import LocalFile
 from spectra.kernels.work import Work, size_of
@@ -33,7 +33,6 @@ RUNS: Final = 9  # that count, the last ones
 MOST: Final = 30.0  # of the weight of one run that counts: a long one is no better known
 MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to be told by it
 TELLING: Final = 0.1  # of the time, from which on a kind of work is named in a question
-WAITING: Final = 3.0  # times what a read computes, from which on a disk is waited for
 
 
 Key = tuple[str, str, int, int]  # device, name, size class and threads
@@ -51,16 +50,22 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """A stretch of time, by the clock and by what one thread computed in it."""
+    """A stretch of time of one thread: by the clock, and what it computed in it."""
 
     begun: float
     ended: float
     computed: float
+    delayed: float = 0.0  # seconds in which it could have, and others had the cores
 
     @property
     def elapsed(self) -> float:
         """Seconds by the clock."""
         return self.ended - self.begun
+
+    @property
+    def own(self) -> float:
+        """Seconds that it takes on an idle machine: it computes, or waits for a disk."""
+        return max(self.elapsed - self.delayed, self.computed)
 
 
 class Stopwatch:
@@ -68,13 +73,13 @@ class Stopwatch:
 
     def __enter__(self) -> "Stopwatch":
         """Start."""
-        self._clock, self._own = time.perf_counter(), time.thread_time()
+        self._clock, self._own, self._delay = time.perf_counter(), time.thread_time(), _delay()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
-        computed = time.thread_time() - self._own
-        self.took = Took(self._clock, time.perf_counter(), computed)
+        computed, delayed = time.thread_time() - self._own, _delay() - self._delay
+        self.took = Took(self._clock, time.perf_counter(), computed, delayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +104,13 @@ class Observed:
 
     def measured(self, task: Task, analyzer: Analyzer[Any], took: Took, threads: int) -> None:
         """Take what measuring one task took."""
+        if isinstance(analyzer, Composed) and analyzer.ask.known:
+            return  # some of it took no time
         work = task.work(analyzer)
-        alone = self.device == "cpu" and threads == 1
-        seconds = took.computed if alone else took.elapsed
-        expected = float(work) if alone or self.device != "cpu" else work.threaded(threads)
+        here = self.device == "cpu"
+        # Of several threads this one takes part in all that they do, and waits for them awake.
+        seconds = took.computed if here else took.elapsed
+        expected = work.threaded(threads) if here else float(work)
         if expected <= 0.0 or seconds <= 0.0:
             return
         one = Seen(seconds / expected, expected)
@@ -190,13 +198,15 @@ class Rates:
         share = plain / float(work) if float(work) else 1.0
         return share * sum(kinds[name] * (found[name] or usual) for name in kinds)
 
-    def of_task(self, task: Task, analyzer: Analyzer[Any], device: str = "cpu") -> float | None:
+    def of_task(
+        self, task: Task, analyzer: Analyzer[Any], device: str = "cpu", threads: int = 1
+    ) -> float | None:
         """Return the seconds that measuring a task takes; None where nothing is known."""
         work = task.work(analyzer)
         if not float(work):
             return 0.0
         size = size_of(task.place.rows, task.place.cols)
-        return self.seconds(work, question_of(analyzer, work), size, device)
+        return self.seconds(work, question_of(analyzer, work), size, device, threads)
 
     def reading(self, name: str) -> float | None:
         """Return seconds a byte; None where no run read from there."""
@@ -283,6 +293,15 @@ def _kind(name: str) -> str:
     return f"~{name}"
 
 
+def _delay() -> float:
+    """Return the seconds that this thread waited for a core so far; 0 where no system tells."""
+    try:
+        with Path("/proc/thread-self/schedstat").open("rb", buffering=0) as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def _sound(one: Seen) -> bool:
     return all(math.isfinite(value) and value > 0.0 for value in (one.ratio, one.weight))
 
@@ -304,14 +323,10 @@ def _median(seen: Sequence[Seen]) -> float:
 def _occupied(name: str, reads: Sequence[tuple[Took, int]]) -> float:
     """Return the seconds that reading took: of a network all in which any range was on its way.
 
-    A disk is read by one thread, which computes while it copies and digests; only where it
-    waits much longer is it the disk that is slow.
+    A disk is read by one thread.
     """
     if name == "disk":
-        return sum(
-            took.elapsed if took.elapsed > WAITING * took.computed else took.computed
-            for took, _ in reads
-        )
+        return sum(took.own for took, _ in reads)
     total, until = 0.0, -math.inf
     for took in sorted((took for took, _ in reads), key=lambda one: one.begun):
         total += max(0.0, took.ended - max(took.begun, until))

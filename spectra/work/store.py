@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Contained
+from spectra.analyzers.row import Measurement
 from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import NAMED, Span
 from spectra.words import FAILED
@@ -96,6 +97,10 @@ class Store:
                 return replace(row, place=task.place)
         return None
 
+    def parts(self, task: Task) -> "Parts":
+        """Return what knows the matrices of a task, each for itself."""
+        return Parts(self, task)
+
     def keep(self, key: str, row: Row) -> None:
         """Keep the row of an identity."""
         global kept  # noqa: PLW0603 - for a word at the end, whoever it is that ends
@@ -171,6 +176,37 @@ class Remembering:
         finally:
             if self.observed is not None:
                 self.store.rates.keep(self.observed.take())
+
+
+class Parts:
+    """Knows, of a task that was read, what was measured of one of its matrices for itself.
+
+    What was not it has measured, and keeps: so a check measures no spectrum that `spectrum` told,
+    and the other way round.
+    """
+
+    def __init__(self, store: Store, task: Task) -> None:
+        """Ask nothing yet."""
+        self._store, self._task = store, task
+        self.known = 0  # how many were
+
+    def __call__(self, role: str, analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401 - as analyzers take
+        """Return what is known, or measure.
+
+        Raises:
+            NonFiniteError: It holds NaN or Inf.
+        """
+        alone = self._task.part(role)
+        row = self._store.recall(alone, analyzer)
+        if row is not None and row.error is None:
+            self.known += 1
+            return Measurement(row.values, row.status, row.arrays)
+        found = analyzer.measure(subject)
+        key = identity(alone, analyzer, self._store)
+        if key is not None:
+            arrays = {name: array.cpu() for name, array in found.arrays.items()}
+            self._store.keep(key, Row(alone.place, found.status, None, found.values, arrays))
+        return found
 
 
 def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spectra.analyzers import Analyzer
-from spectra.analyzers.analyzer import OfFactors
+from spectra.analyzers.analyzer import Composed, OfFactors
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.entry import Slab, shards_of
@@ -284,14 +284,23 @@ class Task:
 
     def work(self, analyzer: Analyzer[Any]) -> Work:
         """Return what it takes, by kind; what did not change takes nothing."""
-        views = [one.view for one in self.inputs if not (one.paired and one.change is None)]
-        if not views:
+        changed = [one for one in self.inputs if not (one.paired and one.change is None)]
+        if not changed:
             return NO_WORK
+        if isinstance(analyzer, Composed):
+            parts = analyzer.parts({one.role: one.view for one in changed})
+            return sum((self.part(role).work(one) for role, one in parts), NO_WORK)
+        views = [one.view for one in changed]
         if self._by_factors and isinstance(analyzer, OfFactors):
             found = analyzer.cost_of_factors(*views)
         else:
             found = analyzer.cost(*views)
         return found if isinstance(found, Work) else Work(products=float(found) * DOUBLE)
+
+    def part(self, role: str) -> "Task":
+        """Return the matrix of a role as a task of its own."""
+        one = next(one for one in self.inputs if one.role == role)
+        return Task(one.view.place(), (replace(one, role=""),))
 
     def need(self, analyzer: Analyzer[Any]) -> int:
         """Return the most bytes that measuring it holds at once."""

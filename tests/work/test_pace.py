@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from spectra.work.pace import Pace, ends_of, makespan
+from spectra.work.pace import Pace, ends_of
 
 
 @pytest.fixture
@@ -51,5 +51,6 @@ def test_tasks_begin_as_workers_are_free() -> None:
     costs = [4.0, 1.0, 2.0, 3.0]
     assert ends_of(costs, 1) == [4.0, 5.0, 7.0, 10.0]
     assert ends_of(costs, 2) == [4.0, 1.0, 3.0, 6.0]
-    assert makespan(costs, 9) == 4.0
-    assert makespan([], 2) == 0.0
+    assert ends_of(costs, 2, [1, 2, 1, 9]) == [4.0, 5.0, 7.0, 10.0]
+    assert max(ends_of(costs, 9)) == 4.0
+    assert ends_of([], 2) == []

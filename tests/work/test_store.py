@@ -14,10 +14,13 @@ from torch import Tensor
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Analyzer, Diff, Kappa, Spectrum
+from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Spectrum
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
-from spectra.matrices import Selection
+from spectra.gate import plan_check
+from spectra.gate.check import Check
+from spectra.matrices import Matrix, Pair, Selection
+from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import local, plan_model, plan_pair
 from spectra.work import store as stores
@@ -25,6 +28,7 @@ from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured, silent
 from spectra.work.load import Loaded
 from spectra.work.local import Local
+from spectra.work.rates import Observed
 from spectra.work.store import Remembering, Store
 from spectra.work.task import Task
 from spectra.work.upkeep import export, take_in
@@ -324,3 +328,77 @@ def test_what_a_hash_stands_for_goes_to_other_machines_and_names_do_not(
     with closing(Store(tmp_path / "other" / "store.sqlite")) as other:
         assert take_in(other, tmp_path / "sent") == 0
         assert [other.known(span) for span in (by_hash, by_name, here)] == ["digest", None, None]
+
+
+def checked(store: Store, check: Check) -> dict[str, Any]:
+    here = Local(1, ledger=store, recall=store.recall, parts=store.parts)
+    return lasting(check.run(Remembering(here, store)))
+
+
+def _noting(measure: Callable[..., Measurement], found: list[str]) -> Callable[..., Measurement]:
+    def noted(analyzer: Analyzer[Any], subject: Matrix | Pair) -> Measurement:
+        found.append(f"{analyzer.name} {subject.view.name}")
+        return measure(analyzer, subject)
+
+    return noted
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is measured: each analyzer, and the matrix."""
+    found: list[str] = []
+    measures: Mapping[type, Callable[..., Measurement]] = {
+        Spectrum: Spectrum.measure, Diff: Diff.measure,
+    }  # fmt: skip
+    for one, measure in measures.items():
+        monkeypatch.setattr(one, "measure", _noting(measure, found))
+    return found
+
+
+@pytest.mark.parametrize("first", ["check", "questions"])
+def test_a_check_and_what_it_is_made_of_share_what_they_measure(
+    tmp_path: Path, store: Store, generator: torch.Generator, told: list[str], first: str
+) -> None:
+    weights = named(4, generator)
+    base = write_model(tmp_path / "base", weights)
+    weights["layers.1.mlp.up_proj.weight"] = weights["layers.1.mlp.up_proj.weight"] * 1.5
+    tuned = write_model(tmp_path / "tuned", weights)
+    policy = Policy(base=str(base))
+    fresh = lasting(plan_check(str(tuned), policy).run(Local(1)))
+    alone = sorted(told)
+    told.clear()
+
+    def ask_all() -> None:
+        run(store, spectra_of(tuned, Spectrum()))
+        pair = plan_pair(spectra.open(base), spectra.open(tuned), EVERYTHING)
+        run(store, Analysis(plan_check(str(tuned), policy).checkup.diff or Diff(), pair,
+                            EVERYTHING))  # fmt: skip
+
+    steps = [lambda: checked(store, plan_check(str(tuned), policy)), ask_all]
+    for step in steps if first == "check" else steps[::-1]:
+        step()
+    assert sorted(told) == alone  # each once, whoever asked first
+    assert checked(store, plan_check(str(tuned), policy)) == fresh
+    result, names = run(store, spectra_of(tuned, Spectrum()))
+    assert names == []
+    assert all("sigma" in row.arrays for row in result.rows)
+
+
+def test_what_was_known_in_part_tells_nothing_of_the_time_it_takes(
+    tmp_path: Path, store: Store, generator: torch.Generator
+) -> None:
+    folder = write_model(tmp_path / "m", named(3, generator))
+    run(store, spectra_of(folder, Spectrum()))
+    seen = Observed()
+    here = Local(1, ledger=store, recall=store.recall, meter=seen, parts=store.parts)
+    check, there = plan_check(str(folder), Policy()), Remembering(here, store, seen)
+    told = check.estimate(there)
+    assert told.known == 0
+    assert told.longest is not None
+    with closing(Store(tmp_path / "empty.sqlite")) as empty:
+        alone = check.estimate(Remembering(Local(1, ledger=empty), empty))
+    assert alone.longest is not None
+    assert told.longest < 0.5 * alone.longest  # spectra are known
+    check.run(there)
+    assert not any(key[1].startswith("check") for key, _ in seen.take())
+    assert not any("check" in str(entry.about) for entry in store.base.entries("rate"))
