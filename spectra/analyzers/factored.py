@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Factors, Summary, Takes
 from spectra.analyzers.cut import DTYPES, Cutting, stored_factors
+from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
 from spectra.kernels.cores import core_cost, core_of
 from spectra.matrices import Matrix, View
-from spectra.numbers import percent
-from spectra.text import counted, size
 
 LEFT, RIGHT = "B", "A"  # roles of the factors in a task, each with its adapter's number after it
 
@@ -70,15 +69,7 @@ class Resized(Cutting):
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Choose the ranks, and say what they lose."""
-        known = [row for row in rows if row.status == "ok"]
-        counts = self.counts(
-            [row.arrays["sigma"][: len(row.arrays["moved"]) - 1] for row in known],
-            [(row.number("delta_norm") or 0.0) ** 2 for row in known],
-            [int(row.number("nbytes") or 0) for row in known],
-        )
-        cut = {id(row): concluded(row, count) for row, count in zip(known, counts, strict=True)}
-        marked = [cut.get(id(row), row) for row in rows]
-        return marked, summed(marked)
+        return concluded(self, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,72 +90,3 @@ def _shape(views: Sequence[View]) -> tuple[int, int, int]:
     """Return outputs, stacked rank and inputs; factors come A and B by turns."""
     inner = sum(view.rows for view in views[::2])
     return views[1].rows, inner, views[0].cols
-
-
-def concluded(row: Row, count: int) -> Row:
-    """Return the row of a matrix of which so many directions are kept.
-
-    What is cut off and what rounding moves are orthogonal but for a product of both roundings.
-    """
-    sigma, moved = row.arrays["sigma"], row.arrays["moved"]
-    norm, largest = row.number("delta_norm") or 0.0, row.number("delta_sigma_max") or 0.0
-    cut, off = float(sigma[count:].square().sum()), float(moved[count])
-    next_one = float(sigma[count]) if count < len(sigma) else 0.0
-    values = {
-        **row.values,
-        "rank_kept": count,
-        "loss": math.sqrt(cut + off) / norm if norm else 0.0,
-        "loss_spectral": next_one / largest if largest else 0.0,
-        "rounding": math.sqrt(off) / norm if norm else 0.0,
-        "nbytes": count * int(row.number("nbytes") or 0),
-    }
-    return replace(row, values=values, arrays={"sigma": sigma})
-
-
-def summed(rows: Sequence[Row]) -> dict[str, object]:
-    """Return what the rows come to for the whole adapter."""
-    known = [row for row in rows if row.status == "ok"]
-    whole = sum((row.number("delta_norm") or 0.0) ** 2 for row in known)
-    lost = sum(
-        ((row.number("delta_norm") or 0.0) * (row.number("loss") or 0.0)) ** 2 for row in known
-    )
-    ranks = [int(row.number("rank_kept") or 0) for row in known]
-    before = [int(row.number("rank_before") or 0) for row in known]
-    loss = math.sqrt(lost / whole) if whole else 0.0
-    worst = max(known, key=lambda row: row.number("loss") or 0.0, default=None)
-    return {
-        "reading": _reading(known, ranks, before, loss, worst),
-        "matrices": len(rows),
-        "non_finite": len(rows) - len(known),
-        "rank_before": sum(before),
-        "rank_kept": sum(ranks),
-        "loss": loss,
-        "nbytes_before": sum(int(row.number("nbytes_before") or 0) for row in known),
-        "nbytes": sum(int(row.number("nbytes") or 0) for row in known),
-        "emptied": ranks.count(0),
-    }
-
-
-def _reading(
-    rows: Sequence[Row], ranks: Sequence[int], before: Sequence[int], loss: float, worst: Row | None
-) -> str:
-    held = [sum(int(row.number(key) or 0) for row in rows) for key in ("nbytes_before", "nbytes")]
-    told = (
-        f"{counted(len(rows), 'module')}: rank {_span(before)} to {_span(ranks)}, "
-        f"{size(held[0])} of factors to {size(held[1])}."
-    )
-    if empty := ranks.count(0):
-        told += f" {empty:,} of them {'is' if empty == 1 else 'are'} left out: nothing is kept."
-    if worst is None or loss < EXACT:
-        return f"{told} Nothing is lost but rounding."
-    most = worst.number("loss") or 0.0
-    where = f", at most {percent(most)} in one module ({worst.matrix})" if len(rows) > 1 else ""
-    return f"{told} The update loses {percent(loss)} of its norm{where}."
-
-
-EXACT = 1e-6  # of the norm: what storing float32 loses
-
-
-def _span(ranks: Sequence[int]) -> str:
-    low, high = min(ranks, default=0), max(ranks, default=0)
-    return f"{low:,}" if low == high else f"{low:,}-{high:,}"

@@ -1,8 +1,9 @@
-"""What writes adapters: smaller ones, and sums of several.
+"""What writes adapters: of what a fine-tune changed, smaller ones, and sums of several.
 
 spectra.lowrank.resize("adapter/", "smaller/", energy=0.95)
 """
 
+from spectra.lowrank.extracting import extract
 from spectra.lowrank.resizing import merge, resize
 
-__all__ = ["merge", "resize"]
+__all__ = ["extract", "merge", "resize"]

@@ -88,7 +88,7 @@ class Output:
     def fixed(self, ranks: Mapping[str, int]) -> int:
         """Return the bytes of all that is no factor, at most: header, settings, what is carried."""
         slots = self._slots(ranks, None)
-        config = config_text(self._config({**ranks, next(iter(ranks)): 1 << 20}))
+        config = config_text(self._config({**ranks, **dict.fromkeys([*ranks][:1], 1 << 20)}))
         carried = sum(slots[name].nbytes for name in self.carried)
         told = self._metadata([{**one, "digest": DIGEST} for one in self.sources], {})
         return len(header_of(slots, told)) + len(config) + SPARE + carried

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from spectra.analyzers.extracted import Extracted
 from spectra.analyzers.factored import Merged, Resized
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
@@ -269,7 +270,9 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
     return planned(analyzer, plan, output, ranks)
 
 
-def planned(analyzer: Resized, plan: Plan, output: Output, ranks: Mapping[str, int]) -> Writing:
+def planned(
+    analyzer: Resized | Extracted, plan: Plan, output: Output, ranks: Mapping[str, int]
+) -> Writing:
     """Return what is ready to run, once it is known that it can be written.
 
     Args:

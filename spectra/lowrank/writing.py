@@ -1,8 +1,9 @@
 """A question whose answer is written too: measured into a spool, concluded, put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
+from spectra.checkpoint import Skipped
 from spectra.errors import NonFiniteError
 from spectra.lowrank.output import Output
 from spectra.runs.analysis import Analysis
@@ -20,6 +21,11 @@ class Writing:
 
     analysis: Analysis
     output: Output
+    settle: Callable[[Output, Set[str]], tuple[Output, list[Skipped]]] = lambda output, _: (
+        output, [],
+    )  # fmt: skip
+    """What of the rest is written, which reading it alone tells; and what to say of that. It gets
+    the rows of which something is kept."""
 
     @property
     def command(self) -> str:
@@ -59,7 +65,10 @@ class Writing:
                 )
             rows = [row for row in result.rows if row.matrix in output.parts]
             settings = {**result.settings, "output": str(output.path), "force": output.force}
-            result = replace(result, settings=settings)
+            held = {row.matrix for row in rows if row.number("rank_kept")}
+            output, told = self.settle(output, held)
+            skipped = (*result.skipped, *told)
+            result = replace(result, settings=settings, skipped=skipped)
             nbytes = output.write(result, rows, spool)
         reading = f"{result.summary['reading']} Written to {shown(output.path)}."
         summary = {

@@ -128,6 +128,8 @@ KEYS: Mapping[str, Key] = {
     "rank_kept": Key("kept rank", "whole", "directions that are kept"),
     "loss": Key("loss", "percent", "what is not written of the update's Frobenius norm"),
     "loss_spectral": Key("spectral loss", "percent", "the first σ that is cut off, over σ max"),
+    "loss_least": Key("least loss", "percent", "that any adapter of this rank is proven to have"),
+    "loss_spectral_low": Key("spectral loss, low", "percent", "it is proven to lie above"),
     "rounding": Key("rounding", "percent", "what storing moves, over the update's norm"),
     "nbytes_before": Key("bytes before", "whole", "of the factors as they are read"),
     "nbytes": Key("bytes", "whole", "of the factors that are written"),

@@ -5,6 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from examples import write_model
 
 from .conftest import Command
 
@@ -97,3 +101,22 @@ def test_the_table_says_how_to_go_on(
     assert shlex.split(told) == [
         "spectra", "diff", "sentence-transformers/all-MiniLM-L6-v2", str(place),
     ]  # fmt: skip
+
+
+def test_a_fine_tune_becomes_an_adapter(command: Command, model: Path, tmp_path: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors[name] = tensors[name] + 0.1 * torch.ones(16, 1) @ torch.arange(8.0)[None]
+    tuned = write_model(tmp_path / "tuned", tensors, '{"model_type": "llama"}')
+    place = tmp_path / "made"
+    done = command("lowrank", "extract", model, tuned, "--energy", "0.99", "-o", place)
+    assert done.code == 0
+    assert "1 module of rank 1" in done.out
+    assert "8 matrices are unchanged. Nothing is lost but rounding." in done.out
+    compared = command("diff", model, place, "--format", "json")
+    rows = {row["matrix"]: row for row in json.loads(compared.out)["rows"]}
+    assert rows[name]["delta_rank"] == 1
+    assert [row for row in rows if rows[row]["delta_norm"]] == [name]
+    refused = command("lowrank", "extract", model, tuned, "-o", tmp_path / "other")
+    assert refused.code == 2
+    assert "Expected --rank, --energy or --budget." in refused.err

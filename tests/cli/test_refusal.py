@@ -46,7 +46,7 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["kappa", "MODEL", "--intruders"], "--intruders. It is an option of `spectra diff`."),
         (
             ["kappa", "MODEL", "--energy"],
-            "an option of `spectra spectrum`, `spectra lowrank ",
+            "option of `spectra spectrum`, `spectra lowrank ",
         ),
         (
             ["kappa", "MODEL", "--select"],

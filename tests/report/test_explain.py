@@ -62,6 +62,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),
         checked,
+        spectra.lowrank.extract(base, tuned, folder / "made", rank=2),
         spectra.lowrank.resize(loras[0], folder / "small", rank=2),
         spectra.lowrank.merge(loras, folder / "sum"),
         spectra.compare(spectra.check(base), checked),

@@ -38,6 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tensors = load_file(models[0] / "model.safetensors")
     name = "model.layers.1.mlp.up_proj.weight"
     tensors[name] = 3.0 * tensors[name]
+    moved = write_model(folder / "moved", tensors, '{"model_type": "llama"}')
     tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = torch.nan
     sick = write_model(folder / "sick", tensors, '{"model_type": "llama"}')
     policy = folder / "spectra.toml"
@@ -56,6 +57,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "kappa": spectra.kappa(models[0], select="50%"),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),
+        "lowrank_extract": spectra.lowrank.extract(models[0], moved, folder / "made", rank=2),
         "lowrank_resize": spectra.lowrank.resize(loras[0], folder / "small", rank=2),
         "lowrank_merge": spectra.lowrank.merge(loras, folder / "sum"),
         "check": spectra.check(sick, baseline=models[0], policy=policy),

@@ -1,0 +1,42 @@
+"""spectra lowrank extract: what a fine-tune changed, as an adapter."""
+
+from typing import Annotated
+
+import typer
+
+import spectra.lowrank
+
+from ...command import command
+from ...options import Common
+from ...writing import Budget, Energy, Force, Places, Rank, StoredAs, write
+
+# fmt: off
+Base = Annotated[str, typer.Argument(
+    metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
+# fmt: on
+
+
+@command(0, without=("plot", "no_cache"), wording={"output": Places})
+def extract(
+    base: Base,
+    tuned: Tuned,
+    rank: Rank = None,
+    energy: Energy = None,
+    budget: Budget = None,
+    dtype: StoredAs = None,
+    force: Force = False,
+    *,
+    common: Common,
+) -> int:
+    """Write what a fine-tune changed as a PEFT adapter of its base.
+
+    Of each matrix the leading singular directions of the change, with the loss proven; norms,
+    biases and resized embeddings that changed are written whole. What PEFT cannot hold is named.
+
+    Example: spectra lowrank extract base/ tuned/ --rank 16 -o adapter/
+    """
+    return write(common, lambda rest, place: spectra.lowrank.extract.plan(
+        rest.open(base), rest.open(tuned), place, rank=rank, energy=energy, budget=budget,
+        dtype=dtype, force=force, selection=rest.selection,
+    ))  # fmt: skip

@@ -1,0 +1,91 @@
+"""What fine-tuning changed in each matrix, by its leading singular directions alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from spectra.analyzers.analyzer import Pairs, Summary, Takes
+from spectra.analyzers.cut import DTYPES, Cutting, stored_factors
+from spectra.analyzers.loss import concluded
+from spectra.analyzers.row import Measurement, Row
+from spectra.errors import UsageError
+from spectra.kernels.truncation import truncated, truncation_cost, truncation_memory
+from spectra.matrices import Pair, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted(Cutting):
+    """D = W1 - W0 as B A, of each matrix whose update an adapter can hold.
+
+    Source:
+        Eckart and Young 1936; Yao et al. 2023, arXiv:2303.08302 (LoRC), where W0 is quantised.
+    """
+
+    name: ClassVar[str] = "lowrank_extract"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Pairs()
+    keys: ClassVar[tuple[str, ...]] = (
+        "rank_kept", "loss", "loss_least", "loss_spectral_low", "loss_spectral", "rounding",
+        "delta_norm", "delta_sigma_max", "nbytes_before", "nbytes",
+    )  # fmt: skip
+
+    measured: int | None = None  # directions of a matrix that are measured for a budget
+
+    def __post_init__(self) -> None:
+        # `super()` means another class where slots made this one anew.
+        Cutting.__post_init__(self)
+        if self.rank is None and all(getattr(self, name) is None for name in self.ONE_OF):
+            raise UsageError(
+                "an update of full rank has no end of directions. Expected --rank, --energy or "
+                "--budget."
+            )
+
+    @property
+    def looked_at(self) -> int | None:
+        """Directions of a matrix that are measured at most; None: as many as it takes."""
+        return self.rank if self.budget is None else self.measured
+
+    def cost(self, view: View) -> float:
+        """A Krylov space of a few directions, or all of them."""
+        return truncation_cost(view.rows, view.cols, self.looked_at)
+
+    def memory(self, view: View) -> int:
+        """Both matrices, the update, and what telling its directions takes beside it."""
+        wide = 2 if view.entry.dtype == "F64" else 1
+        sides = (12 if wide == 1 else 24) * view.rows * view.cols
+        return sides + wide * truncation_memory(view.rows, view.cols, self.looked_at)
+
+    def measure(self, pair: Pair) -> Measurement:
+        """Return the keys that no other matrix decides, and the directions that may be kept."""
+        dtype = self.stored(pair.tuned_dtype)
+        rows, cols = pair.view.rows, pair.view.cols
+        values = dict.fromkeys(self.keys) | {
+            "nbytes_before": pair.view.entry.nbytes,
+            "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
+        }
+        delta = pair.delta()
+        found = truncated(delta, self._count, every=self.sv_cumulative is not None)
+        tensors, moved = stored_factors(found.left, found.right, dtype)
+        values |= {
+            "delta_norm": math.sqrt(found.energy),
+            "delta_sigma_max": float(found.sigma[0]) if len(found.sigma) else found.spectral.high,
+        }
+        beyond = torch.tensor(
+            [found.rest, found.spectral.low, found.spectral.high, found.coupling],
+            dtype=torch.float64,
+        )
+        arrays = {"sigma": found.sigma, "moved": moved, "beyond": beyond}
+        return Measurement(values, arrays=arrays, tensors=tensors)
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Choose the ranks, and say what they lose."""
+        return concluded(self, rows)
+
+    def _count(self, sigma: torch.Tensor, energy: float) -> int:
+        """Return how many directions may be kept, whatever the other matrices are."""
+        if self.budget is not None:
+            return min(len(sigma), self.measured or len(sigma))
+        return self.count(sigma, energy)

@@ -1,0 +1,16 @@
+"""What `spectra lowrank extract` tells: ranks, and what is lost of each update."""
+
+from spectra.report import lowrank
+from spectra.report.kind import Kind
+
+OPTIONS = ("rank", "energy", "budget", "dtype", "output", "force")
+
+KIND = Kind(
+    "lowrank_extract",
+    "A fine-tune as an adapter",
+    columns=lowrank.COLUMNS[1:], order=lowrank.ORDER, figures=lowrank.figures,
+    after=lowrank.after, writes=True, visible=lowrank.VISIBLE[1:], metrics=lowrank.METRICS,
+    worst=lowrank.worst, lead=("lowrank", "extract"),
+    options={name: lowrank.OPTIONS[name] for name in OPTIONS},
+    summary={name: shape for name, shape in lowrank.SUMMARY.items() if name != "rank_before"},
+)  # fmt: skip

@@ -1,0 +1,246 @@
+"""What a fine-tune changed, as an adapter: PEFT merges the base plus what is stated."""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+
+import spectra
+import spectra.lowrank
+from spectra.errors import NonFiniteError, NothingToAnalyseError, PairingError, UsageError
+
+from .nets import config_of, merged, tensors_of
+
+
+def moved(model: nn.Module, folder: Path, only: Callable[[str], bool] = lambda _: True) -> Path:
+    """Write a model before and after every parameter of some names moved; return the folder."""
+    model.save_pretrained(folder / "base")  # type: ignore[operator]
+    generator = torch.Generator().manual_seed(1)
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, values in tuned.named_parameters():
+            if only(name):
+                values.add_(0.05 * torch.randn(values.shape, generator=generator))
+    tuned.save_pretrained(folder / "tuned")  # type: ignore[operator]
+    return folder
+
+
+def compared(found: spectra.Result, model: nn.Module, tuned: nn.Module, place: Path) -> set[str]:
+    """Check what PEFT merges against what is stated; return what is not as in the tuned model."""
+    rows = {row.matrix: row for row in found.rows}
+    before, after, made = dict(model.state_dict()), tuned.state_dict(), merged(model, place)
+    other = set()
+    for name, values in after.items():
+        if not values.is_floating_point():
+            continue
+        change, missed = values.double() - before[name].double(), (values - made[name]).double()
+        stored = next((key for key in rows if name.endswith(key)), None)
+        if stored is None:
+            if not torch.equal(values, made[name]):
+                other.add(name)
+            continue
+        norm = float(change.norm())
+        assert rows[stored].number("loss") == pytest.approx(
+            float(missed.norm()) / norm if norm else 0.0, abs=1e-5
+        )
+    return other
+
+
+def llama(**settings: Any) -> LlamaForCausalLM:  # noqa: ANN401 - the config's own
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=40,
+        **{"tie_word_embeddings": False, "attention_bias": True, **settings},
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "cut", [{"rank": 3}, {"energy": 0.7}, {"budget": "40KB"}, {"rank": 4, "dtype": "bfloat16"}],
+    ids=str,
+)  # fmt: skip
+def test_peft_merges_base_and_stated_update(tmp_path: Path, cut: dict[str, Any]) -> None:
+    model = llama()
+    moved(model, tmp_path)
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", **cut)
+    tuned = LlamaForCausalLM.from_pretrained(tmp_path / "tuned")
+    assert compared(found, model, tuned, tmp_path / "a") == set()  # norms and biases whole
+    base, after = load_file(tmp_path / "base/model.safetensors"), tuned.state_dict()
+    for row in found.rows:
+        exact = torch.linalg.svdvals(after[row.matrix].double() - base[row.matrix].double())
+        kept, norm = int(row.number("rank_kept") or 0), float(torch.linalg.vector_norm(exact))
+        best = float(torch.linalg.vector_norm(exact[kept:])) / norm
+        tolerance = 4e-3 if "dtype" in cut else 1e-6
+        assert row.number("loss") == pytest.approx(best, abs=tolerance)
+        assert (row.number("loss_least") or 0.0) <= best + 1e-7
+        low, high = row.number("loss_spectral_low"), row.number("loss_spectral")
+        spectral = float(exact[kept] / exact[0]) if kept < len(exact) else 0.0
+        assert (low or 0.0) - 1e-6 <= spectral <= (high or 0.0) + 1e-6
+        if "energy" in cut:
+            held = exact.square().cumsum(0) / norm**2
+            assert held[kept - 1] >= 0.7 - 1e-9 > held[kept - 2] * (kept > 1) - 1e-9
+    written = sum(one.stat().st_size for one in (tmp_path / "a").iterdir())
+    assert found.summary["nbytes_written"] == written
+    if "budget" in cut:
+        assert 30_000 < written <= 40_000
+
+
+def test_a_planted_rank_comes_back(tmp_path: Path) -> None:
+    model = llama()
+    model.save_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if "q_proj.weight" in name:
+                values.add_(torch.randn(32, 3) @ torch.randn(3, 32))
+    model.save_pretrained(tmp_path / "tuned")
+    found = spectra.lowrank.extract(
+        tmp_path / "base", tmp_path / "tuned", tmp_path / "a", energy=0.999999
+    )
+    ranks = {row.matrix: row.number("rank_kept") for row in found.rows}
+    assert {rank for name, rank in ranks.items() if "q_proj" in name} == {3.0}
+    assert {rank for name, rank in ranks.items() if "q_proj" not in name} == {0.0}
+    assert "2 modules of rank 3" in found.summary["reading"]
+    assert "14 matrices are unchanged" in found.summary["reading"]
+    assert config_of(tmp_path / "a")["target_modules"] == [
+        f"model.layers.{layer}.self_attn.q_proj" for layer in range(2)
+    ]
+    assert config_of(tmp_path / "a")["modules_to_save"] is None
+
+
+def test_conv1d_and_fused_tensors_are_held_and_a_tied_embedding_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(n_embd=24, n_layer=1, n_head=2, vocab_size=30, n_positions=8)
+    )
+    moved(model, tmp_path)
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=5)
+    tuned = GPT2LMHeadModel.from_pretrained(tmp_path / "tuned")
+    lost = compared(found, model, tuned, tmp_path / "a")
+    assert lost == {"transformer.wte.weight", "lm_head.weight"}
+    told = {item.tensor: item.reason for item in found.skipped}
+    assert "tied to the output head" in told["transformer.wte.weight"]
+    assert config_of(tmp_path / "a")["fan_in_fan_out"] is True
+    assert any(row.matrix.endswith("c_attn.weight") for row in found.rows)
+
+
+def test_a_real_encoder(tmp_path: Path, minilm: Path) -> None:
+    model = AutoModel.from_pretrained(minilm)
+    moved(model, tmp_path, lambda name: "layer.1." in name or "LayerNorm" in name)
+    found = spectra.lowrank.extract(minilm, tmp_path / "tuned", tmp_path / "a", rank=16)
+    tuned = AutoModel.from_pretrained(tmp_path / "tuned")
+    assert compared(found, model, tuned, tmp_path / "a") == set()
+    held = [row for row in found.rows if row.number("rank_kept")]
+    assert len(held) == 6
+    assert all(0.6 < (row.number("loss") or 0.0) < 1.0 for row in held)
+    assert not any("pooler" in name for name in tensors_of(tmp_path / "a"))
+
+
+def test_new_tokens_are_written_whole(tmp_path: Path) -> None:
+    model = llama()
+    moved(model, tmp_path)
+    tuned = LlamaForCausalLM.from_pretrained(tmp_path / "tuned")
+    tuned.resize_token_embeddings(44)
+    tuned.save_pretrained(tmp_path / "tuned")
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2)
+    told = {item.tensor: item.reason for item in found.skipped}
+    assert told["model.embed_tokens.weight"] == (
+        "written whole: [40, 32] in the base, [44, 32] here"
+    )
+    model.resize_token_embeddings(44)
+    made = merged(model, tmp_path / "a")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert torch.equal(made[name], tuned.state_dict()[name])
+
+
+def test_experts_are_named_as_not_held(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(MixtralConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=3, vocab_size=32, tie_word_embeddings=False,
+    ))  # fmt: skip
+    moved(model, tmp_path)
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2)
+    tuned = MixtralForCausalLM.from_pretrained(tmp_path / "tuned")
+    lost = compared(found, model, tuned, tmp_path / "a")
+    assert lost
+    assert all("experts" in name or "gate" in name for name in lost)
+    reasons = Counter(item.reason for item in found.skipped if "experts" in item.tensor)
+    assert all(reason.startswith("not held: ") for reason in reasons)
+
+
+def test_a_convolution_is_held(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 8, (3, 2))
+            self.grouped = nn.Conv2d(8, 8, 3, groups=8)
+            self.proj = nn.Linear(24, 20)
+
+    model = Net()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "tuned").mkdir()
+    tensors: dict[str, Tensor] = dict(model.state_dict())
+    save_file(tensors, tmp_path / "base/model.safetensors")
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        for values in tuned.parameters():
+            values.add_(0.1 * torch.randn_like(values))
+    save_file(dict(tuned.state_dict()), tmp_path / "tuned/model.safetensors")
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=3)
+    assert compared(found, model, tuned, tmp_path / "a") == {"grouped.weight"}
+    assert {row.matrix for row in found.rows} == {"conv1.weight", "proj.weight"}
+    assert "names are the file's own" in found.summary["notes"][0]
+
+
+def test_a_filter_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
+    model = llama()
+    moved(model, tmp_path)
+    found = spectra.lowrank.extract(
+        tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2, role="attn", layers=1
+    )
+    assert len(found.rows) == 4
+    before, made = model.state_dict(), merged(model, tmp_path / "a")
+    same = {name for name, values in before.items() if torch.equal(values, made[name])}
+    assert set(before) - same == {row.matrix for row in found.rows}
+
+
+def test_what_cannot_be_extracted_is_refused(
+    tmp_path: Path, minilm: Path, minilm_lora: Path
+) -> None:
+    model = llama()
+    moved(model, tmp_path)
+    base, tuned, out = tmp_path / "base", tmp_path / "tuned", tmp_path / "a"
+    with pytest.raises(UsageError, match="no end of directions"):
+        spectra.lowrank.extract.plan(base, tuned, out)
+    with pytest.raises(UsageError, match="is an adapter already, expected a model"):
+        spectra.lowrank.extract.plan(minilm, minilm_lora, out, rank=2)
+    with pytest.raises(PairingError, match="no tensor of"):
+        spectra.lowrank.extract.plan(minilm, tuned, out, rank=2)
+    with pytest.raises(UsageError, match="nothing of any module would be kept"):
+        spectra.lowrank.extract(base, base, out, rank=2)
+    with pytest.raises(NothingToAnalyseError, match=r"none of the|no matrix"):
+        spectra.lowrank.extract.plan(base, tuned, out, rank=2, role="conv")
+    tensors = load_file(tuned / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][0, 0] = math.inf
+    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+    with pytest.raises(NonFiniteError, match=r"q_proj\.weight cannot be written"):
+        spectra.lowrank.extract(base, tuned, out, rank=2)
+    assert not out.exists()
