@@ -137,8 +137,8 @@ class Cluster:
         asked = {run.greeting(node): node for node in new}
         waiting, until = list(asked), time.monotonic() + ANSWER
         while waiting:
-            ready, waiting = link.ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
-            if not ready:
+            ready, waiting = link.ray.wait(waiting, timeout=EVERY)
+            if not ready and link.answers() and time.monotonic() > until:
                 silent = ", ".join(asked[one].name for one in waiting[:3])
                 raise UsageError(
                     f"the cluster does not answer: node {silent} said nothing for {ANSWER:g} s. "
@@ -214,8 +214,10 @@ class _Run:
         try:
             while queue or pending:
                 if time.monotonic() - looked >= EVERY:
-                    looked, nodes = time.monotonic(), self.link.nodes() or nodes
-                    since = self._room(queue, pending, nodes, since)
+                    looked = time.monotonic()
+                    if self.link.answers():
+                        nodes = self.link.nodes() or nodes
+                        since = self._room(queue, pending, nodes, since)
                 while queue and len(pending) < self.cluster.limit(nodes):
                     batch = queue.popleft()
                     pending[self._sent(batch, nodes)] = batch

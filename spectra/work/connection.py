@@ -7,10 +7,11 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -23,6 +24,8 @@ from spectra.work.local import usable_cores
 ADDRESS: Final = "RAY_ADDRESS"  # the variable that Ray itself takes an address from
 FORM: Final = re.compile(r"auto|(ray://)?([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 ENDED: Final = 3.0  # seconds in which a node ends what it started
+SILENCE: Final = 20.0  # seconds without it; one that keeps its state may be started again
+HEAD: Final = 2.0  # seconds in which the head of a cluster that was joined answers
 REACHED: Final = 10.0  # seconds in which something answers at an address
 STORED: Final = 128 << 20  # bytes of shared memory: what comes back is small
 OURS: Final = {
@@ -66,12 +69,32 @@ class Node(NamedTuple):
         return all(have >= want for have, want in zip(self.has, needs, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connection:
     """A cluster that this process is connected to."""
 
     ray: ModuleType
     started: bool  # here, for this run alone
+    head: str = ""  # where it listens
+    heard: float = field(default_factory=time.monotonic)
+
+    def answers(self) -> bool:
+        """Say whether the head is there; without it Ray waits a minute and ends this process.
+
+        Raises:
+            UsageError: It has not been there for long.
+        """
+        host, _, port = self.head.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), HEAD):
+                self.heard = time.monotonic()
+                return True
+        except OSError:
+            if time.monotonic() - self.heard < SILENCE:
+                return False
+        raise UsageError(
+            f"the head of the cluster is gone: nothing answers at {self.head}. Start it again."
+        )
 
     def nodes(self) -> list[Node]:
         """Return the nodes that live and have a CPU."""
@@ -134,7 +157,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[Connecti
     if ray.is_initialized():
         _require_same(ray, address)
         with _silence():
-            yield Connection(ray, started=False)
+            yield Connection(ray, started=False, head=_head(ray, address))
         return
     with ExitStack() as stack:
         stack.enter_context(_silence())
@@ -154,7 +177,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[Connecti
             except Exception as error:  # noqa: BLE001 - of a dozen kinds, all of them a no
                 raise _refused(address, error) from None
         _begun = address is None
-        yield Connection(ray, started=address is None)
+        yield Connection(ray, started=address is None, head=_head(ray, address))
 
 
 _begun = False  # whether a cluster runs that this process started
@@ -204,6 +227,14 @@ def _reach(address: str | None) -> None:
             sends = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
             if error.code() == grpc.StatusCode.UNAUTHENTICATED and not sends:
                 raise OSError(UNTRUSTED) from None
+
+
+def _head(ray: ModuleType, address: str | None) -> str:
+    """Return where the head of a cluster listens, or who stands for it outside."""
+    place = str(address)
+    if place.startswith("ray://"):
+        return place.removeprefix("ray://")
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _left(ray: ModuleType) -> None:

@@ -23,6 +23,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 import spectra
 from examples import write_model
+from loopback import taken_for_the_hub
 from spectra.analyzers import Kappa, Measurement, Row
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.checkpoint.fingerprints import MemoryLedger
@@ -262,6 +263,32 @@ def test_an_error_of_a_worker_is_that_of_the_run(tmp_path: Path) -> None:
     assert "(On node " in str(there.value)
 
 
+@pytest.mark.usefixtures("machines")
+def test_of_the_hub_workers_read_their_own_ranges(tmp_path: Path) -> None:
+    """The driver reads headers; weights are asked for by the workers, once, without its token."""
+    folder = write_model(
+        tmp_path / "m", {f"w{i}.weight": torch.randn(64, 80 + i) for i in range(4)}
+    )
+    nbytes = (folder / "model.safetensors").stat().st_size
+    with taken_for_the_hub(tmp_path) as hub:
+        hub.add("org/name", folder)
+        tasks = tasks_of("org/name")
+        hub.forget()
+        with closing(Cluster(wanted="cpu")) as away:
+            rows = measured(away, tasks, Kappa())
+        there, hub.faults.token = hub.sent(".safetensors"), "hf_of_the_driver"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HF_TOKEN", hub.faults.token)
+            private = tasks_of("org/name")
+            with closing(Cluster(wanted="cpu")) as away, pytest.raises(CheckpointError) as told:
+                measured(away, private, Kappa())
+    assert nbytes / 2 < there < nbytes * 1.2
+    assert [row.plain() for row in rows] == [
+        row.plain() for row in measured(Local(), tasks_of(folder), Kappa())
+    ]
+    assert "log in with `hf auth login` or set HF_TOKEN. (On node " in str(told.value)
+
+
 def test_a_node_that_is_killed_costs_what_it_had_in_work(
     machines: Machines, tmp_path: Path
 ) -> None:
@@ -389,14 +416,14 @@ def test_an_interrupted_run_keeps_what_it_has_and_leaves_no_cluster(
             time.sleep(0.1)
         ours = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        out, told = process.communicate(timeout=30)
+        out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert told.splitlines()[-1].endswith("What was measured is kept: the same command goes on "
                                           "from there.")  # fmt: skip
     assert len(told.splitlines()) == 1
     assert kept(store)
     assert any("raylet" in line for line in ours.values())
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while left := {pid: line for pid, line in ours.items() if command_of(pid) == line}:
         assert time.monotonic() < until, left
         time.sleep(0.1)
