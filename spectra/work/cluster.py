@@ -15,7 +15,7 @@ import torch
 from spectra import errors
 from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.fingerprints import Ledger
-from spectra.checkpoint.source import Span
+from spectra.checkpoint.source import NAMED, Span
 from spectra.errors import SpectraError, UsageError
 from spectra.work.batches import Batch, batched, rounded
 from spectra.work.connection import Connection, Needs, Node, connected
@@ -325,7 +325,9 @@ class _Run:
 
 
 def same_here(span: Span) -> bool:
-    """Say whether a file that a worker read is, by its state, the one here."""
+    """Say whether a file that a worker read is the one here, by its state or its hash."""
+    if span.size == NAMED:
+        return True
     try:
         now = Path(span.path).stat()
     except OSError:

@@ -210,6 +210,7 @@ def _otherwise(path: Path, seal: Seal) -> str:
 def _measured(errand: Errand, ledger: Digests) -> Iterator[Found]:
     """Measure task after task; the next one is read meanwhile."""
     tasks, before = errand.tasks, torch.get_num_threads()
+    use_threads(errand.threads)  # which what is read ahead is decoded with too
     loader = Loader(tasks, ledger)
 
     def load(task: Task) -> Loaded:

@@ -28,6 +28,7 @@ from spectra.analyzers import Kappa, Measurement, Row
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.checkpoint.local import LocalFile
+from spectra.checkpoint.source import NAMED, Span
 from spectra.errors import CheckpointError, UsageError
 from spectra.matrices import Matrix, Selection, View
 from spectra.runs.engine import Where, engine
@@ -175,6 +176,7 @@ def test_digests_of_files_that_are_others_here_are_not_believed(
     for state in ("size", "mtime_ns", "ctime_ns", "inode"):
         assert not module.same_here(span._replace(**{state: getattr(span, state) + 1}))
     assert not module.same_here(span._replace(path=f"{span.path}.gone"))
+    assert module.same_here(Span("ab" * 32, NAMED, 0, 8, 72))  # of the Hub, by its hash
 
     monkeypatch.setattr(module, "same_here", lambda span: False)
     told: list[str] = []
