@@ -105,7 +105,7 @@ def write_policy(
     require_writable(target)
     settle_memory()
     planned = _planned(release, asked, common)
-    where = Where(common.engine, common.address)
+    where = Where(common.engine, common.address, common.memory)
     here = engine(common.workers, common.device, where, cache=not common.no_cache, tell=warn)
     with here as executor, progress_bar(quiet=common.quiet) as report:
         facts = planned.measure(executor, report)

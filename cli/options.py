@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 import spectra
-from spectra.text import guess
+from spectra.text import guess, nbytes_of
 from spectra.words import ROLES, CheckFormat, Engine, ExportForm, Format
 
 from .terminal import note
@@ -82,6 +82,15 @@ def device_of(value: str) -> str:
     raise typer.BadParameter(unknown_device(value))
 
 
+def memory_of(value: str) -> str:
+    """Check --memory by its form; whether it is enough is asked later."""
+    if not nbytes_of(value):
+        raise typer.BadParameter(
+            f"{value!r} is no size. Expected bytes above 0, or KB, MB, GB: 4GB."
+        )
+    return value
+
+
 # fmt: off
 Model = Annotated[str, typer.Argument(
     metavar="MODEL",
@@ -138,6 +147,9 @@ class Common:
         RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None
+    memory: Annotated[str | None, option("--memory SIZE",
+        "Bytes that the process may take at most; reading and measuring wait for them. By default "
+        "as the largest matrix needs. Example: 4GB", RUN, parser=memory_of)] = None
     engine: Annotated[Engine, option("--engine ENGINE",
         "local, or ray: the workers of a Ray cluster.", RUN, of=Engine)] = "local"
     address: Annotated[str | None, option("--address ADDRESS",
@@ -165,7 +177,7 @@ class Common:
         bare = Common()
         words = ["--allow-pickle"] * self.allow_pickle + ["--download"] * self.download
         words += ["--no-cache"] * self.no_cache
-        for name in ("variant", "device", "workers", "engine", "address"):
+        for name in ("variant", "device", "workers", "memory", "engine", "address"):
             if (value := getattr(self, name)) != getattr(bare, name):
                 words += [f"--{name}", str(value)]
         return words

@@ -58,12 +58,12 @@ def measured(
 ) -> Result | None:
     """Plan and run; of a dry run tell what it would cost, and return nothing."""
     prepare(common, findings=findings)
-    Where(common.engine, common.address).require(common.device)
+    Where(common.engine, common.address, common.memory).require(common.device)
     device = chosen_device(common.device) if common.engine == "local" else common.device
     settle_memory()
     planned = replace(
         plan(), device=device, workers=common.workers, cache=not common.no_cache, tell=warn,
-        engine=common.engine, address=common.address,
+        engine=common.engine, address=common.address, memory=common.memory,
     )  # fmt: skip
     gc.freeze()  # what planning imported and made stays too
     if common.plot:

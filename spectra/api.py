@@ -15,7 +15,7 @@ from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.family import Given, plan_trend, plan_width
-from spectra.runs.opening import Device, Globs, Layers, Spec, chosen, open  # noqa: A004
+from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.text import shown
 from spectra.words import By, Engine, FailOn, Per, RankBy, Side
@@ -37,6 +37,7 @@ def spectrum(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -58,6 +59,7 @@ def spectrum(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -84,6 +86,7 @@ def spectrum(
         selection=chosen(selection, include, exclude, role, layers),
         device=device,
         workers=workers,
+        memory=memory,
         progress=progress,
         cache=cache,
         engine=engine,
@@ -112,6 +115,7 @@ def diff(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -139,6 +143,7 @@ def diff(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -163,6 +168,7 @@ def diff(
         selection=chosen(selection, include, exclude, role, layers),
         device=device,
         workers=workers,
+        memory=memory,
         progress=progress,
         cache=cache,
         engine=engine,
@@ -190,6 +196,7 @@ def kappa(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -217,6 +224,7 @@ def kappa(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -240,6 +248,7 @@ def kappa(
         selection=chosen(selection, include, exclude, role, layers),
         device=device,
         workers=workers,
+        memory=memory,
         progress=progress,
         cache=cache,
         engine=engine,
@@ -267,6 +276,7 @@ def width(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -293,6 +303,7 @@ def width(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -313,7 +324,9 @@ def width(
     proxy = None if against is None else opener(against)
     some = chosen(selection, include, exclude, role, layers)
     planned = plan_width([*map(opener, models)], proxy, given, Width(tolerance=tolerance), some)
-    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
+    return Planned(
+        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
+    )
 
 
 @asked
@@ -330,6 +343,7 @@ def trend(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -350,6 +364,7 @@ def trend(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -363,7 +378,9 @@ def trend(
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
     planned = plan_trend([*map(opener, checkpoints)], Trend(), some)
-    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
+    return Planned(
+        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
+    )
 
 
 @asked
@@ -383,6 +400,7 @@ def check(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -407,6 +425,7 @@ def check(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
@@ -434,7 +453,9 @@ def check(
         path = None if policy is None else Path(policy)
         policy = policy_in_force(path, isolated=True)
     planned = plan_check(str(models.named(model)), changed(policy, options), models.opened)
-    return Planned(planned, device, workers, progress, cache, engine=engine, address=address)
+    return Planned(
+        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
+    )
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ FailOnChange = Annotated[bool, option("--fail-on-change",
     8,
     without=(
         "allow_pickle", "download", "variant", "include", "exclude", "role", "layers", "dry_run",
-        "device", "workers", "engine", "address", "no_cache",
+        "device", "workers", "memory", "engine", "address", "no_cache",
     ),
 )  # fmt: skip
 def compare(

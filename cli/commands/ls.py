@@ -20,7 +20,18 @@ Other = Annotated[
 
 
 @command(
-    1, without=("download", "plot", "dry_run", "device", "workers", "engine", "address", "no_cache")
+    1,
+    without=(
+        "download",
+        "plot",
+        "dry_run",
+        "device",
+        "workers",
+        "memory",
+        "engine",
+        "address",
+        "no_cache",
+    ),
 )
 def ls(model: Model, other: Other = None, *, common: Common) -> int:
     """List the matrices of a model, or what changed between two.

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from typing import NamedTuple, get_args
 
 from spectra.errors import UsageError
-from spectra.runs.opening import Device
-from spectra.text import guess, quote
+from spectra.runs.opening import Device, Memory
+from spectra.text import guess, nbytes_of, quote
 from spectra.words import Engine
 from spectra.work.cluster import Cluster
 from spectra.work.connection import MISSING, chosen_address
@@ -23,6 +23,7 @@ class Where(NamedTuple):
 
     engine: Engine = "local"
     address: str | None = None  # of a cluster
+    memory: Memory = None  # that this process may take: bytes, or `4GB`
 
     def require(self, device: Device) -> None:
         """Refuse what cannot be meant or is not installed, before any work.
@@ -35,6 +36,7 @@ class Where(NamedTuple):
                 f"--engine {quote(self.engine)} is not known.{guess(self.engine, get_args(Engine))}"
                 " Expected local or ray."
             )
+        memory_bytes(self.memory)
         if self.engine == "local":
             if self.address is not None:
                 raise UsageError(
@@ -46,6 +48,11 @@ class Where(NamedTuple):
         if find_spec("ray") is None:
             raise UsageError(MISSING)
         chosen_address(self.address)
+        if self.memory is not None:
+            raise UsageError(
+                f"--memory {self.memory} goes with --engine local alone: a cluster gives each task "
+                "what it needs. Leave it out."
+            )
         if known_device(device).partition(":")[2]:
             raise UsageError(
                 f"--device {device} goes with --engine local alone: a cluster gives each task a "
@@ -102,11 +109,25 @@ def _measuring(
 ) -> Iterator[Local | Cluster]:
     """Yield who measures, and tells the store what it reads; a cluster is left in the end."""
     if where.engine == "local":
-        here = chosen_device(device)
+        here, memory = chosen_device(device), memory_bytes(where.memory)
         if store is None:
-            yield Local(workers, here)
+            yield Local(workers, here, memory=memory)
         else:
-            yield Local(workers, here, store, store.recall, seen, parts=store.parts)
+            yield Local(workers, here, store, store.recall, seen, memory, parts=store.parts)
         return
     with closing(Cluster(chosen_address(where.address), workers, str(device), store)) as cluster:
         yield cluster
+
+
+def memory_bytes(memory: Memory) -> int | None:
+    """Return what `4GB` means in bytes.
+
+    Raises:
+        UsageError: It is no size, or nothing.
+    """
+    found = nbytes_of(memory) if isinstance(memory, str) else memory
+    if memory is not None and (found is None or found <= 0):
+        raise UsageError(
+            f"--memory {memory!r} is no size. Expected bytes above 0, or KB, MB, GB: 4GB."
+        )
+    return found

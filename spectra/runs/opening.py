@@ -15,6 +15,7 @@ Spec: TypeAlias = str | Path | Checkpoint | Adapter
 Globs: TypeAlias = str | Sequence[str] | None  # None as nothing given
 Layers: TypeAlias = str | int | Sequence[int] | None
 Device: TypeAlias = "str | torch.device"
+Memory: TypeAlias = int | str | None
 NOTHING = ("None", "", "()", "[]")
 
 

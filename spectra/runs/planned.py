@@ -19,6 +19,7 @@ from spectra.runs.opening import (
     Device,
     Globs,
     Layers,
+    Memory,
     Spec,
     chosen,
     open,  # noqa: A004 - `spectra.open` is its name
@@ -45,6 +46,7 @@ class Planned:
     tell: Callable[[str], object] = warnings.warn  # of what is wrong with the store
     engine: Engine = "local"
     address: str | None = None  # of a cluster
+    memory: Memory = None  # that this process may take: bytes, or `4GB`
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -63,7 +65,7 @@ class Planned:
     @property
     def where(self) -> Where:
         """Who measures."""
-        return Where(self.engine, self.address)
+        return Where(self.engine, self.address, self.memory)
 
     def estimate(self) -> Estimate:
         """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
@@ -126,6 +128,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
     cache: bool = True,
     engine: Engine = "local",
@@ -148,6 +151,7 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
         cache: Ask the store of what was measured before, and keep what is.
         engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.

@@ -94,7 +94,7 @@ class Local:
         """
         budget, threads = self.budget(tasks, analyzer), torch.get_num_threads()
         work = _Work(self.crew, self.devices, sink, bounded=self.memory is not None)
-        loader = Loader(tasks, self.ledger, meter=self.meter)
+        loader = Loader(tasks, self.ledger, budget.ahead, self.meter)
         try:
             for task, weight in zip(tasks, budget.weights, strict=True):
                 yield from work.ended(budget.limit - weight.alive)
