@@ -22,17 +22,10 @@ Other = Annotated[
 @command(
     1,
     without=(
-        "download",
-        "plot",
-        "dry_run",
-        "device",
-        "workers",
-        "memory",
-        "engine",
-        "address",
+        "download", "plot", "dry_run", "device", "workers", "memory", "engine", "address",
         "no_cache",
     ),
-)
+)  # fmt: skip
 def ls(model: Model, other: Other = None, *, common: Common) -> int:
     """List the matrices of a model, or what changed between two.
 

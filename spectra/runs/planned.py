@@ -169,5 +169,5 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
     plan = plan_for(analyzer, opened, some)
     return Planned(
         Analysis(analyzer, plan, some), device, workers, progress, cache, engine=engine,
-        address=address,
+        address=address, memory=memory,
     )  # fmt: skip

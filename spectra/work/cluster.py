@@ -22,6 +22,7 @@ from spectra.work.connection import Connection, Needs, Node, connected
 from spectra.work.errand import Errand, Found, Seal, files_of, sealed, versions
 from spectra.work.executor import Key, Sink
 from spectra.work.local import usable_cores
+from spectra.work.memory import peak
 from spectra.work.rates import Rates
 from spectra.work.task import Task
 
@@ -79,6 +80,10 @@ class Cluster:
         """Return nothing: all of the tasks are to be measured, whatever the analyzer."""
         del tasks, analyzer
         return {}
+
+    def peak(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+        """Return about the bytes that a worker takes at most, for one task."""
+        return peak(tasks, analyzer, 1)
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None

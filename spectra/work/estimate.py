@@ -12,7 +12,6 @@ from spectra.checkpoint.fingerprints import Ledger
 from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
 from spectra.work.local import threads_of
-from spectra.work.memory import default_budget
 from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
 from spectra.work.rates import Rates, source_of
@@ -114,7 +113,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
             if one.source is task.inputs[0].source  # as matrices are those of one model
         }),
         nbytes=bytes_of(tasks),
-        memory=_memory(tasks, analyzer, crew),
+        memory=executor.peak(tasks, analyzer),
         seconds=whole(crew) if told else None,
         skipped=len(plan.skipped),
         known=len(plan.tasks) - len(tasks),
@@ -215,12 +214,6 @@ def _unmeasured(job: Job, ledger: Ledger | None) -> float:
     views = {one.role: one.view for one in task.inputs if not (one.paired and one.change is None)}
     parts = [(task.part(role), one) for role, one in analyzer.parts(views)]
     return sum(part.cost(one) for part, one in parts if not ledger.recall(part, one)) / whole
-
-
-def _memory(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
-    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
-    together = min(sum(needs[:crew]), default_budget(tasks, analyzer).limit) if tasks else 0
-    return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
 
 
 def _shares(rounds: Iterable[Iterable[Job]]) -> dict[str, float]:

@@ -59,6 +59,10 @@ class Executor(Protocol):
         """Return the rows of tasks that need no measuring, by `key_of` their places."""
         ...
 
+    def peak(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+        """Return about the bytes that a process takes at most for them, beside the program."""
+        ...
+
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
     ) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from spectra.text import printable
 from spectra.words import UNMEASURED, Status
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
-from spectra.work.memory import Budget, Weight, default_budget, given_budget, share_of
+from spectra.work.memory import Budget, Weight, default_budget, given_budget, peak, share_of
 from spectra.work.rates import Meter, Rates, Stopwatch
 from spectra.work.task import Task
 from spectra.work.threads import use_threads
@@ -83,6 +83,18 @@ class Local:
         if self.device != "cpu":  # what measuring takes lies there
             return Budget(sys.maxsize, [Weight()] * len(tasks))
         return default_budget(tasks, analyzer)
+
+    def peak(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+        """Return about the bytes that a run takes at most, beside the program.
+
+        Raises:
+            UsageError: The largest task does not fit into the memory that was given.
+        """
+        if self.memory is None:
+            return peak(tasks, analyzer, self.crew)
+        budget = self.budget(tasks, analyzer)
+        most = sorted((one.need + one.loaded for one in budget.weights), reverse=True)
+        return min(budget.limit, max(sum(most[: self.crew]), budget.least)) + (budget.ahead or 0)
 
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None

@@ -1,5 +1,6 @@
 """What a run may hold in memory at one time, and what of its tasks counts."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from spectra.analyzers import Analyzer
 from spectra.errors import UsageError
 from spectra.matrices import View
-from spectra.text import shown, size
+from spectra.text import shown
 from spectra.work.ahead import ROOM as AHEAD
 from spectra.work.ahead import at_once
 from spectra.work.task import Task, distinct
@@ -71,11 +72,18 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
     if budget.least > budget.limit:
         most = max(range(len(tasks)), key=lambda i: weights[i].alive + weights[i].need)
         raise UsageError(
-            f"--memory {size(memory)} is too little: {shown(tasks[most].place.matrix)} takes "
-            f"{size(budget.least)} beside {size(taken)} of the program. Give at least "
-            f"{size(1.01 * (budget.least + taken))}, or leave it out: --exclude."
+            f"--memory {_megabytes(memory)} is too little: {shown(tasks[most].place.matrix)} takes "
+            f"{_megabytes(budget.least)} beside {_megabytes(taken)} of the program. Give at least "
+            f"{_megabytes(1.01 * (budget.least + taken))}, or leave the matrix out: --exclude."
         )
     return budget
+
+
+def peak(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
+    """Return about the bytes that a run takes at most, beside the program, unless users say."""
+    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
+    together = min(sum(needs[:crew]), default_budget(tasks, analyzer).limit)
+    return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
 
 
 def share_of(task: Task, analyzer: Analyzer[Any]) -> int:
@@ -110,6 +118,10 @@ def weights_of(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> list[Weight]:
         found.append(Weight(need, sum(own.values()), held))
         held -= sum(nbytes for key, nbytes in own.items() if last[key] == index)
     return found
+
+
+def _megabytes(nbytes: float) -> str:
+    return f"{math.ceil(nbytes / 1e6)}MB"  # as options take it
 
 
 def _searching(view: View) -> int:

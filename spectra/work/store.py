@@ -162,6 +162,10 @@ class Remembering:
         found = ((task, self.store.recall(task, analyzer)) for task in tasks)
         return {key_of(task.place): row for task, row in found if row is not None}
 
+    def peak(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+        """Return about the bytes that the other takes at most."""
+        return self.inner.peak(tasks, analyzer)
+
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
     ) -> Iterator[Row]:

@@ -132,6 +132,9 @@ class Processes:
     rates = Rates()
     ledger = None
 
+    def peak(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+        return 0
+
     def known(self, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Mapping[Key, Row]:
         return {}
 
