@@ -14,7 +14,6 @@ from spectra.report import draw, formats, save_figure
 from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
-from spectra.runs.engine import Where
 from spectra.runs.result import Result, failed_in
 from spectra.text import shown
 from spectra.words import UNMEASURED
@@ -58,6 +57,8 @@ def measured(
 ) -> Result | None:
     """Plan and run; of a dry run tell what it would cost, and return nothing."""
     prepare(common, findings=findings)
+    from spectra.runs.engine import Where  # noqa: PLC0415 - loads torch, which no listing needs
+
     Where(common.engine, common.address, common.memory).require(common.device)
     device = chosen_device(common.device) if common.engine == "local" else common.device
     settle_memory()

@@ -71,7 +71,7 @@ class Work:
 
     def threaded(self, threads: int) -> float:
         """Return the seconds that all threads of one matrix take, as far as they share it."""
-        return sum(
+        return math.fsum(
             found * (1.0 - THREADED[name] + THREADED[name] / threads)
             for name, found in self.kinds().items()
         )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-import spectra.lowrank
+import spectra
 
 from ...command import command
 from ...options import Common

@@ -1,6 +1,6 @@
 """spectra lowrank resize: an adapter with fewer directions."""
 
-import spectra.lowrank
+import spectra
 
 from ...command import command
 from ...options import Common
