@@ -5,7 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
-    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale",
+    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale", "lowrank",
 )  # fmt: skip
 TAKES_WORDS = ("layer",)  # those that follow its name
 

@@ -161,7 +161,7 @@ class _Extraction:
             self._vectors(homes, partners)
         output = Output(
             path, self.parts, self.dtypes,
-            {"base_model_name_or_path": self.base.spec, "fan_in_fan_out": self.turned},
+            {**_named(self.base.spec), "fan_in_fan_out": self.turned},
             _carried(self.tuned, self.whole, self.parts),
             beside=self.tuned.folder, others=[name for name in homes.memory.layers if name],
             sources=[{"spec": one.spec, "resolved": one.resolved}
@@ -308,6 +308,14 @@ def _carried(
         inner = "" if one.save or module not in adapted else ".base_layer"
         found[f"{PREFIX}{module}{inner}.{leaf}"] = Carried(tuned, one.after)
     return found
+
+
+def _named(spec: str) -> dict[str, str | None]:
+    """Return what settings say of the base: its name as transformers takes it, and a revision."""
+    name, _, revision = spec.removeprefix("hf://").partition("@")
+    if not revision or Path(spec).exists():
+        return {"base_model_name_or_path": spec.removeprefix("hf://"), "revision": None}
+    return {"base_model_name_or_path": name, "revision": revision}
 
 
 def _by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
