@@ -186,7 +186,7 @@ ELSEWHERE = {
     "model", "base", "tuned", "include", "exclude", "role", "layers", "allow_pickle", "download",
     "format", "output", "plot", "values", "export", "dry_run", "device", "workers", "quiet",
     "no_cache", "verbose", "variant", "training", "save_baseline", "exit_zero", "init", "full",
-    "show_settings",
+    "show_settings", "engine", "address", "memory",
 }  # fmt: skip
 """What every command has, what changes no number, and what a result holds in other words."""
 
