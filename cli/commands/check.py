@@ -25,8 +25,8 @@ PolicyFile = Annotated[Path | None, option("--policy FILE",
 Isolated = Annotated[bool, option("--isolated",
     "Look for no policy file: defaults alone.", POLICY)]
 Base = Annotated[str | None, option("--base REF",
-    "What the model was trained from, for the rules SPC1xx. A --baseline that is a model "
-    "stands in for it.", POLICY)]
+    "What the model was trained from, for the rules SPC1xx; of an adapter also for those of "
+    "spectra. A --baseline that is a model stands in for it.", POLICY)]
 Merged = Annotated[str | None, option("--adapter REF",
     "A LoRA adapter that was merged into the model: that it is in there once is checked "
     "against the --base.", POLICY)]
