@@ -1,6 +1,7 @@
 """What a dry run tells: what an analysis would cost."""
 
 import os
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,8 @@ NAMED = 0.01  # of the work, from which on a kind of it is named
 BUSY = 1.25  # times longer than alone, from which on it is said
 
 
-def estimated(found: "Estimate", command: str, *, device: str) -> str:
-    """Return an estimate as a screen."""
+def estimated(found: "Estimate", command: str, *, device: str, limit: int | None = None) -> str:
+    """Return an estimate as a screen, lines no longer than the limit."""
     what = ("measurement",) if command == "check" else ("matrix", "matrices")
     lines = {
         "known before": counted(found.known, *what) if found.known else "",
@@ -37,11 +38,19 @@ def estimated(found: "Estimate", command: str, *, device: str) -> str:
         "busy now": _busy(found),
         "more workers": _others(found),
     }  # fmt: skip
-    told = "".join(f"  {name:<14}{text}\n" for name, text in lines.items() if text)
+    told = "".join(_folded(name, text, limit) for name, text in lines.items() if text)
     return (
         f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
         f"{found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
     )
+
+
+def _folded(name: str, text: str, limit: int | None) -> str:
+    head = f"  {name:<14}"
+    if limit is None:
+        return f"{head}{text}\n"
+    lines = textwrap.wrap(text, limit, initial_indent=head, subsequent_indent=" " * len(head))
+    return "\n".join(lines) + "\n"
 
 
 def _from_afar(found: "Estimate") -> str:

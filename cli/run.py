@@ -23,7 +23,7 @@ from spectra.writing.atomic import require_picture_suffix, require_writable, wro
 
 from .guard import DONE, NOTHING
 from .options import Common
-from .terminal import fail, is_terminal, note, progress_bar, show, warn
+from .terminal import fail, is_terminal, note, progress_bar, show, warn, width
 
 if TYPE_CHECKING:
     from spectra.exports import Export
@@ -220,7 +220,7 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))
         return
-    sys.stdout.write(estimated(found, planned.command, device=str(planned.device)))
+    sys.stdout.write(estimated(found, planned.command, device=str(planned.device), limit=width()))
 
 
 def _parquet_to_stdout(result: Result, *, full: bool) -> None:
