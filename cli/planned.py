@@ -20,6 +20,7 @@ KINDS = {
     "calls": "calls",
 }
 NAMED = 0.01  # of the work, from which on a kind of it is named
+SLOW = 0.2  # of the time, from which on the start is told apart
 BUSY = 1.25  # times longer than alone, from which on it is said
 
 
@@ -66,6 +67,8 @@ def _time(found: "Estimate", device: str) -> str:
     if found.matrices == found.known:
         return told
     told += f" with {counted(found.workers, 'worker')}"
+    if found.start >= SLOW * found.seconds:
+        told += f", {duration(found.start)} of it to start"
     by = {"runs": "by earlier runs here", "probe": "by a probe: no run was timed here yet"}
     return f"{told}, {by[found.basis]}"
 

@@ -23,6 +23,9 @@ def test_no_line_is_longer_than_the_terminal(limit: int | None) -> None:
     assert "time about 7.0 s with 2 workers, by earlier runs here" in words
     assert "more workers 4: 4.0 s, 16: 2.0 s; the longest matrix takes 1.5 s" in words
     assert "busy now" not in words
+    slow = " ".join(estimated(FOUND.begun(2.0), "spectrum", device="cpu").split())
+    assert "time about 9.0 s with 2 workers, 2.0 s of it to start, by earlier runs here" in slow
+    assert "more workers 4: 6.0 s" in slow
 
 
 def test_what_is_not_known_is_not_told_as_something_else() -> None:
