@@ -14,13 +14,14 @@ from spectra.work.executor import Executor, key_of
 from spectra.work.local import threads_of
 from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
-from spectra.work.rates import Rates, source_of
+from spectra.work.rates import NETWORK, Rates, source_of
 from spectra.work.store import Store
-from spectra.work.task import Task, bytes_of, distinct
+from spectra.work.task import Read, Task, bytes_of, distinct
 
 CREWS = (4, 16, 64)  # workers that an estimate tells the time of
 BEGIN = 0.15  # seconds that a run takes besides: libraries, threads and files begin and end
-DISK = 1 / 1.5e9  # seconds a byte, until a run has read some: of the system's cache
+CACHED = 1 / 1.5e9  # seconds a byte, until a run has read some: of the system's cache
+DECODED = 8e-9  # and a value, where it is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +178,29 @@ def _unknown(
 
 def _reading(tasks: Sequence[Task], speed: Speed) -> tuple[dict[int, float], float | None]:
     """Return the seconds that reading each task from a disk takes, and all from a network."""
-    disk: dict[int, float] = {}
-    each, remote, seen = speed.rates.reading("disk") or DISK, 0, set()
+    disk = {id(task): 0.0 for task in tasks}
+    remote, seen = 0, set()
     for task in tasks:
-        new = [read for read in distinct(task.reads) if read.key not in seen]
-        seen |= {read.key for read in new}
-        there = sum(read.nbytes for read in new if source_of(read) == "network")
-        remote += there
-        disk[id(task)] = speed.busy * each * (sum(read.nbytes for read in new) - there)
+        for read in distinct(task.reads):
+            if read.key in seen:
+                continue
+            seen.add(read.key)
+            source = source_of(read)
+            if source == NETWORK:
+                remote += read.nbytes
+            else:
+                disk[id(task)] += speed.busy * _seconds(read, speed.rates.reading(source))
     if not remote:
         return disk, 0.0
-    rate = speed.rates.reading("network")
+    rate = speed.rates.reading(NETWORK)
     return disk, None if rate is None else rate * remote
+
+
+def _seconds(read: Read, rate: float | None) -> float:
+    """Return what reading from a disk takes, at so many seconds a byte where that is known."""
+    if rate is not None:
+        return rate * read.nbytes
+    return CACHED * read.nbytes + (DECODED * read.numel if read.entry.codec else 0.0)
 
 
 def _width(job: Job, device: str, threads: int) -> int:

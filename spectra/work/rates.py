@@ -35,6 +35,7 @@ MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to 
 TELLING: Final = 0.1  # of the time, from which on a kind of work is named in a question
 
 
+DISK, NETWORK = "disk", "network"
 Key = tuple[str, str, int, int]  # device, name, size class and threads
 
 
@@ -246,10 +247,14 @@ def question_of(analyzer: Analyzer[Any], work: Work) -> str:
 
 
 def source_of(read: Read) -> str:
-    """Say where a tensor is read from: `disk` or `network`."""
-    files = read.source.files
-    local = all(isinstance(files[shard], LocalFile) for shard in shards_of(read.entry))
-    return "disk" if local else "network"
+    """Say where a tensor is read from, `disk` or `network`; and from a disk what decodes it.
+
+    What comes over a network waits longer for that than for its codec.
+    """
+    files, codec = read.source.files, read.entry.codec
+    if not all(isinstance(files[shard], LocalFile) for shard in shards_of(read.entry)):
+        return NETWORK
+    return f"{DISK} {codec.name}" if codec else DISK
 
 
 @cache
@@ -325,7 +330,7 @@ def _occupied(name: str, reads: Sequence[tuple[Took, int]]) -> float:
 
     A disk is read by one thread.
     """
-    if name == "disk":
+    if name.startswith(DISK):
         return sum(took.own for took, _ in reads)
     total, until = 0.0, -math.inf
     for took in sorted((took for took, _ in reads), key=lambda one: one.begun):
