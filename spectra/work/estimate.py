@@ -21,7 +21,7 @@ from spectra.work.task import Read, Task, bytes_of, distinct
 CREWS = (4, 16, 64)  # workers that an estimate tells the time of
 BEGIN = 0.15  # seconds that a run takes besides: libraries, threads and files begin and end
 CACHED = 1 / 1.5e9  # seconds a byte, until a run has read some: of the system's cache
-DECODED = 8e-9  # and a value, where it is decoded
+DECODED = 3e-9  # and a value, where it is decoded
 
 
 @dataclass(frozen=True, slots=True)
