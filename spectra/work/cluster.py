@@ -59,10 +59,14 @@ class Cluster:
 
     @property
     def crew(self) -> int:
-        """How many matrices are measured at once, as far as that is known."""
-        if self._joined is None:
+        """How many matrices are measured at once; a cluster that runs is joined to know.
+
+        Raises:
+            UsageError: It cannot be joined.
+        """
+        if self._joined is None and self.address is None:  # one that is to be started
             return self.workers or usable_cores()
-        return self._crew(self._joined.nodes())
+        return self._crew(self._join().nodes())
 
     @property
     def device(self) -> str:

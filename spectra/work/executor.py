@@ -144,7 +144,8 @@ def _round(
         last = rows[-1].matrix if rows else ""
         report(Progress(done, total, last, count, of, left, noun, len(known)))
 
-    pace = Pace.of(new, part.analyzer, executor.crew, executor.rates, executor.device)
+    crew = executor.crew if new else 1  # which a cluster is joined to tell
+    pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device)
     if known or (new and pace.seconds):
         tell(pace.left(0) if new else None)
     for row in executor.run(new, part.analyzer, sink) if new else ():

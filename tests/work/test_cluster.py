@@ -187,22 +187,6 @@ def test_digests_of_files_that_are_others_here_are_not_believed(
     assert told == [f"{kept}folder that all share."]
 
 
-def test_a_matrix_of_which_every_worker_dies_is_a_row_without_numbers(
-    machines: Machines, tmp_path: Path
-) -> None:
-    tasks, trace = tasks_of(matrices(tmp_path / "m", 5)), tmp_path / "trace"
-    with closing(Cluster(wanted="cpu")) as away:
-        rows = measured(away, tasks, Traced(str(trace), deadly="w2.weight"))
-    assert {row.matrix: row.status for row in rows} == {
-        f"w{i}.weight": "failed" if i == 2 else "ok" for i in range(5)
-    }
-    assert rows[2].error == "its worker died, 3 times in a row"
-    assert rows[2].values == {"largest": None}
-    counts = Counter(name for name, _ in traced(trace))
-    assert counts["w2.weight"] == module.CRASHES
-    assert all(count == 1 for name, count in counts.items() if name != "w2.weight")
-
-
 @pytest.mark.usefixtures("machines")
 def test_what_no_node_can_hold_is_told_at_once(tmp_path: Path) -> None:
     tasks, trace = tasks_of(matrices(tmp_path / "m", 2)), tmp_path / "trace"
@@ -289,6 +273,22 @@ def test_of_the_hub_workers_read_their_own_ranges(tmp_path: Path) -> None:
         row.plain() for row in measured(Local(), tasks_of(folder), Kappa())
     ]
     assert "log in with `hf auth login` or set HF_TOKEN. (On node " in str(told.value)
+
+
+def test_a_matrix_of_which_every_worker_dies_is_a_row_without_numbers(
+    machines: Machines, tmp_path: Path
+) -> None:
+    tasks, trace = tasks_of(matrices(tmp_path / "m", 5)), tmp_path / "trace"
+    with closing(Cluster(wanted="cpu")) as away:
+        rows = measured(away, tasks, Traced(str(trace), deadly="w2.weight"))
+    assert {row.matrix: row.status for row in rows} == {
+        f"w{i}.weight": "failed" if i == 2 else "ok" for i in range(5)
+    }
+    assert rows[2].error == "its worker died, 3 times in a row"
+    assert rows[2].values == {"largest": None}
+    counts = Counter(name for name, _ in traced(trace))
+    assert counts["w2.weight"] == module.CRASHES
+    assert all(count == 1 for name, count in counts.items() if name != "w2.weight")
 
 
 def test_a_node_that_is_killed_costs_what_it_had_in_work(
