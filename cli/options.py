@@ -72,14 +72,13 @@ def one_of(value: str, known: Sequence[str]) -> str:
 
 def device_of(value: str) -> str:
     """Check --device by its shape; whether it is there is asked later."""
-    name, colon, index = value.partition(":")
-    if name == "cuda" and colon and index.isdecimal():
-        return value
     if value in DEVICES:
         return value
-    from spectra.work.device import unknown_device  # noqa: PLC0415 - slow to load
+    from spectra.work.device import wrong_device  # noqa: PLC0415 - slow to load
 
-    raise typer.BadParameter(unknown_device(value))
+    if told := wrong_device(value):
+        raise typer.BadParameter(told)
+    return value
 
 
 def memory_of(value: str) -> str:
@@ -143,7 +142,8 @@ class Common:
         "Tell bytes, matrices, peak memory and time, from headers alone; read no weights.",
         RUN)] = False
     device: Annotated[str, option("--device DEVICE",
-        "auto, cpu, cuda or cuda:N. auto takes a GPU where there is one.",
+        "auto, cpu, cuda or cuda:N. auto takes a GPU where there is one; of several, "
+        "cuda:0,cuda:1, the free one takes the next matrix.",
         RUN, offered=DEVICES, parser=device_of)] = "auto"
     workers: Annotated[int | None, option("--workers N",
         "Matrices decomposed at once on the CPU; one per core by default.", RUN, least=1)] = None

@@ -57,7 +57,8 @@ def spectrum(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
@@ -141,7 +142,8 @@ def diff(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
@@ -222,7 +224,8 @@ def kappa(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
@@ -301,7 +304,8 @@ def width(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
@@ -362,7 +366,8 @@ def trend(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
@@ -423,7 +428,8 @@ def check(
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.

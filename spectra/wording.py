@@ -15,7 +15,8 @@ WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=Fa
 METHODS = {"save-baseline": "save", "output": "save", "plot": "plot", "export": "export"}
 """Options that are methods of a result."""
 CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
-           "device": r"auto|cpu|cuda(?::\d+)?", "export": "peft|axolotl|llamafactory|python|names",
+           "device": r"auto|cpu|cuda(?::\d+)?(?:,cuda:\d+)*",
+           "export": "peft|axolotl|llamafactory|python|names",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
            "dtype": "float32|bfloat16|float16"}  # fmt: skip

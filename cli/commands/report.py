@@ -20,7 +20,8 @@ PolicyFile = Annotated[Path | None, option("--policy FILE",
     "Of a model: the policy that its check judges by; else the one that `spectra check` finds.",
     SOURCE)]
 Device = Annotated[str, option("--device DEVICE",
-    "Of a model: auto, cpu, cuda or cuda:N.", RUN, offered=DEVICES, parser=device_of)]
+    "Of a model: auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.",
+    RUN, offered=DEVICES, parser=device_of)]
 Open = Annotated[bool, option("--open", "Open the page in the browser.", OUTPUT)]
 Output = Annotated[list[Path] | None, option("--output -o FILE",
     "Write here; repeatable; report.html by default. The suffix is the format: .html of "

@@ -53,7 +53,7 @@ class Where(NamedTuple):
                 f"--memory {self.memory} goes with --engine local alone: a cluster gives each task "
                 "what it needs. Leave it out."
             )
-        if known_device(device).partition(":")[2]:
+        if ":" in known_device(device):
             raise UsageError(
                 f"--device {device} goes with --engine local alone: a cluster gives each task a "
                 "GPU of its own. Use --device cuda."

@@ -149,7 +149,8 @@ def measure(  # noqa: PLR0913 - the options of a question are its keyword argume
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
         variant: As for `spectra.open`.
-        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
         workers: Matrices at once on a CPU; one per core by default.
         memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
