@@ -145,6 +145,13 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
 
 
+def sizes(part: float, whole: float) -> str:
+    """Write how many bytes of others, in one unit: `1.2 of 4.1 GiB`."""
+    number, unit = size(whole).split()
+    scale = whole / float(number) if float(number) else 1.0
+    return f"{part / scale:.{0 if unit == 'B' else 1}f} of {number} {unit}"
+
+
 def nbytes_of(text: str) -> int | None:
     """Return what `2GB` or `512 KiB` means; None where it is no size."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?B|B?)", text.strip().upper())

@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from spectra.text import duration, printable
+from spectra.text import duration, printable, sizes
 from spectra.work.executor import Progress
 
 EVERY = 30.0  # seconds between lines where no terminal is
 REDRAWN = 0.2  # seconds between pictures of a bar
-WIDTH = 30  # of a bar, in characters
+WIDTH, LEAST = 30, 10  # of a bar, in characters
 NAME = 40  # of a matrix, likewise
 
 Show = Callable[["State"], None]
@@ -36,16 +36,20 @@ class State:
         """How much of the work is done."""
         return self.last.done / self.last.total if self.last else 0.0
 
-    def told(self) -> str:
-        """Return count, share and time left in words."""
+    def told(self, *, short: bool = False) -> str:
+        """Return count, bytes, share and time left in words, or in as few as a narrow line has."""
         one = self.last
         if one is None:
             return f"nothing done yet, {duration(time.monotonic() - self.begun)} so far"
-        left = "time left not known yet"
+        left = "time left unknown" if short else "time left not known yet"
         if one.left is not None:
-            left = f"about {duration(one.left - (time.monotonic() - self.at))} left"
-        known = f" ({one.known:,} known from before)" if one.known else ""
-        return f"{one.count:,} of {one.of:,} {one.noun}{known}, {100 * self.share:.0f} %, {left}"
+            about = "" if short else "about "
+            left = f"{about}{duration(one.left - (time.monotonic() - self.at))} left"
+        count = f"{one.count:,} of {one.of:,}" + ("" if short else f" {one.noun}")
+        if one.known:
+            count += f" ({one.known:,} known{'' if short else ' from before'})"
+        read = [sizes(one.read, one.to_read)] if one.to_read else []
+        return ", ".join([count, *read, f"{100 * self.share:.0f} %", left])
 
 
 @contextmanager
@@ -75,11 +79,14 @@ def line(state: State) -> None:
 
 def bar(state: State) -> None:
     """Draw a bar over the line of a terminal where the cursor is."""
-    full = round(WIDTH * state.share)
+    room = _columns() - 1
+    told = next((text for text in (state.told(), state.told(short=True))
+                 if len(text) + LEAST < room), state.told(short=True))  # fmt: skip
+    wide = max(min(WIDTH, room - 1 - len(told)), 0)
+    full = round(wide * state.share)
+    text = f"{'━' * full}{'─' * (wide - full)} {told}".strip()
     name = printable(state.last.matrix)[-NAME:] if state.last else ""
-    columns = _columns()
-    text = f"{'━' * full}{'─' * (WIDTH - full)} {state.told()}"
-    text = f"{text}  {name}" if len(text) + len(name) + 3 < columns else text[: columns - 1]
+    text = f"{text}  {name}" if len(text) + len(name) + 2 < room else text[:room]
     sys.stderr.write(f"\r\x1b[K{text}")
     sys.stderr.flush()
 

@@ -12,7 +12,7 @@ from spectra.text import natural
 from spectra.words import VECTOR
 from spectra.work.pace import Pace
 from spectra.work.rates import Rates
-from spectra.work.task import Task
+from spectra.work.task import Task, distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,6 +91,8 @@ class Progress:
     left: float | None = None  # seconds, about, once enough is done to tell
     noun: str = "matrices"  # what is counted
     known: int = 0  # of the count, that needed no measuring
+    read: int = 0  # bytes of those that were measured
+    to_read: int = 0  # of all that are to be
 
 
 Report = Callable[[Progress], None]
@@ -139,10 +141,14 @@ def _round(
     # A vector is one too, and so are a tensor of several matrices and a model beside its base.
     noun = "measurements" if any(task.place.role == VECTOR for task in chosen) else "matrices"
 
+    unread = {read.key: read.nbytes for read in distinct(one for task in new for one in task.reads)}
+    to_read, places = sum(unread.values()), {key_of(task.place): task for task in new}
+
     def tell(left: float | None) -> None:
         count, of = len(rows), len(chosen)
         last = rows[-1].matrix if rows else ""
-        report(Progress(done, total, last, count, of, left, noun, len(known)))
+        report(Progress(done, total, last, count, of, left, noun, len(known),
+                        to_read - sum(unread.values()), to_read))  # fmt: skip
 
     crew = executor.crew if new else 1  # which a cluster is joined to tell
     pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device)
@@ -151,6 +157,9 @@ def _round(
     for row in executor.run(new, part.analyzer, sink) if new else ():
         rows.append(row)
         done += costs[key_of(row.place)]
+        for read in places[key_of(row.place)].reads:  # or the whole that it is cut out of
+            for key in (read.key, read.all.key):
+                unread.pop(key, None)
         tell(pace.left(len(rows) - len(known)))
     ranks = {key_of(task.place): rank for rank, task in enumerate(in_order(chosen))}
     return sorted(rows, key=lambda row: ranks[key_of(row.place)])

@@ -30,6 +30,11 @@ def test_the_line_has_count_share_and_time_left(monkeypatch: pytest.MonkeyPatch)
     assert state.told().startswith("1 of 12 measurements, ")
     state.take(Progress(60.0, 120.0, "x", 7, 12, None, known=6))
     assert state.told().startswith("7 of 12 matrices (6 known from before), 50 %, ")
+    state.take(Progress(36.0, 120.0, "x", 12, 40, 12.0, known=5, read=1 << 30, to_read=9 << 29))
+    assert state.told() == (
+        "12 of 40 matrices (5 known from before), 1.0 of 4.5 GiB, 30 %, about 12 s left"
+    )
+    assert state.told(short=True) == "12 of 40 (5 known), 1.0 of 4.5 GiB, 30 %, 12 s left"
 
 
 def test_lines_come_whether_or_not_a_matrix_ends(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,8 +57,50 @@ def test_a_bar_is_one_line_of_the_terminal(
     state.take(ONE)
     progress.bar(state)
     shown = capsys.readouterr().err
-    assert shown.startswith("\r\x1b[K━━━━━━━━──────")
+    assert shown.startswith("\r\x1b[K━━━━━──────")
+    assert shown.endswith(" left")
     assert len(shown.removeprefix("\r\x1b[K")) <= 60
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 160])
+def test_a_bar_fits_however_much_there_is_to_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    state = State()
+    large = 123 << 30
+    for left in (None, 5e5):
+        state.take(
+            Progress(30.0, 120.0, "m" * 90, 1234, 54321, left, "measurements", 999, 7, large)
+        )
+        progress.bar(state)
+        shown = capsys.readouterr().err.removeprefix("\r\x1b[K")
+        assert len(shown) < columns
+        if columns >= 80:
+            assert shown.startswith("━")
+            assert "(999 known" in shown
+            assert "0.0 of 123.0 GiB, 25 %, " in shown
+            assert shown.rstrip("m ").endswith("left" if left else ("unknown", "yet"))
+
+
+def test_bytes_are_told_of_what_is_read_and_each_once(tmp_path: Path) -> None:
+    fused = "model.layers.{}.self_attn.qkv_proj.weight"
+    config = (
+        '{"model_type": "phi3", "num_attention_heads": 2, "num_key_value_heads": 2,'
+        ' "hidden_size": 16, "head_dim": 8}'
+    )
+    model = write_model(tmp_path, {fused.format(i): torch.eye(48, 16) for i in range(2)}, config)
+    told: list[Progress] = []
+    spectra.spectrum.plan(model, layers=0, cache=False).run(told.append)
+    assert {one.to_read for one in told} == {48 * 16 * 4}
+    assert told[-1].read == told[-1].to_read
+    assert [one.read for one in told] == sorted(one.read for one in told)
+    told.clear()
+    spectra.spectrum(model, layers=0)
+    spectra.spectrum.plan(model).run(told.append)
+    assert (told[-1].known, told[-1].read, told[-1].to_read) in {
+        (3, 48 * 16 * 4, 48 * 16 * 4), (0, 2 * 48 * 16 * 4, 2 * 48 * 16 * 4),
+    }  # fmt: skip
 
 
 def test_progress_is_shown_where_it_is_asked_for(
