@@ -5,9 +5,9 @@ from importlib import import_module
 
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
-    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale", "lowrank",
+    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale", "lowrank", "engine",
 )  # fmt: skip
-TAKES_WORDS = ("layer",)  # those that follow its name
+TAKES_WORDS = ("layer", "engine")  # those that follow its name
 
 
 def main() -> None:
