@@ -15,11 +15,11 @@ from spectra.lowrank.resizing import bytes_given, planned
 from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.part import Part as Inside
-from spectra.runs.opening import Device, Globs, Layers, Spec, chosen
+from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
 from spectra.text import shown
-from spectra.words import VOCABULARY, Stored
+from spectra.words import VOCABULARY, Engine, Stored
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Replaced, Task
@@ -39,7 +39,7 @@ def extract(
     *,
     rank: int | None = None,
     energy: float | None = None,
-    budget: str | int | None = None,
+    budget: str | float | None = None,
     dtype: Stored | None = None,
     force: bool = False,
     include: Globs = (),
@@ -52,7 +52,10 @@ def extract(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Write what fine-tuning changed as a PEFT adapter of the base.
 
@@ -78,7 +81,11 @@ def extract(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: A model cannot be read, they do not fit, or the folder cannot be written.
@@ -91,7 +98,10 @@ def extract(
     some = chosen(selection, include, exclude, role, layers)
     analyzer = Extracted(rank=rank, energy=energy, budget=bytes_given(budget), dtype=dtype)
     writing = _Extraction(before, after, some).planned(analyzer, Path(output), force=force)
-    return Planned(writing, device, workers, progress, cache=False)
+    return Planned(
+        writing, device, workers, progress, cache=False, engine=engine, address=address,
+        memory=memory,
+    )  # fmt: skip
 
 
 def _model(given: Checkpoint | Adapter) -> Checkpoint:

@@ -15,11 +15,11 @@ from spectra.lowrank.sources import WHOLE, Source, inputs_of, place_of, roles, s
 from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
-from spectra.runs.opening import Device, Spec
+from spectra.runs.opening import Device, Memory, Spec
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
 from spectra.text import counted, nbytes_of, quote, shown, size, some
-from spectra.words import Stored
+from spectra.words import Engine, Stored
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Task
@@ -32,7 +32,7 @@ def resize(
     *,
     rank: int | None = None,
     energy: float | None = None,
-    budget: str | int | None = None,
+    budget: str | float | None = None,
     sv_ratio: float | None = None,
     sv_cumulative: float | None = None,
     sv_fro: float | None = None,
@@ -43,7 +43,10 @@ def resize(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Write an adapter again with the leading singular directions of each update alone.
 
@@ -66,7 +69,11 @@ def resize(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Modules at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: The adapter cannot be read, or the folder cannot be written.
@@ -79,9 +86,11 @@ def resize(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     place = Path(output)
+    writing = _resizing(source, analyzer, place, force=force)
     return Planned(
-        _resizing(source, analyzer, place, force=force), device, workers, progress, cache=False
-    )
+        writing, device, workers, progress, cache=False, engine=engine, address=address,
+        memory=memory,
+    )  # fmt: skip
 
 
 @asked
@@ -92,7 +101,7 @@ def merge(
     weights: float | Sequence[float] = (),
     rank: int | None = None,
     energy: float | None = None,
-    budget: str | int | None = None,
+    budget: str | float | None = None,
     sv_ratio: float | None = None,
     sv_cumulative: float | None = None,
     sv_fro: float | None = None,
@@ -103,7 +112,10 @@ def merge(
     variant: str = "",
     device: Device = "auto",
     workers: int | None = None,
+    memory: Memory = None,
     progress: bool | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Planned:
     """Write the weighted sum of several adapters' updates as one adapter.
 
@@ -127,7 +139,11 @@ def merge(
         variant: As for `spectra.open`.
         device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
         workers: Modules at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
         progress: Show a bar, or do not; by default in notebooks alone.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
 
     Raises:
         SpectraError: An adapter cannot be read or summed, or the folder cannot be written.
@@ -140,12 +156,14 @@ def merge(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     place = Path(output)
+    writing = _merging(sources, analyzer, place, force=force)
     return Planned(
-        _merging(sources, analyzer, place, force=force), device, workers, progress, cache=False
-    )
+        writing, device, workers, progress, cache=False, engine=engine, address=address,
+        memory=memory,
+    )  # fmt: skip
 
 
-def bytes_given(budget: str | int | None) -> int | None:
+def bytes_given(budget: str | float | None) -> int | None:
     """Return a number of bytes that a user gave.
 
     Raises:
@@ -153,7 +171,7 @@ def bytes_given(budget: str | int | None) -> int | None:
     """
     if budget is None:
         return None
-    found = budget if isinstance(budget, int) else nbytes_of(budget)
+    found = nbytes_of(budget) if isinstance(budget, str) else int(budget)
     if found is None or isinstance(budget, bool) or found < 1:
         raise UsageError(f"--budget {budget!r} is no size. Expected bytes, or KB, MB, GB: 20MB.")
     return found

@@ -62,6 +62,12 @@ def source_of(opened: Checkpoint | Adapter) -> Source:
                 f"{spec}: {quote(own.a.name)} lies inside {quote(wrapped[0][1:])}, which is not "
                 "written. Merge it into its base and give the merged model."
             )
+    biased = next((name for name in opened.weights.entries if name.endswith("lora_B.bias")), None)
+    if biased is not None:
+        raise AdapterError(
+            f"{spec} holds {quote(biased)}, a bias that is scaled with its factors (lora_bias), "
+            "which is not written. Merge it into its base and give the merged model."
+        )
     if not factors:
         raise AdapterError(
             f"{spec} holds no factors of linear layers or embeddings that could be cut."

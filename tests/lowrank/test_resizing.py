@@ -190,6 +190,7 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
         spectra.lowrank.resize.plan(source, tmp_path / "a")
     with pytest.raises(UsageError, match=r"leaves nothing: .* one direction takes"):
         spectra.lowrank.resize.plan(source, tmp_path / "b", budget=100)
+    spectra.lowrank.resize.plan(source, tmp_path / "b", budget=2e4)
     with pytest.raises(UsageError, match="'4 lots' is no size"):
         spectra.lowrank.resize.plan(source, tmp_path / "b", budget="4 lots")
     tensors = tensors_of(source)
@@ -209,6 +210,15 @@ def test_a_model_and_other_names_are_refused(tmp_path: Path, minilm: Path) -> No
     save_file(kohya, tmp_path / "kohya.safetensors")
     with pytest.raises(AdapterError, match="names its modules as kohya does"):
         spectra.lowrank.resize.plan(tmp_path / "kohya.safetensors", tmp_path / "b")
+
+
+def test_a_bias_that_is_scaled_with_its_factors_is_refused(tmp_path: Path) -> None:
+    source = adapter(net(), tmp_path / "a", target_modules=["q_proj"])
+    tensors = tensors_of(source)
+    tensors["base_model.model.layers.0.q_proj.lora_B.bias"] = torch.randn(20)
+    save_file(tensors, source / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match="a bias that is scaled with its factors"):
+        spectra.lowrank.resize.plan(source, tmp_path / "b")
 
 
 def test_factors_without_settings_get_settings(tmp_path: Path) -> None:
