@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from spectra.checkpoint.source import ByContent, Span
 from spectra.errors import CheckpointError
 from spectra.text import shown
+
+SECOND: Final = 1_000_000_000  # nanoseconds; some file systems keep no less
 
 
 class LocalFile(ByContent):
@@ -20,6 +22,7 @@ class LocalFile(ByContent):
     """
 
     chunk = 1 << 20  # small enough for a processor's cache
+    _step = 1  # nanoseconds in which times are compared
 
     def __init__(self, path: Path, content: str = "") -> None:
         """Remember the file and its size.
@@ -39,6 +42,7 @@ class LocalFile(ByContent):
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
             raise CheckpointError(f"{shown(path)} is no regular file, expected weights on disk.")
         self.size = found.st_size
+        self._mtime = found.st_mtime_ns
 
     def read(self, start: int, stop: int) -> bytes:
         """Return a small range as bytes, for headers."""
@@ -47,12 +51,23 @@ class LocalFile(ByContent):
             return file.read(stop - start)
 
     def fill(self, start: int, buffer: memoryview) -> int:
-        """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
+        """Read from `start` into the buffer; return the bytes got, fewer only at the end.
+
+        Raises:
+            CheckpointError: It cannot be read, or was written since it was opened: no two models
+                are to be in one result.
+        """
         rest = buffer
         with legible(self.path), self.path.open("rb", buffering=0) as file:
             file.seek(start)
             while rest and (count := file.readinto(rest)):
                 rest = rest[count:]
+            now = os.fstat(file.fileno())
+        if not rest and (now.st_size, now.st_mtime_ns // self._step) != (self.size, self._mtime):
+            raise CheckpointError(
+                f"{self.label} was written again after it was opened, expected a file that stays "
+                "as it is while it is read. Run again."
+            )
         return len(buffer) - len(rest)
 
     def span(self, start: int, stop: int, how: str = "") -> Span | None:
@@ -70,8 +85,11 @@ class LocalFile(ByContent):
         return Span(os.fspath(path), size, mtime, start, stop, how, ctime, now.st_ino)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is sent elsewhere, where this process's folder may not be that one's."""
-        return {**self.__dict__, "path": self.path.absolute()}
+        """Return what is sent elsewhere: other folders, and fractions of seconds, may be there."""
+        seconds = self._mtime * self._step // SECOND
+        return {
+            **self.__dict__, "path": self.path.absolute(), "_mtime": seconds, "_step": SECOND,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

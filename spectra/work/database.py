@@ -37,6 +37,10 @@ FAILURES: Final = sqlite3.Error, UnicodeError  # text of a damaged file may stan
 Found = TypeVar("Found")
 
 
+class OtherLayout(sqlite3.DatabaseError):
+    """A sound file with other tables: of a version before, or after."""
+
+
 class Entry(NamedTuple):
     """One entry, whose checksum held."""
 
@@ -162,7 +166,8 @@ class Database:
                 if _code(error) in UNWRITABLE:
                     self._open_to_read(error)
                 else:
-                    self._set_aside(f"is damaged ({error})")
+                    other = isinstance(error, OtherLayout)
+                    self._set_aside(str(error) if other else f"is damaged ({error})")
                     continue
             return
 
@@ -171,7 +176,7 @@ class Database:
         try:
             layout = base.execute("PRAGMA user_version").fetchone()[0]
             if layout not in (0, LAYOUT):
-                raise sqlite3.DatabaseError(f"layout {layout}, expected {LAYOUT}")
+                raise OtherLayout(f"is of another spectra (layout {layout}, expected {LAYOUT})")
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = NORMAL")
             base.execute(TABLE)

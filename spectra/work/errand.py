@@ -14,7 +14,7 @@ import torch
 from spectra import distribution
 from spectra.analyzers import Analyzer
 from spectra.checkpoint.entry import shards_of
-from spectra.checkpoint.local import LocalFile, legible
+from spectra.checkpoint.local import SECOND, LocalFile, legible
 from spectra.checkpoint.source import Span
 from spectra.errors import CheckpointError, SpectraError
 from spectra.text import shown, size
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEAD: Final = 64 << 10  # bytes of a file that tell it from another, from its beginning and its end
-SECOND: Final = 1_000_000_000  # nanoseconds; some file systems keep no less
 
 
 class Seal(NamedTuple):

@@ -1,6 +1,7 @@
 """What stands for a tensor's bytes: known without reading, and another when they change."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from spectra.checkpoint.fingerprints import BLOCK, Digest, MemoryLedger, fingerp
 from spectra.checkpoint.hub.remote import RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.reading import read_entry
+from spectra.errors import CheckpointError
 
 NAME = "a.weight"
 
@@ -69,12 +71,26 @@ class TestLocalFiles:
 
         class Changing(LocalFile):
             def fill(self, start: int, buffer: memoryview) -> int:
+                count = super().fill(start, buffer)
                 os.utime(self.path, ns=(0, 1))
-                return super().fill(start, buffer)
+                return count
 
         files = {shard: Changing(file.path) for shard in one.files}
         read_entry(files, one.entries[NAME], ledger=ledger)
         assert known(one, ledger) is None
+
+    @pytest.mark.parametrize("elsewhere", [False, True])
+    def test_that_were_written_since_they_were_opened_are_refused(
+        self, tmp_path: Path, elsewhere: bool
+    ) -> None:
+        one = model(tmp_path, torch.zeros(6, 5))
+        there: Checkpoint = pickle.loads(pickle.dumps(one)) if elsewhere else one
+        assert torch.equal(there.read(there.entries[NAME]), torch.zeros(6, 5))
+        (path,) = tmp_path.glob("*.safetensors")
+        now = path.stat().st_mtime_ns
+        os.utime(path, ns=(now, now + (2_000_000_000 if elsewhere else 1)))
+        with pytest.raises(CheckpointError, match="was written again after it was opened"):
+            there.read(there.entries[NAME])
 
     @pytest.mark.parametrize("threads", [1, 2])
     @pytest.mark.parametrize("widen", [False, True])

@@ -13,7 +13,10 @@ import torch
 
 from examples import write_model
 from loopback import Loopback, taken_for_the_hub
+from spectra.analyzers import Spectrum
+from spectra.analyzers.row import Measurement
 from spectra.checkpoint.hub import remote
+from spectra.matrices import Matrix
 
 from .conftest import Command
 
@@ -102,3 +105,29 @@ def test_a_disk_without_room_for_the_store(folder: Path, tmp_path: Path) -> None
     assert done[0].stdout == done[1].stdout
     assert done[0].stderr.startswith(f"warning: {tmp_path}/store/store.sqlite cannot be written (")
     assert done[0].stderr.count("\n") == 1
+
+
+def test_a_model_that_is_saved_again_meanwhile(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "store"))
+    words = ("spectrum", folder, "--format", "csv")
+    (path,) = folder.glob("*.safetensors")
+    other = torch.randn(COUNT, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    measured, calls = Spectrum.measure, []
+
+    def saved(self: Spectrum, subject: Matrix) -> Measurement:
+        calls.append(subject)
+        if len(calls) == COUNT // 2:
+            write_model(folder, {f"layers.{i}.q": one for i, one in enumerate(other)})
+        return measured(self, subject)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spectrum, "measure", saved)
+        lost = command(*words)
+    assert (lost.code, lost.out) == (2, "")
+    assert lost.err.startswith(f"error: {path} was written again after it was opened")
+    assert lost.err.endswith(KEPT)
+    again = command(*words)
+    assert (again.code, again.err) == (0, "")
+    assert again.out == command(*words, "--no-cache").out
