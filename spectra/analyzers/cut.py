@@ -149,4 +149,4 @@ def stored_factors(left: Tensor, right: Tensor, dtype: str) -> tuple[dict[str, T
     if not all(bool(part.isfinite().all()) for part in rounded):
         raise NonFiniteError(f"its factors are too large for {dtype}")
     moved = rounding_energy(left, right, *rounded)
-    return {"left": rounded[0].mT.contiguous(), "right": rounded[1]}, moved
+    return {"left": rounded[0].mT.contiguous().cpu(), "right": rounded[1].cpu()}, moved

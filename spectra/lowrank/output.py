@@ -170,7 +170,11 @@ class Output:
         result: Result | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """Return where it came from, as texts."""
-        told = {key: value for key, value in settings.items() if value not in (None, (), "", [])}
+        told = {
+            key: value
+            for key, value in settings.items()
+            if key not in HERE and value not in (None, (), "", [])
+        }
         return {
             "spectra": result.version if result else "",
             "spectra_command": result.command.replace("_", " ") if result else "",
@@ -179,6 +183,8 @@ class Output:
         }
 
 
+HERE = frozenset({"output", "force", "reserved", "measured"})
+"""Settings that are of a run, not of what was written: the same weights give the same bytes."""
 DIGEST = "sha256:" + 64 * "0"
 SPARE = 1024  # bytes of settings in the metadata, and of what changes in the other texts
 

@@ -167,11 +167,10 @@ def test_the_file_says_where_it_comes_from_and_is_the_same_again(tmp_path: Path)
     (model,) = json.loads(told["spectra_sources"])
     assert model["digest"] == found.models[0].digest
     assert json.loads(told["spectra_settings"])["energy"] == 0.9
+    assert str(tmp_path / "b") not in told["spectra_settings"]
     first = (tmp_path / "b" / "adapter_model.safetensors").read_bytes()
-    spectra.lowrank.resize(source, tmp_path / "b", energy=0.9, force=True)
     spectra.lowrank.resize(source, tmp_path / "b", energy=0.9, force=True, workers=1)
-    again = (tmp_path / "b" / "adapter_model.safetensors").read_bytes()
-    assert first.replace(b'"force\\": false', b'"force\\": true')[-4000:] == again[-4000:]
+    assert first == (tmp_path / "b" / "adapter_model.safetensors").read_bytes()
     assert {one.name for one in tmp_path.iterdir()} == {"a", "b"}
 
 
