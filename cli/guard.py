@@ -50,7 +50,10 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"the output cannot be written: {error.strerror or error}. Send it elsewhere."
     if isinstance(error, MemoryError):
-        return "out of memory. --workers 1 needs least; --dry-run tells how much."
+        return (
+            "out of memory. --workers 1 needs least, and --memory 4GB keeps to a bound; --dry-run "
+            "tells how much."
+        )
     return (
         f"internal: {type(error).__name__}: {error}. This is a fault in spectra: set "
         "SPECTRA_DEBUG=1 for the traceback and report it."
