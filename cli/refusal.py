@@ -57,8 +57,8 @@ class Refusal:
 
     def no_command(self, found: re.Match[str]) -> str:
         """Name the nearest command, or all."""
-        group = self._path[-1][1] if self._path else self.group
-        word, names = found[1], group.list_commands(None)
+        groups = [self.group, *(own for _, own in self._path if hasattr(own, "list_commands"))]
+        word, names = found[1], groups[-1].list_commands(None)
         near = guess(word.lower(), names)
         if not near and os.path.exists(word):  # noqa: PTH110 - any text may stand here
             near = f" A command stands before it: one of {listed(names)}."
