@@ -125,8 +125,12 @@ def memory_bytes(memory: Memory) -> int | None:
     Raises:
         UsageError: It is no size, or nothing.
     """
-    found = nbytes_of(memory) if isinstance(memory, str) else memory
-    if memory is not None and (found is None or found <= 0):
+    if memory is None:
+        return None
+    found: object = nbytes_of(memory) if isinstance(memory, str) else memory
+    if isinstance(found, float) and found.is_integer():  # 4e9, as one writes it
+        found = int(found)
+    if not isinstance(found, int) or isinstance(found, bool) or found <= 0:
         raise UsageError(
             f"--memory {memory!r} is no size. Expected bytes above 0, or KB, MB, GB: 4GB."
         )
