@@ -92,7 +92,7 @@ class Judge:
         look = _Look(self, vectors, base.shape, self.open, floor if tall else None)
         inner = base if tall else base.mT
         k = len(self.angle) if self.overlap is None else 1
-        start = vectors.index_select(1, torch.tensor(look.asked, device=vectors.device).long())
+        start = vectors.index_select(1, torch.tensor(look.asked).long().to(vectors.device))
         found = certified_leading(inner, k, look.accepts, search, start, self.seeds)
         self.seeds = found.seeds if isinstance(found, Open) else None
 
