@@ -69,7 +69,7 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["kappa", "MODEL", "--format=jsn"], "--format 'jsn' is not known. Did you mean 'json'? "),
         (
             ["kappa", "MODEL", "--device", "gpu"],
-            "Did you mean 'cuda'? Expected auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.",
+            "cuda'? Expected auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.",
         ),
         (["kappa", "MODEL", "--export", "peft"], "--export 'peft' is of a selection, and nothing"),
         (["spectrum", "MODEL", "MODEL"], "error: expected one model, got 2. Several checkpoints"),
