@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra.numbers import OF_ESTIMATE, estimate, percent
 from spectra.text import counted, duration, size
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def estimated(found: "Estimate", command: str, *, device: str, limit: int | None
         "to read": size(found.nbytes) + _from_afar(found),
         "peak memory": f"about {size(found.memory)} beside the program itself",
         "work": ", ".join(
-            f"{KINDS.get(name, name)} {100 * share:.0f} %"
+            f"{KINDS.get(name, name)} {percent(share, OF_ESTIMATE)}"
             for name, share in found.work.items() if share >= NAMED
         ),
         "time": _time(found, device),
@@ -76,7 +77,7 @@ def _time(found: "Estimate", device: str) -> str:
 def _busy(found: "Estimate") -> str:
     if found.seconds is None or found.busy < BUSY or found.matrices == found.known:
         return ""
-    return f"{found.busy:.1f} x as long as alone: other work has the cores too"
+    return f"{estimate(found.busy)} x as long as alone: other work has the cores too"
 
 
 def _others(found: "Estimate") -> str:

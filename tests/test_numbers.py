@@ -27,7 +27,9 @@ FORMAT = re.compile(r"\{[^{}]*:[+#]?,?(\.\d+)?[efg%]\}|\{[^{}]*:[+#]?,?\.\d+[efg
 ELSEWHERE = {
     "spectra/text.py",  # sizes and times
     "spectra/report/screens.py", "spectra/runs/progress.py",  # times
-    "spectra/policy/tables.py", "spectra/policy/kinds.py",  # what a file says, in its own spelling
+    # As it is typed, in a file or behind an option:
+    "spectra/policy/tables.py", "spectra/policy/kinds.py", "spectra/policy/rule.py",
+    "spectra/report/kinds/lowrank_merge.py",
     "spectra/report/changes.py",  # two numbers in as many digits as tell them apart
     "spectra/checkpoint",  # likewise
     "spectra/policy/initial.py", "spectra/numbers.py", "spectra/analyzers/spectrum.py",  # rounding

@@ -176,9 +176,11 @@ class _Known:
         others[best] = 0.0
         # What else resembles the vector has no more than the best leaves.
         left = math.sqrt(max(1.0 - low * low, 0.0)) + float(self.judge.angle[j])
-        above = min(float(others.max()), left) - float(cosines[best])
-        error = max(float(margins[best]), above)
-        return Verdict(float(cosines[best]), error, best, self.judge.words[0])
+        high = min(float(others.max()), left)
+        cosine, error = float(cosines[best]), float(margins[best])
+        if high > cosine + error:  # the middle: no end of an interval reaches down to epsilon
+            cosine, error = (high + cosine - error) / 2.0, (high - cosine + error) / 2.0
+        return Verdict(cosine, error, best, self.judge.words[0])
 
     def _overlap_is_known(self) -> bool:
         """Say whether the two leading subspaces are known well enough for their overlap.

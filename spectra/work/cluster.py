@@ -17,6 +17,7 @@ from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.checkpoint.source import NAMED, Span
 from spectra.errors import SpectraError, UsageError
+from spectra.text import duration
 from spectra.work.batches import Batch, batched, rounded
 from spectra.work.connection import Connection, Needs, Node, connected
 from spectra.work.errand import Errand, Found, Seal, files_of, sealed, versions
@@ -150,8 +151,8 @@ class Cluster:
             if not ready and link.answers() and time.monotonic() > until:
                 silent = ", ".join(asked[one].name for one in waiting[:3])
                 raise UsageError(
-                    f"the cluster does not answer: node {silent} said nothing for {ANSWER:g} s. "
-                    "Look at it: `ray status`."
+                    f"the cluster does not answer: node {silent} said nothing for "
+                    f"{duration(ANSWER)}. Look at it: `ray status`."
                 )
             for one in ready:
                 with suppress(link.ray.exceptions.NodeDiedError):  # as it may later, too

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from spectra.errors import UsageError
+from spectra.numbers import number
 from spectra.text import quote, size
 from spectra.work.local import usable_cores
 
@@ -53,7 +54,7 @@ class Needs(NamedTuple):
     def told(self) -> str:
         """In words."""
         gpu = ", a GPU" if self.gpus else ""
-        cores = f"{self.cpus:g} CPU" + ("s" if self.cpus != 1 else "")
+        cores = f"{number(self.cpus)} CPU" + ("s" if self.cpus != 1 else "")
         return f"{cores}{gpu} and {size(self.memory)} of memory"
 
 

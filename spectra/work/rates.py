@@ -25,6 +25,7 @@ from spectra.analyzers.analyzer import Composed
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import LocalFile
 from spectra.kernels.work import Work, size_of
+from spectra.numbers import kept
 from spectra.work.database import Database, Entry
 from spectra.work.task import Read, Task
 
@@ -170,7 +171,7 @@ class Rates:
             seen = [*self._known.get(key, []), one][-RUNS:]
             self._known[key] = seen
             about = json.dumps([machine(), *key]).encode()
-            body = json.dumps([[float(f"{s.ratio:.6g}"), float(f"{s.weight:.6g}")] for s in seen])
+            body = json.dumps([[kept(s.ratio), kept(s.weight)] for s in seen])
             self._base.put(RATE, about, body.encode())
 
     def seconds(

@@ -69,12 +69,12 @@ class Halved:
 @pytest.mark.parametrize("use_dora", [False, True], ids=["lora", "dora"])
 def test_what_is_updated_is_the_decoded_base(use_dora: bool, tmp_path: Path) -> None:
     trained(llama(), tmp_path, r=2, target_modules=["q_proj", "embed_tokens"], use_dora=use_dora)
-    base = spectra.open(tmp_path / "base")
-    assert isinstance(base, Checkpoint)
     plain = pairs(planned(tmp_path))
     halves = {name: value / 2 for name, value in
               load_file(tmp_path / "base" / "model.safetensors").items()}  # fmt: skip
     save_file(halves, tmp_path / "base" / "model.safetensors")
+    base = spectra.open(tmp_path / "base")
+    assert isinstance(base, Checkpoint)
     coded = {name: replace(entry, codec=Halved(entry)) for name, entry in base.entries.items()}
     plan = plan_pair(replace(base, entries=coded), spectra.open(tmp_path / "adapter"), Selection())
     found = pairs(plan)
