@@ -42,8 +42,8 @@ def estimated(found: "Estimate", command: str, *, device: str, limit: int | None
     }  # fmt: skip
     told = "".join(_folded(name, text, limit) for name, text in lines.items() if text)
     return (
-        f"\n  {found.matrices:,} matrices in {found.tensors:,} tensors, "
-        f"{found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
+        f"\n  {counted(found.matrices, 'matrix', 'matrices')} in "
+        f"{counted(found.tensors, 'tensor')}, {found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
     )
 
 
@@ -70,7 +70,11 @@ def _time(found: "Estimate", device: str) -> str:
     told += f" with {counted(found.workers, 'worker')}"
     if found.start >= SLOW * found.seconds:
         told += f", {duration(found.start)} of it to start"
-    by = {"runs": "by earlier runs here", "probe": "by a probe: no run was timed here yet"}
+    by = {
+        "runs": "by earlier runs here",
+        "probe": "by a probe: no run like it was timed here yet",
+        "both": "by earlier runs here, and a probe for what was not timed yet",
+    }
     return f"{told}, {by[found.basis]}"
 
 

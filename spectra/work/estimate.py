@@ -41,7 +41,7 @@ class Estimate:
     longest: float | None = 0.0  # seconds of the one matrix that takes most
     work: Mapping[str, float] = field(default_factory=dict)  # share of the measuring, by kind
     others: Mapping[int, float] = field(default_factory=dict)  # seconds with so many workers
-    basis: str = "runs"  # what tells this machine's speed: earlier `runs` here, or a `probe`
+    basis: str = "runs"  # what tells this machine's speed: earlier `runs` here, a `probe`, `both`
     busy: float = 1.0  # times longer than on an idle machine, while others use it
 
     def begun(self, seconds: float) -> "Estimate":
@@ -64,17 +64,17 @@ class Speed(NamedTuple):
 
     rates: Rates
     device: str = "cpu"
-    probed: Mapping[str, float] | None = None  # slowness by kind, where no run told any
+    probed: Mapping[str, float] | None = None  # slowness by kind, where runs do not tell all
     busy: float = 1.0
+    basis: str = "runs"
 
     def seconds(self, task: Task, analyzer: Analyzer[Any], threads: int) -> float | None:
         """Return what measuring takes; None where nothing is known of the device."""
-        if self.probed is not None:
+        found = self.rates.of_task(task, analyzer, self.device, threads)
+        if found is None and self.probed is not None:
             work = task.work(analyzer)
             share = work.threaded(threads) / float(work) if float(work) else 1.0
-            took = sum(self.probed[name] * took for name, took in work.kinds().items())
-            return self.busy * share * took
-        found = self.rates.of_task(task, analyzer, self.device, threads)
+            found = share * sum(self.probed[name] * took for name, took in work.kinds().items())
         return None if found is None else self.busy * found
 
 
@@ -88,10 +88,10 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
     """
     rounds = rounds_of(plan.tasks, analyzer, executor)
     tasks = list({key_of(job.task.place): job.task for jobs in rounds for job in jobs}.values())
-    speed = speed_of(executor, some=bool(tasks))
-    disk, network = _reading(tasks, speed)
     threads = torch.get_num_threads()
-    widths = [[_width(job, speed.device, threads) for job in jobs] for jobs in rounds]
+    widths = [[_width(job, executor.device, threads) for job in jobs] for jobs in rounds]
+    speed = speed_of(executor, rounds, widths)
+    disk, network = _reading(tasks, speed)
     each = [
         [_took(job, speed, disk[id(job.task)], width, executor.ledger)
          for job, width in zip(jobs, wide, strict=True)]
@@ -123,7 +123,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
         longest=max(known, default=0.0) if told else None,
         work=_shares(rounds),
         others={count: whole(count) for count in CREWS if count > crew and told and tasks},
-        basis="runs" if speed.probed is None else "probe",
+        basis=speed.basis,
         busy=speed.busy,
     )  # fmt: skip
 
@@ -149,22 +149,32 @@ def rounds_of(
     return []
 
 
-def speed_of(executor: Executor, *, some: bool) -> Speed:
+def speed_of(
+    executor: Executor, rounds: Sequence[Sequence[Job]], widths: Sequence[Sequence[int]]
+) -> Speed:
     """Return how fast the executor's device is: by what runs took, else by a blink of it.
 
     Args:
         executor: Who would measure.
-        some: Whether there is anything to measure; nothing is tried else.
+        rounds: What; nothing is tried where that is nothing.
+        widths: How many threads each has.
     """
     rates, device = executor.rates, executor.device
-    if not some or device != "cpu":
+    if device != "cpu" or not any(rounds):
         return Speed(rates, device)
+    told = [
+        rates.of_task(job.task, job.analyzer, device, width) is not None
+        for jobs, wide in zip(rounds, widths, strict=True)
+        for job, width in zip(jobs, wide, strict=True)
+        if float(job.task.work(job.analyzer))
+    ]
     from spectra.work import probe  # noqa: PLC0415 - takes a moment, and torch
 
     load = probe.busy(executor.crew)
-    if rates.knows(device):
+    if all(told):
         return Speed(rates, device, None, load)
-    return Speed(rates, device, probe.slownesses(executor.crew), load)
+    basis = "both" if any(told) else "probe"
+    return Speed(rates, device, probe.slownesses(executor.crew), load, basis)
 
 
 def _unknown(

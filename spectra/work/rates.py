@@ -32,6 +32,7 @@ from spectra.work.task import Read, Task
 RATE: Final = "rate"  # the kind of entry
 RUNS: Final = 9  # that count, the last ones
 MOST: Final = 30.0  # of the weight of one run that counts: a long one is no better known
+NEAR: Final = 1  # classes of sizes: on a CPU one further off tells less than a probe does
 MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to be told by it
 TELLING: Final = 0.1  # of the time, from which on a kind of work is named in a question
 
@@ -177,7 +178,7 @@ class Rates:
     def seconds(
         self, work: Work, question: str, size: int, device: str = "cpu", threads: int = 1
     ) -> float | None:
-        """Return what work takes; None where nothing of this device is known.
+        """Return what work takes; None where nothing like it was timed on this device.
 
         Args:
             work: By kind.
@@ -228,6 +229,8 @@ class Rates:
         if not sizes:
             return None
         near = min(sizes, key=lambda one: (abs(one - size), one))
+        if device == "cpu" and abs(near - size) > NEAR:
+            return None
         return _median(self._known[device, name, near, threads])
 
     def _all(self, device: str, size: int) -> list[float]:

@@ -43,7 +43,7 @@ def test_a_probe_and_other_work_are_said() -> None:
     told = estimated(
         Estimate(1, 1, 1, 1, 9.0, 0, basis="probe", busy=2.4, others={4: 8.0}), "diff", device="cpu"
     )
-    assert "by a probe: no run was timed here yet" in told
+    assert "by a probe: no run like it was timed here yet" in told
     assert "2.4 x as long as alone: other work has the cores too" in told
 
 

@@ -71,9 +71,11 @@ def test_what_is_nearest_counts(base: Database) -> None:
     ran(base, 2.0, 256)
     ran(base, 1.0, 4096)
     known = Rates(base)
-    for side, ratio in ((64, 2.0), (512, 2.0), (2048, 1.0), (9000, 1.0)):
+    for side, ratio in ((150, 2.0), (512, 2.0), (2048, 1.0), (9000, 1.0)):
         found = known.seconds(SPECTRUM, QUESTION, size_of(side, side))
         assert found == pytest.approx(ratio * float(SPECTRUM))
+    # What is further off tells nothing: the first matrices of a small model, of a large one's.
+    assert known.seconds(SPECTRUM, QUESTION, size_of(64, 64)) is None
     # Of another question the same kind of work, of other kinds what the machine is like.
     others = Work(eigenvalues=1.0), Work(krylov=3.0)
     ran(base, 4.0, 256, Work(eigenvalues=1.0))
