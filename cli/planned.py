@@ -41,9 +41,10 @@ def estimated(found: "Estimate", command: str, *, device: str, limit: int | None
         "more workers": _others(found),
     }  # fmt: skip
     told = "".join(_folded(name, text, limit) for name, text in lines.items() if text)
+    tensors = counted(found.tensors, "tensor")
     return (
         f"\n  {counted(found.matrices, 'matrix', 'matrices')} in "
-        f"{counted(found.tensors, 'tensor')}, {found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
+        f"{tensors}, {found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
     )
 
 
