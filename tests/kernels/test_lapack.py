@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spectra.kernels.lapack import leading_eigenpairs
+from spectra.work.threads import use_threads
 
 
 def test_threads_of_others_change_no_digit() -> None:
@@ -13,7 +14,7 @@ def test_threads_of_others_change_no_digit() -> None:
     gram, before = values @ values.mT, torch.get_num_threads()
 
     def found(threads: int, into: list[Tensor], times: int) -> None:
-        torch.set_num_threads(threads)
+        use_threads(threads)
         for _ in range(times):
             pairs = leading_eigenpairs(gram.clone(), 11)
             assert pairs is not None

@@ -410,12 +410,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_leaves_no_cluster(
     words = ["diff", str(minilm), str(minilm_lora), "--intruders", "--exact", "--engine", "ray"]
     store = tmp_path / "store.sqlite"
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(words=[*words, "--device", "cpu"])],
+        [sys.executable, "-c", INTERRUPTED.format(words=[*words, "--workers", "1"])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "SPECTRA_CACHE_DIR": str(tmp_path), "RAY_ADDRESS": ""},
     ) as process:  # fmt: skip
         while process.poll() is None and not kept(store):
-            time.sleep(0.1)
+            time.sleep(0.01)
         ours = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         out, told = process.communicate(timeout=60)
