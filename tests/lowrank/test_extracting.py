@@ -123,6 +123,16 @@ def test_a_planted_rank_comes_back(tmp_path: Path) -> None:
     assert config_of(tmp_path / "a")["modules_to_save"] is None
 
 
+@pytest.mark.parametrize("cut", [{"rank": 3}, {"budget": "40KB"}], ids=str)
+def test_the_same_models_give_the_same_file_again(tmp_path: Path, cut: dict[str, Any]) -> None:
+    moved(llama(), tmp_path)
+    models = tmp_path / "base", tmp_path / "tuned"
+    for place, workers in (("b", 1), ("c", 4)):
+        spectra.lowrank.extract(*models, tmp_path / place, workers=workers, **cut)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+
+
 def test_conv1d_and_fused_tensors_are_held_and_a_tied_embedding_is_named(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(

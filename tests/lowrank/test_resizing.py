@@ -272,6 +272,14 @@ def test_pefts_own_sums_agree(tmp_path: Path, rank: int | None) -> None:
         torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-4)
 
 
+def test_a_sum_is_the_same_file_again(tmp_path: Path) -> None:
+    sources = both(tmp_path)
+    for place, workers in (("b", 1), ("c", 4)):
+        spectra.lowrank.merge(sources, tmp_path / place, rank=5, workers=workers)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+
+
 def test_what_cancels_is_cut_to_what_is_left(tmp_path: Path) -> None:
     one, other = both(tmp_path)
     doubled = spectra.lowrank.merge([one, one], tmp_path / "double", weights=[0.5, 0.5])
