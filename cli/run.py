@@ -27,6 +27,7 @@ from .terminal import fail, is_terminal, note, progress_bar, show, warn, width
 
 if TYPE_CHECKING:
     from spectra.exports import Export
+    from spectra.report.kind import Document
     from spectra.runs.planned import Planned
 
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -144,14 +145,15 @@ def _not_exported(form: str, path: Path) -> OutputError:
 def deliver(result: Result, common: Common) -> None:
     """Write the files, then the payload on standard output."""
     export = result.export(common.export) if common.export else None
-    _write_files(result, common, export)
+    document = result.document()
+    _write_files(result, document, common, export)
     if export is not None and not _exported(common):
         sys.stdout.write(export.text)
         note(str(result.summary["reading"]), quiet=common.quiet)
     else:
-        _show(result, common)
+        _show(result, document, common)
     if export is not None or common.format != "table":  # a table tells them itself
-        for text in noted(result.document()):
+        for text in noted(document):
             note(text, quiet=common.quiet)
     for text in export.notes if export is not None else ():
         note(f"note: {text}")
@@ -159,8 +161,8 @@ def deliver(result: Result, common: Common) -> None:
         note(f"wrote {path}", quiet=common.quiet)
 
 
-def _write_files(result: Result, common: Common, export: "Export | None") -> None:
-    exported, document = _exported(common), result.document()
+def _write_files(result: Result, document: "Document", common: Common, export: "Export | None") -> None:
+    exported = _exported(common)
     if export is not None:
         formats.write_texts({path: export.files[_suffix(path)] for path in exported})
     for path in common.output:
@@ -174,20 +176,19 @@ def _write_files(result: Result, common: Common, export: "Export | None") -> Non
             save_figure(figure, path)
 
 
-def _show(result: Result, common: Common) -> None:
+def _show(result: Result, document: "Document", common: Common) -> None:
     if common.format == "table":
         reader = is_terminal(sys.stdout)
         hints = reader and not common.quiet
         full = common.verbose or not reader
         show(screen_of(
-            result.document(), seconds=result.seconds, full=full, hints=hints,
+            document, seconds=result.seconds, full=full, hints=hints,
             legend=common.verbose, typed=_typed(common),
         ))  # fmt: skip
     elif common.format == "parquet":
-        _parquet_to_stdout(result, full=common.verbose)
+        _parquet_to_stdout(document, full=common.verbose)
     else:
-        text = formats.to_text(result.document(), common.format, full=common.verbose)
-        sys.stdout.write(text)
+        sys.stdout.write(formats.to_text(document, common.format, full=common.verbose))
         for row in result.rows:
             if row.error:
                 note(f"warning: {row.matrix!a} has no numbers: {row.error}", quiet=common.quiet)
@@ -223,11 +224,11 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
     sys.stdout.write(estimated(found, planned.command, device=str(planned.device), limit=width()))
 
 
-def _parquet_to_stdout(result: Result, *, full: bool) -> None:
+def _parquet_to_stdout(document: "Document", *, full: bool) -> None:
     """Write Parquet into a pipe; a terminal would choke on it."""
     if is_terminal(sys.stdout):
         raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
-    sys.stdout.buffer.write(formats.parquet(result.document(), full=full))
+    sys.stdout.buffer.write(formats.parquet(document, full=full))
 
 
 def settle_memory() -> None:

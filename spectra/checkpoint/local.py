@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,17 +80,21 @@ class LocalFile(ByContent):
         if self.content:
             return super().span(start, stop, how)
         with legible(self.path):
-            path = self.path.resolve()
-            now = path.stat()
+            now = self.path.stat()
         size, mtime, ctime = now.st_size, now.st_mtime_ns, now.st_ctime_ns
-        return Span(os.fspath(path), size, mtime, start, stop, how, ctime, now.st_ino)
+        return Span(self._place, size, mtime, start, stop, how, ctime, now.st_ino)
+
+    @cached_property
+    def _place(self) -> str:
+        """Where it lay when it was first asked; of a link led elsewhere since, the inode tells."""
+        return os.path.realpath(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent elsewhere: other folders, and fractions of seconds, may be there."""
         seconds = self._mtime * self._step // SECOND
-        return {
-            **self.__dict__, "path": self.path.absolute(), "_mtime": seconds, "_step": SECOND,
-        }  # fmt: skip
+        own = {**self.__dict__, "path": self.path.absolute(), "_mtime": seconds, "_step": SECOND}
+        own.pop("_place", None)
+        return own
 
 
 @dataclass(frozen=True, slots=True)
