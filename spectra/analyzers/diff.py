@@ -1,8 +1,8 @@
 """What fine-tuning changed: the update's spectrum, and intruder dimensions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar, NamedTuple, get_args
+from dataclasses import dataclass, fields
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,14 +11,13 @@ from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
 from spectra.analyzers.change import reading_of
 from spectra.analyzers.damage import damage_of, displaced, prints_of
 from spectra.analyzers.evidence import Change, Evidence, evidence_of
-from spectra.analyzers.null_directions import own_directions
+from spectra.analyzers.intruders import HOLLOW, Look
+from spectra.analyzers.intruders import KEYS as INTRUDERS
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.errors import NonFiniteError, UsageError
+from spectra.errors import NonFiniteError
 from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.extremes import largest_singular_value
-from spectra.kernels.noise import chance_cosine
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.singular import (
     product_singular_values,
     singular_values,
@@ -29,33 +28,23 @@ from spectra.kernels.summary import (
     frobenius,
     numerical_rank,
 )
-from spectra.kernels.verdicts import (
-    proven_similarity,
-)
 from spectra.kernels.work import (
     NO_WORK,
     Work,
     change_work,
     factors_work,
     has_bounds,
-    left_singular_memory,
-    left_singular_work,
-    similarity_memory,
-    similarity_work,
     singular_values_memory,
 )
-from spectra.matrices import LowRank, Pair, Place, View
+from spectra.matrices import LowRank, Pair, View
 from spectra.numbers import hundredths, number, ranged
-from spectra.text import counted, guess, listed
+from spectra.text import counted, listed
 from spectra.words import Side
-
-SIDES = get_args(Side)
 
 EVIDENCE = 13.25, 4  # bytes an entry, and one of the Gram matrix: a change or its rounding?
 COUNTING = 8, 16  # likewise, to count its directions by factors
 HALF = ("BF16", "F16")
 NOT_COMPUTED = "not computed: add --full-spectrum"
-HOLLOW = "the base is 0 in every entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +67,7 @@ class Diff:
         "delta_kind", "delta_grid", "delta_moved", "delta_rows", "delta_cols",
         "delta_note",
     )  # fmt: skip
-    INTRUDER_KEYS: ClassVar[tuple[str, ...]] = (
-        "intruders", "vectors_judged", "vectors_status", "certified", "null_cos",
-        "subspace_overlap", "overlap_status", "intruder_detail",
-    )  # fmt: skip
+    INTRUDER_KEYS: ClassVar[tuple[str, ...]] = INTRUDERS
     keys: ClassVar[tuple[str, ...]] = DELTA_KEYS + EVIDENCE_KEYS + INTRUDER_KEYS
 
     intruders: bool = False  # look for them in every changed matrix
@@ -93,17 +79,13 @@ class Diff:
     full_spectrum: bool = False  # all singular values of every update, for what needs them
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"--k {self.k} is too small. Expected at least 1; published: 10.")
-        if not 0.0 < self.epsilon < 1.0:
-            raise UsageError(
-                f"--epsilon {self.epsilon} is no cosine. Expected above 0 and below 1; "
-                "published: 0.5."
-            )
-        if self.side not in SIDES:
-            near = guess(self.side, SIDES)
-            raise UsageError(f"--side {self.side!r} is no side.{near} Expected left or right.")
+        Look(self.k, self.epsilon, self.side, self.exact)  # refuses what cannot be meant
         require_share(self.energy)
+
+    @property
+    def look(self) -> Look:
+        """How it looks for intruders."""
+        return Look(self.k, self.epsilon, self.side, self.exact)
 
     def cost(self, view: View) -> Work:
         """The update's directions above rounding, or all, and verdicts where asked for."""
@@ -116,9 +98,7 @@ class Diff:
         return factors_work(rows, cols) + self._verdicts_work(rows, cols)
 
     def _verdicts_work(self, rows: int, cols: int) -> Work:
-        if not self.intruders:
-            return NO_WORK
-        return 2.0 * left_singular_work(rows, cols) if self.exact else similarity_work(rows, cols)
+        return self.look.work(rows, cols) if self.intruders else NO_WORK
 
     def memory(self, view: View) -> int:
         """Both matrices, and what telling the update or its verdicts takes beside them.
@@ -140,10 +120,7 @@ class Diff:
         return 4 * view.rows * view.cols + self._verdicts_memory(view)
 
     def _verdicts_memory(self, view: View) -> int:
-        shape = (view.rows, view.cols)
-        if self.exact:
-            return left_singular_memory(*shape) if self.intruders else 0
-        return similarity_memory(*shape) if self.intruders else 0
+        return self.look.memory(view) if self.intruders else 0
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the delta keys and, where asked for, the intruders."""
@@ -154,8 +131,10 @@ class Diff:
         if damage is not None:
             values |= {"delta_note": damage.note, "delta_kind": damage.kind or values["delta_kind"]}
         arrays = prints_of(pair, values["delta_relative"])
-        found = self._with_intruders(values, pair) if self.intruders else Measurement(values)
-        return replace(found, arrays={**found.arrays, **arrays})
+        if self.intruders:
+            found = self.look.measure(pair)
+            values, arrays = {**values, **found.values}, {**found.arrays, **arrays}
+        return Measurement(values, arrays=arrays)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count changes and intruders, and say what the change looks like."""
@@ -235,84 +214,13 @@ class Diff:
             "delta_note": None,
         }
 
-    def _similarity(self, pair: Pair, k: int) -> Similarity:
-        if self.exact:
-            return exact_similarity(pair.base, pair.tuned_exact(), k, self.side)
-        return proven_similarity(*_sides(pair), k, self.epsilon, self.side)
-
-    def _with_intruders(self, values: dict[str, Value], pair: Pair) -> Measurement:
-        """Judge the leading vectors that are the matrix's own; zeros have none to match."""
-        if not bool(pair.base.any()):
-            nothing: dict[str, Value] = {
-                "intruders": 0, "vectors_judged": 0, "vectors_status": HOLLOW, "certified": True,
-                "null_cos": self._null_cosine(pair.view), "subspace_overlap": None,
-                "overlap_status": "undetermined", "intruder_detail": [],
-            }  # fmt: skip
-            return Measurement(values | nothing)
-        found = self._similarity(pair, self.k)
-        own, grid = own_directions(pair, found.sigma)
-        if own < len(found.sigma):
-            found = self._similarity(pair, max(own, 1))
-        left = self._most(pair.view) - len(found.sigma)
-        judged: dict[str, Value] = {
-            "intruders": 0,
-            "vectors_judged": len(found.sigma),
-            "vectors_status": f"{left:,} within the rounding of {grid}" if left else "ok",
-        }
-        verdicts = self._intruders(found, pair.view)
-        return Measurement(values | judged | verdicts, arrays={"cosines": found.cosines})
-
-    def _most(self, of: View | Place) -> int:
-        """Return how many leading vectors there are to judge."""
-        return min(self.k, of.rows, of.cols)
-
     def _unchanged(self, view: View) -> dict[str, Value]:
         values: dict[str, Value] = dict.fromkeys(self.DELTA_KEYS, 0.0)
         values |= {"delta_energy_rank": 0, "delta_spectrum_status": "ok"}
         values |= {"delta_rank": 0, "delta_rank_status": "ok"}
         values |= {"delta_kind": "unchanged", "delta_grid": None}
         values |= {"delta_moved": 0, "delta_rows": 0, "delta_cols": 0, "delta_note": None}
-        if self.intruders:
-            values |= {
-                "intruders": 0,
-                "vectors_judged": 0,
-                "vectors_status": "unchanged",
-                "certified": True,
-                "null_cos": self._null_cosine(view),
-                "subspace_overlap": 1.0,
-                "overlap_status": "ok",
-                "intruder_detail": [],
-            }
-        return values
-
-    def _intruders(self, found: Similarity, view: View) -> dict[str, Value]:
-        cosines = found.cosine.tolist()
-        detail = [
-            {
-                "index": index,
-                "sigma": float(found.sigma[index]),
-                "max_cos": cosine,
-                "max_cos_error": float(found.error[index]),
-                "best_match": int(found.best[index]) if int(found.best[index]) >= 0 else None,
-                "energy": float(found.energy[index]),
-                "intruder": cosine < self.epsilon,
-                "tied": bool(found.tied[index]),
-                "decided_by": found.decided_by[index],
-            }
-            for index, cosine in enumerate(cosines)
-        ]
-        return {
-            "intruders": sum(cosine < self.epsilon for cosine in cosines),
-            "certified": True,
-            "null_cos": self._null_cosine(view),
-            "subspace_overlap": found.overlap,
-            "overlap_status": "undetermined" if found.overlap is None else "ok",
-            "intruder_detail": detail,
-        }
-
-    def _null_cosine(self, view: View) -> float:
-        space = view.rows if self.side == "left" else view.cols
-        return chance_cosine(space, min(view.rows, view.cols))
+        return values | self.look.unchanged(view) if self.intruders else values
 
     def _reading(self, measured: Sequence[Row], changed: Sequence[Row], count: int) -> str:
         if not measured:
@@ -341,7 +249,7 @@ class Diff:
             (True, f"{HOLLOW}, and has none to match"),
         ):
             missing = [
-                self._most(row.place) - int(row.number("vectors_judged") or 0)
+                self.look.most(row.place) - int(row.number("vectors_judged") or 0)
                 for row in changed
                 if (row.values.get("vectors_status") == HOLLOW) is hollow
             ]
@@ -351,13 +259,6 @@ class Diff:
                 of = counted(holders, "matrix", "matrices")
                 told += f" {vectors} of {of} {were} not judged: {why}."
         return told
-
-
-def _sides(pair: Pair) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    change = pair.tuned
-    if isinstance(change, LowRank):
-        return pair.base, (change.left, change.right)
-    return pair.base, pair.base if change is None else change
 
 
 def _largest(values: Tensor, part: str) -> float:
