@@ -161,7 +161,9 @@ def deliver(result: Result, common: Common) -> None:
         note(f"wrote {path}", quiet=common.quiet)
 
 
-def _write_files(result: Result, document: "Document", common: Common, export: "Export | None") -> None:
+def _write_files(
+    result: Result, document: "Document", common: Common, export: "Export | None"
+) -> None:
     exported = _exported(common)
     if export is not None:
         formats.write_texts({path: export.files[_suffix(path)] for path in exported})
