@@ -203,10 +203,10 @@ class Composed(Protocol):
 
 @runtime_checkable
 class Foreseeing(Protocol):
-    """An analyzer in rounds that can tell how many matrices later ones are likely about."""
+    """An analyzer in rounds that can tell which matrices it likely measures after the first."""
 
-    def likely(self, part: Round, places: Sequence[Place]) -> Sequence[tuple[Analyzer[Any], float]]:
-        """Return what is likely measured after a round, and of which share of the matrices."""
+    def likely(self, part: Round, places: Sequence[Place]) -> Mapping[str, float]:
+        """Return how likely it measures each matrix itself after a round; none: no more comes."""
         ...
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation, localcontext
-from fractions import Fraction
 from typing import Any, NamedTuple, get_args
 
 from spectra.analyzers.row import Row
@@ -19,6 +18,10 @@ from spectra.matrices import Place
 from spectra.numbers import EXACT, number
 from spectra.text import counted, guess, listed, share_of
 from spectra.words import UNMEASURED, By, Per, RankBy
+
+MORE, SPARE, OPEN = 2.0, 2.0, 0.15
+"""Matrices of a shape measured for one of them that is selected, about, and besides; and the share
+of shapes above the cut whose bounds leave them open."""
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "rank-by": get_args(RankBy), "by": get_args(By), "per": get_args(Per),
@@ -41,24 +44,37 @@ class Choice:
         taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
         return self._ranked(taken)
 
-    def few(self, places: Sequence[Place]) -> bool:
-        """Say whether at most half is selected, so that enough matrices may stop early."""
-        return 2 * self.share(places) <= 1
+    def likely(self, places: Sequence[Place]) -> dict[str, float]:
+        """Return how likely each matrix is measured after the bounds of all, before any is read.
 
-    def share(self, places: Sequence[Place]) -> Fraction:
-        """Return the share that is selected of what a share is of."""
-        groups: dict[str, list[int]] = {}
+        What its shape alone would give ranks a matrix then. Shapes below the cut are measured,
+        of that at which it falls more than are selected, and of those above a few, whose bounds
+        are no higher than the cut.
+        """
+        found: dict[str, float] = {}
+        groups: dict[str, list[Place]] = {}
         for place in places:
-            groups.setdefault(self._group(place), []).append(self._weight(place))
-        budgets = (max(amount(self.select, sum(group)), min(group)) for group in groups.values())
-        return Fraction(sum(budgets), sum(map(sum, groups.values())))
+            groups.setdefault(self._group(place), []).append(place)
+        for group in groups.values():
+            shapes: dict[float, list[Place]] = {}
+            for place in group:
+                null = kappa_null(place.rows, place.cols) if self.rank_by == "kappa" else 1.0
+                shapes.setdefault(null, []).append(place)
+            room = amount(self.select, sum(map(self._weight, group)))
+            for _, alike in sorted(shapes.items()):
+                whole = sum(map(self._weight, alike))
+                taken = len(alike) * min(room / whole, 1.0)
+                share = min((MORE * taken + SPARE) / len(alike), 1.0) if taken else OPEN
+                found |= {place.matrix: share for place in alike}
+                room = max(room - whole, 0)
+        return found
 
     def unsettled(self, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
         """Return the rows to measure, or else to decompose in full; none where all is certain."""
         measure: list[Row] = []
         decompose: list[Row] = []
         for group in self._groups(rows):
-            unknown, loose = self._open(group)
+            unknown, loose = self._open(sorted(group, key=self._guess))
             measure += unknown
             decompose += loose
         return measure, ([] if measure else decompose)
@@ -154,6 +170,17 @@ class Choice:
         if taken and room < min(self._weight(row.place) for row in group):
             return spans[taken[-1].matrix].high
         return spans[others[0].matrix].high if others else -math.inf
+
+    def _guess(self, row: Row) -> tuple[float, float, str]:
+        """Return what orders rows before all is known: of a bound not less than its shape gives.
+
+        The bound of a square says as much as that of a rectangle, and its kappa is far higher.
+        """
+        low, name = rank_key(row.flat(), self.rank_by)
+        if row.status != "outside":
+            return low, low, name
+        null = kappa_null(row.place.rows, row.place.cols) if self.rank_by == "kappa" else 1.0
+        return max(low, null), low, name
 
     def _group(self, place: Place) -> str:
         return place.role if self.per == "role" else ""

@@ -1,6 +1,6 @@
 """Condition numbers, and which matrices they choose for training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -36,8 +36,6 @@ from spectra.words import UNMEASURED, VOCABULARY, By, Per, RankBy
 NOT_CANDIDATES = (*VOCABULARY, "router", "conv")
 """Roles that are not for training by condition number, unless asked for: KappaTune and PEFT
 look at linear layers, and a kernel's kappa hangs on its shape: depthwise ones would come first."""
-
-MORE = 1.5  # matrices measured for one that is selected, about
 
 KEYS = (
     "kappa", "kappa_low", "kappa_high", "kappa_null", "kappa_excess", "kappa_resolved",
@@ -134,25 +132,23 @@ class Kappa:
 
         Args:
             rows: Of all matrices, as measured so far; none at first.
-            places: All candidates. Where more than half are to be selected, too few could
-                stop early, and all are measured.
+            places: All candidates. Where so many are to be selected that too few could stop
+                early for all their bounds, all are measured at once.
         """
         choice = self._choice()
         if choice is None or self.exact:
             return None if rows else Round(self)
         if not rows:
-            return Round(Floor() if choice.few(places) else Kappa())
+            return Round(Floor() if _bounds_pay(choice, places) else Kappa())
         measure, decompose = choice.unsettled(rows)
         if measure:
             return Round(Kappa(), _names(measure))
         return Round(Kappa(exact=True), _names(decompose)) if decompose else None
 
-    def likely(self, part: Round, places: Sequence[Place]) -> Sequence[tuple["Kappa", float]]:
-        """Return what a round of bounds leads to: somewhat more than the selection is measured."""
+    def likely(self, part: Round, places: Sequence[Place]) -> Mapping[str, float]:
+        """Return how likely each matrix is measured after a round of bounds."""
         choice = self._choice()
-        if choice is None or not isinstance(part.analyzer, Floor):
-            return []
-        return [(Kappa(), min(1.0, MORE * float(choice.share(places))))]
+        return choice.likely(places) if choice and isinstance(part.analyzer, Floor) else {}
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Select the lowest first, ties by name; a singular matrix comes last."""
@@ -250,6 +246,17 @@ class Floor:
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: `Kappa` concludes."""
         return rows, {}
+
+
+def _bounds_pay(choice: Choice, places: Sequence[Place]) -> bool:
+    """Say whether bounds of all matrices cost no more than they are likely to save."""
+    shares, spent, saved = choice.likely(places), 0.0, 0.0
+    for place in places:
+        if has_bounds(place.rows, place.cols):
+            whole = float(extremes_work(place.rows, place.cols))
+            spent += float(floor_work(place.rows, place.cols))
+            saved += (1.0 - shares[place.matrix]) * whole
+    return spent <= saved
 
 
 def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:

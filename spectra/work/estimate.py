@@ -143,8 +143,9 @@ def rounds_of(
     while (part := analyzer.following(list(rows.values()), places)) is not None:
         jobs, known = _unknown(tasks, part, executor)
         if jobs:
-            later = analyzer.likely(part, places) if isinstance(analyzer, Foreseeing) else ()
-            return [jobs, [Job(job.task, one, share) for job in jobs for one, share in later]]
+            later = analyzer.likely(part, places) if isinstance(analyzer, Foreseeing) else {}
+            found = [(job.task, later.get(job.task.place.matrix, 0.0)) for job in jobs]
+            return [jobs, [Job(task, analyzer, share) for task, share in found if share]]
         rows.update((row.matrix, row) for row in known)
     return []
 

@@ -16,6 +16,7 @@ import spectra
 from analyzers.subjects import view_of
 from examples import with_spectrum, write_model
 from spectra.analyzers import Kappa, Row
+from spectra.analyzers.analyzer import Round
 from spectra.analyzers.choice import amount
 from spectra.analyzers.kappa import KEYS, Floor
 from spectra.analyzers.row import Value
@@ -245,32 +246,52 @@ def test_one_that_fits_and_touches_the_first_behind_the_cut_is_decided_in_full()
     ]  # fmt: skip
 
 
+LAYER = {"q_proj": (4096, 4096), "k_proj": (4096, 4096), "v_proj": (4096, 4096),
+         "o_proj": (4096, 4096), "gate_proj": (11008, 4096), "up_proj": (11008, 4096),
+         "down_proj": (4096, 11008)}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("select", "words", "screened"),
+    ("layers", "select", "words", "screened"),
     [
-        ("50%", {}, True),
-        ("51%", {}, True),  # of 8 still 4
-        ("63%", {}, False),
-        ("4", {}, True),
-        ("5", {}, False),
-        ("50%", {"per": "role"}, True),  # 2 of 4, 1 of 3 and 1 of 1
-        ("2", {"per": "role"}, False),  # 2, 2 and 1
-        ("50%", {"by": "params"}, True),
-        ("100", {"by": "params"}, True),
-        ("150", {"by": "params"}, False),  # of 256
-        ("10%", {"by": "params", "per": "role"}, True),
-        ("1", {"by": "params", "per": "role"}, True),
+        (32, "10%", {}, True),
+        (32, "90%", {}, False),
+        (32, "22", {"rank_by": "kappa_excess"}, True),
+        (32, "220", {}, False),
+        (32, "10%", {"per": "role"}, True),
+        (32, "30", {"per": "role"}, False),
+        (32, "10%", {"by": "params"}, True),
+        (32, "6000000000", {"by": "params"}, False),
+        (1, "15%", {}, True),  # a rectangle is left open, and no square
+        (1, "15%", {"rank_by": "kappa_excess"}, True),
+        (1, "1", {"per": "role"}, False),  # all are selected
+        (1, "70%", {"rank_by": "kappa_excess"}, False),
     ],
 )
-def test_bounds_come_first_where_at_most_half_is_selected(
-    select: str, words: dict[str, Any], screened: bool
+def test_bounds_come_first_where_they_save_more_than_they_cost(
+    layers: int, select: str, words: dict[str, Any], screened: bool
 ) -> None:
-    roles = ["q_proj"] * 4 + ["up_proj"] * 3 + ["down_proj"]
-    views = [view(i, role, (8, 4)) for i, role in enumerate(roles)]
-    first = Kappa(select=select, **words).following([], [view.place() for view in views])
+    places = [view(i, role, shape).place() for i in range(layers) for role, shape in LAYER.items()]
+    kappa = Kappa(select=select, **words)
+    first = kappa.following([], places)
     assert first is not None
     assert first.matrices is None
     assert isinstance(first.analyzer, Floor) is screened
+    shares = kappa.likely(first, places)
+    assert set(shares) == ({place.matrix for place in places} if screened else set())
+    assert all(0.0 <= share <= 1.0 for share in shares.values())
+
+
+def test_what_is_likely_measured_is_of_the_shapes_that_rank_first() -> None:
+    """A rectangle's own kappa is lower than a square's: of 96 rectangles 22 are selected."""
+    places = [view(i, role, shape).place() for i in range(32) for role, shape in LAYER.items()]
+    first = Round(Floor())
+    shares = Kappa(select="10%").likely(first, places)
+    likely = {place.role for place in places if shares[place.matrix] > 0.2}
+    assert likely == {"mlp.gate", "mlp.up", "mlp.down"}
+    assert sum(shares.values()) == pytest.approx(2 * 22 + 2 + 0.15 * 128)
+    alike = Kappa(select="10%", rank_by="kappa_excess").likely(first, places)
+    assert list(alike.values()) == [pytest.approx((2 * 22 + 2) / 224)] * 224
 
 
 @pytest.fixture(scope="module")
@@ -279,9 +300,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = torch.Generator().manual_seed(7)
     shapes = {"q_proj": (530, 530), "up_proj": (1100, 520)}
     tensors = {}
-    for i in range(4):
+    for i in range(12):
         for role, shape in shapes.items():
-            end = -0.4 * (i + 1) if role == "up_proj" else -0.7 * (i + 1)
+            end = -0.2 * (i + 1) if role == "up_proj" else -0.3 * (i + 1)
             sigma = torch.logspace(0, end, min(shape), dtype=torch.float64)
             values = with_spectrum(sigma, *shape, source).float()
             tensors[f"model.layers.{i}.x.{role}.weight"] = values
@@ -293,7 +314,7 @@ def test_large_matrices_are_selected_as_if_all_were_decomposed(
     words: dict[str, Any], large: Path
 ) -> None:
     early, exact = (
-        spectra.kappa(large, select="30%", exact=exact, **words) for exact in (False, True)
+        spectra.kappa(large, select="10%", exact=exact, **words) for exact in (False, True)
     )
     assert early.summary["selected"] == exact.summary["selected"]
     assert early.summary["outside"] > 0
