@@ -57,6 +57,19 @@ def trained(
     return base
 
 
+def method(model: nn.Module, config: peft.PeftConfig, folder: Path) -> Path:
+    """Write base, adapter and what PEFT merges of them, all that is trained moved a little."""
+    base = save(model, folder / "base")
+    wrapped: Any = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for value in wrapped.parameters():
+            if value.requires_grad:
+                value.add_(torch.randn_like(value) * 0.2)
+    wrapped.save_pretrained(str(folder / "adapter"))
+    save(copy.deepcopy(wrapped).merge_and_unload(), folder / "merged")
+    return base
+
+
 def planned(folder: Path, base: str = "base", tuned: str = "adapter") -> Plan:
     return plan_pair(spectra.open(folder / base), spectra.open(folder / tuned), Selection())
 

@@ -267,7 +267,7 @@ def evidence_of(change: Change, sigma: Float[Tensor, " rank"] | None = None) -> 
     kind = _kind(rank, clear, change.values.shape, (rows, cols))
     if kind == "unresolved" and change.faint():
         kind = "quantising"
-    if kind == "full rank" and (change.formed or change.scaled()):
+    if kind == "full rank" and (change.formed == "lengths" or change.scaled()):
         kind = "scaled rows"
     return Evidence(kind, rank, *known[:-1], name, exact, found)
 

@@ -8,12 +8,11 @@ from typing import TypeAlias
 from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.opening import FILES as ADAPTER_FILES
 from spectra.checkpoint.adapter.opening import WEIGHTS as ADAPTER_WEIGHTS
-from spectra.checkpoint.adapter.opening import worn
-from spectra.checkpoint.adapter.peft import adapter_of, config_of
+from spectra.checkpoint.adapter.opening import peft_adapter, require_read, worn
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
-from spectra.checkpoint.documents import read_weight_map
+from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
@@ -263,8 +262,9 @@ class _Opening:
     def _adapter(self, parts: Parts, *, strict: bool) -> Adapter | Checkpoint:
         (entries, files, skipped), folder = parts, self.folder
         weights = Checkpoint(folder.spec, folder.resolved, entries, {}, tuple(skipped), files)
-        config = config_of(folder)
-        opened = self._unless_cut(lambda: adapter_of(folder, config, weights), strict=strict)
+        config = read_object(folder.file(ADAPTER_CONFIG))
+        require_read(folder.spec, config)
+        opened = self._unless_cut(lambda: peft_adapter(folder, config, weights), strict=strict)
         return beside_adapter(folder, opened) if isinstance(opened, Adapter) else opened
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:

@@ -1,12 +1,17 @@
 """A base matrix and what it became."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from spectra.matrices.layout import Part
 from spectra.matrices.view import View
+
+Formed = Literal["", "lengths", "rows", "method"]
+"""By what values were computed that are not stored: DoRA's lengths of outputs, new rows of an
+embedding, another method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Pair:
     tuned_dtype: str  # as stored; of the base where an update is added
     base_codec: Quantised | None = None  # None: the values are as stored
     tuned_codec: Quantised | None = None
-    formed: bool = False  # the tuned values were computed from the base as it is, not stored
+    formed: Formed = ""  # by what tuned values were computed from the base's as they are
 
     def tuned_exact(self) -> Tensor:
         """Return the tuned values, an update added in float64."""

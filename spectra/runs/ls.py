@@ -72,10 +72,9 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     )
     if isinstance(opened, Adapter):
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
-        reading = (
-            f"A LoRA adapter{coat} on {len(opened.factors):,} modules, rank "
-            f"{' '.join(map(str, _ranks(opened)))}. {reading}"
-        )
+        kind = "A LoRA adapter" if opened.method == "LoRA" else f"An adapter ({opened.method})"
+        ranks = f", rank {' '.join(map(str, _ranks(opened)))}" if opened.factors else ""
+        reading = f"{kind}{coat} on {len(opened.modules):,} modules{ranks}. {reading}"
     summary = {
         "reading": reading,
         "matrices": len(rows),
@@ -110,4 +109,4 @@ def _ranks(adapter: Adapter) -> list[int]:
 
 
 def _adapter(adapter: Adapter) -> dict[str, dict[str, object]]:
-    return {"adapter": {"modules": len(adapter.factors), "ranks": _ranks(adapter)}}
+    return {"adapter": {"modules": len(adapter.modules), "ranks": _ranks(adapter)}}

@@ -9,7 +9,7 @@ from typing import Any, Final
 from spectra.analyzers import Analyzer
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.distribution import version
-from spectra.work.task import Input, Replaced, Task, Updated
+from spectra.work.task import Input, Remade, Replaced, Task, Updated
 
 ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
 
@@ -72,4 +72,8 @@ def _way(one: Input) -> tuple[object, ...]:
         own = change.factors
         return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
                 change.rows)  # fmt: skip
+    if isinstance(change, Remade):
+        made = change.update
+        names = tuple(name for name, _ in made.parts)
+        return ("remade", made.method, names, made.told, change.turned)
     return ("rewritten", change.rows.indices) if change else ()

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
-from spectra.matrices.pair import Quantised, widened
+from spectra.matrices.pair import Formed, Quantised, widened
 from spectra.matrices.part import Part
 from spectra.work.ahead import Ahead
 from spectra.work.rates import Meter, Stopwatch
-from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated
+from spectra.work.task import Input, Read, Remade, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
 
@@ -31,7 +31,7 @@ class Sides:
     tuned_dtype: str = ""
     base_codec: Quantised | None = None
     change_codec: Quantised | None = None
-    formed: bool = False  # the change was computed from the base
+    formed: Formed = ""  # by what the change was computed from the base
 
     def subject(self, one: Input, device: str) -> Matrix | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
@@ -180,9 +180,11 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         if not change.dense or _only_updates(one, change, base, read):
             return Sides(base, update, dtype)
         formed = _formed(one, change, update, read)
-        return Sides(base, formed, NAMES.get(formed.dtype, "F32"), formed=True)
+        return Sides(base, formed, NAMES.get(formed.dtype, "F32"), formed="lengths")
     if isinstance(change, Rewritten):
-        return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed=True)
+        return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed="rows")
+    if isinstance(change, Remade):
+        return Sides(base, _remade(one, change, read), "F64", formed="method")
     return Sides(base, None, dtype)
 
 
@@ -227,6 +229,16 @@ def _formed(one: Input, change: Updated, update: LowRank, read: ReadValues) -> T
         scale = magnitude.to(tuned.dtype) / torch.linalg.vector_norm(tuned, dim=1 - along)
         tuned *= scale.unsqueeze(1 - along)
     return tuned if one.own.slab is None else tuned[slice(*one.own.slab)]
+
+
+def _remade(one: Input, change: Remade, read: ReadValues) -> Tensor:
+    """Return the values that a method makes of the base's, in float64, for the input's slab."""
+    whole = read(one.whole)
+    values = whole.double().flatten(1)
+    values = values.mT if change.turned else values
+    made = change.update.turned(values, lambda entry: read(Read(change.source, entry)))
+    made = (made.mT if change.turned else made).reshape(whole.shape).contiguous()
+    return made if one.own.slab is None else made[slice(*one.own.slab)]
 
 
 def _rewritten(one: Input, change: Rewritten, read: ReadValues) -> Tensor:

@@ -104,7 +104,7 @@ def weights_of(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> list[Weight]:
                 source = read if read.key in kept else read.all
                 own[source.key] = source.memory
             coded = sum(4 * read.numel for read in one.coded)
-            own["made", one.key] = coded + (4 * one.view.entry.numel if one.formed else 0)
+            own["made", one.key] = coded + one.made
         items.append(own)
     first: dict[object, int] = {}
     last: dict[object, int] = {}

@@ -8,6 +8,7 @@ from spectra.analyzers import Analyzer
 from spectra.analyzers.analyzer import Composed, OfFactors
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
+from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.entry import Slab, shards_of
 from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
 from spectra.checkpoint.reading import read_entry, read_rounded
@@ -150,7 +151,21 @@ class Rewritten:
         return (Read(self.source, self.rows.entry), *more)
 
 
-Change: TypeAlias = Replaced | Updated | Rewritten | None
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A method makes new values of the base's, such as by turning its inputs."""
+
+    source: Checkpoint
+    update: Update
+    turned: bool  # the stored tensor is [in, out]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Everything that the method stores."""
+        return tuple(Read(self.source, entry) for _, entry in self.update.parts)
+
+
+Change: TypeAlias = Replaced | Updated | Rewritten | Remade | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +186,7 @@ class Input:
     @property
     def formed(self) -> bool:
         """Say whether the tuned values are computed from those of the base."""
-        return isinstance(self.change, Rewritten) or (
+        return isinstance(self.change, Rewritten | Remade) or (
             isinstance(self.change, Updated) and self.change.dense
         )
 
@@ -220,7 +235,13 @@ class Input:
         """Bytes that what was read takes, with how far each value may have been rounded."""
         found = sum(read.memory for read in self.reads)
         found += 4 * sum(read.numel for read in self.coded)
-        return found + (4 * self.view.entry.numel if self.formed else 0)
+        return found + self.made
+
+    @property
+    def made(self) -> int:
+        """Bytes of values that are computed from the base's."""
+        width = 8 if isinstance(self.change, Remade) else 4
+        return width * self.view.entry.numel if self.formed else 0
 
 
 @dataclass(frozen=True, slots=True)

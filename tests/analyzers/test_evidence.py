@@ -318,7 +318,7 @@ def test_a_change_of_values_computed_from_the_base() -> None:
     """An adapter's own values were never stored: what the base rounds off is no noise."""
     base = base_of("even", 128, 128).to(BF16)
     pair = pair_of(base, base.float() + 1e-5 * base_of("even", 128, 128, 4))
-    formed = Pair(pair.view, pair.base, pair.tuned, "F32", formed=True)
+    formed = Pair(pair.view, pair.base, pair.tuned, "F32", formed="lengths")
     assert row_of(Diff(), formed).values["delta_kind"] == "scaled rows"
     assert not math.isnan(float(row_of(Diff(), formed).number("delta_norm") or 0.0))
 

@@ -1,10 +1,11 @@
-"""A LoRA adapter: which modules it changes, by which factors, rows and whole tensors."""
+"""An adapter: which modules it changes, by which factors, rows and whole tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spectra.checkpoint.adapter.factors import LoraFactors
+from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.text import shown
@@ -12,6 +13,10 @@ from spectra.text import shown
 Naming = Literal["dotted", "parts", "flat", "gguf"]
 """How an adapter names modules of its base: as it does; after the part of a pipeline that they
 are in (`unet.`); with underscores for dots; or as GGUF does."""
+
+
+Changed = LoraFactors | Update
+"""What an adapter stores for a module: factors, or what another method makes a change of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,17 @@ class Adapter:
     coat: str = "PEFT"  # whose way of writing it is, for messages
     naming: Naming = "dotted"
     assumed: str = ""  # what a file that lacks it should have said of the scale, in a sentence
+    updates: Mapping[str, Update] = field(default_factory=dict)  # by module, of other methods
+    method: str = "LoRA"
 
     def __repr__(self) -> str:
         """Say what it is; all that it holds would fill pages."""
-        return f"<Adapter {shown(self.spec)}: {self.coat}, on {len(self.factors):,} modules>"
+        return f"<Adapter {shown(self.spec)}: {self.coat}, on {len(self.modules):,} modules>"
+
+    @property
+    def modules(self) -> Mapping[str, Changed]:
+        """Everything that changes a weight, by module."""
+        return {**self.factors, **self.updates}
 
     @property
     def spec(self) -> str:

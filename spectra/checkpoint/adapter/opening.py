@@ -1,6 +1,8 @@
 """From a folder or file to the adapter in it, whoever wrote it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.bare import bare_adapter
@@ -8,6 +10,7 @@ from spectra.checkpoint.adapter.ggml import gguf_adapter, is_gguf_adapter
 from spectra.checkpoint.adapter.mlx import MLX_WEIGHTS, is_mlx, mlx_adapter
 from spectra.checkpoint.adapter.peft import adapter_of
 from spectra.checkpoint.adapter.settings import CONFIG, refuse_unsupported
+from spectra.checkpoint.adapter.updates.opening import TYPES, method_adapter, refuse_unread
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.pickled.opening import open_pickled
@@ -29,15 +32,43 @@ def open_adapter(folder: Folder, *, allow_pickle: bool = False) -> Adapter:
         allow_pickle: Also open adapter_model.bin, read as data: nothing in it is run.
 
     Raises:
-        AdapterError: It is no LoRA, its factors do not fit each other, or its training
+        AdapterError: It is of a method that is not read, its factors do not fit, or its training
             changed the base, so that the base alone does not give the tuned weights.
         CheckpointError: A file is missing or breaks its format.
     """
     config = read_object(folder.file(CONFIG))
     if is_mlx(config):
         return mlx_adapter(config, _weights(folder, MLX_WEIGHTS, allow_pickle=False))
-    refuse_unsupported(folder.spec, config)
-    return adapter_of(folder, config, _weights(folder, WEIGHTS, allow_pickle=allow_pickle))
+    require_read(folder.spec, config)
+    return peft_adapter(folder, config, _weights(folder, WEIGHTS, allow_pickle=allow_pickle))
+
+
+def require_read(spec: str, config: Mapping[str, Any]) -> None:
+    """Refuse by name, before weights are opened, settings of PEFT's that are not read.
+
+    Raises:
+        AdapterError: It is of a method that is not read, or its training changed the base.
+    """
+    if _other(config):
+        refuse_unread(spec, config)
+    else:
+        refuse_unsupported(spec, config)
+
+
+def peft_adapter(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+    """Put an adapter of PEFT's together, whatever its method.
+
+    Raises:
+        AdapterError: It does not fit its settings.
+    """
+    if _other(config):
+        return method_adapter(folder.spec, config, weights)
+    return adapter_of(folder, config, weights)
+
+
+def _other(config: Mapping[str, Any]) -> bool:
+    kind = config.get("peft_type")
+    return isinstance(kind, str) and kind in TYPES
 
 
 def worn(found: Checkpoint) -> Checkpoint | Adapter:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from spectra.checkpoint.adapter.adapter import Adapter, NewRows
+from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.factors import (
     WRAPPERS,
     Kind,
@@ -20,13 +20,11 @@ from spectra.checkpoint.adapter.settings import (
     Setting,
     flag,
     peft_version,
-    refuse_unsupported,
     settings_of,
     texts,
-    token_indices,
 )
+from spectra.checkpoint.adapter.updates.opening import rows_of
 from spectra.checkpoint.checkpoint import Checkpoint
-from spectra.checkpoint.documents import read_object
 from spectra.checkpoint.entry import TensorEntry
 from spectra.checkpoint.source import Folder
 from spectra.errors import AdapterError
@@ -39,18 +37,6 @@ TWICE = (0, 21, 2)
 """The last PEFT known to add the update of an attention's output twice, in training too."""
 
 
-def config_of(folder: Folder) -> dict[str, Any]:
-    """Return an adapter's settings.
-
-    Raises:
-        AdapterError: It is no LoRA, or its training changed the base.
-        CheckpointError: They cannot be read.
-    """
-    config = read_object(folder.file(CONFIG))
-    refuse_unsupported(folder.spec, config)
-    return config
-
-
 def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
     """Put an adapter together from its settings and its tensors.
 
@@ -60,7 +46,7 @@ def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -
     spec = folder.spec
     found = sort_tensors(spec, weights.entries)
     factors = _factors(spec, config, found)
-    rows = {module: _rows(spec, config, module, entry) for module, entry in found.tokens.items()}
+    rows = {module: rows_of(spec, config, module, entry) for module, entry in found.tokens.items()}
     if not factors and not found.saved and not rows:
         raise AdapterError(
             f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
@@ -178,14 +164,3 @@ def _parameters(module: str, targets: Mapping[str, list[str]]) -> list[str]:
     for end in endings(plain):
         own += targets.get(end, ())
     return [f"{plain}.{leaf}" for leaf in dict.fromkeys(own)]
-
-
-def _rows(spec: str, config: Mapping[str, Any], module: str, entry: TensorEntry) -> NewRows:
-    indices = token_indices(config, module)
-    if not entry.is_weights or len(entry.shape) != 2 or entry.shape[0] != len(indices):
-        raise AdapterError(
-            f"{shown(spec)}: {quote(entry.name)} is {entry.dtype} {list(entry.shape)}, expected "
-            f"{len(indices):,} rows of floating point, one for each of trainable_token_indices. "
-            "Save the adapter again."
-        )
-    return NewRows(tuple(indices), entry)

@@ -54,12 +54,15 @@ class Setting:
     scale: float  # alpha / rank, or alpha / sqrt(rank) where rank-stabilised
 
 
-def settings_of(config: Mapping[str, Any], modules: Iterable[str]) -> dict[str, Setting]:
+def settings_of(
+    config: Mapping[str, Any], modules: Iterable[str], alpha_key: str = "lora_alpha"
+) -> dict[str, Setting]:
     """Return each module's rank and scale.
 
     Args:
         config: adapter_config.json.
         modules: Names as PEFT matches patterns against them.
+        alpha_key: What the settings call alpha.
 
     Returns:
         By module. The first pattern that fits counts, in the order of the file, as PEFT
@@ -78,7 +81,7 @@ def settings_of(config: Mapping[str, Any], modules: Iterable[str]) -> dict[str, 
     found: dict[str, Setting] = {}
     for name in names:
         values = []
-        for key, pattern, least in (("r", "rank_pattern", 1), ("lora_alpha", "alpha_pattern", 0)):
+        for key, pattern, least in (("r", "rank_pattern", 1), (alpha_key, "alpha_pattern", 0)):
             chosen = fits[pattern].get(name)
             value = config.get(key) if chosen is None else tables[pattern][chosen]
             values.append(_number(value, key, name, least))
@@ -160,9 +163,7 @@ def refuse_unsupported(spec: str, config: Mapping[str, Any]) -> None:
     """
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise AdapterError(
-            f"{shown(spec)} is a PEFT adapter of type {quote(kind)}, expected LORA. {MERGE}"
-        )
+        raise unread_method(spec, kind)
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(MOVED_BASE):
         raise AdapterError(
@@ -177,6 +178,13 @@ def refuse_unsupported(spec: str, config: Mapping[str, Any]) -> None:
     for setting, value in config.items():
         if value and setting not in KNOWN:
             raise unsupported(spec, UNSUPPORTED.get(setting, f"the setting {quote(setting)}"))
+
+
+def unread_method(spec: str, kind: object, why: str = "") -> AdapterError:
+    """Return the error for an adapter of a method that is not read."""
+    told = f", which {why}" if why else ", expected LORA or another method that is read"
+    end = MERGE if "no weight" not in why else "There is nothing of it to analyse."
+    return AdapterError(f"{shown(spec)} is a PEFT adapter of type {quote(kind)}{told}. {end}")
 
 
 def unsupported(spec: str, name: str) -> AdapterError:

@@ -1,22 +1,28 @@
 """What an adapter changes in its base: which tensors, which way round, which of their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NoReturn
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter.adapter import Changed
 from spectra.checkpoint.adapter.ggml import named_for
 from spectra.checkpoint.adapter.settings import MERGE, peft_version
+from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
 from spectra.text import quote, shown
 from spectra.work.planning.changes import Changes, Unpaired
-from spectra.work.planning.placing import ELSEWHERE, NO_BASE, place_modules
+from spectra.work.planning.placing import ELSEWHERE, NO_BASE, Placed, place_modules
 from spectra.work.planning.stacks import Stack, assigned, stacks_of, stored_out_in
-from spectra.work.task import Change, Replaced, Rewritten, Updated
+from spectra.work.task import Change, Remade, Replaced, Rewritten, Updated
 
+MISSING = (
+    "its shared matrices are drawn by the sizes of all its modules, and the base lacks some; save "
+    "it again with save_projection = True"
+)
 IN_MEMORY = (
     "Give the base it was trained on; where transformers names its modules otherwise in memory "
     "than in files, save that base with `save_pretrained(folder, save_original_format=False)`."
@@ -25,7 +31,7 @@ IN_MEMORY = (
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    factors: LoraFactors
+    factors: Changed
     expert: int | None = None
     rows: Slab = None
     swapped: bool = True  # of a stack: each matrix is B @ A as it is stored
@@ -41,7 +47,7 @@ class _Found:
 
 
 def adapter_changes(
-    base: Checkpoint, views: Sequence[View], tuned: Adapter, *, turns: bool
+    base: Checkpoint, views: Sequence[View], tuned: Adapter, *, turned: Collection[str]
 ) -> Changes:
     """Find what an adapter does to each matrix of its base; what it does not name stays.
 
@@ -49,8 +55,8 @@ def adapter_changes(
         base: The model it was trained on.
         views: The base's matrices that are asked for.
         tuned: The adapter.
-        turns: Whether the base's family is known to store weights [in, out]; its layout
-            then tells which, and the adapter's own flag is not asked.
+        turned: Weights of the base that its family is known to store [in, out]; where there
+            are some, the adapter's own flag is not asked.
 
     Raises:
         PairingError: A name matches several others equally well, or none matches.
@@ -62,7 +68,8 @@ def adapter_changes(
     placed = place_modules(base, tuned)
     found.lost += placed.lost
     found.uses |= {
-        name: _Use(tuned.factors[key], rows=rows) for name, (key, rows) in placed.tensors.items()
+        name: _Use(own, rows=rows)
+        for name, (own, rows) in _known(base, tuned, placed, turned).items()
     }
     _match_parameters(found, base, tuned)
     saved, strangers = match_names(base.entries, tuned.saved, f"tensor of {shown(tuned.spec)}")
@@ -78,13 +85,41 @@ def adapter_changes(
         _refuse(base, tuned, told or found.lost[0])
     changes = Changes(skipped=[*tuned.skipped, *found.lost])
     for view in views:
-        _add(changes, view, tuned, found, turns=turns)
-    modules = {*tuned.factors, *tuned.rows, *unnamed}
+        _add(changes, view, tuned, found, turns=bool(turned))
+    modules = {*tuned.modules, *tuned.rows, *unnamed}
     lost = {item.tensor for item in found.lost} & modules
     changes.warning = _warning(tuned, modules, lost)
     unpaired = _unpaired(len(views), tuned, found)
     changes.unpaired = replace(unpaired, modules=len(lost), modules_of=len(modules))
     return changes
+
+
+def _known(
+    base: Checkpoint, tuned: Adapter, placed: Placed, turned: Collection[str]
+) -> dict[str, tuple[Changed, Slab]]:
+    """Return what changes each tensor, of other methods than LoRA of the size that it has there.
+
+    Some share matrices that are drawn anew, as large as the largest of all modules.
+    """
+    found = {name: (tuned.modules[key], rows) for name, (key, rows) in placed.tensors.items()}
+    updates = {name: own for name, (own, _) in found.items() if isinstance(own, Update)}
+    flagged = tuned.config.get("fan_in_fan_out") is True
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, own in updates.items():
+        rows, cols = base.entries[name].shape[0], prod(base.entries[name].shape[1:])
+        swapped = (name in turned if turned else flagged) and own.kind == "linear"
+        sizes[name] = (cols, rows) if swapped else (rows, cols)
+        if found[name][1] is not None:  # a part of its rows is this tensor's
+            sizes[name] = own.shape
+    largest = tuple(max(each, default=0) for each in zip(*sizes.values(), strict=True)) or (0, 0)
+    for name, own in updates.items():
+        if own.drawn and len(updates) < len(tuned.updates):
+            placed.lost.append(Skipped(placed.tensors[name][0], MISSING))
+            del found[name]
+        elif own.fits(*sizes[name]):
+            made = own.of(*sizes[name], (largest[0], largest[1]))
+            found[name] = (made if made.form == "turns" else made.factors(), found[name][1])
+    return found
 
 
 def _refuse(base: Checkpoint, tuned: Adapter, lost: Skipped) -> NoReturn:
@@ -210,6 +245,18 @@ def _update(
     turns: bool,
 ) -> None:
     factors, stored = use.factors, view.entry.shape
+    flat = (stored[0], prod(stored[1:]))
+    flagged = tuned.config.get("fan_in_fan_out") is True
+    if isinstance(factors, Update):
+        turned = _turned(view, factors, flat, flagged=flagged, turns=turns)
+        if not factors.known:
+            changes.wrong.append(_differs(view, factors.shape, f"{tuned.method} update "))
+        elif saved is not None:
+            reason = f"stored whole beside what {tuned.method} makes of it"
+            changes.skipped.append(Skipped(view.name, reason))
+        else:
+            changes.pairs.append((view, Remade(tuned.weights, factors, turned)))
+        return
     if factors.kind == "parameter":
         expert = view.part.expert if use.expert is None else use.expert
         if factors.count > 1 and expert is None:
@@ -219,9 +266,7 @@ def _update(
         change = Updated(tuned.weights, factors, not use.swapped, expert, use.rows)
         changes.pairs.append((view, change))
         return
-    flat = (stored[0], prod(stored[1:]))
-    turned = _turned(view, factors, flat, flagged=tuned.config.get("fan_in_fan_out") is True,
-                     turns=turns)  # fmt: skip
+    turned = _turned(view, factors, flat, flagged=flagged, turns=turns)
     update = factors.shape[::-1] if turned else factors.shape
     if use.rows is not None:
         update = (use.rows[1] - use.rows[0], update[1])
@@ -237,7 +282,7 @@ def _update(
 
 
 def _turned(
-    view: View, factors: LoraFactors, flat: tuple[int, int], *, flagged: bool, turns: bool
+    view: View, factors: Changed, flat: tuple[int, int], *, flagged: bool, turns: bool
 ) -> bool:
     """Say whether the stored tensor is [in, out]."""
     if factors.kind == "embedding":
@@ -265,5 +310,7 @@ def _rewrite(
 
 
 def _differs(view: View, shape: Sequence[int], what: str) -> str:
-    there, here = (" x ".join(f"{n:,}" for n in sizes) for sizes in (view.entry.shape, shape))
+    there, here = (
+        " x ".join(f"{n:,}" if n else "?" for n in sizes) for sizes in (view.entry.shape, shape)
+    )
     return f"tensor {quote(view.entry.name)} is {there} there and the {what}{here} here"

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.adapter.adapter import Changed
 from spectra.checkpoint.adapter.bare import PARTS
 from spectra.checkpoint.adapter.originals import diffusers_module, originals_of
 from spectra.checkpoint.entry import Slab
@@ -53,7 +54,7 @@ def place_modules(base: Checkpoint, tuned: Adapter) -> Placed:
     Raises:
         PairingError: A name matches several others equally well.
     """
-    factors = {key: own for key, own in tuned.factors.items() if own.kind != "parameter"}
+    factors = {key: own for key, own in tuned.modules.items() if own.kind != "parameter"}
     if tuned.naming == "flat":
         return _flat(base, factors)
     if tuned.naming == "parts":
@@ -99,7 +100,7 @@ def _aliases(names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def _by_part(base: Checkpoint, factors: Mapping[str, LoraFactors], subject: str) -> Placed:
+def _by_part(base: Checkpoint, factors: Mapping[str, Changed], subject: str) -> Placed:
     """Place the modules of each part of a pipeline; a base may be one part or all."""
     groups: dict[str, dict[str, str]] = {}
     for key in factors:
@@ -131,12 +132,12 @@ def _by_part(base: Checkpoint, factors: Mapping[str, LoraFactors], subject: str)
     return placed
 
 
-def _fits(factors: LoraFactors, entry: TensorEntry) -> bool:
+def _fits(factors: Changed, entry: TensorEntry) -> bool:
     flat = (entry.shape[0], prod(entry.shape[1:])) if entry.shape else ()
     return flat in (factors.shape, factors.shape[::-1])
 
 
-def _flat(base: Checkpoint, factors: Mapping[str, LoraFactors]) -> Placed:
+def _flat(base: Checkpoint, factors: Mapping[str, Changed]) -> Placed:
     """Place modules whose names have underscores for dots, by what the base's names become so."""
     index = _flattened(base.entries)
     claims: dict[str, list[tuple[str, Slab]]] = {}
@@ -216,7 +217,7 @@ def _shared(entries: Mapping[str, TensorEntry], modules: Collection[str]) -> Way
 
 
 def _fitting(
-    ways: Mapping[Way, int], part: str, own: LoraFactors, entries: Mapping[str, TensorEntry]
+    ways: Mapping[Way, int], part: str, own: Changed, entries: Mapping[str, TensorEntry]
 ) -> list[Way]:
     """Return the ways to take a name that are left: in the part's place, of its size, least cut."""
     homes = HOMES.get(part, ())
@@ -227,7 +228,7 @@ def _fitting(
     return [way for way in found if ways[way] == least]
 
 
-def _whole(own: LoraFactors, way: Way, entries: Mapping[str, TensorEntry]) -> bool:
+def _whole(own: Changed, way: Way, entries: Mapping[str, TensorEntry]) -> bool:
     if len(way) == 1:
         return _fits(own, entries[way[0][0]])
     rows = way[-1][1]

@@ -206,8 +206,8 @@ def plan_pair(
     notes = unfit(selection, views, skipped)
     skipped = _asked_for(base, selection, skipped)
     if isinstance(tuned, Adapter):
-        turns = any(view.part.transposed for view in views)
-        changes = adapter_changes(base, kept, tuned, turns=turns)
+        turned = {view.entry.name for view in views if view.part.transposed}
+        changes = adapter_changes(base, kept, tuned, turned=turned)
         if selection != Selection():  # what the base lacks has no role to be selected by
             changes.unpaired = Unpaired(0, len(kept), 0, 0)
     else:
