@@ -287,10 +287,10 @@ class TestRefusedAsWrittenByPeft:
         assert words in refusal(tmp_path)
 
     def test_another_method_written_by_peft(self, tmp_path: Path) -> None:
-        config = peft.IA3Config(target_modules=["up"], feedforward_modules=["up"])
+        config = peft.LilyConfig(target_modules=["up"])
         peft.get_peft_model(Tiny(), config).save_pretrained(str(tmp_path))
         text = refusal(tmp_path)
-        assert "is a PEFT adapter of type 'IA3', expected LORA. Merge it" in text
+        assert "is a PEFT adapter of type 'LILY', which adds what hangs on the input" in text
 
     @pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd layer with groups:UserWarning")
     def test_a_grouped_convolution_written_by_peft(self, tmp_path: Path) -> None:

@@ -123,8 +123,6 @@ class TestKohya:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (f"{UNET}.hada_w1_a", "LoHa"),
-        (f"{UNET}.lokr_w1", "LoKr"),
         (f"{UNET}.oft_blocks", "OFT"),
         (f"{UNET}.a1.weight", "GLoRA"),
         (f"{UNET}.w_norm", "norms stored as differences"),
@@ -134,7 +132,6 @@ class TestKohya:
         ("base_model.model.h.0.attn.ia3_l", "IA3"),
         ("base_model.model.h.0.attn.vera_lambda_b", "VeRA"),
         ("base_model.model.h.0.attn.lokr_w1", "LoKr"),
-        ("diffusion_model.blocks.0.q.lokr_w1", "LoKr"),
     ],
 )
 @pytest.mark.parametrize("beside", [{}, FLAT], ids=["alone", "beside LoRA"])
@@ -144,6 +141,38 @@ def test_other_methods_are_refused_by_name(
     text = refusal(written(tmp_path / "other.safetensors", {name: (4, 4), **beside}))
     assert f"is an adapter that holds {words}" in text
     assert "which is not read yet" in text
+
+
+@pytest.mark.parametrize("module", [UNET, "diffusion_model.blocks.0.q"])
+class TestLycoris:
+    def test_two_methods_in_one_file(self, tmp_path: Path, module: str) -> None:
+        hada = {f"{module}.hada_w{n}_{side}": (4, 2) if side == "a" else (2, 4)
+                for n in (1, 2) for side in "ab"}  # fmt: skip
+        kron = {f"{module}_1.lokr_w1": (2, 2), f"{module}_1.lokr_w2": (2, 3)}
+        found = adapter(
+            written(tmp_path / "k.safetensors", {**hada, **kron, f"{module}.alpha": ()})
+        )
+        assert found.method == "LoHa and LoKr"
+        assert {name: own.shape for name, own in found.updates.items()} == {
+            module: (4, 4), f"{module}_1": (4, 6),
+        }  # fmt: skip
+        assert dict(found.updates[module].told)["scale"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("tensors", "words"),
+        [
+            ({"hada_w1_a": (4, 2)}, "has tensors of LoRA beside those of LoHa, or lacks some"),
+            ({"hada_w1_b": (2, 4)}, "lacks hada_w1_a, which LoHa needs beside hada_w1_b"),
+            ({"lokr_w1": (4, 4)}, "has lokr_w1 [4, 4], which make no LoKr update"),
+            ({"lokr_w1": (4, 4), "lora_down.weight": (2, 4), "lora_up.weight": (4, 2)},
+             "has tensors of LoRA beside those of LoKr"),
+        ],
+    )  # fmt: skip
+    def test_what_is_lacking(
+        self, tmp_path: Path, module: str, tensors: Shapes, words: str
+    ) -> None:
+        named = {f"{module}.{part}": shape for part, shape in tensors.items()}
+        assert words in refusal(written(tmp_path / "k.safetensors", named))
 
 
 class TestModelsAreNoAdapters:

@@ -133,9 +133,9 @@ class TestSettingsOfAnyType:
             ({"rank_pattern": {"m": {"x": 1}}}, "r of 'm' is {'x': 1}, expected a number"),
             ({"use_dora": True}, "has no lora_magnitude_vector, but adapter_config.json says"),
             ({"peft_type": ["LORA"]}, "of type ['LORA'], expected LORA"),
-            ({"peft_type": "ADALORA"}, "of type 'ADALORA', expected LORA. Merge it into its base"),
-            ({"peft_type": "VERA"}, "of type 'VERA', expected LORA. Merge it into its base"),
-            ({"peft_type": "TRAINABLE_TOKENS"}, "of type 'TRAINABLE_TOKENS', expected LORA"),
+            ({"peft_type": "NEXT"}, "of type 'NEXT', expected LORA or another method that is read"),
+            ({"peft_type": "VERA"}, "holds no tensors of VeRA in adapter_model.safetensors"),
+            ({"peft_type": "TRAINABLE_TOKENS"}, "a factor of LoRA, but adapter_config.json says"),
         ],
         ids=lambda value: ascii(value)[:40] if isinstance(value, dict) else "",
     )

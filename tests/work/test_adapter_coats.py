@@ -48,7 +48,10 @@ def lost(plan: Plan) -> dict[str, str]:
     return {item.tensor: item.reason for item in plan.skipped if "one-dimen" not in item.reason}
 
 
-@pytest.mark.parametrize("way", ["plain", "tucker", "dora", "rs"])
+@pytest.mark.parametrize(
+    "way",
+    ["plain", "tucker", "dora", "rs", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_whole"],
+)
 def test_kohya_names_against_lycoris(way: str) -> None:
     plan = planned(LYCORIS / "base.safetensors", LYCORIS / f"{way}.safetensors")
     changed = agrees(plan, matrices(LYCORIS / f"{way}_merged.safetensors"))

@@ -18,6 +18,9 @@ from spectra.checkpoint.adapter.factors import (
 )
 from spectra.checkpoint.adapter.methods import FLAT, method_of, refusal
 from spectra.checkpoint.adapter.settings import Setting, refuse_unsupported, settings_of
+from spectra.checkpoint.adapter.updates.opening import update_of
+from spectra.checkpoint.adapter.updates.table import METHODS
+from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.adapter.views import Decomposed
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import read_small
@@ -35,6 +38,10 @@ ALPHA = re.compile(r"(?P<module>.+?)(?:[._]lora|\.lora_linear_layer)?\.alpha", r
 LENGTHS = re.compile(
     r"(?P<module>.+)\.(?:dora_scale|lora_magnitude_vector(?:\.default)?(?:\.weight)?)", re.DOTALL
 )
+OTHER = re.compile(
+    r"(?P<module>.+)\.(?P<part>hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))", re.DOTALL
+)
+"""A tensor of LoHa or LoKr, as LyCORIS saves them."""
 SIDES = {"down": "A", "up": "B", "mid": "mid"}
 PARTS = re.compile(
     r"(?P<part>unet|prior|transformer(?:_\d)?|text_encoder(?:_\d)?|diffusion_model|text_encoders"
@@ -58,6 +65,7 @@ class _Module:
     kind: Kind = "linear"
     alpha: TensorEntry | None = None
     magnitude: TensorEntry | None = None
+    parts: dict[str, TensorEntry] = field(default_factory=dict)  # of LoHa or LoKr
 
 
 def bare_adapter(weights: Checkpoint) -> Adapter | None:
@@ -73,8 +81,9 @@ def bare_adapter(weights: Checkpoint) -> Adapter | None:
         AdapterError: It is an adapter of another method, or its factors do not fit.
     """
     spec, names = weights.spec, weights.entries
-    if not any("lora" in name or FLAT.match(name) for name in names):
-        other = method_of(names, factors=False)
+    rivals = [name for name in names if not _of_lycoris(name)]
+    if not any("lora" in name or FLAT.match(name) or _of_lycoris(name) for name in names):
+        other = method_of(rivals, factors=False)
         if other is None or _holds_models(names.values(), 0):
             return None
         raise refusal(spec, *other)
@@ -86,15 +95,15 @@ def bare_adapter(weights: Checkpoint) -> Adapter | None:
             "so their scale is not known. Give the folder, with its adapter_config.json."
         )
     modules, rest = _sorted(weights)
-    count = sum(bool(module.halves) for module in modules.values())
+    count = sum(bool(module.halves or module.parts) for module in modules.values())
     own = {f"{name}{end}" for name in modules for end in (".weight", ".base_layer.weight")}
     if not count or own & rest.keys() or _holds_models(rest.values(), count):
-        other = method_of(names, factors=False)
+        other = method_of(rivals, factors=False)
         if other is not None and all(FLAT.match(name) for name in names):
             raise refusal(spec, *other)
         return None
     refuse_empty(spec, names)
-    other = method_of(names, factors=True)
+    other = method_of(rivals, factors=True)
     if other is not None:
         raise refusal(spec, *other)
     return _adapter(weights, modules, rest)
@@ -104,6 +113,12 @@ def _holds_models(entries: Iterable[TensorEntry], most: int) -> bool:
     """Say whether more matrices lie beside the factors than an adapter trains whole."""
     plain = (entry for entry in entries if len(entry.shape) > 1 and entry.is_weights)
     return sum(not FLAT.match(entry.name) and not _told(entry.name) for entry in plain) > most
+
+
+def _of_lycoris(name: str) -> bool:
+    """Say whether a tensor is one of LoHa or LoKr of a module whose part of a model is told."""
+    known = FLAT.match(name) or PARTS.match(name)
+    return known is not None and OTHER.fullmatch(name) is not None
 
 
 def _told(name: str) -> bool:
@@ -123,6 +138,9 @@ def _sorted(weights: Checkpoint) -> tuple[dict[str, _Module], dict[str, TensorEn
             side = found["peft"] or SIDES[found["kohya"] or found["diffusers"]]
             note(weights.spec, module.halves, side, entry)
             module.kind = "embedding" if embedded else "linear"
+        elif _of_lycoris(plain) and (other := OTHER.fullmatch(plain)):
+            own = modules.setdefault(other["module"], _Module())
+            note(weights.spec, own.parts, other["part"], entry)
         elif (alpha := ALPHA.fullmatch(plain)) and entry.numel == 1:
             modules.setdefault(_module(alpha["module"]), _Module()).alpha = entry
         elif lengths := LENGTHS.fullmatch(plain):
@@ -161,18 +179,26 @@ def _adapter(
     alphas = _alphas(weights, [module.alpha for module in modules.values() if module.alpha])
     told = _settings(weights, modules)
     factors: dict[str, LoraFactors] = {}
+    updates: dict[str, Update] = {}
     unknown = False
     for name, module in modules.items():
+        if module.parts:
+            made = _other(spec, name, module, alphas)
+            if isinstance(made, str):
+                skipped.append(Skipped(name, made))
+            else:
+                updates[name] = made
+            continue
         if not module.halves and module.magnitude is None:  # an alpha alone changes nothing
             continue
-        made = _factors(spec, name, module)
+        pair = _factors(spec, name, module)
         if module.alpha is not None:
-            made = replace(made, scale=alphas[module.alpha.name] / made.rank)
+            pair = replace(pair, scale=alphas[module.alpha.name] / pair.rank)
         elif name in told:
-            made = _told_scale(spec, made, told[name])
+            pair = _told_scale(spec, pair, told[name])
         else:
             unknown = unknown or naming == "dotted"
-        factors[name] = made
+        factors[name] = pair
     return Adapter(
         weights,
         factors,
@@ -181,7 +207,39 @@ def _adapter(
         coat=_coat(weights, naming),
         naming=naming,
         assumed=UNKNOWN_SCALE if unknown else "",
+        updates=updates,
+        method=" and ".join(_methods(factors, updates)),
     )
+
+
+def _methods(factors: Mapping[str, LoraFactors], updates: Mapping[str, Update]) -> list[str]:
+    """Return the methods of an adapter's modules."""
+    words = {one.make: one.word for one in (METHODS["LOHA"], METHODS["LOKR"])}
+    found = dict.fromkeys(words[own.method] for own in updates.values())
+    return [*(["LoRA"] if factors or not found else []), *found]
+
+
+def _other(spec: str, name: str, module: _Module, alphas: Mapping[str, float]) -> Update | str:
+    """Return the update of a module of LoHa or LoKr, or why it is not read.
+
+    Raises:
+        AdapterError: Its tensors do not fit each other.
+
+    Source:
+        LyCORIS 4.1: the scale is alpha over the rank, and 1 where both of LoKr's are whole.
+    """
+    if module.magnitude is not None:
+        return "lengths of outputs (DoRA) beside LoHa or LoKr, which are not read"
+    method = METHODS["LOKR" if any(part.startswith("lokr") for part in module.parts) else "LOHA"]
+    sides = ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")
+    rank = next((module.parts[side].shape[0] for side in sides if side in module.parts), 0)
+    scale = alphas[module.alpha.name] / rank if module.alpha is not None and rank else 1.0
+    if module.halves or (rank == 0 and method.make == "loha"):
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(name)} has tensors of LoRA beside those of "
+            f"{method.word}, or lacks some. Save the adapter again."
+        )
+    return update_of(spec, name, method, module.parts, {"scale": scale})
 
 
 def _naming(modules: Iterable[str]) -> Naming:

@@ -66,11 +66,11 @@ def adapter_changes(
         tuned, found.lost = named_for(tuned, base)
     unnamed = {item.tensor for item in found.lost}
     placed = place_modules(base, tuned)
-    found.lost += placed.lost
     found.uses |= {
         name: _Use(own, rows=rows)
         for name, (own, rows) in _known(base, tuned, placed, turned).items()
     }
+    found.lost += placed.lost
     _match_parameters(found, base, tuned)
     saved, strangers = match_names(base.entries, tuned.saved, f"tensor of {shown(tuned.spec)}")
     found.saved = {name: tuned.saved[other] for name, other in saved.items()}

@@ -15,12 +15,24 @@ from safetensors.torch import save_file
 from torch import nn
 
 HERE = Path(__file__).parent
-WAYS: dict[str, dict[str, bool]] = {
+WAYS: dict[str, dict[str, bool | str | int]] = {
     "plain": {},
     "tucker": {"use_tucker": True},
     "dora": {"dora_wd": True},
     "rs": {"rs_lora": True},
     "dora_in": {"dora_wd": True, "wd_on_output": False},
+    "loha": {"algo": "loha"},
+    "loha_tucker": {"algo": "loha", "use_tucker": True},
+    "lokr": {"algo": "lokr", "factor": 2},
+    "lokr_both": {
+        "algo": "lokr",
+        "factor": 4,
+        "decompose_both": True,
+        "linear_dim": 1,
+        "conv_dim": 1,
+        "use_tucker": True,
+    },
+    "lokr_whole": {"algo": "lokr", "factor": 2, "full_matrix": True},
 }
 
 
@@ -59,7 +71,7 @@ def main() -> None:
         base = {key: value.clone() for key, value in net.state_dict().items()}
         LycorisNetwork.apply_preset(preset)
         sizes = {"linear_dim": 3, "linear_alpha": 2.0, "conv_dim": 2, "conv_alpha": 3.0}
-        wrapped = create_lycoris(net, 1.0, algo="lora", **sizes, **settings)
+        wrapped = create_lycoris(net, 1.0, **{"algo": "lora", **sizes, **settings})
         wrapped.apply_to()
         torch.manual_seed(4)
         for key, value in wrapped.named_parameters():
@@ -69,7 +81,12 @@ def main() -> None:
                 value.data.normal_(std=0.3)
         found = {key: value.clone().contiguous() for key, value in wrapped.state_dict().items()}
         wrapped.restore()
-        wrapped.merge_to(1.0)
+        if "algo" in settings:  # merging scales these twice, training once
+            with torch.no_grad():
+                for module in wrapped.loras:
+                    module.org_module[0].weight += module.get_weight(module.shape)
+        else:
+            wrapped.merge_to(1.0)
         merged = {key: value.contiguous() for key, value in net.state_dict().items() if key in base}
         save_file(base, HERE / "base.safetensors")
         save_file(found, HERE / f"{name}.safetensors", {"ss_network_module": "lycoris.kohya"})
