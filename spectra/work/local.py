@@ -244,6 +244,8 @@ def measure_loaded(
     task, every = job.task, threads or torch.get_num_threads()
     THREADS.set(every)
     use_threads(every if device != "cpu" else threads_of(task, analyzer, every))
+    if device == "cpu" and isinstance(analyzer, Composed):
+        analyzer = analyzer.asking(_Alone(analyzer.ask, task, every))
     tries = [device] if device == "cpu" else [device, device, "cpu"]
     while True:
         try:
@@ -262,6 +264,29 @@ def measure_loaded(
             if os.environ.get("SPECTRA_DEBUG") == "1":
                 traceback.print_exc()
             return _without(task, analyzer, "failed", _reason(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Has each part of a task measured in the threads that it has for itself: its row is kept."""
+
+    ask: Ask
+    task: Task
+    threads: int  # of the run
+
+    @property
+    def known(self) -> int:
+        """How many were known from before."""
+        return self.ask.known
+
+    def __call__(self, role: str, analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401 - as `Ask`
+        """Return what it finds, and go back to the task's own threads."""
+        before = torch.get_num_threads()
+        use_threads(threads_of(self.task.part(role), analyzer, self.threads))
+        try:
+            return self.ask(role, analyzer, subject)
+        finally:
+            use_threads(before)
 
 
 def usable_cores() -> int:

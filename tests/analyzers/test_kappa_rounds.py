@@ -113,14 +113,14 @@ def test_planted_numbers_whatever_is_asked_for(
     """Two roles, three shapes; the square kappas far apart, so that bounds leave them out."""
     sizes = {"q_proj": [(520, 520)], "up_proj": [(560, 515), (515, 600)]}
     tensors = {}
-    for i in range(12):
+    for i in range(24):
         role = "q_proj" if i % 2 else "up_proj"
-        shape = sizes[role][i % len(sizes[role])]
-        kappa = 10.0 ** (1.0 + (7 * i % 12) / 4)
+        shape = sizes[role][i // 2 % len(sizes[role])]
+        kappa = 10.0 ** (1.0 + (7 * i % 24) / 8)
         tensors[f"layers.{i}.{role}.weight"] = matrix(kappa, *shape, i)
     model = write_model(tmp_path, tensors)
     early, exact = (
-        spectra.kappa(model, select="25%", by=by, per=per, rank_by=rank_by, exact=exact)
+        spectra.kappa(model, select="10%", by=by, per=per, rank_by=rank_by, exact=exact)
         for exact in (False, True)
     )
     assert early.summary["selected"] == exact.summary["selected"]

@@ -14,13 +14,17 @@ import torch
 import spectra
 from examples import write_model
 from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Row, Spectrum
+from spectra.analyzers.soundness import Soundness
 from spectra.errors import UsageError
+from spectra.gate import plan_check
 from spectra.matrices import Matrix, Selection
+from spectra.policy import Policy
 from spectra.work import local, memory, plan_model, plan_pair
 from spectra.work.executor import Key, key_of
 from spectra.work.load import Loaded, Loader, Subject
 from spectra.work.local import Local, measure_loaded, threads_of
 from spectra.work.task import Task
+from spectra.work.threads import use_threads
 
 SIDES = ((256, 320), (384, 384), (700, 660), (1100, 300), (64, 900))
 
@@ -44,6 +48,36 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def rows_of(executor: Local, tasks: Sequence[Task], analyzer: Analyzer[Any]) -> dict[Key, object]:
     return {key_of(row.place): row.plain() for row in executor.run(tasks, analyzer)}
+
+
+def test_a_part_of_a_check_is_measured_as_it_is_alone(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In as many threads: its row is kept, and is the answer of `spectrum` and `diff` too."""
+    found: list[tuple[str, int]] = []
+
+    def threads(task: Task, analyzer: Analyzer[Any], count: int) -> int:
+        return count if analyzer.name == "spectrum" else 1
+
+    def noting(kind: type[Any]) -> Callable[..., Measurement]:
+        measure = kind.measure
+
+        def noted(analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401 - as it takes
+            found.append((analyzer.name, torch.get_num_threads()))
+            return measure(analyzer, subject)  # type: ignore[no-any-return]
+
+        return noted
+
+    monkeypatch.setattr(local, "threads_of", threads)
+    for kind in (Spectrum, Diff, Soundness):
+        monkeypatch.setattr(kind, "measure", noting(kind))
+    before = torch.get_num_threads()
+    use_threads(3)
+    try:
+        plan_check(str(pair[1]), Policy(base=str(pair[0]))).run(Local(2))
+    finally:
+        use_threads(before)
+    assert set(found) == {("spectrum", 3), ("diff", 1), ("soundness", 1)}
 
 
 @pytest.mark.parametrize("analyzer", [Kappa(), Spectrum(), Diff(intruders=True, k=4)])

@@ -148,9 +148,9 @@ def test_a_filter_or_a_selection_measures_no_more_than_it_must(
 
 def large(count: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Matrices of which bounds are worth while, each of another condition number."""
-    sizes = (torch.linspace(1, 2 + i, 514)[:, None] for i in range(count))
+    sizes = (torch.linspace(1, 2 + i, 1030)[:, None] for i in range(count))
     return {
-        f"layers.{i}.mlp.up_proj.weight": size * torch.randn(514, 514, generator=generator)
+        f"layers.{i}.mlp.up_proj.weight": size * torch.randn(1030, 514, generator=generator)
         for i, size in enumerate(sizes)
     }
 
@@ -158,18 +158,18 @@ def large(count: int, generator: torch.Generator) -> dict[str, Tensor]:
 def test_selections_share_what_they_measure(
     tmp_path: Path, store: Store, generator: torch.Generator
 ) -> None:
-    folder = write_model(tmp_path / "m", large(8, generator))
+    folder = write_model(tmp_path / "m", large(16, generator))
     first, some = run(store, spectra_of(folder, Kappa(select="1")))
     again, none = run(store, spectra_of(folder, Kappa(select="1")))
     assert none == []
     assert lasting(again) == lasting(first)
     known = {row.matrix for row in first.rows if row.status == "ok"}
-    assert len(some) == 8 + len(known)  # bounds of all, then what they leave open
+    assert len(some) == 16 + len(known)  # bounds of all, then what they leave open
     more, new = run(store, spectra_of(folder, Kappa(select="3")))
     assert len(new) == len({row.matrix for row in more.rows if row.status == "ok"} - known)
-    assert len(new) < 8
+    assert len(new) < 16
     _, rest = run(store, spectra_of(folder, Kappa()))
-    assert len(rest) == 8 - len(known) - len(new)
+    assert len(rest) == 16 - len(known) - len(new)
     assert run(store, spectra_of(folder, Kappa(select="1")))[0].rows == first.rows
 
 
