@@ -49,12 +49,15 @@ Places = Annotated[list[Path], option("--output -o PLACE",
 # fmt: on
 
 
-def write(common: Common, plan: "Callable[[Common, Path], Planned]") -> int:
+def write(
+    common: Common, plan: "Callable[[Common, Path], Planned]", what: str = "a PEFT adapter"
+) -> int:
     """Plan, run and write an adapter, then what is told of it; return the exit code.
 
     Args:
         common: Its `output` holds the adapter's folder and files for the table.
         plan: Opens and plans, from the options without that folder, and the folder.
+        what: Is written.
 
     Raises:
         SpectraError: It cannot be planned, run or written.
@@ -66,10 +69,10 @@ def write(common: Common, plan: "Callable[[Common, Path], Planned]") -> int:
     places = [path for path in common.output if path.suffix.lower() not in SUFFIXES]
     if len(places) != 1:
         got = ", ".join(map(shown, places)) or "none"
-        raise UsageError(f"one folder takes the adapter, got {got}. Expected -o FOLDER.")
+        raise UsageError(f"one folder takes {what}, got {got}. Expected -o FOLDER.")
     if places[0].suffix.lower() in WEIGHTS:
         raise OutputError(
-            f"{shown(places[0])} names a file, and a PEFT adapter is a folder of two. Expected "
+            f"{shown(places[0])} names a file, and {what} is a folder of several. Expected "
             f"-o {shown(places[0].with_suffix(''))}."
         )
     rest = replace(common, output=[path for path in common.output if path not in places])

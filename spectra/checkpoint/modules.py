@@ -7,13 +7,13 @@ Source:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_document
 from spectra.checkpoint.entry import Skipped
 from spectra.checkpoint.formats import format_named, weights_in
-from spectra.checkpoint.source import Folder
+from spectra.checkpoint.source import Folder, Source
 from spectra.checkpoint.unread import ALLOWED, NESTED, PICKLES
 from spectra.errors import CheckpointError
 from spectra.text import quote, shown
@@ -50,13 +50,7 @@ def modules_of(folder: Folder, *, allow_pickle: bool) -> tuple[Folder, Others]:
     """
     if MODULES not in folder.names():
         return folder, Others()
-    source = folder.file(MODULES)
-    listed = read_document(source)
-    if not isinstance(listed, list) or not 0 < len(listed) <= MOST:
-        raise CheckpointError(
-            f"{source.label} holds {quote(listed)}, expected a list of modules. Fetch that file "
-            "again."
-        )
+    source, listed = _listed(folder)
     paths = [_path(source.label, one) for one in listed]
     if len(set(paths)) < len(paths):
         raise CheckpointError(
@@ -87,6 +81,29 @@ def modules_of(folder: Folder, *, allow_pickle: bool) -> tuple[Folder, Others]:
                 missing += lacking
                 unread += lacking
     return first, Others(any(paths[1:]), tuple(opened), tuple(unread), tuple(missing))
+
+
+def module_paths(folder: Folder) -> list[str]:
+    """Return the folders of a model's modules, as its modules.json names them; its own is none.
+
+    Raises:
+        CheckpointError: As for `modules_of`.
+    """
+    if MODULES not in folder.names():
+        return []
+    source, listed = _listed(folder)
+    return [path for one in listed if (path := _path(source.label, one))]
+
+
+def _listed(folder: Folder) -> tuple[Source, list[Any]]:
+    source = folder.file(MODULES)
+    listed = read_document(source)
+    if not isinstance(listed, list) or not 0 < len(listed) <= MOST:
+        raise CheckpointError(
+            f"{source.label} holds {quote(listed)}, expected a list of modules. Fetch that file "
+            "again."
+        )
+    return source, listed
 
 
 def _nested(inner: Folder) -> list[Skipped]:

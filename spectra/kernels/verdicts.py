@@ -12,6 +12,7 @@ more than what y has along one group and `SLACK`, and no less, if the group is o
 
 import functools
 import math
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -50,6 +51,7 @@ from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
 SHARP = 1e-6  # that tuned vectors may be off by where all vectors of the base are compared
+FINE = 1e-7  # likewise where they are taken out of the matrix
 WINDOW = 1e5
 SLACK = 3.0 / WINDOW
 
@@ -114,6 +116,40 @@ def proven_similarity(
     if side == "right":
         base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
     return _by_rungs(base, tuned, k, epsilon, ladder)
+
+
+def leading_pairs(
+    base: Float[Tensor, "rows cols"],
+    tuned: Float[Tensor, "rows cols"] | Factors,
+    count: int,
+    side: Side = "left",
+    ladder: Ladder = LADDER,
+) -> tuple[Float[Tensor, "side count"], Float[Tensor, "other count"]]:
+    """Return the leading singular vectors u of a tuned matrix on one side, and W^T u = sigma v.
+
+    Vectors are off by `FINE` at most, or as those of a float64 decomposition are; products are
+    float64's. On the right side they are v, and W v = sigma u.
+
+    Args:
+        base: Original weight.
+        tuned: Changed weight, or the factors of an update to add.
+        count: Vectors; fewer where the rank is less.
+        side: Left (output-side) or right (input-side).
+        ladder: Which matrices are decomposed at once.
+    """
+    if side == "right":
+        base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+    of = linear_map(
+        *((tuned,) if isinstance(tuned, Tensor) else (base, *tuned)), float32=sys.maxsize
+    )
+    found = None
+    if not ladder.decomposes(*base.shape):
+        found, _, _ = _leading_vectors(of, count, ladder, FINE)
+    if found is None:
+        found, _ = _decomposed(merged(base, tuned), count)
+    vectors = found.vectors.to(base.device)
+    _, image = of.products(vectors.new_zeros(base.shape[1], 0), vectors)
+    return vectors, image * of.scale
 
 
 def merged(

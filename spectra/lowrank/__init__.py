@@ -4,6 +4,7 @@ spectra.lowrank.resize("adapter/", "smaller/", energy=0.95)
 """
 
 from spectra.lowrank.extracting import extract
+from spectra.lowrank.repairing import repair
 from spectra.lowrank.resizing import merge, resize
 
-__all__ = ["extract", "merge", "resize"]
+__all__ = ["extract", "merge", "repair", "resize"]

@@ -12,6 +12,7 @@ from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.source import Folder
 from spectra.errors import OutputError, UsageError
+from spectra.lowrank.provenance import own_settings
 from spectra.text import shown, size
 from spectra.work.result import Result
 from spectra.writing.folder import require_new_folder, require_room, write_folder
@@ -170,21 +171,14 @@ class Output:
         result: Result | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """Return where it came from, as texts."""
-        told = {
-            key: value
-            for key, value in settings.items()
-            if key not in HERE and value not in (None, (), "", [])
-        }
         return {
             "spectra": result.version if result else "",
             "spectra_command": result.command.replace("_", " ") if result else "",
-            "spectra_settings": json.dumps(told, default=str),
+            "spectra_settings": json.dumps(own_settings(settings), default=str),
             "spectra_sources": json.dumps(models),
         }
 
 
-HERE = frozenset({"output", "force", "reserved", "measured"})
-"""Settings that are of a run, not of what was written: the same weights give the same bytes."""
 DIGEST = "sha256:" + 64 * "0"
 SPARE = 1024  # bytes of settings in the metadata, and of what changes in the other texts
 

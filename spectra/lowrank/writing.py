@@ -56,13 +56,7 @@ class Writing:
         output = self.output
         with Spool(output.path.absolute().parent) as spool:
             result = self.analysis.run(executor, report, spool)
-            broken = [row for row in result.rows if row.status == "non-finite"]
-            if broken:
-                more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
-                raise NonFiniteError(
-                    f"{broken[0].matrix}{more} cannot be written: {broken[0].error}. Nothing was "
-                    "written; --exclude it where that is an option, or repair its weights."
-                )
+            refuse_broken(result)
             rows = [row for row in result.rows if row.matrix in output.parts]
             settings = {**result.settings, "output": str(output.path), "force": output.force}
             held = {row.matrix for row in rows if row.number("rank_kept")}
@@ -79,3 +73,18 @@ class Writing:
             "base": output.given.get("base_model_name_or_path"),
         }
         return replace(result, summary=summary)
+
+
+def refuse_broken(result: Result) -> None:
+    """Refuse to write what holds no numbers.
+
+    Raises:
+        NonFiniteError: A matrix holds NaN or Inf.
+    """
+    broken = [row for row in result.rows if row.status == "non-finite"]
+    if broken:
+        more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
+        raise NonFiniteError(
+            f"{broken[0].matrix}{more} cannot be written: {broken[0].error}. Nothing was "
+            "written; --exclude it where that is an option, or repair its weights."
+        )

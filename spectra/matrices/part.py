@@ -28,8 +28,16 @@ class Rows:
 
     def of(self, matrix: "Tensor") -> "Tensor":
         """Return these rows of a 2-D tensor."""
+        return self._blocks(matrix).flatten(0, 1)
+
+    def put(self, matrix: "Tensor", values: "Tensor") -> None:
+        """Replace these rows of a 2-D tensor."""
+        blocks = self._blocks(matrix)
+        blocks.copy_(values.unflatten(0, blocks.shape[:2]))
+
+    def _blocks(self, matrix: "Tensor") -> "Tensor":
         blocks: Tensor = matrix.unflatten(0, (self.groups, self.size))
-        return blocks[:, self.start : self.stop].flatten(0, 1)
+        return blocks[:, self.start : self.stop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,23 @@ class Part:
         if self.transposed:
             matrix = matrix.mT
         return self.rows.of(matrix) if self.rows else matrix
+
+    def put(self, slab: "Tensor", values: "Tensor") -> None:
+        """Replace this part of its slab of the stored tensor, which lies row after row.
+
+        Args:
+            slab: As `within` takes it.
+            values: rows = outputs, cols = inputs.
+        """
+        matrix = slab.reshape(len(slab), -1)  # a view: rows lie after each other
+        if self.block is None and self.expert is not None:
+            matrix = slab[0].reshape(slab.shape[1], -1)
+        if self.transposed:
+            matrix = matrix.mT
+        if self.rows is None:
+            matrix.copy_(values)
+        else:
+            self.rows.put(matrix, values)
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, int]:
         """Return rows and columns without reading anything."""

@@ -21,7 +21,7 @@ def require_new_folder(path: Path, own: Collection[str], *, force: bool) -> None
 
     Args:
         path: Not there, or an empty folder; with `force` it may hold what this writes.
-        own: Names of files that are written into such folders: nothing else is ever deleted.
+        own: Places of files that are written into such folders: nothing else is ever deleted.
         force: Replace one that is there.
 
     Raises:
@@ -35,7 +35,8 @@ def require_new_folder(path: Path, own: Collection[str], *, force: bool) -> None
             f"{shown(path)} cannot be written: the folder {shown(above)} does not exist."
             f"{guess_path(path.parent) or ' Create it first.'}"
         )
-    held = sorted(one.name for one in path.iterdir()) if path.exists() else []
+    inside = (one for one in path.rglob("*") if not one.is_dir() or one.is_symlink())
+    held = sorted(one.relative_to(path).as_posix() for one in inside) if path.exists() else []
     if held and not force:
         raise OutputError(
             f"{shown(path)} exists and holds {counted(len(held), 'file')}, e.g. {quote(held[0])}; "
@@ -44,7 +45,7 @@ def require_new_folder(path: Path, own: Collection[str], *, force: bool) -> None
     if strange := [name for name in held if name not in own]:
         raise OutputError(
             f"{shown(path)} holds {quote(strange[0])}, which was not written here: --force "
-            "replaces adapters alone. Choose another place."
+            "replaces what such a run writes, and nothing else. Choose another place."
         )
     try:
         with tempfile.TemporaryDirectory(dir=above):
@@ -55,7 +56,9 @@ def require_new_folder(path: Path, own: Collection[str], *, force: bool) -> None
         ) from None
 
 
-def require_room(path: Path, nbytes: int) -> None:
+def require_room(
+    path: Path, nbytes: int, instead: str = "Choose another place, or a lower rank."
+) -> None:
     """Refuse a disk that has no room for so many bytes.
 
     Raises:
@@ -65,7 +68,7 @@ def require_room(path: Path, nbytes: int) -> None:
     if nbytes > free:
         raise OutputError(
             f"{shown(path)} may take {size(nbytes)} while it is written, and {size(free)} are free "
-            "there. Choose another place, or a lower rank."
+            f"there. {instead}"
         )
 
 

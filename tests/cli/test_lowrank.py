@@ -50,9 +50,9 @@ def test_a_dry_run_writes_and_reads_nothing(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["resize", "ADAPTER"], "one folder takes the adapter, got none. Expected -o FOLDER."),
+        (["resize", "ADAPTER"], "one folder takes a PEFT adapter, got none. Expected -o FOLDER."),
         (["resize", "ADAPTER", "-o", "a", "-o", "b"], "got a, b. Expected"),
-        (["resize", "ADAPTER", "-o", "a.safetensors"], "is a folder of two. Expected -o a."),
+        (["resize", "ADAPTER", "-o", "a.safetensors"], "is a folder of several. Expected -o a."),
         (["resize", "ADAPTER", "-o", "no/a"], "the folder"),
         (["resize", "ADAPTER", "-o", "a", "--budget", "lots"], "--budget 'lots' is no size"),
         (["resize", "ADAPTER", "-o", "a", "--rank", "0"], "--rank '0' should be greater"),

@@ -65,6 +65,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.lowrank.extract(base, tuned, folder / "made", rank=2),
         spectra.lowrank.resize(loras[0], folder / "small", rank=2),
         spectra.lowrank.merge(loras, folder / "sum"),
+        spectra.lowrank.repair(base, tuned, folder / "repaired"),
         spectra.compare(spectra.check(base), checked),
         spectra.compare(spectra.spectrum(base), spectra.spectrum(tuned)),
     ]

@@ -1,0 +1,72 @@
+"""spectra lowrank repair: intruder dimensions scaled down."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spectra
+from spectra.words import Side
+
+from ...command import command
+from ...options import OUTPUT, Common, Exact, option
+from ...writing import write
+
+REPAIR, METHOD = "What is repaired", "Method"
+
+# fmt: off
+Base = Annotated[str, typer.Argument(
+    metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
+Scale = Annotated[float, option("--scale X",
+    "Of an intruder's singular value that is left: 0 takes it out, 1 changes nothing; published: "
+    "0.3 to 0.9.", REPAIR)]
+Every = Annotated[bool, option("--all",
+    "Scale every intruder, not the leading one of each matrix alone.", REPAIR)]
+MinEnergy = Annotated[float | None, option("--min-energy SHARE",
+    "Of all intruders those with this share of their matrix's sum of squared singular values. "
+    "Example: 0.001", REPAIR)]
+Truncate = Annotated[str | None, option("--truncate RANK|SHARE",
+    "In place of scaling, cut each update to so many directions, or to as many as hold a share of "
+    "its energy. Example: 8, 0.9 or 90%", REPAIR)]
+K = Annotated[int, option("--k N",
+    "Leading singular vectors of the tuned matrix to examine.", METHOD)]
+Epsilon = Annotated[float, option("--epsilon COS",
+    "An intruder's largest |cos| with any base vector lies below.", METHOD)]
+SideOption = Annotated[Side, option("--side SIDE",
+    "left (output-side, as published) or right (input-side) singular vectors.",
+    METHOD, of=Side)]
+Replace = Annotated[bool, option("--force", "Replace what is there.", OUTPUT)]
+Places = Annotated[list[Path], option("--output -o PLACE",
+    "The folder of what is written. A name that ends with .json .jsonl .csv .md .parquet .txt gets "
+    "the table; repeatable.", OUTPUT)]
+# fmt: on
+
+
+@command(3, without=("plot", "no_cache"), wording={"output": Places, "exact": Exact})
+def repair(
+    base: Base,
+    tuned: Tuned,
+    scale: Scale = 0.75,
+    every: Every = False,
+    min_energy: MinEnergy = None,
+    truncate: Truncate = None,
+    k: K = 10,
+    epsilon: Epsilon = 0.5,
+    side: SideOption = "left",
+    force: Replace = False,
+    *,
+    common: Common,
+) -> int:
+    """Write a fine-tune again with its intruder dimensions scaled down.
+
+    Of each matrix the leading intruder, as published, or more of them; all else stays as it is,
+    byte for byte. What is written is looked at again: one table tells before and after.
+
+    Example: spectra lowrank repair base/ tuned/ --scale 0.5 -o repaired/
+    """
+    return write(common, lambda rest, place: spectra.lowrank.repair.plan(
+        rest.open(base), rest.open(tuned), place, scale=scale, all=every, min_energy=min_energy,
+        truncate=truncate, k=k, epsilon=epsilon, side=side, exact=rest.exact, force=force,
+        selection=rest.selection,
+    ), what="a model")  # fmt: skip

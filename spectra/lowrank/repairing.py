@@ -1,0 +1,231 @@
+"""Fine-tunes whose intruders are scaled down, or whose updates lose their tail, written again."""
+# ruff: noqa: PLR0913 - the options of a question are its keyword arguments
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from spectra.analyzers.repaired import SCALE, Repaired
+from spectra.checkpoint import Adapter, Checkpoint, Skipped
+from spectra.checkpoint.entry import FLOATING
+from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.lowrank.model import Model
+from spectra.lowrank.rewriting import Home
+from spectra.lowrank.writing import refuse_broken
+from spectra.matrices import Selection
+from spectra.runs.analysis import Analysis
+from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
+from spectra.runs.opening import open as opened
+from spectra.runs.planned import Planned, asked
+from spectra.runs.result import Result
+from spectra.text import shown
+from spectra.words import Engine, Side
+from spectra.work import Plan, plan_pair
+from spectra.work.estimate import Estimate
+from spectra.work.executor import Executor, Report, silent
+from spectra.work.task import Replaced, Task
+from spectra.writing.folder import write_folder
+
+
+@asked
+def repair(
+    base: Spec,
+    tuned: Spec,
+    output: str | Path,
+    *,
+    scale: float = SCALE,
+    all: bool = False,  # noqa: A002 - the option's name
+    min_energy: float | None = None,
+    truncate: float | str | None = None,
+    k: int = 10,
+    epsilon: float = 0.5,
+    side: Side = "left",
+    exact: bool = False,
+    force: bool = False,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
+    selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
+    device: Device = "auto",
+    workers: int | None = None,
+    memory: Memory = None,
+    progress: bool | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> Planned:
+    """Write a fine-tune again with its intruder dimensions scaled down.
+
+    W1' = W1 + (scale - 1) sum u_i sigma_i v_i^T, over the leading intruder of each matrix as
+    published, or more of them. All that is not repaired stays as it is, byte for byte; what is
+    written is looked at again. Without an intruder it is what was there.
+
+    Args:
+        base: The model before; it may be quantised.
+        tuned: The model after.
+        output: The folder that is written, whole or not at all.
+        scale: Of an intruder's singular value that is left; 0 takes it out, 1 changes nothing.
+        all: Every intruder, not the leading one of each matrix alone.
+        min_energy: Of all intruders those with this share of their matrix's sum sigma^2.
+        truncate: In place of scaling, cut each update to so many directions, or, below 1 or as
+            `"90%"`, to as many as hold this share of its energy.
+        k: Leading singular vectors of each tuned matrix that are examined.
+        epsilon: An intruder's largest |cos| with any base vector lies below.
+        side: `left`, output-side as published, or `right`, input-side singular vectors.
+        exact: Decide every verdict by two full decompositions.
+        force: Replace what is there.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one.
+        workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
+        progress: Show a bar, or do not; by default in notebooks alone.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
+
+    Raises:
+        SpectraError: A model cannot be read, they do not fit, or the folder cannot be written.
+    """
+    before, after = (
+        opened(one, allow_pickle=allow_pickle, download=download, variant=variant)
+        for one in (base, tuned)
+    )
+    cut = cut_of(truncate)
+    if cut is not None and (all or min_energy is not None or scale != SCALE):
+        raise UsageError(
+            "--truncate cuts updates, --scale, --all and --min-energy scale intruders. Expected "
+            "the one or the other; one can be repaired after the other."
+        )
+    analyzer = Repaired(
+        scale=scale, all=all, min_energy=min_energy, truncate=cut, merged=True,
+        k=k, epsilon=epsilon, side=side, exact=exact,
+    )  # fmt: skip
+    some = chosen(selection, include, exclude, role, layers)
+    repairing = _of_model(before, after, analyzer, some, Path(output), force=force)
+    return Planned(
+        repairing, device, workers, progress, cache=False, engine=engine, address=address,
+        memory=memory,
+    )  # fmt: skip
+
+
+def cut_of(given: float | str | None) -> int | float | None:
+    """Return a rank, or a share of the energy as a float.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if given is None:
+        return None
+    text = str(given).strip()
+    try:
+        found = float(text.removesuffix("%"))
+    except ValueError:
+        found = -1.0
+    share = found / 100.0 if text.endswith("%") else found
+    whole = text.isdecimal() or (found >= 1.0 and found.is_integer() and text == given)
+    if whole and not text.endswith("%"):
+        return int(found)
+    if not 0.0 < share <= 1.0 or isinstance(given, bool):
+        raise UsageError(
+            f"--truncate {given!r} is neither a rank nor a share. Expected directions of each "
+            "update, or a share of its energy: 8, 0.9 or 90%."
+        )
+    return share
+
+
+@dataclass(frozen=True, slots=True)
+class Repairing:
+    """An analysis, and the model that is made of what it finds."""
+
+    analysis: Analysis
+    output: Model
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.analysis.command
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
+        return self.analysis.plan
+
+    @property
+    def notes(self) -> list[str]:
+        """What of it was asked for and does nothing."""
+        return list(self.analysis.notes)
+
+    def estimate(self, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what it will cost."""
+        return self.analysis.estimate(executor)
+
+    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+        """Read, measure, conclude and write.
+
+        Raises:
+            NonFiniteError: A matrix holds NaN or Inf; nothing is written.
+            OutputError: The system refuses; what was there before is still there.
+        """
+        output, found = self.output, list[Result]()
+
+        def fill(folder: Path) -> None:
+            sink = output.rewriting.into(folder)
+            result = self.analysis.run(executor, report, sink)
+            refuse_broken(result)
+            settings = {**result.settings, "output": str(output.path), "force": output.force}
+            result = replace(result, settings=settings)
+            nbytes = output.finish(sink, result)
+            told = {"written": str(output.path), "nbytes_written": nbytes}
+            reading = f"{result.summary['reading']} Written to {shown(output.path)}."
+            summary = {**result.summary, "reading": reading, **told}
+            found.append(replace(result, summary=summary))
+
+        output.require()
+        write_folder(output.path, fill)
+        return found[0]
+
+
+def _of_model(
+    base: Checkpoint | Adapter,
+    tuned: Checkpoint | Adapter,
+    analyzer: Repaired,
+    selection: Selection,
+    path: Path,
+    *,
+    force: bool,
+) -> Repairing:
+    if isinstance(tuned, Adapter):
+        raise UsageError(f"{shown(tuned.spec)} is an adapter, expected a model.")
+    plan = plan_pair(base, tuned, selection)
+    tasks: list[Task] = []
+    homes: dict[str, Home] = {}
+    skipped = [*plan.skipped]
+    for task in plan.tasks:
+        change = task.inputs[0].change
+        if not isinstance(change, Replaced):
+            continue
+        if change.entry.codec is not None or change.entry.dtype not in FLOATING:
+            skipped.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
+            continue
+        tasks.append(task)
+        homes[task.place.matrix] = Home(change.entry, change.part)
+    if not tasks:
+        raise NothingToAnalyseError(
+            f"no matrix of {shown(tuned.spec)} is left that could be repaired. "
+            f"{skipped[0].tensor}: {skipped[0].reason}."
+        )
+    output = Model.of(path, tuned, homes, force=force)
+    output.require()
+    skipped += output.left_out
+    plan = replace(plan, tasks=tuple(tasks), skipped=tuple(skipped))
+    return Repairing(Analysis(analyzer, plan, selection), output)
