@@ -208,7 +208,7 @@ class Repaired:
     ) -> Measurement:
         """Return start + left @ right as it is stored, and what is found in that."""
         made, off = _rounded(start, left, right, DTYPES_OF[pair.tuned_dtype])
-        again = replace(pair, tuned=made, formed=False)
+        again = replace(pair, tuned=made, formed="")
         judged = self.look.measure(again).values
         values |= after_of(judged) | {"delta_norm_after": update_norm(again)}
         norm = values["delta_norm"]
