@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
 from spectra.analyzers.spectrum import TunedSpectrum
-from spectra.checkpoint import Adapter
+from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.damaged import open_damaged
 from spectra.errors import UsageError
 from spectra.gate import References, plan_check
@@ -17,6 +17,7 @@ from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
+from spectra.runs.several import plan_diff
 from spectra.text import shown
 from spectra.words import By, Engine, FailOn, Per, RankBy, Side
 
@@ -98,7 +99,7 @@ def spectrum(
 @asked
 def diff(
     base: Spec,
-    tuned: Spec,
+    tuned: Spec | Sequence[Spec],
     *,
     intruders: bool = False,
     k: int = 10,
@@ -106,6 +107,7 @@ def diff(
     side: Side = "left",
     exact: bool = False,
     full_spectrum: bool = False,
+    merged_rank: int | None = None,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -126,7 +128,8 @@ def diff(
 
     Args:
         base: The model before.
-        tuned: The model after, or a PEFT LoRA folder.
+        tuned: The model after, or a PEFT LoRA folder; or several, of which is also told how their
+            changes lie to each other.
         intruders: Also look for intruder dimensions.
         k: Leading singular vectors of the tuned matrix to examine.
         epsilon: An intruder's largest |cos| with any base vector lies below.
@@ -134,6 +137,7 @@ def diff(
         exact: Decide every verdict by two full decompositions; slower.
         full_spectrum: Compute all singular values of every change, for `delta_effective_rank` and
             `delta_energy_rank`; without it they are None where only all tell.
+        merged_rank: Of several: what a cut of the sum of their changes to this rank loses of each.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -163,18 +167,17 @@ def diff(
         exact=exact,
         full_spectrum=full_spectrum,
     )
-    return measure.plan(
+    opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
+    every = [tuned] if isinstance(tuned, str | Path | Checkpoint | Adapter) else tuned
+    planned = plan_diff(
+        opener(base),
+        [*map(opener, every)],
         analyzer,
-        open(base, allow_pickle=allow_pickle, download=download, variant=variant),
-        open(tuned, allow_pickle=allow_pickle, download=download, variant=variant),
-        selection=chosen(selection, include, exclude, role, layers),
-        device=device,
-        workers=workers,
-        memory=memory,
-        progress=progress,
-        cache=cache,
-        engine=engine,
-        address=address,
+        chosen(selection, include, exclude, role, layers),
+        merged_rank=merged_rank,
+    )
+    return Planned(
+        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
     )
 
 

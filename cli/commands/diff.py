@@ -15,7 +15,9 @@ METHOD = "Method"
 # fmt: off
 Base = Annotated[str, typer.Argument(
     metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
-Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or a LoRA adapter.")]
+Tuned = Annotated[list[str], typer.Argument(
+    metavar="TUNED",
+    help="The model after, or a LoRA adapter; of several, how their changes lie to each other.")]
 Intruders = Annotated[bool, option("--intruders", "Look for intruder dimensions.", METHOD)]
 K = Annotated[int, option("--k N",
     "Leading singular vectors of the tuned matrix to examine.", METHOD)]
@@ -26,6 +28,9 @@ SideOption = Annotated[Side, option("--side SIDE",
     METHOD, of=Side)]
 FullSpectrum = Annotated[bool, option("--full-spectrum",
     "Compute all singular values of every change, for its effective and energy rank; slower.",
+    METHOD)]
+MergedRank = Annotated[int | None, option("--merged-rank R",
+    "Of several TUNED: what a cut of the sum of their changes to this rank loses of each.",
     METHOD)]
 # fmt: on
 
@@ -39,6 +44,7 @@ def diff(
     epsilon: Epsilon = 0.5,
     side: SideOption = "left",
     full_spectrum: FullSpectrum = False,
+    merged_rank: MergedRank = None,
     *,
     common: Common,
 ) -> int:
@@ -48,9 +54,13 @@ def diff(
     vectors of the tuned matrix that resemble none of the base's, a sign of forgetting
     (arXiv 2410.21228).
 
+    Of several TUNED, such as the checkpoints of a run or competing adapters, also how alike
+    their changes are, where their signs disagree, and what adding them up loses.
+
     Example: spectra diff all-MiniLM-L6-v2/ minilm-lora-r8/ --intruders
     """
     return common.run(lambda: spectra.diff.plan(
-        common.open(base), common.open(tuned), intruders=intruders, k=k, epsilon=epsilon, side=side,
-        exact=common.exact, full_spectrum=full_spectrum, selection=common.selection,
+        common.open(base), [*map(common.open, tuned)], intruders=intruders, k=k, epsilon=epsilon,
+        side=side, exact=common.exact, full_spectrum=full_spectrum, merged_rank=merged_rank,
+        selection=common.selection,
     ))  # fmt: skip

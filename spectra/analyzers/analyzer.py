@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, SupportsFloat, TypeAlias, TypeVar, r
 
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
+from spectra.kernels.work import Work
 from spectra.matrices import Place, View
 
 Summary: TypeAlias = Mapping[str, object]
@@ -48,6 +49,14 @@ class Across:
 
 
 @dataclass(frozen=True, slots=True)
+class Updates:
+    """Every matrix of a base and what several models made of it: `measure` gets pairs by number.
+
+    That is the model's, "0" of the first after the base; those that lack the matrix are not there.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Factors:
     """The factors of one module of an adapter or several: `measure` gets them by role.
 
@@ -55,7 +64,7 @@ class Factors:
     """
 
 
-Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Factors
+Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Updates | Factors
 
 
 class Analyzer(Protocol[Subject_contra]):
@@ -194,6 +203,10 @@ class Composed(Protocol):
         Args:
             views: The matrices by role; of pairs those that changed.
         """
+        ...
+
+    def beside(self, views: Mapping[str, View]) -> Work:
+        """Return what it takes beside its parts, of the same matrices."""
         ...
 
     def asking(self, ask: Ask) -> Analyzer[Any]:

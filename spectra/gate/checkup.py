@@ -78,6 +78,10 @@ class Checkup:
         """Return what measures each side."""
         return [(side, one) for side, view in views.items() for one in self._parts(side, view)]
 
+    def beside(self, views: Mapping[str, View]) -> Work:  # noqa: ARG002 - as others take
+        """Nothing worth telling."""
+        return NO_WORK
+
     def _parts(self, side: str, view: View) -> Iterator[Analyzer[Any]]:
         if side == "proxy" and self.width is not None:
             yield self.width

@@ -9,7 +9,17 @@ from typing import Any, Protocol
 
 from spectra import distribution
 from spectra.analyzers import Analyzer, Row, Summary
-from spectra.analyzers.analyzer import Across, Each, Factors, Idling, Pairs, PerLayer, WithMoments
+from spectra.analyzers.analyzer import (
+    Across,
+    Composed,
+    Each,
+    Factors,
+    Idling,
+    Pairs,
+    PerLayer,
+    Updates,
+    WithMoments,
+)
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
@@ -32,6 +42,7 @@ from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
 from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.plan import Member, weights_of
+from spectra.work.planning.updates import plan_updates
 from spectra.work.task import Input, Replaced
 
 CHECKPOINT = re.compile(r"(?:checkpoint|ckpt|step|iter|epoch)[-_]?[0-9]+", re.IGNORECASE)
@@ -149,7 +160,11 @@ class Analysis:
     def _model(self, member: Member, ledger: Ledger | None) -> Model:
         opened = member.opened
         entries: Iterable[TensorEntry] = (
-            (one.change.entry for one in self._inputs() if isinstance(one.change, Replaced))
+            (
+                one.change.entry
+                for one in self._inputs()
+                if isinstance(one.change, Replaced) and one.change.source is opened
+            )
             if member.part == "tuned"
             else (one.view.entry for one in self._inputs() if one.source is opened)
         )
@@ -177,7 +192,7 @@ def plan_for(
     """
     takes = analyzer.takes
     many = {Pairs: "a base and what became of it", WithMoments: "a model and its moments"}
-    if not isinstance(takes, Across):
+    if not isinstance(takes, Across | Updates):
         told = many.get(type(takes), "one model")
         if len(models) != (2 if type(takes) in many else 1):
             raise UsageError(f"{analyzer.name} takes {told}, got {len(models)} models.")
@@ -192,6 +207,9 @@ def plan_for(
             return plan_moments(models[0], models[1], selection)
         case Across():
             return plan_across(models, names_of([model.spec for model in models]), selection)
+        case Updates():
+            names = names_of([model.spec for model in models[1:]])
+            return plan_updates(models[0], models[1:], [{"model": one} for one in names], selection)
         case Factors():
             raise UsageError(f"{analyzer.name} is about factors: `spectra.lowrank` plans it.")
 
@@ -216,6 +234,10 @@ def names_of(specs: Sequence[str]) -> list[str]:
 
 def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
     fields: dict[str, Any] = dataclasses.asdict(analyzer)  # type: ignore[call-overload]
+    if isinstance(analyzer, Composed):  # settings of those that it asks are its own
+        del fields["ask"]
+        asked = [name for name, value in fields.items() if isinstance(value, dict)]
+        fields = {key: value for name in asked for key, value in fields.pop(name).items()} | fields
     return fields | dataclasses.asdict(selection)
 
 

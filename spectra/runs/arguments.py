@@ -71,6 +71,7 @@ TAKEN: Mapping[Any, tuple[str, Callable[[object], object]]] = {
     bool: ("True or False", _of(bool)),
     str: ("a text", _of(str)),
     Spec: ("a path, a repository of the Hub, or what spectra.open returned", _spec),
+    Spec | Sequence[Spec]: ("a model, or a list of models", _one_or_more(_spec)),
     Sequence[Spec]: ("a list of models", _several(_spec)),
     Globs: ("a text or a list of texts", _one_or_more(_of(str))),
     Layers: ("numbers from 0, or a text like '0-5,11'", _one_or_more(lambda value: (

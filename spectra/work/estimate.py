@@ -236,7 +236,10 @@ def _unmeasured(job: Job, ledger: Ledger | None) -> float:
         return 1.0
     views = {one.role: one.view for one in task.inputs if not (one.paired and one.change is None)}
     parts = [(task.part(role), one) for role, one in analyzer.parts(views)]
-    return sum(part.cost(one) for part, one in parts if not ledger.recall(part, one)) / whole
+    own = float(analyzer.beside(views))
+    return (
+        own + sum(part.cost(one) for part, one in parts if not ledger.recall(part, one))
+    ) / whole
 
 
 def _shares(rounds: Iterable[Iterable[Job]]) -> dict[str, float]:

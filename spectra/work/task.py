@@ -263,8 +263,12 @@ class Task:
 
     @property
     def memory(self) -> int:
-        """Bytes that what was read takes."""
-        return sum({one.key: one.memory for one in self.inputs}.values())
+        """Bytes that what was read takes; a base of several pairs once."""
+        shared: dict[Hashable, int] = {}
+        for one in self.inputs:
+            shared[one.own.key] = max(shared.get(one.own.key, 0), one.own.memory)
+        beside = {one.key: one.memory - one.own.memory for one in self.inputs}
+        return sum(shared.values()) + sum(beside.values())
 
     @property
     def start(self) -> tuple[str, int, int]:
@@ -309,8 +313,10 @@ class Task:
         if not changed:
             return NO_WORK
         if isinstance(analyzer, Composed):
-            parts = analyzer.parts({one.role: one.view for one in changed})
-            return sum((self.part(role).work(one) for role, one in parts), NO_WORK)
+            held = {one.role: one.view for one in changed}
+            parts = analyzer.parts(held)
+            own = analyzer.beside(held)
+            return sum((self.part(role).work(one) for role, one in parts), own)
         views = [one.view for one in changed]
         if self._by_factors and isinstance(analyzer, OfFactors):
             found = analyzer.cost_of_factors(*views)

@@ -64,6 +64,8 @@ COMMANDS = {
     "diff, intruders": "diff a b --intruders",
     "diff, vectors": "diff a b --k 3 --epsilon 0.25 --side right --exclude '*.0.*'",
     "diff, all": "diff a b --intruders --k 3 --epsilon 0.25 --side right --exact --layers 2",
+    "several": "diff a b run/checkpoint-5",
+    "several, all": "diff a b run/checkpoint-5 --merged-rank 2 --k 3 --intruders --role mlp",
     "kappa": "kappa a",
     "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
     "kappa, parameters": "kappa a --select 40% --by params --exact",
@@ -103,6 +105,9 @@ NEXT = {
     "diff, vectors": "diff a b --k 3 --epsilon 0.25 --side right --exclude '*.0.*' --intruders",
     "diff, all": "diff a b --intruders --exact --k 3 --epsilon 0.25 --side right --layers 2 "
     "--plot intruders.png",
+    "several": "diff a b run/checkpoint-5 --merged-rank 8",
+    "several, all": "diff a b run/checkpoint-5 --intruders --k 3 --merged-rank 2 --role mlp "
+    "--plot together.png",
     "kappa": "kappa a --select 10% --export peft -o lora.json",
     "kappa, all": "kappa a --include-embeddings --select 3 --rank-by kappa_excess --per role "
     "--export peft -o lora.json",
@@ -173,7 +178,7 @@ def test_control_characters_are_escaped() -> None:
 HANDLED = {
     "ls": {"other"},
     "spectrum": {"energy", "trend"},
-    "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum"},
+    "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "merged_rank"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
     "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
     "check": {

@@ -58,6 +58,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.spectrum(base),
         spectra.diff(base, tuned),
         spectra.diff(base, tuned, intruders=True),
+        spectra.diff(base, [tuned, tuned, base, base], merged_rank=1),
+        spectra.diff(base, [tuned, tuned], intruders=True),
         spectra.kappa(base, select=2),
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),

@@ -54,6 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "revisions": spectra.ls(models[0], sick),
         "spectrum": spectra.spectrum(sick),
         "diff": spectra.diff(models[0], sick, intruders=True),
+        "diff_several": spectra.diff(models[0], [moved, sick], merged_rank=1),
         "kappa": spectra.kappa(models[0], select="50%"),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),

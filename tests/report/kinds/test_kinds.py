@@ -39,7 +39,7 @@ def forgotten() -> Iterator[None]:
 def test_every_command_has_a_file() -> None:
     found = {one.command: one for one in kinds()}
     assert set(found) == {
-        "check", "compare", "diff", "kappa", "lowrank_extract", "lowrank_merge",
+        "check", "compare", "diff", "diff_several", "kappa", "lowrank_extract", "lowrank_merge",
         "lowrank_resize", "ls",         "revisions", "spectrum", "trend", "width",
     }  # fmt: skip
     assert all(kind_of(name) is record for name, record in found.items())

@@ -1,0 +1,182 @@
+"""Several updates of one matrix: how they lie to each other, entry by entry and by directions.
+
+An update is rows that are asked for a few at a time, so that no product of factors is formed whole,
+and in float64: sums over entries round by less than anything that is told of them.
+
+**Chance.** What the inner product of two updates would be, had their rows and columns independent
+signs, has the root mean square sqrt(sum of (a_ij b_ij)^2), whatever the updates' own sizes, ranks
+and outliers: sum_ij s_i t_j a_ij b_ij has uncorrelated terms.
+
+Source:
+    Ilharco et al. 2022, arXiv:2212.04089 (task vectors and their cosines); Yadav et al. 2023,
+    arXiv:2306.01708 (TIES: the sign that is elected has the larger sum of |entries|); Hu et al.
+    2021, arXiv:2106.09685, section 7 (overlap of subspaces).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.errors import NonFiniteError
+from spectra.kernels.cores import core_of
+from spectra.kernels.similarity import APART, rounding_of
+from spectra.kernels.truncation import Settings, truncated
+
+BLOCK = 1 << 16  # entries of each update at a time, which stay in a core's cache
+OVERLAP = 0.005  # of an overlap: how well it is known where it is told
+SETTINGS = Settings(excess=1e-5)  # of the space that leading directions come from
+
+Rows = Callable[[slice], Float[Tensor, "rows cols"]]
+"""Some rows of an update, float64."""
+Factors = tuple[Tensor, Tensor]
+"""Rows x rank and rank x columns, each update's rank its own."""
+
+
+class Entries(NamedTuple):
+    """What the entries of several updates tell."""
+
+    gram: Float[Tensor, "count count"]  # inner products
+    spread: Float[Tensor, "count count"]  # sums of (a_ij b_ij)^2: `Chance` above
+    shared: int  # entries that two updates change, or more
+    conflicts: int  # of these, where one goes up and another down
+    expected: float  # conflicts, had all that are not 0 independent signs
+    weight: float  # sum of |entries| of all updates
+    against: float  # of it, on the side of the smaller sum: what TIES drops
+    along: Float[Tensor, " count"]  # inner products with the base over its norm
+
+
+def entries_of(
+    updates: Sequence[Rows], base: Rows, shape: tuple[int, int], device: str = "cpu"
+) -> Entries:
+    """Compare updates entry by entry, a few rows at a time.
+
+    Args:
+        updates: Two or more; one alone has nothing in conflict.
+        base: What they are updates of.
+        shape: Rows and columns of each.
+        device: Where their rows are.
+
+    Raises:
+        NonFiniteError: Products of entries overflow float64.
+    """
+    count, (rows, cols) = len(updates), shape
+    gram = torch.zeros(count, count, dtype=torch.float64, device=device)
+    spread, sums = torch.zeros_like(gram), torch.zeros(4, dtype=torch.float64, device=device)
+    along = torch.zeros(count, dtype=torch.float64, device=device)
+    step = max(BLOCK // max(cols, 1), 1)
+    fair = torch.tensor([1.0 - 2.0 ** (1 - max(many, 1)) for many in range(count + 1)],
+                        dtype=torch.float64, device=device)  # fmt: skip
+    shared = conflicts = 0
+    for start in range(0, rows, step):
+        here = slice(start, min(start + step, rows))
+        block = torch.stack([update(here).flatten() for update in updates])
+        gram.addmm_(block, block.mT)
+        held = base(here).flatten()
+        along.addmv_(block, held)
+        sums[3] += held.square().sum()
+        opposed = (block.amax(dim=0) > 0.0) & (block.amin(dim=0) < 0.0)
+        conflicts += int(opposed.sum())
+        if bool(block.all()):
+            shared += block.shape[1] * (count > 1)
+            sums[0] += float(fair[count]) * block.shape[1]
+        else:
+            changing = block.count_nonzero(dim=0)
+            shared += int((changing > 1).sum())
+            sums[0] += fair[changing].sum()
+        total = block.sum(dim=0).abs_()
+        sizes = block.abs_().sum(dim=0)
+        sums[1] += sizes.sum()
+        sums[2] += (sizes - total).mul_(opposed).sum() / 2.0
+        block.square_()
+        spread.addmm_(block, block.mT)
+    if not bool(spread.isfinite().all()):
+        raise NonFiniteError("products of the updates' entries overflow float64")
+    expected, weight, against, energy = sums.tolist()
+    along /= math.sqrt(energy) or 1.0
+    return Entries(
+        gram.cpu(), spread.cpu(), shared, conflicts, expected, weight, against, along.cpu()
+    )
+
+
+def inner_product(one: Factors, other: Factors) -> float:
+    """Return tr((B A)^T B' A') through small matrices, float64."""
+    (left, right), (other_left, other_right) = (
+        tuple(part.double() for part in both) for both in (one, other)
+    )
+    return float(((left.mT @ other_left) * (right @ other_right.mT)).sum())
+
+
+class Leading(NamedTuple):
+    """The leading directions of an update."""
+
+    left: Tensor  # rows x k, orthonormal, float64
+    right: Tensor  # columns x k
+    energy: float  # ||D||_F^2
+    kept: float  # of it, along these
+    tilt: float  # a bound of how far either subspace is off: ||P - P'||_F; infinite: a tie
+
+
+def leading_of_factors(left: Tensor, right: Tensor, k: int) -> Leading:
+    """Return the `k` leading directions of a product, fewer where its rank is less."""
+    core = core_of(left, right)
+    sigma = core.sigma
+    count = min(k, len(sigma))
+    outer, inner = core.balanced(count)
+    tied = False
+    if count < len(sigma):
+        rounding = rounding_of(sigma, (left.shape[0], right.shape[1]))
+        tied = float(sigma[count - 1] - sigma[count]) <= APART * rounding
+    return Leading(
+        _unit(outer), _unit(inner.mT), core.energy, float(sigma[:count].square().sum()),
+        math.inf if tied else 0.0,
+    )  # fmt: skip
+
+
+def leading_of_matrix(matrix: Float[Tensor, "rows cols"], k: int) -> Leading:
+    """Return the `k` leading directions of a matrix, fewer where its rank is less.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf.
+    """
+
+    def count(sigma: Tensor, _energy: float) -> int:
+        floor = max(matrix.shape) * float(torch.finfo(torch.float64).eps)
+        return min(k, int((sigma > floor * float(sigma[0])).sum())) if len(sigma) else 0
+
+    found = truncated(matrix, count, settings=SETTINGS)
+    kept = float(found.sigma.square().sum())
+    tilt = 0.0
+    if len(found.sigma):
+        gap = float(found.sigma[-1]) ** 2 - found.spectral.high**2
+        rounding = rounding_of(found.sigma, matrix.shape) * float(found.sigma[0])
+        rest = found.rest > 1e-24 * found.energy
+        tied = rest and gap <= APART * rounding
+        tilt = math.inf if tied else math.sqrt(2.0) * found.coupling / gap if rest else 0.0
+    return Leading(_unit(found.left), _unit(found.right.mT), found.energy, kept, tilt)
+
+
+def overlap(one: Leading, other: Leading) -> tuple[tuple[float, float] | None, tuple[float, float]]:
+    """Return what two leading subspaces share, and what ones in random directions would.
+
+    ||U^T U'||_F^2 / k of the outputs' side and of the inputs', k the smaller dimension; None
+    where a subspace is not determined, within 0.005.
+    """
+    counts = one.left.shape[1], other.left.shape[1]
+    few, many = min(counts), max(counts)
+    null = many / one.left.shape[0], many / one.right.shape[0]
+    if few == 0 or (one.tilt + other.tilt) / math.sqrt(few) > OVERLAP:
+        return None, null
+    shares = (
+        float((ours.mT @ theirs).square().sum()) / few
+        for ours, theirs in ((one.left, other.left), (one.right, other.right))
+    )
+    return tuple(min(share, 1.0) for share in shares), null  # type: ignore[return-value]
+
+
+def _unit(columns: Float[Tensor, "side k"]) -> Float[Tensor, "side k"]:
+    found: Tensor = columns / torch.linalg.vector_norm(columns, dim=0).clamp(min=1e-300)
+    return found
