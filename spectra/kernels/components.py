@@ -1,0 +1,272 @@
+"""Chosen singular triplets of a matrix: the largest, the smallest, those in the middle, or any.
+
+The largest and the smallest few of a large matrix come from a Krylov space, of W^T W or of its
+inverse. Whatever found their right vectors V, k orthonormal columns, W V = U S in float64 with
+orthonormal U. So in bases that begin with U and V
+
+    W = [[S, C], [0, R]],    ||C|| = ||W^T U - V S||,
+
+and the singular values of W are those of S and R together, each within ||C|| (Weyl). R has those
+of the rest W - U S V^T beside zeros, or of the raised W + U (t I - S) V^T beside t, but for ||C||
+again: one proven end of that (`extremes`) shows that the chosen ones are the largest or the
+smallest, and how far from the others. Where this does not serve, and for those in the middle, all
+eigenvalues of W^T W are found in float64, or where its condition number drowns the smallest, the
+float64 SVD.
+
+Singular vectors of values that coincide are not determined, nor is a choice that cuts between
+them: `gap` tells. A change E of W turns the chosen space by at most about ||E|| / gap (Wedin).
+
+Source:
+    Golub and Van Loan 2013, Matrix Computations, sections 8.2, 8.6 and 10.4; Stewart and Sun
+    1990, Matrix Perturbation Theory, theorem V.4.4 (Wedin).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spectra.kernels.edge import SETTINGS as PROVEN
+from spectra.kernels.extremes import extreme_singular_values, largest_singular_value, tall_map
+from spectra.kernels.inverse import cholesky, gram_solve, lower_gram, square_inverse
+from spectra.kernels.lanczos import Lanczos, gaussian
+from spectra.kernels.linear_map import LinearMap
+from spectra.kernels.rounding import EPS64
+
+Which = Literal["largest", "smallest"]
+SINGLE = 1e-7  # that entries are rounded by where the rest is stored in float32, over its norm
+ROWS = 512  # widened to float64 at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How hard to try for a few triplets before all are computed."""
+
+    small: int = 512  # sides up to which all cost no more
+    block: int = 48  # random columns of a Krylov space
+    steps: int = 28
+    share: int = 3  # the space is at most the short side over this
+    spare: int = 16  # directions beyond those chosen
+    turned: float = 1e-6  # angle to the true space that is left, by residual over gap
+    narrow: float = 2e-5  # relative gap below which no proof is tried
+    settled: float = 1e-4  # the same where all are computed: more, and the SVD takes over
+
+
+SETTINGS = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Singular triplets, and how far they are from all others."""
+
+    sigma: Float[Tensor, " kept"]  # descending
+    left: Float[Tensor, "rows kept"]  # orthonormal columns, float64
+    right: Float[Tensor, "cols kept"]  # likewise
+    gap: float  # from the chosen values to the nearest of the others; infinite where none is left
+    residual: float  # ||W^T U - V S||, W V = U S
+    energy: float  # ||W||_F^2
+    decided_by: Literal["bound", "exact"]
+
+
+def components(
+    matrix: Float[Tensor, "rows cols"],
+    which: Which | Sequence[int],
+    count: int = 0,
+    settings: Settings = SETTINGS,
+) -> Components:
+    """Return chosen singular triplets of a matrix, float32 or float64.
+
+    Args:
+        matrix: Any shape.
+        which: Those at an end, or indices into all min(rows, cols) singular values, descending.
+        count: How many at an end, at least 1 and at most min(rows, cols).
+        settings: How hard to try for a few.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf.
+    """
+    of = tall_map(matrix)
+    short = of.shape[1]
+    tall = of.parts[0]
+    energy = sum(
+        float(torch.linalg.vector_norm(rows.double() / of.scale)) ** 2 for rows in tall.split(ROWS)
+    )
+    found = None
+    if isinstance(which, str):
+        if short > settings.small and energy:
+            found = _few(of, which, count, energy, settings)
+        which = range(count) if which == "largest" else range(short - count, short)
+    found = found or _all(of, list(which), energy, settings)
+    left, right = (found.right, found.left) if of.turned else (found.left, found.right)
+    return replace(
+        found, sigma=found.sigma * of.scale, left=left, right=right, gap=found.gap * of.scale,
+        residual=found.residual * of.scale, energy=energy * of.scale**2,
+    )  # fmt: skip
+
+
+def leading_columns(
+    matrix: Float[Tensor, "rows cols"], count: int
+) -> tuple[Float[Tensor, "rows count"], Float[Tensor, "count cols"], float]:
+    """Return the first columns of Q and rows of R of W = Q R, float64, and how determined they are.
+
+    They depend on the first `count` columns of W alone, which span Q's: R = Q^T W. The last is the
+    smallest singular value of these: below what rounding moves them by, Q is any.
+
+    Args:
+        matrix: Any shape.
+        count: At most min(rows, cols).
+
+    Source:
+        Golub and Van Loan 2013, Matrix Computations, section 5.2.
+    """
+    first = matrix[:, :count].double()
+    q, r = torch.linalg.qr(first)
+    rest = torch.cat([q.mT @ part.double() for part in matrix[:, count:].split(ROWS, dim=1)]
+                     or [q.new_zeros(count, 0)], dim=1)  # fmt: skip
+    return q, torch.cat([r, rest], dim=1), float(torch.linalg.svdvals(r)[-1])
+
+
+def _few(
+    of: LinearMap, which: Which, count: int, energy: float, settings: Settings
+) -> Components | None:
+    """Return triplets at an end by a Krylov space, proven; None where it does not serve."""
+    short = of.shape[1]
+    most = min(settings.steps, short // settings.share // settings.block)
+    if most < 2 or count + settings.spare > most * settings.block:
+        return None
+    apply = _operator(of, which)
+    if apply is None:
+        return None
+    krylov = Lanczos(apply, gaussian(short, settings.block, of.device), most)
+    for ritz in krylov.looks(lambda steps: steps % 2 == 0):
+        if krylov.size < count + settings.spare:
+            continue
+        values = ritz.values[: count + 1]
+        apart = float(values[count - 1] - values[count])
+        left_over = float(torch.linalg.vector_norm(ritz.residual[:count]))
+        if left_over <= settings.turned * apart:
+            basis = krylov.combined(ritz.coordinates[:, :count])
+            near = values.sqrt() if which == "largest" else values.rsqrt()
+            last, following = near[count - 1 :].tolist()
+            return _proven(of, which, _triplets(of, basis, energy), (last, following), settings)
+    return None
+
+
+def _operator(of: LinearMap, which: Which) -> Callable[[Tensor], Tensor] | None:
+    """Return W^T W, or about its inverse, in float64; None where that does not exist."""
+    if which == "largest":
+        return lambda block: of.normal(block)[1]
+    if of.shape[0] == of.shape[1]:
+        inverse = square_inverse(of)
+        return None if inverse is None else inverse[0]
+    triangle = cholesky(lower_gram(of, torch.float64), overwrite=True)
+    return None if triangle is None else partial(gram_solve, triangle)
+
+
+def _proven(
+    of: LinearMap, which: Which, found: Components, near: tuple[float, float], settings: Settings
+) -> Components | None:
+    """Return triplets once it is proven that they are those at the end; else None.
+
+    Args:
+        of: W.
+        which: The end.
+        found: The triplets.
+        near: About the last of their values, and the next.
+        settings: How narrow a gap may be.
+    """
+    last, following = near
+    width = abs(following / last - 1.0)
+    if not width >= settings.narrow:
+        return None
+    wanted = replace(PROVEN, tolerance=min(PROVEN.tolerance, max(width / 4.0, settings.narrow)))
+    if which == "largest":
+        rest, size = _moved(of, found, 0.0)
+        high = largest_singular_value(rest, wanted).high
+        gap = float(found.sigma[-1]) - high - 2.0 * found.residual - SINGLE * size
+    else:
+        # Ritz values of the inverse lie inside: the next one is no less than what is next.
+        rest, size = _moved(of, found, 1.1 * following)
+        low = extreme_singular_values(rest, wanted).smallest.low
+        # Rounding of entries is noise, whose norm is a small part of its Frobenius norm's.
+        off = SINGLE * size * 2.0 / math.sqrt(of.shape[1])
+        gap = low - float(found.sigma[0]) - 2.0 * found.residual - off
+    return replace(found, gap=gap, decided_by="bound") if gap > 0.0 else None
+
+
+def _moved(of: LinearMap, found: Components, to: float) -> tuple[Tensor, float]:
+    """Return the map with the chosen values moved, in its own precision, and its Frobenius norm."""
+    tall = of.parts[0]
+    outer = found.left * (to - found.sigma)
+    moved, total = torch.empty_like(tall), 0.0
+    for start in range(0, len(tall), ROWS):
+        here = slice(start, start + ROWS)
+        block = (tall[here].double() / of.scale).addmm_(outer[here], found.right.mT)
+        total += float(torch.linalg.vector_norm(block)) ** 2
+        moved[here] = block
+    return moved, math.sqrt(total)
+
+
+def _triplets(of: LinearMap, basis: Float[Tensor, "short kept"], energy: float) -> Components:
+    """Return what W does to a space of right vectors, turned to singular triplets."""
+    basis = torch.linalg.qr(basis).Q
+    image = of.products(basis, basis.new_zeros(of.shape[0], 0))[0]
+    left, sigma, turn = torch.linalg.svd(image, full_matrices=False)
+    right = basis @ turn.mT
+    back = of.products(right[:, :0], left)[1]
+    residual = float(torch.linalg.matrix_norm(back - right * sigma, 2)) if len(sigma) else 0.0
+    return Components(sigma, left, right, math.inf, residual, energy, "exact")
+
+
+def _all(of: LinearMap, chosen: Sequence[int], energy: float, settings: Settings) -> Components:
+    """Return triplets out of all: by W^T W, or where this loses the smallest by the SVD."""
+    short = of.shape[1]
+    rows = torch.tensor(chosen, dtype=torch.long)
+    if short > settings.small:
+        gram = lower_gram(of, torch.float64)
+        squares, vectors = torch.linalg.eigh(gram.tril_().add_(gram.tril(-1).mT))
+        sigma = squares.flip(0).clamp(min=0.0).sqrt()
+        found = _triplets(of, vectors.flip(1)[:, rows], energy)
+        apart = _gap(sigma, chosen)
+        # What W^T W loses shows in the residual; where it is much of the gap, so it turns.
+        if found.residual <= settings.settled * apart:
+            return replace(found, gap=apart)
+        del gram, vectors
+    wide = of.parts[0].double() / of.scale
+    left, sigma, right = torch.linalg.svd(wide, full_matrices=False)
+    return Components(sigma[rows], left[:, rows], right[rows].mT, _gap(sigma, chosen),
+                       len(wide) * EPS64 * float(sigma[0]), energy, "exact")  # fmt: skip
+
+
+def _gap(sigma: Tensor, chosen: Sequence[int]) -> float:
+    """Return the least distance of a chosen value to one that is not."""
+    inside = torch.zeros(len(sigma), dtype=torch.bool)
+    inside[torch.tensor(chosen, dtype=torch.long)] = True
+    steps = (sigma[:-1] - sigma[1:]).cpu()[inside[:-1] != inside[1:]]
+    return float(steps.min()) if len(steps) else math.inf
+
+
+def components_cost(rows: int, cols: int, which: Which | None, count: int) -> float:
+    """Return about how many operations it takes; of None those in the middle."""
+    short, long = sorted((rows, cols))
+    if which is None or short <= SETTINGS.small or count * SETTINGS.share > short - 96:
+        return 2.0 * long * short**2 + 25.0 * short**3
+    proof = 2.0 * long * short**2 if which == "smallest" else 0.0
+    return proof + 4.0 * long * short * (3 * count + 900)
+
+
+def components_memory(rows: int, cols: int, count: int) -> int:
+    """Return about the peak bytes, the float32 matrix included."""
+    short, long = sorted((rows, cols))
+    few = 8 * short * SETTINGS.block * (SETTINGS.steps + 1)
+    return (
+        12 * rows * cols
+        + max(8 * 4 * short**2, few)
+        + 40 * (rows + cols) * count
+        + (8 * 3 * short * long if short <= SETTINGS.small else 0)
+    )
