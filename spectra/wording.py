@@ -19,9 +19,10 @@ CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
            "export": "peft|axolotl|llamafactory|python|names",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
-           "dtype": "float32|bfloat16|float16"}  # fmt: skip
+           "dtype": "float32|bfloat16|float16", "chosen": "min|mid|max|random",
+           "form": "residual|difference|bare"}  # fmt: skip
 COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
-LISTS = {"widths", "eta", "lambda"}
+LISTS = {"widths", "eta", "lambda", "ramp"}
 
 VALUE = r"'[^']*'|\"[^\"]*\"|[A-Z]{3,}\b|[\w.:/@*-]*[0-9][\w.,:/@%*+-]*(?<![.,:])%?"
 BOTH = re.compile(r"--[a-z][a-z-]*(?: \S+)? \(`([^`]+)`\)")  # already told in both ways

@@ -57,6 +57,15 @@ CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
 Stored: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """The dtypes that factors are written in."""
 
+InitMethod: TypeAlias = Literal["pissa", "milora", "soma", "olora", "mica"]
+Chosen: TypeAlias = Literal["min", "mid", "max", "random"]
+InitForm: TypeAlias = Literal["residual", "difference", "bare"]
+"""What an adapter starts from, which singular values it takes, and what is written of it."""
+
+Filter: TypeAlias = Literal["largest", "smallest", "hybrid", "random"]
+MaskForm: TypeAlias = Literal["masks", "indices", "shira"]
+"""The singular directions whose largest entries a mask takes, and what it is written as."""
+
 ExportForm: TypeAlias = Literal["peft", "axolotl", "llamafactory", "python", "names"]
 """What a selection is exported for."""
 

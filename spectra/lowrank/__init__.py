@@ -4,7 +4,9 @@ spectra.lowrank.resize("adapter/", "smaller/", energy=0.95)
 """
 
 from spectra.lowrank.extracting import extract
+from spectra.lowrank.initial import init
+from spectra.lowrank.masking import mask
 from spectra.lowrank.repairing import repair
 from spectra.lowrank.resizing import merge, resize
 
-__all__ = ["extract", "merge", "repair", "resize"]
+__all__ = ["extract", "init", "mask", "merge", "repair", "resize"]

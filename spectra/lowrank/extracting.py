@@ -171,7 +171,7 @@ class _Extraction:
             self._vectors(homes, partners)
         output = Output(
             path, self.parts, self.dtypes,
-            {**_named(self.base.spec), "fan_in_fan_out": self.turned},
+            {**named_base(self.base.spec), "fan_in_fan_out": self.turned},
             _carried(self.tuned, self.whole, self.parts),
             beside=self.tuned.folder, others=[name for name in homes.memory.layers if name],
             sources=[{"spec": one.spec, "resolved": one.resolved}
@@ -195,8 +195,8 @@ class _Extraction:
         """Note a task for every tensor that factors can hold."""
         views, _ = views_of(self.base)
         kept = {view.name for view in self.selection.apply(views)}
-        held = _by_tensor(views)
-        theirs = _by_tensor(views_of(self.tuned)[0])
+        held = by_tensor(views)
+        theirs = by_tensor(views_of(self.tuned)[0])
         for name, inside in held.items():
             chosen_ones = [view for view in inside if view.name in kept]
             if not chosen_ones:
@@ -320,7 +320,7 @@ def _carried(
     return found
 
 
-def _named(spec: str) -> dict[str, str | None]:
+def named_base(spec: str) -> dict[str, str | None]:
     """Return what settings say of the base: its name as transformers takes it, and a revision."""
     name, _, revision = spec.removeprefix("hf://").partition("@")
     if not revision or Path(spec).exists():
@@ -328,7 +328,8 @@ def _named(spec: str) -> dict[str, str | None]:
     return {"base_model_name_or_path": name, "revision": revision}
 
 
-def _by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
+def by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
+    """Return the matrices of each tensor."""
     found: dict[str, list[View]] = {}
     for view in views:
         found.setdefault(view.entry.name, []).append(view)

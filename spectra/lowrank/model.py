@@ -1,7 +1,7 @@
 """The checkpoint that is written: a copy with some matrices anew, and where they came from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,17 +46,21 @@ class Model:
         others.pop(PROVENANCE, None)
         return cls(path, Rewriting(model, homes), others, tuple(left_out), force)
 
-    def require(self) -> None:
+    def require(self, more: Collection[str] = (), nbytes: int = 0) -> None:
         """Refuse, before any work, a place where it could not be written.
+
+        Args:
+            more: Places of files that are written into its folder besides.
+            nbytes: What these take.
 
         Raises:
             OutputError: It cannot.
         """
         files = self.rewriting.model.files
-        own = {*files, *self.others, PROVENANCE}
+        own = {*files, *self.others, PROVENANCE, *more}
         require_new_folder(self.path, own, force=self.force)
         every = (*files.values(), *self.others.values())
-        require_room(self.path, sum(one.size for one in every), "Choose another place.")
+        require_room(self.path, nbytes + sum(one.size for one in every), "Choose another place.")
 
     def finish(self, sink: Rewriting, result: Result) -> int:
         """Complete the folder, and return the bytes of the weights.

@@ -70,6 +70,7 @@ class Output:
     beside: Folder | None = None  # whose tokenizer goes with it
     others: Sequence[str] = ()  # all modules of the base, where they are known
     sources: Sequence[Mapping[str, str]] = ()  # how each was asked for, and found
+    start: bool | str = True  # `init_lora_weights`: what PEFT makes of modules before it loads them
     force: bool = False
 
     def require(self, ranks: Mapping[str, int]) -> None:
@@ -82,28 +83,49 @@ class Output:
             OutputError: It cannot.
         """
         require_new_folder(self.path, FOLDER, force=self.force)
+        require_room(self.path, self.nbytes(ranks))
+
+    def nbytes(self, ranks: Mapping[str, int]) -> int:
+        """Return the bytes that it takes on disk while it is written, at most."""
         # What is measured lies there once more until it is written.
         factors = sum(rank * self.direction(row) for row, rank in ranks.items())
-        require_room(self.path, self.fixed(ranks) + 2 * factors)
+        return self.fixed(ranks) + 2 * factors
 
     def fixed(self, ranks: Mapping[str, int]) -> int:
         """Return the bytes of all that is no factor, at most: header, settings, what is carried."""
         slots = self._slots(ranks, None)
         config = config_text(self._config({**ranks, **dict.fromkeys([*ranks][:1], 1 << 20)}))
         carried = sum(slots[name].nbytes for name in self.carried)
-        told = self._metadata([{**one, "digest": DIGEST} for one in self.sources], {})
+        told = _texts([{**one, "digest": DIGEST} for one in self.sources], {})
         return len(header_of(slots, told)) + len(config) + SPARE + carried
 
     def write(self, result: Result, rows: Sequence[Row], spool: Spool) -> int:
-        """Write the adapter and return its size in bytes.
+        """Write the adapter in its place, as `fill` does, and return its size in bytes.
+
+        Raises:
+            OutputError: The system refuses; what was there before is still there.
+        """
+        require_new_folder(self.path, FOLDER, force=self.force)
+        written = 0
+
+        def fill(folder: Path) -> None:
+            nonlocal written
+            written = self.fill(folder, result, rows, spool)
+
+        write_folder(self.path, fill)
+        return written
+
+    def fill(self, folder: Path, result: Result, rows: Sequence[Row], spool: Spool) -> int:
+        """Write the adapter into a folder that is there, and return its size in bytes.
 
         Args:
+            folder: Empty.
             result: What was measured, for the provenance.
             rows: One for each part, with its `rank`.
             spool: Holds the factors of each, `left` and `right`, a direction a row.
 
         Raises:
-            OutputError: The system refuses; what was there before is still there.
+            OutputError: The system refuses.
         """
         ranks = {row.matrix: int(row.number("rank_kept") or 0) for row in rows}
         if not any(ranks.values()):
@@ -112,23 +134,11 @@ class Output:
                 "Give a higher rank, share or budget."
             )
         slots = self._slots(ranks, spool)
-        metadata = self._metadata(
-            [{"spec": one.spec, "resolved": one.resolved, "digest": one.digest}
-             for one in result.models],
-            result.settings,
-            result,
-        )  # fmt: skip
-        written = 0
-
-        def fill(folder: Path) -> None:
-            nonlocal written
-            written = write_peft(folder, slots, self._config(ranks), metadata)
-            if self.beside is not None:
-                for name in BESIDE:
-                    _copy(self.beside, name, folder)
-
-        require_new_folder(self.path, FOLDER, force=self.force)
-        write_folder(self.path, fill)
+        metadata = provenance(result)
+        written = write_peft(folder, slots, self._config(ranks), metadata)
+        if self.beside is not None:
+            for name in BESIDE:
+                copy_file(self.beside, name, folder)
         return written
 
     def direction(self, row: str) -> int:
@@ -149,7 +159,7 @@ class Output:
         whole = len(modules) == len(self.parts) and self.given.get("target_modules")
         names = [module.name for module in modules]
         targets = None if whole else targets_of(names, self.others)
-        return config_of(modules, self.given, kept=self.kept, targets=targets)
+        return config_of(modules, self.given, kept=self.kept, targets=targets, start=self.start)
 
     def _slots(self, ranks: Mapping[str, int], spool: Spool | None) -> dict[str, Slot]:
         """Return every tensor of the file; without a spool those that only tell their sizes."""
@@ -166,21 +176,27 @@ class Output:
             slots[name] = Slot(entry.dtype, entry.shape, nbytes, partial(_stored, one))
         return slots
 
-    def _metadata(
-        self, models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any],
-        result: Result | None = None,
-    ) -> dict[str, str]:  # fmt: skip
-        """Return where it came from, as texts."""
-        return {
-            "spectra": result.version if result else "",
-            "spectra_command": result.command.replace("_", " ") if result else "",
-            "spectra_settings": json.dumps(own_settings(settings), default=str),
-            "spectra_sources": json.dumps(models),
-        }
-
 
 DIGEST = "sha256:" + 64 * "0"
 SPARE = 1024  # bytes of settings in the metadata, and of what changes in the other texts
+
+
+def provenance(result: Result) -> dict[str, str]:
+    """Return where what is written came from, as texts: no word of where it goes."""
+    models = [{"spec": one.spec, "resolved": one.resolved, "digest": one.digest}
+              for one in result.models]  # fmt: skip
+    return _texts(models, result.settings, result)
+
+
+def _texts(
+    models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], result: Result | None = None
+) -> dict[str, str]:
+    return {
+        "spectra": result.version if result else "",
+        "spectra_command": result.command.replace("_", " ") if result else "",
+        "spectra_settings": json.dumps(own_settings(settings), default=str),
+        "spectra_sources": json.dumps(models),
+    }
 
 
 def _product(sizes: Sequence[int]) -> int:
@@ -216,8 +232,12 @@ def _stored(one: Carried) -> Iterator[Bytes]:
         yield piece
 
 
-def _copy(folder: Folder, name: str, into: Path) -> None:
-    """Copy a file of a tokenizer, where there is one."""
+def copy_file(folder: Folder, name: str, into: Path) -> None:
+    """Copy a file of a tokenizer, where there is one.
+
+    Raises:
+        OutputError: It is far too large to be one.
+    """
     if not folder.has(name):
         return
     file = folder.file(name)

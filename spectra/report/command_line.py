@@ -31,7 +31,7 @@ def arguments(document: Document, onward: Sequence[str] = ()) -> list[str]:
     if before_last and specs:
         given.append((before_last, specs.pop()))
     words = [word for option in given if option[0] not in onward for word in option]
-    lead = kind.lead or (kind.command,)
+    lead = kind.lead(document) if callable(kind.lead) else kind.lead or (kind.command,)
     # A number after an option of several values would be taken for one of them.
     if any(spec.startswith("-") for spec in specs):
         return [*lead, *words, *onward, "--", *specs]

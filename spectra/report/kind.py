@@ -157,7 +157,8 @@ class Kind:
     judges: bool = False  # its summary holds findings, and whether they pass
 
     # The command line that gave a result.
-    lead: Sequence[str] = ()  # words after `spectra`; the command's name where there are none
+    lead: Sequence[str] | Callable[[Document], Sequence[str]] = ()
+    """Words after `spectra`; the command's name where there are none."""
     parts: Sequence[str] = ("model", "base", "tuned")  # models that are named on it
     words: Callable[[Document], Iterable[tuple[str, ...]]] = lambda _: ()
     """Options that are no settings, or are written otherwise."""

@@ -1,7 +1,6 @@
 """What all commands tell that write adapters: ranks before and after, and what is lost."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from spectra.numbers import number, percent
 from spectra.report import cells
@@ -45,7 +44,11 @@ def worst(document: Document) -> Iterator[Worst]:
 
 def after(document: Document) -> Iterator[Sequence[str]]:
     """Yield what shows the adapter: against its base, where that is known."""
-    summary: Mapping[str, Any] = document["summary"]
-    place = str(summary["written"])
-    plain = place if not place.startswith("-") else f"./{place}"
-    yield ["diff", str(summary["base"]), plain] if summary.get("base") else ["ls", plain]
+    base: object = document["summary"].get("base")
+    yield ["diff", str(base), place(document)] if base else ["ls", place(document)]
+
+
+def place(document: Document) -> str:
+    """Return where it was written, as a word of a command line."""
+    written = str(document["summary"]["written"])
+    return written if not written.startswith("-") else f"./{written}"

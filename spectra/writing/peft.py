@@ -60,6 +60,7 @@ def config_of(
     *,
     kept: Mapping[str, tuple[int, float]] | None = None,
     targets: Sequence[str] | str | None = None,
+    start: bool | str = True,
 ) -> dict[str, Any]:
     """Return the settings of an adapter.
 
@@ -72,6 +73,7 @@ def config_of(
         given: Settings of what it is made from; what they say of ranks is replaced.
         kept: Rank and alpha of modules that are left as they were, by what PEFT looks up.
         targets: `target_modules`; None: as given.
+        start: `init_lora_weights`; a word that gives training rules of its own, as `mica` does.
     """
     ranks = Counter(module.rank for module in modules)
     most = max(ranks, key=lambda rank: (ranks[rank], rank), default=1)
@@ -83,7 +85,7 @@ def config_of(
     config = {**PLAIN, **given}
     config |= {
         "r": usual[0], "lora_alpha": whole(usual[1]), "use_rslora": False,
-        "init_lora_weights": True,
+        "init_lora_weights": start,
         "rank_pattern": {name: rank for name, (rank, _) in other.items()},
         "alpha_pattern": {name: whole(alpha) for name, (_, alpha) in other.items()},
     }  # fmt: skip

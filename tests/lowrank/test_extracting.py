@@ -65,9 +65,10 @@ def compared(found: spectra.Result, model: nn.Module, tuned: nn.Module, place: P
 def llama(**settings: Any) -> LlamaForCausalLM:  # noqa: ANN401 - the config's own
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, vocab_size=40,
-        **{"tie_word_embeddings": False, "attention_bias": True, **settings},
+        hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=40,
+        **{"num_hidden_layers": 2, "tie_word_embeddings": False, "attention_bias": True,
+           **settings},
     ))  # fmt: skip
 
 

@@ -59,6 +59,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "width": spectra.width(models),
         "trend": spectra.trend(steps),
         "lowrank_extract": spectra.lowrank.extract(models[0], moved, folder / "made", rank=2),
+        "lowrank_init": spectra.lowrank.init("mica", models[0], folder / "begun", rank=2),
+        "lowrank_mask": spectra.lowrank.mask(
+            models[0], folder / "masks", tuned=moved, rank=1, filter_rank=2
+        ),
         "lowrank_resize": spectra.lowrank.resize(loras[0], folder / "small", rank=2),
         "lowrank_merge": spectra.lowrank.merge(loras, folder / "sum"),
         "lowrank_repair": spectra.lowrank.repair(models[0], moved, folder / "repaired"),
