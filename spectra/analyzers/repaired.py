@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from spectra.text import counted
 from spectra.words import Side
 
 SCALE = 0.75  # PEFT's default, and among the published
+Form = Literal["adapter", "model", "merged"]
 ROWS = 512  # widened to float64 at a time
 AFTER = (
     "intruders_after", "worst_cos", "worst_cos_after", "repaired", "delta_norm", "delta_norm_after",
@@ -53,7 +54,7 @@ class Repaired:
     min_energy: float | None = None  # of all intruders those with this share of sum sigma^2
     truncate: int | float | None = None  # directions of each update that stay; or a share of energy
     rank: int | None = None  # of the adapter that is written, at most
-    merged: bool = False  # a checkpoint is written, not an adapter
+    form: Form = "adapter"  # what is written; merged: the base with an adapter in it
     k: int = 10  # leading singular vectors of W1 to examine, at least 1
     epsilon: float = 0.5  # an intruder's largest |cos| lies below, in (0, 1)
     side: Side = "left"  # left (output-side) or right (input-side) singular vectors
@@ -109,14 +110,14 @@ class Repaired:
     def cost(self, view: View) -> Work:
         """Verdicts, and what a truncation takes; how many are to be repaired none knows."""
         found = self.look.work(view.rows, view.cols)
-        if self.truncate is None or not self.merged:
+        if self.truncate is None or self.form == "adapter":
             return found
         return 2.0 * found + Work(truncation_cost(view.rows, view.cols, self.most) * DOUBLE)
 
     def memory(self, view: View) -> int:
         """Both matrices, what is made of them, and what verdicts take beside them."""
         more = self.look.memory(view)
-        if self.truncate is not None and self.merged:
+        if self.truncate is not None and self.form != "adapter":
             more = max(more, truncation_memory(view.rows, view.cols, self.most))
         return 20 * view.rows * view.cols + more
 
@@ -142,13 +143,13 @@ class Repaired:
         judged = self.look.measure(pair)
         values |= {**judged.values, **after_of(judged.values), "worst_cos": lowest(judged.values)}
         if self.truncate is not None:
-            return self._cut(pair, values) if self.merged else Measurement(values)
-        chosen = self.chosen(judged.values)
-        if not chosen or self.stays:
-            return Measurement(values)
+            return self._cut(pair, values) if self.form != "adapter" else Measurement(values)
+        chosen = [] if self.stays else self.chosen(judged.values)
+        if not chosen:
+            return self._as_it_is(pair, values)
         left, right = self._correction(pair, chosen)
         values["repaired"] = len(chosen)
-        if not self.merged:
+        if self.form == "adapter":
             return Measurement(values, tensors={"left": left.mT.contiguous(), "right": right})
         before = pair.tuned_exact()
         return self._written(pair, values, before, left, right)
@@ -197,17 +198,28 @@ class Repaired:
     def _cut(self, pair: Pair, values: dict[str, Value]) -> Measurement:
         """Keep the leading directions of the update."""
         if self.stays:
-            return Measurement(values)
+            return self._as_it_is(pair, values)
         found = truncated(pair.delta(), self.kept)
         values["rank_kept"] = len(found.sigma)
         values["loss"] = math.sqrt(found.rest / found.energy)
         return self._written(pair, values, pair.base, found.left, found.right)
 
+    def _as_it_is(self, pair: Pair, values: dict[str, Value]) -> Measurement:
+        """Return what is not repaired, which an adapter's matrix is written as into its base."""
+        if self.form != "merged":
+            return Measurement(values)
+        start = pair.tuned_exact()
+        none = start.new_zeros(0, dtype=torch.float64)
+        return self._written(
+            pair, values, start, none.reshape(len(start), 0), none.reshape(0, start.shape[1])
+        )
+
     def _written(
         self, pair: Pair, values: dict[str, Value], start: Tensor, left: Tensor, right: Tensor
     ) -> Measurement:
         """Return start + left @ right as it is stored, and what is found in that."""
-        made, off = _rounded(start, left, right, DTYPES_OF[pair.tuned_dtype])
+        dtype = pair.view.entry.dtype if self.form == "merged" else pair.tuned_dtype
+        made, off = _rounded(start, left, right, DTYPES_OF[dtype])
         again = replace(pair, tuned=made, formed="")
         judged = self.look.measure(again).values
         values |= after_of(judged) | {"delta_norm_after": update_norm(again)}
@@ -238,7 +250,8 @@ class Repaired:
             share = self.truncate
             what = f"rank {share}" if isinstance(share, int) else f"{percent(share)} of its energy"
             lost = _loss(changed)
-            return f"Each update is cut to {what} and loses {percent(lost)} of the norm; {left}"
+            told = f"Each update is cut to {what} and loses {percent(lost)} of the norm; {left}"
+            return f"{told}{self._ranks(changed)}"
         repaired = _total(changed, "repaired")
         if not before:
             return "Nothing is to be repaired: all is written as it is."
@@ -247,7 +260,22 @@ class Repaired:
         if not repaired:
             return "None is chosen: all is written as it is."
         were = "was" if repaired == 1 else "were"
-        return f"{repaired:,} {were} scaled to {percent(self.scale)}; {left}"
+        told = f"{repaired:,} {were} scaled to {percent(self.scale)}; {left}"
+        return f"{told}{self._ranks(changed)}"
+
+    def _ranks(self, changed: Sequence[Row]) -> str:
+        """Say what became of the ranks of an adapter, and what a trimmed one loses."""
+        before, after = (
+            {int(row.number(key) or 0) for row in changed if row.number(key) is not None}
+            for key in ("rank_before", "rank_kept")
+        )
+        if not before:
+            return ""
+        told = f" Ranks of {ranged(min(before), max(before), number)} became "
+        told += ranged(min(after), max(after), number)
+        if self.rank is None:
+            return f"{told}."
+        return f"{told}, trimmed with a loss of {percent(_loss(changed))} of the norm."
 
 
 DTYPES_OF = {**DTYPES, "F64": torch.float64}

@@ -1,19 +1,36 @@
 """The checkpoint that is written: a copy with some matrices anew, and where they came from."""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
-from spectra.checkpoint import Checkpoint, Skipped
+import torch
+
+from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.source import Source
+from spectra.errors import AdapterError
 from spectra.lowrank.provenance import told_of
 from spectra.lowrank.rewriting import Home, Rewriting, beside, copy, require_rewritable
+from spectra.matrices import match_names
+from spectra.matrices.part import Part
 from spectra.runs.result import Result
+from spectra.text import quote, shown
 from spectra.writing.folder import require_new_folder, require_room
 
 PROVENANCE = "spectra_provenance.json"
 """Beside the weights, whose own headers stay as they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A tensor that is written as it is stored elsewhere."""
+
+    source: Checkpoint
+    entry: TensorEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +41,22 @@ class Model:
     rewriting: Rewriting
     others: Mapping[str, Source]  # beside its weights, by their places
     left_out: tuple[Skipped, ...]  # of what lies beside them
+    vectors: Mapping[str, Whole] = field(default_factory=dict)
+    """By their names in the checkpoint, what an adapter stores whole beside its matrices."""
     force: bool = False
 
     @classmethod
     def of(
-        cls, path: Path, model: Checkpoint, homes: Mapping[str, Home], *, force: bool
-    ) -> "Model":
+        cls, path: Path, model: Checkpoint, homes: Mapping[str, Home],
+        vectors: Mapping[str, Whole] = MappingProxyType({}), *, force: bool,
+    ) -> "Model":  # fmt: skip
         """Return what is written of a checkpoint.
 
         Args:
             path: The folder.
             model: That of which most stays.
             homes: Where the matrices lie that may be written anew.
+            vectors: What else is written anew.
             force: Replace what is there.
 
         Raises:
@@ -44,7 +65,7 @@ class Model:
         require_rewritable(model)
         others, left_out = beside(model)
         others.pop(PROVENANCE, None)
-        return cls(path, Rewriting(model, homes), others, tuple(left_out), force)
+        return cls(path, Rewriting(model, homes), others, tuple(left_out), vectors, force)
 
     def require(self, more: Collection[str] = (), nbytes: int = 0) -> None:
         """Refuse, before any work, a place where it could not be written.
@@ -62,15 +83,61 @@ class Model:
         every = (*files.values(), *self.others.values())
         require_room(self.path, nbytes + sum(one.size for one in every), "Choose another place.")
 
+    @contextmanager
+    def sink(self, folder: Path) -> Iterator[Rewriting]:
+        """Yield what takes matrices into a folder."""
+        yield self.rewriting.into(folder)
+
+    def complete(self, sink: Rewriting, result: Result, *_: object) -> tuple[Result, int]:
+        """Complete the folder, and return what is told, and the bytes of the weights.
+
+        Raises:
+            OutputError: The system refuses, or a file that is read ended early.
+        """
+        return result, self.finish(sink, result)
+
     def finish(self, sink: Rewriting, result: Result) -> int:
         """Complete the folder, and return the bytes of the weights.
 
         Raises:
             OutputError: The system refuses, or a file that is read ended early.
         """
+        for name, one in self.vectors.items():
+            entry = sink.model.entries[name]
+            values = one.source.read(one.entry).to(getattr(torch, STORED[entry.dtype]))
+            sink.put(entry, Part(), values)
+            sink.rewritten.add(name)
         written = sink.finish()
         copy(self.others, sink.folder)
         told = {**told_of(result), "rewritten": sorted(sink.rewritten)}
         text = json.dumps(told, indent=2, ensure_ascii=False, default=str) + "\n"
         (sink.folder / PROVENANCE).write_text(text, encoding="utf-8")
         return written
+
+
+def whole_vectors(base: Checkpoint, adapter: Adapter) -> dict[str, Whole]:
+    """Return what an adapter stores whole of tensors that are no matrices, such as norms.
+
+    Raises:
+        AdapterError: It changes something else too, or a tensor of another shape.
+    """
+    spec = shown(adapter.spec)
+    biased = next((name for name in adapter.weights.entries if name.endswith("lora_B.bias")), None)
+    if biased is not None:
+        raise AdapterError(
+            f"{spec} holds {quote(biased)}, a bias that is scaled with its factors (lora_bias), "
+            "which is not written into a base. Leave out --merged."
+        )
+    found, _ = match_names(base.entries, adapter.saved, f"tensor of {spec}")
+    vectors = {}
+    for name, other in found.items():
+        before, after = base.entries[name], adapter.saved[other]
+        if before.shape != after.shape:
+            there, here = list(before.shape), list(after.shape)
+            raise AdapterError(
+                f"{spec} holds {quote(name)} of shape {here}, and it is {there} in "
+                f"{shown(base.spec)}: a checkpoint keeps its shapes. Leave out --merged."
+            )
+        if len(before.shape) < 2:
+            vectors[name] = Whole(adapter.weights, after)
+    return vectors

@@ -173,7 +173,7 @@ class Output:
         for name, one in self.carried.items():
             entry = one.entry
             nbytes = entry.numel * BITS[entry.dtype] // 8
-            slots[name] = Slot(entry.dtype, entry.shape, nbytes, partial(_stored, one))
+            slots[name] = Slot(entry.dtype, entry.shape, nbytes, partial(stored_bytes, one))
         return slots
 
 
@@ -218,7 +218,7 @@ def _factor(spool: Spool | None, row: str, side: str, count: int, rank: int) -> 
     yield raw(rows if side == "right" else rows.mT)
 
 
-def _stored(one: Carried) -> Iterator[Bytes]:
+def stored_bytes(one: Carried) -> Iterator[Bytes]:
     """Yield the bytes of a tensor as it is stored."""
     entry = one.entry
     if entry.codec is not None or entry.strides:

@@ -1,15 +1,20 @@
 """Fine-tunes whose intruders are scaled down, or whose updates lose their tail, written again."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
-from spectra.analyzers.repaired import SCALE, Repaired
+from spectra.analyzers.repaired import SCALE, Form, Repaired
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.checkpoint.entry import FLOATING
 from spectra.errors import NothingToAnalyseError, UsageError
-from spectra.lowrank.model import Model
+from spectra.lowrank.model import Model, whole_vectors
+from spectra.lowrank.refit import Refit
 from spectra.lowrank.rewriting import Home
+from spectra.lowrank.sources import refuse_other_names
 from spectra.lowrank.writing import refuse_broken
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
@@ -17,12 +22,13 @@ from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
 from spectra.runs.result import Result
-from spectra.text import shown
+from spectra.text import counted, shown, some
 from spectra.words import Engine, Side
 from spectra.work import Plan, plan_pair
 from spectra.work.estimate import Estimate
 from spectra.work.executor import Executor, Report, silent
-from spectra.work.task import Replaced, Task
+from spectra.work.planning.placing import NO_BASE
+from spectra.work.task import Replaced, Task, Updated
 from spectra.writing.folder import write_folder
 
 
@@ -36,6 +42,8 @@ def repair(
     all: bool = False,  # noqa: A002 - the option's name
     min_energy: float | None = None,
     truncate: float | str | None = None,
+    rank: int | None = None,
+    merged: bool = False,
     k: int = 10,
     epsilon: float = 0.5,
     side: Side = "left",
@@ -64,13 +72,15 @@ def repair(
 
     Args:
         base: The model before; it may be quantised.
-        tuned: The model after.
+        tuned: The model after, or a LoRA adapter.
         output: The folder that is written, whole or not at all.
         scale: Of an intruder's singular value that is left; 0 takes it out, 1 changes nothing.
         all: Every intruder, not the leading one of each matrix alone.
         min_energy: Of all intruders those with this share of their matrix's sum sigma^2.
         truncate: In place of scaling, cut each update to so many directions, or, below 1 or as
             `"90%"`, to as many as hold this share of its energy.
+        rank: Of an adapter, directions of each module at most; a repair adds some otherwise.
+        merged: Of an adapter, write the base with it instead, as a checkpoint.
         k: Leading singular vectors of each tuned matrix that are examined.
         epsilon: An intruder's largest |cos| with any base vector lies below.
         side: `left`, output-side as published, or `right`, input-side singular vectors.
@@ -105,12 +115,21 @@ def repair(
             "--truncate cuts updates, --scale, --all and --min-energy scale intruders. Expected "
             "the one or the other; one can be repaired after the other."
         )
+    form: Form = "merged" if merged else "adapter"
+    if not isinstance(after, Adapter):
+        form = "model"
+    if rank is not None and (form != "adapter" or cut is not None):
+        why = "--truncate cuts updates already" if cut is not None else "a checkpoint has no rank"
+        raise UsageError(
+            f"--rank {rank} is of an adapter that is repaired, and {why}. Leave it out."
+        )
     analyzer = Repaired(
-        scale=scale, all=all, min_energy=min_energy, truncate=cut, merged=True,
+        scale=scale, all=all, min_energy=min_energy, truncate=cut, rank=rank, form=form,
         k=k, epsilon=epsilon, side=side, exact=exact,
     )  # fmt: skip
     some = chosen(selection, include, exclude, role, layers)
-    repairing = _of_model(before, after, analyzer, some, Path(output), force=force)
+    make = _of_adapter if form == "adapter" else _of_model
+    repairing = make(before, after, analyzer, some, Path(output), force=force)
     return Planned(
         repairing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
@@ -142,13 +161,39 @@ def cut_of(given: float | str | None) -> int | float | None:
     return share
 
 
+class Output(Protocol):
+    """What is written: a checkpoint, or an adapter."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def force(self) -> bool:
+        """Whether what is there is replaced."""
+
+    def require(self) -> None:
+        """Refuse, before any work, a place where it could not be written."""
+
+    def sink(self, folder: Path) -> AbstractContextManager[Any]:
+        """Return what takes what measuring makes, into a folder that is there to be filled."""
+
+    def complete(
+        self,
+        sink: Any,  # noqa: ANN401 - its own
+        result: Result,
+        executor: Executor | None,
+        report: Report,
+    ) -> tuple[Result, int]:
+        """Complete the folder, and return what is told, and the bytes of the weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repairing:
     """An analysis, and the model that is made of what it finds."""
 
     analysis: Analysis
-    output: Model
-    skipped: tuple[Skipped, ...] = field(default=())
+    output: Output
 
     @property
     def command(self) -> str:
@@ -179,16 +224,15 @@ class Repairing:
         output, found = self.output, list[Result]()
 
         def fill(folder: Path) -> None:
-            sink = output.rewriting.into(folder)
-            result = self.analysis.run(executor, report, sink)
-            refuse_broken(result)
-            settings = {**result.settings, "output": str(output.path), "force": output.force}
-            result = replace(result, settings=settings)
-            nbytes = output.finish(sink, result)
+            with output.sink(folder) as sink:
+                result = self.analysis.run(executor, report, sink)
+                refuse_broken(result)
+                settings = {**result.settings, "output": str(output.path), "force": output.force}
+                result = replace(result, settings=settings)
+                result, nbytes = output.complete(sink, result, executor, report)
             told = {"written": str(output.path), "nbytes_written": nbytes}
             reading = f"{result.summary['reading']} Written to {shown(output.path)}."
-            summary = {**result.summary, "reading": reading, **told}
-            found.append(replace(result, summary=summary))
+            found.append(replace(result, summary={**result.summary, "reading": reading, **told}))
 
         output.require()
         write_folder(output.path, fill)
@@ -204,28 +248,82 @@ def _of_model(
     *,
     force: bool,
 ) -> Repairing:
-    if isinstance(tuned, Adapter):
-        raise UsageError(f"{shown(tuned.spec)} is an adapter, expected a model.")
+    """Plan a checkpoint: the tuned one, or the base with an adapter in it."""
     plan = plan_pair(base, tuned, selection)
+    model = _model(base if isinstance(tuned, Adapter) else tuned)
     tasks: list[Task] = []
     homes: dict[str, Home] = {}
     skipped = [*plan.skipped]
     for task in plan.tasks:
-        change = task.inputs[0].change
-        if not isinstance(change, Replaced):
+        one = task.inputs[0]
+        if one.change is None:
             continue
-        if change.entry.codec is not None or change.entry.dtype not in FLOATING:
+        own = one.change if isinstance(one.change, Replaced) and model is tuned else one.view
+        if own.entry.codec is not None or own.entry.dtype not in FLOATING:
+            if isinstance(tuned, Adapter):
+                raise UsageError(
+                    f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter "
+                    "makes of that is not written in its scheme. Leave out --merged, or give the "
+                    "base as it was before."
+                )
             skipped.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
             continue
         tasks.append(task)
-        homes[task.place.matrix] = Home(change.entry, change.part)
-    if not tasks:
-        raise NothingToAnalyseError(
-            f"no matrix of {shown(tuned.spec)} is left that could be repaired. "
-            f"{skipped[0].tensor}: {skipped[0].reason}."
-        )
-    output = Model.of(path, tuned, homes, force=force)
+        homes[task.place.matrix] = Home(own.entry, own.part)
+    _require(tasks, tuned, skipped)
+    vectors, notes = {}, plan.notes
+    if isinstance(tuned, Adapter):
+        vectors = whole_vectors(model, tuned)
+        if lost := [item.tensor for item in plan.skipped if item.reason == NO_BASE]:
+            what = counted(len(lost), "tensor")
+            told = f"the base lacks {what} of the adapter, not written: {some(lost, 3)}"
+            notes += (told,)
+    output = Model.of(path, model, homes, vectors, force=force)
     output.require()
     skipped += output.left_out
+    plan = replace(plan, tasks=tuple(tasks), skipped=tuple(skipped), notes=notes)
+    return Repairing(Analysis(analyzer, plan, selection), output)
+
+
+def _of_adapter(
+    base: Checkpoint | Adapter,
+    tuned: Checkpoint | Adapter,
+    analyzer: Repaired,
+    selection: Selection,
+    path: Path,
+    *,
+    force: bool,
+) -> Repairing:
+    """Plan an adapter, of which the modules of factors are repaired."""
+    assert isinstance(tuned, Adapter)  # noqa: S101 - as it was asked
+    refuse_other_names(tuned)
+    plan = plan_pair(base, tuned, selection)
+    tasks: list[Task] = []
+    skipped = [*plan.skipped]
+    for task in plan.tasks:
+        change = task.inputs[0].change
+        if isinstance(change, Updated):
+            tasks.append(task)
+        elif change is not None:
+            reason = "not repaired: it is stored whole, or as rows; --merged repairs it in the base"
+            skipped.append(Skipped(task.place.matrix, reason))
+    _require(tasks, tuned, skipped)
+    output = Refit.of(path, _model(base), tuned, analyzer, tasks, force=force)
+    output.require()
     plan = replace(plan, tasks=tuple(tasks), skipped=tuple(skipped))
     return Repairing(Analysis(analyzer, plan, selection), output)
+
+
+def _require(
+    tasks: Sequence[Task], tuned: Checkpoint | Adapter, skipped: Sequence[Skipped]
+) -> None:
+    if not tasks:
+        why = f" {skipped[0].tensor}: {skipped[0].reason}." if skipped else ""
+        raise NothingToAnalyseError(
+            f"no matrix of {shown(tuned.spec)} is left that could be repaired.{why}"
+        )
+
+
+def _model(opened: Checkpoint | Adapter) -> Checkpoint:
+    assert isinstance(opened, Checkpoint)  # noqa: S101 - a pair has been planned of it
+    return opened

@@ -49,11 +49,7 @@ def source_of(opened: Checkpoint | Adapter) -> Source:
             "adapter_config.json, or its file."
         )
     spec = shown(opened.spec)
-    if opened.coat not in READ:
-        raise AdapterError(
-            f"{spec} names its modules as {opened.coat} does, expected PEFT's names. Convert it to "
-            "PEFT first."
-        )
+    refuse_other_names(opened)
     factors = {name: own for name, own in opened.factors.items() if own.kind != "parameter"}
     for own in factors.values():
         wrapped = WRAPPERS.search(own.a.name)
@@ -82,6 +78,20 @@ def source_of(opened: Checkpoint | Adapter) -> Source:
         for leaf, (rank, scale) in own.choices.items()
     }
     return Source(opened, factors, carried, kept, _told(opened, carried))
+
+
+def refuse_other_names(opened: Adapter) -> None:
+    """Refuse an adapter whose modules have other names than PEFT gives them.
+
+    Raises:
+        AdapterError: It is one.
+    """
+    spec = shown(opened.spec)
+    if opened.coat not in READ:
+        raise AdapterError(
+            f"{spec} names its modules as {opened.coat} does, expected PEFT's names. Convert it to "
+            "PEFT first."
+        )
 
 
 def _told(adapter: Adapter, carried: Mapping[str, TensorEntry]) -> tuple[Skipped, ...]:

@@ -40,11 +40,17 @@ NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module's factors, its scale in them: alpha is the rank."""
+    """One module's factors, its scale in them: alpha is the rank, unless it is told."""
 
     name: str  # as the model has it
     rank: int  # at least 1
     kind: Literal["linear", "embedding"] = "linear"
+    alpha: float | None = None
+
+    @property
+    def pair(self) -> tuple[int, float]:
+        """Rank and alpha."""
+        return self.rank, float(self.rank) if self.alpha is None else self.alpha
 
     @property
     def names(self) -> tuple[str, str]:
@@ -75,11 +81,11 @@ def config_of(
         targets: `target_modules`; None: as given.
         start: `init_lora_weights`; a word that gives training rules of its own, as `mica` does.
     """
-    ranks = Counter(module.rank for module in modules)
-    most = max(ranks, key=lambda rank: (ranks[rank], rank), default=1)
+    pairs = Counter(module.pair for module in modules)
+    most = max(pairs, key=lambda pair: (pairs[pair], *pair), default=(1, 1.0))
     # PEFT warns of patterns that fit no module, so what is none gets the rank of all others.
-    usual = next(iter((kept or {}).values()), (most, float(most)))
-    own = {module.name: (module.rank, float(module.rank)) for module in modules} | dict(kept or {})
+    usual = next(iter((kept or {}).values()), most)
+    own = {module.name: module.pair for module in modules} | dict(kept or {})
     patterns = patterns_of(own)
     other = {patterns[name]: pair for name, pair in own.items() if pair != usual}
     config = {**PLAIN, **given}

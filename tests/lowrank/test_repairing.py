@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from peft.tuners.lora import intruders
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,6 +30,8 @@ from transformers import (
 import spectra
 import spectra.lowrank
 from spectra.errors import NonFiniteError, OutputError, UsageError
+
+from .nets import adapter, config_of, merged, tensors_of, updates
 
 WEIGHTS = "model.safetensors"
 
@@ -296,3 +301,192 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="cannot be written: tuned: 1 NaN"):
         spectra.lowrank.repair(base, tuned, place)
     assert {one.name for one in tmp_path.iterdir()} == {"base", "tuned", "pickled"}
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {}, {"use_rslora": True, "rank_pattern": {"down_proj": 3}}, {"use_dora": True},
+    {"target_modules": ["embed_tokens", "v_proj"]},
+]  # fmt: skip
+LLAMA: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"], "r": 4, "lora_alpha": 6}
+
+
+def lora(model: nn.Module, folder: Path, **settings: Any) -> tuple[Path, Path]:  # noqa: ANN401 - LoraConfig's own
+    """Write a model and an adapter of it, whose few strong directions resemble nothing."""
+    model.save_pretrained(folder / "base")  # type: ignore[operator]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*save_embedding_layers", UserWarning)
+        return folder / "base", adapter(model, folder / "a", seed=3, **{**LLAMA, **settings})
+
+
+def expected(base: Tensor, tuned: Tensor, scale: float, *, every: bool) -> Tensor:
+    """Return a matrix repaired, one without an intruder as it is."""
+    try:
+        return repaired(base, tuned, scale, every=every)
+    except AssertionError:
+        return tuned.double()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("every", [False, True])
+def test_an_adapter_of_exact_rank_is_what_peft_merges(
+    tmp_path: Path, settings: dict[str, Any], every: bool
+) -> None:
+    model = llama()
+    base, source = lora(model, tmp_path, **settings)
+    found = spectra.lowrank.repair(base, source, tmp_path / "b", scale=0.2, all=every)
+    before, tuned = dict(model.state_dict()), merged(model, source)
+    made = merged(model, tmp_path / "b")
+    ranks = {row.matrix: row for row in found.rows}
+    for name, values in tuned.items():
+        if torch.equal(values, before[name]):
+            assert torch.equal(made[name], values)
+            continue
+        exact = expected(before[name], values, 0.2, every=every)
+        torch.testing.assert_close(made[name].double(), exact, rtol=1e-4, atol=1e-5)
+        row = ranks[name]
+        repaired_here = int(row.number("repaired") or 0)
+        assert repaired_here
+        assert row.number("rank_kept") == (row.number("rank_before") or 0) + repaired_here
+    again = spectra.diff(base, tmp_path / "b", intruders=True, cache=False)
+    assert found.summary["intruders_after"] == again.summary["intruders"]
+    config = config_of(tmp_path / "b")
+    assert config["use_dora"] is settings.get("use_dora", False)
+    old, new = tensors_of(source), tensors_of(tmp_path / "b")
+    for name, values in old.items():  # what was there keeps its bits
+        if "lora_A" in name or "embedding_A" in name:
+            assert torch.equal(new[name][: len(values)], values)
+
+
+@pytest.mark.parametrize("how", [{"scale": 1.0}, {"truncate": 1.0}, {"layers": "7"}], ids=str)
+def test_an_adapter_that_is_not_repaired_is_the_same_bytes(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    base, source = lora(llama(), tmp_path)
+    if "layers" in how:
+        how = {"min_energy": 1.0}
+    found = spectra.lowrank.repair(base, source, tmp_path / "b", **how)
+    assert found.summary["repaired"] == 0
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_pefts_own_repair_agrees(tmp_path: Path) -> None:
+    """It scales every intruder and cuts the result back to the rank that it had."""
+    model = llama()
+    base, source = lora(model, tmp_path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        twin: Any = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(source))
+    theirs_repairs: Any = intruders.reduce_intruder_dimension
+    theirs_repairs(twin, mitigation_lambda=0.4, logging_sink=None)
+    with torch.no_grad():
+        theirs = twin.merge_and_unload(adapter_names=["intruder_reduced"]).state_dict()
+    found = spectra.lowrank.repair(
+        base, source, tmp_path / "b", scale=0.4, all=True, rank=LLAMA["r"]
+    )
+    for name, values in merged(model, tmp_path / "b").items():
+        torch.testing.assert_close(values, theirs[name], rtol=1e-4, atol=1e-4)
+    # What that cut loses is what is stated.
+    spectra.lowrank.repair(base, source, tmp_path / "exact", scale=0.4, all=True)
+    whole, cut = updates(model, tmp_path / "exact"), updates(model, tmp_path / "b")
+    for row in found.rows:
+        if row.number("repaired"):
+            name = str(row.matrix)
+            lost = float((whole[name] - cut[name]).norm() / whole[name].norm())
+            assert row.number("loss") == pytest.approx(lost, abs=1e-4)
+            assert row.number("rank_kept") == LLAMA["r"]
+    assert "Ranks of 4 became 4, trimmed with a loss of" in found.summary["reading"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}], ids=str)
+def test_an_adapter_of_a_fused_conv1d(tmp_path: Path, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=100, n_positions=8)
+    )
+    base, source = lora(
+        model, tmp_path, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, **settings
+    )
+    spectra.lowrank.repair(base, source, tmp_path / "b", scale=0.1)
+    before, tuned = dict(model.state_dict()), merged(model, source)
+    made = merged(model, tmp_path / "b")
+    name = "transformer.h.0.attn.c_attn.weight"
+    for part in range(3):
+        one, other, now = (
+            each[name][:, 64 * part : 64 * (part + 1)].mT for each in (before, tuned, made)
+        )
+        exact = expected(one, other, 0.1, every=False)
+        torch.testing.assert_close(now.double(), exact, rtol=1e-4, atol=1e-5)
+    name = "transformer.h.0.mlp.c_fc.weight"
+    exact = expected(before[name].mT, tuned[name].mT, 0.1, every=False)
+    torch.testing.assert_close(made[name].mT.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_of_a_stack_of_experts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(MixtralConfig(
+        hidden_size=64, intermediate_size=80, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=3, vocab_size=96, tie_word_embeddings=False,
+    ))  # fmt: skip
+    base, source = lora(
+        model, tmp_path, target_modules=["q_proj"],
+        target_parameters=["mlp.experts.down_proj", "mlp.experts.gate_up_proj"],
+    )  # fmt: skip
+    found = spectra.lowrank.repair(base, source, tmp_path / "b", scale=0.0, all=True)
+    before, tuned = dict(model.state_dict()), merged(model, source)
+    made = merged(model, tmp_path / "b")
+    for name, values in tuned.items():
+        if "experts.down_proj" in name:
+            for expert in range(3):
+                exact = expected(before[name][expert], values[expert], 0.0, every=True)
+                torch.testing.assert_close(made[name][expert].double(), exact, rtol=1e-4, atol=1e-5)
+        elif "gate_up_proj" in name:
+            for expert in range(3):
+                for half in (slice(0, 80), slice(80, 160)):
+                    pair = before[name][expert, half], values[expert, half]
+                    exact = expected(*pair, 0.0, every=True)
+                    torch.testing.assert_close(
+                        made[name][expert, half].double(), exact, rtol=1e-4, atol=1e-5
+                    )
+    assert found.summary["intruders_after"] < found.summary["intruders"]
+
+
+@pytest.mark.parametrize("truncate", [2, 0.9])
+def test_an_adapters_update_is_cut_through_its_cores(tmp_path: Path, truncate: float) -> None:
+    model = llama()
+    base, source = lora(model, tmp_path, use_rslora=True)
+    found = spectra.lowrank.repair(base, source, tmp_path / "b", truncate=truncate)
+    before, after = updates(model, source), updates(model, tmp_path / "b")
+    for row in found.rows:
+        if row.number("rank_kept") is None:
+            continue
+        outer, sigma, inner = torch.linalg.svd(before[row.matrix], full_matrices=False)
+        kept = int(row.number("rank_kept") or 0)
+        exact = (outer[:, :kept] * sigma[:kept]) @ inner[:kept]
+        torch.testing.assert_close(after[row.matrix], exact, rtol=1e-4, atol=1e-4)
+        energy = sigma.square().cumsum(0) / sigma.square().sum()
+        assert kept == (2 if truncate == 2 else int((energy < 0.9).sum()) + 1)
+        assert row.number("loss") == pytest.approx(float((1 - energy[kept - 1]) ** 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_an_adapter_is_merged_into_its_base(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = llama().to(dtype)
+    base, source = lora(model, tmp_path, use_dora=dtype is torch.float32, modules_to_save=["norm"])
+    (base / "tokenizer.json").write_text('{"a": 1}')
+    found = spectra.lowrank.repair(base, source, tmp_path / "b", scale=0.2, merged=True)
+    before, made = tensors(base), tensors(tmp_path / "b")
+    tuned = merged(llama().float(), source) if dtype is torch.float32 else None
+    assert (tmp_path / "b" / "tokenizer.json").read_text() == '{"a": 1}'
+    assert all(made[name].dtype is dtype for name in made)
+    for name, values in made.items():
+        if not any(word in name for word in ("q_proj", "down_proj", "norm")):
+            assert torch.equal(values, before[name])
+        elif tuned is not None:
+            exact = tuned[name].double()
+            if "norm" not in name:
+                exact = expected(before[name], tuned[name], 0.2, every=False)
+            torch.testing.assert_close(values.double(), exact, rtol=1e-4, atol=1e-5)
+    again = spectra.diff(base, tmp_path / "b", intruders=True, cache=False)
+    assert found.summary["intruders_after"] == again.summary["intruders"]
+    assert LlamaForCausalLM.from_pretrained(tmp_path / "b").dtype is dtype

@@ -17,7 +17,7 @@ REPAIR, METHOD = "What is repaired", "Method"
 # fmt: off
 Base = Annotated[str, typer.Argument(
     metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
-Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or a LoRA adapter.")]
 Scale = Annotated[float, option("--scale X",
     "Of an intruder's singular value that is left: 0 takes it out, 1 changes nothing; published: "
     "0.3 to 0.9.", REPAIR)]
@@ -29,6 +29,11 @@ MinEnergy = Annotated[float | None, option("--min-energy SHARE",
 Truncate = Annotated[str | None, option("--truncate RANK|SHARE",
     "In place of scaling, cut each update to so many directions, or to as many as hold a share of "
     "its energy. Example: 8, 0.9 or 90%", REPAIR)]
+Rank = Annotated[int | None, option("--rank N",
+    "Of an adapter, directions of each module at most; otherwise a repair adds some.", REPAIR,
+    least=1)]
+Merged = Annotated[bool, option("--merged",
+    "Of an adapter, write the base with it instead: a whole model.", OUTPUT)]
 K = Annotated[int, option("--k N",
     "Leading singular vectors of the tuned matrix to examine.", METHOD)]
 Epsilon = Annotated[float, option("--epsilon COS",
@@ -51,9 +56,11 @@ def repair(
     every: Every = False,
     min_energy: MinEnergy = None,
     truncate: Truncate = None,
+    rank: Rank = None,
     k: K = 10,
     epsilon: Epsilon = 0.5,
     side: SideOption = "left",
+    merged: Merged = False,
     force: Replace = False,
     *,
     common: Common,
@@ -61,12 +68,13 @@ def repair(
     """Write a fine-tune again with its intruder dimensions scaled down.
 
     Of each matrix the leading intruder, as published, or more of them; all else stays as it is,
-    byte for byte. What is written is looked at again: one table tells before and after.
+    byte for byte. An adapter gets the directions that this takes beside its own. What is written
+    is looked at again: one table tells before and after.
 
-    Example: spectra lowrank repair base/ tuned/ --scale 0.5 -o repaired/
+    Example: spectra lowrank repair all-MiniLM-L6-v2/ minilm-lora-r8/ --scale 0.5 -o repaired/
     """
     return write(common, lambda rest, place: spectra.lowrank.repair.plan(
         rest.open(base), rest.open(tuned), place, scale=scale, all=every, min_energy=min_energy,
-        truncate=truncate, k=k, epsilon=epsilon, side=side, exact=rest.exact, force=force,
-        selection=rest.selection,
-    ), what="a model")  # fmt: skip
+        truncate=truncate, rank=rank, merged=merged, k=k, epsilon=epsilon, side=side,
+        exact=rest.exact, force=force, selection=rest.selection,
+    ), what="a model or adapter")  # fmt: skip

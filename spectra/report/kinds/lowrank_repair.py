@@ -30,7 +30,7 @@ COUNTED = (
     "non_finite", "nbytes_written",
 )  # fmt: skip
 OPTIONS: Mapping[str, object] = {
-    "scale": 0.75, "all": False, "min_energy": None, "truncate": None,
+    "scale": 0.75, "all": False, "min_energy": None, "truncate": None, "rank": None,
     "k": 10, "epsilon": 0.5, "side": "left", "exact": False, "output": "", "force": False,
 }  # fmt: skip
 
@@ -47,10 +47,10 @@ def _table(document: Document) -> Listing:
         )
     )
     holders = [row for row in changed if _concerns(row)]
-    more = [
-        column for column in (*OF_ADAPTER, LOST)
-        if any(row.get(column.key or "") is not None for row in changed)
-    ]  # fmt: skip
+    adapted = any(row.get("rank_before") is not None for row in changed)
+    settings = document["settings"]
+    cut = settings.get("truncate") is not None or settings.get("rank") is not None
+    more = (*(OF_ADAPTER if adapted else OF_ADAPTER[1:] if cut else ()), *((LOST,) if cut else ()))
     return Listing(
         (cells.NAME, cells.ROLE, *COLUMNS, *more),
         changed,
@@ -87,6 +87,12 @@ def _worst(document: Document) -> Iterator[Worst]:
         yield Worst("note", row["matrix"], text, about="loss")
 
 
+def _words(document: Document) -> Iterator[tuple[str, ...]]:
+    """Yield that an adapter was written into its base."""
+    if document["settings"].get("form") == "merged":
+        yield ("--merged",)
+
+
 def _after(document: Document) -> Iterator[Sequence[str]]:
     """Yield the comparison of the base with what was written."""
     specs = {model["part"]: str(model["spec"]) for model in document["models"]}
@@ -105,7 +111,7 @@ KIND = Kind(
     visible=("intruders", "intruders_after", "worst_cos", "worst_cos_after", "delta_norm",
              "delta_norm_after", "rank_before", "rank_kept", "loss"),
     metrics=(Metric("intruders_after", "count"), Metric("intruders", "count")),
-    lead=("lowrank", "repair"), parts=("base", "tuned"), options=OPTIONS,
+    lead=("lowrank", "repair"), parts=("base", "tuned"), options=OPTIONS, words=_words,
     summary={
         **dict.fromkeys(COUNTED, COUNT), "loss": NUMBER, "certified": FLAG,
         "written": lowrank.SUMMARY["written"],
