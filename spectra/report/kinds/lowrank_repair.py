@@ -20,10 +20,17 @@ COLUMNS = (
     Column("Δ norm", key="delta_norm", cell=cells.of("delta_norm")),
     Column("Δ after", key="delta_norm_after", cell=cells.of("delta_norm_after")),
 )
-OF_ADAPTER = (
-    Column("rank", optional=True, key="rank_before", cell=cells.of("rank_before")),
-    Column("kept", optional=True, key="rank_kept", cell=cells.of("rank_kept")),
-)
+
+
+def _rank(row: RowDoc) -> str:
+    """Write a module's rank, and what it became."""
+    before, kept = (row.get(key) for key in ("rank_before", "rank_kept"))
+    if kept is None:
+        return cells.NONE
+    return number(kept) if before in (None, kept) else f"{number(before)} → {number(kept)}"
+
+
+RANK = Column("rank", optional=True, key="rank_kept", cell=_rank)
 LOST = Column("loss", optional=True, key="loss", cell=cells.of("loss", percent))
 COUNTED = (
     "matrices", "changed", "intruders", "intruders_after", "matrices_with_intruders", "repaired",
@@ -47,10 +54,10 @@ def _table(document: Document) -> Listing:
         )
     )
     holders = [row for row in changed if _concerns(row)]
-    adapted = any(row.get("rank_before") is not None for row in changed)
     settings = document["settings"]
     cut = settings.get("truncate") is not None or settings.get("rank") is not None
-    more = (*(OF_ADAPTER if adapted else OF_ADAPTER[1:] if cut else ()), *((LOST,) if cut else ()))
+    ranked = any(row.get("rank_kept") is not None for row in changed)
+    more = (*((RANK,) if ranked else ()), *((LOST,) if cut else ()))
     return Listing(
         (cells.NAME, cells.ROLE, *COLUMNS, *more),
         changed,
