@@ -19,7 +19,7 @@ from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, op
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import plan_diff
 from spectra.text import shown
-from spectra.words import By, Engine, FailOn, Per, RankBy, Side
+from spectra.words import By, Engine, FailOn, Frame, Per, RankBy, Side
 
 
 @asked
@@ -108,6 +108,8 @@ def diff(
     exact: bool = False,
     full_spectrum: bool = False,
     merged_rank: int | None = None,
+    frame: Frame | None = None,
+    per_head: bool = False,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -138,6 +140,8 @@ def diff(
         full_spectrum: Compute all singular values of every change, for `delta_effective_rank` and
             `delta_energy_rank`; without it they are None where only all tell.
         merged_rank: Of several: what a cut of the sum of their changes to this rank loses of each.
+        frame: `base`: also tell where in the base's singular frame every change lies; slower.
+        per_head: Take the matrices of attention head by head, and rank the heads.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -166,6 +170,8 @@ def diff(
         side=side,
         exact=exact,
         full_spectrum=full_spectrum,
+        frame=frame,
+        per_head=per_head,
     )
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     every = [tuned] if isinstance(tuned, str | Path | Checkpoint | Adapter) else tuned

@@ -29,6 +29,9 @@ UNMEASURED: Final = frozenset({"non-finite", FAILED})
 Side: TypeAlias = Literal["left", "right"]
 """Singular vectors of the outputs, or of the inputs."""
 
+Frame: TypeAlias = Literal["base"]
+"""Whose singular vectors a change is seen in."""
+
 By: TypeAlias = Literal["matrices", "params"]
 Per: TypeAlias = Literal["global", "role"]
 RankBy: TypeAlias = Literal["kappa", "kappa_excess"]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import spectra
-from spectra.words import Side
+from spectra.words import Frame, Side
 
 from ..command import command
 from ..options import Common, Exact, option
@@ -32,6 +32,11 @@ FullSpectrum = Annotated[bool, option("--full-spectrum",
 MergedRank = Annotated[int | None, option("--merged-rank R",
     "Of several TUNED: what a cut of the sum of their changes to this rank loses of each.",
     METHOD)]
+FrameOption = Annotated[Frame | None, option("--frame FRAME",
+    "base: where every change lies in the base's singular frame: on its diagonal, in the block of "
+    "the k leading directions, in that of the others; slower.", METHOD, of=Frame)]
+PerHead = Annotated[bool, option("--per-head",
+    "Take the matrices of attention head by head, and rank the heads.", METHOD)]
 # fmt: on
 
 
@@ -45,6 +50,8 @@ def diff(
     side: SideOption = "left",
     full_spectrum: FullSpectrum = False,
     merged_rank: MergedRank = None,
+    frame: FrameOption = None,
+    per_head: PerHead = False,
     *,
     common: Common,
 ) -> int:
@@ -62,5 +69,5 @@ def diff(
     return common.run(lambda: spectra.diff.plan(
         common.open(base), [*map(common.open, tuned)], intruders=intruders, k=k, epsilon=epsilon,
         side=side, exact=common.exact, full_spectrum=full_spectrum, merged_rank=merged_rank,
-        selection=common.selection,
+        frame=frame, per_head=per_head, selection=common.selection,
     ))  # fmt: skip

@@ -116,3 +116,27 @@ def overlap(result: Result) -> None:
         axes.axhline(10 / 384, color=QUIET, linestyle="--", linewidth=1)
         axes.text(5.5, 0.04, "two random subspaces: k / m = 10 / 384", ha="right", color=QUIET)
         axes.set(ylabel="subspace_overlap", ylim=(0, 1.03))
+
+
+def frame(weights: dict[str, Tensor], update: tuple[Tensor, Tensor]) -> None:
+    """What of a change lies on the diagonal of its base's frame, from the first value on."""
+    with picture("frame") as (axes,):
+        base = weights["encoder.layer.0.attention.self.query"]
+        left, sigma, right = torch.linalg.svd(base)
+        draw = torch.randn(len(sigma), generator=torch.Generator().manual_seed(0)).double()
+        changes = (
+            ((left * (0.05 * sigma * draw)) @ right, "singular values alone", ORANGE),
+            (update[0] @ update[1], "the adapter", BLUE),
+        )
+        for change, name, colour in changes:
+            diagonal = (left.mT @ change @ right.mT).diagonal().square()
+            share = 100 * diagonal.cumsum(0) / change.square().sum()
+            axes.plot(range(1, len(share) + 1), share, color=colour, label=name)
+        axes.plot(
+            range(1, len(sigma) + 1),
+            [100 * count / base.numel() for count in range(1, len(sigma) + 1)],
+            color=QUIET, linestyle="--", label="a random change, on average",
+        )  # fmt: skip
+        axes.set(yscale="log", ylim=(1e-3, 150), xlabel="singular values, from the largest on",
+                 ylabel="on the diagonal, % of the change")  # fmt: skip
+        axes.legend(loc="lower right")

@@ -31,6 +31,7 @@ def main() -> None:
     changes.intruders(diff)
     changes.null_cos()
     changes.overlap(diff)
+    changes.frame(stored, update(matrices.SQUARE))
     families.slope()
     families.matching()
     families.trend()

@@ -22,6 +22,8 @@ class Each:
 class Pairs:
     """Every matrix of a base and what became of it: `measure` gets a `Pair`."""
 
+    by_head: bool = False  # those of attention head by head
+
 
 @dataclass(frozen=True, slots=True)
 class PerLayer:

@@ -130,6 +130,14 @@ class Change:
         return self.scale * sqrt(float(self.squares[1]))
 
     @property
+    def rounding(self) -> float:
+        """About what of ||D||^2 storing makes: that of the tuned side, and of a codec's base."""
+        if self.formed or not float(self.squares[0]):
+            return 0.0
+        steps = float(self.squares[3]) + float(self.squares[2]) * (self.base.grid is None)
+        return min(steps / 3.0 / float(self.squares[0]), 1.0)
+
+    @property
     def coded(self) -> bool:
         """Whether a codec stored one side, and not both."""
         codec = self.base.grid is None or self.tuned.grid is None
@@ -190,8 +198,7 @@ class Change:
             self.counts[1] += (delta.abs() <= UNEVEN * (steps[0] + steps[1])).sum()
         for at, step in enumerate(steps):
             self.steps[at] += step.div_(self.scale).sum(dtype=torch.float64)
-            if self.coded:
-                self.squares[2 + at] += step.square_().sum(dtype=torch.float64)
+            self.squares[2 + at] += step.square_().sum(dtype=torch.float64)
         delta.div_(self.scale)
         for at, values in enumerate((delta, base.div_(self.scale))):
             self.squares[at] += torch.linalg.vector_norm(values, dtype=torch.float64).square()

@@ -7,7 +7,7 @@ from typing import Final, get_args
 from torch import Tensor
 
 from spectra.analyzers.null_directions import own_directions
-from spectra.analyzers.row import Measurement, Value
+from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import UsageError
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.similarity import Similarity, exact_similarity
@@ -20,7 +20,8 @@ from spectra.kernels.work import (
     similarity_work,
 )
 from spectra.matrices import LowRank, Pair, Place, View
-from spectra.text import guess
+from spectra.numbers import hundredths, number, ranged
+from spectra.text import counted, guess
 from spectra.words import Side
 
 SIDES: Final = get_args(Side)
@@ -103,6 +104,59 @@ class Look:
         """Return what a random direction would score."""
         space = view.rows if self.side == "left" else view.cols
         return chance_cosine(space, min(view.rows, view.cols))
+
+    def summary(
+        self, rows: Sequence[Row], measured: Sequence[Row], changed: Sequence[Row]
+    ) -> dict[str, object]:
+        """Count them, and say where there are fewer vectors than were asked for."""
+        counts = [int(row.number("intruders") or 0) for row in measured]
+        found: dict[str, object] = {
+            "intruders": sum(counts),
+            "matrices_with_intruders": sum(count > 0 for count in counts),
+            "certified": all(row.values.get("certified") is True for row in rows),
+        }
+        fewest = min((min(r.place.rows, r.place.cols) for r in changed), default=self.k)
+        if fewest < self.k:
+            told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
+            found["notes"] = [f"{told}; of those with fewer all were looked at."]
+        return found
+
+    def reading(self, measured: Sequence[Row], changed: Sequence[Row]) -> str:
+        """Say how many there are, and what chance would score.
+
+        Args:
+            measured: Rows with numbers.
+            changed: Those of them that changed, at least one.
+        """
+        total = sum(int(row.number("intruders") or 0) for row in measured)
+        holders = sum(bool(row.number("intruders")) for row in measured)
+        nulls = sorted(row.number("null_cos") or 0.0 for row in changed)
+        return (
+            f"{counted(total, 'intruder dimension')} in {holders:,} of "
+            f"{counted(len(changed), 'changed matrix', 'changed matrices')} "
+            f"(top {self.k}, |cos| < {number(self.epsilon)}). "
+            f"A random direction would score {ranged(nulls[0], nulls[-1], hundredths)}."
+            f"{self._left_out(changed)}"
+        )
+
+    def _left_out(self, changed: Sequence[Row]) -> str:
+        """Say which vectors were not judged, as they are none of their matrix's own."""
+        told = ""
+        for hollow, why in (
+            (False, "no more than rounding the stored values makes"),
+            (True, f"{HOLLOW}, and has none to match"),
+        ):
+            missing = [
+                self.most(row.place) - int(row.number("vectors_judged") or 0)
+                for row in changed
+                if (row.values.get("vectors_status") == HOLLOW) is hollow
+            ]
+            if holders := sum(left > 0 for left in missing):
+                vectors = counted(sum(missing), "leading vector")
+                were = "was" if sum(missing) == 1 else "were"
+                of = counted(holders, "matrix", "matrices")
+                told += f" {vectors} of {of} {were} not judged: {why}."
+        return told
 
     def _similarity(self, pair: Pair, k: int) -> Similarity:
         if self.exact:

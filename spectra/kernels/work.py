@@ -157,9 +157,20 @@ def left_singular_work(rows: int, cols: int) -> Work:
     )
 
 
+def frame_work(rows: int, cols: int) -> Work:
+    """Return what all singular vectors of both sides take, and a change seen in their frame."""
+    short, long = sorted((rows, cols))
+    return Work(
+        products=4.0 * long * short**2 * DOUBLE,
+        decompositions=1.5 * left_singular_work(rows, cols).decompositions,
+        passes=20.0 * rows * cols * ENTRY,
+    )
+
+
 def change_work(rows: int, cols: int, *, full: bool) -> Work:
     """Return what a difference of two stored matrices takes: its directions above rounding."""
-    known = Work(passes=42.0 * rows * cols * ENTRY, calls=29 * CALL)
+    passes, dominant = 42.0 * rows * cols * ENTRY, 1.5 * rows * cols * COLUMNS
+    known = Work(passes=passes, krylov=dominant, calls=34 * CALL)
     if full or not has_bounds(rows, cols):
         return known + 3.0 * singular_values_work(rows, cols)
     short = min(rows, cols)
@@ -200,6 +211,11 @@ def similarity_memory(rows: int, cols: int) -> int:
     """
     entry = 24 if decomposes(rows, cols) else 8
     return entry * rows * cols + 16 * min(rows, cols) ** 2
+
+
+def frame_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes that a singular frame adds to both its matrices."""
+    return 32 * rows * cols + 48 * min(rows, cols) ** 2
 
 
 def left_singular_memory(rows: int, cols: int) -> int:

@@ -32,7 +32,13 @@ class LowRank:
             left = left[part.block[0] : part.block[1]]
         if part.transposed:
             left, right = right.mT, left.mT
-        return LowRank(part.rows.of(left) if part.rows else left, right)
+        left = part.rows.of(left) if part.rows else left
+        if part.head is None:
+            return LowRank(left, right)
+        along = part.head.axis == 0
+        return LowRank(
+            part.head.of(left) if along else left, right if along else part.head.of(right)
+        )
 
 
 @dataclass(frozen=True, slots=True)

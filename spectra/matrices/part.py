@@ -41,6 +41,22 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """One head of attention: some rows of its queries, keys or values, columns of its output."""
+
+    index: int  # from 0, of those of its matrix
+    start: int
+    stop: int
+    axis: int  # 0: rows; 1: columns
+    key: int  # the head of keys and values that goes with it
+
+    def of(self, matrix: "Tensor") -> "Tensor":
+        """Return these rows or columns of a 2-D tensor."""
+        lines = slice(self.start, self.stop)
+        return matrix[lines] if self.axis == 0 else matrix[:, lines]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One matrix inside a stored tensor."""
 
@@ -51,6 +67,7 @@ class Part:
     transposed: bool = False  # stored [in, out]
     rows: Rows | None = None  # after transposing
     group: int | None = None  # of a grouped convolution
+    head: Head | None = None  # of attention; of what the others leave
 
     @property
     def suffix(self) -> str:
@@ -58,6 +75,7 @@ class Part:
         words = [f"expert={self.expert}"] if self.expert is not None else []
         words += [f"group={self.group}"] if self.group is not None else []
         words += [self.label] if self.label else []
+        words += [f"head={self.head.index}"] if self.head is not None else []
         return f"[{','.join(words)}]" if words else ""
 
     @property
@@ -78,7 +96,8 @@ class Part:
         matrix = slab.flatten(1) if slab.ndim > 1 else slab.reshape(-1, 1)  # a vector: one column
         if self.transposed:
             matrix = matrix.mT
-        return self.rows.of(matrix) if self.rows else matrix
+        matrix = self.rows.of(matrix) if self.rows else matrix
+        return matrix if self.head is None else self.head.of(matrix)
 
     def put(self, slab: "Tensor", values: "Tensor") -> None:
         """Replace this part of its slab of the stored tensor, which lies row after row.
@@ -106,4 +125,8 @@ class Part:
         rows, cols = stored[0], prod(stored[1:])
         if self.transposed:
             rows, cols = cols, rows
-        return (self.rows.count if self.rows else rows), cols
+        rows = self.rows.count if self.rows else rows
+        if self.head is None:
+            return rows, cols
+        size = self.head.stop - self.head.start
+        return (size, cols) if self.head.axis == 0 else (rows, size)

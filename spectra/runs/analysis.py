@@ -201,8 +201,8 @@ def plan_for(
             return plan_model(models[0], selection, analyzer)
         case PerLayer(roles):
             return plan_layers(models[0], selection, roles)
-        case Pairs():
-            return plan_pair(models[0], models[1], selection)
+        case Pairs(by_head):
+            return plan_pair(models[0], models[1], selection, by_head=by_head)
         case WithMoments():
             return plan_moments(models[0], models[1], selection)
         case Across():

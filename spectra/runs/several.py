@@ -40,6 +40,11 @@ def plan_diff(
                 "Give two or more, or leave it out."
             )
         return Analysis(diff, plan_for(diff, [base, *tuned], selection), selection)
+    if diff.per_head:
+        raise UsageError(
+            f"--per-head is of one TUNED, got {len(tuned)}. Compare them one by one, or leave it "
+            "out."
+        )
     names = names_of([model.spec for model in tuned])
     analyzer = Together(diff, diff.k, merged_rank, tuple(names))
     plan = plan_updates(base, tuned, [{"model": name} for name in names], selection)

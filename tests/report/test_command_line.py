@@ -66,6 +66,7 @@ COMMANDS = {
     "diff, all": "diff a b --intruders --k 3 --epsilon 0.25 --side right --exact --layers 2",
     "several": "diff a b run/checkpoint-5",
     "several, all": "diff a b run/checkpoint-5 --merged-rank 2 --k 3 --intruders --role mlp",
+    "diff, frame": "diff a b --frame base --k 3",
     "kappa": "kappa a",
     "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
     "kappa, parameters": "kappa a --select 40% --by params --exact",
@@ -178,7 +179,8 @@ def test_control_characters_are_escaped() -> None:
 HANDLED = {
     "ls": {"other"},
     "spectrum": {"energy", "trend"},
-    "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "merged_rank"},
+    "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "frame", "per_head",
+             "merged_rank"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
     "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
     "check": {

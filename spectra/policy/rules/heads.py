@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spectra.matrices.heads import heads_of
+from spectra.matrices.per_head import ATTENTION, LATENT
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
 from spectra.policy.rules.places import runs
 
-ROLES = frozenset({"attn.q", "attn.k", "attn.v", "attn.o"})
-LATENT = ("_a_proj", "_a.weight", "kv_a_", "q_attn_a")
-"""In names of what lies before the heads are expanded."""
-
+ROLES = frozenset(ATTENTION)
 NAMED = 8
 
 

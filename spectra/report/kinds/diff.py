@@ -12,6 +12,7 @@ from spectra.report.kind import (
     Listing,
     Metric,
     RowDoc,
+    Sheet,
     Step,
     Worst,
     broken,
@@ -19,12 +20,29 @@ from spectra.report.kind import (
 )
 from spectra.report.ranking import enriched
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object
+from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
 from spectra.text import counted, printable
 
 SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 MODULES = Object({"modules": COUNT, "unpaired": COUNT})
+PART = Object({"share": NUMBER.nullable, "null": NUMBER.nullable, "matrices": COUNT})
+FRAMES = Object({
+    "parts": Object(rest=PART), "outside": NUMBER.nullable, "alone": COUNT, "undetermined": COUNT,
+})  # fmt: skip
+HEAD = Object({
+    "module": TEXT, "layer": INDEX.nullable, "head": COUNT, "kv_head": COUNT, "delta_norm": NUMBER,
+    **dict.fromkeys(("q", "k", "v", "o", "change", "change_v", "change_o"), NUMBER.nullable),
+    "frame_diagonal": NUMBER.sometimes,
+})  # fmt: skip
+EDIT = Object({
+    "flow": TEXT, "width": COUNT, "matrices": COUNT, "changed": COUNT, "ablated": COUNT,
+    "kind": TEXT, "share": NUMBER, "share_low": NUMBER, "share_high": NUMBER,
+    "null_low": NUMBER, "null_high": NUMBER, "error": NUMBER.nullable, "layers": Items(Object({
+        "layer": INDEX.nullable, "changed": COUNT, "ablated": COUNT, "strength": NUMBER,
+        "scale": NUMBER.nullable,
+    })), "untouched_layers": TEXT, "untouched_experts": COUNT,
+})  # fmt: skip
 LIMIT = 20  # matrices with intruders shown without -v
 PLOT = ("--plot", "intruders.png")
 AT_LEAST = 3  # matrices shown where none has any
@@ -73,6 +91,13 @@ INTRUDERS = (
     Column("proof", "left", optional=True, key="decided_by",
            cell=_of_lowest("decided_by", printable)),
 )  # fmt: skip
+FRAME = tuple(
+    Column(title, key=key, optional=key != "frame_diagonal", cell=cells.of(key, percent))
+    for title, key in (
+        ("diagonal", "frame_diagonal"), ("top", "frame_top"), ("tail", "frame_tail"),
+        ("by chance", "frame_diagonal_null"),
+    )
+)  # fmt: skip
 CARD = (
     cells.CODE, Column("change", cell=cells.of("delta_relative", percent)),
     Column("rank", cell=_rank),
@@ -81,16 +106,38 @@ CARD = (
 )  # fmt: skip
 
 
+HEADS = (
+    Column("module", "left", flexible=True, key="head_module", cell=cells.of("module", printable)),
+    Column("layer", cell=cells.of("layer")), Column("head", cell=cells.of("head")),
+    Column("kv", key="kv_head", cell=cells.of("kv_head")),
+    Column("change", key="head_change", cell=cells.of("change")),
+    *(Column(part, key=f"head_{part}", cell=cells.of(part, percent)) for part in "qkvo"),
+)  # fmt: skip
+
+
+def _heads(document: Document) -> Listing:
+    """Return the heads of attention, those first of which most changed."""
+    framed = document["settings"].get("frame")
+    diagonal = Column("diagonal", key="frame_diagonal", cell=cells.of("frame_diagonal", percent))
+    columns = (*HEADS, diagonal) if framed else HEADS
+    heads = document["summary"]["heads"]
+    return Listing(columns, heads, heads[:LIMIT], mark=lambda _: "")
+
+
 def _table(document: Document) -> Listing:
     """Return the largest changes first; of intruders those who hold most, lowest cosines first."""
+    if document["summary"].get("heads") and not _looked(document):
+        return _heads(document)
     changed = [row for row in document["rows"] if row.get("delta_norm") != 0.0]
     if not _looked(document):
         changed.sort(key=lambda row: -(row.get("delta_relative") or 0.0))
-        return Listing(CHANGES, changed)
+        columns = (*CHANGES[:5], *FRAME) if document["settings"].get("frame") else CHANGES
+        return Listing(columns, changed)
     changed.sort(key=lambda row: (-(row.get("intruders") or 0), _lowest(row).get("max_cos", 2.0)))
     holders = [row for row in changed if row.get("intruders") or row["status"] != "ok"]
+    framed = document["settings"].get("frame")
     return Listing(
-        INTRUDERS,
+        (*INTRUDERS[:6], *FRAME[:1]) if framed else INTRUDERS,
         changed,
         holders[:LIMIT] or changed[:AT_LEAST],
         mark=lambda row: "bad" if row.get("intruders") else broken(row),
@@ -108,8 +155,58 @@ def _facts(document: Document, full: bool) -> list[str]:
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     proven = "Not all" if any(row.get("certified") is False for row in asked) else "All"
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
+    told += [*_trainable(document), *(_common(document) if full else ())]
     same = sum(row.get("delta_norm") == 0.0 for row in document["rows"])
     return closing(document, full, [*told, *([f"{same:,} unchanged"] if same else ())])
+
+
+def _trainable(document: Document) -> list[str]:
+    """Say how much of the change those could train who train singular values."""
+    parts = (document["summary"].get("frame") or {}).get("parts", {})
+    told = [
+        f"{name} {percent(parts[part]['share'])} ({percent(parts[part]['null'])})"
+        for name, part in (("CLIP-SVD", "diagonal"), ("SVFit", "svfit"), ("SALT", "salt"))
+        if parts.get(part, {}).get("share") is not None
+    ]
+    return [f"Could train of it (of a random change): {', '.join(told)}."] if told else []
+
+
+STREAM = {"writes": "writes to", "reads": "reads from"}
+
+
+def _common(document: Document) -> list[str]:
+    """Say what one direction of the residual stream holds of the change, beside chance."""
+    return [
+        f"One direction holds {percent(edit['share'])} of the change of what "
+        f"{STREAM[edit['flow']]} the residual stream ("
+        f"{ranged(edit['null_low'], edit['null_high'], percent)} by chance)."
+        for edit in document["summary"].get("directions") or ()
+        if not edit["kind"]
+    ]
+
+
+def _sheets(document: Document) -> Sequence[Sheet]:
+    """Return how strong directions that were recognised are, layer by layer, and heads."""
+    rows = [
+        {"flow": edit["flow"], **layer}
+        for edit in document["summary"].get("directions") or ()
+        if edit["kind"]
+        for layer in edit["layers"]
+    ]
+    keys = ("flow", "layer", "changed", "ablated", "strength", "scale")
+    caption = "One direction of the residual stream, by layer"
+    found = [Sheet("directions", caption, rows, keys, ("layer", False))] if rows else []
+    heads = [
+        {"head_module": head["module"], "head_change": head["change"],
+         **{f"head_{part}": head[part] for part in "qkvo"},
+         **{key: head.get(key) for key in ("layer", "head", "kv_head", "frame_diagonal")}}
+        for head in document["summary"].get("heads") or ()
+    ]  # fmt: skip
+    if heads:
+        shown = ("head_module", "layer", "head", "kv_head", "head_change",
+                *(f"head_{part}" for part in "qkvo"), "frame_diagonal")  # fmt: skip
+        found.append(Sheet("heads", "Heads of attention", heads, shown, ("head_change", True)))
+    return found
 
 
 def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
@@ -189,19 +286,21 @@ KIND = Kind(
         Metric("worst_cos", "linear", "low", shades.foreignness, shades.OF_COSINE),
         Metric("delta_relative", "linear"), Metric("delta_rank", "count"),
     ),
-    charts=_charts, worst=_worst,
+    charts=_charts, sheets=_sheets, worst=_worst,
     drawer="spectra.report.plots.diff:draw_diff",
     options={
         "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
-        "full_spectrum": False,
+        "full_spectrum": False, "frame": None, "per_head": False,
     },
     settings={
         "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
-        "k": COUNT.sometimes,
+        "k": COUNT.sometimes, "frame": TEXT.sometimes, "per_head": FLAG.sometimes,
     },
     summary={
         "matrices": COUNT.older, "changed": COUNT, "non_finite": COUNT.older,
         "unpaired": Object({"base": SIDE, "tuned": SIDE, "adapter": MODULES.sometimes}).older,
         "intruders": COUNT.sometimes.unpublished, "certified": FLAG.sometimes.unpublished,
+        "frame": FRAMES.sometimes, "directions": Items(EDIT).sometimes,
+        "heads": Items(HEAD).sometimes,
     },
 )  # fmt: skip

@@ -217,7 +217,7 @@ KIND = Kind(
     lead=("diff",),
     options={
         "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
-        "full_spectrum": False, "merged_rank": None,
+        "full_spectrum": False, "merged_rank": None, "frame": None,
     },
     settings={"intruders": FLAG.sometimes, "k": COUNT.sometimes, "merged_rank": COUNT.sometimes},
     summary={

@@ -14,6 +14,7 @@ from spectra.matrices.unmatched import unfit, why_none
 from spectra.text import counted, quote, shown
 from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
+from spectra.work.planning.by_head import split_by_head
 from spectra.work.planning.changes import Asked, Unpaired, checkpoint_changes
 from spectra.work.task import Input, Task, bytes_of
 
@@ -180,6 +181,7 @@ def plan_pair(
     selection: Selection,
     *,
     lenient: bool = False,
+    by_head: bool = False,
 ) -> Plan:
     """Plan the comparison of a base with what became of it.
 
@@ -188,9 +190,10 @@ def plan_pair(
         tuned: The model after, or an adapter.
         selection: Filters from the user.
         lenient: Skip matrices of another shape, where otherwise they are refused.
+        by_head: Take those of attention head by head.
 
     Raises:
-        UsageError: The base is an adapter.
+        UsageError: The base is an adapter, or no heads are known.
         PairingError: Names are ambiguous, shapes differ, or nothing matches.
         NothingToAnalyseError: No matrix is left after the selection.
     """
@@ -223,15 +226,16 @@ def plan_pair(
             f"no tensor of {shown(tuned.spec)} belongs to one of {shown(base.spec)} that can be "
             f"compared: {quote(first.tensor)}: {first.reason}. Give the base it was trained on."
         )
+    pairs, more = split_by_head(base, changes.pairs) if by_head else (changes.pairs, ())
     tasks = in_bytes(
-        Task(view.place(), (Input("", base, view, True, change),)) for view, change in changes.pairs
+        Task(view.place(), (Input("", base, view, True, change),)) for view, change in pairs
     )
     skipped += changes.skipped + changes.misshapen
     unpaired = changes.unpaired
     if isinstance(tuned, Checkpoint):
         unpaired = unpaired.without(changes.misshapen)
     members = Member(base, "base"), Member(tuned, "tuned")
-    return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, notes)
+    return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, (*notes, *more))
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:

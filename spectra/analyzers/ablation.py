@@ -1,0 +1,217 @@
+"""One direction of the residual stream in the change of many matrices: an ablation, or not.
+
+Of all matrices of a flow, what writes to the stream or what reads from it, the direction v is the
+top eigenvector of the sum of D_i D_i^T / ||D_i||^2, D_i with the stream on its left, as far as the
+directions that were kept of each tell; what v holds of each is then proven to lie between
+`Reach.low` and `Reach.high`. Changes that know nothing of each other have the same shares along
+directions of their own: the null, drawn.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.change import DAMAGED
+from spectra.analyzers.direction import SIDES, Along, Flow, along_of
+from spectra.analyzers.row import Row
+from spectra.kernels.dominant import held
+
+ALIKE = 0.9  # |cos|, from which on directions count as one, and a change as the base's own
+MOST = 0.5  # of a change beyond rounding that an ablation holds, and of matrices that it is in
+CLEAR = 2.0  # times the null's largest share
+FEWEST = 2  # matrices that have a direction in common
+DRAWS = 20  # of the null
+ENTRIES = 1 << 22  # numbers of a draw; more matrices have a lower null
+STEPS = 60  # of power iteration, where there are many directions
+SMALL = 1 << 11  # of them, up to which all eigenvectors are computed
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a direction holds of one matrix's change."""
+
+    row: Row
+    along: Along | None  # None: no direction holds much of it
+    kept: float  # of ||D||^2, in the directions that were kept
+    low: float  # and in all of it, proven
+    high: float
+
+    def is_ablated(self, unit: Tensor) -> bool:
+        """Say whether its change is that of taking this direction out of it."""
+        along = self.along
+        return (
+            along is not None
+            and along.alike >= ALIKE
+            and float(along.shares[0]) >= MOST * (1.0 - along.rounding)
+            and abs(float(along.directions[0] @ unit)) >= ALIKE
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The change of all matrices of one flow and width, as seen along one direction."""
+
+    flow: Flow
+    width: int  # of the stream
+    every: Sequence[Row]  # of the flow and width
+    reaches: Sequence[Reach]  # of those that changed
+    null: tuple[float, float]  # least and greatest share of independent changes, drawn
+    unit: Tensor
+    ablated: Sequence[Reach]  # along it
+    own: Mapping[int, Sequence[Reach]]  # by layer: those that one direction a layer is taken out of
+
+    @property
+    def share(self) -> float:
+        """What it holds of a change on average, in the directions that were kept, as the null."""
+        return mean([reach.kept for reach in self.reaches])
+
+    @property
+    def share_low(self) -> float:
+        """And in all of the change, at least."""
+        return mean([reach.low for reach in self.reaches])
+
+    @property
+    def share_high(self) -> float:
+        """And at most."""
+        return mean([reach.high for reach in self.reaches])
+
+    @property
+    def kind(self) -> str:
+        """What it is: `ablation`, `ablation by layer`, `common`, or nothing to be named."""
+        enough = max(FEWEST, MOST * len(self.reaches))
+        clear = self.share > CLEAR * self.null[1]
+        if len(self.ablated) >= enough and (clear or self.share > 1.0 - (1.0 - self.null[1]) / 2.0):
+            return "ablation"
+        if len(self.own) >= FEWEST and sum(map(len, self.own.values())) >= enough:
+            return "ablation by layer"
+        return "common" if clear and self.share_low >= MOST else ""
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of what was ablated."""
+        if self.kind == "ablation":
+            return [reach.row for reach in self.ablated]
+        if self.kind == "ablation by layer":
+            return [reach.row for some in self.own.values() for reach in some]
+        return []
+
+
+def edits_of(rows: Sequence[Row]) -> list[Edit]:
+    """Return the edit of each flow and width in which matrices changed that keep directions.
+
+    Args:
+        rows: All that were measured.
+    """
+    groups: dict[tuple[Flow, int], list[Row]] = {}
+    for row in rows:
+        side = SIDES.get(row.place.role)
+        if side is not None:
+            width = row.place.rows if side[1] == 0 else row.place.cols
+            groups.setdefault((side[0], width), []).append(row)
+    found = (_edit(flow, width, some) for (flow, width), some in groups.items())
+    return [edit for edit in found if edit is not None]
+
+
+def _edit(flow: Flow, width: int, rows: Sequence[Row]) -> Edit | None:
+    changed = [
+        (row, along_of(row))
+        for row in rows
+        if row.number("delta_norm") and row.values.get("delta_kind") not in DAMAGED
+    ]
+    kept = [along for _, along in changed if along is not None]
+    if len(kept) < FEWEST:
+        return None
+    unit = _top(torch.cat([_weighed(along.directions, along.shares) for along in kept]))
+    reaches = [_reach(row, along, unit) for row, along in changed]
+    ablated = [reach for reach in reaches if reach.is_ablated(unit)]
+    return Edit(
+        flow, width, rows, reaches, _null(changed, width), unit, ablated,
+        _by_layer(reaches),
+    )  # fmt: skip
+
+
+def _reach(row: Row, along: Along | None, unit: Tensor) -> Reach:
+    if along is not None:
+        kept = float((along.shares * (along.directions @ unit).square()).sum())
+        return Reach(row, along, kept, *held(along.directions.mT, along.shares, unit))
+    stable = row.number("delta_stable_rank") or 1.0
+    return Reach(row, None, 0.0, 0.0, min(1.0 / stable, 1.0))
+
+
+def _by_layer(reaches: Sequence[Reach]) -> dict[int, Sequence[Reach]]:
+    """Return the layers of which several matrices, and most, have one direction taken out."""
+    layers: dict[int, list[Reach]] = {}
+    for reach in reaches:
+        if reach.row.place.layer is not None:
+            layers.setdefault(reach.row.place.layer, []).append(reach)
+    found: dict[int, Sequence[Reach]] = {}
+    for layer, some in layers.items():
+        kept = [reach.along for reach in some if reach.along is not None]
+        if len(kept) < FEWEST:
+            continue
+        unit = _top(torch.cat([_weighed(along.directions, along.shares) for along in kept]))
+        ablated = [reach for reach in some if reach.is_ablated(unit)]
+        if len(ablated) >= max(FEWEST, MOST * len(some)):
+            found[layer] = ablated
+    return found
+
+
+def _weighed(directions: Tensor, shares: Tensor) -> Tensor:
+    return directions * shares.sqrt().unsqueeze(1)
+
+
+def _top(lines: Tensor) -> Tensor:
+    """Return the unit vector that lines have most in common with."""
+    if len(lines) <= SMALL:
+        _, turn = torch.linalg.eigh(lines @ lines.mT)
+        found = lines.mT @ turn[:, -1]
+    else:
+        found = lines[0]
+        for _ in range(STEPS):
+            found = lines.mT @ (lines @ found)
+            found = found / torch.linalg.vector_norm(found)
+    unit: Tensor = found / torch.linalg.vector_norm(found)
+    return unit
+
+
+def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[float, float]:
+    """Return the least and greatest share of changes as these are, in directions of their own.
+
+    Heads of one matrix keep what their directions have in common.
+    """
+    groups: dict[tuple[str, int | None, str], list[Tensor]] = {}
+    for row, along in changed:
+        if along is not None:
+            place = row.place
+            own = groups.setdefault((place.tensor, place.expert, place.part), [])
+            own.append(_weighed(along.directions, along.shares))
+    lines = [torch.cat(own) for own in groups.values()]
+    most = max(ENTRIES // (width * max(map(len, lines))), FEWEST)
+    part = [lines[int(at)] for at in torch.linspace(0, len(lines) - 1, min(most, len(lines)))]
+    roots = [_root(one @ one.mT) for one in part]
+    source = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(DRAWS):
+        drawn = []
+        for root in roots:
+            gaussian = torch.randn(len(root), width, generator=source, dtype=torch.float64)
+            drawn.append(root @ (gaussian / torch.linalg.vector_norm(gaussian, dim=1)[:, None]))
+        every = torch.cat(drawn)
+        most_held = float(torch.linalg.vector_norm(every @ _top(every)).square())
+        found.append(most_held * len(lines) / len(part) / len(changed))
+    return min(found), min(max(found), 1.0)
+
+
+def _root(gram: Tensor) -> Tensor:
+    """Return R with R R^T = G, G with no eigenvalue below 0 but for rounding."""
+    values, turn = torch.linalg.eigh(gram)
+    root: Tensor = turn * values.clamp(min=0.0).sqrt()
+    return root
+
+
+def mean(numbers: Sequence[float]) -> float:
+    """Return the mean of one number or more."""
+    return math.fsum(numbers) / len(numbers)

@@ -1,0 +1,149 @@
+"""`diff --per-head`: rows and ranking of heads, against slices and CLIP-SVD's own measure."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import spectra
+from examples import write_lora, write_model
+from spectra.errors import UsageError
+
+WIDTH, SIZE, QUERIES, KEYS, LAYERS = 32, 8, 4, 2, 2
+CONFIG = {"model_type": "llama", "num_attention_heads": QUERIES, "num_key_value_heads": KEYS}
+SHAPES = {
+    "q_proj": (QUERIES * SIZE, WIDTH), "k_proj": (KEYS * SIZE, WIDTH),
+    "v_proj": (KEYS * SIZE, WIDTH), "o_proj": (WIDTH, QUERIES * SIZE),
+}  # fmt: skip
+MODEL = dict[str, Tensor]
+
+
+def normal(rows: int, cols: int, seed: int, scale: float = 0.1) -> Tensor:
+    return scale * torch.randn(rows, cols, generator=torch.Generator().manual_seed(seed))
+
+
+def named(layer: int, part: str) -> str:
+    return f"model.layers.{layer}.self_attn.{part}.weight"
+
+
+def model(shift: int = 0, scale: float = 0.1) -> MODEL:
+    found = {
+        named(layer, part): normal(*shape, 10 * layer + at + shift, scale)
+        for layer in range(LAYERS)
+        for at, (part, shape) in enumerate(SHAPES.items())
+    }
+    down = [normal(WIDTH, 48, 90 + layer + shift, scale) for layer in range(LAYERS)]
+    return found | {f"model.layers.{i}.mlp.down_proj.weight": one for i, one in enumerate(down)}
+
+
+def cut(part: str, head: int, whole: Tensor) -> Tensor:
+    lines = slice(head * SIZE, (head + 1) * SIZE)
+    return whole[:, lines] if part == "o_proj" else whole[lines]
+
+
+def clip_svd(before: Tensor, after: Tensor) -> float:
+    one, other = (torch.linalg.svdvals(w.double()) for w in (before, after))
+    off = other / other.norm() - one / one.norm()
+    return float(off.norm() * off.mean().sign())
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path, MODEL, MODEL]:
+    base, more = model(), model(200, 0.01)
+    tuned = {name: values + more[name] for name, values in base.items()}
+    for layer in range(LAYERS):  # one value head moves far
+        cut("v_proj", 1, tuned[named(layer, "v_proj")]).mul_(torch.linspace(0, 2, WIDTH))
+    config = json.dumps(CONFIG)
+    here = write_model(tmp_path / "a", base, config), write_model(tmp_path / "b", tuned, config)
+    return *here, base, tuned
+
+
+def test_rows_are_heads_and_what_is_no_attention_stays_whole(
+    pair: tuple[Path, Path, MODEL, MODEL],
+) -> None:
+    before, after, base, tuned = pair
+    result = spectra.diff(before, after, per_head=True, frame="base", k=2, intruders=True)
+    assert len(result.rows) == LAYERS * (2 * QUERIES + 2 * KEYS + 1)
+    for row in result.rows:
+        whole, other = base[row.place.tensor], tuned[row.place.tensor]
+        part = row.place.tensor.split(".")[-2]
+        if part == "down_proj":
+            assert row.values["head"] is row.values["head_change"] is None
+            continue
+        head = int(str(row.values["head"]))
+        one, two = cut(part, head, whole), cut(part, head, other)
+        assert row.matrix == f"{row.place.tensor}[head={head}]"
+        assert (row.place.rows, row.place.cols) == one.shape
+        norm = float((two.double() - one.double()).norm())
+        assert row.values["delta_norm"] == pytest.approx(norm, rel=1e-5)
+        assert row.values["head_change"] == pytest.approx(clip_svd(one, two), rel=1e-4)
+        left, _, right = torch.linalg.svd(one.double(), full_matrices=False)
+        block = left.mT @ (two.double() - one.double()) @ right.mT
+        share = float(block.diagonal().square().sum()) / norm**2
+        assert row.values["frame_diagonal"] == pytest.approx(share, rel=1e-4)
+        group = QUERIES // KEYS if part in {"q_proj", "o_proj"} else 1
+        assert row.values["kv_head"] == head // group
+
+
+def test_heads_are_ranked_with_the_keys_and_values_they_use(
+    pair: tuple[Path, Path, MODEL, MODEL],
+) -> None:
+    before, after, base, tuned = pair
+    result = spectra.diff(before, after, per_head=True)
+    heads = result.summary["heads"]
+    assert len(heads) == LAYERS * QUERIES
+    for head in heads:
+        layer, own, key = head["layer"], head["head"], head["kv_head"]
+        assert key == own // (QUERIES // KEYS)
+        expected = 0.0
+        for short, part, at in (("v", "v_proj", key), ("o", "o_proj", own)):
+            name = named(layer, part)
+            moved = clip_svd(cut(part, at, base[name]), cut(part, at, tuned[name]))
+            assert head[f"change_{short}"] == pytest.approx(moved, rel=1e-4)
+            expected += abs(moved)
+        assert head["change"] == pytest.approx(expected, rel=1e-4)
+    assert {head["kv_head"] for head in heads[:4]} == {1}
+    assert [head["change"] for head in heads] == sorted(
+        (head["change"] for head in heads), reverse=True
+    )
+    first = heads[0]
+    told = "Most changed of 8 attention heads, by their singular values of V and O: layer "
+    assert told + f"{first['layer']} head {first['head']} (" in result.summary["reading"]
+
+
+def test_an_adapter_by_head(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "a", model(), json.dumps(CONFIG))
+    modules = {
+        named(0, part).removesuffix(".weight"): SHAPES[part] for part in ("q_proj", "o_proj")
+    }
+    adapter = write_lora(tmp_path / "lora", modules)
+    rows = {row.matrix: row for row in spectra.diff(base, adapter, per_head=True).rows}
+    whole = {row.matrix: row for row in spectra.diff(base, adapter).rows}
+    for part in ("q_proj", "o_proj"):
+        name = named(0, part)
+        square = sum(
+            float(str(rows[f"{name}[head={head}]"].values["delta_norm"])) ** 2
+            for head in range(QUERIES)
+        )
+        assert square**0.5 == pytest.approx(whole[name].values["delta_norm"], rel=1e-6)
+    assert rows[f"{named(1, 'q_proj')}[head=0]"].values["head_change"] == 0.0
+
+
+def test_what_cannot_be_split_is_said_or_refused(tmp_path: Path) -> None:
+    weights = model()
+    weights["model.layers.0.cross_attn.q_proj.weight"] = normal(30, WIDTH, 5)
+    folders = [write_model(tmp_path / name, weights, json.dumps(CONFIG)) for name in ("a", "b")]
+    (note,) = spectra.diff(*folders, per_head=True).summary["notes"]
+    assert note == (
+        "--per-head: 1 matrix of attention is not split, such as "
+        "'model.layers.0.cross_attn.q_proj.weight': its 30 rows are no multiple of 4 heads."
+    )
+    with pytest.raises(UsageError, match="--per-head is of one TUNED, got 2"):
+        spectra.diff(folders[0], folders, per_head=True)
+    bare = [write_model(tmp_path / name, weights) for name in ("c", "d")]
+    with pytest.raises(UsageError, match=r"does not tell how many heads it has\. Leave it out"):
+        spectra.diff(*bare, per_head=True)
+    with pytest.raises(UsageError, match=r"nothing that is compared of .* is attention"):
+        spectra.diff(*folders, per_head=True, role="mlp")
