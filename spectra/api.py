@@ -17,7 +17,7 @@ from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
-from spectra.runs.several import plan_diff
+from spectra.runs.several import Beside, plan_diff
 from spectra.text import shown
 from spectra.words import By, Engine, FailOn, Frame, Per, RankBy, Side
 
@@ -110,6 +110,8 @@ def diff(
     merged_rank: int | None = None,
     frame: Frame | None = None,
     per_head: bool = False,
+    trend: bool = False,
+    sorsa: bool = True,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -142,6 +144,9 @@ def diff(
         merged_rank: Of several: what a cut of the sum of their changes to this rank loses of each.
         frame: `base`: also tell where in the base's singular frame every change lies; slower.
         per_head: Take the matrices of attention head by head, and rank the heads.
+        trend: Of checkpoints of one run: change, intruders and SORSA's measures from step to step.
+        sorsa: With `trend` also compare all singular triplets, which takes a full decomposition of
+            every matrix in the base and in each checkpoint.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -175,13 +180,9 @@ def diff(
     )
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     every = [tuned] if isinstance(tuned, str | Path | Checkpoint | Adapter) else tuned
-    planned = plan_diff(
-        opener(base),
-        [*map(opener, every)],
-        analyzer,
-        chosen(selection, include, exclude, role, layers),
-        merged_rank=merged_rank,
-    )
+    before, after = opener(base), [*map(opener, every)]
+    some = chosen(selection, include, exclude, role, layers)
+    planned = plan_diff(before, after, analyzer, some, Beside(merged_rank, trend, sorsa))
     return Planned(
         planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
     )

@@ -37,6 +37,12 @@ FrameOption = Annotated[Frame | None, option("--frame FRAME",
     "the k leading directions, in that of the others; slower.", METHOD, of=Frame)]
 PerHead = Annotated[bool, option("--per-head",
     "Take the matrices of attention head by head, and rank the heads.", METHOD)]
+Trend = Annotated[bool, option("--trend",
+    "Of checkpoints of one run: change, intruders and SORSA's measures from step to step.",
+    METHOD)]
+NoSorsa = Annotated[bool, option("--no-sorsa",
+    "With --trend: do not compare all singular triplets, which takes full decompositions.",
+    METHOD)]
 # fmt: on
 
 
@@ -52,6 +58,8 @@ def diff(
     merged_rank: MergedRank = None,
     frame: FrameOption = None,
     per_head: PerHead = False,
+    trend: Trend = False,
+    no_sorsa: NoSorsa = False,
     *,
     common: Common,
 ) -> int:
@@ -62,12 +70,14 @@ def diff(
     (arXiv 2410.21228).
 
     Of several TUNED, such as the checkpoints of a run or competing adapters, also how alike
-    their changes are, where their signs disagree, and what adding them up loses.
+    their changes are, where their signs disagree, and what adding them up loses. With --trend:
+    how change and intruders went over the checkpoints of one run.
 
     Example: spectra diff all-MiniLM-L6-v2/ minilm-lora-r8/ --intruders
     """
     return common.run(lambda: spectra.diff.plan(
         common.open(base), [*map(common.open, tuned)], intruders=intruders, k=k, epsilon=epsilon,
         side=side, exact=common.exact, full_spectrum=full_spectrum, merged_rank=merged_rank,
-        frame=frame, per_head=per_head, selection=common.selection,
+        trend=trend, sorsa=not no_sorsa, frame=frame, per_head=per_head,
+        selection=common.selection,
     ))  # fmt: skip

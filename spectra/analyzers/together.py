@@ -12,8 +12,8 @@ from torch import Tensor
 from spectra.analyzers.analyzer import Analyzer, Anew, Ask, Idling, Summary, Takes, Updates
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.together_reading import reading_of, related, whole_of
-from spectra.analyzers.updates import Update
-from spectra.errors import NonFiniteError, UsageError
+from spectra.analyzers.updates import Update, each_of, of_model
+from spectra.errors import UsageError
 from spectra.kernels.truncation import truncation_cost, truncation_memory
 from spectra.kernels.updates import (
     Leading,
@@ -100,20 +100,13 @@ class Together:
 
     def measure(self, subject: Mapping[str, Pair]) -> Measurement:
         """Return what became of the matrix in each model, and how these changes compare."""
-        told: list[Mapping[str, Value]] = []
-        updates: dict[int, Update] = {}
-        arrays: dict[str, Tensor] = {}
+        told, arrays = each_of(self.ask, self.diff, subject)
         shared: dict[int, Tensor] = {}
-        for role, pair in subject.items():
-            number = int(role)
-            try:
-                found = self.ask(role, self.diff, pair)
-            except NonFiniteError as error:
-                raise NonFiniteError(f"model {number + 1}: {error}") from None
-            told.append({"model": number, **found.values})
-            arrays |= {f"{role}.{name}": array for name, array in found.arrays.items()}
-            if found.values["delta_norm"]:
-                updates[number] = Update.of(pair, shared)
+        updates = {
+            int(role): Update.of(pair, shared)
+            for one, (role, pair) in zip(told, subject.items(), strict=True)
+            if one["delta_norm"]
+        }
         values: dict[str, Value] = dict.fromkeys(KEYS) | {"updates": told}
         values["changed_by"] = len(updates)
         if updates:
@@ -223,7 +216,7 @@ class Together:
         for number in range(len(names)):
             own, places = [], []
             for place, row in enumerate(rows):
-                told = _of_model(row, number)
+                told = of_model(row, number)
                 if told is not None:
                     own.append(told)
                     places.append(place)
@@ -236,19 +229,6 @@ class Together:
             else replace(row, values={**row.values, "updates": told})
             for row, told in zip(rows, found, strict=True)
         ], summaries  # fmt: skip
-
-
-def _of_model(row: Row, number: int) -> Row | None:
-    """Return what is known of one model's change of a matrix, as `diff` alone would tell it."""
-    told: Any = row.values["updates"] or ()
-    for one in told:
-        if one["model"] == number:
-            values = {key: value for key, value in one.items() if key != "model"}
-            start = f"{number}."
-            arrays = {name.removeprefix(start): array for name, array in row.arrays.items()
-                      if name.startswith(start)}  # fmt: skip
-            return replace(row, values=values, arrays=arrays)
-    return None
 
 
 def _last(row: Row) -> int:

@@ -1,12 +1,16 @@
-"""One of several changes of a matrix: a few rows at a time, or by its factors."""
+"""Several changes of a matrix: each for itself, a few rows at a time, or by its factors."""
 
-from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.analyzers.analyzer import Analyzer, Ask
+from spectra.analyzers.row import Row, Value
+from spectra.errors import NonFiniteError
 from spectra.kernels.rounding import GRIDS, STORED, Grid, grid_of
 from spectra.kernels.updates import Factors
 from spectra.matrices import LowRank, Pair
@@ -108,3 +112,41 @@ def _coarser(pair: Pair) -> Grid | None:
     grid = grid_of(tuned, STORED.get(pair.tuned.dtype, STORED[tuned.dtype]))
     own = grid_of(base, STORED.get(pair.base.dtype, STORED[base.dtype]))
     return grid if GRIDS.index(grid) < GRIDS.index(own) else None
+
+
+def each_of(
+    ask: Ask, diff: Analyzer[Pair], subject: Mapping[str, Pair]
+) -> tuple[list[Mapping[str, Value]], dict[str, Tensor]]:
+    """Return what `diff` finds in each pair, by its `model`, and its arrays.
+
+    Raises:
+        NonFiniteError: One holds NaN or Inf; it is told which, from 1.
+    """
+    told: list[Mapping[str, Value]] = []
+    arrays: dict[str, Tensor] = {}
+    for role, pair in subject.items():
+        try:
+            found = ask(role, diff, pair)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"model {int(role) + 1}: {error}") from None
+        told.append({"model": int(role), **found.values})
+        arrays |= {f"{role}.{name}": array for name, array in found.arrays.items()}
+    return told, arrays
+
+
+def of_model(row: Row, number: int) -> Row | None:
+    """Return what is known of one model's change of a matrix, as `diff` alone would tell it.
+
+    Args:
+        row: With `updates`, by `model`.
+        number: The model's.
+    """
+    told: Any = row.values["updates"] or ()
+    for one in told:
+        if one["model"] == number:
+            values = {key: value for key, value in one.items() if key != "model"}
+            start = f"{number}."
+            arrays = {name.removeprefix(start): array for name, array in row.arrays.items()
+                      if name.startswith(start)}  # fmt: skip
+            return replace(row, values=values, arrays=arrays)
+    return None

@@ -166,7 +166,9 @@ class Analysis:
                 if isinstance(one.change, Replaced) and one.change.source is opened
             )
             if member.part == "tuned"
-            else (one.view.entry for one in self._inputs() if one.source is opened)
+            else {
+                one.view.name: one.view.entry for one in self._inputs() if one.source is opened
+            }.values()
         )
         codecs = counted_codecs(entries)
         digest = weights_digest(weights_of(opened).files, ledger)
@@ -238,6 +240,7 @@ def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
         del fields["ask"]
         asked = [name for name, value in fields.items() if isinstance(value, dict)]
         fields = {key: value for name in asked for key, value in fields.pop(name).items()} | fields
+        fields.pop("shared", None)  # between those that it asks
     return fields | dataclasses.asdict(selection)
 
 

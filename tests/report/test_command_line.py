@@ -67,6 +67,7 @@ COMMANDS = {
     "several": "diff a b run/checkpoint-5",
     "several, all": "diff a b run/checkpoint-5 --merged-rank 2 --k 3 --intruders --role mlp",
     "diff, frame": "diff a b --frame base --k 3",
+    "course": "diff a run/checkpoint-10 run/checkpoint-5 --trend --no-sorsa --k 3 --role mlp",
     "kappa": "kappa a",
     "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
     "kappa, parameters": "kappa a --select 40% --by params --exact",
@@ -109,6 +110,8 @@ NEXT = {
     "several": "diff a b run/checkpoint-5 --merged-rank 8",
     "several, all": "diff a b run/checkpoint-5 --intruders --k 3 --merged-rank 2 --role mlp "
     "--plot together.png",
+    "course": "diff --trend a run/checkpoint-5 run/checkpoint-10 --no-sorsa --k 3 --role mlp "
+    "--plot trend.png",
     "kappa": "kappa a --select 10% --export peft -o lora.json",
     "kappa, all": "kappa a --include-embeddings --select 3 --rank-by kappa_excess --per role "
     "--export peft -o lora.json",
@@ -180,7 +183,7 @@ HANDLED = {
     "ls": {"other"},
     "spectrum": {"energy", "trend"},
     "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "frame", "per_head",
-             "merged_rank"},
+             "merged_rank", "trend", "no_sorsa"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
     "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
     "check": {

@@ -60,6 +60,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.diff(base, tuned, intruders=True),
         spectra.diff(base, [tuned, tuned, base, base], merged_rank=1),
         spectra.diff(base, [tuned, tuned], intruders=True),
+        spectra.diff(base, [tuned, base], trend=True),
         spectra.kappa(base, select=2),
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),

@@ -55,6 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "spectrum": spectra.spectrum(sick),
         "diff": spectra.diff(models[0], sick, intruders=True),
         "diff_several": spectra.diff(models[0], [moved, sick], merged_rank=1),
+        "diff_trend": spectra.diff(models[0], [moved, sick], trend=True),
         "kappa": spectra.kappa(models[0], select="50%"),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),

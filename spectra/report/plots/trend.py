@@ -78,7 +78,7 @@ def _draw(
     axes.set_ylabel(title)
     bottom, top = (math.log10(limit) for limit in axes.get_ylim())
     height = SMALL * 1.15 / 72 / (HEIGHT - 0.35)
-    places = _apart([(math.log10(y) - bottom) / (top - bottom) for y, _, _ in ends], height)
+    places = apart([(math.log10(y) - bottom) / (top - bottom) for y, _, _ in ends], height)
     for (value, name, colour), place in zip(ends, places, strict=True):
         axes.annotate(
             f"{name}  {number(value)}", (1.0, place), (6, 0), xycoords="axes fraction",
@@ -91,7 +91,7 @@ def _points(steps: Sequence[int], values: Sequence[float | None]) -> list[tuple[
     return [(step, v) for step, v in zip(steps, values, strict=True) if v is not None and v > 0.0]
 
 
-def _apart(places: Sequence[float], least: float) -> list[float]:
+def apart(places: Sequence[float], least: float) -> list[float]:
     """Move heights apart until neighbours differ by `least`; their order stays."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = [places[i] for i in order]

@@ -39,9 +39,9 @@ def forgotten() -> Iterator[None]:
 def test_every_command_has_a_file() -> None:
     found = {one.command: one for one in kinds()}
     assert set(found) == {
-        "check", "compare", "diff", "diff_several", "kappa", "lowrank_extract", "lowrank_init",
-        "lowrank_mask", "lowrank_merge", "lowrank_repair", "lowrank_resize", "ls", "revisions",
-        "spectrum", "trend", "width",
+        "check", "compare", "diff", "diff_several", "diff_trend", "kappa", "lowrank_extract",
+        "lowrank_init", "lowrank_mask", "lowrank_merge", "lowrank_repair", "lowrank_resize", "ls",
+        "revisions", "spectrum", "trend", "width",
     }  # fmt: skip
     assert all(kind_of(name) is record for name, record in found.items())
 
