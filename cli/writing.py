@@ -46,6 +46,10 @@ Force = Annotated[bool, option("--force", "Replace an adapter that is there.", O
 Places = Annotated[list[Path], option("--output -o PLACE",
     "The adapter's folder. A name that ends with .json .jsonl .csv .md .parquet .txt gets the "
     "table; repeatable.", OUTPUT)]
+Replace = Annotated[bool, option("--force", "Replace what is there.", OUTPUT)]
+Folders = Annotated[list[Path], option("--output -o PLACE",
+    "The folder of what is written. A name that ends with .json .jsonl .csv .md .parquet .txt gets "
+    "the table; repeatable.", OUTPUT)]
 # fmt: on
 
 

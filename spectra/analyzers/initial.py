@@ -21,8 +21,9 @@ from spectra.kernels.components import (
     components_memory,
     leading_columns,
 )
-from spectra.kernels.entries import entry_norm
+from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.noise import mean_rounding_floor
+from spectra.kernels.rounding import EPS64
 from spectra.matrices import Matrix, View
 from spectra.words import Chosen, InitForm, InitMethod, Stored
 
@@ -232,8 +233,8 @@ def residual(
         scale: s.
 
     Returns:
-        The residual, ||W - (W_res + s B A)||_F and the largest entry of that, both exact but for
-        float64's rounding.
+        The residual, ||W - (W_res + s B A)||_F and the largest entry of that, no less than
+        float64's rounding of either.
 
     Raises:
         NonFiniteError: It is too large for the dtype.
@@ -251,4 +252,9 @@ def residual(
         most = max(most, float(block.abs().max()))
     if not math.isfinite(most):
         raise NonFiniteError(f"its residual is too large for {values.dtype}".replace("torch.", ""))
-    return rest.cpu(), math.sqrt(total), most
+    # No difference is known better than float64 rounds what it is of.
+    return (
+        rest.cpu(),
+        max(math.sqrt(total), EPS64 * entry_norm(values)),
+        max(most, EPS64 * largest_entry(values)),
+    )

@@ -120,7 +120,7 @@ def mask(
     later = None if tuned is None else opener(tuned)
     some = chosen(selection, include, exclude, role, layers)
     taken = linear_layers(base, some, partial(_unfit, analyzer))
-    plan = _plan(base, later, taken)
+    plan = _plan(base, later, taken, analyzer)
     masks = Masks(base, Path(output), analyzer, taken, force)
     masks.require()
     return Planned(
@@ -141,12 +141,19 @@ def _unfit(analyzer: Principal, layer: Linear) -> str:
     return ""
 
 
-def _plan(base: Checkpoint, tuned: Checkpoint | Adapter | None, taken: Taken) -> Plan:
+def _plan(
+    base: Checkpoint, tuned: Checkpoint | Adapter | None, taken: Taken, analyzer: Principal
+) -> Plan:
     """Return what is read: weights, and what became of them."""
     members = [Member(base, "base")]
     views = [layer.view for layer in taken.layers]
     changes: dict[str, Change] = {}
     notes, skipped, warning = taken.notes, [*taken.skipped], ""
+    if few := sum(min(view.rows, view.cols) <= analyzer.filter_rank for view in views):
+        notes.append(
+            f"{counted(few, 'weight has', 'weights have')} no more than {analyzer.filter_rank:,} "
+            "singular directions: the mask is that of the largest entries"
+        )
     if tuned is not None:
         members.append(Member(tuned, "tuned"))
         if isinstance(tuned, Adapter):
@@ -178,16 +185,18 @@ def _replaced(
         entry = layer.view.entry
         other = tuned.entries.get(partners.get(entry.name, ""))
         if other is None:
-            lost.append(Skipped(entry.name, "no counterpart in the tuned model: masked alone"))
+            told = "without a counterpart in the tuned model: masked alone"
+            lost.append(Skipped(entry.name, told))
         elif other.shape != entry.shape:
             told = f"{list(other.shape)} in the tuned model: masked alone"
             lost.append(Skipped(entry.name, told))
         else:
             changes[entry.name] = Replaced(tuned, other, None, Part(transposed=layer.turned))
     if not changes:
+        why = f": {lost[0].tensor} is {lost[0].reason.partition(':')[0]}" if lost else ""
         raise NothingToAnalyseError(
-            f"no weight of {shown(tuned.spec)} belongs to one of {shown(base.spec)}. Give what was "
-            "trained from it."
+            f"no weight of {shown(tuned.spec)} belongs to one of {shown(base.spec)}{why}. Give "
+            "what was trained from it."
         )
     return changes, lost
 

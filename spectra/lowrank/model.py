@@ -12,7 +12,7 @@ import torch
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.source import Source
-from spectra.errors import AdapterError
+from spectra.errors import AdapterError, OutputError
 from spectra.lowrank.provenance import told_of
 from spectra.lowrank.rewriting import Home, Rewriting, beside, copy, require_rewritable
 from spectra.matrices import match_names
@@ -78,6 +78,15 @@ class Model:
             OutputError: It cannot.
         """
         files = self.rewriting.model.files
+        read = Path(self.rewriting.model.resolved)
+        if (
+            read.exists()
+            and self.path.resolve() == (read if read.is_dir() else read.parent).resolve()
+        ):
+            raise OutputError(
+                f"{shown(self.path)} is where {shown(self.rewriting.model.spec)} is read from, and "
+                "a model is not written over itself. Choose another place."
+            )
         own = {*files, *self.others, PROVENANCE, *more}
         require_new_folder(self.path, own, force=self.force)
         every = (*files.values(), *self.others.values())

@@ -13,7 +13,7 @@ from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.runs.opening import Device, Globs, Layers, Spec
 from spectra.text import guess, quote
-from spectra.words import Engine, FailOn
+from spectra.words import Chosen, Engine, FailOn, Filter, InitForm, InitMethod, MaskForm, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +65,18 @@ def _of(*types: type) -> Callable[[object], object]:
     return lambda value: value if isinstance(value, types) else None
 
 
+def _among(words: Sequence[str]) -> Callable[[object], object]:
+    return lambda value: value if value in words else None
+
+
+WORDS: Mapping[Any, tuple[str, ...]] = {
+    FailOn | None: get_args(FailOn), Engine: get_args(Engine), InitMethod: get_args(InitMethod),
+    Chosen | None: get_args(Chosen), InitForm | None: get_args(InitForm),
+    Filter: get_args(Filter), MaskForm: get_args(MaskForm), Stored: get_args(Stored),
+    Stored | None: get_args(Stored),
+}  # fmt: skip
+"""Annotations of which all values are known."""
+
 TAKEN: Mapping[Any, tuple[str, Callable[[object], object]]] = {
     int: ("a whole number", _whole),
     float: ("a number", _real),
@@ -82,21 +94,17 @@ TAKEN: Mapping[Any, tuple[str, Callable[[object], object]]] = {
     str | Path: ("a path", _of(str, Path)),
     str | float | None: ("a share like 0.99 or '99%'", _of(str, int, float)),
     str | Path | Policy | None: ("a path or a spectra.policy.Policy", _of(str, Path, Policy)),
-    FailOn | None: (f"one of {', '.join(get_args(FailOn))}", lambda value: (
-        value if value in get_args(FailOn) else None)),
-    Engine: (f"one of {', '.join(get_args(Engine))}", lambda value: (
-        value if value in get_args(Engine) else None)),
     Selection | None: ("a spectra.Selection", _of(Selection)),
     Device: ("'auto', 'cpu', 'cuda', 'cuda:N' or a torch.device", _device),
+    int | Sequence[int]: ("a whole number, or a list of them", _one_or_more(_whole)),
+    **{kind: (f"one of {', '.join(words)}", _among(words)) for kind, words in WORDS.items()},
 }  # fmt: skip
 """By the annotation of a parameter: what it takes, in words, and what returns it, or None."""
 MAYBE = {
-    int | None: int, bool | None: bool, str | None: str, Spec | None: Spec,
+    int | None: int, float | None: float, bool | None: bool, str | None: str, Spec | None: Spec,
     str | Path | None: str | Path,
 }  # fmt: skip
 """Annotations that None goes with."""
-WORDS: Mapping[Any, tuple[str, ...]] = {FailOn | None: get_args(FailOn), Engine: get_args(Engine)}
-"""Those of which all values are known."""
 
 
 def typed(function: Callable[P, T]) -> Callable[P, T]:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from examples import write_model
+from spectra.report.command_line import command_line
 
 from .conftest import Command
 
@@ -120,3 +121,74 @@ def test_a_fine_tune_becomes_an_adapter(command: Command, model: Path, tmp_path:
     refused = command("lowrank", "extract", model, tuned, "-o", tmp_path / "other")
     assert refused.code == 2
     assert "Expected --rank, --energy or --budget." in refused.err
+
+
+def test_a_model_begins_without_what_its_adapter_begins_with(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, table = tmp_path / "start", tmp_path / "start.json"
+    words = ["lowrank", "init", "milora", model, "--rank", "2", "--ramp", "1", "--chosen", "mid"]
+    done = command(*words, "-o", place, "-o", table)
+    assert done.code == 0
+    assert "Residual and adapter are the original to" in done.out
+    assert (place / "adapter" / "adapter_model.safetensors").is_file()
+    document = json.loads(table.read_text())
+    assert document["command"] == "lowrank_init"
+    again = shlex.split(command_line(document))
+    assert again[:5] == ["spectra", "lowrank", "init", "milora", str(model)]
+    assert again[again.index("--ramp") + 1] == "1"
+    assert again[again.index("--chosen") + 1] == "mid"
+    compared = command("diff", place, place / "adapter", "--format", "json")
+    assert compared.code == 0
+    assert json.loads(compared.out)["summary"]["changed"] == len(document["rows"])
+    monkeypatch.setattr("spectra_cli.run.is_terminal", lambda _stream: True)
+    shown = command(*words, "-o", place, "--force")
+    told = " ".join(shown.out.replace("\\\n", " ").partition("Next: ")[2].split())
+    assert shlex.split(told) == ["spectra", "diff", str(place), str(place / "adapter")]
+
+
+def test_masks_and_what_they_held_of_an_update(
+    command: Command, minilm: Path, minilm_lora: Path, tmp_path: Path
+) -> None:
+    place, table = tmp_path / "masks", tmp_path / "masks.json"
+    words = ["lowrank", "mask", minilm, "--rank", "4", "--filter-rank", "8", "--layers", "0"]
+    done = command(*words, "--tuned", minilm_lora, "-o", place, "-o", table)
+    assert done.code == 0
+    assert "of the update's Σδ²" in done.out
+    assert "of update" in done.out
+    assert (place / "masks.safetensors").is_file()
+    again = shlex.split(command_line(json.loads(table.read_text())))
+    assert again[:4] == ["spectra", "lowrank", "mask", str(minilm)]
+    assert again[again.index("--tuned") + 1] == str(minilm_lora)
+    alone = command(*words, "-o", place, "--force")
+    assert alone.code == 0
+    assert "of update" not in alone.out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["init", "pisa", "MODEL", "-o", "a"], "'pisa' is not known. Did you mean 'pissa'?"),
+        (["init", "soma", "MODEL", "-o", "a", "--ramp", "x"], "'x' are no layers"),
+        (["init", "pissa", "MODEL", "-o", "a", "--chosen", "min"], "--chosen min is not known of"),
+        (["init", "pissa", "MODEL"], "one folder takes what is written, got none."),
+        (["mask", "MODEL", "-o", "a", "--density", "2"], "--density 2.0 is no share."),
+        (["mask", "MODEL", "-o", "a", "--form", "shira", "--density", "0.1"], "no SHiRA adapter"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_beginnings_that_cannot_be_meant_are_refused_in_a_line(
+    command: Command,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = sorted(tmp_path.iterdir())
+    done = command("lowrank", *(str(model) if word == "MODEL" else word for word in words))
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err
+    assert done.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == there

@@ -229,6 +229,9 @@ def test_what_is_not_determined_is_told(tmp_path: Path) -> None:
     ("given", "text"),
     [
         ({"method": "pissa", "rank": 0}, "rank=0 is too small"),
+        ({"method": "pisa"}, "method='pisa' is not known. Did you mean 'pissa'?"),
+        ({"method": "pissa", "alpha": "6"}, "alpha='6' is of type str. Expected a number."),
+        ({"method": "pissa", "dtype": "bf16"}, "dtype='bf16' is not known."),
         ({"method": "pissa", "chosen": "min"}, "chosen='min' is not known of pissa. Expected max."),
         ({"method": "olora", "chosen": "max"}, "It takes none"),
         ({"method": "mica", "form": "difference"}, "the base stays as it is"),

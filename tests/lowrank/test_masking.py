@@ -200,6 +200,8 @@ def test_ties_are_told(tmp_path: Path) -> None:
         ({"density": 0.1, "form": "shira"}, "goes with no SHiRA adapter"),
         ({"filter_rank": 0}, "filter_rank=0 is too small"),
         ({"rank": 0}, "rank=0 is too small"),
+        ({"filter": "least"}, "filter='least' is not known."),
+        ({"form": "mask"}, "Did you mean 'masks'?"),
     ],
     ids=str,
 )

@@ -167,6 +167,14 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert digest(place / "adapter" / "adapter_model.safetensors") != before
 
 
+def test_a_model_is_not_written_over_itself(tmp_path: Path) -> None:
+    base = saved(llama(), tmp_path)
+    for force in (False, True):
+        for given in (base, base / "model.safetensors"):
+            with pytest.raises(OutputError, match="not written over itself"):
+                spectra.lowrank.init.plan("pissa", given, base, force=force)
+
+
 def test_diff_of_both_is_the_part_that_was_taken(tmp_path: Path) -> None:
     model = llama()
     base, place = saved(model, tmp_path), tmp_path / "made"

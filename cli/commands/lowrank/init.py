@@ -9,7 +9,7 @@ from spectra.words import Chosen, InitForm, InitMethod, Stored
 
 from ...command import command
 from ...options import OUTPUT, Common, Model, one_of, option
-from ...writing import Force, Places, write
+from ...writing import Folders, Replace, write
 
 
 def layer_numbers(value: str | None) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ StoredAs = Annotated[Stored, option("--dtype DTYPE",
 # fmt: on
 
 
-@command(4, without=("plot", "no_cache"), wording={"output": Places})
+@command(4, without=("plot", "no_cache"), wording={"output": Folders})
 def init(
     method: Method,
     model: Model,
@@ -69,7 +69,7 @@ def init(
     ramp: Ramp = None,
     form: Form = None,
     dtype: StoredAs = "float32",
-    force: Force = False,
+    force: Replace = False,
     *,
     common: Common,
 ) -> int:
@@ -85,4 +85,4 @@ def init(
         method, rest.open(model), place, rank=rank, alpha=alpha, chosen=chosen, seed=seed,
         start_block=start_block, ramp=layers, form=form, dtype=dtype, force=force,
         selection=rest.selection,
-    ))  # fmt: skip
+    ), "what is written")  # fmt: skip

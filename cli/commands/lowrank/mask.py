@@ -7,7 +7,7 @@ from spectra.words import Filter, MaskForm
 
 from ...command import command
 from ...options import OUTPUT, Common, Model, option
-from ...writing import Force, Places, write
+from ...writing import Folders, Replace, write
 
 # fmt: off
 Tuned = Annotated[str | None, option("--tuned MODEL",
@@ -27,7 +27,7 @@ Form = Annotated[MaskForm, option("--form FORM",
 # fmt: on
 
 
-@command(5, without=("plot", "no_cache"), wording={"output": Places})
+@command(5, without=("plot", "no_cache"), wording={"output": Folders})
 def mask(
     model: Model,
     tuned: Tuned = None,
@@ -37,7 +37,7 @@ def mask(
     filter_rank: FilterRank = 128,
     seed: Seed = 0,
     form: Form = "masks",
-    force: Force = False,
+    force: Replace = False,
     *,
     common: Common,
 ) -> int:
@@ -52,4 +52,4 @@ def mask(
         rest.open(model), place, tuned=None if tuned is None else rest.open(tuned), rank=rank,
         density=density, filter=filter, filter_rank=filter_rank, seed=seed, form=form,
         force=force, selection=rest.selection,
-    ))  # fmt: skip
+    ), "the masks")  # fmt: skip

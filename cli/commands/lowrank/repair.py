@@ -1,6 +1,5 @@
 """spectra lowrank repair: intruder dimensions scaled down."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from spectra.words import Side
 
 from ...command import command
 from ...options import OUTPUT, Common, Exact, option
-from ...writing import write
+from ...writing import Folders, Replace, write
 
 REPAIR, METHOD = "What is repaired", "Method"
 
@@ -41,14 +40,10 @@ Epsilon = Annotated[float, option("--epsilon COS",
 SideOption = Annotated[Side, option("--side SIDE",
     "left (output-side, as published) or right (input-side) singular vectors.",
     METHOD, of=Side)]
-Replace = Annotated[bool, option("--force", "Replace what is there.", OUTPUT)]
-Places = Annotated[list[Path], option("--output -o PLACE",
-    "The folder of what is written. A name that ends with .json .jsonl .csv .md .parquet .txt gets "
-    "the table; repeatable.", OUTPUT)]
 # fmt: on
 
 
-@command(3, without=("plot", "no_cache"), wording={"output": Places, "exact": Exact})
+@command(3, without=("plot", "no_cache"), wording={"output": Folders, "exact": Exact})
 def repair(
     base: Base,
     tuned: Tuned,
