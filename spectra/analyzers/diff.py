@@ -50,7 +50,7 @@ class Diff:
     """
 
     name: ClassVar[str] = "diff"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     DELTA_KEYS: ClassVar[tuple[str, ...]] = DELTA_KEYS
     EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = EVIDENCE_KEYS
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = INTRUDER_KEYS

@@ -10,7 +10,6 @@ Source:
     Golub and Van Loan 2013, Matrix Computations, section 8.6; Hu et al. 2021, arXiv:2106.09685.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.entries import largest_entry
-from spectra.kernels.rounding import EPS64
-
-TRUE = 8.0  # times the rounding of a core, below which a singular value is none
+from spectra.kernels.singular import product_rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def core_of(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner cols"
     inner = torch.linalg.qr(right.mT, mode="r").R
     turn, sigma, back = torch.linalg.svd(outer @ inner.mT, full_matrices=False)
     size = float(torch.linalg.vector_norm(outer)) * float(torch.linalg.vector_norm(inner))
-    rank = int((sigma > TRUE * EPS64 * math.sqrt(max(*left.shape, *right.shape)) * size).sum())
+    rank = int((sigma > product_rounding(left, right, size)).sum())
     turns = inner.mT @ back[:rank].mT, turn[:, :rank].mT @ outer
     sigma = sigma[:rank]
     return Core(sigma, float(sigma.square().sum()), (left, right), turns)

@@ -47,6 +47,8 @@ from spectra.kernels.lanczos import gaussian
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
 
+TRUE = 8.0  # times the rounding of a product, below which a singular value is none
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -172,11 +174,28 @@ def product_singular_values(
     `left = Q1 R1` and `right^T = Q2 R2` leave the singular values of the small
     `R1 R2^T`; all further ones of the product are exactly 0. Float64 throughout.
 
-    There are `min(rows, rank, cols)`, descending. Of a LoRA update, `scale * B` and `A`.
+    There are `min(rows, rank, cols)`, descending; those below the rounding of the product, as of
+    factors whose parts cancel, are 0. Of a LoRA update, `scale * B` and `A`.
     """
     largest_entry(left)
     largest_entry(right)
     small_left = torch.linalg.qr(left.double(), mode="r").R
     small_right = torch.linalg.qr(right.double().mT, mode="r").R
     values: Tensor = torch.linalg.svdvals(small_left @ small_right.mT)
-    return values
+    size = float(torch.linalg.vector_norm(small_left)) * float(
+        torch.linalg.vector_norm(small_right)
+    )
+    return torch.where(values > product_rounding(left, right, size), values, 0.0)
+
+
+def product_rounding(
+    left: Float[Tensor, "rows rank"], right: Float[Tensor, "rank cols"], size: float
+) -> float:
+    """Return what singular values of a product in float64 are none below.
+
+    Args:
+        left: One factor.
+        right: The other.
+        size: The product of their Frobenius norms.
+    """
+    return TRUE * EPS64 * math.sqrt(max(*left.shape, *right.shape)) * size

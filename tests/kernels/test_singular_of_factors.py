@@ -93,3 +93,14 @@ def test_a_factor_that_is_not_finite_is_refused(which: int) -> None:
     pair[which][1, 1] = math.inf
     with pytest.raises(NonFiniteError, match=r"^1 (NaN|Inf), the first at \[1, 1\]$"):
         product_singular_values(*pair)
+
+
+def test_parts_that_cancel_leave_nothing() -> None:
+    left, right = factors(60, 4, 50)
+    both = torch.cat([left, -left], dim=1), torch.cat([right, right])
+    assert not bool(product_singular_values(*both).any())
+    # What is left of factors that nearly cancel is told all the same.
+    both[1][0, 0] *= 1.0 + 1e-6
+    found = product_singular_values(*both)
+    assert int((found > 0.0).sum()) == 1
+    check(*both)

@@ -157,6 +157,8 @@ def test_a_difference_adapter_leaves_the_base_as_it_is(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == str(base)
     for name, change in updates(model, place).items():
         assert float(change.norm()) <= 1e-6 * float(model.state_dict()[name].norm())
+    found = spectra.diff(base, place)  # what cancels is no rank-8 update
+    assert {row.values["delta_kind"] for row in found.rows} == {"unchanged"}
     twin = theirs(begun(model, r=4, lora_alpha=6, init_lora_weights="pissa"))
     tensors = tensors_of(place)
     for name, values in twin.items():
