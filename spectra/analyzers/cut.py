@@ -1,6 +1,7 @@
 """How many singular directions of each update are kept: by rank, share, kohya's criteria, bytes."""
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final
@@ -8,8 +9,10 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
+from spectra.analyzers.row import Value
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.cores import rounding_energy
+from spectra.kernels.truncation import Count, truncated
 from spectra.text import listed
 from spectra.words import Stored
 
@@ -131,6 +134,32 @@ def _reached(sums: Tensor, target: float) -> int:
 
 
 CUTTING: Final = tuple(field.name for field in fields(Cutting))
+
+
+def leading_factors(
+    delta: Tensor, count: Count, dtype: str, *, every: bool
+) -> tuple[dict[str, Value], dict[str, Tensor], dict[str, Tensor]]:
+    """Return what is known of an update, the arrays of its row, and its factors as written.
+
+    Args:
+        delta: rows x cols, float32 or float64.
+        count: How many directions may be kept.
+        dtype: Safetensors' word.
+        every: It asks for all singular values.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf, or is too large for the dtype.
+    """
+    found = truncated(delta, count, every=every)
+    tensors, moved = stored_factors(found.left, found.right, dtype)
+    largest = float(found.sigma[0]) if len(found.sigma) else found.spectral.high
+    beyond = torch.tensor(
+        [found.rest, found.spectral.low, found.spectral.high, found.coupling], dtype=torch.float64
+    )
+    values: dict[str, Value] = {
+        "delta_norm": math.sqrt(found.energy), "delta_sigma_max": largest,
+    }  # fmt: skip
+    return values, {"sigma": found.sigma, "moved": moved, "beyond": beyond}, tensors
 
 
 def stored_factors(left: Tensor, right: Tensor, dtype: str) -> tuple[dict[str, Tensor], Tensor]:

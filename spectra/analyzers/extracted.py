@@ -1,6 +1,5 @@
 """What fine-tuning changed in each matrix, by its leading singular directions alone."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,11 +7,11 @@ from typing import ClassVar
 import torch
 
 from spectra.analyzers.analyzer import Pairs, Summary, Takes
-from spectra.analyzers.cut import DTYPES, Cutting, stored_factors
+from spectra.analyzers.cut import DTYPES, Cutting, leading_factors
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
-from spectra.kernels.truncation import truncated, truncation_cost, truncation_memory
+from spectra.kernels.truncation import truncation_cost, truncation_memory
 from spectra.matrices import Pair, View
 
 
@@ -67,18 +66,9 @@ class Extracted(Cutting):
             "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
         }
         delta = pair.delta()
-        found = truncated(delta, self._count, every=self.sv_cumulative is not None)
-        tensors, moved = stored_factors(found.left, found.right, dtype)
-        values |= {
-            "delta_norm": math.sqrt(found.energy),
-            "delta_sigma_max": float(found.sigma[0]) if len(found.sigma) else found.spectral.high,
-        }
-        beyond = torch.tensor(
-            [found.rest, found.spectral.low, found.spectral.high, found.coupling],
-            dtype=torch.float64,
-        )
-        arrays = {"sigma": found.sigma, "moved": moved, "beyond": beyond}
-        return Measurement(values, arrays=arrays, tensors=tensors)
+        every = self.sv_cumulative is not None
+        told, arrays, tensors = leading_factors(delta, self._count, dtype, every=every)
+        return Measurement(values | told, arrays=arrays, tensors=tensors)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Choose the ranks, and say what they lose."""

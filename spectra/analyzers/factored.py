@@ -1,4 +1,4 @@
-"""Low-rank updates cut to fewer directions: of one adapter, or of a weighted sum of several."""
+"""Low-rank updates cut to fewer directions: of an adapter, of a sum of several, of any method's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers.analyzer import Factors, Summary, Takes
-from spectra.analyzers.cut import DTYPES, Cutting, stored_factors
+from spectra.analyzers.cut import DTYPES, Cutting, leading_factors, stored_factors
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
-from spectra.kernels.cores import core_cost, core_of
-from spectra.matrices import Matrix, View
+from spectra.errors import NonFiniteError, UsageError
+from spectra.kernels.cores import core_cost, core_of, rounding_energy
+from spectra.kernels.entries import largest_entry
+from spectra.kernels.truncation import truncation_cost, truncation_memory
+from spectra.matrices import Matrix, Pair, View
 
+WEIGHT = "W"  # the role of a weight of the base, with what a method makes of it
+FULL = 2  # times the inner size of factors, from which on their product is no larger
 LEFT, RIGHT = "B", "A"  # roles of the factors in a task, each with its adapter's number after it
 
 KEYS = (
@@ -79,6 +84,138 @@ class Merged(Resized):
     name: ClassVar[str] = "lowrank_merge"
 
     weights: tuple[float, ...] = ()  # of each adapter's update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted(Cutting):
+    """The update of every module, whatever stores it, as B A.
+
+    Source:
+        Hu et al. 2021, arXiv:2106.09685; Eckart and Young 1936.
+    """
+
+    name: ClassVar[str] = "lowrank_convert"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Factors()
+    keys: ClassVar[tuple[str, ...]] = KEYS
+
+    copied: bool = False  # nothing is asked for: factors are written as they are
+    measured: int | None = None  # directions of a whole update that are measured for a budget
+
+    @property
+    def cuts(self) -> bool:
+        """Say whether anything is asked for."""
+        return any(getattr(self, name) is not None for name in ("rank", *self.ONE_OF))
+
+    def require_end(self) -> None:
+        """Refuse an update of full rank of which nothing says how much is kept.
+
+        Raises:
+            UsageError: Nothing does.
+        """
+        if not self.cuts:
+            raise UsageError(
+                "an update of full rank has no end of directions. Expected --rank, --energy or "
+                "--budget."
+            )
+
+    @property
+    def looked_at(self) -> int | None:
+        """Directions of a whole update that are measured at most; None: as many as it takes."""
+        return self.rank if self.budget is None else self.measured
+
+    def cost(self, *views: View) -> float:
+        """Copying, a core, or a Krylov space of the whole."""
+        rows, inner, cols = _sizes(views)
+        if inner and not self._whole(rows, inner, cols):
+            return 4.0 * (rows + cols) * inner if self.copied else Resized().cost(*views)
+        return truncation_cost(rows, cols, self.looked_at) + 2.0 * rows * inner * cols
+
+    def memory(self, *views: View) -> int:
+        """What these take."""
+        rows, inner, cols = _sizes(views)
+        if inner and not self._whole(rows, inner, cols):
+            return 24 * (rows + cols) * inner if self.copied else Resized().memory(*views)
+        sides = 32 * rows * cols if not inner else 8 * (rows + cols) * inner + 8 * rows * cols
+        return sides + 2 * truncation_memory(rows, cols, self.looked_at)
+
+    def _whole(self, rows: int, inner: int, cols: int) -> bool:
+        """Say whether the product is formed, as its factors are no smaller."""
+        return self.cuts and FULL * inner > min(rows, cols)
+
+    def measure(self, subject: Mapping[str, Matrix | Pair]) -> Measurement:
+        """Return the keys that no other module decides, and the directions that may be kept."""
+        if WEIGHT in subject:
+            pair = subject[WEIGHT]
+            assert isinstance(pair, Pair)  # noqa: S101 - as it is planned
+            return self._of(pair.delta(), 0, "F32", pair.view.entry.nbytes)
+        factors = {role: one for role, one in subject.items() if isinstance(one, Matrix)}
+        left, right = factors[LEFT].values, factors[RIGHT].values
+        dtype = self.stored(*(one.view.entry.dtype for one in factors.values()))
+        if self.copied:
+            return self._as_is(left, right, dtype)
+        rows, inner, cols = left.shape[0], left.shape[1], right.shape[1]
+        if not self._whole(rows, inner, cols):
+            # Its settings are ours, but for how it is called.
+            return Resized.measure(self, factors)  # type: ignore[arg-type]
+        stored = sum(one.view.entry.nbytes for one in factors.values())
+        return self._of(left.double() @ right.double(), inner, dtype, stored)
+
+    def _of(self, delta: Tensor, inner: int, dtype: str, stored: int) -> Measurement:
+        dtype = self.stored(dtype)
+        rows, cols = delta.shape
+        every = self.sv_cumulative is not None
+        told, arrays, tensors = leading_factors(delta, self._count, dtype, every=every)
+        values = dict.fromkeys(KEYS) | told | {
+            "rank_before": inner or min(rows, cols),
+            "nbytes_before": stored,
+            "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
+        }  # fmt: skip
+        return Measurement(values, arrays=arrays, tensors=tensors)
+
+    def _count(self, sigma: Tensor, energy: float) -> int:
+        """Return how many directions may be kept, whatever the other matrices are."""
+        if self.budget is not None:
+            return min(len(sigma), self.measured or len(sigma))
+        return self.count(sigma, energy)
+
+    def _as_is(self, left: Tensor, right: Tensor, dtype: str) -> Measurement:
+        """Return factors as they are stored, or rounded where a scale was put into them."""
+        own = DTYPES[dtype]
+        kept = left.to(own), right.to(own)
+        if not all(bool(one.isfinite().all()) for one in kept):
+            largest_entry(left)
+            largest_entry(right)
+            raise NonFiniteError(f"its factors are too large for {dtype}")
+        whole, off = _product_norm(left, right), 0.0
+        if any(one.dtype != other.dtype for one, other in zip(kept, (left, right), strict=True)):
+            off = math.sqrt(float(rounding_energy(left.double(), right.double(), *kept)[-1]))
+        rank, nbytes = left.shape[1], sum(one.numel() * one.element_size() for one in kept)
+        values = dict.fromkeys(KEYS) | {
+            "rank_before": rank, "rank_kept": rank, "loss": off / whole if whole else 0.0,
+            "loss_spectral": 0.0, "rounding": off / whole if whole else 0.0, "delta_norm": whole,
+            "nbytes_before": nbytes, "nbytes": nbytes,
+        }  # fmt: skip
+        tensors = {"left": kept[0].mT.contiguous().cpu(), "right": kept[1].contiguous().cpu()}
+        return Measurement(values, tensors=tensors)
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Choose the ranks, and say what they lose."""
+        return concluded(self, rows)
+
+
+def _product_norm(left: Tensor, right: Tensor) -> float:
+    """Return ||B A||_F by the Gram matrices of both; B as rows x k, A as k x cols."""
+    one, other = left.double(), right.double()
+    grams = (one.mT @ one) * (other @ other.mT)
+    return math.sqrt(max(float(grams.sum()), 0.0))
+
+
+def _sizes(views: Sequence[View]) -> tuple[int, int, int]:
+    """Return outputs, inner size and inputs; 0 inside where it is a weight of the base."""
+    if len(views) == 1:
+        return views[0].rows, 0, views[0].cols
+    return views[1].rows, views[0].rows, views[0].cols
 
 
 def _stacked(factors: Sequence[Matrix], axis: int) -> Tensor:

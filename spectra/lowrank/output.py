@@ -10,21 +10,16 @@ from typing import Any, Literal
 from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.entry import BITS
+from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
 from spectra.errors import OutputError, UsageError
 from spectra.lowrank.provenance import own_settings
 from spectra.text import shown, size
 from spectra.work.result import Result
+from spectra.writing.atomic import require_suffix, require_writable, write_atomically
+from spectra.writing.coats import COATS, FILES, Coat, Worn
 from spectra.writing.folder import require_new_folder, require_room, write_folder
-from spectra.writing.peft import (
-    BESIDE,
-    FOLDER,
-    Module,
-    config_of,
-    config_text,
-    targets_of,
-    write_peft,
-)
+from spectra.writing.peft import BESIDE, Module, alpha_of, config_of, config_text, targets_of
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Bytes, Slot, header_of
 
@@ -43,6 +38,15 @@ class Part:
     kind: Literal["linear", "embedding"] = "linear"
     least: int = 0  # directions it has whatever is kept, filled up with zeros
 
+    told: float = 1.0  # the scale that is written beside its factors
+    lengths: bool = False  # DoRA gives each output one
+    rows: Order | None = None  # of its outputs in the file
+    columns: Order | None = None  # of its inputs
+
+    def worn(self, rank: int) -> Worn:
+        """Return it as it is written at a rank."""
+        return Worn(self.name, rank, self.kind, self.told, len(self.behind) + 2, self.lengths)
+
     @property
     def width(self) -> int:
         """Entries of one direction."""
@@ -55,6 +59,12 @@ class Carried:
 
     source: Checkpoint
     entry: TensorEntry
+    shape: tuple[int, ...] | None = None  # in the file, where it is another
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        return self.entry.shape if self.shape is None else self.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class Output:
     sources: Sequence[Mapping[str, str]] = ()  # how each was asked for, and found
     start: bool | str = True  # `init_lora_weights`: what PEFT makes of modules before it loads them
     force: bool = False
+    coat: Coat = COATS["peft"]
 
     def require(self, ranks: Mapping[str, int]) -> None:
         """Refuse, before any work, a place where it could not be written.
@@ -82,7 +93,7 @@ class Output:
         Raises:
             OutputError: It cannot.
         """
-        require_new_folder(self.path, FOLDER, force=self.force)
+        self._require_place()
         require_room(self.path, self.nbytes(ranks))
 
     def nbytes(self, ranks: Mapping[str, int]) -> int:
@@ -94,7 +105,7 @@ class Output:
     def fixed(self, ranks: Mapping[str, int]) -> int:
         """Return the bytes of all that is no factor, at most: header, settings, what is carried."""
         slots = self._slots(ranks, None)
-        config = config_text(self._config({**ranks, **dict.fromkeys([*ranks][:1], 1 << 20)}))
+        config = config_text(self._settings({**ranks, **dict.fromkeys([*ranks][:1], 1 << 20)}))
         carried = sum(slots[name].nbytes for name in self.carried)
         told = _texts([{**one, "digest": DIGEST} for one in self.sources], {})
         return len(header_of(slots, told)) + len(config) + SPARE + carried
@@ -105,21 +116,42 @@ class Output:
         Raises:
             OutputError: The system refuses; what was there before is still there.
         """
-        require_new_folder(self.path, FOLDER, force=self.force)
+        self._require_place()
         written = 0
 
-        def fill(folder: Path) -> None:
+        def fill(place: Path) -> None:
             nonlocal written
-            written = self.fill(folder, result, rows, spool)
+            written = self.fill(place, result, rows, spool)
 
-        write_folder(self.path, fill)
+        if self.coat.suffixes:
+            write_atomically(self.path, fill)
+        else:
+            write_folder(self.path, fill)
         return written
 
-    def fill(self, folder: Path, result: Result, rows: Sequence[Row], spool: Spool) -> int:
-        """Write the adapter into a folder that is there, and return its size in bytes.
+    def _require_place(self) -> None:
+        """Refuse a place where it could not be written.
+
+        Raises:
+            OutputError: It could not.
+        """
+        if not self.coat.suffixes:
+            require_new_folder(self.path, FILES, force=self.force)
+            return
+        require_suffix(self.path, self.coat.suffixes,
+                       f"--to {self.coat.word} writes a {self.coat.suffixes[0]} file.")  # fmt: skip
+        require_writable(self.path)
+        if self.path.exists() and not self.force:
+            raise OutputError(
+                f"{shown(self.path)} exists; nothing is overwritten without --force. Choose "
+                "another place."
+            )
+
+    def fill(self, place: Path, result: Result, rows: Sequence[Row], spool: Spool) -> int:
+        """Write the adapter into a folder or file that is there, and return its size in bytes.
 
         Args:
-            folder: Empty.
+            place: Empty.
             result: What was measured, for the provenance.
             rows: One for each part, with its `rank`.
             spool: Holds the factors of each, `left` and `right`, a direction a row.
@@ -135,45 +167,52 @@ class Output:
             )
         slots = self._slots(ranks, spool)
         metadata = provenance(result)
-        written = write_peft(folder, slots, self._config(ranks), metadata)
-        if self.beside is not None:
+        written = self.coat.write(place, slots, self._settings(ranks), metadata)
+        if self.beside is not None and not self.coat.suffixes:
             for name in BESIDE:
-                copy_file(self.beside, name, folder)
+                copy_file(self.beside, name, place)
         return written
 
     def direction(self, row: str) -> int:
         """Return the bytes of one direction of a part."""
         return self.parts[row].width * BITS[self.dtypes[row]] // 8
 
-    def _modules(self, ranks: Mapping[str, int]) -> dict[str, Module]:
+    def _modules(self, ranks: Mapping[str, int]) -> dict[str, Worn]:
         """Return what is written of the parts, by their rows."""
         held = {row: max(rank, self.parts[row].least) for row, rank in ranks.items()}
-        return {
-            row: Module(self.parts[row].name, rank, self.parts[row].kind)
-            for row, rank in held.items()
-            if rank
-        }
+        return {row: self.parts[row].worn(rank) for row, rank in held.items() if rank}
 
-    def _config(self, ranks: Mapping[str, int]) -> dict[str, Any]:
-        modules = [*self._modules(ranks).values()]
-        whole = len(modules) == len(self.parts) and self.given.get("target_modules")
-        names = [module.name for module in modules]
-        targets = None if whole else targets_of(names, self.others)
-        return config_of(modules, self.given, kept=self.kept, targets=targets, start=self.start)
+    def _settings(self, ranks: Mapping[str, int]) -> Mapping[str, Any]:
+        """Return what the coat says beside the factors."""
+        worn = [*self._modules(ranks).values()]
+        whole = len(worn) == len(self.parts) and self.given.get("target_modules")
+        targets = None if whole else targets_of([module.name for module in worn], self.others)
+        modules = [
+            Module(one.name, one.rank, one.kind, alpha_of(one.told, one.rank)) for one in worn
+        ]
+        config = config_of(modules, self.given, kept=self.kept, targets=targets, start=self.start)
+        return self.coat.settings(worn, config)
 
     def _slots(self, ranks: Mapping[str, int], spool: Spool | None) -> dict[str, Slot]:
         """Return every tensor of the file; without a spool those that only tell their sizes."""
         slots: dict[str, Slot] = {}
         for row, module in self._modules(ranks).items():
             part, dtype = self.parts[row], self.dtypes[row]
-            shapes = (module.rank, *part.inputs), (part.outputs, module.rank, *part.behind)
-            for name, side, shape in zip(module.names, ("right", "left"), shapes, strict=True):
-                chunks = partial(_factor, spool, row, side, ranks[row], module.rank)
-                slots[name] = Slot(dtype, shape, _product(shape) * BITS[dtype] // 8, chunks)
+            names = self.coat.names(module)
+            sides = (
+                (names.a, "right", (module.rank, *part.inputs), names.turned[0], part.columns),
+                (names.b, "left", (part.outputs, module.rank, *part.behind), names.turned[1],
+                 part.rows),
+            )  # fmt: skip
+            for name, side, shape, turned, order in sides:
+                piece = Piece(row, side, ranks[row], module.rank, turned, order)
+                own = shape[::-1] if turned else shape
+                nbytes = _product(shape) * BITS[dtype] // 8
+                slots[name] = Slot(dtype, own, nbytes, partial(piece.chunks, spool))
+            slots |= self.coat.beside(module)
         for name, one in self.carried.items():
-            entry = one.entry
-            nbytes = entry.numel * BITS[entry.dtype] // 8
-            slots[name] = Slot(entry.dtype, entry.shape, nbytes, partial(stored_bytes, one))
+            nbytes = one.entry.numel * BITS[one.entry.dtype] // 8
+            slots[name] = Slot(one.entry.dtype, one.written, nbytes, partial(stored_bytes, one))
         return slots
 
 
@@ -206,16 +245,31 @@ def _product(sizes: Sequence[int]) -> int:
     return found
 
 
-def _factor(spool: Spool | None, row: str, side: str, count: int, rank: int) -> Iterator[Bytes]:
-    """Yield a factor as the file has it: B with a direction a column."""
-    if spool is None:
-        return
-    rows = spool.rows(row, side, count)
-    if rank > count:
-        filled = rows.new_zeros(rank, *rows.shape[1:])
-        filled[:count] = rows
-        rows = filled
-    yield raw(rows if side == "right" else rows.mT)
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One factor, and how the file has it: B with a direction a column, unless it is turned."""
+
+    row: str
+    side: str
+    count: int  # of directions in the spool
+    rank: int  # of the file
+    turned: bool
+    order: Order | None
+
+    def chunks(self, spool: Spool | None) -> Iterator[Bytes]:
+        """Yield its bytes."""
+        if spool is None:
+            return
+        rows = spool.rows(self.row, self.side, self.count)
+        if self.rank > self.count:
+            filled = rows.new_zeros(self.rank, *rows.shape[1:])
+            filled[: self.count] = rows
+            rows = filled
+        if self.order is not None:
+            moved = rows.clone()
+            moved[:, self.order.index(rows.shape[1])] = rows
+            rows = moved
+        yield raw(rows if (self.side == "right") != self.turned else rows.mT)
 
 
 def stored_bytes(one: Carried) -> Iterator[Bytes]:

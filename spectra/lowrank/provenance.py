@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from spectra.runs.result import Result
 
-HERE: Final = frozenset({"output", "force", "reserved", "measured"})
+HERE: Final = frozenset({"output", "force", "reserved", "measured", "copied"})
 """Settings that are of a run, not of what was written: the same weights give the same bytes."""
 
 

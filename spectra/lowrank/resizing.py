@@ -1,17 +1,29 @@
 """An adapter with fewer directions, from its factors alone; a weighted sum of several."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
+from spectra.analyzers.cut import Cutting
 from spectra.analyzers.extracted import Extracted
-from spectra.analyzers.factored import Merged, Resized
+from spectra.analyzers.factored import Converted, Merged, Resized
+from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.naming import Naming
 from spectra.lowrank.output import Carried, Output, Part
-from spectra.lowrank.sources import WHOLE, Source, inputs_of, place_of, roles, source_of
+from spectra.lowrank.sources import (
+    WHOLE,
+    Source,
+    carried_of,
+    inputs_of,
+    place_of,
+    roles,
+    source_of,
+)
 from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
@@ -23,6 +35,7 @@ from spectra.words import Engine, Stored
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Task
+from spectra.writing.coats import To
 
 
 @asked
@@ -37,6 +50,9 @@ def resize(
     sv_cumulative: float | None = None,
     sv_fro: float | None = None,
     dtype: Stored | None = None,
+    to: To = "peft",
+    part: str = "",
+    base: Spec | None = None,
     force: bool = False,
     allow_pickle: bool = False,
     download: bool = False,
@@ -63,6 +79,9 @@ def resize(
         sv_cumulative: Share of the sum of singular values that is kept; kohya's.
         sv_fro: Share of the Frobenius norm that is kept; kohya's.
         dtype: `float32`, `bfloat16` or `float16`; as the adapter is stored by default.
+        to: Whose names and files: `peft`, `kohya`, `diffusers`, `mlx` or `gguf`.
+        part: Of a pipeline, as diffusers and kohya name it; by default as names tell.
+        base: The model it was trained on, where names or methods hang on it.
         force: Replace an adapter that is there.
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
@@ -78,9 +97,8 @@ def resize(
     Raises:
         SpectraError: The adapter cannot be read, or the folder cannot be written.
     """
-    source = source_of(
-        opened(adapter, allow_pickle=allow_pickle, download=download, variant=variant)
-    )
+    opener = partial(opened, allow_pickle=allow_pickle, download=download, variant=variant)
+    source = source_of(opener(adapter), Naming(to, part, base_of(base, opener)))
     analyzer = Resized(
         rank=rank, energy=energy, budget=bytes_given(budget), sv_ratio=sv_ratio,
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
@@ -106,6 +124,9 @@ def merge(
     sv_cumulative: float | None = None,
     sv_fro: float | None = None,
     dtype: Stored | None = None,
+    to: To = "peft",
+    part: str = "",
+    base: Spec | None = None,
     force: bool = False,
     allow_pickle: bool = False,
     download: bool = False,
@@ -133,6 +154,9 @@ def merge(
         sv_cumulative: Share of the sum of singular values that is kept; kohya's.
         sv_fro: Share of the Frobenius norm that is kept; kohya's.
         dtype: `float32`, `bfloat16` or `float16`; as the adapters are stored by default.
+        to: Whose names and files: `peft`, `kohya`, `diffusers`, `mlx` or `gguf`.
+        part: Of a pipeline, as diffusers and kohya name it; by default as names tell.
+        base: The model they were trained on, where names or methods hang on it.
         force: Replace an adapter that is there.
         allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
         download: As for `spectra.open`.
@@ -149,7 +173,8 @@ def merge(
         SpectraError: An adapter cannot be read or summed, or the folder cannot be written.
     """
     opener = partial(opened, allow_pickle=allow_pickle, download=download, variant=variant)
-    sources = [source_of(opener(one)) for one in adapters]
+    naming = Naming(to, part, base_of(base, opener))
+    sources = [source_of(opener(one), naming) for one in adapters]
     analyzer = Merged(
         weights=_weights(weights, len(sources)),
         rank=rank, energy=energy, budget=bytes_given(budget), sv_ratio=sv_ratio,
@@ -161,6 +186,18 @@ def merge(
         writing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
     )  # fmt: skip
+
+
+def base_of(base: Spec | None, opener: Callable[[Spec], Checkpoint | Adapter]) -> Checkpoint | None:
+    """Return the base that a user gave.
+
+    Raises:
+        UsageError: It is an adapter.
+    """
+    found = None if base is None else opener(base)
+    if isinstance(found, Adapter):
+        raise UsageError(f"--base {shown(found.spec)} is an adapter, expected a model.")
+    return found
 
 
 def bytes_given(budget: str | float | None) -> int | None:
@@ -197,37 +234,76 @@ def _weights(given: float | Sequence[float], count: int) -> tuple[float, ...]:
 
 
 def _resizing(source: Source, analyzer: Resized, path: Path, *, force: bool) -> Writing:
-    adapter, own_roles = source.adapter, roles(source.factors)
+    require_factors(source)
+    own_roles = roles({name: source.axes(name) for name in source.factors})
     tasks = [
         Task(place_of(name, own, own_roles[name]), inputs_of(source, name, own_roles[name]))
         for name, own in source.factors.items()
     ]
+    output = output_of(source, analyzer, path, force=force)
+    ranks = {name: own.rank for name, own in source.factors.items()}
+    plan = Plan(
+        (Member(source.adapter, "adapter"),), in_bytes(tasks), source.skipped,
+        notes=notes_of(source),
+    )  # fmt: skip
+    return planned(analyzer, plan, output, ranks)
+
+
+def require_factors(source: Source) -> None:
+    """Refuse an adapter that is no LoRA.
+
+    Raises:
+        AdapterError: Its updates are made of the base's weights, or of full rank.
+    """
+    if source.turned or source.whole:
+        spec = shown(source.adapter.spec)
+        raise AdapterError(
+            f"{spec} is an adapter of {source.adapter.method}, whose updates are of full rank: "
+            f"`spectra lowrank convert {spec}` makes a LoRA of it."
+        )
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    """Return what is to be said of an adapter that is written again."""
+    adapter = source.adapter
     notes = [f"{shown(adapter.spec)}: {adapter.assumed}."] if adapter.assumed else []
     if any(map(source.lengths, source.factors)):
         notes.append(
             "DoRA's lengths are kept; the loss is that of s B A, before each output gets its length"
         )
-    output = Output(
+    return (*notes, *source.notes)
+
+
+def output_of(source: Source, analyzer: Cutting, path: Path, *, force: bool) -> Output:
+    """Return where an adapter goes that is written again, and as what."""
+    base = source.naming.base
+    return Output(
         path,
-        {name: _part(source, name) for name in source.factors},
-        {name: analyzer.stored(own.a.dtype, own.b.dtype) for name, own in source.factors.items()},
-        adapter.config,
-        {name: Carried(adapter.weights, entry) for name, entry in source.carried.items()},
+        {name: part_of(source, name) for name in source.names},
+        {name: analyzer.stored(*dtypes_of(source, name)) for name in source.names},
+        source.given,
+        carried_of(source),
         source.kept,
-        adapter.weights.folder,
-        sources=named([source]),
+        source.adapter.weights.folder,
+        sources=named([source]) + ([] if base is None else [_model(base)]),
         force=force,
+        coat=source.naming.coat,
     )
-    ranks = {name: own.rank for name, own in source.factors.items()}
-    plan = Plan((Member(adapter, "adapter"),), in_bytes(tasks), source.skipped, notes=tuple(notes))
-    return planned(analyzer, plan, output, ranks)
+
+
+def dtypes_of(source: Source, name: str) -> tuple[str, ...]:
+    """Return the dtypes that a module's factors are stored in."""
+    own = source.factors.get(name)
+    return ("F32",) if own is None else (own.a.dtype, own.b.dtype)
 
 
 def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: bool) -> Writing:
     carried = _carried(sources)
     names = dict.fromkeys(name for source in sources for name in source.factors)
     first = {name: next(source for source in sources if name in source.factors) for name in names}
-    own_roles = roles({name: first[name].factors[name] for name in names})
+    own_roles = roles({name: first[name].axes(name) for name in names})
+    for source in sources:
+        require_factors(source)
     tasks, parts, dtypes, ranks = [], {}, {}, {}
     for name in names:
         inputs: list[Input] = []
@@ -240,17 +316,15 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
                 inputs += inputs_of(source, name, own_roles[name], weight, f".{number}")
                 stored += [own.a.dtype, own.b.dtype]
                 rank += own.rank
-        part = _part(first[name], name)
+        part = part_of(first[name], name)
         place = place_of(name, first[name].factors[name], own_roles[name])
         dtypes[name] = analyzer.stored(*stored)
         tasks.append(Task(replace(place, dtype=dtypes[name]), tuple(inputs)))
         parts[name], ranks[name] = part, min(rank, *first[name].factors[name].shape)
-    turned = any(source.adapter.config.get("fan_in_fan_out") is True for source in sources)
-    saved = {
-        name for source in sources for name in source.adapter.config.get("modules_to_save") or ()
-    }
+    turned = any(source.given.get("fan_in_fan_out") is True for source in sources)
+    saved = {name for source in sources for name in source.given.get("modules_to_save") or ()}
     given = {
-        **sources[0].adapter.config,
+        **sources[0].given,
         "fan_in_fan_out": turned,
         "target_modules": None,
         "modules_to_save": sorted(saved) or None,
@@ -264,6 +338,7 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
         beside=sources[0].adapter.weights.folder,
         sources=named(sources),
         force=force,
+        coat=sources[0].naming.coat,
     )
     alone = {
         shown(source.adapter.spec): sum(name not in source.factors for name in names)
@@ -289,7 +364,10 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
 
 
 def planned(
-    analyzer: Resized | Extracted, plan: Plan, output: Output, ranks: Mapping[str, int]
+    analyzer: Resized | Extracted | Converted,
+    plan: Plan,
+    output: Output,
+    ranks: Mapping[str, int],
 ) -> Writing:
     """Return what is ready to run, once it is known that it can be written.
 
@@ -325,12 +403,33 @@ def named(sources: Sequence[Source]) -> list[dict[str, str]]:
     return [{"spec": one.spec, "resolved": one.resolved} for one in found]
 
 
-def _part(source: Source, name: str) -> Part:
-    own = source.factors[name]
+def _model(base: Checkpoint) -> dict[str, str]:
+    return {"spec": base.spec, "resolved": base.resolved}
+
+
+def part_of(source: Source, name: str) -> Part:
+    """Return a module as it is written."""
+    home = source.names[name]
+    more = {"told": source.told.get(name, 1.0), "rows": home.rows, "columns": home.columns}
+    if name in source.turned:
+        one = source.turned[name]
+        shape = one.entry.shape
+        rows, cols = shape[0], prod(shape[1:])
+        if one.turned:
+            rows, cols = cols, rows
+        table = one.update.kind == "embedding"  # stored [entries, features]: its inputs are those
+        if table:
+            rows, cols = cols, rows
+        inputs = shape[1:] if len(shape) > 2 else (cols,)
+        return Part(
+            home.name, inputs, rows, (1,) * (len(shape) - 2), "embedding" if table else "linear",
+            **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+    own, lengths = source.factors[name], source.lengths(name)
     return Part(
-        name, own.a.shape[1:], own.b.shape[0], own.b.shape[2:],
-        "embedding" if own.kind == "embedding" else "linear",
-        least=int(source.lengths(name)),
+        home.name, own.a.shape[1:], own.b.shape[0], own.b.shape[2:],
+        "embedding" if own.kind == "embedding" else "linear", int(lengths), lengths=lengths,
+        **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

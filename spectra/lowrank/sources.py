@@ -1,23 +1,34 @@
 """An adapter that is read to be written again: what is cut, and what is carried over."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
 from spectra.checkpoint.adapter.factors import WRAPPERS
 from spectra.checkpoint.adapter.views import scaled
 from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.finding import Turned, found_in
+from spectra.lowrank.naming import Home, Naming
+from spectra.lowrank.output import Carried
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of
-from spectra.text import quote, shown
+from spectra.text import counted, quote, shown
 from spectra.work.task import Input
+from spectra.writing.coats import Worn, scales_told
 
 READ = ("PEFT", "PEFT without adapter_config.json")
-"""Whose names of modules are those of the base, as PEFT wants them."""
-
+"""Whose whole tensors have the names that PEFT gives them."""
 
 WHOLE = "a whole tensor"
+LENGTHS = "DoRA's lengths"
+KEPT = (
+    "base_model_name_or_path", "revision", "task_type", "inference_mode", "modules_to_save",
+    "trainable_token_indices", "fan_in_fan_out", "bias", "auto_mapping",
+)  # fmt: skip
+"""Settings of another method that are LoRA's too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +37,118 @@ class Source:
 
     adapter: Adapter
     factors: Mapping[str, LoraFactors]  # by module
+    naming: Naming
+    names: Mapping[str, Home] = field(default_factory=dict)  # what modules are called in the file
+    told: Mapping[str, float] = field(default_factory=dict)
+    """The scale that is written beside the factors of each module, of an adapter that is copied."""
+    turned: Mapping[str, Turned] = field(default_factory=dict)  # what the base's values are made to
     carried: Mapping[str, TensorEntry] = field(default_factory=dict)  # all others, as stored
     kept: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     """Rank and alpha of stacks that are carried over, by the names of their parameters."""
     skipped: tuple[Skipped, ...] = ()  # what is carried over, and as what
+    given: Mapping[str, Any] = field(default_factory=dict)  # settings that it is made from
+    notes: tuple[str, ...] = ()
+    whole: frozenset[str] = frozenset()  # modules whose update is of full rank
 
     def lengths(self, module: str) -> bool:
         """Say whether DoRA gives each output of a module a length."""
-        return self.factors[module].magnitude is not None
+        return module in self.factors and self.factors[module].magnitude is not None
+
+    def axes(self, module: str) -> int:
+        """Return how many axes a module's weight has."""
+        if module in self.turned:
+            return len(self.turned[module].entry.shape)
+        return len(self.factors[module].a.shape)
 
 
-def source_of(opened: Checkpoint | Adapter) -> Source:
+def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
     """Return an adapter as it can be written again.
 
     Raises:
-        UsageError: It is a model.
-        AdapterError: Its modules have other names than PEFT gives them.
+        UsageError: It is a model, or needs a base that is not given.
+        AdapterError: Its modules cannot be named, or hold what is not written.
     """
     if isinstance(opened, Checkpoint):
         raise UsageError(
             f"{shown(opened.spec)} is a model, expected a LoRA adapter: a folder with "
             "adapter_config.json, or its file."
         )
+    _refuse_unwritten(opened)
+    found = found_in(opened, naming)
+    if not found.factors and not found.turned:
+        raise AdapterError(
+            f"{shown(opened.spec)} holds no factors of linear layers or embeddings that could be "
+            "cut."
+        )
+    shapes = {key: own.shape for key, own in found.factors.items()}
+    for key, one in found.turned.items():
+        flat = one.entry.shape[0], prod(one.entry.shape[1:])
+        shapes[key] = flat[::-1] if one.turned else flat
+    homes = naming.homes(found.names, shapes)
+    adapter = found.adapter
+    own_names = adapter.coat == READ[0]
+    cut = {part.name for own in found.factors.values()
+           for entry in (own.a, own.b) for part in _parts(entry)}  # fmt: skip
+    cut |= {part.name for one in adapter.updates.values() for _, part in one.parts}
+    carried = {
+        name: entry for name, entry in adapter.weights.entries.items()
+        if name not in cut and (own_names or not name.endswith(".alpha"))
+    }  # fmt: skip
+    kept = {
+        f"{own.module}.{leaf}": (rank, scale * rank)
+        for own in adapter.factors.values()
+        for leaf, (rank, scale) in own.choices.items()
+    }
+    given = adapter.config
+    if adapter.updates or adapter.coat not in READ:
+        given = {key: adapter.config[key] for key in KEPT if key in adapter.config}
+        given |= {"fan_in_fan_out": found.inputs_first or bool(given.get("fan_in_fan_out"))}
+        if naming.base is not None:
+            given = {"base_model_name_or_path": naming.base.spec, **given}
+    source = Source(
+        adapter, found.factors, naming, homes, {}, found.turned, carried, kept,
+        _told(adapter, carried), given, tuple(found.notes), frozenset(found.whole),
+    )  # fmt: skip
+    _refuse_unheld(source)
+    return source
+
+
+def carried_of(source: Source) -> dict[str, Carried]:
+    """Return what is written beside factors, by its name in the file."""
+    weights, coat = source.adapter.weights, source.naming.coat
+    lengths = {own.magnitude.name for own in source.adapter.factors.values() if own.magnitude}
+    same = coat.word == "peft" and source.adapter.coat in READ
+    found = {
+        name: Carried(weights, entry)
+        for name, entry in source.carried.items() if same or name not in lengths
+    }  # fmt: skip
+    for key, own in source.factors.items():
+        if own.magnitude is not None and not same:
+            name, shape = coat.lengths(
+                source.names[key].name, own.magnitude.numel, len(own.a.shape)
+            )
+            found[name] = Carried(weights, own.magnitude, shape)
+    return found
+
+
+def copied(source: Source) -> Source:
+    """Return a source whose scales are told beside its factors, as far as its coat can."""
+    keys = [*source.factors]
+    scales = [source.factors[key].scale for key in keys]
+    ranks = [source.factors[key].rank for key in keys]
+    told = scales_told(source.naming.to, scales, ranks)
+    return replace(source, told=dict(zip(keys, told, strict=True)))
+
+
+def _refuse_unwritten(opened: Adapter) -> None:
+    """Refuse what has no place in an adapter that is written.
+
+    Raises:
+        AdapterError: There is some.
+    """
     spec = shown(opened.spec)
-    refuse_other_names(opened)
-    factors = {name: own for name, own in opened.factors.items() if own.kind != "parameter"}
-    for own in factors.values():
-        wrapped = WRAPPERS.search(own.a.name)
+    for own in opened.factors.values():
+        wrapped = WRAPPERS.search(own.a.name) if own.kind != "parameter" else None
         if wrapped is not None:
             raise AdapterError(
                 f"{spec}: {quote(own.a.name)} lies inside {quote(wrapped[0][1:])}, which is not "
@@ -64,34 +160,61 @@ def source_of(opened: Checkpoint | Adapter) -> Source:
             f"{spec} holds {quote(biased)}, a bias that is scaled with its factors (lora_bias), "
             "which is not written. Merge it into its base and give the merged model."
         )
-    if not factors:
+    unread = [item for item in opened.beside if item.tensor not in opened.weights.entries]
+    if unread:
         raise AdapterError(
-            f"{spec} holds no factors of linear layers or embeddings that could be cut."
+            f"{spec}: module {quote(unread[0].tensor)} is not read: {unread[0].reason}. Merge it "
+            "into its base and give the merged model."
         )
-    cut = {entry.name for own in factors.values() for entry in (own.a, own.b)}
-    carried = {name: entry for name, entry in opened.weights.entries.items() if name not in cut}
-    if opened.coat != READ[0]:  # scales of each module, which are in the factors now
-        carried = {name: one for name, one in carried.items() if not name.endswith(".alpha")}
-    kept = {
-        f"{own.module}.{leaf}": (rank, scale * rank)
-        for own in opened.factors.values()
-        for leaf, (rank, scale) in own.choices.items()
-    }
-    return Source(opened, factors, carried, kept, _told(opened, carried))
 
 
 def refuse_other_names(opened: Adapter) -> None:
-    """Refuse an adapter whose modules have other names than PEFT gives them.
+    """Refuse an adapter that is no LoRA, or whose modules have other names than PEFT's.
 
     Raises:
         AdapterError: It is one.
     """
     spec = shown(opened.spec)
+    if opened.updates:
+        raise AdapterError(
+            f"{spec} is an adapter of {opened.method}, expected a LoRA: `spectra lowrank convert "
+            f"{spec}` makes one of it."
+        )
     if opened.coat not in READ:
         raise AdapterError(
-            f"{spec} names its modules as {opened.coat} does, expected PEFT's names. Convert it to "
-            "PEFT first."
+            f"{spec} names its modules as {opened.coat} does, expected PEFT's names: `spectra "
+            f"lowrank convert {spec}` gives them."
         )
+
+
+def _refuse_unheld(source: Source) -> None:
+    """Refuse what the coat has no place for.
+
+    Raises:
+        AdapterError: There is some.
+    """
+    coat, spec = source.naming.coat, shown(source.adapter.spec)
+    for key in source.names:
+        rank = source.factors[key].rank if key in source.factors else 1
+        kind = source.factors[key].kind if key in source.factors else "linear"
+        worn = Worn(source.names[key].name, rank, "embedding" if kind == "embedding" else "linear",
+                    axes=source.axes(key), lengths=source.lengths(key))  # fmt: skip
+        if why := coat.refused(worn):
+            raise AdapterError(f"{spec}: module {quote(key)} cannot be written: {why}. "
+                               "Expected --to peft.")  # fmt: skip
+    own = source.adapter.coat in READ
+    beside = [item for item in source.skipped if LENGTHS not in item.reason]
+    if beside and not (coat.word == "peft" and own):
+        raise AdapterError(
+            f"{spec} holds {counted(len(beside), 'tensor')} beside its factors, e.g. "
+            f"{quote(beside[0].tensor)} ({beside[0].reason.rpartition(': ')[2]}), which --to "
+            f"{coat.word} has no place for"
+            f"{'' if own else ' of theirs'}. Merge it into its base, or expected --to peft."
+        )
+
+
+def _parts(entry: TensorEntry) -> tuple[TensorEntry, ...]:
+    return tuple(entry.parts) if entry.codec is not None else (entry,)
 
 
 def _told(adapter: Adapter, carried: Mapping[str, TensorEntry]) -> tuple[Skipped, ...]:
@@ -108,7 +231,7 @@ def _told(adapter: Adapter, carried: Mapping[str, TensorEntry]) -> tuple[Skipped
         if name in stacks:
             what = "factors of a stack of experts"
         elif name in lengths:
-            what = "DoRA's lengths"
+            what = LENGTHS
         elif name in rows:
             what = "rows of an embedding"
         told.append(Skipped(name, f"carried over as it is: {what}"))
@@ -123,16 +246,20 @@ def place_of(module: str, own: LoraFactors, role: Role) -> Place:
     )  # fmt: skip
 
 
-def roles(factors: Mapping[str, LoraFactors]) -> dict[str, Role]:
-    """Return the role of every module by its name."""
-    found = roles_of({f"{name}.weight": len(own.a.shape) for name, own in factors.items()})
-    return {name: found[f"{name}.weight"] for name in factors}
+def roles(axes: Mapping[str, int]) -> dict[str, Role]:
+    """Return the role of every module by its name.
+
+    Args:
+        axes: Of the weights of the modules.
+    """
+    found = roles_of({f"{name}.weight": count for name, count in axes.items()})
+    return {name: found[f"{name}.weight"] for name in axes}
 
 
 def inputs_of(
     source: Source, module: str, role: Role, weight: float = 1.0, number: str = ""
 ) -> tuple[Input, Input]:
-    """Return the two factors of a module as a task has them, the scale in B.
+    """Return the two factors of a module as a task has them, the scale in B but for what is told.
 
     Args:
         source: The adapter.
@@ -142,10 +269,14 @@ def inputs_of(
         number: What tells it from other adapters' in one task.
     """
     own, weights = source.factors[module], source.adapter.weights
-    right, left = own.a, scaled(own.b, own.scale * weight)
+    told = source.told.get(module)
+    scale = own.scale * weight
+    if told is not None:
+        scale = 1.0 if told == scale else scale / told
+    left = own.b if told is not None and scale == 1.0 else scaled(own.b, scale)
     return tuple(
         Input(side + number, weights, View(entry.name, role, entry, Part(), *_flat(entry)))
-        for side, entry in (("A", right), ("B", left))
+        for side, entry in (("A", own.a), ("B", left))
     )  # type: ignore[return-value]
 
 

@@ -34,6 +34,7 @@ PLAIN: Mapping[str, Any] = {
 STARTS = ("eva_config", "corda_config", "lora_ga_config", "loftq_config")
 """Settings of how training began, which are none of what is written."""
 
+MOST = 1 << 53  # up to which floats hold every whole number
 NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 """Settings that take modules away from those that `target_modules` names."""
 
@@ -58,6 +59,13 @@ class Module:
         if self.kind == "embedding":
             return tuple(f"{PREFIX}{self.name}.lora_embedding_{side}" for side in "AB")  # type: ignore[return-value]
         return tuple(f"{PREFIX}{self.name}.lora_{side}.weight" for side in "AB")  # type: ignore[return-value]
+
+
+def alpha_of(scale: float, rank: int) -> float:
+    """Return the alpha that PEFT divides by the rank; a whole one where that gives the scale."""
+    alpha = scale * rank
+    near = float(round(alpha)) if abs(alpha) < MOST else alpha
+    return near if near / rank == scale else alpha
 
 
 def config_of(

@@ -22,6 +22,7 @@ HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
 ALPHA = "adapter.lora.alpha"
 EMBEDDING = "token_embd.weight"
 COUNTS = {
+    "block_count": ("num_hidden_layers", "n_layer", "num_layers"),
     "attention.head_count": ("num_attention_heads", "n_head"),
     "attention.head_count_kv": ("num_key_value_heads", "n_head_kv", "num_kv_heads"),
     "rope.dimension_count": ("qk_rope_head_dim",),
@@ -115,7 +116,7 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
         base: Of any format; its config tells the counts of heads that the order hangs on.
     """
     word = adapter.weights.metadata.get("general.architecture")
-    facts = Facts(_metadata(word if isinstance(word, str) else "", base.config))
+    facts = facts_of(word if isinstance(word, str) else "", base.config)
     gated = any(".wi_1." in name for name in base.entries)
     factors: dict[str, LoraFactors] = {}
     lost: list[Skipped] = []
@@ -135,8 +136,8 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
     return replace(adapter, factors=factors, saved=saved, naming="dotted"), lost
 
 
-def _metadata(word: str, config: Mapping[str, Any]) -> dict[str, Value]:
-    """Return a base's counts under GGUF's keys."""
+def facts_of(word: str, config: Mapping[str, Any]) -> Facts:
+    """Return what a base's config.json says, under the keys of a GGUF architecture."""
     inner = config.get("text_config")
     told = {**config, **(inner if isinstance(inner, dict) else {})}
     found: dict[str, Value] = {"general.architecture": word}
@@ -144,7 +145,7 @@ def _metadata(word: str, config: Mapping[str, Any]) -> dict[str, Value]:
         count = next((told[name] for name in names if type(told.get(name)) is int), None)
         if count is not None:
             found[f"{word}.{key}"] = count
-    return found
+    return Facts(found)
 
 
 def _parts(model: str, made: LoraFactors) -> dict[str, LoraFactors]:

@@ -96,3 +96,29 @@ def one_of(stack: TensorEntry, number: int, count: int) -> TensorEntry:
     start = stack.start + number * size
     rows = stack.shape[1:] if len(stack.shape) == 3 else (stack.shape[0] // count, stack.shape[1])
     return replace(stack, shape=rows, start=start, stop=start + size)
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced(Coded):
+    """Some rows of a factor."""
+
+    stored: TensorEntry
+    first: int
+    count: int
+    name: str = "sliced"
+    bits: int = 0
+
+    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+        """Return the values of the slab."""
+        start, stop = slab if slab is not None else (0, self.count)
+        return read(self.stored, (self.first + start, self.first + stop))
+
+
+def sliced(entry: TensorEntry, rows: tuple[int, int]) -> TensorEntry:
+    """Return some rows of a factor, of a name that tells them from others."""
+    name = f"{entry.name}[{rows[0]}:{rows[1]}]"
+    shape = (rows[1] - rows[0], *entry.shape[1:])
+    if entry.codec is None:
+        start, stop = entry.stretch(rows)
+        return replace(entry, name=name, shape=shape, start=start, stop=stop)
+    return replace(entry, name=name, shape=shape, codec=Sliced(entry, rows[0], shape[0]))

@@ -68,7 +68,7 @@ def adapter_changes(
     placed = place_modules(base, tuned)
     found.uses |= {
         name: _Use(own, rows=rows)
-        for name, (own, rows) in _known(base, tuned, placed, turned).items()
+        for name, (own, rows) in placed_changes(base, tuned, placed, turned).items()
     }
     found.lost += placed.lost
     _match_parameters(found, base, tuned)
@@ -94,7 +94,7 @@ def adapter_changes(
     return changes
 
 
-def _known(
+def placed_changes(
     base: Checkpoint, tuned: Adapter, placed: Placed, turned: Collection[str]
 ) -> dict[str, tuple[Changed, Slab]]:
     """Return what changes each tensor, of other methods than LoRA of the size that it has there.

@@ -1,0 +1,174 @@
+"""What an adapter changes in the words of its base: modules, factors, and weights made anew."""
+
+from dataclasses import dataclass, field, replace
+
+from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
+from spectra.checkpoint.adapter.adapter import Changed
+from spectra.checkpoint.adapter.ggml import named_for
+from spectra.checkpoint.adapter.updates.update import Update
+from spectra.checkpoint.adapter.views import sliced
+from spectra.checkpoint.entry import Slab
+from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.naming import Name, Naming, name_of
+from spectra.matrices import views_of
+from spectra.text import counted, quote, shown
+from spectra.work.planning.adapted import placed_changes
+from spectra.work.planning.placing import ELSEWHERE, place_modules
+
+MOST = 3  # notes on biases
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A weight of the base that another method makes anew."""
+
+    update: Update
+    entry: TensorEntry  # of the base
+    turned: bool  # which stores it [in, out]
+
+
+@dataclass(slots=True)
+class Found:
+    """What an adapter changes, by module."""
+
+    adapter: Adapter  # a GGUF's with the names of its base
+    naming: Naming
+    factors: dict[str, LoraFactors] = field(default_factory=dict)
+    turned: dict[str, Turned] = field(default_factory=dict)
+    names: dict[str, Name] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)  # those of full rank
+    notes: list[str] = field(default_factory=list)
+    inputs_first: bool = False  # the base stores linear layers [in, out]
+
+    def add(self, key: str, own: Changed, name: Name) -> bool:
+        """Note a module, unless another part of a pipeline is asked for."""
+        if self.naming.part and name.part and name.part != self.naming.part:
+            return False
+        self.names[key] = name
+        if isinstance(own, Update) and own.form != "turns":
+            own = (own if own.known else own.of(*own.shape, (0, 0))).factors()
+        if isinstance(own, LoraFactors):
+            update = self.adapter.updates.get(own.module)
+            self.whole |= {key} if update is not None and not update.rank else set()
+            self.factors[key] = own
+        return True
+
+    def place(self, key: str, own: Changed, rows: Slab, name: Name, entry: TensorEntry) -> None:
+        """Note what changes one tensor of the base.
+
+        Raises:
+            AdapterError: It is of another size.
+        """
+        if isinstance(own, Update):
+            if not own.known:
+                raise AdapterError(
+                    f"{shown(self.adapter.spec)}: module {quote(key)} does not fit "
+                    f"{quote(entry.name)}, which is {list(entry.shape)}. Give the base it was "
+                    "trained on."
+                )
+            if self.add(key, own, name):
+                self.turned[key] = Turned(own, entry, self.inputs_first)
+            return
+        if len(entry.shape) > 2 and len(own.a.shape) == 2:
+            inputs = entry.shape[1:]
+            ones = (1,) * (len(inputs) - 1)
+            a = _shaped(own.a, (own.rank, *inputs))
+            own = replace(own, a=a, b=_shaped(own.b, (own.b.shape[0], own.rank, *ones)))
+        if rows is not None:
+            length = own.magnitude and sliced(own.magnitude, rows)
+            own = replace(own, b=sliced(own.b, rows), magnitude=length)
+        self.add(key, own, name)
+
+
+def found_in(opened: Adapter, naming: Naming) -> Found:
+    """Return what an adapter changes, under the names that its base has where they are asked for.
+
+    Raises:
+        UsageError: It needs a base.
+        AdapterError: Something of it is not in the base.
+    """
+    if opened.naming == "gguf":
+        opened, lost = named_for(
+            opened, _needed(opened, naming, "names of GGUF's, which are known")
+        )
+        if lost:
+            raise AdapterError(
+                f"{shown(opened.spec)}: {quote(lost[0].tensor)} cannot be named: {lost[0].reason}."
+            )
+    found = Found(opened, naming)
+    flat = opened.naming == "flat" and naming.to != "kohya"
+    unknown = [own for own in opened.updates.values() if own.form == "turns" or 0 in own.shape]
+    base = naming.base
+    if flat:
+        base = _needed(opened, naming, "underscores for dots in its names, which are known")
+    if unknown:
+        base = _needed(opened, naming, f"updates of {opened.method}, which are known")
+    if base is not None and (flat or opened.updates):
+        _in_base(found, base, flat=flat)
+    else:
+        for key, own in opened.modules.items():
+            if own.kind != "parameter":
+                found.add(key, own, name_of(key, opened.naming))
+    return found
+
+
+def _in_base(found: Found, base: Checkpoint, *, flat: bool) -> None:
+    """Note every tensor of the base that changes; of a file without dots under the base's names."""
+    opened = found.adapter
+    stored = {view.entry.name for view in views_of(base)[0] if view.part.transposed}
+    placed = place_modules(base, opened)
+    changes = placed_changes(base, opened, placed, stored)
+    _tell_lost(found, placed.lost, base)
+    biases = []
+    for tensor, (own, rows) in changes.items():
+        key = placed.tensors[tensor][0]
+        name = name_of(key, opened.naming)
+        if flat:
+            name = Name(tensor.removesuffix(".weight"), name.part)
+        found.inputs_first = tensor in stored and own.kind == "linear"
+        found.place(name.module if flat else key, own, rows, name, base.entries[tensor])
+        bias = f"{tensor.removesuffix('weight')}bias"
+        if key in opened.updates and opened.updates[key].bias and bias in base.entries:
+            biases.append(bias)
+    found.inputs_first = bool(stored & changes.keys())
+    found.notes += [
+        f"{bias} changes too, which no LoRA holds: not written" for bias in biases[:MOST]
+    ]
+    if len(biases) > MOST:
+        found.notes.append(f"{counted(len(biases) - MOST, 'other bias', 'other biases')} likewise")
+
+
+def _shaped(entry: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
+    """Return a factor that a method makes in the shape that a convolution's has."""
+    codec = entry.codec
+    return replace(entry, shape=shape, codec=codec and replace(codec, shape=shape))  # type: ignore[type-var]
+
+
+def _needed(opened: Adapter, naming: Naming, what: str) -> Checkpoint:
+    if naming.base is None:
+        raise UsageError(
+            f"{shown(opened.spec)} has {what} with the base alone. Expected --base and the model "
+            "that it was trained on."
+        )
+    return naming.base
+
+
+def _tell_lost(found: Found, lost: list[Skipped], base: Checkpoint) -> None:
+    """Refuse modules that the base lacks, but for those of another part of a pipeline.
+
+    Raises:
+        AdapterError: There are some.
+    """
+    other = [item for item in lost if item.reason.startswith(ELSEWHERE)]
+    rest = [item for item in lost if item not in other]
+    if rest:
+        raise AdapterError(
+            f"{counted(len(rest), 'module')} of {shown(found.adapter.spec)} cannot be found in "
+            f"{shown(base.spec)}, e.g. {quote(rest[0].tensor)}: {rest[0].reason}. Give the base it "
+            "was trained on."
+        )
+    if other:
+        found.notes.append(
+            f"{counted(len(other), 'module')} of other parts of the pipeline are not written: "
+            "convert them with their own --base"
+        )

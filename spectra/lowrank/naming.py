@@ -1,0 +1,216 @@
+"""What modules of an adapter are called by others: with underscores, behind parts, in GGUF."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+from spectra.checkpoint import Checkpoint
+from spectra.checkpoint.adapter.bare import PARTS
+from spectra.checkpoint.adapter.ggml import facts_of
+from spectra.checkpoint.gguf.codec import Order, gguf_library
+from spectra.checkpoint.gguf.facts import TYPES, Facts
+from spectra.checkpoint.gguf.names import Place, model_name
+from spectra.checkpoint.gguf.restore import restored
+from spectra.errors import AdapterError, UsageError
+from spectra.text import endings, quote, shown, some
+from spectra.work.planning.placing import FLAT
+from spectra.writing.coats import Coat, Gguf, coat_of
+
+PART_OF = {
+    "unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2",
+    "te3": "text_encoder_3", "transformer": "transformer", "prior": "prior",
+    "prior_unet": "unet", "prior_te": "text_encoder",
+}  # fmt: skip
+"""Parts of a pipeline as diffusers calls them, by kohya's words."""
+
+KOHYA = {
+    "unet": "unet", "text_encoder": "te1", "text_encoder_2": "te2", "text_encoder_3": "te3",
+    "transformer": "transformer", "prior": "prior",
+}  # fmt: skip
+UNET = re.compile(r"(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)\.")
+TRANSFORMER = re.compile(r"(?:single_)?transformer_blocks\.|(?:double|single|joint)_blocks\.")
+SAME = {"mistral": "llama", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe"}
+"""Words of config.json, of which GGUF has another that `TYPES` does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A module: as its base calls it, and of which part of a pipeline it is."""
+
+    module: str  # with dots; as kohya writes it where `flat`
+    part: str = ""
+    flat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a module is called in the file, and how its rows and columns lie there."""
+
+    name: str
+    rows: Order | None = None
+    columns: Order | None = None
+
+
+def name_of(key: str, naming: str) -> Name:
+    """Return a module's name, told from what an adapter calls it."""
+    if naming == "flat":
+        found = FLAT.fullmatch(key)
+        return Name(key, PART_OF.get(found["part"] or "", "") if found else "", flat=True)
+    part = PARTS.match(key) if naming == "parts" else None
+    return Name(key[part.end() :], part["part"]) if part else Name(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How an adapter is to be written: in which coat, as which part, of which base."""
+
+    to: str = "peft"
+    part: str = ""
+    base: Checkpoint | None = None
+
+    @property
+    def coat(self) -> Coat:
+        """The coat.
+
+        Raises:
+            UsageError: There is none of that name, or GGUF has no word for the base.
+        """
+        found = coat_of(self.to)
+        return replace(found, architecture=self._gguf()) if isinstance(found, Gguf) else found
+
+    def homes(
+        self, names: Mapping[str, Name], shapes: Mapping[str, tuple[int, int]]
+    ) -> dict[str, Home]:
+        """Return what modules are called.
+
+        Args:
+            names: By whatever tells them apart.
+            shapes: Rows and columns of each.
+
+        Raises:
+            UsageError: A part is not known, or there are several.
+            AdapterError: GGUF has no name for one.
+        """
+        if self.to == "gguf":
+            return self._in_gguf(self._of_one_part(names), shapes)
+        if self.to in ("peft", "mlx"):
+            return {key: Home(one.module) for key, one in self._of_one_part(names).items()}
+        parts = {key: self._part(one) for key, one in names.items()}
+        several = "text_encoder_2" in parts.values()
+        found = {}
+        for key, one in names.items():
+            part = parts[key]
+            if self.to == "diffusers":
+                found[key] = Home(f"{part}.{one.module}")
+            elif one.flat:
+                found[key] = Home(one.module)
+            else:
+                word = KOHYA.get(part, part)
+                word = "te" if word == "te1" and not several else word
+                found[key] = Home(f"lora_{word}_{one.module.replace('.', '_')}")
+        return found
+
+    def _part(self, one: Name) -> str:
+        """Return the part of a pipeline that a module is of.
+
+        Raises:
+            UsageError: It is not known.
+        """
+        if one.part or one.flat:
+            return one.part
+        if self.part:
+            return self.part
+        if UNET.match(one.module):
+            return "unet"
+        if TRANSFORMER.match(one.module):
+            return "transformer"
+        if one.module.startswith("text_model."):
+            return "text_encoder"
+        raise UsageError(
+            f"{self.to} names modules by the part of a pipeline that they are in, and which one "
+            f"has {quote(one.module)} is not told. Expected --part, such as --part transformer."
+        )
+
+    def _of_one_part(self, names: Mapping[str, Name]) -> Mapping[str, Name]:
+        parts = dict.fromkeys(one.part for one in names.values())
+        if len(parts) > 1:
+            raise UsageError(
+                f"the adapter is of several parts of a pipeline ({', '.join(parts)}), and --to "
+                f"{self.to} is of one. Expected --part and one of them."
+            )
+        return names
+
+    def _gguf(self) -> str:
+        """Return GGUF's word for the base's family.
+
+        Raises:
+            UsageError: There is no base, or no word.
+        """
+        if self.base is None:
+            raise UsageError(
+                "--to gguf needs the base's config.json, for names and the order of rows. Expected "
+                "--base."
+            )
+        kind = self.base.config.get("model_type")
+        known = {*_library().MODEL_ARCH_NAMES.values()}
+        others = {word: own for own, word in TYPES.items()}
+        tried = [others.get(str(kind)), SAME.get(str(kind)), str(kind),
+                 str(kind).replace("_", ""), str(kind).replace("_", "-")]  # fmt: skip
+        found = next((word for word in tried if word in known), None)
+        if found is None:
+            raise UsageError(
+                f"GGUF has no word for the family {quote(kind)} of {shown(self.base.spec)}. "
+                "Expected another --to."
+            )
+        return found
+
+    def _in_gguf(
+        self, names: Mapping[str, Name], shapes: Mapping[str, tuple[int, int]]
+    ) -> dict[str, Home]:
+        assert self.base is not None  # noqa: S101 - or there was no coat
+        word = self._gguf()
+        facts = facts_of(word, self.base.config)
+        library = _library()
+        words = {own: key for key, own in library.MODEL_ARCH_NAMES.items()}
+        layers = int(facts.number("block_count")) or 4096
+        table = library.get_tensor_name_map(words[word], layers)
+        gated = any(".wi_1." in name for name in self.base.entries)
+        found, lost = {}, []
+        for key, one in names.items():
+            home = _gguf_home(table, word, one.module, shapes[key], facts, gated=gated)
+            if isinstance(home, str):
+                lost.append(f"{quote(one.module)} ({home})")
+            else:
+                found[key] = home
+        if lost:
+            raise AdapterError(
+                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF: "
+                f"{some(lost, 3)}. Expected another --to."
+            )
+        return found
+
+
+def _library() -> ModuleType:
+    return gguf_library()
+
+
+def _gguf_home(
+    table: object, word: str, module: str, shape: tuple[int, int], facts: Facts, *, gated: bool
+) -> Home | str:
+    """Return what GGUF calls a weight, and how its rows lie there; or why it cannot be told."""
+    tried: Sequence[str] = (module, f"model.{module}", *endings(module))
+    for name in tried:
+        stem = table.get_name(name)  # type: ignore[attr-defined]
+        place = Place.of(f"{stem}.weight") if stem else None
+        if place is None or model_name(word, place, gated=gated) != f"{name}.weight":
+            continue
+        if place.stem == "token_embd":
+            return Home(f"{stem}.weight")
+        back = restored(place, shape, facts)
+        if isinstance(back, str):
+            return back
+        if back.transposed or back.shape != shape:
+            return "which GGUF holds in another shape"
+        return Home(f"{stem}.weight", back.rows, back.columns)
+    return f"for which GGUF's {word} has no name of its own"
