@@ -4,7 +4,7 @@ import functools
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -46,8 +46,8 @@ def command(
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a function a command of its name: it takes options, and returns its exit code.
 
-    An argument `common: Common` is not one option but all that commands share; what the
-    function raises becomes one line and an exit code.
+    An argument `common: Common` is not one option but all that commands share, and any other
+    dataclass all that its fields are; what the function raises becomes one line and an exit code.
 
     Args:
         place: Where it stands in `spectra --help`.
@@ -64,23 +64,36 @@ def command(
 
     def mark(function: Callable[..., int | None]) -> Command:
         own = inspect.signature(function, eval_str=True).parameters.values()
-        takes = any(one.annotation is Common for one in own)
+        groups: dict[str, tuple[Any, list[inspect.Parameter]]] = {
+            one.name: (one.annotation, shared if one.annotation is Common else _options(one))
+            for one in own
+            if is_dataclass(one.annotation)
+        }
 
         @functools.wraps(function)
         def call(**given: Any) -> None:  # noqa: ANN401 - as many types as options
-            if takes:
-                given["common"] = Common(**{one.name: given.pop(one.name) for one in shared})
+            for name, (kind, options) in groups.items():
+                given[name] = kind(**{one.name: given.pop(one.name) for one in options})
             raise typer.Exit(guarded(lambda: function(**given)))
 
         written_out = [
             one.replace(kind=KEYWORD)
             for parameter in own
-            for one in (shared if parameter.annotation is Common else [parameter])
+            for one in (groups[parameter.name][1] if parameter.name in groups else [parameter])
         ]
         call.__signature__ = inspect.Signature(written_out)  # type: ignore[attr-defined]
         return Command(function.__name__, call, place, parser)
 
     return mark
+
+
+def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Return the options that the fields of an argument's dataclass are."""
+    hints = get_type_hints(parameter.annotation, include_extras=True)
+    return [
+        inspect.Parameter(one.name, KEYWORD, default=one.default, annotation=hints[one.name])
+        for one in fields(parameter.annotation)
+    ]
 
 
 def commands_in(package: ModuleType) -> list[Command]:

@@ -58,6 +58,7 @@ CheckFormat: TypeAlias = Literal[Format, "sarif", "junit", "github"]
 """What a result is written as, and what the findings of a check are besides."""
 
 Stored: TypeAlias = Literal["float32", "bfloat16", "float16"]
+To: TypeAlias = Literal["peft", "kohya", "diffusers", "mlx", "gguf"]
 """The dtypes that factors are written in."""
 
 InitMethod: TypeAlias = Literal["pissa", "milora", "soma", "olora", "mica"]

@@ -32,11 +32,10 @@ from spectra.matrices.role import Role
 from spectra.runs.opening import Device, Memory, Spec
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
-from spectra.words import Engine, Stored
+from spectra.words import Engine, Stored, To
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Remade, Task
-from spectra.writing.coats import To
 
 MARGIN = 4  # times the even share of a budget, that one matrix is measured for
 FEWEST = 16  # directions that are measured for a budget, at least

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from spectra.analyzers.extracted import Extracted
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
-from spectra.errors import NothingToAnalyseError, PairingError, UsageError
+from spectra.errors import AdapterError, NothingToAnalyseError, PairingError, UsageError
 from spectra.lowrank.homes import Home, Homes, homes_of
+from spectra.lowrank.naming import Name, Naming
 from spectra.lowrank.output import Carried, Output, Part
 from spectra.lowrank.resizing import bytes_given, planned
 from spectra.lowrank.writing import Writing
@@ -18,8 +19,8 @@ from spectra.matrices.part import Part as Inside
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
-from spectra.text import shown
-from spectra.words import VOCABULARY, Engine, Stored
+from spectra.text import quote, shown
+from spectra.words import VOCABULARY, Engine, Stored, To
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Replaced, Task
@@ -41,6 +42,8 @@ def extract(
     energy: float | None = None,
     budget: str | float | None = None,
     dtype: Stored | None = None,
+    to: To = "peft",
+    part: str = "",
     force: bool = False,
     include: Globs = (),
     exclude: Globs = (),
@@ -70,6 +73,8 @@ def extract(
         energy: Share of the sum of squared singular values that each matrix keeps, in (0, 1].
         budget: Bytes of the whole adapter, such as `"20MB"`: each goes where it saves most.
         dtype: `float32`, `bfloat16` or `float16`; as the tuned model is stored by default.
+        to: Whose names and files: `peft`, `kohya`, `diffusers`, `mlx` or `gguf`.
+        part: Of a pipeline, as diffusers and kohya name it; by default as names tell.
         force: Replace an adapter that is there.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
@@ -97,7 +102,8 @@ def extract(
     before, after = (_model(one) for one in models)
     some = chosen(selection, include, exclude, role, layers)
     analyzer = Extracted(rank=rank, energy=energy, budget=bytes_given(budget), dtype=dtype)
-    writing = _Extraction(before, after, some).planned(analyzer, Path(output), force=force)
+    naming = Naming(to, part, before)
+    writing = _Extraction(before, after, some, naming).planned(analyzer, Path(output), force=force)
     return Planned(
         writing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
@@ -136,6 +142,7 @@ class _Extraction:
     base: Checkpoint
     tuned: Checkpoint
     selection: Selection
+    naming: Naming
     tasks: list[Task] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
@@ -167,8 +174,13 @@ class _Extraction:
                 f"no matrix of {shown(self.base.spec)} is left whose change an adapter could hold."
                 f"{told} `spectra ls {shown(self.base.spec)}` shows all."
             )
-        if self.selection == Selection():
+        if self.naming.to != "peft":
+            told = f"--to {self.naming.to} holds factors alone"
+            self.skipped += [Skipped(one.before.name, f"not held: {told}") for one in self.whole]
+            self.whole = []
+        elif self.selection == Selection():
             self._vectors(homes, partners)
+        self._name()
         output = Output(
             path, self.parts, self.dtypes,
             {**named_base(self.base.spec), "fan_in_fan_out": self.turned},
@@ -176,7 +188,7 @@ class _Extraction:
             beside=self.tuned.folder, others=[name for name in homes.memory.layers if name],
             sources=[{"spec": one.spec, "resolved": one.resolved}
                      for one in (self.base, self.tuned)],
-            force=force,
+            force=force, coat=self.naming.coat,
         )  # fmt: skip
         if analyzer.budget is not None:
             width = sum(map(output.direction, self.parts))
@@ -190,6 +202,28 @@ class _Extraction:
         made = planned(analyzer, plan, output, self.ranks)
         analysis = replace(made.analysis, selection=self.selection)
         return replace(made, analysis=analysis, settle=self._settled)
+
+    def _name(self) -> None:
+        """Give modules the names that they have in the file.
+
+        Raises:
+            AdapterError: One cannot be named, or has no place there.
+        """
+        coat = self.naming.coat
+        for part in self.parts.values():
+            if why := coat.refused(part.worn(1)):
+                raise AdapterError(
+                    f"module {quote(part.name)} cannot be written: {why}. --exclude it, or "
+                    "expected --to peft."
+                )
+        names = {key: Name(part.name) for key, part in self.parts.items()}
+        shapes = {key: (part.outputs, prod(part.inputs)) for key, part in self.parts.items()}
+        homes = self.naming.homes(names, shapes)
+        self.parts = {
+            key: replace(part, name=homes[key].name, rows=homes[key].rows,
+                         columns=homes[key].columns)
+            for key, part in self.parts.items()
+        }  # fmt: skip
 
     def _matrices(self, homes: Homes, partners: Mapping[str, str], analyzer: Extracted) -> None:
         """Note a task for every tensor that factors can hold."""

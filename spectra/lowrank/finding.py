@@ -16,6 +16,8 @@ from spectra.work.planning.adapted import placed_changes
 from spectra.work.planning.placing import ELSEWHERE, place_modules
 
 MOST = 3  # notes on biases
+FORMS = ("kohya", "diffusers")
+"""Whose names of modules are the base's own: those of its class in memory may have more before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,9 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
         base = _needed(opened, naming, "underscores for dots in its names, which are known")
     if unknown:
         base = _needed(opened, naming, f"updates of {opened.method}, which are known")
+    flat = flat or (base is not None and naming.to in FORMS)
     if base is not None and (flat or opened.updates):
-        _in_base(found, base, flat=flat)
+        _in_base(found, base, renamed=flat)
     else:
         for key, own in opened.modules.items():
             if own.kind != "parameter":
@@ -112,8 +115,8 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
     return found
 
 
-def _in_base(found: Found, base: Checkpoint, *, flat: bool) -> None:
-    """Note every tensor of the base that changes; of a file without dots under the base's names."""
+def _in_base(found: Found, base: Checkpoint, *, renamed: bool) -> None:
+    """Note every tensor of the base that changes, under the adapter's names or the base's."""
     opened = found.adapter
     stored = {view.entry.name for view in views_of(base)[0] if view.part.transposed}
     placed = place_modules(base, opened)
@@ -123,10 +126,10 @@ def _in_base(found: Found, base: Checkpoint, *, flat: bool) -> None:
     for tensor, (own, rows) in changes.items():
         key = placed.tensors[tensor][0]
         name = name_of(key, opened.naming)
-        if flat:
+        if renamed:
             name = Name(tensor.removesuffix(".weight"), name.part)
         found.inputs_first = tensor in stored and own.kind == "linear"
-        found.place(name.module if flat else key, own, rows, name, base.entries[tensor])
+        found.place(name.module if renamed else key, own, rows, name, base.entries[tensor])
         bias = f"{tensor.removesuffix('weight')}bias"
         if key in opened.updates and opened.updates[key].bias and bias in base.entries:
             biases.append(bias)

@@ -13,7 +13,7 @@ from spectra.checkpoint.gguf.facts import TYPES, Facts
 from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.restore import restored
 from spectra.errors import AdapterError, UsageError
-from spectra.text import endings, quote, shown, some
+from spectra.text import endings, quote, shown
 from spectra.work.planning.placing import FLAT
 from spectra.writing.coats import Coat, Gguf, coat_of
 
@@ -92,6 +92,7 @@ class Naming:
             UsageError: A part is not known, or there are several.
             AdapterError: GGUF has no name for one.
         """
+        coat_of(self.to)
         if self.to == "gguf":
             return self._in_gguf(self._of_one_part(names), shapes)
         if self.to in ("peft", "mlx"):
@@ -129,7 +130,8 @@ class Naming:
             return "text_encoder"
         raise UsageError(
             f"{self.to} names modules by the part of a pipeline that they are in, and which one "
-            f"has {quote(one.module)} is not told. Expected --part, such as --part transformer."
+            f"has {quote(one.module)} is not told. Expected --part and its name, such as unet, "
+            "transformer or text_encoder."
         )
 
     def _of_one_part(self, names: Mapping[str, Name]) -> Mapping[str, Name]:
@@ -149,7 +151,7 @@ class Naming:
         """
         if self.base is None:
             raise UsageError(
-                "--to gguf needs the base's config.json, for names and the order of rows. Expected "
+                "GGUF needs the base's config.json, for names and the order of rows. Expected "
                 "--base."
             )
         kind = self.base.config.get("model_type")
@@ -168,8 +170,8 @@ class Naming:
     def _in_gguf(
         self, names: Mapping[str, Name], shapes: Mapping[str, tuple[int, int]]
     ) -> dict[str, Home]:
-        assert self.base is not None  # noqa: S101 - or there was no coat
         word = self._gguf()
+        assert self.base is not None  # noqa: S101 - or it had been refused
         facts = facts_of(word, self.base.config)
         library = _library()
         words = {own: key for key, own in library.MODEL_ARCH_NAMES.items()}
@@ -180,13 +182,13 @@ class Naming:
         for key, one in names.items():
             home = _gguf_home(table, word, one.module, shapes[key], facts, gated=gated)
             if isinstance(home, str):
-                lost.append(f"{quote(one.module)} ({home})")
+                lost.append((one.module, home))
             else:
                 found[key] = home
         if lost:
             raise AdapterError(
-                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF: "
-                f"{some(lost, 3)}. Expected another --to."
+                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF, e.g. "
+                f"{quote(lost[0][0])}: {lost[0][1]}. Expected another --to."
             )
         return found
 
@@ -211,6 +213,6 @@ def _gguf_home(
         if isinstance(back, str):
             return back
         if back.transposed or back.shape != shape:
-            return "which GGUF holds in another shape"
+            return "GGUF holds it in another shape"
         return Home(f"{stem}.weight", back.rows, back.columns)
-    return f"for which GGUF's {word} has no name of its own"
+    return f"GGUF's {word} has no name for it alone"

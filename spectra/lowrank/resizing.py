@@ -31,11 +31,10 @@ from spectra.runs.opening import Device, Memory, Spec
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
 from spectra.text import counted, nbytes_of, quote, shown, size, some
-from spectra.words import Engine, Stored
+from spectra.words import Engine, Stored, To
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Task
-from spectra.writing.coats import To
 
 
 @asked

@@ -24,6 +24,7 @@ READ = ("PEFT", "PEFT without adapter_config.json")
 
 WHOLE = "a whole tensor"
 LENGTHS = "DoRA's lengths"
+STACKS = "factors of a stack of experts"
 KEPT = (
     "base_model_name_or_path", "revision", "task_type", "inference_mode", "modules_to_save",
     "trainable_token_indices", "fan_in_fan_out", "bias", "auto_mapping",
@@ -110,7 +111,7 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
         _told(adapter, carried), given, tuple(found.notes), frozenset(found.whole),
     )  # fmt: skip
     _refuse_unheld(source)
-    return source
+    return _without(source)
 
 
 def carried_of(source: Source) -> dict[str, Carried]:
@@ -202,15 +203,34 @@ def _refuse_unheld(source: Source) -> None:
         if why := coat.refused(worn):
             raise AdapterError(f"{spec}: module {quote(key)} cannot be written: {why}. "
                                "Expected --to peft.")  # fmt: skip
-    own = source.adapter.coat in READ
-    beside = [item for item in source.skipped if LENGTHS not in item.reason]
-    if beside and not (coat.word == "peft" and own):
+    stack = next((item for item in source.skipped if STACKS in item.reason), None)
+    if stack is not None and coat.word != "peft":
         raise AdapterError(
-            f"{spec} holds {counted(len(beside), 'tensor')} beside its factors, e.g. "
-            f"{quote(beside[0].tensor)} ({beside[0].reason.rpartition(': ')[2]}), which --to "
-            f"{coat.word} has no place for"
-            f"{'' if own else ' of theirs'}. Merge it into its base, or expected --to peft."
+            f"{spec} holds {quote(stack.tensor)}, {STACKS}, which are not written as {coat.word}. "
+            "Expected --to peft."
         )
+
+
+def _without(source: Source) -> Source:
+    """Return a source without what its coat has no place for, which is told."""
+    peft = source.naming.to == "peft" and source.adapter.coat in READ
+    beside = [item for item in source.skipped if LENGTHS not in item.reason]
+    if peft or not beside:
+        return source
+    lost = {item.tensor for item in beside}
+    to, no_place = source.naming.to, f"not written: {source.naming.to} has no place for"
+    told = tuple(
+        replace(item, reason=f"{no_place} {item.reason.rpartition(': ')[2]}")
+        if item.tensor in lost else item
+        for item in source.skipped
+    )  # fmt: skip
+    note = f"{counted(len(lost), 'tensor')} beside the factors, e.g. {quote(beside[0].tensor)}, "
+    note += f"{'has' if len(lost) == 1 else 'have'} no place in {to}: not written"
+    given = {key: value for key, value in source.given.items()
+             if key not in ("modules_to_save", "trainable_token_indices")}  # fmt: skip
+    carried = {name: one for name, one in source.carried.items() if name not in lost}
+    return replace(source, carried=carried, skipped=told, notes=(*source.notes, note),
+                   given={**given, "bias": "none"})  # fmt: skip
 
 
 def _parts(entry: TensorEntry) -> tuple[TensorEntry, ...]:
@@ -229,7 +249,7 @@ def _told(adapter: Adapter, carried: Mapping[str, TensorEntry]) -> tuple[Skipped
     for name in carried:
         what = WHOLE
         if name in stacks:
-            what = "factors of a stack of experts"
+            what = STACKS
         elif name in lengths:
             what = LENGTHS
         elif name in rows:

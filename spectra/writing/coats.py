@@ -1,5 +1,6 @@
 """Whose way a LoRA is written in: the names of its tensors, what tells the scale, and its files."""
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -181,6 +182,7 @@ def _pair(module: str) -> tuple[str, str]:
     return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
 
 
+LAYER = re.compile(r"(?:.+\.)?layers\.(\d{1,6})\.(.+)", re.DOTALL)
 MLX_WEIGHTS = "adapters.safetensors"
 
 
@@ -230,10 +232,10 @@ class Mlx:
             )
         layers, keys = set[int](), set[str]()
         for module in modules:
-            number, _, leaf = module.name.partition(".layers.")[2].partition(".")
-            if number.isdecimal():
-                layers.add(int(number))
-            keys.add(leaf if number.isdecimal() else module.name)
+            found = LAYER.fullmatch(module.name)
+            if found is not None:
+                layers.add(int(found[1]))
+            keys.add(module.name if found is None else found[2])
         ranks = [module.rank for module in modules]
         return {
             "fine_tune_type": "dora" if True in dora else "lora",
@@ -311,7 +313,6 @@ class Gguf:
         return write_ggml(place, slots, {**settings, **told})
 
 
-To = Literal["peft", "kohya", "diffusers", "mlx", "gguf"]
 COATS: Mapping[str, Coat] = {one.word: one for one in (Peft(), Kohya(), Diffusers(), Mlx(), Gguf())}
 MLX_FILES = frozenset({CONFIG, MLX_WEIGHTS})
 FILES = FOLDER | MLX_FILES

@@ -207,7 +207,7 @@ def test_a_model_and_other_names_are_refused(tmp_path: Path, minilm: Path) -> No
              "lora_unet_a_b.lora_up.weight": torch.randn(8, 2),
              "lora_unet_a_b.alpha": torch.tensor(1.0)}  # fmt: skip
     save_file(kohya, tmp_path / "kohya.safetensors")
-    with pytest.raises(AdapterError, match="names its modules as kohya does"):
+    with pytest.raises(UsageError, match="underscores for dots in its names, which are known with"):
         spectra.lowrank.resize.plan(tmp_path / "kohya.safetensors", tmp_path / "b")
 
 

@@ -1,4 +1,4 @@
-"""Write adapters: of what a fine-tune changed, smaller ones, and sums of several.
+"""Write adapters: of what a fine-tune changed, smaller ones, sums of several, and other forms.
 
 Nothing is half-written: an adapter's folder is there whole, or not at all, and none is
 overwritten without --force.

@@ -8,7 +8,7 @@ import spectra
 
 from ...command import command
 from ...options import Common
-from ...writing import Budget, Energy, Force, Places, Rank, StoredAs, write
+from ...writing import Form, Places, Ranks, words, write
 
 # fmt: off
 Base = Annotated[str, typer.Argument(
@@ -21,12 +21,9 @@ Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
 def extract(
     base: Base,
     tuned: Tuned,
-    rank: Rank = None,
-    energy: Energy = None,
-    budget: Budget = None,
-    dtype: StoredAs = None,
-    force: Force = False,
     *,
+    ranks: Ranks,
+    form: Form,
     common: Common,
 ) -> int:
     """Write what a fine-tune changed as a PEFT adapter of its base.
@@ -37,6 +34,5 @@ def extract(
     Example: spectra lowrank extract base/ tuned/ --rank 16 -o adapter/
     """
     return write(common, lambda rest, place: spectra.lowrank.extract.plan(
-        rest.open(base), rest.open(tuned), place, rank=rank, energy=energy, budget=budget,
-        dtype=dtype, force=force, selection=rest.selection,
-    ))  # fmt: skip
+        rest.open(base), rest.open(tuned), place, selection=rest.selection, **words(ranks, form),
+    ), to=form.to)  # fmt: skip

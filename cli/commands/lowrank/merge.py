@@ -8,19 +8,7 @@ import spectra
 
 from ...command import command
 from ...options import Common, option
-from ...writing import (
-    UNUSED,
-    Budget,
-    Energy,
-    Force,
-    Places,
-    Rank,
-    StoredAs,
-    SvCumulative,
-    SvFro,
-    SvRatio,
-    write,
-)
+from ...writing import UNUSED, AllRanks, OfAdapter, Places, words, write
 
 
 def numbers(value: str | None) -> tuple[float, ...]:
@@ -52,15 +40,9 @@ Weights = Annotated[str | None, option("--weights W,W",
 def merge(
     adapters: Adapters,
     weights: Weights = None,
-    rank: Rank = None,
-    energy: Energy = None,
-    budget: Budget = None,
-    sv_ratio: SvRatio = None,
-    sv_cumulative: SvCumulative = None,
-    sv_fro: SvFro = None,
-    dtype: StoredAs = None,
-    force: Force = False,
     *,
+    ranks: AllRanks,
+    form: OfAdapter,
     common: Common,
 ) -> int:
     """Write the weighted sum of several adapters as one.
@@ -72,7 +54,5 @@ def merge(
     """
     given = numbers(weights)
     return write(common, lambda rest, place: spectra.lowrank.merge.plan(
-        [rest.open(one) for one in adapters], place, weights=given, rank=rank,
-        energy=energy, budget=budget, sv_ratio=sv_ratio, sv_cumulative=sv_cumulative,
-        sv_fro=sv_fro, dtype=dtype, force=force,
-    ))  # fmt: skip
+        [rest.open(one) for one in adapters], place, weights=given, **words(ranks, form),
+    ), to=form.to)  # fmt: skip

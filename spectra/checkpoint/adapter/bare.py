@@ -271,7 +271,7 @@ def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
     a, b, magnitude = halves["A"], halves["B"], module.magnitude
     if "mid" in halves:
         a = _decomposed(spec, name, a, halves["mid"])
-    if magnitude is not None and magnitude.shape and magnitude.shape[0] != magnitude.numel:
+    if magnitude is not None and not _of_outputs(magnitude):
         raise AdapterError(
             f"{shown(spec)}: {quote(magnitude.name)} is {list(magnitude.shape)}: lengths of the "
             "inputs (DoRA with wd_on_out = False), which are not read; expected one for each "
@@ -279,6 +279,13 @@ def _factors(spec: str, name: str, module: _Module) -> LoraFactors:
         )
     rank = a.shape[0] if a.shape else 0
     return check_factors(spec, LoraFactors(name, module.kind, a, b, rank, 1.0, magnitude))
+
+
+def _of_outputs(lengths: TensorEntry) -> bool:
+    """Say whether DoRA's lengths are of outputs; of a convolution PEFT has them behind an axis."""
+    if not lengths.name.endswith("dora_scale"):
+        return True
+    return not lengths.shape or lengths.shape[0] == lengths.numel
 
 
 def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> TensorEntry:
