@@ -124,7 +124,7 @@ def _made(rows: Sequence[Row], ranks: Sequence[int], loss: float) -> str:
 def _lost(rows: Sequence[Row], loss: float) -> str:
     worst = max(rows, key=lambda row: row.number("loss") or 0.0, default=None)
     if worst is None or loss < EXACT:
-        return "Nothing is lost but rounding."
+        return "Nothing is lost but rounding." if loss else "Nothing is lost."
     most = worst.number("loss") or 0.0
     where = f", at most {percent(most)} in one ({worst.matrix})" if len(rows) > 1 else ""
     return f"The update loses {percent(loss)} of its norm{where}."

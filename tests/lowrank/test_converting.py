@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Specified to not save \\w+ and:UserWarning"),
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to:UserWarning"),
 ]
+NAMED = ("kohya", "diffusers")
 FIRST: tuple[To, To] = "mlx", "diffusers"
 PLACES = {"kohya": "k.safetensors", "diffusers": "d.safetensors", "mlx": "m", "gguf": "g.gguf",
           "peft": "p"}  # fmt: skip
@@ -97,7 +98,9 @@ def test_there_and_back_is_bit_for_bit(
     save_file({name: value.to(dtype) for name, value in load_file(file).items()}, file)
     base = save(model, tmp_path / "base")
     place = tmp_path / PLACES[to]
-    convert(first, place, to=to, base=base, part="unet" if to in ("kohya", "diffusers") else "")
+    there = convert(first, place, to=to, base=base, part="unet" if to in NAMED else "")
+    if to != "diffusers":
+        assert "Nothing is lost. " in str(there.summary["reading"])
     convert(place, tmp_path / "back", base=base)
     if to == "diffusers" and settings["lora_alpha"] == 12:  # 12 / 6: the scale is in the factors
         one, other = product_of(first), product_of(tmp_path / "back")
@@ -184,7 +187,9 @@ class TestGguf:
         with pytest.raises(SpectraError, match="GGUF has no word for the family None"):
             convert(first, tmp_path / "g.gguf", to="gguf", base=base)
         (base / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        with pytest.raises(SpectraError, match="4 of 4 modules cannot be written as GGUF, e.g. 'layers.0"):
+        with pytest.raises(
+            SpectraError, match="4 of 4 modules cannot be written as GGUF, e.g. 'layers.0"
+        ):
             convert(first, tmp_path / "g.gguf", to="gguf", base=base)
 
 
