@@ -188,7 +188,7 @@ class TestGguf:
             convert(first, tmp_path / "g.gguf", to="gguf", base=base)
         (base / "config.json").write_text(json.dumps({"model_type": "llama"}))
         with pytest.raises(
-            SpectraError, match="4 of 4 modules cannot be written as GGUF, e.g. 'layers.0"
+            SpectraError, match=r"4 of 4 modules cannot be written as GGUF, e\.g\. 'layers\.0"
         ):
             convert(first, tmp_path / "g.gguf", to="gguf", base=base)
 
