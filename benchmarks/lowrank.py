@@ -7,6 +7,7 @@ directions of a 4096 x 4096 update against `torch.linalg.svd` of it.
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from benchmarks.pairs import write_layer
 from spectra.kernels.truncation import truncated
 
 LAYERS, RANK, KEPT = 32, 64, 16
@@ -26,6 +28,7 @@ MODULES = {
     "mlp.gate_proj": (11008, 4096), "mlp.up_proj": (11008, 4096), "mlp.down_proj": (4096, 11008),
 }  # fmt: skip
 SIDE, FEW = 4096, 64
+CHECKPOINT = 1 << 30  # bytes
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -84,6 +87,43 @@ def extract() -> tuple[float, float, float]:
     return ours, theirs, math.sqrt(found.rest / float(sigma[FEW:].square().sum())) - 1.0
 
 
+def write_layers(folder: Path, nbytes: int) -> None:
+    """Write `base` and `merged`, the layer of `pairs` again and again up to a size."""
+    write_layer(folder / "layer")
+    for name in ("base", "merged"):
+        tensors = load_file(folder / "layer" / name / "model.safetensors")
+        every = {}
+        held = 0
+        for layer in range(nbytes):
+            for key, values in tensors.items():
+                every[key.replace("layers.0", f"layers.{layer}")] = values.clone()
+                held += values.nbytes
+                if held >= nbytes:
+                    break
+            if held >= nbytes:
+                break
+        (folder / name).mkdir()
+        save_file(every, folder / name / "model.safetensors")
+
+
+def command(*words: str) -> Callable[[], object]:
+    return lambda: subprocess.run(
+        [sys.executable, "-m", "spectra", *words, "-q"], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def repair() -> tuple[float, float]:
+    """Return the seconds of the command, and of a copy and a comparison."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        write_layers(folder, CHECKPOINT)
+        pair = str(folder / "base"), str(folder / "merged")
+        theirs = seconds(lambda: shutil.copytree(folder / "merged", folder / "copy"))
+        theirs += seconds(command("diff", *pair, "--intruders", "--no-cache"))
+        ours = seconds(command("lowrank", "repair", *pair, "--all", "-o", str(folder / "made")))
+    return ours, theirs
+
+
 def main() -> None:
     print("| what | seconds | the other way | ratio | goal |\n|---|---:|---:|---:|---:|")
     ours, theirs, more = extract()
@@ -96,5 +136,11 @@ def main() -> None:
     count = LAYERS * len(MODULES)
     print(
         f"| resize of {count} modules | {ours:.1f} | {theirs:.0f} | {theirs / ours:.0f} | 50 |",
+        flush=True,
+    )
+    ours, theirs = repair()
+    print(
+        f"| repair of 1 GiB: at most 1.5 x of a copy and a comparison | {ours:.0f} | {theirs:.0f} | "
+        f"{ours / theirs:.2f} x | 1.5 x |",
         flush=True,
     )

@@ -188,9 +188,7 @@ class Repaired:
 
     def _correction(self, pair: Pair, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return (scale - 1) sum u_i sigma_i v_i^T as balanced factors, float64."""
-        vectors, image = leading_pairs(*sides_of(pair), max(chosen) + 1, self.side)
-        where = torch.tensor(chosen, device=vectors.device)
-        own, other = vectors[:, where], image[:, where]
+        own, other = leading_pairs(*sides_of(pair), chosen, self.side)
         root = (abs(self.scale - 1.0) * torch.linalg.vector_norm(other, dim=0)).sqrt()
         own, other = own * root, other * ((self.scale - 1.0) / root)
         return (own, other.mT) if self.side == "left" else (other, own.mT)

@@ -20,7 +20,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
@@ -150,11 +150,12 @@ def certified_leading(
     return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, seen)
 
 
-def vectors_within(k: int, tolerance: float) -> Accept:
-    """Return what asks for the first `k` vectors, none farther off than this."""
+def vectors_within(k: int, tolerance: float, chosen: Sequence[int] | None = None) -> Accept:
+    """Return what asks for the first `k` vectors, none, or none of some, farther off than this."""
+    some = [*range(k)] if chosen is None else [*chosen]
     return lambda found: (
         Answer.YES
-        if len(found.sigma) >= k and float(found.vector_error[:k].max()) <= tolerance
+        if len(found.sigma) >= k and float(found.vector_error[some].max()) <= tolerance
         else Answer.LATER
     )
 

@@ -14,7 +14,7 @@ import functools
 import math
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
 SHARP = 1e-6  # that tuned vectors may be off by where all vectors of the base are compared
-FINE = 1e-7  # likewise where they are taken out of the matrix
+FINE = 1e-6  # likewise where they are taken out of the matrix
 WINDOW = 1e5
 SLACK = 3.0 / WINDOW
 
@@ -121,11 +121,11 @@ def proven_similarity(
 def leading_pairs(
     base: Float[Tensor, "rows cols"],
     tuned: Float[Tensor, "rows cols"] | Factors,
-    count: int,
+    chosen: Sequence[int],
     side: Side = "left",
     ladder: Ladder = LADDER,
-) -> tuple[Float[Tensor, "side count"], Float[Tensor, "other count"]]:
-    """Return the leading singular vectors u of a tuned matrix on one side, and W^T u = sigma v.
+) -> tuple[Float[Tensor, "side chosen"], Float[Tensor, "other chosen"]]:
+    """Return some leading singular vectors u of a tuned matrix, and W^T u = sigma v.
 
     Vectors are off by `FINE` at most, or as those of a float64 decomposition are; products are
     float64's. On the right side they are v, and W v = sigma u.
@@ -133,21 +133,20 @@ def leading_pairs(
     Args:
         base: Original weight.
         tuned: Changed weight, or the factors of an update to add.
-        count: Vectors; fewer where the rank is less.
+        chosen: Which, by their indices.
         side: Left (output-side) or right (input-side).
         ladder: Which matrices are decomposed at once.
     """
     if side == "right":
         base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
-    of = linear_map(
-        *((tuned,) if isinstance(tuned, Tensor) else (base, *tuned)), float32=sys.maxsize
-    )
-    found = None
+    whole = (tuned,) if isinstance(tuned, Tensor) else (base, *tuned)
+    of = linear_map(*whole, float32=sys.maxsize)
+    found, count = None, max(chosen) + 1
     if not ladder.decomposes(*base.shape):
-        found, _, _ = _leading_vectors(of, count, ladder, FINE)
+        found, _, _ = _leading_vectors(of, count, ladder, FINE, chosen)
     if found is None:
         found, _ = _decomposed(merged(base, tuned), count)
-    vectors = found.vectors.to(base.device)
+    vectors = found.vectors[:, list(chosen)].to(base.device)
     _, image = of.products(vectors.new_zeros(base.shape[1], 0), vectors)
     return vectors, image * of.scale
 
@@ -227,18 +226,22 @@ def _room(matrix: Tensor) -> Iterator[None]:
 
 
 def _leading_vectors(
-    after: LinearMap, k: int, ladder: Ladder, tolerance: float = ANGLE
+    after: LinearMap,
+    k: int,
+    ladder: Ladder,
+    tolerance: float = ANGLE,
+    chosen: Sequence[int] | None = None,
 ) -> tuple[Tuned | None, Tensor, bool]:
     """Return the leading left singular vectors, if products find them, and their errors.
 
-    And whether that took products in float64.
+    And whether that took products in float64. Of those that are chosen alone errors count.
     """
     tall = after.shape[0] >= after.shape[1]
     seeds = None
     for double in (False, True) if tolerance >= ANGLE else (True,):
         of = after.precise() if double else after
         search = replace(ladder.double if double else ladder.single, settled=True)
-        accept = vectors_within(k, tolerance)
+        accept = vectors_within(k, tolerance, chosen)
         found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
             vectors = (found.outer if tall else found.inner)[:, :k]

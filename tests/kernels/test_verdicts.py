@@ -16,7 +16,7 @@ from spectra.errors import NonFiniteError
 from spectra.kernels import verdicts
 from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
-from spectra.kernels.verdicts import Ladder, proven_similarity
+from spectra.kernels.verdicts import Ladder, leading_pairs, proven_similarity
 from spectra.words import Side
 
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
@@ -261,6 +261,24 @@ def test_ordinary_matrices_need_no_decomposition(shape: tuple[int, int]) -> None
         ways += proven_similarity(base, update, 4, 0.5).decided_by
     assert ways.count("exact") <= 0.1 * len(ways)
     assert {"match", "bound"} <= set(ways)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_chosen_triplets_are_those_of_a_decomposition(
+    way: str, shape: tuple[int, int], side: Side
+) -> None:
+    base = with_spectrum(*shape, [6.0, 5.0, 4.0, 3.0, *[1.0] * (min(shape) - 4)])
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(size, 2, generator=generator, dtype=base.dtype) for size in shape)
+    factors = left * (4.5 / left.norm(dim=0)), (right / right.norm(dim=0)).mT
+    whole = base + factors[0] @ factors[1]
+    outer, sigma, inner = torch.linalg.svd(whole.double(), full_matrices=False)
+    for tuned in (whole, factors):
+        own, other = leading_pairs(base, tuned, [1, 3], side, WAYS[way])
+        made = own @ other.mT if side == "left" else other @ own.mT
+        exact = (outer[:, [1, 3]] * sigma[[1, 3]]) @ inner[[1, 3]]
+        torch.testing.assert_close(made, exact, rtol=0.0, atol=1e-5)
 
 
 def test_neither_is_claimed_of_a_rank_that_is_not_there() -> None:
