@@ -268,8 +268,9 @@ def test_ordinary_matrices_need_no_decomposition(shape: tuple[int, int]) -> None
 def test_chosen_triplets_are_those_of_a_decomposition(
     way: str, shape: tuple[int, int], side: Side
 ) -> None:
-    base = with_spectrum(*shape, [6.0, 5.0, 4.0, 3.0, *[1.0] * (min(shape) - 4)])
     generator = torch.Generator().manual_seed(1)
+    values = torch.cat([torch.arange(6.0, 2.0, -1.0), torch.linspace(1.0, 0.5, min(shape) - 4)])
+    base = with_spectrum(values, *shape, generator)
     left, right = (torch.randn(size, 2, generator=generator, dtype=base.dtype) for size in shape)
     factors = left * (4.5 / left.norm(dim=0)), (right / right.norm(dim=0)).mT
     whole = base + factors[0] @ factors[1]
