@@ -65,7 +65,7 @@ class Components:
     """Singular triplets, and how far they are from all others."""
 
     sigma: Float[Tensor, " kept"]  # descending
-    left: Float[Tensor, "rows kept"]  # orthonormal columns, float64
+    left: Float[Tensor, "rows kept"]  # orthonormal columns, float64, their largest entries positive
     right: Float[Tensor, "cols kept"]  # likewise
     gap: float  # from the chosen values to the nearest of the others; infinite where none is left
     residual: float  # ||W^T U - V S||, W V = U S
@@ -103,10 +103,17 @@ def components(
         which = range(count) if which == "largest" else range(short - count, short)
     found = found or _all(of, list(which), energy, settings)
     left, right = (found.right, found.left) if of.turned else (found.left, found.right)
+    signs = _signs(left)
     return replace(
-        found, sigma=found.sigma * of.scale, left=left, right=right, gap=found.gap * of.scale,
-        residual=found.residual * of.scale, energy=energy * of.scale**2,
+        found, sigma=found.sigma * of.scale, left=left * signs, right=right * signs,
+        gap=found.gap * of.scale, residual=found.residual * of.scale, energy=energy * of.scale**2,
     )  # fmt: skip
+
+
+def _signs(left: Float[Tensor, "rows kept"]) -> Float[Tensor, " kept"]:
+    """Return what makes each column's largest entry positive, as singular vectors have no sign."""
+    largest = left.abs().argmax(dim=0, keepdim=True)
+    return torch.where(left.gather(0, largest).squeeze(0) < 0.0, -1.0, 1.0).to(left)
 
 
 def leading_columns(
@@ -226,7 +233,7 @@ def _triplets(of: LinearMap, basis: Float[Tensor, "short kept"], energy: float) 
 def _all(of: LinearMap, chosen: Sequence[int], energy: float, settings: Settings) -> Components:
     """Return triplets out of all: by W^T W, or where this loses the smallest by the SVD."""
     short = of.shape[1]
-    rows = torch.tensor(chosen, dtype=torch.long)
+    rows = torch.tensor(chosen, dtype=torch.long).to(of.device)
     if short > settings.small:
         gram = lower_gram(of, torch.float64)
         squares, vectors = torch.linalg.eigh(gram.tril_().add_(gram.tril(-1).mT))

@@ -29,7 +29,7 @@ def indices(which: Which | Sequence[int], count: int, short: int) -> list[int]:
 def checked(matrix: Tensor, found: Components, chosen: Sequence[int], error: float) -> None:
     """Check triplets against the SVD: values, orthonormality, the product, and the gap."""
     left, sigma, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    rows = list(chosen)
+    rows = torch.tensor(list(chosen))
     scale = float(sigma[0])
     twin = left[:, rows] * sigma[rows] @ right[rows]
     torch.testing.assert_close(found.sigma, sigma[rows], rtol=1e-6, atol=1e-12 * scale)
@@ -37,9 +37,10 @@ def checked(matrix: Tensor, found: Components, chosen: Sequence[int], error: flo
     assert float((made - twin).norm()) <= error * float(twin.norm()) + 1e-13 * scale
     for part in (found.left, found.right):
         torch.testing.assert_close(part.mT @ part, torch.eye(len(rows), dtype=torch.float64))
-    others = [index for index in range(len(sigma)) if index not in set(rows)]
-    if others:
-        apart = float((sigma[rows][:, None] - sigma[others]).abs().min())
+    assert bool((found.left.gather(0, found.left.abs().argmax(0, keepdim=True)) > 0.0).all())
+    others = torch.tensor([one for one in range(len(sigma)) if one not in set(chosen)])
+    if len(others):
+        apart = float((sigma[rows][:, None] - sigma[others.long()]).abs().min())
         assert found.gap <= apart + 1e-12 * scale  # never claimed wider than it is
         if found.decided_by == "exact":
             assert found.gap == pytest.approx(apart, rel=1e-4, abs=1e-12 * scale)

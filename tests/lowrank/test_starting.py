@@ -167,6 +167,18 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert digest(place / "adapter" / "adapter_model.safetensors") != before
 
 
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    base = saved(llama(), tmp_path)
+    made = []
+    for workers in (1, 3):
+        place, masks = (tmp_path / f"{word}{workers}" for word in ("made", "masks"))
+        spectra.lowrank.init("milora", base, place, rank=4, workers=workers)
+        spectra.lowrank.mask(base, masks, rank=4, filter_rank=4, workers=workers)
+        files = place / "model.safetensors", place / "adapter" / "adapter_model.safetensors"
+        made.append([digest(path) for path in (*files, masks / "masks.safetensors")])
+    assert made[0] == made[1]
+
+
 def test_a_model_is_not_written_over_itself(tmp_path: Path) -> None:
     base = saved(llama(), tmp_path)
     for force in (False, True):
