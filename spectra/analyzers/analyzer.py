@@ -207,8 +207,13 @@ class Composed(Protocol):
         """
         ...
 
-    def beside(self, views: Mapping[str, View]) -> Work:
-        """Return what it takes beside its parts, of the same matrices."""
+    def beside(self, views: Mapping[str, View], *, factors: bool) -> Work:
+        """Return what it takes beside its parts, of the same matrices.
+
+        Args:
+            views: As for `parts`.
+            factors: All changes are known by an adapter's factors.
+        """
         ...
 
     def asking(self, ask: Ask) -> Analyzer[Any]:

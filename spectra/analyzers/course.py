@@ -65,7 +65,7 @@ class Course:
         """Return the same where what is known of a change is not measured again."""
         return replace(self, ask=ask)
 
-    def beside(self, views: Mapping[str, View]) -> Work:  # noqa: ARG002 - as others take
+    def beside(self, views: Mapping[str, View], *, factors: bool) -> Work:  # noqa: ARG002 - as others take
         """Nothing."""
         return NO_WORK
 

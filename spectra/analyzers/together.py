@@ -27,7 +27,8 @@ from spectra.kernels.work import DOUBLE, ENTRY, Work
 from spectra.matrices import Pair, View
 
 ROUNDING = 1e-13  # of an update's energy: a difference of sums that is less is none
-PASSES = 12  # over each update's entries, a few of them at a time
+CLOSELY = 3.5  # times what a cut takes: directions are asked for, and not their energy alone
+PASSES = 6  # over each update's entries, a few of them at a time
 KEYS = (
     "task_cosine", "cosine_chance", "overlap_left", "overlap_left_chance", "overlap_right",
     "overlap_right_chance", "overlap_status", "sign_conflict", "sign_conflict_chance",
@@ -80,15 +81,17 @@ class Together:
         few = count * truncation_cost(rows, cols, self.k)
         if self.merged_rank is not None:
             few += truncation_cost(rows, cols, self.merged_rank)
-        return self._passes(views) + Work(products=few * DOUBLE)
+        return self._passes(views) + Work(products=CLOSELY * few * DOUBLE)
 
     def _passes(self, views: Sequence[View]) -> Work:
         return Work(passes=PASSES * len(views) * views[0].rows * views[0].cols * ENTRY)
 
-    def beside(self, views: Mapping[str, View]) -> Work:
+    def beside(self, views: Mapping[str, View], *, factors: bool) -> Work:
         """Return what comparing the changes takes; one alone is compared with none."""
         found = tuple(views.values())
-        return self.cost(*found) if len(found) > 1 or self.merged_rank else self._passes(found)
+        if factors or not (len(found) > 1 or self.merged_rank):
+            return self._passes(found)
+        return self.cost(*found)
 
     def memory(self, *views: View) -> int:
         """What measuring one pair takes, or the largest of its directions and the sum's."""
@@ -107,19 +110,21 @@ class Together:
             for one, (role, pair) in zip(told, subject.items(), strict=True)
             if one["delta_norm"]
         }
+        ranks = {int(role): self._directions(one) for role, one in
+                 zip(subject, told, strict=True)}  # fmt: skip
         values: dict[str, Value] = dict.fromkeys(KEYS) | {"updates": told}
         values["changed_by"] = len(updates)
         if updates:
-            own, more = self._together(updates)
+            own, more = self._together(updates, ranks)
             values, arrays = values | own, arrays | more
         return Measurement(values, arrays=arrays)
 
     def _together(
-        self, updates: Mapping[int, Update]
+        self, updates: Mapping[int, Update], ranks: Mapping[int, int]
     ) -> tuple[dict[str, Value], dict[str, Tensor]]:
         some = list(updates.values())
         shape = some[0].shape
-        entries = entries_of([one.rows for one in some], some[0].base, shape, some[0].device)
+        entries = entries_of([one.rows for one in some], some[0].base, shape)
         gram = entries.gram
         for i, j in itertools.combinations_with_replacement(range(len(some)), 2):
             mine, other = some[i].factors, some[j].factors
@@ -127,7 +132,7 @@ class Together:
                 gram[i, j] = gram[j, i] = inner_product(mine, other)
         rounding = torch.tensor([one.rounding() for one in some], dtype=torch.float64)
         norms = gram.diagonal().sqrt()
-        pairs = self._pairs(updates, related(gram, entries.spread, rounding, entries.along))
+        pairs = self._pairs(updates, ranks, related(gram, entries.spread, rounding, entries.along))
         energy = float(gram.diagonal().sum())
         values: dict[str, Value] = {
             "pairs": pairs,
@@ -155,11 +160,15 @@ class Together:
         return values, arrays
 
     def _pairs(
-        self, updates: Mapping[int, Update], cosines: Mapping[tuple[int, int], Mapping[str, Value]]
+        self,
+        updates: Mapping[int, Update],
+        ranks: Mapping[int, int],
+        cosines: Mapping[tuple[int, int], Mapping[str, Value]],
     ) -> list[Mapping[str, Value]]:
         """Return what each pair of changes has in common."""
         numbers = list(updates)
-        leading = [_leading(one, self.k) for one in updates.values()] if len(numbers) > 1 else []
+        leading = [_leading(one, ranks[number]) for number, one in updates.items()] \
+            if len(numbers) > 1 else []  # fmt: skip
         told: list[Mapping[str, Value]] = []
         for (i, j), cosine in cosines.items():
             shares, chances = overlap(leading[i], leading[j])
@@ -171,6 +180,12 @@ class Together:
                 "overlap_status": "undetermined" if shares is None else "ok",
             })  # fmt: skip
         return told
+
+    def _directions(self, told: Mapping[str, Value]) -> int:
+        """Return how many leading directions of a change count: none that rounding made."""
+        rank = told.get("delta_rank")
+        known = told.get("delta_kind") == "low rank" and isinstance(rank, int) and rank > 0
+        return min(self.k, rank) if known and isinstance(rank, int) else self.k
 
     def _merged(self, some: Sequence[Update], rank: int) -> Leading:
         """Return the sum's leading directions: through factors where all are known by them."""

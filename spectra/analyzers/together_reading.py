@@ -321,7 +321,7 @@ def _summed(whole: Whole, names: Sequence[str], rank: int | None) -> list[str]:
 
 
 def _few(value: float) -> str:
-    return number(value, 3)
+    return number(value)
 
 
 INTRUDERS = ("intruders", "matrices_with_intruders", "certified")

@@ -24,7 +24,6 @@ class Update:
     """D = W1 - W0 of one model."""
 
     shape: tuple[int, int]
-    device: str
     factors: Factors | None  # D = left @ right; None: by the entries of both sides
     right: Tensor | None  # float64
     pair: Pair
@@ -40,11 +39,10 @@ class Update:
             shared: Between these: the rows of the base that were widened last.
         """
         rows, cols = pair.base.shape
-        device = str(pair.base.device)
         if isinstance(pair.tuned, LowRank):
             factors = pair.tuned.left, pair.tuned.right
-            return Update((rows, cols), device, factors, factors[1].double(), pair, None, shared)
-        return Update((rows, cols), device, None, None, pair, _coarser(pair), shared)
+            return Update((rows, cols), factors, factors[1].double(), pair, None, shared)
+        return Update((rows, cols), None, None, pair, _coarser(pair), shared)
 
     @property
     def coded(self) -> bool:

@@ -78,7 +78,7 @@ class Checkup:
         """Return what measures each side."""
         return [(side, one) for side, view in views.items() for one in self._parts(side, view)]
 
-    def beside(self, views: Mapping[str, View]) -> Work:  # noqa: ARG002 - as others take
+    def beside(self, views: Mapping[str, View], *, factors: bool) -> Work:  # noqa: ARG002 - as others take
         """Nothing worth telling."""
         return NO_WORK
 

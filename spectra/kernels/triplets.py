@@ -88,7 +88,7 @@ def triplets_cost(rows: int, cols: int) -> float:
 def assignment_cost(rows: int, cols: int) -> float:
     """Return about how many operations comparing two takes: products, and the assignment."""
     short = min(rows, cols)
-    return 2.0 * (rows + cols) * short**2 + 15.0 * short**3
+    return 2.0 * (rows + cols) * short**2 + 2.0 * short**3
 
 
 def triplets_memory(rows: int, cols: int) -> int:

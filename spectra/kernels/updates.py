@@ -15,6 +15,7 @@ Source:
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,11 +24,13 @@ from torch import Tensor
 
 from spectra.errors import NonFiniteError
 from spectra.kernels.cores import core_of
+from spectra.kernels.rounding import EPS64
 from spectra.kernels.similarity import APART, rounding_of
 from spectra.kernels.truncation import Settings, truncated
 
 BLOCK = 1 << 16  # entries of each update at a time, which stay in a core's cache
 OVERLAP = 0.005  # of an overlap: how well it is known where it is told
+FLOOR = 4.0  # times the root of rounding: singular values below, over the largest, are none
 SETTINGS = Settings(excess=1e-5)  # of the space that leading directions come from
 
 Rows = Callable[[slice], Float[Tensor, "rows cols"]]
@@ -49,57 +52,81 @@ class Entries(NamedTuple):
     along: Float[Tensor, " count"]  # inner products with the base over its norm
 
 
-def entries_of(
-    updates: Sequence[Rows], base: Rows, shape: tuple[int, int], device: str = "cpu"
-) -> Entries:
+def entries_of(updates: Sequence[Rows], base: Rows, shape: tuple[int, int]) -> Entries:
     """Compare updates entry by entry, a few rows at a time.
 
     Args:
         updates: Two or more; one alone has nothing in conflict.
         base: What they are updates of.
         shape: Rows and columns of each.
-        device: Where their rows are.
 
     Raises:
         NonFiniteError: Products of entries overflow float64.
     """
     count, (rows, cols) = len(updates), shape
-    gram = torch.zeros(count, count, dtype=torch.float64, device=device)
-    spread, sums = torch.zeros_like(gram), torch.zeros(4, dtype=torch.float64, device=device)
-    along = torch.zeros(count, dtype=torch.float64, device=device)
     step = max(BLOCK // max(cols, 1), 1)
-    fair = torch.tensor([1.0 - 2.0 ** (1 - max(many, 1)) for many in range(count + 1)],
-                        dtype=torch.float64, device=device)  # fmt: skip
-    shared = conflicts = 0
+    sums: _Sums | None = None
     for start in range(0, rows, step):
         here = slice(start, min(start + step, rows))
         block = torch.stack([update(here).flatten() for update in updates])
-        gram.addmm_(block, block.mT)
-        held = base(here).flatten()
-        along.addmv_(block, held)
-        sums[3] += held.square().sum()
+        sums = sums or _Sums.like(block)
+        sums.add(block, base(here).flatten())
+    found = sums or _Sums.like(torch.zeros(count, 0, dtype=torch.float64))
+    if not bool(found.spread.isfinite().all()):
+        raise NonFiniteError("products of the updates' entries overflow float64")
+    return found.entries()
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What adds up over entries, where they are."""
+
+    gram: Tensor
+    spread: Tensor
+    along: Tensor
+    fair: Tensor  # the share of conflicts by chance, of an entry that so many change
+    sums: Tensor  # shared, conflicts, expected, weight, against, energy of the base
+
+    @staticmethod
+    def like(block: Float[Tensor, "count entries"]) -> "_Sums":
+        """Begin with nothing."""
+        count = len(block)
+        fair = [1.0 - 2.0 ** (1 - max(many, 1)) for many in range(count + 1)]
+        return _Sums(
+            block.new_zeros(count, count), block.new_zeros(count, count), block.new_zeros(count),
+            block.new_tensor(fair), block.new_zeros(6),
+        )  # fmt: skip
+
+    def add(self, block: Float[Tensor, "count entries"], base: Float[Tensor, " entries"]) -> None:
+        """Add some entries of all updates, whose memory is used, and of the base."""
+        count = len(block)
+        self.gram.addmm_(block, block.mT)
+        self.along.addmv_(block, base)
         opposed = (block.amax(dim=0) > 0.0) & (block.amin(dim=0) < 0.0)
-        conflicts += int(opposed.sum())
-        if bool(block.all()):
-            shared += block.shape[1] * (count > 1)
-            sums[0] += float(fair[count]) * block.shape[1]
+        if count > 1 and bool(block.all()):
+            self.sums[0] += block.shape[1]
+            self.sums[2] += self.fair[count] * block.shape[1]
         else:
-            changing = block.count_nonzero(dim=0)
-            shared += int((changing > 1).sum())
-            sums[0] += fair[changing].sum()
+            changing = (block != 0.0).sum(dim=0)
+            self.sums[0] += (changing > 1).sum()
+            self.sums[2] += self.fair[changing].sum()
         total = block.sum(dim=0).abs_()
         sizes = block.abs_().sum(dim=0)
-        sums[1] += sizes.sum()
-        sums[2] += (sizes - total).mul_(opposed).sum() / 2.0
+        self.sums[1] += opposed.sum()
+        self.sums[3] += sizes.sum()
+        self.sums[4] += (sizes - total).mul_(opposed).sum() / 2.0
+        self.sums[5] += base.square().sum()
         block.square_()
-        spread.addmm_(block, block.mT)
-    if not bool(spread.isfinite().all()):
-        raise NonFiniteError("products of the updates' entries overflow float64")
-    expected, weight, against, energy = sums.tolist()
-    along /= math.sqrt(energy) or 1.0
-    return Entries(
-        gram.cpu(), spread.cpu(), shared, conflicts, expected, weight, against, along.cpu()
-    )
+        self.spread.addmm_(block, block.mT)
+
+    def entries(self) -> Entries:
+        """Return what they tell."""
+        shared, conflicts, expected, weight, against, energy = self.sums.tolist()
+        along = self.along / (math.sqrt(energy) or 1.0)
+        return Entries(
+            self.gram.cpu(), self.spread.cpu(), int(shared), int(conflicts), expected, weight,
+            against, along.cpu(),
+        )  # fmt: skip
 
 
 def inner_product(one: Factors, other: Factors) -> float:
@@ -144,7 +171,8 @@ def leading_of_matrix(matrix: Float[Tensor, "rows cols"], k: int) -> Leading:
     """
 
     def count(sigma: Tensor, _energy: float) -> int:
-        floor = max(matrix.shape) * float(torch.finfo(torch.float64).eps)
+        # Their squares are eigenvalues, which round by that of the largest.
+        floor = FLOOR * math.sqrt(max(matrix.shape) * EPS64)
         return min(k, int((sigma > floor * float(sigma[0])).sum())) if len(sigma) else 0
 
     found = truncated(matrix, count, settings=SETTINGS)

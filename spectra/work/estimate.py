@@ -236,7 +236,7 @@ def _unmeasured(job: Job, ledger: Ledger | None) -> float:
         return 1.0
     views = {one.role: one.view for one in task.inputs if not (one.paired and one.change is None)}
     parts = [(task.part(role), one) for role, one in analyzer.parts(views)]
-    own = float(analyzer.beside(views))
+    own = float(analyzer.beside(views, factors=task.by_factors))
     return (
         own + sum(part.cost(one) for part, one in parts if not ledger.recall(part, one))
     ) / whole

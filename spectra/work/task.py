@@ -315,10 +315,10 @@ class Task:
         if isinstance(analyzer, Composed):
             held = {one.role: one.view for one in changed}
             parts = analyzer.parts(held)
-            own = analyzer.beside(held)
+            own = analyzer.beside(held, factors=self.by_factors)
             return sum((self.part(role).work(one) for role, one in parts), own)
         views = [one.view for one in changed]
-        if self._by_factors and isinstance(analyzer, OfFactors):
+        if self.by_factors and isinstance(analyzer, OfFactors):
             found = analyzer.cost_of_factors(*views)
         else:
             found = analyzer.cost(*views)
@@ -331,12 +331,12 @@ class Task:
 
     def need(self, analyzer: Analyzer[Any]) -> int:
         """Return the most bytes that measuring it holds at once."""
-        if self._by_factors and isinstance(analyzer, OfFactors):
+        if self.by_factors and isinstance(analyzer, OfFactors):
             return analyzer.memory_of_factors(*self.views)
         return analyzer.memory(*self.views)
 
     @property
-    def _by_factors(self) -> bool:
+    def by_factors(self) -> bool:
         """Say whether what changed is known by an adapter's factors alone."""
         changes = [one.change for one in self.inputs if one.change is not None]
         return bool(changes) and all(isinstance(one, Updated) and not one.dense for one in changes)
