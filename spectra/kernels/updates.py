@@ -94,7 +94,7 @@ class _Sums:
         fair = [1.0 - 2.0 ** (1 - max(many, 1)) for many in range(count + 1)]
         return _Sums(
             block.new_zeros(count, count), block.new_zeros(count, count), block.new_zeros(count),
-            block.new_tensor(fair), block.new_zeros(6),
+            torch.tensor(fair, dtype=block.dtype).to(block.device), block.new_zeros(6),
         )  # fmt: skip
 
     def add(self, block: Float[Tensor, "count entries"], base: Float[Tensor, " entries"]) -> None:
