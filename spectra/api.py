@@ -19,7 +19,7 @@ from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, op
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
 from spectra.text import shown
-from spectra.words import By, Engine, FailOn, Frame, Per, RankBy, Side
+from spectra.words import By, Engine, FailOn, Frame, Per, RankBy, Sides
 
 
 @asked
@@ -104,7 +104,7 @@ def diff(
     intruders: bool = False,
     k: int = 10,
     epsilon: float = 0.5,
-    side: Side = "left",
+    side: Sides = "left",
     exact: bool = False,
     full_spectrum: bool = False,
     merged_rank: int | None = None,
@@ -137,7 +137,7 @@ def diff(
         intruders: Also look for intruder dimensions.
         k: Leading singular vectors of the tuned matrix to examine.
         epsilon: An intruder's largest |cos| with any base vector lies below.
-        side: Compare `left` (output-side) or `right` singular vectors.
+        side: Compare `left` (output-side) or `right` singular vectors, or `both` in one run.
         exact: Decide every verdict by two full decompositions; slower.
         full_spectrum: Compute all singular values of every change, for `delta_effective_rank` and
             `delta_energy_rank`; without it they are None where only all tell.

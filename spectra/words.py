@@ -28,6 +28,8 @@ UNMEASURED: Final = frozenset({"non-finite", FAILED})
 
 Side: TypeAlias = Literal["left", "right"]
 """Singular vectors of the outputs, or of the inputs."""
+Sides: TypeAlias = Literal["left", "right", "both"]
+"""Of one of them, or of each for itself."""
 
 Frame: TypeAlias = Literal["base"]
 """Whose singular vectors a change is seen in."""

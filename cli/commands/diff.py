@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import spectra
-from spectra.words import Frame, Side
+from spectra.words import Frame, Sides
 
 from ..command import command
 from ..options import Common, Exact, option
@@ -23,9 +23,9 @@ K = Annotated[int, option("--k N",
     "Leading singular vectors of the tuned matrix to examine.", METHOD)]
 Epsilon = Annotated[float, option("--epsilon COS",
     "An intruder's largest |cos| with any base vector lies below.", METHOD)]
-SideOption = Annotated[Side, option("--side SIDE",
-    "left (output-side, as published) or right (input-side) singular vectors.",
-    METHOD, of=Side)]
+SideOption = Annotated[Sides, option("--side SIDE",
+    "left (output-side, as published) or right (input-side) singular vectors, or both at once.",
+    METHOD, of=Sides)]
 FullSpectrum = Annotated[bool, option("--full-spectrum",
     "Compute all singular values of every change, for its effective and energy rank; slower.",
     METHOD)]

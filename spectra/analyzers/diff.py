@@ -38,7 +38,7 @@ from spectra.kernels.work import (
 )
 from spectra.matrices import Pair, View
 from spectra.text import counted, listed
-from spectra.words import Frame, Side
+from spectra.words import Frame, Sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Diff:
     intruders: bool = False  # look for them in every changed matrix
     k: int = 10  # leading singular vectors of W1 to examine, at least 1
     epsilon: float = 0.5  # an intruder's largest |cos| lies below, in (0, 1)
-    side: Side = "left"  # left (output-side) or right (input-side) singular vectors
+    side: Sides = "left"  # left (output-side) or right (input-side) singular vectors, or both
     exact: bool = False  # decide every verdict by two full decompositions
     energy: float = 0.99  # share of sum sigma^2 that delta_energy_rank keeps, in (0, 1]
     full_spectrum: bool = False  # all singular values of every update, for what needs them

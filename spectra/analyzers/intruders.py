@@ -1,6 +1,6 @@
 """Which leading directions of a tuned matrix its base lacks: what is looked at, what is found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -11,7 +11,7 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import UsageError
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.similarity import Similarity, exact_similarity
-from spectra.kernels.verdicts import proven_similarity
+from spectra.kernels.verdicts import proven_similarities
 from spectra.kernels.work import (
     Work,
     left_singular_memory,
@@ -22,9 +22,11 @@ from spectra.kernels.work import (
 from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import hundredths, number, ranged
 from spectra.text import counted, guess
-from spectra.words import Side
+from spectra.words import Side, Sides
 
-SIDES: Final = get_args(Side)
+SIDES: Final = get_args(Sides)
+BESIDE: Final = 0.2  # of the work of one side, that the other takes with it
+RIGHT: Final = "_right"  # at the end of keys of right vectors, where left ones are judged too
 HOLLOW: Final = "the base is 0 in every entry"
 KEYS: Final = (
     "intruders", "vectors_judged", "vectors_status", "certified", "null_cos",
@@ -42,7 +44,7 @@ class Look:
 
     k: int = 10  # leading singular vectors of W1 to examine, at least 1
     epsilon: float = 0.5  # an intruder's largest |cos| lies below, in (0, 1)
-    side: Side = "left"  # left (output-side) or right (input-side) singular vectors
+    side: Sides = "left"  # left (output-side) or right (input-side) singular vectors, or both
     exact: bool = False  # decide every verdict by two full decompositions
 
     def __post_init__(self) -> None:
@@ -55,11 +57,20 @@ class Look:
             )
         if self.side not in SIDES:
             near = guess(self.side, SIDES)
-            raise UsageError(f"--side {self.side!r} is no side.{near} Expected left or right.")
+            raise UsageError(
+                f"--side {self.side!r} is no side.{near} Expected left, right or both."
+            )
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides that are judged."""
+        return ("left", "right") if self.side == "both" else (self.side,)
 
     def work(self, rows: int, cols: int) -> Work:
-        """Two decompositions, or what bounds take."""
-        return 2.0 * left_singular_work(rows, cols) if self.exact else similarity_work(rows, cols)
+        """Two decompositions, or what bounds take, which one side more adds little to."""
+        if self.exact:
+            return 2.0 * len(self.sides) * left_singular_work(rows, cols)
+        return (1.0 + BESIDE * (len(self.sides) - 1)) * similarity_work(rows, cols)
 
     def memory(self, view: View) -> int:
         """The most bytes that it takes beside the matrices."""
@@ -73,48 +84,70 @@ class Look:
     def measure(self, pair: Pair) -> Measurement:
         """Judge the leading vectors that are the matrix's own; zeros have none to match."""
         if not bool(pair.base.any()):
-            nothing: dict[str, Value] = {
+            return Measurement({
                 "intruders": 0, "vectors_judged": 0, "vectors_status": HOLLOW, "certified": True,
-                "null_cos": self.null_cosine(pair.view), "subspace_overlap": None,
-                "overlap_status": "undetermined", "intruder_detail": [],
-            }  # fmt: skip
-            return Measurement(nothing)
-        found = self._similarity(pair, self.k)
-        own, grid = own_directions(pair, found.sigma)
-        if own < len(found.sigma):
-            found = self._similarity(pair, max(own, 1))
-        left = self.most(pair.view) - len(found.sigma)
+                **self._each(lambda side: self._nothing(pair.view, side)),
+            })  # fmt: skip
+        found = self._similarities(pair, self.k)
+        sigma = found[0].sigma
+        own, grid = own_directions(pair, sigma)
+        if own < len(sigma):
+            found = self._similarities(pair, max(own, 1))
+            sigma = found[0].sigma
+        left = self.most(pair.view) - len(sigma)
         judged: dict[str, Value] = {
             "intruders": 0,
-            "vectors_judged": len(found.sigma),
+            "vectors_judged": len(sigma),
             "vectors_status": f"{left:,} within the rounding of {grid}" if left else "ok",
+            "certified": True,
         }
-        verdicts = self._verdicts(found, pair.view)
-        return Measurement(judged | verdicts, arrays={"cosines": found.cosines})
+        by_side = dict(zip(self.sides, found, strict=True))
+        verdicts = self._each(lambda side: self._verdicts(by_side[side], pair.view, side))
+        arrays = {f"cosines{self._end(side)}": by_side[side].cosines for side in self.sides}
+        return Measurement(judged | verdicts, arrays=arrays)
 
     def unchanged(self, view: View) -> dict[str, Value]:
         """Return the keys of a matrix that is what it was."""
+        same: dict[str, Value] = {"subspace_overlap": 1.0, "overlap_status": "ok"}
         return {
             "intruders": 0, "vectors_judged": 0, "vectors_status": "unchanged", "certified": True,
-            "null_cos": self.null_cosine(view), "subspace_overlap": 1.0, "overlap_status": "ok",
-            "intruder_detail": [],
+            **self._each(lambda side: {**self._nothing(view, side), **same}),
         }  # fmt: skip
 
-    def null_cosine(self, view: View) -> float:
-        """Return what a random direction would score."""
-        space = view.rows if self.side == "left" else view.cols
+    def null_cosine(self, view: View, side: Side | None = None) -> float:
+        """Return what a random direction would score, of the first side by default."""
+        space = view.rows if (side or self.sides[0]) == "left" else view.cols
         return chance_cosine(space, min(view.rows, view.cols))
+
+    def _end(self, side: Side) -> str:
+        """Return how keys of a side end."""
+        return RIGHT if side == "right" and self.side == "both" else ""
+
+    def _each(self, told: Callable[[Side], Mapping[str, Value]]) -> dict[str, Value]:
+        """Return the keys of every side."""
+        return {
+            f"{key}{self._end(side)}": value
+            for side in self.sides
+            for key, value in told(side).items()
+        }
+
+    def _nothing(self, view: View, side: Side) -> dict[str, Value]:
+        return {
+            "intruders": 0, "null_cos": self.null_cosine(view, side), "subspace_overlap": None,
+            "overlap_status": "undetermined", "intruder_detail": [],
+        }  # fmt: skip
 
     def summary(
         self, rows: Sequence[Row], measured: Sequence[Row], changed: Sequence[Row]
     ) -> dict[str, object]:
         """Count them, and say where there are fewer vectors than were asked for."""
-        counts = [int(row.number("intruders") or 0) for row in measured]
-        found: dict[str, object] = {
-            "intruders": sum(counts),
-            "matrices_with_intruders": sum(count > 0 for count in counts),
-            "certified": all(row.values.get("certified") is True for row in rows),
-        }
+        found: dict[str, object] = {}
+        for side in self.sides:
+            key = f"intruders{self._end(side)}"
+            counts = [int(row.number(key) or 0) for row in measured]
+            found[key] = sum(counts)
+            found[f"matrices_with_{key}"] = sum(count > 0 for count in counts)
+        found["certified"] = all(row.values.get("certified") is True for row in rows)
         fewest = min((min(r.place.rows, r.place.cols) for r in changed), default=self.k)
         if fewest < self.k:
             told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
@@ -128,13 +161,24 @@ class Look:
             measured: Rows with numbers.
             changed: Those of them that changed, at least one.
         """
-        total = sum(int(row.number("intruders") or 0) for row in measured)
-        holders = sum(bool(row.number("intruders")) for row in measured)
-        nulls = sorted(row.number("null_cos") or 0.0 for row in changed)
+        of = counted(len(changed), "changed matrix", "changed matrices")
+        told = []
+        for side in self.sides:
+            key = f"intruders{self._end(side)}"
+            total = sum(int(row.number(key) or 0) for row in measured)
+            holders = sum(bool(row.number(key)) for row in measured)
+            where = {"left": " by outputs", "right": " by inputs"}[side]
+            told.append(
+                f"{counted(total, 'intruder dimension')}{where * (self.side == 'both')} in "
+                f"{holders:,} of {of}"
+            )
+        nulls = sorted(
+            row.number(f"null_cos{self._end(side)}") or 0.0
+            for row in changed
+            for side in self.sides
+        )
         return (
-            f"{counted(total, 'intruder dimension')} in {holders:,} of "
-            f"{counted(len(changed), 'changed matrix', 'changed matrices')} "
-            f"(top {self.k}, |cos| < {number(self.epsilon)}). "
+            f"{', '.join(told)} (top {self.k}, |cos| < {number(self.epsilon)}). "
             f"A random direction would score {ranged(nulls[0], nulls[-1], hundredths)}."
             f"{self._left_out(changed)}"
         )
@@ -158,12 +202,13 @@ class Look:
                 told += f" {vectors} of {of} {were} not judged: {why}."
         return told
 
-    def _similarity(self, pair: Pair, k: int) -> Similarity:
+    def _similarities(self, pair: Pair, k: int) -> list[Similarity]:
         if self.exact:
-            return exact_similarity(pair.base, pair.tuned_exact(), k, self.side)
-        return proven_similarity(*sides_of(pair), k, self.epsilon, self.side)
+            tuned = pair.tuned_exact()
+            return [exact_similarity(pair.base, tuned, k, side) for side in self.sides]
+        return proven_similarities(*sides_of(pair), k, self.epsilon, self.sides)
 
-    def _verdicts(self, found: Similarity, view: View) -> dict[str, Value]:
+    def _verdicts(self, found: Similarity, view: View, side: Side) -> dict[str, Value]:
         cosines: Sequence[float] = found.cosine.tolist()
         detail = [
             {
@@ -181,8 +226,7 @@ class Look:
         ]
         return {
             "intruders": sum(cosine < self.epsilon for cosine in cosines),
-            "certified": True,
-            "null_cos": self.null_cosine(view),
+            "null_cos": self.null_cosine(view, side),
             "subspace_overlap": found.overlap,
             "overlap_status": "undetermined" if found.overlap is None else "ok",
             "intruder_detail": detail,

@@ -23,23 +23,32 @@ running: list[int] = []  # threads of each call, all the same: others give other
 
 
 def bidiagonal_components(
-    square: Float[Tensor, "side side"], lines: Float[Tensor, "k side"]
+    square: Float[Tensor, "side side"],
+    lines: Float[Tensor, "k side"],
+    others: Float[Tensor, "j side"] | None = None,
 ) -> Float[Tensor, " side"] | None:
-    """Turn each line y into U^T y, in place, for U S V^T = `square`.
+    """Turn each line y into U^T y, and each other one into V^T y, in place, U S V^T = `square`.
 
-    Both float64, contiguous, finite; `square` is overwritten. The singular values descend; None
+    All float64, contiguous, finite; `square` is overwritten. The singular values descend; None
     where the rotations did not converge.
     """
     count, side = lines.shape
+    more = 0 if others is None else len(others)
     size, work = 2 * PANEL * side, square.new_empty(2 * PANEL * side)
     diagonal, above, left, right = square.new_empty(4, side)
-    n, k, none, one, length, failed = map(ctypes.c_int, (side, count, 0, 1, size, 0))
+    n, k, j, none, one, length, failed = map(ctypes.c_int, (side, count, more, 0, 1, size, 0))
     # What LAPACK sees is the transpose, whose right singular vectors are U.
     _call("dgebrd", n, n, square, n, diagonal, above, left, right, work, length, failed)
     if count:
         _call("dormbr", b"P", b"L", b"T", n, k, n, square, n, right, lines, n, work, length,
               failed)  # fmt: skip
-    _call("dbdsqr", b"U", n, k, none, none, diagonal, above, lines, n, square, one, square, one,
+    if others is None or not more:
+        others, column = square, one
+    else:
+        _call("dormbr", b"Q", b"L", b"T", n, j, n, square, n, left, others, n, work, length,
+              failed)  # fmt: skip
+        column = n
+    _call("dbdsqr", b"U", n, k, none, j, diagonal, above, lines, n, square, one, others, column,
           work, failed)  # fmt: skip
     return None if failed.value else diagonal
 

@@ -123,7 +123,7 @@ def certified_leading(
     none = torch.zeros(of.shape[1], 0, dtype=torch.float64, device=of.device)
     start, seeds = (none if part is None else part for part in (start, seeds))
     random = k + 2 * SPARE + 6
-    block = -(-(random + start.shape[1]) // search.width) * search.width
+    block = block_of(k, start.shape[1], search)
     more = torch.cat([start, seeds], dim=1)[:, : block - random]
     random = block - more.shape[1]
     most = min(search.most, of.shape[1] // block - 1)
@@ -148,6 +148,16 @@ def certified_leading(
             break
     seen = None if ritz is None else krylov.combined(ritz.coordinates[:, : k + SPARE])
     return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, seen)
+
+
+def block_of(k: int, extra: int, search: Search) -> int:
+    """Return how many columns start a search for `k` triplets with so many columns of one's own."""
+    return -(-(k + 2 * SPARE + 6 + extra) // search.width) * search.width
+
+
+def has_room(side: int, k: int, extra: int, search: Search) -> bool:
+    """Say whether the fewest steps of a search fit into a matrix with this shorter side."""
+    return side // block_of(k, extra, search) - 1 >= search.fewest
 
 
 def vectors_within(k: int, tolerance: float, chosen: Sequence[int] | None = None) -> Accept:

@@ -59,23 +59,47 @@ def left_components(
 
     All float64, the results on the CPU, where LAPACK is.
     """
+    found, _, sigma = components(matrix, vectors, vectors.new_zeros(matrix.shape[1], 0))
+    return found, sigma
+
+
+def components(
+    matrix: Float[Tensor, "rows cols"],
+    left: Float[Tensor, "rows k"],
+    right: Float[Tensor, "cols j"],
+) -> tuple[Float[Tensor, "rank k"], Float[Tensor, "rank j"], Float[Tensor, " rank"]]:
+    """Return U^T y of left vectors, V^T y of right ones, and the values of W = U S V^T.
+
+    One reduction to a bidiagonal matrix serves both. All float64, the results on the CPU.
+    """
     wide, scale = _scaled(matrix)
     rows, cols = matrix.shape
-    carried = vectors.cpu()
-    if rows < cols:  # a triangular factor of the transpose has the same left singular vectors
+    outer, inner = left.cpu(), right.cpu()
+    if rows < cols and not inner.shape[1]:
+        # A triangular factor of the transpose has the same left singular vectors.
         wide = torch.linalg.qr(wide.mT, mode="r").R.mT
+        inner = inner[:rows]
+    elif rows < cols:
+        reflectors, factors = torch.geqrf(wide.mT)
+        inner = torch.ormqr(reflectors, factors, inner, transpose=True)[:rows]
+        wide = reflectors[:rows].triu().mT
+        del reflectors
     elif rows > cols:
         reflectors, factors = torch.geqrf(wide)
-        carried = torch.ormqr(reflectors, factors, carried, transpose=True)[:cols]
+        outer = torch.ormqr(reflectors, factors, outer, transpose=True)[:cols]
         wide = reflectors[:cols].triu()
         del reflectors
     _refuse_overflow(wide)
-    lines = carried.mT.clone(memory_format=torch.contiguous_format)
-    sigma = bidiagonal_components(wide.contiguous(), lines)
+    lines, others = (
+        part.mT.clone(memory_format=torch.contiguous_format) for part in (outer, inner)
+    )
+    sigma = bidiagonal_components(wide.contiguous(), lines, others)
     if sigma is None:
         basis, sigma = left_singular(matrix.cpu())
-        return basis.mT @ vectors.cpu(), sigma
-    return lines.mT, sigma * scale
+        found = basis.mT @ left.cpu()
+        other = left_singular(matrix.cpu().mT)[0].mT @ right.cpu() if inner.shape[1] else others.mT
+        return found, other, sigma
+    return lines.mT, others.mT, sigma * scale
 
 
 def leading_by_gram(

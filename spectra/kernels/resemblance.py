@@ -23,7 +23,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +31,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.leading import Answer, Leading, Open, Search, certified_leading
+from spectra.kernels.leading import (
+    Answer,
+    Leading,
+    Open,
+    Search,
+    certified_leading,
+    has_room,
+)
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.shifted import Question, largest_components
@@ -78,23 +85,63 @@ class Judge:
         """Whether nothing is left to decide."""
         return not len(self.angle) or (not self.open and self.overlap is not None)
 
-    def climb(self, base: LinearMap, search: Search, floor: Floor | None = None) -> None:
-        """Decide what one Krylov space of the base, in the precision of this rung, can.
 
-        `floor` proves a lower bound of all its singular values, where that is needed.
-        """
-        if self.done:
-            return
-        rows, cols = base.shape
-        vectors, tall = self.vectors, rows > cols
-        if tall:  # in float64: it is to be divided by sigma, which would magnify rounding
-            vectors = base.products(vectors.new_zeros(cols, 0), vectors)[1]
-        look = _Look(self, vectors, base.shape, self.open, floor if tall else None)
-        inner = base if tall else base.mT
-        k = len(self.angle) if self.overlap is None else 1
-        start = vectors.index_select(1, torch.tensor(look.asked).long().to(vectors.device))
-        found = certified_leading(inner, k, look.accepts, search, start, self.seeds)
-        self.seeds = found.seeds if isinstance(found, Open) else None
+def climb(
+    judges: Sequence[Judge], base: LinearMap, search: Search, floor: Floor | None = None
+) -> None:
+    """Decide what Krylov spaces of the base, in the precision of this rung, can.
+
+    Where there are two judges, one space finds the base's vectors that resemble those of either:
+    all that it takes where there is no intruder. What that leaves open each judge decides alone.
+
+    Args:
+        judges: Of left vectors, and perhaps of right ones.
+        base: The matrix.
+        search: How far to go.
+        floor: Proves a lower bound of all singular values, squared, where vectors of the longer
+            side need it.
+    """
+    sides = list(zip(judges, (base, base.mT), strict=False))
+    if not any(judge.done for judge in judges) and len(judges) > 1:
+        _match(sides, search)
+    for judge, of in sides:
+        if judge.done:
+            continue
+        tall = of.shape[0] > of.shape[1]
+        look = _look(judge, of, floor if tall else None, across=tall)
+        k = len(judge.angle) if judge.overlap is None else 1
+        inner = of if tall else of.mT
+        found = certified_leading(inner, k, look.accepts, search, look.start, judge.seeds)
+        judge.seeds = found.seeds if isinstance(found, Open) else None
+
+
+def _match(sides: Sequence[tuple[Judge, LinearMap]], search: Search) -> None:
+    """Find the leading triplets of the base, and what of either side they resemble."""
+    base = sides[0][1]
+    rows, cols = base.shape
+    looks = [
+        _look(judge, of, None, across=(rows > cols) is (place == 0), matching=True)
+        for place, (judge, of) in enumerate(sides)
+    ]
+    start = torch.cat([look.start for look in looks], dim=1)
+    k = max(len(judge.angle) for judge, _ in sides)
+    if not has_room(min(rows, cols), k, start.shape[1], search):
+        return
+
+    def accept(leading: Leading) -> Answer:
+        answers = [look.accepts(leading) for look in looks]
+        return Answer.YES if all(one is Answer.YES for one in answers) else Answer.LATER
+
+    certified_leading(base if rows > cols else base.mT, k, accept, search, start)
+
+
+def _look(
+    judge: Judge, of: LinearMap, floor: Floor | None, *, across: bool, matching: bool = False
+) -> "_Look":
+    vectors = judge.vectors
+    if across:  # in float64: it is to be divided by sigma, which would magnify rounding
+        vectors = of.products(vectors.new_zeros(of.shape[1], 0), vectors)[1]
+    return _Look(judge, vectors, of.shape, judge.open, floor, across=across, matching=matching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +152,31 @@ class _Look:
     vectors: Float[Tensor, "side k"]  # where the space is: y, or W^T y
     shape: tuple[int, int]  # of W
     asked: list[int]  # columns of it among the start block
-    floor: Floor | None  # where all is to be divided by sigma
+    floor: Floor | None  # of all singular values, where vectors are across
+    across: bool  # of the other side than the space: all is to be divided by sigma
+    matching: bool  # only what the found vectors tell is asked
     seen: dict[int, float] = field(default_factory=dict)  # how far off a bound was last
+
+    @property
+    def start(self) -> Float[Tensor, "side asked"]:
+        """Columns for the start block."""
+        places = torch.tensor(self.asked).long().to(self.vectors.device)
+        return self.vectors.index_select(1, places)
 
     def accepts(self, leading: Leading) -> Answer:
         judge = self.judge
         known = _Known(self, leading)
         verdicts = known.verdicts()
         if not leading.measured:
-            served = known.overlap and len(verdicts) == len(judge.open)
+            served = known.overlap and (self.matching or len(verdicts) == len(judge.open))
             return Answer.YES if served else known.outlook
         if known.overlap and judge.overlap is None:
             k = len(judge.angle)
             judge.overlap = float(known.cosines[:k].square().sum()) / k
             judge.cosines = known.cosines
         judge.verdicts |= verdicts
-        return Answer.YES if judge.done else Answer.LATER
+        told = judge.overlap is not None if self.matching else judge.done
+        return Answer.YES if told else Answer.LATER
 
 
 class _Known:
@@ -129,7 +185,7 @@ class _Known:
     def __init__(self, look: _Look, leading: Leading) -> None:
         self.look, self.leading, self.judge = look, leading, look.judge
         cosines = (leading.inner.mT @ look.vectors).abs().cpu()
-        if look.floor is not None:
+        if look.across:
             cosines = cosines / leading.sigma[:, None]
         self.cosines = cosines.clamp(max=1.0)
         angle = self.judge.angle
@@ -154,7 +210,7 @@ class _Known:
         # One known vector, too near to epsilon: nothing else can settle that.
         stuck = ~clear & (most >= epsilon - MARGIN)
         wanted = [j for j in judge.open if not stuck[j] and self.rest[j] >= room[j]]
-        if not self.overlap:
+        if not self.overlap or self.look.matching:
             wanted = []  # the base climbs in any case, and all that is open with it
         rest = self.rest.clone()
         if wanted:
@@ -207,7 +263,7 @@ class _Known:
         """Bound what the vectors that are not known have of some of the tuned."""
         leading, look, space = self.leading, self.look, self.leading.space
         floor = look.floor() if look.floor is not None else 0.0
-        if look.floor is not None and floor == 0.0:
+        if look.across and floor == 0.0:
             return torch.full((len(wanted),), math.inf, dtype=room.dtype)
         # What the vector of a cluster, singular values that coincide to rounding, is off by.
         rows, cols = look.shape
@@ -217,7 +273,7 @@ class _Known:
             space.ritz.start[:, columns],
             (room - self.judge.angle)[wanted],
             (floor, leading.ceiling**2),
-            over_root=look.floor is not None,
+            over_root=look.across,
             together=not leading.measured,
         )
         found = largest_components(space.ritz, asked, lambda x: space.rounding(x) + clusters)

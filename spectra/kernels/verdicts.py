@@ -35,9 +35,9 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.left_vectors import leading_by_gram, left_components
+from spectra.kernels.left_vectors import components, leading_by_gram
 from spectra.kernels.linear_map import FLOAT32, LinearMap, linear_map
-from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict
+from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict, climb
 from spectra.kernels.similarity import (
     PICTURE,
     Similarity,
@@ -106,16 +106,34 @@ def proven_similarity(
     Source:
         Shuttleworth et al. 2024, arXiv:2410.21228.
     """
+    return proven_similarities(base, tuned, k, epsilon, (side,), ladder)[0]
+
+
+def proven_similarities(
+    base: Float[Tensor, "rows cols"],
+    tuned: Float[Tensor, "rows cols"] | Factors,
+    k: int,
+    epsilon: float,
+    sides: Sequence[Side],
+    ladder: Ladder = LADDER,
+) -> list[Similarity]:
+    """Judge singular vectors of one side, or of both, which share most of the work.
+
+    Both halves of a triplet are found together, with one error for both; the base's space, or its
+    reduction to a bidiagonal matrix, tells what vectors of either side have in common with it.
+    """
+    turned, both = sides[0] == "right", len(sides) > 1
     if ladder.decomposes(*base.shape):
         tuned = merged(base, tuned)  # before it is turned, as in the reference
-        base, tuned = (base, tuned) if side == "left" else (base.mT, tuned.mT)
-        found, angle = _decomposed(tuned, k)
-        judge = Judge(found.vectors, angle, epsilon)
-        _settle(judge, base, prove=True)
-        return _similarity(judge, found, entry_norm(tuned), base.device)
-    if side == "right":
+        base, tuned = (base.mT, tuned.mT) if turned else (base, tuned)
+        found, others, angle = _decomposed(tuned, k)
+        judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
+        _settle(judges, base, prove=True)
+        norm = entry_norm(tuned)
+        return [_similarity(judge, found, norm, base.device) for judge in judges]
+    if turned:
         base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
-    return _by_rungs(base, tuned, k, epsilon, ladder)
+    return _by_rungs(base, tuned, k, epsilon, ladder, both=both)
 
 
 def leading_pairs(
@@ -143,10 +161,10 @@ def leading_pairs(
     of = linear_map(*whole, float32=sys.maxsize)
     found, count = None, max(chosen) + 1
     if not ladder.decomposes(*base.shape):
-        found, _, _ = _leading_vectors(of, count, ladder, FINE, chosen)
+        found, _ = _leading_triplets(of, count, ladder, FINE, chosen)
     if found is None:
-        found, _ = _decomposed(merged(base, tuned), count)
-    vectors = found.vectors[:, list(chosen)].to(base.device)
+        found = _decomposed(merged(base, tuned), count)
+    vectors = found[0].vectors[:, list(chosen)].to(base.device)
     _, image = of.products(vectors.new_zeros(base.shape[1], 0), vectors)
     return vectors, image * of.scale
 
@@ -162,8 +180,8 @@ def merged(
 
 
 def _by_rungs(
-    base: Tensor, tuned: Tensor | Factors, k: int, epsilon: float, ladder: Ladder
-) -> Similarity:
+    base: Tensor, tuned: Tensor | Factors, k: int, epsilon: float, ladder: Ladder, *, both: bool
+) -> list[Similarity]:
     """Judge a large pair; what one rung leaves open climbs to the next, alone.
 
     float32 products; float64 products, more of them; all singular vectors, by float64 Gram
@@ -174,30 +192,38 @@ def _by_rungs(
     after = linear_map(*whole, float32=ladder.float32)
     norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _updated_norm(before, base, *tuned)
 
-    found, angle, double = _leading_vectors(after, k, ladder)
-    if found is None:
+    triplets, double = _leading_triplets(after, k, ladder)
+    if triplets is None:
         del before, after
-        found, angle = _decomposed(merged(base, tuned), k)
-        judge = Judge(found.vectors, 0.0 * angle, epsilon)
-        _settle(judge, base)
-        return _similarity(judge, found, norm, base.device)
-    judge = Judge(found.vectors, angle, epsilon)
+        found, others, angle = _decomposed(merged(base, tuned), k)
+        judges = [Judge(one, 0.0 * angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
+        _settle(judges, base)
+        return [_similarity(judge, found, norm, base.device) for judge in judges]
+    found, others, angle = triplets
+    judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
     floor = functools.cache(lambda: (singular_value_floor(base) / before.scale) ** 2)
     if not double:  # what the tuned vectors needed, the base's need too
-        judge.climb(before, ladder.single, floor)
-    if not judge.done:
-        judge.words = ("match float64", "bound float64")
-        judge.climb(before.precise(), ladder.double, floor)
-    if not judge.done:
-        if float(judge.angle.max()) > SHARP:
-            better, judge.angle, _ = _leading_vectors(after, k, ladder, SHARP)
-            judge.vectors = (better or _decomposed(merged(base, tuned), k)[0]).vectors
-        _settle(judge, base)
-    return _similarity(judge, found, norm, base.device)
+        climb(judges, before, ladder.single, floor)
+    if not all(judge.done for judge in judges):
+        for judge in judges:
+            judge.words = ("match float64", "bound float64")
+        climb(judges, before.precise(), ladder.double, floor)
+    open_ = [judge for judge in judges if not judge.done]
+    if open_:
+        if max(float(judge.angle.max()) for judge in open_) > SHARP:
+            better, _ = _leading_triplets(after, k, ladder, SHARP)
+            sharp, others, angle = better or _decomposed(merged(base, tuned), k)
+            if better is None:
+                angle = 0.0 * angle
+            for judge, vectors in zip(judges, (sharp.vectors, others), strict=False):
+                if not judge.done:
+                    judge.vectors, judge.angle = vectors, angle
+        _settle(judges, base)
+    return [_similarity(judge, found, norm, base.device) for judge in judges]
 
 
-def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor]:
-    """Return the leading left singular vectors by a float64 decomposition, and their errors."""
+def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor, Tensor]:
+    """Return leading left singular vectors by a float64 decomposition, right ones, their errors."""
     count = min(k + 1, *tuned.shape)  # one more tells whether the last is tied
     with _room(tuned):
         vectors, sigma = leading_by_gram(tuned, count)
@@ -210,7 +236,8 @@ def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor]:
     apart[:, :k].fill_diagonal_(math.inf)
     gap = torch.minimum(apart.amin(dim=1), sigma[:k]) - rounding  # no other lies above the last
     residual = torch.linalg.vector_norm(missed, dim=0) + rounding
-    return found, distance_from_sine(residual / gap.clamp(min=1e-300))
+    angle = distance_from_sine(residual / gap.clamp(min=1e-300))
+    return found, inner / torch.linalg.vector_norm(inner, dim=0).clamp(min=1e-300), angle
 
 
 @contextmanager
@@ -225,14 +252,14 @@ def _room(matrix: Tensor) -> Iterator[None]:
             torch.set_num_threads(own)
 
 
-def _leading_vectors(
+def _leading_triplets(
     after: LinearMap,
     k: int,
     ladder: Ladder,
     tolerance: float = ANGLE,
     chosen: Sequence[int] | None = None,
-) -> tuple[Tuned | None, Tensor, bool]:
-    """Return the leading left singular vectors, if products find them, and their errors.
+) -> tuple[tuple[Tuned, Tensor, Tensor] | None, bool]:
+    """Return leading left singular vectors, if products find them, right ones, and their errors.
 
     And whether that took products in float64. Of those that are chosen alone errors count.
     """
@@ -244,32 +271,45 @@ def _leading_vectors(
         accept = vectors_within(k, tolerance, chosen)
         found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
-            vectors = (found.outer if tall else found.inner)[:, :k]
+            outer, inner = (found.outer, found.inner) if tall else (found.inner, found.outer)
             sigma, tied = found.sigma[:k] * after.scale, torch.zeros(k, dtype=torch.bool)
-            return Tuned(vectors, sigma, tied, leads=True), found.vector_error[:k], double
+            left = Tuned(outer[:, :k], sigma, tied, leads=True)
+            return (left, inner[:, :k], found.vector_error[:k]), double
         if found.why is not Why.CLOSE:
             break
         seeds = found.seeds
-    return None, torch.zeros(k, dtype=torch.float64), False
+    return None, False
 
 
-def _settle(judge: Judge, base: Tensor, *, prove: bool = False) -> None:
-    """Decide what is open by all singular vectors of the base.
+def _settle(judges: Sequence[Judge], base: Tensor, *, prove: bool = False) -> None:
+    """Decide what is open by all singular vectors of the base: left ones, and right ones.
 
     What stands off epsilon is proven where that is asked for; otherwise all is called exact.
     """
-    if judge.done:
+    if all(judge.done for judge in judges):
         return
+    asked = [judge.vectors if not judge.done else judge.vectors[:, :0] for judge in judges]
+    if len(asked) < 2:
+        asked.append(asked[0].new_zeros(base.shape[1], 0))
     with _room(base):
-        components, sigma = left_components(base, judge.vectors)
+        left, right, sigma = components(base, *asked)
+    for judge, found, shape in zip(judges, (left, right), (base.shape, base.shape[::-1]),
+                                   strict=False):  # fmt: skip
+        if not judge.done:
+            _settle_by(judge, found, sigma, shape, prove=prove)
+
+
+def _settle_by(
+    judge: Judge, found: Tensor, sigma: Tensor, shape: Sequence[int], *, prove: bool
+) -> None:
     count = len(judge.angle)
-    closest = closest_of(components, sigma, base.shape)
-    angle, rounding = judge.angle, rounding_of(sigma, base.shape)
+    closest = closest_of(found, sigma, shape)
+    angle, rounding = judge.angle, rounding_of(sigma, shape)
     if prove:
         judge.angle = 0.0 * angle  # of what is called exact, as in the reference
     # Of a tall base small vectors may mix with what it lacks.
-    if prove and (base.shape[0] <= base.shape[1] or float(sigma[-1]) > WINDOW * rounding):
-        runs = closest_of(components, sigma, base.shape, WINDOW)
+    if prove and (shape[0] <= shape[1] or float(sigma[-1]) > WINDOW * rounding):
+        runs = closest_of(found, sigma, shape, WINDOW)
         for j in judge.open:
             cosine, error, best = float(runs.cosine[j]), float(angle[j]) + SLACK, int(runs.best[j])
             if cosine + error < judge.epsilon - MARGIN:

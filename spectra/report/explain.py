@@ -28,6 +28,9 @@ ABOUT = {
     "kappa_resolved": "kappa", "sigma_max_low": "sigma", "sigma_max_high": "sigma",
     "effective_share": "effective-rank", "resolved_share": "numerical-rank",
     "low": "width-slope", "high": "width-slope", "sigma_profile": "sigma",
+    "intruders_right": "intruders", "worst_cos_right": "intruders",
+    "intruder_detail_right": "intruders", "null_cos_right": "null-cos",
+    "subspace_overlap_right": "subspace-overlap",
     "frame_svfit": "frame", "frame_salt": "frame", "frame_rounding": "frame",
 }  # fmt: skip
 """Pages that tell of a key beside the one that they are named after."""

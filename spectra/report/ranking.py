@@ -29,6 +29,9 @@ def enriched(row: RowDoc) -> dict[str, Any]:
             "worst_at": worst["index"],
             "worst_energy": worst["energy"],
         }
+    right = [item["max_cos"] for item in row.get("intruder_detail_right") or ()]
+    if right:
+        found["worst_cos_right"] = min(right)
     return found
 
 

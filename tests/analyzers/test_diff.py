@@ -124,6 +124,43 @@ def test_real_intruders(side: str, real: dict[str, Tensor], updates: Updates) ->
             assert values["null_cos"] == chance_cosine(size, min(base.shape))
 
 
+@pytest.mark.parametrize("shape", [(60, 60), (60, 90), (90, 60), (0, 0)], ids=str)
+@pytest.mark.parametrize("exact", [False, True])
+def test_both_sides_in_one_run_are_those_of_two(
+    shape: tuple[int, int], exact: bool, real: dict[str, Tensor], updates: Updates
+) -> None:
+    name = "encoder.layer.1.intermediate.dense.weight"
+    base: Tensor = real[name]
+    tuned: Tensor | LowRank = LowRank(*updates[name])
+    if shape != (0, 0):
+        base = normal(*shape, 3)
+        tuned = base + planted(*shape, [5.0]) + normal(*shape, 4, 0.002)
+    left, right, both = (
+        found(base, tuned, Diff(intruders=True, k=4, side=side, exact=exact))
+        for side in ("left", "right", "both")
+    )
+    assert set(both) - set(left) == {f"{key}_right" for key in (
+        "intruders", "null_cos", "subspace_overlap", "overlap_status", "intruder_detail",
+    )}  # fmt: skip
+    for alone, end in ((left, ""), (right, "_right")):
+        for key in ("intruders", "null_cos", "overlap_status"):
+            assert both[key + end] == alone[key], key
+        assert both[f"subspace_overlap{end}"] == pytest.approx(alone["subspace_overlap"], abs=1e-9)
+        listed = both[f"intruder_detail{end}"]
+        assert isinstance(listed, list)
+        for one, other in zip(listed, detail(alone), strict=True):
+            assert one["intruder"] is other["intruder"]
+            assert one["best_match"] == other["best_match"]
+            assert one["max_cos"] == pytest.approx(other["max_cos"], abs=1e-9)
+    rows = [row_of(Diff(intruders=True, side="both"), pair_of(base, tuned, name))]
+    told, summary = reading(rows, Diff(intruders=True, side="both")), rows[0].values
+    assert f"{summary['intruders']} intruder dimension" in told
+    assert " by outputs in " in told
+    assert " by inputs in " in told
+    same = found(base, None, Diff(intruders=True, side="both"))
+    assert tuple(same) == tuple(both)
+
+
 @pytest.mark.parametrize("kind", ["dense", "factors"])
 def test_exact_is_the_reference_and_agrees(kind: str) -> None:
     base, update = normal(80, 60, 3), planted(80, 60, [5.0, 4.0])

@@ -12,7 +12,7 @@ from spectra.analyzers import Diff, intruders
 from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Value
 from spectra.kernels.leading import SINGLE
-from spectra.kernels.verdicts import Ladder, proven_similarity
+from spectra.kernels.verdicts import Ladder, proven_similarities
 from spectra.matrices import LowRank
 
 FEWER = 8
@@ -99,7 +99,7 @@ def test_a_direction_above_the_rounding_is_judged(
 def test_a_large_matrix_that_collapsed(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a Krylov space of the tuned matrix, and where that gives up by decompositions."""
     few = Ladder(short=24, dense=24, single=replace(SINGLE, fewest=4))
-    monkeypatch.setattr(intruders, "proven_similarity", partial(proven_similarity, ladder=few))
+    monkeypatch.setattr(intruders, "proven_similarities", partial(proven_similarities, ladder=few))
     base = normal(400, 390)
     tuned = stored(normal(400, FEWER, 1) @ normal(FEWER, 390, 2) * 100.0, dtype)
     values, exact = judged(base, tuned), judged(base, tuned, WAYS[1])

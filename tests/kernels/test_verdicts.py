@@ -3,6 +3,7 @@
 import math
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -16,7 +17,12 @@ from spectra.errors import NonFiniteError
 from spectra.kernels import verdicts
 from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
-from spectra.kernels.verdicts import Ladder, leading_pairs, proven_similarity
+from spectra.kernels.verdicts import (
+    Ladder,
+    leading_pairs,
+    proven_similarities,
+    proven_similarity,
+)
 from spectra.words import Side
 
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
@@ -70,6 +76,25 @@ LATE = Case(
 def test_no_claim_is_broken_by_a_krylov_space(case: Case, single: bool) -> None:
     way = "krylov float32" if single else "krylov"
     judged(*case.pair(), case.k, case.epsilon, case.side, way)
+
+
+@settings(max_examples=60)
+@given(cases(st.integers(60, 200), st.integers(1, 12)), st.booleans())
+def test_no_claim_is_broken_where_two_sides_share_a_krylov_space(case: Case, single: bool) -> None:
+    base, tuned = case.pair()
+    ladder = WAYS["krylov float32" if single else "krylov"]
+    found = proven_similarities(base, tuned, case.k, case.epsilon, ("left", "right"), ladder)
+    for side, one in zip(get_args(Side), found, strict=True):
+        holds(one, base, tuned, case.k, case.epsilon, side)
+
+
+@settings(max_examples=40)
+@given(cases(st.integers(1, 90), st.integers(1, 12)))
+def test_no_claim_is_broken_where_two_sides_share_a_decomposition(case: Case) -> None:
+    base, tuned = case.pair()
+    found = proven_similarities(base, tuned, case.k, case.epsilon, ("left", "right"))
+    for side, one in zip(get_args(Side), found, strict=True):
+        holds(one, base, tuned, case.k, case.epsilon, side)
 
 
 def decaying(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,6 +68,7 @@ COMMANDS = {
     "several, all": "diff a b run/checkpoint-5 --merged-rank 2 --k 3 --intruders --role mlp",
     "diff, frame": "diff a b --frame base --k 3",
     "course": "diff a run/checkpoint-10 run/checkpoint-5 --trend --no-sorsa --k 3 --role mlp",
+    "diff, both": "diff a b --intruders --side both",
     "kappa": "kappa a",
     "kappa, all": "kappa a --select 3 --rank-by kappa_excess --per role --include-embeddings",
     "kappa, parameters": "kappa a --select 40% --by params --exact",

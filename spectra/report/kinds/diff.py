@@ -57,6 +57,11 @@ def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:
     return row.get("intruder_detail") or ()
 
 
+def _count(row: RowDoc) -> int:
+    """Return how many intruders a row has, of both sides where both were judged."""
+    return (row.get("intruders") or 0) + (row.get("intruders_right") or 0)
+
+
 def _lowest(row: RowDoc) -> Mapping[str, Any]:
     """Return the verdict with the lowest cosine; empty where there is none."""
     return min(_details(row), key=lambda detail: detail["max_cos"], default={})
@@ -106,6 +111,11 @@ CARD = (
 )  # fmt: skip
 
 
+RIGHT = (
+    Column("inputs", key="intruders_right", cell=cells.of("intruders_right")),
+    Column("|cos| in", key="worst_cos_right", cell=cells.measured(lambda row: cells.of(
+        "worst_cos_right")(enriched(row)))),
+)  # fmt: skip
 HEADS = (
     Column("module", "left", flexible=True, key="head_module", cell=cells.of("module", printable)),
     Column("layer", cell=cells.of("layer")), Column("head", cell=cells.of("head")),
@@ -133,25 +143,31 @@ def _table(document: Document) -> Listing:
         changed.sort(key=lambda row: -(row.get("delta_relative") or 0.0))
         columns = (*CHANGES[:5], *FRAME) if document["settings"].get("frame") else CHANGES
         return Listing(columns, changed)
-    changed.sort(key=lambda row: (-(row.get("intruders") or 0), _lowest(row).get("max_cos", 2.0)))
-    holders = [row for row in changed if row.get("intruders") or row["status"] != "ok"]
-    framed = document["settings"].get("frame")
+    changed.sort(key=lambda row: (-_count(row), _lowest(row).get("max_cos", 2.0)))
+    holders = [row for row in changed if _count(row) or row["status"] != "ok"]
+    columns = (*INTRUDERS[:6], *FRAME[:1]) if document["settings"].get("frame") else INTRUDERS
+    if document["settings"].get("side") == "both":
+        columns = (*columns[:7], *RIGHT, *columns[7:])
     return Listing(
-        (*INTRUDERS[:6], *FRAME[:1]) if framed else INTRUDERS,
+        columns,
         changed,
         holders[:LIMIT] or changed[:AT_LEAST],
-        mark=lambda row: "bad" if row.get("intruders") else broken(row),
+        mark=lambda row: "bad" if _count(row) else broken(row),
         of_rest=_of_rest,
     )
 
 
 def _of_rest(hidden: Sequence[RowDoc]) -> str:
-    return "" if any(row.get("intruders") for row in hidden) else ", none with intruders"
+    return "" if any(map(_count, hidden)) else ", none with intruders"
 
 
 def _facts(document: Document, full: bool) -> list[str]:
     asked = document["rows"] if _looked(document) else ()
-    kinds = Counter(detail["decided_by"] for row in asked for detail in _details(row))
+    kinds = Counter(
+        detail["decided_by"]
+        for row in asked
+        for detail in (*_details(row), *(row.get("intruder_detail_right") or ()))
+    )
     how = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     proven = "Not all" if any(row.get("certified") is False for row in asked) else "All"
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
@@ -217,6 +233,8 @@ def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
 def _figures(document: Document) -> list[tuple[str, str]]:
     summary = document["summary"]
     found = [("changed", f"{summary['changed']:,}")]
+    if summary.get("intruders_right") is not None:
+        found.append(("intruders, inputs", f"{summary['intruders_right']:,}"))
     if summary.get("intruders") is not None:
         return [*found, ("intruders", f"{summary['intruders']:,}")]
     return found + cells.highest(document["rows"], "delta_relative", "largest change", percent)
@@ -245,9 +263,11 @@ def _charts(document: Document, table: str) -> list[dict[str, Any]]:
 def _worst(document: Document) -> Iterator[Worst]:
     """Yield matrices with intruders; of a change without, where it is largest."""
     rows = [enriched(row) for row in document["rows"]]
-    holders = [row for row in rows if row.get("intruders")]
-    for row in sorted(holders, key=lambda row: (-row["intruders"], row.get("worst_cos", 2.0))):
-        what = counted(row["intruders"], "intruder dimension")
+    holders = [row for row in rows if _count(row)]
+    for row in sorted(holders, key=lambda row: (-_count(row), row.get("worst_cos", 2.0))):
+        what = counted(_count(row), "intruder dimension")
+        if row.get("intruders_right"):
+            what += f" ({row['intruders_right']} by inputs)"
         if "worst_cos" in row:
             what += f", lowest |cos| {number(row['worst_cos'])}"
         yield Worst("warning", row["matrix"], what, about="intruders")
@@ -280,6 +300,7 @@ KIND = Kind(
     onward=_onward, after=_after,
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
+        "intruders_right", "worst_cos_right", "frame_diagonal",
     ),
     metrics=(
         Metric("intruders", "count", "high", shades.intruders, shades.OF_INTRUDERS),
@@ -300,6 +321,7 @@ KIND = Kind(
         "matrices": COUNT.older, "changed": COUNT, "non_finite": COUNT.older,
         "unpaired": Object({"base": SIDE, "tuned": SIDE, "adapter": MODULES.sometimes}).older,
         "intruders": COUNT.sometimes.unpublished, "certified": FLAG.sometimes.unpublished,
+        "intruders_right": COUNT.sometimes.unpublished,
         "frame": FRAMES.sometimes, "directions": Items(EDIT).sometimes,
         "heads": Items(HEAD).sometimes,
     },

@@ -38,7 +38,8 @@ def draw_into(axes: Axes, document: Document) -> None:
     if not changed:
         raise UsageError("no matrix that could be measured is changed: there is nothing to draw.")
     if found:
-        overview(axes, found[:FEW], str(document["settings"].get("side", "left")))
+        side = str(document["settings"].get("side", "left"))
+        overview(axes, found[:FEW], "left" if side == "both" else side)
     else:
         _bars(axes, changed[:MOST])
 

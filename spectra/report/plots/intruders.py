@@ -60,13 +60,19 @@ def draw_intruders(document: Document, found: Sequence[RowDoc], arrays: Arrays) 
     notes = _notes(document, found, epsilon, close=bool(close))
     figure = page(document, "Intruder dimensions", body, " ".join(notes))
     layout = figure.add_gridspec(2, 2, width_ratios=[1.0, 1.15], height_ratios=[body - 0.9, 0.13])
-    side = str(document["settings"].get("side", "left"))
+    side = _side(document)
     overview(figure.add_subplot(layout[0, 0] if close else layout[0, :]), rows, side)
     grid = layout[0, 1].subgridspec(max(len(close), 1), 1)
     for index, (row, values) in enumerate(close):
         _close_up(figure.add_subplot(grid[index, 0]), row, values)
     _colour_bar(figure.add_subplot(layout[1, :]), rows, epsilon)
     return figure
+
+
+def _side(document: Document) -> str:
+    """Return the side whose vectors are drawn: where both were judged, the left one."""
+    side = str(document["settings"].get("side", "left"))
+    return "left" if side == "both" else side
 
 
 def overview(axes: Axes, rows: Sequence[RowDoc], side: str) -> None:
@@ -161,6 +167,8 @@ def _notes(
         if close
         else "There are no close-ups: a saved result does not hold every |cos|.",
     ]
+    if document["settings"].get("side") == "both":
+        notes.append("Right singular vectors were judged too and are not drawn.")
     rest = found[MOST:]
     if rest:
         hidden = sum(len(_intruders(row)) for row in rest)
