@@ -148,11 +148,17 @@ def _of_spectrum(sigma: Tensor, energy: float, evidence: Evidence, scale: float)
     )  # fmt: skip
 
 
+SMALL = 32  # a side that the rank of a LoRA may well reach
+
+
 def _of_factors(change: LowRank, length: int, energy: float) -> _Update:
     """Measure an adapter's update: all its singular values are those of a small matrix."""
     sigma = product_singular_values(change.left, change.right)
     rank = numerical_rank(sigma, length, EPS64)
     evidence = Evidence("low rank", rank) if rank else Evidence("unchanged", 0, 0, 0, 0)
+    short = min(change.left.shape[0], change.right.shape[1])
+    if rank == short and SMALL < short <= change.left.shape[1] < 2 * short:  # as large as a whole
+        evidence = Evidence("full rank", rank)
     return _of_spectrum(sigma, energy, evidence, 1.0)
 
 

@@ -118,8 +118,9 @@ def _model(given: Checkpoint | Adapter) -> Checkpoint:
     """
     if isinstance(given, Adapter):
         raise UsageError(
-            f"{shown(given.spec)} is an adapter already, expected a model: `spectra lowrank resize "
-            f"{shown(given.spec)}` makes it smaller."
+            f"{shown(given.spec)} is an adapter already, expected a model: `spectra lowrank "
+            f"{'convert' if given.updates else 'resize'} {shown(given.spec)}` makes "
+            f"{'a LoRA of it' if given.updates else 'it smaller'}."
         )
     return given
 

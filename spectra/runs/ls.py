@@ -72,7 +72,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
     )
     if isinstance(opened, Adapter):
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
-        kind = "A LoRA adapter" if opened.method == "LoRA" else f"An adapter ({opened.method})"
+        kind = opened.noun[0].upper() + opened.noun[1:]
         ranks = f", rank {' '.join(map(str, _ranks(opened)))}" if opened.factors else ""
         reading = f"{kind}{coat} on {len(opened.modules):,} modules{ranks}. {reading}"
     summary = {

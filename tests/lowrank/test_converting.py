@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import spectra
 from adapters import method, pairs, planned, save
 from lowrank.nets import adapter, config_of, merged, net, tensors_of
 from spectra.checkpoint import Adapter, open_spec
@@ -448,3 +449,63 @@ def test_a_writer_that_is_killed_leaves_nothing(
 
 def _raises(*_: object) -> bytes:
     raise KeyboardInterrupt
+
+
+class Kinds(nn.Module):
+    """A convolution and a table, as other methods take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.table = nn.Conv2d(4, 12, (2, 2)), nn.Embedding(14, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "targets"),
+    [(peft.LoHaConfig, {"r": 2}, ["conv"]),
+     (peft.LoHaConfig, {"r": 2, "use_effective_conv2d": True}, ["conv"]),
+     (peft.OFTConfig, {"oft_block_size": 4}, ["conv", "table"]),
+     (peft.HiraConfig, {"r": 2}, ["table"])],
+    ids=["loha-flat", "loha", "oft", "hira"],
+)  # fmt: skip
+def test_convolutions_and_embeddings_of_other_methods(
+    make: Callable[..., peft.PeftConfig], settings: dict[str, Any], targets: list[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    torch.manual_seed(6)
+    method(Kinds(), make(target_modules=targets, **settings), tmp_path)
+    convert(tmp_path / "adapter", tmp_path / "lora", base=tmp_path / "base", rank=14)
+    model = Kinds()
+    model.load_state_dict(load_file(tmp_path / "base" / "model.safetensors"))
+    found = merged(model, tmp_path / "lora")
+    for name, value in load_file(tmp_path / "merged" / "model.safetensors").items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_base_that_stores_its_inputs_first(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    config = transformers.GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=24, n_positions=8, tie_word_embeddings=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        settings = peft.IA3Config(target_modules=["c_attn", "c_fc"], feedforward_modules=["c_fc"])
+        method(transformers.GPT2Model(config), settings, tmp_path)
+    convert(tmp_path / "adapter", tmp_path / "lora", base=tmp_path / "base", rank=16)
+    assert config_of(tmp_path / "lora")["fan_in_fan_out"] is True
+    made, meant = pairs(planned(tmp_path, tuned="lora")), pairs(planned(tmp_path))
+    changed = [name for name, pair in meant.items() if pair.tuned is not None]
+    assert changed
+    for name in changed:
+        torch.testing.assert_close(
+            made[name].delta().double(), meant[name].delta().double(), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_diff_says_which_method_it_is(tmp_path: Path) -> None:
+    method(Flat(), peft.RoadConfig(target_modules=NAMES, group_size=8), tmp_path)
+    result = spectra.diff(tmp_path / "base", tmp_path / "adapter")
+    (note,) = (text for text in result.summary["notes"] if "adapter" in text)
+    assert note.endswith("is an adapter (RoAd): the change is what it makes of the base; biases "
+                         "that it moves are not analysed")  # fmt: skip
+    with pytest.raises(SpectraError, match=r"is an adapter \(RoAd\): as BASE give the model"):
+        spectra.diff(tmp_path / "adapter", tmp_path / "base")

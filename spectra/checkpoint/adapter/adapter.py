@@ -53,6 +53,11 @@ class Adapter:
         return {**self.factors, **self.updates}
 
     @property
+    def noun(self) -> str:
+        """What it is, in words."""
+        return "a LoRA adapter" if self.method == "LoRA" else f"an adapter ({self.method})"
+
+    @property
     def spec(self) -> str:
         """How it was asked for."""
         return self.weights.spec

@@ -199,7 +199,7 @@ def plan_pair(
     """
     if isinstance(base, Adapter):
         raise UsageError(
-            f"{shown(base.spec)} is a LoRA adapter: as BASE give the model it was trained on."
+            f"{shown(base.spec)} is {base.noun}: as BASE give the model it was trained on."
             + (f" The other way round: `spectra diff {shown(tuned.spec)} {shown(base.spec)}`."
                if isinstance(tuned, Checkpoint) else "")
         )  # fmt: skip
@@ -211,6 +211,7 @@ def plan_pair(
     if isinstance(tuned, Adapter):
         turned = {view.entry.name for view in views if view.part.transposed}
         changes = adapter_changes(base, kept, tuned, turned=turned)
+        notes = (*notes, *_method_of(tuned))
         if selection != Selection():  # what the base lacks has no role to be selected by
             changes.unpaired = Unpaired(0, len(kept), 0, 0)
     else:
@@ -236,6 +237,15 @@ def plan_pair(
         unpaired = unpaired.without(changes.misshapen)
     members = Member(base, "base"), Member(tuned, "tuned")
     return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, (*notes, *more))
+
+
+def _method_of(tuned: Adapter) -> Iterable[str]:
+    """Say of an adapter that is no LoRA what the change is, which may look like something else."""
+    if not tuned.updates:
+        return
+    biases = any(own.bias for own in tuned.updates.values())
+    more = "; biases that it moves are not analysed" if biases else ""
+    yield f"{shown(tuned.spec)} is {tuned.noun}: the change is what it makes of the base{more}"
 
 
 def _refuse_misshapen(wrong: Sequence[str], base: str, tuned: str) -> None:

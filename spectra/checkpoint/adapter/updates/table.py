@@ -269,7 +269,7 @@ METHODS: Mapping[str, Method] = {
         settings={"apply_GS": False}, idle=("rank_pattern",),
     ),
     "IA3": Method(
-        "(IA)^3", "ia3", "turns", r"ia3_l", _ia3, idle=("feedforward_modules", "init_ia3_weights"),
+        "IA3", "ia3", "turns", r"ia3_l", _ia3, idle=("feedforward_modules", "init_ia3_weights"),
         bias=lambda told: not told["feedforward"],
     ),
     "ROAD": Method(
