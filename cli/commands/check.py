@@ -28,8 +28,8 @@ Base = Annotated[str | None, option("--base REF",
     "What the model was trained from, for the rules SPC1xx; of an adapter also for those of "
     "spectra. A --baseline that is a model stands in for it.", POLICY)]
 Merged = Annotated[str | None, option("--adapter REF",
-    "A LoRA adapter that was merged into the model: that it is in there once is checked "
-    "against the --base.", POLICY)]
+    "A LoRA adapter that was merged into the model: the merge is done again with the --base, and "
+    "compared bit for bit.", POLICY)]
 Baseline = Annotated[str | None, option("--baseline REF",
     "The release before: a model, or a check saved by --save-baseline. Only findings "
     "that it does not have fail.", POLICY)]

@@ -264,7 +264,9 @@ class _Opening:
         weights = Checkpoint(folder.spec, folder.resolved, entries, {}, tuple(skipped), files)
         config = read_object(folder.file(ADAPTER_CONFIG))
         require_read(folder.spec, config)
-        opened = self._unless_cut(lambda: peft_adapter(folder, config, weights), strict=strict)
+        opened = self._unless_cut(
+            lambda: peft_adapter(folder, config, weights, lenient=True), strict=strict
+        )
         return beside_adapter(folder, opened) if isinstance(opened, Adapter) else opened
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:

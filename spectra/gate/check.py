@@ -8,13 +8,14 @@ from typing import Any
 
 from spectra import distribution
 from spectra.analyzers import Row
+from spectra.gate.account import Account, account_of
 from spectra.gate.baseline import Saved
 from spectra.gate.checkup import Checkup
 from spectra.gate.reading import Reading, renamed
 from spectra.gate.sides import rows_by_side
 from spectra.gate.verdict import settings_of, summary_of
 from spectra.policy import Policy
-from spectra.policy.facts import Facts
+from spectra.policy.facts import Facts, Fit
 from spectra.policy.finding import Finding
 from spectra.policy.judge import judge
 from spectra.runs.analysis import Analysis, names_of
@@ -42,6 +43,7 @@ class Check:
     warnings: tuple[str, ...] = ()  # what the comparisons did not see, a sentence each
     unpaired: Unpaired | None = None  # of the model and its base
     today: dt.date | None = None  # None: the day it runs, UTC
+    fit: Fit | None = None  # of an adapter that it is, or that was merged into it
     starts: str | None = None  # a baseline that this check is to be: all that it finds is known
 
     @property
@@ -84,7 +86,7 @@ class Check:
             models=[*models.values(), *saved],
             rows=rows,
             skipped=self.model.left,
-            summary=self.judged(facts),
+            summary=self.judged(facts, account_of(rows)),
             seconds=time.perf_counter() - start,
             checkpoints=(self.model.weights,),
         )
@@ -93,8 +95,13 @@ class Check:
         """Read everything and judge nothing."""
         return self._measured(executor or Local(), report)[1]
 
-    def judged(self, facts: Facts) -> Mapping[str, Any]:
-        """Return the summary of what was measured, by the policy."""
+    def judged(self, facts: Facts, merge: Account | None = None) -> Mapping[str, Any]:
+        """Return the summary of what was measured, by the policy.
+
+        Args:
+            facts: What was measured.
+            merge: What the model holds of an adapter.
+        """
         alias = self.policy.alias or alias_of(self.model.survey.checkpoint.spec)
         today = self.today or dt.datetime.now(tz=dt.UTC).date()
         verdict = judge(self.policy, facts, alias, today, self._before(facts, alias, today))
@@ -102,9 +109,9 @@ class Check:
         if self.starts and not summary["passed"]:  # and so is no baseline: nothing is known
             verdict = judge(self.policy, facts, alias, today)
             summary = summary_of(self.policy, verdict, self.model, facts, alias)
-        return self._told(summary)
+        return self._told(summary, merge)
 
-    def _told(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _told(self, summary: Mapping[str, Any], merge: Account | None) -> Mapping[str, Any]:
         """Add what of an adapter its base does not show, and what the comparison did not see."""
         unpaired = self.unpaired.text() if self.unpaired else ""
         start = ""
@@ -113,8 +120,11 @@ class Check:
                 f"This check is the baseline {shown(self.starts)} now. Keep the file: later checks "
                 "fail for what it does not have."
             )
-        told = [summary["reading"], start, *self.warnings, unpaired]
-        counts = {"unpaired": self.unpaired.plain()} if self.unpaired else {}
+        held = merge.text() if merge else ""
+        told = [summary["reading"], start, held, *self.warnings, unpaired]
+        counts: dict[str, Any] = {"unpaired": self.unpaired.plain()} if self.unpaired else {}
+        if merge:
+            counts["merge"] = merge.plain()
         return {**summary, "reading": " ".join(text for text in told if text), **counts}
 
     def _measured(self, executor: Executor, report: Report) -> tuple[list[Row], Facts]:
@@ -123,7 +133,8 @@ class Check:
         sides = rows_by_side(self.plan.tasks, found)
         rows = _joined(sides, "model", ("change", "meant"))
         failed = {row.matrix: row.error or FAILED for row in found if row.status == FAILED}
-        own = replace(self.model.facts(rows), proxy=self._proxy(sides), failed=failed)
+        own = replace(self.model.facts(rows), proxy=self._proxy(sides), failed=failed,
+                      adapter=self.fit)  # fmt: skip
         names = list(own.shapes)
         base = baseline = None
         if self.base is not None:

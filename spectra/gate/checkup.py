@@ -32,7 +32,7 @@ class Checkup:
     """
 
     name: ClassVar[str] = "check"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
     concluding: ClassVar[frozenset[str]] = frozenset({"ask"})

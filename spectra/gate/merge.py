@@ -1,20 +1,39 @@
-"""A merged model against its base plus the adapter it should hold: how often that was added."""
+"""A merged model against its base plus the adapter it should hold: how that was added."""
+
+from collections.abc import Mapping
+from math import isclose
 
 import torch
+from torch import Tensor
 
-from spectra.kernels.merged import Store, added
-from spectra.kernels.rounding import STORED, grid_of, half_steps
+from spectra.analyzers.row import Value
+from spectra.gate.conventions import OTHER, PLAIN, TURNED, UNTOUCHED, forms_of, scales_of
+from spectra.kernels.merged import LEAST, Store, added
+from spectra.kernels.replay import UNIT, Merge, lies_at, replayed
+from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
 from spectra.matrices import LowRank, Pair
 from spectra.matrices.pair import widened
 
+NEAR = 0.01  # of a factor, to be taken for one that a mistake makes
+ALIKE = 0.3  # the most that a change that is an update leaves over, as a share
+MOVED = 16  # entries of a row, from which on an update that is in it shows
 
-def merged(change: Pair, meant: Pair) -> dict[str, float | None]:
+
+def merged(change: Pair, meant: Pair) -> dict[str, Value]:
     """Return how the change of a matrix compares with the one that an adapter means.
 
-    `merge_scale` is the factor c for which storing the base plus c U gives the model, with U
-    the adapter's update at its own scale: 1 for a right merge, null where U lies below the
-    rounding of the stored values. `merge_rest` is what of the change is neither that nor
-    rounding, as a share. Neither is there where the adapter changes nothing.
+    `merge_as` tells in which arithmetic base and update give the stored values bit for bit, each
+    way of several that give the same bytes; `merge_off` how many values the order of sums may have
+    changed besides. Where it is another update that was added, `merge_fault` says what is wrong
+    with it: bit for bit where `merge_as` is there, else by the factor. `merge_base_rows` are rows
+    that are still the base's where others hold the update.
+
+    `merge_scale` is the factor c for which storing the base plus c U gives the model, with U the
+    adapter's update at its own scale: 1 for a right merge, null where U lies below the rounding of
+    the stored values; `merge_scale_error` its standard error. `merge_rest` is what of the change
+    is neither that nor rounding, as a share, `merge_rest_rounding` how large it is beside what
+    rounding makes. None is there where the adapter leaves the matrix alone; where its update is
+    zero, `merge_zero` says so.
 
     Args:
         change: The base and the model, as stored.
@@ -23,18 +42,167 @@ def merged(change: Pair, meant: Pair) -> dict[str, float | None]:
     stored = change.tuned
     if meant.tuned is None or stored is None or isinstance(stored, LowRank):
         return {}
-    update = meant.delta()
-    rows = min(len(stored), len(update))  # where a vocabulary was resized
-    tuned, base, update = widened(stored)[:rows], widened(meant.base)[:rows], update[:rows]
+    rows = min(len(stored), len(meant.base))  # where a vocabulary was resized
+    update = meant.delta()[:rows]
+    if not bool(update.any()):
+        return {"merge_zero": True}
+    tuned, base = widened(stored)[:rows], widened(meant.base)[:rows]
     wide = torch.promote_types(torch.promote_types(tuned.dtype, base.dtype), update.dtype)
     tuned, base, update = tuned.to(wide), base.to(wide), update.to(wide)
     if change.tuned_codec is not None:
         store = Store(None, change.tuned_codec.steps[:rows].to(wide))
-    else:
-        own = STORED[stored.dtype]
-        grid = grid_of(tuned, own)
-        store = Store(grid.rounded, half_steps(tuned, grid, own))
+        return _measured(base, tuned, update, store)
+    own = STORED[stored.dtype]
+    grid = grid_of(tuned, own)
+    narrow = STORED.get(meant.factors.dtype, F32) if meant.factors else F32
+    merge = Merge(base, tuned, grid, narrow)
+    shows = int((grid.rounded(base + update) != grid.rounded(base)).sum()) >= LEAST
+    found = _replay(merge, meant, update) if shows else {}
+    if "merge_scale" in found:
+        return found
+    store = Store(grid.rounded, half_steps(tuned, grid, own))
+    told = _measured(base, tuned, update, store) | found
+    if told["merge_scale"] is None or found:
+        return told
+    return told | _blamed(merge, meant, update, told)
+
+
+def _blamed(
+    merge: Merge, meant: Pair, update: Tensor, told: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Return what may be wrong with a matrix that no merge gives bit for bit."""
+    if torch.equal(merge.tuned, merge.base) or torch.equal(
+        merge.tuned, merge.grid.rounded(merge.base)
+    ):
+        return {"merge_fault": UNTOUCHED}
+    return _partly(merge, meant, update) or _near(merge, meant, told)
+
+
+def _measured(base: Tensor, tuned: Tensor, update: Tensor, store: Store) -> dict[str, Value]:
     found = added(base, tuned, update, store)
-    if found.scale is None and not bool(update.any()):
+    there = found.scale is not None
+    return {
+        "merge_scale": found.scale,
+        "merge_scale_error": found.error if there else None,
+        "merge_rest": found.rest if there else None,
+        "merge_rest_rounding": found.beside_rounding if there else None,
+    }
+
+
+def _replay(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
+    """Return under which conventions the values come out bit for bit; empty: under none."""
+    right = _as_meant(merge, meant, update)
+    if right:
+        return right
+    found: dict[str, tuple[str, int]] = {}
+    factors, scale = meant.factors, None
+    for form in forms_of(factors, dora=meant.formed == "lengths") if factors else ():
+        left, other = _wide(form.product, merge)
+        steps, off = replayed(merge, left, other, form.scale)
+        words = " | ".join(one.text for one in steps)
+        if steps and not form.fault:
+            return _right(words, off)
+        if steps:
+            found[form.fault] = words, off
+            scale = form.factor if len(found) == 1 else None
+    if not found:
         return {}
-    return {"merge_scale": found.scale, "merge_rest": found.rest if found.scale else None}
+    least = min(off for _, off in found.values())
+    faults = [fault for fault, (_, off) in found.items() if off == least]
+    told: dict[str, Value] = {
+        "merge_fault": " or ".join(faults), "merge_as": found[faults[0]][0], "merge_off": least,
+    }  # fmt: skip
+    return told if scale is None else _exactly(scale) | told
+
+
+def _exactly(scale: float) -> dict[str, Value]:
+    return {"merge_scale": scale, "merge_scale_error": 0.0, "merge_rest": 0.0,
+            "merge_rest_rounding": 0.0}  # fmt: skip
+
+
+def _right(told: str, off: int) -> dict[str, Value]:
+    return {**_exactly(1.0), "merge_as": told, "merge_off": off}
+
+
+def _as_meant(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
+    """Return whether values that were formed of the adapter's are the stored ones."""
+    if isinstance(meant.tuned, LowRank) or meant.tuned is None:
+        return {}
+    values = merge.base + update
+    slack = torch.zeros_like(values)
+    if meant.formed in ("lengths", "method"):  # computed here as there, in another order
+        slack = 16 * UNIT * values.abs()
+        if meant.factors is not None:
+            left, right = _wide(meant.factors.product, merge)
+            made = abs(meant.factors.scale) * (left.abs() @ right.abs())
+            slack += (2 * left.shape[1] + 4) * UNIT * made
+    else:
+        values = widened(meant.tuned)[: len(values)].to(values.dtype)
+    off = lies_at(merge, values, slack)
+    words = {
+        "lengths": "DoRA in float32",
+        "rows": "the new rows",
+        "method": "the method in float32",
+    }
+    return {} if off is None else _right(words.get(meant.formed, "stored whole"), off)
+
+
+def _partly(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
+    """Return which rows are still the base's, where others hold the update."""
+    base = merge.grid.rounded(merge.base)
+    moves = (merge.grid.rounded(merge.base + update) != base).sum(dim=1) >= MOVED
+    same = ((merge.tuned == base) | (merge.tuned == merge.base)).all(dim=1)
+    still, rest = moves & same, moves & ~same
+    if not bool(still.any()) or not bool(rest.any()):
+        return {}
+    told: dict[str, Value] = {"merge_base_rows": _ranges(still.nonzero().flatten().tolist())}
+    part = Merge(merge.base[rest], merge.tuned[rest], merge.grid, merge.factors)
+    factors = meant.factors
+    if factors is not None and meant.formed != "lengths":
+        left, right = _wide(factors.product, merge)
+        steps, off = replayed(part, left[rest], right, factors.scale)
+        if steps:
+            told |= {"merge_as": " | ".join(one.text for one in steps), "merge_off": off}
+    return told
+
+
+def _ranges(rows: list[int]) -> str:
+    """Return row numbers as ranges, 0 to 383, the first few of many."""
+    found: list[list[int]] = []
+    for row in rows:
+        if found and row == found[-1][1] + 1:
+            found[-1][1] = row
+        else:
+            found.append([row, row])
+    told = [str(a) if a == b else f"{a} to {b}" for a, b in found[:RANGES]]
+    more = len(found) - RANGES
+    return ", ".join(told) + (f" and {more} more ranges" if more > 0 else "")
+
+
+RANGES = 4  # that a value names
+
+
+def _near(merge: Merge, meant: Pair, told: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the mistake that a factor or another layout of the update comes close to."""
+    factors, scale, rest = meant.factors, told["merge_scale"], told["merge_rest"]
+    if factors is None or not isinstance(scale, float):
+        return {}
+    left_over = rest if isinstance(rest, float) else 1.0
+    if left_over < ALIKE and abs(scale - 1.0) > NEAR and meant.formed != "lengths":
+        for name, other in scales_of(factors):
+            if isclose(scale * factors.scale, other, rel_tol=NEAR):
+                return {"merge_fault": name}
+    for form in forms_of(factors, dora=meant.formed == "lengths"):
+        if form.fault in (PLAIN, OTHER, TURNED) and left_over >= ALIKE / 2:
+            left, right = _wide(form.product, merge)
+            delta = merge.tuned - merge.base
+            off = float(torch.linalg.vector_norm(delta - form.scale * (left @ right)))
+            whole = float(torch.linalg.vector_norm(delta))
+            if off < min(ALIKE, left_over / 2) * whole:
+                return {"merge_fault": form.fault}
+    return {}
+
+
+def _wide(product: LowRank, merge: Merge) -> tuple[Tensor, Tensor]:
+    dtype, rows = merge.base.dtype, len(merge.base)
+    return product.left[:rows].to(dtype), product.right.to(dtype)

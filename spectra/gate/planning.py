@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from spectra.analyzers import Diff, Width
@@ -11,10 +12,12 @@ from spectra.errors import CheckpointError, UsageError
 from spectra.gate.baseline import Saved, of_release, read_baseline
 from spectra.gate.check import Check
 from spectra.gate.checkup import Checkup
+from spectra.gate.fit import fit_of
 from spectra.gate.reading import Reading, plan_reading
 from spectra.gate.sides import Sides
 from spectra.matrices import Selection
 from spectra.policy import RULES, Policy
+from spectra.policy.facts import Fit
 from spectra.policy.judge import asked_for
 from spectra.runs.analysis import Analysis
 from spectra.runs.family import Given, plan_width
@@ -22,6 +25,9 @@ from spectra.text import counted, quote
 from spectra.work import Plan
 from spectra.work.planning.plan import weights_of
 from spectra.work.task import Replaced
+
+OF_ADAPTERS = ("adapter", "factors", "fit")
+"""What rules about adapters need."""
 
 Opener = Callable[[str], Survey]
 
@@ -60,7 +66,7 @@ def plan_check(
     compared = base is not None and _needed(policy, "base")
     sides = Sides()
     changes = meant = None
-    if base is not None and (compared or adapter or "change" in tuned):
+    if base is not None and (compared or adapter or "change" in tuned or _fits(policy, release)):
         changes = sides.compare("change", base, release)
     before = baseline if isinstance(baseline, Reading) and baseline is not base else None
     if base is not None and before is not None and (compared or "earlier" in tuned):
@@ -92,6 +98,7 @@ def plan_check(
         warnings=tuple(warnings),
         unpaired=changes.unpaired if changes and (compared or tuned) else None,
         today=today,
+        fit=_fit(release, adapter, changes, meant),
     )
 
 
@@ -162,7 +169,7 @@ def _adapter(
     base: Reading | None, model: Reading, policy: Policy, opener: Opener
 ) -> Reading | None:
     """Return the adapter that the model should hold, if one is told."""
-    if policy.adapter is None or not _needed(policy, "adapter"):
+    if policy.adapter is None or not any(map(partial(_needed, policy), OF_ADAPTERS)):
         return None
     if base is None or model.is_adapter:
         raise UsageError(
@@ -178,6 +185,19 @@ def _adapter(
             f"{adapter.survey.checkpoint.assumed}. Give the folder with its settings."
         )
     return adapter
+
+
+def _fits(policy: Policy, release: Reading) -> bool:
+    return release.is_adapter and _needed(policy, "fit")
+
+
+def _fit(
+    release: Reading, adapter: Reading | None, changes: Plan | None, meant: Plan | None
+) -> Fit | None:
+    """Return how an adapter fits, be it the release itself or what was merged into it."""
+    reading, plan = (release, changes) if adapter is None else (adapter, meant)
+    opened = reading.survey.checkpoint
+    return fit_of(opened, plan) if isinstance(opened, Adapter) else None
 
 
 def _unseen(changes: Plan, meant: Plan) -> str:

@@ -34,6 +34,8 @@ class Added(NamedTuple):
 
     scale: float | None  # how often the update was added; None: rounding hides it
     rest: float = 0.0  # what of the change is neither it nor rounding, as a share of the change
+    error: float = 0.0  # standard error of the scale
+    beside_rounding: float = 0.0  # the rest, over what rounding to the stored steps makes
 
 
 def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
@@ -56,9 +58,10 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
         return Added(None)
     rounded = store.rounded
     if rounded is None:
+        if size < FAINT**2 * noise:
+            return Added(None)
         scale = inner / size
-        rest = whole - scale * inner - noise
-        return Added(None) if size < FAINT**2 * noise else Added(scale, _share(rest, whole))
+        return _told(scale, tuned - base - scale * update, (update, noise, whole, noise))
 
     def stored(start: Matrix, scale: float) -> Matrix:
         return rounded(start + scale * update)
@@ -76,9 +79,28 @@ def added(base: Matrix, tuned: Matrix, update: Matrix, store: Store) -> Added:
     if not found:
         return Added(None)
     scale, start = min(found, key=lambda one: abs(one[0] - 1.0))
-    off = tuned - stored(start, scale)
-    rest, _, _ = products(off, off)
-    return Added(scale, _share(rest if exact else rest - noise, whole))
+    known = 0.0 if exact else noise
+    return _told(scale, tuned - stored(start, scale), (update, noise, whole, known), CLOSE)
+
+
+def _told(
+    scale: float, off: Matrix, sums: tuple[Matrix, float, float, float], searched: float = 0.0
+) -> Added:
+    """Return the factor with its error: White's, as what is left differs from entry to entry.
+
+    Args:
+        scale: The factor.
+        off: What is left of the change.
+        searched: To which share of itself it was looked for.
+        sums: The update; squares of half steps and of the change; and of the rest that is known
+            to be rounding.
+    """
+    update, noise, whole, known = sums
+    _, size, rest = products(off, update)
+    spread, _, _ = products(off * update, off * update)
+    error = sqrt(spread) / size + searched * abs(scale)
+    beside = sqrt(3.0 * rest / noise) if noise else 0.0  # a step's variance is h^2 / 3
+    return Added(scale, _share(rest - known, whole), error, beside)
 
 
 def _factor(

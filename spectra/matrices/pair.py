@@ -1,6 +1,6 @@
 """A base matrix and what it became."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -42,6 +42,33 @@ class LowRank:
 
 
 @dataclass(frozen=True, slots=True)
+class Factors:
+    """What an adapter stores of an update, of which a merge may have made another one."""
+
+    product: LowRank  # B and A, without the scale
+    scale: float
+    rank: int
+    dtype: torch.dtype  # of both as stored; the narrower of two
+    turned: LowRank | None = None  # the transpose, where that fits too
+    other: LowRank | None = None
+    """Of an expert of a stack: what a reader takes who has lora_B's columns expert by expert."""
+
+    def of(self, part: Part, device: str) -> "Factors":
+        """Return those of one part of a stored matrix, as `LowRank.of` does."""
+
+        def cut(one: LowRank) -> LowRank:
+            update = one.of(part)
+            return LowRank(update.left.to(device), update.right.to(device))
+
+        return replace(
+            self,
+            product=cut(self.product),
+            turned=self.turned and cut(self.turned),
+            other=self.other and cut(self.other),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Quantised:
     """What a codec may have moved each value by."""
 
@@ -60,6 +87,7 @@ class Pair:
     base_codec: Quantised | None = None  # None: the values are as stored
     tuned_codec: Quantised | None = None
     formed: Formed = ""  # by what tuned values were computed from the base's as they are
+    factors: Factors | None = None  # of an adapter that is looked for in a merged model
 
     def tuned_exact(self) -> Tensor:
         """Return the tuned values, an update added in float64."""

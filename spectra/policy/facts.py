@@ -60,6 +60,19 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """An adapter, and what of it fits neither its base nor its settings."""
+
+    ranks: Mapping[str, int]  # by module
+    scales: Mapping[str, float]
+    factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
+    changes: int  # modules, new rows and whole tensors
+    lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given
+    contradictions: Mapping[str, str] = field(default_factory=dict)  # by module, a sentence
+    unused: Sequence[tuple[str, str]] = ()  # patterns that fit no module, with their table
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that rules may look at."""
 
@@ -76,6 +89,7 @@ class Facts:
     is_adapter: bool = False  # of which there is a spectrum only beside its base
     failed: Mapping[str, str] = field(default_factory=dict)
     """What could not be measured, of it and of its references, and why, by name."""
+    adapter: Fit | None = None  # that it is, or that was merged into it
     base: "Facts | None" = None  # what the model was trained from
     baseline: "Facts | None" = None  # the release before
     proxy: Mapping[str, Any] | None = None  # summary of `width` against the rule's proxy

@@ -13,7 +13,16 @@ Kind: TypeAlias = Literal[
     "severity", "part", "codes", "code", "name", "fail-on", "flag", "date",  # of all else
 ]  # fmt: skip
 NeedWord: TypeAlias = Literal[
-    "header", "values", "spectrum", "base", "adapter", "baseline", "proxy", "policy"
+    "header",
+    "values",
+    "spectrum",
+    "base",
+    "adapter",
+    "factors",
+    "fit",
+    "baseline",
+    "proxy",
+    "policy",
 ]
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -93,7 +102,20 @@ NEEDS: Mapping[NeedWord, Need] = {
     "adapter": Need(
         "a base and an adapter (--base, --adapter)",
         "no adapter is given (--adapter)",
-        lambda facts: any("merge_scale" in one.values for one in facts.matrices()),
+        lambda facts: any(
+            {"merge_scale", "merge_zero"} & one.values.keys() for one in facts.matrices()
+        ),
+    ),
+    "factors": Need(
+        "an adapter (MODEL or --adapter)",
+        "no adapter is given (--adapter)",
+        lambda facts: facts.adapter is not None,
+    ),
+    "fit": Need(
+        "an adapter and its base (--base)",
+        "no adapter is given (--adapter)",
+        lambda facts: facts.adapter is not None and facts.adapter.lost is not None,
+        "no base is given (--base, or a model as --baseline)",
     ),
     "baseline": Need(
         "a baseline (--baseline)",

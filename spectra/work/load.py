@@ -9,13 +9,16 @@ from torch import Tensor
 
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
-from spectra.matrices.pair import Formed, Quantised, widened
+from spectra.matrices.pair import Factors, Formed, Quantised, widened
 from spectra.matrices.part import Part
 from spectra.work.ahead import Ahead
 from spectra.work.rates import Meter, Stopwatch
 from spectra.work.task import Input, Read, Remade, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
+
+MEANT = "meant"
+"""The role of what an adapter would make, which is compared with what a merge has made."""
 
 Stored = tuple[Tensor, Quantised | None]  # values, and of some how far each was rounded
 ReadValues = Callable[[Read], Tensor]
@@ -32,6 +35,7 @@ class Sides:
     base_codec: Quantised | None = None
     change_codec: Quantised | None = None
     formed: Formed = ""  # by what the change was computed from the base
+    factors: Factors | None = None  # where they are asked for as they are stored
 
     def subject(self, one: Input, device: str) -> Matrix | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
@@ -47,7 +51,8 @@ class Sides:
         elif change is not None:
             change = other.within(change.to(device))
         codecs = _cut(self.base_codec, part, device), _cut(self.change_codec, other, device)
-        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed)
+        factors = self.factors and self.factors.of(part, device)
+        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed, factors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +182,12 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         return Sides(base, tuned, change.entry.dtype, codec, other)
     if isinstance(change, Updated):
         update = _update(change, read)
+        factors = _stored_factors(change, read) if one.role == MEANT else None
         if not change.dense or _only_updates(one, change, base, read):
-            return Sides(base, update, dtype)
+            return Sides(base, update, dtype, factors=factors)
         formed = _formed(one, change, update, read)
-        return Sides(base, formed, NAMES.get(formed.dtype, "F32"), formed="lengths")
+        named = NAMES.get(formed.dtype, "F32")
+        return Sides(base, formed, named, formed="lengths", factors=factors)
     if isinstance(change, Rewritten):
         return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed="rows")
     if isinstance(change, Remade):
@@ -189,20 +196,48 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
 
 
 def _update(change: Updated, read: ReadValues) -> LowRank:
-    factors = change.factors
     a, b = (read(one) for one in change.reads[:2])
     if change.ranks is None:
         a, b = a.flatten(1), b.flatten(1)
     else:  # A's rows go expert by expert, B's columns rank by rank
-        b = b[:, change.expert :: factors.count]
+        b = b[:, change.expert :: change.factors.count]
+    return _product(change, a, b, change.factors.scale)
+
+
+def _product(change: Updated, a: Tensor, b: Tensor, scale: float = 1.0) -> LowRank:
+    """Return `scale * B @ A` in the layout of the stored tensor, the rows that are its own."""
     a, b = widened(a), widened(b)
-    if change.turned or factors.kind == "embedding":
-        update = LowRank(a.mT * factors.scale, b.mT)
+    if change.turned or change.factors.kind == "embedding":
+        update = LowRank(a.mT * scale, b.mT)
     else:
-        update = LowRank(b * factors.scale, a)
+        update = LowRank(b * scale, a)
     if change.rows is None:
         return update
     return LowRank(update.left[slice(*change.rows)], update.right)
+
+
+def _stored_factors(change: Updated, read: ReadValues) -> Factors:
+    """Return what merges may make of the factors; nothing more is read for it."""
+    factors, rank = change.factors, change.factors.rank
+    a, b = (read(stored).flatten(1) for stored in change.reads[:2])
+    other = None
+    if change.ranks is not None and change.expert is not None:
+        first = change.expert * rank
+        if rank > 1:
+            other = _product(change, a, b[:, first : first + rank])
+        b = b[:, change.expert :: factors.count]
+    product = _product(change, a, b)
+    square = len(product.left) == product.right.shape[1] and change.rows is None
+    return Factors(
+        product,
+        factors.scale,
+        rank,
+        min((a.dtype, b.dtype), key=lambda dtype: dtype.itemsize),
+        LowRank(product.right.mT, product.left.mT)
+        if square and factors.kind != "embedding"
+        else None,
+        other,
+    )
 
 
 def _only_updates(one: Input, change: Updated, base: Tensor, read: ReadValues) -> bool:

@@ -54,7 +54,7 @@ def test_the_beginning_of_codes_lists_rules(command: Command, word: str) -> None
         ("rule stabel_rank", "is no rule. `spectra rule` lists all"),
         ("rule non-finit", "is no rule. Did you mean 'non-finite'?"),
         ("rule SPC888", "is no rule. `spectra rule` lists all"),
-        ("rule SPC10l", "is no rule. Did you mean 'SPC10"),
+        ("rule SPC10l", "is no rule. Did you mean 'SPC1"),
         ("explain SPC888", "is no rule. `spectra rule` lists all"),
         ("explain stabel_rank", "is no key or heading. Did you mean 'stable_rank'?"),
     ],

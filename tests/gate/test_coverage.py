@@ -225,7 +225,7 @@ def test_shards_that_no_index_names_count(llama: Path, tmp_path: Path) -> None:
         (
             {"ignore": "SPC"},
             (
-                "of what is selected (SPC) all 30 rules are ignored (SPC). Select other rules, or "
+                "of what is selected (SPC) all 34 rules are ignored (SPC). Select other rules, or "
                 "ignore less"
             ),
         ),

@@ -42,6 +42,8 @@ class Adapter:
     assumed: str = ""  # what a file that lacks it should have said of the scale, in a sentence
     updates: Mapping[str, Update] = field(default_factory=dict)  # by module, of other methods
     method: str = "LoRA"
+    contradictions: Mapping[str, str] = field(default_factory=dict)
+    """By module, what its settings say otherwise than its tensors, in a sentence."""
 
     def __repr__(self) -> str:
         """Say what it is; all that it holds would fill pages."""

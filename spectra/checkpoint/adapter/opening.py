@@ -55,15 +55,17 @@ def require_read(spec: str, config: Mapping[str, Any]) -> None:
         refuse_unsupported(spec, config)
 
 
-def peft_adapter(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
-    """Put an adapter of PEFT's together, whatever its method.
+def peft_adapter(
+    folder: Folder, config: Mapping[str, Any], weights: Checkpoint, *, lenient: bool = False
+) -> Adapter:
+    """Put an adapter of PEFT's together, whatever its method; `lenient` as for `adapter_of`.
 
     Raises:
         AdapterError: It does not fit its settings.
     """
     if _other(config):
         return method_adapter(folder.spec, config, weights)
-    return adapter_of(folder, config, weights)
+    return adapter_of(folder, config, weights, lenient=lenient)
 
 
 def _other(config: Mapping[str, Any]) -> bool:

@@ -37,25 +37,44 @@ TWICE = (0, 21, 2)
 """The last PEFT known to add the update of an attention's output twice, in training too."""
 
 
-def adapter_of(folder: Folder, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+UNKNOWN = f"r in {CONFIG} contradicts its tensors, so its scale is not known: alpha over their rank"
+
+
+def adapter_of(
+    folder: Folder, config: Mapping[str, Any], weights: Checkpoint, *, lenient: bool = False
+) -> Adapter:
     """Put an adapter together from its settings and its tensors.
+
+    Args:
+        folder: Where it lies.
+        config: adapter_config.json.
+        weights: Its tensors.
+        lenient: Modules of another rank than the settings say are told, where otherwise they are
+            refused.
 
     Raises:
         AdapterError: Its factors do not fit each other or the settings.
     """
     spec = folder.spec
     found = sort_tensors(spec, weights.entries)
-    factors = _factors(spec, config, found)
+    wrong: dict[str, str] = {}
+    factors = _factors(spec, config, found, wrong if lenient else None)
     rows = {module: rows_of(spec, config, module, entry) for module, entry in found.tokens.items()}
     if not factors and not found.saved and not rows:
         raise AdapterError(
             f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
             f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
         )
-    return Adapter(weights, factors, found.saved, config, found.skipped, rows)
+    assumed = f"{UNKNOWN} is assumed" if wrong else ""
+    return Adapter(
+        weights, factors, found.saved, config, found.skipped, rows,
+        assumed=assumed, contradictions=wrong,
+    )  # fmt: skip
 
 
-def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, LoraFactors]:
+def _factors(
+    spec: str, config: Mapping[str, Any], found: Sorted, wrong: dict[str, str] | None
+) -> dict[str, LoraFactors]:
     targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
     for target in texts(config, "target_parameters"):
         inside, _, leaf = target.rpartition(".")
@@ -85,6 +104,8 @@ def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, L
                 "lora_A and lora_B. Save the adapter again."
             )
         choices = {name: settings[name] for name in own or [_setting_name(module)]}
+        if wrong is not None and not own:
+            choices = _as_held(key, halves["A"].shape, choices, wrong)
         if module.endswith(ATTENTION_OUTPUT):
             _refuse_unknown_output(spec, key, config)
             choices = {name: replace(own, scale=2 * own.scale) for name, own in choices.items()}
@@ -96,6 +117,18 @@ def _factors(spec: str, config: Mapping[str, Any], found: Sorted) -> dict[str, L
             "lora_A and lora_B beside it. Save the adapter again."
         )
     return factors
+
+
+def _as_held(
+    key: str, shape: tuple[int, ...], choices: dict[str, Setting], wrong: dict[str, str]
+) -> dict[str, Setting]:
+    """Return the settings of a module with the rank that its tensors have; note where they lie."""
+    (name, told), *_ = choices.items()
+    held = shape[0] if shape else 0
+    if told.rank == held or not held:
+        return choices
+    wrong[key] = f"has factors of rank {held}, but {CONFIG} gives r = {told.rank:g}"
+    return {name: Setting(held, told.scale * told.rank / held)}
 
 
 def _refuse_unknown_output(spec: str, key: str, config: Mapping[str, Any]) -> None:

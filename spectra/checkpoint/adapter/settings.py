@@ -90,6 +90,19 @@ def settings_of(
     return found
 
 
+def patterns_left(config: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the patterns for ranks and alphas that fit none of the names, each with its table.
+
+    Raises:
+        AdapterError: A pattern is malformed.
+    """
+    told = [(key, one) for key in ("rank_pattern", "alpha_pattern") for one in _table(config, key)]
+    fits = first_fits(
+        {str(place): [one] for place, (_, one) in enumerate(told)}, list(names), CONFIG
+    )
+    return [one for place, one in enumerate(told) if not fits[str(place)]]
+
+
 def flag(config: Mapping[str, Any], key: str) -> bool:
     """Return a setting that is true or false; absent and null are false.
 

@@ -2,12 +2,20 @@
 
 from spectra.errors import UsageError
 from spectra.policy.rule import Rule
-from spectra.policy.rules import change, conditioning, hygiene, integrity, spectrum, width
+from spectra.policy.rules import (
+    adapters,
+    change,
+    conditioning,
+    hygiene,
+    integrity,
+    spectrum,
+    width,
+)
 from spectra.text import guess
 
 RULES: dict[str, Rule] = {
     rule.code: rule
-    for module in (integrity, change, conditioning, spectrum, width, hygiene)
+    for module in (integrity, change, adapters, conditioning, spectrum, width, hygiene)
     for rule in module.RULES
 }
 """In the order of their codes."""

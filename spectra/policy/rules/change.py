@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from spectra.numbers import EXACT, apart, number, percent, whole
+from spectra.numbers import EXACT, number, percent, whole
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.policy import matches
@@ -85,32 +85,6 @@ def misplaced(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         home = homes.get(str(digest))
         if home is not None and home != subject.name and digest != own.values.get("digest"):
             yield Breach(f"holds the values that the base has in {home}", subject.name)
-
-
-def wrongly_scaled(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
-    """Yield matrices to which the adapter was not added once, or not it alone."""
-    hidden = []
-    for subject in facts.matrices():
-        settings = settings_of(subject.name)
-        if "merge_scale" not in subject.values or settings is None:
-            continue
-        scale = subject.number("merge_scale")
-        if scale is None:
-            hidden.append(subject.name)
-            continue
-        rest = subject.number("merge_rest") or 0.0
-        if abs(scale - 1.0) > settings["tolerance"]:
-            text = f"the adapter's update is in it {apart(scale, 1.0)} times, expected once"
-            yield Breach(text, subject.name, scale, 1.0)
-        elif rest > settings["max-rest"]:
-            most = settings["max-rest"]
-            told = apart(rest, most, percent)
-            text = f"{told} of its change is not the adapter's, {percent(most, EXACT)} may"
-            yield Breach(text, subject.name, rest, settings["max-rest"])
-    if hidden:
-        which = f"{hidden[0]} and {len(hidden) - 1:,} more" if len(hidden) > 1 else hidden[0]
-        text = f"not known of {which}: the adapter's update lies below the rounding of its values"
-        yield Breach(text, severity="note", subject="below rounding")
 
 
 RANK = Threshold("delta_rank", "rank of the update", "above", whole)
@@ -253,23 +227,5 @@ RULES = (
         "its own.",
         fix="Correct the script's table of names and write the model again.",
         judge=misplaced,
-    ),
-    Rule(
-        code="SPC107",
-        name="merge-scale",
-        severity="error",
-        needs="adapter",
-        summary="a merged adapter was added more or less than once",
-        why="A merge script that applies alpha / r twice, or not at all, gives a model that runs, "
-        "and is not the one that was trained. The size of the update alone cannot tell.",
-        how="The factor c for which base + c U, rounded as it is stored, gives the model, U the "
-        "adapter's update at its own scale; and how much of tuned - base is neither that nor "
-        "rounding. A note where U lies below the rounding, so that neither can be told.",
-        fix="Merge again. c near the adapter's own alpha / r means that this was applied twice.",
-        judge=wrongly_scaled,
-        settings=(
-            Setting("tolerance", "share", 0.05, "how far the factor may be from 1"),
-            Setting("max-rest", "share", 0.5, "how much of the change may be something else"),
-        ),
     ),
 )  # fmt: skip

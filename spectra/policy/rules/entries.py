@@ -7,6 +7,7 @@ from spectra.numbers import EXACT, apart, percent
 from spectra.policy.facts import Facts, Subject, is_buffer
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
+from spectra.policy.rules.adapters import idle_factors
 from spectra.policy.rules.experts import idle_names
 from spectra.policy.rules.heads import dead_heads
 from spectra.policy.rules.inventory import references
@@ -39,8 +40,8 @@ def non_finite(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def all_zero(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
-    """Yield matrices of zeros only; experts that are zero have a rule."""
-    told = idle_names(facts)
+    """Yield matrices of zeros only; experts that are zero have a rule, and so have adapters."""
+    told = idle_names(facts) | idle_factors(facts)
     for subject in facts.matrices():
         judged = subject.name not in told and settings_of(subject.name) is not None
         if judged and is_zero(subject) and not _is_unused(subject):

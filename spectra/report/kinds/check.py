@@ -39,6 +39,13 @@ COVERAGE = Object(closed=True, keys={
     "not_judged": Items(Object({"what": TEXT, "reason": TEXT}, closed=True)).older,
 })  # fmt: skip
 
+MERGE = Object(closed=True, keys={
+    **dict.fromkeys(("matrices", "exact", "near", "hidden", "scaled", "foreign"), COUNT),
+    "ways": TEXTS,
+    "faults": Items(Object({"what": TEXT, "matrices": COUNT}, closed=True)),
+})  # fmt: skip
+"""What a merged model holds of an adapter."""
+
 LIMIT = 20  # findings shown without -v
 WORDS = {"warning": "warn"}
 COLUMNS = (
@@ -241,5 +248,6 @@ KIND = Kind(
         "policy": TEXT.nullable.older, "findings": Items(Object(FINDING, closed=True)),
         "ignored": Items(Object(ACCEPTED, closed=True)), "counts": Object(COUNTS, closed=True),
         "coverage": COVERAGE, "rules": Items(RULE), "matrices": COUNT.older,
+        "merge": MERGE.sometimes,
     },
 )  # fmt: skip

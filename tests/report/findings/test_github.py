@@ -48,7 +48,7 @@ def test_a_finding_is_one_annotation_with_its_place() -> None:
     plain, (found,) = commands(render(document([finding(state="new")]), "github"))
     assert plain == [
         "FAIL  1 findings in 291 tensors (coverage 100 %).",
-        "policy: spectra.toml; 29 rules judged",
+        "policy: spectra.toml; 33 rules judged",
     ]
     assert found == Command(
         "error",

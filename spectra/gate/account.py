@@ -1,0 +1,139 @@
+"""What of an adapter a merged model holds, over all matrices that the adapter changes."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.gate.conventions import UNTOUCHED
+from spectra.numbers import ranged
+from spectra.text import counted
+from spectra.words import FAILED
+
+CLOSE = 0.05  # of a factor, to be one
+PARTLY = "rows of the base's"
+NOTHING = 0.9  # of a change that is something else, from which on it is no merge
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Counts of matrices, and what merges they are."""
+
+    matrices: int
+    exact: int  # are base + update, bit for bit
+    off: int  # values of these that the order of sums has changed
+    near: int  # hold the update once, to rounding
+    hidden: int  # their update lies below rounding
+    scaled: int  # hold it more or less often
+    factors: tuple[float, float]  # the least and the most that they do
+    foreign: int  # their change is something else
+    ways: tuple[str, ...]  # in which all of the exact ones come out; several give the same bytes
+    mixed: tuple[tuple[str, int], ...]  # where there is none, in which how many do
+    faults: tuple[tuple[str, int], ...]  # what is wrong with others, and with how many
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "matrices": self.matrices,
+            "exact": self.exact,
+            "near": self.near,
+            "hidden": self.hidden,
+            "scaled": self.scaled,
+            "foreign": self.foreign,
+            "ways": [*self.ways, *(way for way, _ in self.mixed)],
+            "faults": [{"what": what, "matrices": count} for what, count in self.faults],
+        }
+
+    def text(self) -> str:
+        """Say it in a sentence or two."""
+        whole = counted(self.matrices, "matrix", "matrices")
+        if 2 * self.foreign > self.matrices:
+            return (
+                f"The model is no merge of this adapter: in {self.foreign:,} of {whole} at least "
+                "90 % of the change is something else."
+            )
+        told = [self._exactly(whole)] if self.exact else []
+        told += [f"{count:,} {_faulty(what)}" for what, count in self.faults]
+        if self.scaled:
+            factors = ranged(*self.factors)
+            told.append(f"{self.scaled:,} hold it {factors} times")
+        if self.near:
+            how = "though bit for bit in no arithmetic that is replayed"
+            told.append(f"{self.near:,} hold it once, {how}")
+        if self.hidden:
+            told.append(f"of {self.hidden:,} it lies below rounding and is not known")
+        if self.foreign:
+            told.append(f"{self.foreign:,} changed by something else")
+        if not told:
+            return ""
+        text = "; ".join(told)
+        if not self.exact:
+            text = f"Of {whole} that the adapter changes, {text}"
+        return f"{text}."
+
+    def _exactly(self, whole: str) -> str:
+        every = f"All {whole} that the adapter changes are"
+        some = f"{self.exact:,} of {whole} that the adapter changes are"
+        start = f"{every if self.exact == self.matrices else some} base + update, bit for bit"
+        if self.off:
+            start += f" but for {counted(self.off, 'value')} that the order of sums decides"
+        if self.mixed:
+            return f"{start}: " + ", ".join(f"{count:,} {way}" for way, count in self.mixed)
+        same = " (all give the same bytes)" if len(self.ways) > 1 else ""
+        return f"{start}: {'; or '.join(self.ways)}{same}"
+
+
+def _faulty(what: str) -> str:
+    known = {UNTOUCHED: "are still the base's", PARTLY: "are in some rows still the base's"}
+    return known.get(what, f"hold another one: {what}")
+
+
+def account_of(rows: Iterable[Row]) -> Account | None:
+    """Return what rows of a merged model tell; None where none has anything to tell."""
+    values = [row.values for row in rows if row.status != FAILED and "merge_scale" in row.values]
+    if not values:
+        return None
+    right = [one for one in values if one.get("merge_as") and not _fault(one)]
+    left = [one for one in values if one not in right]
+    hidden = [one for one in left if one["merge_scale"] is None]
+    known = [one for one in left if one["merge_scale"] is not None]
+    faults = Counter(fault for one in known if (fault := _fault(one)))
+    others = [one for one in known if not _fault(one)]
+    near = [one for one in others if abs(_number(one, "merge_scale") - 1.0) <= CLOSE
+            and _number(one, "merge_rest") <= NOTHING]  # fmt: skip
+    scaled = [_number(one, "merge_scale") for one in others
+              if one not in near and _number(one, "merge_rest") <= NOTHING]  # fmt: skip
+    ways = [set(str(one["merge_as"]).split(" | ")) for one in right]
+    common = set.intersection(*ways) if ways else set()
+    mixed = Counter(str(one["merge_as"]).split(" | ")[0] for one in right)
+    return Account(
+        matrices=len(values),
+        exact=len(right),
+        off=sum(int(_number(one, "merge_off")) for one in right),
+        near=len(near),
+        hidden=len(hidden),
+        scaled=len(scaled),
+        factors=(min(scaled, default=0.0), max(scaled, default=0.0)),
+        foreign=len(others) - len(near) - len(scaled),
+        ways=tuple(_in_order(common, ways, right)),
+        mixed=() if common else tuple(mixed.most_common()),
+        faults=tuple(faults.most_common()),
+    )
+
+
+def _fault(one: Any) -> str:  # noqa: ANN401 - of a row
+    if one.get("merge_base_rows"):
+        return PARTLY
+    return str(one.get("merge_fault") or "")
+
+
+def _number(one: Any, key: str) -> float:  # noqa: ANN401 - as above
+    return float(one.get(key) or 0.0)
+
+
+def _in_order(common: set[str], ways: Sequence[set[str]], right: Sequence[Any]) -> list[str]:
+    """Return the ways that all share, the usual first; unusual ones only where no other is."""
+    if not ways:
+        return []
+    return [way for way in str(right[0]["merge_as"]).split(" | ") if way in common]
