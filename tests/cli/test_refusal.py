@@ -8,7 +8,7 @@ from .conftest import Command
 
 USES = {
     "ls": "MODEL [OTHER] [OPTIONS]",
-    "spectrum": "MODEL... [OPTIONS]", "diff": "BASE TUNED [OPTIONS]",
+    "spectrum": "MODEL... [OPTIONS]", "diff": "BASE TUNED... [OPTIONS]",
     "kappa": "MODEL [OPTIONS]", "width": "MODEL... [OPTIONS]", "rule": "[CODE] [OPTIONS]",
 }  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["kappa", "MODEL", "-o"], "-o is without a value. Expected -o FILE."),
         (
             ["diff", "MODEL"],
-            "Missing argument 'TUNED'. Expected spectra diff BASE TUNED [OPTIONS]. See",
+            "Missing argument 'TUNED'. Expected spectra diff BASE TUNED... [OPTIONS]. See",
         ),
         (["width"], "Expected spectra width MODEL... [OPTIONS]. See `spectra width --help`."),
         (["ls", "MODEL", "b", "c"], "(c). Expected spectra ls MODEL [OTHER] [OPTIONS]."),

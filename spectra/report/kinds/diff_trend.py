@@ -58,6 +58,7 @@ def _chart(document: Document) -> dict[str, Any]:
     steps = summary["steps"]
     return {
         "kind": "trend",
+        "title": "Over the checkpoints, each role and all together",
         "steps": [cells.short(step) for step in steps],
         "metrics": [{"key": key, "title": title} for key, title in FOLLOWED.items()
                     if any(one.get(key) for one in summary["checkpoints"])],

@@ -52,7 +52,7 @@ function trendChart(host, chart) {
   const panels = chart.metrics.map((metric) => trendPanel(chart, metric));
   const key = chart.roles.map((role, i) => el("span", {}, svg("svg", { width: 30, height: 14, "aria-hidden": "true" },
     svg("path", { class: `line s${i % 6 + 1}`, d: "M0 7H30", "stroke-dasharray": DASHES[Math.floor(i / 6) % 3] }), svg("path", { class: `f${i % 6 + 1}`, d: mark(i, 15, 7, 4) })), role.role));
-  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "Over the steps, median of each role")), el("div", { class: "panels three" }, panels), el("div", { class: "legend" }, key));
+  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, chart.title || "Over the steps, median of each role")), el("div", { class: "panels three" }, panels), el("div", { class: "legend" }, key));
 }
 const DASHES = ["none", "7 4", "2 3"];
 function trendPanel(chart, metric) {
