@@ -148,7 +148,7 @@ class Converted(Cutting):
         if WEIGHT in subject:
             pair = subject[WEIGHT]
             assert isinstance(pair, Pair)  # noqa: S101 - as it is planned
-            return self._of(pair.delta(), 0, "F32", pair.view.entry.nbytes)
+            return self._of(pair.delta(), 0, "F32", None)
         factors = {role: one for role, one in subject.items() if isinstance(one, Matrix)}
         left, right = factors[LEFT].values, factors[RIGHT].values
         dtype = self.stored(*(one.view.entry.dtype for one in factors.values()))
@@ -161,7 +161,7 @@ class Converted(Cutting):
         stored = sum(one.view.entry.nbytes for one in factors.values())
         return self._of(left.double() @ right.double(), inner, dtype, stored)
 
-    def _of(self, delta: Tensor, inner: int, dtype: str, stored: int) -> Measurement:
+    def _of(self, delta: Tensor, inner: int, dtype: str, stored: int | None) -> Measurement:
         dtype = self.stored(dtype)
         rows, cols = delta.shape
         every = self.sv_cumulative is not None

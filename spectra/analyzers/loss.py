@@ -98,9 +98,10 @@ def _summed(rows: Sequence[Row]) -> dict[str, object]:
 
 def _smaller(rows: Sequence[Row], ranks: Sequence[int], before: Sequence[int], loss: float) -> str:
     held = [sum(int(row.number(key) or 0) for row in rows) for key in ("nbytes_before", "nbytes")]
+    sizes = f"{size(held[0])} of factors to {size(held[1])}" if held[0] else ""
     told = (
         f"{counted(len(rows), 'module')}: rank {_span(before)} to {_span(ranks)}, "
-        f"{size(held[0])} of factors to {size(held[1])}."
+        f"{sizes or f'{size(held[1])} of factors'}."
     )
     if empty := ranks.count(0):
         told += f" {empty:,} of them {'is' if empty == 1 else 'are'} left out: nothing is kept."

@@ -140,7 +140,7 @@ def _converting(source: Source, analyzer: Converted, path: Path, *, force: bool)
         ranks = {name: min(rank, analyzer.measured or rank) if name in source.turned else rank
                  for name, rank in ranks.items()}  # fmt: skip
     members = [Member(source.adapter, "adapter")]
-    members += [Member(base, "base")] if source.turned and base is not None else []
+    members += [Member(base, "base")] if base is not None else []
     plan = Plan(tuple(members), in_bytes(tasks), source.skipped, notes=notes_of(source))
     return planned(analyzer, plan, output, ranks)
 

@@ -189,7 +189,7 @@ class _Extraction:
             beside=self.tuned.folder, others=[name for name in homes.memory.layers if name],
             sources=[{"spec": one.spec, "resolved": one.resolved}
                      for one in (self.base, self.tuned)],
-            force=force, coat=self.naming.coat,
+            force=force, coat=self.naming.coat, part=self.naming.part,
         )  # fmt: skip
         if analyzer.budget is not None:
             width = sum(map(output.direction, self.parts))

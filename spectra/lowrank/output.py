@@ -83,6 +83,7 @@ class Output:
     start: bool | str = True  # `init_lora_weights`: what PEFT makes of modules before it loads them
     force: bool = False
     coat: Coat = COATS["peft"]
+    part: str = ""  # of a pipeline, that was asked for
 
     def require(self, ranks: Mapping[str, int]) -> None:
         """Refuse, before any work, a place where it could not be written.

@@ -287,6 +287,7 @@ def output_of(source: Source, analyzer: Cutting, path: Path, *, force: bool) -> 
         sources=named([source]) + ([] if base is None else [_model(base)]),
         force=force,
         coat=source.naming.coat,
+        part=source.naming.part,
     )
 
 
@@ -338,6 +339,7 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
         sources=named(sources),
         force=force,
         coat=sources[0].naming.coat,
+        part=sources[0].naming.part,
     )
     alone = {
         shown(source.adapter.spec): sum(name not in source.factors for name in names)

@@ -59,6 +59,8 @@ class Writing:
             refuse_broken(result)
             rows = [row for row in result.rows if row.matrix in output.parts]
             settings = {**result.settings, "output": str(output.path), "force": output.force}
+            if output.coat.word != "peft":
+                settings |= {"to": output.coat.word, "part": output.part}
             held = {row.matrix for row in rows if row.number("rank_kept")}
             output, told = self.settle(output, held)
             skipped = (*result.skipped, *told)

@@ -66,6 +66,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ),
         "lowrank_resize": spectra.lowrank.resize(loras[0], folder / "small", rank=2),
         "lowrank_merge": spectra.lowrank.merge(loras, folder / "sum"),
+        "lowrank_convert": spectra.lowrank.convert(loras[0], folder / "mlx", to="mlx"),
         "lowrank_repair": spectra.lowrank.repair(models[0], moved, folder / "repaired"),
         "check": spectra.check(sick, baseline=models[0], policy=policy),
         "compare": spectra.compare(spectra.check(models[0]), spectra.check(sick)),

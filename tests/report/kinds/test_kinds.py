@@ -39,7 +39,8 @@ def forgotten() -> Iterator[None]:
 def test_every_command_has_a_file() -> None:
     found = {one.command: one for one in kinds()}
     assert set(found) == {
-        "check", "compare", "diff", "diff_several", "diff_trend", "kappa", "lowrank_extract",
+        "check", "compare", "diff", "diff_several", "diff_trend", "kappa", "lowrank_convert",
+        "lowrank_extract",
         "lowrank_init", "lowrank_mask", "lowrank_merge", "lowrank_repair", "lowrank_resize", "ls",
         "revisions", "spectrum", "trend", "width",
     }  # fmt: skip
