@@ -18,6 +18,9 @@ from spectra.matrices.part import Part
 from spectra.text import non_finite
 from spectra.words import VECTOR
 
+REPLAYING = 11 * 4
+"""Bytes an entry that it takes to do a merge again: base, tuned, update, product and bounds."""
+
 SHARES = ("kappa_null", "kappa_excess", "effective_share", "resolved_share")
 
 
@@ -35,11 +38,12 @@ class Checkup:
     version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Each()
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
-    concluding: ClassVar[frozenset[str]] = frozenset({"ask"})
+    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "replays"})
 
     spectra: frozenset[str] = frozenset({"model"})  # sides of which one is asked for
     tuned: frozenset[str] = frozenset()  # comparisons of which one is: what an adapter makes
     diff: Diff | None = None  # how changes are measured
+    replays: bool = False  # an adapter is looked for in the model
     width: Width | None = None  # how the model is compared with its proxy
     sound: Soundness = field(default_factory=Soundness)
     full: Spectrum = field(default_factory=Spectrum)
@@ -72,6 +76,7 @@ class Checkup:
         if len(views) > 1:
             needs += [self.diff.memory(view) for view in matrices if self.diff]
             needs += [self.together.memory(view) for view in matrices if self.tuned]
+            needs += [REPLAYING * view.rows * view.cols for view in matrices if self.replays]
         return max(needs)
 
     def parts(self, views: Mapping[str, View]) -> Sequence[tuple[str, Analyzer[Any]]]:

@@ -7,6 +7,9 @@ from spectra.policy.facts import Fit
 from spectra.work import Plan
 from spectra.work.planning.placing import NO_BASE
 
+OUTPUT = ".out_proj"
+"""Of a MultiheadAttention, which PEFT sets by the attention's own name."""
+
 
 def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
     """Return what rules look at of an adapter.
@@ -41,7 +44,8 @@ def _names(adapter: Adapter) -> list[str]:
     parameters = {
         f"{one.module}.{leaf}" for one in adapter.factors.values() for leaf in one.choices
     }
-    return [*adapter.modules, *sorted(parameters)]
+    outputs = {name.removesuffix(OUTPUT) for name in adapter.modules if name.endswith(OUTPUT)}
+    return [*adapter.modules, *sorted(parameters | outputs)]
 
 
 def _lost(plan: Plan, modules: set[str]) -> list[str]:

@@ -82,6 +82,7 @@ def plan_check(
         spectra=spectra,
         tuned=tuned,
         diff=_diff(policy) if compared else None,
+        replays=meant is not None,
         width=Width() if widths else None,
     )
     warnings = [_unseen(changes, meant)] if changes and meant else []
