@@ -46,7 +46,7 @@ class Reach:
             along is not None
             and along.alike >= ALIKE
             and float(along.shares[0]) >= MOST * (1.0 - along.rounding)
-            and abs(float(along.directions[0] @ unit)) >= ALIKE
+            and abs(float(along.directions[0].double() @ unit)) >= ALIKE
         )
 
 
@@ -135,7 +135,7 @@ def _edit(flow: Flow, width: int, rows: Sequence[Row]) -> Edit | None:
 
 def _reach(row: Row, along: Along | None, unit: Tensor) -> Reach:
     if along is not None:
-        kept = float((along.shares * (along.directions @ unit).square()).sum())
+        kept = float((along.shares * (along.directions.double() @ unit).square()).sum())
         return Reach(row, along, kept, *held(along.directions.mT, along.shares, unit))
     stable = row.number("delta_stable_rank") or 1.0
     return Reach(row, None, 0.0, 0.0, min(1.0 / stable, 1.0))
@@ -160,12 +160,15 @@ def _by_layer(reaches: Sequence[Reach]) -> dict[int, Sequence[Reach]]:
 
 
 def _weighed(directions: Tensor, shares: Tensor) -> Tensor:
-    return directions * shares.sqrt().unsqueeze(1)
+    """Return directions, each as long as what it holds; float32: of experts there are thousands."""
+    wide = directions if directions.dtype == torch.float64 else directions.float()
+    return wide * shares.sqrt().to(wide.dtype).unsqueeze(1)
 
 
 def _top(lines: Tensor) -> Tensor:
     """Return the unit vector that lines have most in common with."""
     if len(lines) <= SMALL:
+        lines = lines.double()
         _, turn = torch.linalg.eigh(lines @ lines.mT)
         found = lines.mT @ turn[:, -1]
     else:
@@ -173,7 +176,7 @@ def _top(lines: Tensor) -> Tensor:
         for _ in range(STEPS):
             found = lines.mT @ (lines @ found)
             found = found / torch.linalg.vector_norm(found)
-    unit: Tensor = found / torch.linalg.vector_norm(found)
+    unit: Tensor = found.double() / torch.linalg.vector_norm(found.double())
     return unit
 
 
@@ -191,7 +194,7 @@ def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[floa
     lines = [torch.cat(own) for own in groups.values()]
     most = max(ENTRIES // (width * max(map(len, lines))), FEWEST)
     part = [lines[int(at)] for at in torch.linspace(0, len(lines) - 1, min(most, len(lines)))]
-    roots = [_root(one @ one.mT) for one in part]
+    roots = [_root((one @ one.mT).double()) for one in part]
     source = torch.Generator().manual_seed(0)
     found = []
     for _ in range(DRAWS):

@@ -37,7 +37,7 @@ DIRECTIONS, FACTS = "directions", "direction_facts"
 class Along(NamedTuple):
     """The change of one matrix along its first direction, and what of it is rounding."""
 
-    directions: Tensor  # count x width
+    directions: Tensor  # count x width, as stored
     shares: Tensor  # of ||D||^2, one a direction
     alike: float  # |cos| of what D has along the first and what the base has there
     scale: float  # how much of what the base has there was taken out: 1 is all
@@ -84,7 +84,7 @@ def along_of(row: Row) -> Along | None:
     directions, facts = row.arrays[DIRECTIONS], row.arrays[FACTS]
     count = len(directions)
     alike, scale, rounding = facts[count:].tolist()
-    return Along(directions.double(), facts[:count], alike, scale, rounding)
+    return Along(directions, facts[:count], alike, scale, rounding)
 
 
 def _dominant(delta: Tensor | LowRank, axis: int) -> Dominant:

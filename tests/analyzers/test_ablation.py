@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from analyzers.subjects import pair_of, row_of
-from spectra.analyzers import Diff, Row
+from spectra.analyzers import Diff, Row, ablation
 from spectra.analyzers.direction import DIRECTIONS, along_of
 from spectra.matrices import LowRank
 
@@ -108,7 +108,7 @@ def test_one_direction_is_named_and_found_as_exactly_as_rounding_lets_it(
         along = along_of(row)
         if along is None:
             continue
-        sine = max(1.0 - float(along.directions[0] @ unit) ** 2, 0.0) ** 0.5
+        sine = max(1.0 - float(along.directions[0].double() @ unit) ** 2, 0.0) ** 0.5
         assert sine < max(2.0 * along.rounding**0.5, 1e-3)  # in float32
         assert along.scale == pytest.approx(1.0, abs=max(3.0 * along.rounding**0.5, 1e-3))
     layers = edit["layers"]
@@ -294,3 +294,14 @@ def test_the_null_is_that_of_independent_changes() -> None:
     low, high = (float(str(edit[f"null_{end}"])) for end in ("low", "high"))
     assert low < sum(shares) / len(shares) < high
     assert low < float(str(edit["share"])) < high
+
+
+def test_thousands_of_directions_are_met_by_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = direction(4)
+    rows = rows_of(model(experts=2), lambda name, values: ablated(name, values, unit))
+    expected = one(concluded(rows)[1])
+    monkeypatch.setattr(ablation, "SMALL", 2)
+    found = one(concluded(rows)[1])
+    assert found["kind"] == expected["kind"] == "ablation"
+    assert found["share"] == pytest.approx(expected["share"], abs=1e-5)
+    assert found["null_high"] == pytest.approx(expected["null_high"], rel=0.02)
