@@ -45,9 +45,9 @@ def held_out(text: Corpus) -> list[Pair]:
 class Reader:
     """The model's own tokenizer, cut and padded."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, length: int = LENGTH) -> None:
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-        self._tokenizer.enable_truncation(LENGTH)
+        self._tokenizer.enable_truncation(length)
         self._tokenizer.enable_padding()
 
     def read(self, paragraphs: list[str]) -> Tokens:
