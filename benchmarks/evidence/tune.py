@@ -1,12 +1,14 @@
 """Fine-tuning for the task: LoRA by PEFT, or every parameter; AdamW, cross-entropy, one head."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import BertModel
 
 from benchmarks.evidence.measure import files_of, pooled
 from benchmarks.evidence.wordnet import FILES, Gloss
@@ -27,11 +29,22 @@ class Method:
     eta: float
 
 
+METHODS = {
+    one.name: one
+    for one in (
+        Method("lora1", 1, 3e-3),
+        Method("lora8", 8, 2e-3),
+        Method("lora64", 64, 1e-3),
+        Method("full", None, 1e-4),
+    )
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all runs share."""
 
-    steps: int = 300
+    steps: int = 150
     batch: int = 32
     seed: int = 0
 
@@ -39,10 +52,8 @@ class Setting:
 Head = tuple[Tensor, Tensor]  # weight (files, width), bias (files)
 
 
-def adapted(model: Any, rank: int) -> Any:
-    """Put a LoRA on all 36 matrices of the encoder, alpha = 2 rank as in the paper."""
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - slow to import
-
+def adapted(model: BertModel, rank: int) -> PeftModel:
+    """Put a LoRA on all 36 matrices of the encoder, alpha = 2 rank."""
     settings = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
@@ -52,9 +63,28 @@ def adapted(model: Any, rank: int) -> Any:
     return get_peft_model(model, settings)
 
 
+def schedule(tuner: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return the rates: up in a line, then down to 0."""
+    warm = max(1, round(WARMUP * steps))
+    left = max(1, steps - warm)
+    return torch.optim.lr_scheduler.LambdaLR(
+        tuner, lambda n: min((n + 1) / warm, (steps - n) / left)
+    )
+
+
+def batches(count: int, this: Setting, order: torch.Generator) -> Iterator[Tensor]:
+    """Yield the rows of each step: every one of them once before any comes again."""
+    queue = torch.empty(0, dtype=torch.long)
+    for _ in range(this.steps):
+        if len(queue) < this.batch:
+            queue = torch.randperm(count, generator=order)
+        chosen, queue = queue[: this.batch], queue[this.batch :]
+        yield chosen
+
+
 def tune(
-    model: Any, reader: Reader, train: list[Gloss], method: Method, this: Setting
-) -> tuple[Any, Head]:
+    model: BertModel, reader: Reader, train: list[Gloss], method: Method, this: Setting
+) -> tuple[BertModel, Head]:
     """Return the tuned model, a LoRA merged in float32, and its head; `model` is consumed."""
     torch.manual_seed(this.seed)  # A of a LoRA, dropout
     order = torch.Generator().manual_seed(this.seed)
@@ -67,19 +97,11 @@ def tune(
         {"params": [weight, bias], "lr": HEAD_ETA},
     ]
     tuner = torch.optim.AdamW(groups, weight_decay=0.0)
-    warm = max(1, round(WARMUP * this.steps))
-    left = max(1, this.steps - warm)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        tuner, lambda n: min((n + 1) / warm, (this.steps - n) / left)
-    )
+    rate = schedule(tuner, this.steps)
     files = files_of(train)
-    queue = torch.empty(0, dtype=torch.long)
     body.train()
     losses, began = list[float](), time.perf_counter()
-    for step in range(1, this.steps + 1):
-        if len(queue) < this.batch:  # every gloss once before any comes again
-            queue = torch.randperm(len(train), generator=order)
-        chosen, queue = queue[: this.batch], queue[this.batch :]
+    for step, chosen in enumerate(batches(len(train), this, order), 1):
         features = pooled(body, reader, [train[i].text for i in chosen.tolist()])
         loss = cross_entropy(features @ weight.T + bias, files[chosen])
         loss.backward()
@@ -93,5 +115,21 @@ def tune(
             spent = time.perf_counter() - began
             print(f"{method.name}: step {step}, loss {mean:.3f}, {spent:.0f} s", flush=True)
     body.train(mode=False)
-    whole = body if method.rank is None else body.merge_and_unload()
+    whole = body.merge_and_unload() if isinstance(body, PeftModel) else body
     return whole, (weight.detach(), bias.detach())
+
+
+def probe(features: Tensor, files: Tensor, this: Setting) -> Head:
+    """Return a head trained as long on what the base says, which does not move."""
+    order = torch.Generator().manual_seed(this.seed)
+    weight = torch.zeros(FILES, features.shape[1], requires_grad=True)
+    bias = torch.zeros(FILES, requires_grad=True)
+    tuner = torch.optim.AdamW([weight, bias], lr=HEAD_ETA, weight_decay=0.0)
+    rate = schedule(tuner, this.steps)
+    for chosen in batches(len(files), this, order):
+        loss = cross_entropy(features[chosen] @ weight.T + bias, files[chosen])
+        loss.backward()
+        tuner.step()
+        tuner.zero_grad()
+        rate.step()
+    return weight.detach(), bias.detach()

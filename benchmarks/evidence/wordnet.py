@@ -1,15 +1,16 @@
 """Glosses of WordNet: the first word of their set, what they say, and the file they belong to.
 
-WordNet's 41 lexicographer files of nouns and verbs are classes of meaning: noun.animal, verb.motion.
+WordNet's 41 lexicographer files of nouns and verbs are classes of meaning, as noun.animal.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-PARTS = ("data.noun", "data.verb")
+import torch
+
+TASK, OTHER = ("data.noun", "data.verb"), ("data.adj", "data.adv")
 FIRST, FILES = 3, 41  # files 03 to 43; those of adjectives and adverbs are no classes of meaning
 SHORTEST = 12  # characters of a gloss
 HOW = (
@@ -24,7 +25,7 @@ class Gloss:
 
     word: str
     text: str  # without its examples
-    file: int  # from 0
+    file: int  # from 0; of adjectives and adverbs no class
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Split:
     train: list[Gloss]
     development: list[Gloss]
     test: list[Gloss]
-    digest: str  # SHA-256 of both files
+    other: list[Gloss]  # of adjectives and adverbs, which no run is trained on
+    digest: str  # SHA-256 of the four files
 
 
 def parse(line: str) -> Gloss | None:
@@ -49,37 +51,47 @@ def parse(line: str) -> Gloss | None:
     return Gloss(fields[4].replace("_", " "), text, int(fields[1]) - FIRST)
 
 
-def read(folder: Path) -> tuple[list[Gloss], str]:
-    """Return the glosses of nouns and verbs in the order of the files, and the files' SHA-256.
+def read(folder: Path, names: Sequence[str]) -> list[Gloss]:
+    """Return the glosses of some files in their order, no text twice.
 
     Raises:
         SystemExit: A file is not there; it says where to get it.
     """
-    found, digest, known = list[Gloss](), sha256(), set[str]()
-    for name in PARTS:
+    found = dict[str, Gloss]()
+    for name in names:
         path = folder / name
         if not path.is_file():
             raise SystemExit(f"error: {path} is not there. {HOW}")
-        stored = path.read_bytes()
-        digest.update(stored)
-        for line in stored.decode("latin-1").splitlines():
+        for line in path.read_text("latin-1").splitlines():
             gloss = parse(line)
-            if gloss is not None and gloss.text not in known:  # so that no text is in two parts
-                known.add(gloss.text)
-                found.append(gloss)
-    return found, digest.hexdigest()
+            if gloss is not None:
+                found.setdefault(gloss.text, gloss)
+    return list(found.values())
 
 
 def split(folder: Path, sizes: Sequence[int], seed: int = 0) -> Split:
-    """Return so many glosses to train on, for development and for the test, drawn at random."""
-    glosses, digest = read(folder)
-    random.Random(seed).shuffle(glosses)
-    train, development, test = sizes
-    if len(glosses) < sum(sizes):
-        raise SystemExit(f"error: {folder} has {len(glosses):,} glosses, {sum(sizes):,} are asked.")
+    """Return glosses drawn at random.
+
+    Args:
+        folder: Of WordNet's files.
+        sizes: How many to train on, for development, for the test, and of other parts of speech.
+        seed: Of the draw.
+    """
+    glosses = read(folder, TASK)
+    known = {gloss.text for gloss in glosses}
+    others = [gloss for gloss in read(folder, OTHER) if gloss.text not in known]
+    digest = sha256(b"".join((folder / name).read_bytes() for name in (*TASK, *OTHER)))
+    order = torch.Generator().manual_seed(seed)
+    train, development, test, other = sizes
+    for had, asked in ((glosses, train + development + test), (others, other)):
+        if len(had) < asked:
+            raise SystemExit(f"error: {folder} has {len(had):,} glosses, {asked:,} are asked for.")
+        had[:] = [had[i] for i in torch.randperm(len(had), generator=order).tolist()]
+    middle = train + development
     return Split(
         glosses[:train],
-        glosses[train : train + development],
-        glosses[train + development : train + development + test],
-        digest,
+        glosses[train:middle],
+        glosses[middle : middle + test],
+        others[:other],
+        digest.hexdigest(),
     )

