@@ -8,13 +8,14 @@ picture of the page.
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.evidence.runs import Bench, Table
-from benchmarks.evidence.tune import METHODS, Method, Setting
+from benchmarks.evidence.tune import ETAS, RANKS, Method, Setting
 from benchmarks.evidence.wordnet import split
 from benchmarks.models import minilm
 from benchmarks.tuned.pairs import Reader
@@ -33,12 +34,13 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("out", type=Path, help="a folder for the tuned models (90 MB each)")
     parser.add_argument("--wordnet", type=Path, default=WORDNET, help=f"default {WORDNET}")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--eta", type=float, help="a learning rate in place of each method's own")
+    parser.add_argument("--methods", nargs="+", choices=RANKS, default=list(RANKS))
+    parser.add_argument("--rates", nargs="+", choices=ETAS, default=list(ETAS))
+    parser.add_argument("--eta", type=float, help="a learning rate in place of these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pilot", action="store_true", help="tune and measure, repair nothing")
+    parser.add_argument("--tuned", action="store_true", help="tune and measure, cure nothing")
     return parser.parse_args(words)
 
 
@@ -51,16 +53,14 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     table = Table(given.out / "rows.csv")
     bench = Bench(
-        minilm(), given.out, texts, Reader(minilm(), LENGTH), given.threads, table, given.pilot
+        minilm(), given.out, texts, Reader(minilm(), LENGTH), given.threads, table, given.tuned
     )
     for seed in given.seeds:
         this = Setting(steps=given.steps, seed=seed)
         bench.before(this)
-        for name in given.methods:
-            method = METHODS[name]
-            if given.eta is not None:
-                method = Method(name, method.rank, given.eta)
-            bench.run(method, this)
+        etas = [dict.fromkeys(RANKS, given.eta)] if given.eta else [ETAS[r] for r in given.rates]
+        for rates, name in product(etas, given.methods):
+            bench.run(Method(name, RANKS[name], rates[name]), this)
 
 
 main()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -52,17 +53,17 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     with house_style():
         figure = Figure(figsize=(WIDTH, 6.4), dpi=DPI, layout="constrained")
         panels = figure.subplots(2, 2, sharex=True, sharey=True)
-        labels = {}
+        labels = dict[str, Artist]()
         for axes, method in zip(panels.flat, ORDER, strict=True):
             if not len(rows[rows["method"] == method]):
                 continue
             panel(axes, rows, method)
             handles, names = axes.get_legend_handles_labels()
-            labels |= dict(zip(names, handles, strict=True))
+            labels.update(zip(names, handles, strict=True))
         for axes in panels[1]:
             axes.set_xlabel("task: accuracy, %")
         for axes in panels[:, 0]:
             axes.set_ylabel("general: MRR of a word's gloss")
-        figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
+        figure.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=3)
         figure.suptitle("What a cure costs of the task, and what it brings back", color=QUIET)
         figure.savefig(path, metadata={"Software": None})

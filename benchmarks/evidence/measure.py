@@ -26,7 +26,7 @@ class Scores:
 def pooled(model: Module, reader: Reader, texts: Sequence[str]) -> Tensor:
     """Return the mean over each text's tokens (texts, width), as the model was trained for."""
     tokens = reader.read(list(texts))
-    hidden = model(input_ids=tokens.ids, attention_mask=tokens.mask).last_hidden_state
+    hidden: Tensor = model(input_ids=tokens.ids, attention_mask=tokens.mask).last_hidden_state
     weight = tokens.mask[:, :, None].to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1)
 

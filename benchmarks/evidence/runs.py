@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +18,10 @@ from benchmarks.evidence.wordnet import Split
 from benchmarks.tuned.pairs import Reader
 
 ENCODER = "encoder."  # the 36 matrices that all methods train; a full fine-tune moves others too
-SCALES = (0.9, 0.75, 0.5, 0.3, 0.0)  # of intruders; 0.3 to 0.9 are published
-SHARES = (0.9, 0.75, 0.5, 0.3)  # of the whole update that stay: the cure without any spectrum
-RANKS = (1, 4, 8, 32, 64)  # of an update that is cut
+# What tells most comes first: a run that is cut off has something of each.
+SCALES = (0.75, 0.3, 0.0, 0.5, 0.9)  # of intruders; 0.3 to 0.9 are published
+RANKS = (1, 8, 32, 4)  # of an update that is cut
+SHARES = (0.75, 0.5, 0.9, 0.3)  # of the whole update that stay: the cure without any spectrum
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,12 @@ class Record:
     words: float
     others: float
     development: float | None  # accuracy by which learning rates were chosen
-    intruders: int | None  # in the 36 matrices
-    holders: int | None  # matrices with intruders
-    elsewhere: int | None  # intruders in other matrices
-    repaired: int | None
-    delta: float | None  # norm of the update over that of the base, 36 matrices together
-    rank: float | None  # median of the updates' ranks
+    intruders: int | None = None  # in the 36 matrices
+    holders: int | None = None  # matrices with intruders
+    elsewhere: int | None = None  # intruders in other matrices
+    repaired: int | None = None
+    delta: float | None = None  # norm of the update over that of the base, 36 matrices together
+    rank: float | None = None  # median of the updates' ranks
 
 
 NAMES = [one.name for one in fields(Record)]
@@ -92,7 +94,7 @@ class Findings:
     elsewhere: int
     most: int  # intruders of one matrix
     delta: float
-    rank: float | None
+    rank: float | None = None
 
 
 def findings(frame: pd.DataFrame, suffix: str = "") -> Findings:
@@ -133,7 +135,7 @@ class Bench:
     reader: Reader
     workers: int
     table: Table
-    pilot: bool = False  # tune and measure, repair nothing
+    only_tuned: bool = False  # nothing is cured
 
     @property
     def exam(self) -> Exam:
@@ -148,10 +150,9 @@ class Bench:
         train = encoded(model, self.reader, [gloss.text for gloss in self.texts.train])
         head = probe(train, files_of(self.texts.train), this)
         scores = self.exam.score(model, self.reader, head)
-        right = self.development(model, head)
         self.table.add(
-            Record("base", this.seed, None, "base", None, **asdict(scores), development=right,
-                   **dict.fromkeys(NAMES[NAMES.index("intruders"):]))
+            Record("base", this.seed, None, "base", None, scores.task, scores.words, scores.others,
+                   self.development(model, head))
         )  # fmt: skip
 
     def development(self, model: BertModel, head: Head) -> float:
@@ -187,10 +188,10 @@ class Bench:
 
         if not self.table.has(method, this.seed, "none"):
             record("none", None, folder, found, 0)
-        for cure, amount, write in () if self.pilot else cures(method, found):
+        for cure, amount, write in () if self.only_tuned else cures(method, found):
             if self.table.has(method, this.seed, cure, amount):
                 continue
-            at = self.out / "cured"
+            at = folder.with_name(f"{folder.name}-cured")
             shutil.rmtree(at, ignore_errors=True)
             seen, count = write(self, folder, at)
             record(cure, amount, at, seen, count)
@@ -207,11 +208,12 @@ def cures(method: Method, found: Findings) -> Iterator[tuple[str, float, Write]]
     of them is scaling the leading one. Both would only repeat rows.
     """
 
-    def repairing(**settings: object) -> Write:
+    def repairing(scale: float = 0.75, rank: int | None = None, *, every: bool = False) -> Write:
         def write(bench: Bench, tuned: Path, out: Path) -> tuple[Findings, int]:
             result = spectra.lowrank.repair(
-                str(bench.base), str(tuned), out, workers=bench.workers, progress=False, **settings
-            )
+                str(bench.base), str(tuned), out, scale=scale, all=every, truncate=rank,
+                workers=bench.workers, progress=False,
+            )  # fmt: skip
             return findings(result.frame, "_after"), result.summary["repaired"]
 
         return write
@@ -227,12 +229,13 @@ def cures(method: Method, found: Findings) -> Iterator[tuple[str, float, Write]]
 
         return write
 
-    for scale in SCALES if found.intruders else ():
-        yield "top", scale, repairing(scale=scale)
-    for scale in SCALES if found.most > 1 else ():
-        yield "all", scale, repairing(scale=scale, all=True)
-    for rank in RANKS:
-        if method.rank is None or rank < method.rank:
-            yield "truncate", rank, repairing(truncate=rank)
-    for share in SHARES:
-        yield "shrink", share, shrinking(share)
+    tops = [("top", scale, repairing(scale)) for scale in SCALES if found.intruders]
+    alls = [("all", scale, repairing(scale, every=True)) for scale in SCALES if found.most > 1]
+    cuts = [
+        ("truncate", rank, repairing(rank=rank))
+        for rank in RANKS
+        if method.rank is None or rank < method.rank
+    ]
+    less = [("shrink", share, shrinking(share)) for share in SHARES]
+    for turn in zip_longest(tops, alls, cuts, less):
+        yield from (one for one in turn if one is not None)

@@ -114,7 +114,7 @@ def filled(page: str, rows: pd.DataFrame) -> str:
     """Return a page with its tables as the rows say."""
     for name, text in (("runs", runs(rows)), ("cures", cures(rows))):
         mark = rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)"
-        page = re.sub(mark, lambda found, t=text: f"{found[1]}\n{t}\n{found[2]}", page, flags=re.S)
+        page = re.sub(mark, rf"\1\n{text}\n\2", page, flags=re.DOTALL)
     return page
 
 
