@@ -21,6 +21,10 @@ OUTSIDE = {  # by their place as pages name it
         "pictures/results/width.png",
         HERE.parent / "benchmarks" / "width" / "results" / "width.png",
     ),
+    "../benchmarks/evidence/results/evidence.png": (
+        "pictures/results/evidence.png",
+        HERE.parent / "benchmarks" / "evidence" / "results" / "evidence.png",
+    ),
 }
 
 

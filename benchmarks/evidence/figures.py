@@ -22,6 +22,8 @@ LOOKS = {  # colour, mark, legend
 def panel(axes: Axes, rows: pd.DataFrame, method: str) -> None:
     """Draw one method, means over its seeds: the tuned model, and the path of each cure."""
     mine = rows[rows["method"] == method]
+    cured = mine[mine["cure"] != "none"]
+    mine = mine[mine["eta"].isin(cured["eta"])]  # other rates were tuned and measured alone
     tuned = mine[mine["cure"] == "none"]
     here = (100 * tuned["task"].mean(), tuned["words"].mean())
     for cure, (colour, mark, label) in LOOKS.items():

@@ -6,13 +6,14 @@ of docs/evidence.md, and `results/evidence.png`.
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "evidence.md"
+RUN = ["method", "eta", "seed"]
 ORDER = ("lora1", "lora8", "lora64", "full")
 TITLES = {"lora1": "LoRA, rank 1", "lora8": "LoRA, rank 8", "lora64": "LoRA, rank 64",
           "full": "full"}  # fmt: skip
@@ -45,17 +46,24 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
     is the base's own value. They are null where tuning took nothing.
     """
     base = rows[rows["cure"] == "base"].set_index("seed")
-    tuned = rows[rows["cure"] == "none"].set_index(["method", "seed"])
+    tuned = rows[rows["cure"] == "none"].set_index(RUN)
     cured = rows[~rows["cure"].isin(["base", "none"])].copy()
-    mine = tuned.loc[list(zip(cured["method"], cured["seed"], strict=True))]
-    before = base.loc[cured["seed"]]
-    cured["task_moved"] = cured["task"].to_numpy() - mine["task"].to_numpy()
-    cured["had"] = mine["intruders"].to_numpy()
+    mine = tuned.loc[list(cured[RUN].itertuples(index=False, name=None))].set_index(cured.index)
+    before = base.loc[cured["seed"]].set_index(cured.index)
+    cured["task_moved"] = cured["task"] - mine["task"]
+    cured["had"] = mine["intruders"]
     for name in ("words", "others"):
-        lost = before[name].to_numpy() - mine[name].to_numpy()
-        back = (cured[name].to_numpy() - mine[name].to_numpy()) / lost
-        cured[f"{name}_back"] = pd.Series(back, index=cured.index).where(lost > 0)
+        lost = before[name] - mine[name]
+        cured[f"{name}_back"] = (cured[name] - mine[name]) / lost.where(lost > 0)
     return cured
+
+
+def grouped(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield what was tuned, each method from its lowest learning rate up, and its rows."""
+    for method in ORDER:
+        mine = rows[rows["method"] == method]
+        for eta in sorted(mine["eta"].unique()):
+            yield f"{TITLES[method]}, eta {eta:g}", mine[mine["eta"] == eta]
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -70,22 +78,18 @@ def runs(rows: pd.DataFrame) -> str:
     base = rows[rows["cure"] == "base"]
     if len(base):
         lines.append([
-            "base, head alone", "", numbered(base["task"].tolist(), 1, 100),
+            "base, head alone", numbered(base["task"].tolist(), 1, 100),
             numbered(base["words"].tolist(), 3), numbered(base["others"].tolist(), 3),
-            "", "", "",
+            "", "", "", str(len(base)),
         ])  # fmt: skip
-    tuned = rows[rows["cure"] == "none"]
-    for method in ORDER:
-        mine = tuned[tuned["method"] == method]
-        if len(mine):
-            lines.append([
-                TITLES[method], f"{mine['eta'].iloc[0]:g}",
-                numbered(mine["task"].tolist(), 1, 100), numbered(mine["words"].tolist(), 3),
-                numbered(mine["others"].tolist(), 3), numbered(mine["delta"].tolist(), 1, 100),
-                numbered(mine["rank"].tolist(), 0), numbered(mine["intruders"].tolist(), 0),
-            ])  # fmt: skip
-    heads = ("run", "eta", "task, %", "words, MRR", "others, MRR", "update, %", "its rank",
-             "intruders")  # fmt: skip
+    for title, mine in grouped(rows[rows["cure"] == "none"]):
+        lines.append([
+            title, numbered(mine["task"].tolist(), 1, 100), numbered(mine["words"].tolist(), 3),
+            numbered(mine["others"].tolist(), 3), numbered(mine["delta"].tolist(), 1, 100),
+            numbered(mine["rank"].tolist(), 0), numbered(mine["intruders"].tolist(), 0),
+            str(len(mine)),
+        ])  # fmt: skip
+    heads = ("run", "task, %", "words", "others", "update, %", "its rank", "intruders", "seeds")
     return table(heads, lines)
 
 
@@ -93,18 +97,18 @@ def cures(rows: pd.DataFrame) -> str:
     """Return the table of what repair, truncation and shrinking did."""
     cured = effects(rows)
     lines = []
-    for method in ORDER:
+    for title, run in grouped(cured):
         for cure, words in CURES.items():
-            mine = cured[(cured["method"] == method) & (cured["cure"] == cure)]
+            mine = run[run["cure"] == cure]
             for amount in sorted(mine["amount"].unique(), reverse=True):
                 here = mine[mine["amount"] == amount]
+                left = (numbered(here[name].tolist(), 0) for name in ("had", "intruders"))
                 lines.append([
-                    TITLES[method], words.format(amount),
+                    title, words.format(amount),
                     numbered(here["task_moved"].tolist(), 1, 100, "+"),
-                    numbered(here["words_back"].dropna().tolist() or [float("nan")], 0, 100, "+"),
-                    numbered(here["others_back"].dropna().tolist() or [float("nan")], 0, 100, "+"),
-                    (f"{numbered(here['had'].tolist(), 0)} → "
-                    f"{numbered(here['intruders'].tolist(), 0)}"),
+                    numbered(here["words_back"].tolist(), 0, 100, "+"),
+                    numbered(here["others_back"].tolist(), 0, 100, "+"),
+                    " → ".join(left),
                 ])  # fmt: skip
     heads = ("run", "cure", "task, points", "words back, %", "others back, %", "intruders")
     return table(heads, lines)

@@ -31,8 +31,8 @@ class Method:
 
 RANKS = {"lora1": 1, "lora8": 8, "lora64": 64, "full": None}
 ETAS = {  # by development accuracy: the higher rates are near the greatest that train well
-    "usual": {"lora1": 3e-3, "lora8": 2e-3, "lora64": 1e-3, "full": 1e-4},
-    "high": {"lora1": 1e-2, "lora8": 5e-3, "lora64": 3e-3, "full": 4e-4},
+    "usual": {"lora1": 3e-3, "lora8": 1e-3, "lora64": 5e-4, "full": 1e-4},
+    "high": {"lora1": 1e-2, "lora8": 5e-3, "lora64": 1.5e-3, "full": 4e-4},
 }
 
 
