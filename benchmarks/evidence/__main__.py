@@ -55,9 +55,9 @@ def main() -> None:
     bench = Bench(
         minilm(), given.out, texts, Reader(minilm(), LENGTH), given.threads, table, given.tuned
     )
+    bench.before(Setting(given.steps))
     for seed in given.seeds:
-        this = Setting(steps=given.steps, seed=seed)
-        bench.before(this)
+        this = Setting(given.steps, seed=seed)
         etas = [dict.fromkeys(RANKS, given.eta)] if given.eta else [ETAS[r] for r in given.rates]
         for rates, name in product(etas, given.methods):
             bench.run(Method(name, RANKS[name], rates[name]), this)

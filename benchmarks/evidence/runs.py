@@ -143,7 +143,7 @@ class Bench:
         return Exam(self.texts.test, self.texts.other)
 
     def before(self, this: Setting) -> None:
-        """Measure the base, with a head that was trained on what it says as it is."""
+        """Measure the base once, with a head that was trained on what it says as it is."""
         if self.table.has(None, this.seed, "base"):
             return
         model = BertModel.from_pretrained(self.base)

@@ -45,15 +45,14 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
     `task_moved` in accuracy; `words_back` and `others_back` are shares of what tuning took, so 1
     is the base's own value. They are null where tuning took nothing.
     """
-    base = rows[rows["cure"] == "base"].set_index("seed")
+    base = rows[rows["cure"] == "base"].iloc[0]
     tuned = rows[rows["cure"] == "none"].set_index(RUN)
     cured = rows[~rows["cure"].isin(["base", "none"])].copy()
     mine = tuned.loc[list(cured[RUN].itertuples(index=False, name=None))].set_index(cured.index)
-    before = base.loc[cured["seed"]].set_index(cured.index)
     cured["task_moved"] = cured["task"] - mine["task"]
     cured["had"] = mine["intruders"]
     for name in ("words", "others"):
-        lost = before[name] - mine[name]
+        lost = base[name] - mine[name]
         cured[f"{name}_back"] = (cured[name] - mine[name]) / lost.where(lost > 0)
     return cured
 
