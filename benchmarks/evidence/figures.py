@@ -11,6 +11,7 @@ from benchmarks.evidence.summary import ORDER, TITLES
 from spectra.report.plots.page import DPI
 from spectra.report.plots.style import INK, QUIET, WIDTH, house_style
 
+LEAST = 64.0  # % of the task, where the picture ends
 LOOKS = {  # colour, mark, legend
     "shrink": ("#8a8f98", "o", "whole update shrunk"),
     "truncate": ("#1f6fb2", "s", "update cut to a rank"),
@@ -25,28 +26,37 @@ def panel(axes: Axes, rows: pd.DataFrame, method: str) -> None:
     cured = mine[mine["cure"] != "none"]
     mine = mine[mine["eta"].isin(cured["eta"])]  # other rates were tuned and measured alone
     tuned = mine[mine["cure"] == "none"]
-    here = (100 * tuned["task"].mean(), tuned["words"].mean())
+    here, outside = (100 * tuned["task"].mean(), tuned["words"].mean()), list[str]()
     for cure, (colour, mark, label) in LOOKS.items():
         means = mine[mine["cure"] == cure].groupby("amount")[["task", "words"]].mean()
-        means = means.sort_index(ascending=False)
-        if not len(means):
-            continue
-        x, y = 100 * means["task"], means["words"]
-        axes.plot([here[0], *x], [here[1], *y], color=colour, lw=1.0, zorder=2)
-        axes.scatter(x, y, color=colour, marker=mark, s=20, zorder=3, label=label)
-        for amount, left, up in zip(means.index, x, y, strict=True):
+        path, steps = [here], means.sort_index(ascending=False).assign(task=100 * means["task"])
+        for amount, (task, words) in zip(steps.index, steps.to_numpy(), strict=True):
+            if task < LEAST:
+                outside.append(
+                    f"{label} \N{MULTIPLICATION SIGN} {amount:g}: {task:.1f} %, {words:.3f}"
+                )
+                continue
+            path.append((task, words))
             axes.annotate(
-                f"{amount:g}", (left, up), (3, 3), textcoords="offset points", fontsize=6,
+                f"{amount:g}", (task, words), (4, 3), textcoords="offset points", fontsize=6,
                 color=colour,
             )  # fmt: skip
+        if len(path) > 1:
+            axes.plot(*zip(*path, strict=True), color=colour, lw=1.0, zorder=2)
+            x, y = zip(*path[1:], strict=True)
+            axes.scatter(x, y, color=colour, marker=mark, s=20, zorder=3, label=label)
     axes.scatter(*here, color=INK, marker="*", s=70, zorder=4, label="tuned")
-    base = rows[rows["cure"] == "base"]
+    base = rows[rows["cure"] == "base"].iloc[0]
     axes.scatter(
-        100 * base["task"].mean(), base["words"].mean(), color=INK, marker="x", s=36, zorder=4,
+        100 * base["task"], base["words"], color=INK, marker="x", s=36, zorder=4,
         label="base, head alone",
     )  # fmt: skip
-    count = tuned["intruders"].mean()
-    axes.set_title(f"{TITLES[method]}: {count:g} intruders")
+    if outside:
+        said = "\n".join(["left of here:", *outside])
+        axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=6, color=QUIET)
+    counts = tuned["intruders"].astype(int)
+    found = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    axes.set_title(f"{TITLES[method]}: {found} intruders")
     axes.grid(visible=True)
 
 
@@ -62,6 +72,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             panel(axes, rows, method)
             handles, names = axes.get_legend_handles_labels()
             labels.update(zip(names, handles, strict=True))
+        panels[0, 0].set_xlim(LEAST, 100 * rows["task"].max() + 1)
         for axes in panels[1]:
             axes.set_xlabel("task: accuracy, %")
         for axes in panels[:, 0]:
