@@ -12,7 +12,7 @@ from benchmarks.evidence.measure import accuracy, encoded, reciprocal_ranks
 from benchmarks.evidence.runs import findings, shrunk
 from benchmarks.evidence.summary import PAGE, RESULTS, effects, filled, numbered
 from benchmarks.evidence.tune import Method, Setting, batches, probe, tune
-from benchmarks.evidence.wordnet import Gloss, parse, split
+from benchmarks.evidence.wordnet import Gloss, TextsError, parse, split
 from benchmarks.tuned.pairs import Reader
 
 LINE = (
@@ -57,9 +57,9 @@ def test_no_text_is_in_two_parts_and_none_comes_twice(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^error: .*data.noun is not there. Expected WordNet's"):
+    with pytest.raises(TextsError, match=r"data.noun is not there. Expected WordNet's"):
         split(tmp_path, (1, 1, 1, 1))
-    with pytest.raises(SystemExit, match="has 78 glosses, 100 are asked for"):
+    with pytest.raises(TextsError, match="has 78 glosses, 100 are asked for"):
         split(dictionary(tmp_path), (50, 25, 25, 1))
 
 

@@ -7,6 +7,7 @@ picture of the page.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.evidence.runs import Bench, Table
 from benchmarks.evidence.tune import ETAS, RANKS, Method, Setting
-from benchmarks.evidence.wordnet import split
+from benchmarks.evidence.wordnet import TextsError, split
 from benchmarks.models import minilm
 from benchmarks.tuned.pairs import Reader
 
@@ -37,10 +38,10 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=RANKS, default=list(RANKS))
     parser.add_argument("--rates", nargs="+", choices=ETAS, default=list(ETAS))
     parser.add_argument("--eta", type=float, help="a learning rate in place of these")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tuned", action="store_true", help="tune and measure, cure nothing")
+    parser.add_argument("--tuned", action="store_true", help="only tune and measure")
     return parser.parse_args(words)
 
 
@@ -48,7 +49,11 @@ def main() -> None:
     given = parsed()
     torch.set_num_threads(given.threads)
     disable_progress_bar()
-    texts = split(given.wordnet, SIZES)
+    try:
+        texts = split(given.wordnet, SIZES)
+    except TextsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     print(f"WordNet {texts.digest[:16]}, glosses {SIZES}", flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     table = Table(given.out / "rows.csv")

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import BertModel
@@ -13,6 +13,9 @@ from transformers import BertModel
 from benchmarks.evidence.measure import files_of, pooled
 from benchmarks.evidence.wordnet import FILES, Gloss
 from benchmarks.tuned.pairs import Reader
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 WARMUP = 0.1  # of the steps; then down to 0 in a line
 HEAD_ETA = 1e-2  # of the new head, the same in every run
@@ -48,8 +51,10 @@ class Setting:
 Head = tuple[Tensor, Tensor]  # weight (files, width), bias (files)
 
 
-def adapted(model: BertModel, rank: int) -> PeftModel:
+def adapted(model: BertModel, rank: int) -> "PeftModel":
     """Put a LoRA on all 36 matrices of the encoder, alpha = 2 rank."""
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - slow, and says a word
+
     settings = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
@@ -84,7 +89,8 @@ def tune(
     """Return the tuned model, a LoRA merged in float32, and its head; `model` is consumed."""
     torch.manual_seed(this.seed)  # A of a LoRA, dropout
     order = torch.Generator().manual_seed(this.seed)
-    body = model if method.rank is None else adapted(model, method.rank)
+    lora = None if method.rank is None else adapted(model, method.rank)
+    body = model if lora is None else lora
     weight = torch.zeros(FILES, model.config.hidden_size, requires_grad=True)
     bias = torch.zeros(FILES, requires_grad=True)
     moving = [one for one in body.parameters() if one.requires_grad]
@@ -111,7 +117,7 @@ def tune(
             spent = time.perf_counter() - began
             print(f"{method.name}: step {step}, loss {mean:.3f}, {spent:.0f} s", flush=True)
     body.train(mode=False)
-    whole = body.merge_and_unload() if isinstance(body, PeftModel) else body
+    whole = model if lora is None else lora.merge_and_unload()
     return whole, (weight.detach(), bias.detach())
 
 

@@ -19,6 +19,10 @@ HOW = (
 )
 
 
+class TextsError(Exception):
+    """What is needed is not there: what, and where to get it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gloss:
     """One set of synonyms."""
@@ -55,13 +59,13 @@ def read(folder: Path, names: Sequence[str]) -> list[Gloss]:
     """Return the glosses of some files in their order, no text twice.
 
     Raises:
-        SystemExit: A file is not there; it says where to get it.
+        TextsError: A file is not there.
     """
     found = dict[str, Gloss]()
     for name in names:
         path = folder / name
         if not path.is_file():
-            raise SystemExit(f"error: {path} is not there. {HOW}")
+            raise TextsError(f"{path} is not there. {HOW}")
         for line in path.read_text("latin-1").splitlines():
             gloss = parse(line)
             if gloss is not None:
@@ -76,6 +80,9 @@ def split(folder: Path, sizes: Sequence[int], seed: int = 0) -> Split:
         folder: Of WordNet's files.
         sizes: How many to train on, for development, for the test, and of other parts of speech.
         seed: Of the draw.
+
+    Raises:
+        TextsError: A file is not there, or holds too few.
     """
     glosses = read(folder, TASK)
     known = {gloss.text for gloss in glosses}
@@ -85,7 +92,7 @@ def split(folder: Path, sizes: Sequence[int], seed: int = 0) -> Split:
     train, development, test, other = sizes
     for had, asked in ((glosses, train + development + test), (others, other)):
         if len(had) < asked:
-            raise SystemExit(f"error: {folder} has {len(had):,} glosses, {asked:,} are asked for.")
+            raise TextsError(f"{folder} has {len(had):,} glosses, {asked:,} are asked for.")
         had[:] = [had[i] for i in torch.randperm(len(had), generator=order).tolist()]
     middle = train + development
     return Split(
