@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.evidence.measure import accuracy, encoded, reciprocal_ranks
 from benchmarks.evidence.runs import findings, shrunk
-from benchmarks.evidence.summary import PAGE, RESULTS, effects, filled, numbered
+from benchmarks.evidence.summary import PAGE, RESULTS, beaten, effects, filled, numbered
 from benchmarks.evidence.tune import Method, Setting, batches, probe, tune
 from benchmarks.evidence.wordnet import Gloss, TextsError, parse, split
 from benchmarks.tuned.pairs import Reader
@@ -201,6 +201,13 @@ def test_what_came_back_is_a_share_of_what_was_lost() -> None:
     assert found["words_back"].tolist() == pytest.approx([0.5, -0.5])
     assert found["others_back"].isna().all()
     assert found["had"].tolist() == [4, 2]
+
+
+def test_a_cure_is_beaten_by_what_is_as_good_at_everything() -> None:
+    assert beaten(rows()) == (2, 1)  # by what it is a cure of
+    more = rows().iloc[[4, 5]].assign(cure="shrink", amount=0.9, task=0.8)
+    assert beaten(pd.concat([rows(), more])) == (2, 2)
+    assert beaten(pd.concat([rows(), more.assign(others=0.1)])) == (2, 1)
 
 
 def test_several_seeds_have_a_mean_and_a_range() -> None:
