@@ -205,7 +205,7 @@ def test_what_came_back_is_a_share_of_what_was_lost() -> None:
 
 def test_a_cure_is_beaten_by_what_is_as_good_at_everything() -> None:
     assert beaten(rows()) == (2, 1)  # by what it is a cure of
-    more = rows().iloc[[4, 5]].assign(cure="shrink", amount=0.9, task=0.8)
+    more = rows().iloc[[3, 4]].assign(cure="shrink", amount=0.9, task=0.8)
     assert beaten(pd.concat([rows(), more])) == (2, 2)
     assert beaten(pd.concat([rows(), more.assign(others=0.1)])) == (2, 1)
 
