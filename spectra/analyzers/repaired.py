@@ -150,7 +150,8 @@ class Repaired:
         left, right = self._correction(pair, chosen)
         values["repaired"] = len(chosen)
         if self.form == "adapter":
-            return Measurement(values, tensors={"left": left.mT.contiguous(), "right": right})
+            sides = {"left": left.mT.contiguous().cpu(), "right": right.cpu()}
+            return Measurement(values, tensors=sides)
         before = pair.tuned_exact()
         return self._written(pair, values, before, left, right)
 
@@ -231,7 +232,8 @@ class Repaired:
         if not measured:
             return "No pair could be measured."
         if not changed:
-            return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
+            of = counted(len(measured), "matrix", "matrices")
+            return f"Nothing changed in {of}: all is written as it is."
         holders = sum(bool(row.number("intruders")) for row in measured)
         of = counted(len(changed), "changed matrix", "changed matrices")
         nulls = sorted(row.number("null_cos") or 0.0 for row in changed)

@@ -253,7 +253,7 @@ def _of_model(
     model = _model(base if isinstance(tuned, Adapter) else tuned)
     tasks: list[Task] = []
     homes: dict[str, Home] = {}
-    skipped = [*plan.skipped]
+    refused: list[Skipped] = []
     for task in plan.tasks:
         one = task.inputs[0]
         if one.change is None:
@@ -266,11 +266,11 @@ def _of_model(
                     "makes of that is not written in its scheme. Leave out --merged, or give the "
                     "base as it was before."
                 )
-            skipped.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
+            refused.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
             continue
         tasks.append(task)
         homes[task.place.matrix] = Home(own.entry, own.part)
-    _require(tasks, tuned, skipped)
+    _require(tasks, tuned, plan, refused)
     vectors, notes = {}, plan.notes
     if isinstance(tuned, Adapter):
         vectors = whole_vectors(model, tuned)
@@ -280,8 +280,8 @@ def _of_model(
             notes += (told,)
     output = Model.of(path, model, homes, vectors, force=force)
     output.require()
-    skipped += output.left_out
-    plan = replace(plan, tasks=tuple(tasks), skipped=tuple(skipped), notes=notes)
+    skipped = (*plan.skipped, *refused, *output.left_out)
+    plan = replace(plan, tasks=tuple(tasks), skipped=skipped, notes=notes)
     return Repairing(Analysis(analyzer, plan, selection), output)
 
 
@@ -299,29 +299,34 @@ def _of_adapter(
     refuse_other_names(tuned)
     plan = plan_pair(base, tuned, selection)
     tasks: list[Task] = []
-    skipped = [*plan.skipped]
+    refused: list[Skipped] = []
     for task in plan.tasks:
         change = task.inputs[0].change
         if isinstance(change, Updated):
             tasks.append(task)
         elif change is not None:
             reason = "not repaired: it is stored whole, or as rows; --merged repairs it in the base"
-            skipped.append(Skipped(task.place.matrix, reason))
-    _require(tasks, tuned, skipped)
+            refused.append(Skipped(task.place.matrix, reason))
+    _require(tasks, tuned, plan, refused)
+    skipped = (*plan.skipped, *refused)
     output = Refit.of(path, _model(base), tuned, analyzer, tasks, force=force)
     output.require()
-    plan = replace(plan, tasks=tuple(tasks), skipped=tuple(skipped))
+    plan = replace(plan, tasks=tuple(tasks), skipped=skipped)
     return Repairing(Analysis(analyzer, plan, selection), output)
 
 
 def _require(
-    tasks: Sequence[Task], tuned: Checkpoint | Adapter, skipped: Sequence[Skipped]
+    tasks: Sequence[Task], tuned: Checkpoint | Adapter, plan: Plan, refused: Sequence[Skipped]
 ) -> None:
-    if not tasks:
-        why = f" {skipped[0].tensor}: {skipped[0].reason}." if skipped else ""
-        raise NothingToAnalyseError(
-            f"no matrix of {shown(tuned.spec)} is left that could be repaired.{why}"
-        )
+    """Refuse a pair of which nothing is left that could be repaired."""
+    if tasks:
+        return
+    why = f"{refused[0].tensor}: {refused[0].reason}." if refused else (
+        f"It changes none of the {counted(len(plan.tasks), 'matrix', 'matrices')} that are chosen."
+    )  # fmt: skip
+    raise NothingToAnalyseError(
+        f"no matrix of {shown(tuned.spec)} is left that could be repaired. {why}"
+    )
 
 
 def _model(opened: Checkpoint | Adapter) -> Checkpoint:

@@ -12,25 +12,26 @@ from spectra.report.table import Column
 from spectra.text import counted
 
 LIMIT = 20  # matrices shown without -v
+
+
+def _became(key: str, other: str) -> cells.Cell:
+    """Return what writes a number before, and after where that is another."""
+
+    def cell(row: RowDoc) -> str:
+        before, after = (cells.of(name)(row) for name in (key, other))
+        if row.get(key) is None and row.get(other) is not None:
+            return after
+        return before if before == after else f"{before} → {after}"
+
+    return cell
+
+
 COLUMNS = (
-    Column("intruders", cell=cells.of("intruders")),
-    Column("after", key="intruders_after", cell=cells.of("intruders_after")),
-    Column("|cos|", cell=cells.of("worst_cos")),
-    Column("|cos| after", key="worst_cos_after", cell=cells.of("worst_cos_after")),
-    Column("Δ norm", key="delta_norm", cell=cells.of("delta_norm")),
-    Column("Δ after", key="delta_norm_after", cell=cells.of("delta_norm_after")),
+    Column("intruders", key="intruders_after", cell=_became("intruders", "intruders_after")),
+    Column("|cos|", key="worst_cos_after", cell=_became("worst_cos", "worst_cos_after")),
+    Column("Δ norm", key="delta_norm_after", cell=_became("delta_norm", "delta_norm_after")),
 )
-
-
-def _rank(row: RowDoc) -> str:
-    """Write a module's rank, and what it became."""
-    before, kept = (row.get(key) for key in ("rank_before", "rank_kept"))
-    if kept is None:
-        return cells.NONE
-    return number(kept) if before in (None, kept) else f"{number(before)} → {number(kept)}"
-
-
-RANK = Column("rank", optional=True, key="rank_kept", cell=_rank)
+RANK = Column("rank", optional=True, key="rank_kept", cell=_became("rank_before", "rank_kept"))
 LOST = Column("loss", optional=True, key="loss", cell=cells.of("loss", percent))
 COUNTED = (
     "matrices", "changed", "intruders", "intruders_after", "matrices_with_intruders", "repaired",
