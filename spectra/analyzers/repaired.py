@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -62,6 +62,11 @@ class Repaired:
 
     def __post_init__(self) -> None:
         Look(self.k, self.epsilon, self.side, self.exact)  # refuses what cannot be meant
+        if self.side not in get_args(Side):
+            raise UsageError(
+                f"--side {self.side!r} is not repaired in one run. Expected left or right; one can "
+                "be repaired after the other."
+            )
         if not 0.0 <= self.scale < math.inf:
             raise UsageError(
                 f"--scale {self.scale} cannot be meant. Expected 0 or more: 0 takes intruders out, "

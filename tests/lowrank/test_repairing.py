@@ -291,6 +291,8 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
         spectra.lowrank.repair.plan(base, tuned, place, truncate="lots")
     with pytest.raises(UsageError, match=r"scale=-0\.5 cannot be meant"):
         spectra.lowrank.repair.plan(base, tuned, place, scale=-0.5)
+    with pytest.raises(UsageError, match="'both' is not repaired in one run"):
+        spectra.lowrank.repair.plan(base, tuned, place, side="both")  # type: ignore[arg-type]
     (tmp_path / "pickled").mkdir()
     torch.save(load_file(tuned / WEIGHTS), tmp_path / "pickled" / "pytorch_model.bin")
     with pytest.raises(UsageError, match="expected safetensors: other formats are read, not"):
