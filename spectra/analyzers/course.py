@@ -144,7 +144,7 @@ class Course:
         parts = [f"{counted(len(told), 'checkpoint')} of one run{span}."]
         sizes = [one["delta_relative"] for one in told if one["delta_relative"] is not None]
         if sizes:
-            parts.append(f"The change goes from {_way(sizes, percent)} of the base's norm.")
+            parts.append(f"The change over the base's norm: {_way(sizes, percent)}.")
         settings: Any = self.diff
         if all(one["intruders"] is not None for one in told):
             counts = [one["intruders"] for one in told]
