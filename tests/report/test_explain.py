@@ -66,6 +66,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.trend([base, tuned]),
         checked,
         spectra.lowrank.extract(base, tuned, folder / "made", rank=2),
+        spectra.lowrank.convert(loras[0], folder / "mlx", to="mlx"),
         spectra.lowrank.init("milora", base, folder / "begun", rank=2),
         spectra.lowrank.mask(base, folder / "masks", tuned=tuned, rank=1, filter_rank=2),
         spectra.lowrank.resize(loras[0], folder / "small", rank=2),
