@@ -140,3 +140,28 @@ def frame(weights: dict[str, Tensor], update: tuple[Tensor, Tensor]) -> None:
         axes.set(yscale="log", ylim=(1e-3, 150), xlabel="singular values, from the largest on",
                  ylabel="on the diagonal, % of the change")  # fmt: skip
         axes.legend(loc="lower right")
+
+
+def cosine(result: Result) -> None:
+    """Task cosine of two fine-tunes by role, and what chance gives."""
+    with picture("task-cosine") as (axes,):
+        rows = [row for row in result.rows if row.number("task_cosine") is not None]
+        for key, colour in (("cosine_chance", QUIET), ("task_cosine", BLUE)):
+            found = [(row.place.role, row.number(key)) for row in rows]
+            by_role(axes, found, colour, 0, BERT)
+        axes.text(5.5, 0.03, "unrelated changes: cosine_chance", ha="right", color=QUIET)
+        axes.set(ylabel="task_cosine", ylim=(-0.03, 1.03))
+
+
+def drift(result: Result) -> None:
+    """How far triplets turned by role, paired by index and matched."""
+    with picture("drift") as (axes,):
+        last = result.models[-1].labels["model"]
+        rows = [row for row in _changed(result) if row.place.labels["model"] == last]
+        ways = ("sorsa_delta_d", BLUE, -0.12), ("matched_delta_d", ORANGE, 0.12)
+        for key, colour, shift in ways:
+            found = [(row.place.role, row.number(key)) for row in rows]
+            by_role(axes, found, colour, shift, BERT)
+        axes.text(-0.5, 0.96, "paired by index", color=BLUE)
+        axes.text(-0.5, 0.89, "matched", color=ORANGE)
+        axes.set(ylabel="1 - mean |cos|", ylim=(0, 1.03))

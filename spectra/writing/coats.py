@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from spectra.errors import UsageError
 from spectra.text import quote
 from spectra.writing.ggml import write_ggml
-from spectra.writing.peft import CONFIG, FOLDER, PREFIX, config_text, write_peft
+from spectra.writing.peft import CONFIG, FOLDER, PREFIX, config_text, whole, write_peft
 from spectra.writing.tensors import Slot, write_tensors
 
 Kind = Literal["linear", "embedding"]
@@ -158,7 +158,7 @@ class Kohya(_File):
         return {
             "ss_network_module": "networks.lora",
             "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
-            "ss_network_alpha": f"{alphas.pop():g}" if len(alphas) == 1 else "Dynamic",
+            "ss_network_alpha": str(whole(alphas.pop())) if len(alphas) == 1 else "Dynamic",
         }
 
 

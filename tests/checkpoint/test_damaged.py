@@ -329,7 +329,11 @@ class TestAdapters:
         shutil.copytree(minilm_lora, tmp_path / "lora")
         config = tmp_path / "lora" / "adapter_config.json"
         config.write_text(config.read_text().replace('"r": 8', '"r": 4'))
-        assert "factors of rank 8" in refused(tmp_path / "lora")
+        opened = open_damaged(tmp_path / "lora").checkpoint
+        assert isinstance(opened, Adapter)
+        assert len(opened.contradictions) == 36  # a rule tells them all
         cut(tmp_path / "lora" / "adapter_model.safetensors", 1)
-        assert refused(tmp_path / "lora") == refusal(tmp_path / "lora")
-        assert "the download was cut" in refused(tmp_path / "lora")
+        survey = open_damaged(tmp_path / "lora")
+        assert isinstance(survey.checkpoint, Adapter)
+        assert len(survey.checkpoint.contradictions) >= 35
+        assert [fault.file for fault in survey.faults] == ["adapter_model.safetensors"]

@@ -67,7 +67,9 @@ def test_triplets_are_those_of_the_decomposition(
     else:
         wanted = which  # type: ignore[assignment]
     found = components(matrix, wanted, count, SMALL)
-    checked(matrix, found, indices(wanted, count, short), 1e-5)
+    told = 2.0 * found.residual / found.gap  # of the steepest, near the rounding of W^T W
+    assert told < 1e-3
+    checked(matrix, found, indices(wanted, count, short), max(told, 1e-5))
 
 
 def test_few_of_a_large_matrix_are_proven_and_not_all_computed() -> None:

@@ -53,7 +53,8 @@ def test_what_has_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UsageError) as raised:
         draw(HEADS)
     assert str(raised.value) == (
-        "heads has no picture. Expected a result of compare, diff, kappa, spectrum, trend, width."
+        "heads has no picture. Expected a result of compare, diff, diff_several, "
+        "diff_trend, kappa, spectrum, trend, width."
     )
 
 
