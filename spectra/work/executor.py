@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra.analyzers import Analyzer, Row
-from spectra.analyzers.analyzer import InRounds, Round
+from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import Place
 from spectra.text import natural
@@ -123,13 +123,21 @@ def measured(
     rows: dict[str, Row] = {}
     places = [task.place for task in in_order(tasks)]
     while (part := analyzer.following(list(rows.values()), places)) is not None:
-        found = _round(executor, tasks, part, report, sink)
+        likely = analyzer.likely(part, places) if isinstance(analyzer, Foreseeing) else {}
+        later = [(task, analyzer, share) for task in tasks
+                 if (share := likely.get(task.place.matrix, 0.0))]  # fmt: skip
+        found = _round(executor, tasks, part, report, sink, later)
         rows.update((row.matrix, row) for row in found)  # an old name keeps its place
     return list(rows.values())
 
 
 def _round(
-    executor: Executor, tasks: Sequence[Task], part: Round, report: Report, sink: Sink | None
+    executor: Executor,
+    tasks: Sequence[Task],
+    part: Round,
+    report: Report,
+    sink: Sink | None,
+    later: Sequence[tuple[Task, Analyzer[Any], float]] = (),
 ) -> list[Row]:
     wanted = part.matrices
     chosen = [task for task in tasks if wanted is None or task.place.matrix in wanted]
@@ -151,7 +159,7 @@ def _round(
                         to_read - sum(unread.values()), to_read))  # fmt: skip
 
     crew = executor.crew if new else 1  # which a cluster is joined to tell
-    pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device)
+    pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device, later)
     if known or (new and pace.seconds):
         tell(pace.left(0) if new else None)
     for row in executor.run(new, part.analyzer, sink) if new else ():

@@ -1,6 +1,7 @@
 """How long a run will take yet, by what its tasks cost and by those that are done."""
 
 import heapq
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class Pace:
     begun: float = field(default_factory=time.perf_counter)
     before: float = 0.0  # what was done then
     seconds: bool = False  # whether ends are seconds, or tell of each other alone
+    later: float = 0.0  # what rounds after these tasks take, likely
 
     @classmethod
     def of(
@@ -31,6 +33,7 @@ class Pace:
         workers: int,
         rates: Rates | None = None,
         device: str = "cpu",
+        later: Sequence[tuple[Task, Analyzer[Any], float]] = (),
     ) -> "Pace":
         """Share tasks among workers in their order, as a run does.
 
@@ -43,14 +46,19 @@ class Pace:
             workers: How many at once.
             rates: What earlier runs took; where they know the device, ends are in seconds.
             device: Where it measures.
+            later: What the next round likely measures, by what, and how likely.
         """
         known = rates is not None and rates.knows(device)
-        found = [rates.of_task(task, analyzer, device) if rates and known else None
-                 for task in tasks]  # fmt: skip
+        every = [*((task, analyzer, 1.0) for task in tasks), *later]
+        found = [rates.of_task(task, one, device) if rates and known else None
+                 for task, one, _ in every]  # fmt: skip
         costs = [one for one in found if one is not None] if known else []
-        if len(costs) < len(tasks):
-            known, costs = False, [task.cost(analyzer) for task in tasks]
-        return cls(sorted(ends_of(costs, workers)), seconds=known)
+        if len(costs) < len(every):
+            known, costs = False, [task.cost(one) for task, one, _ in every]
+        costs = [cost * share for cost, (_, _, share) in zip(costs, every, strict=True)]
+        now, then = costs[: len(tasks)], costs[len(tasks) :]
+        after = max(ends_of(then, workers), default=0.0)
+        return cls(sorted(ends_of(now, workers)), seconds=known, later=after)
 
     def left(self, count: int) -> float | None:
         """Return about how many seconds are left; None while too little is known to tell.
@@ -60,7 +68,7 @@ class Pace:
         are done that tell, it is what earlier runs took, if there were any.
         """
         done = self.ends[count - 1] if count else 0.0
-        whole, now = self.ends[-1], time.perf_counter()
+        whole, now = self.ends[-1] + self.later, time.perf_counter()
         if done <= TELLING * whole:
             self.begun, self.before = now, done
         told = done - self.before
@@ -68,7 +76,8 @@ class Pace:
             return 0.0
         if told < TELLING * whole:
             return whole - done if self.seconds else None
-        return (now - self.begun) * (whole - done) / told
+        slower = (now - self.begun) / told  # than was expected; of other work it tells half
+        return slower * (self.ends[-1] - done) + math.sqrt(slower) * self.later
 
 
 def ends_of(

@@ -4,7 +4,14 @@ import time
 
 import pytest
 
+from analyzers.subjects import view_of
+from spectra.analyzers import Kappa
+from spectra.analyzers.kappa import Floor
+from spectra.checkpoint import Checkpoint
 from spectra.work.pace import Pace, ends_of
+from spectra.work.task import Input, Task
+
+HERE = Checkpoint("m", "m", {}, config={}, files={})
 
 
 @pytest.fixture
@@ -54,3 +61,24 @@ def test_tasks_begin_as_workers_are_free() -> None:
     assert ends_of(costs, 2, [1, 2, 1, 9]) == [4.0, 5.0, 7.0, 10.0]
     assert max(ends_of(costs, 9)) == 4.0
     assert ends_of([], 2) == []
+
+
+def test_rounds_that_likely_follow_are_left_too(clock: list[float]) -> None:
+    found = Pace([2.0, 4.0], 0.0, later=16.0)
+    clock[0] = 8.0  # four times as long as expected
+    assert found.left(1) == pytest.approx(4.0 * 2.0 + 2.0 * 16.0)
+    clock[0] = 16.0
+    assert found.left(2) == pytest.approx(2.0 * 16.0)
+
+
+def test_what_bounds_leave_open_counts_by_how_likely_it_is_measured() -> None:
+    plan = [
+        Task(view.place(), (Input("", HERE, view),))
+        for view in (view_of(f"layers.{i}.mlp.up_proj.weight", 4096, 11008) for i in range(20))
+    ]
+    alone = Pace.of(plan, Floor(), 2)
+    found = Pace.of(plan, Floor(), 2, later=[(task, Kappa(), 0.25) for task in plan])
+    whole = Pace.of(plan, Kappa(), 2)
+    assert alone.later == 0.0
+    assert found.ends == alone.ends
+    assert found.later == pytest.approx(0.25 * whole.ends[-1])
