@@ -144,7 +144,7 @@ def similarity_work(rows: int, cols: int) -> Work:
             passes=40.0 * rows * cols * ENTRY,
             calls=18 * CALL,
         )
-    return Work(krylov=75.0 * rows * cols * COLUMNS, calls=1300 * CALL)
+    return Work(krylov=100.0 * rows * cols * COLUMNS, calls=1300 * CALL)
 
 
 def left_singular_work(rows: int, cols: int) -> Work:
