@@ -192,27 +192,33 @@ def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[floa
             own = groups.setdefault((place.tensor, place.expert, place.part), [])
             own.append(_weighed(along.directions, along.shares))
     lines = [torch.cat(own) for own in groups.values()]
-    most = max(ENTRIES // (width * max(map(len, lines))), FEWEST)
+    longest = max(map(len, lines))
+    most = max(ENTRIES // (width * longest), FEWEST)
     part = [lines[int(at)] for at in torch.linspace(0, len(lines) - 1, min(most, len(lines)))]
-    roots = [_root((one @ one.mT).double()) for one in part]
+    roots = torch.stack([_root(one @ one.mT, longest) for one in part])
     source = torch.Generator().manual_seed(0)
     found = []
     for _ in range(DRAWS):
-        drawn = []
-        for root in roots:
-            gaussian = torch.randn(len(root), width, generator=source, dtype=torch.float64)
-            drawn.append(root @ (gaussian / torch.linalg.vector_norm(gaussian, dim=1)[:, None]))
-        every = torch.cat(drawn)
-        most_held = float(torch.linalg.vector_norm(every @ _top(every)).square())
-        found.append(most_held * len(lines) / len(part) / len(changed))
+        drawn = torch.randn(len(part), longest, width, generator=source)
+        drawn /= torch.linalg.vector_norm(drawn, dim=2, keepdim=True)
+        held_most = _most(torch.bmm(roots, drawn).flatten(0, 1))
+        found.append(held_most * len(lines) / len(part) / len(changed))
     return min(found), min(max(found), 1.0)
 
 
-def _root(gram: Tensor) -> Tensor:
-    """Return R with R R^T = G, G with no eigenvalue below 0 but for rounding."""
-    values, turn = torch.linalg.eigh(gram)
+def _root(gram: Tensor, size: int) -> Tensor:
+    """Return R with R R^T = G, G with no eigenvalue below 0 but for rounding; zeros up to `size`."""
+    values, turn = torch.linalg.eigh(gram.double())
     root: Tensor = turn * values.clamp(min=0.0).sqrt()
-    return root
+    more = size - len(root)
+    return torch.nn.functional.pad(root, (0, more, 0, more)).float()
+
+
+def _most(lines: Tensor) -> float:
+    """Return the largest sum of squares that lines have along one direction."""
+    if len(lines) <= SMALL:
+        return float(torch.linalg.eigvalsh((lines @ lines.mT).double())[-1])
+    return float(torch.linalg.vector_norm(lines @ _top(lines).to(lines.dtype)).square())
 
 
 def mean(numbers: Sequence[float]) -> float:
