@@ -200,9 +200,8 @@ class _Extraction:
         notes = (homes.note,) if homes.note else ()
         members = Member(self.base, "base"), Member(self.tuned, "tuned")
         plan = Plan(members, in_bytes(self.tasks), tuple(self.skipped), notes=notes)
-        made = planned(analyzer, plan, output, self.ranks)
-        analysis = replace(made.analysis, selection=self.selection)
-        return replace(made, analysis=analysis, settle=self._settled)
+        output = replace(output, settle=self._settled)
+        return planned(analyzer, plan, output, self.ranks, self.selection)
 
     def _name(self) -> None:
         """Give modules the names that they have in the file.

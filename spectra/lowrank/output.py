@@ -1,24 +1,23 @@
 """The adapter that is written: its parts, what it takes on disk, and where each came from."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from spectra.analyzers import Row
-from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
 from spectra.errors import OutputError, UsageError
 from spectra.lowrank.provenance import own_settings
+from spectra.lowrank.writing import Run
+from spectra.runs.result import Result
 from spectra.text import shown, size
-from spectra.work.result import Result
-from spectra.writing.atomic import require_suffix, require_writable, write_atomically
 from spectra.writing.coats import COATS, FILES, Coat, Worn
-from spectra.writing.folder import require_new_folder, require_room, write_folder
+from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, Module, alpha_of, config_of, config_text, targets_of
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Bytes, Slot, header_of
@@ -84,24 +83,35 @@ class Output:
     force: bool = False
     coat: Coat = COATS["peft"]
     part: str = ""  # of a pipeline, that was asked for
+    most: Mapping[str, int] = field(default_factory=dict)  # the highest rank of each part
+    settle: Callable[["Output", Set[str]], tuple["Output", list[Skipped]]] = lambda output, _: (
+        output, [],
+    )  # fmt: skip
+    """What of the rest is written, which reading it alone tells; and what to say of that. It gets
+    the rows of which something is kept."""
 
-    def require(self, ranks: Mapping[str, int]) -> None:
+    @property
+    def place(self) -> Destination:
+        """Where it goes."""
+        suffixes = self.coat.suffixes
+        if not suffixes:
+            return Destination(self.path, FILES, self.force)
+        told = f"--to {self.coat.word} writes a {suffixes[0]} file."
+        return Destination(self.path, (), self.force, suffixes, told)
+
+    def require(self) -> None:
         """Refuse, before any work, a place where it could not be written.
-
-        Args:
-            ranks: The highest that each part can have.
 
         Raises:
             OutputError: It cannot.
         """
-        self._require_place()
-        require_room(self.path, self.nbytes(ranks))
+        self.place.require(self.nbytes())
 
-    def nbytes(self, ranks: Mapping[str, int]) -> int:
+    def nbytes(self) -> int:
         """Return the bytes that it takes on disk while it is written, at most."""
         # What is measured lies there once more until it is written.
-        factors = sum(rank * self.direction(row) for row, rank in ranks.items())
-        return self.fixed(ranks) + 2 * factors
+        factors = sum(rank * self.direction(row) for row, rank in self.most.items())
+        return self.fixed(self.most) + 2 * factors
 
     def fixed(self, ranks: Mapping[str, int]) -> int:
         """Return the bytes of all that is no factor, at most: header, settings, what is carried."""
@@ -111,56 +121,39 @@ class Output:
         told = _texts([{**one, "digest": DIGEST} for one in self.sources], {})
         return len(header_of(slots, told)) + len(config) + SPARE + carried
 
-    def write(self, result: Result, rows: Sequence[Row], spool: Spool) -> int:
-        """Write the adapter in its place, as `fill` does, and return its size in bytes.
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure and write; return what was found, and what is told of what is written.
 
         Raises:
-            OutputError: The system refuses; what was there before is still there.
+            SpectraError: It cannot be measured or written; what was there before is still there.
         """
-        self._require_place()
-        written = 0
+        with Spool(self.place.above) as spool:
+            result = run.into(spool)
+            held = {row.matrix for row in result.rows if row.number("rank_kept")}
+            output, told = self.settle(self, held & self.parts.keys())
+            if self.coat.word != "peft":
+                settings = {**result.settings, "to": self.coat.word, "part": self.part}
+                result = replace(result, settings=settings)
+            result = replace(result, skipped=(*result.skipped, *told))
+            written = self.place.write(lambda place: output.fill(place, result, spool))
+        base = output.given.get("base_model_name_or_path")
+        return result, {"nbytes_written": written, "base": base}
 
-        def fill(place: Path) -> None:
-            nonlocal written
-            written = self.fill(place, result, rows, spool)
-
-        if self.coat.suffixes:
-            write_atomically(self.path, fill)
-        else:
-            write_folder(self.path, fill)
-        return written
-
-    def _require_place(self) -> None:
-        """Refuse a place where it could not be written.
-
-        Raises:
-            OutputError: It could not.
-        """
-        if not self.coat.suffixes:
-            require_new_folder(self.path, FILES, force=self.force)
-            return
-        require_suffix(self.path, self.coat.suffixes,
-                       f"--to {self.coat.word} writes a {self.coat.suffixes[0]} file.")  # fmt: skip
-        require_writable(self.path)
-        if self.path.exists() and not self.force:
-            raise OutputError(
-                f"{shown(self.path)} exists; nothing is overwritten without --force. Choose "
-                "another place."
-            )
-
-    def fill(self, place: Path, result: Result, rows: Sequence[Row], spool: Spool) -> int:
+    def fill(self, place: Path, result: Result, spool: Spool) -> int:
         """Write the adapter into a folder or file that is there, and return its size in bytes.
 
         Args:
             place: Empty.
-            result: What was measured, for the provenance.
-            rows: One for each part, with its `rank`.
+            result: What was measured: a row for each part, with its rank.
             spool: Holds the factors of each, `left` and `right`, a direction a row.
 
         Raises:
             OutputError: The system refuses.
         """
-        ranks = {row.matrix: int(row.number("rank_kept") or 0) for row in rows}
+        ranks = {
+            row.matrix: int(row.number("rank_kept") or 0)
+            for row in result.rows if row.matrix in self.parts
+        }  # fmt: skip
         if not any(ranks.values()):
             raise UsageError(
                 f"nothing of any module would be kept, so that {shown(self.path)} is not written. "
