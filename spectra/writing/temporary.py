@@ -16,6 +16,7 @@ if sys.platform != "win32":
     import fcntl
 
 SIGNS = 8  # of a name's random part, hexadecimal
+TRIES = 5  # to remove a folder
 
 
 def name_beside(path: Path) -> Path:
@@ -70,7 +71,14 @@ def remove(path: Path) -> None:
     Raises:
         OSError: The system refuses.
     """
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not path.is_dir():
+        path.unlink()
+        return
+    for last in (False,) * (TRIES - 1) + (True,):
+        # A thread that is not done yet may put a file there.
+        shutil.rmtree(path, ignore_errors=not last)
+        if not path.exists():
+            return
 
 
 def bytes_left(path: Path) -> int:

@@ -437,20 +437,6 @@ def test_difference_adapters_of_inits_that_move_the_base(
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_writer_that_is_killed_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = adapter(net(), tmp_path / "first", target_modules=LINEAR)
-    monkeypatch.setattr("spectra.writing.tensors.header_of", _raises)
-    with pytest.raises(KeyboardInterrupt):
-        convert(first, tmp_path / "k.safetensors", to="kohya", part="unet")
-    assert [one.name for one in tmp_path.iterdir()] == ["first"]
-
-
-def _raises(*_: object) -> bytes:
-    raise KeyboardInterrupt
-
-
 class Kinds(nn.Module):
     """A convolution and a table, as other methods take them."""
 

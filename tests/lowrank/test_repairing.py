@@ -2,11 +2,6 @@
 
 import copy
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +24,7 @@ from transformers import (
 
 import spectra
 import spectra.lowrank
-from spectra.errors import NonFiniteError, OutputError, UsageError
+from spectra.errors import NonFiniteError, UsageError
 
 from .nets import adapter, config_of, merged, tensors_of, updates
 
@@ -254,32 +249,6 @@ def test_an_update_is_cut_to_its_leading_directions(tmp_path: Path, truncate: in
         assert row.number("loss") == pytest.approx(lost, abs=1e-4)
     agreed(found, tmp_path, tmp_path / "out")
     assert "Each update is cut to" in found.summary["reading"]
-
-
-def test_a_run_that_is_killed_leaves_nothing_in_the_place(tmp_path: Path) -> None:
-    sick(llama(), tmp_path, ("q_proj",))
-    place = tmp_path / "out"
-    words = ["lowrank", "repair", tmp_path / "base", tmp_path / "tuned", "-o", place, "-q"]
-    code = (
-        "import time, sys, spectra.lowrank.model as m\n"
-        "m.copy = lambda *_: time.sleep(60)\n"
-        "from spectra_cli.main import main; main()"
-    )
-    command = [sys.executable, "-c", code, *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
-        for _ in range(600):
-            if any(one.name.startswith(".out.") for one in tmp_path.iterdir()):
-                break
-            time.sleep(0.05)
-        time.sleep(0.5)
-        os.kill(running.pid, signal.SIGKILL)
-    assert not place.exists()
-    spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place)
-    with pytest.raises(OutputError, match="nothing is overwritten without force"):
-        spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place)
-    before = (place / WEIGHTS).read_bytes()
-    spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place, force=True, workers=1)
-    assert (place / WEIGHTS).read_bytes() == before
 
 
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
