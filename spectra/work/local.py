@@ -58,6 +58,11 @@ class Local:
         return (self.workers or usable_cores()) if self.device == "cpu" else len(self.devices)
 
     @property
+    def here(self) -> bool:
+        """That it is this machine."""
+        return True
+
+    @property
     def devices(self) -> Sequence[str]:
         """Where they are measured."""
         return self.device.split(",")
