@@ -250,6 +250,9 @@ def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
         asked = [name for name, value in fields.items() if isinstance(value, dict)]
         fields = {key: value for name in asked for key, value in fields.pop(name).items()} | fields
         fields.pop("shared", None)  # between those that it asks
+    late: frozenset[str] = getattr(analyzer, "later", frozenset())
+    own = {one.name: one.default for one in dataclasses.fields(analyzer)}  # type: ignore[arg-type]
+    fields = {key: value for key, value in fields.items() if key not in late or value != own[key]}
     return fields | dataclasses.asdict(selection)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from spectra.kernels.power_law import PowerLaw, fit_power_law
 from spectra.kernels.singular import singular_values
-from spectra.kernels.summary import PowerLaw, fit_power_law
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
