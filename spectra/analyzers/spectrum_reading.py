@@ -59,13 +59,14 @@ def _fits(rows: Sequence[Row]) -> list[str]:
             f"{have} no power law and {'counts' if len(without) == 1 else 'count'} in no median: "
             f"{without[0].matrix}, {without[0].values['alpha_status']}."
         )
-    better = {name: sum(_beaten(row, name) for row in rows) for name in OTHERS}
-    if any(better.values()):
-        fits = len(_known(rows, "lognormal_p"))
-        ways = listed([f"{name} {many:,}" for name, many in better.items() if many])
+    better = [{name for name in OTHERS if _beaten(row, name)} for row in rows]
+    some = sum(map(bool, better))
+    if some:
+        fits = len(_known(rows, "lognormal_p") or _known(rows, "alpha"))
+        ways = [(name, sum(name in one for one in better)) for name in OTHERS]
         told.append(
-            f"Of {counted(fits, 'tail')} another law is likelier than a power law "
-            f"(p < {UNLIKELY}): {ways}."
+            f"In {some:,} of {counted(fits, 'tail')} another law is likelier than a power law "
+            f"(p < {UNLIKELY}): {listed([f'{name} in {many:,}' for name, many in ways if many])}."
         )
     return told
 

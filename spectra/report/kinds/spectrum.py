@@ -40,7 +40,7 @@ def _likelier(row: RowDoc) -> str:
     }
     if row.get("alpha") is None:
         return cells.NONE
-    return min(found, key=lambda name: found[name]) if found else "power law"
+    return min(found, key=lambda name: found[name]) if found else "none"
 
 
 SHORT = {
