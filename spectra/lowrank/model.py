@@ -9,17 +9,20 @@ from typing import Any
 
 import torch
 
+from spectra.analyzers.repaired import merged_values
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.source import Source
-from spectra.errors import AdapterError, OutputError
+from spectra.errors import AdapterError, NonFiniteError, OutputError
 from spectra.lowrank.provenance import told_of
 from spectra.lowrank.rewriting import Home, Rewriting, beside, copy, require_rewritable
 from spectra.lowrank.writing import Run
-from spectra.matrices import match_names
+from spectra.matrices import Pair, match_names
 from spectra.matrices.part import Part
 from spectra.runs.result import Result
 from spectra.text import quote, shown
+from spectra.work.load import Loader
+from spectra.work.task import Task
 from spectra.writing.destination import Destination
 
 PROVENANCE = "spectra_provenance.json"
@@ -46,6 +49,7 @@ class Model:
     """By their names in the checkpoint, what an adapter stores whole beside its matrices."""
     force: bool = False
     read: Sequence[Checkpoint] = ()  # what it is made of besides, which is not written over
+    rest: Sequence[Task] = ()  # what else an adapter changes, which gets its update as it is
 
     @classmethod
     def of(
@@ -131,6 +135,14 @@ class Model:
             values = one.source.read(one.entry).to(getattr(torch, STORED[entry.dtype]))
             sink.put(entry, Part(), values)
             sink.rewritten.add(name)
+        loader = Loader(self.rest)
+        for task in self.rest:
+            pair = loader.load(task).subject("cpu")
+            assert isinstance(pair, Pair)  # noqa: S101 - as it was planned
+            try:
+                sink.take(task, {"values": merged_values(pair)})
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{task.place.matrix} cannot be written: {error}") from None
         written = sink.finish()
         copy(self.others, sink.folder)
         told = {**told_of(result), "rewritten": sorted(sink.rewritten)}

@@ -1,7 +1,7 @@
 """Fine-tunes whose intruders are scaled down, or whose updates lose their tail, written again."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,25 +171,24 @@ def _of_model(
     homes: dict[str, Home] = {}
     refused: list[Skipped] = []
     for task in plan.tasks:
-        one = task.inputs[0]
-        if one.change is None:
+        if task.inputs[0].change is None:
             continue
-        own = one.change if isinstance(one.change, Replaced) and model is tuned else one.view
-        if own.entry.codec is not None or own.entry.dtype not in FLOATING:
-            if isinstance(tuned, Adapter):
-                raise UsageError(
-                    f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter "
-                    "makes of that is not written in its scheme. Leave out --merged, or give the "
-                    "base as it was before."
-                )
+        home = _home(task, model)
+        if home is None and not isinstance(tuned, Adapter):
             refused.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
             continue
+        homes[task.place.matrix] = home or _refuse_quantised(task, model)
         tasks.append(task)
-        homes[task.place.matrix] = Home(own.entry, own.part)
     _require(tasks, tuned, plan, refused)
-    vectors, notes = {}, plan.notes
+    rest, vectors, notes = list[Task](), {}, plan.notes
     if isinstance(tuned, Adapter):
+        rest = _others(base, tuned, selection, homes)
+        homes |= {one.place.matrix: _home(one, model) or _refuse_quantised(one, model)
+                  for one in rest}  # fmt: skip
         vectors = whole_vectors(model, tuned)
+        if rest:
+            what = counted(len(rest), "matrix that is", "matrices that are")
+            notes += (f"{what} not chosen get the adapter's update as it is",)
         if lost := [item.tensor for item in plan.skipped if item.reason == NO_BASE]:
             what = counted(len(lost), "tensor")
             told = f"the base lacks {what} of the adapter, not written: {some(lost, 3)}"
@@ -198,7 +197,35 @@ def _of_model(
     output = Model.of(path, model, homes, vectors, force=force, read=read)
     skipped = (*plan.skipped, *refused, *output.left_out)
     plan = replace(plan, tasks=tuple(tasks), skipped=skipped, notes=notes)
-    return ready(Analysis(analyzer, plan, selection), output)
+    return ready(Analysis(analyzer, plan, selection), replace(output, rest=rest))
+
+
+def _home(task: Task, model: Checkpoint) -> Home | None:
+    """Return where a matrix lies in the checkpoint that is written; None: quantised."""
+    one = task.inputs[0]
+    anew = isinstance(one.change, Replaced) and one.change.source is model
+    own = one.change if isinstance(one.change, Replaced) and anew else one.view
+    plain = own.entry.codec is None and own.entry.dtype in FLOATING
+    return Home(own.entry, own.part) if plain else None
+
+
+def _refuse_quantised(task: Task, model: Checkpoint) -> Home:
+    raise UsageError(
+        f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter makes of "
+        "that is not written in its scheme. Leave out --merged, or give the base as it was before."
+    )
+
+
+def _others(
+    base: Checkpoint | Adapter, tuned: Adapter, selection: Selection, chosen: Container[str]
+) -> list[Task]:
+    """Return the matrices that an adapter changes besides those that are chosen."""
+    if selection == Selection():
+        return []
+    return [
+        task for task in plan_pair(base, tuned, Selection()).tasks
+        if task.inputs[0].change is not None and task.place.matrix not in chosen
+    ]  # fmt: skip
 
 
 def _of_adapter(
@@ -238,6 +265,7 @@ def _require(
         return
     why = f"{refused[0].tensor}: {refused[0].reason}." if refused else (
         f"It changes none of the {counted(len(plan.tasks), 'matrix', 'matrices')} that are chosen."
+        if len(plan.tasks) > 1 else f"It does not change {plan.tasks[0].place.matrix}."
     )  # fmt: skip
     raise NothingToAnalyseError(
         f"no matrix of {shown(tuned.spec)} is left that could be repaired. {why}"

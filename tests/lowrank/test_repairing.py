@@ -461,3 +461,21 @@ def test_an_adapter_is_merged_into_its_base(tmp_path: Path, dtype: torch.dtype) 
     again = spectra.diff(base, tmp_path / "b", intruders=True, cache=False)
     assert found.summary["intruders_after"] == again.summary["intruders"]
     assert LlamaForCausalLM.from_pretrained(tmp_path / "b").dtype is dtype
+
+
+def test_what_is_not_chosen_gets_its_update_as_it_is(tmp_path: Path) -> None:
+    model = llama()
+    base, source = lora(model, tmp_path, modules_to_save=["norm"])
+    low = spectra.lowrank
+    found = low.repair(base, source, tmp_path / "b", scale=0.2, merged=True, role="attn.q")
+    assert found.summary["notes"] == [
+        "2 matrices that are not chosen get the adapter's update as it is"
+    ]
+    assert {row.place.role for row in found.rows} == {"attn.q"}
+    low.repair(base, source, tmp_path / "all", scale=0.2, merged=True)
+    low.repair(base, source, tmp_path / "none", scale=1.0, merged=True)
+    made, every, plain = (tensors(tmp_path / one) for one in ("b", "all", "none"))
+    assert not torch.equal(every["model.layers.0.mlp.down_proj.weight"],
+                           plain["model.layers.0.mlp.down_proj.weight"])  # fmt: skip
+    for name, values in made.items():
+        assert torch.equal(values, (every if "q_proj" in name else plain)[name]), name
