@@ -14,7 +14,8 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.output import Carried, Output, Part
+from spectra.lowrank.output import Output, Part
+from spectra.lowrank.pieces import Carried
 from spectra.lowrank.sources import (
     WHOLE,
     Source,
@@ -24,7 +25,7 @@ from spectra.lowrank.sources import (
     roles,
     source_of,
 )
-from spectra.lowrank.writing import Writing, ready
+from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.opening import Device, Memory, Spec
@@ -369,7 +370,6 @@ def planned(
     plan: Plan,
     output: Output,
     ranks: Mapping[str, int],
-    selection: Selection = Selection(),  # noqa: B008 - frozen
 ) -> Writing:
     """Return what is ready to run, once it is known that it can be written.
 
@@ -378,7 +378,6 @@ def planned(
         plan: What it reads.
         output: What is written.
         ranks: The highest that each part can have.
-        selection: What was asked for.
 
     Raises:
         SpectraError: It cannot, or the budget is used up by what is no factor.
@@ -396,7 +395,8 @@ def planned(
         room = analyzer.budget - fixed
         analyzer = replace(analyzer, reserved=fixed)
         most = {name: min(rank, room // output.direction(name)) for name, rank in most.items()}
-    return ready(Analysis(analyzer, plan, selection), replace(output, most=most))
+    output.require(most)
+    return Writing(Analysis(analyzer, plan, Selection()), output)
 
 
 def named(sources: Sequence[Source]) -> list[dict[str, str]]:

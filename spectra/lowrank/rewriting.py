@@ -114,8 +114,7 @@ class Rewriting:
 
     def _opened(self, name: str) -> BinaryIO:
         path = self._path(name)
-        if path.parent != self.folder:  # which is never made again once it is swept
-            path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         path.touch()
         return path.open("r+b")
 

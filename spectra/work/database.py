@@ -179,9 +179,8 @@ class Database:
                 raise OtherLayout(f"is of another spectra (layout {layout}, expected {LAYOUT})")
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = NORMAL")
-            if layout == 0:  # what writes has the disk wait for it at the end
-                base.execute(TABLE)
-                base.execute(f"PRAGMA user_version = {LAYOUT}")
+            base.execute(TABLE)
+            base.execute(f"PRAGMA user_version = {LAYOUT}")
         except FAILURES:
             base.close()
             raise

@@ -5,10 +5,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 import yaml  # type: ignore[import-untyped]
 from spectra_cli.main import app
 
@@ -18,8 +16,8 @@ from spectra import distribution
 from spectra.policy import RULES
 
 DOCS = ROOT / "docs"
-GROUP: Any = typer.main.get_command(app)
-COMMANDS = list(GROUP.commands)
+COMMANDS = [*(info.name or "" for info in app.registered_commands),
+            *(info.name or "" for info in app.registered_groups)]  # fmt: skip
 QUANTITIES = sorted((DOCS / "quantities").glob("*.md"))
 PICTURES = sorted((DOCS / "pictures").glob("*.svg"))
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
