@@ -6,7 +6,7 @@ taken out of a tensor are counted by the line that takes them, as each would wai
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "pretend"
 CROSSING = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+INDEXING = (Tensor.__getitem__, Tensor.__setitem__)
 KERNELS = str(Path("spectra") / "kernels")
 waits: Counter[str] = Counter()
 """How often each line of the kernels took a number."""
@@ -47,6 +48,22 @@ class There(Tensor):
         kwargs: dict[str, object] | None = None,
     ) -> object:
         return _run(func, args, kwargs or {})
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Move lists of indices there, which torch does for the devices that it knows itself."""
+        if func in INDEXING:
+            own, index, *others = args
+            many = tuple(map(_placed, index)) if isinstance(index, tuple) else _placed(index)
+            args = own, many, *others
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
 
 
 class Pretend(TorchDispatchMode):
@@ -100,6 +117,10 @@ def _run(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object])
         return given if own is None else own
 
     return tree_map(wrapped, found)
+
+
+def _placed(index: object) -> object:
+    return There(torch.tensor(index)) if isinstance(index, list) else index
 
 
 def _named(given: object) -> bool:

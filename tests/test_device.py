@@ -19,6 +19,8 @@ with everything_there():
     image = torch.linalg.svdvals(there)
     print(image.device, image.cpu().tolist()[0])
     print((torch.ones(3).double().to(there) @ there).shape)
+    there[:, [0]] = 2.0  # a GPU takes lists of indices
+    print(there[[1, 2]][:, [2, 0]].cpu().tolist())
     try:
         there @ torch.ones(3, 3, dtype=torch.float64)
     except RuntimeError as error:
@@ -46,8 +48,9 @@ def test_what_is_pretended_computes_and_mixes_with_nothing() -> None:
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True,
         env={**os.environ, **here},
     )  # fmt: skip
-    first, shape, refused = done.stdout.splitlines()
+    first, shape, some, refused = done.stdout.splitlines()
     assert first.startswith("pretend:0 ")
     assert float(first.split()[1]) == pytest.approx(3.0)
     assert shape == "torch.Size([3])"
+    assert some == "[[1.0, 2.0], [1.0, 2.0]]"
     assert refused == "aten.mm.default: tensors on cpu and on pretend"
