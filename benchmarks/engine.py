@@ -8,6 +8,7 @@ processes, the command before and after the loop. `--layers 1` takes a quarter o
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,7 +40,9 @@ def main(words: Sequence[str] = ()) -> None:
     given = parser.parse_args(words)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {7 * given.layers} "
           f"matrices, bf16; --memory {MEMORY}")  # fmt: skip
-    print("\n| command | seconds | plain loop | ratio, at least 1.3 | answers | peak |")
+    print(
+        "\n| command | seconds (processor's) | plain loop | ratio, at least 1.3 | answers | peak |"
+    )
     print("|---|---|---|---|---|---|", flush=True)
     with TemporaryDirectory() as name:
         folder = given.folder or Path(name)
@@ -58,7 +62,8 @@ def row(command: str, folder: Path) -> None:
     line = [command, *models, *more, "--memory", MEMORY, "-q", "-o", str(ours)]
     before = timed("-m", "spectra_cli", *line)
     loop = timed("-m", "benchmarks.engine", "loop", command, str(theirs), *models)
-    took = statistics.mean([before, timed("-m", "spectra_cli", *line)])
+    after = timed("-m", "spectra_cli", *line)
+    took = Took(*(statistics.mean(both) for both in zip(before, after, strict=True)))
     found = {one["matrix"]: one for one in json.loads(ours.read_text())["rows"]}
     apart = [
         name for name, values in json.loads(theirs.read_text()).items()
@@ -67,8 +72,9 @@ def row(command: str, folder: Path) -> None:
     answers = f"{len(apart)} differ: {', '.join(apart[:2])}" if apart else f"{len(found)} equal"
     most = peak(COMMAND, line) / MIB
     kept = "" if most * MIB <= 2500e6 else " TOO MUCH"
-    print(f"| `{' '.join([command, *more])}` | {took:.1f} | {loop:.1f} | {loop / took:.2f} x"
-          f"{'' if loop / took >= GOAL else ', not reached'} | {answers} | {most:,.0f} MiB{kept} |",
+    ratio = loop.seconds / took.seconds
+    print(f"| `{' '.join([command, *more])}` | {took} | {loop} | {ratio:.2f} x"
+          f"{'' if ratio >= GOAL else ', not reached'} | {answers} | {most:,.0f} MiB{kept} |",
           flush=True)  # fmt: skip
 
 
@@ -79,13 +85,25 @@ def off(one: float | None, other: float | None) -> bool:
     return abs(one - other) > 1e-6 * abs(other)
 
 
-def timed(*words: str) -> float:
-    """Return the seconds that a process takes."""
+class Took(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    processor: float  # seconds of all its threads, which other work changes less
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} ({self.processor:.0f})"
+
+
+def timed(*words: str) -> Took:
+    """Return what a process takes."""
     with unmeasured() as environment:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *words], env=environment, stdout=subprocess.DEVNULL,
                        check=True)  # fmt: skip
-        return time.perf_counter() - start
+        seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = [one.ru_utime + one.ru_stime for one in (before, after)]
+    return Took(seconds, spent[1] - spent[0])
 
 
 def loop(command: str, out: str, *models: str) -> None:

@@ -6,25 +6,18 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Annotated, Any, Final, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperGroup
-
-from spectra.text import printable
 
 from .guard import guarded
 from .options import Common
-from .terminal import note
 from .usage import Worded
 
 KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 BARE: Final = Common()
 HINTS: Final = get_type_hints(Common, include_extras=True)
-ELSEWHERE: Final = "spectra.commands"
-"""Group of the entry points of commands that other packages bring: `name = "module:function"`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,44 +107,3 @@ def groups_in(package: ModuleType) -> dict[str, ModuleType]:
         for found in pkgutil.iter_modules(package.__path__)
         if found.ispkg
     }
-
-
-def plug_ins() -> dict[str, EntryPoint]:
-    """Return the commands that other packages bring, by name; nothing is loaded."""
-    return {entry.name: entry for entry in sorted(entry_points(group=ELSEWHERE))}
-
-
-class Commands(TyperGroup):
-    """Our commands, and after them those of other packages, which are loaded when asked for."""
-
-    @functools.cached_property
-    def others(self) -> dict[str, EntryPoint]:
-        """What other packages bring, looked for once and only where it is asked for."""
-        return plug_ins()
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - the parser's own
-        """Return all names."""
-        return list(dict.fromkeys([*self.commands, *self.others]))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as above
-        """Return a command; one of another package that cannot be loaded costs a warning."""
-        known = self.commands.get(cmd_name)
-        return known or (_loaded(self.others[cmd_name]) if cmd_name in self.others else None)
-
-
-@functools.cache
-def _loaded(entry: EntryPoint) -> Any:  # noqa: ANN401 - the parser's own
-    """Load a command: a function, a `Command`, or an application of Typer."""
-    try:
-        value = entry.load()
-        if not isinstance(value, typer.Typer):
-            app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            one = value if isinstance(value, Command) else command()(value)
-            app.command(entry.name, cls=one.parser)(one.call)
-            value = app
-        return typer.main.get_command(value)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code does
-        said = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        origin = entry.dist.name if entry.dist else entry.value
-        note(f"warning: the command {entry.name!r} of {origin} is left out: {said}")
-        return None

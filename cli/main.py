@@ -6,15 +6,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Annotated
 
 import typer
 
 from spectra import distribution
 
-from . import commands
-from .command import Commands, commands_in, groups_in
+from .group import Commands
 from .guard import DONE, UNUSABLE, guarded
 from .refusal import Refusal
 from .terminal import fail
@@ -32,26 +30,6 @@ app = typer.Typer(
         "max_content_width": shutil.get_terminal_size().columns,
     },
 )
-for one in commands_in(commands):
-    app.command(one.name, cls=one.parser)(one.call)
-
-
-def _of_group(group: ModuleType) -> typer.Typer:
-    """Return the commands of a package as one group, which tells them where none is named."""
-    inner = typer.Typer(suggest_commands=False, no_args_is_help=False, rich_markup_mode=None)
-    for one in commands_in(group):
-        inner.command(one.name, cls=one.parser)(one.call)
-
-    def tell(context: typer.Context) -> None:
-        if context.invoked_subcommand is None:
-            sys.stdout.write(context.get_help() + "\n")
-
-    inner.callback(invoke_without_command=True, help=group.__doc__)(tell)
-    return inner
-
-
-for name, group in groups_in(commands).items():
-    app.add_typer(_of_group(group), name=name)
 
 
 def _show_version(wanted: bool) -> None:

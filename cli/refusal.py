@@ -87,23 +87,25 @@ class Refusal:
     def bad_value(self, found: re.Match[str]) -> str:
         """Say what was given, where the parser does not."""
         option, why = found[1], found[2]
-        given = self._given(option or "")
+        given = self._given(option)
         why = re.sub(r"Input should be a valid integer.*", "should be a whole number", why)
         why = re.sub(r"Input should be a valid number.*", "should be a number", why)
         why = why.replace("Input should be", "should be")
+        if given is None:
+            return f"{option} {why}" if why.startswith("should be") else why
         if why.startswith("should be"):
             return f"{option} {given!r} {why}"
-        if given and repr(given) not in why:
+        if repr(given) not in why:
             return f"{option} {given!r}: {why}"
-        return f"{option} {why}" if given and why.startswith(repr(given)) else why
+        return f"{option} {why}" if why.startswith(repr(given)) else why
 
-    def _given(self, option: str) -> str:
-        """Return the value that an option was given; empty where none was."""
+    def _given(self, option: str | None) -> str | None:
+        """Return the value that an option was given; None where none was."""
         for word, following in pairwise([*self.words, ""]):
             name, equals, value = word.partition("=")
             if name == option:
                 return value if equals else following
-        return ""
+        return None
 
     def wrong_count(self, found: re.Match[str]) -> str:
         """Say how the command is written."""

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.analyzers.metrics import words_of
 from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.damaged import open_damaged
@@ -28,6 +29,8 @@ def spectrum(
     *,
     base: Spec | None = None,
     energy: float = 0.99,
+    metrics: str | Sequence[str] | None = None,
+    seed: int = 0,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -50,6 +53,10 @@ def spectrum(
         model: What `spectra.open` accepts; an adapter with its base.
         base: Of an adapter, what it was trained on: the spectra are those of both together.
         energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
+        metrics: What is told: `basic`, `powerlaw`, `mp`, `random`, `all`, or keys such as `alpha`;
+            a list, or a text with commas. Only that is computed; without it some of the first
+            three.
+        seed: Of the order of shuffled entries, for `random`.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -82,8 +89,9 @@ def spectrum(
             "model, not an adapter: its spectra need none. Leave it out, or compare: `spectra diff "
             f"{shown(opened[0].spec)} {shown(opened[-1].spec)}`."
         )
+    analyzer = Spectrum if base is None else TunedSpectrum
     return measure.plan(
-        Spectrum(energy=energy) if base is None else TunedSpectrum(energy=energy),
+        analyzer(energy=energy, metrics=words_of(metrics), seed=seed),
         *opened,
         selection=chosen(selection, include, exclude, role, layers),
         device=device,

@@ -15,6 +15,10 @@ class UsageError(SpectraError):
     """An option or argument that cannot be meant as written."""
 
 
+class ClusterError(UsageError):
+    """A cluster that cannot be joined, or not be started."""
+
+
 class CheckpointError(SpectraError):
     """A checkpoint that cannot be read as what it claims to be."""
 

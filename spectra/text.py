@@ -162,6 +162,13 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
 
 
+def exact_size(nbytes: int) -> str:
+    """Write a number of bytes as options take it, whole, in the largest unit that leaves it so."""
+    units = "TB", "GB", "MB", "KB", "TiB", "GiB", "MiB", "KiB", "B"
+    found = next(unit for unit in units if nbytes % UNITS[unit.upper()] == 0)
+    return f"{nbytes // UNITS[found.upper()]}{found}"
+
+
 def duration(seconds: float) -> str:
     """Write a time span."""
     if seconds < 90:

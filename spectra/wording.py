@@ -20,7 +20,7 @@ CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
            "dtype": "float32|bfloat16|float16", "chosen": "min|mid|max|random",
-           "form": "residual|difference|bare", "to": "peft|kohya|diffusers|mlx|gguf"}  # fmt: skip
+           "form": "residual|difference|bare"}  # fmt: skip
 COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
 LISTS = {"widths", "eta", "lambda", "ramp"}
 

@@ -18,6 +18,11 @@ Models = Annotated[list[str], typer.Argument(
 Base = Annotated[str | None, option("--base REF",
     "Of an adapter: the model that it was trained on; the spectra are of both together.")]
 Energy = Annotated[float, option("--energy SHARE", "Share of sum sigma^2 that energy_rank keeps.")]
+Metrics = Annotated[str | None, option("--metrics LIST",
+    "What is told, a list with commas of basic, powerlaw, mp, random, all, or of keys such as "
+    "alpha; only that is computed. Without it: norms, ranks, kappa, alpha and spikes.",
+    offered=("basic", "powerlaw", "mp", "random", "all"))]
+Seed = Annotated[int, option("--seed N", "Of the order of shuffled entries, for random.", least=0)]
 Trend = Annotated[bool, option("--trend",
     "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
 Values = Annotated[Path | None, option("--values FILE",
@@ -32,6 +37,8 @@ def spectrum(
     model: Models,
     base: Base = None,
     energy: Energy = ENERGY,
+    metrics: Metrics = None,
+    seed: Seed = 0,
     trend: Trend = False,
     *,
     common: Common,
@@ -55,6 +62,11 @@ def spectrum(
             "the two.",
             param_hint="'--energy'",
         )
+    if trend and metrics is not None:
+        raise typer.BadParameter(
+            "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
+            param_hint="'--metrics'",
+        )
     if trend and base is not None:
         raise typer.BadParameter(
             "--trend follows models, not adapters. Leave out one of the two.",
@@ -75,6 +87,8 @@ def spectrum(
             common.open(model[0]),
             base=None if base is None else common.open(base),
             energy=energy,
+            metrics=metrics,
+            seed=seed,
             selection=common.selection,
         )
     )

@@ -5,6 +5,7 @@ Two real models and a real adapter, as `make demo` has them, and the family that
 """
 
 import changes
+import tails
 from measure import fine_tunes, measure, update, weights, write_typical
 
 import families
@@ -26,6 +27,10 @@ def main() -> None:
     matrices.numerical_rank(stored, update(matrices.SQUARE))
     matrices.alpha(stored, spectrum)
     matrices.noise_edge(stored, spectrum)
+    tails.alternatives(stored)
+    tails.shuffled(stored)
+    tails.snr(stored)
+    tails.detx(stored)
     changes.delta(diff)
     changes.delta_rank(stored, update(changes.LAYER))
     changes.intruders(diff)

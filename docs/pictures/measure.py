@@ -22,6 +22,7 @@ MINILM, SMOLLM2 = "all-MiniLM-L6-v2", "SmolLM2-135M"
 SPECTRUM = (
     "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
     "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_ks", "mp_edge", "spikes",
+    "alpha_sigma", "mp_softrank", "signal_energy", "snr", "detx", "entropy", "random_distance",
 )  # fmt: skip
 KAPPA = ("kappa_excess",)
 DIFF = (
@@ -105,8 +106,8 @@ def measure() -> tuple[Result, Result, Result, Result, Result]:
     """Return spectrum and kappa of both models, and diff of the adapter."""
     torch.set_num_threads(1)
     return (
-        spectra.spectrum(minilm()),
-        spectra.spectrum(smollm2()),
+        spectra.spectrum(minilm(), metrics="all"),
+        spectra.spectrum(smollm2(), metrics="all"),
         spectra.kappa(minilm()),
         spectra.kappa(smollm2()),
         spectra.diff(minilm(), ADAPTER, intruders=True),

@@ -24,7 +24,7 @@ MOST = 0.5  # of a change beyond rounding that an ablation holds, and of matrice
 CLEAR = 2.0  # times the null's largest share
 FEWEST = 2  # matrices that have a direction in common
 DRAWS = 20  # of the null
-ENTRIES = 1 << 22  # numbers of a draw; more matrices have a lower null
+ENTRIES = 1 << 22  # numbers drawn at once; of more matrices some are, whose null is higher
 STEPS = 60  # of power iteration, where there are many directions
 SMALL = 1 << 11  # of them, up to which all eigenvectors are computed
 
@@ -192,27 +192,36 @@ def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[floa
             own = groups.setdefault((place.tensor, place.expert, place.part), [])
             own.append(_weighed(along.directions, along.shares))
     lines = [torch.cat(own) for own in groups.values()]
-    most = max(ENTRIES // (width * max(map(len, lines))), FEWEST)
-    part = [lines[int(at)] for at in torch.linspace(0, len(lines) - 1, min(most, len(lines)))]
-    roots = [_root((one @ one.mT).double()) for one in part]
-    source = torch.Generator().manual_seed(0)
-    found = []
-    for _ in range(DRAWS):
-        drawn = []
-        for root in roots:
-            gaussian = torch.randn(len(root), width, generator=source, dtype=torch.float64)
-            drawn.append(root @ (gaussian / torch.linalg.vector_norm(gaussian, dim=1)[:, None]))
-        every = torch.cat(drawn)
-        most_held = float(torch.linalg.vector_norm(every @ _top(every)).square())
-        found.append(most_held * len(lines) / len(part) / len(changed))
+    longest = max(map(len, lines))
+    size = width * longest
+    places = torch.linspace(0, len(lines) - 1, min(max(ENTRIES // size, FEWEST), len(lines)))
+    part = [lines[int(at)] for at in places]
+    roots = torch.stack([_root(one @ one.mT, longest) for one in part])
+    source, most = torch.Generator().manual_seed(0), torch.empty(0)
+    while (left := DRAWS - len(most)) > 0:  # few at once where each is large
+        count = min(max(ENTRIES // (size * len(part)), 1), left)
+        drawn = torch.randn(count, len(part), longest, width, generator=source)
+        drawn /= torch.linalg.vector_norm(drawn, dim=3, keepdim=True)
+        most = torch.cat([most, _most((roots @ drawn).flatten(1, 2))])
+    found = (most * (len(lines) / len(part) / len(changed))).tolist()
     return min(found), min(max(found), 1.0)
 
 
-def _root(gram: Tensor) -> Tensor:
-    """Return R with R R^T = G, G with no eigenvalue below 0 but for rounding."""
-    values, turn = torch.linalg.eigh(gram)
+def _root(gram: Tensor, size: int) -> Tensor:
+    """Return R with R R^T = G, zeros up to `size`; G has no eigenvalue below 0 but for rounding."""
+    values, turn = torch.linalg.eigh(gram.double())
     root: Tensor = turn * values.clamp(min=0.0).sqrt()
-    return root
+    more = size - len(root)
+    return torch.nn.functional.pad(root, (0, more, 0, more)).float()
+
+
+def _most(draws: Tensor) -> Tensor:
+    """Return of each draw's lines the largest sum of squares that they have along a direction."""
+    if draws.shape[1] <= SMALL:
+        values: Tensor = torch.linalg.eigvalsh((draws @ draws.mT).double())
+        return values[:, -1]
+    along = [torch.linalg.vector_norm(lines @ _top(lines).to(lines.dtype)) for lines in draws]
+    return torch.stack(along).square()
 
 
 def mean(numbers: Sequence[float]) -> float:

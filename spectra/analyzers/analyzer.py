@@ -77,8 +77,13 @@ class Analyzer(Protocol[Subject_contra]):
 
     name: ClassVar[str]
     version: ClassVar[int]  # of its numerics: one more where `measure` gives other numbers
-    keys: ClassVar[tuple[str, ...]]  # of the values that `measure` returns, in order
     # concluding: ClassVar[frozenset[str]]: settings that `measure` does not take, if it has any
+    # later: ClassVar[frozenset[str]]: settings that results tell where they are not the default
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return those of the values that `measure` returns, in order; mostly a class variable."""
+        ...
 
     @property
     def takes(self) -> Takes:

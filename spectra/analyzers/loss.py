@@ -33,29 +33,18 @@ def concluded(cutting: Cutting, rows: Sequence[Row]) -> tuple[list[Row], Summary
             perhaps `beyond`, and with the bytes of one direction as `nbytes`.
     """
     known = [row for row in rows if "sigma" in row.arrays]
-    groups = [group_of(row) for row in known]
     counts = cutting.counts(
         [row.arrays["sigma"][: len(row.arrays["moved"]) - 1] for row in known],
         [(row.number("delta_norm") or 0.0) ** 2 for row in known],
         [int(row.number("nbytes") or 0) for row in known],
-        groups,
     )
-    ranks: dict[str, int] = {}
-    for group, count in zip(groups, counts, strict=True):
-        ranks[group] = max(ranks.get(group, 0), count)
-    cut = {id(row): _cut(row, count, ranks[group])
-           for row, group, count in zip(known, groups, counts, strict=True)}  # fmt: skip
+    cut = {id(row): _cut(row, count) for row, count in zip(known, counts, strict=True)}
     marked = [cut.get(id(row), row) for row in rows]
     return marked, _summed(marked)
 
 
-def group_of(row: Row) -> str:
-    """Return what a matrix shares its rank in the file with: itself, or the others of a stack."""
-    return row.place.tensor if row.place.expert is not None else row.matrix
-
-
-def _cut(row: Row, count: int, rank: int) -> Row:
-    """Return the row of a matrix of which so many directions are kept, filled up to a rank.
+def _cut(row: Row, count: int) -> Row:
+    """Return the row of a matrix of which so many directions are kept.
 
     What is cut off and what rounding moves are orthogonal but for a product of both roundings.
     """
@@ -72,7 +61,7 @@ def _cut(row: Row, count: int, rank: int) -> Row:
         "loss": math.sqrt(cut + off) / norm if norm else 0.0,
         "loss_spectral": min(high / largest, 1.0) if largest else 0.0,
         "rounding": math.sqrt(off) / norm if norm else 0.0,
-        "nbytes": rank * int(row.number("nbytes") or 0),
+        "nbytes": count * int(row.number("nbytes") or 0),
     }
     if "loss_least" in row.values:
         last = float(sigma[count - 1]) ** 2 if count else 0.0
@@ -120,11 +109,7 @@ def _smaller(rows: Sequence[Row], ranks: Sequence[int], before: Sequence[int], l
 
 
 def _made(rows: Sequence[Row], ranks: Sequence[int], loss: float) -> str:
-    ranked: dict[str, int] = {}
-    for row, rank in zip(rows, ranks, strict=True):
-        group = group_of(row)
-        ranked[group] = max(ranked.get(group, 0), rank)
-    held = [rank for rank in ranked.values() if rank]
+    held = [rank for rank in ranks if rank]
     same = sum(row.number("delta_norm") == 0.0 for row in rows)
     told = (
         f"{counted(len(held), 'module')} of rank {_span(held)}, "
@@ -132,7 +117,7 @@ def _made(rows: Sequence[Row], ranks: Sequence[int], loss: float) -> str:
     )
     if same:
         told += f" {counted(same, 'matrix is', 'matrices are')} unchanged."
-    if dropped := ranks.count(0) - same:
+    if dropped := len(ranks) - len(held) - same:
         told += f" {dropped:,} changed and {'gets' if dropped == 1 else 'get'} no direction."
     return f"{told} {_lost(rows, loss)}"
 

@@ -213,10 +213,7 @@ class Repaired:
         if self.form != "merged":
             return Measurement(values)
         start = pair.tuned_exact()
-        none = start.new_zeros(0, dtype=torch.float64)
-        return self._written(
-            pair, values, start, none.reshape(len(start), 0), none.reshape(0, start.shape[1])
-        )
+        return self._written(pair, values, start, *_nothing(start))
 
     def _written(
         self, pair: Pair, values: dict[str, Value], start: Tensor, left: Tensor, right: Tensor
@@ -308,6 +305,21 @@ def update_norm(pair: Pair) -> float:
         sigma = product_singular_values(pair.tuned.left, pair.tuned.right)
         return float(torch.linalg.vector_norm(sigma.double()))
     return entry_norm(pair.delta())
+
+
+def merged_values(pair: Pair) -> Tensor:
+    """Return what became of a matrix, as its base is stored.
+
+    Raises:
+        NonFiniteError: It is no number, or too large for that.
+    """
+    start = pair.tuned_exact()
+    return _rounded(start, *_nothing(start), DTYPES_OF[pair.view.entry.dtype])[0]
+
+
+def _nothing(start: Tensor) -> tuple[Tensor, Tensor]:
+    none = start.new_zeros(0, dtype=torch.float64)
+    return none.reshape(len(start), 0), none.reshape(0, start.shape[1])
 
 
 def _rounded(

@@ -162,6 +162,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec or an analyzer 
     Of an entry without where it lies; of an analyzer with the version of its numerics, and
     without the settings that only its conclusion takes.
     """
+    if value is None or isinstance(value, (str, int, float)):  # most are, and told at once
+        return value
     if is_dataclass(value):
         apart = APART if isinstance(value, TensorEntry) else getattr(value, "concluding", ())
         return (

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.opening import open_gguf
@@ -141,6 +142,7 @@ def is_state(name: str) -> bool:
     return _like(name, NOT_WEIGHTS)
 
 
+@cache  # a folder's names are gone through several times
 def format_named(name: str) -> Format | None:
     """Return the format that a file is named like; None: no format that is read."""
     if refused_name(name):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from spectra.analyzers import Analyzer, Diff, Row, Spectrum, Width
 from spectra.analyzers.analyzer import Anew, Ask, Each, Summary, Takes
+from spectra.analyzers.metrics import DEFAULT as SPECTRUM
 from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
 from spectra.analyzers.spectrum import TunedSpectrum
@@ -37,7 +38,7 @@ class Checkup:
     name: ClassVar[str] = "check"
     version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Each()
-    keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *Spectrum.keys, *SHARES)
+    keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *SPECTRUM, *SHARES)
     concluding: ClassVar[frozenset[str]] = frozenset({"ask", "replays"})
 
     spectra: frozenset[str] = frozenset({"model"})  # sides of which one is asked for

@@ -1,78 +1,15 @@
-"""What a list of singular values says: norms, ranks, condition, and the power law of its tail.
+"""What a list of singular values says: norms, ranks, condition, entropy, determinant.
 
-But for the power law every function takes `sigma`.
+Every function takes `sigma`, descending, in float64.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.rounding import EPS64
-
-
-class PowerLaw(NamedTuple):
-    """A fitted tail `p(x) ~ x^-alpha` for `x >= xmin`."""
-
-    alpha: float  # exponent
-    xmin: float  # where the tail begins
-    distance: float  # Kolmogorov-Smirnov distance of the tail to the fit, in [0, 1]
-    tail: int  # values in the tail
-
-
-def fit_power_law(values: Float[Tensor, " count"], held: int = 1 << 20) -> PowerLaw | None:
-    """Fit a continuous power law, its cut chosen by the smallest KS distance.
-
-    For each distinct value but the largest as `xmin`, the exponent is the
-    maximum-likelihood one, `1 + n / sum(log(x / xmin))`, over the n values at or above
-    it; the cut kept is the one whose tail lies nearest to its fit, the lower where two
-    are as near. The distance is taken where the empirical distribution is about to
-    step, `|F(x) - #(values < x) / n|`, as both sources' programs take it.
-
-    The values are positive, of any order; here the eigenvalues `sigma^2`. Neighbours no further
-    apart than their rounding count as equal; None where fewer than two distinct ones exist. The
-    (cut, value) grid is taken `held` entries at a time.
-
-    Source:
-        Clauset, Shalizi and Newman 2009, arXiv:0706.1062, equations 3.1 and 3.9;
-        Alstott et al. 2014 (`powerlaw`), whose choices of cut this follows.
-    """
-    ordered = values.sort().values
-    count = len(ordered)
-    logs = (ordered / ordered[-1:]).log()  # against the largest: no scale, less rounding
-    first = torch.ones(count, dtype=torch.bool, device=logs.device)
-    first[1:] = logs[1:] - logs[:-1] > count * EPS64
-    starts = first.nonzero().squeeze(1)
-    cuts = starts[:-1]
-    if len(cuts) == 0:
-        return None
-    tail = (count - cuts).double()
-    excess = logs.flip(0).cumsum(0).flip(0)[cuts] - tail * logs[cuts]
-    slope = tail / excess  # alpha - 1
-    step = max(1, held // count)
-    parts = [_distances(logs, starts[i:], slope[i : i + step]) for i in range(0, len(cuts), step)]
-    distance, best = torch.cat(parts).min(dim=0)
-    found = torch.stack([1.0 + slope[best], ordered[cuts[best]], distance, tail[best]])
-    alpha, xmin, least, size = found.tolist()  # one wait for a GPU
-    return PowerLaw(alpha, xmin, least, int(size))
-
-
-def _distances(
-    logs: Float[Tensor, " count"],
-    inside: Int[Tensor, " distinct"],
-    slope: Float[Tensor, " cuts"],
-) -> Float[Tensor, " cuts"]:
-    """Return how far the tails from the first places `inside` are from their laws.
-
-    `logs` ascends; `slope` is alpha - 1.
-    """
-    cut = inside[: len(slope), None]
-    rank = (inside[None, :] - cut).double()
-    fitted = -torch.expm1((logs[cut] - logs[inside][None, :]) * slope[:, None])
-    gap = fitted.sub_(rank / (len(logs) - cut)).abs_()
-    return gap.masked_fill_(inside[None, :] < cut, 0.0).amax(dim=1)
 
 
 def frobenius(sigma: Float[Tensor, " rank"]) -> float:
@@ -142,3 +79,90 @@ def condition_number(sigma: Float[Tensor, " rank"]) -> float:
     """
     smallest = float(sigma[-1])
     return float(sigma[0]) / smallest if smallest else math.inf
+
+
+def spectral_entropy(sigma: Float[Tensor, " rank"], rank: int) -> float | None:
+    """Return `-sum p ln p / ln(rank)`, `p = sigma^2 / sum sigma^2`: 1 where all are equal.
+
+    `rank` is how many of them count as not 0, by the caller's measure; None below 2.
+
+    Source:
+        Martin and Mahoney, WeightWatcher (`entropy`).
+    """
+    largest = float(sigma[0])
+    if rank < 2 or not largest:
+        return None
+    share = (sigma / largest).square()
+    share = share / share.sum()
+    return float(torch.special.entr(share).sum()) / math.log(rank)
+
+
+def log_abs_determinant(sigma: Float[Tensor, " rank"]) -> float | None:
+    """Return `sum ln sigma`, ln |det W| of a square matrix; None where one of them is 0.
+
+    Of a rectangle it is half of ln det of its smaller Gram matrix: the log of the volume that its
+    rows or columns span.
+    """
+    return float(sigma.log().sum()) if float(sigma[-1]) > 0.0 else None
+
+
+def detx(sigma: Float[Tensor, " rank"]) -> int | None:
+    """Return the smallest k for which the k largest lambda, scaled to mean 1, multiply to below 1.
+
+    `lambda = sigma^2`, scaled by rank / sum lambda. In logs: the product itself underflows. None
+    where no product does, as for equal values, and for a zero matrix.
+
+    Source:
+        Martin and Hinrichs, WeightWatcher (`detX_num`): the tail whose volume is preserved.
+    """
+    largest = float(sigma[0])
+    if not largest:
+        return None
+    scaled = (sigma / largest).square()
+    logs = (scaled * (len(sigma) / float(scaled.sum()))).log().cumsum(0)
+    # Of equal values every product is 1, and rounding may put it on either side.
+    below = (logs < -len(sigma) * 4.0 * EPS64).nonzero()
+    return int(below[0]) + 1 if len(below) else None
+
+
+def signal_to_noise(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> float | None:
+    """Return Spectrum's ratio: `sum(sigma > t) / sum(sigma <= t) / sigma_1`.
+
+    With `t = iqr(sigma) / 1.349 * (1 + sqrt(beta))`, beta the shorter side over the longer, and
+    quartiles interpolated linearly. Where nothing is at or below t the denominator is 1. It is
+    not free of scale, and t is no edge of noise: of Gaussian noise with four times as many rows as
+    columns every value is above. None where only zeros are below, and for a zero matrix.
+
+    Source:
+        Hartford et al. 2024, Spectrum, arXiv:2406.06623 and its `spectrum.py`.
+    """
+    largest = float(sigma[0])
+    if not largest:
+        return None
+    quartiles = sigma.quantile(torch.tensor([0.25, 0.75], dtype=sigma.dtype))
+    beta = min(rows, cols) / max(rows, cols)
+    edge = float(quartiles[1] - quartiles[0]) / 1.349 * (1.0 + math.sqrt(beta))
+    above = sigma > edge
+    signal, noise = float(sigma[above].sum()), float(sigma[~above].sum())
+    if bool(above.all()):
+        noise = 1.0
+    return signal / noise / largest if noise else None
+
+
+def paired_distance(sigma: Float[Tensor, " rank"], other: Float[Tensor, " rank"]) -> float:
+    """Return the Jensen-Shannon distance of two spectra, their lambda paired by rank.
+
+    The square root of `(KL(p, m) + KL(q, m)) / 2`, p and q the `sigma^2` over their sums, m =
+    (p + q) / 2: 0 where both fall alike, at most sqrt(ln 2) = 0.83. Of as many values each, none of
+    them all zeros.
+
+    Source:
+        WeightWatcher (`rand_distance`), which pairs the sorted eigenvalues; Endres and Schindelin
+        2003 for the distance.
+    """
+    p, q = ((one / float(one[0])).square() for one in (sigma, other))
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2.0
+    entr = torch.special.entr
+    divergence = float((entr(middle) - (entr(p) + entr(q)) / 2.0).sum())
+    return math.sqrt(max(divergence, 0.0))

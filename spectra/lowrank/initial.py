@@ -9,13 +9,13 @@ from pathlib import Path
 from spectra.analyzers.cut import WORDS
 from spectra.analyzers.initial import Initial
 from spectra.checkpoint import Checkpoint
-from spectra.lowrank.extraction import named_base
+from spectra.lowrank.extracting import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
 from spectra.lowrank.model import Model
 from spectra.lowrank.output import Output, Part
 from spectra.lowrank.rewriting import Home
-from spectra.lowrank.starting import OWN, Starting
-from spectra.lowrank.writing import Writing
+from spectra.lowrank.starting import Starting
+from spectra.lowrank.writing import Writing, ready
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec
@@ -132,9 +132,7 @@ class _Start:
     capped: int = 0  # modules that have no more directions
     turned: set[bool] = field(default_factory=set)  # whether linear layers are stored [in, out]
 
-    def planned(
-        self, taken: Taken, selection: Selection, path: Path, *, force: bool
-    ) -> Writing | Starting:
+    def planned(self, taken: Taken, selection: Selection, path: Path, *, force: bool) -> Writing:
         """Return what is ready to run.
 
         Raises:
@@ -155,20 +153,19 @@ class _Start:
             others=[name for name in taken.homes.memory.layers if name],
             sources=[{"spec": self.base.spec, "resolved": self.base.resolved}],
             start="mica" if self.analyzer.method == "mica" else True, force=force,
+            most=self.ranks,
         )  # fmt: skip
         plan = Plan(
             (Member(self.base, "base"),), in_bytes(self.tasks), tuple(taken.skipped),
             notes=tuple(notes),
         )  # fmt: skip
         if self.analyzer.written != "residual":
-            output.require(self.ranks)
-            return Writing(Analysis(self.analyzer, plan, selection), output)
+            return ready(Analysis(self.analyzer, plan, selection), output)
         homes = {layer.view.name: Home(layer.view.entry, layer.view.part) for layer in taken.layers}
         model = Model.of(path, self.base, homes, force=force)
-        output = replace(output, beside=None)
-        model.require(OWN, output.nbytes(self.ranks))
         plan = replace(plan, skipped=(*plan.skipped, *model.left_out))
-        return Starting(Analysis(self.analyzer, plan, selection), model, output)
+        both = Starting(model, replace(output, beside=None))
+        return ready(Analysis(self.analyzer, plan, selection), both)
 
     def unfit(self, layer: Linear) -> str:
         """Say why a layer is none that could begin so; empty where it is one."""

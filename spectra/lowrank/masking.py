@@ -2,7 +2,7 @@
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -11,11 +11,10 @@ from typing import Any
 from spectra.analyzers.principal import Principal
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError
-from spectra.lowrank.extraction import named_base
+from spectra.lowrank.extracting import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
-from spectra.lowrank.output import provenance
-from spectra.lowrank.pieces import copy_file
-from spectra.lowrank.writing import refuse_broken
+from spectra.lowrank.output import copy_file, provenance
+from spectra.lowrank.writing import Run, ready
 from spectra.matrices import Selection, match_names
 from spectra.matrices.part import Part
 from spectra.runs.analysis import Analysis
@@ -26,12 +25,10 @@ from spectra.runs.result import Result
 from spectra.text import counted, shown
 from spectra.words import Engine, Filter, MaskForm
 from spectra.work import Plan
-from spectra.work.estimate import Estimate
-from spectra.work.executor import Executor, Report, silent
 from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.plan import Member, in_bytes, require_model
 from spectra.work.task import Change, Input, Replaced, Task
-from spectra.writing.folder import require_new_folder, require_room, write_folder
+from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, CONFIG, PREFIX, WEIGHTS, config_text, targets_of
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Bytes, Slot, write_tensors
@@ -123,9 +120,8 @@ def mask(
     taken = linear_layers(base, some, partial(_unfit, analyzer))
     plan = _plan(base, later, taken, analyzer)
     masks = Masks(base, Path(output), analyzer, taken, force)
-    masks.require()
     return Planned(
-        Masking(Analysis(analyzer, plan, some), masks), device, workers, progress, cache=False,
+        ready(Analysis(analyzer, plan, some), masks), device, workers, progress, cache=False,
         engine=engine, address=address, memory=memory,
     )  # fmt: skip
 
@@ -212,39 +208,42 @@ class Masks:
     taken: Taken
     force: bool
 
+    @property
+    def place(self) -> Destination:
+        """Where they go."""
+        return Destination(self.path, OWN, self.force)
+
     def require(self) -> None:
         """Refuse, before any work, a place where they could not be written.
 
         Raises:
             OutputError: It cannot.
         """
-        require_new_folder(self.path, OWN, force=self.force)
         # What is measured lies there once more until it is written.
-        require_room(self.path, 2 * sum(slot.nbytes for slot in self._slots(None).values()))
+        self.place.require(2 * sum(slot.nbytes for slot in self._slots(None).values()))
 
-    def write(self, result: Result, spool: Spool) -> int:
-        """Write them and return their size in bytes.
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure and write; return what was found, and what is told of what is written.
 
         Raises:
-            OutputError: The system refuses; what was there before is still there.
+            SpectraError: It cannot be measured or written; what was there before is still there.
         """
-        slots, written = self._slots(spool), 0
+        with Spool(self.place.above) as spool:
+            result = run.into(spool)
+            written = self.place.write(lambda folder: self._fill(folder, result, spool))
+        return result, {"nbytes_written": written}
+
+    def _fill(self, folder: Path, result: Result, spool: Spool) -> int:
+        slots = self._slots(spool)
         metadata = {"format": "pt", "spectra_form": self.analyzer.form, **provenance(result)}
-
-        def fill(folder: Path) -> None:
-            nonlocal written
-            if self.analyzer.form != "shira":
-                written = write_tensors(folder / FILE, slots, metadata)
-                return
-            text = config_text(self._config())
-            (folder / CONFIG).write_text(text, encoding="utf-8")
-            written = write_tensors(folder / WEIGHTS, slots, metadata) + len(text.encode())
-            if self.base.folder is not None:
-                for name in BESIDE:
-                    copy_file(self.base.folder, name, folder)
-
-        require_new_folder(self.path, OWN, force=self.force)
-        write_folder(self.path, fill)
+        if self.analyzer.form != "shira":
+            return write_tensors(folder / FILE, slots, metadata)
+        text = config_text(self._config())
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        written = write_tensors(folder / WEIGHTS, slots, metadata) + len(text.encode())
+        if self.base.folder is not None:
+            for name in BESIDE:
+                copy_file(self.base.folder, name, folder)
         return written
 
     def _config(self) -> dict[str, Any]:
@@ -280,48 +279,3 @@ def _held(spool: Spool | None, name: str, count: int) -> Iterator[Bytes]:
 
 def _zeros(count: int) -> Iterator[Bytes]:
     yield bytes(4 * count)
-
-
-@dataclass(frozen=True, slots=True)
-class Masking:
-    """An analysis, and the masks that are made of what it measures."""
-
-    analysis: Analysis
-    output: Masks
-
-    @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What of it was asked for and does nothing."""
-        return self.analysis.notes
-
-    def estimate(self, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost."""
-        return self.analysis.estimate(executor)
-
-    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
-        """Read, measure, conclude and write.
-
-        Raises:
-            NonFiniteError: A matrix holds NaN or Inf; nothing is written.
-            OutputError: The system refuses.
-        """
-        path = self.output.path
-        with Spool(path.absolute().parent) as spool:
-            result = self.analysis.run(executor, report, spool)
-            refuse_broken(result)
-            settings = {**result.settings, "output": str(path), "force": self.output.force}
-            result = replace(result, settings=settings)
-            nbytes = self.output.write(result, spool)
-        reading = f"{result.summary['reading']} Written to {shown(path)}."
-        told = {"reading": reading, "written": str(path), "nbytes_written": nbytes}
-        return replace(result, summary={**result.summary, **told})

@@ -1,25 +1,29 @@
 """The checkpoint that is written: a copy with some matrices anew, and where they came from."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
+from spectra.analyzers.repaired import merged_values
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.source import Source
-from spectra.errors import AdapterError, OutputError
+from spectra.errors import AdapterError, NonFiniteError, OutputError
 from spectra.lowrank.provenance import told_of
 from spectra.lowrank.rewriting import Home, Rewriting, beside, copy, require_rewritable
-from spectra.matrices import match_names
+from spectra.lowrank.writing import Run
+from spectra.matrices import Pair, match_names
 from spectra.matrices.part import Part
 from spectra.runs.result import Result
 from spectra.text import quote, shown
-from spectra.writing.folder import require_new_folder, require_room
+from spectra.work.load import Loader
+from spectra.work.task import Task
+from spectra.writing.destination import Destination
 
 PROVENANCE = "spectra_provenance.json"
 """Beside the weights, whose own headers stay as they were."""
@@ -44,11 +48,14 @@ class Model:
     vectors: Mapping[str, Whole] = field(default_factory=dict)
     """By their names in the checkpoint, what an adapter stores whole beside its matrices."""
     force: bool = False
+    read: Sequence[Checkpoint] = ()  # what it is made of besides, which is not written over
+    rest: Sequence[Task] = ()  # what else an adapter changes, which gets its update as it is
 
     @classmethod
     def of(
         cls, path: Path, model: Checkpoint, homes: Mapping[str, Home],
         vectors: Mapping[str, Whole] = MappingProxyType({}), *, force: bool,
+        read: Sequence[Checkpoint] = (),
     ) -> "Model":  # fmt: skip
         """Return what is written of a checkpoint.
 
@@ -58,6 +65,7 @@ class Model:
             homes: Where the matrices lie that may be written anew.
             vectors: What else is written anew.
             force: Replace what is there.
+            read: What it is made of besides.
 
         Raises:
             UsageError: It is of a format that is not written.
@@ -65,7 +73,17 @@ class Model:
         require_rewritable(model)
         others, left_out = beside(model)
         others.pop(PROVENANCE, None)
-        return cls(path, Rewriting(model, homes), others, tuple(left_out), vectors, force)
+        return cls(path, Rewriting(model, homes), others, tuple(left_out), vectors, force, read)
+
+    @property
+    def place(self) -> Destination:
+        """Where it goes."""
+        return self.with_own(())
+
+    def with_own(self, more: Collection[str]) -> Destination:
+        """Return where it goes, in a folder that other files are written into besides."""
+        own = {*self.rewriting.model.files, *self.others, PROVENANCE, *more}
+        return Destination(self.path, own, self.force, instead="Choose another place.")
 
     def require(self, more: Collection[str] = (), nbytes: int = 0) -> None:
         """Refuse, before any work, a place where it could not be written.
@@ -77,33 +95,34 @@ class Model:
         Raises:
             OutputError: It cannot.
         """
-        files = self.rewriting.model.files
-        read = Path(self.rewriting.model.resolved)
-        if (
-            read.exists()
-            and self.path.resolve() == (read if read.is_dir() else read.parent).resolve()
-        ):
-            raise OutputError(
-                f"{shown(self.path)} is where {shown(self.rewriting.model.spec)} is read from, and "
-                "a model is not written over itself. Choose another place."
-            )
-        own = {*files, *self.others, PROVENANCE, *more}
-        require_new_folder(self.path, own, force=self.force)
-        every = (*files.values(), *self.others.values())
-        require_room(self.path, nbytes + sum(one.size for one in every), "Choose another place.")
+        model = self.rewriting.model
+        for one in (model, *self.read):
+            found = Path(one.resolved)
+            folder = found if found.is_dir() else found.parent
+            if found.exists() and self.path.resolve() == folder.resolve():
+                over = "a model is not written over itself"
+                over = over if one is model else "what is read is not written over"
+                raise OutputError(
+                    f"{shown(self.path)} is where {shown(one.spec)} is read from, and {over}. "
+                    "Choose another place."
+                )
+        every = (*model.files.values(), *self.others.values())
+        self.with_own(more).require(nbytes + sum(one.size for one in every))
 
-    @contextmanager
-    def sink(self, folder: Path) -> Iterator[Rewriting]:
-        """Yield what takes matrices into a folder."""
-        yield self.rewriting.into(folder)
-
-    def complete(self, sink: Rewriting, result: Result, *_: object) -> tuple[Result, int]:
-        """Complete the folder, and return what is told, and the bytes of the weights.
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure and write; return what was found, and what is told of what is written.
 
         Raises:
-            OutputError: The system refuses, or a file that is read ended early.
+            SpectraError: It cannot be measured or written; what was there before is still there.
         """
-        return result, self.finish(sink, result)
+
+        def fill(folder: Path) -> tuple[Result, int]:
+            sink = self.rewriting.into(folder)
+            result = run.into(sink)
+            return result, self.finish(sink, result)
+
+        result, nbytes = self.place.write(fill)
+        return result, {"nbytes_written": nbytes}
 
     def finish(self, sink: Rewriting, result: Result) -> int:
         """Complete the folder, and return the bytes of the weights.
@@ -116,6 +135,14 @@ class Model:
             values = one.source.read(one.entry).to(getattr(torch, STORED[entry.dtype]))
             sink.put(entry, Part(), values)
             sink.rewritten.add(name)
+        loader = Loader(self.rest)
+        for task in self.rest:
+            pair = loader.load(task).subject("cpu")
+            assert isinstance(pair, Pair)  # noqa: S101 - as it was planned
+            try:
+                sink.take(task, {"values": merged_values(pair)})
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{task.place.matrix} cannot be written: {error}") from None
         written = sink.finish()
         copy(self.others, sink.folder)
         told = {**told_of(result), "rewritten": sorted(sink.rewritten)}

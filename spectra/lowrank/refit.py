@@ -1,12 +1,10 @@
 """A repaired adapter: which modules get what, what is written, and what is found in it then."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from spectra.analyzers import Row
 from spectra.analyzers.repaired import Repaired, after_of
@@ -14,8 +12,7 @@ from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.entry import BITS
 from spectra.errors import AdapterError
-from spectra.lowrank.output import provenance
-from spectra.lowrank.pieces import Carried, copy_file, stored_bytes
+from spectra.lowrank.output import Carried, copy_file, provenance, stored_bytes
 from spectra.lowrank.refitting import (
     Added,
     Module,
@@ -26,33 +23,22 @@ from spectra.lowrank.refitting import (
 )
 from spectra.lowrank.rewriting import copy
 from spectra.lowrank.sources import READ, refuse_other_names
+from spectra.lowrank.writing import Run
 from spectra.matrices import Selection
 from spectra.runs.result import Result
 from spectra.text import shown
 from spectra.wording import worded
 from spectra.work import plan_pair
-from spectra.work.executor import Executor, Report, measured, silent
+from spectra.work.executor import measured
 from spectra.work.local import Local
 from spectra.work.task import Read, Task, Updated
-from spectra.writing.folder import require_new_folder, require_room
+from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, FOLDER, WEIGHTS, config_of, targets_of, write_peft
 from spectra.writing.peft import Module as Named
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Bytes, Slot
 
 ROOM = 1 << 20  # bytes of header and settings
-
-
-@dataclass(frozen=True, slots=True)
-class Directions:
-    """A `Sink` on the disk of the folder that is filled."""
-
-    folder: Path
-    spool: Spool
-
-    def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
-        """Take a matrix's directions, one a row."""
-        self.spool.take(task, tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +52,6 @@ class Refit:
     tasks: Mapping[str, Task]  # by matrix
     keys: Mapping[str, str]  # modules by matrix
     force: bool = False
-    made: dict[str, Refitted] = field(default_factory=dict)  # modules that are written anew
 
     @classmethod
     def of(
@@ -96,48 +81,50 @@ class Refit:
         found = {task.place.matrix: task for task in tasks}
         return cls(path, base, adapter, analyzer, found, keys, force)
 
+    @property
+    def place(self) -> Destination:
+        """Where it goes."""
+        return Destination(self.path, FOLDER, self.force)
+
     def require(self) -> None:
         """Refuse, before any work, a place where it could not be written.
 
         Raises:
             OutputError: It cannot.
         """
-        require_new_folder(self.path, FOLDER, force=self.force)
         most = 0
         for matrix, key in self.keys.items():
             own = self.adapter.factors[key]
             width = (self.tasks[matrix].place.rows + self.tasks[matrix].place.cols) * own.count
             most += width * self.analyzer.k * BITS[own.a.dtype] // 8
-        require_room(self.path, self.adapter.weights.nbytes + 5 * most + ROOM)
+        self.place.require(self.adapter.weights.nbytes + 5 * most + ROOM)
 
-    @contextmanager
-    def sink(self, folder: Path) -> Iterator["Directions"]:
-        """Yield what keeps the directions that matrices get, until modules are put together."""
-        with Spool(folder.parent) as spool:
-            yield Directions(folder, spool)
-
-    def complete(
-        self, sink: "Directions", result: Result, executor: Executor | None,
-        report: Report = silent,
-    ) -> tuple[Result, int]:  # fmt: skip
-        """Write the adapter, look at it again, and return what is told, and its bytes.
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure, write, look again; return what was found, and what is told of what is written.
 
         Raises:
-            SpectraError: It cannot be written.
+            SpectraError: It cannot be measured or written; what was there before is still there.
         """
+
+        def fill(folder: Path) -> tuple[Result, int]:
+            with Spool(self.place.above) as spool:
+                result = run.into(spool)
+                made = self._made(result.rows, spool)
+            written = self._written(folder, self._alike(made), result)
+            rows = self._again(folder, self._rows(result.rows, made), made, run)
+            return self._told(result, rows), written
+
+        result, nbytes = self.place.write(fill)
+        return result, {"nbytes_written": nbytes}
+
+    def _made(self, rows: Sequence[Row], spool: Spool) -> dict[str, Refitted]:
+        """Return the modules that are written anew."""
         by_module: dict[str, list[Row]] = {}
-        for row in result.rows:
+        for row in rows:
             if row.matrix in self.keys:
                 by_module.setdefault(self.keys[row.matrix], []).append(row)
-        made = {}
-        for key, rows in by_module.items():
-            found = self._module(key, rows, sink.spool)
-            if found is not None:
-                made[key] = found
-        written = self._written(sink.folder, self._alike(made), result)
-        rows = self._rows(result.rows, made)
-        rows = self._again(sink.folder, rows, made, executor, report)
-        return self._told(result, rows), written
+        found = {key: self._module(key, own, spool) for key, own in by_module.items()}
+        return {key: one for key, one in found.items() if one is not None}
 
     def _module(self, key: str, rows: Sequence[Row], spool: Spool) -> Refitted | None:
         """Return a module as it is written; None where it stays."""
@@ -274,9 +261,8 @@ class Refit:
         return found
 
     def _again(
-        self, folder: Path, rows: Sequence[Row], made: Mapping[str, Refitted],
-        executor: Executor | None, report: Report,
-    ) -> list[Row]:  # fmt: skip
+        self, folder: Path, rows: Sequence[Row], made: Mapping[str, Refitted], run: Run
+    ) -> list[Row]:
         """Return rows with what is found in the adapter that was written."""
         touched = {row.matrix for row in rows if self.keys.get(row.matrix) in made}
         if not touched:
@@ -285,8 +271,8 @@ class Refit:
         plan = plan_pair(self.base, opened, Selection())
         tasks = [task for task in plan.tasks if task.place.matrix in touched]
         looking = replace(self.analyzer, scale=1.0, truncate=None, rank=None, min_energy=None)
-        here = executor if isinstance(executor, Local) else Local()
-        again = {row.matrix: row for row in measured(here, tasks, looking, report)}
+        here = run.executor if isinstance(run.executor, Local) else Local()
+        again = {row.matrix: row for row in measured(here, tasks, looking, run.report)}
         found = []
         for row in rows:
             other = again.get(row.matrix)

@@ -1,11 +1,9 @@
 """Fine-tunes whose intruders are scaled down, or whose updates lose their tail, written again."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from spectra.analyzers.repaired import SCALE, Form, Repaired
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
@@ -15,21 +13,17 @@ from spectra.lowrank.model import Model, whole_vectors
 from spectra.lowrank.refit import Refit
 from spectra.lowrank.rewriting import Home
 from spectra.lowrank.sources import refuse_other_names
-from spectra.lowrank.writing import refuse_broken
+from spectra.lowrank.writing import Writing, ready
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
-from spectra.runs.result import Result
 from spectra.text import counted, shown, some
 from spectra.words import Engine, Side
 from spectra.work import Plan, plan_pair
-from spectra.work.estimate import Estimate
-from spectra.work.executor import Executor, Report, silent
 from spectra.work.planning.placing import NO_BASE
 from spectra.work.task import Replaced, Task, Updated
-from spectra.writing.folder import write_folder
 
 
 @asked
@@ -161,84 +155,6 @@ def cut_of(given: float | str | None) -> int | float | None:
     return share
 
 
-class Output(Protocol):
-    """What is written: a checkpoint, or an adapter."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-
-    @property
-    def force(self) -> bool:
-        """Whether what is there is replaced."""
-
-    def require(self) -> None:
-        """Refuse, before any work, a place where it could not be written."""
-
-    def sink(self, folder: Path) -> AbstractContextManager[Any]:
-        """Return what takes what measuring makes, into a folder that is there to be filled."""
-
-    def complete(
-        self,
-        sink: Any,  # noqa: ANN401 - its own
-        result: Result,
-        executor: Executor | None,
-        report: Report,
-    ) -> tuple[Result, int]:
-        """Complete the folder, and return what is told, and the bytes of the weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repairing:
-    """An analysis, and the model that is made of what it finds."""
-
-    analysis: Analysis
-    output: Output
-
-    @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> list[str]:
-        """What of it was asked for and does nothing."""
-        return list(self.analysis.notes)
-
-    def estimate(self, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost."""
-        return self.analysis.estimate(executor)
-
-    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
-        """Read, measure, conclude and write.
-
-        Raises:
-            NonFiniteError: A matrix holds NaN or Inf; nothing is written.
-            OutputError: The system refuses; what was there before is still there.
-        """
-        output, found = self.output, list[Result]()
-
-        def fill(folder: Path) -> None:
-            with output.sink(folder) as sink:
-                result = self.analysis.run(executor, report, sink)
-                refuse_broken(result)
-                settings = {**result.settings, "output": str(output.path), "force": output.force}
-                result = replace(result, settings=settings)
-                result, nbytes = output.complete(sink, result, executor, report)
-            told = {"written": str(output.path), "nbytes_written": nbytes}
-            reading = f"{result.summary['reading']} Written to {shown(output.path)}."
-            found.append(replace(result, summary={**result.summary, "reading": reading, **told}))
-
-        output.require()
-        write_folder(output.path, fill)
-        return found[0]
-
-
 def _of_model(
     base: Checkpoint | Adapter,
     tuned: Checkpoint | Adapter,
@@ -247,7 +163,7 @@ def _of_model(
     path: Path,
     *,
     force: bool,
-) -> Repairing:
+) -> Writing:
     """Plan a checkpoint: the tuned one, or the base with an adapter in it."""
     plan = plan_pair(base, tuned, selection)
     model = _model(base if isinstance(tuned, Adapter) else tuned)
@@ -255,34 +171,61 @@ def _of_model(
     homes: dict[str, Home] = {}
     refused: list[Skipped] = []
     for task in plan.tasks:
-        one = task.inputs[0]
-        if one.change is None:
+        if task.inputs[0].change is None:
             continue
-        own = one.change if isinstance(one.change, Replaced) and model is tuned else one.view
-        if own.entry.codec is not None or own.entry.dtype not in FLOATING:
-            if isinstance(tuned, Adapter):
-                raise UsageError(
-                    f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter "
-                    "makes of that is not written in its scheme. Leave out --merged, or give the "
-                    "base as it was before."
-                )
+        home = _home(task, model)
+        if home is None and not isinstance(tuned, Adapter):
             refused.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
             continue
+        homes[task.place.matrix] = home or _refuse_quantised(task, model)
         tasks.append(task)
-        homes[task.place.matrix] = Home(own.entry, own.part)
     _require(tasks, tuned, plan, refused)
-    vectors, notes = {}, plan.notes
+    rest, vectors, notes = list[Task](), {}, plan.notes
     if isinstance(tuned, Adapter):
+        rest = _others(base, tuned, selection, homes)
+        homes |= {one.place.matrix: _home(one, model) or _refuse_quantised(one, model)
+                  for one in rest}  # fmt: skip
         vectors = whole_vectors(model, tuned)
+        if rest:
+            what = counted(len(rest), "matrix that is", "matrices that are")
+            notes += (f"{what} not chosen get the adapter's update as it is",)
         if lost := [item.tensor for item in plan.skipped if item.reason == NO_BASE]:
             what = counted(len(lost), "tensor")
             told = f"the base lacks {what} of the adapter, not written: {some(lost, 3)}"
             notes += (told,)
-    output = Model.of(path, model, homes, vectors, force=force)
-    output.require()
+    read = [one for one in (base, tuned) if isinstance(one, Checkpoint)]
+    output = Model.of(path, model, homes, vectors, force=force, read=read)
     skipped = (*plan.skipped, *refused, *output.left_out)
     plan = replace(plan, tasks=tuple(tasks), skipped=skipped, notes=notes)
-    return Repairing(Analysis(analyzer, plan, selection), output)
+    return ready(Analysis(analyzer, plan, selection), replace(output, rest=rest))
+
+
+def _home(task: Task, model: Checkpoint) -> Home | None:
+    """Return where a matrix lies in the checkpoint that is written; None: quantised."""
+    one = task.inputs[0]
+    anew = isinstance(one.change, Replaced) and one.change.source is model
+    own = one.change if isinstance(one.change, Replaced) and anew else one.view
+    plain = own.entry.codec is None and own.entry.dtype in FLOATING
+    return Home(own.entry, own.part) if plain else None
+
+
+def _refuse_quantised(task: Task, model: Checkpoint) -> Home:
+    raise UsageError(
+        f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter makes of "
+        "that is not written in its scheme. Leave out --merged, or give the base as it was before."
+    )
+
+
+def _others(
+    base: Checkpoint | Adapter, tuned: Adapter, selection: Selection, chosen: Container[str]
+) -> list[Task]:
+    """Return the matrices that an adapter changes besides those that are chosen."""
+    if selection == Selection():
+        return []
+    return [
+        task for task in plan_pair(base, tuned, Selection()).tasks
+        if task.inputs[0].change is not None and task.place.matrix not in chosen
+    ]  # fmt: skip
 
 
 def _of_adapter(
@@ -293,7 +236,7 @@ def _of_adapter(
     path: Path,
     *,
     force: bool,
-) -> Repairing:
+) -> Writing:
     """Plan an adapter, of which the modules of factors are repaired."""
     assert isinstance(tuned, Adapter)  # noqa: S101 - as it was asked
     refuse_other_names(tuned)
@@ -310,9 +253,8 @@ def _of_adapter(
     _require(tasks, tuned, plan, refused)
     skipped = (*plan.skipped, *refused)
     output = Refit.of(path, _model(base), tuned, analyzer, tasks, force=force)
-    output.require()
     plan = replace(plan, tasks=tuple(tasks), skipped=skipped)
-    return Repairing(Analysis(analyzer, plan, selection), output)
+    return ready(Analysis(analyzer, plan, selection), output)
 
 
 def _require(
@@ -323,6 +265,7 @@ def _require(
         return
     why = f"{refused[0].tensor}: {refused[0].reason}." if refused else (
         f"It changes none of the {counted(len(plan.tasks), 'matrix', 'matrices')} that are chosen."
+        if len(plan.tasks) > 1 else f"It does not change {plan.tasks[0].place.matrix}."
     )  # fmt: skip
     raise NothingToAnalyseError(
         f"no matrix of {shown(tuned.spec)} is left that could be repaired. {why}"

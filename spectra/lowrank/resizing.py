@@ -14,8 +14,7 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.output import Output, Part
-from spectra.lowrank.pieces import Carried
+from spectra.lowrank.output import Carried, Output, Part
 from spectra.lowrank.sources import (
     WHOLE,
     Source,
@@ -25,7 +24,7 @@ from spectra.lowrank.sources import (
     roles,
     source_of,
 )
-from spectra.lowrank.writing import Writing
+from spectra.lowrank.writing import Writing, ready
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.opening import Device, Memory, Spec
@@ -370,6 +369,7 @@ def planned(
     plan: Plan,
     output: Output,
     ranks: Mapping[str, int],
+    selection: Selection = Selection(),  # noqa: B008 - frozen
 ) -> Writing:
     """Return what is ready to run, once it is known that it can be written.
 
@@ -378,6 +378,7 @@ def planned(
         plan: What it reads.
         output: What is written.
         ranks: The highest that each part can have.
+        selection: What was asked for.
 
     Raises:
         SpectraError: It cannot, or the budget is used up by what is no factor.
@@ -395,8 +396,7 @@ def planned(
         room = analyzer.budget - fixed
         analyzer = replace(analyzer, reserved=fixed)
         most = {name: min(rank, room // output.direction(name)) for name, rank in most.items()}
-    output.require(most)
-    return Writing(Analysis(analyzer, plan, Selection()), output)
+    return ready(Analysis(analyzer, plan, selection), replace(output, most=most))
 
 
 def named(sources: Sequence[Source]) -> list[dict[str, str]]:

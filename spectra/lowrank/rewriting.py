@@ -114,7 +114,8 @@ class Rewriting:
 
     def _opened(self, name: str) -> BinaryIO:
         path = self._path(name)
-        path.parent.mkdir(exist_ok=True)
+        if path.parent != self.folder:  # which is never made again once it is swept
+            path.parent.mkdir(exist_ok=True)
         path.touch()
         return path.open("r+b")
 

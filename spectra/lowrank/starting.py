@@ -1,22 +1,17 @@
 """A model without what an adapter begins as, and that adapter in a folder of it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra.lowrank.model import Model
 from spectra.lowrank.output import Output
 from spectra.lowrank.rewriting import Rewriting
-from spectra.lowrank.writing import refuse_broken
-from spectra.runs.analysis import Analysis
+from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
-from spectra.text import shown
-from spectra.work import Plan
-from spectra.work.estimate import Estimate
-from spectra.work.executor import Executor, Report, silent
 from spectra.work.task import Task
-from spectra.writing.folder import write_folder
+from spectra.writing.destination import Destination
 from spectra.writing.peft import CONFIG, WEIGHTS
 from spectra.writing.spool import Spool
 
@@ -46,54 +41,38 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """An analysis, and the model and the adapter that are made of what it measures."""
+    """Where a model and an adapter of it go."""
 
-    analysis: Analysis
     model: Model
     adapter: Output
 
     @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
+    def place(self) -> Destination:
+        """The folder of the model."""
+        return self.model.with_own(OWN)
 
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What of it was asked for and does nothing."""
-        return self.analysis.notes
-
-    def estimate(self, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost."""
-        return self.analysis.estimate(executor)
-
-    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
-        """Read, measure, conclude and write.
+    def require(self) -> None:
+        """Refuse, before any work, a place where they could not be written.
 
         Raises:
-            NonFiniteError: A matrix holds NaN or Inf; nothing is written.
-            OutputError: The system refuses; what was there before is still there.
+            OutputError: They cannot.
         """
-        path, found = self.model.path, list[Result]()
+        self.model.require(OWN, self.adapter.nbytes())
 
-        def fill(folder: Path) -> None:
-            with Spool(folder.parent) as spool:
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure and write; return what was found, and what is told of what is written.
+
+        Raises:
+            SpectraError: It cannot be measured or written; what was there before is still there.
+        """
+
+        def fill(folder: Path) -> tuple[Result, int]:
+            with Spool(self.place.above) as spool:
                 both = Both(self.model.rewriting.into(folder), spool)
-                result = self.analysis.run(executor, report, both)
-                refuse_broken(result)
-                settings = {**result.settings, "output": str(path), "force": self.model.force}
-                result = replace(result, settings=settings)
+                result = run.into(both)
                 (folder / ADAPTER).mkdir()
-                nbytes = self.adapter.fill(folder / ADAPTER, result, result.rows, spool)
-                nbytes += self.model.finish(both.model, result)
-            reading = f"{result.summary['reading']} Written to {shown(path)}."
-            told = {"reading": reading, "written": str(path), "nbytes_written": nbytes}
-            found.append(replace(result, summary={**result.summary, **told}))
+                nbytes = self.adapter.fill(folder / ADAPTER, result, spool)
+                return result, nbytes + self.model.finish(both.model, result)
 
-        self.model.require(OWN)
-        write_folder(path, fill)
-        return found[0]
+        result, nbytes = self.place.write(fill)
+        return result, {"nbytes_written": nbytes}

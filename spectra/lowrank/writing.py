@@ -1,33 +1,70 @@
-"""A question whose answer is written too: measured into a spool, concluded, put together."""
+"""A question whose answer is written too: measured, concluded, and put in its place."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from spectra.checkpoint import Skipped
-from spectra.errors import NonFiniteError
-from spectra.lowrank.output import Output
+from spectra.errors import NonFiniteError, OutputError
 from spectra.runs.analysis import Analysis
 from spectra.runs.result import Result
 from spectra.text import shown
+from spectra.words import FAILED
 from spectra.work import Plan
 from spectra.work.estimate import Estimate
-from spectra.work.executor import Executor, Report, silent
-from spectra.writing.spool import Spool
+from spectra.work.executor import Executor, Report, Sink, silent
+from spectra.writing.destination import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A question that is about to be measured, and by whom."""
+
+    analysis: Analysis
+    place: Destination
+    executor: Executor | None
+    report: Report
+
+    def into(self, sink: Sink) -> Result:
+        """Measure; a sink takes what is to be written.
+
+        Raises:
+            NonFiniteError: A matrix holds NaN or Inf.
+            OutputError: One could not be measured.
+        """
+        result = self.analysis.run(self.executor, self.report, sink)
+        refuse_broken(result)
+        here = {"output": str(self.place.path), "force": self.place.force}
+        return replace(result, settings={**result.settings, **here})
+
+
+class Output(Protocol):
+    """What is written: an adapter, a checkpoint, both, or masks."""
+
+    @property
+    def place(self) -> Destination:
+        """Where it goes."""
+
+    def require(self) -> None:
+        """Refuse, before any work, a place where it could not be written.
+
+        Raises:
+            OutputError: It cannot.
+        """
+
+    def write(self, run: Run) -> tuple[Result, Mapping[str, Any]]:
+        """Measure and write; return what was found, and what its summary says of what is written.
+
+        Raises:
+            SpectraError: It cannot be measured or written; what was there before is still there.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """An analysis, and the adapter that is made of what it measures."""
+    """An analysis, and what is made of what it measures."""
 
     analysis: Analysis
     output: Output
-    first: Callable[[], None] = lambda: None
-    """Refuses, before anything is measured, what cannot be written, and only reading it tells."""
-    settle: Callable[[Output, Set[str]], tuple[Output, list[Skipped]]] = lambda output, _: (
-        output, [],
-    )  # fmt: skip
-    """What of the rest is written, which reading it alone tells; and what to say of that. It gets
-    the rows of which something is kept."""
 
     @property
     def command(self) -> str:
@@ -53,31 +90,24 @@ class Writing:
 
         Raises:
             NonFiniteError: A matrix holds NaN or Inf; nothing is written.
-            OutputError: The system refuses.
+            OutputError: The system refuses; what was there before is still there.
         """
-        output = self.output
-        self.first()
-        with Spool(output.path.absolute().parent) as spool:
-            result = self.analysis.run(executor, report, spool)
-            refuse_broken(result)
-            rows = [row for row in result.rows if row.matrix in output.rows]
-            settings = {**result.settings, "output": str(output.path), "force": output.force}
-            if output.coat.word != "peft":
-                settings |= {"to": output.coat.word, "part": output.part}
-            held = {row.matrix for row in rows if row.number("rank_kept")}
-            output, told = self.settle(output, held)
-            skipped = (*result.skipped, *told)
-            result = replace(result, settings=settings, skipped=skipped)
-            nbytes = output.write(result, rows, spool)
-        reading = f"{result.summary['reading']} Written to {shown(output.path)}."
-        summary = {
-            **result.summary,
-            "reading": reading,
-            "written": str(output.path),
-            "nbytes_written": nbytes,
-            "base": output.given.get("base_model_name_or_path"),
-        }
+        place = self.output.place
+        self.output.require()
+        result, told = self.output.write(Run(self.analysis, place, executor, report))
+        reading = f"{result.summary['reading']} Written to {shown(place.path)}."
+        summary = {**result.summary, "reading": reading, "written": str(place.path), **told}
         return replace(result, summary=summary)
+
+
+def ready(analysis: Analysis, output: Output) -> Writing:
+    """Return what is ready to run.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    output.require()
+    return Writing(analysis, output)
 
 
 def refuse_broken(result: Result) -> None:
@@ -85,11 +115,16 @@ def refuse_broken(result: Result) -> None:
 
     Raises:
         NonFiniteError: A matrix holds NaN or Inf.
+        OutputError: One could not be measured, such as for want of memory.
     """
-    broken = [row for row in result.rows if row.status == "non-finite"]
-    if broken:
-        more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
-        raise NonFiniteError(
-            f"{broken[0].matrix}{more} cannot be written: {broken[0].error}. Nothing was "
-            "written; --exclude it where that is an option, or repair its weights."
-        )
+    for status, error, more in (
+        ("non-finite", NonFiniteError, "repair its weights"),
+        (FAILED, OutputError, "run it again with fewer --workers; SPECTRA_DEBUG=1 shows more"),
+    ):
+        broken = [row for row in result.rows if row.status == status]
+        if broken:
+            others = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
+            raise error(
+                f"{broken[0].matrix}{others} cannot be written: {broken[0].error}. Nothing was "
+                f"written; --exclude it where that is an option, or {more}."
+            )

@@ -17,7 +17,10 @@ HEADINGS = {
     "delta": "delta_relative", "rank": "delta_rank", "|cos|": "worst_cos", "at": "worst_at",
     "lowest cosine": "worst_cos", "95 %": "low", "first": "last", "at least": "least",
     "normalised": "normalised_slope", "finding": "message", "finds": "rule_name", "code": "rule",
-    "ratio to the proxy": "ratio", "matches": "ok", "what it finds": "summary",
+    "±": "alpha_sigma", "tail": "alpha_tail", "signal": "signal_energy", "likelier": "truncated_p",
+    "soft rank": "mp_softrank", "distance": "random_distance", "edge": "mp_edge", "ks": "alpha_ks",
+    "effective": "effective_rank", "ratio to the proxy": "ratio", "matches": "ok",
+    "what it finds": "summary",
 }  # fmt: skip
 """Titles of columns on screens and cards, where these are shorter than a key's."""
 
@@ -31,6 +34,17 @@ ABOUT = {
     "intruders_right": "intruders", "worst_cos_right": "intruders",
     "intruder_detail_right": "intruders", "null_cos_right": "null-cos",
     "subspace_overlap_right": "subspace-overlap",
+    **dict.fromkeys(
+        ("alpha_tail", "alpha_sigma", "alpha_error", "alpha_status", "alpha_weighted",
+         "log_alpha_norm"), "alpha",
+    ),
+    **dict.fromkeys(("mp_softrank", "signal_energy"), "noise-edge"),
+    **dict.fromkeys(("traps", "sigma_max_random", "random_distance"), "shuffled"),
+    **dict.fromkeys(
+        (f"{law}_{told}" for law in ("lognormal", "exponential", "truncated")
+         for told in ("ratio", "p")), "alternatives",
+    ),
+    "entropy": "effective-rank",
     "frame_svfit": "frame", "frame_salt": "frame", "frame_rounding": "frame",
 }  # fmt: skip
 """Pages that tell of a key beside the one that they are named after."""

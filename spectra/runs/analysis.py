@@ -44,7 +44,9 @@ from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.plan import Member, weights_of
 from spectra.work.planning.updates import plan_updates
 from spectra.work.task import Input, Replaced
+from spectra.work.threads import threads_within
 
+MANY = 1000  # matrices, of which what is concluded may take long
 CHECKPOINT = re.compile(r"(?:checkpoint|ckpt|step|iter|epoch)[-_]?[0-9]+", re.IGNORECASE)
 
 
@@ -112,7 +114,7 @@ class Analysis:
         start, plan = time.perf_counter(), self.plan
         executor = executor or Local()
         rows = measured(executor, plan.tasks, self.analyzer, report, sink)
-        marked, summary = self.analyzer.conclude(rows)
+        marked, summary = self._concluded(rows)
         told = summary.get("notes")
         own = told if isinstance(told, list) else ()
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
@@ -138,6 +140,13 @@ class Analysis:
             seconds=time.perf_counter() - start,
             checkpoints=(plan.checkpoint,),
         )
+
+    def _concluded(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Conclude; with one thread where little is computed, as several wait for each other."""
+        if len(rows) > MANY:
+            return self.analyzer.conclude(rows)
+        with threads_within(1):
+            return self.analyzer.conclude(rows)
 
     def _lost_to_quantising(self) -> str:
         """Say where a change is not training's alone: one side quantised, or each differently."""
@@ -241,6 +250,9 @@ def _settings(analyzer: Analyzer[Any], selection: Selection) -> dict[str, Any]:
         asked = [name for name, value in fields.items() if isinstance(value, dict)]
         fields = {key: value for name in asked for key, value in fields.pop(name).items()} | fields
         fields.pop("shared", None)  # between those that it asks
+    late: frozenset[str] = getattr(analyzer, "later", frozenset())
+    own = {one.name: one.default for one in dataclasses.fields(analyzer)}  # type: ignore[arg-type]
+    fields = {key: value for key, value in fields.items() if key not in late or value != own[key]}
     return fields | dataclasses.asdict(selection)
 
 

@@ -91,6 +91,7 @@ TAKEN: Mapping[Any, tuple[str, Callable[[object], object]]] = {
     float | Sequence[float]: ("a number, or one a model", _one_or_more(_real)),
     Sequence[int]: ("a list of whole numbers", _several(_whole)),
     str | Sequence[str]: ("a text or a list of texts", _one_or_more(_of(str))),
+    str | Sequence[str] | None: ("a text or a list of texts", _one_or_more(_of(str))),
     str | Path: ("a path", _of(str, Path)),
     str | float | None: ("a share like 0.99 or '99%'", _of(str, int, float)),
     str | Path | Policy | None: ("a path or a spectra.policy.Policy", _of(str, Path, Policy)),

@@ -67,6 +67,7 @@ def engine(
     where: Where = Where(),  # noqa: B008 - frozen
     *,
     cache: bool = True,
+    joins: bool = True,
     tell: Callable[[str], object],
 ) -> Iterator[Executor]:
     """Yield an executor.
@@ -76,6 +77,7 @@ def engine(
         device: As users name it.
         where: On this machine, or on a cluster.
         cache: Ask the store, and keep what is measured.
+        joins: Join a cluster; else it is only spoken of.
         tell: Gets a sentence for all that is wrong with the store.
 
     Raises:
@@ -83,12 +85,12 @@ def engine(
     """
     where.require(device)
     if not cache:
-        with _measuring(workers, device, where) as one:
+        with _measuring(workers, device, where, joins=joins) as one:
             yield one
         return
     store = Store()
     seen = Observed(chosen_device(device)) if where.engine == "local" else None
-    with closing(store), _measuring(workers, device, where, store, seen) as one:
+    with closing(store), _measuring(workers, device, where, store, seen, joins=joins) as one:
         yield Remembering(one, store, seen)
         if isinstance(one, Cluster) and one.unknown:
             tell(
@@ -106,6 +108,8 @@ def _measuring(
     where: Where,
     store: Store | None = None,
     seen: Observed | None = None,
+    *,
+    joins: bool = True,
 ) -> Iterator[Local | Cluster]:
     """Yield who measures, and tells the store what it reads; a cluster is left in the end."""
     if where.engine == "local":
@@ -115,7 +119,8 @@ def _measuring(
         else:
             yield Local(workers, here, store, store.recall, seen, memory, parts=store.parts)
         return
-    with closing(Cluster(chosen_address(where.address), workers, str(device), store)) as cluster:
+    address = chosen_address(where.address)
+    with closing(Cluster(address, workers, str(device), store, joins)) as cluster:
         yield cluster
 
 

@@ -5,10 +5,11 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, Protocol, cast
 
 from spectra.analyzers import Analyzer
-from spectra.errors import UsageError
+from spectra.errors import ClusterError, UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.analysis import Planned as Question
@@ -68,9 +69,21 @@ class Planned:
         return Where(self.engine, self.address, self.memory)
 
     def estimate(self) -> Estimate:
-        """Return what it will cost: matrices, bytes to read, peak memory, seconds."""
+        """Return what it will cost: matrices, bytes to read, peak memory, seconds.
+
+        Of a cluster that cannot be joined nothing is known, and perhaps it is still to be
+        started: then it is what workers as fast as this machine take, one if not told otherwise.
+        """
         cache = self.cache and place().is_file()  # none is begun for a question
-        with executor_of(self.workers, self.device, self.where, cache=cache, tell=self.tell) as one:
+        here = partial(
+            executor_of, self.workers, self.device, self.where, cache=cache, tell=self.tell
+        )
+        try:
+            with here() as one:
+                return self.question.estimate(one)
+        except ClusterError as error:
+            self.tell(f"{error} Told is what workers as fast as this machine take.")
+        with here(joins=False) as one:
             return self.question.estimate(one)
 
     def run(self, report: Report | None = None) -> Result:

@@ -48,6 +48,7 @@ class Cluster:
     workers: int | None = None  # batches at once; None: as many as fit
     wanted: str = "auto"  # device, as users name it; auto: a GPU where the cluster has one
     ledger: Ledger | None = None  # is told the digests of what workers read
+    joins: bool = True  # False: it is not there, and only spoken of
     unknown: int = field(default=0, init=False)  # digests of files that are others here
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
     _joined: Connection | None = field(default=None, init=False)
@@ -63,11 +64,18 @@ class Cluster:
         """How many matrices are measured at once; a cluster that runs is joined to know.
 
         Raises:
-            UsageError: It cannot be joined.
+            ClusterError: It cannot be joined.
         """
         if self._joined is None and self.address is None:  # one that is to be started
             return self.workers or usable_cores()
+        if not self.joins:
+            return self.workers or 1
         return self._crew(self._join().nodes())
+
+    @property
+    def here(self) -> bool:
+        """Whether it is started on this machine."""
+        return self.address is None
 
     @property
     def device(self) -> str:

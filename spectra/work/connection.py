@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from spectra.errors import UsageError
+from spectra.errors import ClusterError, UsageError
 from spectra.numbers import number
 from spectra.text import quote, size
 from spectra.work.local import usable_cores
@@ -151,7 +151,8 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[Connecti
         cpus: Of a cluster that is started; None: all that this process may use.
 
     Raises:
-        UsageError: Ray is not installed, or the cluster cannot be joined or started.
+        ClusterError: It cannot be joined or started.
+        UsageError: Ray is not installed.
     """
     global _begun  # noqa: PLW0603 - as below
     ray = imported()
@@ -256,12 +257,12 @@ def _require_same(ray: ModuleType, address: str | None) -> None:
         )
 
 
-def _refused(address: str | None, error: Exception) -> UsageError:
+def _refused(address: str | None, error: Exception) -> ClusterError:
     known = isinstance(error, OSError) and error.strerror
     said = known or " ".join(str(error).split()) or type(error).__name__
     said = said if len(said) <= 300 else f"{said[:299]}…"
     if address is None:
-        return UsageError(
+        return ClusterError(
             f"Ray cannot be started here: {said} Use --engine local, or name a cluster: --address "
             "HOST:PORT."
         )
@@ -269,7 +270,7 @@ def _refused(address: str | None, error: Exception) -> UsageError:
         "" if said == UNTRUSTED else " Check that it runs (`ray status`), and that Ray and Python "
         "are of its versions."
     )  # fmt: skip
-    return UsageError(f"the cluster at {address} cannot be joined: {said.rstrip('.')}.{advice}")
+    return ClusterError(f"the cluster at {address} cannot be joined: {said.rstrip('.')}.{advice}")
 
 
 @contextmanager

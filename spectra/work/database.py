@@ -179,8 +179,9 @@ class Database:
                 raise OtherLayout(f"is of another spectra (layout {layout}, expected {LAYOUT})")
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = NORMAL")
-            base.execute(TABLE)
-            base.execute(f"PRAGMA user_version = {LAYOUT}")
+            if layout == 0:  # what writes has the disk wait for it at the end
+                base.execute(TABLE)
+                base.execute(f"PRAGMA user_version = {LAYOUT}")
         except FAILURES:
             base.close()
             raise

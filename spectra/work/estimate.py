@@ -11,7 +11,7 @@ from spectra.analyzers.analyzer import Composed, Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
-from spectra.work.local import threads_of
+from spectra.work.local import threads_of, usable_cores
 from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
 from spectra.work.rates import NETWORK, Rates, source_of
@@ -171,11 +171,12 @@ def speed_of(
     ]
     from spectra.work import probe  # noqa: PLC0415 - takes a moment, and torch
 
-    load = probe.busy(executor.crew)
+    crew = executor.crew if executor.here else min(executor.crew, usable_cores())
+    load = probe.busy(crew) if executor.here else 1.0
     if all(told):
         return Speed(rates, device, None, load)
     basis = "both" if any(told) else "probe"
-    return Speed(rates, device, probe.slownesses(executor.crew), load, basis)
+    return Speed(rates, device, probe.slownesses(crew), load, basis)
 
 
 def _unknown(

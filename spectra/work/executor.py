@@ -41,6 +41,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def here(self) -> bool:
+        """Whether this machine measures them: what else it does makes it slower."""
+        ...
+
+    @property
     def device(self) -> str:
         """Where matrices are measured: `cpu`, or a GPU."""
         ...

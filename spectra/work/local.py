@@ -26,7 +26,7 @@ from spectra.work.load import Loaded, Loader
 from spectra.work.memory import Budget, Weight, default_budget, given_budget, peak, share_of
 from spectra.work.rates import Meter, Rates, Stopwatch
 from spectra.work.task import Task
-from spectra.work.threads import use_threads
+from spectra.work.threads import threads_within, use_threads
 
 ALONE = 0.08  # of a large matrix's work that more threads make no shorter
 REASON = 200  # characters of what went wrong with a matrix
@@ -56,6 +56,11 @@ class Local:
     def crew(self) -> int:
         """How many matrices are measured at once."""
         return (self.workers or usable_cores()) if self.device == "cpu" else len(self.devices)
+
+    @property
+    def here(self) -> bool:
+        """That it is this machine."""
+        return True
 
     @property
     def devices(self) -> Sequence[str]:
@@ -281,12 +286,8 @@ class _Alone:
 
     def __call__(self, role: str, analyzer: Analyzer[Any], subject: Any) -> Measurement:  # noqa: ANN401 - as `Ask`
         """Return what it finds, and go back to the task's own threads."""
-        before = torch.get_num_threads()
-        use_threads(threads_of(self.task.part(role), analyzer, self.threads))
-        try:
+        with threads_within(threads_of(self.task.part(role), analyzer, self.threads)):
             return self.ask(role, analyzer, subject)
-        finally:
-            use_threads(before)
 
 
 def usable_cores() -> int:

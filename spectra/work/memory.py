@@ -12,7 +12,7 @@ from typing import Any
 from spectra.analyzers import Analyzer
 from spectra.errors import UsageError
 from spectra.matrices import View
-from spectra.text import quote
+from spectra.text import exact_size, quote
 from spectra.work.ahead import ROOM as AHEAD
 from spectra.work.ahead import at_once
 from spectra.work.task import Task, distinct
@@ -73,7 +73,7 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
         most = max(range(len(tasks)), key=lambda i: weights[i].alive + weights[i].need)
         name = quote(tasks[most].place.matrix)
         raise UsageError(
-            f"--memory {_megabytes(memory)} is too little: {name} takes "
+            f"--memory {exact_size(memory)} is too little: {name} takes "
             f"{_megabytes(budget.least)} beside {_megabytes(taken)} of the program. Give at least "
             f"{_megabytes(1.01 * (budget.least + taken))}, or leave it out: --exclude {name}."
         )

@@ -43,9 +43,9 @@ def _share() -> float:
 def _one_thread() -> dict[str, float]:
     import torch  # noqa: PLC0415 - only what computes needs it
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    from spectra.work.threads import threads_within  # noqa: PLC0415 - as above
+
+    with threads_within(1):
         source = torch.Generator().manual_seed(0)
         square = torch.randn(SIDE, SIDE, generator=source, dtype=torch.float64)
         gram = square.mT @ square
@@ -63,8 +63,6 @@ def _one_thread() -> dict[str, float]:
             "calls": (lambda: [tiny.add(1.0) for _ in range(100)], ADDED),
         }  # fmt: skip
         return {name: _timed(run) / expected for name, (run, expected) in tests.items()}
-    finally:
-        torch.set_num_threads(before)
 
 
 VALUES = 4.0e-3  # seconds of all singular values of the square, on the reference core

@@ -87,6 +87,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Return JSON data without NaN or infinity, which JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):  # most are, and a mapping is slow to tell
+        return value
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -143,6 +143,11 @@ class Remembering:
         return self.inner.crew
 
     @property
+    def here(self) -> bool:
+        """Whether the other measures them on this machine."""
+        return self.inner.here
+
+    @property
     def device(self) -> str:
         """Where the other measures them."""
         return self.inner.device

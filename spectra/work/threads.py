@@ -1,5 +1,8 @@
 """How many threads torch takes for what one thread of ours asks of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -11,3 +14,14 @@ def use_threads(count: int) -> None:
     """
     torch.get_num_threads()
     torch.set_num_threads(count)
+
+
+@contextmanager
+def threads_within(count: int) -> Iterator[None]:
+    """Have torch use so many for a while, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

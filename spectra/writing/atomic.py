@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from spectra.errors import OutputError
 from spectra.text import guess, guess_path, shown
+from spectra.writing.temporary import held, name_beside, remove, sweep
 
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
@@ -45,24 +45,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: The system refuses; what was at `path` before is still there.
     """
-    with unfinished(path) as temporary:
-        temporary.touch(exist_ok=False)
+    with unfinished(path, _empty) as temporary:
         write(temporary)
         finished(path)
         temporary.replace(path)
 
 
+def _empty(path: Path) -> None:
+    path.touch(exist_ok=False)
+
+
 @contextlib.contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` for what is to become it; what is left under it is removed.
+def unfinished(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield what is made beside `path` to become it; what is left under its name is removed.
+
+    What earlier runs left there that were killed is removed too.
 
     Raises:
         OutputError: The system refuses something within.
     """
-    temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}{path.suffix}")
+    temporary = name_beside(path)
     _unfinished[temporary] = path  # before it is there: an end at any instant finds it
     try:
-        yield temporary
+        sweep(path)
+        with held(temporary, make):
+            yield temporary
     except OSError as error:
         full = "Make room, or choose" if error.errno in FULL else "Choose"
         raise OutputError(
@@ -86,8 +93,7 @@ def abandon(*temporaries: Path) -> list[Path]:
     """Remove unfinished files, all by default, and return what this process has written."""
     for temporary in temporaries or [*_unfinished]:
         with contextlib.suppress(OSError):
-            # Fails where it was renamed.
-            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+            remove(temporary)  # fails where it was renamed
             if _unfinished[temporary] in _written:
                 _written.remove(_unfinished[temporary])
         del _unfinished[temporary]

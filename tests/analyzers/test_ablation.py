@@ -283,16 +283,35 @@ def test_an_ablation_of_the_real_model(real: dict[str, Tensor], dtype: torch.dty
     assert told.startswith("An ablation: one direction was taken out of 15 of 15 changed matrices")
 
 
-def test_the_null_is_that_of_independent_changes() -> None:
-    """Rank-one changes of ten matrices along directions of their own, drawn anew."""
-    _, found = concluded(rows_of(model(), lora(1, None)))
-    edit = one(found)
+def matrix_of(name: str) -> Edit:
+    """A LoRA of rank 1, but for one matrix, of which two directions hold much each."""
+    return lambda one, values: lora(2 if one.endswith(name) else 1, None)(one, values)
+
+
+@pytest.mark.parametrize("few", [1 << 22, 1])
+def test_the_null_is_that_of_independent_changes(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What eleven matrices have in common once each is turned by a rotation of its own.
+
+    The numbers are the same however many are drawn at once.
+    """
+    monkeypatch.setattr(ablation, "ENTRIES", max(few, 2 * WIDTH * (2 * LAYERS + 1)))
+    rows = rows_of(model(), matrix_of(DOWN))
+    edit = one(concluded(rows)[1])
+    written = [row for row in rows if row.matrix == EMBED or writes(row.matrix)]
+    along = [found for row in written if (found := along_of(row))]
+    assert len(along) == edit["changed"] == 11
+    lines = [it.shares.sqrt()[:, None] * it.directions.double() for it in along]
+    assert sorted({len(own) for own in lines}) == [1, 2]
     shares = []
-    for seed in range(20):
-        lines = torch.stack([direction(100 * seed + i) for i in range(int(str(edit["changed"])))])
-        shares.append(float(torch.linalg.svdvals(lines)[0] ** 2) / len(lines))
+    source = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        drawn = torch.randn(len(lines), WIDTH, WIDTH, generator=source, dtype=torch.float64)
+        turns = torch.linalg.qr(drawn).Q
+        turned = torch.cat([own @ turn for own, turn in zip(lines, turns, strict=True)])
+        shares.append(float(torch.linalg.svdvals(turned)[0] ** 2) / len(lines))
     low, high = (float(str(edit[f"null_{end}"])) for end in ("low", "high"))
     assert low < sum(shares) / len(shares) < high
+    assert high - low < 2.0 * (max(shares) - min(shares))
     assert low < float(str(edit["share"])) < high
 
 

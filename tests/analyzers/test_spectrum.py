@@ -11,7 +11,8 @@ from torch import Tensor
 from analyzers.subjects import matrix_of, pair_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Measurement, Row, Spectrum
-from spectra.analyzers.spectrum import TunedSpectrum, sigma_profile
+from spectra.analyzers.metrics import sigma_profile
+from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.errors import NonFiniteError, UsageError
 from spectra.matrices import LowRank
 from spectra.numbers import number
@@ -96,7 +97,7 @@ def naive_alpha(values: np.ndarray) -> dict[str, float | int | None]:
 
 
 def agree(found: Measurement, expected: dict[str, float | int | None]) -> None:
-    assert tuple(found.values) == Spectrum.keys
+    assert tuple(found.values) == Spectrum().keys
     for key, value in expected.items():
         if isinstance(value, int) or value is None:
             assert found.values[key] == value, key
@@ -330,7 +331,7 @@ def test_conclusion_of_nothing() -> None:
     assert Spectrum().conclude([bad])[1]["reading"] == "No matrix could be measured."
     assert bad.flat()["status"] == "non-finite"
     assert "25 NaN" in str(bad.flat()["error"])
-    assert list(bad.flat())[-len(Spectrum.keys) :] == list(Spectrum.keys)
+    assert list(bad.flat())[-len(Spectrum().keys) :] == list(Spectrum().keys)
 
 
 def test_estimates_grow_with_the_matrix() -> None:

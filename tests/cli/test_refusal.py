@@ -66,6 +66,10 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
             ["kappa", "MODEL", "--format=yaml"],
             "--format 'yaml' is not known. Expected one of table",
         ),
+        (
+            ["kappa", "MODEL", "--engine", ""],
+            "--engine '' is not known. Expected one of local, ray.",
+        ),
         (["kappa", "MODEL", "--format=jsn"], "--format 'jsn' is not known. Did you mean 'json'? "),
         (
             ["kappa", "MODEL", "--device", "gpu"],

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml  # type: ignore[import-untyped]
 from spectra_cli.main import app
 
@@ -16,8 +18,8 @@ from spectra import distribution
 from spectra.policy import RULES
 
 DOCS = ROOT / "docs"
-COMMANDS = [*(info.name or "" for info in app.registered_commands),
-            *(info.name or "" for info in app.registered_groups)]  # fmt: skip
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = list(GROUP.commands)
 QUANTITIES = sorted((DOCS / "quantities").glob("*.md"))
 PICTURES = sorted((DOCS / "pictures").glob("*.svg"))
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())

@@ -2,11 +2,6 @@
 
 import copy
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +24,7 @@ from transformers import (
 
 import spectra
 import spectra.lowrank
-from spectra.errors import NonFiniteError, OutputError, UsageError
+from spectra.errors import NonFiniteError, UsageError
 
 from .nets import adapter, config_of, merged, tensors_of, updates
 
@@ -256,32 +251,6 @@ def test_an_update_is_cut_to_its_leading_directions(tmp_path: Path, truncate: in
     assert "Each update is cut to" in found.summary["reading"]
 
 
-def test_a_run_that_is_killed_leaves_nothing_in_the_place(tmp_path: Path) -> None:
-    sick(llama(), tmp_path, ("q_proj",))
-    place = tmp_path / "out"
-    words = ["lowrank", "repair", tmp_path / "base", tmp_path / "tuned", "-o", place, "-q"]
-    code = (
-        "import time, sys, spectra.lowrank.model as m\n"
-        "m.copy = lambda *_: time.sleep(60)\n"
-        "from spectra_cli.main import main; main()"
-    )
-    command = [sys.executable, "-c", code, *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
-        for _ in range(600):
-            if any(one.name.startswith(".out.") for one in tmp_path.iterdir()):
-                break
-            time.sleep(0.05)
-        time.sleep(0.5)
-        os.kill(running.pid, signal.SIGKILL)
-    assert not place.exists()
-    spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place)
-    with pytest.raises(OutputError, match="nothing is overwritten without force"):
-        spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place)
-    before = (place / WEIGHTS).read_bytes()
-    spectra.lowrank.repair(tmp_path / "base", tmp_path / "tuned", place, force=True, workers=1)
-    assert (place / WEIGHTS).read_bytes() == before
-
-
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
     sick(llama(), tmp_path, ("q_proj",))
     base, tuned, place = tmp_path / "base", tmp_path / "tuned", tmp_path / "out"
@@ -492,3 +461,21 @@ def test_an_adapter_is_merged_into_its_base(tmp_path: Path, dtype: torch.dtype) 
     again = spectra.diff(base, tmp_path / "b", intruders=True, cache=False)
     assert found.summary["intruders_after"] == again.summary["intruders"]
     assert LlamaForCausalLM.from_pretrained(tmp_path / "b").dtype is dtype
+
+
+def test_what_is_not_chosen_gets_its_update_as_it_is(tmp_path: Path) -> None:
+    model = llama()
+    base, source = lora(model, tmp_path, modules_to_save=["norm"])
+    low = spectra.lowrank
+    found = low.repair(base, source, tmp_path / "b", scale=0.2, merged=True, role="attn.q")
+    assert found.summary["notes"] == [
+        "2 matrices that are not chosen get the adapter's update as it is"
+    ]
+    assert {row.place.role for row in found.rows} == {"attn.q"}
+    low.repair(base, source, tmp_path / "all", scale=0.2, merged=True)
+    low.repair(base, source, tmp_path / "none", scale=1.0, merged=True)
+    made, every, plain = (tensors(tmp_path / one) for one in ("b", "all", "none"))
+    assert not torch.equal(every["model.layers.0.mlp.down_proj.weight"],
+                           plain["model.layers.0.mlp.down_proj.weight"])  # fmt: skip
+    for name, values in made.items():
+        assert torch.equal(values, (every if "q_proj" in name else plain)[name]), name

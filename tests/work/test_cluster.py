@@ -29,7 +29,7 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
-from spectra.errors import CheckpointError, UsageError
+from spectra.errors import CheckpointError, ClusterError, UsageError
 from spectra.matrices import Matrix, Selection, View
 from spectra.runs.engine import Where, engine
 from spectra.runs.planned import Planned
@@ -326,6 +326,18 @@ def test_addresses_that_are_ones(address: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert chosen_address(None) == address
     assert chosen_address("other:1") == "other:1"
+
+
+def test_a_dry_run_does_without_a_cluster_that_is_not_there(minilm: Path) -> None:
+    asked = partial(spectra.kappa.plan, minilm, engine="ray", address="127.0.0.1:1", cache=False)
+    with pytest.warns(UserWarning, match="127.0.0.1:1 cannot be joined: Connection refused"):
+        found = asked().estimate()
+    assert (found.workers, found.busy, found.basis) == (1, 1.0, "probe")
+    assert {*found.others} == {4, 16, 64}
+    with pytest.warns(UserWarning, match="as fast as this machine"):
+        assert asked(workers=8).estimate().workers == 8
+    with pytest.raises(ClusterError, match="cannot be joined: Connection refused"):
+        asked().run()
 
 
 def test_what_cannot_be_meant_is_refused_before_any_work(

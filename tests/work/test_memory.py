@@ -80,11 +80,15 @@ def test_what_later_tasks_need_too_counts_until_then(tmp_path: Path) -> None:
     assert [one.alive // one.loaded for one in backwards] == [1, 2, 1]
 
 
-def test_too_little_is_refused_before_anything_is_read(model: Path) -> None:
-    planned = spectra.kappa.plan(model, memory=1000)
+@pytest.mark.parametrize(("given", "told"), [(1000, "1KB"), ("1", "1B"), ("1.5MiB", "1536KiB"),
+                                             ("1536 kb", "1536KB")])  # fmt: skip
+def test_too_little_is_refused_before_anything_is_read(
+    given: int | str, told: str, model: Path
+) -> None:
+    planned = spectra.kappa.plan(model, memory=given)
     (model / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        UsageError, match=r"memory='?1MB'? is too little: 'w0.weight' takes \d+MB"
+        UsageError, match=rf"memory='?{told}'? is too little: 'w0.weight' takes \d+MB"
     ) as e:
         planned.run()
     assert "Give at least" in str(e.value)

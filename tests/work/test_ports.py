@@ -128,6 +128,7 @@ class Processes:
     """An executor whose tasks and rows go to other processes and back."""
 
     crew = 1
+    here = True
     device = "cpu"
     rates = Rates()
     ledger = None

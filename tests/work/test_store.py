@@ -14,11 +14,12 @@ from torch import Tensor
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Spectrum
+from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Spectrum, spectrum
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
 from spectra.gate import plan_check
 from spectra.gate.check import Check
+from spectra.kernels.singular import singular_values
 from spectra.matrices import Matrix, Pair, Selection
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
@@ -247,7 +248,7 @@ def test_numerics_keys_and_settings_tell_rows_apart(
     assert len(run(store, spectra_of(folder, Spectrum(energy=0.5)))[1]) == 2
     monkeypatch.setattr(Spectrum, "version", Spectrum.version + 1)
     assert len(run(store, spectra_of(folder, Spectrum()))[1]) == 2
-    monkeypatch.setattr(Spectrum, "keys", (*Spectrum.keys, "more"))
+    monkeypatch.setattr(Spectrum, "keys", (*Spectrum().keys, "more"))
     assert len(run(store, spectra_of(folder, Spectrum()))[1]) == 2
 
 
@@ -402,3 +403,33 @@ def test_what_was_known_in_part_tells_nothing_of_the_time_it_takes(
     check.run(there)
     assert not any(key[1].startswith("check") for key, _ in seen.take())
     assert not any("check" in str(entry.about) for entry in store.base.entries("rate"))
+
+
+def test_singular_values_are_decomposed_once_whatever_is_asked_of_them(
+    tmp_path: Path, store: Store, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order of questions, the default among them; shuffled entries are another matrix."""
+    made: list[Tensor] = []
+    real = singular_values
+
+    def noted(matrix: Tensor) -> Tensor:
+        made.append(matrix)
+        return real(matrix)
+
+    monkeypatch.setattr(spectrum, "singular_values", noted)
+    executor = Remembering(Local(1, ledger=store, recall=store.recall, parts=store.parts), store)
+    plain = Spectrum(), Spectrum(metrics="mp"), Spectrum(energy=0.5), Spectrum(metrics="powerlaw")
+    random = Spectrum(metrics="random"), Spectrum(metrics="all"), Spectrum(metrics="traps")
+    for at in range(2):
+        folder = write_model(tmp_path / str(at), named(2, generator))
+        for asked, whole in ((plain[::-1] if at else plain, 2), (random, 4)):
+            for one in asked:
+                found = spectra_of(folder, one).run(executor)
+                known = len(made)
+                assert known == whole
+                fresh = spectra_of(folder, one).run(Local())
+                assert [row.values for row in found.rows] == [row.values for row in fresh.rows]
+                del made[known:]
+        spectra_of(folder, Spectrum(metrics="random", seed=1)).run(executor)
+        assert len(made) == 6
+        made.clear()

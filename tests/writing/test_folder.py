@@ -1,6 +1,5 @@
 """Folders that are whole or not there, and files of tensors that other readers read."""
 
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,12 +14,10 @@ from safetensors import safe_open
 from spectra.checkpoint.header import read_header
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import OutputError
-from spectra.writing.folder import require_new_folder, require_room, write_folder
+from spectra.writing.folder import write_folder
 from spectra.writing.peft import Module, config_of, patterns_of, targets_of
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Slot, write_tensors
-
-OWN = ("a", "b")
 
 
 def fill(folder: Path) -> None:
@@ -70,37 +67,6 @@ def test_without_an_exchange_it_is_replaced_by_renames(
     write_folder(place, fill)
     assert [one.name for one in place.iterdir()] == ["a"]
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
-
-
-def test_what_is_there_is_refused(tmp_path: Path) -> None:
-    place = tmp_path / "out"
-    require_new_folder(place, OWN, force=False)
-    place.mkdir()
-    require_new_folder(place, OWN, force=False)
-    (place / "a").touch()
-    with pytest.raises(OutputError, match=r"holds 1 file, e\.g\. 'a'; nothing is overwritten"):
-        require_new_folder(place, OWN, force=False)
-    require_new_folder(place, OWN, force=True)
-    (place / "optimizer.pt").touch()
-    with pytest.raises(OutputError, match=r"holds 'optimizer\.pt', which was not written here"):
-        require_new_folder(place, OWN, force=True)
-    with pytest.raises(OutputError, match="is a file; expected a folder"):
-        require_new_folder(place / "a", OWN, force=True)
-    with pytest.raises(OutputError, match="does not exist"):
-        require_new_folder(tmp_path / "no" / "out", OWN, force=False)
-
-
-class Disk(NamedTuple):
-    total: int
-    used: int
-    free: int
-
-
-def test_a_disk_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(10, 0, 5 << 20))
-    require_room(tmp_path / "out", 5 << 20)
-    with pytest.raises(OutputError, match=r"may take 6\.0 MiB .* and 5\.0 MiB are free"):
-        require_room(tmp_path / "out", 6 << 20)
 
 
 def test_a_killed_writer_leaves_nothing_in_the_place(tmp_path: Path) -> None:

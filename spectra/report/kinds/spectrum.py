@@ -1,13 +1,14 @@
 """What `spectra spectrum` tells: singular values, matrix by matrix."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
-from spectra.numbers import number
+from spectra.numbers import number, percent
 from spectra.report import cells, shades
-from spectra.report.kind import Document, Kind, Listing, Metric, Worst, highest, singular
+from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Worst, highest, singular
 from spectra.report.sentences import short_name
-from spectra.report.shape import COUNT
+from spectra.report.shape import COUNT, TEXT
 from spectra.report.table import Column
 from spectra.text import printable
 
@@ -24,6 +25,71 @@ CARD = (
     Column("stable rank", cell=cells.of("stable_rank")),
     Column("α", cell=cells.of("alpha")),
 )  # fmt: skip
+
+
+LAWS = ("lognormal", "exponential", "truncated")
+UNLIKELY = 0.1  # p, below which another law counts as likelier
+
+
+def _likelier(row: RowDoc) -> str:
+    """Name the law that describes the tail best where it is clearly not the power law."""
+    found = {
+        name: row[f"{name}_ratio"]
+        for name in LAWS
+        if (row.get(f"{name}_p") or 1.0) < UNLIKELY and (row.get(f"{name}_ratio") or 0.0) < 0.0
+    }
+    if row.get("alpha") is None:
+        return cells.NONE
+    return min(found, key=lambda name: found[name]) if found else "none"
+
+
+SHORT = {
+    "sigma_max": "sigma max", "sigma_min": "min", "stable_rank": "stable", "alpha_sigma": "±",
+    "effective_rank": "effective", "energy_rank": "energy rank", "numerical_rank": "numerical",
+    "resolved_rank": "resolved", "alpha_ks": "KS", "alpha_tail": "tail", "mp_edge": "edge",
+    "signal_energy": "signal", "mp_softrank": "soft rank", "random_distance": "distance",
+    "sigma_max_random": "random max", "log_abs_det": "log det", "alpha_status": "fit",
+    "alpha_xmin": "from", "alpha_error": "error", "alpha_weighted": "weighted",
+    "heavy_tail": "heavy",
+}  # fmt: skip
+"""Titles of columns; others go by their keys."""
+GROUPS = {
+    "basic": ("sigma_max", "sigma_min", "kappa", "stable_rank", "effective_rank", "entropy"),
+    "powerlaw": ("alpha", "alpha_sigma", "alpha_ks", "alpha_tail", "likelier"),
+    "mp": ("mp_edge", "spikes", "signal_energy", "mp_softrank"),
+    "random": ("traps", "random_distance"),
+    "all": ("sigma_max", "kappa", "stable_rank", "alpha", "alpha_sigma", "likelier", "spikes",
+            "signal_energy", "traps"),
+}  # fmt: skip
+"""What of each group a table has."""
+SURE = 3  # columns that a narrow table keeps
+WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    "signal_energy": percent,
+    "heavy_tail": cells.plain,
+    "alpha_status": cells.plain,
+}
+
+
+def _columns(document: Document) -> Sequence[Column]:
+    """Return what was asked for, in the order of its groups."""
+    asked = document["settings"].get("metrics")
+    if not isinstance(asked, str):
+        return COLUMNS
+    keys = dict.fromkeys(key for word in asked.split(",") for key in GROUPS.get(word, (word,)))
+    told = [
+        Column("likelier", "left", optional=at >= SURE, cell=_likelier) if key == "likelier" else
+        Column(SHORT.get(key, key), optional=at >= SURE, key=key,
+               cell=cells.of(key, WRITTEN.get(key, number)))
+        for at, key in enumerate(key for key in keys if key != "sigma_profile")
+    ]  # fmt: skip
+    return (cells.NAME, cells.ROLE, cells.SHAPE, *told)
+
+
+def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
+    """Return the first of what was asked for."""
+    if not isinstance(document["settings"].get("metrics"), str):
+        return Listing(CARD, ranked)
+    return Listing((cells.CODE, *_columns(document)[3:][:5]), ranked)
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -65,19 +131,24 @@ KIND = Kind(
     "spectrum",
     "Singular spectra",
     order=(("kappa", True),),
-    table=lambda document: Listing(COLUMNS, document["rows"]),
-    card=lambda _, ranked: Listing(CARD, ranked),
+    table=lambda document: Listing(_columns(document), document["rows"]),
+    card=_card,
     figures=_figures,
     onward=lambda _: [[("--plot", "spectrum.png")]],
-    visible=("sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "spikes"),
+    visible=(
+        "sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "alpha_sigma", "spikes",
+        "signal_energy", "traps", "snr",
+    ),
     metrics=(
         Metric("kappa", "log", "high", shades.conditioning, shades.OF_KAPPA),
         Metric("sigma_max", "log"), Metric("stable_rank", "log"), Metric("alpha", "linear"),
-        Metric("spikes", "count"),
+        Metric("spikes", "count"), Metric("signal_energy", "linear"),
+        Metric("entropy", "linear"), Metric("snr", "log"), Metric("traps", "count"),
     ),
     under=_together, advice=lambda document: [*filter(None, [_together(document)])],
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
-    options={"energy": 0.99},
+    options={"energy": 0.99, "metrics": None, "seed": 0},
+    settings={"metrics": TEXT.sometimes, "seed": COUNT.sometimes},
     summary={"matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},
 )  # fmt: skip

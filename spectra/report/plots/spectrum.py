@@ -25,6 +25,7 @@ from spectra.report.plots.scree import (
 )
 from spectra.report.plots.style import DARK, INK, LIGHT, NORMAL, WIDTH
 from spectra.report.shades import OF_KAPPA, conditioning
+from spectra.words import UNMEASURED
 
 TITLE = "Singular spectra"
 SAMPLED = "A saved result holds 65 singular values of a matrix: what is drawn between is estimated."
@@ -38,9 +39,10 @@ LABELS = 0.6  # inches that its title and axis need
 
 def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     """Draw one representative eigenvalue density, screes by role, alpha and kappa by layer."""
-    rows = [row for row in document["rows"] if row.get("sigma_max") is not None]
+    rows = [row for row in document["rows"] if row["status"] not in UNMEASURED]
     drawable = [row for row in rows if has_sigma(row, arrays)]
-    grids = _grids(document["rows"]) if len(rows) > 1 else []
+    both = all({"alpha", "kappa"} <= row.keys() for row in rows)
+    grids = _grids(document["rows"]) if len(rows) > 1 and both else []
     if not drawable and not grids:
         return message(document, TITLE, NOT_KEPT if rows else "No matrix could be measured.")
     scree = scree_of(drawable, arrays)
@@ -98,7 +100,7 @@ def _density(axes: Axes, row: RowDoc, arrays: Arrays) -> None:
     sigma, sampled = sigma_of(row, arrays), is_sampled(row, arrays)
     axes.set_xlabel("eigenvalue λ = σ² (weight units squared, logarithmic)")
     axes.set_ylabel("density (per unit of λ)")
-    drawn = sigma[: int(row.get("resolved_rank") or 0)]
+    drawn = sigma[: int(row.get("resolved_rank", len(sigma)) or 0)]
     eigenvalues = np.square(drawn[(drawn > RANGE[0]) & (drawn < RANGE[1])])
     if not eigenvalues.size:
         axes.set(xticks=[], yticks=[])

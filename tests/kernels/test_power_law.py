@@ -8,10 +8,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import integrate, optimize, stats
 from torch import Tensor
 
+from spectra.kernels.power_law import (
+    PowerLaw,
+    alpha_error,
+    alpha_sigma,
+    alternatives,
+    fit_power_law,
+)
 from spectra.kernels.singular import singular_values
-from spectra.kernels.summary import PowerLaw, fit_power_law
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -168,3 +176,108 @@ def test_two_values_leave_one_cut() -> None:
     assert found.tail == 2
     assert found.alpha == pytest.approx(1 + 2 / math.log(3))
     assert found.distance == pytest.approx(abs(1 - np.exp(-2) - 0.5))
+
+
+def held_against(values: Tensor) -> dict[str, tuple[float, float]]:
+    """The reference program's comparisons, with alpha let free as above."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = powerlaw.Fit(
+            values.numpy(), discrete=False, verbose=False, parameter_ranges={"alpha": [1, None]}
+        )
+        return {
+            name: fit.distribution_compare("power_law", name, nested=name.startswith("trunc"))
+            for name in ("lognormal", "exponential", "truncated_power_law")
+        }
+
+
+def of_law(kind: str, count: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    normal = torch.randn(count, generator=source, dtype=torch.float64)
+    uniform = torch.rand(count, generator=source, dtype=torch.float64)
+    return {
+        "pareto": (1 - uniform) ** (-1 / 1.3),
+        "lognormal": (0.4 * normal).exp(),
+        "exponential": 1 - uniform.log(),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["pareto", "lognormal", "exponential"])
+@pytest.mark.parametrize("seed", range(3))
+def test_other_laws_as_the_package_has_them(kind: str, seed: int) -> None:
+    """Its searches stop early and at alpha = 1 of the truncated law: ours is as likely or more."""
+    values = of_law(kind, 300, seed)
+    found, expected = alternatives(values, found_in(values)), held_against(values)
+    lognormal, exponential, truncated = (expected[name] for name in expected)
+    assert found.exponential == pytest.approx(exponential, abs=2e-3)
+    for ours, theirs in ((found.lognormal, lognormal), (found.truncated, truncated)):
+        assert ours.ratio <= theirs[0] + 1e-3
+        if ours.ratio == pytest.approx(theirs[0], abs=1e-4):
+            assert ours.p == pytest.approx(theirs[1], abs=1e-2)
+
+
+def test_the_cut_off_laws_are_the_likeliest_of_their_kind() -> None:
+    """Against a direct search of the likelihood, and integrals by an adaptive rule."""
+    values = of_law("lognormal", 400, 7)
+    law = found_in(values)
+    tail = (values[values >= law.xmin] / law.xmin).numpy()
+    logs, slope = np.log(tail), law.alpha - 1
+    power = float((math.log(slope) - law.alpha * logs).sum())
+
+    def normal(at: NDArray[np.float64]) -> float:
+        own = stats.norm.logpdf(logs, at[0], np.exp(at[1])) - logs
+        return -float((own - stats.norm.logsf(0.0, at[0], np.exp(at[1]))).sum())
+
+    def cut(at: NDArray[np.float64]) -> float:
+        a, b = np.exp(at)
+        whole = integrate.quad(lambda y: y**-a * math.exp(-b * (y - 1)), 1, math.inf)[0]
+        return float((a * logs + b * (tail - 1)).sum()) + len(tail) * math.log(whole)
+
+    precise = {"xatol": 1e-9, "fatol": 1e-10, "maxiter": 4000}
+    for name, missed, start in (("lognormal", normal, [0, 0]), ("truncated", cut, [0.5, -1])):
+        best = optimize.minimize(missed, start, method="Nelder-Mead", options=precise).fun
+        found = getattr(alternatives(values, law), name)
+        assert found.ratio == pytest.approx(power + best, abs=1e-5)
+
+
+def test_a_power_law_is_itself_of_the_laws_that_hold_it() -> None:
+    """Where the tail bends up no cut-off and no lognormal is likelier: R is 0."""
+    steps = torch.linspace(0.0, 1.0, 60, dtype=torch.float64)
+    found, bent = (
+        alternatives(logs.exp(), PowerLaw(1.0 + 60 / float(logs.sum()), 1.0, 0.0, 60))
+        for logs in (steps.pow(3), steps.pow(0.2))
+    )
+    assert found.lognormal == found.truncated == (0.0, 1.0)
+    assert bent.truncated.ratio < 0.0
+    assert bent.lognormal.ratio < 0.0
+
+
+def test_a_law_is_rejected_as_often_as_its_p_says() -> None:
+    """Of power laws a tenth has p below 0.1 against the truncated one, half of them none at all."""
+    p = []
+    for seed in range(200):
+        values = pareto(2.5, 80, seed)
+        n = len(values)
+        law = PowerLaw(1.0 + n / float(values.log().sum()), 1.0, 0.0, n)
+        p.append(alternatives(values, law).truncated.p)
+    assert sum(one < 0.1 for one in p) / 200 < 0.12
+
+
+@pytest.mark.parametrize("count", [3, 10, 200])
+def test_the_exponents_scatter_is_its_error(count: int) -> None:
+    laws = []
+    for seed in range(2000):
+        values = pareto(3.0, count, seed)
+        laws.append(1.0 + count / float(values.log().sum()))
+    spread = float(np.std(laws))
+    true = PowerLaw(3.0, 1.0, 0.0, count)
+    error = alpha_error(true)
+    if count > 3:  # of three values the scatter itself has no variance
+        assert error is not None
+        # The formula takes the estimate, which is biased by n / (n - 1), for the exponent.
+        assert spread == pytest.approx(error, rel=0.1)
+    assert alpha_sigma(true) == pytest.approx(2.0 / math.sqrt(count))
+
+
+def test_too_few_values_have_no_error() -> None:
+    assert alpha_error(PowerLaw(2.0, 1.0, 0.1, 2)) is None

@@ -1,0 +1,119 @@
+"""What is said of the spectra of a model, in sentences."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from spectra.analyzers.row import Row
+from spectra.numbers import number, percent
+from spectra.text import counted, listed
+
+NAMED = 2  # matrices of zeros whose names are told
+UNLIKELY = 0.1  # p, below which Clauset et al. call a comparison of two laws decided
+OTHERS = ("lognormal", "exponential", "truncated")
+
+
+def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
+    """Return what is said of the matrices that were measured.
+
+    Args:
+        rows: Theirs.
+        count: Of all matrices.
+        parameters: Of all matrices.
+    """
+    if not rows:
+        return "No matrix could be measured."
+    told = [f"{counted(count, 'matrix', 'matrices')}, {counted(parameters, 'parameter')}."]
+    largest = max(rows, key=_largest)
+    told.append(f"Largest sigma {number(_largest(largest))} in {largest.matrix}.")
+    if alphas := _known(rows, "alpha"):
+        told.append(f"Median alpha {number(median(alphas))}.")
+    told += [*_fits(rows), *_lost(rows)]
+    heavy = sum(row.values.get("heavy_tail") is True for row in rows)
+    if heavy:
+        have = counted(heavy, "matrix has", "matrices have")
+        told.append(f"{have} entries of heavy tails: spikes there may be single entries or rows.")
+    return " ".join([*told, *_signal(rows), *_trapped(rows)])
+
+
+def _known(rows: Sequence[Row], key: str) -> list[float]:
+    found = (row.values.get(key) for row in rows)
+    return [one for one in found if isinstance(one, int | float) and not math.isnan(one)]
+
+
+def _largest(row: Row) -> float:
+    """Return sigma_max, which every row has, if not under that name."""
+    profile = row.values.get("sigma_profile")
+    first = profile[0] if isinstance(profile, list) else None
+    found = row.values.get("sigma_max", first)
+    return float(found) if isinstance(found, int | float) else 0.0
+
+
+def _fits(rows: Sequence[Row]) -> list[str]:
+    """Say how many tails have no power law, and which are better described by something else."""
+    told = []
+    without = [row for row in rows if row.values.get("alpha_status", "ok") != "ok"]
+    if without:
+        have = counted(len(without), "matrix has", "matrices have")
+        told.append(
+            f"{have} no power law and {'counts' if len(without) == 1 else 'count'} in no median: "
+            f"{without[0].matrix}, {without[0].values['alpha_status']}."
+        )
+    better = [{name for name in OTHERS if _beaten(row, name)} for row in rows]
+    some = sum(map(bool, better))
+    if some:
+        fits = len(_known(rows, "lognormal_p") or _known(rows, "alpha"))
+        ways = [(name, sum(name in one for one in better)) for name in OTHERS]
+        told.append(
+            f"In {some:,} of {counted(fits, 'tail')} another law is likelier than a power law "
+            f"(p < {UNLIKELY}): {listed([f'{name} in {many:,}' for name, many in ways if many])}."
+        )
+    return told
+
+
+def _beaten(row: Row, name: str) -> bool:
+    ratio, p = row.values.get(f"{name}_ratio"), row.values.get(f"{name}_p")
+    return isinstance(ratio, float) and isinstance(p, float) and ratio < 0.0 and p < UNLIKELY
+
+
+def _signal(rows: Sequence[Row]) -> list[str]:
+    shares = _known(rows, "signal_energy")
+    if not shares:
+        return []
+    return [f"Spikes hold {percent(median(shares))} of the energy in the median matrix."]
+
+
+def _trapped(rows: Sequence[Row]) -> list[str]:
+    traps = _known(rows, "traps")
+    found = sum(many > 0 for many in traps)
+    if not found:
+        return ["Shuffled, no matrix has a spike."] if traps else []
+    have = counted(found, "matrix has", "matrices have")
+    return [f"Shuffled, {have} spikes still: single entries make them."]
+
+
+def _lost(rows: Sequence[Row]) -> list[str]:
+    """Say which matrices are zero, and which have half their rank at most above rounding."""
+    zero = [row for row in rows if not _largest(row)]
+    told = []
+    if zero:
+        many = counted(len(zero), "matrix is", "matrices are")
+        text = f"{many} 0 in every entry: {listed([row.matrix for row in zero[:NAMED]])}"
+        told.append(text + (f" and {len(zero) - NAMED:,} more." if len(zero) > NAMED else "."))
+    few = [row for row in rows if 0.0 < 2.0 * _resolved(row) < _full(row)]
+    if few:
+        told.append(
+            f"{counted(len(few), 'matrix has', 'matrices have')} fewer than half of "
+            f"{'its' if len(few) == 1 else 'their'} directions above rounding: {few[0].matrix} "
+            f"{_resolved(few[0]):,} of {_full(few[0]):,}."
+        )
+    return told
+
+
+def _resolved(row: Row) -> int:
+    found = row.values.get("resolved_rank")
+    return found if isinstance(found, int) else 0
+
+
+def _full(row: Row) -> int:
+    return min(row.place.rows, row.place.cols)
