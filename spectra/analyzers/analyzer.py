@@ -66,7 +66,16 @@ class Factors:
     """
 
 
-Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Updates | Factors
+@dataclass(frozen=True, slots=True)
+class Attentions:
+    """Every module of attention: `measure` gets what is known of it, and its matrices by role.
+
+    Norms and biases are among them, as matrices of one column. `cost` and `memory` get the former
+    alone, a `matrices.attention.Attention`.
+    """
+
+
+Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Updates | Factors | Attentions
 
 
 class Analyzer(Protocol[Subject_contra]):

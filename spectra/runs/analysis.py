@@ -11,6 +11,7 @@ from spectra import distribution
 from spectra.analyzers import Analyzer, Row, Summary
 from spectra.analyzers.analyzer import (
     Across,
+    Attentions,
     Composed,
     Each,
     Factors,
@@ -40,6 +41,7 @@ from spectra.work import Model, Plan, plan_model, plan_pair
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
+from spectra.work.planning.attention import plan_attention
 from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.plan import Member, weights_of
 from spectra.work.planning.updates import plan_updates
@@ -208,10 +210,8 @@ def plan_for(
         if len(models) != (2 if type(takes) in many else 1):
             raise UsageError(f"{analyzer.name} takes {told}, got {len(models)} models.")
     match takes:
-        case Each():
-            return plan_model(models[0], selection, analyzer)
-        case PerLayer(roles):
-            return plan_layers(models[0], selection, roles)
+        case Each() | PerLayer() | Attentions():
+            return _plan_one(analyzer, takes, models[0], selection)
         case Pairs(by_head):
             return plan_pair(models[0], models[1], selection, by_head=by_head)
         case WithMoments():
@@ -223,6 +223,21 @@ def plan_for(
             return plan_updates(models[0], models[1:], [{"model": one} for one in names], selection)
         case Factors():
             raise UsageError(f"{analyzer.name} is about factors: `spectra.lowrank` plans it.")
+
+
+def _plan_one(
+    analyzer: Analyzer[Any],
+    takes: Each | PerLayer | Attentions,
+    model: Checkpoint | Adapter,
+    selection: Selection,
+) -> Plan:
+    match takes:
+        case Each():
+            return plan_model(model, selection, analyzer)
+        case PerLayer(roles):
+            return plan_layers(model, selection, roles)
+        case Attentions():
+            return plan_attention(model, selection)
 
 
 def names_of(specs: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What tells a measurement for ever: the content of what was read, and what made numbers of it."""
 
 import sys
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +42,7 @@ def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) 
             analyzer.keys,
             plain(analyzer),
             about,
+            *((replace(task.about, module=""),) if task.about else ()),
             contents,
         )
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
+from spectra.matrices.attention import Attention
 from spectra.matrices.pair import Factors, Formed, Quantised, widened
 from spectra.matrices.part import Part
 from spectra.work.ahead import Ahead
@@ -22,7 +23,8 @@ MEANT = "meant"
 
 Stored = tuple[Tensor, Quantised | None]  # values, and of some how far each was rounded
 ReadValues = Callable[[Read], Tensor]
-Subject = Matrix | Pair | Mapping[str, Matrix | Pair]
+Roles = Mapping[str, Matrix | Pair]
+Subject = Matrix | Pair | Roles | tuple[Attention, Roles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ class Loaded:
         inputs = self.task.inputs
         if not inputs[0].role:
             return self.sides[0].subject(inputs[0], device)
-        return {
+        held = {
             one.role: sides.subject(one, device)
             for one, sides in zip(inputs, self.sides, strict=True)
         }
+        return held if self.task.about is None else (self.task.about, held)
 
 
 class Loader:

@@ -14,6 +14,7 @@ from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
 from spectra.checkpoint.reading import read_entry, read_rounded
 from spectra.kernels.work import DOUBLE, NO_WORK, Work
 from spectra.matrices import Place, View
+from spectra.matrices.attention import Attention
 from spectra.matrices.part import Part
 
 if TYPE_CHECKING:
@@ -250,6 +251,7 @@ class Task:
 
     place: Place  # of the row
     inputs: tuple[Input, ...]  # in the order in which the analyzer names them
+    about: Attention | None = None  # how they go together, where they are a module of attention
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -317,7 +319,7 @@ class Task:
             parts = analyzer.parts(held)
             own = analyzer.beside(held, factors=self.by_factors)
             return sum((self.part(role).work(one) for role, one in parts), own)
-        views = [one.view for one in changed]
+        views = [one.view for one in changed] if self.about is None else [self.about]
         if self.by_factors and isinstance(analyzer, OfFactors):
             found = analyzer.cost_of_factors(*views)
         else:
@@ -333,7 +335,7 @@ class Task:
         """Return the most bytes that measuring it holds at once."""
         if self.by_factors and isinstance(analyzer, OfFactors):
             return analyzer.memory_of_factors(*self.views)
-        return analyzer.memory(*self.views)
+        return analyzer.memory(*(self.views if self.about is None else (self.about,)))
 
     @property
     def by_factors(self) -> bool:

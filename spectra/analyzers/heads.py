@@ -1,0 +1,230 @@
+"""Heads of attention, told by their weights: OV, what each moves, and QK, where it looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.analyzer import Attentions, Summary, Takes
+from spectra.analyzers.heads_factors import Lines, Logit, lines_of
+from spectra.analyzers.heads_reading import HEAD_KEYS, concluded, reading_of
+from spectra.analyzers.row import Measurement, Row, Value
+from spectra.kernels.heads import (
+    FLOOR,
+    copying,
+    grams,
+    inner_products,
+    roots,
+    tied,
+    unturned,
+    values_of,
+)
+from spectra.kernels.work import DOUBLE, SINGLE, Work
+from spectra.matrices import Matrix
+from spectra.matrices.attention import Attention
+
+PROFILE = 17  # singular values that a row keeps, at even ranks
+EIGEN = 1 / 0.9e9  # seconds of an operation among the 8 size^3 of eigenvalues that have no order
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The two maps of every head: OV = O^T V of what it moves, QK = Q^T K of where it looks.
+
+    Source:
+        Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
+    """
+
+    name: ClassVar[str] = "heads"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Attentions()
+    keys: ClassVar[tuple[str, ...]] = ("heads",)
+
+    fold: bool = True  # norms into what reads through them
+
+    def cost(self, about: Attention) -> Work:
+        """Gram matrices, small decompositions, and products of heads with each other."""
+        size, value = about.size, about.value_size
+        lines = about.heads * (size**2 * about.width + value**2 * about.written)
+        lines += about.keys * (size**2 + value**2) * about.memory
+        shared = about.heads**2 * value**2 * about.written
+        shared += about.keys**2 * value**2 * about.memory
+        cubes = about.heads * (size**3 + value**3)
+        return Work(
+            products=2.0 * lines * DOUBLE + 1.5 * shared * SINGLE,
+            eigenvalues=8.0 * cubes / 34e9,
+            decompositions=4.0 * cubes / 30e9 + 8.0 * about.heads * value**3 * EIGEN,
+            calls=2e-3,
+        )
+
+    def memory(self, about: Attention) -> int:
+        """The lines in float32, twice while norms are folded in, and products of heads."""
+        lines = about.heads * (about.size * about.width + about.value_size * about.written)
+        lines += about.keys * (about.size + about.value_size) * about.memory
+        return 8 * lines + 8 * 3 * about.heads * max(about.size, about.value_size) ** 2 + (1 << 28)
+
+    def measure(self, subject: tuple[Attention, Mapping[str, Matrix]]) -> Measurement:
+        """Return a row of values for each head of queries, and its singular values as arrays."""
+        about, held = subject
+        lines = lines_of(about, held, fold=self.fold)
+        key_of = lines.key_of
+        query, key = grams(lines.queries), grams(lines.keys)[key_of]
+        value, written = grams(lines.values), grams(lines.written)
+        a, b, v, o = (roots(one) for one in (query, key, value, written))
+        found: dict[str, Tensor] = {}
+        for name, left, right in (("qk", a, b), ("ov", o, v[key_of])):
+            found |= _spectra(name, left, right)
+        if about.known:
+            halves = about.pairing != "neighbours"
+            found["qk_unturned"] = unturned(query, key, _lines(about), halves=halves)
+        if not about.across and about.memory == about.written:
+            found["copying"] = copying(lines.values[key_of], lines.written)
+        found |= _twins(lines, found["ov_frobenius"])
+        bounds = self._bounds(about, lines)
+        if bounds is not None:
+            found["logit_bound"] = bounds
+        sigma = {name: found.pop(f"{name}_sigma") for name in ("qk", "ov")}
+        told = {name: values.tolist() for name, values in found.items()}
+        rows: list[Mapping[str, Value]] = [
+            self._row(about, head, int(key_of[head]), told) | {
+                f"{name}_profile": _profile(values[head]) for name, values in sigma.items()
+            }
+            for head in range(about.heads)
+        ]  # fmt: skip
+        return Measurement({"heads": rows}, arrays=sigma)
+
+    def _row(
+        self, about: Attention, head: int, key: int, told: Mapping[str, Sequence[float]]
+    ) -> dict[str, Value]:
+        """Return the numbers of one head; those that do not exist are None."""
+        own: dict[str, Value] = {
+            name: None if values[head] != values[head] else values[head]
+            for name, values in told.items()
+        }
+        return {
+            "head": head, "kv_head": key, "attends": "across" if about.across else "self",
+            **{name: own.get(name) for name in HEAD_KEYS[3:]},
+            "folded": self._folded(about), "logit_scale": about.scale, "logit_cap": about.cap,
+            "qk_norm": bool(about.each) if about.known else None,
+            "turning": about.turning if about.known else None,
+        }  # fmt: skip
+
+    def _folded(self, about: Attention) -> str:
+        """Say which norms are in the numbers."""
+        if not about.known:
+            return "unknown"
+        if not self.fold:
+            return "no"
+        words = {"rms": "rms", "rms1": "rms", "layer": "layer", "gain": "gain"}
+        told = [words[about.before]] if about.before else []
+        told += [f"memory {words[about.through]}"] if about.through else []
+        told += ["latent rms"] if about.latent else []
+        told += ["rms of each head"] if about.each else []
+        told += [f"{words[about.behind]} behind"] if about.behind else []
+        return ", ".join(told) or "none before"
+
+    def _bounds(self, about: Attention, lines: Lines) -> Tensor | None:
+        """Return what no logit of a head exceeds in size, at any distance; None: not known."""
+        if not lines.logits or about.scale is None:
+            return None
+        parts = [_bound(one, lines.key_of, about) for one in lines.logits]
+        if any(one is None for one in parts):
+            return None
+        total = about.scale * torch.stack([one for one in parts if one is not None]).sum(dim=0)
+        return total if about.cap is None else about.cap * torch.tanh(total / about.cap)
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Return a row for each head, those that are dead or twins marked, and what they show."""
+        heads = concluded([one for row in rows for one in _each(row)])
+        return heads, reading_of(heads)
+
+
+def _each(row: Row) -> list[Row]:
+    """Return the rows of the heads of one module; of one without numbers a single one."""
+    told: Any = row.values["heads"]
+    if told is None:
+        return [replace(row, values=dict.fromkeys(HEAD_KEYS))]
+    return [
+        replace(
+            row,
+            place=replace(row.place, matrix=f"{row.place.matrix}[head={one['head']}]"),
+            values={**one, "dead": None, "twin": None},
+            arrays={name: array[index] for name, array in row.arrays.items()},
+        )
+        for index, one in enumerate(told)
+    ]
+
+
+def _lines(about: Attention) -> slice:
+    """Return the lines of a query that rotate."""
+    start = about.size - about.turning if about.latent else 0
+    return slice(start, start + about.turning)
+
+
+def _spectra(name: str, left: Tensor, right: Tensor) -> dict[str, Tensor]:
+    """Return singular values and what sums them up."""
+    sigma = values_of(left, right)
+    square, total = sigma.square().sum(dim=1), sigma.sum(dim=1)
+    share = sigma / total[:, None]
+    entropy = -(share * share.clamp(min=1e-300).log()).sum(dim=1)
+    sizes = [torch.linalg.matrix_norm(one, ord=2) for one in (left, right)]
+    return {
+        f"{name}_sigma": sigma,
+        f"{name}_sigma_max": sigma[:, 0],
+        f"{name}_frobenius": square.sqrt(),
+        f"{name}_stable_rank": square / sigma[:, 0].square(),
+        f"{name}_effective_rank": entropy.exp(),
+        f"{name}_tied": tied(sigma, FLOOR * sizes[0] * sizes[1]),
+    }
+
+
+def _twins(lines: Lines, norms: Tensor) -> dict[str, Tensor]:
+    """Return the head of the same module whose OV is most alike, and their cosine."""
+    if len(norms) < 2:
+        return {}
+    products = inner_products(lines.values, lines.written, lines.key_of)
+    cosines = products / (norms[:, None] * norms[None])
+    cosines.fill_diagonal_(0.0)
+    size = cosines.abs().nan_to_num(0.0)
+    nearest = size.argmax(dim=1)
+    found = cosines.gather(1, nearest[:, None])[:, 0].clamp(-1.0, 1.0)
+    return {"nearest": torch.where(found.isnan(), torch.nan, nearest.double()),
+            "nearest_cosine": found}  # fmt: skip
+
+
+def _bound(one: Logit, key_of: Tensor, about: Attention) -> Tensor | None:
+    """Return what one summand of a logit does not exceed, before the scale.
+
+    |q| <= |x| sigma_1(Q) + |b|, and where nothing rotates |x^T Q^T K y| <= |x| |y| sigma_1(Q^T K).
+    """
+    query, key = one.query, one.key
+    if query.reach is None or key.reach is None:
+        return None
+    if about.each:
+        longest = query.reach * key.reach * about.length**2
+        return torch.full((len(key_of),), longest, dtype=torch.float64, device=key_of.device)
+    a, b = roots(grams(query.lines)), roots(grams(key.lines))[key_of]
+    of_query, of_key = (torch.linalg.matrix_norm(root, ord=2) for root in (a, b))
+    together = of_query * of_key if one.turns else values_of(a, b)[:, 0]
+    bias = [
+        0.0 if side.bias is None else torch.linalg.vector_norm(side.bias.double(), dim=1)
+        for side in (query, key)
+    ]
+    of_bias = bias[1][key_of] if isinstance(bias[1], Tensor) else bias[1]
+    total: Tensor = (
+        query.reach * key.reach * together
+        + bias[0] * (key.reach * of_key + of_bias)
+        + query.reach * of_query * of_bias
+    )
+    return total
+
+
+def _profile(sigma: Tensor) -> list[float]:
+    """Return singular values at even ranks, in six digits."""
+    last = len(sigma) - 1
+    ranks = range(last + 1) if last < PROFILE else [
+        round(i * last / (PROFILE - 1)) for i in range(PROFILE)
+    ]  # fmt: skip
+    return [float(f"{float(sigma[rank]):.6g}") for rank in ranks]

@@ -1,0 +1,194 @@
+"""The lines of every head of one module of attention, norms and rotations folded in."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectra.matrices import Matrix
+from spectra.matrices.attention import Attention
+from spectra.matrices.attention_families import NormKind
+from spectra.matrices.pair import widened
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Some lines of queries or keys, and how long what they are multiplied with can be.
+
+    Where each query passes a norm of its own: how long it can be itself.
+    """
+
+    lines: Tensor  # heads x lines x inputs
+    reach: float | None  # None: not known
+    bias: Tensor | None = None  # heads x lines
+
+
+@dataclass(frozen=True, slots=True)
+class Logit:
+    """One summand of a logit: a product of some lines of a query and of a key."""
+
+    query: Side
+    key: Side
+    turns: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What heads read and write: Q and K, V and O, a row for each line of a head."""
+
+    queries: Tensor  # heads x size x width
+    keys: Tensor  # keys x size x memory
+    values: Tensor  # keys x value size x memory
+    written: Tensor  # heads x value size x outputs
+    logits: tuple[Logit, ...]  # their sum, times the scale, is the logit; none: not known
+    key_of: Tensor  # the head of keys and values of each head of queries
+
+
+def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True) -> Lines:
+    """Return the lines of all heads.
+
+    With norms folded in, they are of the normalised stream, whose length is at most the root of its
+    width: RMSNorm's gain multiplies the inputs, and LayerNorm's too, from which its mean is taken
+    away. A norm behind the attention multiplies what is written.
+
+    Args:
+        about: How they go together.
+        held: Matrices and vectors by role, as `attentions` names them.
+        fold: Fold norms in, where they are known.
+    """
+    folds = fold and about.known
+    raw = _Held(held, folds)
+    before, through = (about.before, about.through) if folds else ("", "")
+    through = through if about.across else before
+    if about.latent:
+        queries, keys, values, logits = _latent(about, raw, before)
+    else:
+        query = raw.read("q", "before", before)
+        key = raw.read("k", "through" if about.across else "before", through)
+        value = raw.read("v", "through" if about.across else "before", through)
+        query, key = (_headed(query, about.heads), _headed(key, about.keys))
+        if about.each:
+            query, key = raw.each(query, "q", about), raw.each(key, "k", about)
+        query, key = _stretched(query, about), _stretched(key, about)
+        queries, keys = query.lines, key.lines
+        values = _headed(value, about.keys).lines
+        logits = _split(query, key, about)
+    written = raw.matrix("o").mT.unflatten(0, (about.heads, -1)).contiguous()
+    if folds and about.behind:
+        written = written * raw.gain("behind", about.behind)
+    shared = torch.arange(about.heads, device=queries.device) // (about.heads // about.keys)
+    known = folds and about.scale is not None
+    return Lines(queries, keys, values, written, logits if known else (), shared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Values by role."""
+
+    held: Mapping[str, Matrix]
+    folds: bool
+
+    def matrix(self, role: str) -> Tensor:
+        return widened(self.held[role].values)
+
+    def vector(self, role: str) -> Tensor | None:
+        return widened(self.held[role].values).flatten() if role in self.held else None
+
+    def gain(self, role: str, kind: NormKind) -> Tensor | float:
+        found = self.vector(f"{role}.gain")
+        if found is None:
+            return 1.0
+        return found + 1.0 if kind == "rms1" else found
+
+    def read(self, role: str, norm: str, kind: NormKind) -> Side:
+        """Return a matrix that reads through a norm, and its bias with the norm's offset in it."""
+        lines, bias = self.matrix(role), self.vector(f"{role}.bias")
+        if not kind or kind == "gain":
+            return Side(lines, None, bias)
+        offset = self.vector(f"{norm}.offset")
+        if offset is not None:
+            moved = lines @ offset
+            bias = moved if bias is None else bias + moved
+        lines = lines * self.gain(norm, kind)
+        if kind == "layer":
+            lines = lines - lines.mean(dim=1, keepdim=True)
+        return Side(lines, math.sqrt(lines.shape[1]), bias)
+
+    def each(self, side: Side, role: str, about: Attention) -> Side:
+        """Return queries or keys times the gains of the norm that each passes."""
+        gain = self.gain(role, about.each) if self.folds else 1.0
+        if not isinstance(gain, Tensor):
+            return side
+        heads, size = side.lines.shape[:2]
+        longest = math.sqrt(gain.numel()) * float(gain.abs().max())  # whatever it is made of
+        gain = gain.reshape(-1, size).expand(heads, size)
+        bias = None if side.bias is None else side.bias * gain
+        return Side(side.lines * gain[..., None], longest, bias)
+
+
+def _headed(side: Side, heads: int) -> Side:
+    bias = side.bias
+    return Side(side.lines.unflatten(0, (heads, -1)), side.reach,
+                None if bias is None else bias.unflatten(0, (heads, -1)))  # fmt: skip
+
+
+def _turning(about: Attention) -> slice:
+    return slice(about.size - about.turning, about.size) if about.latent \
+        else slice(0, about.turning)  # fmt: skip
+
+
+def _stretched(side: Side, about: Attention) -> Side:
+    """Multiply the lines that rotate with what rotating multiplies them with."""
+    if about.length == 1.0 or not about.turning:
+        return side
+    factor = torch.ones(about.size, dtype=side.lines.dtype, device=side.lines.device)
+    factor[_turning(about)] = about.length
+    bias = None if side.bias is None else side.bias * factor
+    return Side(side.lines * factor[:, None], side.reach, bias)
+
+
+def _split(query: Side, key: Side, about: Attention) -> tuple[Logit, ...]:
+    """Return the lines that rotate and the others; of normed heads all are one."""
+    if about.each or about.turning in {0, about.size}:
+        return (Logit(query, key, bool(about.turning)),)
+
+    def part(side: Side, lines: slice) -> Side:
+        bias = None if side.bias is None else side.bias[:, lines]
+        return Side(side.lines[:, lines], side.reach, bias)
+
+    turning, fixed = slice(0, about.turning), slice(about.turning, about.size)
+    return tuple(
+        Logit(part(query, lines), part(key, lines), turns)
+        for lines, turns in ((turning, True), (fixed, False))
+    )
+
+
+def _latent(
+    about: Attention, raw: _Held, before: NormKind
+) -> tuple[Tensor, Tensor, Tensor, tuple[Logit, ...]]:
+    """Return queries, keys and values of the stream, the latents between them multiplied in."""
+    kind: NormKind = "rms" if raw.folds else ""
+    down, turned = raw.read("down", "before", before), raw.read("turned", "before", before)
+    key = _headed(raw.read("k", "down", kind), about.keys)
+    value = _headed(raw.read("v", "down", kind), about.keys)
+    if "q_down" in raw.held:
+        inner = _headed(raw.read("q", "q_down", kind), about.heads)
+        queries = inner.lines @ raw.read("q_down", "before", before).lines
+    else:
+        inner = _headed(raw.read("q", "before", before), about.heads)
+        queries = inner.lines
+    plain = about.size - turned.lines.shape[0]
+    shared = turned.lines.expand(about.keys, -1, -1)
+    keys = torch.cat([key.lines @ down.lines, shared], dim=1)
+    inner = _stretched(inner, about)
+    whole = _stretched(Side(keys, None), about).lines
+    queries = _stretched(Side(queries, None), about).lines
+    biased = any(f"{role}.bias" in raw.held for role in ("q", "q_down", "down", "k"))
+    logits = () if biased else (
+        Logit(Side(inner.lines[:, :plain], inner.reach), key, turns=False),
+        Logit(Side(inner.lines[:, plain:], inner.reach),
+              Side(whole[:, plain:], turned.reach), turns=True),
+    )  # fmt: skip
+    return queries, whole, value.lines @ down.lines, logits

@@ -1,0 +1,135 @@
+"""Heads beside each other: which are dead, which do the same, and what stands out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from spectra.analyzers.row import Row, Value
+from spectra.numbers import number
+from spectra.text import counted
+from spectra.words import UNMEASURED
+
+HEAD_KEYS = (
+    "head", "kv_head", "attends", "ov_sigma_max", "ov_frobenius", "ov_stable_rank",
+    "ov_effective_rank", "ov_tied", "qk_sigma_max", "qk_frobenius", "qk_unturned",
+    "qk_stable_rank", "qk_effective_rank", "qk_tied", "logit_bound", "logit_scale", "logit_cap",
+    "qk_norm", "turning", "copying", "nearest", "nearest_cosine", "folded", "dead", "twin",
+    "ov_profile", "qk_profile",
+)  # fmt: skip
+DEAD = 1e-3  # of the model's median: what writes or looks less does so by rounding, or was pruned
+TWIN = 0.9  # cosine of two heads that do the same
+NAMED = 3  # heads in a sentence
+COPIES = 0.5  # copying score of a head that is told of
+
+
+def concluded(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with those marked that do nothing, and those that do the same as another."""
+    found = [row for row in rows if row.status not in UNMEASURED]
+    middle = {
+        name: median([row.number(f"{name}_frobenius") or 0.0 for row in found] or [0.0])
+        for name in ("ov", "qk")
+    }
+    return [_marked(row, middle) if row.status not in UNMEASURED else row for row in rows]
+
+
+def _marked(row: Row, middle: Mapping[str, float]) -> Row:
+    dead = [
+        name for name in ("ov", "qk")
+        if (row.number(f"{name}_frobenius") or 0.0) <= DEAD * middle[name]
+    ]  # fmt: skip
+    cosine = row.number("nearest_cosine")
+    twin = not dead and cosine is not None and abs(cosine) >= TWIN
+    values: dict[str, Value] = {
+        **row.values, "dead": " and ".join(dead) or None,
+        "twin": _whole(row.values["nearest"]) if twin else None,
+        "nearest": _whole(row.values["nearest"]), "ov_tied": _whole(row.values["ov_tied"]),
+        "qk_tied": _whole(row.values["qk_tied"]),
+    }  # fmt: skip
+    return replace(row, values={name: values[name] for name in HEAD_KEYS})
+
+
+def reading_of(rows: Sequence[Row]) -> dict[str, object]:
+    """Return what the heads of a model show, and a sentence on it."""
+    found = [row for row in rows if row.status not in UNMEASURED]
+    dead = [row for row in found if row.values["dead"]]
+    twins = [row for row in found if row.values["twin"] is not None]
+    modules = len({row.place.tensor for row in rows})
+    what = f"{counted(len(found), 'head')} of attention in {counted(modules, 'module')}"
+    told = [
+        f"{what}{_dead(dead, len(found))}.",
+        _twins(twins),
+        _copying([row for row in found if not row.values["dead"]]),
+        _bounded(found),
+    ]
+    return {
+        "reading": " ".join(one for one in told if one),
+        "heads": len(found),
+        "modules": modules,
+        "dead": len(dead),
+        "twins": len(twins),
+        "tied": sum(bool(row.values["ov_tied"] or row.values["qk_tied"]) for row in found),
+        "unknown": sum(row.values["folded"] == "unknown" for row in found),
+        "non_finite": sum(row.status == "non-finite" for row in rows),
+    }
+
+
+def _dead(dead: Sequence[Row], of: int) -> str:
+    if not dead:
+        return ", none dead"
+    named = ", ".join(f"{_name(row)} ({str(row.values['dead']).upper()})" for row in dead[:NAMED])
+    more = f" and {len(dead) - NAMED:,} more" if len(dead) > NAMED else ""
+    return f", {len(dead):,} of {of:,} dead: {named}{more}"
+
+
+def _twins(twins: Sequence[Row]) -> str:
+    pairs: dict[tuple[str, int, int], float] = {}
+    for row in twins:
+        one, other = int(row.number("head") or 0), int(row.number("twin") or 0)
+        pairs[row.place.tensor, min(one, other), max(one, other)] = (
+            row.number("nearest_cosine") or 0.0
+        )
+    if not pairs:
+        return ""
+    ranked = sorted(pairs.items(), key=lambda pair: -abs(pair[1]))
+    layers = {row.place.tensor: row.place.layer for row in twins}
+    named = ", ".join(
+        f"layer {layers[module]} heads {one} and {other} ({cosine:.2f})"
+        for (module, one, other), cosine in ranked[:NAMED]
+    )
+    more = f" and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else ""
+    verb = "move" if len(pairs) > 1 else "moves"
+    return f"{counted(len(pairs), 'pair')} of heads {verb} the same by OV: {named}{more}."
+
+
+def _copying(rows: Sequence[Row]) -> str:
+    known = [row for row in rows if row.values["copying"] is not None]
+    copies = sorted(known, key=lambda row: -(row.number("copying") or 0.0))
+    copies = [row for row in copies if (row.number("copying") or 0.0) >= COPIES]
+    if not copies:
+        return ""
+    named = ", ".join(
+        f"{_name(row)} ({row.number('copying') or 0.0:.2f})" for row in copies[:NAMED]
+    )
+    verb = "copies" if len(copies) == 1 else "copy"
+    lead = "most of all " if len(copies) > NAMED else ""
+    return f"{len(copies):,} {verb} what they read (score of {COPIES:g} or more), {lead}{named}."
+
+
+def _bounded(rows: Sequence[Row]) -> str:
+    known = [row for row in rows if row.values["logit_bound"] is not None]
+    if not known:
+        return ""
+    top = max(known, key=lambda row: row.number("logit_bound") or 0.0)
+    return (
+        f"No logit exceeds {number(top.number('logit_bound') or 0.0)} in size "
+        f"({_name(top)}), by σ max of QK."
+    )
+
+
+def _name(row: Row) -> str:
+    where = "" if row.values["attends"] == "self" else " across"
+    return f"layer {row.place.layer}{where} head {row.values['head']}"
+
+
+def _whole(value: Value) -> int | None:
+    return int(value) if isinstance(value, int | float) else None

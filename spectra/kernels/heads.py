@@ -1,0 +1,147 @@
+"""Heads of attention from their thin factors: no matrix of the stream's width squared is formed.
+
+A head has lines: `size` rows of its queries Q and keys K, and of its values V and what each of them
+writes, O. Its two maps are QK = Q^T K and OV = O^T V, both of rank `size` at most. Singular values
+come from the small Gram matrices of both factors, in float64: with Q Q^T = A^T A and K K^T = B^T B
+those of Q^T K are those of A B^T. They are exact to about 1e-8 of the product of both factors'
+largest ones.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spectra.errors import NonFiniteError
+
+CHUNK = 1 << 25  # entries that are widened at once
+APART = 1e-6  # of the largest singular value: what lies closer is one value with two vectors
+FLOOR = 1e-7  # of the product of both factors' largest values: below lies rounding
+
+
+def grams(lines: Float[Tensor, "heads size width"]) -> Float[Tensor, "heads size size"]:
+    """Return the inner products of every head's lines, in float64.
+
+    Raises:
+        NonFiniteError: They hold NaN or Inf.
+    """
+    many = max(1, CHUNK // max(lines.shape[1] * lines.shape[2], 1))
+    found = []
+    for some in lines.split(many):
+        wide = some.double()
+        found.append(wide @ wide.mT)
+    gram = torch.cat(found)
+    if not bool(gram.isfinite().all()):
+        raise NonFiniteError("queries, keys, values or what they write hold NaN or Inf")
+    return gram
+
+
+def roots(gram: Float[Tensor, "heads size size"]) -> Float[Tensor, "heads size size"]:
+    """Return A with A^T A = gram, for each."""
+    values, vectors = torch.linalg.eigh(gram)
+    found: Tensor = values.clamp(min=0.0).sqrt()[..., None] * vectors.mT
+    return found
+
+
+def values_of(
+    left: Float[Tensor, "heads size size"], right: Float[Tensor, "heads size size"]
+) -> Float[Tensor, "heads size"]:
+    """Return the singular values of products of two factors, from their roots; descending."""
+    found: Tensor = torch.linalg.svdvals(left @ right.mT)
+    return found
+
+
+def tied(
+    sigma: Float[Tensor, "heads size"], floor: Float[Tensor, " heads"]
+) -> Int[Tensor, " heads"]:
+    """Count singular values that coincide with a neighbour, whose vectors are not determined.
+
+    Args:
+        sigma: Descending.
+        floor: What is no larger is rounding, and does not count.
+    """
+    close = (sigma[:, :-1] - sigma[:, 1:] <= APART * sigma[:, :1]) & (sigma[:, 1:] > floor[:, None])
+    both = torch.zeros_like(sigma, dtype=torch.bool)
+    both[:, :-1] |= close
+    both[:, 1:] |= close
+    return both.sum(dim=1)
+
+
+def copying(
+    values: Float[Tensor, "heads size width"], written: Float[Tensor, "heads size width"]
+) -> Float[Tensor, " heads"]:
+    """Return the sum of the eigenvalues of O^T V over the sum of their sizes; NaN where all are 0.
+
+    The eigenvalues that are not 0 are those of the small V O^T.
+
+    Source:
+        Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
+    """
+    many = max(1, CHUNK // max(values.shape[1] * values.shape[2], 1))
+    cores = torch.cat([
+        one.double() @ other.double().mT
+        for one, other in zip(values.split(many), written.split(many), strict=True)
+    ])  # fmt: skip
+    found = torch.linalg.eigvals(cores)
+    size = torch.linalg.vector_norm(cores, dim=(1, 2)) * cores.shape[1] ** 0.5
+    total = found.abs().sum(dim=1)
+    known = total > APART * size  # of a nilpotent core rounding alone makes eigenvalues
+    return torch.where(known, found.real.sum(dim=1) / total, torch.nan)
+
+
+def inner_products(
+    values: Float[Tensor, "keys lines width"],
+    written: Float[Tensor, "heads lines out"],
+    keys: Int[Tensor, " heads"],
+) -> Float[Tensor, "heads heads"]:
+    """Return the inner products of all O_i^T V_i as vectors, by traces of small products.
+
+    Args:
+        values: Of the heads of keys and values.
+        written: Of the heads of queries.
+        keys: The head of keys and values of each of these.
+    """
+    heads, size = written.shape[:2]
+    flat, wide = written.flatten(0, 1), values.flatten(0, 1)
+    found = written.new_zeros((heads, heads), dtype=torch.float64)
+    last, of_values = -1, wide
+    for head, key in enumerate(keys.tolist()):
+        if key != last:
+            of_values = (values[key] @ wide.mT).unflatten(1, (-1, size))
+            last = key
+        of_written = (written[head] @ flat[head * size :].mT).unflatten(1, (-1, size))
+        found[head, head:] = (of_written * of_values[:, keys[head:]]).sum(dim=(0, 2))
+    return found + found.triu(1).mT
+
+
+def unturned(
+    queries: Float[Tensor, "heads size size"],
+    keys: Float[Tensor, "heads size size"],
+    turning: slice,
+    *,
+    halves: bool,
+) -> Float[Tensor, " heads"]:
+    """Return the Frobenius norm of what no rotation changes of Q^T K.
+
+    A rotation R turns the plane of two lines: Q_p^T R K_p. The Gram matrix of two lines is a
+    multiple of the identity, which commutes with every rotation, and a rest without trace. Of
+    ||Q_p^T R K_p||^2 the former give ||Q_p||^2 ||K_p||^2 / 2 whatever R is; what the rests give is
+    0 in the mean over angles. So it is also the root mean square of ||Q^T K||_F over all angles.
+
+    Args:
+        queries: Gram matrices.
+        keys: Likewise.
+        turning: The lines that rotate.
+        halves: Line i rotates with the one half of them further on, not with its neighbour.
+    """
+    size = queries.shape[1]
+    fixed = torch.ones(size, dtype=torch.bool, device=queries.device)
+    fixed[turning] = False
+    rest = queries[:, fixed][:, :, fixed] * keys[:, fixed][:, :, fixed]
+
+    def planes(gram: Tensor) -> Tensor:
+        lines = gram.diagonal(dim1=1, dim2=2)[:, turning]
+        pairs: Tensor = lines.unflatten(1, (2, -1)).mT if halves else lines.unflatten(1, (-1, 2))
+        return pairs.sum(dim=2)
+
+    turned = (planes(queries) * planes(keys)).sum(dim=1) / 2.0
+    return (rest.sum(dim=(1, 2)) + turned).clamp(min=0.0).sqrt()

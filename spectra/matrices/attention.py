@@ -1,0 +1,358 @@
+"""The modules of attention of a model: their matrices, biases and norms, and how they go together.
+
+What is not known is said, never guessed: heads that config.json does not tell, a layout that does
+not fit them, a family whose norms and rotations are not among those of `attention_families`.
+"""
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.matrices.attention_families import (
+    Family,
+    Norm,
+    NormKind,
+    Pairing,
+    cap_of,
+    family_of,
+    length_of,
+    rotates,
+    rotating,
+    scale_of,
+)
+from spectra.matrices.layers import LayerName, place_in
+from spectra.matrices.part import Part
+from spectra.matrices.per_head import ATTENTION, by_head
+from spectra.matrices.role import Role
+from spectra.matrices.rule import Config
+from spectra.matrices.scopes import settings_for
+from spectra.matrices.view import View
+from spectra.text import natural
+
+ACROSS = re.compile(r"cross|encoder_attn|EncDecAttention", re.IGNORECASE)
+OTHERWISE = re.compile(r"linear_attn|mamba|mixer|delta|global|disentangled|rel_attn|indexer")
+"""Modules of which the four projections do not make heads of softmax attention alone."""
+SHORT = {"attn.q": "q", "attn.k": "k", "attn.v": "v", "attn.o": "o"}
+LATENT = re.compile(r"(?:q_a_proj|kv_a_proj_with_mqa)\.weight$")
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One module of attention, as plain data; sizes in lines, of one head where they are of any."""
+
+    module: str
+    family: str  # model_type
+    heads: int  # of queries
+    keys: int  # heads of keys and values
+    size: int  # of a query and a key
+    value_size: int
+    width: int  # inputs of queries
+    memory: int  # inputs of keys and values
+    written: int  # outputs
+    across: bool = False  # its keys and values are of another stack
+    known: bool = False  # norms, scale and rotation are
+    before: NormKind = ""  # what queries, keys and values are read through
+    through: NormKind = ""  # of attention across: what keys and values are
+    behind: NormKind = ""  # what passes before it is added to the stream
+    each: NormKind = ""  # of queries and keys
+    scale: float | None = None  # of the logits
+    cap: float | None = None  # softly, of the logits
+    turning: int = 0  # lines of a query that rotate; of latent attention the last ones
+    pairing: Pairing = ""
+    length: float = 1.0  # what rotating multiplies a query and a key with
+    latent: bool = False  # keys and values, and perhaps queries, are expanded from few numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module of attention with its matrices and vectors by role."""
+
+    about: Attention
+    parts: Mapping[str, View]
+    layer: int | None
+
+
+def attentions(
+    checkpoint: Checkpoint, views: Sequence[View]
+) -> tuple[list[Module], list[Skipped], list[str]]:
+    """Return the modules of attention of a model.
+
+    Args:
+        checkpoint: Of which the views are.
+        views: The matrices to look among.
+
+    Returns:
+        The modules in natural order of names; what is none and why; and what is not known of
+        those that are.
+    """
+    groups: dict[str, list[View]] = defaultdict(list)
+    for view in views:
+        place = place_in(view.entry.name)
+        if view.role.kind in ATTENTION or LATENT.search(view.entry.name):
+            groups[_module(view.entry.name, _layer(place))].append(view)
+    found: list[Module] = []
+    skipped: list[Skipped] = []
+    notes: list[str] = []
+    for name in sorted(groups, key=natural):
+        made = _made(checkpoint, name, groups[name])
+        if isinstance(made, str):
+            skipped.append(Skipped(name, made))
+        else:
+            found.append(made)
+    strange = sorted({one.about.family or "none" for one in found if not one.about.known})
+    if strange:
+        notes.append(
+            f"model_type {', '.join(strange)}: which norms, scale and rotations go with its "
+            "attention is not known. Nothing is folded in and no logit is bounded there."
+        )
+    return found, skipped, notes
+
+
+def _layer(place: LayerName | None) -> str:
+    """Return what the names of a layer begin with; nothing outside of layers."""
+    return f"{place.prefix}{place.numbers[-1]}." if place else ""
+
+
+def _module(name: str, prefix: str) -> str:
+    """Return the module of attention that a tensor is in: the layer, and a word or two more."""
+    inner = name.removeprefix(prefix).split(".")
+    steps = 2 if inner[0].isdecimal() or (inner[1:2] and inner[1].isdecimal()) else 1
+    return prefix + ".".join(inner[: min(steps, len(inner) - 1)])
+
+
+def _common(names: Sequence[str]) -> str:
+    """Return the words that names begin with together."""
+    words = zip(*(name.split(".") for name in names), strict=False)
+    return ".".join(one[0] for one in itertools.takewhile(lambda some: len(set(some)) == 1, words))
+
+
+def _made(checkpoint: Checkpoint, name: str, held: Sequence[View]) -> Module | str:
+    if OTHERWISE.search(name):
+        return "its four projections do not make heads of softmax attention alone"
+    if held[0].role.layer is None:
+        return "it lies in no layer: what it reads is not the stream of one"
+    config, entries = checkpoint.config, checkpoint.entries
+    parts = _latent(held) if any(LATENT.search(one.entry.name) for one in held) else _plain(held)
+    if isinstance(parts, str):
+        return parts
+    sizes = _sizes(parts, config)
+    if isinstance(sizes, str):
+        return sizes
+    first = parts["q"]
+    settings, layer = settings_for(first.entry.name, config), first.role.layer
+    about = replace(
+        sizes, module=_common([view.entry.name for view in held]),
+        family=str(settings.get("model_type", "")), across=bool(ACROSS.search(first.entry.name)),
+    )  # fmt: skip
+    for role in [*parts]:
+        bias = _bias(parts[role], entries)
+        if bias is not None:
+            parts[f"{role}.bias"] = bias
+    family = family_of(settings)
+    if family is not None:
+        about = _with_norms(about, family, parts, entries)
+        about = _with_logits(about, family, settings, layer, parts)
+    return Module(about, parts, layer)
+
+
+def _plain(held: Sequence[View]) -> dict[str, View] | str:
+    """Return one matrix of each role, or why there is none."""
+    kinds = [view.role.kind for view in held]
+    lacking = [role for role in ATTENTION if role not in kinds]
+    if lacking:
+        return f"no {', '.join(lacking)} in this module"
+    many = next((role for role in ATTENTION if kinds.count(role) > 1), None)
+    if many:
+        told = f"{kinds.count(many)} matrices are {many} in this module"
+        return f"{told}: which go together is not known"
+    return {SHORT[view.role.kind]: view for view in held}
+
+
+def _latent(held: Sequence[View]) -> dict[str, View] | str:
+    """Return the matrices of attention whose keys and values come from a few numbers."""
+    named = {(view.entry.name.split(".")[-2], view.part.label): view for view in held}
+    wanted = {
+        "q": ("q_b_proj", "") if ("q_b_proj", "") in named else ("q_proj", ""),
+        "down": ("kv_a_proj_with_mqa", "kv"), "turned": ("kv_a_proj_with_mqa", "k"),
+        "k": ("kv_b_proj", "k"), "v": ("kv_b_proj", "v"), "o": ("o_proj", ""),
+    }  # fmt: skip
+    if wanted["q"][0] == "q_b_proj":
+        wanted["q_down"] = ("q_a_proj", "")
+    lacking = [name for name, _ in wanted.values() if not any(name == one for one, _ in named)]
+    if lacking:
+        return f"no {lacking[0]} in this module"
+    if any(one not in named for one in wanted.values()):
+        return "config.json does not tell the sizes of its latents and heads"
+    if len(held) != len(wanted):
+        return "more matrices than its latents and heads have: which go together is not known"
+    return {role: named[one] for role, one in wanted.items()}
+
+
+def _sizes(parts: Mapping[str, View], config: Config) -> Attention | str:
+    """Return how many heads there are and how large; or why that is not known."""
+    counts: dict[str, int] = {}
+    for role in "qkvo":
+        found = by_head(parts[role], config)
+        if isinstance(found, str):
+            return f"{parts[role].name}: {found}"
+        counts[role] = len(found)
+    size, value = parts["q"].rows // counts["q"], parts["v"].rows // counts["v"]
+    of_key = parts["k"].rows // counts["k"]
+    latent = "down" in parts
+    fits = counts["k"] == counts["v"] and counts["q"] == counts["o"]
+    fits = fits and counts["q"] % counts["k"] == 0 and parts["o"].cols // counts["o"] == value
+    if not fits or of_key + (parts["turned"].rows if latent else 0) != size:
+        told = ", ".join(
+            f"{counts[role]} of {parts[role].name}" for role in "qkvo"
+        )  # fmt: skip
+        return f"its heads do not go together: {told}"
+    reads = parts.get("q_down", parts["q"])
+    return Attention(
+        "", "", counts["q"], counts["k"], size, value, reads.cols,
+        parts["down" if latent else "k"].cols, parts["o"].rows, latent=latent,
+    )  # fmt: skip
+
+
+def _with_norms(
+    about: Attention, family: Family, parts: dict[str, View], entries: Mapping[str, TensorEntry]
+) -> Attention:
+    """Add the norms around a module; one whose gain is not there leaves it unknown."""
+    place = place_in(next(iter(parts.values())).entry.name)
+    around = (
+        ("before", family.across if about.across else family.before, about.width),
+        ("behind", family.behind, about.written),
+        ("through", family.memory if about.across else None, about.memory),
+    )
+    kinds: dict[str, NormKind] = {}
+    for role, norm, size in around:
+        if norm is None:
+            continue
+        gain = _gain(norm, place, entries)
+        if gain is None and norm.names and (norm.of == "layer" or not _bare(norm, place)):
+            return about
+        if gain is not None and gain.numel != size:
+            if _bare(norm, place):  # of an embedding that is projected after it
+                continue
+            return about
+        kinds[role] = _add_gain(role, norm, gain, parts, entries)
+    for inner, outer in (("q_down", "q"), ("down", "k")):
+        if inner in parts and not _latent_norm(inner, parts, entries, parts[outer].cols):
+            return about
+    if family.each and not _each(about, parts, entries):
+        return about
+    return replace(
+        about, known=True, each=family.each, before=kinds.get("before", ""),
+        behind=kinds.get("behind", ""), through=kinds.get("through", ""),
+    )  # fmt: skip
+
+
+def _bare(norm: Norm, place: LayerName | None) -> bool:
+    """Say whether a module may read the stream as it is: the first one, or another model's."""
+    first = norm.of == "previous" and place is not None and place.numbers[-1] == 0
+    return first or norm.of == "model"
+
+
+def _gain(
+    norm: Norm, place: LayerName | None, entries: Mapping[str, TensorEntry]
+) -> TensorEntry | None:
+    """Return the gain of a norm; None: there is none."""
+    layer = _layer(place)
+    names = [f"{layer}{one}{end}" for one in norm.names for end in (".weight", "")]
+    if norm.of == "previous" and place is not None:
+        before = f"{place.prefix}{place.numbers[-1] - 1}"
+        names = [f"{before}.{one}.weight" for one in norm.names]
+    anywhere = norm.names if norm.of == "model" else ()
+    if norm.of == "previous" and place is not None and place.numbers[-1] == 0:
+        names, anywhere = [], (norm.first,)
+    for one in anywhere:
+        own = "[0-9]+".join(map(re.escape, one.split("#")))
+        pattern = re.compile(rf"(?:.*\.)?{own}\.weight")
+        some = sorted(filter(pattern.fullmatch, entries), key=natural, reverse=True)
+        names += sorted(some, key=lambda name: -_shared(name, layer))  # the layer's own stack
+    return next((entries[name] for name in names if name in entries), None)
+
+
+def _shared(name: str, other: str) -> int:
+    """Return how many words two names begin with together."""
+    both = zip(name.split("."), other.split("."), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
+
+
+def _add_gain(
+    role: str, norm: Norm, gain: TensorEntry | None, parts: dict[str, View],
+    entries: Mapping[str, TensorEntry],
+) -> NormKind:  # fmt: skip
+    """Add a norm's gain and offset to the parts, and return what it is."""
+    if gain is None:
+        return "" if norm.names else norm.kind
+    parts[f"{role}.gain"] = vector(gain)
+    offset = entries.get(f"{gain.name.removesuffix('.weight')}.bias")
+    if norm.kind == "layer" and offset is not None and offset.numel == gain.numel:
+        parts[f"{role}.offset"] = vector(offset)
+    whole = norm.kind == "rms1" and gain.shard.endswith(".gguf")  # llama.cpp adds the 1
+    return "rms" if whole else norm.kind
+
+
+def _latent_norm(
+    role: str, parts: dict[str, View], entries: Mapping[str, TensorEntry], size: int
+) -> bool:
+    name = parts[role].entry.name.rpartition(".")[0]
+    gain = entries.get(
+        name.replace("_proj_with_mqa", "_proj").replace("_proj", "_layernorm") + ".weight"
+    )
+    if gain is None or gain.numel != size:
+        return False
+    parts[f"{role}.gain"] = vector(gain)
+    return True
+
+
+def _each(about: Attention, parts: dict[str, View], entries: Mapping[str, TensorEntry]) -> bool:
+    """Add the gains of queries and keys, of one head or of all."""
+    for role, heads in (("q", about.heads), ("k", about.keys)):
+        module = parts[role].entry.name.rpartition(".")[0].rpartition(".")[0]
+        gain = entries.get(f"{module}.{role}_norm.weight")
+        if gain is None or gain.numel not in {about.size, heads * about.size}:
+            return False
+        parts[f"{role}.gain"] = vector(gain)
+    return True
+
+
+def _with_logits(
+    about: Attention, family: Family, settings: Config, layer: int | None,
+    parts: Mapping[str, View],
+) -> Attention:  # fmt: skip
+    """Add what becomes of the product of a query and a key."""
+    if not about.known:
+        return about
+    turning, length = 0, 1.0
+    if family.pairing and not about.across and rotates(settings, layer):
+        most = parts["turned"].rows if about.latent else about.size
+        turning = most if about.latent else rotating(settings, most)
+        found = length_of(settings)
+        if found is None:
+            return replace(about, turning=turning, pairing=family.pairing)
+        length = found
+    return replace(
+        about, scale=scale_of(family, settings, about.size, layer), cap=cap_of(settings),
+        turning=turning, pairing=family.pairing if turning else "", length=length,
+    )  # fmt: skip
+
+
+def _bias(view: View, entries: Mapping[str, TensorEntry]) -> View | None:
+    name = view.entry.name
+    entry = entries.get(f"{name.removesuffix('weight')}bias")
+    if entry is None or len(entry.shape) != 1:
+        return None
+    part = Part(label=view.part.label, rows=view.part.rows)
+    whole = view.part.rows
+    if entry.numel != (whole.groups * whole.size if whole else view.rows):
+        return None
+    return View(entry.name + part.suffix, Role("other"), entry, part, view.rows, 1)
+
+
+def vector(entry: TensorEntry) -> View:
+    """Return a vector as a matrix of one column."""
+    return View(entry.name, Role("other"), entry, Part(), entry.numel, 1)
