@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from spectra.analyzers import Diff, Kappa, Spectrum, Trend, Width
+from spectra.analyzers import Diff, Heads, Kappa, Spectrum, Trend, Width
 from spectra.analyzers.metrics import words_of
 from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter, Checkpoint
@@ -348,6 +348,67 @@ def width(
     planned = plan_width([*map(opener, models)], proxy, given, Width(tolerance=tolerance), some)
     return Planned(
         planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
+    )
+
+
+@asked
+def heads(
+    model: Spec,
+    *,
+    fold: bool = True,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
+    selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
+    device: Device = "auto",
+    workers: int | None = None,
+    memory: Memory = None,
+    progress: bool | None = None,
+    cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> Planned:
+    """Return what every head of attention moves, OV, and where it looks, QK.
+
+    Args:
+        model: What `spectra.open` accepts, save adapters.
+        fold: Multiply the gains of norms into what reads through them, where they are known.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
+        workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
+        progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    return measure.plan(
+        Heads(fold=fold),
+        open(model, allow_pickle=allow_pickle, download=download, variant=variant),
+        selection=chosen(selection, include, exclude, role, layers),
+        device=device,
+        workers=workers,
+        memory=memory,
+        progress=progress,
+        cache=cache,
+        engine=engine,
+        address=address,
     )
 
 

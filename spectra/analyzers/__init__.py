@@ -8,6 +8,7 @@ from spectra.analyzers.row import Measurement, Row, Value
 
 if TYPE_CHECKING:
     from spectra.analyzers.diff import Diff
+    from spectra.analyzers.heads import Heads
     from spectra.analyzers.kappa import Kappa
     from spectra.analyzers.soundness import Soundness
     from spectra.analyzers.spectrum import Spectrum
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Analyzer",
     "Diff",
+    "Heads",
     "Kappa",
     "Measurement",
     "Row",

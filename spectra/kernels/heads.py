@@ -140,8 +140,9 @@ def unturned(
 
     def planes(gram: Tensor) -> Tensor:
         lines = gram.diagonal(dim1=1, dim2=2)[:, turning]
-        pairs: Tensor = lines.unflatten(1, (2, -1)).mT if halves else lines.unflatten(1, (-1, 2))
-        return pairs.sum(dim=2)
+        shape = (2, lines.shape[1] // 2) if halves else (lines.shape[1] // 2, 2)
+        sums: Tensor = lines.unflatten(1, shape).sum(dim=1 if halves else 2)
+        return sums
 
     turned = (planes(queries) * planes(keys)).sum(dim=1) / 2.0
     return (rest.sum(dim=(1, 2)) + turned).clamp(min=0.0).sqrt()

@@ -146,6 +146,7 @@ class Kind:
     # The page and the picture.
     visible: Sequence[str] | None = None  # measured columns that are seen at once; None: all
     metrics: Sequence[Metric] = ()
+    grid: str = "role"  # the key of the lines of a heatmap, beside its layers
     charts: Callable[[Document, str], Sequence[Mapping[str, Any]]] = lambda *_: ()
     """Beside the heatmap; from the document and the page's name of the table of its matrices."""
     sheets: Callable[[Document], Sequence[Sheet]] = lambda _: ()

@@ -1,5 +1,7 @@
 """Kernels of heads against the plain definition in numpy's float64."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -117,12 +119,12 @@ def test_what_no_rotation_changes_is_the_mean_over_all(
     other = some.flip(0)
     found = unturned(grams(some), grams(other), turning, halves=halves).cpu()
     planes = (turning.stop - turning.start) // 2
-    grid = np.array(np.meshgrid(*[2 * np.pi * np.arange(8) / 8] * planes)).reshape(planes, -1).T
+    grid = [np.array(one) for one in itertools.product(np.arange(8) * np.pi / 4, repeat=planes)]
     for head in range(HEADS):
         key = other[head].double().cpu().numpy()
         squares = [
             np.linalg.norm(turned(some[head], angles, turning, halves=halves).T @ key) ** 2
-            for angles in (grid if planes else np.zeros((1, 0)))
+            for angles in grid
         ]
         assert float(found[head]) == pytest.approx(np.sqrt(np.mean(squares)))
 

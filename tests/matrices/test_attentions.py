@@ -169,7 +169,7 @@ def logits(one: Module, lines: Lines, held: dict[str, Matrix], x: Tensor, y: Ten
         if lines.logits[0].key.bias is not None:
             keys += torch.cat([p.key.bias for p in lines.logits if p.key.bias is not None], 1)
     queries, keys = normed(queries, about, held, "q"), normed(keys, about, held, "k")
-    found = torch.einsum("ahs,bhs->hab", queries, keys[:, lines.key_of]) * about.scale
+    found = torch.einsum("ahs,bhs->hab", queries, keys[:, lines.key_of]) * (about.scale or 0.0)
     return found if about.cap is None else about.cap * torch.tanh(found / about.cap)
 
 

@@ -1,4 +1,4 @@
-"""One value per layer and role: what a heatmap shows."""
+"""One value per layer and role, or another key: what a heatmap shows."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -31,7 +31,8 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
     facets: dict[str | None, list[RowDoc]] = defaultdict(list)
     for row in rows:
         facets[row.get("model")].append(row)
-    roles = in_order(row["role"] for row in rows)
+    by = kind.grid
+    roles = _lines(rows, by)
     layers: list[int | None] = sorted({row["layer"] for row in rows if row["layer"] is not None})
     layers += [None] if any(row["layer"] is None for row in rows) else []
     metrics = [
@@ -43,7 +44,10 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
         "kind": "heatmap",
         "table": table,
         "outside": any(row["status"] == "outside" for row in rows),
-        "roles": [printable(role) for role in roles],
+        "by": by,
+        "lines": roles,
+        "roles": [printable(role) if by == "role" else f"{key_of(by).title} {role}"
+                  for role in roles],
         "layers": layers,
         "metrics": [
             {"key": m.key, "title": key.title, "kind": key.kind, "scale": m.scale,
@@ -54,13 +58,27 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
         "facets": [
             {
                 "name": None if name is None else printable(str(name)),
-                "counts": _counted(found, roles, layers),
-                "grids": [_grid(found, roles, layers, metric.key) for metric in metrics],
-                "shades": [_shades(found, roles, layers, metric, policy) for metric in metrics],
+                "counts": _counted(_placed(found, by), roles, layers),
+                "grids": [_grid(_placed(found, by), roles, layers, metric.key)
+                          for metric in metrics],
+                "shades": [_shades(_placed(found, by), roles, layers, metric, policy)
+                           for metric in metrics],
             }
             for name, found in facets.items()
         ],
     }  # fmt: skip
+
+
+def _lines(rows: Sequence[RowDoc], by: str) -> list[Any]:
+    """Return the lines of a grid: roles in their order, numbers in theirs."""
+    if by == "role":
+        return in_order(row["role"] for row in rows)
+    return sorted({row[by] for row in rows if isinstance(row.get(by), int)})
+
+
+def _placed(rows: Sequence[RowDoc], by: str) -> list[RowDoc]:
+    """Return rows whose role is the line of the grid that they lie in."""
+    return list(rows) if by == "role" else [{**row, "role": row.get(by)} for row in rows]
 
 
 def _count_findings(document: Document, rows: Sequence[dict[str, Any]]) -> None:

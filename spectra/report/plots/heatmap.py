@@ -1,4 +1,4 @@
-"""One value per layer and role, as a table of coloured cells."""
+"""One value per layer and role, or head, as a table of coloured cells."""
 
 import math
 from collections import defaultdict
@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.numbers import DIGITS, OF_ESTIMATE, OF_SHARE, number
-from spectra.report.colours import BAD
+from spectra.report.colours import BAD, RAMPS
 from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
@@ -30,6 +31,10 @@ MOST_TICKS = 24
 STEPS = (1, 2, 4, 5, 8, 10, 20, 50, 100)
 
 Scale = Literal["from zero", "count", "log"]
+AGAINST_TO_ALIKE = LinearSegmentedColormap.from_list(
+    "cosine", [*RAMPS["bad"][:0:-1], "#f4f5f7", *RAMPS["amount"][1:]]
+)
+"""Colours of numbers from -1 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Grid:
     counts: NDArray[np.int64]  # matrices of each cell
     broken: NDArray[np.bool_]  # cells of which a matrix has no numbers
     inside: float = INSIDE  # inches that its columns share
+    by: str = "role"  # what its lines are
 
     @property
     def height(self) -> float:
@@ -49,20 +55,29 @@ class Grid:
         return max(CELL * len(self.roles), 0.5)
 
 
-def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> Grid:
+def grid_of(
+    rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None], by: str = "role"
+) -> Grid:
     """Arrange rows by role and layer.
 
     Args:
         rows: Matrices, those among them that could not be measured.
         value: A row's number, infinite where singular, None where there is none.
+        by: Another key in place of the role, of whole numbers; rows without it have no cell.
     """
-    roles = in_order(row["role"] for row in rows)
+    lines: list[str | int]
+    if by == "role":
+        lines = [*in_order(row["role"] for row in rows)]
+    else:
+        rows = [row for row in rows if row.get(by) is not None]
+        lines = sorted({row[by] for row in rows})
+    roles = [str(line) for line in lines]
     layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer or 0))
     cells: dict[tuple[int, int], list[float]] = defaultdict(list)
     counts = np.zeros((len(roles), len(layers)), dtype=np.int64)
     broken = np.zeros(counts.shape, dtype=np.bool_)
     for row in rows:
-        place = (roles.index(row["role"]), layers.index(row["layer"]))
+        place = (lines.index(row[by]), layers.index(row["layer"]))
         counts[place] += 1
         found = value(row)
         if found is None:
@@ -74,11 +89,16 @@ def grid_of(rows: Sequence[RowDoc], value: Callable[[RowDoc], float | None]) -> 
         # Between a finite value and infinity lies no number: half are singular.
         values[place] = median(found_here)
     values[broken] = np.nan  # none hides behind the middle of many experts
-    return Grid(roles, layers, values, counts, broken)
+    return Grid(roles, layers, values, counts, broken, by=by)
 
 
 def draw_grid(
-    axes: Axes, grid: Grid, title: str, label: str, scale: Scale, shades: Grid | None = None
+    axes: Axes,
+    grid: Grid,
+    title: str,
+    label: str,
+    scale: Scale | Normalize,
+    shades: Grid | None = None,
 ) -> None:
     """Draw a grid with its colour bar; numbers inside the cells where they fit.
 
@@ -90,15 +110,18 @@ def draw_grid(
         grid: The numbers.
         title: Above it.
         label: What they are, with the unit.
-        scale: Of the colours of an amount.
+        scale: Of the colours of an amount; or what has a sign.
         shades: How bad each of them is, from 0 to 1, dark red: not how large.
     """
     rows, columns = len(grid.roles), len(grid.layers)
-    norm = _norm(grid.values[np.isfinite(grid.values)], scale)
-    coloured, colours = grid.values, ramp(None)
+    signed = isinstance(scale, Normalize)
+    norm = scale if isinstance(scale, Normalize) else _norm(
+        grid.values[np.isfinite(grid.values)], scale
+    )  # fmt: skip
+    coloured, colours = grid.values, AGAINST_TO_ALIKE if signed else ramp(None)
     if shades is not None:
         norm, coloured, colours = Normalize(0.0, 1.0), shades.values, ramp("high")
-    digits = OF_SHARE if label.endswith("(%)") else DIGITS
+    digits = 2 if signed else OF_SHARE if label.endswith("(%)") else DIGITS
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(coloured), cmap=colours, norm=norm, edgecolors="white",
         linewidth=0.8 if columns <= 9 * grid.inside else 0.2,
@@ -126,19 +149,31 @@ def draw_grid(
     axes.set_yticks(np.arange(rows) + 0.5, [role_label(role) for role in grid.roles])
     axes.set_ylim(rows, 0)
     axes.set_xlabel("layer (index)")
-    axes.set_ylabel("role")
+    axes.set_ylabel(grid.by)
     axes.set_title(title)
     if numbered and grid.inside < INSIDE:
         return  # the numbers say it, and take the room of a scale
+    _number_bar(axes, mesh, label, scale, grid, shades)
+
+
+def _number_bar(
+    axes: Axes, mesh: QuadMesh, label: str, scale: Scale | Normalize, grid: Grid,
+    shades: Grid | None,
+) -> None:  # fmt: skip
+    """Draw the scale of a grid's colours."""
     bar = axes.figure.colorbar(mesh, ax=axes, label=label, fraction=0.035, pad=0.012, aspect=12)
     bar.outline.set_visible(False)
     if shades is not None:
         bar.set_label("how far off")
         bar.set_ticks([0.0, 1.0], labels=["as its like", "SPC202"])
+    elif isinstance(scale, Normalize):
+        bar.set_ticks([-1.0, 0.0, 1.0])
     elif scale == "log":
         logarithmic_ticks(bar.ax.yaxis)
     else:
-        bar.ax.yaxis.set_major_locator(MaxNLocator(4 if rows > 3 else 2, integer=scale == "count"))
+        bar.ax.yaxis.set_major_locator(
+            MaxNLocator(4 if len(grid.roles) > 3 else 2, integer=scale == "count")
+        )
         bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
 
 

@@ -5,15 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from spectra.numbers import number
-from spectra.report.colours import RAMPS
 from spectra.report.kind import Document
-from spectra.report.plots.heatmap import GRID_LABELS, Grid, grid_notes, grid_of, label_cells
+from spectra.report.plots.heatmap import (
+    AGAINST_TO_ALIKE,
+    GRID_LABELS,
+    Grid,
+    grid_notes,
+    grid_of,
+    label_cells,
+)
 from spectra.report.plots.lettering import plain_text, role_label, shortened, width_of
 from spectra.report.plots.page import Arrays, message, page
 from spectra.report.plots.style import INK, QUIET, SMALL
@@ -21,9 +27,6 @@ from spectra.report.plots.style import INK, QUIET, SMALL
 CELL = 0.3  # inches, of a pair
 NAME = 2.4  # inches that a model's name may take
 MOST = 40  # models that are drawn
-AGAINST_TO_ALIKE = LinearSegmentedColormap.from_list(
-    "cosine", [*RAMPS["bad"][:0:-1], "#f4f5f7", *RAMPS["amount"][1:]]
-)
 
 
 def draw_together(document: Document, _arrays: Arrays) -> Figure:

@@ -132,7 +132,7 @@ function heatmap(host, chart, section, table) {
       const dark = value === "inf" || value === "nan";
       const rgb = dark ? colour(1, "bad") : typeof value === "number" ? colour(share(value, i) ?? 0, about.ramp) : null;
       return { fill: rgb && `rgb(${rgb})`, broken: value === "nan", ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
-        opens: (node) => openCell(table, chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
+        opens: (node) => openCell(table, chart.by, chart.lines[r], chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,
       values.includes("inf") && "∞: singular", values.includes("nan") && "hatched: no numbers, such as of NaN or Inf",
@@ -141,10 +141,10 @@ function heatmap(host, chart, section, table) {
     const ends = about.ends ?? (range.any ? [range.low, range.high].map((end) => shown(about.kind, end)) : null);
     const stops = about.worst === "low" && !about.ends ? [...RAMPS[about.ramp]].reverse() : RAMPS[about.ramp];
     body.replaceChildren(el("div", { class: "wide" }, drawGrid({ rows: chart.roles, columns: layers, left, cellWidth, cellHeight: 27, cell, hatched: values.includes("nan"),
-      label: `${about.title} by role and layer`, corner: "role", across: "layer" })), legend(ends, notes, stops));
+      label: `${about.title} by ${chart.by} and layer`, corner: chart.by, across: "layer" })), legend(ends, notes, stops));
   };
   const metrics = chart.metrics.map((m) => m.title);
-  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, "By layer and role"),
+  host.replaceChildren(el("div", { class: "tools" }, el("h3", {}, `By layer and ${chart.by}`),
     choice("Colour by", metrics, metric, (i) => { metric = i; }),
     choice("Model", chart.facets.map((f) => f.name ?? ""), facet, (i) => { facet = i; })), body);
   FITTED.push(draw);
@@ -152,12 +152,12 @@ function heatmap(host, chart, section, table) {
 }
 
 /** Open the matrix of a cell; where several share it, list them. */
-function openCell(table, role, layer, model, node, key) {
+function openCell(table, by, line, name, layer, model, node, key) {
   const found = [];
   for (let row = 0; row < table.spec.rows; row += 1)
-    if (table.value("role", row) === role && table.value("layer", row) === layer && (model === null || table.value("model", row) === model))
+    if (table.value(by, row) === line && table.value("layer", row) === layer && (model === null || table.value("model", row) === model))
       found.push(row);
   if (found.length === 1) { inspect(table.columns.get("matrix").data[found[0]], node, table.section.id, key); return; }
-  const words = `${role}, ${layer === null ? "no layer" : "layer " + layer}${model === null ? "" : ", " + model}`;
-  table.view.only({ role, layer: String(layer), ...(model === null ? {} : { model }) }, words);
+  const words = `${name}, ${layer === null ? "no layer" : "layer " + layer}${model === null ? "" : ", " + model}`;
+  table.view.only({ [by]: String(line), layer: String(layer), ...(model === null ? {} : { model }) }, words);
 }

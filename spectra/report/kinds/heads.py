@@ -1,0 +1,127 @@
+"""What `spectra heads` tells: heads of attention, those that copy most first."""
+
+from collections.abc import Iterator, Sequence
+
+from spectra.numbers import hundredths, number
+from spectra.report import cells
+from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Worst, highest
+from spectra.report.sentences import closing
+from spectra.report.shape import COUNT
+from spectra.report.table import Column, Mark
+from spectra.text import printable
+from spectra.words import UNMEASURED
+
+
+def _nearest(row: RowDoc) -> str:
+    if row.get("nearest") is None or row.get("nearest_cosine") is None:
+        return cells.NONE
+    return f"{row['nearest']} ({hundredths(row['nearest_cosine'])})"
+
+
+COLUMNS = (
+    cells.NAME,
+    Column("kv", optional=True, key="kv_head", cell=cells.of("kv_head")),
+    Column("OV max", key="ov_sigma_max", cell=cells.of("ov_sigma_max")),
+    Column("OV rank", key="ov_effective_rank", cell=cells.of("ov_effective_rank")),
+    Column("QK max", key="qk_sigma_max", cell=cells.of("qk_sigma_max")),
+    Column("QK rank", key="qk_effective_rank", cell=cells.of("qk_effective_rank")),
+    Column("logit up to", optional=True, key="logit_bound", cell=cells.of("logit_bound")),
+    Column("copies", key="copying", cell=cells.of("copying", hundredths)),
+    Column("nearest", optional=True, cell=_nearest),
+    Column("dead", "left", optional=True, cell=cells.of("dead", printable)),
+)  # fmt: skip
+CARD = (
+    cells.CODE,
+    Column("OV σ max", cell=cells.of("ov_sigma_max")),
+    Column("QK σ max", cell=cells.of("qk_sigma_max")),
+    Column("copies", cell=cells.of("copying", hundredths)),
+)
+
+
+def _ranked(document: Document) -> list[RowDoc]:
+    """Return heads without numbers first, then dead ones and twins, then those that copy most."""
+    return sorted(document["rows"], key=_rank)
+
+
+def _rank(row: RowDoc) -> tuple[bool, bool, bool, float]:
+    copies = row.get("copying")
+    return (
+        row["status"] not in UNMEASURED, not row.get("dead"), row.get("twin") is None,
+        float("inf") if copies is None else -copies,
+    )  # fmt: skip
+
+
+def _mark(row: RowDoc) -> Mark:
+    return "bad" if row["status"] in UNMEASURED or row.get("dead") else ""
+
+
+def _table(document: Document) -> Listing:
+    columns: Sequence[Column] = COLUMNS
+    for key, title in (("dead", "dead"), ("logit_bound", "logit up to"), ("kv_head", "kv")):
+        lacks = all(row.get(key) in {None, row.get("head") if key == "kv_head" else None}
+                    for row in document["rows"])  # fmt: skip
+        if lacks:
+            columns = [one for one in columns if one.title != title]
+    return Listing(columns, _ranked(document), mark=_mark)
+
+
+def _facts(document: Document, full: bool) -> list[str]:
+    folded = sorted({str(row["folded"]) for row in document["rows"] if row.get("folded")})
+    told = [f"norms in the numbers: {'; '.join(map(printable, folded))}"] if folded else []
+    turning = [row for row in document["rows"] if row.get("turning")]
+    if turning:
+        told.append(
+            "QK is that of equal positions; qk_unturned is what no rotation changes of its norm"
+        )
+    tied = document["summary"]["tied"]
+    if tied:
+        told.append(f"tied: {tied:,} heads have singular values that coincide, whose vectors "
+                    "are not determined")  # fmt: skip
+    return [*told, *closing(document, full)]
+
+
+def _figures(document: Document) -> list[tuple[str, str]]:
+    summary = document["summary"]
+    return [
+        ("modules", number(summary["modules"])), ("dead", number(summary["dead"])),
+        ("alike", number(summary["twins"])),
+        *cells.highest(document["rows"], "logit_bound", "logit up to"),
+    ]  # fmt: skip
+
+
+def _worst(document: Document) -> Iterator[Worst]:
+    """Yield dead heads and twins, and those that copy most."""
+    rows = document["rows"]
+    for row in [row for row in rows if row.get("dead")][:EACH]:
+        text = f"dead: {row['dead'].upper()} is 0, or a thousandth of the others'"
+        yield Worst("warning", row["matrix"], text, about="head")
+    for row in [row for row in rows if row.get("twin") is not None][:EACH]:
+        text = f"OV as head {row['twin']}: cosine {hundredths(row['nearest_cosine'])}"
+        yield Worst("note", row["matrix"], text, about="head")
+    for row in highest(rows, "copying"):
+        yield Worst("note", row["matrix"], f"copies: {hundredths(row['copying'])}", about="copying")
+
+
+KIND = Kind(
+    "heads",
+    "Heads of attention",
+    order=(("copying", True),),
+    table=_table,
+    card=lambda document, _: Listing(CARD, _ranked(document)),
+    facts=_facts, figures=_figures, worst=_worst,
+    visible=(
+        "head", "kv_head", "ov_sigma_max", "ov_effective_rank", "qk_sigma_max",
+        "qk_effective_rank", "logit_bound", "copying", "nearest", "nearest_cosine",
+    ),
+    grid="head",
+    metrics=(
+        Metric("copying", "linear"), Metric("ov_sigma_max", "log"),
+        Metric("ov_effective_rank", "linear"), Metric("qk_sigma_max", "log"),
+        Metric("qk_effective_rank", "linear"),
+        Metric("logit_bound", "log"), Metric("nearest_cosine", "linear"),
+    ),
+    onward=lambda _: [[("--plot", "heads.png")]],
+    drawer="spectra.report.plots.heads:draw_heads",
+    options={"fold": True},
+    summary=dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), COUNT),
+)  # fmt: skip

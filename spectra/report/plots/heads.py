@@ -1,0 +1,39 @@
+"""Heads of attention by layer: how far each copies what it reads, and how large its maps are."""
+
+from collections.abc import Callable
+
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from spectra.report.kind import Document, RowDoc
+from spectra.report.plots.heatmap import GRID_LABELS, Scale, draw_grid, grid_notes, grid_of
+from spectra.report.plots.page import Arrays, message, page
+
+MAPS: tuple[tuple[str, str, str, Scale], ...] = (
+    ("ov_sigma_max", "What a head moves at most: σ max of OV", "σ max", "log"),
+    ("qk_sigma_max", "How sharply it can look: σ max of QK", "σ max", "log"),
+)
+
+
+def draw_heads(document: Document, _arrays: Arrays) -> Figure:
+    """Draw the copying score and the largest singular values of OV and QK, by head and layer."""
+    rows = document["rows"]
+    copies = grid_of(rows, _value("copying"), by="head")
+    maps = [grid_of(rows, _value(key), by="head") for key, *_ in MAPS]
+    if not copies.roles:
+        return message(document, "Heads of attention", "No head has numbers.")
+    notes = grid_notes(copies, *maps)
+    notes.append("Copying: sum of the eigenvalues of OV over the sum of their sizes; 1 copies what "
+                 "it reads, -1 takes it away.")  # fmt: skip
+    height = copies.height + GRID_LABELS
+    figure = page(document, "Heads of attention", 3 * height, " ".join(notes))
+    layout = figure.add_gridspec(3, 1)
+    axes = figure.add_subplot(layout[0, 0])
+    draw_grid(axes, copies, "Whether a head copies what it reads", "copying", Normalize(-1.0, 1.0))
+    for place, (grid, (_, title, label, scale)) in enumerate(zip(maps, MAPS, strict=True), 1):
+        draw_grid(figure.add_subplot(layout[place, 0]), grid, title, label, scale)
+    return figure
+
+
+def _value(key: str) -> Callable[[RowDoc], float | None]:
+    return lambda row: row.get(key)
