@@ -55,3 +55,17 @@ def write_state(folder: Path, step: int, rates: tuple[float, ...] = ()) -> Path:
     state = {"global_step": step, "log_history": [*log, {"step": step, "eval_loss": 1.0}]}
     (folder / "trainer_state.json").write_text(json.dumps(state))
     return folder
+
+
+def write_attention(folder: Path, width: int = 8) -> Path:
+    """Write two layers of attention, four heads of queries on two of keys and values."""
+    generator = torch.Generator().manual_seed(width)
+    tensors: dict[str, Tensor] = {}
+    for layer in range(2):
+        own = f"model.layers.{layer}"
+        tensors[f"{own}.input_layernorm.weight"] = torch.ones(width)
+        for name, rows in (("q", width), ("k", width // 2), ("v", width // 2), ("o", width)):
+            made = torch.randn(rows, width, generator=generator)
+            tensors[f"{own}.self_attn.{name}_proj.weight"] = made
+    config = {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2}
+    return write_model(folder, tensors, json.dumps(config))

@@ -5,8 +5,9 @@ Two real models and a real adapter, as `make demo` has them, and the family that
 """
 
 import changes
+import heads
 import tails
-from measure import fine_tunes, measure, update, weights, write_typical
+from measure import fine_tunes, heads_of_both, measure, update, weights, write_typical
 
 import families
 import matrices
@@ -40,6 +41,9 @@ def main() -> None:
     together, course = fine_tunes()
     changes.cosine(together)
     changes.drift(course)
+    own, other = heads_of_both()
+    heads.copying(own, other)
+    heads.maps(own)
     families.slope()
     families.matching()
     families.trend()

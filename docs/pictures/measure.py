@@ -64,6 +64,11 @@ def smollm2() -> Path:
     return found
 
 
+def heads_of_both() -> tuple[Result, Result]:
+    """Return the heads of both models."""
+    return spectra.heads(minilm()), spectra.heads(smollm2())
+
+
 def weights() -> dict[str, Tensor]:
     """Return the matrices of MiniLM by their short names, float64."""
     stored = load_file(minilm() / "model.safetensors")

@@ -12,6 +12,7 @@ from spectra.analyzers.heads_factors import Lines, Logit, lines_of
 from spectra.analyzers.heads_reading import HEAD_KEYS, concluded, reading_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.heads import (
+    CHUNK,
     FLOOR,
     copying,
     grams,
@@ -63,7 +64,8 @@ class Heads:
         """The lines in float32, twice while norms are folded in, and products of heads."""
         lines = about.heads * (about.size * about.width + about.value_size * about.written)
         lines += about.keys * (about.size + about.value_size) * about.memory
-        return 8 * lines + 8 * 3 * about.heads * max(about.size, about.value_size) ** 2 + (1 << 28)
+        squares = about.heads * max(about.size, about.value_size) ** 2
+        return 8 * lines + 8 * (12 * squares + min(lines, 2 * CHUNK))
 
     def measure(self, subject: tuple[Attention, Mapping[str, Matrix]]) -> Measurement:
         """Return a row of values for each head of queries, and its singular values as arrays."""

@@ -112,7 +112,11 @@ def _copying(rows: Sequence[Row]) -> str:
     )
     verb = "copies" if len(copies) == 1 else "copy"
     lead = "most of all " if len(copies) > NAMED else ""
-    return f"{len(copies):,} {verb} what they read (score of {COPIES:g} or more), {lead}{named}."
+    away = sum((row.number("copying") or 0.0) <= -COPIES for row in known)
+    more = f", and {away:,} take it away" if away else ""
+    they = "it reads" if len(copies) == 1 else "they read"
+    what = f"{len(copies):,} {verb} what {they} (score of {COPIES:g} or more)"
+    return f"{what}, {lead}{named}{more}."
 
 
 def _bounded(rows: Sequence[Row]) -> str:
@@ -120,10 +124,8 @@ def _bounded(rows: Sequence[Row]) -> str:
     if not known:
         return ""
     top = max(known, key=lambda row: row.number("logit_bound") or 0.0)
-    return (
-        f"No logit exceeds {number(top.number('logit_bound') or 0.0)} in size "
-        f"({_name(top)}), by σ max of QK."
-    )
+    largest = number(top.number("logit_bound") or 0.0)
+    return f"No logit can exceed {largest} in size; the highest bound is {_name(top)}'s."
 
 
 def _name(row: Row) -> str:

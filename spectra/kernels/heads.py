@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spectra.errors import NonFiniteError
 
-CHUNK = 1 << 25  # entries that are widened at once
+CHUNK = 1 << 22  # entries that are widened at once
 APART = 1e-6  # of the largest singular value: what lies closer is one value with two vectors
 FLOOR = 1e-7  # of the product of both factors' largest values: below lies rounding
 

@@ -12,6 +12,7 @@ import torch
 import spectra
 import spectra.lowrank
 from examples import write_lora, write_model
+from scaled import write_attention
 from spectra.errors import UsageError
 from spectra.report.document import document_of, summary_of
 from spectra.report.explain import ABOUT, HEADINGS, explained, explanation, key_named, legend
@@ -62,6 +63,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.diff(base, [tuned, tuned], intruders=True),
         spectra.diff(base, [tuned, base], trend=True),
         spectra.kappa(base, select=2),
+        spectra.heads(write_attention(folder / "heads")),
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),
         checked,

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import spectra
 import spectra.lowrank
 from examples import write_lora, write_model
-from scaled import write_scaled, write_state
+from scaled import write_attention, write_scaled, write_state
 from spectra.report.document import result_schema, result_schema_text
 from spectra.report.formats import to_text
 from spectra.report.kinds import kinds
@@ -57,6 +57,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "diff_several": spectra.diff(models[0], [moved, sick], merged_rank=1),
         "diff_trend": spectra.diff(models[0], [moved, sick], trend=True),
         "kappa": spectra.kappa(models[0], select="50%"),
+        "heads": spectra.heads(write_attention(folder / "heads")),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),
         "lowrank_extract": spectra.lowrank.extract(models[0], moved, folder / "made", rank=2),

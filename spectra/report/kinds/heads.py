@@ -26,7 +26,7 @@ COLUMNS = (
     Column("QK max", key="qk_sigma_max", cell=cells.of("qk_sigma_max")),
     Column("QK rank", key="qk_effective_rank", cell=cells.of("qk_effective_rank")),
     Column("logit up to", optional=True, key="logit_bound", cell=cells.of("logit_bound")),
-    Column("copies", key="copying", cell=cells.of("copying", hundredths)),
+    Column("copying", key="copying", cell=cells.of("copying", hundredths)),
     Column("nearest", optional=True, cell=_nearest),
     Column("dead", "left", optional=True, cell=cells.of("dead", printable)),
 )  # fmt: skip
@@ -34,7 +34,7 @@ CARD = (
     cells.CODE,
     Column("OV σ max", cell=cells.of("ov_sigma_max")),
     Column("QK σ max", cell=cells.of("qk_sigma_max")),
-    Column("copies", cell=cells.of("copying", hundredths)),
+    Column("copying", cell=cells.of("copying", hundredths)),
 )
 
 

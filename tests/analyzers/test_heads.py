@@ -1,0 +1,228 @@
+"""`spectra heads` on models whose heads are known, against the plain definition in float64."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+import spectra
+from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.work import Result
+
+WIDTH, HEADS, KEYS, SIZE = 24, 4, 2, 6
+CONFIG = {
+    "model_type": "llama", "hidden_size": WIDTH, "num_attention_heads": HEADS,
+    "num_key_value_heads": KEYS, "num_hidden_layers": 2,
+}  # fmt: skip
+Model = Callable[..., tuple[Path, dict[str, Tensor]]]
+
+
+@pytest.fixture
+def model(tmp_path: Path, generator: torch.Generator) -> Model:
+    """Write a model of two layers of attention; other settings and tensors on top."""
+
+    def write(more: Mapping[str, Any] = {}, **changed: Tensor) -> tuple[Path, dict[str, Tensor]]:
+        tensors: dict[str, Tensor] = {}
+        for layer in range(2):
+            own = f"model.layers.{layer}."
+            for role, rows in (("q", HEADS), ("k", KEYS), ("v", KEYS)):
+                tensors[f"{own}self_attn.{role}_proj.weight"] = torch.randn(
+                    rows * SIZE, WIDTH, generator=generator
+                )
+            tensors[f"{own}self_attn.o_proj.weight"] = torch.randn(
+                WIDTH, HEADS * SIZE, generator=generator
+            )
+            tensors[f"{own}input_layernorm.weight"] = 0.5 + torch.rand(WIDTH, generator=generator)
+        tensors |= changed
+        folder = tmp_path / "model"
+        folder.mkdir()
+        save_file(tensors, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({**CONFIG, **more}))
+        return folder, tensors
+
+    return write
+
+
+def maps(
+    tensors: Mapping[str, Tensor], layer: int, head: int, *, fold: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return OV and QK of one head, in full."""
+    own = f"model.layers.{layer}."
+    q, k, v, o = (tensors[f"{own}self_attn.{role}_proj.weight"].double().numpy() for role in "qkvo")
+    gain = tensors[f"{own}input_layernorm.weight"].double().numpy() if fold else 1.0
+    mine = slice(head * SIZE, (head + 1) * SIZE)
+    shared = slice(head // 2 * SIZE, (head // 2 + 1) * SIZE)
+    return o[:, mine] @ (v[shared] * gain), (q[mine] * gain).T @ (k[shared] * gain)
+
+
+def named(result: Result) -> dict[str, Mapping[str, Any]]:
+    return {row.matrix: row.values for row in result.rows}
+
+
+@pytest.mark.parametrize("fold", [True, False], ids=["folded", "as_they_are"])
+def test_every_number_is_that_of_the_plain_definition(model: Model, fold: bool) -> None:
+    folder, tensors = model()
+    found = named(spectra.heads(folder, fold=fold))
+    assert len(found) == 2 * HEADS
+    for layer in range(2):
+        whole = [maps(tensors, layer, head, fold=fold) for head in range(HEADS)]
+        for head in range(HEADS):
+            row = found[f"model.layers.{layer}.self_attn[head={head}]"]
+            for name, matrix in zip(("ov", "qk"), whole[head], strict=True):
+                sigma = np.linalg.svd(matrix, compute_uv=False)[:SIZE]
+                share = sigma / sigma.sum()
+                assert row[f"{name}_sigma_max"] == pytest.approx(sigma[0], rel=1e-6)
+                assert row[f"{name}_frobenius"] == pytest.approx(np.linalg.norm(sigma), rel=1e-6)
+                assert row[f"{name}_stable_rank"] == pytest.approx(
+                    (sigma**2).sum() / sigma[0] ** 2, rel=1e-6
+                )
+                assert row[f"{name}_effective_rank"] == pytest.approx(
+                    np.exp(-(share * np.log(share)).sum()), rel=1e-6
+                )
+                assert row[f"{name}_profile"] == pytest.approx(sigma, rel=1e-5)
+            values = np.linalg.eigvals(whole[head][0])
+            score = values.real.sum() / np.abs(values).sum()
+            assert row["copying"] == pytest.approx(score, abs=1e-5)
+            cosines = [
+                0.0 if other == head else (whole[head][0] * whole[other][0]).sum()
+                / np.linalg.norm(whole[head][0]) / np.linalg.norm(whole[other][0])
+                for other in range(HEADS)
+            ]  # fmt: skip
+            assert row["nearest"] == int(np.argmax(np.abs(cosines)))
+            assert row["nearest_cosine"] == pytest.approx(cosines[row["nearest"]], abs=1e-5)
+            assert (row["head"], row["kv_head"]) == (head, head // 2)
+            assert row["folded"] == ("rms" if fold else "no")
+            assert (row["logit_bound"] is None) is not fold
+
+
+def test_no_logit_exceeds_its_bound_at_any_distance(
+    model: Model, generator: torch.Generator
+) -> None:
+    biases = {
+        f"model.layers.0.self_attn.{role}_proj.bias": torch.randn(rows * SIZE, generator=generator)
+        for role, rows in (("q", HEADS), ("k", KEYS))
+    }
+    folder, tensors = model({"model_type": "qwen2"}, **biases)
+    found = named(spectra.heads(folder))
+    own = "model.layers.0."
+    gain = tensors[f"{own}input_layernorm.weight"]
+    q, k = (tensors[f"{own}self_attn.{role}_proj.weight"] * gain for role in "qk")
+    for head in range(HEADS):
+        mine, shared = (slice(one * SIZE, (one + 1) * SIZE) for one in (head, head // 2))
+        query, key = q[mine].double(), k[shared].double()
+        start = torch.linalg.svd(query)[2][0] * WIDTH**0.5, torch.linalg.svd(key)[2][0] * WIDTH**0.5
+        reached = 0.0
+        for sign in (1.0, -1.0):
+            x = query @ (sign * start[0]) + biases[f"{own}self_attn.q_proj.bias"][mine]
+            y = key @ start[1] + biases[f"{own}self_attn.k_proj.bias"][shared]
+            for angle in torch.linspace(0, 6.28, 40):  # of all planes, which is one distance
+                half = SIZE // 2
+                turned = torch.cat([
+                    x[:half] * angle.cos() - x[half:] * angle.sin(),
+                    x[half:] * angle.cos() + x[:half] * angle.sin(),
+                ])  # fmt: skip
+                reached = max(reached, abs(float(turned @ y)) * SIZE**-0.5)
+        bound = found[f"{own}self_attn[head={head}]"]["logit_bound"]
+        assert reached <= bound
+        assert reached > 0.2 * bound
+
+
+def test_dead_heads_and_twins_are_told(model: Model) -> None:
+    folder, tensors = model()
+    output = tensors["model.layers.1.self_attn.o_proj.weight"].clone()
+    output[:, :SIZE] = 0.0  # head 0 writes nothing
+    output[:, 3 * SIZE :] = -2.0 * output[:, 2 * SIZE : 3 * SIZE]  # of one head of values
+    save_file(
+        {**tensors, "model.layers.1.self_attn.o_proj.weight": output}, folder / "model.safetensors"
+    )
+    result = spectra.heads(folder)
+    found = {name: row for name, row in named(result).items() if "layers.1." in name}
+    own = "model.layers.1.self_attn[head={}]"
+    assert [found[own.format(head)]["dead"] for head in range(HEADS)] == ["ov", None, None, None]
+    assert [found[own.format(head)]["twin"] for head in range(HEADS)] == [None, None, 3, 2]
+    assert found[own.format(3)]["nearest_cosine"] == pytest.approx(-1.0, abs=1e-6)
+    assert found[own.format(0)]["copying"] is None
+    assert (result.summary["dead"], result.summary["twins"]) == (1, 2)
+    reading = str(result.summary["reading"])
+    assert "1 of 8 dead: layer 1 head 0 (OV)" in reading
+    assert "1 pair of heads moves the same by OV: layer 1 heads 2 and 3 (-1.00)" in reading
+
+
+def test_values_that_coincide_are_told(model: Model) -> None:
+    eye = torch.eye(WIDTH)
+    folder, _ = model(
+        **{
+            "model.layers.0.self_attn.v_proj.weight": eye[: KEYS * SIZE].clone(),
+            "model.layers.0.self_attn.o_proj.weight": eye.clone(),
+            "model.layers.0.input_layernorm.weight": torch.ones(WIDTH),
+        }
+    )
+    result = spectra.heads(folder)
+    assert named(result)["model.layers.0.self_attn[head=0]"]["ov_tied"] == SIZE
+    assert result.summary["tied"] == HEADS
+
+
+def test_a_family_that_is_not_known_is_told_unfolded_with_a_note(model: Model) -> None:
+    folder, tensors = model({"model_type": "brand-new"})
+    result = spectra.heads(folder)
+    row = named(result)["model.layers.0.self_attn[head=1]"]
+    sigma = np.linalg.svd(maps(tensors, 0, 1, fold=False)[0], compute_uv=False)
+    assert row["ov_sigma_max"] == pytest.approx(sigma[0], rel=1e-6)
+    assert row["folded"] == "unknown"
+    assert row["logit_bound"] is row["qk_unturned"] is row["turning"] is None
+    (note,) = result.summary["notes"]
+    assert "model_type brand-new" in str(note)
+
+
+def test_heads_that_are_not_known_are_refused_with_what_is_not(model: Model) -> None:
+    folder, _ = model()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(NothingToAnalyseError, match=r"config\.json does not tell how many heads"):
+        spectra.heads(folder)
+
+
+def test_some_of_the_matrices_are_no_module(model: Model) -> None:
+    folder, _ = model()
+    with pytest.raises(NothingToAnalyseError, match=r"no attn\.k, attn\.v, attn\.o in this module"):
+        spectra.heads(folder, role="attn.q")
+    assert len(spectra.heads(folder, layers=[1]).rows) == HEADS
+
+
+def test_an_adapter_is_refused(minilm_lora: Path) -> None:
+    with pytest.raises(UsageError, match="is a LoRA adapter, not a model"):
+        spectra.heads(minilm_lora)
+
+
+def test_nan_is_a_row_without_numbers(model: Model) -> None:
+    broken = torch.full((WIDTH, HEADS * SIZE), torch.nan)
+    folder, _ = model(**{"model.layers.0.self_attn.o_proj.weight": broken})
+    result = spectra.heads(folder)
+    assert [row.status for row in result.rows] == ["non-finite"] + ["ok"] * HEADS
+    assert result.summary["non_finite"] == 1
+
+
+def test_a_second_run_measures_nothing(minilm: Path) -> None:
+    first = spectra.heads(minilm)
+    planned = spectra.heads.plan(minilm)
+    assert planned.estimate().known == 6
+    assert named(planned.run()) == named(first)
+    assert spectra.heads.plan(minilm, fold=False).estimate().known == 0
+
+
+def test_settings_that_make_other_numbers_are_measured_anew(model: Model) -> None:
+    folder, _ = model()
+    before = named(spectra.heads(folder))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "num_key_value_heads": 1}))
+    with pytest.raises(NothingToAnalyseError):
+        spectra.heads(folder)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": "gemma"}))
+    after = named(spectra.heads(folder))
+    name = "model.layers.0.self_attn[head=0]"
+    assert after[name]["ov_sigma_max"] > before[name]["ov_sigma_max"]  # its gains are 1 + w
