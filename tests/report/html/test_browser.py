@@ -776,3 +776,23 @@ def test_no_word_of_the_panel_lies_over_a_mark(opened: Opened) -> None:
     (edge,) = panel.locator("svg.esd text.ink").evaluate_all(boxes)
     bars = panel.locator("svg.esd .hist").evaluate_all(boxes)
     assert all(top >= edge[3] - 3 for _, _, top, _ in bars)
+
+
+def test_the_heatmap_of_heads_tells_each_and_opens_it(opened: Opened) -> None:
+    rows = [
+        {**row, "matrix": f"{row['matrix']}[head={head}]", "head": head, "kv_head": head // 2,
+         "copying": 0.1 * head - 0.05 * row["layer"], "ov_sigma_max": 1.0 + head}
+        for row in documents.spectrum(3)["rows"] if row["role"] == "attn.q" for head in range(12)
+    ]  # fmt: skip
+    counts = dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), 0)
+    made = documents.spectrum(3)
+    document = made | {"command": "heads", "rows": rows, "summary": made["summary"] | counts}
+    page = opened(document)
+    names = page.locator('#r1 [role="rowheader"]')
+    expect(names).to_have_count(12)
+    assert names.nth(10).get_attribute("aria-label") == "head 10"
+    cell = page.locator('#r1 [role="gridcell"][aria-label^="head 10, layer 1"]')
+    cell.hover()
+    expect(page.locator("#tip")).to_contain_text("copying 0.95")
+    cell.click()
+    expect(page.locator("#inspector h2")).to_contain_text("[head=10]")

@@ -460,7 +460,7 @@ def test_a_share_is_told_in_one_way() -> None:
 
 def test_a_result_of_a_command_to_come_is_shown() -> None:
     found = documents.spectrum(2)
-    found["command"] = "heads"
+    found["command"] = "tails"
     for row in found["rows"]:
         row |= {"mystery": 3.25, "verdict": "fine"}
     data = Parsed(page_of(found)).data

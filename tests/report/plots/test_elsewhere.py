@@ -12,16 +12,16 @@ from spectra.report.kind import Document
 from spectra.report.kinds import Kind, kinds
 from spectra.report.plots.page import Arrays, page
 
-HEADS: Document = {
+TAILS: Document = {
     "spectra": "0.1.0",
-    "command": "heads",
+    "command": "tails",
     "models": [{"spec": "acme/small", "resolved": "", "part": "model"}],
     "rows": [],
-    "summary": {"reading": "12 heads."},
+    "summary": {"reading": "12 tails."},
 }
 
 
-def draw_heads(document: Document, arrays: Arrays) -> Figure:
+def draw_tails(document: Document, arrays: Arrays) -> Figure:
     return page(document, "Heads", 1.0, f"{len(arrays)} arrays.")
 
 
@@ -30,10 +30,10 @@ def known(monkeypatch: pytest.MonkeyPatch, drawer: str | None) -> None:
 
 
 def test_another_package_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    known(monkeypatch, f"{__name__}:draw_heads")
-    said = written(draw(HEADS))
+    known(monkeypatch, f"{__name__}:draw_tails")
+    said = written(draw(TAILS))
     assert "Heads: small" in said
-    assert "12 heads." in said
+    assert "12 tails." in said
     assert "0 arrays." in said
 
 
@@ -42,8 +42,8 @@ def test_a_drawer_that_is_not_there_is_one_line(
     drawer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known(monkeypatch, drawer)
-    with pytest.raises(SpectraError, match="The picture of heads cannot be drawn: ") as raised:
-        draw(HEADS)
+    with pytest.raises(SpectraError, match="The picture of tails cannot be drawn: ") as raised:
+        draw(TAILS)
     assert drawer in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -51,10 +51,10 @@ def test_a_drawer_that_is_not_there_is_one_line(
 def test_what_has_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     known(monkeypatch, None)
     with pytest.raises(UsageError) as raised:
-        draw(HEADS)
+        draw(TAILS)
     assert str(raised.value) == (
-        "heads has no picture. Expected a result of compare, diff, diff_several, "
-        "diff_trend, kappa, spectrum, trend, width."
+        "tails has no picture. Expected a result of compare, diff, diff_several, "
+        "diff_trend, heads, kappa, spectrum, trend, width."
     )
 
 

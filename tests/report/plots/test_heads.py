@@ -1,0 +1,30 @@
+"""The picture of heads: a cell a head, in the order of their numbers."""
+
+from pathlib import Path
+
+import numpy as np
+
+import spectra
+from scaled import write_attention
+from spectra.report import draw
+from spectra.report.plots.heatmap import grid_of
+
+
+def test_a_cell_a_head_by_layer(tmp_path: Path) -> None:
+    result = spectra.heads(write_attention(tmp_path / "model"))
+    document = result.document()
+    grid = grid_of(document["rows"], lambda row: row["copying"], by="head")
+    assert (grid.roles, grid.layers) == (["0", "1", "2", "3"], [0, 1])
+    expected = [[row.values["copying"] for row in result.rows if row.values["head"] == head]
+                for head in range(4)]  # fmt: skip
+    np.testing.assert_allclose(grid.values, np.array(expected, dtype=float))
+    figure = draw(document, {})
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_ylabel() for axes in panels] == ["head"] * 3
+
+
+def test_heads_without_numbers_are_said(tmp_path: Path) -> None:
+    document = spectra.heads(write_attention(tmp_path / "model")).document()
+    rows = [{**row, "head": None, "copying": None} for row in document["rows"]]
+    figure = draw({**document, "rows": rows}, {})
+    assert any("No head has numbers." in text.get_text() for text in figure.texts)
