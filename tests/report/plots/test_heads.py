@@ -19,8 +19,7 @@ def test_a_cell_a_head_by_layer(tmp_path: Path) -> None:
                 for head in range(4)]  # fmt: skip
     np.testing.assert_allclose(grid.values, np.array(expected, dtype=float))
     figure = draw(document, {})
-    panels = [axes for axes in figure.axes if axes.get_title()]
-    assert [axes.get_ylabel() for axes in panels] == ["head"] * 3
+    assert [axes.get_ylabel() for axes in figure.axes].count("head") == 3
 
 
 def test_heads_without_numbers_are_said(tmp_path: Path) -> None:
