@@ -69,9 +69,14 @@ def reading_of_heads(heads: Sequence[Mapping[str, Value]]) -> str:
     changed = [head for head in heads if _size(head["delta_norm"])]
     if not changed:
         return "No head of attention changed." if heads else ""
-    layers = {head["module"] for head in changed}
+    modules = {head["module"]: head["layer"] for head in changed}
+    by_layer = len(set(modules.values())) == len(modules)
+    of = {
+        module: "" if len(modules) == 1 else f"layer {layer} " if by_layer else f"{module} "
+        for module, layer in modules.items()
+    }
     named = ", ".join(
-        f"{_place(head, alone=len(layers) == 1)} ({number(_size(head['change']), 3)})"
+        f"{of[head['module']]}head {head['head']} ({number(_size(head['change']), 3)})"
         for head in changed[:NAMED]
     )
     most = "Most changed of" if len(changed) > 1 else "Of"
@@ -81,16 +86,11 @@ def reading_of_heads(heads: Sequence[Mapping[str, Value]]) -> str:
     )
 
 
-def _place(head: Mapping[str, Value], *, alone: bool) -> str:
-    module = "" if alone else f"layer {head['layer']} "
-    return f"{module}head {head['head']}"
-
-
 def _modules(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Group heads by the module of attention that they are of.
 
-    A layer's, or where it has two of one role, as with attention to another stack, the first word
-    after the layer tells them apart.
+    A layer's, or where it has two of one role, as with attention to another stack, as many words
+    after the layer as tell them apart.
     """
     layers: dict[str, list[Row]] = {}
     for row in rows:
@@ -99,14 +99,26 @@ def _modules(rows: Sequence[Row]) -> dict[str, list[Row]]:
             layers.setdefault(place.prefix.rstrip(".") if place else "", []).append(row)
     found: dict[str, list[Row]] = {}
     for prefix, own in layers.items():
-        heads = [(row.place.role, row.values["head"]) for row in own]
-        if len(set(heads)) == len(heads):
-            found[prefix] = own
-            continue
-        for row in own:
-            word = row.place.tensor[len(prefix) :].lstrip(".").partition(".")[0]
-            found.setdefault(f"{prefix}.{word}".lstrip("."), []).append(row)
+        found |= _apart(prefix, own)
     return found
+
+
+def _apart(prefix: str, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Divide rows under `prefix` until no two of a module are of one role and head."""
+    heads = {(row.place.role, row.values["head"]) for row in rows}
+    if len(heads) == len(rows):
+        return {prefix: list(rows)}
+    below: dict[str, list[Row]] = {}
+    for row in rows:
+        word = row.place.tensor[len(prefix) :].lstrip(".").partition(".")[0]
+        below.setdefault(f"{prefix}.{word}".strip("."), []).append(row)
+    if below.keys() == {prefix}:  # nothing is left to tell them apart by
+        return {prefix: list(rows)}
+    return {
+        module: some
+        for longer, own in below.items()
+        for module, some in _apart(longer, own).items()
+    }
 
 
 def _told(

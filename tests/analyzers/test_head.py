@@ -1,5 +1,6 @@
 """`diff --per-head`: rows and ranking of heads, against slices and CLIP-SVD's own measure."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -147,3 +148,27 @@ def test_what_cannot_be_split_is_said_or_refused(tmp_path: Path) -> None:
         spectra.diff(*bare, per_head=True)
     with pytest.raises(UsageError, match=r"nothing that is compared of .* is attention"):
         spectra.diff(*folders, per_head=True, role="mlp")
+
+
+def test_two_attentions_of_one_layer_that_later_words_tell_apart(tmp_path: Path) -> None:
+    weights = {
+        f"decoder.block.{layer}.layer.{at}.{kind}.{part}.weight": normal(WIDTH, WIDTH, seed)
+        for seed, (layer, (at, kind), part) in enumerate(
+            itertools.product((0, 1), enumerate(("SelfAttention", "EncDecAttention")), "qkvo")
+        )
+    }
+    tuned = {
+        name: values + 0.1 * normal(WIDTH, WIDTH, 99) if "EncDec" in name else values
+        for name, values in weights.items()
+    }
+    config = json.dumps({"model_type": "t5", "num_heads": 4, "d_model": WIDTH})
+    folders = [
+        write_model(tmp_path / name, held, config) for name, held in (("a", weights), ("b", tuned))
+    ]
+    summary = spectra.diff(*folders, per_head=True).summary
+    assert len(summary["heads"]) == 2 * 2 * 4
+    changed = {head["module"] for head in summary["heads"] if head["delta_norm"]}
+    assert changed == {"decoder.block.0.layer.1", "decoder.block.1.layer.1"}
+    assert "16 attention heads" in summary["reading"]
+    first = summary["heads"][0]
+    assert f"layer {first['layer']} head {first['head']} (" in summary["reading"]
