@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -12,10 +12,11 @@ from spectra.analyzers.change import where
 from spectra.analyzers.direction import Flow
 from spectra.analyzers.spans import runs_of
 from spectra.numbers import number, percent, ranged
-from spectra.text import counted
+from spectra.text import counted, listed
 
 SHARP = 0.99  # |cos| likewise, from which on a scale is known
 WIDE = 16  # rows and columns, below which any two vectors are alike
+NAMED = 2  # groups of experts that are told one by one
 SEEN = 5e-4  # of a change, that rounding is worth a word
 READS = {
     "writes": "writes to the residual stream", "reads": "reads from the residual stream",
@@ -96,35 +97,47 @@ def _error(reaches: Sequence[Reach]) -> float:
 
 
 def _untouched(edit: Edit) -> str:
-    """Say which layers and how many experts the ablation left as they were."""
+    """Say which layers and which experts the ablation left as they were."""
     layers, experts = _left(edit)
-    told = []
-    if layers:
-        one = "-" not in layers and "," not in layers
-        told.append(f"layer{'' if one else 's'} {layers}")
-    if experts:
-        told.append(f"{counted(experts, 'expert')} of other layers")
-    return f"Not touched: {' and '.join(told)}." if told else ""
+    told: list[str] = [_of("layer", layers)] if layers else []
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for layer, own in experts.items():
+        alike.setdefault(tuple(sorted(own)), []).append(layer)
+    groups = list(alike.items())
+    told += [f"{_of('expert', left)} of {_of('layer', some)}" for left, some in groups[:NAMED]]
+    rest = sum(len(left) * len(some) for left, some in groups[NAMED:])
+    if rest:
+        told.append(counted(rest, "more expert"))
+    return f"Not touched: {listed(told)}." if told else ""
 
 
-def _left(edit: Edit) -> tuple[str, int]:
-    """Return the layers in which nothing was ablated, as spans, and experts of other layers."""
+def _of(noun: str, numbers: Collection[int]) -> str:
+    """Write `layer 3` or `layers 0, 2-5`."""
+    return f"{noun}{'s' * (len(numbers) > 1)} {_spans(numbers)}"
+
+
+def _spans(numbers: Collection[int]) -> str:
+    flags = torch.zeros(max(numbers) + 1, dtype=torch.bool)
+    flags[sorted(numbers)] = True
+    return runs_of(flags) or ""
+
+
+def _left(edit: Edit) -> tuple[set[int], dict[int, set[int]]]:
+    """Return the layers in which nothing was ablated, and by other layers the experts left."""
     touched = {row.matrix for row in edit.rows}
     layers = {row.place.layer for row in edit.every if row.place.layer is not None}
     with_some = {row.place.layer for row in edit.rows}
-    left = torch.zeros(max(layers, default=0) + 1, dtype=torch.bool)
-    left[sorted(layers - with_some)] = True
-    experts = {
-        (row.place.layer, row.place.expert)
-        for row in edit.every
-        if row.place.expert is not None and row.matrix not in touched
-        and row.place.layer in with_some
-    }  # fmt: skip
-    return runs_of(left) or "", len(experts)
+    experts: dict[int, set[int]] = {}
+    for row in edit.every:
+        layer, expert = row.place.layer, row.place.expert
+        known = layer is not None and expert is not None and layer in with_some
+        if known and row.matrix not in touched:
+            experts.setdefault(layer or 0, set()).add(expert or 0)
+    return layers - with_some, experts
 
 
 def _plain(edit: Edit) -> dict[str, object]:
-    layers, experts = _left(edit) if edit.rows else ("", 0)
+    layers, experts = _left(edit) if edit.rows else (set(), {})
     strength: dict[int | None, list[Reach]] = {}
     for reach in edit.reaches:
         strength.setdefault(reach.row.place.layer, []).append(reach)
@@ -144,7 +157,8 @@ def _plain(edit: Edit) -> dict[str, object]:
             }
             for layer, some in sorted(strength.items(), key=lambda one: (one[0] is None, one[0]))
         ],
-        "untouched_layers": layers, "untouched_experts": experts,
+        "untouched_layers": _spans(layers) if layers else "",
+        "untouched_experts": sum(len(left) for left in experts.values()),
     }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_experts_that_are_left() -> None:
     told, found = concluded(rows)
     assert one(found)["kind"] == "ablation"
     assert one(found)["untouched_experts"] == LAYERS
-    assert told.endswith("Not touched: 5 experts of other layers.")
+    assert told.endswith("Not touched: expert 2 of layers 0-4.")
     kept = [row.arrays[DIRECTIONS].dtype for row in rows if "experts.0" in row.matrix]
     assert kept == [torch.float16] * LAYERS  # thousands of experts must fit
 
