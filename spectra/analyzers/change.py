@@ -28,6 +28,7 @@ DAMAGED = {
 }
 """Kinds of change that are told matrix by matrix, and not as training; of many, what they did."""
 
+SPARSE = 0.5  # share of entries that moved, below which it is told
 NAMED = 2  # matrices of a kind that are told one by one
 KINDS = "matrix", "matrices"
 FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
@@ -133,7 +134,11 @@ def _full(rows: Sequence[Row]) -> str:
     """
     plain = [row for row in rows if not row.values.get("delta_note")]
     scaled = 2 * sum(row.values["delta_kind"] == "scaled rows" for row in plain) > len(plain)
-    return "full fine-tuning" + " or a LoRA that scales rows (DoRA)" * scaled
+    counts = [(row.number("delta_moved"), row.place.numel) for row in plain]
+    known = [(moved, numel) for moved, numel in counts if moved is not None]  # not of an adapter
+    part = sum(one for one, _ in known) / (sum(numel for _, numel in known) or 1)
+    sparse = f" of {percent(part)} of the entries" if 0.0 < part < SPARSE else ""
+    return f"full fine-tuning{sparse}" + " or a LoRA that scales rows (DoRA)" * scaled
 
 
 def _rank(row: Row) -> int:

@@ -414,6 +414,15 @@ def test_reading_of_full_fine_tuning() -> None:
     )
 
 
+def test_reading_of_an_update_of_few_entries() -> None:
+    base = normal(40, 30)
+    chosen = (torch.rand(40, 30, generator=torch.Generator().manual_seed(2)) < 0.2).float()
+    row = row_of(Diff(), pair_of(base, base + chosen * normal(40, 30, 1), QUERY))
+    assert row.values["delta_kind"] == "full rank"
+    share = f"{100 * float(chosen.mean()):.3g} %"
+    assert f"looks like full fine-tuning of {share} of the entries on" in reading([row])
+
+
 def test_reading_of_rounding() -> None:
     rows = [
         row_of(Diff(), pair_of(normal(40, 30, seed), normal(40, 30, seed).bfloat16(), name))
