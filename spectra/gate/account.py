@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.analyzers import Row
-from spectra.gate.conventions import UNTOUCHED
-from spectra.numbers import ranged
+from spectra.gate.conventions import DAMAGED, UNTOUCHED
+from spectra.numbers import percent, ranged
 from spectra.text import counted
 from spectra.words import FAILED
 
 CLOSE = 0.05  # of a factor, to be one
 PARTLY = "rows of the base's"
+ROUNDING = 2.0  # times what rounding makes, above which a rest is something else
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge
 
 
@@ -24,7 +25,10 @@ class Account:
     exact: int  # are base + update, bit for bit
     off: int  # values of these that the order of sums has changed
     near: int  # hold the update once, to rounding
+    rest: tuple[float, float]  # the most of a change that is neither that nor rounding, of these,
+    # as a share of it, and beside what rounding makes
     hidden: int  # their update lies below rounding
+    damaged: int  # it is not finite
     scaled: int  # hold it more or less often
     factors: tuple[float, float]  # the least and the most that they do
     foreign: int  # their change is something else
@@ -39,6 +43,7 @@ class Account:
             "exact": self.exact,
             "near": self.near,
             "hidden": self.hidden,
+            "damaged": self.damaged,
             "scaled": self.scaled,
             "foreign": self.foreign,
             "ways": [*self.ways, *(way for way, _ in self.mixed)],
@@ -60,7 +65,12 @@ class Account:
             told.append(f"{self.scaled:,} hold it {factors} times")
         if self.near:
             how = "though bit for bit in no arithmetic that is replayed"
+            share, beside = self.rest
+            if beside > ROUNDING:
+                how += f", and up to {percent(share)} of their change is something else"
             told.append(f"{self.near:,} hold it once, {how}")
+        if self.damaged:
+            told.append(f"of {self.damaged:,} it holds NaN or Inf")
         if self.hidden:
             told.append(f"of {self.hidden:,} it lies below rounding and is not known")
         if self.foreign:
@@ -96,6 +106,8 @@ def account_of(rows: Iterable[Row]) -> Account | None:
         return None
     right = [one for one in values if one.get("merge_as") and not _fault(one)]
     left = [one for one in values if one not in right]
+    damaged = [one for one in left if _fault(one) == DAMAGED]
+    left = [one for one in left if one not in damaged]
     hidden = [one for one in left if one["merge_scale"] is None]
     known = [one for one in left if one["merge_scale"] is not None]
     faults = Counter(fault for one in known if (fault := _fault(one)))
@@ -112,7 +124,12 @@ def account_of(rows: Iterable[Row]) -> Account | None:
         exact=len(right),
         off=sum(int(_number(one, "merge_off")) for one in right),
         near=len(near),
+        rest=max(
+            ((_number(one, "merge_rest"), _number(one, "merge_rest_rounding")) for one in near),
+            default=(0.0, 0.0),
+        ),
         hidden=len(hidden),
+        damaged=len(damaged),
         scaled=len(scaled),
         factors=(min(scaled, default=0.0), max(scaled, default=0.0)),
         foreign=len(others) - len(near) - len(scaled),

@@ -20,6 +20,7 @@ TURNED, OTHER, PLAIN = (
     "DoRA's magnitudes left out",
 )
 UNTOUCHED = "the base's values"
+DAMAGED = "the adapter's update holds NaN or Inf"
 
 
 @dataclass(frozen=True, slots=True)

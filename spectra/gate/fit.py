@@ -1,10 +1,12 @@
 """Whether an adapter fits its base and its settings, from headers alone."""
 
 from spectra.checkpoint import Adapter, LoraFactors
-from spectra.checkpoint.adapter.settings import patterns_left
+from spectra.checkpoint.adapter.settings import patterns_left, targets_of
 from spectra.matrices.role import kind_of
 from spectra.policy.facts import Fit
+from spectra.text import quote
 from spectra.work import Plan
+from spectra.work.planning.changes import MISSHAPEN
 from spectra.work.planning.placing import NO_BASE
 
 OUTPUT = ".out_proj"
@@ -25,6 +27,8 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         factors={name: _tensors(one) for name, one in adapter.factors.items()},
         changes=len(modules) + len(adapter.saved),
         lost=None if plan is None else _lost(plan, modules),
+        misshapen=() if plan is None else _misshapen(plan),
+        unnamed=_unnamed(adapter) if adapter.coat == "PEFT" else (),
         contradictions=adapter.contradictions,
         unused=patterns_left(adapter.config, _names(adapter)) if adapter.coat == "PEFT" else (),
     )
@@ -48,8 +52,35 @@ def _names(adapter: Adapter) -> list[str]:
     return [*adapter.modules, *sorted(parameters | outputs)]
 
 
+def _unnamed(adapter: Adapter) -> list[str]:
+    """Return modules that `target_modules` leaves out, so that PEFT drops what is held for them."""
+    ends = tuple(f".{one}" for one in targets_of(adapter.config))
+    names = {name: f".{name}" for name in adapter.modules if not _parameters(adapter, name)}
+    return [
+        name
+        for name, path in names.items()
+        if ends and not path.endswith(ends) and not path.removesuffix(OUTPUT).endswith(ends)
+    ]
+
+
+def _parameters(adapter: Adapter, module: str) -> bool:
+    """Say whether factors are of bare parameters, which `target_parameters` names."""
+    factors = adapter.factors.get(module)
+    return factors is not None and factors.kind == "parameter"
+
+
 def _lost(plan: Plan, modules: set[str]) -> list[str]:
     """Return the modules that match no tensor of the base, which it does not tie to another."""
     tied = plan.checkpoint.config.get("tie_word_embeddings") is True
     lost = {item.tensor for item in plan.skipped if item.reason == NO_BASE} & modules
     return sorted(name for name in lost if not (tied and kind_of(f"{name}.weight") == "lm_head"))
+
+
+def _misshapen(plan: Plan) -> list[str]:
+    """Return the matrices that an update does not fit, each with both shapes."""
+    start = f"{MISSHAPEN}: "
+    return [
+        f"{quote(item.tensor)} is {item.reason.removeprefix(start)}"
+        for item in plan.skipped
+        if item.reason.startswith(start)
+    ]

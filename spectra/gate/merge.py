@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers.row import Value
-from spectra.gate.conventions import OTHER, PLAIN, TURNED, UNTOUCHED, forms_of, scales_of
+from spectra.gate.conventions import DAMAGED, OTHER, PLAIN, TURNED, UNTOUCHED, forms_of, scales_of
 from spectra.kernels.merged import LEAST, Store, added
 from spectra.kernels.replay import UNIT, Merge, lies_at, replayed
 from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
@@ -44,8 +44,10 @@ def merged(change: Pair, meant: Pair) -> dict[str, Value]:
         return {}
     rows = min(len(stored), len(meant.base))  # where a vocabulary was resized
     update = meant.delta()[:rows]
-    if not bool(update.any()):
-        return {"merge_zero": True}
+    if not bool(update.any()) or not bool(update.isfinite().all()):
+        nothing: dict[str, Value] = {"merge_zero": True}
+        damaged: dict[str, Value] = {"merge_scale": None, "merge_fault": DAMAGED}
+        return damaged if bool(update.any()) else nothing
     tuned, base = widened(stored)[:rows], widened(meant.base)[:rows]
     wide = torch.promote_types(torch.promote_types(tuned.dtype, base.dtype), update.dtype)
     tuned, base, update = tuned.to(wide), base.to(wide), update.to(wide)

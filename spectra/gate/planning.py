@@ -181,9 +181,13 @@ def _adapter(
     if not isinstance(adapter.survey.checkpoint, Adapter):
         raise UsageError(f"adapter {policy.adapter} is a model, expected a LoRA adapter.")
     if adapter.survey.checkpoint.assumed:
+        wrong = adapter.survey.checkpoint.contradictions
+        first = next((f"module {quote(name)} {text}" for name, text in wrong.items()), "")
+        told = f"{first}, so its scale is not known" if first else adapter.survey.checkpoint.assumed
+        meant = "saved with these weights" if first else "with its settings"
         raise UsageError(
-            f"adapter {policy.adapter} cannot be looked for in the model: "
-            f"{adapter.survey.checkpoint.assumed}. Give the folder with its settings."
+            f"adapter {policy.adapter} cannot be looked for in the model: {told}. "
+            f"Give the folder {meant}."
         )
     return adapter
 

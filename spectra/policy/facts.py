@@ -68,6 +68,8 @@ class Fit:
     factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
     changes: int  # modules, new rows and whole tensors
     lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given
+    misshapen: Sequence[str] = ()  # matrices that its updates do not fit, and both shapes
+    unnamed: Sequence[str] = ()  # modules that its settings do not name, so that PEFT has none
     contradictions: Mapping[str, str] = field(default_factory=dict)  # by module, a sentence
     unused: Sequence[tuple[str, str]] = ()  # patterns that fit no module, with their table
 

@@ -68,10 +68,32 @@ def test_modules_that_the_base_lacks(base: Path, tmp_path: Path) -> None:
     assert rule["why_not"] == "no base is given (--base, or a model as --baseline)"
 
 
+def test_modules_of_another_shape_than_the_bases(base: Path, tmp_path: Path) -> None:
+    some = factors(*NAMES)
+    for name in NAMES[1:]:
+        key = f"base_model.model.{name}.lora_A.weight"
+        some[key] = some[key][:, :6].contiguous()
+    told = "updates of the adapter have another shape than the base: "
+    shapes = f"'{NAMES[1]}.weight' is 8 x 8 in the base, update 8 x 6 here, and 1 more"
+    made = adapter(tmp_path / "a", some)
+    for found in (findings(made, base=base), findings(base, base=base, adapter=made)):
+        assert found == [("SPC108", "error", told + shapes)]
+
+
+def test_modules_that_the_settings_leave_out(tmp_path: Path) -> None:
+    made = adapter(tmp_path / "a", factors(*NAMES, "model.layers.0.mlp.up_proj"))
+    told = "target_modules names 3 of 4 modules, and PEFT drops the others: "
+    assert findings(made) == [("SPC110", "warning", f"{told}model.layers.0.mlp.up_proj")]
+    for number, targets in enumerate((["q_proj", "mlp.up_proj"], r".*_proj", None)):
+        some = factors(*NAMES, "model.layers.0.mlp.up_proj")
+        assert not findings(adapter(tmp_path / str(number), some, target_modules=targets))
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_a_head_that_the_base_ties_is_no_stranger(base: Path, tmp_path: Path, tied: bool) -> None:
     (base / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    made = adapter(tmp_path / "a", factors(*NAMES, "lm_head"))
+    both = ["q_proj", "lm_head"]
+    made = adapter(tmp_path / "a", factors(*NAMES, "lm_head"), target_modules=both)
     assert [one[0] for one in findings(made, base=base)] == ([] if tied else ["SPC108"])
 
 
@@ -106,7 +128,9 @@ def test_ranks_that_contradict_the_settings_are_all_told(base: Path, tmp_path: P
     done = spectra.check(made, base=base, select=FIT)
     assert "its scale is not known: alpha over their rank is assumed" in done.summary["reading"]
     with pytest.raises(
-        spectra.SpectraError, match=r"is assumed\. Give the folder with its settings"
+        spectra.SpectraError,
+        match=r"'model.layers.1.self_attn.q_proj' has factors of rank 4, but adapter_config.json "
+        r"gives r = 2, so its scale is not known\. Give the folder saved with these weights\.",
     ):
         spectra.check(base, base=base, adapter=made, select="SPC107")
 

@@ -248,7 +248,24 @@ def test_a_merge_that_was_trained_on_is_not_bit_for_bit_and_not_broken(tmp_path:
     found = checked(planted(tmp_path, lambda w, b, a: w + 3 * (b @ a) + 2e-4 * torch.randn_like(w)))
     assert not found.summary["findings"]
     assert found.summary["merge"]["near"] == 8
-    assert "8 hold it once" in found.summary["reading"]
+    told_of = found.summary["reading"]
+    most = 100 * max(told(found, "merge_rest").values())
+    assert "8 hold it once, though bit for bit in no arithmetic that is replayed" in told_of
+    assert f"and up to {most:.3g} % of their change is something else." in told_of
+
+
+def test_an_update_that_is_not_finite_is_no_hidden_one(tmp_path: Path) -> None:
+    planted(tmp_path, lambda w, b, a: w + 3 * (b @ a))
+    stored = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(stored)
+    key = next(iter(tensors))
+    save_file(tensors | {key: tensors[key] * torch.nan}, stored)
+    found = checked(tmp_path)
+    assert list(messages(found)) == ["not to be judged: the adapter's update holds NaN or Inf"]
+    assert found.summary["merge"]["damaged"] == 1
+    assert found.summary["merge"]["hidden"] == 0
+    assert "7 of 8 matrices" in found.summary["reading"]
+    assert "of 1 it holds NaN or Inf." in found.summary["reading"]
 
 
 def test_experts_by_the_other_layout_are_named(tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def patterns_left(config: Mapping[str, Any], names: Iterable[str]) -> list[tuple
     return [one for place, one in enumerate(told) if not fits[str(place)]]
 
 
+def targets_of(config: Mapping[str, Any]) -> Sequence[str]:
+    """Return the endings of `target_modules`; empty where it is a pattern, or not told."""
+    told = config.get("target_modules")
+    plain = isinstance(told, list) and all(isinstance(one, str) for one in told)
+    return told if plain and told is not None else ()
+
+
 def flag(config: Mapping[str, Any], key: str) -> bool:
     """Return a setting that is true or false; absent and null are false.
 

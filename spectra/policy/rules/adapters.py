@@ -11,6 +11,7 @@ from spectra.text import counted, printable
 
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge of the adapter
 UNTOUCHED = "the base's values"  # as a merge's fault
+DAMAGED = "the adapter's update holds NaN or Inf"  # likewise
 
 
 def wrongly_merged(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -20,11 +21,11 @@ def wrongly_merged(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         settings = settings_of(subject.name)
         if "merge_scale" not in subject.values or settings is None:
             continue
-        if subject.number("merge_scale") is None:
+        if subject.values.get("merge_fault") == DAMAGED:
+            yield Breach(f"not to be judged: {DAMAGED}", subject.name)
+        elif subject.number("merge_scale") is None:
             hidden.append(subject.name)
-            continue
-        told = _of_merge(subject, settings)
-        if told:
+        elif told := _of_merge(subject, settings):
             yield told
     if hidden:
         which = f"{hidden[0]} and {len(hidden) - 1:,} more" if len(hidden) > 1 else hidden[0]
@@ -90,6 +91,11 @@ def strangers(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             f"base: {printable(some(lost))}"
         )
         yield Breach(text, value=len(lost), limit=0.0, subject="modules")
+    if adapter.misshapen and settings_of("") is not None:
+        first, *more = adapter.misshapen
+        rest = f", and {len(more):,} more" if more else ""
+        text = f"updates of the adapter have another shape than the base: {printable(first)}{rest}"
+        yield Breach(text, value=len(adapter.misshapen), limit=0.0, subject="shapes")
 
 
 def idle(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
@@ -147,6 +153,13 @@ def contradictory(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     for module, text in adapter.contradictions.items():
         if settings_of(module) is not None:
             yield Breach(text, subject=module)
+    if adapter.unnamed and settings_of("") is not None:
+        whole = counted(len(adapter.ranks), "module")
+        text = (
+            f"target_modules names {len(adapter.ranks) - len(adapter.unnamed):,} of {whole}, and "
+            f"PEFT drops the others: {printable(some(adapter.unnamed))}"
+        )
+        yield Breach(text, severity="warning", subject="target_modules")
     for table, pattern in adapter.unused:
         text = f"{table} sets {printable(pattern)}, which fits no module of the adapter"
         yield Breach(text, severity="warning", subject=f"{table} {pattern}")
@@ -197,12 +210,12 @@ RULES = (
         name="unmatched-module",
         severity="error",
         needs="fit",
-        summary="modules of an adapter match no tensor of the base",
+        summary="modules of an adapter match no tensor of the base, or not its shape",
         why="Servers and mergers drop what they cannot place, most of them with no more than a "
         "line in a log: that part of the training is lost.",
         how="The names of the adapter's modules against the base's tensors, whatever tool wrote "
         "them, a prefix apart. Modules of another part of a pipeline than the base are left out, "
-        "and so is a head that the base ties to its embeddings.",
+        "and so is a head that the base ties to its embeddings. Of the others the shapes.",
         fix="Give the base that it was trained on, or convert the adapter's names to it.",
         judge=strangers,
     ),
@@ -229,7 +242,8 @@ RULES = (
         why="The scale is alpha / r. Where r is not the rank that the tensors have, each reader "
         "takes another scale, or refuses the adapter.",
         how="r and rank_pattern of adapter_config.json against the rows of each lora_A. Patterns "
-        "of rank_pattern and alpha_pattern that fit no module are warnings.",
+        "of rank_pattern and alpha_pattern that fit no module are warnings, and so are modules "
+        "that target_modules leaves out.",
         fix="Give the config that was saved with these weights; correct the patterns.",
         judge=contradictory,
     ),

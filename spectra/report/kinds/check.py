@@ -40,7 +40,7 @@ COVERAGE = Object(closed=True, keys={
 })  # fmt: skip
 
 MERGE = Object(closed=True, keys={
-    **dict.fromkeys(("matrices", "exact", "near", "hidden", "scaled", "foreign"), COUNT),
+    **dict.fromkeys(("matrices", "exact", "near", "hidden", "damaged", "scaled", "foreign"), COUNT),
     "ways": TEXTS,
     "faults": Items(Object({"what": TEXT, "matrices": COUNT}, closed=True)),
 })  # fmt: skip

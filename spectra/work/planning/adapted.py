@@ -228,7 +228,7 @@ def _add(changes: Changes, view: View, tuned: Adapter, found: _Found, *, turns: 
             rows, cols = saved.shape[::-1] if view.part.transposed else saved.shape
             changes.add(view, change, rows, cols)
         else:
-            changes.wrong.append(_differs(view, saved.shape, ""))
+            changes.misfit(view.entry.name, view.entry.shape, saved.shape)
     elif found.tied and view.role.kind == "lm_head":
         changes.skipped.append(Skipped(view.name, "tied to the embedding, whose rows change"))
     else:
@@ -250,7 +250,9 @@ def _update(
     if isinstance(factors, Update):
         turned = _turned(view, factors, flat, flagged=flagged, turns=turns)
         if not factors.known:
-            changes.wrong.append(_differs(view, factors.shape, f"{tuned.method} update "))
+            changes.misfit(
+                view.entry.name, view.entry.shape, factors.shape, f"{tuned.method} update "
+            )
         elif saved is not None:
             reason = f"stored whole beside what {tuned.method} makes of it"
             changes.skipped.append(Skipped(view.name, reason))
@@ -272,13 +274,15 @@ def _update(
         update = (use.rows[1] - use.rows[0], update[1])
     change = Updated(tuned.weights, factors, turned, rows=use.rows, start=saved)
     if saved is not None and saved.shape != update:
-        changes.wrong.append(_differs(view, saved.shape, "tensor stored beside the update "))
+        changes.misfit(
+            view.entry.name, view.entry.shape, saved.shape, "tensor stored beside the update "
+        )
     elif update == flat:
         changes.pairs.append((view, change))
     elif update[1] == flat[1] and view.part.suffix == "" and (saved or not factors.magnitude):
         changes.add(view, change, *update)
     else:
-        changes.wrong.append(_differs(view, factors.shape, "update "))
+        changes.misfit(view.entry.name, view.entry.shape, factors.shape, "update ")
 
 
 def _turned(
@@ -307,10 +311,3 @@ def _rewrite(
         return
     change: Change = Rewritten(tuned.weights, new, saved)
     changes.add(view, change, rows, saved.shape[1] if saved is not None else view.cols)
-
-
-def _differs(view: View, shape: Sequence[int], what: str) -> str:
-    there, here = (
-        " x ".join(f"{n:,}" if n else "?" for n in sizes) for sizes in (view.entry.shape, shape)
-    )
-    return f"tensor {quote(view.entry.name)} is {there} there and the {what}{here} here"

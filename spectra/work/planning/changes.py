@@ -15,6 +15,7 @@ from spectra.work.planning.placing import NO_BASE
 from spectra.work.task import Change, Replaced
 
 NO_TUNED = "no counterpart in the tuned model"
+MISSHAPEN = "not compared"  # and both shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,24 @@ class Changes:
     pairs: list[tuple[View, Change]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # shapes that differ, a sentence each
-    misshapen: list[Skipped] = field(default_factory=list)  # likewise, of two models
+    misshapen: list[Skipped] = field(default_factory=list)  # the same matrices
     warning: str = ""
     unpaired: Unpaired = field(default_factory=Unpaired)
+
+    def misfit(self, name: str, there: Sequence[int], here: Sequence[int], what: str = "") -> None:
+        """Note a matrix whose shape is another one.
+
+        Args:
+            name: In the base.
+            there: Its shape.
+            here: The other one; 0 is not known.
+            what: Of what that is, with a space after it.
+        """
+        base, own = (" x ".join(f"{n:,}" if n else "?" for n in one) for one in (there, here))
+        self.wrong.append(f"tensor {quote(name)} is {base} there and {'the ' * bool(what)}{what}"
+                          f"{own} here")  # fmt: skip
+        shapes = f"{base} in the base, {what}{own} here"
+        self.misshapen.append(Skipped(name, f"{MISSHAPEN}: {shapes}"))
 
     def add(self, view: View, change: Change, rows: int, cols: int) -> None:
         """Note a pair; where only the vocabulary's size differs, that of the shared rows.
@@ -96,12 +112,7 @@ class Changes:
         shared = min(view.rows, rows)
         cut = first_rows(view.part, shared)
         if view.role.kind not in VOCABULARY or view.cols != cols or cut is None:
-            self.wrong.append(
-                f"tensor {quote(view.name)} is {view.rows:,} x {view.cols:,} there and "
-                f"{rows:,} x {cols:,} here"
-            )
-            shapes = f"{view.rows:,} x {view.cols:,} in the base, {rows:,} x {cols:,} here"
-            self.misshapen.append(Skipped(view.name, f"not compared: {shapes}"))
+            self.misfit(view.name, (view.rows, view.cols), (rows, cols))
             return
         if isinstance(change, Replaced) and rows > shared:
             part = first_rows(change.part, shared)
