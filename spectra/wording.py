@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 FLAGS = {
-    "allow-pickle", "download", "exact", "force", "full-spectrum", "include-embeddings",
-    "intruders",
+    "allow-pickle", "delta-rank", "download", "exact", "force", "full-spectrum",
+    "include-embeddings", "intruders",
 }  # fmt: skip
 CALLED = {"lambda": "weight_decay", "widths": "widths"}
 WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False"}
@@ -20,7 +20,7 @@ CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
            "dtype": "float32|bfloat16|float16", "chosen": "min|mid|max|random",
-           "form": "residual|difference|bare"}  # fmt: skip
+           "form": "residual|difference|bare", "to": "peft|kohya|diffusers|mlx|gguf"}  # fmt: skip
 COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
 LISTS = {"widths", "eta", "lambda", "ramp"}
 

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final
 
@@ -96,24 +96,42 @@ class Cutting:
         return count if self.rank is None else min(count, self.rank)
 
     def counts(
-        self, spectra: Sequence[Tensor], energies: Sequence[float], costs: Sequence[int]
+        self,
+        spectra: Sequence[Tensor],
+        energies: Sequence[float],
+        costs: Sequence[int],
+        groups: Sequence[Hashable],
     ) -> list[int]:
         """Return how many directions of every matrix are kept.
 
         By a budget, those that save most of the sum of all squares for each byte, as long as
-        they fit: a matrix's next direction never saves more than the one before.
+        they fit: a matrix's next direction never saves more than the one before. Matrices of a
+        group have one rank in the file, so that the next direction is one of each.
 
         Args:
             spectra: Leading singular values of each.
             energies: Sums of all squares.
             costs: Bytes of one direction of each.
+            groups: Of each the group, alike for those that are in one.
         """
         if self.budget is None:
             return [self.count(*one) for one in zip(spectra, energies, strict=True)]
-        found = [0] * len(spectra)
-        left = self.budget - self.reserved
-        values = [(sigma.square() / cost).tolist() for sigma, cost in
-                  zip(spectra, costs, strict=True)]  # fmt: skip
+        order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        where = [order[group] for group in groups]
+        held: list[list[int]] = [[] for _ in order]
+        for index, group in enumerate(where):
+            held[group].append(index)
+        sums = [summed([spectra[index].square() for index in own]) for own in held]
+        prices = [sum(costs[index] for index in own) for own in held]
+        shared = self._shared(sums, prices)
+        return [min(shared[group], len(sigma)) for group, sigma in
+                zip(where, spectra, strict=True)]  # fmt: skip
+
+    def _shared(self, gained: Sequence[Tensor], costs: Sequence[int]) -> list[int]:
+        """Return how many directions of each group the budget goes to."""
+        found = [0] * len(costs)
+        left = (self.budget or 0) - self.reserved
+        values = [(own / cost).tolist() for own, cost in zip(gained, costs, strict=True)]
         heap = [(-gains[0], index) for index, gains in enumerate(values) if gains]
         heapq.heapify(heap)
         while heap:
@@ -125,6 +143,14 @@ class Cutting:
             if found[index] < min(len(values[index]), self.rank or len(values[index])):
                 heapq.heappush(heap, (-values[index][found[index]], index))
         return found
+
+
+def summed(series: Sequence[Tensor]) -> Tensor:
+    """Return the sum of vectors, those that are shorter filled up with zeros."""
+    found = torch.zeros(max(map(len, series)), dtype=torch.float64)
+    for one in series:
+        found[: len(one)] += one
+    return found
 
 
 def _reached(sums: Tensor, target: float) -> int:

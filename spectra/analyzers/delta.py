@@ -102,6 +102,25 @@ def update_of(pair: Pair, energy: float, *, full: bool) -> Update | None:
     return Update(values, rounding, arrays)
 
 
+def evidence_for(pair: Pair) -> Evidence:
+    """Return what a change is, and how many of its directions stand above rounding.
+
+    Args:
+        pair: The tuned side as values, finite as the base is.
+
+    Raises:
+        NonFiniteError: One side holds NaN or Inf.
+    """
+    largest = _largest(pair.base, "base")
+    if not isinstance(pair.tuned, Tensor) or torch.equal(pair.tuned, pair.base):
+        return Evidence("unchanged", 0)
+    change = Change(pair, max(largest, _largest(pair.tuned, "tuned")))
+    core = change.core()
+    if has_bounds(*core.shape):
+        return evidence_of(change)
+    return evidence_of(change, singular_values(core))
+
+
 class _Update(NamedTuple):
     """What is known of an update as a matrix; None is not, without all singular values."""
 

@@ -8,11 +8,16 @@ import torch
 
 from spectra.analyzers.analyzer import Pairs, Summary, Takes
 from spectra.analyzers.cut import DTYPES, Cutting, leading_factors
+from spectra.analyzers.delta import evidence_for, update_memory
+from spectra.analyzers.evidence import Evidence
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
 from spectra.errors import UsageError
-from spectra.kernels.truncation import truncation_cost, truncation_memory
+from spectra.kernels.truncation import Count, truncation_cost, truncation_memory
 from spectra.matrices import Pair, View
+
+FULL = ("full rank", "scaled rows")
+"""Kinds of change whose directions have no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,11 @@ class Extracted(Cutting):
     keys: ClassVar[tuple[str, ...]] = (
         "rank_kept", "loss", "loss_least", "loss_spectral_low", "loss_spectral", "rounding",
         "delta_norm", "delta_sigma_max", "nbytes_before", "nbytes",
+        "delta_rank", "delta_rank_status", "delta_kind",
     )  # fmt: skip
+    ONE_OF: ClassVar[tuple[str, ...]] = (*Cutting.ONE_OF, "delta_rank")
 
+    delta_rank: bool | None = None  # as many as stand above rounding
     measured: int | None = None  # directions of a matrix that are measured for a budget
 
     def __post_init__(self) -> None:
@@ -38,8 +46,8 @@ class Extracted(Cutting):
         Cutting.__post_init__(self)
         if self.rank is None and all(getattr(self, name) is None for name in self.ONE_OF):
             raise UsageError(
-                "an update of full rank has no end of directions. Expected --rank, --energy or "
-                "--budget."
+                "an update of full rank has no end of directions. Expected --rank, --energy, "
+                "--budget or --delta-rank."
             )
 
     @property
@@ -55,7 +63,8 @@ class Extracted(Cutting):
         """Both matrices, the update, and what telling its directions takes beside it."""
         wide = 2 if view.entry.dtype == "F64" else 1
         sides = (12 if wide == 1 else 24) * view.rows * view.cols
-        return sides + wide * truncation_memory(view.rows, view.cols, self.looked_at)
+        found = sides + wide * truncation_memory(view.rows, view.cols, self.looked_at)
+        return max(found, sum(update_memory(view, full=False))) if self.delta_rank else found
 
     def measure(self, pair: Pair) -> Measurement:
         """Return the keys that no other matrix decides, and the directions that may be kept."""
@@ -65,14 +74,28 @@ class Extracted(Cutting):
             "nbytes_before": pair.view.entry.nbytes,
             "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
         }
-        delta = pair.delta()
+        count: Count = self._count
+        if self.delta_rank:
+            found = evidence_for(pair)
+            values |= {"delta_kind": found.kind, "delta_rank": found.rank,
+                       "delta_rank_status": "ok" if found.exact else "at least"}  # fmt: skip
+            count = self._above(found)
         every = self.sv_cumulative is not None
-        told, arrays, tensors = leading_factors(delta, self._count, dtype, every=every)
+        told, arrays, tensors = leading_factors(pair.delta(), count, dtype, every=every)
         return Measurement(values | told, arrays=arrays, tensors=tensors)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
-        """Choose the ranks, and say what they lose."""
-        return concluded(self, rows)
+        """Choose the ranks, and say what they lose; what has no rank to choose is held whole."""
+        return concluded(self, rows, held=frozenset(map(id, filter(self._is_whole, rows))))
+
+    def _is_whole(self, row: Row) -> bool:
+        return bool(self.delta_rank) and self.rank is None and row.values.get("delta_kind") in FULL
+
+    def _above(self, found: Evidence) -> Count:
+        """Return how many directions stand above rounding; none of those that have no end."""
+        rank = found.rank if found.kind not in FULL else (self.rank or 0)
+        rank = rank if self.rank is None else min(rank, self.rank)
+        return lambda sigma, _: min(rank, len(sigma))
 
     def _count(self, sigma: torch.Tensor, energy: float) -> int:
         """Return how many directions may be kept, whatever the other matrices are."""

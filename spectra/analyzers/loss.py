@@ -24,27 +24,50 @@ class Beyond:
     coupling: float = 0.0  # by which the measured ones are no singular directions
 
 
-def concluded(cutting: Cutting, rows: Sequence[Row]) -> tuple[list[Row], Summary]:
+def concluded(
+    cutting: Cutting, rows: Sequence[Row], held: frozenset[int] = frozenset()
+) -> tuple[list[Row], Summary]:
     """Choose the ranks, and say what they lose.
 
     Args:
         cutting: What is asked for.
         rows: Each with arrays `sigma`, `moved` (what rounding moves, by how many are kept) and
             perhaps `beyond`, and with the bytes of one direction as `nbytes`.
+        held: Ids of those that are written whole, so that nothing of them is lost.
     """
     known = [row for row in rows if "sigma" in row.arrays]
+    groups = [group_of(row) for row in known]
     counts = cutting.counts(
         [row.arrays["sigma"][: len(row.arrays["moved"]) - 1] for row in known],
         [(row.number("delta_norm") or 0.0) ** 2 for row in known],
         [int(row.number("nbytes") or 0) for row in known],
+        groups,
     )
-    cut = {id(row): _cut(row, count) for row, count in zip(known, counts, strict=True)}
-    marked = [cut.get(id(row), row) for row in rows]
+    ranks: dict[str, int] = {}
+    for group, count in zip(groups, counts, strict=True):
+        ranks[group] = max(ranks.get(group, 0), count)
+    cut = {id(row): _cut(row, count, ranks[group])
+           for row, group, count in zip(known, groups, counts, strict=True)}  # fmt: skip
+    marked = [_kept(row) if id(row) in held else cut.get(id(row), row) for row in rows]
     return marked, _summed(marked)
 
 
-def _cut(row: Row, count: int) -> Row:
-    """Return the row of a matrix of which so many directions are kept.
+def _kept(row: Row) -> Row:
+    """Return the row of a matrix that is written whole."""
+    place = row.place
+    each = int(row.number("nbytes") or 0) // (place.rows + place.cols)  # of an entry
+    none: dict[str, Value] = dict.fromkeys(("loss", "loss_least", "loss_spectral", "rounding"), 0.0)
+    none |= {"loss_spectral_low": 0.0, "rank_kept": None, "nbytes": each * place.numel}
+    return replace(row, values={**row.values, **none}, arrays={})
+
+
+def group_of(row: Row) -> str:
+    """Return what a matrix shares its rank in the file with: itself, or the others of a stack."""
+    return row.place.tensor if row.place.expert is not None else row.matrix
+
+
+def _cut(row: Row, count: int, rank: int) -> Row:
+    """Return the row of a matrix of which so many directions are kept, filled up to a rank.
 
     What is cut off and what rounding moves are orthogonal but for a product of both roundings.
     """
@@ -61,7 +84,7 @@ def _cut(row: Row, count: int) -> Row:
         "loss": math.sqrt(cut + off) / norm if norm else 0.0,
         "loss_spectral": min(high / largest, 1.0) if largest else 0.0,
         "rounding": math.sqrt(off) / norm if norm else 0.0,
-        "nbytes": count * int(row.number("nbytes") or 0),
+        "nbytes": rank * int(row.number("nbytes") or 0),
     }
     if "loss_least" in row.values:
         last = float(sigma[count - 1]) ** 2 if count else 0.0
@@ -109,15 +132,24 @@ def _smaller(rows: Sequence[Row], ranks: Sequence[int], before: Sequence[int], l
 
 
 def _made(rows: Sequence[Row], ranks: Sequence[int], loss: float) -> str:
-    held = [rank for rank in ranks if rank]
+    ranked: dict[str, int] = {}
+    for row, rank in zip(rows, ranks, strict=True):
+        group = group_of(row)
+        ranked[group] = max(ranked.get(group, 0), rank)
+    held = [rank for rank in ranked.values() if rank]
+    whole = [row for row in rows if row.number("rank_kept") is None]
     same = sum(row.number("delta_norm") == 0.0 for row in rows)
+    taken = sum(int(row.number("nbytes") or 0) for row in rows)
+    beside = sum(int(row.number("nbytes") or 0) for row in whole)
     told = (
-        f"{counted(len(held), 'module')} of rank {_span(held)}, "
-        f"{size(sum(int(row.number('nbytes') or 0) for row in rows))} of factors."
+        f"{counted(len(held), 'module')} of rank {_span(held)}, {size(taken - beside)} of factors."
     )
+    if whole:
+        few = counted(len(whole), "matrix is", "matrices are")
+        told += f" {few} of full rank and written whole, {size(beside)}."
     if same:
         told += f" {counted(same, 'matrix is', 'matrices are')} unchanged."
-    if dropped := len(ranks) - len(held) - same:
+    if dropped := ranks.count(0) - same - len(whole):
         told += f" {dropped:,} changed and {'gets' if dropped == 1 else 'get'} no direction."
     return f"{told} {_lost(rows, loss)}"
 

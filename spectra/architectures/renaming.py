@@ -81,6 +81,8 @@ class Landing:
     place: Span | None  # on the parameter's first axis; None: not known, anywhere on it
     expert: int | None = None  # of a stack that is made of tensors of one expert each
     turn: Span | None = None  # every how many rows are the parameter's: the first, and of how many
+    block: Span | None = None  # of such a stack: rows of the expert's matrix
+    swapped: bool = False  # its last two axes change places
 
 
 Shape = tuple[int, ...]
@@ -159,9 +161,10 @@ def _fused(
     stays = kind in {"Transpose 1 2", "Interleave 1", "Interleave 1 Chunk 1", "Concatenate 1"}
     span = (0, _rows(first)) if stays else None
     turns = kind in {"Interleave 0 Chunk 0", "Interleave 1 Chunk 1"}
+    swapped = kind == "Transpose 1 2"
     made = {
         name: [
-            Landing(one, span, span, turn=(index, len(names)) if turns else None)
+            Landing(one, span, span, turn=(index, len(names)) if turns else None, swapped=swapped)
             for index, one in enumerate(names)
         ]
         for name in order
@@ -171,15 +174,15 @@ def _fused(
 
 def _stacked(name: str, sources: Mapping[int, Sequence[str]], shapes: Shapes) -> Landed:
     """One tensor of each expert, on a new first axis; gate and up side by side behind it."""
-    made = {
-        tensor: [Landing(name, None, (expert, expert + 1), expert)]
-        for tensors in sources.values()
-        for expert, tensor in enumerate(tensors)
-    }
-    some = [tensors[0] for tensors in sources.values()]
-    rows = sum(_rows(shapes[tensor]) for tensor in some)
+    made, start, first = {}, 0, shapes[next(iter(sources.values()))[0]]
+    for source in sorted(sources):
+        stop = start + _rows(shapes[sources[source][0]])
+        for expert, tensor in enumerate(sources[source]):
+            own = Landing(name, None, (expert, expert + 1), expert, block=(start, stop))
+            made[tensor] = [own]
+        start = stop
     count = max(len(tensors) for tensors in sources.values())
-    return made, {name: (count, rows, *shapes[some[0]][1:])}
+    return made, {name: (count, start, *first[1:])}
 
 
 def _halved(names: Sequence[str], sources: Mapping[int, Sequence[str]], shapes: Shapes) -> Landed:

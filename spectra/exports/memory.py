@@ -30,6 +30,9 @@ class Memory:
     name: str = ""  # what it is loaded as, and by what; empty: nothing is known
     embeds: bool = True  # the model tells its embedding, where PEFT asks for it
     note: str = ""  # what the user must know of the names
+    exact: bool = False  # layers are those of the model, and not usual ones where nothing is known
+    tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names of parameters that have several, as far as known."""
 
 
 def memory_of(checkpoint: Checkpoint) -> Memory:
@@ -62,6 +65,8 @@ def memory_of(checkpoint: Checkpoint) -> Memory:
             family,
             f"transformers {model.version} as {model.name}",
             embeds=model.embeds,
+            exact=True,
+            tied=_tied(model.first),
         )
     try:
         renamer = known.renamer(config)
@@ -83,6 +88,15 @@ def memory_of(checkpoint: Checkpoint) -> Memory:
         str(family),
         f"transformers {known.version} as {config['architectures'][0]}",
     )
+
+
+def _tied(first: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the other names of parameters by the first of each."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, own in first.items():
+        if name != own:
+            found[own] = (*found.get(own, ()), name)
+    return found
 
 
 def _as_stored(stored: Mapping[str, tuple[int, ...]]) -> Memory:

@@ -9,7 +9,7 @@ from pathlib import Path
 from spectra.analyzers.cut import WORDS
 from spectra.analyzers.initial import Initial
 from spectra.checkpoint import Checkpoint
-from spectra.lowrank.extracting import named_base
+from spectra.lowrank.extraction import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
 from spectra.lowrank.model import Model
 from spectra.lowrank.output import Output, Part

@@ -92,9 +92,33 @@ class Naming:
             UsageError: A part is not known, or there are several.
             AdapterError: GGUF has no name for one.
         """
+        found, lost = self.told(names, shapes)
+        if lost:
+            key = next(iter(lost))
+            raise AdapterError(
+                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF, e.g. "
+                f"{quote(names[key].module)}: {lost[key]}. Expected another --to."
+            )
+        return found
+
+    def told(
+        self, names: Mapping[str, Name], shapes: Mapping[str, tuple[int, int]]
+    ) -> tuple[dict[str, Home], dict[str, str]]:
+        """Return what modules are called, and why others cannot be.
+
+        Args:
+            names: By whatever tells them apart.
+            shapes: Rows and columns of each.
+
+        Raises:
+            UsageError: A part is not known, or there are several.
+        """
         coat_of(self.to)
         if self.to == "gguf":
             return self._in_gguf(self._of_one_part(names), shapes)
+        return self._plain(names), {}
+
+    def _plain(self, names: Mapping[str, Name]) -> dict[str, Home]:
         if self.to in ("peft", "mlx"):
             return {key: Home(one.module) for key, one in self._of_one_part(names).items()}
         parts = {key: self._part(one) for key, one in names.items()}
@@ -169,7 +193,7 @@ class Naming:
 
     def _in_gguf(
         self, names: Mapping[str, Name], shapes: Mapping[str, tuple[int, int]]
-    ) -> dict[str, Home]:
+    ) -> tuple[dict[str, Home], dict[str, str]]:
         word = self._gguf()
         assert self.base is not None  # noqa: S101 - or it had been refused
         facts = facts_of(word, self.base.config)
@@ -178,19 +202,15 @@ class Naming:
         layers = int(facts.number("block_count")) or 4096
         table = library.get_tensor_name_map(words[word], layers)
         gated = any(".wi_1." in name for name in self.base.entries)
-        found, lost = {}, []
+        found: dict[str, Home] = {}
+        lost: dict[str, str] = {}
         for key, one in names.items():
             home = _gguf_home(table, word, one.module, shapes[key], facts, gated=gated)
             if isinstance(home, str):
-                lost.append((one.module, home))
+                lost[key] = home
             else:
                 found[key] = home
-        if lost:
-            raise AdapterError(
-                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF, e.g. "
-                f"{quote(lost[0][0])}: {lost[0][1]}. Expected another --to."
-            )
-        return found
+        return found, lost
 
 
 def _library() -> ModuleType:

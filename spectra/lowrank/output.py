@@ -1,29 +1,34 @@
 """The adapter that is written: its parts, what it takes on disk, and where each came from."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.analyzers import Row
+from spectra.checkpoint import Skipped
 from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
-from spectra.errors import OutputError, UsageError
+from spectra.errors import UsageError
+from spectra.lowrank.pieces import Carried, Piece, Stack, copy_file, stored_bytes
 from spectra.lowrank.provenance import own_settings
 from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
-from spectra.text import shown, size
+from spectra.text import shown
 from spectra.writing.coats import COATS, FILES, Coat, Worn
 from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, Module, alpha_of, config_of, config_text, targets_of
-from spectra.writing.spool import Spool, raw
-from spectra.writing.tensors import Bytes, Slot, header_of
+from spectra.writing.spool import Spool
+from spectra.writing.tensors import Slot, header_of
 
-CHUNK = 8 << 20  # bytes of a carried tensor in memory at a time
-MOST_FILE = 64 << 20  # of a tokenizer's file, that is read at once
+STACKING = "0.19.1"
+"""The first version of PEFT that takes the matrices of a stack the way round they are stored."""
+
+NO_COUNTS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +46,19 @@ class Part:
     lengths: bool = False  # DoRA gives each output one
     rows: Order | None = None  # of its outputs in the file
     columns: Order | None = None  # of its inputs
+    parameter: str = ""  # bare, which PEFT wraps by this name
+    members: tuple[str, ...] = ()
+    """Of a stack, the row of each of its matrices; empty: it has no directions."""
 
-    def worn(self, rank: int) -> Worn:
-        """Return it as it is written at a rank."""
-        return Worn(self.name, rank, self.kind, self.told, len(self.behind) + 2, self.lengths)
+    def worn(self, rank: int, inside: int = 0) -> Worn:
+        """Return it as it is written at a rank, inside so many other wrappers."""
+        name = self.name + inside * ".base_layer"
+        return Worn(name, rank, self.kind, self.told, len(self.behind) + 2, self.lengths)
 
     @property
     def width(self) -> int:
-        """Entries of one direction."""
-        return self.outputs + _product(self.inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A tensor that is written as it is stored."""
-
-    source: Checkpoint
-    entry: TensorEntry
-    shape: tuple[int, ...] | None = None  # in the file, where it is another
-
-    @property
-    def written(self) -> tuple[int, ...]:
-        """The shape in the file."""
-        return self.entry.shape if self.shape is None else self.shape
+        """Entries of one direction, of a stack of one of each matrix."""
+        return (self.outputs + _product(self.inputs)) * max(len(self.members), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class Output:
     """Where an adapter goes, and all that is known of it before anything is measured."""
 
     path: Path
-    parts: Mapping[str, Part]  # by the row that tells the rank
+    parts: Mapping[str, Part]  # by the row that tells the rank; of a stack by its name
     dtypes: Mapping[str, str]  # of the parts, by safetensors' word
     given: Mapping[str, Any]  # settings that it is made from
     carried: Mapping[str, Carried] = field(default_factory=dict)
@@ -84,11 +79,13 @@ class Output:
     coat: Coat = COATS["peft"]
     part: str = ""  # of a pipeline, that was asked for
     most: Mapping[str, int] = field(default_factory=dict)  # the highest rank of each part
-    settle: Callable[["Output", Set[str]], tuple["Output", list[Skipped]]] = lambda output, _: (
-        output, [],
+    first: Callable[[], None] = lambda: None
+    """Refuses, before anything is measured, what cannot be written, and only reading it tells."""
+    settle: Callable[["Output", Sequence[Row]], tuple["Output", list[Skipped]]] = (
+        lambda output, _: (output, [])
     )  # fmt: skip
     """What of the rest is written, which reading it alone tells; and what to say of that. It gets
-    the rows of which something is kept."""
+    the rows whose directions are written."""
 
     @property
     def place(self) -> Destination:
@@ -127,10 +124,11 @@ class Output:
         Raises:
             SpectraError: It cannot be measured or written; what was there before is still there.
         """
+        self.first()
         with Spool(self.place.above) as spool:
             result = run.into(spool)
-            held = {row.matrix for row in result.rows if row.number("rank_kept")}
-            output, told = self.settle(self, held & self.parts.keys())
+            rows = [row for row in result.rows if row.matrix in self.rows]
+            output, told = self.settle(self, rows)
             if self.coat.word != "peft":
                 settings = {**result.settings, "to": self.coat.word, "part": self.part}
                 result = replace(result, settings=settings)
@@ -150,22 +148,41 @@ class Output:
         Raises:
             OutputError: The system refuses.
         """
-        ranks = {
-            row.matrix: int(row.number("rank_kept") or 0)
-            for row in result.rows if row.matrix in self.parts
-        }  # fmt: skip
+        rows = [row for row in result.rows if row.matrix in self.rows]
+        counts = {row.matrix: int(row.number("rank_kept") or 0) for row in rows}
+        ranks = self.ranks(counts)
         if not any(ranks.values()):
+            if all(row.number("delta_norm") == 0.0 for row in rows):
+                told = shown(self.path)
+                raise UsageError(f"every update is 0: nothing is left to write to {told}.")
             raise UsageError(
                 f"nothing of any module would be kept, so that {shown(self.path)} is not written. "
                 "Give a higher rank, share or budget."
             )
-        slots = self._slots(ranks, spool)
+        slots = self._slots(ranks, spool, counts)
         metadata = provenance(result)
         written = self.coat.write(place, slots, self._settings(ranks), metadata)
         if self.beside is not None and not self.coat.suffixes:
             for name in BESIDE:
                 copy_file(self.beside, name, place)
         return written
+
+    def ranks(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the rank of each part; of a stack the most that one of its matrices has.
+
+        Args:
+            counts: The directions of each row that are kept.
+        """
+        return {
+            key: max((counts.get(row, 0) for row in part.members), default=0)
+            if part.members else counts.get(key, 0)
+            for key, part in self.parts.items()
+        }  # fmt: skip
+
+    @property
+    def rows(self) -> frozenset[str]:
+        """The rows whose directions are written."""
+        return frozenset(row for key, part in self.parts.items() for row in part.members or (key,))
 
     def direction(self, row: str) -> int:
         """Return the bytes of one direction of a part."""
@@ -174,32 +191,55 @@ class Output:
     def _modules(self, ranks: Mapping[str, int]) -> dict[str, Worn]:
         """Return what is written of the parts, by their rows."""
         held = {row: max(rank, self.parts[row].least) for row, rank in ranks.items()}
-        return {row: self.parts[row].worn(rank) for row, rank in held.items() if rank}
+        wrapped = Counter(self.parts[row].name for row, rank in held.items()
+                          if rank and self.parts[row].parameter)  # fmt: skip
+        found = {}
+        for row, rank in held.items():
+            part = self.parts[row]
+            if rank and part.parameter:  # PEFT wraps the parameters of a module one by one
+                wrapped[part.name] -= 1
+                found[row] = part.worn(rank, wrapped[part.name])
+            elif rank:
+                found[row] = part.worn(rank)
+        return found
 
     def _settings(self, ranks: Mapping[str, int]) -> Mapping[str, Any]:
         """Return what the coat says beside the factors."""
-        worn = [*self._modules(ranks).values()]
-        whole = len(worn) == len(self.parts) and self.given.get("target_modules")
+        written = self._modules(ranks)
+        bare = {self.parts[row].parameter: one for row, one in written.items()
+                if self.parts[row].parameter}  # fmt: skip
+        worn = [one for row, one in written.items() if not self.parts[row].parameter]
+        whole = len(written) == len(self.parts) and self.given.get("target_modules")
         targets = None if whole else targets_of([module.name for module in worn], self.others)
         modules = [
             Module(one.name, one.rank, one.kind, alpha_of(one.told, one.rank)) for one in worn
         ]
-        config = config_of(modules, self.given, kept=self.kept, targets=targets, start=self.start)
+        given, kept = self.given, dict(self.kept)
+        if bare:
+            kept |= {name: (one.rank, one.told * one.rank) for name, one in bare.items()}
+            given = {**given, "target_parameters": [*bare], "peft_version": STACKING}
+        config = config_of(modules, given, kept=kept, targets=targets, start=self.start)
         return self.coat.settings(worn, config)
 
-    def _slots(self, ranks: Mapping[str, int], spool: Spool | None) -> dict[str, Slot]:
+    def _slots(
+        self, ranks: Mapping[str, int], spool: Spool | None, counts: Mapping[str, int] = NO_COUNTS
+    ) -> dict[str, Slot]:
         """Return every tensor of the file; without a spool those that only tell their sizes."""
         slots: dict[str, Slot] = {}
         for row, module in self._modules(ranks).items():
             part, dtype = self.parts[row], self.dtypes[row]
             names = self.coat.names(module)
+            most = module.rank * max(len(part.members), 1)
             sides = (
-                (names.a, "right", (module.rank, *part.inputs), names.turned[0], part.columns),
-                (names.b, "left", (part.outputs, module.rank, *part.behind), names.turned[1],
-                 part.rows),
+                (names.a, "right", (most, *part.inputs), names.turned[0], part.columns),
+                (names.b, "left", (part.outputs, most, *part.behind), names.turned[1], part.rows),
             )  # fmt: skip
             for name, side, shape, turned, order in sides:
-                piece = Piece(row, side, ranks[row], module.rank, turned, order)
+                piece: Piece | Stack = Piece(row, side, ranks[row], module.rank, turned, order)
+                if part.members:
+                    held = tuple((one, counts.get(one, 0)) for one in part.members)
+                    width = part.outputs if side == "left" else _product(part.inputs)
+                    piece = Stack(held, side, module.rank, width)
                 own = shape[::-1] if turned else shape
                 nbytes = _product(shape) * BITS[dtype] // 8
                 slots[name] = Slot(dtype, own, nbytes, partial(piece.chunks, spool))
@@ -237,61 +277,3 @@ def _product(sizes: Sequence[int]) -> int:
     for one in sizes:
         found *= one
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One factor, and how the file has it: B with a direction a column, unless it is turned."""
-
-    row: str
-    side: str
-    count: int  # of directions in the spool
-    rank: int  # of the file
-    turned: bool
-    order: Order | None
-
-    def chunks(self, spool: Spool | None) -> Iterator[Bytes]:
-        """Yield its bytes."""
-        if spool is None:
-            return
-        rows = spool.rows(self.row, self.side, self.count)
-        if self.rank > self.count:
-            filled = rows.new_zeros(self.rank, *rows.shape[1:])
-            filled[: self.count] = rows
-            rows = filled
-        if self.order is not None:
-            moved = rows.clone()
-            moved[:, self.order.index(rows.shape[1])] = rows
-            rows = moved
-        yield raw(rows if (self.side == "right") != self.turned else rows.mT)
-
-
-def stored_bytes(one: Carried) -> Iterator[Bytes]:
-    """Yield the bytes of a tensor as it is stored."""
-    entry = one.entry
-    if entry.codec is not None or entry.strides:
-        yield raw(one.source.read(entry))
-        return
-    file = one.source.files[entry.shard]
-    for start in range(entry.start, entry.stop, CHUNK):
-        piece = bytearray(min(CHUNK, entry.stop - start))
-        if file.fill(start, memoryview(piece)) < len(piece):
-            raise OutputError(f"{file.label} ended while it was copied. Run it again.")
-        yield piece
-
-
-def copy_file(folder: Folder, name: str, into: Path) -> None:
-    """Copy a file of a tokenizer, where there is one.
-
-    Raises:
-        OutputError: It is far too large to be one.
-    """
-    if not folder.has(name):
-        return
-    file = folder.file(name)
-    if file.size > MOST_FILE:
-        raise OutputError(
-            f"{file.label} is {size(file.size)}, expected a tokenizer's file below "
-            f"{size(MOST_FILE)}. Take it out of that folder."
-        )
-    (into / name).write_bytes(file.read(0, file.size))

@@ -12,7 +12,8 @@ from spectra.checkpoint import Adapter, Checkpoint, open_spec
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.entry import BITS
 from spectra.errors import AdapterError
-from spectra.lowrank.output import Carried, copy_file, provenance, stored_bytes
+from spectra.lowrank.output import provenance
+from spectra.lowrank.pieces import Carried, copy_file, stored_bytes
 from spectra.lowrank.refitting import (
     Added,
     Module,

@@ -14,7 +14,8 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.output import Carried, Output, Part
+from spectra.lowrank.output import Output, Part
+from spectra.lowrank.pieces import Carried
 from spectra.lowrank.sources import (
     WHOLE,
     Source,

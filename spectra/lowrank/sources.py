@@ -11,7 +11,7 @@ from spectra.checkpoint.adapter.views import scaled
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.finding import Turned, found_in
 from spectra.lowrank.naming import Home, Naming
-from spectra.lowrank.output import Carried
+from spectra.lowrank.pieces import Carried
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of

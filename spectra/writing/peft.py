@@ -96,6 +96,9 @@ def config_of(
     own = {module.name: module.pair for module in modules} | dict(kept or {})
     patterns = patterns_of(own)
     other = {patterns[name]: pair for name, pair in own.items() if pair != usual}
+    if lone := [name for name in kept or () if patterns[name] in other]:
+        witness = {patterns[module.name]: module.pair for module in modules[:1]}
+        other = _witnessed(other, [patterns[name] for name in lone], witness)
     config = {**PLAIN, **given}
     config |= {
         "r": usual[0], "lora_alpha": whole(usual[1]), "use_rslora": False,
@@ -108,6 +111,28 @@ def config_of(
         config["target_modules"] = targets if isinstance(targets, str) else list(targets)
         config |= {key: None for key in NARROWING if config.get(key)}
     return dict(sorted(config.items()))
+
+
+def _witnessed(
+    other: Mapping[str, tuple[int, float]],
+    lone: Sequence[str],
+    witness: Mapping[str, tuple[int, float]],
+) -> dict[str, tuple[int, float]]:
+    """Return patterns of which none fits bare parameters alone, where there is a module.
+
+    PEFT applies those to parameters, but says of what fits no module that it was ignored. So they
+    name a module too, whose own pattern comes before, as it does once PEFT has sorted them.
+
+    Source:
+        PEFT 0.21, `tuners_utils.BaseTuner.inject_adapter`, `utils.other.get_pattern_key`.
+    """
+    if not witness:
+        return dict(other)
+    groups: dict[tuple[int, float], list[str]] = {}
+    for name in lone:
+        groups.setdefault(other[name], []).append(name)
+    plain = {name: pair for name, pair in other.items() if name not in lone} | dict(witness)
+    return plain | {"|" + "|".join([*names, *witness]): pair for pair, names in groups.items()}
 
 
 def patterns_of(names: Iterable[str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_a_budget_goes_where_it_saves_most(room: int) -> None:
     spectra = [torch.rand(4, generator=generator).double().sort(descending=True).values
                for _ in range(3)]  # fmt: skip
     costs = [10, 13, 27]
-    found = Cutting(budget=room + 5, reserved=5).counts(spectra, [1.0] * 3, costs)
+    found = Cutting(budget=room + 5, reserved=5).counts(spectra, [1.0] * 3, costs, "abc")
     spent = sum(n * cost for n, cost in zip(found, costs, strict=True))
     assert spent <= room
 

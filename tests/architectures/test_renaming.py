@@ -66,8 +66,9 @@ def test_experts_come_on_a_new_axis_gate_and_up_behind_it() -> None:
     stored = {f"m.experts.{i}.{part}": (6, 4) for i in range(12) for part in ("gate", "up")}
     found, shapes = landings(stored, One(fuse))
     assert shapes == {"m.experts.both": (12, 12, 4)}
-    assert found["m.experts.10.up"] == [Landing("m.experts.both", None, (10, 11), 10)]
-    assert found["m.experts.2.gate"] == [Landing("m.experts.both", None, (2, 3), 2)]
+    up = Landing("m.experts.both", None, (10, 11), 10, block=(6, 12))
+    gate = Landing("m.experts.both", None, (2, 3), 2, block=(0, 6))
+    assert (found["m.experts.10.up"], found["m.experts.2.gate"]) == ([up], [gate])
 
 
 Landings = dict[str, list[tuple[str, Span | None, Span | None]]]

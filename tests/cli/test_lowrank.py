@@ -128,7 +128,7 @@ def test_a_fine_tune_becomes_an_adapter(command: Command, model: Path, tmp_path:
     assert [row for row in rows if rows[row]["delta_norm"]] == [name]
     refused = command("lowrank", "extract", model, tuned, "-o", tmp_path / "other")
     assert refused.code == 2
-    assert "Expected --rank, --energy or --budget." in refused.err
+    assert "Expected --rank, --energy, --budget or --delta-rank." in refused.err
 
 
 def test_a_model_begins_without_what_its_adapter_begins_with(

@@ -57,12 +57,18 @@ def adapter(model: nn.Module, folder: Path, seed: int = 0, **settings: Any) -> P
     return folder
 
 
-def merged(model: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """Return what PEFT makes of a model and an adapter, which it must read without a word."""
+def loaded(model: nn.Module, folder: Path) -> peft.PeftModel:
+    """Return a model with an adapter on it, which PEFT must read without a word."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        found = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(folder))
+        found: peft.PeftModel = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(folder))
+    return found
+
+
+def merged(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return what PEFT makes of a model and an adapter, which it must read without a word."""
+    found: Any = loaded(model, folder)
     with torch.no_grad():
         plain: nn.Module = found.merge_and_unload()
     return dict(plain.state_dict())

@@ -230,7 +230,7 @@ def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
     place.write_text("mine")
     with pytest.raises(SpectraError, match="nothing is overwritten without force=True"):
         convert(first, place, to="kohya", part="unet")
-    with pytest.raises(SpectraError, match=r"kohya writes a \.safetensors file"):
+    with pytest.raises(SpectraError, match=r"to='kohya' writes a \.safetensors file"):
         convert(first, tmp_path / "k", to="kohya", part="unet")
     assert place.read_text() == "mine"
     convert(first, place, to="kohya", part="unet", force=True)

@@ -7,13 +7,16 @@ import typer
 import spectra
 
 from ...command import command
-from ...options import Common
-from ...writing import Form, Places, Ranks, words, write
+from ...options import Common, option
+from ...writing import RANKS, Form, Places, Ranks, words, write
 
 # fmt: off
 Base = Annotated[str, typer.Argument(
     metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
 Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
+DeltaRank = Annotated[bool, option("--delta-rank",
+    "As many as stand above rounding, proven: a merged LoRA at its own ranks. What is of full rank "
+    "is written whole, or cut to --rank.", RANKS)]
 # fmt: on
 
 
@@ -23,6 +26,7 @@ def extract(
     tuned: Tuned,
     *,
     ranks: Ranks,
+    delta_rank: DeltaRank = False,
     form: Form,
     common: Common,
 ) -> int:
@@ -34,5 +38,6 @@ def extract(
     Example: spectra lowrank extract base/ tuned/ --rank 16 -o adapter/
     """
     return write(common, lambda rest, place: spectra.lowrank.extract.plan(
-        rest.open(base), rest.open(tuned), place, selection=rest.selection, **words(ranks, form),
+        rest.open(base), rest.open(tuned), place, selection=rest.selection,
+        delta_rank=delta_rank, **words(ranks, form),
     ), to=form.to)  # fmt: skip

@@ -3,7 +3,7 @@
 from spectra.report import lowrank
 from spectra.report.kind import Kind
 
-OPTIONS = ("rank", "energy", "budget", "dtype", "to", "part", "output", "force")
+OPTIONS = ("rank", "energy", "budget", "delta_rank", "dtype", "to", "part", "output", "force")
 
 KIND = Kind(
     "lowrank_extract",

@@ -1,0 +1,383 @@
+"""What of a fine-tune an adapter holds, and where: planned from headers alone."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+
+from spectra.analyzers import Row
+from spectra.analyzers.extracted import Extracted
+from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.errors import AdapterError, NothingToAnalyseError, PairingError, UsageError
+from spectra.lowrank.homes import Home, Homes, homes_of
+from spectra.lowrank.naming import Name, Naming
+from spectra.lowrank.output import Output, Part
+from spectra.lowrank.parameters import OPEN, Matrix, Parameter, in_order, parameters_of
+from spectra.lowrank.resizing import planned
+from spectra.lowrank.whole import (
+    WHOLE,
+    Whole,
+    carried,
+    changed_shape,
+    differs,
+    saved_weight,
+    settled,
+    vectors,
+)
+from spectra.lowrank.writing import Writing
+from spectra.matrices import Selection, View, match_names, views_of
+from spectra.matrices.part import Part as Inside
+from spectra.matrices.role import Role
+from spectra.text import counted, listed, quote, shown
+from spectra.words import VOCABULARY
+from spectra.work import Plan
+from spectra.work.planning.plan import Member, in_bytes
+from spectra.work.task import Input, Replaced, Task
+
+MARGIN = 4  # times the even share of a budget, that one matrix is measured for
+FEWEST = 16  # directions that are measured for a budget, at least
+FULL = f"{WHOLE}: its update is of full rank"
+PARTLY = "only some of its matrices are selected, and an adapter holds it whole"
+LOST = "no counterpart in the tuned model"
+
+
+@dataclass(slots=True)
+class Extraction:
+    """One base, what became of it, and where an adapter holds what."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    selection: Selection
+    naming: Naming
+    homes: Homes = field(init=False)
+    partners: Mapping[str, str] = field(default_factory=dict)  # tuned names by those of the base
+    held: Mapping[str, Sequence[View]] = field(default_factory=dict)  # matrices of each tensor
+    theirs: Mapping[str, Sequence[View]] = field(default_factory=dict)  # of the tuned model
+    tasks: list[Task] = field(default_factory=list)
+    parts: dict[str, Part] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    whole: list[Whole] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    sources: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Names of tensors by the key of a part that is made of several, or of some rows of one."""
+    unnamed: dict[str, str] = field(default_factory=dict)  # why the file cannot hold a part
+    turned: bool = False  # a linear layer is stored [in, out]
+
+    def planned(self, analyzer: Extracted, path: Path, *, force: bool) -> Writing:
+        """Return what is ready to run.
+
+        Raises:
+            SpectraError: Nothing is left, or it cannot be written.
+        """
+        subject = f"tensor of {shown(self.tuned.spec)}"
+        self.partners, strangers = match_names(self.base.entries, self.tuned.entries, subject)
+        if not self.partners:
+            raise PairingError(
+                f"no tensor of {shown(self.tuned.spec)} belongs to one of {shown(self.base.spec)}. "
+                "Give the base it was trained on."
+            )
+        self.homes = homes_of(self.base)
+        self.skipped += [Skipped(name, "no counterpart in the base") for name in strangers]
+        self._matrices(analyzer)
+        self._name()
+        if not self.tasks:
+            lost = [*self.skipped, *(Skipped(one.before.name, one.told) for one in self.whole)]
+            lost += [Skipped(name, why) for name, why in self.unnamed.items()]
+            told = f" {lost[0].tensor}: {lost[0].reason}." if lost else ""
+            raise NothingToAnalyseError(
+                f"no matrix of {shown(self.base.spec)} is left whose change an adapter could hold."
+                f"{told} `spectra ls {shown(self.base.spec)}` shows all."
+            )
+        if self.selection == Selection():
+            self.whole += vectors(self.homes, self.tuned, self.partners, self.held.keys())
+        if self.naming.to != "peft":
+            told = f"not held: --to {self.naming.to} holds factors alone"
+            self.whole = [replace(one, parameter="", told=told) for one in self.whole]
+        output = Output(
+            path, self.parts, self.dtypes,
+            {**named_base(self.base.spec), "fan_in_fan_out": self.turned},
+            carried(self.tuned, self.whole, self.parts, None),
+            beside=self.tuned.folder, others=[name for name in self.homes.memory.layers if name],
+            sources=[{"spec": one.spec, "resolved": one.resolved}
+                     for one in (self.base, self.tuned)],
+            force=force, coat=self.naming.coat, part=self.naming.part,
+        )  # fmt: skip
+        if analyzer.budget is not None:
+            width = sum(map(output.direction, self.parts))
+            even = max(analyzer.budget - output.fixed({}), 0) // width
+            analyzer = replace(analyzer, measured=max(MARGIN * even, FEWEST))
+            self.ranks = {name: min(rank, analyzer.measured or rank)
+                          for name, rank in self.ranks.items()}  # fmt: skip
+        notes = (self.homes.note,) if self.homes.note else ()
+        members = Member(self.base, "base"), Member(self.tuned, "tuned")
+        plan = Plan(members, in_bytes(self.tasks), tuple(self.skipped), notes=notes)
+        output = replace(output, first=self._require_names, settle=self._settled)
+        return planned(analyzer, plan, output, self.ranks, self.selection)
+
+    def _name(self) -> None:
+        """Give modules the names that they have in the file; let go those that it has no place for.
+
+        These are no matter where they did not change, which reading them tells.
+        """
+        names = {key: Name(part.name) for key, part in self.parts.items()}
+        shapes = {key: (part.outputs, prod(part.inputs)) for key, part in self.parts.items()}
+        homes, self.unnamed = self.naming.told(names, shapes)
+        coat = self.naming.coat
+        self.unnamed |= {key: why for key, part in self.parts.items()
+                         if (why := coat.refused(part.worn(1)))}  # fmt: skip
+        self.parts = {
+            key: replace(part, name=homes[key].name, rows=homes[key].rows,
+                         columns=homes[key].columns)
+            for key, part in self.parts.items() if key not in self.unnamed
+        }  # fmt: skip
+        self.tasks = [task for task in self.tasks if task.place.tensor not in self.unnamed]
+        for key in self.unnamed:
+            del self.ranks[key], self.dtypes[key]
+
+    def _require_names(self) -> None:
+        """Refuse modules that changed and that the file has no place for.
+
+        Raises:
+            AdapterError: There are some.
+        """
+        lost: dict[str, str] = {}
+        for key, why in self.unnamed.items():
+            for tensor in self.sources.get(key, {key: None}):
+                before = self.base.entries[tensor]
+                after = self.tuned.entries[self.partners[tensor]]
+                if differs(self.base, self.tuned, before, after):
+                    lost[tensor] = why
+        if lost:
+            first, why = next(iter(lost.items()))
+            excluded = " ".join(f"--exclude {quote(name)}" for name in [*lost][:3])
+            raise AdapterError(
+                f"{counted(len(lost), 'matrix', 'matrices')} changed and cannot be written as "
+                f"{self.naming.to}, e.g. {quote(first)}: {why}. Expected --to peft, or, to leave "
+                f"out what changed there, {excluded}{' ...' if len(lost) > 3 else ''}."
+            )
+
+    def _matrices(self, analyzer: Extracted) -> None:
+        """Note a task for every matrix that factors can hold."""
+        views, _ = views_of(self.base)
+        kept = {view.name for view in self.selection.apply(views)}
+        self.held, self.theirs = by_tensor(views), by_tensor(views_of(self.tuned)[0])
+        made = parameters_of(self.homes, self.held)
+        taken: set[str] = set()
+        for name in in_order(self.homes, made):
+            one = made[name]
+            if isinstance(one, Parameter):
+                taken |= self._parameter(one, kept, analyzer)
+        self.skipped += [
+            Skipped(name, f"not held: {made[one.name]}")
+            for name in taken for one in self.homes.memory.landings[name]
+            if isinstance(made.get(one.name), str)
+        ]  # fmt: skip
+        for name, inside in self.held.items():
+            chosen_ones = [view for view in inside if view.name in kept]
+            if not chosen_ones or name in taken:
+                continue
+            reason = self._matrix(inside, chosen_ones, made, analyzer)
+            if reason:
+                self.skipped.append(Skipped(name, reason))
+
+    def _matrix(
+        self,
+        inside: Sequence[View],
+        chosen_ones: Sequence[View],
+        made: Mapping[str, Parameter | str],
+        analyzer: Extracted,
+    ) -> str:
+        """Note the task of a tensor that is a weight by itself, or return why it is not held."""
+        entry = inside[0].entry
+        other = self.theirs.get(self.partners.get(entry.name, ""))
+        if other is None:
+            return LOST
+        if len(chosen_ones) < len(inside):
+            return PARTLY
+        home, after = self.homes.of(entry), other[0].entry
+        if isinstance(home, str):
+            landed = self.homes.memory.landings.get(entry.name, ())
+            why = next((made[one.name] for one in landed if one.name in made), OPEN)
+            reason = why if isinstance(why, str) and why != OPEN else home
+            self.whole += saved_weight(self.homes, entry, after, reason)
+            return ""
+        if after.shape != entry.shape:
+            told = changed_shape(entry, after)
+            if inside[0].role.kind not in VOCABULARY:
+                return f"not held: {told}"
+            self.whole.append(Whole(entry, after, f"{home.module}.weight", saved=True))
+            return f"{WHOLE}: {told}"
+        self._task(home, inside, other, analyzer)
+        return ""
+
+    def _task(
+        self, home: Home, inside: Sequence[View], other: Sequence[View], analyzer: Extracted
+    ) -> None:
+        entry, after = inside[0].entry, other[0].entry
+        table = home.kind == "embedding"  # stored [entries, features]: its inputs are the entries
+        turned = [any(view.part.transposed for view in some) != table for some in (inside, other)]
+        self.turned = self.turned or (turned[0] and not table)
+        rows, cols = entry.shape[0], prod(entry.shape[1:])
+        rows, cols = (cols, rows) if turned[0] else (rows, cols)
+        role = inside[0].role
+        view = View(entry.name, role, entry, Inside(transposed=turned[0]), rows, cols)
+        change = Replaced(self.tuned, after, None, Inside(transposed=turned[1]))
+        self.tasks.append(Task(view.place(), (Input("", self.base, view, True, change),)))
+        convolution = len(entry.shape) > 2
+        part = Part(
+            home.module, entry.shape[1:] if convolution else (cols,), rows,
+            (1,) * (len(entry.shape) - 2), home.kind,
+            parameter=f"{home.module}.weight" if self._by_name(home.module) else "",
+        )  # fmt: skip
+        self._held(entry.name, part, analyzer, [after])
+
+    def _by_name(self, module: str) -> bool:
+        return self.naming.to == "peft" and self.homes.by_name(module)
+
+    def _held(
+        self, key: str, part: Part, analyzer: Extracted, stored: Iterable[TensorEntry]
+    ) -> None:
+        self.parts[key] = part
+        self.ranks[key] = min(part.outputs, prod(part.inputs))
+        own = ["F32" if one.codec is not None else one.dtype for one in stored]
+        self.dtypes[key] = analyzer.stored(*own)
+
+    def _parameter(self, one: Parameter, kept: Set[str], analyzer: Extracted) -> set[str]:
+        """Note a task for each matrix of a parameter; return the tensors that this accounts for."""
+        if one.bare and self.naming.to != "peft":
+            return set()
+        members: list[str] = []
+        stored: list[TensorEntry] = []
+        done: set[str] = set()
+        for expert, matrix in enumerate(one.matrices):
+            before = [piece.entry for piece in matrix.pieces]
+            after = self._after(before)
+            reason = _unfit(self.held, matrix, kept, before, after)
+            if reason is None:
+                members.append("")
+                continue
+            if reason:
+                done |= {entry.name for entry in before}
+                self.skipped += [Skipped(entry.name, reason) for entry in before
+                                 if one.stacked or entry is before[0]]  # fmt: skip
+                members.append("")
+                continue
+            row = one.row(expert)
+            self.tasks.append(self._matrix_task(one, matrix, row, before, after))
+            members.append(row)
+            done |= {entry.name for entry in before}
+            stored += after
+        if any(members):
+            known = tuple(members) if one.stacked else ()
+            named = one.name if one.bare or self._by_name(one.module) else ""
+            size = one.shape
+            part = Part(one.module, (size[1],), size[0], parameter=named, members=known)
+            self.turned = self.turned or (not one.bare and one.matrices[0].part.transposed)
+            self._held(one.name, part, analyzer, stored)
+            self.sources[one.name] = one.tensors
+        return done
+
+    def _after(self, before: Sequence[TensorEntry]) -> list[TensorEntry]:
+        found = (self.theirs.get(self.partners.get(entry.name, "")) for entry in before)
+        return [views[0].entry for views in found if views]
+
+    def _matrix_task(
+        self, one: Parameter, matrix: Matrix, row: str,
+        before: Sequence[TensorEntry], after: Sequence[TensorEntry],
+    ) -> Task:  # fmt: skip
+        role = _role(self.held, matrix)
+        whole = matrix.of(row, before)
+        view = View(row, role, whole, matrix.part, *one.shape)
+        change = Replaced(self.tuned, matrix.of(row, after), matrix.part.slab, matrix.part)
+        first = before[0].codec
+        place = replace(view.place(), tensor=one.name, dtype=before[0].dtype,
+                        codec=None if first is None else first.name)  # fmt: skip
+        return Task(place, (Input("", self.base, view, True, change),))
+
+    def _settled(self, output: Output, rows: Sequence[Row]) -> tuple[Output, list[Skipped]]:
+        """Return the output with those tensors alone that changed, and what to say of them.
+
+        Raises:
+            UsageError: No module has factors that are thinner than it.
+        """
+        held = {row.matrix for row in rows if row.number("rank_kept")}
+        full = [row for row in rows if row.number("rank_kept") is None]
+        self._require_thin(full, rows, held)
+        whole = self.whole + [
+            Whole(self.base.entries[row.matrix], self.tuned.entries[self.partners[row.matrix]],
+                  f"{self.parts[row.matrix].name}.weight", saved=True, told=FULL)
+            for row in full
+        ]  # fmt: skip
+        return settled(output, self.homes, self.tuned, whole, held)
+
+    def _require_thin(self, full: Sequence[Row], rows: Sequence[Row], held: Set[str]) -> None:
+        """Refuse updates of full rank where they are all there is, or cannot be written whole.
+
+        Raises:
+            UsageError: They are.
+        """
+        kinds = sorted({str(row.values["delta_kind"]) for row in rows} - {"unchanged"})
+        asked = any(row.number("delta_rank") is not None for row in rows)
+        if asked and not held and kinds:
+            raise UsageError(
+                f"--delta-rank finds no update that factors hold in full: {listed(kinds)} is all "
+                f"that became of {counted(len(rows), 'matrix', 'matrices')}. Expected --rank, "
+                "--energy or --budget, which write the leading directions of any."
+            )
+        stuck = [row for row in full if row.matrix not in self.parts or self.naming.to != "peft"
+                 or self.parts[row.matrix].parameter]  # fmt: skip
+        if stuck:
+            first = stuck[0]
+            raise UsageError(
+                f"{counted(len(stuck), 'update is', 'updates are')} of full rank, e.g. "
+                f"{quote(first.matrix)} ({first.place.rows:,} x {first.place.cols:,}), and cannot "
+                "be written whole. Expected --rank beside --delta-rank, the most that each gets, "
+                f"or --exclude {quote(first.place.tensor)}."
+            )
+
+
+def _unfit(
+    held: Mapping[str, Sequence[View]], matrix: Matrix, kept: Set[str],
+    before: Sequence[TensorEntry], after: Sequence[TensorEntry],
+) -> str | None:  # fmt: skip
+    """Say why a matrix of a parameter is not held; empty where it is, None: not selected."""
+    expert = matrix.part.expert
+    own = [view.name for entry in before for view in held[entry.name]
+           if expert is None or view.part.expert == expert]  # fmt: skip
+    chosen = sum(name in kept for name in own)
+    if not chosen:
+        return None
+    if chosen < len(own):
+        return PARTLY
+    if len(after) < len(before):
+        return LOST
+    odd = next((pair for pair in zip(before, after, strict=True)
+                if pair[0].shape != pair[1].shape), None)  # fmt: skip
+    return f"not held: {changed_shape(*odd)}" if odd else ""
+
+
+def _role(held: Mapping[str, Sequence[View]], matrix: Matrix) -> Role:
+    """Return the role of a matrix; of several what theirs have in common."""
+    expert = matrix.part.expert
+    roles = [view.role for piece in matrix.pieces for view in held[piece.entry.name]
+             if expert is None or view.part.expert == expert]  # fmt: skip
+    kinds = {role.kind for role in roles}
+    kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
+    return Role(kind, roles[0].layer, roles[0].expert)
+
+
+def named_base(spec: str) -> dict[str, str | None]:
+    """Return what settings say of the base: its name as transformers takes it, and a revision."""
+    name, _, revision = spec.removeprefix("hf://").partition("@")
+    if not revision or Path(spec).exists():
+        return {"base_model_name_or_path": spec.removeprefix("hf://"), "revision": None}
+    return {"base_model_name_or_path": name, "revision": revision}
+
+
+def by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
+    """Return the matrices of each tensor."""
+    found: dict[str, list[View]] = {}
+    for view in views:
+        found.setdefault(view.entry.name, []).append(view)
+    return found

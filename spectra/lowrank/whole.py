@@ -1,0 +1,188 @@
+"""What an adapter holds whole, beside factors: norms, biases, and weights that PEFT only saves."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+
+from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.adapter.views import sliced
+from spectra.lowrank.homes import Homes
+from spectra.lowrank.output import Output, Part
+from spectra.lowrank.pieces import Carried
+from spectra.writing.peft import PREFIX
+
+WHOLE = "written whole"
+VECTOR = f"{WHOLE}: a norm or a bias"
+LOADED = f"{WHOLE}, by its name in the model: PEFT loads it, but does not save it again"
+UNSAVED = "not held: of no module that PEFT saves"
+ROOM = 64 << 20  # bytes of a tensor that is compared at a time
+FOLLOWED = frozenset({"embed_tokens", "lm_head"})
+"""What modules are called that PEFT ties again by itself (`EMBEDDING_LAYER_NAMES`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A tensor that is written whole where it changed, since it has no factors."""
+
+    before: TensorEntry
+    after: TensorEntry
+    parameter: str  # in memory; empty: it is not written
+    saved: bool  # by `modules_to_save`; else it is a bias, which PEFT loads by itself
+    told: str = VECTOR  # of one that changed
+    tied: bool = False  # saved under several names
+
+    @property
+    def module(self) -> str:
+        """The module that it is in."""
+        return self.parameter.rpartition(".")[0]
+
+
+def changed_shape(before: TensorEntry, after: TensorEntry) -> str:
+    """Say how shapes differ."""
+    return f"{list(before.shape)} in the base, {list(after.shape)} here"
+
+
+def saved_weight(homes: Homes, before: TensorEntry, after: TensorEntry, reason: str) -> list[Whole]:
+    """Return a weight of which PEFT has no factors, as it is written, or why it is not.
+
+    Args:
+        homes: Of the base.
+        before: In the base.
+        after: In the tuned model, perhaps of another shape.
+        reason: Why it has no factors.
+    """
+    names = homes.saved(before)
+    if not names:
+        shape = "" if before.shape == after.shape else f"; {changed_shape(before, after)}"
+        return [Whole(before, after, "", saved=False, told=f"not held: {reason}{shape}")]
+    told = f"{WHOLE}: {reason}"
+    return [Whole(before, after, one, saved=True, told=told, tied=len(names) > 1) for one in names]
+
+
+def vectors(
+    homes: Homes, tuned: Checkpoint, partners: Mapping[str, str], taken: Set[str]
+) -> Iterator[Whole]:
+    """Yield norms, biases and all else that is no matrix, written whole where it changed.
+
+    Args:
+        homes: Of the base.
+        tuned: What became of it.
+        partners: Names of its tensors by those of the base.
+        taken: Tensors of the base that are held otherwise.
+    """
+    for name, other in partners.items():
+        before, after = homes.base.entries[name], tuned.entries[other]
+        if name in taken or not (before.is_weights and after.is_weights):
+            continue
+        if before.shape != after.shape:
+            told = f"not held: {changed_shape(before, after)}"
+            yield Whole(before, after, "", saved=False, told=told)
+            continue
+        for parameter, one, two in _landed(homes, before, after):
+            yield from _vector(homes, parameter, one, two)
+
+
+def _landed(
+    homes: Homes, before: TensorEntry, after: TensorEntry
+) -> Iterator[tuple[str, TensorEntry, TensorEntry]]:
+    """Yield what a tensor is in memory, parameter by parameter; no name where that is unknown."""
+    parameter = homes.parameter(before)
+    landed = homes.memory.landings.get(before.name, ())
+    known = all(one.rows and one.place == (0, one.rows[1] - one.rows[0]) and one.turn is None
+                for one in landed)  # fmt: skip
+    if parameter or len(landed) < 2 or not known:
+        yield parameter, before, after
+        return
+    for one in landed:
+        rows = one.rows or (0, before.shape[0])
+        yield one.name, sliced(before, rows), sliced(after, rows)
+
+
+def _vector(
+    homes: Homes, parameter: str, before: TensorEntry, after: TensorEntry
+) -> Iterator[Whole]:
+    module, _, leaf = parameter.rpartition(".")
+    if not parameter:
+        yield Whole(before, after, "", saved=False, told=UNSAVED)
+        return
+    # A module that is adapted, or holds others, is not saved for a vector of its own.
+    plain = leaf in ("weight", "bias") and module and not homes.holds_weights(module)
+    if plain and not homes.is_matrix(module):
+        yield Whole(before, after, parameter, saved=True)
+        return
+    told = VECTOR if "bias" in leaf else LOADED
+    for one in (parameter, *homes.memory.tied.get(parameter, ())):
+        yield Whole(before, after, one, saved=False, told=told)
+
+
+def settled(
+    output: Output, homes: Homes, tuned: Checkpoint, whole: Iterable[Whole], held: Set[str]
+) -> tuple[Output, list[Skipped]]:
+    """Return the output with those tensors alone that changed, and what to say of them.
+
+    Args:
+        output: As it was planned.
+        homes: Of the base.
+        tuned: What became of it.
+        whole: All that may be written whole.
+        held: The rows of which something is kept as factors.
+    """
+    own = list(whole)
+    changed = [one for one in own if differs(homes.base, tuned, one.before, one.after)]
+    told = {
+        one.before.name: Skipped(one.before.name, one.told)
+        for one in changed if one.before.shape == one.after.shape or one.tied or not one.parameter
+    }  # fmt: skip
+    # A module is saved with all its tensors.
+    modules = {one.module for one in changed if one.saved}
+    written = [one for one in own if one.parameter and (one in changed or one.module in modules)]
+    biased = any("bias" in one.parameter and one.module not in modules for one in written)
+    tied = {one.module for one in changed if one.tied}
+    given = {
+        **output.given,
+        "modules_to_save": sorted(modules) or None,
+        "bias": "all" if biased else "none",
+    }
+    if len(tied) == 2 and any(one.rpartition(".")[2] == "lm_head" for one in tied):
+        given["ensure_weight_tying"] = True
+    return replace(output, given=given, carried=carried(tuned, written, output.parts, held)), [
+        *told.values()
+    ]
+
+
+def carried(
+    tuned: Checkpoint, whole: Iterable[Whole], parts: Mapping[str, Part], held: Set[str] | None
+) -> dict[str, Carried]:
+    """Return whole tensors by their names in the file.
+
+    Args:
+        tuned: That they are read from.
+        whole: Which.
+        parts: What may be written as factors.
+        held: The rows of which something is; None: all.
+    """
+    wrapped = Counter(
+        part.name for key, part in parts.items()
+        if held is None or not held.isdisjoint(part.members or (key,))
+    )  # fmt: skip
+    found = {}
+    for one in whole:
+        if not one.parameter:
+            continue
+        module, _, leaf = one.parameter.rpartition(".")
+        inner = "" if one.saved else ".base_layer" * wrapped[module]
+        found[f"{PREFIX}{module}{inner}.{leaf}"] = Carried(tuned, one.after)
+    return found
+
+
+def differs(base: Checkpoint, tuned: Checkpoint, before: TensorEntry, after: TensorEntry) -> bool:
+    """Say whether a tensor is not what it was, a few of its rows in memory at a time."""
+    if before.shape != after.shape:
+        return True
+    count = before.shape[0] if before.shape else 1
+    step = max(1, ROOM * count // max(before.nbytes, 1))
+    slabs = [(start, min(start + step, count)) for start in range(0, count, step)]
+    return any(
+        bool((base.read(before, slab) != tuned.read(after, slab)).any())
+        for slab in (slabs if before.shape else [None])
+    )
