@@ -1,9 +1,14 @@
 """The screen of a dry run."""
 
+import json
+from pathlib import Path
+
 import pytest
 from spectra_cli.planned import estimated, since_start
 
 from spectra.work.estimate import Estimate
+
+from .conftest import Command
 
 WORK = {"products": 0.28, "krylov": 0.279, "passes": 0.25, "eigenvalues": 0.14, "calls": 0.004}
 FOUND = Estimate(
@@ -49,3 +54,18 @@ def test_a_probe_and_other_work_are_said() -> None:
 
 def test_a_process_knows_when_it_began() -> None:
     assert 0.0 < since_start() < 86_400.0
+
+
+def test_it_does_without_a_cluster_that_is_not_there(command: Command, model: Path) -> None:
+    words = "spectrum", model, "--no-cache", "--engine", "ray", "--address", "127.0.0.1:1"
+    done = command(*words, "--dry-run", "--format", "json")
+    assert done.code == 0
+    assert done.err.startswith("warning: the cluster at 127.0.0.1:1 cannot be joined: Connection")
+    assert done.err.endswith(" Told is what workers as fast as this machine take.\n")
+    found = json.loads(done.out)["dry_run"]
+    assert (found["workers"], found["busy"], found["basis"]) == (1, 1.0, "probe")
+    assert {*found["others"]} == {"4", "16", "64"}
+    assert " with 8 workers, " in command(*words, "--dry-run", "--workers", "8").out
+    refused = command(*words)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: the cluster at 127.0.0.1:1 cannot be joined: Connection")

@@ -29,12 +29,12 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
-from spectra.errors import CheckpointError, ClusterError, UsageError
+from spectra.errors import CheckpointError, UsageError
 from spectra.matrices import Matrix, Selection, View
 from spectra.runs.engine import Where, engine
 from spectra.runs.planned import Planned
-from spectra.work import cluster as module
 from spectra.work import connection, plan_model
+from spectra.work import dispatch as module
 from spectra.work.batches import Batch
 from spectra.work.cluster import Cluster
 from spectra.work.connection import Needs, Node, chosen_address
@@ -328,18 +328,6 @@ def test_addresses_that_are_ones(address: str, monkeypatch: pytest.MonkeyPatch) 
     assert chosen_address("other:1") == "other:1"
 
 
-def test_a_dry_run_does_without_a_cluster_that_is_not_there(minilm: Path) -> None:
-    asked = partial(spectra.kappa.plan, minilm, engine="ray", address="127.0.0.1:1", cache=False)
-    with pytest.warns(UserWarning, match="127.0.0.1:1 cannot be joined: Connection refused"):
-        found = asked().estimate()
-    assert (found.workers, found.busy, found.basis) == (1, 1.0, "probe")
-    assert {*found.others} == {4, 16, 64}
-    with pytest.warns(UserWarning, match="as fast as this machine"):
-        assert asked(workers=8).estimate().workers == 8
-    with pytest.raises(ClusterError, match="cannot be joined: Connection refused"):
-        asked().run()
-
-
 def test_what_cannot_be_meant_is_refused_before_any_work(
     minilm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,7 +389,7 @@ def test_a_task_asks_for_what_it_needs(machines: Machines, tmp_path: Path) -> No
     ):
         away = Cluster(wanted=wanted)
         assert away._require_device(nodes) == device
-        run = module._Run(away, link, Kappa(), device, None, {})
+        run = module.Dispatch(link, Kappa(), device, {}, away.limit)
         assert run.needs(batch, nodes) == needs
     assert Cluster()._crew((small, large)) == 1  # GPUs
     assert Cluster(wanted="cpu")._crew((small, large)) == 10
