@@ -14,7 +14,7 @@ from spectra.work.connection import MISSING, chosen_address
 from spectra.work.device import chosen_device, known_device
 from spectra.work.executor import Executor
 from spectra.work.local import Local
-from spectra.work.rates import Observed
+from spectra.work.meter import Observed
 from spectra.work.store import Remembering, Store
 
 

@@ -12,9 +12,10 @@ from spectra.checkpoint.fingerprints import Ledger
 from spectra.kernels.work import NO_WORK
 from spectra.work.executor import Executor, key_of
 from spectra.work.local import threads_of, usable_cores
+from spectra.work.meter import NETWORK, source_of
 from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
-from spectra.work.rates import NETWORK, Rates, source_of
+from spectra.work.rates import Rates
 from spectra.work.store import Store
 from spectra.work.task import Read, Task, bytes_of, distinct
 

@@ -24,7 +24,8 @@ from spectra.words import UNMEASURED, Status
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
 from spectra.work.memory import Budget, Weight, default_budget, given_budget, peak, share_of
-from spectra.work.rates import Meter, Rates, Stopwatch
+from spectra.work.meter import Meter, Stopwatch
+from spectra.work.rates import Rates
 from spectra.work.task import Task
 from spectra.work.threads import threads_within, use_threads
 

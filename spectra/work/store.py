@@ -20,7 +20,8 @@ from spectra.words import FAILED
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import identity
-from spectra.work.rates import Observed, Rates
+from spectra.work.meter import Observed
+from spectra.work.rates import Rates
 from spectra.work.task import Task
 
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store

@@ -20,7 +20,8 @@ from spectra.work.database import Database
 from spectra.work.estimate import estimate
 from spectra.work.executor import measured
 from spectra.work.local import Local
-from spectra.work.rates import RATE, Observed, Rates, Stopwatch, Took, question_of
+from spectra.work.meter import Observed, Stopwatch, Took, question_of
+from spectra.work.rates import RATE, Rates
 from spectra.work.store import Remembering, Store
 from spectra.work.task import Read, Task
 

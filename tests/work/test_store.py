@@ -29,7 +29,7 @@ from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured, silent
 from spectra.work.load import Loaded
 from spectra.work.local import Local
-from spectra.work.rates import Observed
+from spectra.work.meter import Observed
 from spectra.work.store import Remembering, Store
 from spectra.work.task import Task
 from spectra.work.upkeep import export, take_in

@@ -16,7 +16,7 @@ from spectra.kernels.work import Work
 from spectra.matrices import Place
 from spectra.work import store as stores
 from spectra.work import upkeep
-from spectra.work.rates import Seen
+from spectra.work.meter import Seen
 from spectra.work.store import Store
 
 
