@@ -1,5 +1,6 @@
 """Every option that more than one command takes, defined once, and how all are written."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 import spectra
-from spectra.text import guess, nbytes_of
+from spectra.text import guess, nbytes_of, share_of
 from spectra.words import ROLES, CheckFormat, Engine, ExportForm, Format
 
 from .terminal import note
@@ -68,6 +69,14 @@ def one_of(value: str, known: Sequence[str]) -> str:
         return value
     near = guess(value.lower(), known)
     raise typer.BadParameter(f"{value!r} is not known.{near} Expected one of {', '.join(known)}.")
+
+
+def share_or_percent(value: str) -> float:
+    """Return a share written as 0.9 or as 90%; what is none is refused where it is used."""
+    found = share_of(value)
+    if math.isnan(found):
+        raise typer.BadParameter(f"{value!r} should be a number, or like 90%.")
+    return found
 
 
 def device_of(value: str) -> str:

@@ -12,7 +12,7 @@ from spectra.text import shown
 from spectra.words import Stored, To
 
 from .guard import DONE
-from .options import OUTPUT, SOURCE, Common, option
+from .options import OUTPUT, SOURCE, Common, option, share_or_percent
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Ranks:
         least=1)] = None
     energy: Annotated[float | None, option("--energy SHARE",
         "As many as hold this share of each update's sum of squared singular values. Example: 0.95",
-        RANKS)] = None
+        RANKS, parser=share_or_percent)] = None
     budget: Annotated[str | None, option("--budget SIZE",
         "Bytes of the whole adapter, shared out to what saves most for each. Example: 20MB",
         RANKS)] = None
@@ -57,9 +57,11 @@ class AllRanks(Ranks):
     sv_ratio: Annotated[float | None, option("--sv-ratio X",
         "Those with singular values above the largest over this; kohya's criterion.", RANKS)] = None
     sv_cumulative: Annotated[float | None, option("--sv-cumulative SHARE",
-        "As many as hold this share of the sum of singular values; kohya's.", RANKS)] = None
+        "As many as hold this share of the sum of singular values; kohya's.", RANKS,
+        parser=share_or_percent)] = None
     sv_fro: Annotated[float | None, option("--sv-fro SHARE",
-        "As many as hold this share of the Frobenius norm; kohya's.", RANKS)] = None
+        "As many as hold this share of the Frobenius norm; kohya's.", RANKS,
+        parser=share_or_percent)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,8 @@ class Together:
             "non_finite": sum(row.status == "non-finite" for row in rows),
             **whole.plain(alone),
         }
+        if idle := self.idle():
+            summary["notes"] = idle
         return [whole.row(row) for row in marked], summary
 
     def _each(

@@ -9,6 +9,7 @@ from pathlib import Path
 from spectra.analyzers.cut import WORDS
 from spectra.analyzers.initial import Initial
 from spectra.checkpoint import Checkpoint
+from spectra.errors import UsageError
 from spectra.lowrank.extraction import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
 from spectra.lowrank.model import Model
@@ -140,6 +141,11 @@ class _Start:
         """
         for layer in taken.layers:
             self._task(layer)
+        last = max((layer.view.role.layer or 0 for layer in taken.layers), default=0)
+        if late := [layer for layer in self.analyzer.ramp if layer > last]:
+            raise UsageError(
+                f"--ramp {late[0]} is no layer that is prepared: the last one is {last}."
+            )
         notes = taken.notes
         if self.capped:
             notes.append(

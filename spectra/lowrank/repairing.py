@@ -23,6 +23,7 @@ from spectra.text import counted, shown, some
 from spectra.words import Engine, Side
 from spectra.work import Plan, plan_pair
 from spectra.work.planning.placing import NO_BASE
+from spectra.work.planning.plan import require_base
 from spectra.work.task import Replaced, Task, Updated
 
 
@@ -103,6 +104,7 @@ def repair(
         opened(one, allow_pickle=allow_pickle, download=download, variant=variant)
         for one in (base, tuned)
     )
+    before = require_base(before, after, "lowrank repair")
     cut = cut_of(truncate)
     if cut is not None and (all or min_energy is not None or scale != SCALE):
         raise UsageError(

@@ -301,6 +301,7 @@ def dtypes_of(source: Source, name: str) -> tuple[str, ...]:
 def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: bool) -> Writing:
     carried = _carried(sources)
     names = dict.fromkeys(name for source in sources for name in source.factors)
+    _require_one_base(sources)
     first = {name: next(source for source in sources if name in source.factors) for name in names}
     own_roles = roles({name: first[name].axes(name) for name in names})
     for source in sources:
@@ -460,6 +461,26 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
                 )
             found[name] = Carried(weights, weights.entries[name])
     return found
+
+
+def _require_one_base(sources: Sequence[Source]) -> None:
+    """Refuse adapters that name other bases and have no module in common.
+
+    Bases alone may be called by other places, and one adapter may be of attention, the other of
+    the MLP.
+
+    Raises:
+        AdapterError: They do.
+    """
+    first = sources[0]
+    for other in sources[1:]:
+        bases = [one.given.get("base_model_name_or_path") for one in (first, other)]
+        if all(bases) and bases[0] != bases[1] and not first.factors.keys() & other.factors.keys():
+            raise AdapterError(
+                f"{shown(first.adapter.spec)} is of {shown(str(bases[0]))} and "
+                f"{shown(other.adapter.spec)} of {shown(str(bases[1]))}, and they have no module "
+                "in common. Expected adapters of one base."
+            )
 
 
 def _require_alike(name: str, first: Source, other: Source) -> None:

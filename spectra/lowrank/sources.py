@@ -179,12 +179,12 @@ def refuse_other_names(opened: Adapter) -> None:
     if opened.updates:
         raise AdapterError(
             f"{spec} is an adapter of {opened.method}, expected a LoRA: `spectra lowrank convert "
-            f"{spec}` makes one of it."
+            f"{spec} --base BASE --energy 0.9 -o LORA` makes one of it."
         )
     if opened.coat not in READ:
         raise AdapterError(
             f"{spec} names its modules as {opened.coat} does, expected PEFT's names: `spectra "
-            f"lowrank convert {spec}` gives them."
+            f"lowrank convert {spec} -o ADAPTER` gives them."
         )
 
 

@@ -165,9 +165,11 @@ def wrap(text: str, limit: int | None) -> list[str]:
     """Return sentences indented, wrapped where the terminal ends."""
     if limit is None:
         return [GAP + text]
-    return textwrap.wrap(
-        text, limit, initial_indent=GAP, subsequent_indent=GAP, break_on_hyphens=False
+    held = re.sub(r"(?<=\d) %", "\0%", text)  # a number keeps its unit
+    lines = textwrap.wrap(
+        held, limit, initial_indent=GAP, subsequent_indent=GAP, break_on_hyphens=False
     )
+    return [line.replace("\0", " ") for line in lines]
 
 
 def lay_out(screen: Screen, limit: int | None = None) -> list[tuple[str, Style]]:

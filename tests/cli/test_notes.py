@@ -89,6 +89,9 @@ def test_options_of_intruders_alone(command: Command, model: Path, words: str) -
     assert command(*pair, "--dry-run").err == f"note: {IDLE[words]} without --intruders.\n"
     assert "no effect" not in command(*pair, "--intruders").out
     assert "no effect" not in command(*pair, "--intruders", "--dry-run").err
+    several = command("diff", model, model, model, *words.split()).out
+    of_all = IDLE[words].removeprefix("--k 3, ")  # k is that of the subspaces too
+    assert f"  note: {of_all} without --intruders.\n" in several or words == "--k 20"
     same = ("diff", model, model, "--k", "10", "--epsilon", "0.5", "--side", "left")
     assert "note:" not in command(*same).out
 

@@ -63,6 +63,14 @@ def test_no_help_has_braces_or_types(command: Command, name: str) -> None:
         (["kappa", "MODEL", "--workers=0"], "--workers '0' should be greater than or equal to 1."),
         (["diff", "MODEL", "MODEL", "--epsilon", "x"], "--epsilon 'x' should be a number."),
         (
+            ["lowrank", "extract", "MODEL", "MODEL", "--energy", "x"],
+            "--energy 'x' should be a number, or like 90%.",
+        ),
+        (
+            ["lowrank", "extract", "MODEL", "MODEL", "--energy", "900%", "-o", "new"],
+            "--energy 9.0 is no share.",
+        ),
+        (
             ["kappa", "MODEL", "--format=yaml"],
             "--format 'yaml' is not known. Expected one of table",
         ),

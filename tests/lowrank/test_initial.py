@@ -134,6 +134,8 @@ def test_soma_starts_at_a_block_and_ramps(tmp_path: Path) -> None:
     found = spectra.lowrank.init(
         "soma", base, place, rank=2, start_block=1, ramp=[2, 3], form="bare"
     )
+    with pytest.raises(UsageError, match=r"ramp=4 is no layer that is prepared: the last one is 3"):
+        spectra.lowrank.init.plan("soma", base, tmp_path / "late", ramp=[2, 4])
     ranks = {row.place.layer: row.number("rank_kept") for row in found.rows}
     assert ranks == {1: 2, 2: 4, 3: 8}
     # Its alpha is one of all blocks: s falls as the rank grows.

@@ -303,6 +303,14 @@ def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
         spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=[1, 2, 3])
     with pytest.raises(UsageError, match="nan is no weight"):
         spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=float("nan"))
+    strange = {name: {"base_model_name_or_path": name} for name in ("a", "b")}
+    for name, modules in (("a", ["q_proj"]), ("b", ["conv"])):
+        adapter(net(), tmp_path / name, target_modules=modules)
+        settings = tmp_path / name / "adapter_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | strange[name]))
+    with pytest.raises(AdapterError, match=r"they have no module in common\."):
+        spectra.lowrank.merge.plan([tmp_path / "a", tmp_path / "b"], tmp_path / "sum")
+    spectra.lowrank.merge.plan([one, tmp_path / "b"], tmp_path / "sum")
     saved = adapter(net(), tmp_path / "saved", modules_to_save=["head"])
     spectra.lowrank.merge([one, saved], tmp_path / "kept")
     torch.testing.assert_close(

@@ -1,5 +1,6 @@
 """Tables as text: aligned, fitted, and safe to print."""
 
+from dataclasses import replace
 from typing import Literal
 
 from hypothesis import given
@@ -46,6 +47,14 @@ def test_a_pipe_gets_full_names() -> None:
 )
 def test_nothing_is_wider_than_the_terminal(names: list[str], limit: int) -> None:
     assert all(len(line) <= limit for line in render_text(screen(names), limit).splitlines())
+
+
+def test_a_number_keeps_its_unit() -> None:
+    text = "They lose 12.5 % and 7 % of it, and 100 % of one."
+    for limit in range(24, 50):
+        told = replace(screen(["a"]), reading=text)
+        lines = render_text(told, limit).splitlines()
+        assert not [line for line in lines if line.strip().startswith("%")]
 
 
 def test_optional_columns_give_way_to_names_on_a_narrow_terminal() -> None:

@@ -6,7 +6,7 @@ import spectra
 from spectra.words import Filter, MaskForm
 
 from ...command import command
-from ...options import OUTPUT, Common, Model, option
+from ...options import OUTPUT, Common, Model, option, share_or_percent
 from ...writing import Folders, Replace, write
 
 # fmt: off
@@ -15,7 +15,8 @@ Tuned = Annotated[str | None, option("--tuned MODEL",
 Rank = Annotated[int, option("--rank N",
     "min((m + n) N, m n) entries of each weight, as many as a LoRA of rank N has.", least=1)]
 Density = Annotated[float | None, option("--density SHARE",
-    "In place of --rank: this share of the entries of each weight. Example: 0.05")]
+    "In place of --rank: this share of the entries of each weight. Example: 0.05",
+    parser=share_or_percent)]
 Directions = Annotated[Filter, option("--filter WHICH",
     "Which singular directions approximate a weight: largest smallest hybrid random.", of=Filter)]
 FilterRank = Annotated[int, option("--filter-rank N",

@@ -8,7 +8,7 @@ import spectra
 from spectra.words import Side
 
 from ...command import command
-from ...options import OUTPUT, Common, Exact, option
+from ...options import OUTPUT, Common, Exact, option, share_or_percent
 from ...writing import Folders, Replace, write
 
 REPAIR, METHOD = "What is repaired", "Method"
@@ -24,7 +24,7 @@ Every = Annotated[bool, option("--all",
     "Scale every intruder, not the leading one of each matrix alone.", REPAIR)]
 MinEnergy = Annotated[float | None, option("--min-energy SHARE",
     "Of all intruders those with this share of their matrix's sum of squared singular values. "
-    "Example: 0.001", REPAIR)]
+    "Example: 0.001", REPAIR, parser=share_or_percent)]
 Truncate = Annotated[str | None, option("--truncate RANK|SHARE",
     "In place of scaling, cut each update to so many directions, or to as many as hold a share of "
     "its energy. Example: 8, 0.9 or 90%", REPAIR)]

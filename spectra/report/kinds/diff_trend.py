@@ -34,8 +34,8 @@ COLUMNS = (
     Column("sigma", optional=True, key="sorsa_delta_sigma", cell=cells.of("sorsa_delta_sigma")),
     Column("by index", key="sorsa_delta_d", cell=cells.of("sorsa_delta_d")),
     Column("matched", key="matched_delta_d", cell=cells.of("matched_delta_d")),
-    Column("rounding", optional=True, key="noise_delta_d", cell=cells.of("noise_delta_d")),
-    Column("matched", optional=True, key="noise_matched_d", cell=cells.of("noise_matched_d")),
+    Column("index noise", optional=True, key="noise_delta_d", cell=cells.of("noise_delta_d")),
+    Column("matched noise", optional=True, key="noise_matched_d", cell=cells.of("noise_matched_d")),
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from spectra.text import counted
 
 LIMIT = 20  # matrices shown without -v
 
+ROUNDED = 1e-4  # of an update, what rounding may lose of it
+
 
 def _became(key: str, other: str) -> cells.Cell:
     """Return what writes a number before, and after where that is another."""
@@ -90,7 +92,8 @@ def _worst(document: Document) -> Iterator[Worst]:
     for row in highest(document["rows"], "intruders_after"):
         what = f"{counted(row['intruders_after'], 'intruder dimension')} left"
         yield Worst("note", row["matrix"], what, about="intruders_after")
-    for row in highest(document["rows"], "loss"):
+    lossy = [row for row in document["rows"] if (row.get("loss") or 0.0) > ROUNDED]
+    for row in highest(lossy, "loss"):
         text = f"loses {percent(row['loss'])} of its update at rank {number(row['rank_kept'])}"
         yield Worst("note", row["matrix"], text, about="loss")
 
@@ -108,7 +111,9 @@ def _after(document: Document) -> Iterator[Sequence[str]]:
     place = str(summary["written"])
     if "base" in specs:
         written = place if not place.startswith("-") else f"./{place}"
-        yield ["diff", specs["base"], written, "--intruders"]
+        side = str(document["settings"]["side"])
+        yield ["diff", specs["base"], written, "--intruders",
+               *(["--side", side] if side != "left" else [])]  # fmt: skip
 
 
 KIND = Kind(

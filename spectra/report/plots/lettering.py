@@ -75,7 +75,7 @@ def wrapped(text: str, points: float, inches: float, lines: int) -> list[str]:
 
 def matrix_label(name: str, points: float, inches: float) -> str:
     """Return a matrix's name for a tick; the `.weight` that all of them share is left out."""
-    return shortened(name.removesuffix(".weight"), points, inches)
+    return shortened(name.replace(".weight[", "[").removesuffix(".weight"), points, inches)
 
 
 def role_label(role: str) -> str:

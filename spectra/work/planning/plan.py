@@ -175,6 +175,28 @@ def in_bytes(tasks: Iterable[Task]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: task.start))
 
 
+def require_base(
+    base: Checkpoint | Adapter, tuned: Checkpoint | Adapter, asking: str = "diff"
+) -> Checkpoint:
+    """Return the model before, where it is one.
+
+    Args:
+        base: What was given as it.
+        tuned: What was given as the model after.
+        asking: The command, for whoever took the one for the other.
+
+    Raises:
+        UsageError: It is an adapter.
+    """
+    if not isinstance(base, Adapter):
+        return base
+    turned = f"`spectra {asking} {shown(tuned.spec)} {shown(base.spec)}`"
+    other = f" The other way round: {turned}." if isinstance(tuned, Checkpoint) else ""
+    raise UsageError(
+        f"{shown(base.spec)} is {base.noun}: as BASE give the model it was trained on.{other}"
+    )
+
+
 def plan_pair(
     base: Checkpoint | Adapter,
     tuned: Checkpoint | Adapter,
@@ -197,12 +219,7 @@ def plan_pair(
         PairingError: Names are ambiguous, shapes differ, or nothing matches.
         NothingToAnalyseError: No matrix is left after the selection.
     """
-    if isinstance(base, Adapter):
-        raise UsageError(
-            f"{shown(base.spec)} is {base.noun}: as BASE give the model it was trained on."
-            + (f" The other way round: `spectra diff {shown(tuned.spec)} {shown(base.spec)}`."
-               if isinstance(tuned, Checkpoint) else "")
-        )  # fmt: skip
+    base = require_base(base, tuned)
     views, skipped = views_of(base)
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(base.spec), selection)
