@@ -13,6 +13,7 @@ from spectra.words import FAILED
 
 CLOSE = 0.05  # of a factor, to be one
 PARTLY = "rows of the base's"
+COLUMNS = "columns of the base's"
 ROUNDING = 2.0  # times what rounding makes, above which a rest is something else
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge
 
@@ -95,7 +96,10 @@ class Account:
 
 
 def _faulty(what: str) -> str:
-    known = {UNTOUCHED: "are still the base's", PARTLY: "are in some rows still the base's"}
+    known = {
+        UNTOUCHED: "are still the base's", PARTLY: "are in some rows still the base's",
+        COLUMNS: "are in some columns still the base's",
+    }  # fmt: skip
     return known.get(what, f"hold another one: {what}")
 
 
@@ -142,6 +146,8 @@ def account_of(rows: Iterable[Row]) -> Account | None:
 def _fault(one: Any) -> str:  # noqa: ANN401 - of a row
     if one.get("merge_base_rows"):
         return PARTLY
+    if one.get("merge_base_columns"):
+        return COLUMNS
     return str(one.get("merge_fault") or "")
 
 

@@ -31,11 +31,16 @@ class Form:
     product: LowRank
     scale: float
     factor: float | None = None  # how often that is the update, where it is a multiple of it
+    lengths: bool = False  # what comes out is made as long as DoRA's lengths say
 
 
 def forms_of(factors: Factors, *, dora: bool) -> Iterator[Form]:
     """Yield what a merge may have added instead, what was meant first."""
     fault = PLAIN if dora else ""
+    if factors.lengths is not None:
+        for name, scale in (("", factors.scale), *scales_of(factors)):
+            told = f"DoRA with {name}" if name else ""
+            yield Form(told, factors.product, scale, lengths=True)
     yield Form(fault, factors.product, factors.scale)
     if factors.other is not None:
         yield Form(OTHER, factors.other, factors.scale)

@@ -1,18 +1,28 @@
 """A merged model against its base plus the adapter it should hold: how that was added."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isclose
 
 import torch
 from torch import Tensor
 
 from spectra.analyzers.row import Value
-from spectra.gate.conventions import DAMAGED, OTHER, PLAIN, TURNED, UNTOUCHED, forms_of, scales_of
+from spectra.gate.conventions import (
+    DAMAGED,
+    OTHER,
+    PLAIN,
+    TURNED,
+    UNTOUCHED,
+    Form,
+    forms_of,
+    scales_of,
+)
+from spectra.kernels.dora import Lengths, Way, dora_replayed
 from spectra.kernels.merged import LEAST, Store, added
-from spectra.kernels.replay import UNIT, Merge, lies_at, replayed
+from spectra.kernels.replay import UNIT, Merge, Steps, lies_at, replayed
 from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
 from spectra.matrices import LowRank, Pair
-from spectra.matrices.pair import widened
+from spectra.matrices.pair import Factors, widened
 
 NEAR = 0.01  # of a factor, to be taken for one that a mistake makes
 ALIKE = 0.3  # the most that a change that is an update leaves over, as a share
@@ -26,7 +36,7 @@ def merged(change: Pair, meant: Pair) -> dict[str, Value]:
     way of several that give the same bytes; `merge_off` how many values the order of sums may have
     changed besides. Where it is another update that was added, `merge_fault` says what is wrong
     with it: bit for bit where `merge_as` is there, else by the factor. `merge_base_rows` are rows
-    that are still the base's where others hold the update.
+    that are still the base's where others hold the update, `merge_base_columns` columns.
 
     `merge_scale` is the factor c for which storing the base plus c U gives the model, with U the
     adapter's update at its own scale: 1 for a right merge, null where U lies below the rounding of
@@ -99,9 +109,9 @@ def _replay(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
     found: dict[str, tuple[str, int]] = {}
     factors, scale = meant.factors, None
     for form in forms_of(factors, dora=meant.formed == "lengths") if factors else ():
-        left, other = _wide(form.product, merge)
-        steps, off = replayed(merge, left, other, form.scale)
-        words = " | ".join(one.text for one in steps)
+        assert factors is not None  # noqa: S101 - or there are no forms
+        steps, off = _ways(merge, form, factors)
+        words = _words(steps)
         if steps and not form.fault:
             return _right(words, off)
         if steps:
@@ -115,6 +125,46 @@ def _replay(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
         "merge_fault": " or ".join(faults), "merge_as": found[faults[0]][0], "merge_off": least,
     }  # fmt: skip
     return told if scale is None else _exactly(scale) | told
+
+
+def _ways(
+    merge: Merge, form: Form, factors: Factors, some: tuple[Tensor, int] | None = None
+) -> tuple[Sequence[Steps | Way], int]:
+    """Return in which arithmetic what a merge may have added was stored.
+
+    Args:
+        merge: The matrix.
+        form: What may have been added.
+        factors: The adapter's.
+        some: Rows (0) or columns (1) that are looked at alone.
+    """
+    left, right = _wide(form.product, merge)
+    lengths = _lengths(merge, factors) if form.lengths else None
+    if some is not None:
+        chosen, axis = some
+        merge = merge.some(chosen, axis)
+        left, right = (left[chosen], right) if axis == 0 else (left, right[:, chosen])
+        if lengths is not None:
+            lengths = lengths.of(chosen) if axis == lengths.axis else None
+    if not form.lengths:
+        return replayed(merge, left, right, form.scale)
+    if lengths is None:  # no norm is known of a part
+        return (), 0
+    return dora_replayed(merge, left, right, form.scale, lengths)
+
+
+def _lengths(merge: Merge, factors: Factors) -> Lengths | None:
+    """Return DoRA's lengths; None where they are not those of whole rows or columns."""
+    if factors.lengths is None:
+        return None
+    of_rows, of_columns = _wide(factors.lengths, merge)
+    axis = 0 if bool((of_columns == 1.0).all()) else 1
+    fits = len(of_rows) == len(merge.base) and of_columns.shape[1] == merge.base.shape[1]
+    return Lengths((of_columns if axis else of_rows).flatten(), axis) if fits else None
+
+
+def _words(steps: Sequence[Steps | Way]) -> str:
+    return " | ".join(dict.fromkeys(one.text for one in steps))
 
 
 def _exactly(scale: float) -> dict[str, Value]:
@@ -150,22 +200,24 @@ def _as_meant(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
 
 
 def _partly(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
-    """Return which rows are still the base's, where others hold the update."""
+    """Return which rows, or columns, are still the base's, where others hold the update."""
     base = merge.grid.rounded(merge.base)
-    moves = (merge.grid.rounded(merge.base + update) != base).sum(dim=1) >= MOVED
-    same = ((merge.tuned == base) | (merge.tuned == merge.base)).all(dim=1)
-    still, rest = moves & same, moves & ~same
-    if not bool(still.any()) or not bool(rest.any()):
-        return {}
-    told: dict[str, Value] = {"merge_base_rows": _ranges(still.nonzero().flatten().tolist())}
-    part = Merge(merge.base[rest], merge.tuned[rest], merge.grid, merge.factors)
-    factors = meant.factors
-    if factors is not None and meant.formed != "lengths":
-        left, right = _wide(factors.product, merge)
-        steps, off = replayed(part, left[rest], right, factors.scale)
-        if steps:
-            told |= {"merge_as": " | ".join(one.text for one in steps), "merge_off": off}
-    return told
+    moved = merge.grid.rounded(merge.base + update) != base
+    kept = (merge.tuned == base) | (merge.tuned == merge.base)
+    for axis, key in enumerate(("merge_base_rows", "merge_base_columns")):
+        moves = moved.sum(dim=1 - axis) >= MOVED
+        still = moves & kept.all(dim=1 - axis)
+        rest = moves & ~still
+        if not bool(still.any()) or not bool(rest.any()):
+            continue
+        told: dict[str, Value] = {key: _ranges(still.nonzero().flatten().tolist())}
+        if meant.factors is not None:
+            form = next(forms_of(meant.factors, dora=meant.formed == "lengths"))
+            steps, off = _ways(merge, form, meant.factors, (rest, axis))
+            if steps and not form.fault:
+                told |= {"merge_as": _words(steps), "merge_off": off}
+        return told
+    return {}
 
 
 def _ranges(rows: list[int]) -> str:

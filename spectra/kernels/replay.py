@@ -74,9 +74,11 @@ class Merge:
     grid: Grid  # on which the tuned values lie
     factors: Grid  # the dtype of the factors
 
-    def rows(self, chosen: Tensor) -> "Merge":
-        """Return the same of some rows."""
-        return Merge(self.base[chosen], self.tuned[chosen], self.grid, self.factors)
+    def some(self, chosen: Tensor, axis: int = 0) -> "Merge":
+        """Return the same of some rows, or of some columns."""
+        base, tuned = ((one[chosen] if axis == 0 else one[:, chosen])
+                       for one in (self.base, self.tuned))  # fmt: skip
+        return Merge(base, tuned, self.grid, self.factors)
 
     def stored(self, values: Matrix, scale: float, steps: Steps) -> Matrix:
         """Return what is stored of base + scale B A; it never falls as scale B A grows.
@@ -86,13 +88,17 @@ class Merge:
             scale: What it is multiplied by.
             steps: What is rounded.
         """
+        return self.grid.rounded(self.summed(values, scale, steps))
+
+    def summed(self, values: Matrix, scale: float, steps: Steps) -> Matrix:
+        """Return base + scale B A before it is stored."""
         if steps.each and steps.update is not None:
             values = steps.update.rounded(values)
         update = scale * values
         if steps.update is not None:
             update = steps.update.rounded(update)
         base = self.base if steps.base is None else steps.base.rounded(self.base)
-        return self.grid.rounded(base + update)
+        return base + update
 
     def off(self, left: Left, right: Right, scale: float, steps: Steps) -> int | None:
         """Return how many values are not those that are computed here; None: it is no such sum.
@@ -137,8 +143,8 @@ def replayed(merge: Merge, left: Left, right: Right, scale: float) -> tuple[Sequ
         The ways, and the least number of values that the order of sums can have changed.
     """
     exact = torch.equal(merge.grid.rounded(merge.base), merge.base)
-    rows, cols = (_spread(size, merge.base.device) for size in merge.base.shape)
-    first = Merge(merge.base[rows][:, cols], merge.tuned[rows][:, cols], merge.grid, merge.factors)
+    rows, cols = (spread(size, merge.base.device) for size in merge.base.shape)
+    first = merge.some(rows).some(cols, 1)
     found: dict[Steps, int] = {}
     for steps in ways(merge.grid, merge.factors, exact=exact):
         if first.off(left[rows], right[:, cols], scale, steps) is None:
@@ -165,6 +171,6 @@ def lies_at(merge: Merge, values: Matrix, slack: Matrix) -> int | None:
     return count if not count or bool(inside.all()) else None
 
 
-def _spread(size: int, device: torch.device) -> Tensor:
+def spread(size: int, device: torch.device) -> Tensor:
     """Return some places of an axis, from its start to its end."""
     return torch.linspace(0, size - 1, min(size, SIDE), device=device).long()

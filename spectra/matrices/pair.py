@@ -52,6 +52,8 @@ class Factors:
     turned: LowRank | None = None  # the transpose, where that fits too
     other: LowRank | None = None
     """Of an expert of a stack: what a reader takes who has lora_B's columns expert by expert."""
+    lengths: LowRank | None = None
+    """DoRA's, as what is multiplied with each entry over the norm: one of its sides is ones."""
 
     def of(self, part: Part, device: str) -> "Factors":
         """Return those of one part of a stored matrix, as `LowRank.of` does."""
@@ -65,6 +67,7 @@ class Factors:
             product=cut(self.product),
             turned=self.turned and cut(self.turned),
             other=self.other and cut(self.other),
+            lengths=self.lengths and cut(self.lengths),
         )
 
 

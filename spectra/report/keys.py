@@ -265,6 +265,7 @@ KEYS: Mapping[str, Key] = {
     "merge_off": Key("merge off", "whole", "values that the order of sums has changed"),
     "merge_fault": Key("merge fault", "text", "what is wrong with the update that it holds"),
     "merge_base_rows": Key("rows of the base", "text", "where the update is not in it"),
+    "merge_base_columns": Key("columns of the base", "text", "where the update is not in it"),
     "merge_zero": Key("zero update", "flag", "whether the adapter does nothing to it"),
     "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
     "intruders_after": Key("intruders, after", "whole", "likewise, in what is written"),

@@ -240,7 +240,20 @@ def _stored_factors(change: Updated, read: ReadValues) -> Factors:
         if square and factors.kind != "embedding"
         else None,
         other,
+        _lengths(change, product, read),
     )
+
+
+def _lengths(change: Updated, product: LowRank, read: ReadValues) -> LowRank | None:
+    """Return DoRA's lengths of the stored tensor."""
+    factors, (left, right) = change.factors, (product.left, product.right)
+    if factors.magnitude is None:
+        return None
+    values = widened(read(Read(change.source, factors.magnitude))).flatten()
+    if change.turned or factors.kind == "embedding":
+        return LowRank(left.new_ones(len(left), 1), values.unsqueeze(0))
+    values = values if change.rows is None else values[slice(*change.rows)]
+    return LowRank(values.unsqueeze(1), right.new_ones(1, right.shape[1]))
 
 
 def _only_updates(one: Input, change: Updated, base: Tensor, read: ReadValues) -> bool:

@@ -88,6 +88,56 @@ def test_what_peft_merges_is_found_bit_for_bit(
     assert any(way.startswith(expected) for way in found.summary["merge"]["ways"])
 
 
+@pytest.mark.parametrize("safe", [False, True], ids=["plain", "safe"])
+@pytest.mark.parametrize("cast", [True, False], ids=["float32-factors", "base-factors"])
+@pytest.mark.parametrize("dtype", [BF16, F16], ids=["bf16", "f16"])
+@pytest.mark.parametrize("make", [llama, gpt2], ids=["linear", "conv1d"])
+def test_dora_is_found_bit_for_bit_as_types_are_promoted(
+    make: Callable[[], nn.Module], dtype: torch.dtype, cast: bool, safe: bool, tmp_path: Path
+) -> None:
+    model = make()
+    names = ["c_attn", "c_fc"] if make is gpt2 else [*LINEAR, "embed_tokens"]
+    trained(model.to(dtype), tmp_path, r=4, lora_alpha=6, target_modules=names, merge=False,
+            use_dora=True, fan_in_fan_out=make is gpt2)  # fmt: skip
+    loading: Any = type(model)
+    loaded: Any = peft.PeftModel.from_pretrained(
+        loading.from_pretrained(tmp_path / "base", dtype=dtype), str(tmp_path / "adapter"),
+        autocast_adapter_dtype=cast,
+    )  # fmt: skip
+    save(loaded.merge_and_unload(safe_merge=safe), tmp_path / "merged")
+    found = checked(tmp_path)
+    assert not found.summary["findings"]
+    assert found.summary["merge"]["exact"] == found.summary["merge"]["matrices"] > 0
+    word = {BF16: "bfloat16", F16: "float16"}[dtype]
+    way = "DoRA in float32" if cast else f"DoRA rounded to {word} at each step"
+    assert any(way in told for told in found.summary["merge"]["ways"])
+
+
+@pytest.mark.parametrize("fault", ["twice", "rows"])
+def test_a_narrow_dora_merge_that_went_wrong_is_named(fault: str, tmp_path: Path) -> None:
+    trained(llama().to(BF16), tmp_path, r=4, lora_alpha=12, target_modules=["q_proj", "down_proj"],
+            merge=False, use_dora=True)  # fmt: skip
+    settings = tmp_path / "adapter" / "adapter_config.json"
+    told = settings.read_text()
+    if fault == "twice":
+        settings.write_text(told.replace('"lora_alpha": 12', '"lora_alpha": 36'))
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base", dtype=BF16)
+    loaded: Any = peft.PeftModel.from_pretrained(
+        model, str(tmp_path / "adapter"), autocast_adapter_dtype=False
+    )
+    save(loaded.merge_and_unload(), tmp_path / "merged")
+    settings.write_text(told)
+    base, tuned = (load_file(tmp_path / one / "model.safetensors") for one in ("base", "merged"))
+    if fault == "rows":
+        for name in [one for one in tuned if "down_proj" in one]:
+            tuned[name][:8] = base[name][:8]
+        save_file(tuned, tmp_path / "merged" / "model.safetensors")
+        expected = "rows 0 to 7 of 16 are still the base's; the others hold the adapter's update"
+    else:
+        expected = "holds another update than the adapter's: DoRA with alpha / r applied twice"
+    assert messages(checked(tmp_path)) == {f"{expected}, bit for bit"}
+
+
 @pytest.mark.parametrize(
     ("make", "settings"),
     [
@@ -226,6 +276,19 @@ def test_rows_and_matrices_that_are_still_the_bases_are_told(
     assert {one["what"]: one["matrices"] for one in found.summary["merge"]["faults"]} == {
         "rows of the base's": 2, "the base's values": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=["f32", "bf16"])
+def test_columns_that_are_still_the_bases_are_told(dtype: torch.dtype, tmp_path: Path) -> None:
+    def merge(w: Tensor, b: Tensor, a: Tensor) -> Tensor:
+        made = (w + 3 * (b @ a)).to(dtype)
+        return torch.cat([made[:, :20], w[:, 20:]], dim=1) if w.shape == (48, 32) else made
+
+    found = checked(planted(tmp_path, merge, dtype))
+    partly = "columns 20 to 31 of 32 are still the base's; the others hold the adapter's update"
+    assert messages(found) == {f"{partly}, bit for bit"}
+    (one,) = found.summary["merge"]["faults"]
+    assert one == {"what": "columns of the base's", "matrices": 2}
 
 
 def test_a_factor_that_no_mistake_makes_is_measured_with_its_error(tmp_path: Path) -> None:

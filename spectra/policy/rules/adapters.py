@@ -35,14 +35,13 @@ def wrongly_merged(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 def _of_merge(subject: Subject, settings: Settings) -> Breach | None:
     scale, rest = subject.number("merge_scale") or 0.0, subject.number("merge_rest") or 0.0
-    fault, left = subject.values.get("merge_fault"), subject.values.get("merge_base_rows")
+    fault, left = subject.values.get("merge_fault"), _left(subject)
     exact = ", bit for bit" if subject.values.get("merge_as") else ""
     most, wrong = settings["max-rest"], abs(scale - 1.0) > settings["tolerance"]
     if fault == UNTOUCHED:
         text = "equals the base: the adapter's update is not in it"
     elif left:
-        what = f"rows {left} of {subject.rows:,} are still the base's"
-        text = f"{what}; the others hold the adapter's update{exact}" if exact else what
+        text = f"{left}; the others hold the adapter's update{exact}" if exact else left
         return Breach(text, subject.name, scale, 1.0)
     elif fault and not _is_scale(str(fault)):
         text = f"holds another update than the adapter's: {fault}{exact}"
@@ -62,6 +61,15 @@ def _of_merge(subject: Subject, settings: Settings) -> Breach | None:
     else:
         return None
     return Breach(text, subject.name, scale, 1.0)
+
+
+def _left(subject: Subject) -> str:
+    """Say which rows or columns are still the base's; empty where none are."""
+    for key, what, count in (("merge_base_rows", "rows", subject.rows),
+                             ("merge_base_columns", "columns", subject.cols)):  # fmt: skip
+        if found := subject.values.get(key):
+            return f"{what} {found} of {count:,} are still the base's"
+    return ""
 
 
 def _is_scale(fault: str) -> bool:
@@ -196,8 +204,8 @@ RULES = (
         "the known mistakes: one that gives the stored values bit for bit is named. Elsewhere it "
         "is the factor c for which base + c U, rounded as it is stored, gives the model, U the "
         "adapter's update at its own scale; how much of tuned - base is neither that nor rounding; "
-        "and which rows are still the base's. A note where U lies below the rounding, so that "
-        "nothing can be told.",
+        "and which rows or columns are still the base's. A note where U lies below the rounding, "
+        "so that nothing can be told.",
         fix="Merge again, in the way that the finding does not name.",
         judge=wrongly_merged,
         settings=(
