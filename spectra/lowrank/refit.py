@@ -32,7 +32,8 @@ from spectra.wording import worded
 from spectra.work import plan_pair
 from spectra.work.executor import measured
 from spectra.work.local import Local
-from spectra.work.task import Read, Task, Updated
+from spectra.work.read import Read
+from spectra.work.task import Task, Updated
 from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, FOLDER, WEIGHTS, config_of, targets_of, write_peft
 from spectra.writing.peft import Module as Named

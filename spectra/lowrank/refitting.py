@@ -20,7 +20,8 @@ from spectra.errors import NonFiniteError
 from spectra.kernels.cores import core_of, rounding_energy
 from spectra.matrices.part import Part
 from spectra.text import quote
-from spectra.work.task import Read, Task, Updated
+from spectra.work.read import Read
+from spectra.work.task import Task, Updated
 
 STORED = {**DTYPES, "F64": torch.float64}
 

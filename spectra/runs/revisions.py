@@ -22,8 +22,8 @@ from spectra.text import counted, listed, natural, shown, size
 from spectra.words import BECAME, VECTOR, Became
 from spectra.work import Model
 from spectra.work.planning.plan import weights_of
+from spectra.work.read import Read
 from spectra.work.store import Store, place
-from spectra.work.task import Read
 
 SIDES = "before", "after"
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

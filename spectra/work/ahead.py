@@ -9,7 +9,7 @@ import torch
 
 from spectra.checkpoint.crew import Crew
 from spectra.checkpoint.entry import shards_of
-from spectra.work.task import Read
+from spectra.work.read import Read
 from spectra.work.threads import use_threads
 
 ROOM = 256 << 20  # bytes that may wait for their tasks

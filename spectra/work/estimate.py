@@ -16,8 +16,9 @@ from spectra.work.meter import NETWORK, source_of
 from spectra.work.pace import ends_of
 from spectra.work.planning.plan import Plan
 from spectra.work.rates import Rates
+from spectra.work.read import Read, distinct
 from spectra.work.store import Store
-from spectra.work.task import Read, Task, bytes_of, distinct
+from spectra.work.task import Task, bytes_of
 
 CREWS = (4, 16, 64)  # workers that an estimate tells the time of
 BEGIN = 0.15  # seconds that a run takes besides: libraries, threads and files begin and end

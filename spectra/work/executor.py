@@ -12,7 +12,8 @@ from spectra.text import natural
 from spectra.words import VECTOR
 from spectra.work.pace import Pace
 from spectra.work.rates import Rates
-from spectra.work.task import Task, distinct
+from spectra.work.read import distinct
+from spectra.work.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

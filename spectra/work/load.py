@@ -14,7 +14,8 @@ from spectra.matrices.pair import Factors, Formed, Quantised, widened
 from spectra.matrices.part import Part
 from spectra.work.ahead import Ahead
 from spectra.work.meter import Meter, Stopwatch
-from spectra.work.task import Input, Read, Remade, Replaced, Rewritten, Task, Updated
+from spectra.work.read import Read
+from spectra.work.task import Input, Remade, Replaced, Rewritten, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
 

@@ -15,7 +15,8 @@ from spectra.matrices import View
 from spectra.text import exact_size, quote
 from spectra.work.ahead import ROOM as AHEAD
 from spectra.work.ahead import at_once
-from spectra.work.task import Task, distinct
+from spectra.work.read import distinct
+from spectra.work.task import Task
 
 ROOM = 448 << 20  # bytes that small matrices may share, however small the largest is
 SHARE = 16  # bytes an entry that matrices like one may share, of each side

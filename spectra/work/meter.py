@@ -14,7 +14,8 @@ from spectra.analyzers.analyzer import Composed
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import LocalFile
 from spectra.kernels.work import Work, size_of
-from spectra.work.task import Read, Task
+from spectra.work.read import Read
+from spectra.work.task import Task
 
 MOST: Final = 30.0  # of the weight of one figure that counts: a long one is no better known
 MAINLY: Final = 0.6  # of a matrix's time in one kind of work, for that kind to be told by it

@@ -20,7 +20,7 @@ from spectra.gate import plan_check
 from spectra.policy import Policy
 from spectra.work.load import Loader
 from spectra.work.planning.stacks import stored_out_in
-from spectra.work.task import Read
+from spectra.work.read import Read
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),

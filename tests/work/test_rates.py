@@ -22,8 +22,9 @@ from spectra.work.executor import measured
 from spectra.work.local import Local
 from spectra.work.meter import Observed, Stopwatch, Took, question_of
 from spectra.work.rates import RATE, Rates
+from spectra.work.read import Read
 from spectra.work.store import Remembering, Store
-from spectra.work.task import Read, Task
+from spectra.work.task import Task
 
 SPECTRUM = singular_values_work(256, 256)
 QUESTION = question_of(Spectrum(), SPECTRUM)

@@ -16,7 +16,8 @@ from spectra.matrices import Role, Selection, View
 from spectra.matrices.part import Part
 from spectra.work import plan_pair
 from spectra.work.identity import identity
-from spectra.work.task import Input, Read, Replaced, Rewritten, Task, Updated, bytes_of
+from spectra.work.read import Read
+from spectra.work.task import Input, Replaced, Rewritten, Task, Updated, bytes_of
 
 RANK, ROWS, COLS, EXPERTS = 2, 6, 5, 3
 

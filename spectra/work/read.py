@@ -1,0 +1,90 @@
+"""One stored tensor to read, or a slab of it."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint.entry import Slab
+from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
+from spectra.checkpoint.reading import read_entry, read_rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One stored tensor to read, or a slab of it such as one expert."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    slab: Slab = None
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from all others, whoever opened the file."""
+        entry = self.entry
+        return self.source.resolved, entry.shard, entry.name, entry.start, entry.shape, self.slab
+
+    @property
+    def all(self) -> "Read":
+        """The whole tensor."""
+        return Read(self.source, self.entry)
+
+    def values(self, ledger: Ledger | None = None) -> "Tensor":
+        """Return what is read; a ledger is told the digests of local files.
+
+        Raises:
+            CheckpointError: The file ended early or cannot be read.
+        """
+        return read_entry(self.source.files, self.entry, self.slab, ledger=ledger)
+
+    def rounded(self, ledger: Ledger | None = None) -> "tuple[Tensor, Tensor | None]":
+        """Return what is read, and how far quantising may have moved each value.
+
+        Raises:
+            CheckpointError: As for `values`.
+        """
+        return read_rounded(self.source.files, self.entry, self.slab, ledger=ledger)
+
+    def fingerprint(self, ledger: Ledger | None = None) -> str | None:
+        """Return what stands for the values; None while it is not known without reading.
+
+        By digests where there are any: what the Hub's hashes tell stands for one file alone.
+        """
+        for known in (ledger, None):
+            found = fingerprint_of(self.entry, self.slab, self.source.files, known)
+            if found is None and self.slab is not None:  # perhaps it was cut out of the whole
+                whole = fingerprint_of(self.entry, None, self.source.files, known)
+                found = whole and f"{whole}[{self.slab[0]}:{self.slab[1]}]"
+            if found is not None:
+                return found
+        return None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.entry.slab_bytes(self.slab)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, values that are decoded or put in order beside what they were."""
+        plain = self.entry.codec is None and not self.entry.strides
+        return self.nbytes if plain else self.nbytes + 4 * self.numel
+
+    @property
+    def numel(self) -> int:
+        """Number of values."""
+        entry, slab = self.entry, self.slab
+        if slab is None or not entry.shape:
+            return entry.numel
+        return entry.numel * (slab[1] - slab[0]) // max(entry.shape[0], 1)
+
+
+def distinct(reads: Iterable[Read]) -> tuple[Read, ...]:
+    """Return reads each once; of a whole tensor no slab besides."""
+    found = {read.key: read for read in reads}
+    return tuple([
+        read for read in found.values() if read.slab is None or read.all.key not in found
+    ])  # fmt: skip
