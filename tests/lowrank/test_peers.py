@@ -7,6 +7,7 @@ the stored dtype, alpha the rank. It cannot be installed beside what the tests n
 """
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def theirs(before: Tensor, after: Tensor, rank: int, *, distributed: bool) -> Te
     root = s[:rank].sqrt() if distributed else s[:rank]
     left = u[:, :rank] * root
     right = root[:, None] * vh[:rank] if distributed else vh[:rank]
-    return left.to(after.dtype).double() @ right.to(after.dtype).double()
+    found: Tensor = left.to(after.dtype).double() @ right.to(after.dtype).double()
+    return found
 
 
 def tuned(model: nn.Module, planted: int | None) -> nn.Module:
@@ -77,10 +79,12 @@ def test_mergekit_is_never_better(tmp_path: Path, dtype: torch.dtype, planted: i
         assert row.number("loss") == pytest.approx(loss, abs=1e-5)
         least = [float((exact - theirs(before[name], after[name], kept, distributed=way)).norm())
                  for way in (True, False)]  # fmt: skip
-        # What rounding factors moves is as random as it is small: of each a thousandth counts.
-        assert loss <= min(least) / norm * (1.0 if dtype is torch.float32 else 1.001) + EXACT
-        best = torch.linalg.svdvals(exact)[kept:].norm() / norm
-        assert loss >= float(best) - EXACT
+        best = float(torch.linalg.svdvals(exact)[kept:].norm()) / norm
+        assert loss >= best - EXACT
+        # What storing factors in 16 bits moves is chance, alike for both: the rest is compared.
+        cut = math.sqrt(max(loss**2 - float(row.number("rounding") or 0.0) ** 2, 0.0))
+        assert cut <= min(least) / norm + EXACT
+        assert loss <= min(least) / norm * (1.0 if dtype is torch.float32 else 1.05) + EXACT
 
 
 def test_a_planted_rank_is_held_in_full_and_below_it_the_rest_is_told(tmp_path: Path) -> None:
