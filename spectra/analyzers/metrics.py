@@ -13,6 +13,7 @@ from spectra.analyzers.row import Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
 from spectra.errors import UsageError
+from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.entries import Sizes, sizes
 from spectra.kernels.noise import Bulk, heavy_tail, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.power_law import (
@@ -123,7 +124,7 @@ class Facts:
     @cached_property
     def bulk(self) -> Bulk | None:
         """Where noise ends."""
-        return noise_bulk(self.sigma, *self.entries.filled)
+        return arranged_bulk(self.matrix.values, self.sigma, *self.entries.filled)
 
     @cached_property
     def shuffled(self) -> Shuffled:
@@ -146,13 +147,6 @@ class Facts:
         """Return log10 of sum lambda^alpha, without overflow."""
         scaled = (self.sigma / self.largest).square()
         return alpha * self.decades + math.log10(float(scaled.pow(alpha).sum()))
-
-    def signal_energy(self) -> float | None:
-        """Return the share of sum sigma^2 that spikes hold."""
-        if self.bulk is None:
-            return None
-        energy = (self.sigma / self.largest).square()
-        return float(energy[: self.bulk.spikes].sum() / energy.sum())
 
 
 def _of_law(tell: Callable[[PowerLaw], Value]) -> Callable[[Facts], Value]:
@@ -209,7 +203,7 @@ MP: Metrics = {
     "spikes": _of_bulk(lambda _, bulk: bulk.spikes),
     "heavy_tail": lambda facts: heavy_tail(facts.entries, facts.sigma),
     "mp_softrank": _of_bulk(lambda facts, bulk: (bulk.edge / facts.largest) ** 2),
-    "signal_energy": lambda facts: facts.signal_energy(),
+    "signal_energy": _of_bulk(lambda _, bulk: bulk.energy),
 }
 RANDOM: Metrics = {
     "traps": lambda facts: facts.shuffled.bulk.spikes if facts.shuffled.bulk else None,

@@ -26,6 +26,7 @@ from spectra.kernels.work import (
     CALL,
     ENTRY,
     NO_WORK,
+    SINGLE,
     Work,
     singular_values_memory,
     singular_values_work,
@@ -270,4 +271,6 @@ def _tuned(pair: Pair) -> Matrix:
 
 
 def _passes(view: View) -> Work:
-    return Work(passes=8.0 * view.rows * view.cols * ENTRY, calls=4.0 * CALL)
+    entries = view.rows * view.cols
+    vectors = 0.5 * entries * min(view.rows, view.cols) * SINGLE  # of what stands out
+    return Work(passes=8.0 * entries * ENTRY, products=vectors, calls=4.0 * CALL)

@@ -32,7 +32,7 @@ def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
     heavy = sum(row.values.get("heavy_tail") is True for row in rows)
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
-        told.append(f"{have} entries of heavy tails: spikes there may be single entries or rows.")
+        told.append(f"{have} entries of heavy tails: what these alone make is no spike.")
     return " ".join([*told, *_signal(rows), *_trapped(rows)])
 
 

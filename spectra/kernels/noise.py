@@ -137,6 +137,7 @@ class Bulk(NamedTuple):
 
     edge: float  # upper Marchenko-Pastur edge, s (sqrt(m) + sqrt(n))
     spikes: int  # singular values above it by more than noise scatters
+    energy: float  # share of sum sigma^2 that they hold
 
 
 def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | None:
@@ -153,7 +154,8 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
     out: see `heavy_tail`.
 
     Rows and columns of zeros are left out of the sides. None where fewer than `FEWEST` values are
-    not 0, or more than half of them stand out.
+    not 0, or more than half of them stand out. `spectra.kernels.arranged` takes away what a few
+    large entries make.
 
     Source:
         Marchenko and Pastur 1967; Johnstone 2001, On the distribution of the largest
@@ -163,8 +165,7 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
     if exact < FEWEST:
         return None
     short, long = min(exact, rows, cols), max(rows, cols)
-    p, q = math.sqrt(short - 0.5), math.sqrt(long - 0.5)
-    room = math.sqrt((p + q) ** 2 + TAIL * (p + q) * (1.0 / p + 1.0 / q) ** (1.0 / 3.0))
+    room = noise_room(short, long)
     spikes, found = -1, 0
     while found > spikes:
         spikes = found
@@ -172,7 +173,18 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
             return None
         scale = frobenius(sigma[spikes:]) / math.sqrt((short - spikes) * (long - spikes))
         found = int((sigma > scale * room).sum())
-    return Bulk(scale * (math.sqrt(short) + math.sqrt(long)), spikes)
+    edge = marchenko_pastur_edge(scale, short, long)
+    share = frobenius(sigma[:spikes]) / frobenius(sigma) if spikes else 0.0
+    return Bulk(edge, spikes, share**2)
+
+
+def noise_room(short: int, long: int) -> float:
+    """Return what the largest singular value of Gaussian noise exceeds once in a thousand matrices.
+
+    Of entries of variance 1, from the sides of the matrix; see `noise_bulk`.
+    """
+    p, q = math.sqrt(short - 0.5), math.sqrt(long - 0.5)
+    return math.sqrt((p + q) ** 2 + TAIL * (p + q) * (1.0 / p + 1.0 / q) ** (1.0 / 3.0))
 
 
 def heavy_tail(of: Sizes, sigma: Float[Tensor, " rank"]) -> bool | None:

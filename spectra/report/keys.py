@@ -120,7 +120,7 @@ KEYS: Mapping[str, Key] = {
                            "Jensen–Shannon, of λ / Σλ paired by rank"),
     "mp_edge": Key("noise edge", "number", "largest σ that noise of this scale would have"),
     "spikes": Key("spikes", "whole", "how many σ stand above the noise edge"),
-    "heavy_tail": Key("heavy tail", "flag", "yes: spikes may be single entries or rows"),
+    "heavy_tail": Key("heavy tail", "flag", "yes: single entries or rows are large"),
     "delta_norm": Key("Δ norm", "number", "Frobenius norm of Δ"),
     "delta_relative": Key("change", "percent", "norm of Δ, what was added, over the base's"),
     "delta_sigma_max": Key("Δ σ max", "number", "largest singular value of Δ"),

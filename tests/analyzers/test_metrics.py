@@ -71,7 +71,8 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     called: list[str] = []
     for module, name in (
         ("spectrum", "singular_values"), ("metrics", "fit_power_law"), ("metrics", "alternatives"),
-        ("metrics", "noise_bulk"), ("metrics", "resolved_rank"), ("spectrum", "shuffled"),
+        ("metrics", "noise_bulk"), ("metrics", "arranged_bulk"), ("metrics", "resolved_rank"),
+        ("spectrum", "shuffled"),
     ):  # fmt: skip
         path = f"spectra.analyzers.{module}.{name}"
         real = pytest.importorskip(f"spectra.analyzers.{module}").__dict__[name]
@@ -91,9 +92,9 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("basic", ["resolved_rank"]),
         ("alpha", ["resolved_rank", "fit_power_law"]),
         ("powerlaw", ["resolved_rank", "fit_power_law", "alternatives"]),
-        ("mp", ["noise_bulk"]),
+        ("mp", ["arranged_bulk"]),
         ("traps", ["shuffled", "singular_values", "noise_bulk"]),
-        ("all", ["resolved_rank", "fit_power_law", "alternatives", "noise_bulk", "shuffled",
+        ("all", ["resolved_rank", "fit_power_law", "alternatives", "arranged_bulk", "shuffled",
                  "singular_values", "noise_bulk"]),
     ],
 )  # fmt: skip

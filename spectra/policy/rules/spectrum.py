@@ -112,7 +112,7 @@ RULES = (
         why="Spikes are directions stronger than noise of the same scale. Many more of them than "
         "in the release before is a change that should be known.",
         how="spikes: singular values above the Marchenko-Pastur edge of noise of the same size, by "
-        "more than noise scatters.",
+        "more than noise scatters, and not made by single entries or rows.",
         fix="`spectra spectrum MODEL --plot x.png` shows the edge and what lies above.",
         judge=Threshold("spikes", "values past the noise edge", "above", whole),
         settings=limits("above"),

@@ -1,0 +1,127 @@
+"""What stands out of noise of any kind: none of the noise, all that is planted."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectra.kernels.arranged import SMALL, arranged_bulk
+from spectra.kernels.entries import sizes
+from spectra.kernels.noise import Bulk, noise_bulk
+
+SHAPES = [(256, 256), (480, 120), (96, 768)]
+KINDS = ["normal", "uniform", "laplace", "t3", "sparse", "sparser", "int4", "int8", "signs",
+         "rows", "rows and columns", "channels"]  # fmt: skip
+HEAVY = {"t3", "sparser", "rows", "rows and columns", "channels"}
+
+
+def noise(kind: str, rows: int, cols: int, seed: int) -> Tensor:
+    """Independent entries of mean square 1, in float32, of one scale or of many."""
+    source = np.random.default_rng(seed)
+    normal = source.standard_normal((rows, cols))
+    loud, wide = (np.exp(0.5 * source.standard_normal(one)) for one in ((rows, 1), (1, cols)))
+    found: NDArray[np.float64] = {
+        "normal": normal,
+        "uniform": source.uniform(-1, 1, (rows, cols)),
+        "laplace": source.laplace(size=(rows, cols)),
+        "t3": source.standard_t(3, (rows, cols)),
+        "sparse": normal * (source.random((rows, cols)) < 0.3),
+        "sparser": normal * (source.random((rows, cols)) < 0.02),
+        "int4": (2.0 * normal).round().clip(-7, 7),
+        "int8": (40.0 * normal).round().clip(-127, 127),
+        "signs": np.sign(normal),
+        "rows": normal * source.uniform(1, 3, (rows, 1)),
+        "rows and columns": normal * loud * wide,
+        "channels": normal * np.where(np.arange(cols) % 50, 1.0, 10.0),
+    }[kind]
+    return torch.from_numpy(found / math.sqrt(float((found**2).mean()))).float()
+
+
+def planted(kind: str, rows: int, cols: int, seed: int, times: float) -> Tensor:
+    """That with five directions, the weakest seen at so many times the edge."""
+    edge = math.sqrt(rows) + math.sqrt(cols)
+    # A planted t is seen at sqrt((t^2 + m) (t^2 + n)) / t (Benaych-Georges and Nadakuditi 2012).
+    middle = (times * edge) ** 2 - rows - cols
+    weakest = math.sqrt((middle + math.sqrt(middle**2 - 4.0 * rows * cols)) / 2.0)
+    source = torch.Generator().manual_seed(seed + 50)
+    left, right = (
+        torch.linalg.qr(torch.randn(side, 5, generator=source)).Q for side in (rows, cols)
+    )
+    signal: Tensor = weakest * left * torch.linspace(1, 4, 5) @ right.mT
+    return noise(kind, rows, cols, seed) + signal
+
+
+def bulk_of(matrix: Tensor) -> Bulk:
+    found = arranged_bulk(matrix, torch.linalg.svdvals(matrix.double()), *sizes(matrix).filled)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_noise_of_any_kind_has_no_spike(kind: str, shape: tuple[int, int]) -> None:
+    for seed in range(4):
+        found = bulk_of(noise(kind, *shape, seed))
+        assert found.spikes == 0
+        assert found.energy == 0.0
+        edge = sum(map(math.sqrt, shape))
+        assert 0.4 * edge < found.edge < 1.05 * edge
+        assert kind in HEAVY or found.edge > 0.98 * edge
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_is_planted_is_counted(kind: str, shape: tuple[int, int]) -> None:
+    """At 1.3 times the edge in noise of one scale; beside loud entries at 3 times, no more."""
+    for seed in range(3):
+        found = bulk_of(planted(kind, *shape, seed, 3.0 if kind in HEAVY else 1.3))
+        assert found.spikes in ((4, 5) if kind in HEAVY else (5,))
+        assert 0.0 < found.energy < 1.0
+
+
+def test_large_matrices_are_judged_by_iterated_vectors() -> None:
+    """Sides for which not all singular vectors are made; the same count by all of them."""
+    rows, cols = SMALL + 160, SMALL + 90
+    assert bulk_of(noise("t3", rows, cols, 0)).spikes == 0
+    assert bulk_of(planted("normal", rows, cols, 0, 1.2)).spikes == 5
+    assert bulk_of(planted("sparser", rows, cols, 0, 2.0)).spikes == 5
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**100])
+def test_the_scale_moves_the_edge_alone(scale: float) -> None:
+    matrix = planted("t3", 120, 90, 0, 2.0)
+    plain, scaled = bulk_of(matrix), bulk_of(scale * matrix)
+    assert scaled.edge == pytest.approx(scale * plain.edge)
+    assert scaled.spikes == plain.spikes
+    assert scaled.energy == pytest.approx(plain.energy)
+
+
+def test_noise_of_one_scale_is_judged_by_its_spectrum_alone() -> None:
+    for seed in range(5):
+        matrix = planted("normal", 160, 120, seed, 1.2)
+        sigma = torch.linalg.svdvals(matrix.double())
+        assert arranged_bulk(matrix, sigma, 160, 120) == noise_bulk(sigma, 160, 120)
+
+
+def test_an_entry_or_a_row_is_none_and_hides_none() -> None:
+    matrix = planted("normal", 90, 110, 2, 1.5)
+    assert bulk_of(matrix + 5.0).spikes == 6  # a mean is a direction
+    matrix[3, 4] = 1e4
+    assert bulk_of(matrix).spikes == 5
+    matrix[7] *= 40.0
+    assert bulk_of(matrix).spikes == 5
+
+
+def test_structure_all_over_has_no_edge() -> None:
+    """A spectrum that falls without a bulk, in directions that are spread out."""
+    source = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.linalg.qr(torch.randn(90, 90, generator=source, dtype=torch.float64)).Q
+        for _ in range(2)
+    )
+    matrix = left * torch.logspace(0, -6, 90, dtype=torch.float64) @ right
+    assert arranged_bulk(matrix, torch.linalg.svdvals(matrix), 90, 90) is None
+    assert arranged_bulk(torch.zeros(9, 9), torch.zeros(9, dtype=torch.float64), 9, 9) is None
