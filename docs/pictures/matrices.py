@@ -165,7 +165,7 @@ def noise_edge(weights: dict[str, Tensor], result: Result) -> None:
         above = int((values > edge).sum())
         bins = torch.linspace(0, float(values[0]) * 1.02, 90).tolist()
         axes.hist(values[above:], bins, color=BLUE, alpha=0.75, label="sigma of W")
-        axes.hist(values[:above], bins, color=ORANGE, label=f"{above} above, {spikes} of them spikes")
+        axes.hist(values[:above], bins, color=ORANGE, label=f"{above} above, {spikes} spikes")
         scale = edge / (matrix.shape[0] ** 0.5 + matrix.shape[1] ** 0.5)
         noise = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)).double()
         axes.hist(

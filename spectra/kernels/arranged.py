@@ -89,6 +89,8 @@ def arranged(
         One flag a candidate, on the CPU.
     """
     scale = power_of_two_near(largest_entry(matrix))
+    if matrix.dtype != torch.float64:
+        matrix = matrix.float()  # no copy of what is float32 already
     left, right = _leading(matrix, count)
     lengths = (sigma[:count] / scale).to(left)
     kept = torch.arange(count, device=left.device)

@@ -99,6 +99,12 @@ def test_the_scale_moves_the_edge_alone(scale: float) -> None:
     assert scaled.energy == pytest.approx(plain.energy)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_any_dtype_is_judged_by_its_values(dtype: torch.dtype) -> None:
+    matrix = planted("t3", 120, 90, 0, 3.0).to(dtype)
+    assert bulk_of(matrix).spikes == bulk_of(matrix.float()).spikes == 5
+
+
 def test_noise_of_one_scale_is_judged_by_its_spectrum_alone() -> None:
     for seed in range(5):
         matrix = planted("normal", 160, 120, seed, 1.2)
