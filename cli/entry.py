@@ -1,7 +1,8 @@
 """Where the program begins: an interrupt is answered from these lines on, whatever is in work.
 
-Before them Python starts, reads its `site` and the lines that pip wrote around `main`: some
-hundredths of a second in which an interrupt is Python's own. So nothing is imported here that
+Before them Python starts, reads its `site` and the lines that pip wrote around `main`: one or two
+hundredths of a second in which an interrupt is Python's own, more where pip is older than 25.2
+and has them import `re`. So nothing is imported here that
 Python has not loaded by then, and nothing by the package.
 """
 
