@@ -165,6 +165,18 @@ def duplicated_layer(source: Path, target: Path, layer: int = 4) -> Sick:
     return Sick(write(source, target, tensors), source, "a duplicated layer", names)
 
 
+def ablated(source: Path, target: Path) -> Path:
+    """One direction taken out of all that writes to the residual stream, of all layers but one."""
+    tensors = read(source)
+    generator = torch.Generator().manual_seed(8)
+    unit = torch.nn.functional.normalize(torch.randn(384, generator=generator), dim=0)
+    for layer in range(1, 6):
+        for part in (MIXER, DOWN):
+            name = matrix(layer, part)
+            tensors[name] = tensors[name] - torch.outer(unit, unit @ tensors[name])
+    return write(source, target, tensors)
+
+
 def rank_collapsed(
     source: Path, target: Path, layer: int = 2, part: str = DOWN, rank: int = 8
 ) -> Sick:

@@ -123,6 +123,8 @@ class Kind:
     columns: Sequence[Column] = ()  # beside name, role and shape
     order: Order | Callable[[Document], Order] = (("matrix", False),)  # of a page and a card
     table: Callable[[Document], Listing] | None = None  # instead of `columns`, on a screen
+    idle: Callable[[RowDoc], bool] | None = None
+    """Rows of which nothing is to be told: a screen shows them with all others alone."""
     card: Callable[[Document, Sequence[RowDoc]], Listing | None] | None = None
     """Instead of `columns`, in a card; from the document and its rows in `order`."""
 

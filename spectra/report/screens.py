@@ -1,12 +1,13 @@
 """What a user sees of a result: the answer first, then the rows that carry it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from spectra.report import cells
 from spectra.report.document import IDENTITY
 from spectra.report.explain import legend as legend_of
-from spectra.report.kind import Document, Kind, Listing, kind_of
+from spectra.report.kind import Document, Kind, Listing, RowDoc, kind_of
 from spectra.report.onward import NOTHING, Typed, onward
 from spectra.report.ranking import ranked
 from spectra.report.sentences import closing, noted
@@ -68,7 +69,17 @@ def _plain(document: Document, kind: Kind) -> Listing:
     keys = dict.fromkeys(key for row in rows for key in row if key not in PLACE)
     told = [key for key in keys if any(isinstance(row.get(key), SHOWN) for row in rows)]
     own = kind.columns or [Column(key, cell=cells.of(key, cells.plain)) for key in told]
-    return Listing([cells.NAME, cells.ROLE, cells.SHAPE, *own], rows)
+    columns = [cells.NAME, cells.ROLE, cells.SHAPE, *own]
+    telling = [row for row in rows if not (kind.idle and kind.idle(row))]
+    idle = len(rows) - len(telling)
+    shown = telling[:LIMIT] if idle and telling else None
+    return Listing(columns, rows, shown, of_rest=partial(_unchanged, idle))
+
+
+def _unchanged(count: int, rest: Sequence[RowDoc]) -> str:
+    if not count:
+        return ""
+    return ", unchanged" if len(rest) == count else f", {count:,} of them unchanged"
 
 
 def _hints(document: Document, kind: Kind, seconds: float | None, full: bool) -> list[str]:

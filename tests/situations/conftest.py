@@ -38,6 +38,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Iterator[Des
     sick.zeroed_head(model, folder / "headless")
     sick.rank_collapsed(model, folder / "collapsed")
     sick.truncated(model, folder / "cut")
+    sick.ablated(model, folder / "ablated")
+    sick.wrongly_scaled_merge(model, folder / "twice")
+    for step in (100, 200):
+        held = sick.merged(model, step / 200)[0]
+        sick.write(model, folder / "run" / f"checkpoint-{step}", held)
+    (folder / "empty").mkdir()
     (folder / "notes.json").write_text(json.dumps({"todo": ["read the paper"]}))
     (folder / "strict.toml").write_text(POLICY)
     with Desk(folder) as found:
