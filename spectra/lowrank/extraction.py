@@ -8,18 +8,30 @@ from pathlib import Path
 from spectra.analyzers import Row
 from spectra.analyzers.extracted import Extracted
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
-from spectra.errors import AdapterError, NothingToAnalyseError, PairingError, UsageError
+from spectra.errors import AdapterError, NothingToAnalyseError, PairingError
 from spectra.lowrank.homes import Home, Homes, homes_of
 from spectra.lowrank.naming import Name, Naming
 from spectra.lowrank.output import Output, Part
-from spectra.lowrank.parameters import OPEN, Matrix, Parameter, in_order, parameters_of
+from spectra.lowrank.parameters import (
+    LOST,
+    OPEN,
+    PARTLY,
+    Matrix,
+    Parameter,
+    by_tensor,
+    changed_shape,
+    in_order,
+    parameters_of,
+)
+from spectra.lowrank.provenance import named_base
 from spectra.lowrank.resizing import planned
 from spectra.lowrank.whole import (
+    FULL,
     WHOLE,
     Whole,
     carried,
-    changed_shape,
     differs,
+    of_full_rank,
     saved_weight,
     settled,
     vectors,
@@ -27,8 +39,7 @@ from spectra.lowrank.whole import (
 from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.part import Part as Inside
-from spectra.matrices.role import Role
-from spectra.text import counted, listed, quote, shown
+from spectra.text import counted, quote, shown
 from spectra.words import VOCABULARY
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
@@ -36,9 +47,6 @@ from spectra.work.task import Input, Replaced, Task
 
 MARGIN = 4  # times the even share of a budget, that one matrix is measured for
 FEWEST = 16  # directions that are measured for a budget, at least
-FULL = f"{WHOLE}: its update is of full rank"
-PARTLY = "only some of its matrices are selected, and an adapter holds it whole"
-LOST = "no counterpart in the tuned model"
 
 
 @dataclass(slots=True)
@@ -253,7 +261,7 @@ class Extraction:
         for expert, matrix in enumerate(one.matrices):
             before = [piece.entry for piece in matrix.pieces]
             after = self._after(before)
-            reason = _unfit(self.held, matrix, kept, before, after)
+            reason = matrix.unfit(self.held, kept, after)
             if reason is None:
                 members.append("")
                 continue
@@ -286,7 +294,7 @@ class Extraction:
         self, one: Parameter, matrix: Matrix, row: str,
         before: Sequence[TensorEntry], after: Sequence[TensorEntry],
     ) -> Task:  # fmt: skip
-        role = _role(self.held, matrix)
+        role = matrix.role(self.held)
         whole = matrix.of(row, before)
         view = View(row, role, whole, matrix.part, *one.shape)
         change = Replaced(self.tuned, matrix.of(row, after), matrix.part.slab, matrix.part)
@@ -301,83 +309,11 @@ class Extraction:
         Raises:
             UsageError: No module has factors that are thinner than it.
         """
-        held = {row.matrix for row in rows if row.number("rank_kept")}
-        full = [row for row in rows if row.number("rank_kept") is None]
-        self._require_thin(full, rows, held)
+        full = of_full_rank(rows, self.parts, self.naming.to)
         whole = self.whole + [
             Whole(self.base.entries[row.matrix], self.tuned.entries[self.partners[row.matrix]],
                   f"{self.parts[row.matrix].name}.weight", saved=True, told=FULL)
             for row in full
         ]  # fmt: skip
+        held = {row.matrix for row in rows if row.number("rank_kept")}
         return settled(output, self.homes, self.tuned, whole, held)
-
-    def _require_thin(self, full: Sequence[Row], rows: Sequence[Row], held: Set[str]) -> None:
-        """Refuse updates of full rank where they are all there is, or cannot be written whole.
-
-        Raises:
-            UsageError: They are.
-        """
-        kinds = sorted({str(row.values["delta_kind"]) for row in rows} - {"unchanged"})
-        asked = any(row.number("delta_rank") is not None for row in rows)
-        if asked and not held and kinds:
-            raise UsageError(
-                f"--delta-rank finds no update that factors hold in full: {listed(kinds)} is all "
-                f"that became of {counted(len(rows), 'matrix', 'matrices')}. Expected --rank, "
-                "--energy or --budget, which write the leading directions of any."
-            )
-        stuck = [row for row in full if row.matrix not in self.parts or self.naming.to != "peft"
-                 or self.parts[row.matrix].parameter]  # fmt: skip
-        if stuck:
-            first = stuck[0]
-            raise UsageError(
-                f"{counted(len(stuck), 'update is', 'updates are')} of full rank, e.g. "
-                f"{quote(first.matrix)} ({first.place.rows:,} x {first.place.cols:,}), and cannot "
-                "be written whole. Expected --rank beside --delta-rank, the most that each gets, "
-                f"or --exclude {quote(first.place.tensor)}."
-            )
-
-
-def _unfit(
-    held: Mapping[str, Sequence[View]], matrix: Matrix, kept: Set[str],
-    before: Sequence[TensorEntry], after: Sequence[TensorEntry],
-) -> str | None:  # fmt: skip
-    """Say why a matrix of a parameter is not held; empty where it is, None: not selected."""
-    expert = matrix.part.expert
-    own = [view.name for entry in before for view in held[entry.name]
-           if expert is None or view.part.expert == expert]  # fmt: skip
-    chosen = sum(name in kept for name in own)
-    if not chosen:
-        return None
-    if chosen < len(own):
-        return PARTLY
-    if len(after) < len(before):
-        return LOST
-    odd = next((pair for pair in zip(before, after, strict=True)
-                if pair[0].shape != pair[1].shape), None)  # fmt: skip
-    return f"not held: {changed_shape(*odd)}" if odd else ""
-
-
-def _role(held: Mapping[str, Sequence[View]], matrix: Matrix) -> Role:
-    """Return the role of a matrix; of several what theirs have in common."""
-    expert = matrix.part.expert
-    roles = [view.role for piece in matrix.pieces for view in held[piece.entry.name]
-             if expert is None or view.part.expert == expert]  # fmt: skip
-    kinds = {role.kind for role in roles}
-    kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
-    return Role(kind, roles[0].layer, roles[0].expert)
-
-
-def named_base(spec: str) -> dict[str, str | None]:
-    """Return what settings say of the base: its name as transformers takes it, and a revision."""
-    name, _, revision = spec.removeprefix("hf://").partition("@")
-    if not revision or Path(spec).exists():
-        return {"base_model_name_or_path": spec.removeprefix("hf://"), "revision": None}
-    return {"base_model_name_or_path": name, "revision": revision}
-
-
-def by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
-    """Return the matrices of each tensor."""
-    found: dict[str, list[View]] = {}
-    for view in views:
-        found.setdefault(view.entry.name, []).append(view)
-    return found

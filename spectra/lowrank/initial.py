@@ -10,10 +10,10 @@ from spectra.analyzers.cut import WORDS
 from spectra.analyzers.initial import Initial
 from spectra.checkpoint import Checkpoint
 from spectra.errors import UsageError
-from spectra.lowrank.extraction import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
 from spectra.lowrank.model import Model
 from spectra.lowrank.output import Output, Part
+from spectra.lowrank.provenance import named_base
 from spectra.lowrank.rewriting import Home
 from spectra.lowrank.starting import Starting
 from spectra.lowrank.writing import Writing, ready

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from spectra.checkpoint import Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError
-from spectra.lowrank.extraction import by_tensor
 from spectra.lowrank.homes import Home, Homes, homes_of
+from spectra.lowrank.parameters import by_tensor
 from spectra.matrices import Selection, View, views_of
 from spectra.matrices.part import Part
 from spectra.text import shown

@@ -11,10 +11,10 @@ from typing import Any
 from spectra.analyzers.principal import Principal
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError
-from spectra.lowrank.extraction import named_base
 from spectra.lowrank.layers import Linear, Taken, linear_layers
 from spectra.lowrank.output import provenance
 from spectra.lowrank.pieces import copy_file
+from spectra.lowrank.provenance import named_base
 from spectra.lowrank.writing import Run, ready
 from spectra.matrices import Selection, match_names
 from spectra.matrices.part import Part

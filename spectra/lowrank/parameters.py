@@ -5,7 +5,7 @@ its own (`target_parameters`). A linear layer's weight may be some rows of a ten
 made of several. Here each is told as matrices, and these as rows of stored tensors.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from spectra.architectures.renaming import Landing
@@ -16,13 +16,29 @@ from spectra.checkpoint.codecs.joined import joined
 from spectra.lowrank.homes import ATTENTION, CONVOLUTIONS, LINEAR, Homes
 from spectra.matrices import View
 from spectra.matrices.part import Part
+from spectra.matrices.role import Role
 from spectra.work.planning.stacks import STORED_IN_OUT
 
 EMBEDDING = "Embedding"
+PARTLY = "only some of its matrices are selected, and an adapter holds it whole"
+LOST = "no counterpart in the tuned model"
 ALONE = "a stack of one expert stored [in, out], which PEFT takes the other way round"
 TORN = "a parameter in memory of which the file does not hold every row"
 BESIDE = "a bare parameter of a module that holds others, all of which PEFT would wrap"
 OPEN = "no parameter of its own in memory, so that no module of PEFT's holds it"
+
+
+def changed_shape(before: TensorEntry, after: TensorEntry) -> str:
+    """Say how shapes differ."""
+    return f"{list(before.shape)} in the base, {list(after.shape)} here"
+
+
+def by_tensor(views: Iterable[View]) -> dict[str, list[View]]:
+    """Return the matrices of each tensor."""
+    found: dict[str, list[View]] = {}
+    for view in views:
+        found.setdefault(view.entry.name, []).append(view)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,44 @@ class Matrix:
         """
         pieces = [one.of(entry) for one, entry in zip(self.pieces, entries, strict=True)]
         return joined(name, pieces)
+
+    def views(self, held: Mapping[str, Sequence[View]]) -> list[View]:
+        """Return what of the file it is made of.
+
+        Args:
+            held: The matrices of each tensor.
+        """
+        expert = self.part.expert
+        return [view for piece in self.pieces for view in held[piece.entry.name]
+                if expert is None or view.part.expert == expert]  # fmt: skip
+
+    def role(self, held: Mapping[str, Sequence[View]]) -> Role:
+        """Return its role; that of several is what theirs have in common."""
+        roles = [view.role for view in self.views(held)]
+        kinds = {role.kind for role in roles}
+        kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
+        return Role(kind, roles[0].layer, roles[0].expert)
+
+    def unfit(
+        self, held: Mapping[str, Sequence[View]], kept: Set[str], after: Sequence[TensorEntry]
+    ) -> str | None:
+        """Say why it is not held; empty where it is, None: it is not selected.
+
+        Args:
+            held: The matrices of each tensor.
+            kept: Those that are selected.
+            after: What became of its tensors, of those that are there.
+        """
+        own = [view.name in kept for view in self.views(held)]
+        if not any(own):
+            return None
+        if not all(own):
+            return PARTLY
+        if len(after) < len(self.pieces):
+            return LOST
+        pairs = [(piece.entry, other) for piece, other in zip(self.pieces, after, strict=True)]
+        odd = next((pair for pair in pairs if pair[0].shape != pair[1].shape), None)
+        return f"not held: {changed_shape(*odd)}" if odd else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Where what is written came from: sources, settings, version."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from spectra.runs.result import Result
@@ -29,3 +30,11 @@ def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in settings.items()
         if key not in HERE and value not in (None, (), "", [])
     }
+
+
+def named_base(spec: str) -> dict[str, str | None]:
+    """Return what settings say of the base: its name as transformers takes it, and a revision."""
+    name, _, revision = spec.removeprefix("hf://").partition("@")
+    if not revision or Path(spec).exists():
+        return {"base_model_name_or_path": spec.removeprefix("hf://"), "revision": None}
+    return {"base_model_name_or_path": name, "revision": revision}

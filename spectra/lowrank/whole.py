@@ -1,17 +1,22 @@
 """What an adapter holds whole, beside factors: norms, biases, and weights that PEFT only saves."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.adapter.views import sliced
+from spectra.errors import UsageError
 from spectra.lowrank.homes import Homes
 from spectra.lowrank.output import Output, Part
+from spectra.lowrank.parameters import changed_shape
 from spectra.lowrank.pieces import Carried
+from spectra.text import counted, listed, quote
 from spectra.writing.peft import PREFIX
 
 WHOLE = "written whole"
+FULL = f"{WHOLE}: its update is of full rank"
 VECTOR = f"{WHOLE}: a norm or a bias"
 LOADED = f"{WHOLE}, by its name in the model: PEFT loads it, but does not save it again"
 UNSAVED = "not held: of no module that PEFT saves"
@@ -35,11 +40,6 @@ class Whole:
     def module(self) -> str:
         """The module that it is in."""
         return self.parameter.rpartition(".")[0]
-
-
-def changed_shape(before: TensorEntry, after: TensorEntry) -> str:
-    """Say how shapes differ."""
-    return f"{list(before.shape)} in the base, {list(after.shape)} here"
 
 
 def saved_weight(homes: Homes, before: TensorEntry, after: TensorEntry, reason: str) -> list[Whole]:
@@ -173,6 +173,39 @@ def carried(
         inner = "" if one.saved else ".base_layer" * wrapped[module]
         found[f"{PREFIX}{module}{inner}.{leaf}"] = Carried(tuned, one.after)
     return found
+
+
+def of_full_rank(rows: Sequence[Row], parts: Mapping[str, Part], to: str) -> list[Row]:
+    """Return the rows that have no rank of their own, so that their tensors are written whole.
+
+    Args:
+        rows: Those whose directions are written.
+        parts: What may be written as factors.
+        to: Whose names and files.
+
+    Raises:
+        UsageError: No row has a rank, or a tensor cannot be written whole.
+    """
+    full = [row for row in rows if row.number("rank_kept") is None]
+    asked = any(row.number("delta_rank") is not None for row in rows)
+    kinds = sorted({str(row.values["delta_kind"]) for row in rows} - {"unchanged"})
+    if asked and kinds and not any(row.number("rank_kept") for row in rows):
+        raise UsageError(
+            f"--delta-rank finds no update that factors hold in full: {listed(kinds)} is all that "
+            f"became of {counted(len(rows), 'matrix', 'matrices')}. Expected --rank, --energy or "
+            "--budget, which write the leading directions of any."
+        )
+    stuck = [row for row in full
+             if to != "peft" or row.matrix not in parts or parts[row.matrix].parameter]  # fmt: skip
+    if stuck:
+        first = stuck[0].place
+        raise UsageError(
+            f"{counted(len(stuck), 'update is', 'updates are')} of full rank, e.g. "
+            f"{quote(stuck[0].matrix)} ({first.rows:,} x {first.cols:,}), and cannot be written "
+            "whole. Expected --rank beside --delta-rank, the most that each gets, or --exclude "
+            f"{quote(first.tensor)}."
+        )
+    return full
 
 
 def differs(base: Checkpoint, tuned: Checkpoint, before: TensorEntry, after: TensorEntry) -> bool:
