@@ -9,6 +9,7 @@ from spectra.analyzers import Row
 from spectra.analyzers.extracted import Extracted
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.errors import AdapterError, NothingToAnalyseError, PairingError
+from spectra.lowrank.counterparts import Counterpart, Counterparts
 from spectra.lowrank.homes import Home, Homes, homes_of
 from spectra.lowrank.naming import Name, Naming
 from spectra.lowrank.output import Output, Part
@@ -61,6 +62,7 @@ class Extraction:
     partners: Mapping[str, str] = field(default_factory=dict)  # tuned names by those of the base
     held: Mapping[str, Sequence[View]] = field(default_factory=dict)  # matrices of each tensor
     theirs: Mapping[str, Sequence[View]] = field(default_factory=dict)  # of the tuned model
+    counterparts: Counterparts = field(init=False)
     tasks: list[Task] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
@@ -170,12 +172,15 @@ class Extraction:
         views, _ = views_of(self.base)
         kept = {view.name for view in self.selection.apply(views)}
         self.held, self.theirs = by_tensor(views), by_tensor(views_of(self.tuned)[0])
+        self.counterparts = Counterparts(self.tuned, self.partners, self.theirs)
         made = parameters_of(self.homes, self.held)
         taken: set[str] = set()
         for name in in_order(self.homes, made):
             one = made[name]
             if isinstance(one, Parameter):
                 taken |= self._parameter(one, kept, analyzer)
+        used = self.counterparts.used
+        self.skipped = [item for item in self.skipped if item.tensor not in used]
         self.skipped += [
             Skipped(name, f"not held: {made[one.name]}")
             for name in taken for one in self.homes.memory.landings[name]
@@ -258,24 +263,24 @@ class Extraction:
         members: list[str] = []
         stored: list[TensorEntry] = []
         done: set[str] = set()
+        lost: dict[str, str] = {}
         for expert, matrix in enumerate(one.matrices):
-            before = [piece.entry for piece in matrix.pieces]
-            after = self._after(before)
-            reason = matrix.unfit(self.held, kept, after)
+            reason = matrix.unselected(self.held, kept)
             if reason is None:
                 members.append("")
                 continue
-            if reason:
-                done |= {entry.name for entry in before}
-                self.skipped += [Skipped(entry.name, reason) for entry in before
-                                 if one.stacked or entry is before[0]]  # fmt: skip
+            names = [piece.entry.name for piece in matrix.pieces]
+            done |= set(names)
+            other = self.counterparts.of(one, expert)
+            if reason := reason or other.unfit:
+                lost |= dict.fromkeys(names if one.stacked else names[:1], reason)
                 members.append("")
                 continue
             row = one.row(expert)
-            self.tasks.append(self._matrix_task(one, matrix, row, before, after))
+            self.tasks.append(self._matrix_task(one, matrix, row, other))
             members.append(row)
-            done |= {entry.name for entry in before}
-            stored += after
+            stored += other.entries
+        self.skipped += [Skipped(name, reason) for name, reason in lost.items()]
         if any(members):
             known = tuple(members) if one.stacked else ()
             named = one.name if one.bare or self._by_name(one.module) else ""
@@ -286,21 +291,14 @@ class Extraction:
             self.sources[one.name] = one.tensors
         return done
 
-    def _after(self, before: Sequence[TensorEntry]) -> list[TensorEntry]:
-        found = (self.theirs.get(self.partners.get(entry.name, "")) for entry in before)
-        return [views[0].entry for views in found if views]
-
-    def _matrix_task(
-        self, one: Parameter, matrix: Matrix, row: str,
-        before: Sequence[TensorEntry], after: Sequence[TensorEntry],
-    ) -> Task:  # fmt: skip
-        role = matrix.role(self.held)
-        whole = matrix.of(row, before)
-        view = View(row, role, whole, matrix.part, *one.shape)
-        change = Replaced(self.tuned, matrix.of(row, after), matrix.part.slab, matrix.part)
-        first = before[0].codec
-        place = replace(view.place(), tensor=one.name, dtype=before[0].dtype,
-                        codec=None if first is None else first.name)  # fmt: skip
+    def _matrix_task(self, one: Parameter, matrix: Matrix, row: str, other: Counterpart) -> Task:
+        whole = matrix.of(row, [piece.entry for piece in matrix.pieces])
+        view = View(row, matrix.role(self.held), whole, matrix.part, *one.shape)
+        part = other.matrix.part
+        change = Replaced(self.tuned, other.matrix.of(row, other.entries), part.slab, part)
+        first = matrix.pieces[0].entry
+        place = replace(view.place(), tensor=one.name, dtype=first.dtype,
+                        codec=None if first.codec is None else first.codec.name)  # fmt: skip
         return Task(place, (Input("", self.base, view, True, change),))
 
     def _settled(self, output: Output, rows: Sequence[Row]) -> tuple[Output, list[Skipped]]:

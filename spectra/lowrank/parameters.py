@@ -87,26 +87,15 @@ class Matrix:
         kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
         return Role(kind, roles[0].layer, roles[0].expert)
 
-    def unfit(
-        self, held: Mapping[str, Sequence[View]], kept: Set[str], after: Sequence[TensorEntry]
-    ) -> str | None:
-        """Say why it is not held; empty where it is, None: it is not selected.
+    def unselected(self, held: Mapping[str, Sequence[View]], kept: Set[str]) -> str | None:
+        """Say why a selection leaves it out; empty where it does not, None: nothing of it is meant.
 
         Args:
             held: The matrices of each tensor.
             kept: Those that are selected.
-            after: What became of its tensors, of those that are there.
         """
         own = [view.name in kept for view in self.views(held)]
-        if not any(own):
-            return None
-        if not all(own):
-            return PARTLY
-        if len(after) < len(self.pieces):
-            return LOST
-        pairs = [(piece.entry, other) for piece, other in zip(self.pieces, after, strict=True)]
-        odd = next((pair for pair in pairs if pair[0].shape != pair[1].shape), None)
-        return f"not held: {changed_shape(*odd)}" if odd else ""
+        return None if not any(own) else "" if all(own) else PARTLY
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,12 +198,12 @@ def of_full_rank(rows: Sequence[Row], parts: Mapping[str, Part], to: str) -> lis
     stuck = [row for row in full
              if to != "peft" or row.matrix not in parts or parts[row.matrix].parameter]  # fmt: skip
     if stuck:
-        first = stuck[0].place
+        first, plain = stuck[0].place, stuck[0].matrix in parts
+        leaving = f", or --exclude {quote(first.tensor)}" if plain else ""
         raise UsageError(
             f"{counted(len(stuck), 'update is', 'updates are')} of full rank, e.g. "
             f"{quote(stuck[0].matrix)} ({first.rows:,} x {first.cols:,}), and cannot be written "
-            "whole. Expected --rank beside --delta-rank, the most that each gets, or --exclude "
-            f"{quote(first.tensor)}."
+            f"whole. Expected --rank beside --delta-rank, the most that each gets{leaving}."
         )
     return full
 

@@ -235,3 +235,20 @@ def test_other_forms_have_no_place_for_experts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leaves nothing"):
         spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "b", budget="4KB")
     assert json.loads((tmp_path / "a/adapter_config.json").read_text())["fine_tune_type"] == "lora"
+
+
+@pytest.mark.parametrize("make", [mixtral, gpt_oss], ids=lambda make: make.__name__)
+def test_a_stack_belongs_to_experts_that_are_stored_one_by_one(
+    tmp_path: Path, make: Callable[[], PreTrainedModel]
+) -> None:
+    tuned_pair(make, tmp_path)
+    tuned_pair(make, tmp_path / "fused", fused=True)
+    same = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=3)
+    for number, (one, other) in enumerate((("", "fused"), ("fused", ""))):
+        base, tuned = tmp_path / one / "base", tmp_path / other / "tuned"
+        found = spectra.lowrank.extract(base, tuned, tmp_path / f"b{number}", rank=3)
+        assert [row.matrix for row in found.rows] == [row.matrix for row in same.rows]
+        assert not any("counterpart" in item.reason for item in found.skipped)
+        made, expected = tensors_of(tmp_path / f"b{number}"), tensors_of(tmp_path / "a")
+        assert made.keys() == expected.keys()
+        assert all(torch.equal(values, expected[name]) for name, values in made.items())
