@@ -15,6 +15,8 @@ from spectra.gate import References, plan_check
 from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.policy.given import Options, changed, policy_in_force
+from spectra.runs.analysis import Analysis, plan_for
+from spectra.runs.composition import Composition
 from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
@@ -355,6 +357,8 @@ def width(
 def heads(
     model: Spec,
     *,
+    compose: bool = False,
+    strongest: int = 20,
     fold: bool = True,
     include: Globs = (),
     exclude: Globs = (),
@@ -376,6 +380,9 @@ def heads(
 
     Args:
         model: What `spectra.open` accepts, save adapters.
+        compose: Also compare every head with all earlier ones: how much of what these write its
+            queries, keys and values read.
+        strongest: How many pairs are told then.
         fold: Multiply the gains of norms into what reads through them, where they are known.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
@@ -398,18 +405,15 @@ def heads(
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    return measure.plan(
-        Heads(fold=fold),
-        open(model, allow_pickle=allow_pickle, download=download, variant=variant),
-        selection=chosen(selection, include, exclude, role, layers),
-        device=device,
-        workers=workers,
-        memory=memory,
-        progress=progress,
-        cache=cache,
-        engine=engine,
-        address=address,
-    )
+    if strongest < 1:
+        raise UsageError(f"--strongest {strongest} is too few. Expected at least 1.")
+    opened = open(model, allow_pickle=allow_pickle, download=download, variant=variant)
+    some = chosen(selection, include, exclude, role, layers)
+    analysis = Analysis(Heads(fold=fold), plan_for(Heads(), [opened], some), some)
+    return Planned(
+        Composition(analysis, fold, strongest) if compose else analysis,
+        device, workers, progress, cache, engine=engine, address=address, memory=memory,
+    )  # fmt: skip
 
 
 @asked

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import typer
+
 import spectra
 
 from ..command import command
@@ -10,19 +12,38 @@ from ..options import Common, Model, option
 # fmt: off
 NoFold = Annotated[bool, option("--no-fold",
     "Leave the gains of norms out of what reads through them.")]
+Compose = Annotated[bool, option("--compose",
+    "Also compare every head with all earlier ones: how much of what these write its queries, "
+    "keys and values read.")]
+Strongest = Annotated[int | None, option("--strongest N",
+    "With --compose: pairs that are told; 20 by default.", least=1)]
 # fmt: on
 
 
 @command(5)
-def heads(model: Model, no_fold: NoFold = False, *, common: Common) -> int:
+def heads(
+    model: Model,
+    compose: Compose = False,
+    strongest: Strongest = None,
+    no_fold: NoFold = False,
+    *,
+    common: Common,
+) -> int:
     """Show what every head of attention moves, OV, and where it looks, QK.
 
     Singular values and ranks of both, what no logit exceeds, whether a head copies what
-    it reads, which are dead and which do the same as another. From thin factors: nothing
-    of the stream's width squared is formed.
+    it reads, which are dead and which do the same as another. With --compose: which heads
+    read what earlier ones write. From thin factors: nothing of the stream's width squared
+    is formed.
 
     Example: spectra heads all-MiniLM-L6-v2/ --plot heads.png
     """
-    return common.run(
-        lambda: spectra.heads.plan(common.open(model), fold=not no_fold, selection=common.selection)
-    )
+    if strongest is not None and not compose:
+        raise typer.BadParameter(
+            "it is of pairs of heads, which nothing asks for. Add --compose.",
+            param_hint="'--strongest'",
+        )
+    return common.run(lambda: spectra.heads.plan(
+        common.open(model), compose=compose, strongest=strongest or 20, fold=not no_fold,
+        selection=common.selection,
+    ))  # fmt: skip

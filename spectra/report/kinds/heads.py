@@ -1,12 +1,14 @@
 """What `spectra heads` tells: heads of attention, those that copy most first."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
-from spectra.numbers import hundredths, number
+from spectra.numbers import hundredths, number, percent
 from spectra.report import cells
-from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Worst, highest
+from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Sheet, Worst, highest
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Items, Object, Words
 from spectra.report.table import Column, Mark
 from spectra.text import printable
 from spectra.words import UNMEASURED
@@ -55,7 +57,60 @@ def _mark(row: RowDoc) -> Mark:
     return "bad" if row["status"] in UNMEASURED or row.get("dead") else ""
 
 
+def _head(side: str) -> cells.Cell:
+    return lambda pair: f"layer {pair[f'{side}_layer']} head {pair[f'{side}_head']}"
+
+
+def _component(pair: RowDoc) -> str:
+    found = pair["components"]
+    return f"{found[0]['index']} ({percent(found[0]['share'])})" if found else cells.NONE
+
+
+PAIRS = (
+    Column("writer", "left", cell=_head("writer")),
+    Column("reader", "left", cell=_head("reader")),
+    Column("by", "left", key="reads_by", cell=lambda pair: str(pair["kind"]).upper()),
+    Column("score", key="composition_score", cell=cells.of("score", partial(number, digits=3))),
+    Column("by chance", key="composition_null", cell=cells.of("null", partial(number, digits=3))),
+    Column("component", key="components", cell=_component),
+)  # fmt: skip
+SIDE = Object({"kind": Words(("q", "k", "v")), "writer": TEXT, "reader": TEXT,
+               **dict.fromkeys(("writer_layer", "reader_layer"), COUNT)})  # fmt: skip
+COMPOSITION = Object({
+    "pairs": COUNT, "exact": FLAG, "checked": COUNT, "complete": FLAG, "error": NUMBER,
+    "strongest": Items(Object({
+        **SIDE.keys, "writer_head": COUNT, "reader_head": COUNT,
+        **dict.fromkeys(("score", "null", "over"), NUMBER),
+        "components": Items(Object({"index": COUNT, "sigma": NUMBER, "score": NUMBER,
+                                    "share": NUMBER})),
+    })),
+    "layers": Items(Object({**SIDE.keys, **dict.fromkeys(("highest", "mean", "null"), NUMBER)})),
+})  # fmt: skip
+"""Which heads read what earlier ones write."""
+
+
+def _pairs(document: Document) -> Sequence[RowDoc]:
+    found: Sequence[RowDoc] = (document["summary"].get("composition") or {}).get("strongest", ())
+    return found
+
+
+def _names(pairs: Sequence[RowDoc]) -> Sequence[Column]:
+    """Return the columns of pairs; with whole names where layer and head do not tell all apart."""
+    told: dict[str, set[str]] = {}
+    for pair in pairs:
+        for side in ("writer", "reader"):
+            told.setdefault(_head(side)(pair), set()).add(pair[side])
+    if all(len(names) == 1 for names in told.values()):
+        return PAIRS
+    whole = [replace(PAIRS[0], cell=cells.of("writer", printable), flexible=True),
+             replace(PAIRS[1], cell=cells.of("reader", printable))]  # fmt: skip
+    return [*whole, *PAIRS[2:]]
+
+
 def _table(document: Document) -> Listing:
+    pairs = _pairs(document)
+    if pairs:
+        return Listing(_names(pairs), pairs, mark=lambda _: "")
     columns: Sequence[Column] = COLUMNS
     for key, title in (("dead", "dead"), ("logit_bound", "logit up to"), ("kv_head", "kv")):
         lacks = all(row.get(key) in {None, row.get("head") if key == "kv_head" else None}
@@ -77,7 +132,24 @@ def _facts(document: Document, full: bool) -> list[str]:
     if tied:
         told.append(f"tied: {tied:,} heads have singular values that coincide, whose vectors "
                     "are not determined")  # fmt: skip
-    return [*told, *closing(document, full)]
+    return [*_estimated(document), *told, *closing(document, full)]
+
+
+def _estimated(document: Document) -> list[str]:
+    """Say how the scores of pairs are known."""
+    found = document["summary"].get("composition")
+    if not found or not found["pairs"]:
+        return []
+    told = ["component: the singular direction of the writer that carries most, and its share"]
+    if any(row.get("turning") for row in document["rows"]):
+        told.append("Q and K as they are at equal positions")
+    if not found["exact"]:
+        sure = "" if found["complete"] else ", as many as there was room for"
+        told.append(
+            f"{found['pairs']:,} scores estimated to {percent(found['error'])}; the "
+            f"{found['checked']:,} that may be strongest computed exactly{sure}"
+        )
+    return told
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -87,6 +159,21 @@ def _figures(document: Document) -> list[tuple[str, str]]:
         ("alike", number(summary["twins"])),
         *cells.highest(document["rows"], "logit_bound", "logit up to"),
     ]  # fmt: skip
+
+
+def _sheets(document: Document) -> list[Sheet]:
+    pairs = [
+        {"writer": pair["writer"], "reader": pair["reader"], "reads_by": pair["kind"].upper(),
+         "composition_score": pair["score"], "composition_null": pair["null"],
+         "times_chance": pair["over"],
+         "component": pair["components"][0]["index"] if pair["components"] else None,
+         "component_share": pair["components"][0]["share"] if pair["components"] else None}
+        for pair in _pairs(document)
+    ]  # fmt: skip
+    keys = ("writer", "reader", "reads_by", "composition_score", "composition_null",
+            "times_chance", "component", "component_share")  # fmt: skip
+    return [Sheet("pairs", "Pairs of heads", pairs, keys, ("composition_score", True))] \
+        if pairs else []  # fmt: skip
 
 
 def _worst(document: Document) -> Iterator[Worst]:
@@ -122,6 +209,10 @@ KIND = Kind(
     ),
     onward=lambda _: [[("--plot", "heads.png")]],
     drawer="spectra.report.plots.heads:draw_heads",
-    options={"fold": True},
-    summary=dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), COUNT),
+    options={"compose": False, "strongest": 20, "fold": True},
+    sheets=_sheets,
+    summary={
+        **dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), COUNT),
+        "composition": COMPOSITION.sometimes,
+    },
 )  # fmt: skip

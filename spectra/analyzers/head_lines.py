@@ -1,0 +1,119 @@
+"""What heads write and read, as lines that other heads' are multiplied with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.analyzer import Attentions, Summary, Takes
+from spectra.analyzers.heads_factors import lines_of
+from spectra.analyzers.row import Measurement, Row
+from spectra.kernels.composition import DRAWN, LEADING, sorted_lines, weights_of
+from spectra.kernels.heads import CHUNK, grams, roots
+from spectra.kernels.work import DOUBLE, SINGLE, Work
+from spectra.matrices import Matrix
+from spectra.matrices.attention import Attention
+
+WRITERS, READERS = 1, 2  # seeds
+KINDS = ("q", "k", "v")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLines:
+    """The lines T of what every head writes, and N of what its queries, keys and values read.
+
+    Tensors beside the row: `writes`, `q`, `k`, `v` of heads x lines x width, and the length of all
+    lines of each head: `writes.norm` and so on.
+    """
+
+    name: ClassVar[str] = "head_lines"
+    version: ClassVar[int] = 1
+    takes: ClassVar[Takes] = Attentions()
+    keys: ClassVar[tuple[str, ...]] = ()
+
+    fold: bool = True
+    summed: bool = False  # most lines by random sums of them
+    chosen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = field(
+        default=None, hash=False
+    )
+    """Of which heads of a module: writers and readers; None: all."""
+
+    def cost(self, about: Attention) -> Work:
+        """Gram matrices, small decompositions, and one product with every line."""
+        size, value = about.size, about.value_size
+        lines = about.heads * (size**2 * about.width + value**2 * about.written)
+        lines += about.keys * (size**2 + value**2) * about.memory
+        turned = about.heads * (value**2 * about.written + size**2 * (about.width + about.memory))
+        turned += about.heads * value**2 * about.memory
+        cubes = about.heads * (size**3 + value**3)
+        return Work(
+            products=2.0 * (lines * DOUBLE + turned * SINGLE),
+            eigenvalues=24.0 * cubes / 34e9, calls=2e-3,
+        )  # fmt: skip
+
+    def memory(self, about: Attention) -> int:
+        """The lines of heads in float32, twice while norms are folded in, and those returned."""
+        size, value = about.size, about.value_size
+        lines = about.heads * (size * about.width + value * about.written)
+        lines += about.keys * (size + value) * about.memory
+        few = LEADING + DRAWN
+        kept = about.heads * (
+            min(value, few) * (about.written + about.memory)
+            + min(size, few) * (about.width + about.memory)
+        ) if self.summed else about.heads * (
+            value * (about.written + about.memory) + size * (about.width + about.memory)
+        )  # fmt: skip
+        return 8 * lines + 4 * kept + 8 * (12 * about.heads * max(size, value) ** 2 + 2 * CHUNK)
+
+    def measure(self, subject: tuple[Attention, Mapping[str, Matrix]]) -> Measurement:
+        """Return the lines as tensors; no row has them."""
+        about, held = subject
+        lines = lines_of(about, held, fold=self.fold)
+        shared = lines.key_of
+        written, read = self._heads(about, shared.device)
+        query, key = grams(lines.queries), grams(lines.keys)
+        value, output = grams(lines.values), grams(lines.written)
+        pieces = {
+            "writes": (value, shared, output, None, lines.written, written, WRITERS),
+            "q": (key, shared, query, None, lines.queries, read, READERS),
+            "k": (query, None, key, shared, lines.keys, read, READERS),
+            "v": (output, None, value, shared, lines.values, read, READERS),
+        }
+        found: dict[str, Tensor] = {}
+        for name, (other, of_other, own, of_own, rows, heads, seed) in pieces.items():
+            outer = other[heads if of_other is None else of_other[heads]]
+            places = heads if of_own is None else of_own[heads]
+            sigma, made = self._lines(roots(outer), own[places], rows, places, seed)
+            found[name], found[f"{name}.norm"] = made.cpu(), sigma.square().sum(dim=1).sqrt().cpu()
+            if not self.summed:
+                found[f"{name}.sigma"] = sigma.cpu()
+        return Measurement({}, tensors=found)
+
+    def _heads(self, about: Attention, device: torch.device) -> tuple[Tensor, Tensor]:
+        every = tuple(range(about.heads))
+        both = (every, every) if self.chosen is None else self.chosen.get(about.module, ((), ()))
+        written, read = (torch.tensor(one, dtype=torch.long, device=device) for one in both)
+        return written, read
+
+    def _lines(
+        self, root: Tensor, gram: Tensor, rows: Tensor, places: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return singular values and sorted lines, a few heads at a time."""
+        many = max(1, CHUNK // max(rows.shape[1] * rows.shape[2], 1))
+        sums = weights_of(root.shape[1], seed).to(root.device) if self.summed else None
+        values, found = [], []
+        for start in range(0, len(places), many):
+            some = slice(start, start + many)
+            sigma, own = sorted_lines(root[some], gram[some], rows[places[some]])
+            values.append(sigma)
+            own = own.float() if sums is None else (sums.to(own.dtype) @ own).bfloat16()
+            found.append(own)
+        if not found:
+            return root.new_zeros((0, root.shape[1])), rows.new_zeros((0, *rows.shape[1:]))
+        return torch.cat(values), torch.cat(found)
+
+    def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
+        """Conclude nothing: pairs of modules are compared elsewhere."""
+        return rows, {"reading": ""}

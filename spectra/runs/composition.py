@@ -1,0 +1,379 @@
+"""Which heads read what earlier ones write: every pair of one model, from lines alone."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spectra.analyzers.head_lines import KINDS, HeadLines
+from spectra.kernels.composition import DRAWN, LEADING, energies, with_error
+from spectra.kernels.work import SINGLE, Work
+from spectra.matrices.attention import Attention
+from spectra.matrices.layers import place_in
+from spectra.runs.analysis import Analysis
+from spectra.runs.result import Result
+from spectra.text import counted
+from spectra.words import UNMEASURED
+from spectra.work import Plan
+from spectra.work.estimate import Estimate, estimate
+from spectra.work.executor import Executor, Report, in_order, measured, silent
+from spectra.work.local import Local
+from spectra.work.task import Task
+
+EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is computed exactly
+SURE = 3.0  # standard errors by which a pair may lie higher than it is estimated
+MOST = 192  # pairs that are computed exactly where the others are estimated
+NAMED = 3  # pairs in a sentence
+COMPONENTS = 3  # of a pair, that are told
+CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of attention in its stream."""
+
+    task: Task
+    about: Attention
+    stack: str  # of layers that write to one stream
+    place: tuple[int, bool]  # in it: the layer, and whether it attends across, which comes after
+
+    @property
+    def name(self) -> str:
+        """In the checkpoint."""
+        return self.about.module
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two modules and the side of the later one that reads."""
+
+    writer: Module
+    reader: Module
+    kind: str  # of KINDS
+
+    def operations(self, *, summed: bool) -> float:
+        """Return the floating-point operations of all pairs of their heads."""
+        one, other = self.writer.about, self.reader.about
+        rows = one.value_size, other.value_size if self.kind == "v" else other.size
+        few = LEADING + DRAWN
+        lines = [min(row, few) if summed else row for row in rows]
+        return 2.0 * one.heads * lines[0] * other.heads * lines[1] * one.written
+
+
+class Kept:
+    """A sink that keeps lines in memory."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Mapping[str, Tensor]] = {}
+
+    def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
+        """Take those of one module."""
+        self.held[task.place.matrix] = tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Scores of all pairs of heads of two modules."""
+
+    pair: Pair
+    score: Tensor  # writers x readers, float32
+    error: Tensor  # standard error; 0 where it is exact
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One pair of heads."""
+
+    pair: Pair
+    writer: int
+    reader: int
+    score: float
+    error: float = 0.0
+    components: Sequence[Mapping[str, float]] = field(default_factory=tuple)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as a document has it."""
+        one, other = self.pair.writer, self.pair.reader
+        null = one.about.written**-0.5
+        return {
+            "kind": self.pair.kind,
+            "writer": f"{one.name}[head={self.writer}]", "writer_layer": one.place[0],
+            "writer_head": self.writer,
+            "reader": f"{other.name}[head={self.reader}]", "reader_layer": other.place[0],
+            "reader_head": self.reader,
+            "score": self.score, "null": null, "over": self.score / null,
+            "components": [dict(one) for one in self.components],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """The heads of a model, and which of them read what others write.
+
+    Scores of all pairs are exact where that takes little time. Otherwise they are estimated, with
+    an error of each; those that may be among the strongest are then computed exactly.
+    """
+
+    analysis: Analysis  # of the heads
+    fold: bool = True
+    strongest: int = 20  # pairs that are told
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.analysis.command
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
+        return self.analysis.plan
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+        return self.analysis.notes
+
+    def estimate(self, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what heads and their pairs will cost; the weights are read twice."""
+        executor = executor or Local()
+        pairs = pairs_of(modules_of(self.plan.tasks))
+        summed = not _exact(pairs)
+        first = self.analysis.estimate(executor)
+        second = estimate(self.plan, HeadLines(self.fold, summed), executor)
+        took = Work(products=SINGLE * sum(one.operations(summed=summed) for one in pairs))
+        seconds = None if None in {first.seconds, second.seconds} else (
+            (first.seconds or 0.0) + (second.seconds or 0.0)
+            + took.threaded(torch.get_num_threads()) * first.busy
+        )  # fmt: skip
+        memory = max(first.memory, second.memory + _kept(pairs, summed=summed))
+        return replace(first, seconds=seconds, memory=memory, nbytes=first.nbytes + second.nbytes)
+
+    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+        """Read, measure and compare.
+
+        Raises:
+            SpectraError: A file changed or ended while it was read.
+        """
+        start, executor = time.perf_counter(), executor or Local()
+        result = self.analysis.run(executor, report)
+        broken = {row.place.tensor for row in result.rows if row.status in UNMEASURED}
+        modules = [one for one in modules_of(self.plan.tasks) if one.name not in broken]
+        pairs = pairs_of(modules)
+        told = self._compared(executor, modules, pairs, report) if pairs else _nothing()
+        reading = f"{result.summary['reading']} {sentence(told)}".strip()
+        return replace(
+            result,
+            settings={**result.settings, "compose": True, "strongest": self.strongest},
+            summary={**result.summary, "reading": reading, "composition": told},
+            seconds=time.perf_counter() - start,
+        )
+
+    def _compared(
+        self, executor: Executor, modules: Sequence[Module], pairs: Sequence[Pair], report: Report
+    ) -> dict[str, Any]:
+        summed, kept = not _exact(pairs), Kept()
+        tasks = [one.task for one in modules]
+        measured(executor, tasks, HeadLines(self.fold, summed), report, kept)
+        found = [compared(one, kept.held, summed=summed) for one in pairs]
+        wanted = leading(found, self.strongest)
+        complete = len(wanted) < MOST or not summed
+        if summed:
+            kept.held.clear()
+            chosen = _chosen(wanted)
+            some = [one.task for one in modules if one.name in chosen]
+            measured(executor, some, HeadLines(self.fold, chosen=chosen), report, kept)
+            places = chosen
+        else:
+            every = {one.name: tuple(range(one.about.heads)) for one in modules}
+            places = {name: (heads, heads) for name, heads in every.items()}
+        exact = [exactly(one, kept.held, places) for one in wanted]
+        exact.sort(key=lambda one: -one.score)
+        spread = torch.cat([one.error.flatten() / one.score.flatten().clamp(min=1e-12)
+                            for one in found])  # fmt: skip
+        return {
+            "pairs": sum(one.score.numel() for one in found),
+            "exact": not summed, "checked": len(wanted), "complete": complete,
+            "error": float(spread.median()) if summed else 0.0,
+            "strongest": [one.plain() for one in exact[: self.strongest]],
+            "layers": [_of_layers(one) for one in found],
+        }  # fmt: skip
+
+
+def modules_of(tasks: Sequence[Task]) -> list[Module]:
+    """Return the modules of a plan in the order in which they write to their streams."""
+    found = []
+    for task in in_order(tasks):
+        place = place_in(task.inputs[0].view.entry.name)
+        if task.about is not None and place is not None:
+            where = (task.place.layer or 0, task.about.across)
+            found.append(Module(task, task.about, place.stack, where))
+    return sorted(found, key=lambda one: (one.stack, one.place))
+
+
+def pairs_of(modules: Sequence[Module]) -> list[Pair]:
+    """Return every earlier module with every later one of a stream, and each side that reads it.
+
+    What attends across reads its own stream with its queries, and with keys and values what the
+    other stack has written in the end.
+    """
+    found = []
+    for reader in modules:
+        other = _memory(reader, modules) if reader.about.across else reader.stack
+        for writer in modules:
+            before = writer.stack == reader.stack and writer.place < reader.place
+            kinds = KINDS if not reader.about.across else ("q",) if before else ()
+            if before and writer.about.written == reader.about.width:
+                found += [Pair(writer, reader, kind) for kind in kinds]
+            beyond = reader.about.across and writer.stack == other
+            if beyond and writer.about.written == reader.about.memory:
+                found += [Pair(writer, reader, kind) for kind in ("k", "v")]
+    return found
+
+
+def _memory(reader: Module, modules: Sequence[Module]) -> str:
+    """Return the stack whose stream keys and values are of; nothing where that is not plain."""
+    others = {one.stack for one in modules if one.stack != reader.stack}
+    named = {one for one in others if one == reader.stack.replace("decoder", "encoder")}
+    some = named or others
+    return some.pop() if len(some) == 1 else ""
+
+
+def _exact(pairs: Sequence[Pair]) -> bool:
+    """Say whether all pairs are computed exactly."""
+    operations = sum(one.operations(summed=False) for one in pairs)
+    return operations <= EXACT and _kept(pairs, summed=False) <= ROOM
+
+
+def _kept(pairs: Sequence[Pair], *, summed: bool) -> int:
+    """Return the bytes of the lines of all modules."""
+    modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
+    few, width = LEADING + DRAWN, 2 if summed else 4
+    return sum(
+        width * one.heads * (
+            (min(one.value_size, few) if summed else one.value_size) * (one.written + one.memory)
+            + (min(one.size, few) if summed else one.size) * (one.width + one.memory)
+        )
+        for one in modules.values()
+    )  # fmt: skip
+
+
+def compared(pair: Pair, held: Mapping[str, Mapping[str, Tensor]], *, summed: bool) -> Found:
+    """Return the score of every head of the writer with every head of the reader."""
+    one, other = held[pair.writer.name], held[pair.reader.name]
+    writes, reads = one["writes"].float(), other[pair.kind].float()
+    norms = one["writes.norm"][:, None] * other[f"{pair.kind}.norm"][None]
+    full = pair.reader.about.value_size if pair.kind == "v" else pair.reader.about.size
+    drawn = (summed and pair.writer.about.value_size > LEADING + DRAWN,
+             summed and full > LEADING + DRAWN)  # fmt: skip
+    many = max(1, (1 << 24) // max(writes.shape[1] * reads.shape[0] * reads.shape[1], 1))
+    totals, errors = [], []
+    for some in writes.split(many):
+        total, error = with_error(energies(some, reads), drawn)
+        totals.append(total)
+        errors.append(error)
+    total, error = torch.cat(totals), torch.cat(errors)
+    score = (total.sqrt() / norms).nan_to_num(0.0, 0.0, 0.0)
+    off = (error / (2.0 * total.sqrt() * norms)).nan_to_num(0.0, 0.0, 0.0)
+    return Found(pair, score.float(), off.float())
+
+
+def leading(found: Sequence[Found], count: int) -> list[Candidate]:
+    """Return the pairs that may be among the strongest, by their scores and errors."""
+    every = torch.cat([one.score.flatten() for one in found])
+    if not every.numel():
+        return []
+    least = float(every.topk(min(count, every.numel())).values[-1])
+    high = torch.cat([(one.score + SURE * one.error).flatten() for one in found])
+    exact = not bool((high > every).any())
+    most = min(count if exact else MOST, int((high >= least).sum()))
+    places = high.topk(most).indices.tolist()
+    starts, total = [], 0
+    for one in found:
+        starts.append(total)
+        total += one.score.numel()
+    made = []
+    for place in places:
+        which = max(i for i, start in enumerate(starts) if start <= place)
+        one = found[which]
+        writer, reader = divmod(place - starts[which], one.score.shape[1])
+        made.append(Candidate(one.pair, writer, reader, float(one.score[writer, reader]),
+                              float(one.error[writer, reader])))  # fmt: skip
+    return made
+
+
+def _chosen(wanted: Sequence[Candidate]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the heads of each module that write and that read in these pairs."""
+    writers: dict[str, set[int]] = {}
+    readers: dict[str, set[int]] = {}
+    for one in wanted:
+        writers.setdefault(one.pair.writer.name, set()).add(one.writer)
+        readers.setdefault(one.pair.reader.name, set()).add(one.reader)
+    return {name: (tuple(sorted(writers.get(name, ()))), tuple(sorted(readers.get(name, ()))))
+            for name in writers.keys() | readers.keys()}  # fmt: skip
+
+
+def exactly(
+    one: Candidate,
+    held: Mapping[str, Mapping[str, Tensor]],
+    places: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+) -> Candidate:
+    """Return a pair with its exact score, and the writer's components that carry it."""
+    writer, reader = one.pair.writer.name, one.pair.reader.name
+    at = places[writer][0].index(one.writer), places[reader][1].index(one.reader)
+    writes, reads = held[writer]["writes"][at[0]], held[reader][one.pair.kind][at[1]]
+    sigma, length = (float(held[name][key][place]) for name, key, place in (
+        (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1])
+    ))  # fmt: skip
+    rows = (writes @ reads.mT).square().sum(dim=1).double()
+    total = float(rows.sum())
+    values = held[writer]["writes.sigma"][at[0]]
+    components = [
+        {"index": float(index), "sigma": float(values[index]),
+         "score": math.sqrt(float(rows[index])) / (float(values[index]) * length),
+         "share": float(rows[index]) / total}
+        for index in rows.topk(min(COMPONENTS, len(rows))).indices.tolist()
+        if total and float(values[index])
+    ]  # fmt: skip
+    score = math.sqrt(total) / (sigma * length) if sigma * length else 0.0
+    return replace(one, score=score, error=0.0, components=[
+        {**part, "index": int(part["index"])} for part in components
+    ])  # fmt: skip
+
+
+def _of_layers(found: Found) -> dict[str, Any]:
+    """Return what a picture shows of two modules."""
+    one, other = found.pair.writer, found.pair.reader
+    return {
+        "kind": found.pair.kind, "writer": one.name, "reader": other.name,
+        "writer_layer": one.place[0], "reader_layer": other.place[0],
+        "highest": float(found.score.max()), "mean": float(found.score.mean()),
+        "null": one.about.written**-0.5,
+    }  # fmt: skip
+
+
+def _nothing() -> dict[str, Any]:
+    return {"pairs": 0, "exact": True, "checked": 0, "complete": True, "error": 0.0,
+            "strongest": [], "layers": []}  # fmt: skip
+
+
+def sentence(told: Mapping[str, Any]) -> str:
+    """Say which heads read most of what others write."""
+    if not told["pairs"]:
+        return "No head reads what another one writes: there is one layer of each stream."
+    clear = [one for one in told["strongest"] if one["over"] >= CLEAR]
+    what = counted(told["pairs"], "way in which a head may read an earlier one",
+                   "ways in which heads may read earlier ones")  # fmt: skip
+    if not clear:
+        top = told["strongest"][0]["over"] if told["strongest"] else 0.0
+        return f"Of {what}, none exceeds {top:.1f} times chance."
+    named = ", ".join(
+        f"layer {one['writer_layer']} head {one['writer_head']} by layer {one['reader_layer']} "
+        f"head {one['reader_head']}'s {one['kind'].upper()} ({one['score']:.2f}, "
+        f"{one['over']:.0f} times chance)"
+        for one in clear[:NAMED]
+    )
+    return f"Of {what}, the strongest: {named}."

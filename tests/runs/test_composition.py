@@ -1,0 +1,180 @@
+"""`spectra heads --compose` against the plain definition in numpy's float64."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+import families
+import spectra
+from examples import write_model
+from spectra.errors import UsageError
+from spectra.runs import composition
+from spectra.runs.composition import modules_of, pairs_of
+
+LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
+Map = NDArray[np.float64]
+
+
+@pytest.fixture
+def model(tmp_path: Path, generator: torch.Generator) -> Path:
+    """Three layers of grouped heads; layer 2's head 3 asks for what layer 0's head 1 writes."""
+    tensors: dict[str, Tensor] = {}
+    for layer in range(LAYERS):
+        own = f"model.layers.{layer}"
+        tensors[f"{own}.input_layernorm.weight"] = 0.5 + torch.rand(WIDTH, generator=generator)
+        for name, rows, cols in (
+            ("q", HEADS * SIZE, WIDTH), ("k", KEYS * SIZE, WIDTH), ("v", KEYS * SIZE, WIDTH),
+            ("o", WIDTH, HEADS * SIZE),
+        ):  # fmt: skip
+            made = torch.randn(rows, cols, generator=generator)
+            tensors[f"{own}.self_attn.{name}_proj.weight"] = made
+    written = tensors["model.layers.0.self_attn.o_proj.weight"][:, SIZE : 2 * SIZE]
+    asks = tensors["model.layers.2.self_attn.q_proj.weight"]
+    asks[3 * SIZE :] = 3.0 * written.mT / tensors["model.layers.2.input_layernorm.weight"]
+    config = {"model_type": "llama", "num_attention_heads": HEADS, "num_key_value_heads": KEYS}
+    return write_model(tmp_path / "model", tensors, json.dumps(config))
+
+
+def plain(folder: Path) -> dict[tuple[str, int, int, int, int], tuple[float, Map]]:
+    """Return every score by its definition, and those of the writer's components."""
+    tensors = load_file(folder / "model.safetensors")
+    maps: dict[tuple[int, int], dict[str, Map]] = {}
+    for layer, head in itertools.product(range(LAYERS), range(HEADS)):
+        own = f"model.layers.{layer}"
+        q, k, v, o = (
+            tensors[f"{own}.self_attn.{name}_proj.weight"].double().numpy() for name in "qkvo"
+        )
+        gain = tensors[f"{own}.input_layernorm.weight"].double().numpy()
+        mine = slice(head * SIZE, (head + 1) * SIZE)
+        shared = slice(head // 2 * SIZE, (head // 2 + 1) * SIZE)
+        moves = (v[shared] * gain).T @ o[:, mine].T  # W_V W_O: a row in, a row out
+        looks = (q[mine] * gain).T @ (k[shared] * gain)
+        maps[layer, head] = {"ov": moves, "q": looks, "k": looks.T, "v": moves}
+    found = {}
+    for (one, writer), (other, reader) in itertools.product(maps, maps):
+        if one >= other:
+            continue
+        moves = maps[one, writer]["ov"]
+        right = np.linalg.svd(moves)[2]
+        for kind in "qkv":
+            reads = maps[other, reader][kind]
+            size = np.linalg.norm(reads)
+            score = np.linalg.norm(moves @ reads) / np.linalg.norm(moves) / size
+            parts = np.linalg.norm(right[:SIZE] @ reads, axis=1) / size
+            found[kind, one, writer, other, reader] = (float(score), parts)
+    return found
+
+
+def told(result: Any) -> dict[tuple[str, int, int, int, int], Mapping[str, Any]]:  # noqa: ANN401
+    return {
+        (one["kind"], one["writer_layer"], one["writer_head"], one["reader_layer"],
+         one["reader_head"]): one
+        for one in result.summary["composition"]["strongest"]
+    }  # fmt: skip
+
+
+def test_every_score_is_that_of_the_plain_definition(model: Path) -> None:
+    expected = plain(model)
+    result = spectra.heads(model, compose=True, strongest=10_000)
+    found = told(result)
+    assert found.keys() == expected.keys()
+    assert result.summary["composition"]["pairs"] == len(expected)
+    for key, (score, parts) in expected.items():
+        assert found[key]["score"] == pytest.approx(score, rel=1e-5)
+        assert found[key]["null"] == WIDTH**-0.5
+        for one in found[key]["components"]:
+            assert one["score"] == pytest.approx(parts[one["index"]], rel=1e-3)
+    first = result.summary["composition"]["strongest"][0]
+    assert (first["kind"], first["writer_layer"], first["writer_head"]) == ("q", 0, 1)
+    assert (first["reader_layer"], first["reader_head"]) == (2, 3)
+    layers = {(one["kind"], one["writer_layer"], one["reader_layer"]): one
+              for one in result.summary["composition"]["layers"]}  # fmt: skip
+    highest = max(score for key, (score, _) in expected.items() if (key[0], key[1], key[3])
+                  == ("q", 0, 2))  # fmt: skip
+    assert layers["q", 0, 2]["highest"] == pytest.approx(highest, rel=1e-5)
+    assert "none exceeds 2.1 times chance" in str(result.summary["reading"])
+
+
+def test_where_all_would_take_too_long_the_strongest_are_exact(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = plain(model)
+    monkeypatch.setattr(composition, "EXACT", 0.0)
+    result = spectra.heads(model, compose=True, strongest=5)
+    found = result.summary["composition"]
+    assert not found["exact"]
+    assert found["complete"]
+    assert 0.0 < found["error"] < 0.3
+    ranked = sorted(expected, key=lambda key: -expected[key][0])
+    assert list(told(result)) == ranked[:5]
+    for key, one in told(result).items():
+        assert one["score"] == pytest.approx(expected[key][0], rel=1e-5)
+
+
+def test_norms_left_out_give_other_scores(model: Path) -> None:
+    folded, bare = (told(spectra.heads(model, compose=True, fold=fold)) for fold in (True, False))
+    assert folded["q", 0, 1, 2, 3]["score"] != bare["q", 0, 1, 2, 3]["score"]
+
+
+def test_one_layer_has_nothing_to_read(model: Path) -> None:
+    result = spectra.heads(model, compose=True, layers=[1])
+    assert result.summary["composition"]["pairs"] == 0
+    assert "No head reads what another one writes" in str(result.summary["reading"])
+
+
+def test_what_attends_across_reads_the_other_stack(tmp_path: Path) -> None:
+    families.build("t5").save_pretrained(tmp_path)
+    plan = spectra.heads.plan(tmp_path).question.plan
+    modules = modules_of(plan.tasks)
+    pairs = {(one.writer.name, one.reader.name, one.kind) for one in pairs_of(modules)}
+    own, across = (
+        "decoder.block.{}.layer.0.SelfAttention",
+        "decoder.block.{}.layer.1.EncDecAttention",
+    )
+    encoder = "encoder.block.{}.layer.0.SelfAttention"
+    assert (own.format(0), across.format(0), "q") in pairs
+    assert (across.format(0), own.format(1), "v") in pairs
+    assert (own.format(0), across.format(0), "k") not in pairs
+    assert {(encoder.format(i), across.format(j), kind) for i in (0, 1) for j in (0, 1)
+            for kind in "kv"} <= pairs  # fmt: skip
+    assert not any(one.startswith("encoder") and other == own.format(1) for one, other, _ in pairs)
+
+
+def test_heads_without_numbers_are_left_out(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.1.self_attn.v_proj.weight"][0, 0] = torch.nan
+    broken = write_model(model.parent / "broken", tensors, (model / "config.json").read_text())
+    found = told(spectra.heads(broken, compose=True, strongest=10_000))
+    assert {(key[1], key[3]) for key in found} == {(0, 2)}
+
+
+def test_a_head_that_writes_nothing_is_read_by_none(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.0.self_attn.o_proj.weight"][:, :SIZE] = 0.0
+    dead = write_model(model.parent / "dead", tensors, (model / "config.json").read_text())
+    found = told(spectra.heads(dead, compose=True, strongest=10_000))
+    assert found["q", 0, 0, 1, 0]["score"] == 0.0
+    assert found["q", 0, 0, 1, 0]["components"] == []
+
+
+def test_a_dry_run_reads_nothing(model: Path) -> None:
+    planned = spectra.heads.plan(model, compose=True)
+    alone = spectra.heads.plan(model).estimate()
+    assert planned.estimate().nbytes == 2 * alone.nbytes
+    assert (planned.estimate().seconds or 0.0) >= (alone.seconds or 0.0)
+    assert isinstance(planned.question, composition.Composition)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_pairs_are_refused(count: int, model: Path) -> None:
+    with pytest.raises(UsageError, match="Expected at least 1"):
+        spectra.heads(model, compose=True, strongest=count)
