@@ -6,6 +6,7 @@ from importlib import import_module
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
     "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale", "lowrank", "engine",
+    "heads",
 )  # fmt: skip
 TAKES_WORDS = ("layer", "engine")  # those that follow its name
 

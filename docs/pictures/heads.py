@@ -1,4 +1,4 @@
-"""Pictures of heads of attention: what they copy, and how their maps decay."""
+"""Pictures of heads of attention: what they copy, how their maps decay, who reads whom."""
 
 from canvas import picture
 from palette import BLUE, GREEN, ORANGE, QUIET
@@ -19,6 +19,19 @@ def copying(first: Result, second: Result) -> None:
             place.axhline(0, color=QUIET, linewidth=0.8)
             place.set(title=name, xlabel="layer", ylim=(-1.06, 1.06))
         axes[0].set(ylabel="copying")
+
+
+def composition(result: Result) -> None:
+    """Every score over chance, the highest first, a line a side."""
+    pairs = result.summary["composition"]["strongest"]
+    with picture("composition") as (axes,):
+        for kind, colour in (("q", BLUE), ("k", ORANGE), ("v", GREEN)):
+            over = [pair["over"] for pair in pairs if pair["kind"] == kind]
+            axes.plot(range(1, len(over) + 1), over, color=colour, label=f"read by {kind.upper()}")
+        axes.axhline(1, color=QUIET, linestyle="--", linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel="pairs of heads, the strongest first",
+                 ylabel="composition_score / composition_null")  # fmt: skip
+        axes.legend()
 
 
 def maps(result: Result) -> None:

@@ -44,6 +44,7 @@ def main() -> None:
     own, other = heads_of_both()
     heads.copying(own, other)
     heads.maps(own)
+    heads.composition(own)
     families.slope()
     families.matching()
     families.trend()

@@ -66,7 +66,7 @@ def smollm2() -> Path:
 
 def heads_of_both() -> tuple[Result, Result]:
     """Return the heads of both models."""
-    return spectra.heads(minilm()), spectra.heads(smollm2())
+    return spectra.heads(minilm(), compose=True, strongest=10**6), spectra.heads(smollm2())
 
 
 def weights() -> dict[str, Tensor]:

@@ -50,11 +50,11 @@ class Heads:
         size, value = about.size, about.value_size
         lines = about.heads * (size**2 * about.width + value**2 * about.written)
         lines += about.keys * (size**2 + value**2) * about.memory
-        shared = about.heads**2 * value**2 * about.written
+        shared = about.heads**2 * value**2 * about.written  # a half each of 2 operations
         shared += about.keys**2 * value**2 * about.memory
         cubes = about.heads * (size**3 + value**3)
         return Work(
-            products=2.0 * lines * DOUBLE + 1.5 * shared * SINGLE,
+            products=2.0 * lines * DOUBLE + shared * SINGLE,
             eigenvalues=8.0 * cubes / 34e9,
             decompositions=4.0 * cubes / 30e9 + 8.0 * about.heads * value**3 * EIGEN,
             calls=2e-3,

@@ -98,7 +98,7 @@ def inner_products(
     Args:
         values: Of the heads of keys and values.
         written: Of the heads of queries.
-        keys: The head of keys and values of each of these.
+        keys: The head of keys and values of each of these, ascending.
     """
     heads, size = written.shape[:2]
     flat, wide = written.flatten(0, 1), values.flatten(0, 1)
@@ -106,10 +106,10 @@ def inner_products(
     last, of_values = -1, wide
     for head, key in enumerate(keys.tolist()):
         if key != last:
-            of_values = (values[key] @ wide.mT).unflatten(1, (-1, size))
+            of_values = (values[key] @ wide[key * size :].mT).unflatten(1, (-1, size))
             last = key
         of_written = (written[head] @ flat[head * size :].mT).unflatten(1, (-1, size))
-        found[head, head:] = (of_written * of_values[:, keys[head:]]).sum(dim=(0, 2))
+        found[head, head:] = (of_written * of_values[:, keys[head:] - key]).sum(dim=(0, 2))
     return found + found.triu(1).mT
 
 

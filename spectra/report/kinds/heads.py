@@ -72,7 +72,7 @@ PAIRS = (
     Column("by", "left", key="reads_by", cell=lambda pair: str(pair["kind"]).upper()),
     Column("score", key="composition_score", cell=cells.of("score", partial(number, digits=3))),
     Column("by chance", key="composition_null", cell=cells.of("null", partial(number, digits=3))),
-    Column("component", key="components", cell=_component),
+    Column("component", key="component", cell=_component),
 )  # fmt: skip
 SIDE = Object({"kind": Words(("q", "k", "v")), "writer": TEXT, "reader": TEXT,
                **dict.fromkeys(("writer_layer", "reader_layer"), COUNT)})  # fmt: skip

@@ -6,6 +6,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from spectra.report.kind import Document, RowDoc
+from spectra.report.plots.channels import draw_channels
 from spectra.report.plots.heatmap import GRID_LABELS, Scale, draw_grid, grid_notes, grid_of
 from spectra.report.plots.page import Arrays, message, page
 
@@ -15,8 +16,13 @@ MAPS: tuple[tuple[str, str, str, Scale], ...] = (
 )
 
 
-def draw_heads(document: Document, _arrays: Arrays) -> Figure:
-    """Draw the copying score and the largest singular values of OV and QK, by head and layer."""
+def draw_heads(document: Document, arrays: Arrays) -> Figure:
+    """Draw the copying score and the largest singular values of OV and QK, by head and layer.
+
+    Of a composition which heads read what others write.
+    """
+    if document["summary"].get("composition"):
+        return draw_channels(document, arrays)
     rows = document["rows"]
     copies = grid_of(rows, _value("copying"), by="head")
     maps = [grid_of(rows, _value(key), by="head") for key, *_ in MAPS]

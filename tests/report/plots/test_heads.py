@@ -27,3 +27,13 @@ def test_heads_without_numbers_are_said(tmp_path: Path) -> None:
     rows = [{**row, "head": None, "copying": None} for row in document["rows"]]
     figure = draw({**document, "rows": rows}, {})
     assert any("No head has numbers." in text.get_text() for text in figure.texts)
+
+
+def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path: Path) -> None:
+    result = spectra.heads(write_attention(tmp_path / "model"), compose=True, strongest=7)
+    figure = draw(result.document(), {})
+    lines, *panels = figure.axes
+    drawn = [line for line in lines.get_lines() if len(line.get_xdata()) == 2]
+    assert len(drawn) == 7
+    assert all(line.get_xdata()[0] < line.get_xdata()[1] for line in drawn)
+    assert [axes.get_xlabel() for axes in panels[:3]] == ["layer that reads"] * 3
