@@ -33,7 +33,7 @@ def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path:
     result = spectra.heads(write_attention(tmp_path / "model"), compose=True, strongest=7)
     figure = draw(result.document(), {})
     lines, *panels = figure.axes
-    drawn = [line for line in lines.get_lines() if len(line.get_xdata()) == 2]
+    drawn = [np.asarray(line.get_xdata(), dtype=float) for line in lines.get_lines()]
     assert len(drawn) == 7
-    assert all(line.get_xdata()[0] < line.get_xdata()[1] for line in drawn)
+    assert all(len(one) == 2 and one[0] < one[1] for one in drawn)
     assert [axes.get_xlabel() for axes in panels[:3]] == ["layer that reads"] * 3
