@@ -25,19 +25,20 @@ from spectra.lowrank.parameters import (
     parameters_of,
 )
 from spectra.lowrank.provenance import named_base
-from spectra.lowrank.resizing import planned
+from spectra.lowrank.resizing import left_over, planned
 from spectra.lowrank.whole import (
     FULL,
     WHOLE,
+    Changed,
     Whole,
     carried,
-    differs,
     of_full_rank,
     saved_weight,
     settled,
     vectors,
+    written,
 )
-from spectra.lowrank.writing import Writing
+from spectra.lowrank.writing import Run, Writing
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.part import Part as Inside
 from spectra.text import counted, quote, shown
@@ -72,6 +73,7 @@ class Extraction:
     sources: dict[str, dict[str, None]] = field(default_factory=dict)
     """Names of tensors by the key of a part that is made of several, or of some rows of one."""
     unnamed: dict[str, str] = field(default_factory=dict)  # why the file cannot hold a part
+    changed: Changed = field(init=False)
     turned: bool = False  # a linear layer is stored [in, out]
 
     def planned(self, analyzer: Extracted, path: Path, *, force: bool) -> Writing:
@@ -88,6 +90,7 @@ class Extraction:
                 "Give the base it was trained on."
             )
         self.homes = homes_of(self.base)
+        self.changed = Changed(self.base, self.tuned)
         self.skipped += [Skipped(name, "no counterpart in the base") for name in strangers]
         self._matrices(analyzer)
         self._name()
@@ -107,7 +110,7 @@ class Extraction:
         output = Output(
             path, self.parts, self.dtypes,
             {**named_base(self.base.spec), "fan_in_fan_out": self.turned},
-            carried(self.tuned, self.whole, self.parts, None),
+            carried(self.tuned, [one for one in self.whole if not one.doubtful], self.parts, None),
             beside=self.tuned.folder, others=[name for name in self.homes.memory.layers if name],
             sources=[{"spec": one.spec, "resolved": one.resolved}
                      for one in (self.base, self.tuned)],
@@ -122,8 +125,24 @@ class Extraction:
         notes = (self.homes.note,) if self.homes.note else ()
         members = Member(self.base, "base"), Member(self.tuned, "tuned")
         plan = Plan(members, in_bytes(self.tasks), tuple(self.skipped), notes=notes)
-        output = replace(output, first=self._require_names, settle=self._settled)
+        output = replace(output, first=self._first, settle=self._settled)
         return planned(analyzer, plan, output, self.ranks, self.selection)
+
+    def _first(self, output: Output, run: Run) -> Run:
+        """Refuse what cannot be written, and keep the room of a budget that what changed takes.
+
+        Raises:
+            SpectraError: A module has no name, or nothing is left of the budget.
+        """
+        self._require_names()
+        analyzer = run.analysis.analyzer
+        assert isinstance(analyzer, Extracted)  # noqa: S101 - as it was planned
+        if analyzer.budget is None or not any(one.doubtful for one in self.whole):
+            return run
+        taken = carried(self.tuned, written(self.whole, self.changed), self.parts, None)
+        fixed = left_over(analyzer.budget, replace(output, carried=taken), output.most)
+        analyzer = replace(analyzer, reserved=fixed)
+        return replace(run, analysis=replace(run.analysis, analyzer=analyzer))
 
     def _name(self) -> None:
         """Give modules the names that they have in the file; let go those that it has no place for.
@@ -156,7 +175,7 @@ class Extraction:
             for tensor in self.sources.get(key, {key: None}):
                 before = self.base.entries[tensor]
                 after = self.tuned.entries[self.partners[tensor]]
-                if differs(self.base, self.tuned, before, after):
+                if self.changed(before, after):
                     lost[tensor] = why
         if lost:
             first, why = next(iter(lost.items()))
@@ -314,4 +333,4 @@ class Extraction:
             for row in full
         ]  # fmt: skip
         held = {row.matrix for row in rows if row.number("rank_kept")}
-        return settled(output, self.homes, self.tuned, whole, held)
+        return settled(output, self.tuned, whole, self.changed, held)

@@ -79,8 +79,8 @@ class Output:
     coat: Coat = COATS["peft"]
     part: str = ""  # of a pipeline, that was asked for
     most: Mapping[str, int] = field(default_factory=dict)  # the highest rank of each part
-    first: Callable[[], None] = lambda: None
-    """Refuses, before anything is measured, what cannot be written, and only reading it tells."""
+    first: Callable[["Output", Run], Run] = lambda _, run: run
+    """Before anything is measured, what only reading tells: refuses what cannot be written."""
     settle: Callable[["Output", Sequence[Row]], tuple["Output", list[Skipped]]] = (
         lambda output, _: (output, [])
     )  # fmt: skip
@@ -124,7 +124,7 @@ class Output:
         Raises:
             SpectraError: It cannot be measured or written; what was there before is still there.
         """
-        self.first()
+        run = self.first(self, run)
         with Spool(self.place.above) as spool:
             result = run.into(spool)
             rows = [row for row in result.rows if row.matrix in self.rows]

@@ -387,18 +387,26 @@ def planned(
     """
     most = {name: min(rank, analyzer.rank or rank) for name, rank in ranks.items()}
     if analyzer.budget is not None:
-        fixed = output.fixed(most)
-        least = min(map(output.direction, most))
-        if analyzer.budget < fixed + least:
-            raise UsageError(
-                f"--budget {analyzer.budget:,} leaves nothing: {size(fixed)} are taken by names, "
-                f"settings and what is carried over, and one direction takes {size(least)}. Give "
-                "more."
-            )
+        fixed = left_over(analyzer.budget, output, most)
         room = analyzer.budget - fixed
         analyzer = replace(analyzer, reserved=fixed)
         most = {name: min(rank, room // output.direction(name)) for name, rank in most.items()}
     return ready(Analysis(analyzer, plan, selection), replace(output, most=most))
+
+
+def left_over(budget: int, output: Output, most: Mapping[str, int]) -> int:
+    """Return the bytes of a budget that factors do not get.
+
+    Raises:
+        UsageError: None are left for them.
+    """
+    fixed, least = output.fixed(most), min(map(output.direction, most))
+    if budget < fixed + least:
+        raise UsageError(
+            f"--budget {budget:,} leaves nothing: {size(fixed)} are taken by names, settings and "
+            f"what is carried over, and one direction takes {size(least)}. Give more."
+        )
+    return fixed
 
 
 def named(sources: Sequence[Source]) -> list[dict[str, str]]:

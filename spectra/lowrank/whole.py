@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
@@ -35,6 +35,11 @@ class Whole:
     saved: bool  # by `modules_to_save`; else it is a bias, which PEFT loads by itself
     told: str = VECTOR  # of one that changed
     tied: bool = False  # saved under several names
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether only reading tells if it is written, which takes room."""
+        return self.before.shape == self.after.shape and len(self.before.shape) > 1
 
     @property
     def module(self) -> str:
@@ -115,29 +120,51 @@ def _vector(
         yield Whole(before, after, one, saved=False, told=told)
 
 
+@dataclass(slots=True)
+class Changed:
+    """Which tensors are not what they were: each is read once."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    _known: dict[str, bool] = field(default_factory=dict)
+
+    def __call__(self, before: TensorEntry, after: TensorEntry) -> bool:
+        """Say whether a tensor of the base is another in the tuned model."""
+        if before.name not in self._known:
+            self._known[before.name] = differs(self.base, self.tuned, before, after)
+        return self._known[before.name]
+
+
+def written(whole: Iterable[Whole], changed: Changed) -> list[Whole]:
+    """Return what is written of those tensors: what changed, and all else of a saved module."""
+    own = list(whole)
+    found = [one for one in own if changed(one.before, one.after)]
+    modules = {one.module for one in found if one.saved}
+    return [one for one in own if one.parameter and (one in found or one.module in modules)]
+
+
 def settled(
-    output: Output, homes: Homes, tuned: Checkpoint, whole: Iterable[Whole], held: Set[str]
+    output: Output, tuned: Checkpoint, whole: Iterable[Whole], changed: Changed, held: Set[str]
 ) -> tuple[Output, list[Skipped]]:
     """Return the output with those tensors alone that changed, and what to say of them.
 
     Args:
         output: As it was planned.
-        homes: Of the base.
-        tuned: What became of it.
+        tuned: What became of the base.
         whole: All that may be written whole.
+        changed: Tells which are not what they were.
         held: The rows of which something is kept as factors.
     """
     own = list(whole)
-    changed = [one for one in own if differs(homes.base, tuned, one.before, one.after)]
+    found = [one for one in own if changed(one.before, one.after)]
     told = {
         one.before.name: Skipped(one.before.name, one.told)
-        for one in changed if one.before.shape == one.after.shape or one.tied or not one.parameter
+        for one in found if one.before.shape == one.after.shape or one.tied or not one.parameter
     }  # fmt: skip
-    # A module is saved with all its tensors.
-    modules = {one.module for one in changed if one.saved}
-    written = [one for one in own if one.parameter and (one in changed or one.module in modules)]
-    biased = any("bias" in one.parameter and one.module not in modules for one in written)
-    tied = {one.module for one in changed if one.tied}
+    kept = written(own, changed)
+    modules = {one.module for one in found if one.saved}
+    biased = any("bias" in one.parameter and one.module not in modules for one in kept)
+    tied = {one.module for one in found if one.tied}
     given = {
         **output.given,
         "modules_to_save": sorted(modules) or None,
@@ -145,7 +172,7 @@ def settled(
     }
     if len(tied) == 2 and any(one.rpartition(".")[2] == "lm_head" for one in tied):
         given["ensure_weight_tying"] = True
-    return replace(output, given=given, carried=carried(tuned, written, output.parts, held)), [
+    return replace(output, given=given, carried=carried(tuned, kept, output.parts, held)), [
         *told.values()
     ]
 

@@ -30,6 +30,7 @@ from transformers import (
 
 import spectra.exports.memory
 import spectra.lowrank
+from spectra.errors import UsageError
 
 from .nets import config_of, loaded, merged, tensors_of
 
@@ -167,3 +168,21 @@ def test_a_tie_of_which_no_name_is_known_is_told(
         "not held: tied to the output head, which no adapter of the embedding follows"
     )
     assert not any("wte" in name for name in tensors_of(tmp_path / "a"))
+
+
+def test_a_budget_pays_for_a_tied_embedding_only_where_it_changed(tmp_path: Path) -> None:
+    model, tuned = written(CASES["llama"], tmp_path)
+    pair, place = (tmp_path / "base", tmp_path / "tuned"), tmp_path / "a"
+    found = spectra.lowrank.extract(*pair, place, budget="24KB")
+    taken = sum(one.stat().st_size for one in place.iterdir())
+    assert 18_000 < taken <= 24_000  # the embedding by both of its names, and factors
+    assert sum(int(row.number("nbytes") or 0) for row in found.rows) < 24_000 - 2 * 4 * 40 * 24
+    with pytest.raises(UsageError, match=r"leaves nothing: 1\d\.\d KiB are taken"):
+        spectra.lowrank.extract(*pair, tmp_path / "b", budget="12KB")
+    assert not (tmp_path / "b").exists()
+    with torch.no_grad():
+        tuned.get_parameter(EMBEDDING).copy_(model.get_parameter(EMBEDDING))
+    tuned.save_pretrained(tmp_path / "tuned")
+    spectra.lowrank.extract(*pair, tmp_path / "b", budget="12KB")
+    taken = sum(one.stat().st_size for one in (tmp_path / "b").iterdir())
+    assert 8_000 < taken <= 12_000
