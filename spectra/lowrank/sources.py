@@ -75,6 +75,7 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
             "adapter_config.json, or its file."
         )
     _refuse_unwritten(opened)
+    _refuse_stacks(opened, naming)
     found = found_in(opened, naming)
     if not found.factors and not found.turned:
         raise AdapterError(
@@ -169,6 +170,25 @@ def _refuse_unwritten(opened: Adapter) -> None:
         )
 
 
+def _refuse_stacks(opened: Adapter, naming: Naming) -> None:
+    """Refuse factors of stacks of experts, which are carried over from PEFT to PEFT alone.
+
+    Raises:
+        AdapterError: There are some, and other names are read or written.
+    """
+    stacks = [key for key, own in opened.factors.items() if own.kind == "parameter"]
+    here = opened.coat in READ
+    if not stacks or (naming.to == "peft" and here):
+        return
+    what = f"named as {opened.coat} does" if not here else f"written as {naming.to}"
+    instead = "Expected --to peft, or" if here else "Expected"
+    raise AdapterError(
+        f"{shown(opened.spec)} holds {STACKS} in {counted(len(stacks), 'module')}, e.g. "
+        f"{quote(stacks[0])}, which are not converted where they are {what}. {instead} the merged "
+        "model, which `spectra lowrank repair BASE ADAPTER` writes with --merged and --scale 1."
+    )
+
+
 def refuse_other_names(opened: Adapter) -> None:
     """Refuse an adapter that is no LoRA, or whose modules have other names than PEFT's.
 
@@ -203,12 +223,6 @@ def _refuse_unheld(source: Source) -> None:
         if why := coat.refused(worn):
             raise AdapterError(f"{spec}: module {quote(key)} cannot be written: {why}. "
                                "Expected --to peft.")  # fmt: skip
-    stack = next((item for item in source.skipped if STACKS in item.reason), None)
-    if stack is not None and coat.word != "peft":
-        raise AdapterError(
-            f"{spec} holds {quote(stack.tensor)}, {STACKS}, which are not written as {coat.word}. "
-            "Expected --to peft."
-        )
 
 
 def _without(source: Source) -> Source:

@@ -11,6 +11,8 @@ import peft
 import pytest
 import torch
 import transformers
+from peft.tuners.lora.config import CordaConfig
+from peft.tuners.lora.corda import preprocess_corda
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -407,9 +409,9 @@ def test_resize_merge_and_extract_write_other_forms(tmp_path: Path) -> None:
     assert result.summary["rank_kept"] == 48
 
 
-@pytest.mark.parametrize("start", ["pissa", "olora"])
+@pytest.mark.parametrize("start", ["pissa", "olora", "corda"])
 def test_difference_adapters_of_inits_that_move_the_base(
-    start: Literal["pissa", "olora"], tmp_path: Path
+    start: Literal["pissa", "olora", "corda"], tmp_path: Path
 ) -> None:
     """PEFT writes [B, -B0], [A; A0] of rank 2r; its true rank may be less."""
     model = Flat()
@@ -417,6 +419,9 @@ def test_difference_adapters_of_inits_that_move_the_base(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         settings = peft.LoraConfig(r=4, lora_alpha=4, target_modules=NAMES, init_lora_weights=start)
+        if start == "corda":  # which takes what layers get as inputs
+            settings.corda_config = CordaConfig(corda_method="kpm")
+            preprocess_corda(model, settings, run_model=lambda: _run(model))
         trained: Any = peft.get_peft_model(model, settings)
         trained.peft_config["default"].init_lora_weights = True
         trained.save_pretrained(str(tmp_path / "init"))
@@ -435,6 +440,13 @@ def test_difference_adapters_of_inits_that_move_the_base(
     one, other = product_of(tmp_path / "difference"), product_of(tmp_path / "small")
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
+
+
+def _run(model: nn.Module) -> None:
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                layer(torch.randn(64, layer.in_features))
 
 
 class Kinds(nn.Module):

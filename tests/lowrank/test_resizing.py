@@ -1,6 +1,7 @@
 """Adapters cut and summed: PEFT reads them, and merges what is stated."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,28 @@ def test_stacks_of_experts_are_carried_over(tmp_path: Path) -> None:
             torch.testing.assert_close(after[name], update)
         elif "q_proj" in name:
             assert torch.linalg.matrix_rank(after[name], atol=1e-5) == 1
+    refused = r"in 1 module, e\.g\. '.*mlp\.experts.*lowrank repair"
+    for to in ("mlx", "kohya"):
+        with pytest.raises(AdapterError, match=refused):
+            spectra.lowrank.convert(source, tmp_path / "c", to=to)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(tmp_path / "base")
+    spectra.lowrank.repair(tmp_path / "base", source, tmp_path / "d", merged=True, scale=1)
+    made = MixtralForCausalLM.from_pretrained(tmp_path / "d").state_dict()
+    for name, values in merged(model, source).items():
+        torch.testing.assert_close(made[name], values)
+
+
+def test_factors_of_experts_under_other_names_are_refused(tmp_path: Path) -> None:
+    weights = {f"model.layers.0.mlp.switch_mlp.up_proj.lora_{side}": torch.randn(shape)
+               for side, shape in (("a", (3, 2, 8)), ("b", (3, 6, 2)))}  # fmt: skip
+    (tmp_path / "a").mkdir()
+    save_file(weights, tmp_path / "a" / "adapters.safetensors")
+    settings = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0}}
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(AdapterError, match="not converted where they are named as mlx-lm does"):
+        spectra.lowrank.convert(tmp_path / "a", tmp_path / "b")
 
 
 def test_the_file_says_where_it_comes_from_and_is_the_same_again(tmp_path: Path) -> None:
