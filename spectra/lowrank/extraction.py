@@ -106,7 +106,10 @@ class Extraction:
             self.whole += vectors(self.homes, self.tuned, self.partners, self.held.keys())
         if self.naming.to != "peft":
             told = f"not held: --to {self.naming.to} holds factors alone"
-            self.whole = [replace(one, parameter="", told=told) for one in self.whole]
+            self.whole = [
+                replace(one, parameter="", told=told if one.parameter else one.told)
+                for one in self.whole
+            ]
         output = Output(
             path, self.parts, self.dtypes,
             {**named_base(self.base.spec), "fan_in_fan_out": self.turned},
@@ -231,7 +234,8 @@ class Extraction:
         if isinstance(home, str):
             landed = self.homes.memory.landings.get(entry.name, ())
             why = next((made[one.name] for one in landed if one.name in made), OPEN)
-            reason = why if isinstance(why, str) and why != OPEN else home
+            bare = f"--to {self.naming.to} has no place for bare parameters, such as experts"
+            reason = bare if isinstance(why, Parameter) else home if why == OPEN else why
             self.whole += saved_weight(self.homes, entry, after, reason)
             return ""
         if after.shape != entry.shape:

@@ -231,7 +231,8 @@ def test_other_forms_have_no_place_for_experts(tmp_path: Path) -> None:
         tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2, to="mlx"
     )
     told = {item.reason for item in found.skipped if "experts" in item.tensor}
-    assert told == {"not held: --to mlx holds factors alone"}
+    text = "not held: --to mlx has no place for bare parameters, such as experts"
+    assert told == {text}
     with pytest.raises(UsageError, match="leaves nothing"):
         spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "b", budget="4KB")
     assert json.loads((tmp_path / "a/adapter_config.json").read_text())["fine_tune_type"] == "lora"
