@@ -20,6 +20,10 @@ FULL = f"{WHOLE}: its update is of full rank"
 VECTOR = f"{WHOLE}: a norm or a bias"
 LOADED = f"{WHOLE}, by its name in the model: PEFT loads it, but does not save it again"
 UNSAVED = "not held: of no module that PEFT saves"
+COUNT = "num_batches_tracked"
+STATISTICS = ("running_mean", "running_var", COUNT)
+"""Of a batch norm, without which PEFT refuses one that is saved."""
+
 ROOM = 64 << 20  # bytes of a tensor that is compared at a time
 FOLLOWED = frozenset({"embed_tokens", "lm_head"})
 """What modules are called that PEFT ties again by itself (`EMBEDDING_LAYER_NAMES`)."""
@@ -77,7 +81,8 @@ def vectors(
     """
     for name, other in partners.items():
         before, after = homes.base.entries[name], tuned.entries[other]
-        if name in taken or not (before.is_weights and after.is_weights):
+        weights = (before.is_weights and after.is_weights) or name.endswith(COUNT)
+        if name in taken or not weights:
             continue
         if before.shape != after.shape:
             told = f"not held: {changed_shape(before, after)}"
@@ -91,7 +96,7 @@ def _landed(
     homes: Homes, before: TensorEntry, after: TensorEntry
 ) -> Iterator[tuple[str, TensorEntry, TensorEntry]]:
     """Yield what a tensor is in memory, parameter by parameter; no name where that is unknown."""
-    parameter = homes.parameter(before)
+    parameter = homes.parameter(before) or _statistic(homes, before.name)
     landed = homes.memory.landings.get(before.name, ())
     known = all(one.rows and one.place == (0, one.rows[1] - one.rows[0]) and one.turn is None
                 for one in landed)  # fmt: skip
@@ -103,6 +108,16 @@ def _landed(
         yield one.name, sliced(before, rows), sliced(after, rows)
 
 
+def _statistic(homes: Homes, name: str) -> str:
+    """Return what a batch norm's statistic is called in memory, where its weight is."""
+    stem, _, leaf = name.rpartition(".")
+    weight = homes.base.entries.get(f"{stem}.weight")
+    if leaf not in STATISTICS or weight is None:
+        return ""
+    module, _, _ = homes.parameter(weight).rpartition(".")
+    return f"{module}.{leaf}" if module else ""
+
+
 def _vector(
     homes: Homes, parameter: str, before: TensorEntry, after: TensorEntry
 ) -> Iterator[Whole]:
@@ -111,7 +126,7 @@ def _vector(
         yield Whole(before, after, "", saved=False, told=UNSAVED)
         return
     # A module that is adapted, or holds others, is not saved for a vector of its own.
-    plain = leaf in ("weight", "bias") and module and not homes.holds_weights(module)
+    plain = leaf in ("weight", "bias", *STATISTICS) and module and not homes.holds_weights(module)
     if plain and not homes.is_matrix(module):
         yield Whole(before, after, parameter, saved=True)
         return

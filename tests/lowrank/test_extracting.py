@@ -19,6 +19,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
 )
 
 import spectra
@@ -208,6 +210,24 @@ def test_a_convolution_is_held(tmp_path: Path) -> None:
     ]  # PEFT merges no such factors
     assert {row.matrix for row in found.rows} == {"conv1.weight", "proj.weight"}
     assert "names are the file's own" in found.summary["notes"][0]
+
+
+def test_batch_norms_are_written_with_their_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ResNetForImageClassification(ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic",
+    ))  # fmt: skip
+    moved(model, tmp_path)
+    tuned = load_file(tmp_path / "tuned" / "model.safetensors")
+    norms = [name for name in tuned if name.endswith(".running_mean")]
+    tuned[norms[0]] += 0.1  # of the others the affine part alone has moved
+    tuned[norms[0].replace("running_mean", "num_batches_tracked")] += 7
+    save_file(tuned, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
+    spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "made", rank=64)
+    made = merged(model, tmp_path / "made")
+    assert len(norms) == 6
+    for name, values in tuned.items():
+        torch.testing.assert_close(made[name], values, rtol=1e-5, atol=1e-6)
 
 
 def test_a_filter_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
