@@ -7,7 +7,8 @@ from spectra.lowrank.converting import convert
 from spectra.lowrank.extracting import extract
 from spectra.lowrank.initial import init
 from spectra.lowrank.masking import mask
+from spectra.lowrank.merging import merge
 from spectra.lowrank.repairing import repair
-from spectra.lowrank.resizing import merge, resize
+from spectra.lowrank.resizing import resize
 
 __all__ = ["convert", "extract", "init", "mask", "merge", "repair", "resize"]

@@ -10,7 +10,7 @@ from spectra.analyzers.factored import WEIGHT, Converted
 from spectra.checkpoint import Checkpoint
 from spectra.lowrank.finding import Turned
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.resizing import (
+from spectra.lowrank.planning import (
     base_of,
     bytes_given,
     notes_of,

@@ -8,7 +8,7 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.errors import UsageError
 from spectra.lowrank.extraction import Extraction
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.resizing import bytes_given
+from spectra.lowrank.planning import bytes_given
 from spectra.matrices import Selection
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened

@@ -24,8 +24,8 @@ from spectra.lowrank.parameters import (
     in_order,
     parameters_of,
 )
+from spectra.lowrank.planning import left_over, planned
 from spectra.lowrank.provenance import named_base
-from spectra.lowrank.resizing import left_over, planned
 from spectra.lowrank.whole import (
     FULL,
     WHOLE,
