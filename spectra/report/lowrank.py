@@ -20,7 +20,7 @@ COLUMNS = (
 METRICS = (Metric("rank_kept", "count"), Metric("loss", "linear"))
 VISIBLE = ("rank_before", "rank_kept", "loss", "loss_spectral", "nbytes")
 OPTIONS: Mapping[str, object] = {
-    "rank": None, "energy": None, "budget": None, "delta_rank": None, "sv_ratio": None,
+    "rank": None, "energy": None, "budget": None, "delta_rank": False, "sv_ratio": None,
     "sv_cumulative": None, "sv_fro": None, "dtype": None, "to": "peft", "part": "", "output": "",
     "force": False,
 }  # fmt: skip

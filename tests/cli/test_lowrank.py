@@ -126,6 +126,18 @@ def test_a_fine_tune_becomes_an_adapter(command: Command, model: Path, tmp_path:
     rows = {row["matrix"]: row for row in json.loads(compared.out)["rows"]}
     assert rows[name]["delta_rank"] == 1
     assert [row for row in rows if rows[row]["delta_norm"]] == [name]
+    table = tmp_path / "made.json"
+    words = ["lowrank", "extract", model, tuned, "--delta-rank", "--rank", "3"]
+    proven = command(*words, "-o", place, "-o", table, "--force")
+    assert proven.code == 0
+    assert "1 module of rank 1" in proven.out
+    again = shlex.split(command_line(json.loads(table.read_text())))
+    assert again[1:] == [*map(str, words[:4]), "--rank", "3", "--delta-rank", "--output",
+                         str(place), "--force"]  # fmt: skip
+    both = command(*words, "--energy", "0.9", "-o", tmp_path / "other")
+    assert both.code == 2
+    assert both.err.count("\n") == 1
+    assert "--energy and --delta-rank each choose ranks, and only one can." in both.err
     refused = command("lowrank", "extract", model, tuned, "-o", tmp_path / "other")
     assert refused.code == 2
     assert "Expected --rank, --energy, --budget or --delta-rank." in refused.err
