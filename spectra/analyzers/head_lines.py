@@ -35,10 +35,8 @@ class HeadLines:
 
     fold: bool = True
     summed: bool = False  # most lines by random sums of them
-    chosen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = field(
-        default=None, hash=False
-    )
-    """Of which heads of a module: writers and readers; None: all."""
+    chosen: Mapping[str, Mapping[str, tuple[int, ...]]] | None = field(default=None, hash=False)
+    """Of which heads of a module, by what they do; None: of all, whatever they do."""
 
     def cost(self, about: Attention) -> Work:
         """Gram matrices, small decompositions, and one product with every line."""
@@ -72,17 +70,17 @@ class HeadLines:
         about, held = subject
         lines = lines_of(about, held, fold=self.fold)
         shared = lines.key_of
-        written, read = self._heads(about, shared.device)
         query, key = grams(lines.queries), grams(lines.keys)
         value, output = grams(lines.values), grams(lines.written)
         pieces = {
-            "writes": (value, shared, output, None, lines.written, written, WRITERS),
-            "q": (key, shared, query, None, lines.queries, read, READERS),
-            "k": (query, None, key, shared, lines.keys, read, READERS),
-            "v": (output, None, value, shared, lines.values, read, READERS),
+            "writes": (value, shared, output, None, lines.written, WRITERS),
+            "q": (key, shared, query, None, lines.queries, READERS),
+            "k": (query, None, key, shared, lines.keys, READERS),
+            "v": (output, None, value, shared, lines.values, READERS),
         }
         found: dict[str, Tensor] = {}
-        for name, (other, of_other, own, of_own, rows, heads, seed) in pieces.items():
+        for name, (other, of_other, own, of_own, rows, seed) in pieces.items():
+            heads = self._heads(about, name, shared.device)
             outer = other[heads if of_other is None else of_other[heads]]
             places = heads if of_own is None else of_own[heads]
             sigma, made = self._lines(roots(outer), own[places], rows, places, seed)
@@ -91,11 +89,11 @@ class HeadLines:
                 found[f"{name}.sigma"] = sigma.cpu()
         return Measurement({}, tensors=found)
 
-    def _heads(self, about: Attention, device: torch.device) -> tuple[Tensor, Tensor]:
-        every = tuple(range(about.heads))
-        both = (every, every) if self.chosen is None else self.chosen.get(about.module, ((), ()))
-        written, read = (torch.tensor(one, dtype=torch.long, device=device) for one in both)
-        return written, read
+    def _heads(self, about: Attention, name: str, device: torch.device) -> Tensor:
+        if self.chosen is None:
+            return torch.arange(about.heads, device=device)
+        some = self.chosen.get(about.module, {}).get(name, ())
+        return torch.tensor(some, dtype=torch.long, device=device)
 
     def _lines(
         self, root: Tensor, gram: Tensor, rows: Tensor, places: Tensor, seed: int

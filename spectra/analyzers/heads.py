@@ -109,6 +109,7 @@ class Heads:
             "head": head, "kv_head": key, "attends": "across" if about.across else "self",
             **{name: own.get(name) for name in HEAD_KEYS[3:]},
             "folded": self._folded(about), "logit_scale": about.scale, "logit_cap": about.cap,
+            "logit_added": about.added if about.known else None,
             "qk_norm": bool(about.each) if about.known else None,
             "turning": about.turning if about.known else None,
         }  # fmt: skip

@@ -13,8 +13,8 @@ HEAD_KEYS = (
     "head", "kv_head", "attends", "ov_sigma_max", "ov_frobenius", "ov_stable_rank",
     "ov_effective_rank", "ov_tied", "qk_sigma_max", "qk_frobenius", "qk_unturned",
     "qk_stable_rank", "qk_effective_rank", "qk_tied", "logit_bound", "logit_scale", "logit_cap",
-    "qk_norm", "turning", "copying", "nearest", "nearest_cosine", "folded", "dead", "twin",
-    "ov_profile", "qk_profile",
+    "logit_added", "qk_norm", "turning", "copying", "nearest", "nearest_cosine", "folded",
+    "dead", "twin", "ov_profile", "qk_profile",
 )  # fmt: skip
 DEAD = 1e-3  # of the model's median: what writes or looks less does so by rounding, or was pruned
 TWIN = 0.9  # cosine of two heads that do the same
@@ -125,7 +125,8 @@ def _bounded(rows: Sequence[Row]) -> str:
         return ""
     top = max(known, key=lambda row: row.number("logit_bound") or 0.0)
     largest = number(top.number("logit_bound") or 0.0)
-    return f"No logit can exceed {largest} in size; the highest bound is {_name(top)}'s."
+    before = ", before positions are added," if top.values["logit_added"] else ""
+    return f"No logit{before} can exceed {largest} in size; the highest bound is {_name(top)}'s."
 
 
 def _name(row: Row) -> str:

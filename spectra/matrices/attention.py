@@ -60,6 +60,7 @@ class Attention:
     each: NormKind = ""  # of queries and keys
     scale: float | None = None  # of the logits
     cap: float | None = None  # softly, of the logits
+    added: bool = False  # positions are added to the logits
     turning: int = 0  # lines of a query that rotate; of latent attention the last ones
     pairing: Pairing = ""
     length: float = 1.0  # what rotating multiplies a query and a key with
@@ -337,6 +338,7 @@ def _with_logits(
         length = found
     return replace(
         about, scale=scale_of(family, settings, about.size, layer), cap=cap_of(settings),
+        added=family.added and not about.across,
         turning=turning, pairing=family.pairing if turning else "", length=length,
     )  # fmt: skip
 

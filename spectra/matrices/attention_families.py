@@ -36,6 +36,7 @@ class Family:
     behind: Norm | None = None  # what passes before it is added to the stream
     each: NormKind = ""  # of the queries and keys of every head
     pairing: Pairing = ""
+    added: bool = False  # positions are added to the logits
     scale: Literal["size", "one"] = "size"  # 1 / sqrt(rows of a head), unless settings tell
 
 
@@ -54,7 +55,7 @@ _SEQUENCES = _layer("self_attn_layer_norm", across=Norm(("encoder_attn_layer_nor
                     memory=Norm(("encoder.layer_norm",), "layer", "model"))  # fmt: skip
 _T5 = Family(
     Norm(("layer.0.layer_norm",), "rms"), Norm(("layer.1.layer_norm",), "rms"),
-    Norm(("encoder.final_layer_norm",), "rms", "model"), scale="one",
+    Norm(("encoder.final_layer_norm",), "rms", "model"), scale="one", added=True,
 )  # fmt: skip
 # Where norms stand behind what is added (post-norm), a module reads what the one before it left.
 _BART = Family(
@@ -82,8 +83,8 @@ _FAMILIES: Mapping[str, Family] = {
     "gptj": _layer("ln_1", pairing="neighbours"),
     "gpt2": _layer("ln_1", across=Norm(("ln_cross_attn",), "layer")),
     "gpt_neo": _layer("ln_1", scale="one"),
-    "bloom": _layer("input_layernorm"),
-    "mpt": _layer("norm_1"),
+    "bloom": _layer("input_layernorm", added=True),
+    "mpt": _layer("norm_1", added=True),
     "opt": _layer("self_attn_layer_norm"),
     "vit deit": _layer("layernorm_before"),
     "dinov2": _layer("norm1", behind=Norm(("layer_scale1.lambda1",), "gain")),
@@ -112,8 +113,8 @@ def family_of(settings: Config) -> Family | None:
         return None
     if name == "deepseek_v3" and settings.get("rope_interleave") is False and found:
         return replace(found, pairing="halves")
-    if name in {"mpt", "bloom"} or settings.get("alibi") is True:
-        return found and replace(found, pairing="")
+    if settings.get("alibi") is True:
+        return found and replace(found, pairing="", added=True)
     if found and (settings.get("qk_layernorm") or settings.get("use_qk_norm")):
         return None  # of the families here those whose norm of each head is a LayerNorm
     return found

@@ -202,6 +202,7 @@ KEYS: Mapping[str, Key] = {
     "logit_bound": Key("logit up to", "number", "no logit is larger in size, at any distance"),
     "logit_scale": Key("logit scale", "number", "what q · k is multiplied with"),
     "logit_cap": Key("logit cap", "number", "c of logits that become c tanh(logit / c)"),
+    "logit_added": Key("positions added", "flag", "yes: biases of positions come on top"),
     "turning": Key("turning lines", "whole", "of a query, that rotate with its position",
                    COUNT.nullable),
     "copying": Key("copying", "cosine", "1: writes what it reads; -1: takes it away"),

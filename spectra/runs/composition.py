@@ -26,7 +26,7 @@ from spectra.work.task import Task
 
 EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is computed exactly
 SURE = 3.0  # standard errors by which a pair may lie higher than it is estimated
-MOST = 192  # pairs that are computed exactly where the others are estimated
+MOST = 128  # pairs that are computed exactly where the others are estimated
 NAMED = 3  # pairs in a sentence
 COMPONENTS = 3  # of a pair, that are told
 CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
@@ -188,8 +188,10 @@ class Composition:
             measured(executor, some, HeadLines(self.fold, chosen=chosen), report, kept)
             places = chosen
         else:
-            every = {one.name: tuple(range(one.about.heads)) for one in modules}
-            places = {name: (heads, heads) for name, heads in every.items()}
+            places = {
+                one.name: dict.fromkeys(("writes", *KINDS), tuple(range(one.about.heads)))
+                for one in modules
+            }
         exact = [exactly(one, kept.held, places) for one in wanted]
         exact.sort(key=lambda one: -one.score)
         spread = torch.cat([one.error.flatten() / one.score.flatten().clamp(min=1e-12)
@@ -305,25 +307,25 @@ def leading(found: Sequence[Found], count: int) -> list[Candidate]:
     return made
 
 
-def _chosen(wanted: Sequence[Candidate]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the heads of each module that write and that read in these pairs."""
-    writers: dict[str, set[int]] = {}
-    readers: dict[str, set[int]] = {}
+def _chosen(wanted: Sequence[Candidate]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the heads of each module that write and that read in these pairs, by what they do."""
+    found: dict[str, dict[str, set[int]]] = {}
     for one in wanted:
-        writers.setdefault(one.pair.writer.name, set()).add(one.writer)
-        readers.setdefault(one.pair.reader.name, set()).add(one.reader)
-    return {name: (tuple(sorted(writers.get(name, ()))), tuple(sorted(readers.get(name, ()))))
-            for name in writers.keys() | readers.keys()}  # fmt: skip
+        found.setdefault(one.pair.writer.name, {}).setdefault("writes", set()).add(one.writer)
+        found.setdefault(one.pair.reader.name, {}).setdefault(one.pair.kind, set()).add(one.reader)
+    return {name: {what: tuple(sorted(heads)) for what, heads in own.items()}
+            for name, own in found.items()}  # fmt: skip
 
 
 def exactly(
     one: Candidate,
     held: Mapping[str, Mapping[str, Tensor]],
-    places: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    places: Mapping[str, Mapping[str, tuple[int, ...]]],
 ) -> Candidate:
     """Return a pair with its exact score, and the writer's components that carry it."""
     writer, reader = one.pair.writer.name, one.pair.reader.name
-    at = places[writer][0].index(one.writer), places[reader][1].index(one.reader)
+    at = (places[writer]["writes"].index(one.writer),
+          places[reader][one.pair.kind].index(one.reader))  # fmt: skip
     writes, reads = held[writer]["writes"][at[0]], held[reader][one.pair.kind][at[1]]
     sigma, length = (float(held[name][key][place]) for name, key, place in (
         (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1])

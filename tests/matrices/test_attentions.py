@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import families
 from matrices import tiny
+from spectra.analyzers.heads import Heads
 from spectra.analyzers.heads_factors import Lines, lines_of
 from spectra.checkpoint import Checkpoint, open_spec
 from spectra.matrices import Matrix
@@ -27,6 +28,7 @@ IMAGES = "vit", "deit", "dinov2"
 BOTH = "bart", "marian", "mbart", "pegasus", "t5", "mt5", "whisper"
 TOWERS = "clip", "siglip"
 ALIBI = "bloom", "mpt"
+UNBOUNDED = ("marian",)  # whose first layers read what no norm has seen
 LENGTH = 6
 TOKENS = torch.tensor([[5, 17, 3, 29, 11, 8]])
 
@@ -207,6 +209,14 @@ def test_folded_heads_attend_and_write_as_the_models_own(family: str, tmp_path: 
                 assert kind != "layer" or float(stream.mean(dim=1).abs().max()) < 1e-6
         expected = attended(output, one)
         found = logits(one, lines, held, x, y)
+        largest = found.abs().amax(dim=(1, 2)).tolist()
+        told = Heads().measure((about, held)).values["heads"]
+        assert isinstance(told, list)
+        bounds = [row["logit_bound"] for row in told]
+        if any(bound is not None for bound in bounds):
+            assert all(a <= 1.0001 * b for a, b in zip(largest, bounds, strict=True))
+        else:
+            assert family in UNBOUNDED
         if family in ALIBI:
             slopes = 2.0 ** (-8.0 * torch.arange(1, about.heads + 1) / about.heads)
             found = found + slopes[:, None, None] * torch.arange(len(y))
