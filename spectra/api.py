@@ -22,7 +22,7 @@ from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, op
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
 from spectra.text import shown
-from spectra.words import By, Engine, FailOn, Frame, Per, RankBy, Sides
+from spectra.words import By, Engine, FailOn, Frame, Per, Preset, RankBy, Sides
 
 
 @asked
@@ -33,6 +33,8 @@ def spectrum(
     energy: float = 0.99,
     metrics: str | Sequence[str] | None = None,
     seed: int = 0,
+    preset: Preset | None = None,
+    select: str | int | None = None,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -59,6 +61,9 @@ def spectrum(
             a list, or a text with commas. Only that is computed; without it some of the first
             three.
         seed: Of the order of shuffled entries, for `random`.
+        preset: `weightwatcher`: `.frame` and files of lines have its columns, the summary its
+            averages; `spectrum`: matrices have its SNR, of which `select` takes the highest.
+        select: With `preset="spectrum"`, `50%` of each type of layer or how many, for `.export`.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -93,7 +98,13 @@ def spectrum(
         )
     analyzer = Spectrum if base is None else TunedSpectrum
     return measure.plan(
-        analyzer(energy=energy, metrics=words_of(metrics), seed=seed),
+        analyzer(
+            energy=energy,
+            metrics=words_of(metrics),
+            seed=seed,
+            preset=preset,
+            select=None if select is None else str(select),
+        ),
         *opened,
         selection=chosen(selection, include, exclude, role, layers),
         device=device,

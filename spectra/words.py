@@ -38,6 +38,9 @@ By: TypeAlias = Literal["matrices", "params"]
 Per: TypeAlias = Literal["global", "role"]
 RankBy: TypeAlias = Literal["kappa", "kappa_excess"]
 
+Preset: TypeAlias = Literal["weightwatcher", "spectrum"]
+"""Other tools in whose words spectra are told."""
+
 Severity: TypeAlias = Literal["error", "warning", "note"]
 FailOn: TypeAlias = Literal["error", "warning", "note", "never"]
 State: TypeAlias = Literal["new", "unchanged", "gone"]

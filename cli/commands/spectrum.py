@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import spectra
+from spectra.words import ExportForm, Preset
 
 from ..command import command
 from ..options import OUTPUT, Common, option
@@ -23,6 +24,16 @@ Metrics = Annotated[str | None, option("--metrics LIST",
     "alpha; only that is computed. Without it: norms, ranks, kappa, alpha and spikes.",
     offered=("basic", "powerlaw", "mp", "random", "all"))]
 Seed = Annotated[int, option("--seed N", "Of the order of shuffled entries, for random.", least=0)]
+PresetOption = Annotated[Preset | None, option("--preset TOOL",
+    "Tell it as another tool does: weightwatcher (its columns in files of lines, its averages) or "
+    "spectrum (its SNR, for --select).", of=Preset)]
+Select = Annotated[str | None, option("--select SHARE",
+    "With --preset spectrum: of each type of layer those with the highest SNR; a share like 50%, "
+    "or how many.")]
+Export = Annotated[ExportForm | None, option("--export FORM",
+    "Write the selection as settings of what trains it: axolotl (unfrozen_parameters, -o "
+    "FILE.yaml), peft, llamafactory, python or names; without -o to standard output.", OUTPUT,
+    of=ExportForm)]
 Trend = Annotated[bool, option("--trend",
     "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
 Values = Annotated[Path | None, option("--values FILE",
@@ -32,13 +43,15 @@ Values = Annotated[Path | None, option("--values FILE",
 ENERGY = 0.99
 
 
-@command(2, wording={"values": Values})
+@command(2, wording={"values": Values, "export": Export})
 def spectrum(
     model: Models,
     base: Base = None,
     energy: Energy = ENERGY,
     metrics: Metrics = None,
     seed: Seed = 0,
+    preset: PresetOption = None,
+    select: Select = None,
     trend: Trend = False,
     *,
     common: Common,
@@ -61,6 +74,17 @@ def spectrum(
             "--trend follows sigma_max, stable rank and kappa, no energy_rank. Leave out one of "
             "the two.",
             param_hint="'--energy'",
+        )
+    if common.export and select is None:
+        raise typer.BadParameter(
+            f"{common.export!r} is of a selection, and nothing is selected. Add --preset spectrum "
+            "--select 50%.",
+            param_hint="'--export'",
+        )
+    if trend and preset is not None:
+        raise typer.BadParameter(
+            "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
+            param_hint="'--preset'",
         )
     if trend and metrics is not None:
         raise typer.BadParameter(
@@ -89,6 +113,8 @@ def spectrum(
             energy=energy,
             metrics=metrics,
             seed=seed,
+            preset=preset,
+            select=select,
             selection=common.selection,
         )
     )

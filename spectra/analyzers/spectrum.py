@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 
+from spectra.analyzers import layer_types, weightwatcher
 from spectra.analyzers.analyzer import (
     Analyzer,
     Anew,
@@ -16,7 +17,7 @@ from spectra.analyzers.analyzer import (
     Takes,
     require_share,
 )
-from spectra.analyzers.metrics import EVERY, SEEDED, Facts, Shuffled, keys_of, told_of
+from spectra.analyzers.metrics import EVERY, SEEDED, Facts, Shuffled, keys_of, told_of, words_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import reading_of
 from spectra.errors import UsageError
@@ -33,7 +34,7 @@ from spectra.kernels.work import (
 )
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.pair import widened
-from spectra.words import UNMEASURED, Status
+from spectra.words import UNMEASURED, Preset, Status
 
 MOST_SEED = 2**63  # a seed lies below
 
@@ -118,13 +119,15 @@ class Spectrum:
     name: ClassVar[str] = "spectrum"
     version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Each()
-    concluding: ClassVar[frozenset[str]] = frozenset({"ask"})
-    later: ClassVar[frozenset[str]] = frozenset({"metrics", "seed"})
+    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "preset", "select"})
+    later: ClassVar[frozenset[str]] = frozenset({"metrics", "seed", "preset", "select"})
     every: ClassVar[tuple[str, ...]] = tuple(EVERY)  # key that it may tell
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
     metrics: str | None = None  # what is told, as `metrics.words_of` returns it; None: the default
     seed: int = 0  # of the order of shuffled entries, at least 0
+    preset: Preset | None = None  # the tool in whose words it is concluded
+    select: str | None = None  # of each type of layer, with `spectrum`: `50%`, or how many
     ask: Ask = field(default_factory=Anew)  # who decomposes
 
     def __post_init__(self) -> None:
@@ -132,11 +135,26 @@ class Spectrum:
         _ = self.keys  # which refuses what is not known
         if not 0 <= self.seed < MOST_SEED:
             raise UsageError(f"--seed {self.seed} is no seed. Expected from 0 to 2^63 - 1.")
+        if self.preset is not None and self.preset not in get_args(Preset):
+            raise UsageError(
+                f"--preset {self.preset!r} is not known. Expected one of "
+                f"{', '.join(get_args(Preset))}."
+            )
+        if self.select is not None:
+            if self.preset != "spectrum":
+                raise UsageError(
+                    f"--select {self.select} selects by Spectrum's SNR, which takes --preset "
+                    "spectrum; by condition number `spectra kappa --select` does."
+                )
+            layer_types.count_of(self.select, 1)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """What is told."""
-        return keys_of(self.metrics)
+        own = {"weightwatcher": weightwatcher.METRICS, "spectrum": layer_types.METRICS}
+        if self.preset is None:
+            return keys_of(self.metrics)
+        return keys_of(words_of([own[self.preset], self.metrics or own[self.preset]]))
 
     @property
     def _random(self) -> bool:
@@ -194,13 +212,29 @@ class Spectrum:
         """Count, and say in one sentence how the spectra look."""
         parameters = sum(row.place.numel for row in rows)
         measured = [row for row in rows if row.status not in UNMEASURED]
-        summary = {
+        summary: dict[str, object] = {
             "reading": reading_of(measured, len(rows), parameters),
             "matrices": len(rows),
             "parameters": parameters,
             "non_finite": sum(row.status == "non-finite" for row in rows),
         }
+        if self.preset == "weightwatcher":
+            details = {row.matrix: weightwatcher.details_of(row, at)
+                       for at, row in enumerate(rows)}  # fmt: skip
+            rows = [_with(row, "weightwatcher", details[row.matrix]) for row in rows]
+            summary["weightwatcher"] = weightwatcher.averages([*details.values()])
+            summary["notes"] = [weightwatcher.DIFFERENCES]
+        if self.preset == "spectrum" and self.select is not None:
+            found = layer_types.chosen(rows, self.select)
+            names = [row.matrix for row in found]
+            rows = [_with(row, "selected", row.matrix in names) for row in rows]
+            told = layer_types.reading_of(found, rows, self.select)
+            summary |= {"reading": told, "selected": names, "notes": [layer_types.DIFFERENCES]}
         return rows, summary
+
+
+def _with(row: Row, key: str, value: Value) -> Row:
+    return replace(row, values={**row.values, key: value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +251,8 @@ class TunedSpectrum:
     energy: float = 0.99  # these as of `Spectrum`
     metrics: str | None = None
     seed: int = 0
+    preset: Preset | None = None
+    select: str | None = None
     ask: Ask = field(default_factory=Anew)
 
     def __post_init__(self) -> None:
@@ -224,7 +260,7 @@ class TunedSpectrum:
 
     @property
     def _alone(self) -> Spectrum:
-        return Spectrum(self.energy, self.metrics, self.seed)
+        return Spectrum(self.energy, self.metrics, self.seed, self.preset, self.select)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -94,6 +94,8 @@ KEYS: Mapping[str, Key] = {
     "alpha": Key("α", "number", "exponent of the power law fitted to the tail of λ = σ²"),
     "alpha_xmin": Key("α from λ", "number", "where that tail begins"),
     "alpha_ks": Key("α, KS", "number", "Kolmogorov–Smirnov distance of that fit"),
+    "weightwatcher": Key("WeightWatcher's", "list", "its columns by its names",
+                         Object({}).sometimes),
     "alpha_tail": Key("α, tail", "whole", "how many λ the fit is of"),
     "alpha_sigma": Key("α ±", "number", "about its standard error: (α - 1) / √tail"),
     "alpha_error": Key("α ± of few", "number", "its standard error in a tail of so few values"),

@@ -13,7 +13,17 @@ from spectra.matrices import Selection
 from spectra.policy import Policy
 from spectra.runs.opening import Device, Globs, Layers, Spec
 from spectra.text import guess, quote
-from spectra.words import Chosen, Engine, FailOn, Filter, InitForm, InitMethod, MaskForm, Stored
+from spectra.words import (
+    Chosen,
+    Engine,
+    FailOn,
+    Filter,
+    InitForm,
+    InitMethod,
+    MaskForm,
+    Preset,
+    Stored,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +80,7 @@ def _among(words: Sequence[str]) -> Callable[[object], object]:
 
 
 WORDS: Mapping[Any, tuple[str, ...]] = {
+    Preset | None: get_args(Preset),
     FailOn | None: get_args(FailOn), Engine: get_args(Engine), InitMethod: get_args(InitMethod),
     Chosen | None: get_args(Chosen), InitForm | None: get_args(InitForm),
     Filter: get_args(Filter), MaskForm: get_args(MaskForm), Stored: get_args(Stored),

@@ -182,7 +182,7 @@ def test_control_characters_are_escaped() -> None:
 
 HANDLED = {
     "ls": {"other"},
-    "spectrum": {"energy", "metrics", "seed", "trend"},
+    "spectrum": {"energy", "metrics", "seed", "preset", "select", "trend"},
     "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "frame", "per_head",
              "merged_rank", "trend", "no_sorsa"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},

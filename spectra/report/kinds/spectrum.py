@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from spectra.numbers import number, percent
 from spectra.report import cells, shades
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Worst, highest, singular
 from spectra.report.sentences import short_name
-from spectra.report.shape import COUNT, TEXT
+from spectra.report.shape import COUNT, NUMBER, TEXT, TEXTS, Object, Words
 from spectra.report.table import Column
 from spectra.text import printable
+from spectra.words import Preset
 
 COLUMNS = (
     cells.NAME, cells.ROLE, cells.SHAPE, Column("sigma max", cell=cells.of("sigma_max")),
@@ -64,15 +65,24 @@ GROUPS = {
 """What of each group a table has."""
 SURE = 3  # columns that a narrow table keeps
 WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    "selected": cells.plain,
     "signal_energy": percent,
     "heavy_tail": cells.plain,
     "alpha_status": cells.plain,
 }
 
 
+PRESETS = {
+    "weightwatcher": "alpha,alpha_ks,alpha_weighted,log_alpha_norm,stable_rank,entropy",
+    "spectrum": "snr,selected",
+}
+"""What a table has where it is told as another tool does."""
+
+
 def _columns(document: Document) -> Sequence[Column]:
     """Return what was asked for, in the order of its groups."""
-    asked = document["settings"].get("metrics")
+    settings = document["settings"]
+    asked = settings.get("metrics") or PRESETS.get(str(settings.get("preset")))
     if not isinstance(asked, str):
         return COLUMNS
     keys = dict.fromkeys(key for word in asked.split(",") for key in GROUPS.get(word, (word,)))
@@ -85,9 +95,17 @@ def _columns(document: Document) -> Sequence[Column]:
     return (cells.NAME, cells.ROLE, cells.SHAPE, *told)
 
 
+def _lines(document: Document) -> Sequence[RowDoc]:
+    """Return what files of lines hold: with WeightWatcher's words its columns alone."""
+    if document["settings"].get("preset") != "weightwatcher":
+        rows: Sequence[RowDoc] = document["rows"]
+        return rows
+    return [row["weightwatcher"] for row in document["rows"]]
+
+
 def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     """Return the first of what was asked for."""
-    if not isinstance(document["settings"].get("metrics"), str):
+    if _columns(document) is COLUMNS:
         return Listing(CARD, ranked)
     return Listing((cells.CODE, *_columns(document)[3:][:5]), ranked)
 
@@ -148,7 +166,13 @@ KIND = Kind(
     under=_together, advice=lambda document: [*filter(None, [_together(document)])],
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
-    options={"energy": 0.99, "metrics": None, "seed": 0},
-    settings={"metrics": TEXT.sometimes, "seed": COUNT.sometimes},
-    summary={"matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},
+    options={"energy": 0.99, "metrics": None, "seed": 0, "preset": None, "select": None},
+    settings={
+        "metrics": TEXT.sometimes, "seed": COUNT.sometimes,
+        "preset": Words(get_args(Preset)).sometimes, "select": TEXT.sometimes,
+    },
+    lines=_lines,
+    summary={
+        "weightwatcher": Object(rest=NUMBER).sometimes, "selected": TEXTS.sometimes,
+        "matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},
 )  # fmt: skip
