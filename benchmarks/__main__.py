@@ -5,8 +5,8 @@ from importlib import import_module
 
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
-    "formats", "latency", "memory", "rerun", "cluster", "estimates", "scale", "lowrank", "engine",
-    "heads",
+    "formats", "latency", "memory", "metrics", "rerun", "cluster", "estimates", "scale", "lowrank",
+    "engine", "heads",
 )  # fmt: skip
 TAKES_WORDS = ("layer", "engine")  # those that follow its name
 

@@ -151,10 +151,10 @@ class Spectrum:
     @property
     def keys(self) -> tuple[str, ...]:
         """What is told."""
-        own = {"weightwatcher": weightwatcher.METRICS, "spectrum": layer_types.METRICS}
         if self.preset is None:
             return keys_of(self.metrics)
-        return keys_of(words_of([own[self.preset], self.metrics or own[self.preset]]))
+        own = weightwatcher.METRICS if self.preset == "weightwatcher" else layer_types.METRICS
+        return keys_of(words_of([own, self.metrics or own]))
 
     @property
     def _random(self) -> bool:

@@ -40,6 +40,7 @@ BESIDE = 16  # columns beyond those that are sought
 STEPS = 3  # of iteration: near the bulk's edge any vector of it serves
 KURTOSIS = 12.0  # m n sum u^4 sum v^4; Gaussian vectors have 9
 LEAST = 0.02  # of a row or column that counts as left
+USUAL = 2.0**24  # largest entries up to this, and over it, that need no scaling in float32
 ROWS = 1024  # taken at a time
 
 
@@ -89,15 +90,17 @@ def arranged(
         One flag a candidate, on the CPU.
     """
     scale = power_of_two_near(largest_entry(matrix))
+    if scale == min(max(scale, 1.0 / USUAL), USUAL):
+        scale = 1.0  # nothing overflows: no copy
     if matrix.dtype != torch.float64:
         matrix = matrix.float()  # no copy of what is float32 already
+    if scale != 1.0:
+        matrix = matrix / scale
     left, right = _leading(matrix, count)
     lengths = (sigma[:count] / scale).to(left)
     kept = torch.arange(count, device=left.device)
     while True:
-        clear = lengths[kept] > room * _local(
-            matrix, scale, left[:, kept], right[:, kept], lengths[kept]
-        )
+        clear = lengths[kept] > room * _local(matrix, left[:, kept], right[:, kept], lengths[kept])
         before, kept = len(kept), kept[clear]
         if not len(kept) or 2 * len(kept) >= before:
             break
@@ -111,8 +114,7 @@ def _leading(
 ) -> tuple[Float[Tensor, "rows count"], Float[Tensor, "cols count"]]:
     """Return about the leading left and right singular vectors."""
     if min(matrix.shape) <= SMALL or SHARE * count > min(matrix.shape):
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        return left[:, :count], right[:count].mT
+        return _of_gram(matrix, count)
     wide = count + BESIDE
     right = gaussian(matrix.shape[1], wide, matrix.device).to(matrix.dtype)
     left = matrix @ right
@@ -124,21 +126,32 @@ def _leading(
     return (basis @ turn)[:, :count], (right @ other.mT)[:, :count]
 
 
+def _of_gram(
+    matrix: Float[Tensor, "rows cols"], count: int
+) -> tuple[Float[Tensor, "rows count"], Float[Tensor, "cols count"]]:
+    """Return them from the smaller Gram matrix, which loses none of those that stand out."""
+    if matrix.shape[0] < matrix.shape[1]:
+        right, left = _of_gram(matrix.mT, count)
+        return left, right
+    right = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors[:, -count:].flip(1)
+    left = matrix @ right
+    return left / left.norm(dim=0).clamp(min=torch.finfo(left.dtype).tiny), right
+
+
 def _local(
     matrix: Float[Tensor, "rows cols"],
-    scale: float,
     left: Float[Tensor, "rows count"],
     right: Float[Tensor, "cols count"],
     lengths: Float[Tensor, " count"],
 ) -> Float[Tensor, " count"]:
-    """Return the scale of noise where each direction lives, in units of `scale`."""
+    """Return the scale of noise where each direction lives."""
     rows, cols = matrix.shape
     left2, right2 = left.square(), right.square()
     loud = 1.0 / (1.0 - right2.sum(1)).clamp(min=LEAST)
     noise, shared = torch.zeros_like(lengths), torch.zeros_like(lengths)
     for start in range(0, rows, ROWS):
         here = slice(start, start + ROWS)
-        rest = matrix[here] / scale - (left[here] * lengths) @ right.mT
+        rest = torch.addmm(matrix[here], left[here] * lengths, right.mT, alpha=-1.0)
         quiet = 1.0 / (1.0 - left2[here].sum(1)).clamp(min=LEAST)
         noise += ((rest.square() * quiet[:, None]) @ (loud[:, None] * right2) * left2[here]).sum(0)
         shared += (rest @ (right2 * right) * left2[here] * left[here]).sum(0)

@@ -55,8 +55,8 @@ def test_what_is_asked_for_besides_has_its_names_too(generator: torch.Generator)
     weights = [torch.randn(40, 20, generator=generator), torch.zeros(30, 20), torch.eye(30)]
     rows = [row_of(analyzer, matrix_of(one, f"h.{at}.q_proj.weight"))
             for at, one in enumerate(weights)]  # fmt: skip
-    rows, summary = analyzer.conclude(rows)
-    full, zero, equal = (row.values["weightwatcher"] for row in rows)
+    told, summary = analyzer.conclude(rows)
+    full, zero, equal = (row.values["weightwatcher"] for row in told)
     assert isinstance(full, dict)
     assert isinstance(zero, dict)
     assert isinstance(equal, dict)
@@ -106,10 +106,12 @@ def test_a_share_of_a_type_is_rounded_down(select: str, total: int, count: int) 
 
 def test_embeddings_heads_and_single_rows_are_none_of_a_type(tmp_path: Path) -> None:
     noise = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
-    model = write_model(tmp_path, {
-        "model.embed_tokens.weight": noise, "lm_head.weight": noise, "a.0.gate.weight": noise[:1],
-        "a.0.q_proj.weight": noise, "a.1.q_proj.weight": noise + noise[:, :1] @ noise[:1],
-    })  # fmt: skip
+    single, other = noise[:1].clone(), noise + noise[:, :1] @ noise[:1]
+    tensors = {
+        "model.embed_tokens.weight": 2.0 * noise, "lm_head.weight": 3.0 * noise,
+        "a.0.gate.weight": single, "a.0.q_proj.weight": noise, "a.1.q_proj.weight": other,
+    }  # fmt: skip
+    model = write_model(tmp_path, tensors)
     result = spectra.spectrum(model, preset="spectrum", select=2, cache=False)
     assert set(result.summary["selected"]) == {"a.0.q_proj.weight", "a.1.q_proj.weight"}
 
