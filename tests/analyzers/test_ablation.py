@@ -137,6 +137,30 @@ def test_weights_of_their_own_and_layers_that_are_left(scale: float) -> None:
         assert item["scale"] == pytest.approx(scale + 0.05 * item["layer"], rel=0.15)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("of_lengths", [False, True], ids=["rows", "unit-rows"])
+def test_rows_that_get_their_lengths_back(of_lengths: bool, dtype: torch.dtype) -> None:
+    """As norm-preserving ablations write it, of the weights or of rows of length 1."""
+    unit, weights = direction(1), model(dtype)
+
+    def edit(name: str, values: Tensor) -> Tensor | None:
+        if not writes(name):
+            return None
+        wide = values.double()
+        lengths = wide.norm(dim=1, keepdim=True)
+        made = without(wide / lengths if of_lengths else wide, unit)
+        kept: Tensor = made * (lengths / made.norm(dim=1, keepdim=True))
+        return kept.to(dtype)
+
+    text, found = concluded(rows_of(weights, edit))
+    told = one(found)
+    assert text.startswith("An ablation: one direction was taken out of ")
+    assert told["kind"] == "ablation"
+    for layer in told["layers"]:  # type: ignore[attr-defined]
+        assert layer["scale"] == pytest.approx(1.0, abs=0.05)
+        assert layer["strength"] > 0.95
+
+
 def test_a_direction_that_was_strengthened_is_no_ablation() -> None:
     unit = direction(2)
     told, found = concluded(rows_of(model(), lambda name, w: ablated(name, w, unit, -0.5)))
