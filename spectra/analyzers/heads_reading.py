@@ -1,8 +1,10 @@
 """Heads beside each other: which are dead, which do the same, and what stands out."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import TypeAlias
 
 from spectra.analyzers.row import Row, Value
 from spectra.numbers import number
@@ -16,6 +18,10 @@ HEAD_KEYS = (
     "logit_added", "qk_norm", "turning", "copying", "nearest", "nearest_cosine", "folded",
     "dead", "twin", "ov_profile", "qk_profile",
 )  # fmt: skip
+STACK = re.compile(r"encoder|decoder|text_model|vision_model|language_model|visual")
+ACROSS = re.compile(r"cross|encoder_attn|EncDec", re.IGNORECASE)
+Naming: TypeAlias = Callable[[Row], str]
+
 DEAD = 1e-3  # of the model's median: what writes or looks less does so by rounding, or was pruned
 TWIN = 0.9  # cosine of two heads that do the same
 NAMED = 3  # heads in a sentence
@@ -53,18 +59,23 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     found = [row for row in rows if row.status not in UNMEASURED]
     dead = [row for row in found if row.values["dead"]]
     twins = [row for row in found if row.values["twin"] is not None]
-    modules = len({row.place.tensor for row in rows})
-    what = f"{counted(len(found), 'head')} of attention in {counted(modules, 'module')}"
+    modules = {row.place.tensor for row in rows}
+    of_module = naming(modules)
+
+    def named(row: Row) -> str:
+        return of_module(row.place.tensor, row.place.layer, int(row.number("head") or 0))
+
+    what = f"{counted(len(found), 'head')} of attention in {counted(len(modules), 'module')}"
     told = [
-        f"{what}{_dead(dead, len(found))}.",
-        _twins(twins),
-        _copying([row for row in found if not row.values["dead"]]),
-        _bounded(found),
+        f"{what}{_dead(dead, len(found), named)}.",
+        _twins(twins, of_module),
+        _copying([row for row in found if not row.values["dead"]], named),
+        _bounded(found, named),
     ]
     return {
         "reading": " ".join(one for one in told if one),
         "heads": len(found),
-        "modules": modules,
+        "modules": len(modules),
         "dead": len(dead),
         "twins": len(twins),
         "tied": sum(bool(row.values["ov_tied"] or row.values["qk_tied"]) for row in found),
@@ -73,15 +84,15 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-def _dead(dead: Sequence[Row], of: int) -> str:
+def _dead(dead: Sequence[Row], of: int, named: Naming) -> str:
     if not dead:
         return ", none dead"
-    named = ", ".join(f"{_name(row)} ({str(row.values['dead']).upper()})" for row in dead[:NAMED])
+    some = ", ".join(f"{named(row)} ({str(row.values['dead']).upper()})" for row in dead[:NAMED])
     more = f" and {len(dead) - NAMED:,} more" if len(dead) > NAMED else ""
-    return f", {len(dead):,} of {of:,} dead: {named}{more}"
+    return f", {len(dead):,} of {of:,} dead: {some}{more}"
 
 
-def _twins(twins: Sequence[Row]) -> str:
+def _twins(twins: Sequence[Row], named: Callable[[str, int | None, int], str]) -> str:
     pairs: dict[tuple[str, int, int], float] = {}
     for row in twins:
         one, other = int(row.number("head") or 0), int(row.number("twin") or 0)
@@ -92,46 +103,56 @@ def _twins(twins: Sequence[Row]) -> str:
         return ""
     ranked = sorted(pairs.items(), key=lambda pair: -abs(pair[1]))
     layers = {row.place.tensor: row.place.layer for row in twins}
-    named = ", ".join(
-        f"layer {layers[module]} heads {one} and {other} ({cosine:.2f})"
+    some = ", ".join(
+        f"{named(module, layers[module], one)} and {other} ({cosine:.2f})"
         for (module, one, other), cosine in ranked[:NAMED]
     )
     more = f" and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else ""
     verb = "move" if len(pairs) > 1 else "moves"
-    return f"{counted(len(pairs), 'pair')} of heads {verb} the same by OV: {named}{more}."
+    return f"{counted(len(pairs), 'pair')} of heads {verb} the same by OV: {some}{more}."
 
 
-def _copying(rows: Sequence[Row]) -> str:
+def _copying(rows: Sequence[Row], named: Naming) -> str:
     known = [row for row in rows if row.values["copying"] is not None]
     copies = sorted(known, key=lambda row: -(row.number("copying") or 0.0))
     copies = [row for row in copies if (row.number("copying") or 0.0) >= COPIES]
     if not copies:
         return ""
-    named = ", ".join(
-        f"{_name(row)} ({row.number('copying') or 0.0:.2f})" for row in copies[:NAMED]
-    )
+    some = ", ".join(f"{named(row)} ({row.number('copying') or 0.0:.2f})" for row in copies[:NAMED])
     verb = "copies" if len(copies) == 1 else "copy"
     lead = "most of all " if len(copies) > NAMED else ""
     away = sum((row.number("copying") or 0.0) <= -COPIES for row in known)
     more = f", and {away:,} take it away" if away else ""
     they = "it reads" if len(copies) == 1 else "they read"
     what = f"{len(copies):,} {verb} what {they} (score of {COPIES:g} or more)"
-    return f"{what}, {lead}{named}{more}."
+    return f"{what}, {lead}{some}{more}."
 
 
-def _bounded(rows: Sequence[Row]) -> str:
+def _bounded(rows: Sequence[Row], named: Naming) -> str:
     known = [row for row in rows if row.values["logit_bound"] is not None]
     if not known:
         return ""
     top = max(known, key=lambda row: row.number("logit_bound") or 0.0)
     largest = number(top.number("logit_bound") or 0.0)
     before = ", before positions are added," if top.values["logit_added"] else ""
-    return f"No logit{before} can exceed {largest} in size; the highest bound is {_name(top)}'s."
+    return f"No logit{before} can exceed {largest} in size; the highest bound is {named(top)}'s."
 
 
-def _name(row: Row) -> str:
-    where = "" if row.values["attends"] == "self" else " across"
-    return f"layer {row.place.layer}{where} head {row.values['head']}"
+def naming(modules: Iterable[str]) -> Callable[[str, int | None, int], str]:
+    """Return what names a head by its module, layer and number: with its stack, of several."""
+    several = len({_stack(module) for module in modules}) > 1
+
+    def named(module: str, layer: int | None, head: int) -> str:
+        stack = f"{_stack(module)} " if several else ""
+        across = " across" if ACROSS.search(module) else ""
+        return f"{stack}layer {layer}{across} head {head}".lstrip()
+
+    return named
+
+
+def _stack(module: str) -> str:
+    found = next((word for word in module.split(".") if STACK.fullmatch(word)), "")
+    return found.removesuffix("_model")
 
 
 def _whole(value: Value) -> int | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spectra.analyzers.head_lines import KINDS, HeadLines
+from spectra.analyzers.heads_reading import naming
 from spectra.kernels.composition import DRAWN, LEADING, energies, with_error
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention
@@ -372,10 +373,11 @@ def sentence(told: Mapping[str, Any]) -> str:
     if not clear:
         top = told["strongest"][0]["over"] if told["strongest"] else 0.0
         return f"Of {what}, none exceeds {top:.1f} times chance."
+    place = naming(one[side] for one in told["layers"] for side in ("writer", "reader"))
     named = ", ".join(
-        f"layer {one['writer_layer']} head {one['writer_head']} by layer {one['reader_layer']} "
-        f"head {one['reader_head']}'s {one['kind'].upper()} ({one['score']:.2f}, "
-        f"{one['over']:.0f} times chance)"
+        f"{place(one['writer'], one['writer_layer'], one['writer_head'])} by "
+        f"{place(one['reader'], one['reader_layer'], one['reader_head'])}'s "
+        f"{one['kind'].upper()} ({one['score']:.2f}, {one['over']:.0f} times chance)"
         for one in clear[:NAMED]
     )
     return f"Of {what}, the strongest: {named}."

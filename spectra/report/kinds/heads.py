@@ -1,9 +1,9 @@
 """What `spectra heads` tells: heads of attention, those that copy most first."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
+from spectra.analyzers.heads_reading import naming
 from spectra.numbers import hundredths, number, percent
 from spectra.report import cells
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Sheet, Worst, highest
@@ -57,18 +57,12 @@ def _mark(row: RowDoc) -> Mark:
     return "bad" if row["status"] in UNMEASURED or row.get("dead") else ""
 
 
-def _head(side: str) -> cells.Cell:
-    return lambda pair: f"layer {pair[f'{side}_layer']} head {pair[f'{side}_head']}"
-
-
 def _component(pair: RowDoc) -> str:
     found = pair["components"]
     return f"{found[0]['index']} ({percent(found[0]['share'])})" if found else cells.NONE
 
 
 PAIRS = (
-    Column("writer", "left", cell=_head("writer")),
-    Column("reader", "left", cell=_head("reader")),
     Column("by", "left", key="reads_by", cell=lambda pair: str(pair["kind"]).upper()),
     Column("score", key="composition_score", cell=cells.of("score", partial(number, digits=3))),
     Column("by chance", key="composition_null", cell=cells.of("null", partial(number, digits=3))),
@@ -94,23 +88,21 @@ def _pairs(document: Document) -> Sequence[RowDoc]:
     return found
 
 
-def _names(pairs: Sequence[RowDoc]) -> Sequence[Column]:
-    """Return the columns of pairs; with whole names where layer and head do not tell all apart."""
-    told: dict[str, set[str]] = {}
-    for pair in pairs:
-        for side in ("writer", "reader"):
-            told.setdefault(_head(side)(pair), set()).add(pair[side])
-    if all(len(names) == 1 for names in told.values()):
-        return PAIRS
-    whole = [replace(PAIRS[0], cell=cells.of("writer", printable), flexible=True),
-             replace(PAIRS[1], cell=cells.of("reader", printable))]  # fmt: skip
-    return [*whole, *PAIRS[2:]]
+def _sides(document: Document) -> list[Column]:
+    """Return the columns of both heads: layer and number, and their stack where there are more."""
+    told = document["summary"]["composition"]["layers"]
+    named = naming(one[side] for one in told for side in ("writer", "reader"))
+
+    def head(pair: RowDoc, side: str) -> str:
+        return printable(named(pair[side], pair[f"{side}_layer"], pair[f"{side}_head"]))
+
+    return [Column(side, "left", cell=partial(head, side=side)) for side in ("writer", "reader")]
 
 
 def _table(document: Document) -> Listing:
     pairs = _pairs(document)
     if pairs:
-        return Listing(_names(pairs), pairs, mark=lambda _: "")
+        return Listing([*_sides(document), *PAIRS], pairs, mark=lambda _: "")
     columns: Sequence[Column] = COLUMNS
     for key, title in (("dead", "dead"), ("logit_bound", "logit up to"), ("kv_head", "kv")):
         lacks = all(row.get(key) in {None, row.get("head") if key == "kv_head" else None}
