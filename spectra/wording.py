@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 FLAGS = {
     "allow-pickle", "delta-rank", "download", "exact", "force", "full-spectrum",
-    "include-embeddings", "intruders",
+    "include-embeddings", "intruders", "merged",
 }  # fmt: skip
 CALLED = {"lambda": "weight_decay", "widths": "widths"}
 WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False"}
@@ -21,7 +21,8 @@ CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
            "dtype": "float32|bfloat16|float16", "chosen": "min|mid|max|random",
            "form": "residual|difference|bare", "to": "peft|kohya|diffusers|mlx|gguf"}  # fmt: skip
-COMMANDS = "ls|spectrum|diff|kappa|width|check|report|compare"
+WRITERS = "extract|resize|merge|convert|repair|init|mask"
+COMMANDS = f"ls|spectrum|diff|kappa|width|check|report|compare|lowrank (?:{WRITERS})"
 LISTS = {"widths", "eta", "lambda", "ramp"}
 
 VALUE = r"'[^']*'|\"[^\"]*\"|[A-Z]{3,}\b|[\w.:/@*-]*[0-9][\w.,:/@%*+-]*(?<![.,:])%?"
@@ -96,7 +97,8 @@ def _literal(value: str) -> str:
 
 def _call(found: re.Match[str]) -> str:
     """Return a command as a call: `spectra diff BASE x --intruders`."""
-    name, rest = found[1] or found[3], found[2] or found[4] or ""
+    name, rest = (found[1] or found[3]).replace(" ", "."), found[2] or found[4] or ""
+    place = ""
     try:
         words = shlex.split(rest)
     except ValueError:
@@ -111,11 +113,17 @@ def _call(found: re.Match[str]) -> str:
         option = {"-o": "output", "-v": "verbose"}.get(word, word.removeprefix("--"))
         if option == "verbose":
             continue
+        if option == "output" and "." in name and words:
+            place = _literal(words.pop(0))
+            continue
         has = words and option not in {*FLAGS, *WHOLE} and words[0][0] != "-"
         told = _argument(option, words.pop(0) if has else None)
         if told[0] == ".":
             method += told
         else:
             given.append(told)
+    if place:  # of what writes an adapter it is no file of a result
+        at = sum("=" not in one for one in given)
+        given.insert(at, place)
     code = f"spectra.{name}({', '.join(given) or '...'}){method}"
     return f"`{code}`" if found[0][0] == "`" else code

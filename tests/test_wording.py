@@ -21,6 +21,10 @@ CASES = {
         "Give: spectra.check(MERGED, base=BASE, adapter=ADAPTER).",
     "Run: spectra kappa a/b --select 10% --export peft":
         "Run: spectra.kappa('a/b', select='10%').export('peft')",
+    "`spectra lowrank convert a/b --base BASE --energy 0.9 -o LORA` makes one of it.":
+        "`spectra.lowrank.convert('a/b', LORA, base=BASE, energy=0.9)` makes one of it.",
+    "`spectra lowrank repair BASE a --scale 1 --merged -o MERGED`.":
+        "`spectra.lowrank.repair(BASE, 'a', MERGED, scale=1, merged=True)`.",
     "Leave it out with --exclude, or use --export names.":
         "Leave it out with exclude=, or use .export('names').",
     "Write it again with -o FILE.json.": "Write it again with .save('FILE.json').",

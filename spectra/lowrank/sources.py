@@ -221,8 +221,11 @@ def _refuse_unheld(source: Source) -> None:
         worn = Worn(source.names[key].name, rank, "embedding" if kind == "embedding" else "linear",
                     axes=source.axes(key), lengths=source.lengths(key))  # fmt: skip
         if why := coat.refused(worn):
+            merged = f"spectra lowrank repair BASE {spec} --scale 1 --merged -o MERGED"
+            plain = (" A plain LoRA is what `spectra lowrank extract BASE MERGED` makes of its "
+                     f"merge: `{merged}`.") if worn.lengths else ""  # fmt: skip
             raise AdapterError(f"{spec}: module {quote(key)} cannot be written: {why}. "
-                               "Expected --to peft.")  # fmt: skip
+                               f"Expected --to peft.{plain}")  # fmt: skip
 
 
 def _without(source: Source) -> Source:

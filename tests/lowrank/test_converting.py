@@ -22,7 +22,7 @@ from adapters import method, pairs, planned, save
 from lowrank.nets import adapter, config_of, merged, net, tensors_of
 from spectra.checkpoint import Adapter, open_spec
 from spectra.errors import SpectraError
-from spectra.lowrank import convert, extract, merge, resize
+from spectra.lowrank import convert, extract, merge, repair, resize
 from spectra.words import To
 
 pytestmark = [
@@ -181,6 +181,23 @@ class TestGguf:
         one, other = product_of(first), product_of(tmp_path / "back")
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-6, atol=1e-6)
+
+    def test_dora_has_a_way_there(self, tmp_path: Path) -> None:
+        base = save(llama(), tmp_path / "base")
+        first = adapter(llama(), tmp_path / "first", target_modules=["q_proj"], use_dora=True)
+        place = tmp_path / "g.gguf"
+        way = rf"repair\(BASE, '{first}', MERGED, scale=1, merged=True\)"
+        with pytest.raises(SpectraError, match=way):
+            convert(first, place, to="gguf", base=base)
+        repair(base, first, tmp_path / "merged", scale=1, merged=True)
+        whole = merged(llama(), first)
+        own = load_file(tmp_path / "merged" / "model.safetensors")
+        names = [name for name in own if name.endswith("q_proj.weight")]
+        for name in names:
+            torch.testing.assert_close(own[name], whole[name], rtol=1e-6, atol=1e-7)
+        found = extract(base, tmp_path / "merged", place, energy=1.0, to="gguf")
+        assert len(names) == sum(bool(row.number("rank_kept")) for row in found.rows) > 0
+        assert found.summary["loss"] < 1e-5
 
     def test_what_needs_a_base_or_has_no_name(self, tmp_path: Path) -> None:
         first = adapter(net(), tmp_path / "first", target_modules=LINEAR)

@@ -291,7 +291,7 @@ def lora(model: nn.Module, folder: Path, **settings: Any) -> tuple[Path, Path]: 
 
 def test_an_adapter_given_for_the_base_is_told_the_right_way_round(tmp_path: Path) -> None:
     base, made = lora(llama(), tmp_path, target_modules=["q_proj"])
-    with pytest.raises(UsageError, match=rf"`spectra lowrank repair {base} {made}`"):
+    with pytest.raises(UsageError, match=rf"`spectra\.lowrank\.repair\('{base}', '{made}'\)`"):
         spectra.lowrank.repair.plan(made, base, tmp_path / "out")
 
 

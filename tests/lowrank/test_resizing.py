@@ -157,7 +157,7 @@ def test_stacks_of_experts_are_carried_over(tmp_path: Path) -> None:
             torch.testing.assert_close(after[name], update)
         elif "q_proj" in name:
             assert torch.linalg.matrix_rank(after[name], atol=1e-5) == 1
-    refused = r"in 1 module, e\.g\. '.*mlp\.experts.*lowrank repair"
+    refused = r"in 1 module, e\.g\. '.*mlp\.experts.*lowrank\.repair"
     for to in ("mlx", "kohya"):
         with pytest.raises(AdapterError, match=refused):
             spectra.lowrank.convert(source, tmp_path / "c", to=to)
