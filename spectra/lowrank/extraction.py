@@ -32,6 +32,7 @@ from spectra.lowrank.whole import (
     Changed,
     Whole,
     carried,
+    named,
     of_full_rank,
     saved_weight,
     settled,
@@ -104,6 +105,7 @@ class Extraction:
             )
         if self.selection == Selection():
             self.whole += vectors(self.homes, self.tuned, self.partners, self.held.keys())
+        self.whole = named(self.homes, self.whole)
         if self.naming.to != "peft":
             told = f"not held: --to {self.naming.to} holds factors alone"
             self.whole = [
@@ -331,10 +333,11 @@ class Extraction:
             UsageError: No module has factors that are thinner than it.
         """
         full = of_full_rank(rows, self.parts, self.naming.to)
-        whole = self.whole + [
+        more = [
             Whole(self.base.entries[row.matrix], self.tuned.entries[self.partners[row.matrix]],
                   f"{self.parts[row.matrix].name}.weight", saved=True, told=FULL)
             for row in full
         ]  # fmt: skip
+        whole = self.whole + named(self.homes, more)
         held = {row.matrix for row in rows if row.number("rank_kept")}
         return settled(output, self.tuned, whole, self.changed, held)

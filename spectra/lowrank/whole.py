@@ -62,6 +62,8 @@ def saved_weight(homes: Homes, before: TensorEntry, after: TensorEntry, reason: 
     """
     names = homes.saved(before)
     if not names:
+        if reason.startswith("tied") and not homes.memory.exact:
+            reason += ". With transformers, which knows the names of the tie, it is written whole"
         shape = "" if before.shape == after.shape else f"; {changed_shape(before, after)}"
         return [Whole(before, after, "", saved=False, told=f"not held: {reason}{shape}")]
     told = f"{WHOLE}: {reason}"
@@ -133,6 +135,26 @@ def _vector(
     told = VECTOR if "bias" in leaf else LOADED
     for one in (parameter, *homes.memory.tied.get(parameter, ())):
         yield Whole(before, after, one, saved=False, told=told)
+
+
+def named(homes: Homes, whole: Iterable[Whole]) -> list[Whole]:
+    """Return tensors as they are written, those by their names that `modules_to_save` cannot mean.
+
+    PEFT saves every module whose name ends with one of those, in letters: `norm` is also
+    `input_layernorm`.
+
+    Source:
+        PEFT 0.21, `utils.other._set_trainable`.
+    """
+    others = homes.memory.layers
+    found = []
+    for one in whole:
+        if one.saved and any(key.endswith(one.module) and key != one.module for key in others):
+            told = LOADED if one.told == VECTOR else one.told
+            found.append(replace(one, saved=False, tied=False, told=told))
+        else:
+            found.append(one)
+    return found
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     MambaConfig,
     MambaForCausalLM,
     NomicBertConfig,
@@ -134,6 +135,26 @@ def test_peft_computes_what_the_tuned_model_does(tmp_path: Path, name: str) -> N
     torch.testing.assert_close(computed(plain), expected, atol=1e-4, rtol=0)
 
 
+def test_a_name_that_others_end_with_is_saved_by_itself(tmp_path: Path) -> None:
+    """`norm` in `modules_to_save` would mean every `input_layernorm` too."""
+    case = Case(lambda: LlamaModel(LlamaConfig(**SMALL)), {"input_ids": TOKENS}, set())
+    model, tuned = written(case, tmp_path)
+    with torch.no_grad():
+        for name, values in tuned.named_parameters():
+            if name not in ("norm.weight", "layers.0.self_attn.q_proj.weight"):
+                values.copy_(model.get_parameter(name))
+    tuned.save_pretrained(tmp_path / "tuned")
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=24)
+    assert config_of(tmp_path / "a")["modules_to_save"] is None
+    assert {item.reason.partition(":")[0] for item in found.skipped} == {
+        "written whole, by its name in the model"
+    }
+    wrapped: Any = loaded(model, tmp_path / "a").eval()
+    with torch.no_grad():
+        expected = tuned(**case.given)[0]
+        torch.testing.assert_close(wrapped(**case.given)[0], expected, atol=1e-4, rtol=0)
+
+
 def test_a_tied_embedding_costs_nothing_where_it_did_not_change(tmp_path: Path) -> None:
     model, tuned = written(CASES["llama"], tmp_path)
     with torch.no_grad():
@@ -165,7 +186,8 @@ def test_a_tie_of_which_no_name_is_known_is_told(
     found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2)
     told = {item.tensor: item.reason for item in found.skipped}
     assert told["transformer.wte.weight"] == (
-        "not held: tied to the output head, which no adapter of the embedding follows"
+        "not held: tied to the output head, which no adapter of the embedding follows. With "
+        "transformers, which knows the names of the tie, it is written whole"
     )
     assert not any("wte" in name for name in tensors_of(tmp_path / "a"))
 
