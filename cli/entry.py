@@ -2,8 +2,8 @@
 
 Before them Python starts, reads its `site` and the lines that pip wrote around `main`: one or two
 hundredths of a second in which an interrupt is Python's own, more where pip is older than 25.2
-and has them import `re`. So nothing is imported here that
-Python has not loaded by then, and nothing by the package.
+and has them import `re`. So nothing is imported here that Python has not loaded by then, and
+nothing by the package.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself loads for milliseconds

