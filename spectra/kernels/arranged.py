@@ -59,6 +59,7 @@ def arranged_bulk(
         rows: That are not of zeros alone.
         cols: Likewise.
     """
+    sigma = sigma.cpu()  # once: what follows takes many numbers out of it
     bulk, exact = noise_bulk(sigma, rows, cols), int((sigma > 0.0).sum())
     count = bulk.spikes if bulk else exact // 2
     if exact < FEWEST or not count:
