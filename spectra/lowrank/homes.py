@@ -19,6 +19,12 @@ ATTENTION = "MultiheadAttention"
 HEADED = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 """Endings of classes that have an output head."""
 
+POSITIONS = "embed_positions"
+"""A table that is looked up by what its layer computes of its input, as PEFT's layer does not."""
+
+ASKED = {"whisper": ("conv1", "conv2", POSITIONS)}
+"""Layers whose stride the model reads, which PEFT's layer around them does not tell."""
+
 Kind = Literal["linear", "embedding"]
 
 
@@ -51,8 +57,8 @@ class Homes:
             return "a bare parameter, which is the weight of no module"
         if self.in_attention(module):
             return "a part of a torch.nn.MultiheadAttention, which PEFT takes whole"
-        if self._scanned(module):
-            return f"a weight that the fast path of {self.memory.family} takes past PEFT's layer"
+        if self._taken_past(module):
+            return f"a weight of {self.memory.family} that its model does not reach by PEFT's layer"
         return self._held(entry, name, module)
 
     def in_attention(self, module: str) -> bool:
@@ -85,7 +91,7 @@ class Homes:
         if leaf != "weight" or not module:
             return ()
         layer = self.layer(entry, module)
-        if self._scanned(module) or (layer.kind in CONVOLUTIONS and layer.groups > 1):
+        if self._taken_past(module) or (layer.kind in CONVOLUTIONS and layer.groups > 1):
             return (name,)
         if layer.kind == "Embedding" and (others := self.memory.tied.get(name, ())):
             return (name, *others)
@@ -96,8 +102,9 @@ class Homes:
         experts = self.memory.family in table().expert_types
         return experts and module.rpartition(".")[2] in TAKEN_OVER
 
-    def _scanned(self, module: str) -> bool:
-        return self.memory.family in SCANNING and module.rpartition(".")[2] in SCANNED
+    def _taken_past(self, module: str) -> bool:
+        family, last = self.memory.family, module.rpartition(".")[2]
+        return (family in SCANNING and last in SCANNED) or last in ASKED.get(family, (POSITIONS,))
 
     def _heads(self, entry: TensorEntry) -> bool:
         """Say whether an embedding is the output head too, which has as many rows."""
@@ -159,6 +166,8 @@ def _tied(base: Checkpoint, memory: Memory) -> bool:
     heads = [module for module in memory.layers if kind_of(f"{module}.weight") == "lm_head"]
     if heads:
         return any(f"{module}.weight" not in landed for module in heads)
+    if memory.exact:  # the model has told all ties
+        return False
     named = base.config.get("architectures")
     return isinstance(named, list) and str(next(iter(named), "")).endswith(HEADED)
 

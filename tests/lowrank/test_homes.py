@@ -24,9 +24,13 @@ from transformers import (
     MambaForCausalLM,
     NomicBertConfig,
     NomicBertModel,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
 import spectra.exports.memory
@@ -83,6 +87,25 @@ CASES = {
             image_size=28, patch_size=14,
         )),
         {"pixel_values": torch.linspace(-1, 1, 3 * 28 * 28).reshape(1, 3, 28, 28)}, set(),
+    ),
+    "whisper": Case(  # asks its convolutions for their stride
+        lambda: WhisperForConditionalGeneration(WhisperConfig(
+            d_model=24, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, vocab_size=40,
+            max_source_positions=10, max_target_positions=16, pad_token_id=0, bos_token_id=1,
+            eos_token_id=2, decoder_start_token_id=1,
+        )),
+        {"input_features": torch.linspace(-1, 1, 1600).reshape(1, 80, 20),
+         "decoder_input_ids": TOKENS},
+        {"model.decoder.embed_tokens", "proj_out", "model.encoder.conv1"}, quiet=False,
+    ),
+    "opt": Case(  # a table of positions that computes them itself
+        lambda: OPTForCausalLM(OPTConfig(
+            hidden_size=24, num_hidden_layers=1, num_attention_heads=2, ffn_dim=32, vocab_size=40,
+            max_position_embeddings=16, word_embed_proj_dim=24,
+        )),
+        {"input_ids": TOKENS},
+        {"model.decoder.embed_tokens", "lm_head", "model.decoder.embed_positions"}, ties=True,
     ),
     "mamba": Case(  # a grouped convolution, and a layer that PEFT refuses
         lambda: MambaForCausalLM(MambaConfig(
