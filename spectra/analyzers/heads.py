@@ -25,6 +25,7 @@ from spectra.kernels.heads import (
 from spectra.kernels.work import DOUBLE, SINGLE, Work
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
+from spectra.numbers import kept
 
 PROFILE = 17  # singular values that a row keeps, at even ranks
 EIGEN = 1 / 0.9e9  # seconds of an operation among the 8 size^3 of eigenvalues that have no order
@@ -230,4 +231,4 @@ def _profile(sigma: Tensor) -> list[float]:
     ranks = range(last + 1) if last < PROFILE else [
         round(i * last / (PROFILE - 1)) for i in range(PROFILE)
     ]  # fmt: skip
-    return [float(f"{float(sigma[rank]):.6g}") for rank in ranks]
+    return [kept(float(sigma[rank])) for rank in ranks]

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TypeAlias
 
 from spectra.analyzers.row import Row, Value
-from spectra.numbers import number
+from spectra.numbers import hundredths, number
 from spectra.text import counted
 from spectra.words import UNMEASURED
 
@@ -104,7 +104,7 @@ def _twins(twins: Sequence[Row], named: Callable[[str, int | None, int], str]) -
     ranked = sorted(pairs.items(), key=lambda pair: -abs(pair[1]))
     layers = {row.place.tensor: row.place.layer for row in twins}
     some = ", ".join(
-        f"{named(module, layers[module], one)} and {other} ({cosine:.2f})"
+        f"{named(module, layers[module], one)} and {other} ({hundredths(cosine)})"
         for (module, one, other), cosine in ranked[:NAMED]
     )
     more = f" and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else ""
@@ -118,13 +118,15 @@ def _copying(rows: Sequence[Row], named: Naming) -> str:
     copies = [row for row in copies if (row.number("copying") or 0.0) >= COPIES]
     if not copies:
         return ""
-    some = ", ".join(f"{named(row)} ({row.number('copying') or 0.0:.2f})" for row in copies[:NAMED])
+    some = ", ".join(
+        f"{named(row)} ({hundredths(row.number('copying') or 0.0)})" for row in copies[:NAMED]
+    )
     verb = "copies" if len(copies) == 1 else "copy"
     lead = "most of all " if len(copies) > NAMED else ""
     away = sum((row.number("copying") or 0.0) <= -COPIES for row in known)
     more = f", and {away:,} take it away" if away else ""
     they = "it reads" if len(copies) == 1 else "they read"
-    what = f"{len(copies):,} {verb} what {they} (score of {COPIES:g} or more)"
+    what = f"{len(copies):,} {verb} what {they} (score of {number(COPIES)} or more)"
     return f"{what}, {lead}{some}{more}."
 
 

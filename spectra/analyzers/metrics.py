@@ -38,6 +38,7 @@ from spectra.kernels.summary import (
     stable_rank,
 )
 from spectra.matrices import Matrix
+from spectra.numbers import kept
 from spectra.text import guess, listed
 
 FEWEST: Final = 10  # singular values that a power law is fitted to
@@ -300,7 +301,7 @@ def sigma_profile(sigma: Float[Tensor, " rank"]) -> list[float]:
     else:
         steps = PROFILE - 1
         ranks = [(2 * i * (count - 1) + steps) // (2 * steps) for i in range(PROFILE)]
-    return [float(f"{value:.6g}") for value in sigma[ranks].tolist()]
+    return [kept(value) for value in sigma[ranks].tolist()]
 
 
 def computed_epsilon(values: Tensor) -> float:

@@ -15,6 +15,7 @@ from spectra.kernels.composition import DRAWN, LEADING, energies, with_error
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention
 from spectra.matrices.layers import place_in
+from spectra.numbers import hundredths, number, whole
 from spectra.runs.analysis import Analysis
 from spectra.runs.result import Result
 from spectra.text import counted
@@ -372,12 +373,12 @@ def sentence(told: Mapping[str, Any]) -> str:
                    "ways in which heads may read earlier ones")  # fmt: skip
     if not clear:
         top = told["strongest"][0]["over"] if told["strongest"] else 0.0
-        return f"Of {what}, none exceeds {top:.1f} times chance."
+        return f"Of {what}, none exceeds {number(top, 2)} times chance."
     place = naming(one[side] for one in told["layers"] for side in ("writer", "reader"))
     named = ", ".join(
         f"{place(one['writer'], one['writer_layer'], one['writer_head'])} by "
         f"{place(one['reader'], one['reader_layer'], one['reader_head'])}'s "
-        f"{one['kind'].upper()} ({one['score']:.2f}, {one['over']:.0f} times chance)"
+        f"{one['kind'].upper()} ({hundredths(one['score'])}, {whole(one['over'])} times chance)"
         for one in clear[:NAMED]
     )
     return f"Of {what}, the strongest: {named}."

@@ -152,7 +152,7 @@ def test_dead_heads_and_twins_are_told(model: Model) -> None:
     assert (result.summary["dead"], result.summary["twins"]) == (1, 2)
     reading = str(result.summary["reading"])
     assert "1 of 8 dead: layer 1 head 0 (OV)" in reading
-    assert "1 pair of heads moves the same by OV: layer 1 head 2 and 3 (-1.00)" in reading
+    assert "1 pair of heads moves the same by OV: layer 1 head 2 and 3 (-1)" in reading
 
 
 def test_values_that_coincide_are_told(model: Model) -> None:

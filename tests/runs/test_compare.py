@@ -94,7 +94,7 @@ def test_noise_below_the_error_is_no_move(model: Document, key: str, share: floa
 )  # fmt: skip
 def test_a_change_beyond_the_error_is_a_move(model: Document, key: str, share: float) -> None:
     def edit(row: Document) -> None:
-        row[key] = type(row[key])(row[key] * (1 + share))
+        row[key] = type(row[key])((row[key] or 4) * (1 + share))
 
     other = changed(model, edit)
     name = model["rows"][0]["matrix"]
