@@ -33,6 +33,7 @@ def spectrum(
     energy: float = 0.99,
     metrics: str | Sequence[str] | None = None,
     seed: int = 0,
+    dct_rank: int | None = None,
     preset: Preset | None = None,
     select: str | int | None = None,
     include: Globs = (),
@@ -57,10 +58,12 @@ def spectrum(
         model: What `spectra.open` accepts; an adapter with its base.
         base: Of an adapter, what it was trained on: the spectra are those of both together.
         energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
-        metrics: What is told: `basic`, `powerlaw`, `mp`, `random`, `all`, or keys such as `alpha`;
-            a list, or a text with commas. Only that is computed; without it some of the first
-            three.
-        seed: Of the order of shuffled entries, for `random`.
+        metrics: What is told: `basic`, `powerlaw`, `mp`, `random`, `dct`, `all`, or keys such as
+            `alpha`; a list, or a text with commas. Only that is computed; without it some of the
+            first three.
+        seed: Of the order of shuffled entries, for `random`, and of a random basis, for `dct`.
+        dct_rank: Of `dct`, how many columns of a cosine basis stand against as many singular
+            vectors; by default a quarter of the shorter side.
         preset: `weightwatcher`: `.frame` and files of lines have its columns, the summary its
             averages; `spectrum`: matrices have its SNR, of which `select` takes the highest.
         select: With `preset="spectrum"`, `50%` of each type of layer or how many, for `.export`.
@@ -102,6 +105,7 @@ def spectrum(
             energy=energy,
             metrics=words_of(metrics),
             seed=seed,
+            dct_rank=dct_rank,
             preset=preset,
             select=None if select is None else str(select),
         ),
@@ -130,6 +134,7 @@ def diff(
     full_spectrum: bool = False,
     merged_rank: int | None = None,
     frame: Frame | None = None,
+    dct_rank: int | None = None,
     per_head: bool = False,
     trend: bool = False,
     sorsa: bool = True,
@@ -164,6 +169,8 @@ def diff(
             `delta_energy_rank`; without it they are None where only all tell.
         merged_rank: Of several: what a cut of the sum of their changes to this rank loses of each.
         frame: `base`: also tell where in the base's singular frame every change lies; slower.
+        dct_rank: Also tell what so many columns of a cosine basis hold of every change, beside as
+            many singular vectors; takes all singular values of every change.
         per_head: Take the matrices of attention head by head, and rank the heads.
         trend: Of checkpoints of one run: change, intruders and SORSA's measures from step to step.
         sorsa: With `trend` also compare all singular triplets, which takes a full decomposition of
@@ -197,6 +204,7 @@ def diff(
         exact=exact,
         full_spectrum=full_spectrum,
         frame=frame,
+        dct_rank=dct_rank,
         per_head=per_head,
     )
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)

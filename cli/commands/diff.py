@@ -35,6 +35,9 @@ MergedRank = Annotated[int | None, option("--merged-rank R",
 FrameOption = Annotated[Frame | None, option("--frame FRAME",
     "base: where every change lies in the base's singular frame: on its diagonal, in the block of "
     "the k leading directions, in that of the others; slower.", METHOD, of=Frame)]
+DctRank = Annotated[int | None, option("--dct-rank N",
+    "Also what N columns of a cosine basis hold of every change, beside N singular vectors; takes "
+    "all singular values of every change.", METHOD, least=1)]
 PerHead = Annotated[bool, option("--per-head",
     "Take the matrices of attention head by head, and rank the heads.", METHOD)]
 Trend = Annotated[bool, option("--trend",
@@ -57,6 +60,7 @@ def diff(
     full_spectrum: FullSpectrum = False,
     merged_rank: MergedRank = None,
     frame: FrameOption = None,
+    dct_rank: DctRank = None,
     per_head: PerHead = False,
     trend: Trend = False,
     no_sorsa: NoSorsa = False,
@@ -78,6 +82,6 @@ def diff(
     return common.run(lambda: spectra.diff.plan(
         common.open(base), [*map(common.open, tuned)], intruders=intruders, k=k, epsilon=epsilon,
         side=side, exact=common.exact, full_spectrum=full_spectrum, merged_rank=merged_rank,
-        trend=trend, sorsa=not no_sorsa, frame=frame, per_head=per_head,
-        selection=common.selection,
+        trend=trend, sorsa=not no_sorsa, frame=frame, dct_rank=dct_rank,
+        per_head=per_head, selection=common.selection,
     ))  # fmt: skip

@@ -20,10 +20,14 @@ Base = Annotated[str | None, option("--base REF",
     "Of an adapter: the model that it was trained on; the spectra are of both together.")]
 Energy = Annotated[float, option("--energy SHARE", "Share of sum sigma^2 that energy_rank keeps.")]
 Metrics = Annotated[str | None, option("--metrics LIST",
-    "What is told, a list with commas of basic, powerlaw, mp, random, all, or of keys such as "
-    "alpha; only that is computed. Without it: norms, ranks, kappa, alpha and spikes.",
-    offered=("basic", "powerlaw", "mp", "random", "all"))]
-Seed = Annotated[int, option("--seed N", "Of the order of shuffled entries, for random.", least=0)]
+    "What is told, a list with commas of basic, powerlaw, mp, random, dct, all, or of keys such "
+    "as alpha; only that is computed. Without it: norms, ranks, kappa, alpha and spikes.",
+    offered=("basic", "powerlaw", "mp", "random", "dct", "all"))]
+Seed = Annotated[int, option("--seed N",
+    "Of the order of shuffled entries, for random, and of a random basis, for dct.", least=0)]
+DctRank = Annotated[int | None, option("--dct-rank N",
+    "With --metrics dct: how many columns of a cosine basis stand against as many singular "
+    "vectors; by default a quarter of the shorter side.", least=1)]
 PresetOption = Annotated[Preset | None, option("--preset TOOL",
     "Tell it as another tool does: weightwatcher (its columns in files of lines, its averages) or "
     "spectrum (its SNR, for --select).", of=Preset)]
@@ -50,6 +54,7 @@ def spectrum(
     energy: Energy = ENERGY,
     metrics: Metrics = None,
     seed: Seed = 0,
+    dct_rank: DctRank = None,
     preset: PresetOption = None,
     select: Select = None,
     trend: Trend = False,
@@ -113,6 +118,7 @@ def spectrum(
             energy=energy,
             metrics=metrics,
             seed=seed,
+            dct_rank=dct_rank,
             preset=preset,
             select=select,
             selection=common.selection,

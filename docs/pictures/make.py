@@ -5,6 +5,7 @@ Two real models and a real adapter, as `make demo` has them, and the family that
 """
 
 import changes
+import groups
 import heads
 import tails
 from measure import fine_tunes, heads_of_both, measure, update, weights, write_typical
@@ -32,6 +33,7 @@ def main() -> None:
     tails.shuffled(stored)
     tails.snr(stored)
     tails.detx(stored)
+    groups.dct(stored, update(matrices.SQUARE))
     changes.delta(diff)
     changes.delta_rank(stored, update(changes.LAYER))
     changes.intruders(diff)

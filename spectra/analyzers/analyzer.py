@@ -266,3 +266,13 @@ def require_share(share: float) -> None:
     """
     if not 0.0 < share <= 1.0:
         raise UsageError(f"--energy {share!r} is no share. Expected above 0 and at most 1.")
+
+
+def require_count(option: str, count: int) -> None:
+    """Refuse a number below 1.
+
+    Raises:
+        UsageError: It is.
+    """
+    if count < 1:
+        raise UsageError(f"{option} {count} is too few. Expected at least 1.")

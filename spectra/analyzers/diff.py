@@ -6,7 +6,7 @@ from typing import ClassVar, get_args
 
 from spectra.analyzers.ablation import Edit, edits_of
 from spectra.analyzers.ablation_reading import reading_of_edits, summary_of_edits
-from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_share
+from spectra.analyzers.analyzer import Pairs, Summary, Takes, require_count, require_share
 from spectra.analyzers.change import reading_of
 from spectra.analyzers.damage import displaced, prints_of
 from spectra.analyzers.delta import (
@@ -27,14 +27,19 @@ from spectra.analyzers.head import head_of, heads_of_rows, reading_of_heads
 from spectra.analyzers.intruders import KEYS as INTRUDER_KEYS
 from spectra.analyzers.intruders import Look
 from spectra.analyzers.row import Measurement, Row
+from spectra.analyzers.waves import UNCHANGED as WITHOUT_WAVES
+from spectra.analyzers.waves import reading_of_waves, waves_of
 from spectra.errors import UsageError
 from spectra.kernels.work import (
+    ENTRY,
     NO_WORK,
     Work,
     change_work,
     factors_work,
     frame_memory,
     frame_work,
+    singular_values_memory,
+    singular_values_work,
 )
 from spectra.matrices import Pair, View
 from spectra.text import counted, listed
@@ -51,6 +56,7 @@ class Diff:
 
     name: ClassVar[str] = "diff"
     version: ClassVar[int] = 4
+    later: ClassVar[frozenset[str]] = frozenset({"dct_rank"})
     DELTA_KEYS: ClassVar[tuple[str, ...]] = DELTA_KEYS
     EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = EVIDENCE_KEYS
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = INTRUDER_KEYS
@@ -65,12 +71,15 @@ class Diff:
     full_spectrum: bool = False  # all singular values of every update, for what needs them
     frame: Frame | None = None  # whose singular vectors the update is seen in as well
     per_head: bool = False  # the matrices of attention are taken head by head
+    dct_rank: int | None = None  # columns of a cosine basis that the update is seen in as well
 
     def __post_init__(self) -> None:
         _ = self.look  # which refuses what cannot be meant
         if self.frame is not None and self.frame not in get_args(Frame):
             raise UsageError(f"--frame {self.frame!r} is not known. Expected base.")
         require_share(self.energy)
+        if self.dct_rank is not None:
+            require_count("--dct-rank", self.dct_rank)
 
     @property
     def takes(self) -> Takes:
@@ -85,7 +94,9 @@ class Diff:
     def cost(self, view: View) -> Work:
         """The update's directions above rounding, or all, and verdicts where asked for."""
         rows, cols = view.rows, view.cols
-        return change_work(rows, cols, full=self.full_spectrum) + self._more_work(rows, cols)
+        waves = singular_values_work(rows, cols) if self.dct_rank else NO_WORK
+        own = change_work(rows, cols, full=self.full_spectrum)
+        return own + waves + self._more_work(rows, cols)
 
     def cost_of_factors(self, view: View) -> Work:
         """A pass over the base, and verdicts where asked for."""
@@ -94,12 +105,15 @@ class Diff:
 
     def _more_work(self, rows: int, cols: int) -> Work:
         found = self.look.work(rows, cols) if self.intruders else NO_WORK
+        if self.dct_rank:
+            found += Work(passes=30.0 * rows * cols * ENTRY)
         return found + frame_work(rows, cols) if self.frame else found
 
     def memory(self, view: View) -> int:
         """Both matrices, and what telling the update or its verdicts takes beside them."""
         sides, update = update_memory(view, full=self.full_spectrum)
-        return sides + max(update, self._more_memory(view))
+        waves = 4 * view.rows * view.cols + singular_values_memory(view.rows, view.cols)
+        return sides + max(update, self._more_memory(view), waves if self.dct_rank else 0)
 
     def memory_of_factors(self, view: View) -> int:
         """The base, and what verdicts take beside it."""
@@ -117,8 +131,9 @@ class Diff:
             unchanged = self.look.unchanged(pair.view) if self.intruders else {}
             frame = without_frame(SAME) if self.frame else {}
             heads = head_of(pair, changed=False) if self.per_head else {}
+            waves = WITHOUT_WAVES if self.dct_rank else {}
             told = UNCHANGED if update is None else update.values
-            same = {**told, **unchanged, **frame, **heads}
+            same = {**told, **unchanged, **frame, **waves, **heads}
             return Measurement(same, arrays=prints_of(pair, 0.0))
         values = update.values
         arrays = {**prints_of(pair, values["delta_relative"]), **update.arrays}
@@ -128,6 +143,8 @@ class Diff:
             arrays = {**found.arrays, **arrays}
         if self.frame:
             values |= frame_of(pair, self.k, self.energy, update.rounding)
+        if self.dct_rank:
+            values |= waves_of(pair, self.dct_rank)
         if self.per_head:
             values |= head_of(pair, changed=True)
         return Measurement(values, arrays=arrays)
@@ -185,4 +202,6 @@ class Diff:
             told.append(self.look.reading(measured, changed))
         if self.frame:
             told.append(reading_of_frames(changed))
+        if self.dct_rank:
+            told.append(reading_of_waves(changed, self.dct_rank))
         return " ".join(text for text in told if text)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
 from spectra.errors import UsageError
 from spectra.kernels.arranged import arranged_bulk
+from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes
 from spectra.kernels.noise import Bulk, heavy_tail, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.power_law import (
@@ -44,6 +45,7 @@ from spectra.text import guess, listed
 FEWEST: Final = 10  # singular values that a power law is fitted to
 PROFILE: Final = 65  # values that a spectrum is drawn from where only its row is left
 FITTED: Final = "ok"  # of a power law
+QUARTER: Final = 4  # what of the shorter side a cosine basis has, if no number is given
 
 
 class Shuffled:
@@ -55,6 +57,18 @@ class Shuffled:
         self.bulk = noise_bulk(sigma, *filled)
 
 
+class Cosine(NamedTuple):
+    """What is asked of a cosine basis."""
+
+    rank: int | None = None  # columns; None: a quarter of the shorter side
+    seed: int = 0  # of the signs with which it is a random basis
+
+    def of(self, shape: Sequence[int]) -> int:
+        """Return how many columns are taken of a matrix."""
+        short = min(shape)
+        return min(self.rank or math.ceil(short / QUARTER), short)
+
+
 class Facts:
     """What is known of one matrix by its singular values: each is worked out when asked for."""
 
@@ -64,6 +78,7 @@ class Facts:
         sigma: Float[Tensor, " rank"],
         energy: float,
         shuffled: Callable[[], Shuffled],
+        cosine: "Cosine",
     ) -> None:
         """Take what was measured; of the rest nothing is worked out yet.
 
@@ -72,10 +87,11 @@ class Facts:
             sigma: Its singular values, descending, float64 on the CPU.
             energy: The share of their squares that `energy_rank` keeps.
             shuffled: Returns those of its shuffled entries, which take a decomposition.
+            cosine: How many columns of a cosine basis are taken.
         """
         self.matrix, self.sigma, self.energy = matrix, sigma, energy
         self.largest = float(sigma[0])
-        self._shuffled = shuffled
+        self._shuffled, self._cosine = shuffled, cosine
 
     @cached_property
     def entries(self) -> Sizes:
@@ -131,6 +147,27 @@ class Facts:
     def shuffled(self) -> Shuffled:
         """The same entries in another order."""
         return self._shuffled()
+
+    @property
+    def cosine_rank(self) -> int:
+        """How many columns of a cosine basis, and singular vectors, are compared."""
+        return self._cosine.of(self.matrix.values.shape)
+
+    @cached_property
+    def captured(self) -> float | None:
+        """The share of the energy that these columns hold; None of zeros."""
+        return self._held(None)
+
+    @property
+    def captured_by_chance(self) -> float | None:
+        """The same of a basis that has nothing to do with the matrix."""
+        return self._held(self._cosine.seed)
+
+    def _held(self, seed: int | None) -> float | None:
+        if not self.largest:
+            return None
+        shares = cosine_shares(by_short_side(self.matrix.values), seed)
+        return min(float(shares[: self.cosine_rank].sum()), 1.0)
 
     @property
     def numerical_rank(self) -> int:
@@ -211,14 +248,24 @@ RANDOM: Metrics = {
     "sigma_max_random": lambda facts: float(facts.shuffled.sigma[0]),
     "random_distance": lambda facts: paired_distance(facts.sigma, facts.shuffled.sigma),
 }
+DCT: Metrics = {
+    "dct_rank": lambda facts: facts.cosine_rank,
+    "dct_energy": lambda facts: facts.captured,
+    "dct_null": lambda facts: facts.captured_by_chance,
+    "dct_ratio": lambda facts: (
+        None if facts.captured is None
+        else min(facts.captured / leading_energy(facts.sigma, facts.cosine_rank), 1.0)
+    ),
+}  # fmt: skip
 DRAWN: Final = "sigma_profile"  # always there: what a saved spectrum is drawn from
 EVERY: Metrics = {
-    **BASIC, **POWERLAW, **MP, **RANDOM, DRAWN: lambda facts: sigma_profile(facts.sigma)
+    **BASIC, **POWERLAW, **MP, **RANDOM, **DCT,
+    DRAWN: lambda facts: sigma_profile(facts.sigma),
 }  # fmt: skip
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "basic": tuple(BASIC), "powerlaw": tuple(POWERLAW), "mp": tuple(MP), "random": tuple(RANDOM),
-    "all": tuple(EVERY),
+    "dct": tuple(DCT), "all": tuple(EVERY),
 }  # fmt: skip
 """Words that mean several."""
 
@@ -231,6 +278,9 @@ DEFAULT: Final = (
 
 SEEDED: Final = frozenset(RANDOM)
 """Those that take the singular values of shuffled entries too."""
+
+TRANSFORMED: Final = frozenset(DCT)
+"""Those that take transforms of all entries."""
 
 
 def words_of(asked: str | Sequence[str] | None) -> str | None:
@@ -283,6 +333,12 @@ def told_of(facts: Facts, keys: Sequence[str]) -> dict[str, Value]:
     # Of a matrix of zeros there is no scale to go by.
     return {key: None if key in ("mp_softrank", "signal_energy", "random_distance", "snr")
             else EVERY[key](facts) for key in keys}  # fmt: skip
+
+
+def leading_energy(sigma: Float[Tensor, " rank"], count: int) -> float:
+    """Return the share of sum sigma^2 that so many of the largest hold; sigma[0] is above 0."""
+    squares = (sigma / sigma[0]).square()
+    return float(squares[:count].sum() / squares.sum())
 
 
 def sigma_profile(sigma: Float[Tensor, " rank"]) -> list[float]:

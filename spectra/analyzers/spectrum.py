@@ -15,9 +15,20 @@ from spectra.analyzers.analyzer import (
     Pairs,
     Summary,
     Takes,
+    require_count,
     require_share,
 )
-from spectra.analyzers.metrics import EVERY, SEEDED, Facts, Shuffled, keys_of, told_of, words_of
+from spectra.analyzers.metrics import (
+    EVERY,
+    SEEDED,
+    TRANSFORMED,
+    Cosine,
+    Facts,
+    Shuffled,
+    keys_of,
+    told_of,
+    words_of,
+)
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import reading_of
 from spectra.errors import UsageError
@@ -37,6 +48,7 @@ from spectra.matrices.pair import widened
 from spectra.words import UNMEASURED, Preset, Status
 
 MOST_SEED = 2**63  # a seed lies below
+TRANSFORM = 15.0  # passes over the entries, of one quantity of a cosine basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +132,15 @@ class Spectrum:
     version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Each()
     concluding: ClassVar[frozenset[str]] = frozenset({"ask", "preset", "select"})
-    later: ClassVar[frozenset[str]] = frozenset({"metrics", "seed", "preset", "select"})
+    later: ClassVar[frozenset[str]] = frozenset({"metrics", "seed", "preset", "select", "dct_rank"})
     every: ClassVar[tuple[str, ...]] = tuple(EVERY)  # key that it may tell
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
     metrics: str | None = None  # what is told, as `metrics.words_of` returns it; None: the default
-    seed: int = 0  # of the order of shuffled entries, at least 0
+    seed: int = 0  # of the order of shuffled entries and of random bases, at least 0
     preset: Preset | None = None  # the tool in whose words it is concluded
     select: str | None = None  # of each type of layer, with `spectrum`: `50%`, or how many
+    dct_rank: int | None = None  # columns of a cosine basis, at least 1; None: a quarter of all
     ask: Ask = field(default_factory=Anew)  # who decomposes
 
     def __post_init__(self) -> None:
@@ -135,6 +148,8 @@ class Spectrum:
         _ = self.keys  # which refuses what is not known
         if not 0 <= self.seed < MOST_SEED:
             raise UsageError(f"--seed {self.seed} is no seed. Expected from 0 to 2^63 - 1.")
+        if self.dct_rank is not None:
+            require_count("--dct-rank", self.dct_rank)
         if self.preset is not None and self.preset not in get_args(Preset):
             raise UsageError(
                 f"--preset {self.preset!r} is not known. Expected one of "
@@ -163,7 +178,13 @@ class Spectrum:
     def cost(self, view: View) -> Work:
         """All singular values, a fit of their tail, and passes over the entries."""
         own = singular_values_work(view.rows, view.cols)
-        return own + (own if self._random else NO_WORK) + _passes(view)
+        return own + (own if self._random else NO_WORK) + self._passes(view)
+
+    def _passes(self, view: View) -> Work:
+        entries = view.rows * view.cols
+        vectors = 0.5 * entries * min(view.rows, view.cols) * SINGLE  # of what stands out
+        waves = TRANSFORM * len(TRANSFORMED & set(self.keys))
+        return Work(passes=(8.0 + waves) * entries * ENTRY, products=vectors, calls=4.0 * CALL)
 
     def memory(self, view: View) -> int:
         """The values and what their decomposition needs."""
@@ -176,7 +197,7 @@ class Spectrum:
 
     def beside(self, views: Mapping[str, View], *, factors: bool) -> Work:  # noqa: ARG002 - as others take
         """Return what passes and fits take."""
-        return sum(map(_passes, views.values()), NO_WORK)
+        return sum(map(self._passes, views.values()), NO_WORK)
 
     def asking(self, ask: Ask) -> "Spectrum":
         """Return the same where singular values that are known are not measured again."""
@@ -204,7 +225,9 @@ class Spectrum:
             rows, cols = other["filled"].tolist()
             return Shuffled(other["sigma"], (rows, cols))
 
-        values: dict[str, Value] = told_of(Facts(matrix, found, self.energy, mixed), self.keys)
+        cosine = Cosine(self.dct_rank, self.seed)
+        facts = Facts(matrix, found, self.energy, mixed, cosine)
+        values: dict[str, Value] = told_of(facts, self.keys)
         status: Status = "singular" if float(found[-1]) == 0.0 else "ok"
         return Measurement(values, status, {"sigma": found})
 
@@ -253,6 +276,7 @@ class TunedSpectrum:
     seed: int = 0
     preset: Preset | None = None
     select: str | None = None
+    dct_rank: int | None = None
     ask: Ask = field(default_factory=Anew)
 
     def __post_init__(self) -> None:
@@ -260,7 +284,9 @@ class TunedSpectrum:
 
     @property
     def _alone(self) -> Spectrum:
-        return Spectrum(self.energy, self.metrics, self.seed, self.preset, self.select)
+        return Spectrum(
+            self.energy, self.metrics, self.seed, self.preset, self.select, self.dct_rank
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -304,9 +330,3 @@ class TunedSpectrum:
 def _tuned(pair: Pair) -> Matrix:
     """Return what became of the base's matrix."""
     return Matrix(pair.view, pair.tuned_exact().to(widened(pair.base).dtype))
-
-
-def _passes(view: View) -> Work:
-    entries = view.rows * view.cols
-    vectors = 0.5 * entries * min(view.rows, view.cols) * SINGLE  # of what stands out
-    return Work(passes=8.0 * entries * ENTRY, products=vectors, calls=4.0 * CALL)

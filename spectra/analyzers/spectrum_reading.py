@@ -33,7 +33,7 @@ def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
         told.append(f"{have} entries of heavy tails: what these alone make is no spike.")
-    return " ".join([*told, *_signal(rows), *_trapped(rows)])
+    return " ".join([*told, *_signal(rows), *_trapped(rows), *_waves(rows)])
 
 
 def _known(rows: Sequence[Row], key: str) -> list[float]:
@@ -90,6 +90,18 @@ def _trapped(rows: Sequence[Row]) -> list[str]:
         return ["Shuffled, no matrix has a spike."] if traps else []
     have = counted(found, "matrix has", "matrices have")
     return [f"Shuffled, {have} spikes still: single entries make them."]
+
+
+def _waves(rows: Sequence[Row]) -> list[str]:
+    """Say what a cosine basis holds, and that chance holds as much where it does."""
+    held, best = _known(rows, "dct_energy"), _known(rows, "dct_ratio")
+    if not held:
+        return []
+    of = f", {percent(median(best))} of what singular vectors hold" if best else ""
+    chance = _known(rows, "dct_null")
+    beside = f" (of a random basis: {percent(median(chance))})" if chance else ""
+    share = percent(median(held))
+    return [f"A cosine basis holds {share} of the energy in the median matrix{beside}{of}."]
 
 
 def _lost(rows: Sequence[Row]) -> list[str]:

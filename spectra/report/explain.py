@@ -20,7 +20,7 @@ HEADINGS = {
     "±": "alpha_sigma", "tail": "alpha_tail", "signal": "signal_energy", "likelier": "truncated_p",
     "soft rank": "mp_softrank", "distance": "random_distance", "edge": "mp_edge", "ks": "alpha_ks",
     "effective": "effective_rank", "ratio to the proxy": "ratio", "matches": "ok",
-    "what it finds": "summary",
+    "what it finds": "summary", "cosines": "dct_energy", "of best": "dct_ratio",
 }  # fmt: skip
 """Titles of columns on screens and cards, where these are shorter than a key's."""
 
@@ -45,6 +45,8 @@ ABOUT = {
          for told in ("ratio", "p")), "alternatives",
     ),
     "entropy": "effective-rank",
+    **dict.fromkeys(("dct_rank", "dct_energy", "dct_null", "dct_ratio"), "dct"),
+    **dict.fromkeys(("delta_dct_energy", "delta_dct_null", "delta_dct_ratio"), "dct"),
     "frame_svfit": "frame", "frame_salt": "frame", "frame_rounding": "frame",
 }  # fmt: skip
 """Pages that tell of a key beside the one that they are named after."""

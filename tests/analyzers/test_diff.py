@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import fft
 from torch import Tensor
 
 from analyzers.subjects import QUERY, matrix_of, pair_of, row_of, view_of
@@ -567,3 +569,28 @@ def test_estimates_grow_with_the_matrix_and_the_question() -> None:
     assert Diff().memory(large) <= Diff(intruders=True).memory(large)
     question = Diff(intruders=True)
     assert 4 * 30_000 < question.memory_of_factors(large) < question.memory(large)
+
+
+def test_a_change_is_held_against_a_cosine_basis(real: dict[str, Tensor]) -> None:
+    """Of an adapter by its factors, of a fine-tune by its values."""
+    generator = torch.Generator().manual_seed(4)
+    base = real["encoder.layer.0.intermediate.dense.weight"]
+    left = 0.01 * torch.randn(len(base), 4, generator=generator)
+    right = torch.randn(4, base.shape[1], generator=generator)
+    diff = Diff(dct_rank=6)
+    by_factors, dense, same = (
+        diff.measure(pair_of(base, tuned)).values
+        for tuned in (LowRank(left, right), base + left @ right, None)
+    )
+    change = (left.double() @ right.double()).numpy()
+    squares = np.sort((fft.dct(change, type=3, norm="ortho", axis=1) ** 2).sum(axis=0))[::-1]
+    expected = squares[:6].sum() / squares.sum()
+    assert by_factors["delta_dct_energy"] == pytest.approx(expected, rel=1e-6)
+    assert by_factors["delta_dct_ratio"] == pytest.approx(expected, rel=1e-6)  # rank 4: all of it
+    assert dense["delta_dct_energy"] == pytest.approx(expected, rel=1e-4)
+    assert same["delta_dct_energy"] is None
+    rows = [row_of(diff, pair_of(base, LowRank(left, right)))]
+    assert "6 columns of a cosine basis, those of largest norm, hold" in str(
+        diff.conclude(rows)[1]["reading"]
+    )
+    assert "cosine" not in str(diff.conclude([row_of(diff, pair_of(base, None))])[1]["reading"])

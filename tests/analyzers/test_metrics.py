@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import fft
 from torch import Tensor
 
 from analyzers.subjects import matrix_of
@@ -209,3 +210,43 @@ def test_a_failed_fit_enters_no_median_and_the_reading_says_so() -> None:
     assert f"Median alpha {rows[0].number('alpha'):.4g}" in reading
     assert "1 matrix has no power law and counts in no median: h.1.q_proj.weight" in reading
     assert "Shuffled" in reading
+
+
+@pytest.mark.parametrize(("rows", "cols", "rank"), [(60, 40, None), (40, 60, 7), (30, 30, 99)])
+def test_a_cosine_basis_is_held_against_as_many_singular_vectors(
+    rows: int, cols: int, rank: int | None
+) -> None:
+    matrix = torch.randn(rows, cols, generator=torch.Generator().manual_seed(1)).double()
+    found = Spectrum(metrics="dct", dct_rank=rank).measure(matrix_of(matrix)).values
+    values = matrix.numpy() if rows >= cols else matrix.numpy().T
+    count = min(rank or math.ceil(min(rows, cols) / 4), rows, cols)
+    on = np.sort((fft.dct(values, type=3, norm="ortho", axis=1) ** 2).sum(axis=0))[::-1]
+    best = np.linalg.svd(values, compute_uv=False) ** 2
+    assert found["dct_rank"] == count
+    assert found["dct_energy"] == pytest.approx(on[:count].sum() / on.sum())
+    assert found["dct_ratio"] == pytest.approx(on[:count].sum() / best[:count].sum())
+    assert found["dct_null"] != found["dct_energy"] or count == min(rows, cols)
+
+
+def test_smooth_lines_lie_on_few_cosines_and_noise_does_not() -> None:
+    """What lies on the basis holds its energy there and nowhere by chance; the reading says so."""
+    from analyzers.subjects import row_of  # noqa: PLC0415 - this test alone
+
+    steps = (torch.arange(64.0, dtype=torch.float64) + 0.25)[:, None] * (torch.arange(3.0) + 0.5)
+    smooth = torch.randn(90, 3, dtype=torch.float64) @ torch.cos(math.pi * steps / 64).mT
+    dct = Spectrum(metrics="dct", dct_rank=8)
+    told, noise = (
+        dct.measure(matrix_of(one)).values
+        for one in (smooth, torch.randn(90, 64, generator=torch.Generator().manual_seed(0)))
+    )
+    assert float(str(told["dct_energy"])) > 0.99
+    assert float(str(told["dct_null"])) < 0.4
+    assert noise["dct_energy"] == pytest.approx(noise["dct_null"], abs=0.02)
+    reading = str(dct.conclude([row_of(dct, matrix_of(smooth))])[1]["reading"])
+    assert "A cosine basis holds" in reading
+    assert "of a random basis" in reading
+
+
+def test_a_cosine_basis_has_a_column_at_least() -> None:
+    with pytest.raises(UsageError, match="--dct-rank 0 is too few"):
+        Spectrum(metrics="dct", dct_rank=0)

@@ -182,9 +182,9 @@ def test_control_characters_are_escaped() -> None:
 
 HANDLED = {
     "ls": {"other"},
-    "spectrum": {"energy", "metrics", "seed", "preset", "select", "trend"},
+    "spectrum": {"energy", "metrics", "seed", "preset", "select", "trend", "dct_rank"},
     "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "frame", "per_head",
-             "merged_rank", "trend", "no_sorsa"},
+             "merged_rank", "trend", "no_sorsa", "dct_rank"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},
     "width": {"against", "eta", "weight_decay", "widths", "tolerance"},
     "check": {

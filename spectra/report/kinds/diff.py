@@ -103,6 +103,13 @@ FRAME = tuple(
         ("by chance", "frame_diagonal_null"),
     )
 )  # fmt: skip
+WAVES = tuple(
+    Column(title, key=key, cell=cells.of(key, percent))
+    for title, key in (
+        ("cosines", "delta_dct_energy"), ("by chance", "delta_dct_null"),
+        ("of best", "delta_dct_ratio"),
+    )
+)  # fmt: skip
 CARD = (
     cells.CODE, Column("change", cell=cells.of("delta_relative", percent)),
     Column("rank", cell=_rank),
@@ -141,7 +148,10 @@ def _table(document: Document) -> Listing:
     changed = [row for row in document["rows"] if row.get("delta_norm") != 0.0]
     if not _looked(document):
         changed.sort(key=lambda row: -(row.get("delta_relative") or 0.0))
-        columns = (*CHANGES[:5], *FRAME) if document["settings"].get("frame") else CHANGES
+        settings = document["settings"]
+        columns = (*CHANGES[:5], *FRAME) if settings.get("frame") else CHANGES
+        if settings.get("dct_rank"):
+            columns = (*columns[:5], *WAVES, *columns[5:])
         return Listing(columns, changed)
     changed.sort(key=lambda row: (-_count(row), _lowest(row).get("max_cos", 2.0)))
     holders = [row for row in changed if _count(row) or row["status"] != "ok"]
@@ -300,7 +310,8 @@ KIND = Kind(
     onward=_onward, after=_after,
     visible=(
         "delta_relative", "delta_rank", "intruders", "worst_cos", "worst_at", "worst_energy",
-        "intruders_right", "worst_cos_right", "frame_diagonal",
+        "intruders_right", "worst_cos_right", "frame_diagonal", "delta_dct_energy",
+        "delta_dct_ratio",
     ),
     metrics=(
         Metric("intruders", "count", "high", shades.intruders, shades.OF_INTRUDERS),
@@ -311,11 +322,12 @@ KIND = Kind(
     drawer="spectra.report.plots.diff:draw_diff",
     options={
         "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
-        "full_spectrum": False, "frame": None, "per_head": False,
+        "full_spectrum": False, "frame": None, "dct_rank": None, "per_head": False,
     },
     settings={
         "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
         "k": COUNT.sometimes, "frame": TEXT.sometimes, "per_head": FLAG.sometimes,
+        "dct_rank": COUNT.sometimes,
     },
     summary={
         "matrices": COUNT.older, "changed": COUNT, "non_finite": COUNT.older,

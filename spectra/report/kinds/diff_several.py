@@ -218,6 +218,7 @@ KIND = Kind(
     options={
         "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
         "full_spectrum": False, "merged_rank": None, "frame": None,
+        "dct_rank": None,
     },
     settings={"intruders": FLAG.sometimes, "k": COUNT.sometimes, "merged_rank": COUNT.sometimes},
     summary={

@@ -117,7 +117,7 @@ KIND = Kind(
     lead=("diff", "--trend"),
     options={
         "exact": False, "k": 10, "epsilon": 0.5, "side": "left", "full_spectrum": False,
-        "frame": None,
+        "frame": None, "dct_rank": None,
     },
     settings={"sorsa": FLAG.sometimes, "k": COUNT.sometimes},
     summary={

@@ -51,7 +51,8 @@ SHORT = {
     "signal_energy": "signal", "mp_softrank": "soft rank", "random_distance": "distance",
     "sigma_max_random": "random max", "log_abs_det": "log det", "alpha_status": "fit",
     "alpha_xmin": "from", "alpha_error": "error", "alpha_weighted": "weighted",
-    "heavy_tail": "heavy",
+    "heavy_tail": "heavy", "dct_rank": "columns", "dct_energy": "cosines", "dct_null": "by chance",
+    "dct_ratio": "of best",
 }  # fmt: skip
 """Titles of columns; others go by their keys."""
 GROUPS = {
@@ -59,6 +60,7 @@ GROUPS = {
     "powerlaw": ("alpha", "alpha_sigma", "alpha_ks", "alpha_tail", "likelier"),
     "mp": ("mp_edge", "spikes", "signal_energy", "mp_softrank"),
     "random": ("traps", "random_distance"),
+    "dct": ("dct_energy", "dct_null", "dct_ratio", "dct_rank"),
     "all": ("sigma_max", "kappa", "stable_rank", "alpha", "alpha_sigma", "likelier", "spikes",
             "signal_energy", "traps"),
 }  # fmt: skip
@@ -67,6 +69,7 @@ SURE = 3  # columns that a narrow table keeps
 WRITTEN: Mapping[str, Callable[[Any], str]] = {
     "selected": cells.plain,
     "signal_energy": percent,
+    **dict.fromkeys(("dct_energy", "dct_null", "dct_ratio"), percent),
     "heavy_tail": cells.plain,
     "alpha_status": cells.plain,
 }
@@ -155,7 +158,7 @@ KIND = Kind(
     onward=lambda _: [[("--plot", "spectrum.png")]],
     visible=(
         "sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "alpha_sigma", "spikes",
-        "signal_energy", "traps", "snr",
+        "signal_energy", "traps", "snr", "dct_energy", "dct_ratio",
     ),
     metrics=(
         Metric("kappa", "log", "high", shades.conditioning, shades.OF_KAPPA),
@@ -166,9 +169,11 @@ KIND = Kind(
     under=_together, advice=lambda document: [*filter(None, [_together(document)])],
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
-    options={"energy": 0.99, "metrics": None, "seed": 0, "preset": None, "select": None},
+    options={"energy": 0.99, "metrics": None, "seed": 0, "preset": None, "select": None,
+             "dct_rank": None},
     settings={
         "metrics": TEXT.sometimes, "seed": COUNT.sometimes,
+        "dct_rank": COUNT.sometimes,
         "preset": Words(get_args(Preset)).sometimes, "select": TEXT.sometimes,
     },
     lines=_lines,
