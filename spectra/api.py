@@ -2,10 +2,11 @@
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from spectra.analyzers import Diff, Heads, Kappa, Spectrum, Trend, Width
+from spectra.analyzers import Diff, Heads, Kappa, Shared, Spectrum, Trend, Width
 from spectra.analyzers.metrics import words_of
 from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter, Checkpoint
@@ -23,6 +24,9 @@ from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
 from spectra.text import shown
 from spectra.words import By, Engine, FailOn, Frame, Per, Preset, RankBy, Sides
+
+OF_CACHE = ("attn.k", "attn.v")
+"""What makes keys and values, which a cache holds."""
 
 
 @asked
@@ -432,6 +436,68 @@ def heads(
     return Planned(
         Composition(analysis, fold, strongest) if compose else analysis,
         device, workers, progress, cache, engine=engine, address=address, memory=memory,
+    )  # fmt: skip
+
+
+@asked
+def shared(
+    model: Spec,
+    *,
+    group: int | str = 4,
+    rank: int | None = None,
+    seed: int = 0,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
+    selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
+    device: Device = "auto",
+    workers: int | None = None,
+    memory: Memory = None,
+    progress: bool | None = None,
+    cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> Planned:
+    """Return whether neighbouring layers read one subspace of their inputs.
+
+    Args:
+        model: What `spectra.open` accepts, save adapters.
+        group: Layers at a time, at least 2; or several sizes, `"2,4"`, that lie in each other.
+        rank: Of a layer alone; by default a quarter of the shorter side. Groups get the rank that
+            as many parameters allow.
+        seed: Of the bases of layers that share nothing, which chance is measured by.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: These roles in place of `"attn.k"` and `"attn.v"`.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
+        workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
+        progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    analyzer = Shared(group=str(group), rank=rank, seed=seed)
+    opened = open(model, allow_pickle=allow_pickle, download=download, variant=variant)
+    some = chosen(selection, include, exclude, role, layers)
+    plan = plan_for(analyzer, [opened], some if some.roles else replace(some, roles=OF_CACHE))
+    return Planned(
+        Analysis(analyzer, plan, some), device, workers, progress, cache, engine=engine,
+        address=address, memory=memory,
     )  # fmt: skip
 
 

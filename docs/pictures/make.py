@@ -34,6 +34,7 @@ def main() -> None:
     tails.snr(stored)
     tails.detx(stored)
     groups.dct(stored, update(matrices.SQUARE))
+    groups.sharing(stored)
     changes.delta(diff)
     changes.delta_rank(stored, update(changes.LAYER))
     changes.intruders(diff)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from spectra.analyzers.diff import Diff
     from spectra.analyzers.heads import Heads
     from spectra.analyzers.kappa import Kappa
+    from spectra.analyzers.shared import Shared
     from spectra.analyzers.soundness import Soundness
     from spectra.analyzers.spectrum import Spectrum
     from spectra.analyzers.trend import Trend
@@ -22,6 +23,7 @@ __all__ = [
     "Kappa",
     "Measurement",
     "Row",
+    "Shared",
     "Soundness",
     "Spectrum",
     "Summary",

@@ -37,6 +37,17 @@ class PerLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The matrices of one role in layers that follow each other: `measure` gets them by layer.
+
+    They come by their layers' numbers, in order. The last of a stack may be fewer, two at least.
+    Experts are left out: those of one number in two layers have nothing to do with each other.
+    """
+
+    size: int  # at least 2
+
+
+@dataclass(frozen=True, slots=True)
 class WithMoments:
     """Every matrix with the second moments of its inputs: `weight` and `moments`.
 
@@ -75,7 +86,9 @@ class Attentions:
     """
 
 
-Takes: TypeAlias = Each | Pairs | PerLayer | WithMoments | Across | Updates | Factors | Attentions
+Takes: TypeAlias = (
+    Each | Pairs | PerLayer | Neighbours | WithMoments | Across | Updates | Factors | Attentions
+)
 
 
 class Analyzer(Protocol[Subject_contra]):

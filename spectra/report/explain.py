@@ -45,6 +45,8 @@ ABOUT = {
          for told in ("ratio", "p")), "alternatives",
     ),
     "entropy": "effective-rank",
+    **dict.fromkeys(("shared_energy", "single_energy", "shared_gain", "shared_null",
+                     "shared_ceiling"), "sharing"),
     **dict.fromkeys(("dct_rank", "dct_energy", "dct_null", "dct_ratio"), "dct"),
     **dict.fromkeys(("delta_dct_energy", "delta_dct_null", "delta_dct_ratio"), "dct"),
     "frame_svfit": "frame", "frame_salt": "frame", "frame_rounding": "frame",

@@ -16,6 +16,7 @@ from spectra.analyzers.analyzer import (
     Each,
     Factors,
     Idling,
+    Neighbours,
     Pairs,
     PerLayer,
     Updates,
@@ -43,6 +44,7 @@ from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
 from spectra.work.planning.attention import plan_attention
 from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
+from spectra.work.planning.neighbours import plan_neighbours
 from spectra.work.planning.plan import Member, weights_of
 from spectra.work.planning.updates import plan_updates
 from spectra.work.task import Input, Replaced
@@ -210,7 +212,7 @@ def plan_for(
         if len(models) != (2 if type(takes) in many else 1):
             raise UsageError(f"{analyzer.name} takes {told}, got {len(models)} models.")
     match takes:
-        case Each() | PerLayer() | Attentions():
+        case Each() | PerLayer() | Neighbours() | Attentions():
             return _plan_one(analyzer, takes, models[0], selection)
         case Pairs(by_head):
             return plan_pair(models[0], models[1], selection, by_head=by_head)
@@ -227,7 +229,7 @@ def plan_for(
 
 def _plan_one(
     analyzer: Analyzer[Any],
-    takes: Each | PerLayer | Attentions,
+    takes: Each | PerLayer | Neighbours | Attentions,
     model: Checkpoint | Adapter,
     selection: Selection,
 ) -> Plan:
@@ -236,6 +238,8 @@ def _plan_one(
             return plan_model(model, selection, analyzer)
         case PerLayer(roles):
             return plan_layers(model, selection, roles)
+        case Neighbours(size):
+            return plan_neighbours(model, selection, size)
         case Attentions():
             return plan_attention(model, selection)
 
