@@ -31,7 +31,8 @@ class Portrait:
         policy = policy_in_force(self.asked.policy)
         chosen_device(device)
         settle_memory()
-        parts = list(steps(self.model, self.asked.base, policy, warn))
+        asked = self.asked
+        parts = list(steps(self.model, asked.base, policy, warn, tokens=asked.tokens))
         found, warned = [], dict[str, None]()
         for place, (name, told, plan) in enumerate(parts, 1):
             note(f"{place} of {len(parts)}: {told}", quiet=quiet)

@@ -67,12 +67,14 @@ class Asked:
     device: str
     quiet: bool
     cache: bool
+    tokens: bool = False  # its directions are told in tokens too
 
     @property
     def words(self) -> list[str]:
         """The options that make the same page again."""
         told = (("--base", self.base), ("--policy", self.policy))
-        return [str(word) for pair in told if pair[1] is not None for word in pair]
+        found = [str(word) for pair in told if pair[1] is not None for word in pair]
+        return [*found, *["--tokens"] * self.tokens]
 
 
 def report_model(given: Sequence[str], asked: Asked, form: Form) -> None:

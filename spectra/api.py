@@ -22,6 +22,7 @@ from spectra.runs.family import Given, plan_trend, plan_width
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
+from spectra.runs.tokens import in_tokens, require_intruders
 from spectra.text import shown
 from spectra.words import By, Engine, FailOn, Frame, Per, Preset, RankBy, Sides
 
@@ -40,6 +41,7 @@ def spectrum(
     dct_rank: int | None = None,
     preset: Preset | None = None,
     select: str | int | None = None,
+    tokens: bool = False,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -71,6 +73,8 @@ def spectrum(
         preset: `weightwatcher`: `.frame` and files of lines have its columns, the summary its
             averages; `spectrum`: matrices have its SNR, of which `select` takes the highest.
         select: With `preset="spectrum"`, `50%` of each type of layer or how many, for `.export`.
+        tokens: Also read the leading singular directions of what touches the residual stream by
+            the output head or the embedding: their highest and lowest tokens.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -104,25 +108,20 @@ def spectrum(
             f"{shown(opened[0].spec)} {shown(opened[-1].spec)}`."
         )
     analyzer = Spectrum if base is None else TunedSpectrum
-    return measure.plan(
-        analyzer(
-            energy=energy,
-            metrics=words_of(metrics),
-            seed=seed,
-            dct_rank=dct_rank,
-            preset=preset,
-            select=None if select is None else str(select),
-        ),
-        *opened,
-        selection=chosen(selection, include, exclude, role, layers),
-        device=device,
-        workers=workers,
-        memory=memory,
-        progress=progress,
-        cache=cache,
-        engine=engine,
-        address=address,
+    question = analyzer(
+        energy=energy,
+        metrics=words_of(metrics),
+        seed=seed,
+        dct_rank=dct_rank,
+        preset=preset,
+        select=None if select is None else str(select),
     )
+    some = chosen(selection, include, exclude, role, layers)
+    analysis = Analysis(question, plan_for(question, opened, some), some)
+    return Planned(
+        in_tokens(analysis) if tokens else analysis,
+        device, workers, progress, cache, engine=engine, address=address, memory=memory,
+    )  # fmt: skip
 
 
 @asked
@@ -142,6 +141,7 @@ def diff(
     per_head: bool = False,
     trend: bool = False,
     sorsa: bool = True,
+    tokens: bool = False,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -179,6 +179,8 @@ def diff(
         trend: Of checkpoints of one run: change, intruders and SORSA's measures from step to step.
         sorsa: With `trend` also compare all singular triplets, which takes a full decomposition of
             every matrix in the base and in each checkpoint.
+        tokens: With `intruders` also tell what each writes or reads in tokens, beside what its
+            best match in the base did.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -215,10 +217,13 @@ def diff(
     every = [tuned] if isinstance(tuned, str | Path | Checkpoint | Adapter) else tuned
     before, after = opener(base), [*map(opener, every)]
     some = chosen(selection, include, exclude, role, layers)
+    if tokens:
+        require_intruders(len(after), intruders=intruders, trend=trend)
     planned = plan_diff(before, after, analyzer, some, Beside(merged_rank, trend, sorsa))
     return Planned(
-        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
-    )
+        in_tokens(planned) if tokens else planned,
+        device, workers, progress, cache, engine=engine, address=address, memory=memory,
+    )  # fmt: skip
 
 
 @asked
@@ -383,6 +388,7 @@ def heads(
     compose: bool = False,
     strongest: int = 20,
     fold: bool = True,
+    tokens: bool = False,
     include: Globs = (),
     exclude: Globs = (),
     role: Globs = (),
@@ -407,6 +413,8 @@ def heads(
             queries, keys and values read.
         strongest: How many pairs are told then.
         fold: Multiply the gains of norms into what reads through them, where they are known.
+        tokens: Also read the strongest components of OV and QK by the output head and the
+            embedding: their highest and lowest tokens, and how much each head copies tokens.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
         role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
@@ -433,8 +441,9 @@ def heads(
     opened = open(model, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
     analysis = Analysis(Heads(fold=fold), plan_for(Heads(), [opened], some), some)
+    question = Composition(analysis, fold, strongest) if compose else analysis
     return Planned(
-        Composition(analysis, fold, strongest) if compose else analysis,
+        in_tokens(question, fold=fold) if tokens else question,
         device, workers, progress, cache, engine=engine, address=address, memory=memory,
     )  # fmt: skip
 

@@ -33,8 +33,9 @@ class Step(NamedTuple):
 
 
 def steps(
-    model: Spec, base: Spec | None, policy: Policy, warn: Callable[[str], object] = str
-) -> Iterator[Step]:
+    model: Spec, base: Spec | None, policy: Policy, warn: Callable[[str], object] = str,
+    *, tokens: bool = False,
+) -> Iterator[Step]:  # fmt: skip
     """Yield what a page of a model is made of: it is opened before anything is measured.
 
     Args:
@@ -42,6 +43,7 @@ def steps(
         base: What it was trained from.
         policy: By which it is checked.
         warn: Told of a model that is damaged, of which the check is all.
+        tokens: Also tell its leading directions, and what intruders are, in tokens.
 
     Raises:
         SpectraError: It cannot be read, or is an adapter without a base.
@@ -66,11 +68,12 @@ def steps(
     before = None
     if base is not None:
         before = open(base)
-        pair = diff.plan(before, opened, intruders=True)
+        pair = diff.plan(before, opened, intruders=True, tokens=tokens)
         yield Step("diff", f"diff of {of} and {name}", lambda: pair)
         start = spectrum.plan(before)
         yield Step("base-spectrum", f"spectrum of {of}", lambda: start)
-    last = spectrum.plan(opened, base=before if isinstance(opened, Adapter) else None)
+    under = before if isinstance(opened, Adapter) else None
+    last = spectrum.plan(opened, base=under, tokens=tokens)
     yield Step("spectrum", f"spectrum of {name}", lambda: last)
 
 
@@ -82,6 +85,7 @@ def report(
     card: bool = False,
     policy: str | Path | Policy | None = None,
     device: Device = "auto",
+    tokens: bool = False,
 ) -> Path:
     """Write results, or one model that is measured now, as one page that needs no network.
 
@@ -94,6 +98,7 @@ def report(
         card: Write a section for the README of a model card instead, as Markdown.
         policy: Of a model: by which it is checked, as for `spectra.check`.
         device: Of a model: as for every analysis.
+        tokens: Of a model: also tell its leading directions, and what intruders are, in tokens.
 
     Returns:
         The path.
@@ -113,7 +118,12 @@ def report(
     if models or base is not None:
         if not isinstance(policy, Policy):
             policy = policy_in_force(None if policy is None else Path(policy), isolated=True)
-        return _of_model(models, results, (base, policy), target, device, card=card)
+        return _of_model(models, results, (base, policy, tokens), target, device, card=card)
+    if tokens:
+        raise UsageError(
+            "tokens= is of a model that is measured now, and what was given are results. Leave it "
+            "out."
+        )
     if policy is not None:
         raise UsageError(
             "policy= is of a model that is measured now, and what was given are results. Leave it "
@@ -131,7 +141,7 @@ def report(
 def _of_model(
     models: list[Spec],
     given: tuple[object, ...],
-    beside: tuple[Spec | None, Policy],
+    beside: tuple[Spec | None, Policy, bool],
     target: Path,
     device: Device,
     *,
@@ -152,7 +162,8 @@ def _of_model(
             "a page: output='report.html'."
         )
     require_writable(target)
-    parts = list(steps(models[0], *beside))
+    base, policy, tokens = beside
+    parts = list(steps(models[0], base, policy, tokens=tokens))
     documents = {
         f"{step.name}.json": replace(step.plan(), device=device).run().document() for step in parts
     }

@@ -46,6 +46,9 @@ Trend = Annotated[bool, option("--trend",
 NoSorsa = Annotated[bool, option("--no-sorsa",
     "With --trend: do not compare all singular triplets, which takes full decompositions.",
     METHOD)]
+Tokens = Annotated[bool, option("--tokens",
+    "With --intruders: what each writes or reads in tokens, beside what its best match did.",
+    METHOD)]
 # fmt: on
 
 
@@ -64,6 +67,7 @@ def diff(
     per_head: PerHead = False,
     trend: Trend = False,
     no_sorsa: NoSorsa = False,
+    tokens: Tokens = False,
     *,
     common: Common,
 ) -> int:
@@ -82,6 +86,6 @@ def diff(
     return common.run(lambda: spectra.diff.plan(
         common.open(base), [*map(common.open, tuned)], intruders=intruders, k=k, epsilon=epsilon,
         side=side, exact=common.exact, full_spectrum=full_spectrum, merged_rank=merged_rank,
-        trend=trend, sorsa=not no_sorsa, frame=frame, dct_rank=dct_rank,
-        per_head=per_head, selection=common.selection,
+        trend=trend, sorsa=not no_sorsa, frame=frame, dct_rank=dct_rank, per_head=per_head,
+        tokens=tokens, selection=common.selection,
     ))  # fmt: skip

@@ -17,6 +17,9 @@ Compose = Annotated[bool, option("--compose",
     "keys and values read.")]
 Strongest = Annotated[int | None, option("--strongest N",
     "With --compose: pairs that are told; 20 by default.", least=1)]
+Tokens = Annotated[bool, option("--tokens",
+    "Also tell what the strongest components of each head read and write in tokens, and how much "
+    "it copies them.")]
 # fmt: on
 
 
@@ -26,6 +29,7 @@ def heads(
     compose: Compose = False,
     strongest: Strongest = None,
     no_fold: NoFold = False,
+    tokens: Tokens = False,
     *,
     common: Common,
 ) -> int:
@@ -45,5 +49,5 @@ def heads(
         )
     return common.run(lambda: spectra.heads.plan(
         common.open(model), compose=compose, strongest=strongest or 20, fold=not no_fold,
-        selection=common.selection,
+        tokens=tokens, selection=common.selection,
     ))  # fmt: skip

@@ -22,6 +22,8 @@ PolicyFile = Annotated[Path | None, option("--policy FILE",
 Device = Annotated[str, option("--device DEVICE",
     "Of a model: auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.",
     RUN, offered=DEVICES, parser=device_of)]
+Tokens = Annotated[bool, option("--tokens",
+    "Of a model: also tell its leading directions, and what intruders are, in tokens.", SOURCE)]
 Open = Annotated[bool, option("--open", "Open the page in the browser.", OUTPUT)]
 Output = Annotated[list[Path] | None, option("--output -o FILE",
     "Write here; repeatable; report.html by default. The suffix is the format: .html of "
@@ -40,6 +42,7 @@ def report(
     output: Output = None,
     card: Card = False,
     open_page: Open = False,
+    tokens: Tokens = False,
     device: Device = "auto",
     no_cache: NoCache = False,
     quiet: Quiet = False,
@@ -59,12 +62,15 @@ def report(
 
     form = Form(output or [Path("report.html")] * (not card), card, open_page, quiet)
     if base is not None or any(is_model(one) for one in result):
-        asked = Asked(base, policy, device, quiet=quiet, cache=not no_cache)
+        asked = Asked(base, policy, device, quiet=quiet, cache=not no_cache, tokens=tokens)
         report_model(result, asked, form)
-    elif device != "auto" or policy is not None:
-        word, value = ("--device", device) if policy is None else ("--policy", policy)
+    elif device != "auto" or policy is not None or tokens:
+        word, value = (
+            ("--policy", f" {policy}") if policy is not None else
+            ("--device", f" {device}") if device != "auto" else ("--tokens", "")
+        )  # fmt: skip
         raise UsageError(
-            f"{word} {value} is of a model that is measured now, and {result[0]} is a saved "
+            f"{word}{value} is of a model that is measured now, and {result[0]} is a saved "
             f"result: nothing of it is measured. Leave {word} out."
         )
     else:

@@ -34,6 +34,9 @@ PresetOption = Annotated[Preset | None, option("--preset TOOL",
 Select = Annotated[str | None, option("--select SHARE",
     "With --preset spectrum: of each type of layer those with the highest SNR; a share like 50%, "
     "or how many.")]
+Tokens = Annotated[bool, option("--tokens",
+    "Also tell the leading directions of what reads from the residual stream or writes to it in "
+    "tokens.")]
 Export = Annotated[ExportForm | None, option("--export FORM",
     "Write the selection as settings of what trains it: axolotl (unfrozen_parameters, -o "
     "FILE.yaml), peft, llamafactory, python or names; without -o to standard output.", OUTPUT,
@@ -58,6 +61,7 @@ def spectrum(
     preset: PresetOption = None,
     select: Select = None,
     trend: Trend = False,
+    tokens: Tokens = False,
     *,
     common: Common,
 ) -> int:
@@ -91,6 +95,11 @@ def spectrum(
             "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
             param_hint="'--preset'",
         )
+    if trend and tokens:
+        raise typer.BadParameter(
+            "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
+            param_hint="'--tokens'",
+        )
     if trend and metrics is not None:
         raise typer.BadParameter(
             "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
@@ -121,6 +130,7 @@ def spectrum(
             dct_rank=dct_rank,
             preset=preset,
             select=select,
+            tokens=tokens,
             selection=common.selection,
         )
     )

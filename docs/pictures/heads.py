@@ -1,8 +1,10 @@
 """Pictures of heads of attention: what they copy, how their maps decay, who reads whom."""
 
 from canvas import picture
+from measure import minilm, smollm2
 from palette import BLUE, GREEN, ORANGE, QUIET
 
+import spectra
 from spectra.work import Result
 
 SHARP, ORDINARY, SPREAD = (0, 2), (0, 3), (5, 4)  # layer and head of MiniLM
@@ -32,6 +34,20 @@ def composition(result: Result) -> None:
         axes.set(xscale="log", yscale="log", xlabel="pairs of heads, the strongest first",
                  ylabel="composition_score / composition_null")  # fmt: skip
         axes.legend()
+
+
+def tokens() -> None:
+    """Copying of tokens against copying of the stream, a dot a head, of both models."""
+    with picture("tokens", columns=2) as axes:
+        for place, spec, name in (
+            (axes[0], minilm(), "all-MiniLM-L6-v2"), (axes[1], smollm2(), "SmolLM2-135M"),
+        ):  # fmt: skip
+            rows = spectra.heads(spec, tokens=True).rows
+            found = [(row.number("copying"), row.number("copying_tokens")) for row in rows]
+            place.axline((0, 0), slope=1, color=QUIET, linewidth=0.8)
+            place.scatter(*zip(*found, strict=True), s=14, color=BLUE, alpha=0.8, linewidths=0)
+            place.set(title=name, xlabel="copying", xlim=(-1.06, 1.06), ylim=(-1.06, 1.06))
+        axes[0].set(ylabel="copying_tokens")
 
 
 def maps(result: Result) -> None:

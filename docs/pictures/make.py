@@ -46,6 +46,7 @@ def main() -> None:
     changes.drift(course)
     own, other = heads_of_both()
     heads.copying(own, other)
+    heads.tokens()
     heads.maps(own)
     heads.composition(own)
     families.slope()

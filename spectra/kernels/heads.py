@@ -146,3 +146,29 @@ def unturned(
 
     turned = (planes(queries) * planes(keys)).sum(dim=1) / 2.0
     return (rest.sum(dim=(1, 2)) + turned).clamp(min=0.0).sqrt()
+
+
+def strongest(
+    left: Float[Tensor, "heads size width"],
+    right: Float[Tensor, "heads size across"],
+    grams_of: tuple[Float[Tensor, "heads size size"], Float[Tensor, "heads size size"]],
+) -> tuple[Float[Tensor, "heads width"], Float[Tensor, "heads across"], Float[Tensor, "heads two"]]:
+    """Return u and v of the largest singular value of every left^T right, and two of these.
+
+    With left left^T = A^T A, right right^T = B^T B and A B^T = X S Y^T, they are left^T B^T y / s
+    and right^T A^T x / s: no factor is inverted. Both have a sign in common: left^T right v = s u.
+    Of a head without any, both are 0.
+
+    Args:
+        left: Lines of every head.
+        right: Likewise, as many.
+        grams_of: Their inner products, in float64.
+    """
+    a, b = (roots(gram) for gram in grams_of)
+    x, sigma, y = torch.linalg.svd(a @ b.mT)
+    first = sigma[:, :1].clamp(min=torch.finfo(torch.float64).tiny)
+    of_left = (b.mT @ y[:, 0, :, None])[..., 0] / first
+    of_right = (a.mT @ x[:, :, :1])[..., 0] / first
+    u = torch.stack([rows.double().mT @ one for rows, one in zip(left, of_left, strict=True)])
+    v = torch.stack([rows.double().mT @ one for rows, one in zip(right, of_right, strict=True)])
+    return u, v, torch.nn.functional.pad(sigma, (0, 1))[:, :2]

@@ -231,7 +231,7 @@ def _with_norms(
     for role, norm, size in around:
         if norm is None:
             continue
-        gain = _gain(norm, place, entries)
+        gain = gain_of(norm, place, entries)
         if gain is None and norm.names and (norm.of == "layer" or not _bare(norm, place)):
             return about
         if gain is not None and gain.numel != size:
@@ -256,10 +256,10 @@ def _bare(norm: Norm, place: LayerName | None) -> bool:
     return first or norm.of == "model"
 
 
-def _gain(
+def gain_of(
     norm: Norm, place: LayerName | None, entries: Mapping[str, TensorEntry]
 ) -> TensorEntry | None:
-    """Return the gain of a norm; None: there is none."""
+    """Return the gain of a norm by the place of what passes it; None: there is none."""
     layer = _layer(place)
     names = [f"{layer}{one}{end}" for one in norm.names for end in (".weight", "")]
     if norm.of == "previous" and place is not None:

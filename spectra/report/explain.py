@@ -49,6 +49,7 @@ ABOUT = {
                      "shared_ceiling"), "sharing"),
     **dict.fromkeys(("dct_rank", "dct_energy", "dct_null", "dct_ratio"), "dct"),
     **dict.fromkeys(("delta_dct_energy", "delta_dct_null", "delta_dct_ratio"), "dct"),
+    "copying_tokens": "tokens",
     "frame_svfit": "frame", "frame_salt": "frame", "frame_rounding": "frame",
 }  # fmt: skip
 """Pages that tell of a key beside the one that they are named after."""

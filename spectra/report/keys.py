@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 from spectra.numbers import hundredths, number, percent, signed
 from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object, Shape, Words
+from spectra.report.tokens import READING
 from spectra.words import GROUPS, ROLES, SEVERITIES, VECTOR, Status
 
 Kind: TypeAlias = Literal[
@@ -297,6 +298,11 @@ KEYS: Mapping[str, Key] = {
     "merge_base_rows": Key("rows of the base", "text", "where the update is not in it"),
     "merge_base_columns": Key("columns of the base", "text", "where the update is not in it"),
     "merge_zero": Key("zero update", "flag", "whether the adapter does nothing to it"),
+    "tokens": Key("tokens", "list", "both ends of directions of the residual stream",
+                  Items(READING).sometimes),
+    "tokens_status": Key("tokens, status", "text", "ok, or why no direction is told",
+                         own=TEXT.nullable),
+    "copying_tokens": Key("copying, tokens", "cosine", "of tokens, through embedding and head"),
     "intruders": Key("intruders", "whole", "leading vectors that resemble none of the base's"),
     "intruders_after": Key("intruders, after", "whole", "likewise, in what is written"),
     "worst_cos_after": Key("lowest |cos|, after", "number", "likewise, in what is written"),

@@ -175,12 +175,17 @@ class Remembering:
     def run(
         self, tasks: Sequence[Task], analyzer: Analyzer[Any], sink: Sink | None = None
     ) -> Iterator[Row]:
-        """Yield rows as the other measures them, kept by then."""
+        """Yield rows as the other measures them, kept by then; not those of what a sink takes.
+
+        Whoever asks again needs that anew, and is told of no row.
+        """
         by_place = {key_of(task.place): task for task in tasks}
         try:
             for row in self.inner.run(tasks, analyzer, sink):
-                key = identity(by_place[key_of(row.place)], analyzer, self.store)
-                if key is not None and row.status != FAILED:  # perhaps it goes well next time
+                kept = sink is None and row.status != FAILED  # perhaps it goes well next time
+                task = by_place[key_of(row.place)]
+                key = identity(task, analyzer, self.store) if kept else None
+                if key is not None:
                     self.store.keep(key, row)
                 yield row
         finally:

@@ -11,7 +11,6 @@ from spectra.errors import CheckpointError
 from spectra.text import quote
 
 MAX_NAME = 1024  # bytes of a tensor's name; the format asks for 64, some writers exceed it
-MAX_KEY = 65_535  # bytes; the format's own limit
 MAX_AXES = 5  # four in llama.cpp; ComfyUI's files of video models hold convolutions of five
 MAX_PAIRS = MAX_TENSORS = 65_536  # real files have some dozens, and some thousands
 KEPT_PAIRS = 1_024
@@ -82,13 +81,13 @@ def read_gguf_header(source: Source) -> GgufHeader:
         CheckpointError: The file is not GGUF, is cut, or breaks a rule.
     """
     reader = GgufReader(source)
-    _check_opening(reader, source)
+    check_opening(reader, source)
     tensors, pairs = reader.count("<Q"), reader.count("<Q")
     reader.must_hold(pairs, 13, "key-value pairs", MAX_PAIRS)
     metadata: dict[str, Value] = {}
     seen: set[str] = set()
     for _ in range(pairs):
-        key = reader.text(MAX_KEY, "a key")
+        key = reader.key()
         if key in seen:
             reader.refuse(f"has the key {quote(key)} twice")
         seen.add(key)
@@ -113,7 +112,8 @@ def _wanted(key: str) -> bool:
     return not key.startswith(TOKENIZER) or key == TOKENIZER_KIND
 
 
-def _check_opening(reader: GgufReader, source: Source) -> None:
+def check_opening(reader: GgufReader, source: Source) -> None:
+    """Read past the mark and the version of a file, or refuse it."""
     opening = reader.opening()
     for prefix, meaning in NEVER_WEIGHTS.items():
         if opening.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(prefix):

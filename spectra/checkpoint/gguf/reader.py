@@ -8,6 +8,7 @@ from spectra.errors import CheckpointError
 from spectra.text import quote
 
 MAX_HEADER = 100_000_000  # bytes; the largest vocabularies take about 20 million
+MAX_KEY = 65_535  # bytes; the format's own limit
 MAX_NESTING = 4  # arrays in arrays; no known file has any
 KEPT_TEXT = 4_096  # bytes of a text that is kept, of a chat template none is needed
 KEPT_NUMBERS = 1_024  # entries of an array that is kept: one per layer, at most
@@ -81,6 +82,19 @@ class GgufReader:
         except UnicodeDecodeError:
             self.refuse(f"has {what}, {quote(raw)}, that is not UTF-8 text")
 
+    def key(self) -> str:
+        """Return the name of a value."""
+        return self.text(MAX_KEY, "a key")
+
+    def texts(self) -> list[bytes]:
+        """Return an array of texts, which need not be UTF-8; of anything else none, and skip it."""
+        kind, count = self.count("<I"), self.count("<Q")
+        if kind != TEXT:
+            self._entries(kind, count, 1, keep=False)
+            return []
+        self.must_hold(count, 8, "texts")
+        return [self._take(self.count("<Q")) for _ in range(count)]
+
     def value(self, kind: int, *, keep: bool) -> Value | None:
         """Return a value; or skip it and return None where it is long or not asked for."""
         found: Value | None = None
@@ -100,7 +114,9 @@ class GgufReader:
 
     def _array(self, depth: int, *, keep: bool) -> Value | None:
         """Return a short array of numbers; skip any other."""
-        kind, count = self.count("<I"), self.count("<Q")
+        return self._entries(self.count("<I"), self.count("<Q"), depth, keep=keep)
+
+    def _entries(self, kind: int, count: int, depth: int, *, keep: bool) -> Value | None:
         found: Value | None = None
         if kind in SCALARS:
             form = SCALARS[kind]

@@ -9,16 +9,18 @@ from spectra.report.html.encode import Names, profiles, words
 from spectra.report.keys import Key, key_of
 from spectra.report.kind import Document, RowDoc, Sheet, kind_of
 from spectra.report.ranking import ranked
+from spectra.report.tokens import block
 from spectra.words import VECTOR
 
 MOST_ROWS = 8000  # of matrices on one page; the files have them all
 MOST_LISTED = 2000  # of anything else in one table
 POINTS = 32  # of a profile, where there is no room for all 65
-VERDICTS = 4  # of the rows that there is room for, one in so many has its vectors told
+VERDICTS = 4  # of the rows that there is room for, one in so many has vectors and tokens told
 
 PLACE = ("matrix", "role", "layer", "expert", "shape")
 FILTERS = ("model", "role", "status", "selected", "dtype")
-UNSHOWN = frozenset({"tensor", "rows", "cols", "intruder_detail", "sigma_profile", "digest"})
+UNSHOWN = frozenset({"tensor", "rows", "cols", "intruder_detail", "sigma_profile", "digest",
+                     "tokens_status"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Table:
     most: int = MOST_ROWS
     verdicts: Sequence[Any] = field(default_factory=tuple)
     profile: Sequence[Sequence[float] | None] = field(default_factory=tuple)
+    tokens: Sequence[Sequence[Sequence[str]]] = field(default_factory=tuple)
 
     def plain(self, names: Names) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -59,6 +62,8 @@ class Table:
         }
         if any(self.verdicts):
             found["verdicts"] = list(self.verdicts)
+        if any(self.tokens):
+            found["tokens"] = list(self.tokens)
         if any(self.profile):
             found["profile"] = profiles(self.profile, POINTS * self.most)
         return found
@@ -94,6 +99,7 @@ def matrices(document: Document, ident: str, most: int) -> Table:
         [_verdicts(row) for row in kept[: most // VERDICTS]]
         + [None] * len(kept[most // VERDICTS :]),
         [row.get("sigma_profile") for row in kept],
+        [block(row) for row in kept[: most // VERDICTS]],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spectra.numbers import hundredths, number, percent, ranged
-from spectra.report import cells, shades
+from spectra.report import cells, shades, tokens
 from spectra.report.kind import (
     Document,
     Kind,
@@ -110,6 +110,11 @@ WAVES = tuple(
         ("of best", "delta_dct_ratio"),
     )
 )  # fmt: skip
+TOKENS = (
+    *INTRUDERS[:2], *INTRUDERS[4:7],
+    Column("intruder in tokens, and its best match", "left", wrapping=True,
+           cell=tokens.matched, means="both ends of the first intruder, and of the base's"),
+)  # fmt: skip
 CARD = (
     cells.CODE, Column("change", cell=cells.of("delta_relative", percent)),
     Column("rank", cell=_rank),
@@ -158,6 +163,8 @@ def _table(document: Document) -> Listing:
     columns = (*INTRUDERS[:6], *FRAME[:1]) if document["settings"].get("frame") else INTRUDERS
     if document["settings"].get("side") == "both":
         columns = (*columns[:7], *RIGHT, *columns[7:])
+    if document["summary"].get("tokens"):
+        columns = TOKENS
     return Listing(
         columns,
         changed,
@@ -183,7 +190,8 @@ def _facts(document: Document, full: bool) -> list[str]:
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
     told += [*_trainable(document), *(_common(document) if full else ())]
     same = sum(row.get("delta_norm") == 0.0 for row in document["rows"])
-    return closing(document, full, [*told, *([f"{same:,} unchanged"] if same else ())])
+    told += [f"{same:,} unchanged"] if same else []
+    return [*tokens.facts(document["summary"]), *closing(document, full, told)]
 
 
 def _trainable(document: Document) -> list[str]:
@@ -323,6 +331,7 @@ KIND = Kind(
     options={
         "intruders": False, "exact": False, "k": 10, "epsilon": 0.5, "side": "left",
         "full_spectrum": False, "frame": None, "dct_rank": None, "per_head": False,
+        "tokens": False,
     },
     settings={
         "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
@@ -335,6 +344,6 @@ KIND = Kind(
         "intruders": COUNT.sometimes.unpublished, "certified": FLAG.sometimes.unpublished,
         "intruders_right": COUNT.sometimes.unpublished,
         "frame": FRAMES.sometimes, "directions": Items(EDIT).sometimes,
-        "heads": Items(HEAD).sometimes,
+        "heads": Items(HEAD).sometimes, "tokens": tokens.ABOUT.sometimes,
     },
 )  # fmt: skip

@@ -5,7 +5,7 @@ from functools import partial
 
 from spectra.analyzers.heads_reading import naming
 from spectra.numbers import hundredths, number, percent
-from spectra.report import cells
+from spectra.report import cells, tokens
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Sheet, Worst, highest
 from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Items, Object, Words
@@ -31,6 +31,13 @@ COLUMNS = (
     Column("copying", key="copying", cell=cells.of("copying", hundredths)),
     Column("nearest", optional=True, cell=_nearest),
     Column("dead", "left", optional=True, cell=cells.of("dead", printable)),
+)  # fmt: skip
+TOKENS = (
+    cells.NAME,
+    Column("copying", key="copying", optional=True, cell=cells.of("copying", hundredths)),
+    Column("tokens", key="copying_tokens", cell=cells.of("copying_tokens", hundredths)),
+    Column("what OV reads → writes", "left", wrapping=True, cell=tokens.through("ov"),
+           means="the strongest component of OV, both ends; the first end goes with the first"),
 )  # fmt: skip
 CARD = (
     cells.CODE,
@@ -103,7 +110,7 @@ def _table(document: Document) -> Listing:
     pairs = _pairs(document)
     if pairs:
         return Listing([*_sides(document), *PAIRS], pairs, mark=lambda _: "")
-    columns: Sequence[Column] = COLUMNS
+    columns: Sequence[Column] = TOKENS if document["summary"].get("tokens") else COLUMNS
     for key, title in (("dead", "dead"), ("logit_bound", "logit up to"), ("kv_head", "kv")):
         lacks = all(row.get(key) in {None, row.get("head") if key == "kv_head" else None}
                     for row in document["rows"])  # fmt: skip
@@ -124,6 +131,7 @@ def _facts(document: Document, full: bool) -> list[str]:
     if tied:
         told.append(f"tied: {tied:,} heads have singular values that coincide, whose vectors "
                     "are not determined")  # fmt: skip
+    told += tokens.facts(document["summary"])
     return [*_estimated(document), *told, *closing(document, full)]
 
 
@@ -190,21 +198,23 @@ KIND = Kind(
     facts=_facts, figures=_figures, worst=_worst,
     visible=(
         "head", "kv_head", "ov_sigma_max", "ov_effective_rank", "qk_sigma_max",
-        "qk_effective_rank", "logit_bound", "copying", "nearest", "nearest_cosine",
+        "qk_effective_rank", "logit_bound", "copying", "copying_tokens", "nearest",
+        "nearest_cosine",
     ),
     grid="head",
     metrics=(
-        Metric("copying", "linear"), Metric("ov_sigma_max", "log"),
+        Metric("copying", "linear"), Metric("copying_tokens", "linear"),
+        Metric("ov_sigma_max", "log"),
         Metric("ov_effective_rank", "linear"), Metric("qk_sigma_max", "log"),
         Metric("qk_effective_rank", "linear"),
         Metric("logit_bound", "log"), Metric("nearest_cosine", "linear"),
     ),
     onward=lambda _: [[("--plot", "heads.png")]],
     drawer="spectra.report.plots.heads:draw_heads",
-    options={"compose": False, "strongest": 20, "fold": True},
+    options={"compose": False, "strongest": 20, "fold": True, "tokens": False},
     sheets=_sheets,
     summary={
         **dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), COUNT),
-        "composition": COMPOSITION.sometimes,
+        "composition": COMPOSITION.sometimes, "tokens": tokens.ABOUT.sometimes,
     },
 )  # fmt: skip

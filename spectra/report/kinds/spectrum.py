@@ -5,9 +5,9 @@ from statistics import median
 from typing import Any, get_args
 
 from spectra.numbers import number, percent
-from spectra.report import cells, shades
+from spectra.report import cells, shades, tokens
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Worst, highest, singular
-from spectra.report.sentences import short_name
+from spectra.report.sentences import closing, short_name
 from spectra.report.shape import COUNT, NUMBER, TEXT, TEXTS, Object, Words
 from spectra.report.table import Column
 from spectra.text import printable
@@ -19,6 +19,11 @@ COLUMNS = (
     Column("kappa", cell=cells.of("kappa")), Column("stable", cell=cells.of("stable_rank")),
     Column("alpha", cell=cells.of("alpha")),
     Column("spikes", optional=True, cell=cells.of("spikes")),
+)  # fmt: skip
+TOKENS = (
+    cells.NAME, cells.ROLE, Column("sigma max", cell=cells.of("sigma_max")),
+    Column("in tokens", "left", wrapping=True, cell=tokens.cell("component"),
+           means="both ends of the leading singular direction of the residual stream"),
 )  # fmt: skip
 CARD = (
     cells.CODE, Column("κ", cell=cells.of("kappa")),
@@ -85,6 +90,8 @@ PRESETS = {
 def _columns(document: Document) -> Sequence[Column]:
     """Return what was asked for, in the order of its groups."""
     settings = document["settings"]
+    if document["summary"].get("tokens") and not settings.get("metrics"):
+        return TOKENS
     asked = settings.get("metrics") or PRESETS.get(str(settings.get("preset")))
     if not isinstance(asked, str):
         return COLUMNS
@@ -111,6 +118,10 @@ def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     if _columns(document) is COLUMNS:
         return Listing(CARD, ranked)
     return Listing((cells.CODE, *_columns(document)[3:][:5]), ranked)
+
+
+def _facts(document: Document, full: bool) -> list[str]:
+    return [*tokens.facts(document["summary"]), *closing(document, full)]
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -154,7 +165,7 @@ KIND = Kind(
     order=(("kappa", True),),
     table=lambda document: Listing(_columns(document), document["rows"]),
     card=_card,
-    figures=_figures,
+    figures=_figures, facts=_facts,
     onward=lambda _: [[("--plot", "spectrum.png")]],
     visible=(
         "sigma_max", "sigma_min", "kappa", "stable_rank", "alpha", "alpha_sigma", "spikes",
@@ -170,7 +181,7 @@ KIND = Kind(
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99, "metrics": None, "seed": 0, "preset": None, "select": None,
-             "dct_rank": None},
+             "dct_rank": None, "tokens": False},
     settings={
         "metrics": TEXT.sometimes, "seed": COUNT.sometimes,
         "dct_rank": COUNT.sometimes,
@@ -179,5 +190,6 @@ KIND = Kind(
     lines=_lines,
     summary={
         "weightwatcher": Object(rest=NUMBER).sometimes, "selected": TEXTS.sometimes,
-        "matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older},
+        "matrices": COUNT.older, "parameters": COUNT, "non_finite": COUNT.older,
+        "tokens": tokens.ABOUT.sometimes},
 )  # fmt: skip

@@ -233,11 +233,19 @@ function blockOf(table, row, key) {
   const model = table.value("model", row);
   const title = table.spec.caption === "Matrices" ? section.title : `${table.spec.caption}: ${section.model}`;
   const node = el("section", {}, el("h3", {}, el("a", { href: `#${section.id}` }, title), model === null ? "" : `, ${model}`),
-    vectorsChart(section, table, row), el("dl", {}, values));
+    vectorsChart(section, table, row), el("dl", {}, values), ...tokensOf(table, row));
   const layer = table.value("layer", row), expert = table.value("expert", row), shape = table.value("shape", row);
   const place = shape === null ? null : [table.value("role", row), layer === null ? null : `layer ${layer}`, expert === null ? null : `expert ${expert}`,
     shape, table.value("dtype", row)].filter((word) => word !== null).join(" · ");
   return { node, profile, place, table, row, section };
+}
+
+/** What its directions read and write, in tokens: both ends of each. */
+function tokensOf(table, row) {
+  const told = table.spec.tokens?.[row] ?? [];
+  if (!told.length) return [];
+  return [el("h4", {}, "In tokens"), el("dl", { class: "tokens" }, told.map(([title, high, low]) =>
+    el("div", { class: "long" }, el("dt", {}, title), el("dd", {}, low ? `${high} ↔ ${low}` : high))))];
 }
 
 /** Close the panel and give focus back. */

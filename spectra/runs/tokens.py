@@ -1,0 +1,225 @@
+"""What singular directions read and write, in tokens: added to the rows of another question."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from spectra.analyzers.directions import ENDS, Directions, HeadDirections
+from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
+from spectra.checkpoint import Adapter, Checkpoint
+from spectra.checkpoint.tokenizer import NAME, Tokenizer, others_of, tokenizer_of
+from spectra.errors import UsageError
+from spectra.kernels.readout import Ends
+from spectra.matrices.vocabulary import Vocabulary, vocabulary_of
+from spectra.numbers import whole
+from spectra.runs.analysis import Analysis
+from spectra.runs.composition import Composition
+from spectra.runs.directions import LEADING, Direction, Finder
+from spectra.runs.result import Result, noted
+from spectra.runs.tokens_told import sentence
+from spectra.runs.vocabulary import plan_of, read_out
+from spectra.text import counted, shown
+from spectra.work import Plan
+from spectra.work.estimate import Estimate, estimate
+from spectra.work.executor import Executor, Report, silent
+from spectra.work.local import Local
+
+EACH_END = 10  # tokens that a row has at each end of a direction
+
+
+@dataclass(frozen=True, slots=True)
+class InTokens:
+    """An analysis, and what the directions of its rows are in tokens.
+
+    Rows are measured as ever. Then the vectors of directions are found, all of them are read by
+    the output head and the embedding at once, a stretch of rows at a time, and let go.
+    """
+
+    inner: Analysis | Composition
+    source: Checkpoint  # whose head and embedding are taken
+    vocabulary: Vocabulary
+    tokenizer: Tokenizer | None
+    fold: bool = True
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.inner.command
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
+        return self.inner.plan
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing, and what is odd about its tokens."""
+        return [*self.inner.notes, *self._odd()]
+
+    def estimate(self, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what the rows take, and directions of all matrices beside them."""
+        executor = executor or Local()
+        first = self.inner.estimate(executor)
+        heads = self.command == "heads"
+        analyzer: Directions | HeadDirections = HeadDirections(self.fold) if heads else Directions()
+        per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
+            or LEADING * len(self.plan.tasks)  # fmt: skip
+        lines = torch.empty((per, self.vocabulary.width), device="meta")
+        parts = [first, estimate(self.plan, analyzer, executor)]
+        roles = (HEAD, EMBEDDING) if self.vocabulary.embedding is not None else (HEAD,)
+        table = plan_of(self.source, self.vocabulary, *roles)
+        parts.append(estimate(table, Readout(dict.fromkeys(roles, lines)), executor))
+        if heads and len(roles) > 1:
+            parts.append(estimate(table, Readout({}, crosses=True), executor))
+        took = [one.seconds for one in parts]
+        return replace(
+            first,
+            seconds=None if None in took else sum(one or 0.0 for one in took),
+            memory=max(one.memory for one in parts) + 4 * lines.numel(),
+            nbytes=sum(one.nbytes for one in parts),
+        )
+
+    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+        """Read, measure and put into words.
+
+        Raises:
+            SpectraError: A file changed or ended while it was read.
+        """
+        start, executor = time.perf_counter(), executor or Local()
+        result = self.inner.run(executor, report)
+        finder = Finder(self.plan, self.command, self.source, self.vocabulary, self.fold)
+        found = finder.found(executor, result.rows, report)
+        told = self._read(executor, found, finder.status, report)
+        heads = self.command == "heads"
+        rows = [
+            replace(row, values={
+                **row.values,
+                **({"copying_tokens": finder.copied.get(row.matrix)} if heads else {}),
+                "tokens": told.get(row.matrix, []),
+                "tokens_status": finder.status.get(row.matrix, "ok"),
+            })
+            for row in result.rows
+        ]  # fmt: skip
+        about = self._about(told)
+        summary = {**result.summary, "tokens": about}
+        reading = f"{summary['reading']} {sentence(self.command, rows)}".strip()
+        before: Any = summary.get("notes") or ()
+        notes = [*before, *self._odd()]
+        return replace(
+            result, rows=rows, settings={**result.settings, "tokens": True},
+            summary={**summary, "reading": reading, **noted(notes)},
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+
+    def _read(
+        self, executor: Executor, found: Sequence[Direction], status: dict[str, str],
+        report: Report,
+    ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+        """Return what every direction is in tokens, by the matrix of its row."""
+        by_role = {role: [one for one in found if one.role == role] for role in (HEAD, EMBEDDING)}
+        lines = {role: torch.stack([one.vector for one in some])
+                 for role, some in by_role.items() if some}  # fmt: skip
+        gathered = read_out(
+            executor, self.source, self.vocabulary, lines, EACH_END, report
+        ) if lines else {}  # fmt: skip
+        told: dict[int, dict[str, Any]] = {}
+        for role, ends in gathered.items():
+            for place, one in enumerate(by_role[role]):
+                told[id(one)] = one.told.plain(
+                    self._words(ends, place, "highest"), self._words(ends, place, "lowest"),
+                    self.vocabulary.through if role == HEAD else "embedding",
+                )  # fmt: skip
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for one in found:
+            if id(one) in told:
+                rows.setdefault(one.row, []).append(told[id(one)])
+            else:
+                table = self.vocabulary.head if one.role == HEAD else self.vocabulary.embedding
+                name = table.name if table else "the embedding"
+                status[one.row] = f"{name} holds NaN or Inf: nothing is read by it"
+        return rows
+
+    def _words(self, ends: Ends, place: int, end: str) -> list[dict[str, Any]]:
+        values, rows = getattr(ends, end)[place].tolist(), getattr(ends, f"{end}_rows")[place]
+        return [
+            {"id": row, "token": self._name(row), "weight": value}
+            for row, value in zip(rows.tolist(), values, strict=True)
+        ]
+
+    def _name(self, row: int) -> str:
+        found = self.tokenizer.text(row) if self.tokenizer else None
+        return f"<row {row}>" if found is None else found
+
+    def _about(self, told: Mapping[str, Sequence[object]]) -> dict[str, Any]:
+        """Return what was read by what."""
+        own, norm = self.vocabulary, self.vocabulary.norm
+        folds = "unknown" if norm is None else norm.word
+        return {
+            "through": own.through, "table": own.head.name, "table_rows": own.head.rows,
+            "embedding": own.embedding.name if own.embedding else None,
+            "norm": norm.entry.name if norm and norm.entry else None,
+            "folded": folds if self.fold else "no", "bent": own.bent,
+            "tokenizer": self.tokenizer.source if self.tokenizer else None,
+            "directions_read": sum(map(len, told.values())),
+        }  # fmt: skip
+
+    def _odd(self) -> list[str]:
+        """Say where tokens have no names, or names of another vocabulary."""
+        head, found = self.vocabulary.head, self.tokenizer
+        if found is None:
+            others = others_of(self.source)
+            lacks = f"nothing names the tokens of {shown(self.source.spec)}: there is no {NAME}"
+            more = f", and {others[0]} is not read" if others else ""
+            return [f"{lacks}{more}. They are told by their rows"]
+        if found.count > head.rows:
+            names = f"{found.source} names {whole(found.count)} tokens"
+            has = f"{head.name} has {whole(head.rows)} rows"
+            return [f"{names}, and {has}: they may not belong together"]
+        lacking = sum(row >= found.count or found.piece(row) is None for row in range(head.rows))
+        if lacking:
+            rows = f"{counted(lacking, 'row')} of {head.name}"
+            verb = "is" if lacking == 1 else "are"
+            return [f"{rows} {verb} no token of {found.source}: told as <row N>"]
+        return []
+
+
+def in_tokens(inner: Analysis | Composition, *, fold: bool = True) -> InTokens:
+    """Return an analysis with its directions in tokens.
+
+    Args:
+        inner: Of heads, of a spectrum, or of one fine-tune and its intruders.
+        fold: Fold norms in, where they are known.
+
+    Raises:
+        SpectraError: The model has no head or embedding that is known, or its tokenizer cannot be
+            read.
+    """
+    source = _source(inner.plan)
+    return InTokens(inner, source, vocabulary_of(source), tokenizer_of(source), fold)
+
+
+def require_intruders(tuned: int, *, intruders: bool, trend: bool) -> None:
+    """Refuse to put into words what is not looked for, or not of one fine-tune.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not intruders:
+        raise UsageError(
+            "--tokens tells what intruders write and read, and none are looked for. Add "
+            "--intruders."
+        )
+    if tuned > 1 or trend:
+        raise UsageError(
+            f"--tokens is of the intruders of one TUNED, got {tuned}. Compare them one by one, or "
+            "leave it out."
+        )
+
+
+def _source(plan: Plan) -> Checkpoint:
+    """Return the model by whose head directions are read: the base where there is one."""
+    opened = plan.members[0].opened
+    return opened.weights if isinstance(opened, Adapter) else opened
