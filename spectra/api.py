@@ -24,7 +24,7 @@ from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
 from spectra.runs.tokens import in_tokens, require_intruders
 from spectra.text import shown
-from spectra.words import By, Engine, FailOn, Frame, Per, Preset, RankBy, Sides
+from spectra.words import By, Engine, Experts, FailOn, Frame, Per, Preset, RankBy, Sides
 
 OF_CACHE = ("attn.k", "attn.v")
 """What makes keys and values, which a cache holds."""
@@ -41,6 +41,8 @@ def spectrum(
     dct_rank: int | None = None,
     preset: Preset | None = None,
     select: str | int | None = None,
+    factors: bool = False,
+    experts: Experts = "single",
     tokens: bool = False,
     include: Globs = (),
     exclude: Globs = (),
@@ -61,7 +63,7 @@ def spectrum(
     """Return the singular spectrum of every matrix and its summaries.
 
     Args:
-        model: What `spectra.open` accepts; an adapter with its base.
+        model: What `spectra.open` accepts; of an adapter its own matrices and their products.
         base: Of an adapter, what it was trained on: the spectra are those of both together.
         energy: Share of sum sigma^2 that `energy_rank` keeps, in (0, 1].
         metrics: What is told: `basic`, `powerlaw`, `mp`, `random`, `dct`, `all`, or keys such as
@@ -73,6 +75,8 @@ def spectrum(
         preset: `weightwatcher`: `.frame` and files of lines have its columns, the summary its
             averages; `spectrum`: matrices have its SNR, of which `select` takes the highest.
         select: With `preset="spectrum"`, `50%` of each type of layer or how many, for `.export`.
+        factors: Also the stored factors of matrices that are products of two.
+        experts: `single`, or `pooled`: one row for all experts of a layer and role.
         tokens: Also read the leading singular directions of what touches the residual stream by
             the output head or the embedding: their highest and lowest tokens.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
@@ -107,15 +111,23 @@ def spectrum(
             "model, not an adapter: its spectra need none. Leave it out, or compare: `spectra diff "
             f"{shown(opened[0].spec)} {shown(opened[-1].spec)}`."
         )
-    analyzer = Spectrum if base is None else TunedSpectrum
-    question = analyzer(
-        energy=energy,
-        metrics=words_of(metrics),
-        seed=seed,
-        dct_rank=dct_rank,
-        preset=preset,
-        select=None if select is None else str(select),
-    )
+    few, words = None if select is None else str(select), words_of(metrics)
+    question: Spectrum | TunedSpectrum
+    if base is None:
+        question = Spectrum(energy, words, seed, preset, few, dct_rank, factors, experts)
+    elif factors or experts != "single":
+        told = "factors" if factors else "experts"
+        raise UsageError(
+            f"--{told} is about a model or an adapter alone, --base about both together. Leave out "
+            "one of the two."
+        )
+    else:
+        question = TunedSpectrum(energy, words, seed, preset, few, dct_rank)
+    if tokens and experts != "single":
+        raise UsageError(
+            "--tokens is of the directions of each matrix, and --experts pooled has one row for "
+            "several. Leave out one of the two."
+        )
     some = chosen(selection, include, exclude, role, layers)
     analysis = Analysis(question, plan_for(question, opened, some), some)
     return Planned(

@@ -41,6 +41,9 @@ RankBy: TypeAlias = Literal["kappa", "kappa_excess"]
 Preset: TypeAlias = Literal["weightwatcher", "spectrum"]
 """Other tools in whose words spectra are told."""
 
+Experts: TypeAlias = Literal["single", "pooled"]
+"""Each of them, or the singular values of all experts of a layer and role together."""
+
 Severity: TypeAlias = Literal["error", "warning", "note"]
 FailOn: TypeAlias = Literal["error", "warning", "note", "never"]
 State: TypeAlias = Literal["new", "unchanged", "gone"]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import spectra
-from spectra.words import ExportForm, Preset
+from spectra.words import Experts, ExportForm, Preset
 
 from ..command import command
 from ..options import OUTPUT, Common, option
@@ -17,7 +17,8 @@ Models = Annotated[list[str], typer.Argument(
     help="Folder or file with weights, or a repository of the Hub: org/name[@revision]; "
     "with --trend several checkpoints of one run.")]
 Base = Annotated[str | None, option("--base REF",
-    "Of an adapter: the model that it was trained on; the spectra are of both together.")]
+    "Of an adapter: the model that it was trained on; the spectra are of both together. Without it "
+    "those of its own matrices and of their products.")]
 Energy = Annotated[float, option("--energy SHARE", "Share of sum sigma^2 that energy_rank keeps.")]
 Metrics = Annotated[str | None, option("--metrics LIST",
     "What is told, a list with commas of basic, powerlaw, mp, random, dct, all, or of keys such "
@@ -41,6 +42,11 @@ Export = Annotated[ExportForm | None, option("--export FORM",
     "Write the selection as settings of what trains it: axolotl (unfrozen_parameters, -o "
     "FILE.yaml), peft, llamafactory, python or names; without -o to standard output.", OUTPUT,
     of=ExportForm)]
+Factors = Annotated[bool, option("--factors",
+    "Also the stored factors of matrices that are products of two, each as a matrix of its own.")]
+ExpertsOption = Annotated[Experts, option("--experts WORD",
+    "single: a row for each expert; pooled: one for all experts of a layer and role, with the "
+    "singular values of all of them.", of=Experts)]
 Trend = Annotated[bool, option("--trend",
     "Follow sigma_max, stable rank and kappa over the steps of one run's checkpoints.")]
 Values = Annotated[Path | None, option("--values FILE",
@@ -60,6 +66,8 @@ def spectrum(
     dct_rank: DctRank = None,
     preset: PresetOption = None,
     select: Select = None,
+    factors: Factors = False,
+    experts: ExpertsOption = "single",
     trend: Trend = False,
     tokens: Tokens = False,
     *,
@@ -90,20 +98,14 @@ def spectrum(
             "--select 50%.",
             param_hint="'--export'",
         )
-    if trend and preset is not None:
+    given = {
+        "preset": preset is not None, "tokens": tokens, "metrics": metrics is not None,
+        "factors": factors, "experts": experts != "single",
+    }  # fmt: skip
+    for name in (name for name, there in given.items() if trend and there):
         raise typer.BadParameter(
             "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
-            param_hint="'--preset'",
-        )
-    if trend and tokens:
-        raise typer.BadParameter(
-            "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
-            param_hint="'--tokens'",
-        )
-    if trend and metrics is not None:
-        raise typer.BadParameter(
-            "--trend follows sigma_max, stable rank and kappa alone. Leave out one of the two.",
-            param_hint="'--metrics'",
+            param_hint=f"'--{name}'",
         )
     if trend and base is not None:
         raise typer.BadParameter(
@@ -130,6 +132,8 @@ def spectrum(
             dct_rank=dct_rank,
             preset=preset,
             select=select,
+            factors=factors,
+            experts=experts,
             tokens=tokens,
             selection=common.selection,
         )

@@ -100,6 +100,7 @@ class Analyzer(Protocol[Subject_contra]):
     name: ClassVar[str]
     version: ClassVar[int]  # of its numerics: one more where `measure` gives other numbers
     # concluding: ClassVar[frozenset[str]]: settings that `measure` does not take, if it has any
+    # products: ClassVar[bool]: whether it knows what to do with factors, see `knows_products`
     # later: ClassVar[frozenset[str]]: settings that results tell where they are not the default
 
     @property
@@ -144,6 +145,14 @@ class OfFactors(Protocol):
     def memory_of_factors(self, *views: Any) -> int:  # noqa: ANN401 - likewise
         """Return the most bytes that `measure` holds at once then, the base's values included."""
         ...
+
+
+def knows_products(analyzer: object) -> bool:
+    """Say whether a matrix that is stored as two factors comes to an analyzer as `Product`.
+
+    For all others it is formed.
+    """
+    return bool(getattr(analyzer, "products", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +277,16 @@ class Particular(Protocol):
             view: The matrix.
             roles: Those that the user named.
         """
+        ...
+
+
+@runtime_checkable
+class OfPieces(Protocol):
+    """An analyzer that is also about what a matrix is made of, and about an adapter's matrices."""
+
+    @property
+    def factors(self) -> bool:
+        """Whether stored factors are matrices too, beside what matrices are sums of."""
         ...
 
 

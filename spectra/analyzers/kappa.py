@@ -6,6 +6,12 @@ from typing import ClassVar
 
 from spectra.analyzers.analyzer import Each, Round, Summary, Takes
 from spectra.analyzers.choice import Choice, amount, rank_key, require_word
+from spectra.analyzers.products import (
+    product_floor,
+    product_memory,
+    product_work,
+    products_told,
+)
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
 from spectra.analyzers.storage import unit_roundoff
@@ -18,6 +24,7 @@ from spectra.kernels.extremes import (
 )
 from spectra.kernels.gaussian import kappa_null
 from spectra.kernels.noise import mean_rounding_floor
+from spectra.kernels.singular import product_singular_values
 from spectra.kernels.work import (
     Work,
     extremes_memory,
@@ -28,6 +35,7 @@ from spectra.kernels.work import (
     singular_values_work,
 )
 from spectra.matrices import Matrix, Place, View
+from spectra.matrices.pair import Product
 from spectra.matrices.unread import lies_bare
 from spectra.numbers import number, percent
 from spectra.text import counted
@@ -55,6 +63,7 @@ class Kappa:
     name: ClassVar[str] = "kappa"
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Each()
+    products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = KEYS
     concluding: ClassVar[frozenset[str]] = frozenset(
         {"select", "by", "per", "rank_by", "include_embeddings"}
@@ -91,15 +100,21 @@ class Kappa:
     def cost(self, view: View) -> Work:
         """Both ends of the spectrum, or all of it."""
         rows, cols = view.rows, view.cols
+        if (of_core := product_work(view)) is not None:
+            return of_core
         return singular_values_work(rows, cols) if self.exact else extremes_work(rows, cols)
 
     def memory(self, view: View) -> int:
         """The values and what their factors need."""
         rows, cols = view.rows, view.cols
+        if (of_core := product_memory(view)) is not None:
+            return of_core
         return singular_values_memory(rows, cols) if self.exact else extremes_memory(rows, cols)
 
-    def measure(self, matrix: Matrix) -> Measurement:
+    def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return kappa, what it is made of, what is proven, and what it is compared with."""
+        if isinstance(matrix, Product):
+            return _of_product(matrix)
         extremes = exact_extremes if self.exact else extreme_singular_values
         found = extremes(matrix.values)
         singular = found.sigma_min == 0.0
@@ -199,6 +214,7 @@ class Kappa:
                          for row in (ranked[0], ranked[-1]))  # fmt: skip
             told = [f"{self.rank_by} of {matrices}: from {low} to {high}."]
         singular = sum(row.status == "singular" for row in ranked)
+        told += products_told(ranked)
         if singular:
             told.append(f"{counted(singular, 'matrix is', 'matrices are')} singular.")
         stored = [row for row in ranked if row.values.get("kappa_resolved") is False
@@ -220,6 +236,7 @@ class Floor:
     name: ClassVar[str] = "kappa"
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Each()
+    products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = KEYS
 
     def answered_by(self) -> Sequence[Kappa]:
@@ -227,15 +244,19 @@ class Floor:
         return [Kappa(), Kappa(exact=True)]
 
     def cost(self, view: View) -> Work:
-        """A few products; a small matrix is measured at once."""
+        """A few products; a small matrix is measured at once, and one of two factors."""
+        if (of_core := product_work(view)) is not None:
+            return of_core
         return floor_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
         """As much as measuring, at most."""
-        return extremes_memory(view.rows, view.cols)
+        return Kappa().memory(view)
 
-    def measure(self, matrix: Matrix) -> Measurement:
+    def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return the bound, and what the shape tells."""
+        if isinstance(matrix, Product):
+            return Kappa().measure(matrix)
         shape = matrix.values.shape
         if not has_bounds(*shape):
             return Kappa().measure(matrix)
@@ -246,6 +267,25 @@ class Floor:
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: `Kappa` concludes."""
         return rows, {}
+
+
+def _of_product(matrix: Product) -> Measurement:
+    """Return kappa over the singular values that two factors leave room for.
+
+    All others are 0 by construction, whatever the weights are: sigma_1 / sigma_r is what their
+    product does to what it does not lose, ||W|| ||W^+||. No Gaussian matrix of its shape is like
+    it, so that there is nothing to compare it with.
+    """
+    sigma = product_singular_values(matrix.factors.left, matrix.factors.right)
+    largest, smallest = float(sigma[0]), float(sigma[-1])
+    kappa = largest / smallest if smallest else None
+    values: dict[str, Value] = dict.fromkeys(KEYS) | {
+        "kappa": kappa, "kappa_low": kappa, "kappa_high": kappa,
+        "kappa_resolved": smallest > product_floor(matrix),
+        "sigma_max": largest, "sigma_min": smallest, "decided_by": "exact",
+        "rank_bound": matrix.rank,
+    }  # fmt: skip
+    return Measurement(values, "ok" if kappa else "singular")
 
 
 def _bounds_pay(choice: Choice, places: Sequence[Place]) -> bool:

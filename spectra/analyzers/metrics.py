@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.analyzers.products import product_floor
 from spectra.analyzers.row import Value
 from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import SMALLEST
@@ -16,7 +17,14 @@ from spectra.errors import UsageError
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes
-from spectra.kernels.noise import Bulk, heavy_tail, made_floor, noise_bulk, resolved_rank
+from spectra.kernels.noise import (
+    MARGIN,
+    Bulk,
+    heavy_tail,
+    made_floor,
+    noise_bulk,
+    resolved_rank,
+)
 from spectra.kernels.power_law import (
     Alternatives,
     PowerLaw,
@@ -39,6 +47,7 @@ from spectra.kernels.summary import (
     stable_rank,
 )
 from spectra.matrices import Matrix
+from spectra.matrices.pair import Product
 from spectra.numbers import kept
 from spectra.text import guess, listed
 
@@ -74,7 +83,7 @@ class Facts:
 
     def __init__(
         self,
-        matrix: Matrix,
+        matrix: Matrix | Product,
         sigma: Float[Tensor, " rank"],
         energy: float,
         shuffled: Callable[[], Shuffled],
@@ -84,14 +93,38 @@ class Facts:
 
         Args:
             matrix: As it was decomposed.
-            sigma: Its singular values, descending, float64 on the CPU.
+            sigma: Its singular values, descending, float64 on the CPU; of a product those that
+                its factors leave room for, as all others are 0.
             energy: The share of their squares that `energy_rank` keeps.
             shuffled: Returns those of its shuffled entries, which take a decomposition.
             cosine: How many columns of a cosine basis are taken.
         """
-        self.matrix, self.sigma, self.energy = matrix, sigma, energy
+        self.sigma, self.energy, self._matrix = sigma, energy, matrix
+        self.rows, self.cols = matrix.view.rows, matrix.view.cols
         self.largest = float(sigma[0])
         self._shuffled, self._cosine = shuffled, cosine
+
+    @property
+    def product(self) -> bool:
+        """Say whether factors are stored, so that nothing is known of entries."""
+        return isinstance(self._matrix, Product)
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return self.rows * self.cols
+
+    @property
+    def matrix(self) -> Matrix:
+        """The matrix with its entries."""
+        assert isinstance(self._matrix, Matrix)  # noqa: S101 - of products no entries are asked for
+        return self._matrix
+
+    @property
+    def every(self) -> Float[Tensor, " rank"]:
+        """All singular values, those too that are 0 as factors leave no room for them."""
+        more = min(self.rows, self.cols) - len(self.sigma)
+        return torch.cat([self.sigma, self.sigma.new_zeros(more)]) if more else self.sigma
 
     @cached_property
     def entries(self) -> Sizes:
@@ -103,15 +136,25 @@ class Facts:
         return likely_roundoff(self.matrix), SMALLEST.get(self.matrix.view.entry.dtype, 0.0)
 
     @cached_property
+    def floor(self) -> float:
+        """About the most that making and storing the matrix moved a singular value by."""
+        if isinstance(self._matrix, Product):
+            return MARGIN * product_floor(self._matrix)
+        return made_floor(self.entries, *self._lost)
+
+    @cached_property
     def rank(self) -> int:
         """How many singular values storing cannot have made."""
+        if self.product:
+            return int((self.sigma > self.floor).sum())
         return resolved_rank(self.matrix.values, self.entries, self.sigma, *self._lost)
 
     @cached_property
     def eigenvalues(self) -> Float[Tensor, " rank"]:
         """The lambda above rounding, over the largest: squares of 1e200 overflow."""
-        there = self.sigma[: self.rank].to(self.matrix.values.device)
-        return (there / self.largest).square()
+        held = self._matrix
+        device = held.factors.left.device if isinstance(held, Product) else held.values.device
+        return (self.sigma[: self.rank].to(device) / self.largest).square()
 
     @cached_property
     def fit(self) -> PowerLaw | str:
@@ -121,7 +164,7 @@ class Facts:
         if self.rank < FEWEST:
             return f"fewer than {FEWEST} singular values stand above rounding"
         spread = float(self.sigma[0] - self.sigma[self.rank - 1])
-        if spread <= made_floor(self.entries, *self._lost):
+        if spread <= self.floor:
             return "nothing but rounding spreads the singular values"
         law = fit_power_law(self.eigenvalues)
         if law is None or not math.isfinite(law.alpha):
@@ -140,7 +183,9 @@ class Facts:
 
     @cached_property
     def bulk(self) -> Bulk | None:
-        """Where noise ends."""
+        """Where noise ends; of a product nothing is left that could be noise."""
+        if self.product:
+            return None
         return arranged_bulk(self.matrix.values, self.sigma, *self.entries.filled)
 
     @cached_property
@@ -172,9 +217,9 @@ class Facts:
     @property
     def numerical_rank(self) -> int:
         """How many singular values exceed LAPACK's threshold."""
-        view = self.matrix.view
-        epsilon = computed_epsilon(self.matrix.values)
-        return numerical_rank(self.sigma, max(view.rows, view.cols), epsilon)
+        held = self._matrix
+        epsilon = computed_epsilon(held.factors.left if isinstance(held, Product) else held.values)
+        return numerical_rank(self.sigma, max(self.rows, self.cols), epsilon)
 
     @property
     def decades(self) -> float:
@@ -211,11 +256,11 @@ BASIC: Metrics = {
     "energy_rank": lambda facts: energy_rank(facts.sigma, facts.energy),
     "numerical_rank": lambda facts: facts.numerical_rank,
     "resolved_rank": lambda facts: facts.rank,
-    "rmse": lambda facts: frobenius(facts.sigma) / math.sqrt(facts.matrix.values.numel()),
-    "log_abs_det": lambda facts: log_abs_determinant(facts.sigma),
+    "rmse": lambda facts: frobenius(facts.sigma) / math.sqrt(facts.numel),
+    "log_abs_det": lambda facts: log_abs_determinant(facts.every),
     "entropy": lambda facts: spectral_entropy(facts.sigma, facts.numerical_rank),
-    "detx": lambda facts: detx(facts.sigma),
-    "snr": lambda facts: signal_to_noise(facts.sigma, *facts.matrix.values.shape),
+    "detx": lambda facts: detx(facts.every),
+    "snr": lambda facts: signal_to_noise(facts.every, facts.rows, facts.cols),
 }
 POWERLAW: Metrics = {
     "alpha": _of_law(lambda law: law.alpha),
@@ -257,6 +302,12 @@ DCT: Metrics = {
         else min(facts.captured / leading_energy(facts.sigma, facts.cosine_rank), 1.0)
     ),
 }  # fmt: skip
+SCALED: Final = frozenset(("mp_softrank", "signal_energy", "random_distance", "snr"))
+"""What is not told of a matrix of zeros, where there is no scale to go by."""
+
+UNTOLD: Final = frozenset((*RANDOM, *DCT, "heavy_tail"))
+"""What is not told of a product: it would take entries, or entries in another order."""
+
 DRAWN: Final = "sigma_profile"  # always there: what a saved spectrum is drawn from
 EVERY: Metrics = {
     **BASIC, **POWERLAW, **MP, **RANDOM, **DCT,
@@ -328,11 +379,10 @@ def keys_of(metrics: str | None) -> tuple[str, ...]:
 
 def told_of(facts: Facts, keys: Sequence[str]) -> dict[str, Value]:
     """Return the values of these keys; what no key takes is not worked out."""
-    if facts.largest:
-        return {key: EVERY[key](facts) for key in keys}
-    # Of a matrix of zeros there is no scale to go by.
-    return {key: None if key in ("mp_softrank", "signal_energy", "random_distance", "snr")
-            else EVERY[key](facts) for key in keys}  # fmt: skip
+    without = UNTOLD if facts.product else frozenset()
+    if not facts.largest:
+        without |= SCALED
+    return {key: None if key in without else EVERY[key](facts) for key in keys}
 
 
 def leading_energy(sigma: Float[Tensor, " rank"], count: int) -> float:

@@ -29,11 +29,13 @@ from spectra.analyzers.metrics import (
     told_of,
     words_of,
 )
+from spectra.analyzers.pooling import pooled
+from spectra.analyzers.products import product_memory, product_work
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import reading_of
 from spectra.errors import UsageError
 from spectra.kernels.entries import shuffled, sizes
-from spectra.kernels.singular import singular_values
+from spectra.kernels.singular import product_singular_values, singular_values
 from spectra.kernels.work import (
     CALL,
     ENTRY,
@@ -44,8 +46,10 @@ from spectra.kernels.work import (
     singular_values_work,
 )
 from spectra.matrices import Matrix, Pair, View
-from spectra.matrices.pair import widened
-from spectra.words import UNMEASURED, Preset, Status
+from spectra.matrices.apart import is_piece
+from spectra.matrices.pair import Product, widened
+from spectra.matrices.view import inner_of
+from spectra.words import UNMEASURED, Experts, Preset, Status
 
 MOST_SEED = 2**63  # a seed lies below
 TRANSFORM = 15.0  # passes over the entries, of one quantity of a cosine basis
@@ -61,6 +65,7 @@ class Sigma:
     name: ClassVar[str] = "sigma"
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Each()
+    products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ()
 
     shuffled: int | None = None  # the seed; None: as they are
@@ -71,15 +76,24 @@ class Sigma:
 
     def cost(self, view: View) -> Work:
         """All singular values."""
-        return singular_values_work(view.rows, view.cols)
+        return singular_work(view)
 
     def memory(self, view: View) -> int:
         """The values and what their decomposition needs."""
+        of_core = product_memory(view)
+        if of_core is not None:
+            return of_core
         own = 0 if self.shuffled is None else 4 * view.rows * view.cols
         return singular_values_memory(view.rows, view.cols) + own
 
-    def measure(self, matrix: Matrix) -> Measurement:
-        """Return `sigma`, and `filled`: how many rows and columns are not of zeros alone."""
+    def measure(self, matrix: Matrix | Product) -> Measurement:
+        """Return `sigma`, and `filled`: how many rows and columns are not of zeros alone.
+
+        Of a product that is stored as factors the values that these leave room for.
+        """
+        if isinstance(matrix, Product):
+            left, right = matrix.factors.left, matrix.factors.right
+            return Measurement({}, arrays={"sigma": product_singular_values(left, right).cpu()})
         values = matrix.values
         if self.shuffled is not None:
             values = shuffled(values, self.shuffled)
@@ -131,8 +145,13 @@ class Spectrum:
     name: ClassVar[str] = "spectrum"
     version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Each()
-    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "preset", "select"})
-    later: ClassVar[frozenset[str]] = frozenset({"metrics", "seed", "preset", "select", "dct_rank"})
+    products: ClassVar[bool] = True
+    concluding: ClassVar[frozenset[str]] = frozenset(
+        {"ask", "preset", "select", "factors", "experts"}
+    )
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"metrics", "seed", "preset", "select", "dct_rank", "factors", "experts"}
+    )
     every: ClassVar[tuple[str, ...]] = tuple(EVERY)  # key that it may tell
 
     energy: float = 0.99  # share of sum sigma^2 that energy_rank keeps, in (0, 1]
@@ -141,9 +160,21 @@ class Spectrum:
     preset: Preset | None = None  # the tool in whose words it is concluded
     select: str | None = None  # of each type of layer, with `spectrum`: `50%`, or how many
     dct_rank: int | None = None  # columns of a cosine basis, at least 1; None: a quarter of all
+    factors: bool = False  # stored factors have rows of their own too
+    experts: Experts = "single"  # or `pooled`
     ask: Ask = field(default_factory=Anew)  # who decomposes
 
     def __post_init__(self) -> None:
+        if self.experts not in get_args(Experts):
+            raise UsageError(
+                f"--experts {self.experts!r} is not known. Expected one of "
+                f"{', '.join(get_args(Experts))}."
+            )
+        if self.experts == "pooled" and self.preset is not None:
+            raise UsageError(
+                f"--preset {self.preset} tells every matrix as that tool does, which pools no "
+                "experts. Leave out one of the two."
+            )
         require_share(self.energy)
         _ = self.keys  # which refuses what is not known
         if not 0 <= self.seed < MOST_SEED:
@@ -167,7 +198,9 @@ class Spectrum:
     def keys(self) -> tuple[str, ...]:
         """What is told."""
         if self.preset is None:
-            return keys_of(self.metrics)
+            found = keys_of(self.metrics)
+            lacking = self.experts == "pooled" and "resolved_rank" not in found
+            return ("resolved_rank", *found) if lacking else found
         own = weightwatcher.METRICS if self.preset == "weightwatcher" else layer_types.METRICS
         return keys_of(words_of([own, self.metrics or own]))
 
@@ -177,10 +210,12 @@ class Spectrum:
 
     def cost(self, view: View) -> Work:
         """All singular values, a fit of their tail, and passes over the entries."""
-        own = singular_values_work(view.rows, view.cols)
+        own = singular_work(view)
         return own + (own if self._random else NO_WORK) + self._passes(view)
 
     def _passes(self, view: View) -> Work:
+        if inner_of(view.entry) is not None:
+            return NO_WORK
         entries = view.rows * view.cols
         vectors = 0.5 * entries * min(view.rows, view.cols) * SINGLE  # of what stands out
         waves = TRANSFORM * len(TRANSFORMED & set(self.keys))
@@ -203,7 +238,7 @@ class Spectrum:
         """Return the same where singular values that are known are not measured again."""
         return replace(self, ask=ask)
 
-    def measure(self, matrix: Matrix) -> Measurement:
+    def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return the spectrum's keys; `sigma` among the arrays."""
 
         def sigma(seed: int | None) -> Measurement:
@@ -211,7 +246,9 @@ class Spectrum:
 
         return self.told(matrix, sigma)
 
-    def told(self, matrix: Matrix, sigma: Callable[[int | None], Measurement]) -> Measurement:
+    def told(
+        self, matrix: Matrix | Product, sigma: Callable[[int | None], Measurement]
+    ) -> Measurement:
         """Return the spectrum's keys.
 
         Args:
@@ -228,19 +265,27 @@ class Spectrum:
         cosine = Cosine(self.dct_rank, self.seed)
         facts = Facts(matrix, found, self.energy, mixed, cosine)
         values: dict[str, Value] = told_of(facts, self.keys)
+        if isinstance(matrix, Product):
+            values["rank_bound"] = matrix.rank
         status: Status = "singular" if float(found[-1]) == 0.0 else "ok"
         return Measurement(values, status, {"sigma": found})
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count, and say in one sentence how the spectra look."""
-        parameters = sum(row.place.numel for row in rows)
+        parameters = sum(row.place.numel for row in rows if not is_piece(row.place.part))
+        count = len(rows)
         measured = [row for row in rows if row.status not in UNMEASURED]
         summary: dict[str, object] = {
-            "reading": reading_of(measured, len(rows), parameters),
-            "matrices": len(rows),
+            "reading": reading_of(measured, count, parameters),
+            "matrices": count,
             "parameters": parameters,
             "non_finite": sum(row.status == "non-finite" for row in rows),
         }
+        if self.experts == "pooled":
+            rows, told = pooled(rows, self.keys, self.energy)
+            again = reading_of([row for row in rows if row.status not in UNMEASURED], count,
+                               parameters)  # fmt: skip
+            summary["reading"] = f"{told} {again}"
         if self.preset == "weightwatcher":
             details = {row.matrix: weightwatcher.details_of(row, at)
                        for at, row in enumerate(rows)}  # fmt: skip
@@ -330,3 +375,8 @@ class TunedSpectrum:
 def _tuned(pair: Pair) -> Matrix:
     """Return what became of the base's matrix."""
     return Matrix(pair.view, pair.tuned_exact().to(widened(pair.base).dtype))
+
+
+def singular_work(view: View) -> Work:
+    """Return what all singular values take, of a product those of its core."""
+    return product_work(view) or singular_values_work(view.rows, view.cols)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from spectra.analyzers.products import products_told, sums_told
 from spectra.analyzers.row import Row
 from spectra.numbers import number, percent
 from spectra.text import counted, listed
@@ -28,7 +29,7 @@ def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
     told.append(f"Largest sigma {number(_largest(largest))} in {largest.matrix}.")
     if alphas := _known(rows, "alpha"):
         told.append(f"Median alpha {number(median(alphas))}.")
-    told += [*_fits(rows), *_lost(rows)]
+    told += [*_fits(rows), *_lost(rows), *products_told(rows), *sums_told(rows)]
     heavy = sum(row.values.get("heavy_tail") is True for row in rows)
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
@@ -128,4 +129,5 @@ def _resolved(row: Row) -> int:
 
 
 def _full(row: Row) -> int:
-    return min(row.place.rows, row.place.cols)
+    bound = row.values.get("rank_bound")
+    return bound if isinstance(bound, int) else min(row.place.rows, row.place.cols)

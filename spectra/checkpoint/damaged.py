@@ -14,6 +14,7 @@ from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.documents import read_object, read_weight_map
 from spectra.checkpoint.entry import Skipped, TensorEntry
+from spectra.checkpoint.factored import put_together
 from spectra.checkpoint.formats import SAFETENSORS, SAFETENSORS_INDEX
 from spectra.checkpoint.header import AGAIN, header_bytes, listed, misfit
 from spectra.checkpoint.kin import factors_beside, parts_beside
@@ -271,7 +272,7 @@ class _Opening:
 
     def _file(self, found: Checkpoint, *, strict: bool) -> Checkpoint | Adapter:
         if self.kind != "file" or self.folder.prefix:
-            return found
+            return put_together(found)
         found = replace(found, metadata=self.metadata)
         opened = self._unless_cut(lambda: worn(found), strict=strict)
         return opened if strict or isinstance(opened, Checkpoint) else self._strictly()

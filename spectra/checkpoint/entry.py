@@ -40,6 +40,9 @@ STORED = {
 }  # fmt: skip
 """The dtypes that torch has, by its own name; the others are packed, several in a byte."""
 
+COMPOSED = ("low-rank", "sparse", "low-rank-and-sparse")
+"""The names of codecs that put a weight together of what it is made of; nothing rounded it."""
+
 MLX = "mlx"
 """The note of every tensor of a file that MLX wrote."""
 
@@ -92,7 +95,9 @@ class TensorEntry:
     @property
     def is_quantised(self) -> bool:
         """Say whether values are decoded from fewer than 16 bits each, not only put in order."""
-        return self.codec is not None and 8 * self.nbytes < 16 * self.numel
+        codec = self.codec
+        small = codec is not None and 8 * self.nbytes < 16 * self.numel
+        return small and codec is not None and codec.name not in COMPOSED
 
     @property
     def rate_roundoff(self) -> float:

@@ -13,6 +13,7 @@ from spectra.checkpoint.adapter.opening import open_adapter, worn
 from spectra.checkpoint.adapter.settings import CONFIG as ADAPTER_CONFIG
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.choice import chosen, told_kind
+from spectra.checkpoint.factored import put_together
 from spectra.checkpoint.formats import CONVERT, Format, format_named
 from spectra.checkpoint.hub.answers import UnreachableError
 from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
@@ -124,7 +125,7 @@ def open_folder(folder: Folder, *, allow_pickle: bool, variant: str = "") -> Che
     open_part = partial(open_one, allow_pickle=allow_pickle, variant="")
     told = list(at_once(open_part, others.opened, folder.concurrency))
     whole = joined(folder, opened, told)
-    return replace(whole, unread=(*whole.unread, *others.unread))
+    return put_together(replace(whole, unread=(*whole.unread, *others.unread)))
 
 
 def open_one(folder: Folder, *, allow_pickle: bool, variant: str) -> Checkpoint:

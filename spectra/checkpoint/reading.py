@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from spectra.checkpoint.codecs.composed import Product
 from spectra.checkpoint.codecs.rounding import rounding_of
 from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
 from spectra.checkpoint.fingerprints import BLOCK, Digest, Ledger, Watch
@@ -53,6 +54,26 @@ def read_entry(
     values = _values(files, entry, slab, widen=widen, watch=watch)
     watch.note()
     return values
+
+
+def read_factors(
+    files: Mapping[str, Source], entry: TensorEntry, *, ledger: Ledger | None = None
+) -> "tuple[Tensor, Tensor]":
+    """Return the factors of a tensor that is stored as a product, which is not formed.
+
+    Raises:
+        CheckpointError: As for `read_entry`.
+    """
+    watch = Watch(entry, None, files, ledger) if ledger is not None else None
+
+    def read(part: TensorEntry, inside: Slab) -> "Tensor":
+        return _values(files, part, inside, watch=watch)
+
+    assert isinstance(entry.codec, Product)  # noqa: S101 - as callers look
+    found = entry.codec.factors(read)
+    if watch is not None:
+        watch.note()
+    return found
 
 
 def read_rounded(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
 
 from spectra.checkpoint import Checkpoint
+from spectra.checkpoint.factored import factors_of
 from spectra.errors import UsageError
 from spectra.exports import axolotl, llamafactory, names, peft, python
 from spectra.exports.export import LEAVE_OUT, Export, Job
@@ -63,6 +64,9 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
     foreign = next((view for view in selected if _OF_GGUF.match(view.name)), None)
     if foreign is not None:
         raise UsageError(_gguf(foreign, form))
+    whole = next((view for view in selected if factors_of(view.entry)), None)
+    if whole is not None:
+        raise UsageError(_factored(whole, form))
     memory = memory_of(checkpoint)
     for view in selected:
         if view.entry.name not in memory.landings:
@@ -103,6 +107,14 @@ def _not_loaded(view: View, memory: Memory, form: str) -> str:
     return (
         f"{quote(name)} is not loaded by {memory.name}: no parameter of the model comes of it. "
         f"{LEAVE_OUT}"
+    )
+
+
+def _factored(view: View, form: str) -> str:
+    factors = " and ".join(quote(one.name) for one in factors_of(view.entry)[-2:])
+    return (
+        f"{quote(view.name)} is stored as factors ({factors}), and the model has no module of its "
+        f"name that {form} could find. Give those to what trains it, or use --export names."
     )
 
 

@@ -15,7 +15,9 @@ from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null
 from spectra.kernels.work import NO_WORK, Work
 from spectra.matrices import Matrix, Pair, View
+from spectra.matrices.pair import Product
 from spectra.matrices.part import Part
+from spectra.matrices.view import inner_of
 from spectra.text import non_finite
 from spectra.words import VECTOR
 
@@ -38,6 +40,7 @@ class Checkup:
     name: ClassVar[str] = "check"
     version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Each()
+    products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *SPECTRUM, *SHARES)
     concluding: ClassVar[frozenset[str]] = frozenset({"ask", "replays"})
 
@@ -72,6 +75,7 @@ class Checkup:
     def memory(self, *views: View) -> int:
         """The largest of all."""
         needs = [self.sound.memory(view) for view in views]
+        needs += [4 * view.rows * view.cols for view in views if inner_of(view.entry) is not None]
         matrices = [view for view in views if view.role.kind != VECTOR]
         needs += [self.full.memory(view) for view in matrices if self.spectra]
         if len(views) > 1:
@@ -105,18 +109,18 @@ class Checkup:
         """Return the same where spectra and comparisons that are known are not measured again."""
         return replace(self, ask=ask)
 
-    def measure(self, subject: Mapping[str, Matrix | Pair]) -> Measurement:
+    def measure(self, subject: Mapping[str, Matrix | Product | Pair]) -> Measurement:
         """Measure every side that is there."""
         found: dict[str, Any] = {}
         for side, one in subject.items():
-            if isinstance(one, Matrix):
+            if isinstance(one, Matrix | Product):
                 found[side] = self._matrix(side, one)
             elif side != "meant" and (self.diff is not None or self.tuned):
                 found[side] = self._pair(side, one)
         model, change, meant = (subject.get(side) for side in ("model", "change", "meant"))
         if isinstance(change, Pair) and isinstance(meant, Pair):
             found["meant"] = _told(merged(change, meant))
-        if self.width is not None and isinstance(model, Matrix):
+        if self.width is not None and isinstance(model, Matrix | Product):
             found["width"] = self._width(self.width, "model", model, found["model"])
         return Measurement(found)
 
@@ -124,10 +128,10 @@ class Checkup:
         """Nothing: rules conclude."""
         return rows, {}
 
-    def _matrix(self, side: str, matrix: Matrix) -> dict[str, Any]:
+    def _matrix(self, side: str, matrix: Matrix | Product) -> dict[str, Any]:
         if side == "proxy" and self.width is not None:
             return self._width(self.width, side, matrix, {})
-        values = dict(self.sound.measure(matrix).values)
+        values = dict(self.sound.measure(_formed(matrix)).values)
         if values["nan"] or values["inf"]:
             nan, inf = (int(str(values[key])) for key in ("nan", "inf"))
             error = non_finite(nan, inf, values["first_non_finite"])
@@ -155,16 +159,21 @@ class Checkup:
         return _told(values, next((one.status for one in found if one.status != "ok"), "ok"))
 
     def _width(
-        self, width: Width, side: str, matrix: Matrix, known: Mapping[str, Any]
+        self, width: Width, side: str, matrix: Matrix | Product, known: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return sigma_max, from the spectrum where there is one."""
         largest = known.get("values", {}).get("sigma_max")
         if largest is not None:
             return _told(dict.fromkeys(width.keys, largest))
         try:
-            return _told(self.ask(side, width, matrix).values)
+            return _told(self.ask(side, width, _formed(matrix)).values)
         except NonFiniteError as error:
             return _not_finite(width.keys, error, matrix.view)
+
+
+def _formed(matrix: Matrix | Product) -> Matrix:
+    """Return a matrix with its entries."""
+    return matrix if isinstance(matrix, Matrix) else Matrix(matrix.view, matrix.values)
 
 
 def _told(
@@ -179,11 +188,12 @@ def _not_finite(keys: Sequence[str], error: NonFiniteError, view: View) -> dict[
 
 
 def _compared(values: Mapping[str, Any], view: View) -> dict[str, Value]:
-    null, full = kappa_null(view.rows, view.cols), min(view.rows, view.cols)
-    kappa = values["kappa"]
+    bound, kappa = values.get("rank_bound"), values["kappa"]
+    full = bound or min(view.rows, view.cols)  # two factors leave room for no more
+    null = None if bound else kappa_null(view.rows, view.cols)
     return {
         "kappa_null": null,
-        "kappa_excess": None if kappa is None else kappa / null,
+        "kappa_excess": None if kappa is None or null is None else kappa / null,
         "effective_share": values["effective_rank"] / full,
         "resolved_share": values["resolved_rank"] / full,
     }

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spectra.checkpoint.codecs.composed import formed
 from spectra.matrices.layout import Part
 from spectra.matrices.view import View
 
@@ -39,6 +40,29 @@ class LowRank:
         return LowRank(
             part.head.of(left) if along else left, right if along else part.head.of(right)
         )
+
+    def formed(self) -> Tensor:
+        """Return the product, each entry a sum in float64, as wide as the factors."""
+        return formed(self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One matrix that is stored as two factors; who knows them need not form it."""
+
+    view: View
+    factors: LowRank
+
+    @property
+    def values(self) -> Tensor:
+        """The matrix, formed at every call."""
+        return self.factors.formed()
+
+    @property
+    def rank(self) -> int:
+        """The most that its rank can be, by construction."""
+        rows, inner = self.factors.left.shape
+        return min(rows, inner, self.factors.right.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

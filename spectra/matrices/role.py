@@ -105,7 +105,7 @@ def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
     """
     layers = layers_of(names)
     return {
-        name: Role(kind_of(name, dimensions), layers[name], expert_in(name))
+        name: Role(kind_of(name.partition("[")[0], dimensions), layers[name], expert_in(name))
         for name, dimensions in names.items()
     }
 

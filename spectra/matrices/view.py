@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.codecs.composed import Product
 from spectra.checkpoint.codecs.unread import MARKS
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.place import Place
@@ -43,6 +44,11 @@ class View:
             entry.name, self.name, role.kind, role.layer, role.expert, self.rows, self.cols,
             entry.dtype, codec, entry.shard, self.part.label, labels or {},
         )  # fmt: skip
+
+
+def inner_of(entry: TensorEntry) -> int | None:
+    """Return the inner side of the factors that a tensor is stored as; None where it is not."""
+    return entry.codec.rank if isinstance(entry.codec, Product) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,8 @@ KEYS: Mapping[str, Key] = {
     "kappa_resolved": Key("κ resolved", "flag", "no: κ measures the rounding of the stored dtype"),
     "selected": Key("selected", "flag", "chosen by --select"),
     "decided_by": Key("decided by", "word", "bound: proven by bounds; exact: all singular values"),
+    "rank_bound": Key("rank, at most", "whole", "by two stored factors; σ min, κ are of so many"),
+    "experts": Key("experts", "whole", "whose singular values are pooled in this row"),
     "stable_rank": Key("stable rank", "number", "Σσ² / σ max²"),
     "effective_rank": Key("effective rank", "number", "exp of the entropy of σ / Σσ"),
     "energy_rank": Key("energy rank", "whole", "how many σ² hold the asked share of their sum"),

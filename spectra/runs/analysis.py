@@ -23,6 +23,7 @@ from spectra.analyzers.analyzer import (
     WithMoments,
 )
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
+from spectra.checkpoint.codecs.composed import made_of
 from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import UsageError
@@ -35,7 +36,7 @@ from spectra.runs.result import (
     noted,
     unread_in,
 )
-from spectra.text import listed
+from spectra.text import counted, listed
 from spectra.wording import worded
 from spectra.words import FAILED
 from spectra.work import Model, Plan, plan_model, plan_pair
@@ -129,6 +130,7 @@ class Analysis:
             str(summary.get("reading", "")),
             unpaired.text() if unpaired else "",
             self._lost_to_quantising() if summary.get("changed", True) else "",
+            self._lost_to_factors() if summary.get("changed", True) else "",
         ]
         return Result(
             command=self.analyzer.name,
@@ -168,6 +170,22 @@ class Analysis:
         return (
             f"One side is decoded from {listed(sorted(differing))}: what quantising lost is "
             "part of the change."
+        )
+
+    def _lost_to_factors(self) -> str:
+        """Say where one side is made of stored factors, and the other is not."""
+        sides = [
+            [made_of(entry) for entry in (one.view.entry, one.change.entry)]
+            for one in self._inputs()
+            if isinstance(one.change, Replaced)
+        ]
+        found = [(name, sum(pair[at] and not pair[1 - at] for pair in sides))
+                 for at, name in ((0, "base"), (1, "tuned model"))]  # fmt: skip
+        return " ".join(
+            f"{counted(count, 'matrix', 'matrices')} of the {name} {'is' if count == 1 else 'are'} "
+            "stored as factors: what these leave out is part of the change."
+            for name, count in found
+            if count
         )
 
     def _model(self, member: Member, ledger: Ledger | None) -> Model:

@@ -10,6 +10,7 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Composed, Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.kernels.work import NO_WORK
+from spectra.matrices.view import inner_of
 from spectra.work.executor import Executor, key_of
 from spectra.work.local import threads_of, usable_cores
 from spectra.work.meter import NETWORK, source_of
@@ -214,7 +215,9 @@ def _seconds(read: Read, rate: float | None) -> float:
     """Return what reading from a disk takes, at so many seconds a byte where that is known."""
     if rate is not None:
         return rate * read.nbytes
-    return CACHED * read.nbytes + (DECODED * read.numel if read.entry.codec else 0.0)
+    return CACHED * read.nbytes + (
+        DECODED * read.numel if read.entry.codec and inner_of(read.entry) is None else 0.0
+    )
 
 
 def _width(job: Job, device: str, threads: int) -> int:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from torch import Tensor
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.attention import Attention
-from spectra.matrices.pair import Factors, Formed, Quantised, widened
+from spectra.matrices.pair import Factors, Formed, Product, Quantised, widened
 from spectra.matrices.part import Part
+from spectra.matrices.view import inner_of
 from spectra.work.ahead import Ahead
 from spectra.work.meter import Meter, Stopwatch
 from spectra.work.read import Read
@@ -22,17 +23,19 @@ NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # 
 MEANT = "meant"
 """The role of what an adapter would make, which is compared with what a merge has made."""
 
-Stored = tuple[Tensor, Quantised | None]  # values, and of some how far each was rounded
+Stored = tuple[Tensor | LowRank, Quantised | None]
+"""Values, or the factors whose product they are; and of some how far each was rounded."""
+
 ReadValues = Callable[[Read], Tensor]
-Roles = Mapping[str, Matrix | Pair]
-Subject = Matrix | Pair | Roles | tuple[Attention, Roles]
+Roles = Mapping[str, Matrix | Product | Pair]
+Subject = Matrix | Product | Pair | Roles | tuple[Attention, Roles]
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
     """What one input read, as stored or decoded, before a matrix is cut out of it."""
 
-    base: Tensor
+    base: Tensor | LowRank  # factors alone where nothing became of it
     change: Tensor | LowRank | None = None  # in the layout of its own side
     tuned_dtype: str = ""
     base_codec: Quantised | None = None
@@ -40,9 +43,13 @@ class Sides:
     formed: Formed = ""  # by what the change was computed from the base
     factors: Factors | None = None  # where they are asked for as they are stored
 
-    def subject(self, one: Input, device: str) -> Matrix | Pair:
+    def subject(self, one: Input, device: str, *, products: bool) -> Matrix | Product | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
         part = one.view.part
+        if isinstance(self.base, LowRank):
+            whole = self.base.of(replace(part, block=None))  # only its slab is there
+            product = LowRank(whole.left.to(device), whole.right.to(device))
+            return Product(one.view, product) if products else Matrix(one.view, product.formed())
         base = part.within(self.base.to(device))
         if not one.paired:
             return Matrix(one.view, base)
@@ -65,13 +72,18 @@ class Loaded:
     task: Task
     sides: Sequence[Sides]  # of its inputs
 
-    def subject(self, device: str) -> Subject:
-        """Return what the analyzer takes: a matrix or pair, or several by their roles."""
+    def subject(self, device: str, *, products: bool = False) -> Subject:
+        """Return what the analyzer takes: a matrix or pair, or several by their roles.
+
+        Args:
+            device: Where it is to be.
+            products: Whether what is stored as factors comes as they are, or formed.
+        """
         inputs = self.task.inputs
         if not inputs[0].role:
-            return self.sides[0].subject(inputs[0], device)
+            return self.sides[0].subject(inputs[0], device, products=products)
         held = {
-            one.role: sides.subject(one, device)
+            one.role: sides.subject(one, device, products=products)
             for one, sides in zip(inputs, self.sides, strict=True)
         }
         return held if self.task.about is None else (self.task.about, held)
@@ -138,7 +150,7 @@ class Loader:
         return found
 
     def _values(self, read: Read) -> Tensor:
-        return self._read(read)[0]
+        return _formed_values(self._read(read)[0])
 
     def _read(self, read: Read) -> Stored:
         source = self._from(read)
@@ -149,6 +161,8 @@ class Loader:
             return found
         values, codec = found
         inside = slice(*(read.slab or ()))
+        if isinstance(values, LowRank):
+            return LowRank(values.left[inside], values.right), codec
         return values[inside], codec and Quantised(codec.name, codec.steps[inside])
 
     def _anew(self, read: Read) -> Stored:
@@ -159,6 +173,8 @@ class Loader:
         return found
 
     def _from_file(self, read: Read) -> Stored:
+        if inner_of(read.entry) is not None:
+            return LowRank(*read.factors(self._ledger)), None
         if read.key not in self._coded or read.entry.codec is None:
             return read.values(self._ledger), None
         values, steps = read.rounded(self._ledger)
@@ -181,10 +197,14 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         CheckpointError: A file ended early or cannot be read.
     """
     (base, codec), change, dtype = stored(one.own), one.change, one.view.entry.dtype
+    base = _formed_values(base) if one.paired else base
     if isinstance(change, Replaced):
         tuned, other = stored(change.reads[0])
-        return Sides(base, tuned, change.entry.dtype, codec, other)
-    if isinstance(change, Updated):
+        product = isinstance(tuned, LowRank)
+        tuned = _formed_values(tuned)
+        kind = NAMES.get(tuned.dtype, "F32") if product else change.entry.dtype
+        return Sides(base, tuned, kind, codec, other)
+    if isinstance(change, Updated) and isinstance(base, Tensor):
         update = _update(change, read)
         factors = _stored_factors(change, read) if one.role == MEANT else None
         if not change.dense or _only_updates(one, change, base, read):
@@ -197,6 +217,10 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
     if isinstance(change, Remade):
         return Sides(base, _remade(one, change, read), "F64", formed="method")
     return Sides(base, None, dtype)
+
+
+def _formed_values(values: Tensor | LowRank) -> Tensor:
+    return values.formed() if isinstance(values, LowRank) else values
 
 
 def _update(change: Updated, read: ReadValues) -> LowRank:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from spectra.analyzers import Analyzer, Row
-from spectra.analyzers.analyzer import Ask, Composed
+from spectra.analyzers.analyzer import Ask, Composed, knows_products
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import NonFiniteError, SpectraError
@@ -255,7 +255,8 @@ def measure_loaded(
     tries = [device] if device == "cpu" else [device, device, "cpu"]
     while True:
         try:
-            return _row(task, analyzer.measure(job.subject(tries.pop(0))))
+            subject = job.subject(tries.pop(0), products=knows_products(analyzer))
+            return _row(task, analyzer.measure(subject))
         except NonFiniteError as error:
             whole = len(task.inputs) > 1 or task.views[0].part == Part()
             place = "" if whole else " of the matrix shown (row = output)"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
-from spectra.checkpoint.reading import read_entry, read_rounded
+from spectra.checkpoint.reading import read_entry, read_factors, read_rounded
+from spectra.matrices.view import inner_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,9 @@ class Read:
     def key(self) -> Hashable:
         """What tells it from all others, whoever opened the file."""
         entry = self.entry
-        return self.source.resolved, entry.shard, entry.name, entry.start, entry.shape, self.slab
+        codec = entry.codec.name if entry.codec else ""  # a weight's pieces have its name
+        return (self.source.resolved, entry.shard, entry.name, entry.start, entry.shape, codec,
+                self.slab)  # fmt: skip
 
     @property
     def all(self) -> "Read":
@@ -39,6 +42,15 @@ class Read:
             CheckpointError: The file ended early or cannot be read.
         """
         return read_entry(self.source.files, self.entry, self.slab, ledger=ledger)
+
+    def factors(self, ledger: Ledger | None = None) -> "tuple[Tensor, Tensor]":
+        """Return both factors of what is stored as a product; the left one's rows of the slab.
+
+        Raises:
+            CheckpointError: As for `values`.
+        """
+        left, right = read_factors(self.source.files, self.entry, ledger=ledger)
+        return (left if self.slab is None else left[slice(*self.slab)]), right
 
     def rounded(self, ledger: Ledger | None = None) -> "tuple[Tensor, Tensor | None]":
         """Return what is read, and how far quantising may have moved each value.
@@ -70,6 +82,9 @@ class Read:
     @property
     def memory(self) -> int:
         """Bytes that it takes, values that are decoded or put in order beside what they were."""
+        inner = inner_of(self.entry)
+        if inner is not None:
+            return self.nbytes + 4 * inner * sum(self.entry.shape)
         plain = self.entry.codec is None and not self.entry.strides
         return self.nbytes if plain else self.nbytes + 4 * self.numel
 

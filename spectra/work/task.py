@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from spectra.analyzers import Analyzer
-from spectra.analyzers.analyzer import Composed, OfFactors
+from spectra.analyzers.analyzer import Composed, OfFactors, knows_products
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.adapter.updates.update import Update
-from spectra.checkpoint.entry import Slab, shards_of
+from spectra.checkpoint.entry import COMPOSED, Slab, shards_of
 from spectra.kernels.work import DOUBLE, NO_WORK, Work
 from spectra.matrices import Place, View
 from spectra.matrices.attention import Attention
 from spectra.matrices.part import Part
+from spectra.matrices.view import inner_of
 from spectra.work.read import Read, distinct
 
 
@@ -147,7 +148,8 @@ class Input:
         if not isinstance(self.change, Replaced):
             return ()
         sides = self.own, *self.change.reads
-        return tuple([read for read in sides if read.entry.codec is not None])
+        codecs = [(read, read.entry.codec) for read in sides]
+        return tuple([read for read, own in codecs if own and own.name not in COMPOSED])
 
     @property
     def key(self) -> Hashable:
@@ -169,7 +171,11 @@ class Input:
     def made(self) -> int:
         """Bytes of values that are computed from the base's."""
         width = 8 if isinstance(self.change, Remade) else 4
-        return width * self.view.entry.numel if self.formed else 0
+        found = width * self.view.entry.numel if self.formed else 0
+        if self.paired:
+            sides = [self.own, *(self.change.reads if isinstance(self.change, Replaced) else ())]
+            found += sum(4 * one.numel for one in sides if inner_of(one.entry) is not None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +268,14 @@ class Task:
         """Return the most bytes that measuring it holds at once."""
         if self.by_factors and isinstance(analyzer, OfFactors):
             return analyzer.memory_of_factors(*self.views)
-        return analyzer.memory(*(self.views if self.about is None else (self.about,)))
+        found = analyzer.memory(*(self.views if self.about is None else (self.about,)))
+        return found if knows_products(analyzer) else found + self._products
+
+    @property
+    def _products(self) -> int:
+        """Bytes of products that are formed for an analyzer that does not know factors."""
+        alone = [one.view for one in self.inputs if not one.paired]
+        return sum(4 * one.rows * one.cols for one in alone if inner_of(one.entry) is not None)
 
     @property
     def by_factors(self) -> bool:

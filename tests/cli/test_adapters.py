@@ -108,7 +108,12 @@ def test_the_spectra_of_an_adapter_are_those_with_its_base(
     assert refused.code == 2
     assert "not an adapter: its spectra need none" in refused.err
     alone = command("spectrum", minilm_lora)
-    assert alone.code == 2
+    assert alone.code == 0  # of its own factors, and of what they make
+    assert "query.weight[update]" in alone.out
+    both = command("spectrum", minilm_lora, "--base", minilm, "--experts", "pooled")
+    assert both.code == 2
+    assert "--experts is about a model or an adapter alone" in both.err
+    alone = command("kappa", minilm_lora)
     assert f"spectra spectrum {minilm_lora} --base BASE" in alone.err
     with pytest.raises(SpectraError, match=r"spectra\.spectrum\(.*base=BASE\)"):
-        spectra.spectrum(minilm_lora)
+        spectra.kappa(minilm_lora)

@@ -59,6 +59,7 @@ COMMANDS = {
     "a name like an option": "spectrum --energy 0.9 -- -odd",
     "spectrum": "spectrum a",
     "spectrum, energy": "spectrum a --energy 0.5 --role attn.q --role mlp.up",
+    "spectrum, pieces": "spectrum a --factors --experts pooled",
     "trend": "spectrum run/checkpoint-10 run/checkpoint-5 --trend --layers 1",
     "diff": "diff a b",
     "diff, intruders": "diff a b --intruders",
@@ -182,7 +183,8 @@ def test_control_characters_are_escaped() -> None:
 
 HANDLED = {
     "ls": {"other"},
-    "spectrum": {"energy", "metrics", "seed", "preset", "select", "trend", "dct_rank"},
+    "spectrum": {"energy", "metrics", "seed", "preset", "select", "factors", "experts", "trend",
+                 "dct_rank"},
     "diff": {"intruders", "k", "epsilon", "side", "exact", "full_spectrum", "frame", "per_head",
              "merged_rank", "trend", "no_sorsa", "dct_rank"},
     "kappa": {"select", "rank_by", "by", "per", "include_embeddings", "exact"},

@@ -18,6 +18,7 @@ from spectra.analyzers.soundness import Soundness
 from spectra.errors import UsageError
 from spectra.gate import plan_check
 from spectra.matrices import Matrix, Selection
+from spectra.matrices.pair import Product
 from spectra.policy import Policy
 from spectra.work import local, memory, plan_model, plan_pair
 from spectra.work.executor import Key, key_of
@@ -125,7 +126,7 @@ class Failing(Spectrum):
 
     error: Callable[[], BaseException] = RuntimeError
 
-    def measure(self, matrix: Matrix) -> Measurement:
+    def measure(self, matrix: Matrix | Product) -> Measurement:
         if matrix.view.rows == 3:
             raise self.error()
         return Spectrum.measure(self, matrix)
@@ -208,11 +209,11 @@ def test_a_device_without_memory_leaves_a_matrix_to_the_processor(
     tried: list[str] = []
     subject = Loaded.subject
 
-    def short(self: Loaded, device: str) -> Subject:
+    def short(self: Loaded, device: str, *, products: bool) -> Subject:
         tried.append(device)
         if device != "cpu":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return subject(self, device)
+        return subject(self, device, products=products)
 
     monkeypatch.setattr(Loaded, "subject", short)
     row, _ = measure_loaded(Spectrum(), job, "cuda:1")

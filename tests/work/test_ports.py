@@ -24,6 +24,7 @@ from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.gate import plan_check
 from spectra.gate.checkup import Checkup
 from spectra.matrices import Matrix, Pair, Selection
+from spectra.matrices.pair import Product
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import plan_model, plan_pair
@@ -211,7 +212,7 @@ class Kept:
 class Halved(Spectrum):
     """Makes a tensor of every matrix."""
 
-    def measure(self, matrix: Matrix) -> Measurement:
+    def measure(self, matrix: Matrix | Product) -> Measurement:
         values = {**super().measure(matrix).values, "sigma_max": 1.0}
         return Measurement(values, tensors={"half": matrix.values / 2})
 

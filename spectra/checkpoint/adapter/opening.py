@@ -13,6 +13,7 @@ from spectra.checkpoint.adapter.settings import CONFIG, refuse_unsupported
 from spectra.checkpoint.adapter.updates.opening import TYPES, method_adapter, refuse_unread
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.documents import read_object
+from spectra.checkpoint.factored import put_together
 from spectra.checkpoint.pickled.opening import open_pickled
 from spectra.checkpoint.shards import open_shard
 from spectra.checkpoint.source import Folder
@@ -81,7 +82,7 @@ def worn(found: Checkpoint) -> Checkpoint | Adapter:
     """
     if is_gguf_adapter(found):
         return gguf_adapter(found)
-    return bare_adapter(found) or found
+    return bare_adapter(found) or put_together(found)
 
 
 def _weights(folder: Folder, name: str, *, allow_pickle: bool) -> Checkpoint:

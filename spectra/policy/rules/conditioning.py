@@ -47,7 +47,8 @@ def singular(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             or is_of_positions(subject)
         )
         if zero and settings_of(subject.name) is not None:
-            rank, most = subject.number("resolved_rank"), min(subject.rows, subject.cols)
+            rank, bound = subject.number("resolved_rank"), subject.number("rank_bound")
+            most = min(subject.rows, subject.cols) if bound is None else int(bound)
             text = f"the smallest of its {most:,} singular values is 0"
             if rank is not None and rank < most:
                 text += f" (resolved rank {whole(rank)})"

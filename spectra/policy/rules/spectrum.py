@@ -71,7 +71,8 @@ RULES = (
         "over min(m, n) below `rank`; or the effective rank, exp(entropy of sigma), over min(m, n) "
         "far below the median of its like or below `min`; embeddings, convolutions and matrices "
         "without a role may be smooth, and have no `min` by default; tables of positions, which "
-        "may be sines, have no `rank` either.",
+        "may be sines, have no `rank` either. Of a matrix that is stored as two factors it is over "
+        "the rank that these leave room for.",
         fix="Take the matrix from an earlier checkpoint. If it was compressed on purpose, add an "
         "[[ignore]] with the reason.",
         judge=collapse,

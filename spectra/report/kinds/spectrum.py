@@ -8,10 +8,10 @@ from spectra.numbers import number, percent
 from spectra.report import cells, shades, tokens
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Worst, highest, singular
 from spectra.report.sentences import closing, short_name
-from spectra.report.shape import COUNT, NUMBER, TEXT, TEXTS, Object, Words
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Object, Words
 from spectra.report.table import Column
 from spectra.text import printable
-from spectra.words import Preset
+from spectra.words import Experts, Preset
 
 COLUMNS = (
     cells.NAME, cells.ROLE, cells.SHAPE, Column("sigma max", cell=cells.of("sigma_max")),
@@ -181,11 +181,12 @@ KIND = Kind(
     worst=_worst, parts=("model", "tuned"), words=_words,
     drawer="spectra.report.plots.spectrum:draw_spectrum",
     options={"energy": 0.99, "metrics": None, "seed": 0, "preset": None, "select": None,
-             "dct_rank": None, "tokens": False},
+             "dct_rank": None, "factors": False, "experts": "single", "tokens": False},
     settings={
         "metrics": TEXT.sometimes, "seed": COUNT.sometimes,
         "dct_rank": COUNT.sometimes,
         "preset": Words(get_args(Preset)).sometimes, "select": TEXT.sometimes,
+        "factors": FLAG.sometimes, "experts": Words(get_args(Experts)).sometimes,
     },
     lines=_lines,
     summary={

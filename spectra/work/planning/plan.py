@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from spectra.analyzers.analyzer import Particular
+from spectra.analyzers.analyzer import OfPieces, Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, views_of
+from spectra.matrices.apart import adapter_views, with_pieces
 from spectra.matrices.layers import layers_of
 from spectra.matrices.unmatched import unfit, why_none
 from spectra.text import counted, quote, shown
@@ -98,14 +99,21 @@ def _notes_of(plans: Sequence[Plan]) -> tuple[str, ...]:
 
 
 def selected(
-    model: Checkpoint, selection: Selection
+    model: Checkpoint, selection: Selection, factors: bool | None = None
 ) -> tuple[list[View], list[Skipped], tuple[str, ...]]:
     """Return what a selection keeps, in natural order: matrices, and what is none; and its notes.
+
+    Args:
+        model: The opened checkpoint.
+        selection: Filters from the user.
+        factors: Also what matrices are sums of, and where true their stored factors.
 
     Raises:
         NothingToAnalyseError: No matrix is left.
     """
     views, skipped = views_of(model)
+    if factors is not None:
+        views = with_pieces(views, factors=factors)
     kept = selection.apply(views)
     _require_some(kept, views, skipped, shown(model.spec), selection)
     return kept, _asked_for(model, selection, skipped), unfit(selection, views, skipped)
@@ -135,8 +143,11 @@ def plan_model(
         UsageError: The model is an adapter, which has no spectrum without its base.
         NothingToAnalyseError: No matrix is left.
     """
+    if isinstance(analyzer, OfPieces) and isinstance(model, Adapter):
+        return _plan_adapter(model, selection)
     model = require_model(model)
-    kept, skipped, notes = selected(model, selection)
+    pieces = analyzer.factors if isinstance(analyzer, OfPieces) else None
+    kept, skipped, notes = selected(model, selection, pieces)
     reasons: list[Skipped] = []
     if isinstance(analyzer, Particular):
         told = {view.name: analyzer.why_not(view, selection.roles) for view in kept}
@@ -148,6 +159,20 @@ def plan_model(
             f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
         )
     return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons), notes=notes)
+
+
+def _plan_adapter(adapter: Adapter, selection: Selection) -> Plan:
+    """Plan the analysis of an adapter's own matrices and of their products."""
+    views, skipped = adapter_views(adapter)
+    kept, model = selection.apply(views), adapter.weights
+    _require_some(kept, views, skipped, shown(adapter.spec), selection)
+    notes = [*unfit(selection, views, skipped)]
+    if any(own.magnitude is not None for own in adapter.factors.values()):
+        notes.append(
+            "DoRA's lengths of outputs are in no update: what both make of a matrix, --base tells"
+        )
+    told = _asked_for(model, selection, skipped)
+    return Plan((Member(adapter),), tasks_of(model, kept), tuple(told), notes=tuple(notes))
 
 
 def require_model(opened: Checkpoint | Adapter) -> Checkpoint:
