@@ -6,7 +6,7 @@ from importlib import import_module
 BENCHMARKS = (
     "layer", "agreement", "check", "conditioning", "door", "kappa-model", "loader", "remote",
     "formats", "latency", "memory", "metrics", "rerun", "cluster", "estimates", "scale", "lowrank",
-    "engine", "heads",
+    "engine", "heads", "circuits",
 )  # fmt: skip
 TAKES_WORDS = ("layer", "engine")  # those that follow its name
 
