@@ -131,7 +131,8 @@ class TunedSigma:
 
     def measure(self, pair: Pair) -> Measurement:
         """Return what `Sigma` does, of the tuned matrix."""
-        return Sigma(self.shuffled).measure(_tuned(pair))
+        made = pair.tuned_product() if self.shuffled is None else None
+        return Sigma(self.shuffled).measure(made or _tuned(pair))
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: `TunedSpectrum` concludes."""
@@ -365,7 +366,7 @@ class TunedSpectrum:
         def sigma(seed: int | None) -> Measurement:
             return self.ask("", TunedSigma(seed), pair)
 
-        return self._alone.told(_tuned(pair), sigma)
+        return self._alone.told(pair.tuned_product() or _tuned(pair), sigma)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count, and say in one sentence how the spectra look."""

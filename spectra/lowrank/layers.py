@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from spectra.checkpoint import Checkpoint, Skipped
+from spectra.checkpoint.codecs.composed import made_of
 from spectra.errors import NothingToAnalyseError
 from spectra.lowrank.homes import Home, Homes, homes_of
 from spectra.lowrank.parameters import by_tensor
@@ -95,6 +96,8 @@ def _layer(
         return "only some of its matrices are selected, and it is taken whole"
     if reason := _outside(first, selection):
         return reason
+    if made_of(entry):
+        return "stored as factors, and the model has no layer of its name to train"
     home = homes.of(entry)
     if isinstance(home, str):
         return f"not taken: {home}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spectra.analyzers.repaired import SCALE, Form, Repaired
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
+from spectra.checkpoint.codecs.composed import made_of
 from spectra.checkpoint.entry import FLOATING
 from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.lowrank.model import Model, whole_vectors
@@ -177,7 +178,10 @@ def _of_model(
             continue
         home = _home(task, model)
         if home is None and not isinstance(tuned, Adapter):
-            refused.append(Skipped(task.place.matrix, "not repaired: it is stored quantised"))
+            change = task.inputs[0].change
+            factors = isinstance(change, Replaced) and made_of(change.entry)
+            how = "as factors" if factors else "quantised"
+            refused.append(Skipped(task.place.matrix, f"not repaired: it is stored {how}"))
             continue
         homes[task.place.matrix] = home or _refuse_quantised(task, model)
         tasks.append(task)
@@ -212,6 +216,11 @@ def _home(task: Task, model: Checkpoint) -> Home | None:
 
 
 def _refuse_quantised(task: Task, model: Checkpoint) -> Home:
+    if made_of(task.views[0].entry):
+        raise UsageError(
+            f"{shown(model.spec)} stores {task.place.matrix} as factors, and what an adapter makes "
+            "of their product is no product of so few. Leave out --merged, or give a dense base."
+        )
     raise UsageError(
         f"{shown(model.spec)} is quantised ({task.place.matrix}), and what an adapter makes of "
         "that is not written in its scheme. Leave out --merged, or give the base as it was before."

@@ -115,6 +115,16 @@ class Pair:
     tuned_codec: Quantised | None = None
     formed: Formed = ""  # by what tuned values were computed from the base's as they are
     factors: Factors | None = None  # of an adapter that is looked for in a merged model
+    product: LowRank | None = None  # the base's stored factors, where it has such
+
+    def tuned_product(self) -> Product | None:
+        """Return what an update makes of a base that is stored as factors, as factors."""
+        if self.product is None or isinstance(self.tuned, Tensor):
+            return None
+        sides = [self.product, *([self.tuned] if self.tuned is not None else [])]
+        dtype = torch.promote_types(self.product.left.dtype, sides[-1].left.dtype)
+        left = torch.cat([one.left.to(dtype) for one in sides], dim=1)
+        return Product(self.view, LowRank(left, torch.cat([one.right.to(dtype) for one in sides])))
 
     def tuned_exact(self) -> Tensor:
         """Return the tuned values, an update added in float64."""

@@ -2,11 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 from spectra import distribution
 from spectra.analyzers import Row
 from spectra.checkpoint import Adapter
-from spectra.matrices import Selection, views_of
+from spectra.checkpoint.codecs.composed import made_of, rank_of
+from spectra.matrices import Selection, View, views_of
 from spectra.runs.arguments import typed
 from spectra.runs.opening import (
     Globs,
@@ -20,6 +22,8 @@ from spectra.runs.revisions import compared
 from spectra.text import counted
 from spectra.work import Model
 from spectra.work.planning.plan import selected
+
+RANKS = 4  # that are told, the lowest
 
 
 @typed
@@ -70,6 +74,7 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
         f"{counted(len(skipped), 'tensor that is none', 'tensors that are none')}; "
         f"{checkpoint.nbytes:,} bytes in {counted(len(checkpoint.files), 'file')}."
     )
+    reading += _made(views)
     if isinstance(opened, Adapter):
         coat = "" if opened.coat == "PEFT" else f" of {opened.coat}"
         kind = opened.noun[0].upper() + opened.noun[1:]
@@ -102,6 +107,17 @@ def ls(  # noqa: PLR0913 - the options of a question are its keyword arguments
         summary=summary,
         seconds=time.perf_counter() - start,
     )
+
+
+def _made(views: Sequence[View]) -> str:
+    """Say which matrices are put together of factors and sparse entries; empty where none is."""
+    stored = {view.entry.name: view.entry for view in views if made_of(view.entry)}
+    if not stored:
+        return ""
+    ranks = sorted({rank for one in stored.values() if (rank := rank_of(one)) is not None})
+    told = f", of rank {', '.join(map(str, ranks[:RANKS]))}{', ...' if ranks[RANKS:] else ''}"
+    are = counted(len(stored), "tensor is", "tensors are")
+    return f" {are} put together of stored factors{told if ranks else ''}."
 
 
 def _ranks(adapter: Adapter) -> list[int]:

@@ -42,6 +42,7 @@ class Sides:
     change_codec: Quantised | None = None
     formed: Formed = ""  # by what the change was computed from the base
     factors: Factors | None = None  # where they are asked for as they are stored
+    product: LowRank | None = None  # that the base of a pair is
 
     def subject(self, one: Input, device: str, *, products: bool) -> Matrix | Product | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
@@ -62,7 +63,11 @@ class Sides:
             change = other.within(change.to(device))
         codecs = _cut(self.base_codec, part, device), _cut(self.change_codec, other, device)
         factors = self.factors and self.factors.of(part, device)
-        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed, factors)
+        made = self.product
+        if made is not None:
+            cut = made.of(replace(part, block=None))
+            made = LowRank(cut.left.to(device), cut.right.to(device))
+        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed, factors, made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +202,19 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         CheckpointError: A file ended early or cannot be read.
     """
     (base, codec), change, dtype = stored(one.own), one.change, one.view.entry.dtype
+    product = base if isinstance(base, LowRank) else None
     base = _formed_values(base) if one.paired else base
     if isinstance(change, Replaced):
         tuned, other = stored(change.reads[0])
-        product = isinstance(tuned, LowRank)
+        made = isinstance(tuned, LowRank)
         tuned = _formed_values(tuned)
-        kind = NAMES.get(tuned.dtype, "F32") if product else change.entry.dtype
+        kind = NAMES.get(tuned.dtype, "F32") if made else change.entry.dtype
         return Sides(base, tuned, kind, codec, other)
     if isinstance(change, Updated) and isinstance(base, Tensor):
         update = _update(change, read)
         factors = _stored_factors(change, read) if one.role == MEANT else None
         if not change.dense or _only_updates(one, change, base, read):
-            return Sides(base, update, dtype, factors=factors)
+            return Sides(base, update, dtype, factors=factors, product=product)
         formed = _formed(one, change, update, read)
         named = NAMES.get(formed.dtype, "F32")
         return Sides(base, formed, named, formed="lengths", factors=factors)
@@ -216,7 +222,7 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed="rows")
     if isinstance(change, Remade):
         return Sides(base, _remade(one, change, read), "F64", formed="method")
-    return Sides(base, None, dtype)
+    return Sides(base, None, dtype, product=product if one.paired else None)
 
 
 def _formed_values(values: Tensor | LowRank) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 import spectra
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import composed
-from spectra.errors import UsageError
+from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.kernels.power_law import fit_power_law
 from spectra.matrices import pair
 
@@ -253,3 +253,33 @@ def test_factors_that_make_nothing_are_told_as_zeros(tmp_path: Path) -> None:
     (row,) = spectra.spectrum(tmp_path, metrics="all").rows
     assert row.status == "singular"
     assert (row.values["sigma_max"], row.values["kappa"], row.values["snr"]) == (0.0, None, None)
+
+
+def test_an_adapter_on_factors_adds_to_them(
+    models: tuple[Path, Path, dict[str, Tensor]], tmp_path: Path, generator: torch.Generator
+) -> None:
+    _, factored, cut = models
+    name = "model.layers.1.self_attn.v_proj"
+    up, down = (torch.randn(sizes, generator=generator) / 20 for sizes in ((64, 4), (4, 64)))
+    stored = {f"base_model.model.{name}.lora_{side}.weight": one
+              for side, one in (("A", down), ("B", up))}  # fmt: skip
+    save_file(stored, tmp_path / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["v_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+    rows = {row.matrix: row for row in spectra.spectrum(tmp_path, base=factored).rows}
+    exact = torch.linalg.svdvals(cut[f"{name}.weight"] + 2.0 * up.double() @ down.double())
+    row = rows[f"{name}.weight"]
+    assert row.values["rank_bound"] == RANK + 4
+    assert row.number("sigma_min") == pytest.approx(float(exact[RANK + 3]), rel=1e-8)
+    assert rows["model.layers.0.self_attn.v_proj.weight"].values["rank_bound"] == RANK
+    findings = spectra.check(tmp_path, base=factored).summary["findings"]
+    assert not [one for one in findings if one["rule"].startswith(("SPC2", "SPC3"))]
+
+
+def test_what_writes_for_layers_says_that_there_are_none(
+    models: tuple[Path, Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    with pytest.raises(NothingToAnalyseError, match="stored as factors, and the model has no"):
+        spectra.lowrank.mask(models[1], output=tmp_path / "mask", rank=4)
+    listed = spectra.ls(models[1])
+    assert "21 tensors are put together of stored factors, of rank 12." in listed.summary["reading"]

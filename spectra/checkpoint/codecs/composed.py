@@ -135,6 +135,13 @@ def made_of(entry: TensorEntry) -> bool:
     return entry.codec is not None and entry.codec.name in COMPOSED
 
 
+def rank_of(entry: TensorEntry) -> int | None:
+    """Return the most that the rank of a weight's product can be; None where it has none."""
+    codec = entry.codec
+    made = codec.product if isinstance(codec, Sparse) else codec
+    return made.rank if isinstance(made, Product) else None
+
+
 def formed(left: "Tensor", right: "Tensor", slab: Slab = None) -> "Tensor":
     """Return `left @ right`, each entry a sum in float64, some rows at a time."""
     import torch  # noqa: PLC0415 - as above
