@@ -17,13 +17,14 @@ from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.components import (
     Which,
     components,
-    components_cost,
     components_memory,
+    components_work,
     leading_columns,
 )
 from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.work import DOUBLE, Work
 from spectra.matrices import Matrix, View
 from spectra.words import Chosen, InitForm, InitMethod, Stored
 
@@ -115,13 +116,13 @@ class Initial:
             return self.alpha
         return float(self.rank if self.method == "soma" else rank)
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """Triplets at an end, or all of them; a thin QR; and the residual."""
         rank = self.rank_of(view.rows, view.cols, view.role.layer)
-        residual = 6.0 * view.rows * view.cols * rank
+        residual = Work(6.0 * view.rows * view.cols * rank * DOUBLE)
         if self.method == "olora":
-            return residual + 2.0 * view.rows * rank * (view.cols + 2 * rank)
-        return residual + components_cost(view.rows, view.cols, self._end, rank)
+            return residual + Work(2.0 * view.rows * rank * (view.cols + 2 * rank) * DOUBLE)
+        return residual + components_work(view.rows, view.cols, self._end, rank)
 
     def memory(self, view: View) -> int:
         """The values, what telling their triplets takes, and the residual."""

@@ -13,9 +13,10 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.started import drawn
 from spectra.analyzers.storage import likely_roundoff
 from spectra.errors import UsageError
-from spectra.kernels.components import Which, components, components_cost, components_memory
+from spectra.kernels.components import Which, components, components_memory, components_work
 from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.selected import largest_entries, product_sizes
+from spectra.kernels.work import DOUBLE, ENTRY, Work
 from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.pair import widened
 from spectra.numbers import percent
@@ -90,12 +91,11 @@ class Principal:
             return max(round(self.density * rows * cols), 1)
         return min((rows + cols) * self.rank, rows * cols)
 
-    def cost(self, view: View) -> float:
+    def cost(self, view: View) -> Work:
         """Triplets, a product, and selections."""
         count = min(self.filter_rank, view.rows, view.cols)
-        return (2.0 * count + 60.0) * view.rows * view.cols + components_cost(
-            view.rows, view.cols, self._end, count
-        )
+        own = (2.0 * count * DOUBLE + 60.0 * ENTRY) * view.rows * view.cols
+        return Work(own) + components_work(view.rows, view.cols, self._end, count)
 
     def memory(self, view: View) -> int:
         """The values, their triplets, and what is selected from."""

@@ -10,8 +10,9 @@ and the singular values of W are those of S and R together, each within ||C|| (W
 of the rest W - U S V^T beside zeros, or of the raised W + U (t I - S) V^T beside t, but for ||C||
 again: one proven end of that (`extremes`) shows that the chosen ones are the largest or the
 smallest, and how far from the others. Where this does not serve, and for those in the middle, all
-eigenvalues of W^T W are found in float64, or where its condition number drowns the smallest, the
-float64 SVD.
+eigenvalues of W^T W are found in float64 and the vectors of those that are chosen, or where its
+condition number drowns the smallest, the float64 SVD. A flat spectrum, such as that of a weight
+that was never trained, shows soon that no Krylov space will do: the search ends at half its steps.
 
 Singular vectors of values that coincide are not determined, nor is a choice that cuts between
 them: `gap` tells. A change E of W turns the chosen space by at most about ||E|| / gap (Wedin).
@@ -35,11 +36,14 @@ from spectra.kernels.edge import SETTINGS as PROVEN
 from spectra.kernels.extremes import extreme_singular_values, largest_singular_value, tall_map
 from spectra.kernels.inverse import cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.lanczos import Lanczos, gaussian
+from spectra.kernels.lapack import symmetric_eigenpairs
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.work import DOUBLE, Work, singular_values_work
 
 Which = Literal["largest", "smallest"]
 SINGLE = 1e-7  # that entries are rounded by where the rest is stored in float32, over its norm
+OPEN = 0.6  # of decompositions that searches for a few end in, in estimates
 ROWS = 512  # widened to float64 at a time
 
 
@@ -51,10 +55,20 @@ class Settings:
     block: int = 48  # random columns of a Krylov space
     steps: int = 28
     share: int = 3  # the space is at most the short side over this
+    room: int = 6  # times as many directions as are chosen are in the space, at least
     spare: int = 16  # directions beyond those chosen
     turned: float = 1e-6  # angle to the true space that is left, by residual over gap
+    hopeless: float = (
+        30.0  # the same after half of the steps, from which the rest does not get there
+    )
     narrow: float = 2e-5  # relative gap below which no proof is tried
     settled: float = 1e-4  # the same where all are computed: more, and the SVD takes over
+
+    def steps_for(self, short: int, count: int) -> int:
+        """Return how many blocks of a Krylov space may be made; 0 where few would not serve."""
+        most = min(self.steps, short // self.share // self.block)
+        enough = max(self.room * count, count + self.spare) <= most * self.block
+        return most if most >= 2 and enough else 0
 
 
 SETTINGS = Settings()
@@ -143,8 +157,8 @@ def _few(
 ) -> Components | None:
     """Return triplets at an end by a Krylov space, proven; None where it does not serve."""
     short = of.shape[1]
-    most = min(settings.steps, short // settings.share // settings.block)
-    if most < 2 or count + settings.spare > most * settings.block:
+    most = settings.steps_for(short, count)
+    if not most:
         return None
     apply = _operator(of, which)
     if apply is None:
@@ -161,6 +175,8 @@ def _few(
             near = values.sqrt() if which == "largest" else values.rsqrt()
             last, following = near[count - 1 :].tolist()
             return _proven(of, which, _triplets(of, basis, energy), (last, following), settings)
+        if 2 * krylov.steps >= most and left_over > settings.hopeless * apart:
+            return None
     return None
 
 
@@ -232,22 +248,32 @@ def _triplets(of: LinearMap, basis: Float[Tensor, "short kept"], energy: float) 
 
 def _all(of: LinearMap, chosen: Sequence[int], energy: float, settings: Settings) -> Components:
     """Return triplets out of all: by W^T W, or where this loses the smallest by the SVD."""
-    short = of.shape[1]
-    rows = torch.tensor(chosen, dtype=torch.long).to(of.device)
-    if short > settings.small:
+    if of.shape[1] > settings.small:
         gram = lower_gram(of, torch.float64)
-        squares, vectors = torch.linalg.eigh(gram.tril_().add_(gram.tril(-1).mT))
-        sigma = squares.flip(0).clamp(min=0.0).sqrt()
-        found = _triplets(of, vectors.flip(1)[:, rows], energy)
+        squares, basis = symmetric_eigenpairs(gram, lambda _: _ranges(chosen))
+        sigma = squares.clamp(min=0.0).sqrt()
+        found = _triplets(of, basis, energy)
         apart = _gap(sigma, chosen)
         # What W^T W loses shows in the residual; where it is much of the gap, so it turns.
         if found.residual <= settings.settled * apart:
             return replace(found, gap=apart)
-        del gram, vectors
+        del gram, basis
+    rows = torch.tensor(chosen, dtype=torch.long).to(of.device)
     wide = of.parts[0].double() / of.scale
     left, sigma, right = torch.linalg.svd(wide, full_matrices=False)
     return Components(sigma[rows], left[:, rows], right[rows].mT, _gap(sigma, chosen),
                        len(wide) * EPS64 * float(sigma[0]), energy, "exact")  # fmt: skip
+
+
+def _ranges(ascending: Sequence[int]) -> list[range]:
+    """Return the runs of consecutive indices."""
+    found: list[range] = []
+    for one in ascending:
+        if found and found[-1].stop == one:
+            found[-1] = range(found[-1].start, one + 1)
+        else:
+            found.append(range(one, one + 1))
+    return found
 
 
 def _gap(sigma: Tensor, chosen: Sequence[int]) -> float:
@@ -258,13 +284,21 @@ def _gap(sigma: Tensor, chosen: Sequence[int]) -> float:
     return float(steps.min()) if len(steps) else math.inf
 
 
-def components_cost(rows: int, cols: int, which: Which | None, count: int) -> float:
-    """Return about how many operations it takes; of None those in the middle."""
+def components_work(rows: int, cols: int, which: Which | None, count: int) -> Work:
+    """Return what it takes; of None those in the middle, or any.
+
+    Whether a few are proven depends on the spectrum, which no header tells: those of a flat one are
+    found among all. So that counts in part.
+    """
     short, long = sorted((rows, cols))
-    if which is None or short <= SETTINGS.small or count * SETTINGS.share > short - 96:
-        return 2.0 * long * short**2 + 25.0 * short**3
+    if short <= SETTINGS.small:
+        return Work((2.0 * long * short**2 + 25.0 * short**3) * DOUBLE)
+    vectors = count * (6.5 * short**2 + 4.0 * long * short + 10.0 * long * count)
+    every = singular_values_work(rows, cols) + Work(vectors * DOUBLE)
+    if which is None or not SETTINGS.steps_for(short, count):
+        return every
     proof = 2.0 * long * short**2 if which == "smallest" else 0.0
-    return proof + 4.0 * long * short * (3 * count + 900)
+    return Work((proof + 4.0 * long * short * (8 * count + 750)) * DOUBLE) + OPEN * every
 
 
 def components_memory(rows: int, cols: int, count: int) -> int:

@@ -8,7 +8,7 @@ threads; BLAS has one for all, so those of another wait. Tensors are on the CPU,
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,20 +60,80 @@ def leading_eigenpairs(
 
     `symmetric` is float64, contiguous, finite; overwritten.
     """
+    pairs = chosen_eigenpairs(symmetric, lambda _: [range(count)])
+    return None if pairs is None else (pairs[0][:count], pairs[1])
+
+
+def symmetric_eigenpairs(
+    lower: Float[Tensor, "side side"], choose: Callable[[Tensor], Sequence[range]]
+) -> tuple[Float[Tensor, " side"], Float[Tensor, "side chosen"]]:
+    """Return all eigenvalues, descending, and eigenvectors of some, on any device.
+
+    Args:
+        lower: Float64, contiguous, finite; overwritten. Above its diagonal there may be anything.
+        choose: As of `chosen_eigenpairs`.
+    """
+    pairs = None
+    if lower.device.type == "cpu":
+        pairs = chosen_eigenpairs(lower.clone(), choose)
+    if pairs is None:
+        values, vectors = torch.linalg.eigh(lower)
+        values = values.flip(0)
+        places = [place for one in choose(values) for place in one]
+        pairs = values, vectors.flip(1)[:, torch.tensor(places, dtype=torch.long).to(lower.device)]
+    return pairs
+
+
+def chosen_eigenpairs(
+    symmetric: Float[Tensor, "side side"], choose: Callable[[Tensor], Sequence[range]]
+) -> tuple[Float[Tensor, " side"], Float[Tensor, "side chosen"]] | None:
+    """Return all eigenvalues, descending, and eigenvectors of some; None if not all are found.
+
+    One reduction to a tridiagonal matrix T serves both; what eigenvectors cost grows with how many
+    are chosen. Those of one range are orthonormal to rounding, those of two as far as their
+    eigenvalues are apart.
+
+    Args:
+        symmetric: Float64, contiguous, finite; overwritten. Of it the lower triangle is looked at.
+        choose: Places in all eigenvalues, which it is given, descending: few ranges.
+    """
     side = len(symmetric)
-    size = (PANEL + 6) * side
-    values, vectors = symmetric.new_empty(side), symmetric.new_empty(count, side)
-    work = symmetric.new_empty(size)
-    places, support = symmetric.new_empty(12 * side, dtype=torch.int32).split([10 * side, 2 * side])
-    n, first, length, more, found, failed = map(
-        ctypes.c_int, (side, side - count + 1, size, 10 * side, 0, 0)
+    diagonal, beside, scales = symmetric.new_empty(3, side)
+    work = symmetric.new_empty(max(PANEL, 18) * side)
+    n, size, failed = map(ctypes.c_int, (side, len(work), 0))
+    # What LAPACK sees is the transpose.
+    _call("dsytrd", b"U", n, symmetric, n, diagonal, beside, scales, work, size, failed)
+    values, others = diagonal.clone(), beside.clone()
+    _call("dsterf", n, values, others, failed)
+    if failed.value:
+        return None
+    values = values.flip(0)
+    lines = [_tridiagonal(diagonal, beside, one, work) for one in choose(values) if one]
+    if any(one is None for one in lines):
+        return None
+    vectors = torch.cat([one for one in lines if one is not None] or [work[:0].view(0, side)])
+    if count := ctypes.c_int(len(vectors)):
+        _call("dormtr", b"L", b"U", b"N", n, count, symmetric, n, scales, vectors, n, work, size,
+              failed)  # fmt: skip
+    return values, vectors.mT
+
+
+def _tridiagonal(
+    diagonal: Float[Tensor, " side"], beside: Float[Tensor, " side"], places: range, work: Tensor
+) -> Float[Tensor, "chosen side"] | None:
+    """Return eigenvectors of T, each a line, by relatively robust representations."""
+    side, count = len(diagonal), len(places)
+    lines, values = work.new_empty(count, side), work.new_empty(side)
+    support, integers = work.new_empty(12 * side, dtype=torch.int32).split([2 * side, 10 * side])
+    n, first, last, found, most, more, size, length, failed = map(
+        ctypes.c_int,
+        (side, side - places[-1], side - places[0], 0, count, 1, len(work), 10 * side, 0),
     )
     unused = ctypes.c_double(0.0)
-    _call("dsyevr", b"V", b"I", b"L", n, symmetric, n, unused, unused, first, n, unused, found,
-          values, vectors, n, support, work, length, places, more, failed)  # fmt: skip
-    if failed.value or found.value != count:
-        return None
-    return values[:count].flip(0), vectors.flip(0).mT
+    _call("dstemr", b"V", b"I", n, diagonal.clone(), beside.clone(), unused, unused, first, last,
+          found, values, lines, n, most, support, more, work, size, integers, length,
+          failed)  # fmt: skip
+    return None if failed.value or found.value != count else lines.flip(0)
 
 
 def _call(name: str, *given: ctypes.c_int | ctypes.c_double | bytes | Tensor) -> None:

@@ -35,6 +35,7 @@ from spectra.kernels.entries import largest_entry
 from spectra.kernels.extremes import largest_singular_value, tall_map
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
+from spectra.kernels.lapack import symmetric_eigenpairs
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import Settings as Promised
@@ -182,11 +183,13 @@ def _all(
     of: LinearMap, energy: float, count: Count
 ) -> tuple[Float[Tensor, "short kept"], Float[Tensor, " short"]]:
     """Return leading eigenvectors of the whole Gram matrix, and all its eigenvalues."""
-    gram = lower_gram(of, torch.float64)
-    values, vectors = torch.linalg.eigh(gram.tril() + gram.tril(-1).mT)
-    values = values.flip(0).clamp(min=0.0)
-    kept = count(of.scale * values.sqrt(), of.scale**2 * energy)
-    return _orthonormal(vectors.flip(1)[:, :kept]), values.cpu()
+
+    def kept(values: Tensor) -> list[range]:
+        sigma = of.scale * values.clamp(min=0.0).sqrt()
+        return [range(count(sigma, of.scale**2 * energy))]
+
+    values, vectors = symmetric_eigenpairs(lower_gram(of, torch.float64), kept)
+    return _orthonormal(vectors), values.clamp(min=0.0).cpu()
 
 
 def _next(of: LinearMap, values: Tensor, kept: int, coupling: float) -> Bracket:

@@ -14,8 +14,10 @@ from spectra.kernels.components import (
     Settings,
     Which,
     components,
+    components_work,
     leading_columns,
 )
+from spectra.kernels.lanczos import Lanczos
 
 SMALL = Settings(small=64, block=12, share=2, spare=8)  # small matrices by Krylov spaces too
 
@@ -83,6 +85,28 @@ def test_few_of_a_large_matrix_are_proven_and_not_all_computed() -> None:
         checked(matrix, found, rows, 1e-5)
 
 
+def test_a_flat_spectrum_is_given_up_soon_and_decomposed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[int] = []
+    step = Lanczos.step
+
+    def counted(krylov: Lanczos) -> None:
+        steps.append(krylov.steps)
+        step(krylov)
+
+    monkeypatch.setattr(Lanczos, "step", counted)
+    matrix = torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0))
+    settings = Settings(small=64, block=4, share=2, spare=2, hopeless=0.1)
+    found = components(matrix, "largest", 16, settings)
+    assert found.decided_by == "exact"
+    assert len(steps) <= settings.steps_for(1000, 16) // 2 + 1
+    checked(matrix, found, range(16), 1e-9)
+    steps.clear()
+    components(matrix, "largest", 40, settings)  # the space holds too few
+    assert not steps
+
+
 def test_ill_conditioned_minor_triplets_are_no_rounding() -> None:
     # A float32 Gram matrix has nothing left of these, a float64 one hardly anything.
     sigma = torch.cat([torch.ones(80), torch.logspace(-5, -7, 16)]).double()
@@ -137,3 +161,9 @@ def test_leading_columns_are_those_of_the_whole_factorisation(shape: tuple[int, 
     assert apart == pytest.approx(float(torch.linalg.svdvals(matrix[:, :6].double())[-1]))
     matrix[:, 3] = matrix[:, 1]
     assert leading_columns(matrix, 6)[2] <= 1e-6
+
+
+def test_work_counts_a_decomposition_where_few_have_no_room() -> None:
+    few, all_of_them = (float(components_work(2048, 2048, "largest", k)) for k in (16, 128))
+    middle = float(components_work(2048, 2048, None, 128))
+    assert few < all_of_them == middle

@@ -1,11 +1,12 @@
 """LAPACK by address: calls with another number of threads change nothing in each other."""
 
 import threading
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from spectra.kernels.lapack import leading_eigenpairs
+from spectra.kernels.lapack import chosen_eigenpairs, leading_eigenpairs, symmetric_eigenpairs
 from spectra.work.threads import use_threads
 
 
@@ -35,3 +36,29 @@ def test_threads_of_others_change_no_digit() -> None:
     for threads, several in beside.items():
         assert len(several) == 6
         assert all(torch.equal(one, expected[threads][0]) for one in several)
+
+
+def _given(ranges: list[range], _: Tensor) -> list[range]:
+    return ranges
+
+
+def test_chosen_pairs_are_those_of_all() -> None:
+    values = torch.randn(90, 70, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gram = values.mT @ values
+    twin = torch.linalg.eigvalsh(gram).flip(0)
+    several: list[list[range]] = [
+        [range(9)], [range(60, 70)], [range(3), range(8, 9), range(40, 70)], [],
+    ]  # fmt: skip
+    for ranges in several:
+        places = [place for one in ranges for place in one]
+        pairs = chosen_eigenpairs(gram.clone(), partial(_given, ranges))
+        assert pairs is not None
+        torch.testing.assert_close(pairs[0], twin)
+        torch.testing.assert_close(gram @ pairs[1], pairs[1] * twin[places])
+        torch.testing.assert_close(pairs[1].mT @ pairs[1], torch.eye(len(places)).double())
+    # Ties, and nothing at all; above the diagonal there may be anything.
+    for tied in (torch.eye(40), torch.ones(40, 40), torch.zeros(40, 40)):
+        lower = tied.double().tril() + torch.full((40, 40), 7.0).triu(1)
+        found, vectors = symmetric_eigenpairs(lower, lambda _: [range(5)])
+        torch.testing.assert_close(tied.double() @ vectors, vectors * found[:5])
+        torch.testing.assert_close(vectors.mT @ vectors, torch.eye(5).double())
