@@ -24,8 +24,8 @@ from spectra.matrices import Matrix, Pair, View
 from spectra.matrices.attention import Attention
 from spectra.words import Side
 
-ENDS = ("ov_writes", "ov_reads", "qk_query", "qk_key")
-"""Directions of each head, in the order of its vectors."""
+ENDS = ("ov_reads", "ov_writes", "qk_query", "qk_key")
+"""Directions of each head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Directions:
 class HeadDirections:
     """What every head's strongest component of OV and QK reads and writes, norms folded in.
 
-    Tensors beside the row: `vectors`, heads x `ENDS` x width; `sigma`, of OV and QK the two largest
+    Tensors beside the row: each of `ENDS`, heads x width; `sigma`, of OV and QK the two largest
     singular values of each head; and, with `crossed`, `copying` of each head in tokens.
     """
 
@@ -129,7 +129,10 @@ class HeadDirections:
         qk = strongest(lines.queries, lines.keys[key_of], (grams(lines.queries), key))
         found = {
             "sigma": torch.stack([ov[2], qk[2]], dim=1),
-            **{name: one.float() for name, one in zip(ENDS, (*ov[:2], *qk[:2]), strict=True)},
+            "ov_writes": ov[0].float(),
+            "ov_reads": ov[1].float(),
+            "qk_query": qk[0].float(),
+            "qk_key": qk[1].float(),
         }
         if self.crossed is not None and about.memory == len(self.crossed) and not about.across:
             through = lines.values @ self.crossed.to(lines.values)

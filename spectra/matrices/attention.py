@@ -232,10 +232,10 @@ def _with_norms(
         if norm is None:
             continue
         gain = gain_of(norm, place, entries)
-        if gain is None and norm.names and (norm.of == "layer" or not _bare(norm, place)):
+        if gain is None and norm.names and (norm.of == "layer" or not bare(norm, place)):
             return about
         if gain is not None and gain.numel != size:
-            if _bare(norm, place):  # of an embedding that is projected after it
+            if bare(norm, place):  # of an embedding that is projected after it
                 continue
             return about
         kinds[role] = _add_gain(role, norm, gain, parts, entries)
@@ -250,7 +250,7 @@ def _with_norms(
     )  # fmt: skip
 
 
-def _bare(norm: Norm, place: LayerName | None) -> bool:
+def bare(norm: Norm, place: LayerName | None) -> bool:
     """Say whether a module may read the stream as it is: the first one, or another model's."""
     first = norm.of == "previous" and place is not None and place.numbers[-1] == 0
     return first or norm.of == "model"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from spectra.checkpoint import Checkpoint, TensorEntry
-from spectra.matrices.attention import ACROSS, gain_of
+from spectra.matrices.attention import ACROSS, bare, gain_of
 from spectra.matrices.attention_families import Family, Norm, NormKind, family_of
 from spectra.matrices.layers import LayerName, place_in
 from spectra.matrices.scopes import is_elsewhere, settings_for
@@ -30,6 +30,8 @@ OF_LATE_MLP = (
 """Likewise, of families whose norms stand behind what is added."""
 BEHIND_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm", "layer_scale2.lambda1")
 ENCODER = re.compile(r"(?:^|\.)encoder\.")
+TABLE = re.compile(r"(?:^|\.)shared\.|encoder\.(?:embed_tokens|\w+\.word_embeddings)\.")
+"""Tables of an encoder's tokens, or of those of both stacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +65,52 @@ def touch_of(view: View, checkpoint: Checkpoint, width: int) -> Touch | str:
         checkpoint: All of its model.
         width: Numbers in the stream that tokens come from and go to.
     """
-    if is_elsewhere(view.entry.name):
-        return "it is in the vision or audio part, whose stream holds no tokens"
     kind = view.role.kind
-    if kind in READING:
-        return _reading(view, checkpoint, width)
-    if kind in WRITING:
-        return _writing(view, checkpoint, width)
-    if kind not in {"embed", "lm_head"}:
+    flow: Flow = "reads" if kind in READING else "writes"
+    why = apart(view.entry.name, kind, flow, checkpoint)
+    if why:
+        return why
+    if kind not in {*READING, *WRITING, "embed", "lm_head"}:
         return "whether it reads from the stream or writes to it is not known by its name"
-    if view.cols != width:
-        return f"its {view.cols:,} columns are not the {width:,} numbers of the stream"
-    return Touch("writes", "right", outside=kind == "lm_head")
+    side: Side = "left" if kind in WRITING else "right"
+    size, what = (view.rows, "outputs") if kind in WRITING else (view.cols, "inputs")
+    if size != width:
+        what = "columns" if kind in {"embed", "lm_head"} else what
+        return f"its {size:,} {what} are not the {width:,} numbers of the stream"
+    gain = _beside(view, checkpoint, width) if kind in {*READING, *WRITING} else Gain()
+    return Touch(flow, side, gain, outside=kind == "lm_head")
 
 
-def _reading(view: View, checkpoint: Checkpoint, width: int) -> Touch | str:
-    name, kind = view.entry.name, view.role.kind
-    across = bool(ACROSS.search(name))
-    if across and kind in {"attn.k", "attn.v"}:
+def apart(name: str, kind: str, flow: Flow, checkpoint: Checkpoint) -> str:
+    """Return why what a matrix reads or writes is no stream between tokens; empty where it is.
+
+    Args:
+        name: Of its tensor.
+        kind: Of its role.
+        flow: What it does.
+        checkpoint: All of its model.
+    """
+    if is_elsewhere(name):
+        return "it is in the vision or audio part, whose stream holds no tokens"
+    if flow == "reads" and kind in {"attn.k", "attn.v"} and ACROSS.search(name):
         return "it reads what another stack has written, not what its tokens come in as"
-    if view.cols != width:
-        return f"its {view.cols:,} inputs are not the {width:,} numbers of the stream"
-    family, place = family_of(settings_for(name, checkpoint.config)), place_in(name)
-    own = None if family is None else family.across if across else family.before
-    gain = None if family is None else _before(kind, own, place, checkpoint.entries, width)
-    return Touch("reads", "right", gain)
-
-
-def _writing(view: View, checkpoint: Checkpoint, width: int) -> Touch | str:
-    name = view.entry.name
-    if view.rows != width:
-        return f"its {view.rows:,} outputs are not the {width:,} numbers of the stream"
     settings = settings_for(name, checkpoint.config)
-    if settings.get("is_encoder_decoder") and ENCODER.search(name):
+    if kind == "embed" or not (settings.get("is_encoder_decoder") and ENCODER.search(name)):
+        return ""
+    if flow == "writes":
         return "the encoder writes it, and the decoder alone is read by the output head"
-    gain = _behind(view.role.kind, family_of(settings), place_in(name), checkpoint.entries, width)
-    return Touch("writes", "left", gain)
+    tokens = any(TABLE.search(one) for one in checkpoint.entries)
+    return "" if tokens else "the encoder's stream does not begin with tokens"
+
+
+def _beside(view: View, checkpoint: Checkpoint, width: int) -> Gain | None:
+    """Return the norm between a matrix and the stream; None: not known."""
+    name, kind = view.entry.name, view.role.kind
+    family, place = family_of(settings_for(name, checkpoint.config)), place_in(name)
+    if kind in WRITING:
+        return _behind(kind, family, place, checkpoint.entries, width)
+    own = None if family is None else family.across if ACROSS.search(name) else family.before
+    return None if family is None else _before(kind, own, place, checkpoint.entries, width)
 
 
 def _before(
@@ -139,6 +151,8 @@ def _found(
     if not norm.names:
         return Gain(None, norm.kind)
     entry = gain_of(norm, place, entries)
+    if entry is None and bare(norm, place):
+        return Gain()
     if entry is None or entry.numel != width:
         return None
     return Gain(entry, kind_of(entry, norm.kind))

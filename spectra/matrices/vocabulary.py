@@ -19,7 +19,7 @@ Through: TypeAlias = Literal["output head", "tied embedding", "input embedding"]
 
 EMBEDDING = re.compile(
     r"(?:.*\.)?(?:embed_tokens|tok_embeddings|token_embd|tokens_embed|wte|word_embeddings?|embed_in"
-    r"|shared|tokens_embedding|embedding)(?:\.weight)?"
+    r"|shared|token_embeddings?|embeddings?)(?:\.weight)?"
 )
 """Tables of tokens; those of positions and types go by other names."""
 FINAL = re.compile(
@@ -27,7 +27,12 @@ FINAL = re.compile(
     r"\.weight"
 )
 """Gains of the norm before the output head, outside of all layers."""
-HEADED = re.compile(r"CausalLM|LMHead|MaskedLM|ConditionalGeneration|PreTraining")
+BENT = re.compile(
+    r"predictions\.(?:transform|dense)|generator_predictions|vocab_transform|(?:^|\.|lm_)head\.dense"
+)
+"""What transforms the stream of masked language models before it is read."""
+IN_HEAD = re.compile(r"(?:^|\.)(?:lm_)?head\.|predictions\.")
+HEADED = re.compile(r"CausalLM|LMHead|MaskedLM|ConditionalGeneration|PreTraining|MTModel|LMModel")
 """Classes that end in scores of tokens."""
 ENCODERS = frozenset({
     "bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet", "albert",
@@ -88,10 +93,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     through: Through = (
         "output head" if head else "tied embedding" if _is_tied(settings) else "input embedding"
     )
-    bent = through != "input embedding" and any(
-        word in name for name in checkpoint.entries
-        for word in ("predictions.transform", "vocab_transform", "lm_head.dense")
-    )  # fmt: skip
+    bent = through != "input embedding" and any(map(BENT.search, checkpoint.entries))
     if embedding is not None and embedding.cols != source.cols:
         embedding = None
     return Vocabulary(
@@ -133,6 +135,7 @@ def _final(checkpoint: Checkpoint, settings: Mapping[str, Any], width: int) -> G
         entry for name, entry in entries.items()
         if FINAL.fullmatch(name) and entry.numel == width and place_in(name) is None
         and not is_elsewhere(name) and "embed" not in name.rpartition(".")[0]
+        and not IN_HEAD.search(name)
     ]  # fmt: skip
     decoders = [entry for entry in found if not ENCODER.search(entry.name)]
     entry = next(iter(sorted(decoders, key=lambda one: natural(one.name))), None)

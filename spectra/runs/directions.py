@@ -12,7 +12,7 @@ from spectra.analyzers.directions import ENDS, Directions, HeadDirections, Wante
 from spectra.analyzers.readout import EMBEDDING, HEAD
 from spectra.checkpoint import Checkpoint
 from spectra.kernels.heads import APART
-from spectra.matrices.stream import Touch, touch_of
+from spectra.matrices.stream import Flow, Touch, apart, touch_of
 from spectra.matrices.vocabulary import Vocabulary
 from spectra.runs.composition import Kept
 from spectra.runs.tokens_told import Told
@@ -61,39 +61,50 @@ class Finder:
         """Yield what the strongest components of every head read and write."""
         crossed = crossed_of(executor, self.source, self.vocabulary, report, fold=self.fold)
         broken = {row.place.tensor for row in rows if row.status in UNMEASURED}
-        tasks = [one for one in self.plan.tasks if one.place.matrix not in broken]
+        tasks = {one.place.matrix: one for one in self.plan.tasks
+                 if one.place.matrix not in broken}  # fmt: skip
         kept = Kept()
-        measured(executor, tasks, HeadDirections(self.fold, crossed), report, kept)
-        width = self.vocabulary.width
+        measured(executor, [*tasks.values()], HeadDirections(self.fold, crossed), report, kept)
         for row in rows:
             held = kept.held.get(row.place.tensor)
             if held is None:
                 self.status[row.matrix] = row.error or "not measured"
                 continue
             head = int(row.number("head") or 0)
-            self.copied[row.matrix] = _number(held["copying"][head]) if "copying" in held else None
-            across = row.values.get("attends") == "across"
-            why: list[str] = []
-            for place, name in enumerate(ENDS):
+            why: dict[str, list[str]] = {}
+            for name in ENDS:
                 part, does = name.split("_")
-                vector, sigma = held[name][head], held["sigma"][head, place // 2]
+                vector, sigma = held[name][head], held["sigma"][head, int(part == "qk")]
+                reason = self._no_direction(tasks[row.place.tensor], name, len(vector))
                 if float(sigma[0]) == 0.0:
-                    why.append(f"{part.upper()} is 0")
-                elif len(vector) != width:
-                    why.append(f"{part.upper()} has {len(vector):,} numbers where the stream has "
-                               f"{width:,}")  # fmt: skip
-                elif across and name in {"ov_reads", "qk_key"}:
-                    why.append(f"{part.upper()} reads what another stack has written")
-                elif name != "ov_writes" and self.vocabulary.embedding is None:
-                    why.append(NO_EMBEDDING)
-                else:
-                    tied = bool(sigma[0] - sigma[1] <= APART * sigma[0])
-                    norm = str(row.values.get("folded") or "unknown")
-                    told = Told(part, 0, float(sigma[0]), does, tied, norm)
-                    yield self._direction(row.matrix, told, vector, HEAD if does == "writes"
-                                          else EMBEDDING)  # fmt: skip
+                    reason = "it is 0"
+                if reason:
+                    why.setdefault(reason, []).append(f"{part.upper()} {does}")
+                    continue
+                tied = bool(sigma[0] - sigma[1] <= APART * sigma[0])
+                norm = str(row.values.get("folded") or "unknown")
+                told = Told(part, 0, float(sigma[0]), does, tied, norm)
+                role = HEAD if does == "writes" else EMBEDDING
+                yield self._direction(row.matrix, told, vector, role)
+            lacks = [one for parts in why.values() for one in parts if one.startswith("OV")]
+            known = not lacks and "copying" in held
+            self.copied[row.matrix] = _number(held["copying"][head]) if known else None
             if why:
-                self.status[row.matrix] = "; ".join(dict.fromkeys(why))
+                self.status[row.matrix] = "; ".join(
+                    f"{', '.join(parts)}: {reason}" for reason, parts in why.items()
+                )
+
+    def _no_direction(self, task: Task, name: str, size: int) -> str:
+        """Return why what a head reads or writes is not told in tokens; empty where it is."""
+        width = self.vocabulary.width
+        if size != width:
+            return f"it has {size:,} numbers where the stream has {width:,}"
+        role = {"ov_writes": "o", "ov_reads": "v", "qk_query": "q", "qk_key": "k"}[name]
+        view = next(one.view for one in task.inputs if one.role == role)
+        flow: Flow = "writes" if role == "o" else "reads"
+        lacks = flow == "reads" and self.vocabulary.embedding is None
+        far = apart(view.entry.name, f"attn.{role}", flow, self.source)
+        return far or (NO_EMBEDDING if lacks else "")
 
     def _of_matrices(
         self, executor: Executor, rows: Sequence[Row], report: Report

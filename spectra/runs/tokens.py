@@ -74,11 +74,12 @@ class InTokens:
         parts.append(estimate(table, Readout(dict.fromkeys(roles, lines)), executor))
         if heads and len(roles) > 1:
             parts.append(estimate(table, Readout({}, crosses=True), executor))
+        square = 8 * self.vocabulary.width**2 if heads else 0
         took = [one.seconds for one in parts]
         return replace(
             first,
             seconds=None if None in took else sum(one or 0.0 for one in took),
-            memory=max(one.memory for one in parts) + 4 * lines.numel(),
+            memory=max(one.memory for one in parts) + 4 * lines.numel() + square,
             nbytes=sum(one.nbytes for one in parts),
         )
 

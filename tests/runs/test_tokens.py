@@ -354,6 +354,32 @@ def test_a_broken_head_leaves_what_reads(write: Write) -> None:
     assert row.values["copying_tokens"] is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "where", "count", "why"),
+    [("whisper", "model.encoder.", 0, [
+        "OV reads, QK query, QK key: the encoder's stream does not begin with tokens",
+        "OV writes: the encoder writes it, and the decoder alone is read by the output head"]),
+     ("t5", "EncDecAttention", 2, [
+         ("OV reads, QK key: it reads what another stack has written, not what its tokens come in "
+          "as")]),
+     ("t5", "decoder.block.0.layer.0", 4, ["ok"]),
+     ("clip", "vision_model", 0, [
+         ("OV reads, OV writes, QK query, QK key: it is in the vision or audio part, whose stream "
+          "holds no tokens")])],
+    ids=["audio", "across", "decoder", "vision"],
+)  # fmt: skip
+def test_heads_beside_the_stream_of_tokens_say_why(
+    kind: str, where: str, count: int, why: list[str], tmp_path: Path
+) -> None:
+    families.build(kind).save_pretrained(tmp_path)
+    rows = [row for row in spectra.heads(tmp_path, tokens=True).rows if where in row.matrix]
+    assert rows
+    for row in rows:
+        assert row.values["tokens_status"] == "; ".join(why)
+        assert len(told(row)) == count
+        assert (row.values["copying_tokens"] is None) == (count < 4)
+
+
 def test_the_head_is_never_held_in_whole(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = write()
     monkeypatch.setattr(tables, "STRETCH", 16 * WIDTH)

@@ -90,11 +90,10 @@ PRESETS = {
 def _columns(document: Document) -> Sequence[Column]:
     """Return what was asked for, in the order of its groups."""
     settings = document["settings"]
-    if document["summary"].get("tokens") and not settings.get("metrics"):
-        return TOKENS
+    words = TOKENS[-1:] if document["summary"].get("tokens") else ()
     asked = settings.get("metrics") or PRESETS.get(str(settings.get("preset")))
     if not isinstance(asked, str):
-        return COLUMNS
+        return TOKENS if words else COLUMNS
     keys = dict.fromkeys(key for word in asked.split(",") for key in GROUPS.get(word, (word,)))
     told = [
         Column("likelier", "left", optional=at >= SURE, cell=_likelier) if key == "likelier" else
@@ -102,7 +101,7 @@ def _columns(document: Document) -> Sequence[Column]:
                cell=cells.of(key, WRITTEN.get(key, number)))
         for at, key in enumerate(key for key in keys if key != "sigma_profile")
     ]  # fmt: skip
-    return (cells.NAME, cells.ROLE, cells.SHAPE, *told)
+    return (cells.NAME, cells.ROLE, cells.SHAPE, *told, *words)
 
 
 def _lines(document: Document) -> Sequence[RowDoc]:
@@ -115,7 +114,7 @@ def _lines(document: Document) -> Sequence[RowDoc]:
 
 def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
     """Return the first of what was asked for."""
-    if _columns(document) is COLUMNS:
+    if _columns(document) in (COLUMNS, TOKENS):
         return Listing(CARD, ranked)
     return Listing((cells.CODE, *_columns(document)[3:][:5]), ranked)
 

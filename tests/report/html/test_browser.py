@@ -796,3 +796,29 @@ def test_the_heatmap_of_heads_tells_each_and_opens_it(opened: Opened) -> None:
     expect(page.locator("#tip")).to_contain_text("copying 0.95")
     cell.click()
     expect(page.locator("#inspector h2")).to_contain_text("[head=10]")
+
+
+def test_the_panel_tells_directions_in_tokens(opened: Opened) -> None:
+    document = documents.spectrum(SMALL)
+    hostile = "</script><img src=x onerror=document.title='taken'>\x1b"
+    ends = {
+        end: [{"id": at, "token": token, "weight": 1.0 - at} for at, token in enumerate(some)]
+        for end, some in (("highest", [" first", hostile]), ("lowest", ["\n", "last"]))
+    }  # fmt: skip
+    first, second, *_ = document["rows"]
+    first |= {"tokens_status": "ok", "tokens": [{
+        "of": "component", "index": 0, "sigma": 2.0, "does": "writes", "tied": True,
+        "folded": "rms", "through": "output head", **ends,
+    }]}  # fmt: skip
+    second |= {"tokens_status": "its 8 inputs are not the 64 numbers of the stream", "tokens": []}
+    page = opened(document)
+    for row, told in (
+        (first, ["component 0, tied: writes", "␣first </script><img␣src=x␣onerror=document.ti…",
+                 "↔ \\n last"]),
+        (second, ["none is told", "its 8 inputs are not the 64 numbers of the stream"]),
+    ):  # fmt: skip
+        page.evaluate("leave()")
+        matrices(page).get_by_text(row["matrix"], exact=True).first.click()
+        texts = page.locator("#inspector dl.tokens").locator("dt, dd").all_text_contents()
+        assert texts == told
+    assert page.title() != "taken"

@@ -245,7 +245,7 @@ function tokensOf(table, row) {
   const told = table.spec.tokens?.[row] ?? [];
   if (!told.length) return [];
   return [el("h4", {}, "In tokens"), el("dl", { class: "tokens" }, told.map(([title, high, low]) =>
-    el("div", { class: "long" }, el("dt", {}, title), el("dd", {}, low ? `${high} ↔ ${low}` : high))))];
+    el("div", { class: "long" }, el("dt", {}, title), el("dd", {}, high), low ? el("dd", {}, `↔ ${low}`) : "")))];
 }
 
 /** Close the panel and give focus back. */
