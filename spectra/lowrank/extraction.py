@@ -193,7 +193,7 @@ class Extraction:
 
     def _matrices(self, analyzer: Extracted) -> None:
         """Note a task for every matrix that factors can hold."""
-        views, _ = views_of(self.base)
+        views = [view for view in views_of(self.base)[0] if not view.part.alone]  # written whole
         kept = {view.name for view in self.selection.apply(views)}
         self.held, self.theirs = by_tensor(views), by_tensor(views_of(self.tuned)[0])
         self.counterparts = Counterparts(self.tuned, self.partners, self.theirs)

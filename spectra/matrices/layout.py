@@ -9,6 +9,7 @@ import re
 
 from spectra.matrices.families import TABLE
 from spectra.matrices.part import LayoutError, Part, Rows
+from spectra.matrices.role import kind_of
 from spectra.matrices.rule import Config, Shape, divide
 from spectra.matrices.scopes import settings_in_turn
 from spectra.matrices.unread import held_by, vector
@@ -50,6 +51,8 @@ def parts_of(name: str, shape: Shape, config: Config) -> list[Part]:
     # Only modules have a `weight`: a bare 4-D tensor is a buffer, e.g. GPT-2's causal mask.
     if _KERNEL.search(name) and not _STACK.search(name):
         return _convolution(name, shape, config)
+    if len(shape) == 3 and shape[0] == 1 and kind_of(name) == "embed":
+        return [Part(alone=True)]  # a table that is added to every one of a batch
     raise LayoutError(f"{len(shape)}-dimensional, of a layout not known")
 
 

@@ -68,6 +68,7 @@ class Part:
     rows: Rows | None = None  # after transposing
     group: int | None = None  # of a grouped convolution
     head: Head | None = None  # of attention; of what the others leave
+    alone: bool = False  # the only one on the first axis, which says nothing
 
     @property
     def suffix(self) -> str:
@@ -91,7 +92,7 @@ class Part:
 
     def within(self, slab: "Tensor") -> "Tensor":
         """Return this part of its slab of the stored tensor: rows = outputs, cols = inputs."""
-        if self.block is None and self.expert is not None:
+        if self.alone or (self.block is None and self.expert is not None):
             slab = slab[0]
         matrix = slab.flatten(1) if slab.ndim > 1 else slab.reshape(-1, 1)  # a vector: one column
         if self.transposed:
@@ -107,7 +108,7 @@ class Part:
             values: rows = outputs, cols = inputs.
         """
         matrix = slab.reshape(len(slab), -1)  # a view: rows lie after each other
-        if self.block is None and self.expert is not None:
+        if self.alone or (self.block is None and self.expert is not None):
             matrix = slab[0].reshape(slab.shape[1], -1)
         if self.transposed:
             matrix = matrix.mT
@@ -120,7 +121,7 @@ class Part:
         """Return rows and columns without reading anything."""
         if self.block is not None:
             stored = (self.block[1] - self.block[0], *stored[1:])
-        elif self.expert is not None:
+        elif self.expert is not None or self.alone:
             stored = stored[1:]
         rows, cols = stored[0], prod(stored[1:])
         if self.transposed:

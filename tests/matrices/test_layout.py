@@ -101,6 +101,16 @@ def test_a_kernel_is_flattened(name: str, shape: tuple[int, ...]) -> None:
     assert torch.equal(part.of(kernel), kernel.reshape(8, -1))
 
 
+@pytest.mark.parametrize("name", ["vit.embeddings.position_embeddings", "pos_embed", "latents"])
+def test_a_table_for_a_batch_of_one_is_that_table(name: str) -> None:
+    (part,) = parts_of(name, (1, 17, 32), {})
+    assert (part.shape((1, 17, 32)), part.suffix) == ((17, 32), "")
+    stored = torch.randn(1, 17, 32)
+    assert torch.equal(part.of(stored), stored[0])
+    part.put(stored, torch.ones(17, 32))
+    assert torch.equal(stored, torch.ones(1, 17, 32))
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (1, 4), (4, 1)], ids=["any", "row", "column"])
 @pytest.mark.parametrize(
     "config", [{}, {"model_type": "new"}, {"model_type": None}], ids=["none", "new", "null"]
@@ -123,7 +133,8 @@ SCALES = "scales of quantised weights"
         ("layers.0.mlp.experts.w13", (2, 8, 4), NOT_KNOWN),
         ("vit.embeddings.cls_token", (1, 1, 32), "a vector of shape [1, 1, 32]"),
         ("vit.convert.token", (1, 1, 32), "a vector of shape [1, 1, 32]"),
-        ("vit.embeddings.position_embeddings", (1, 17, 32), NOT_KNOWN),
+        ("vit.embeddings.position_embeddings", (2, 17, 32), NOT_KNOWN),
+        ("vit.embeddings.anything", (1, 17, 32), NOT_KNOWN),
         ("encoder.0.grn.weight", (1, 1, 1, 32), "a vector of shape [1, 1, 1, 32]"),
         ("layers.0.mixer.A_log", (64, 8), DECAY),
         ("blk.0.ssm_a", (64, 8), DECAY),

@@ -131,7 +131,7 @@ class Changes:
 def first_rows(part: Part, count: int) -> Part | None:
     """Return a part's first rows, or None where they do not lie together at its start."""
     plain = part.rows is None and part.expert is None and part.group is None
-    if not plain or part.transposed or part.block is not None:
+    if not plain or part.transposed or part.alone or part.block is not None:
         return None
     return replace(part, block=(0, count))
 
