@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectra import lowrank
-    from spectra.api import check, diff, heads, kappa, shared, spectrum, trend, width
+    from spectra.api import check, diff, heads, kappa, match, shared, spectrum, trend, width
     from spectra.errors import SpectraError
     from spectra.matrices import Selection
     from spectra.portrait import report
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from spectra.runs.saved import load
 
 _HOMES = {
-    "spectra.api": ("check", "diff", "heads", "kappa", "shared", "spectrum", "trend", "width"),
+    "spectra.api": (
+        "check",
+        "diff",
+        "heads",
+        "kappa",
+        "match",
+        "shared",
+        "spectrum",
+        "trend",
+        "width",
+    ),
     "spectra.errors": ("SpectraError",),
     "spectra.matrices": ("Selection",),
     "spectra.runs.compare": ("compare",),
@@ -37,7 +47,8 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Planned", "Result", "Selection", "SpectraError", "check", "compare", "diff", "heads", "kappa",
-    "load", "lowrank", "ls", "measure", "open", "report", "shared", "spectrum", "trend", "width",
+    "load", "lowrank", "ls", "match", "measure", "open", "report", "shared", "spectrum", "trend",
+    "width",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from spectra.analyzers import Diff, Heads, Kappa, Shared, Spectrum, Trend, Width
+from spectra.analyzers import Diff, Heads, Kappa, Match, Shared, Spectrum, Trend, Width
 from spectra.analyzers.metrics import words_of
 from spectra.analyzers.spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter, Checkpoint
@@ -19,6 +19,7 @@ from spectra.policy.given import Options, changed, policy_in_force
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.composition import Composition
 from spectra.runs.family import Given, plan_trend, plan_width
+from spectra.runs.matching import plan_match
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.several import Beside, plan_diff
@@ -520,6 +521,76 @@ def shared(
         Analysis(analyzer, plan, some), device, workers, progress, cache, engine=engine,
         address=address, memory=memory,
     )  # fmt: skip
+
+
+@asked
+def match(
+    first: Spec,
+    second: Spec,
+    *,
+    permutation: str | Path | None = None,
+    save_permutation: str | Path | None = None,
+    gamma: float = 0.3,
+    k: int = 10,
+    vectors: bool = True,
+    seed: int = 0,
+    include: Globs = (),
+    exclude: Globs = (),
+    role: Globs = (),
+    layers: Layers = "",
+    selection: Selection | None = None,
+    allow_pickle: bool = False,
+    download: bool = False,
+    variant: str = "",
+    device: Device = "auto",
+    workers: int | None = None,
+    memory: Memory = None,
+    progress: bool | None = None,
+    cache: bool = True,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> Planned:
+    """Return whether two models are the same, or related, up to the order of units and heads.
+
+    Args:
+        first: The model that stays as it is.
+        second: One of the same architecture, whose units and heads are put in another order.
+        permutation: A safetensors file of permutations, in place of those that are looked for.
+        save_permutation: Where those that were found are written, as such a file.
+        gamma: Singular directions count as leading from this share of sigma max on, 0 to 1.
+        k: Leading singular directions whose overlap is told.
+        vectors: Compare singular vectors too, which takes two decompositions of every matrix.
+        seed: Of the orders that chance is measured by.
+        include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
+        exclude: Globs on names; no matrix that one of them fits.
+        role: Only these roles, such as `"attn.q"`, or `"attn"` for all that begin so.
+        layers: Only these, counted from 0: `[0, 1]`, a range, or `"0-5,11"`.
+        selection: In place of these four, a `spectra.Selection`.
+        allow_pickle: As for `spectra.open`, of what is given as a path; so are the next two.
+        download: As for `spectra.open`.
+        variant: As for `spectra.open`.
+        device: `cpu`, `cuda`, `cuda:N`, a `torch.device`, or `auto`: a GPU where there is one;
+            or several GPUs, `"cuda:0,cuda:1"`.
+        workers: Matrices at once on a CPU; one per core by default.
+        memory: Bytes that the process may take, or `"4GB"`; by default as the largest matrix needs.
+        progress: Show a bar, or do not; by default in notebooks alone.
+        cache: Ask the store of what was measured before, and keep what is.
+        engine: `local`, or `ray`: the workers of a Ray cluster, see docs/cluster.md.
+        address: Of the cluster: `auto`, `HOST:PORT` or `ray://HOST:PORT`; by default as
+            RAY_ADDRESS says, else one is started on this machine.
+
+    Raises:
+        SpectraError: The model cannot be read or nothing is left to analyse.
+    """
+    opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
+    some = chosen(selection, include, exclude, role, layers)
+    analyzer = Match(gamma=gamma, k=k, vectors=vectors, seed=seed)
+    planned = plan_match(
+        opener(first), opener(second), analyzer, some, permutation, save_permutation
+    )
+    return Planned(
+        planned, device, workers, progress, cache, engine=engine, address=address, memory=memory
+    )
 
 
 @asked

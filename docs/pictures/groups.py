@@ -1,10 +1,16 @@
 """Pictures of bases: cosines beside singular vectors."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
-from canvas import picture
+from canvas import by_role, picture
+from measure import minilm
 from palette import BLUE, ORANGE, QUIET
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import spectra
 from matrices import SQUARE, svdvals
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.sharing import energies, gram_of, turned
@@ -51,3 +57,60 @@ def sharing(weights: dict[str, Tensor]) -> None:
             axes.plot(range(len(held)), held, style, color=colour, label=label)
         axes.set(xlabel="R", ylabel="share of the energy", ylim=(0, 1.03))
         axes.legend(loc="lower right")
+
+
+INSIDE = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.down")
+
+
+def matched() -> None:
+    """The cosine of MiniLM's matrices with those of two other models, before and after."""
+    first = load_file(minilm() / "model.safetensors")
+    source = torch.Generator().manual_seed(0)
+    noise = {
+        name: one.std() * torch.randn(one.shape, generator=source)
+        for name, one in first.items()
+        if one.ndim == 2 and one.is_floating_point()
+    }
+    noisy = moved({name: one + noise[name] if name in noise else one
+                   for name, one in first.items()}, source)  # fmt: skip
+    with TemporaryDirectory() as folder, picture("weight-matching", columns=2) as axes:
+        for place, tensors, name in (
+            (axes[0], noisy, "permuted, with noise as large"),
+            (axes[1], {**first, **noise}, "drawn anew"),
+        ):
+            other = Path(folder) / name.split(",")[0]
+            other.mkdir()
+            save_file(tensors, other / "model.safetensors")
+            (other / "config.json").write_bytes((minilm() / "config.json").read_bytes())
+            rows = spectra.match(minilm(), other, vectors=False, cache=False).rows
+            for key, colour, shift in (
+                ("weighted_before", QUIET, -0.2), ("weighted_null", BLUE, 0.0),
+                ("weighted_after", ORANGE, 0.2),
+            ):  # fmt: skip
+                values = [(row.place.role, row.number(key) or 0.0) for row in rows
+                          if row.place.role in INSIDE]  # fmt: skip
+                by_role(place, values, colour, shift, INSIDE)
+            place.set(title=name, ylim=(-0.08, 1.0))
+            place.tick_params(axis="x", labelsize=7)
+        for label, colour in (("as they are", QUIET), ("by chance", BLUE), ("after", ORANGE)):
+            axes[0].scatter([], [], s=16, color=colour, label=label)
+        axes[0].set(ylabel="cosine")
+        axes[0].legend(loc="upper left", ncols=3, fontsize=8)
+
+
+def moved(tensors: dict[str, Tensor], source: torch.Generator) -> dict[str, Tensor]:
+    """Return MiniLM's matrices with units and heads in another order."""
+    found = dict(tensors)
+    for layer in range(6):
+        own = f"encoder.layer.{layer}."
+        heads = torch.randperm(12, generator=source)
+        lines = (heads[:, None] * 32 + torch.arange(32)).flatten()
+        units = torch.randperm(1536, generator=source)
+        for name, order, axis in (
+            *((f"attention.self.{one}", lines, 0) for one in ("query", "key", "value")),
+            ("attention.output.dense", lines, 1), ("intermediate.dense", units, 0),
+            ("output.dense", units, 1),
+        ):  # fmt: skip
+            whole = f"{own}{name}.weight"
+            found[whole] = tensors[whole].index_select(axis, order).contiguous()
+    return found

@@ -35,6 +35,7 @@ def main() -> None:
     tails.detx(stored)
     groups.dct(stored, update(matrices.SQUARE))
     groups.sharing(stored)
+    groups.matched()
     changes.delta(diff)
     changes.delta_rank(stored, update(changes.LAYER))
     changes.intruders(diff)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from spectra.analyzers.diff import Diff
     from spectra.analyzers.heads import Heads
     from spectra.analyzers.kappa import Kappa
+    from spectra.analyzers.match import Match
     from spectra.analyzers.shared import Shared
     from spectra.analyzers.soundness import Soundness
     from spectra.analyzers.spectrum import Spectrum
@@ -21,6 +22,7 @@ __all__ = [
     "Diff",
     "Heads",
     "Kappa",
+    "Match",
     "Measurement",
     "Row",
     "Shared",

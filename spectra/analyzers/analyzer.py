@@ -78,6 +78,16 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True)
+class Twins:
+    """Modules of two models whose units may stand in another order, and all other matrices.
+
+    `measure` gets them by `a.` or `b.` and their part: `q`, `k`, `v`, `o` with what is known of
+    the attention, as `Attentions` has it; `gate`, `up`, `down`; or `whole`. What compares models
+    plans them (`spectra.runs.matching`).
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Attentions:
     """Every module of attention: `measure` gets what is known of it, and its matrices by role.
 
@@ -87,7 +97,16 @@ class Attentions:
 
 
 Takes: TypeAlias = (
-    Each | Pairs | PerLayer | Neighbours | WithMoments | Across | Updates | Factors | Attentions
+    Each
+    | Pairs
+    | PerLayer
+    | Neighbours
+    | WithMoments
+    | Across
+    | Updates
+    | Factors
+    | Twins
+    | Attentions
 )
 
 

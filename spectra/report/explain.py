@@ -45,6 +45,11 @@ ABOUT = {
          for told in ("ratio", "p")), "alternatives",
     ),
     "entropy": "effective-rank",
+    **dict.fromkeys(
+        (f"{key}_{when}" for key in ("r", "r_top", "weighted", "weighted_top", "overlap")
+         for when in ("before", "after")), "weight-matching",
+    ),
+    "weighted_null": "weight-matching",
     **dict.fromkeys(("shared_energy", "single_energy", "shared_gain", "shared_null",
                      "shared_ceiling"), "sharing"),
     **dict.fromkeys(("dct_rank", "dct_energy", "dct_null", "dct_ratio"), "dct"),

@@ -19,6 +19,7 @@ from spectra.analyzers.analyzer import (
     Neighbours,
     Pairs,
     PerLayer,
+    Twins,
     Updates,
     WithMoments,
 )
@@ -243,6 +244,8 @@ def plan_for(
             return plan_updates(models[0], models[1:], [{"model": one} for one in names], selection)
         case Factors():
             raise UsageError(f"{analyzer.name} is about factors: `spectra.lowrank` plans it.")
+        case Twins():
+            raise UsageError(f"{analyzer.name} is about two models: `spectra.match` plans it.")
 
 
 def _plan_one(

@@ -65,6 +65,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         spectra.kappa(base, select=2),
         spectra.heads(write_attention(folder / "heads")),
         spectra.heads(write_attention(folder / "composed"), compose=True),
+        spectra.match(base, tuned),
         spectra.shared(write_attention(folder / "layers"), group=2),
         spectra.width([base, wide], eta=0.1, weight_decay=0.1),
         spectra.trend([base, tuned]),

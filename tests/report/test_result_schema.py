@@ -58,6 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "diff_trend": spectra.diff(models[0], [moved, sick], trend=True),
         "kappa": spectra.kappa(models[0], select="50%"),
         "heads": spectra.heads(write_attention(folder / "heads"), compose=True),
+        "match": spectra.match(models[0], moved),
         "shared": spectra.shared(write_attention(folder / "layers"), group=2),
         "width": spectra.width(models),
         "trend": spectra.trend(steps),

@@ -40,7 +40,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
             layers[view.entry.name.removesuffix(f".{place.rest}")].append(view)
     tasks = []
     for name, held in layers.items():
-        found = _complete(name, held, roles)
+        found = complete(name, held, roles)
         tasks += [_of_layer(checkpoint, one, own) for one, own in found.items()]
         if not found:
             skipped.append(Skipped(name, _why_not(held, roles)))
@@ -54,7 +54,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
     return Plan((Member(model),), in_bytes(tasks), tuple(skipped), notes=notes)
 
 
-def _complete(name: str, held: Iterable[View], roles: Sequence[str]) -> dict[str, Roles]:
+def complete(name: str, held: Iterable[View], roles: Sequence[str]) -> dict[str, Roles]:
     """Return the layer, or those modules of it, that have one matrix of each role."""
     modules: dict[str, list[View]] = defaultdict(list)
     for view in held:

@@ -41,8 +41,8 @@ def test_every_command_has_a_file() -> None:
     assert set(found) == {
         "check", "compare", "diff", "diff_several", "diff_trend", "heads", "kappa",
         "lowrank_convert", "lowrank_extract", "lowrank_init", "lowrank_mask", "lowrank_merge",
-        "lowrank_repair", "lowrank_resize", "ls", "revisions", "shared", "spectrum", "trend",
-        "width",
+        "lowrank_repair", "lowrank_resize", "ls", "match", "revisions", "shared",
+        "spectrum", "trend", "width",
     }  # fmt: skip
     assert all(kind_of(name) is record for name, record in found.items())
 

@@ -1,0 +1,208 @@
+"""Two models matched by the order of their units: rows by matrix, what follows, permutations."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.analyzers.match import NUMBERS, Given, Match
+from spectra.checkpoint import Adapter, Checkpoint
+from spectra.errors import UsageError
+from spectra.matrices import Selection
+from spectra.runs.analysis import Analysis
+from spectra.runs.matching_reading import reading_of, relation_of
+from spectra.runs.result import Result
+from spectra.text import guess, quote, shown
+from spectra.words import UNMEASURED
+from spectra.work import Plan
+from spectra.work.estimate import Estimate
+from spectra.work.executor import Executor, Report, silent
+from spectra.work.planning.twins import plan_twins
+from spectra.work.task import Task
+from spectra.writing.atomic import require_writable, write_atomically
+
+SUFFIX = ".safetensors"
+Opened = Checkpoint | Adapter
+KEYS = ("module", "relation", "moved_share", *NUMBERS, "weighted_null")
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Two models, module by module, and where the permutations go."""
+
+    analysis: Analysis
+    permutation: Path | None = None  # that was given
+    save: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The name of its question."""
+        return self.analysis.command
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read and measured."""
+        return self.analysis.plan
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of it was asked for and does nothing."""
+        return self.analysis.notes
+
+    def estimate(self, executor: Executor | None = None) -> Estimate:
+        """Tell from headers what it will cost."""
+        return self.analysis.estimate(executor)
+
+    def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
+        """Read, match and compare; write the permutations where that was asked for.
+
+        Raises:
+            SpectraError: A file changed or ended while it was read, or cannot be written.
+        """
+        start = time.perf_counter()
+        result = self.analysis.run(executor, report)
+        tasks = {task.place.matrix: task for task in self.plan.tasks}
+        modules = {row.place.matrix: row for row in result.rows}
+        if self.save is not None:
+            self._write(self.save, modules, tasks)
+        rows = [one for name, row in modules.items() for one in _each(row, tasks[name])]
+        analyzer: Any = self.analysis.analyzer
+        settings = {key: value for key, value in result.settings.items() if key != "given"}
+        if self.permutation is not None:
+            settings["permutation"] = str(self.permutation)
+        summary = reading_of(rows, given=self.permutation is not None, vectors=analyzer.vectors)
+        told = str(result.summary["reading"]).strip()
+        reading = " ".join(text for text in (str(summary["reading"]), told) if text)
+        return replace(
+            result, rows=rows, settings=settings,
+            summary={**result.summary, **summary, "reading": reading},
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+
+    def _write(self, path: Path, modules: Mapping[str, Row], tasks: Mapping[str, Task]) -> None:
+        from safetensors.torch import save_file  # noqa: PLC0415 - few need it
+
+        orders = {
+            key_of(tasks[name]): row.arrays["permutation"].contiguous()
+            for name, row in modules.items()
+            if "permutation" in row.arrays
+        }
+        first, second = (shown(member.opened.spec) for member in self.plan.members)
+        about = {
+            "spectra": "match",
+            "first": first,
+            "second": second,
+            "meaning": "unit p[i] of the second model stands for unit i of the first",
+        }
+        write_atomically(path, lambda part: save_file(orders, part, about))
+
+
+def plan_match(
+    first: Opened, second: Opened, analyzer: Match, selection: Selection,
+    permutation: str | Path | None = None, save: str | Path | None = None,
+) -> Matching:  # fmt: skip
+    """Plan the comparison of two models whose units may stand in another order.
+
+    Args:
+        first: The model that stays as it is.
+        second: The one whose units move.
+        analyzer: How they are compared.
+        selection: Filters on the matrices.
+        permutation: A file of permutations, in place of those that are looked for.
+        save: Where those that were found are written.
+
+    Raises:
+        SpectraError: They do not fit, or a file of permutations is none or fits neither.
+    """
+    if save is not None:
+        if Path(save).suffix != SUFFIX:
+            raise UsageError(f"{shown(str(save))} should end in {SUFFIX}: it holds permutations.")
+        require_writable(Path(save))
+    plan = plan_twins(first, second, selection)
+    path = None if permutation is None else Path(permutation)
+    if path is not None:
+        analyzer = replace(analyzer, given=_given(path, plan))
+    return Matching(Analysis(analyzer, plan, selection), path, None if save is None else Path(save))
+
+
+def key_of(task: Task) -> str:
+    """Return what the permutation of a module goes by: the matrix that reads its units."""
+    reads = next(one for one in task.inputs if one.role in {"a.o", "a.down"})
+    return reads.view.name
+
+
+def units_of(task: Task) -> int:
+    """Return how many units of a module may move; 0: none."""
+    if task.about is not None:
+        return task.about.heads
+    return next((one.view.cols for one in task.inputs if one.role == "a.down"), 0)
+
+
+def _given(path: Path, plan: Plan) -> Given:
+    """Read permutations, and refuse what is none.
+
+    Raises:
+        UsageError: The file cannot be read, has no permutations, or some that do not fit.
+    """
+    import torch  # noqa: PLC0415 - as for the next
+    from safetensors import SafetensorError  # noqa: PLC0415 - few give one
+    from safetensors.torch import load_file  # noqa: PLC0415 - likewise
+
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"{shown(str(path))} cannot be read as permutations: {error}. Expected a safetensors "
+            "file as --save-permutation writes it."
+        ) from None
+    tasks = {key_of(task): task for task in plan.tasks if units_of(task)}
+    for name, order in found.items():
+        if name not in tasks:
+            raise UsageError(
+                f"{shown(str(path))} has a permutation of {quote(name)}, which is no matrix that "
+                f"reads units here.{guess(name, tasks)}"
+            )
+        count = units_of(tasks[name])
+        whole = not order.is_floating_point() and order.shape == (count,)
+        if not whole or not torch.equal(order.sort().values.long(), torch.arange(count)):
+            raise UsageError(
+                f"{quote(name)} in {shown(str(path))} is no permutation. Expected whole numbers "
+                f"from 0 to {count - 1:,}, each once."
+            )
+        about = tasks[name].about
+        if about is not None:
+            share = about.heads // about.keys
+            groups = (order // share).reshape(about.keys, share)
+            if not bool((groups == groups[:, :1]).all()):
+                raise UsageError(
+                    f"{quote(name)} in {shown(str(path))} parts heads that share keys and values. "
+                    f"Expected groups of {share} heads to stay together."
+                )
+    orders = {name: tuple(order.tolist()) for name, order in sorted(found.items())}
+    return Given(sha256(repr(orders).encode()).hexdigest(), orders)
+
+
+def _each(row: Row, task: Task) -> Iterator[Row]:
+    """Yield the rows of a module's matrices."""
+    views = {one.role[2:]: one.view for one in task.inputs if one.role.startswith("a.")}
+    if row.status in UNMEASURED:
+        for view in views.values():
+            yield replace(row, place=view.place(), values=dict.fromkeys(KEYS), arrays={})
+        return
+    told: Any = row.values["matrices"]
+    order = row.arrays.get("permutation")
+    moved = None
+    if order is not None:
+        moved = int(sum(place != at for at, place in enumerate(order.tolist())))
+    of: Any = {
+        "module": row.place.matrix if len(views) > 1 else None,
+        "moved_share": None if moved is None or order is None else moved / len(order),
+        "weighted_null": row.values["weighted_null"],
+    }
+    for one in told:
+        found = dict.fromkeys(KEYS) | {key: one[key] for key in NUMBERS} | of
+        found["relation"] = relation_of(row.values["matched"], row.values["weighted_null"])
+        yield replace(row, place=views[one["part"]].place(), values=found, arrays={})

@@ -1,0 +1,127 @@
+"""What is said of two models that were matched: the same, related, or strangers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spectra.analyzers import Row
+from spectra.numbers import hundredths, number
+from spectra.text import counted, listed
+
+SAME = 1e-5  # of 1, that a cosine lies below it by rounding to half precision at most
+ABOVE = 0.5  # of chance, by which matrices lie beyond it that have to do with each other
+LEAST = 0.05  # and so much at least
+FEW = 0.01  # share of units that moved, up to which they stand in one order
+
+
+def relation_of(matched: Any, null: Any) -> str | None:  # noqa: ANN401 - as rows have them
+    """Say what the matrices of a module are to each other.
+
+    Args:
+        matched: <W, W'> over both norms, of all of them, after the permutation.
+        null: The same by chance; None where nothing could move, which chance makes 0.
+    """
+    if not isinstance(matched, float):
+        return None
+    if matched >= 1.0 - SAME:
+        return "same"
+    floor = null if isinstance(null, float) else 0.0
+    return "related" if matched > floor + max(LEAST, ABOVE * floor) else "unrelated"
+
+
+def reading_of(rows: Sequence[Row], *, given: bool, vectors: bool) -> dict[str, Any]:
+    """Return what follows, in a sentence and in numbers.
+
+    Args:
+        rows: Of matrices.
+        given: Whether the permutation was.
+        vectors: Whether singular vectors were compared.
+    """
+    known = [row for row in rows if row.values["relation"] is not None]
+    modules = {row.values["module"]: row for row in known if row.values["module"] is not None}
+    alone = [row for row in known if row.values["module"] is None]
+    counts: dict[str, Any] = {
+        word: sum(row.values["relation"] == word for row in modules.values())
+        for word in ("same", "related", "unrelated")
+    }
+    moved = [row for row in modules.values() if (row.number("moved_share") or 0.0) > 0.0]
+    far = [row for row in modules.values() if (row.number("moved_share") or 0.0) > FEW]
+    verdict = _verdict(counts, len(modules), far, alone)
+    text = [_sentence(verdict, counts, len(modules), len(far))]
+    if verdict != "nothing" and len(known) < len(rows):
+        text[0] = f"As far as it could be measured: {text[0]}"
+    if verdict not in ("nothing", "the same", "the same up to a permutation"):
+        text.append(_measured(known, modules, vectors=vectors, given=given))
+    other = [row for row in alone if row.values["relation"] != "same"]
+    if verdict.startswith("the same") and other:
+        text.append(
+            f"{counted(len(other), 'matrix', 'matrices')} beside them "
+            f"{'differs' if len(other) == 1 else 'differ'}, such as {other[0].matrix}."
+        )
+    return {
+        "reading": " ".join(filter(None, text)), "relation": verdict, "modules": len(modules),
+        **{f"modules_{word}": count for word, count in counts.items()},
+        "permuted": len(moved), "matrices": len(rows),
+    }  # fmt: skip
+
+
+def _verdict(
+    counts: Mapping[str, int], total: int, far: Sequence[Row], alone: Sequence[Row]
+) -> str:
+    found = dict(counts)
+    if not total:
+        for row in alone:
+            found[str(row.values["relation"])] += 1
+        total = len(alone)
+    if not total:
+        return "nothing"
+    if found["unrelated"]:
+        return "unrelated" if found["unrelated"] == total else "related in part"
+    return ("related" if found["related"] else "the same") + " up to a permutation" * bool(far)
+
+
+SENTENCES = {
+    "nothing": "No matrix could be compared.",
+    "the same": "The two models are the same, and in the same order.",
+    "related": "The two models are related, and their units stand in the same order, as those of a "
+    "fine-tune do.",
+    "unrelated": "The two models are unrelated, as they stand in the residual stream: no order of "
+    "units and heads brings them closer than chance does.",
+}
+
+
+def _sentence(verdict: str, counts: Mapping[str, int], total: int, far: int) -> str:
+    if verdict in SENTENCES:
+        return SENTENCES[verdict]
+    of = counted(total, "module", "modules")
+    if verdict == "related in part":
+        words = [f"{counts[word]:,} {word}" for word in counts if counts[word]]
+        return f"The two models are related in part: of {of} {listed(words)}."
+    return (
+        f"The two models are {verdict}: units or heads stand in another order in {far:,} of {of}."
+    )
+
+
+def _measured(
+    rows: Sequence[Row], modules: Mapping[Any, Row], *, vectors: bool, given: bool
+) -> str:
+    """Say how far matrices agree before and after, of all parameters together."""
+    inside = [row for row in rows if row.values["module"] is not None] or list(rows)
+    before, after = (_mean(inside, f"weighted_{when}") for when in ("before", "after"))
+    how = "given" if given else "found"
+    chance = [one for row in modules.values() if (one := row.number("weighted_null")) is not None]
+    beside = f" (by chance up to {number(max(chance), 2)})" if chance else ""
+    told = (
+        f"Their matrices have a cosine of {hundredths(before)} as they are and "
+        f"{hundredths(after)} in the order that was {how}{beside}."
+    )
+    if vectors:
+        one, other = (_mean(inside, f"r_{when}") for when in ("before", "after"))
+        told += f" R of their singular vectors goes from {hundredths(one)} to {hundredths(other)}."
+    return told
+
+
+def _mean(rows: Sequence[Row], key: str) -> float:
+    """Return a mean over matrices by their parameters."""
+    known = [(row.place.numel, one) for row in rows if (one := row.number(key)) is not None]
+    total = sum(size for size, _ in known)
+    return sum(size * one for size, one in known) / total if total else 0.0
