@@ -88,6 +88,7 @@ class Facts:
         energy: float,
         shuffled: Callable[[], Shuffled],
         cosine: "Cosine",
+        gram: Float[Tensor, "short short"] | None = None,
     ) -> None:
         """Take what was measured; of the rest nothing is worked out yet.
 
@@ -98,11 +99,12 @@ class Facts:
             energy: The share of their squares that `energy_rank` keeps.
             shuffled: Returns those of its shuffled entries, which take a decomposition.
             cosine: How many columns of a cosine basis are taken.
+            gram: Of `decompose`, where that is known.
         """
         self.sigma, self.energy, self._matrix = sigma, energy, matrix
         self.rows, self.cols = matrix.view.rows, matrix.view.cols
         self.largest = float(sigma[0])
-        self._shuffled, self._cosine = shuffled, cosine
+        self._shuffled, self._cosine, self._gram = shuffled, cosine, gram
 
     @property
     def product(self) -> bool:
@@ -186,7 +188,8 @@ class Facts:
         """Where noise ends; of a product nothing is left that could be noise."""
         if self.product:
             return None
-        return arranged_bulk(self.matrix.values, self.sigma, *self.entries.filled)
+        gram, self._gram = self._gram, None  # let go: shuffled entries need the room
+        return arranged_bulk(self.matrix.values, self.sigma, *self.entries.filled, gram)
 
     @cached_property
     def shuffled(self) -> Shuffled:
@@ -326,6 +329,9 @@ DEFAULT: Final = (
     "mp_edge", "spikes", "heavy_tail", DRAWN,
 )  # fmt: skip
 """What is told where nothing is asked for."""
+
+BY_VECTORS: Final = frozenset(MP) - {"heavy_tail"}
+"""Those that take singular vectors of what stands out."""
 
 SEEDED: Final = frozenset(RANDOM)
 """Those that take the singular values of shuffled entries too."""

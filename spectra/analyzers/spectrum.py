@@ -19,6 +19,7 @@ from spectra.analyzers.analyzer import (
     require_share,
 )
 from spectra.analyzers.metrics import (
+    BY_VECTORS,
     EVERY,
     SEEDED,
     TRANSFORMED,
@@ -35,7 +36,7 @@ from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import reading_of
 from spectra.errors import UsageError
 from spectra.kernels.entries import shuffled, sizes
-from spectra.kernels.singular import product_singular_values, singular_values
+from spectra.kernels.singular import decompose, product_singular_values
 from spectra.kernels.work import (
     CALL,
     ENTRY,
@@ -89,7 +90,8 @@ class Sigma:
     def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return `sigma`, and `filled`: how many rows and columns are not of zeros alone.
 
-        Of a product that is stored as factors the values that these leave room for.
+        Of a product that is stored as factors the values that these leave room for. Beside them,
+        where there is one, `gram` of `decompose`: for who asks now, no row keeps it.
         """
         if isinstance(matrix, Product):
             left, right = matrix.factors.left, matrix.factors.right
@@ -97,9 +99,9 @@ class Sigma:
         values = matrix.values
         if self.shuffled is not None:
             values = shuffled(values, self.shuffled)
-        sigma = singular_values(values).cpu()
-        filled = torch.tensor(sizes(values).filled)
-        return Measurement({}, arrays={"sigma": sigma, "filled": filled})
+        sigma, gram = decompose(values)
+        arrays = {"sigma": sigma.cpu(), "filled": torch.tensor(sizes(values).filled)}
+        return Measurement({}, arrays=arrays, tensors={} if gram is None else {"gram": gram})
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Nothing: `Spectrum` concludes."""
@@ -144,7 +146,7 @@ class Spectrum:
     """All singular values of one matrix, summarised."""
 
     name: ClassVar[str] = "spectrum"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Each()
     products: ClassVar[bool] = True
     concluding: ClassVar[frozenset[str]] = frozenset(
@@ -256,7 +258,10 @@ class Spectrum:
             matrix: As it was decomposed.
             sigma: Returns what `Sigma` tells of it, from the seed of shuffled entries or None.
         """
-        found = sigma(None).arrays["sigma"]
+        made, keys = sigma(None), self.keys
+        found = made.arrays["sigma"]
+        gram = made.tensors.get("gram") if BY_VECTORS & set(keys) else None
+        del made
 
         def mixed() -> Shuffled:
             other = sigma(self.seed).arrays
@@ -264,8 +269,9 @@ class Spectrum:
             return Shuffled(other["sigma"], (rows, cols))
 
         cosine = Cosine(self.dct_rank, self.seed)
-        facts = Facts(matrix, found, self.energy, mixed, cosine)
-        values: dict[str, Value] = told_of(facts, self.keys)
+        facts = Facts(matrix, found, self.energy, mixed, cosine, gram)
+        del gram
+        values: dict[str, Value] = told_of(facts, keys)
         if isinstance(matrix, Product):
             values["rank_bound"] = matrix.rank
         status: Status = "singular" if float(found[-1]) == 0.0 else "ok"

@@ -117,6 +117,15 @@ def smallest_singular_values(
     return unproven
 
 
+class Decomposed(NamedTuple):
+    """All singular values of a matrix, and what they came from."""
+
+    values: Float[Tensor, " rank"]  # as of `singular_values`
+    gram: Float[Tensor, "short short"] | None
+    """The lower half of the smaller of M^T M and M M^T in float64, M the matrix over the power of
+    two near its largest entry; None where the values came from elsewhere."""
+
+
 def singular_values(
     matrix: Float[Tensor, "rows cols"], settings: Settings = Settings()
 ) -> Float[Tensor, " rank"]:
@@ -125,11 +134,16 @@ def singular_values(
     Each is within a relative `relative_error` of the exact value, or within the rounding
     floor `max(rows, cols) * eps64 * sigma_1` of it; what is no larger than the floor is 0.
     """
+    return decompose(matrix, settings).values
+
+
+def decompose(matrix: Float[Tensor, "rows cols"], settings: Settings = Settings()) -> Decomposed:
+    """Return what `singular_values` does, and the Gram matrix that they came from."""
     of = linear_map(matrix)
     of = of if matrix.shape[0] >= matrix.shape[1] else of.mT
     length, rank = of.shape
     if not of.norm:
-        return torch.zeros(rank, dtype=torch.float64, device=matrix.device)
+        return Decomposed(torch.zeros(rank, dtype=torch.float64, device=matrix.device), None)
     if rank > settings.small and matrix.dtype != torch.float64:
         # Entries are of size 1 at most twice: the sums are finite.
         gram = lower_gram(of, torch.float64)
@@ -141,16 +155,19 @@ def singular_values(
         kept = squares[squares > rounding / (2.0 * tolerance)].sqrt_()
         lost = rank - len(kept)
         if not lost:
-            return kept.mul(of.scale)
+            return Decomposed(kept.mul_(of.scale), gram)
+        own = gram.diagonal().clone()
         gram.diagonal().add_(2.0 * rounding)
         found = smallest_singular_values(of, gram, lost, floor, settings)
         if found.below(float(kept[-1]) * (1.0 - tolerance)):
+            gram.diagonal().copy_(own)
             tail = torch.where(found.values > floor, found.values, 0.0)
-            return torch.cat([kept, tail]).mul_(of.scale)
+            return Decomposed(torch.cat([kept, tail]).mul_(of.scale), gram)
         del gram
     exact = matrix.to(torch.float64, copy=True).div_(of.scale)
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
-    return torch.where(values > length * EPS64 * values[0], values, 0.0).mul_(of.scale)
+    values = torch.where(values > length * EPS64 * values[0], values, 0.0)
+    return Decomposed(values.mul_(of.scale), None)
 
 
 def singular_value_error(value: float, largest: float, length: int) -> float:

@@ -71,7 +71,7 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What takes time, by name, each time that it is called."""
     called: list[str] = []
     for module, name in (
-        ("spectrum", "singular_values"), ("metrics", "fit_power_law"), ("metrics", "alternatives"),
+        ("spectrum", "decompose"), ("metrics", "fit_power_law"), ("metrics", "alternatives"),
         ("metrics", "noise_bulk"), ("metrics", "arranged_bulk"), ("metrics", "resolved_rank"),
         ("spectrum", "shuffled"),
     ):  # fmt: skip
@@ -94,16 +94,16 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("alpha", ["resolved_rank", "fit_power_law"]),
         ("powerlaw", ["resolved_rank", "fit_power_law", "alternatives"]),
         ("mp", ["arranged_bulk"]),
-        ("traps", ["shuffled", "singular_values", "noise_bulk"]),
+        ("traps", ["shuffled", "decompose", "noise_bulk"]),
         ("all", ["resolved_rank", "fit_power_law", "alternatives", "arranged_bulk", "shuffled",
-                 "singular_values", "noise_bulk"]),
+                 "decompose", "noise_bulk"]),
     ],
 )  # fmt: skip
 def test_only_what_is_asked_for_is_worked_out_and_once(
     matrix: Tensor, metrics: str, needed: list[str], worked_out: list[str]
 ) -> None:
     measured(matrix, metrics)
-    assert sorted(worked_out) == sorted([*needed, "singular_values"])
+    assert sorted(worked_out) == sorted([*needed, "decompose"])
 
 
 def test_norms_entropies_and_determinants_by_numpy(generator: torch.Generator) -> None:

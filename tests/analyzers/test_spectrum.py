@@ -84,22 +84,22 @@ def naive_spikes(w: np.ndarray, s: np.ndarray) -> dict[str, float | int | None]:
 def naive_arranged(w: np.ndarray, count: int, room: float) -> int:
     """Of so many those that are beyond the noise where their own vectors live, one by one."""
     left, sigma, right = np.linalg.svd(w, full_matrices=False)
-    kept = list(range(count))
-    while kept:
-        rest = w - (left[:, kept] * sigma[kept]) @ right[kept]
-        loud = [1 - (side**2).sum(1) for side in (left[:, kept], right[kept].T)]
-        scaled = rest**2 / np.outer(*(one.clip(0.02) for one in loud))
-        clear = []
-        for i in kept:
-            u, v = left[:, i], right[i]
-            own = sigma[i] ** 2 * ((u**4).sum() * (v**4).sum() - 12 / w.size)
-            both = max(2 * sigma[i] * (u**3 @ rest @ v**3), 0) if own > 0 else 0
-            noise = u**2 @ scaled @ v**2 + both + max(own, 0)
-            clear += [i] if sigma[i] > room * np.sqrt(noise) else []
-        if 2 * len(clear) >= len(kept):
-            return len(clear)
-        kept = clear
-    return 0
+    rest = w - (left[:, :count] * sigma[:count]) @ right[:count]
+    alone = [left[:, i] ** 2 @ rest**2 @ right[i] ** 2 for i in range(count)]
+    shared = np.array([
+        [(left[:, i] ** 2 @ left[:, j] ** 2) * (right[i] ** 2 @ right[j] ** 2)
+         for j in range(count)] for i in range(count)
+    ])  # fmt: skip
+    noise = [*alone]
+    for _ in range(2000 if count else 0):
+        last = [*noise]
+        held = [min(sigma[j] ** 2, (sum(w.shape) - count) * last[j]) for j in range(count)]
+        for i in range(count):
+            own = max(shared[i, i] - 9 / w.size, 0) * held[i]
+            noise[i] = alone[i] + own + sum(shared[i] * held) - shared[i, i] * held[i]
+        if np.allclose(last, noise, rtol=1e-9, atol=0):
+            break
+    return sum(sigma[i] > room * np.sqrt(noise[i]) for i in range(count))
 
 
 def naive_alpha(values: np.ndarray) -> dict[str, float | int | None]:

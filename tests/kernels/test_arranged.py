@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
-from spectra.kernels.arranged import SMALL, arranged_bulk
+from benchmarks.models import minilm
+from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.entries import sizes
+from spectra.kernels.filtered import SMALL
 from spectra.kernels.noise import Bulk, noise_bulk
+from spectra.kernels.singular import decompose
 
 SHAPES = [(256, 256), (480, 120), (96, 768)]
 KINDS = ["normal", "uniform", "laplace", "t3", "sparse", "sparser", "int4", "int8", "signs",
@@ -40,17 +44,17 @@ def noise(kind: str, rows: int, cols: int, seed: int) -> Tensor:
     return torch.from_numpy(found / math.sqrt(float((found**2).mean()))).float()
 
 
-def planted(kind: str, rows: int, cols: int, seed: int, times: float) -> Tensor:
-    """That with five directions, the weakest seen at so many times the edge."""
+def planted(kind: str, rows: int, cols: int, seed: int, times: float, count: int = 5) -> Tensor:
+    """That with so many directions, the weakest seen at so many times the edge."""
     edge = math.sqrt(rows) + math.sqrt(cols)
     # A planted t is seen at sqrt((t^2 + m) (t^2 + n)) / t (Benaych-Georges and Nadakuditi 2012).
     middle = (times * edge) ** 2 - rows - cols
     weakest = math.sqrt((middle + math.sqrt(middle**2 - 4.0 * rows * cols)) / 2.0)
     source = torch.Generator().manual_seed(seed + 50)
     left, right = (
-        torch.linalg.qr(torch.randn(side, 5, generator=source)).Q for side in (rows, cols)
+        torch.linalg.qr(torch.randn(side, count, generator=source)).Q for side in (rows, cols)
     )
-    signal: Tensor = weakest * left * torch.linspace(1, 4, 5) @ right.mT
+    signal: Tensor = weakest * left * torch.linspace(1, 4, count) @ right.mT
     return noise(kind, rows, cols, seed) + signal
 
 
@@ -80,6 +84,54 @@ def test_what_is_planted_is_counted(kind: str, shape: tuple[int, int]) -> None:
         found = bulk_of(planted(kind, *shape, seed, 3.0 if kind in HEAVY else 1.3))
         assert found.spikes in ((4, 5) if kind in HEAVY else (5,))
         assert 0.0 < found.energy < 1.0
+
+
+@pytest.mark.parametrize("count", [1, 5, 40, 200])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "int4", "signs", "rows", "sparser"])
+def test_any_number_of_directions_is_counted(kind: str, count: int) -> None:
+    """At 1.3 times the edge in noise of one scale; beside loud entries at twice, two off."""
+    shape, times = (640, 720), 2.0 if kind in HEAVY else 1.3
+    found = bulk_of(planted(kind, *shape, 1, times, count)).spikes
+    assert abs(found - count) <= (2 if kind in HEAVY else 0)
+
+
+@pytest.mark.parametrize("kind", ["ten loud rows", "half of the rows", "scales by row, ternary"])
+def test_rows_of_two_scales_have_no_spike(kind: str) -> None:
+    """Where loud rows are many, their directions take most of what tells that they are loud."""
+    rows, cols = 128, 1024
+    for seed in range(3):
+        source = np.random.default_rng(seed)
+        normal = source.standard_normal((rows, cols))
+        matrix = {
+            "ten loud rows": normal * np.where(np.arange(rows) < 10, 5.0, 1.0)[:, None],
+            "half of the rows": normal * np.where(np.arange(rows) < 64, 4.0, 1.0)[:, None],
+            "scales by row, ternary": np.sign(normal) * (abs(normal) > 0.7)
+            * source.uniform(0.5, 2.0, (rows, 1)),
+        }[kind]  # fmt: skip
+        assert bulk_of(torch.from_numpy(matrix).float()).spikes == 0
+
+
+@pytest.mark.parametrize("name", ["encoder.layer.4.output.dense", "encoder.layer.1.output.dense"])
+def test_a_thousandth_of_noise_hardly_moves_a_count(name: str) -> None:
+    """Of matrices with loud rows, of which most that stands out of one scale falls."""
+    with safe_open(minilm() / "model.safetensors", "pt") as file:
+        matrix = file.get_tensor(f"{name}.weight")
+    size = 1e-3 * float(matrix.square().mean().sqrt())
+    source = torch.Generator().manual_seed(0)
+    found = [
+        bulk_of(matrix + step * size * torch.randn(matrix.shape, generator=source)).spikes
+        for step in (0.0, 1.0, 1.0, 1.0)
+    ]
+    assert 0 < max(found) - min(found) + 1 <= 2
+    assert 2 <= found[0] < 10
+
+
+def test_a_gram_matrix_from_before_tells_the_same() -> None:
+    for matrix in (planted("t3", 300, 200, 0, 2.0), planted("rows", 150, 400, 0, 2.0)):
+        sigma, gram = decompose(matrix)
+        assert gram is not None
+        filled = sizes(matrix).filled
+        assert arranged_bulk(matrix, sigma, *filled, gram) == arranged_bulk(matrix, sigma, *filled)
 
 
 def test_large_matrices_are_judged_by_iterated_vectors() -> None:

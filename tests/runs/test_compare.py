@@ -89,7 +89,7 @@ def test_noise_below_the_error_is_no_move(model: Document, key: str, share: floa
     [
         ("sigma_max", 2.1e-4), ("sigma_min", 2.1e-4), ("frobenius", -2.1e-4),
         ("stable_rank", 9e-4), ("effective_rank", 5e-3), ("mp_edge", 0.02), ("alpha", 1.5),
-        ("spikes", 0.5), ("energy_rank", 0.1), ("numerical_rank", -0.1), ("kappa", 1e-3),
+        ("spikes", 1.0), ("energy_rank", 0.1), ("numerical_rank", -0.1), ("kappa", 1e-3),
     ],
 )  # fmt: skip
 def test_a_change_beyond_the_error_is_a_move(model: Document, key: str, share: float) -> None:
