@@ -65,7 +65,7 @@ def matched(row: Mapping[str, Any]) -> str:
         return NONE
     other = next((one for one in row["tokens"] if one["of"] == "match"
                   and one["intruder"] == own["index"]), None)  # fmt: skip
-    beside = "its match is not known" if other is None else f"match: {both_ends(other)}"
+    beside = "match not known (--exact tells)" if other is None else f"match: {both_ends(other)}"
     return f"{own['does']} {both_ends(own)}; {beside}"
 
 

@@ -199,6 +199,12 @@ def in_tokens(inner: Analysis | Composition, *, fold: bool = True) -> InTokens:
             read.
     """
     source = _source(inner.plan)
+    if len(inner.plan.members) == 1 and isinstance(inner.plan.members[0].opened, Adapter):
+        name = shown(source.spec)
+        raise UsageError(
+            f"--tokens reads directions by an output head, which {name} has none of: it is an "
+            f"adapter. Give its base: `spectra spectrum {name} --base BASE --tokens`."
+        )
     return InTokens(inner, source, vocabulary_of(source), tokenizer_of(source), fold)
 
 

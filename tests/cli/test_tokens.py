@@ -34,17 +34,23 @@ def test_words_stand_in_tables_and_files(
     [
         (["diff", "MODEL", "MODEL", "--tokens"], "Add --intruders."),
         (["spectrum", "MODEL", "MODEL", "--trend", "--tokens"], "Leave out one of the two."),
+        (["spectrum", "ADAPTER", "--tokens"], "it is an adapter. Give its base: `spectra spectrum"),
         (["report", "SAVED", "--tokens"], "Leave --tokens out."),
     ],
-    ids=["without_intruders", "with_trend", "of_a_saved_result"],
+    ids=["without_intruders", "with_trend", "of_an_adapter_alone", "of_a_saved_result"],
 )
 def test_words_of_nothing_are_refused(
-    words: list[str], told: str, minilm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    told: str,
+    minilm: Path,
+    minilm_lora: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     saved = tmp_path / "ls.json"
     assert run(["ls", str(minilm), "-o", str(saved), "-q"]) == 0
     capsys.readouterr()
-    given = {"MODEL": str(minilm), "SAVED": str(saved)}
+    given = {"MODEL": str(minilm), "SAVED": str(saved), "ADAPTER": str(minilm_lora)}
     assert run([given.get(word, word) for word in words]) == 2
     errors = capsys.readouterr().err
     assert told in errors
