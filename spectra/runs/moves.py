@@ -21,6 +21,9 @@ HOW = frozenset({
 })  # fmt: skip
 """Keys that say how a number was found, where, or what a key beside them says too."""
 PROFILE = "sigma_profile"
+BOUND = "rank_bound"
+OVER_RANK = frozenset((PROFILE, BOUND, "sigma_min", "kappa", "kappa_resolved"))
+"""Keys that are over the singular values that stored factors leave room for, and nothing else's."""
 SINGULAR = "singular"
 
 
@@ -91,7 +94,14 @@ def moves_of(before: RowDoc, after: RowDoc, keys: Sequence[str], tally: Tally) -
         tally: Is told of every comparison.
     """
     found = list(_status(before, after, tally))
-    for key in keys:
+    bounds = [row.get(BOUND) for row in (before, after)]
+    alike = bounds[0] == bounds[1]
+    if not alike and not UNMEASURED & {before["status"], after["status"]}:
+        tally.compared[BOUND] += 1
+        tally.moved[BOUND] += 1
+        was, now = (str(one or "none") for one in bounds)
+        found.append(Move(BOUND, None, None, was, now))
+    for key in keys if alike else [key for key in keys if key not in OVER_RANK]:
         one = _compared(key, before, after, tally)
         if one is not None:
             tally.moved[key] += 1
@@ -199,7 +209,8 @@ def _profile(before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
     if len(was) != len(now) or len(was) < 3:
         return None
     tally.compared[PROFILE] += 1
-    last, short = len(was) - 1, min(before["rows"], before["cols"]) - 1
+    count = before.get("rank_bound") or min(before["rows"], before["cols"])
+    last, short = len(was) - 1, count - 1
     found = []
     for place in range(1, last):
         index = (2 * place * short + last) // (2 * last)

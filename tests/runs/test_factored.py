@@ -283,3 +283,15 @@ def test_what_writes_for_layers_says_that_there_are_none(
         spectra.lowrank.mask(models[1], output=tmp_path / "mask", rank=4)
     listed = spectra.ls(models[1])
     assert "21 tensors are put together of stored factors, of rank 12." in listed.summary["reading"]
+
+
+def test_what_is_over_other_singular_values_is_not_compared(
+    models: tuple[Path, Path, dict[str, Tensor]],
+) -> None:
+    dense, factored, _ = models
+    found = spectra.compare(spectra.spectrum(dense), spectra.spectrum(factored))
+    keys = {move["key"] for row in found.rows for move in row.values["moves"]}  # type: ignore[union-attr,index]
+    assert "rank_bound" in keys
+    assert not keys & {"sigma_min", "kappa"}
+    same = spectra.compare(spectra.spectrum(factored), spectra.spectrum(factored))
+    assert same.summary["moved"] == 0
