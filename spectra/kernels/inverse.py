@@ -15,6 +15,8 @@ from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.work import PANEL
 
 TILE = 256  # columns of the Gram matrix made at a time
+NARROW = 96  # likewise up to `SHORT` of them: less is made beyond its half
+SHORT = 2048
 
 
 Inverse = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor] | None]
@@ -43,14 +45,15 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
     source = of.matrix.mT if of.turned else of.matrix
     rows, short = source.shape
     gram = torch.zeros(short, short, dtype=dtype, device=of.device)
+    tile = NARROW if short <= SHORT and of.matrix.is_cpu else TILE
     for start in range(0, rows, PANEL):
         part = source[start : start + PANEL]
         if not start:
             panel = torch.empty_like(part, dtype=dtype)  # strides kept: no copy turns the matrix
         # Widened first: together, of a transpose, they take ten times as long.
         block = panel[: len(part)].copy_(part).mul_(1.0 / of.scale)
-        for left in range(0, short, TILE):
-            stop = min(left + TILE, short)
+        for left in range(0, short, tile):
+            stop = min(left + tile, short)
             gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
     return gram
 
