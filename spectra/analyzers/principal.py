@@ -23,6 +23,7 @@ from spectra.numbers import percent
 from spectra.text import counted
 from spectra.words import Filter, MaskForm
 
+RANK = 128  # as LIFT's script has it
 FILTERS: Final[Mapping[Filter, str]] = {
     "largest": "largest singular directions", "smallest": "smallest singular directions",
     "hybrid": "outermost singular directions, half from either end",
@@ -50,7 +51,7 @@ class Principal:
         "update_best",
     )  # fmt: skip
 
-    rank: int = 128  # of the LoRA that has as many parameters
+    rank: int = RANK  # of the LoRA that has as many parameters
     density: float | None = None  # share of the entries, in place of it
     filter: Filter = "largest"  # which singular directions approximate W
     filter_rank: int = 128  # how many
@@ -82,8 +83,12 @@ class Principal:
 
     def idle(self) -> Sequence[str]:
         """Say which settings do nothing."""
-        unused = self.seed and self.filter != "random"
-        return ["--seed does nothing without --filter random"] if unused else []
+        unused = []
+        if self.seed and self.filter != "random":
+            unused.append("--seed does nothing without --filter random")
+        if self.density is not None and self.rank != RANK:
+            unused.append("--rank does nothing beside --density, which sets how many entries")
+        return unused
 
     def entries_of(self, rows: int, cols: int) -> int:
         """Return k."""

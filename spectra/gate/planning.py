@@ -180,14 +180,12 @@ def _adapter(
     adapter = plan_reading("adapter", _whole("adapter", policy.adapter, opener))
     if not isinstance(adapter.survey.checkpoint, Adapter):
         raise UsageError(f"adapter {policy.adapter} is a model, expected a LoRA adapter.")
-    if adapter.survey.checkpoint.assumed:
-        wrong = adapter.survey.checkpoint.contradictions
-        first = next((f"module {quote(name)} {text}" for name, text in wrong.items()), "")
-        told = f"{first}, so its scale is not known" if first else adapter.survey.checkpoint.assumed
-        meant = "saved with these weights" if first else "with its settings"
+    opened = adapter.survey.checkpoint
+    # Settings that contradict the tensors are a finding, and the merge is judged by the latter.
+    if opened.assumed and not opened.contradictions:
         raise UsageError(
-            f"adapter {policy.adapter} cannot be looked for in the model: {told}. "
-            f"Give the folder {meant}."
+            f"adapter {policy.adapter} cannot be looked for in the model: {opened.assumed}. "
+            "Give the folder with its settings."
         )
     return adapter
 

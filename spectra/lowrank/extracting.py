@@ -108,9 +108,10 @@ def _model(given: Checkpoint | Adapter) -> Checkpoint:
         UsageError: It is an adapter.
     """
     if isinstance(given, Adapter):
+        spec = shown(given.spec)
+        other, made = ("convert", "a LoRA of it") if given.updates else ("resize", "it smaller")
         raise UsageError(
-            f"{shown(given.spec)} is an adapter already, expected a model: `spectra lowrank "
-            f"{'convert' if given.updates else 'resize'} {shown(given.spec)}` makes "
-            f"{'a LoRA of it' if given.updates else 'it smaller'}."
+            f"{spec} is an adapter already, expected a model: `spectra lowrank {other} {spec} "
+            f"--energy 0.9 -o LORA` makes {made}."
         )
     return given

@@ -11,7 +11,7 @@ from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
 from spectra.lowrank.output import Output
-from spectra.lowrank.pieces import Carried
+from spectra.lowrank.pieces import Carried, same_bytes
 from spectra.lowrank.planning import base_of, bytes_given, named, part_of, planned, require_factors
 from spectra.lowrank.sources import (
     WHOLE,
@@ -217,10 +217,12 @@ def _require_one_base(sources: Sequence[Source]) -> None:
 
 
 def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
-    """Return the whole tensors that one of the adapters has, which its sum with none is.
+    """Return the whole tensors of the adapters: their sum has them as they are.
+
+    Those that several have are read, and kept where they are the same byte for byte.
 
     Raises:
-        AdapterError: Several have one, or something that goes with factors.
+        AdapterError: Several have one with other values, or something that goes with factors.
     """
     found: dict[str, Carried] = {}
     for source in sources:
@@ -232,13 +234,15 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
                     f"{spec} holds {quote(name)} ({what}), which is no update that can be added. "
                     "Merge it into its base and give the merged model."
                 )
-            if name in found:
+            own = Carried(weights, weights.entries[name])
+            if name not in found:
+                found[name] = own
+            elif not same_bytes(found[name], own):
                 raise AdapterError(
                     f"{shown(found[name].source.spec)} and {spec} both hold {quote(name)} whole, "
-                    "and whole tensors are no updates that can be added. Take it out of one, and "
-                    f"its module out of modules_to_save in {CONFIG}."
+                    "with other values, and whole tensors are no updates that can be added. Take "
+                    f"it out of one, and its module out of modules_to_save in {CONFIG}."
                 )
-            found[name] = Carried(weights, weights.entries[name])
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -107,6 +108,15 @@ def stored_bytes(one: Carried) -> Iterator[Bytes]:
         if file.fill(start, memoryview(piece)) < len(piece):
             raise OutputError(f"{file.label} ended while it was copied. Run it again.")
         yield piece
+
+
+def same_bytes(one: Carried, other: Carried) -> bool:
+    """Say whether two tensors are stored alike: dtype, shape and every byte."""
+    kinds = [(own.entry.dtype, own.entry.codec, own.written) for own in (one, other)]
+    if kinds[0] != kinds[1]:
+        return False
+    pairs = zip_longest(stored_bytes(one), stored_bytes(other))
+    return all(first == second for first, second in pairs)
 
 
 def copy_file(folder: Folder, name: str, into: Path) -> None:

@@ -163,7 +163,7 @@ def require_factors(source: Source) -> None:
         spec = shown(source.adapter.spec)
         raise AdapterError(
             f"{spec} is an adapter of {source.adapter.method}, whose updates are of full rank: "
-            f"`spectra lowrank convert {spec}` makes a LoRA of it."
+            f"`spectra lowrank convert {spec} --base BASE --energy 0.9 -o LORA` makes a LoRA of it."
         )
 
 

@@ -222,8 +222,8 @@ def _refuse_unheld(source: Source) -> None:
                     axes=source.axes(key), lengths=source.lengths(key))  # fmt: skip
         if why := coat.refused(worn):
             merged = f"spectra lowrank repair BASE {spec} --scale 1 --merged -o MERGED"
-            plain = (" A plain LoRA is what `spectra lowrank extract BASE MERGED` makes of its "
-                     f"merge: `{merged}`.") if worn.lengths else ""  # fmt: skip
+            plain = (" A plain LoRA is what `spectra lowrank extract BASE MERGED -o LORA` makes "
+                     f"of its merge: `{merged}`.") if worn.lengths else ""  # fmt: skip
             raise AdapterError(f"{spec}: module {quote(key)} cannot be written: {why}. "
                                f"Expected --to peft.{plain}")  # fmt: skip
 

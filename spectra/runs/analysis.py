@@ -141,7 +141,7 @@ class Analysis:
             rows=marked,
             skipped=plan.skipped,
             summary=_complete(summary, reading, plan.skipped, marked)
-            | noted([*plan.notes, *own])
+            | noted([*dict.fromkeys([*self.notes, *own])])
             | unread_in(*opened)
             | ({"unpaired": unpaired.plain()} if unpaired else {}),
             seconds=time.perf_counter() - start,

@@ -127,12 +127,23 @@ def test_ranks_that_contradict_the_settings_are_all_told(base: Path, tmp_path: P
     ]
     done = spectra.check(made, base=base, select=FIT)
     assert "its scale is not known: alpha over their rank is assumed" in done.summary["reading"]
-    with pytest.raises(
-        spectra.SpectraError,
-        match=r"'model.layers.1.self_attn.q_proj' has factors of rank 4, but adapter_config.json "
-        r"gives r = 2, so its scale is not known\. Give the folder saved with these weights\.",
-    ):
-        spectra.check(base, base=base, adapter=made, select="SPC107")
+    # Of one that is looked for in a model likewise, and the merge is judged by alpha over the rank.
+    found = findings(base, base=base, adapter=made)
+    assert [one[0] for one in found] == ["SPC110", "SPC110"]
+    done = spectra.check(base, base=base, adapter=made, select="SPC107")
+    assert "alpha over their rank is assumed" in done.summary["reading"]
+    assert [one["rule"] for one in done.summary["findings"]] == ["SPC107"] * 3
+
+
+def test_directions_that_neither_factor_uses_are_no_dead_rows(tmp_path: Path) -> None:
+    some = factors(*NAMES, rank=4)
+    name = f"base_model.model.{NAMES[0]}"
+    some[f"{name}.lora_A.weight"][2:] = 0.0
+    made = adapter(tmp_path / "one-sided", some, r=4)
+    assert [one[0] for one in findings(made, select="SPC010")] == ["SPC010"]
+    some[f"{name}.lora_B.weight"][:, 2:] = 0.0
+    made = adapter(tmp_path / "padded", some, r=4)
+    assert findings(made, select="SPC010") == []
 
 
 def test_patterns_that_fit_no_module(tmp_path: Path) -> None:

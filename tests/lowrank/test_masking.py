@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 import spectra.lowrank
+from examples import write_model
 from spectra.errors import NothingToAnalyseError, OutputError, UsageError
 from spectra.words import Filter
 
@@ -241,3 +242,12 @@ def _metadata(path: Path) -> dict[str, str]:
     told: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     found: dict[str, str] = told["__metadata__"]
     return found
+
+
+def test_a_rank_beside_a_density_is_told_to_do_nothing(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "base", {"model.layers.0.mlp.up_proj.weight": torch.eye(8)})
+    done = spectra.lowrank.mask(model, tmp_path / "masks", rank=4, density=0.1, seed=3)
+    assert done.summary["notes"][-2:] == [
+        "seed= does nothing without filter= random",
+        "rank= does nothing beside density=, which sets how many entries",
+    ]

@@ -1,6 +1,7 @@
 """Adapters cut and summed: PEFT reads them, and merges what is stated."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import peft
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import spectra.lowrank
@@ -339,8 +340,19 @@ def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
     torch.testing.assert_close(
         merged(net(), tmp_path / "kept")["head.weight"], merged(net(), saved)["head.weight"]
     )
-    with pytest.raises(AdapterError, match=r"both hold 'base_model.model.head.bias' whole"):
-        spectra.lowrank.merge.plan([saved, saved], tmp_path / "sum")
+    copied = shutil.copytree(saved, tmp_path / "copied")
+    spectra.lowrank.merge([saved, copied], tmp_path / "equal", weights=[0.25, 0.25])
+    torch.testing.assert_close(
+        merged(net(), tmp_path / "equal")["head.weight"], merged(net(), saved)["head.weight"]
+    )
+    flipped = copied / "adapter_model.safetensors"
+    tensors = load_file(flipped)
+    tensors["base_model.model.head.bias"][-1] += 1.0
+    save_file(tensors, flipped)
+    with pytest.raises(
+        AdapterError, match=r"both hold 'base_model.model.head.bias' whole, with other values"
+    ):
+        spectra.lowrank.merge.plan([saved, copied], tmp_path / "sum")
     dora = adapter(net(), tmp_path / "dora", target_modules=["q_proj"], use_dora=True)
     with pytest.raises(AdapterError, match="DoRA's lengths"):
         spectra.lowrank.merge.plan([one, dora], tmp_path / "sum")

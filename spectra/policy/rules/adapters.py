@@ -265,7 +265,7 @@ RULES = (
         "`--max-lora-rank`, 16 unless told.",
         how="The largest rank of all modules, rank_pattern included, against `max`.",
         fix="Raise the server's limit, or cut the adapter: `spectra lowrank resize ADAPTER "
-        "--rank 16`.",
+        "--rank 16 -o SMALLER`.",
         judge=of_high_rank,
         settings=(
             Setting("max", "count", None, "the largest rank allowed, such as 16", whole=True,

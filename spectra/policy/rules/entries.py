@@ -97,6 +97,7 @@ def dtype_mix(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices too many rows or columns of which are zero; whole heads have a rule."""
+    padded = _padded(facts)
     for subject in facts.matrices():
         settings = settings_of(subject.name)
         table = subject.role in {"embed", "lm_head"}
@@ -105,6 +106,8 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         dead = dead_heads(facts, subject)
         for axis, total, noun in (("rows", subject.rows, "row"), ("cols", subject.cols, "column")):
             count = int(subject.number(f"zero_{axis}") or 0)
+            if (subject.name, axis) in padded:
+                continue
             of_heads = dead.lines if dead is not None and dead.axis == axis else 0
             share = (count - of_heads) / total if total else 0.0
             if share > settings["max"]:
@@ -115,6 +118,26 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
                 told += f"{percent(most, EXACT)} allowed"
                 yield Breach(told, subject.name, share, most)
                 break
+
+
+def _padded(facts: Facts) -> set[tuple[str, str]]:
+    """Return the factors, and which axis, whose directions are unused on both sides.
+
+    A stack of experts has one rank for all: those of a lower one are filled up with zeros.
+    """
+    if facts.adapter is None or not facts.is_adapter:
+        return set()
+    by_tensor: dict[str, list[Subject]] = {}
+    for subject in facts.matrices():
+        by_tensor.setdefault(subject.tensor, []).append(subject)
+    found: set[tuple[str, str]] = set()
+    for names in facts.adapter.factors.values():
+        sides = [(by_tensor.get(name, []), axis)
+                 for name, axis in zip(names, ("rows", "cols"), strict=False)]  # fmt: skip
+        unused = {sum(int(one.number(f"zero_{axis}") or 0) for one in some) for some, axis in sides}
+        if len(sides) == 2 and len(unused) == 1 and unused != {0}:
+            found |= {(one.name, axis) for some, axis in sides for one in some}
+    return found
 
 
 def is_map(subject: Subject) -> bool:

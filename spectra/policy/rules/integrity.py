@@ -157,7 +157,8 @@ RULES = (
         "read: pruned, masked or padded.",
         how="The share of rows, and of columns, that hold nothing but 0. Embeddings and heads "
         "over the vocabulary, where unused words are zero, are left out, and so are attention "
-        "heads that SPC011 tells.",
+        "heads that SPC011 tells, and directions of an adapter that neither factor uses, as of "
+        "experts below the rank of their stack.",
         fix="If it was pruned or padded on purpose, raise `max` or add an [[ignore]].",
         judge=dead_rows,
         settings=(Setting("max", "share", 0.01, "share of zero rows or columns allowed"),),
