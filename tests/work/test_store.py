@@ -19,7 +19,7 @@ from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
 from spectra.gate import plan_check
 from spectra.gate.check import Check
-from spectra.kernels.singular import singular_values
+from spectra.kernels.singular import decompose
 from spectra.matrices import Matrix, Pair, Selection
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
@@ -410,13 +410,13 @@ def test_singular_values_are_decomposed_once_whatever_is_asked_of_them(
 ) -> None:
     """In any order of questions, the default among them; shuffled entries are another matrix."""
     made: list[Tensor] = []
-    real = singular_values
+    real = decompose
 
-    def noted(matrix: Tensor) -> Tensor:
+    def noted(matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         made.append(matrix)
         return real(matrix)
 
-    monkeypatch.setattr(spectrum, "singular_values", noted)
+    monkeypatch.setattr(spectrum, "decompose", noted)
     executor = Remembering(Local(1, ledger=store, recall=store.recall, parts=store.parts), store)
     plain = Spectrum(), Spectrum(metrics="mp"), Spectrum(energy=0.5), Spectrum(metrics="powerlaw")
     random = Spectrum(metrics="random"), Spectrum(metrics="all"), Spectrum(metrics="traps")
