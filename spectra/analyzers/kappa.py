@@ -109,7 +109,9 @@ class Kappa:
         rows, cols = view.rows, view.cols
         if (of_core := product_memory(view)) is not None:
             return of_core
-        return singular_values_memory(rows, cols) if self.exact else extremes_memory(rows, cols)
+        if self.exact:
+            return singular_values_memory(rows, cols, stored=True)
+        return extremes_memory(rows, cols)
 
     def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return kappa, what it is made of, what is proven, and what it is compared with."""

@@ -85,7 +85,7 @@ class Sigma:
         if of_core is not None:
             return of_core
         own = 0 if self.shuffled is None else 4 * view.rows * view.cols
-        return singular_values_memory(view.rows, view.cols) + own
+        return singular_values_memory(view.rows, view.cols, stored=True) + own
 
     def measure(self, matrix: Matrix | Product) -> Measurement:
         """Return `sigma`, and `filled`: how many rows and columns are not of zeros alone.

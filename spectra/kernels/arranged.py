@@ -106,7 +106,7 @@ def arranged(
     scale = power_of_two_near(largest_entry(matrix))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     if gram is None:
-        gram = lower_gram(linear_map(tall), torch.float64)
+        gram = lower_gram(linear_map(tall, stored=True), torch.float64)
     squares = (sigma.double() / scale).square()
     right = leading_eigenvectors(gram, squares, count)
     alone, shares = _seen(tall, right, 1.0 / scale)

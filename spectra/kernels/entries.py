@@ -14,6 +14,9 @@ from spectra.text import non_finite
 BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
 
 
+WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
+
 class Sizes(NamedTuple):
     """How large entries are, all together and by row and column."""
 
@@ -86,10 +89,12 @@ def shuffled(matrix: Float[Tensor, "rows cols"], seed: int) -> Float[Tensor, "ro
     """Return the same entries in an order that only the seed and their number decide.
 
     On the matrix's device; made on the CPU, in place of a copy: an index of 8 bytes an entry
-    would take more than the matrix.
+    would take more than the matrix. As stored, whatever that is: which entry goes where does not
+    depend on it.
     """
     import numpy as np  # noqa: PLC0415 - others need none
 
     values = matrix.detach().to("cpu", copy=True).contiguous().reshape(-1)
-    np.random.Generator(np.random.PCG64(seed)).shuffle(values.numpy())
+    words = values.view(WORDS[values.element_size()])  # NumPy has no bfloat16
+    np.random.Generator(np.random.PCG64(seed)).shuffle(words.numpy())
     return values.reshape(matrix.shape).to(matrix.device)

@@ -24,6 +24,7 @@ from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
 )
+from spectra.kernels.work import is_long
 
 ROUGH = 0.3  # relative width that a floor is worth
 DOUBLE = 1e-13  # relative rounding of what float64 factors invert; a guess until measured
@@ -127,10 +128,10 @@ def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SET
 
 def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
     """Return the matrix, or its transpose, as a map with rows >= cols and a sharp norm."""
-    of = linear_map(matrix)
+    of = linear_map(matrix, stored=is_long(*matrix.shape))
     if abs(math.log2(of.scale)) < SAFE:
         # Float32 sums of one row's squares err by less than a thousandth.
-        rows = torch.linalg.vector_norm(of.matrix, dim=1).double()
+        rows = of.row_norms().double()
         of = replace(of, norm=1.001 * float(torch.linalg.vector_norm(rows)) / of.scale)
     return of if matrix.shape[0] >= matrix.shape[1] else of.mT
 
@@ -161,7 +162,7 @@ def _largest(of: LinearMap, triangle: Tensor | None, settings: Settings) -> Brac
         if outcome is Outcome.PROVEN:
             return found
     outcome, found = enclosed(of.gram_matmat, of, measure, settings)
-    if outcome is Outcome.ROUNDED and of.matrix.dtype != torch.float64:
+    if outcome is Outcome.ROUNDED and of.dtype != torch.float64:
         # All values as one, as of an orthogonal matrix: nothing lies apart from rounding.
         _, found = enclosed(lambda block: of.normal(block)[1], of, measure, settings)
     return found

@@ -22,8 +22,10 @@ from spectra.kernels.rounding import EPS64
 PANEL = 64  # rows multiplied at a time: they stay in a core's cache
 LONG_PANEL = 512  # of a transpose in float64, whose products find them in memory alike
 DEVICE_PANEL = 1 << 13
+WIDENED = 1 << 22  # entries of 16 bits that are widened at a time where there are no panels
 CONFIDENCE = 10.0
 FLOAT32 = 1 << 20  # entries from which matrices multiply in float32; float64 ones never do
+HALF = (torch.float16, torch.bfloat16)
 EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90
 
 
@@ -31,7 +33,7 @@ EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ..
 class LinearMap:
     """`(matrix + left @ right) / scale` or its transpose, never formed."""
 
-    matrix: Tensor  # rows x cols, in the precision of fast products
+    matrix: Tensor  # rows x cols, in the precision of fast products or in 16 bits as stored
     left: Tensor | None  # rows x rank
     right: Tensor | None  # rank x cols
     scale: float  # a power of two near the largest entry
@@ -43,6 +45,13 @@ class LinearMap:
         """Rows and columns of the map."""
         rows, cols = self.matrix.shape
         return (cols, rows) if self.turned else (rows, cols)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of fast products, into which 16 bits are widened panel by panel."""
+        if self.matrix.dtype not in HALF:
+            return self.matrix.dtype
+        return torch.float32 if abs(math.log2(self.scale)) < EXPONENT else torch.float64
 
     @property
     def device(self) -> torch.device:
@@ -65,8 +74,12 @@ class LinearMap:
     def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
         matrix, left, right = self.parts
-        lines = self._lines(vectors, self.matrix.dtype)
-        found = lines @ matrix.mT
+        lines = self._lines(vectors, self.dtype)
+        if matrix.dtype == self.dtype:
+            found = lines @ matrix.mT
+        else:
+            parts = (lines @ part.to(self.dtype).mT for part in self._split(matrix))
+            found = torch.cat([*parts], dim=1)
         if left is not None and right is not None:
             found.addmm_(lines @ right.mT, left.mT)
         return found.double().mT
@@ -77,8 +90,20 @@ class LinearMap:
 
     def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of map.T @ map."""
-        _, back = self._swept(self._lines(vectors, self.matrix.dtype))
+        _, back = self._swept(self._lines(vectors, self.dtype))
         return back.double().div_(self.scale).mT
+
+    @staticmethod
+    def _split(matrix: Tensor) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = matrix.split(max(1, WIDENED // matrix.shape[1]))
+        return parts
+
+    def row_norms(self) -> Float[Tensor, " rows"]:
+        """Return the norm of each row of the matrix, which may be the columns of the map."""
+        held = self.matrix.dtype == self.dtype
+        parts = [self.matrix] if held else self._split(self.matrix)
+        wide = (part.to(self.dtype) for part in parts)
+        return torch.cat([torch.linalg.vector_norm(part, dim=1) for part in wide])
 
     def products(
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
@@ -150,10 +175,12 @@ def linear_map(
     right: Float[Tensor, "rank cols"] | None = None,
     *,
     float32: int = FLOAT32,
+    stored: bool = False,
 ) -> LinearMap:
     """Wrap a matrix, or a matrix and its low-rank update `left @ right`, its scale folded in.
 
-    Half precision is widened to float32, and multiplies so with that many entries or more.
+    Half precision is widened to float32, and multiplies so with that many entries or more; where
+    it is to stay `stored`, those are widened anew by each product, and take no memory.
     """
     largest = largest_entry(matrix)
     if left is not None and right is not None:
@@ -168,4 +195,6 @@ def linear_map(
     )
     dtype = torch.float32 if single else torch.float64
     up, down = (None if part is None else part.to(dtype) for part in (left, right))
-    return LinearMap(matrix.to(dtype), up, down, scale, norm / scale)
+    if not (stored and matrix.dtype in HALF and matrix.numel() >= float32):
+        matrix = matrix.to(dtype)
+    return LinearMap(matrix, up, down, scale, norm / scale)

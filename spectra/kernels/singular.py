@@ -46,6 +46,7 @@ from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import gaussian
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.work import PANEL, is_long
 
 TRUE = 8.0  # times the rounding of a product, below which a singular value is none
 
@@ -139,7 +140,7 @@ def singular_values(
 
 def decompose(matrix: Float[Tensor, "rows cols"], settings: Settings = Settings()) -> Decomposed:
     """Return what `singular_values` does, and the Gram matrix that they came from."""
-    of = linear_map(matrix)
+    of = linear_map(matrix, stored=True)  # all products are of panels that are widened anyway
     of = of if matrix.shape[0] >= matrix.shape[1] else of.mT
     length, rank = of.shape
     if not of.norm:
@@ -164,10 +165,31 @@ def decompose(matrix: Float[Tensor, "rows cols"], settings: Settings = Settings(
             tail = torch.where(found.values > floor, found.values, 0.0)
             return Decomposed(torch.cat([kept, tail]).mul_(of.scale), gram)
         del gram
-    exact = matrix.to(torch.float64, copy=True).div_(of.scale)
+    if is_long(length, rank):
+        exact = triangle(of)
+    else:
+        exact = matrix.to(torch.float64, copy=True).div_(of.scale)
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     values = torch.where(values > length * EPS64 * values[0], values, 0.0)
     return Decomposed(values.mul_(of.scale), None)
+
+
+def triangle(of: LinearMap) -> Float[Tensor, "cols cols"]:
+    """Return R of W = Q R in float64, rows >= cols, a panel of the long side at a time.
+
+    It has the singular values of W, to within the rounding of one QR of all of it.
+
+    Source:
+        Demmel, Grigori, Hoemmen and Langou 2012, arXiv:0808.2664: TSQR, its tree a list.
+    """
+    source = of.matrix.mT if of.turned else of.matrix
+    rows, short = source.shape
+    step = max(short, PANEL)
+    both = torch.zeros(short + min(step, rows), short, dtype=torch.float64, device=of.device)
+    for part in source.split(step):
+        both[short : short + len(part)].copy_(part).mul_(1.0 / of.scale)
+        both[:short] = torch.linalg.qr(both[: short + len(part)], mode="r").R
+    return both[:short]
 
 
 def singular_value_error(value: float, largest: float, length: int) -> float:

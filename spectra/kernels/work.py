@@ -21,6 +21,11 @@ SHORT, DENSE, ENTRIES = 640, 1400, 1 << 23
 """Short sides up to which two decompositions cost less than Krylov spaces: always, or while the
 matrix has no more entries than these."""
 
+LONG, RATIO = 1 << 27, 4
+"""Entries, and long sides over short ones, from which 16-bit values stay as stored, and exact ways
+go panel by panel too: a vocabulary's. A copy in float32 would take half a gigabyte and more."""
+
+SOUGHT: Final = 72  # columns at most by which small singular values are sought
 PANEL: Final = 1024  # rows of a long matrix multiplied at a time
 
 CALL: Final = 1e-4  # seconds that calls from Python take about, in which nothing is computed
@@ -89,6 +94,11 @@ def decomposes(rows: int, cols: int) -> bool:
     """Say whether the directions of a pair of this shape are compared by decompositions."""
     short = min(rows, cols)
     return short <= SHORT or (short <= DENSE and rows * cols <= ENTRIES)
+
+
+def is_long(rows: int, cols: int) -> bool:
+    """Say whether a matrix of this shape is never copied whole."""
+    return rows * cols >= LONG and max(rows, cols) >= RATIO * min(rows, cols)
 
 
 def singular_values_work(rows: int, cols: int) -> Work:
@@ -191,16 +201,26 @@ def soundness_work(rows: int, cols: int) -> Work:
     return Work(passes=1.2 * rows * cols * ENTRY, calls=0.7 * CALL)
 
 
-def singular_values_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes of `singular_values`, the float32 matrix included."""
-    short = min(rows, cols)
+def singular_values_memory(rows: int, cols: int, *, stored: bool = False) -> int:
+    """Return about the peak bytes of `singular_values`, the float32 matrix included.
+
+    Of one that is `stored` and so long that it is not copied without it: the Gram matrix, and then
+    columns of the long side, or the panels of a QR.
+    """
+    short, long = sorted((rows, cols))
+    if stored and is_long(rows, cols):
+        searched = 2 * 8 * short**2 + 6 * 8 * SOUGHT * long
+        return 8 * PANEL * short + max(searched, 5 * 8 * short * max(short, PANEL))
     return 4 * rows * cols + 8 * PANEL * short + 2 * 8 * short**2
 
 
 def extremes_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes of both ends, the float32 matrix and the exact way out too."""
-    short, size = min(rows, cols), rows * cols
-    return max(singular_values_memory(rows, cols), 4 * size + 15 * short**2)
+    """Return about the peak bytes of both ends, the float32 matrix and the exact way out too.
+
+    Of a stored one; see `singular_values_memory`.
+    """
+    short, size = min(rows, cols), 0 if is_long(rows, cols) else rows * cols
+    return max(singular_values_memory(rows, cols, stored=True), 4 * size + 15 * short**2)
 
 
 def similarity_memory(rows: int, cols: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from spectra.analyzers import Analyzer
 from spectra.errors import UsageError
+from spectra.kernels.work import is_long
 from spectra.matrices import View
 from spectra.text import exact_size, quote
 from spectra.work.ahead import ROOM as AHEAD
@@ -127,7 +128,8 @@ def _megabytes(nbytes: float) -> str:
 
 
 def _searching(view: View) -> int:
-    return WIDE * view.rows * view.cols + SQUARE * min(view.rows, view.cols) ** 2
+    wide = 0 if is_long(view.rows, view.cols) else WIDE * view.rows * view.cols
+    return wide + SQUARE * min(view.rows, view.cols) ** 2
 
 
 def resident() -> int:
