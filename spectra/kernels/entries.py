@@ -40,10 +40,23 @@ def largest_entry(matrix: Float[Tensor, "rows cols"]) -> float:
     low, high = torch.stack(torch.aminmax(matrix)).tolist()
     largest: float = max(-low, high)
     if not math.isfinite(largest):
-        unusable = (~torch.isfinite(matrix)).nonzero()
-        nan = int(matrix.isnan().sum())
-        raise NonFiniteError(non_finite(nan, len(unusable) - nan, unusable[0].tolist()))
+        raise NonFiniteError(_not_finite(matrix))
     return largest
+
+
+def _not_finite(matrix: Tensor) -> str:
+    """Say what is no number, a block at a time: places of all take eight times a float16 matrix."""
+    step = max(BLOCK // matrix.shape[1], 1)
+    nan, unusable, first = 0, 0, [0, 0]
+    for start in range(0, len(matrix), step):
+        part = matrix[start : start + step]
+        wrong = ~part.isfinite()
+        count = int(wrong.sum())
+        if count and not unusable:
+            row, col = wrong.nonzero()[0].tolist()
+            first = [start + row, col]
+        nan, unusable = nan + int(part.isnan().sum()), unusable + count
+    return non_finite(nan, unusable - nan, first)
 
 
 def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:

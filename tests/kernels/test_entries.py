@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra.errors import NonFiniteError
-from spectra.kernels.entries import BLOCK, entry_norm, sizes
+from spectra.kernels.entries import BLOCK, entry_norm, shuffled, sizes
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.integers(-100, 100))
@@ -39,3 +39,12 @@ def test_more_and_less_than_one_block(shape: tuple[int, int], dtype: torch.dtype
 def test_nan_is_an_error() -> None:
     with pytest.raises(NonFiniteError):
         sizes(torch.tensor([[1.0, math.nan]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_which_entry_goes_where_does_not_depend_on_how_they_are_stored(dtype: torch.dtype) -> None:
+    matrix = torch.arange(120.0).reshape(8, 15).mT  # whole numbers, which every dtype holds
+    found = shuffled(matrix.to(dtype), seed=4)
+    assert found.dtype == dtype
+    assert torch.equal(found.float(), shuffled(matrix, seed=4))
+    assert not torch.equal(found.float(), matrix)

@@ -51,3 +51,14 @@ def test_shapes_are_decided_as_kernels_decide_them() -> None:
     assert Settings().small == work.BOUNDED
     for shape in ((640, 99999), (641, 13000), (641, 14000), (1400, 1400), (1401, 1401)):
         assert LADDER.decomposes(*shape) == work.decomposes(*shape)
+
+
+@pytest.mark.parametrize("shape", [(262144, 4096), (4096, 262144)])
+def test_a_stored_vocabulary_needs_no_copy(shape: tuple[int, int]) -> None:
+    stored = 2 * shape[0] * shape[1]
+    assert work.is_long(*shape)
+    assert 16 * 4096**2 < work.singular_values_memory(*shape, stored=True) < 0.6 * stored
+    assert work.extremes_memory(*shape) < 0.6 * stored
+    assert work.singular_values_memory(*shape) > 2 * stored  # who made it holds it in float32
+    assert not work.is_long(11008, 4096)
+    assert not work.is_long(16384, 16384)

@@ -1,5 +1,6 @@
 """What a run may hold: what counts, what is refused, and that reading waits."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Analyzer, Kappa, Row
+from spectra.analyzers import Analyzer, Kappa, Row, Spectrum
 from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.work import local, memory, plan_model
@@ -115,3 +116,20 @@ def test_the_peak_that_is_told_is_what_was_given(
     free, roomy, bound = (Local(3, memory=one).peak(tasks, Kappa()) for one in given)
     assert bound <= 4_500_000 < free
     assert 4_500_000 < roomy < 1 << 30
+
+
+@pytest.mark.parametrize("analyzer", [Kappa(), Spectrum()])
+def test_a_vocabulary_takes_what_is_stored_and_a_gram_matrix(
+    tmp_path: Path, analyzer: Analyzer[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "resident", lambda: 256 << 20)
+    name, stored = "model.embed_tokens.weight", 2 * 262144 * 4096
+    entry = {"dtype": "BF16", "shape": [262144, 4096], "data_offsets": [0, stored]}
+    header = json.dumps({name: entry}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + stored)  # a hole: nothing is written
+    tasks = plan_model(spectra.open(tmp_path), Selection()).tasks
+    assert memory.given_budget(tasks, analyzer, 4_000_000_000).least > stored
+    with pytest.raises(UsageError, match=f"'{name}' takes 3\\d\\d\\dMB .* Give at least 3"):
+        memory.given_budget(tasks, analyzer, 3_000_000_000)
