@@ -25,13 +25,14 @@ class Made(TorchDispatchMode):
     """Notes the largest tensor that is made."""
 
     def __init__(self, given: Tensor) -> None:
-        super().__init__()
-        self.given, self.most = given.untyped_storage().data_ptr(), 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given = given.untyped_storage().data_ptr()
+        self.most: int = 0
 
     def __torch_dispatch__(
         self,
         func: Callable[..., object],
-        types: object,  # noqa: ARG002 - as torch calls it
+        types: object,
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
@@ -45,7 +46,7 @@ class Made(TorchDispatchMode):
 def most_made(matrix: Tensor, ask: Callable[[Tensor], object]) -> int:
     with Made(matrix) as made:
         ask(matrix)
-    return made.most
+    return int(made.most)
 
 
 @pytest.fixture
