@@ -12,7 +12,7 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spans import runs_of
 from spectra.checkpoint.entry import BITS
-from spectra.kernels.work import Work, soundness_work
+from spectra.kernels.work import Work, is_long, soundness_work
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
 
@@ -39,7 +39,9 @@ class Soundness:
         return soundness_work(view.rows, view.cols)
 
     def memory(self, view: View) -> int:
-        """The values and a few blocks of them."""
+        """The values and a few blocks of them; of a vocabulary, which is held once, the blocks."""
+        if is_long(view.rows, view.cols):
+            return 4 * self.block
         decoded = 32 if view.entry.codec else 16
         each = max(BITS.get(view.entry.dtype, decoded), decoded) // 8
         return each * view.rows * view.cols + 4 * self.block

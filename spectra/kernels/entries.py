@@ -59,12 +59,20 @@ def _not_finite(matrix: Tensor) -> str:
     return non_finite(nan, unusable - nan, first)
 
 
-def sizes(matrix: Float[Tensor, "rows cols"]) -> Sizes:
-    """Measure all entries in one pass, in float64 and at any scale."""
+def sizes(
+    matrix: Float[Tensor, "rows cols"],
+    weights: tuple[Float[Tensor, " rows"], Float[Tensor, " cols"]] | None = None,
+) -> Sizes:
+    """Measure all entries in one pass, in float64 and at any scale.
+
+    With weights as if rows and columns were multiplied with them; the scale stays that without.
+    """
     scale = power_of_two_near(largest_entry(matrix))
     rows = matrix.new_zeros((2, len(matrix)), dtype=torch.float64)
     cols = matrix.new_zeros((2, matrix.shape[1]), dtype=torch.float64)
     for here, scaled in _blocks(matrix, scale or 1.0):
+        if weights is not None:
+            scaled.mul_(weights[0][here].unsqueeze(1)).mul_(weights[1])
         block = scaled.abs_()
         for power in range(2):
             torch.sum(block, dim=1, out=rows[power, here])

@@ -45,13 +45,12 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
     source = of.matrix.mT if of.turned else of.matrix
     rows, short = source.shape
     gram = torch.zeros(short, short, dtype=dtype, device=of.device)
+    # Its strides are kept: no copy turns the matrix.
+    panel = torch.empty_like(source[:PANEL], dtype=dtype)
     tile = NARROW if short <= SHORT and of.matrix.is_cpu else TILE
     for start in range(0, rows, PANEL):
-        part = source[start : start + PANEL]
-        if not start:
-            panel = torch.empty_like(part, dtype=dtype)  # strides kept: no copy turns the matrix
         # Widened first: together, of a transpose, they take ten times as long.
-        block = panel[: len(part)].copy_(part).mul_(1.0 / of.scale)
+        block = of.panel(start, panel).mul_(1.0 / of.scale)
         for left in range(0, short, tile):
             stop = min(left + tile, short)
             gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])

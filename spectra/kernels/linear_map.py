@@ -10,6 +10,7 @@ for both products of W^T (W v). So blocks of vectors are laid out column by colu
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,7 +32,10 @@ EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ..
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:
-    """`(matrix + left @ right) / scale` or its transpose, never formed."""
+    """`(matrix + left @ right) / scale` or its transpose, never formed.
+
+    Rows and columns of the matrix may have weights to be multiplied with, panel by panel.
+    """
 
     matrix: Tensor  # rows x cols, in the precision of fast products or in 16 bits as stored
     left: Tensor | None  # rows x rank
@@ -39,6 +43,7 @@ class LinearMap:
     scale: float  # a power of two near the largest entry
     norm: float  # no less than the Frobenius norm of the map
     turned: bool = False  # the map is the transpose
+    weights: tuple[Tensor, Tensor] | None = None  # float64, of the matrix's rows and columns
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,11 +80,10 @@ class LinearMap:
         """Return the fast product with float64 vectors, in float64."""
         matrix, left, right = self.parts
         lines = self._lines(vectors, self.dtype)
-        if matrix.dtype == self.dtype:
+        if matrix.dtype == self.dtype and self.weights is None:
             found = lines @ matrix.mT
         else:
-            parts = (lines @ part.to(self.dtype).mT for part in self._split(matrix))
-            found = torch.cat([*parts], dim=1)
+            found = torch.cat([lines @ part.mT for part in self._panels()], dim=1)
         if left is not None and right is not None:
             found.addmm_(lines @ right.mT, left.mT)
         return found.double().mT
@@ -93,17 +97,29 @@ class LinearMap:
         _, back = self._swept(self._lines(vectors, self.dtype))
         return back.double().div_(self.scale).mT
 
-    @staticmethod
-    def _split(matrix: Tensor) -> tuple[Tensor, ...]:
-        parts: tuple[Tensor, ...] = matrix.split(max(1, WIDENED // matrix.shape[1]))
-        return parts
+    def panel(self, start: int, into: Float[Tensor, "most cols"]) -> Float[Tensor, "here cols"]:
+        """Return as many rows of `scale` times the map as memory is given for, or as are left."""
+        part = self.parts[0][start : start + len(into)]
+        block = into[: len(part)].copy_(part)
+        if self.weights is not None:
+            down, across = self.weights[::-1] if self.turned else self.weights
+            block.mul_(down[start : start + len(part)].to(block.dtype).unsqueeze(1))
+            block.mul_(across.to(block.dtype))
+        return block
+
+    def _panels(self) -> Iterator[Tensor]:
+        """Yield all of them in the precision of fast products, always in the same memory."""
+        rows, cols = self.shape
+        step = max(1, WIDENED // max(cols, 1))
+        wide = torch.empty_like(self.parts[0][:step], dtype=self.dtype)
+        for start in range(0, rows, step):
+            yield self.panel(start, wide)
 
     def row_norms(self) -> Float[Tensor, " rows"]:
-        """Return the norm of each row of the matrix, which may be the columns of the map."""
-        held = self.matrix.dtype == self.dtype
-        parts = [self.matrix] if held else self._split(self.matrix)
-        wide = (part.to(self.dtype) for part in parts)
-        return torch.cat([torch.linalg.vector_norm(part, dim=1) for part in wide])
+        """Return about the norm of each row of `scale` times the map."""
+        held = self.matrix.dtype == self.dtype and self.weights is None
+        parts = iter([self.parts[0]]) if held else self._panels()
+        return torch.cat([torch.linalg.vector_norm(part, dim=1) for part in parts])
 
     def products(
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
@@ -144,7 +160,8 @@ class LinearMap:
         wide = torch.empty_like(matrix[:step], dtype=right.dtype)
         for start in range(0, len(matrix), step):
             part, here = matrix[start : start + step], slice(start, start + step)
-            block = part if part.dtype == wide.dtype else wide[: len(part)].copy_(part)
+            held = part.dtype == wide.dtype and self.weights is None
+            block = part if held else self.panel(start, wide)
             image[:, here].addmm_(right, block.mT)
             back.addmm_(given[:, here], block)
         if up is not None and down is not None:

@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.entries import Sizes, largest_entry, power_of_two_near, sizes
-from spectra.kernels.singular import singular_values
+from spectra.kernels.entries import Sizes, sizes
+from spectra.kernels.singular import decompose
 from spectra.kernels.summary import frobenius
 
 MARGIN = 4.0  # roundings of independent sign that entries may have come through
@@ -227,9 +227,10 @@ def resolved_rank(
     alike = floor <= UNLIKE * mean_rounding_floor(frobenius(sigma), rows, cols, unit)
     if alike or min(rank, above) >= ENOUGH * len(sigma) or not rank:
         return rank
-    balanced = _balanced(matrix)
+    weights = _balanced(matrix)
     # A decomposition more, but of matrices that seem to have lost something alone.
-    return _before_the_break(singular_values(balanced), rounding_floor(sizes(balanced), unit))[0]
+    found = decompose(matrix, weights=weights).values
+    return _before_the_break(found, rounding_floor(sizes(matrix, weights), unit))[0]
 
 
 def made_floor(of: Sizes, unit_roundoff: float, smallest: float = 0.0) -> float:
@@ -253,15 +254,22 @@ def _before_the_break(sigma: Float[Tensor, " rank"], floor: float) -> tuple[int,
     return above if broken else exact, above
 
 
-def _balanced(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
-    """Return the matrix with rows and columns that are larger than most scaled down to them.
+def _balanced(
+    matrix: Float[Tensor, "rows cols"],
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " cols"]]:
+    """Return weights by which rows and columns that are larger than most are scaled down to them.
 
     Those that are smaller stay: a scheme's own scales round off more of them.
     """
-    scaled = matrix.double() / (power_of_two_near(largest_entry(matrix)) or 1.0)
+    rows, cols = (matrix.new_ones(size, dtype=torch.float64) for size in matrix.shape)
     for _ in range(ROUNDS):
-        for axis in (1, 0):
-            norms = torch.linalg.vector_norm(scaled, dim=axis, keepdim=True)
-            filled = norms[norms > 0.0]
-            scaled /= norms.clamp(min=float(filled.median())) if len(filled) else 1.0
-    return scaled.to(matrix.dtype if matrix.dtype == torch.float64 else torch.float32)
+        rows /= _over_most(sizes(matrix, (rows, cols)).rows)
+        cols /= _over_most(sizes(matrix, (rows, cols)).cols)
+    return rows, cols
+
+
+def _over_most(squares: Float[Tensor, " lines"]) -> Float[Tensor, " lines"]:
+    """Return the norms of lines, none below the median of those that are not 0."""
+    norms = squares.sqrt()
+    filled = norms[norms > 0.0]
+    return norms.clamp(min=float(filled.median()) if len(filled) else 1.0)

@@ -34,7 +34,7 @@ Source:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -138,9 +138,18 @@ def singular_values(
     return decompose(matrix, settings).values
 
 
-def decompose(matrix: Float[Tensor, "rows cols"], settings: Settings = Settings()) -> Decomposed:
-    """Return what `singular_values` does, and the Gram matrix that they came from."""
+def decompose(
+    matrix: Float[Tensor, "rows cols"],
+    settings: Settings = Settings(),
+    *,
+    weights: tuple[Float[Tensor, " rows"], Float[Tensor, " cols"]] | None = None,
+) -> Decomposed:
+    """Return what `singular_values` does, and the Gram matrix that they came from.
+
+    With weights, float64, of a matrix whose rows and columns are multiplied with them.
+    """
     of = linear_map(matrix, stored=True)  # all products are of panels that are widened anyway
+    of = whole = replace(of, weights=weights)
     of = of if matrix.shape[0] >= matrix.shape[1] else of.mT
     length, rank = of.shape
     if not of.norm:
@@ -168,7 +177,8 @@ def decompose(matrix: Float[Tensor, "rows cols"], settings: Settings = Settings(
     if is_long(length, rank):
         exact = triangle(of)
     else:
-        exact = matrix.to(torch.float64, copy=True).div_(of.scale)
+        exact = torch.empty_like(matrix, dtype=torch.float64)
+        exact = whole.panel(0, exact).div_(of.scale)
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     values = torch.where(values > length * EPS64 * values[0], values, 0.0)
     return Decomposed(values.mul_(of.scale), None)
@@ -182,12 +192,11 @@ def triangle(of: LinearMap) -> Float[Tensor, "cols cols"]:
     Source:
         Demmel, Grigori, Hoemmen and Langou 2012, arXiv:0808.2664: TSQR, its tree a list.
     """
-    source = of.matrix.mT if of.turned else of.matrix
-    rows, short = source.shape
+    rows, short = of.shape
     step = max(short, PANEL)
     both = torch.zeros(short + min(step, rows), short, dtype=torch.float64, device=of.device)
-    for part in source.split(step):
-        both[short : short + len(part)].copy_(part).mul_(1.0 / of.scale)
+    for start in range(0, rows, step):
+        part = of.panel(start, both[short:]).mul_(1.0 / of.scale)
         both[:short] = torch.linalg.qr(both[: short + len(part)], mode="r").R
     return both[:short]
 

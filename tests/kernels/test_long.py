@@ -13,8 +13,10 @@ from analyzers.subjects import matrix_of
 from examples import with_spectrum
 from spectra.analyzers import Kappa, Spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import arranged, linear_map, work
+from spectra.kernels import arranged, linear_map, noise, work
+from spectra.kernels.entries import sizes
 from spectra.kernels.extremes import extreme_singular_values, largest_singular_value
+from spectra.kernels.noise import resolved_rank
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import decompose, triangle
 
@@ -116,6 +118,33 @@ def test_values_that_the_gram_matrix_loses_come_from_panels(dtype: torch.dtype) 
     own = triangle(of) * of.scale
     assert torch.equal(own, own.triu())
     torch.testing.assert_close(own.mT @ own, matrix.double().mT @ matrix.double())
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["tall", "wide"])
+@pytest.mark.usefixtures("all_long")
+def test_a_rank_that_loud_rows_hide_takes_no_copy(
+    turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = torch.Generator().manual_seed(7)
+    left, right = (torch.randn(*of, generator=source) for of in ((20000, 5), (5, 80)))
+    left[::5000] *= 1000.0
+    matrix = (left @ right).to(torch.bfloat16)
+    matrix = matrix.mT.contiguous() if turned else matrix
+    sigma, weigh, looked = decompose(matrix).values, noise._balanced, 0
+
+    def balanced(one: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal looked
+        looked += 1
+        return weigh(one)
+
+    monkeypatch.setattr(noise, "_balanced", balanced)
+
+    def rank(one: Tensor) -> int:
+        return resolved_rank(one, sizes(one), sigma, 2.0**-9)
+
+    assert rank(matrix) == 5
+    assert looked == 1
+    assert most_made(matrix, rank) < matrix.nbytes
 
 
 @pytest.mark.usefixtures("all_long")
