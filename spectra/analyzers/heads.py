@@ -40,7 +40,7 @@ class Heads:
     """
 
     name: ClassVar[str] = "heads"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ("heads",)
 
@@ -190,7 +190,7 @@ def _twins(lines: Lines, norms: Tensor) -> dict[str, Tensor]:
         return {}
     products = inner_products(lines.values, lines.written, lines.key_of)
     cosines = products / (norms[:, None] * norms[None])
-    cosines.fill_diagonal_(0.0)
+    cosines.fill_diagonal_(torch.nan)
     size = cosines.abs().nan_to_num(0.0)
     nearest = size.argmax(dim=1)
     found = cosines.gather(1, nearest[:, None])[:, 0].clamp(-1.0, 1.0)

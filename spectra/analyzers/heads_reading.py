@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import isclose
 from statistics import median
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ Naming: TypeAlias = Callable[[Row], str]
 DEAD = 1e-3  # of the model's median: what writes or looks less does so by rounding, or was pruned
 TWIN = 0.9  # cosine of two heads that do the same
 NAMED = 3  # heads in a sentence
+SAME = 1e-9  # relative difference of bounds that are one, as qk-norms alone make them
 COPIES = 0.5  # copying score of a head that is told of
 
 
@@ -59,7 +61,7 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     found = [row for row in rows if row.status not in UNMEASURED]
     dead = [row for row in found if row.values["dead"]]
     twins = [row for row in found if row.values["twin"] is not None]
-    modules = {row.place.tensor for row in rows}
+    modules = {row.place.tensor for row in found}
     of_module = naming(modules)
 
     def named(row: Row) -> str:
@@ -70,7 +72,7 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
         f"{what}{_dead(dead, len(found), named)}.",
         _twins(twins, of_module),
         _copying([row for row in found if not row.values["dead"]], named),
-        _bounded(found, named),
+        _bounded(found, len(found) == len(rows), named),
     ]
     return {
         "reading": " ".join(one for one in told if one),
@@ -116,28 +118,37 @@ def _copying(rows: Sequence[Row], named: Naming) -> str:
     known = [row for row in rows if row.values["copying"] is not None]
     copies = sorted(known, key=lambda row: -(row.number("copying") or 0.0))
     copies = [row for row in copies if (row.number("copying") or 0.0) >= COPIES]
+    away = sum((row.number("copying") or 0.0) <= -COPIES for row in known)
     if not copies:
-        return ""
+        verb = "takes away what it reads" if away == 1 else "take away what they read"
+        return f"{away:,} {verb} (score of {number(-COPIES)} or less)." if away else ""
     some = ", ".join(
         f"{named(row)} ({hundredths(row.number('copying') or 0.0)})" for row in copies[:NAMED]
     )
     verb = "copies" if len(copies) == 1 else "copy"
     lead = "most of all " if len(copies) > NAMED else ""
-    away = sum((row.number("copying") or 0.0) <= -COPIES for row in known)
-    more = f", and {away:,} take it away" if away else ""
+    more = f", and {away:,} {'takes' if away == 1 else 'take'} it away" if away else ""
     they = "it reads" if len(copies) == 1 else "they read"
     what = f"{len(copies):,} {verb} what {they} (score of {number(COPIES)} or more)"
     return f"{what}, {lead}{some}{more}."
 
 
-def _bounded(rows: Sequence[Row], named: Naming) -> str:
-    known = [row for row in rows if row.values["logit_bound"] is not None]
+def _bounded(rows: Sequence[Row], whole: bool, named: Naming) -> str:
+    """Say what no logit exceeds; of a model that is not whole, of how many heads that is known."""
+    bounds = [(row.number("logit_bound"), row) for row in rows]
+    known = [(bound, row) for bound, row in bounds if bound is not None]
     if not known:
         return ""
-    top = max(known, key=lambda row: row.number("logit_bound") or 0.0)
-    largest = number(top.number("logit_bound") or 0.0)
-    before = ", before positions are added," if top.values["logit_added"] else ""
-    return f"No logit{before} can exceed {largest} in size; the highest bound is {named(top)}'s."
+    largest, top = max(known, key=lambda pair: pair[0])
+    ties = sum(isclose(bound, largest, rel_tol=SAME) for bound, _ in known) - 1
+    of = "" if whole and len(known) == len(rows) else f" of {counted(len(known), 'head')}"
+    added = any(row.values["logit_added"] for _, row in known)
+    before = ", before positions are added," if added else ""
+    size = f"No logit{of}{before} can exceed {number(largest)} in size"
+    if ties and ties + 1 == len(known):
+        return f"{size}, the bound of each."
+    whose = f"that of {named(top)} and {counted(ties, 'other')}" if ties else f"{named(top)}'s"
+    return f"{size}; the highest bound is {whose}."
 
 
 def naming(modules: Iterable[str]) -> Callable[[str, int | None, int], str]:

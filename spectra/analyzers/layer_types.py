@@ -34,6 +34,15 @@ def chosen(rows: Sequence[Row], select: str) -> list[Row]:
             type.
         select: `50%` of a type, rounded down, or how many.
     """
+    found = []
+    for alike in _types(rows).values():
+        ranked = sorted(alike, key=lambda row: (-(_snr(row) or 0.0), row.matrix))
+        found += ranked[: count_of(select, len(ranked))]
+    return found
+
+
+def _types(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows that are ranked, by their type."""
     types: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if (
@@ -42,11 +51,7 @@ def chosen(rows: Sequence[Row], select: str) -> list[Row]:
             and _snr(row) is not None
         ):
             types[type_of(row.matrix)].append(row)
-    found = []
-    for alike in types.values():
-        ranked = sorted(alike, key=lambda row: (-(_snr(row) or 0.0), row.matrix))
-        found += ranked[: count_of(select, len(ranked))]
-    return found
+    return types
 
 
 def count_of(select: str, total: int) -> int:
@@ -67,11 +72,17 @@ def reading_of(found: Sequence[Row], rows: Sequence[Row], select: str) -> str:
     """Return what was chosen, as a sentence."""
     whole = sum(row.place.numel for row in rows)
     share = sum(row.place.numel for row in found) / whole if whole else 0.0
-    kinds = len({type_of(row.matrix) for row in found})
-    return (
+    types = _types(rows)
+    none = sum(not count_of(select, len(alike)) for alike in types.values())
+    told = (
         f"{len(found):,} of {counted(len(rows), 'matrix', 'matrices')} selected ({select} of each "
-        f"of {counted(kinds, 'type')}, highest SNR first), {percent(share)} of their parameters."
+        f"of {counted(len(types), 'type')}, highest SNR first), {percent(share)} of their "
+        "parameters."
     )
+    if not none:
+        return told
+    few = "it has too few matrices" if none == 1 else "they have too few matrices"
+    return f"{told} Of {counted(none, 'type')} nothing: {few} for {select}, rounded down."
 
 
 def _snr(row: Row) -> float | None:

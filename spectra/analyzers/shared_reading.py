@@ -13,6 +13,7 @@ from spectra.text import counted, listed
 NAMED = 3  # groups in a sentence
 CLEAR = 0.05  # of the way from chance to one subspace, from which on layers share something
 SCATTER = 6.0  # over the inputs: what chance scatters by, three times over
+WHOLE = 1.0 - 1e-9  # of the energy: nothing was cut but what rounding leaves
 SPAN = re.compile(r"(?<=\.)\d+-\d+(?=\.)")
 
 
@@ -47,6 +48,13 @@ def reading_of(rows: Sequence[Row], proposal: Sequence[Mapping[str, Any]]) -> st
     for name, own in _by_name(rows).items():
         known = [row for row in own if row.number("shared_gain") is not None]
         what = name if several else own[0].place.role
+        zero = [row for row in own if row.number("group_energy") == 0.0]
+        if zero:
+            told.append(
+                f"{what}: {counted(len(zero), 'group')} of layers "
+                f"{'is' if len(zero) == 1 else 'are'} all 0, and "
+                f"{'has' if len(zero) == 1 else 'have'} nothing to share."
+            )
         if not known:
             continue
         gains = [row for row in known if _pays(row)]
@@ -58,6 +66,11 @@ def reading_of(rows: Sequence[Row], proposal: Sequence[Mapping[str, Any]]) -> st
             told.append(
                 f"{what}: in {len(gains):,} of {of} of layers one basis in common holds more than "
                 f"one for each with as many parameters, most in {listed([*map(_worth, best)])}."
+            )
+        elif all((row.number("single_energy") or 0.0) > WHOLE for row in known):
+            told.append(
+                f"{what}: rank {known[0].values['single_rank']} cuts nothing, so that one basis "
+                "and one for each hold all of it. A lower --rank tells them apart."
             )
         elif not larger:
             most = max(known, key=lambda row: row.number("shared_gain") or -1.0)

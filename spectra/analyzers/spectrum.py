@@ -47,7 +47,7 @@ from spectra.kernels.work import (
     singular_values_work,
 )
 from spectra.matrices import Matrix, Pair, View
-from spectra.matrices.apart import is_piece
+from spectra.matrices.apart import FACTOR, is_piece
 from spectra.matrices.pair import Product, widened
 from spectra.matrices.view import inner_of
 from spectra.words import UNMEASURED, Experts, Preset, Status
@@ -184,6 +184,11 @@ class Spectrum:
             raise UsageError(f"--seed {self.seed} is no seed. Expected from 0 to 2^63 - 1.")
         if self.dct_rank is not None:
             require_count("--dct-rank", self.dct_rank)
+            if not TRANSFORMED & set(self.keys):
+                raise UsageError(
+                    f"--dct-rank {self.dct_rank} is about a basis of cosines, which nothing asks "
+                    "for. Add --metrics dct."
+                )
         if self.preset is not None and self.preset not in get_args(Preset):
             raise UsageError(
                 f"--preset {self.preset!r} is not known. Expected one of "
@@ -293,6 +298,8 @@ class Spectrum:
             again = reading_of([row for row in rows if row.status not in UNMEASURED], count,
                                parameters)  # fmt: skip
             summary["reading"] = f"{told} {again}"
+        if self.factors and not any(row.place.part == FACTOR for row in rows):
+            summary["reading"] = f"No matrix is stored as two factors. {summary['reading']}"
         if self.preset == "weightwatcher":
             details = {row.matrix: weightwatcher.details_of(row, at)
                        for at, row in enumerate(rows)}  # fmt: skip

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from spectra.matrices.layers import expert_in, layers_of
 from spectra.text import numberless
@@ -93,6 +94,9 @@ class Role:
     expert: int | None = None
 
 
+ADDEND: Final = "[sparse]"  # the part of a weight whose other part has no known scale
+
+
 def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
     """Return the role, layer and expert of every tensor of a model, told from their names.
 
@@ -105,7 +109,11 @@ def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
     """
     layers = layers_of(names)
     return {
-        name: Role(kind_of(name.partition("[")[0], dimensions), layers[name], expert_in(name))
+        name: Role(
+            "other" if name.endswith(ADDEND) else kind_of(name.partition("[")[0], dimensions),
+            layers[name],
+            expert_in(name),
+        )
         for name, dimensions in names.items()
     }
 

@@ -13,7 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import spectra
+from spectra.analyzers.heads_reading import HEAD_KEYS, reading_of
+from spectra.analyzers.row import Row
 from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.matrices.place import Place
 from spectra.work import Result
 
 WIDTH, HEADS, KEYS, SIZE = 24, 4, 2, 6
@@ -206,6 +209,46 @@ def test_nan_is_a_row_without_numbers(model: Model) -> None:
     result = spectra.heads(folder)
     assert [row.status for row in result.rows] == ["non-finite"] + ["ok"] * HEADS
     assert result.summary["non_finite"] == 1
+    reading = str(result.summary["reading"])
+    assert "4 heads of attention in 1 module" in reading
+    assert "No logit of 4 heads can exceed" in reading  # and nothing of the other module's
+
+
+def test_a_bound_is_of_all_that_is_told_or_says_of_what(model: Model) -> None:
+    eye = torch.eye(WIDTH)[: HEADS * SIZE]
+    normed: dict[str, Tensor] = {
+        f"model.layers.{layer}.self_attn.{role}_norm.weight": torch.ones(SIZE)
+        for layer in range(2) for role in "qk"
+    }  # fmt: skip
+    away = {"model.layers.0.self_attn.o_proj.weight": -eye.mT.contiguous().clone(),
+            "model.layers.1.self_attn.o_proj.weight": -eye.mT.contiguous().clone()}  # fmt: skip
+    values = {f"model.layers.{layer}.self_attn.v_proj.weight": eye[: KEYS * SIZE].clone()
+              for layer in range(2)}  # fmt: skip
+    folder, _ = model({"model_type": "qwen3", "head_dim": SIZE}, **normed, **away, **values)
+    reading = str(spectra.heads(folder).summary["reading"])
+    assert "in size, the bound of each." in reading
+    assert "take away what they read" in reading or "takes away what it reads" in reading
+
+
+@pytest.mark.parametrize("across", [1.0, 1e-3])
+def test_positions_that_are_added_are_told_whoever_has_the_highest_bound(across: float) -> None:
+    def row(name: str, bound: float, added: bool) -> Row:
+        place = Place(name, name, "attn", 0, None, 8, 8, "F32")
+        values = dict.fromkeys(HEAD_KEYS) | {
+            "head": 0, "logit_bound": bound, "logit_added": added, "folded": "rms",
+        }  # fmt: skip
+        return Row(place, "ok", None, values)
+
+    rows = [row("decoder.block.0.layer.0.SelfAttention", 0.5, added=True),
+            row("decoder.block.0.layer.1.EncDecAttention", across, added=False)]  # fmt: skip
+    assert "No logit, before positions are added, can exceed" in str(reading_of(rows)["reading"])
+
+
+def test_where_nothing_is_written_no_head_is_nearest(model: Model) -> None:
+    none = {f"model.layers.{layer}.self_attn.o_proj.weight": torch.zeros(WIDTH, HEADS * SIZE)
+            for layer in range(2)}  # fmt: skip
+    folder, _ = model(**none)
+    assert {row.values["nearest"] for row in spectra.heads(folder).rows} == {None}
 
 
 def test_a_second_run_measures_nothing(minilm: Path) -> None:

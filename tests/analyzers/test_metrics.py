@@ -250,3 +250,6 @@ def test_smooth_lines_lie_on_few_cosines_and_noise_does_not() -> None:
 def test_a_cosine_basis_has_a_column_at_least() -> None:
     with pytest.raises(UsageError, match="--dct-rank 0 is too few"):
         Spectrum(metrics="dct", dct_rank=0)
+    with pytest.raises(UsageError, match=r"--dct-rank 4 .* Add --metrics dct"):
+        Spectrum(dct_rank=4)
+    assert "dct_energy" in Spectrum(metrics="dct_energy", dct_rank=4).keys

@@ -114,6 +114,10 @@ def test_embeddings_heads_and_single_rows_are_none_of_a_type(tmp_path: Path) -> 
     model = write_model(tmp_path, tensors)
     result = spectra.spectrum(model, preset="spectrum", select=2, cache=False)
     assert set(result.summary["selected"]) == {"a.0.q_proj.weight", "a.1.q_proj.weight"}
+    few = spectra.spectrum(model, preset="spectrum", select="40%", cache=False)
+    reading = str(few.summary["reading"])
+    assert "40% of each of 1 type" in reading
+    assert "Of 1 type nothing: it has too few matrices for 40%, rounded down." in reading
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,16 @@ def test_zeros_have_no_shares_and_what_is_no_number_has_none(tmp_path: Path) -> 
     result = spectra.shared(written(tmp_path / "odd", {"k": zeros, "v": broken}))
     assert [row.status for row in result.rows] == ["ok", "non-finite"]
     assert result.rows[0].values["shared_energy"] is None
-    assert "1 holds NaN or Inf" in str(result.summary["reading"])
+    reading = str(result.summary["reading"])
+    assert "attn.k: 1 group of layers is all 0" in reading
+    assert "1 holds NaN or Inf" in reading
+
+
+def test_a_rank_that_cuts_nothing_compares_nothing(tmp_path: Path) -> None:
+    model = written(tmp_path / "full", {"k": [normal(8, 12, seed=at) for at in range(2)]})
+    reading = str(spectra.shared(model, rank=8).summary["reading"])
+    assert "attn.k: rank 8 cuts nothing" in reading
+    assert "in no group" not in reading
 
 
 @pytest.mark.parametrize("group", ["1", "0", "two", "", "2,3", "-2"])

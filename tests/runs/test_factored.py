@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -295,3 +296,29 @@ def test_what_is_over_other_singular_values_is_not_compared(
     assert not keys & {"sigma_min", "kappa"}
     same = spectra.compare(spectra.spectrum(factored), spectra.spectrum(factored))
     assert same.summary["moved"] == 0
+
+
+def test_a_sparse_part_alone_stands_for_no_weight(tmp_path: Path) -> None:
+    """Neither heads nor layers nor rules take it for the matrix that it is a part of."""
+    generator = torch.Generator().manual_seed(3)
+    tensors: dict[str, Tensor] = {}
+    for layer in range(2):
+        for role in "qkvo":
+            stem = f"model.layers.{layer}.self_attn.{role}_proj."
+            tensors[stem + "lora_A"] = torch.randn(4, 64, generator=generator)
+            tensors[stem + "lora_B"] = torch.randn(64, 4, generator=generator)
+            tensors[stem + "sparse_index"] = torch.randperm(64**2, generator=generator)[:100]
+            tensors[stem + "sparse_value"] = torch.randn(100, generator=generator)
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    found = spectra.spectrum(tmp_path, include=["*sparse?"])
+    assert {row.place.role for row in found.rows} == {"other"}
+    with pytest.raises(NothingToAnalyseError):
+        spectra.heads(tmp_path)
+    with pytest.raises(NothingToAnalyseError):
+        spectra.shared(tmp_path)
+    told: Any = spectra.check(tmp_path).summary["findings"]
+    codes = {one["rule"] for one in told}
+    assert not codes & {"SPC010", "SPC201"}
+    (tmp_path / "splora_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 4}))
+    assert len(spectra.heads(tmp_path).rows) == 2 * 4
