@@ -532,7 +532,7 @@ def match(
     save_permutation: str | Path | None = None,
     gamma: float = 0.3,
     k: int = 10,
-    vectors: bool = True,
+    all_directions: bool = False,
     seed: int = 0,
     include: Globs = (),
     exclude: Globs = (),
@@ -559,7 +559,8 @@ def match(
         save_permutation: Where those that were found are written, as such a file.
         gamma: Singular directions count as leading from this share of sigma max on, 0 to 1.
         k: Leading singular directions whose overlap is told.
-        vectors: Compare singular vectors too, which takes two decompositions of every matrix.
+        all_directions: Also tell R of all singular directions, and of as many leading ones as gamma
+            leaves: two decompositions of every matrix, in place of the k leading directions.
         seed: Of the orders that chance is measured by.
         include: Globs on names; only matrices that one of them fits, such as `"*.mlp.*"`.
         exclude: Globs on names; no matrix that one of them fits.
@@ -584,7 +585,7 @@ def match(
     """
     opener = partial(open, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
-    analyzer = Match(gamma=gamma, k=k, vectors=vectors, seed=seed)
+    analyzer = Match(gamma=gamma, k=k, all_directions=all_directions, seed=seed)
     planned = plan_match(
         opener(first), opener(second), analyzer, some, permutation, save_permutation
     )

@@ -24,8 +24,8 @@ SavePermutation = Annotated[Path | None, option("--save-permutation FILE",
 Gamma = Annotated[float, option("--gamma SHARE",
     "Singular directions count as leading from this share of sigma max on.")]
 K = Annotated[int, option("--k N", "Leading singular directions whose overlap is told.", least=1)]
-NoVectors = Annotated[bool, option("--no-vectors",
-    "Do not compare singular vectors, which takes two decompositions of every matrix.")]
+AllDirections = Annotated[bool, option("--all-directions",
+    "Also R of all singular directions, which takes two decompositions of every matrix.")]
 Seed = Annotated[int, option("--seed N", "Of the orders that chance is measured by.", least=0)]
 # fmt: on
 
@@ -38,7 +38,7 @@ def match(
     save_permutation: SavePermutation = None,
     gamma: Gamma = 0.3,
     k: K = 10,
-    no_vectors: NoVectors = False,
+    all_directions: AllDirections = False,
     seed: Seed = 0,
     *,
     common: Common,
@@ -54,6 +54,7 @@ def match(
     """
     return common.run(lambda: spectra.match.plan(
         common.open(first), common.open(second), permutation=permutation,
-        save_permutation=save_permutation, gamma=gamma, k=k, vectors=not no_vectors, seed=seed,
+        save_permutation=save_permutation, gamma=gamma, k=k, seed=seed,
+        all_directions=all_directions,
         selection=common.selection,
     ))  # fmt: skip

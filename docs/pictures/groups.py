@@ -82,7 +82,7 @@ def matched() -> None:
             other.mkdir()
             save_file(tensors, other / "model.safetensors")
             (other / "config.json").write_bytes((minilm() / "config.json").read_bytes())
-            rows = spectra.match(minilm(), other, vectors=False, cache=False).rows
+            rows = spectra.match(minilm(), other, cache=False).rows
             for key, colour, shift in (
                 ("weighted_before", QUIET, -0.2), ("weighted_null", BLUE, 0.0),
                 ("weighted_after", ORANGE, 0.2),

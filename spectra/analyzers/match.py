@@ -10,6 +10,7 @@ from torch import Tensor
 from spectra.analyzers.analyzer import Summary, Takes, Twins, require_count
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.errors import UsageError
+from spectra.kernels.components import components_memory, leading_components_work
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.matching import (
     Frame,
@@ -18,6 +19,7 @@ from spectra.kernels.matching import (
     assigned,
     frame_of,
     inner_product,
+    leading_frame,
     lines_of,
     of_heads,
     of_units,
@@ -61,13 +63,13 @@ class Match:
     """
 
     name: ClassVar[str] = "match"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Twins()
     keys: ClassVar[tuple[str, ...]] = ("matrices", "weighted_null", "matched")
 
     gamma: float = 0.3  # of sigma_1: above are the leading directions, in [0, 1]
     k: int = 10  # leading directions whose overlap is told, at least 1
-    vectors: bool = True  # compare singular vectors too
+    all_directions: bool = False  # compare all singular vectors, not the leading ones alone
     given: Given | None = None  # permutations that are not looked for
     seed: int = 0  # of the orders that chance is measured by
 
@@ -77,15 +79,17 @@ class Match:
             raise UsageError(f"--gamma {self.gamma} is no share of sigma max. Expected 0 to 1.")
 
     def cost(self, *views: View | Attention) -> Work:
-        """Scores of all units, an assignment, and singular vectors of every matrix, twice."""
+        """Scores of all units, an assignment, and leading or all singular vectors, twice."""
         shapes, units = _shapes(views)
         size = sum(rows * cols for rows, cols in shapes)
         found = Work(products=2.2 * units * size * SINGLE if units else 0.0,
                      passes=12.0 * size * ENTRY + 1e-8 * units**2)  # fmt: skip
-        if self.vectors:
-            for rows, cols in shapes:
+        for rows, cols in shapes:
+            if self.all_directions:
                 products = 6.0 * rows * cols * min(rows, cols) * DOUBLE
                 found += 3.0 * left_singular_work(rows, cols) + Work(products=products)
+            else:
+                found += 2.0 * leading_components_work(rows, cols, self.k)
         return found
 
     def memory(self, *views: View | Attention) -> int:
@@ -94,7 +98,9 @@ class Match:
         size = sum(rows * cols for rows, cols in shapes)
         largest = max(rows * cols for rows, cols in shapes)
         short = max(min(one) for one in shapes)
-        frames = 40 * largest + 56 * short**2 if self.vectors else 0
+        frames = 40 * largest + 56 * short**2
+        if not self.all_directions:
+            frames = max(components_memory(rows, cols, self.k) for rows, cols in shapes)
         return 8 * size + max(20 * units**2, frames)
 
     def measure(
@@ -182,18 +188,21 @@ class Match:
             return values
         values["weighted_before"] = inner_product(mine, other) / norms
         values["weighted_after"] = inner_product(mine, moved) / norms
-        if self.vectors:
-            first = frame_of(mine)
-            values["top_rank"] = top_of(first.sigma, self.gamma)
-            second = frame_of(other)
-            values |= self._told("before", first, second)
-            left, right = second.left, second.right
-            if role in OUTER:  # a permutation changes vectors alone
-                left = _moved(left, "up", lines)
-            else:
-                right = _moved(right, "up", lines)
-            values |= self._told("after", first, Frame(left, second.sigma, right))
-        return values
+        first = self._frame(mine)
+        second = None if first is None else self._frame(other)
+        if first is None or second is None:
+            return values
+        values["top_rank"] = top_of(first, self.gamma)
+        values |= self._told("before", first, second)
+        left, right = second.left, second.right
+        if role in OUTER:  # a permutation changes vectors alone
+            left = _moved(left, "up", lines)
+        else:
+            right = _moved(right, "up", lines)
+        return values | self._told("after", first, second._replace(left=left, right=right))
+
+    def _frame(self, matrix: Tensor) -> Frame | None:
+        return frame_of(matrix) if self.all_directions else leading_frame(matrix, self.k)
 
     def _told(self, when: str, one: Frame, other: Frame) -> dict[str, Value]:
         found = aligned(one, other, self.gamma, self.k)

@@ -44,6 +44,7 @@ from spectra.kernels.work import DOUBLE, Work, singular_values_work
 Which = Literal["largest", "smallest"]
 SINGLE = 1e-7  # that entries are rounded by where the rest is stored in float32, over its norm
 OPEN = 0.6  # of decompositions that searches for a few end in, in estimates
+MODERATE = 2048  # sides up to which all triplets may be computed where few are not proven
 ROWS = 512  # widened to float64 at a time
 
 
@@ -128,6 +129,28 @@ def _signs(left: Float[Tensor, "rows kept"]) -> Float[Tensor, " kept"]:
     """Return what makes each column's largest entry positive, as singular vectors have no sign."""
     largest = left.abs().argmax(dim=0, keepdim=True)
     return torch.where(left.gather(0, largest).squeeze(0) < 0.0, -1.0, 1.0).to(left)
+
+
+def leading_components(
+    matrix: Float[Tensor, "rows cols"], count: int, settings: Settings = SETTINGS
+) -> Components | None:
+    """Return the leading singular triplets, unless they would have to be found among too many.
+
+    None where a Krylov space does not prove them and sides exceed `MODERATE`.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf.
+    """
+    short = min(matrix.shape)
+    if short <= MODERATE or not settings.steps_for(short, count):
+        return components(matrix, "largest", min(count, short), settings)
+    of = tall_map(matrix)
+    found = _few(of, "largest", count, 0.0, settings)
+    if found is None:
+        return None
+    left, right = (found.right, found.left) if of.turned else (found.left, found.right)
+    return replace(found, sigma=found.sigma * of.scale, left=left, right=right,
+                   gap=found.gap * of.scale, residual=found.residual * of.scale)  # fmt: skip
 
 
 def leading_columns(
@@ -299,6 +322,14 @@ def components_work(rows: int, cols: int, which: Which | None, count: int) -> Wo
         return every
     proof = 2.0 * long * short**2 if which == "smallest" else 0.0
     return Work((proof + 4.0 * long * short * (8 * count + 750)) * DOUBLE) + OPEN * every
+
+
+def leading_components_work(rows: int, cols: int, count: int) -> Work:
+    """Return what `leading_components` takes."""
+    short, long = sorted((rows, cols))
+    if short <= MODERATE or not SETTINGS.steps_for(short, count):
+        return components_work(rows, cols, "largest", count)
+    return Work(4.0 * long * short * (8 * count + 750) * DOUBLE)
 
 
 def components_memory(rows: int, cols: int, count: int) -> int:

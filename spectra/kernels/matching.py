@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spectra.kernels.components import leading_components
+
 BLOCK = 1 << 22  # entries multiplied in float64 at a time
 EXACT = 1 << 26  # entries of both sides up to which scores are computed in float64
 RESOLVED = 1e-12  # of the largest eigenvalue of a Gram matrix: what is below has no vectors
@@ -22,11 +24,15 @@ Lines = Int[Tensor, " lines"]
 
 
 class Frame(NamedTuple):
-    """Singular vectors and values, without directions that a Gram matrix does not resolve."""
+    """Singular vectors and values, without directions that a Gram matrix does not resolve.
+
+    Of all directions or of the leading ones.
+    """
 
     left: Float[Tensor, "rows rank"]
     sigma: Float[Tensor, " rank"]
     right: Float[Tensor, "cols rank"]
+    whole: bool = True  # no direction is missing
 
 
 def assigned(score: Float[Tensor, "units units"]) -> Order:
@@ -117,12 +123,33 @@ def frame_of(matrix: Float[Tensor, "rows cols"]) -> Frame:
     return Frame(outer, sigma, inner) if tall else Frame(inner, sigma, outer)
 
 
-class Aligned(NamedTuple):
-    """How far singular vectors of two matrices agree: 1 where they are the same."""
+def leading_frame(matrix: Float[Tensor, "rows cols"], count: int) -> Frame | None:
+    """Return the leading singular vectors, float64; None where their values are too close.
 
-    all: float  # sum of (u_i . u'_j) (v_i . v'_j) over all, over the root of both counts
-    top: float  # likewise of those with sigma >= gamma sigma_1
-    weighted_top: float  # likewise, times sigma_i sigma'_j, over the norms
+    Their subspaces are off by about 1e-6 at most.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf.
+    """
+    found = leading_components(matrix, count)
+    if found is None:
+        return None
+    sigma = found.sigma
+    kept = int((sigma > RESOLVED**0.5 * sigma[0]).sum()) if float(sigma[0]) > 0.0 else 0
+    whole = kept < len(sigma) or kept == min(matrix.shape)
+    return Frame(found.left[:, :kept], sigma[:kept], found.right[:, :kept], whole)
+
+
+class Aligned(NamedTuple):
+    """How far singular vectors of two matrices agree: 1 where they are the same; None: not known.
+
+    Of leading directions alone it is not known how far all agree, nor those from a share of sigma_1
+    on where there may be more of them.
+    """
+
+    all: float | None  # sum of (u_i . u'_j) (v_i . v'_j) over all, over the root of both counts
+    top: float | None  # likewise of those with sigma >= gamma sigma_1
+    weighted_top: float | None  # likewise, times sigma_i sigma'_j, over the norms
     overlap: float  # of the k leading left and right ones, ||U_k^T U'_k||_F^2 / k, their mean
 
 
@@ -136,22 +163,24 @@ def aligned(one: Frame, other: Frame, gamma: float, k: int) -> Aligned:
         Ito et al. 2024, arXiv:2402.04051, who sum the same products of all layers.
     """
     if not len(one.sigma) or not len(other.sigma):
-        return Aligned(0.0, 0.0, 0.0, 0.0)
+        return Aligned(0.0 if one.whole and other.whole else None, 0.0, 0.0, 0.0)
     left, right = one.left.mT @ other.left, one.right.mT @ other.right
     product = left * right
-    counts = [top_of(frame.sigma, gamma) for frame in (one, other)]
-    some = product[: counts[0], : counts[1]]
-    a, b = one.sigma[: counts[0]], other.sigma[: counts[1]]
-    weighted = float(a @ some @ b / (a.norm() * b.norm()))
     k = min(k, *product.shape)
     overlap = float((left[:k, :k].square().sum() + right[:k, :k].square().sum()) / (2 * k))
-    return Aligned(
-        float(product.sum()) / math.sqrt(product.shape[0] * product.shape[1]),
-        float(some.sum()) / math.sqrt(counts[0] * counts[1]),
-        weighted, overlap,
-    )  # fmt: skip
+    every = None
+    if one.whole and other.whole:
+        every = float(product.sum()) / math.sqrt(product.shape[0] * product.shape[1])
+    first, second = (top_of(frame, gamma) for frame in (one, other))
+    if first is None or second is None:
+        return Aligned(every, None, None, overlap)
+    some = product[:first, :second]
+    a, b = one.sigma[:first], other.sigma[:second]
+    weighted = float(a @ some @ b / (a.norm() * b.norm()))
+    return Aligned(every, float(some.sum()) / math.sqrt(first * second), weighted, overlap)
 
 
-def top_of(sigma: Float[Tensor, " rank"], gamma: float) -> int:
-    """Return how many singular values are at least gamma times the largest."""
-    return int((sigma >= gamma * sigma[0]).sum())
+def top_of(frame: Frame, gamma: float) -> int | None:
+    """Return how many singular values are at least gamma times the largest; None: not known."""
+    count = int((frame.sigma >= gamma * frame.sigma[:1]).sum())
+    return count if frame.whole or count < len(frame.sigma) else None

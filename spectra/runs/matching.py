@@ -73,7 +73,9 @@ class Matching:
         settings = {key: value for key, value in result.settings.items() if key != "given"}
         if self.permutation is not None:
             settings["permutation"] = str(self.permutation)
-        summary = reading_of(rows, given=self.permutation is not None, vectors=analyzer.vectors)
+        summary = reading_of(
+            rows, given=self.permutation is not None, everything=analyzer.all_directions
+        )
         told = str(result.summary["reading"]).strip()
         reading = " ".join(text for text in (str(summary["reading"]), told) if text)
         return replace(

@@ -28,13 +28,13 @@ def relation_of(matched: Any, null: Any) -> str | None:  # noqa: ANN401 - as row
     return "related" if matched > floor + max(LEAST, ABOVE * floor) else "unrelated"
 
 
-def reading_of(rows: Sequence[Row], *, given: bool, vectors: bool) -> dict[str, Any]:
+def reading_of(rows: Sequence[Row], *, given: bool, everything: bool) -> dict[str, Any]:
     """Return what follows, in a sentence and in numbers.
 
     Args:
         rows: Of matrices.
         given: Whether the permutation was.
-        vectors: Whether singular vectors were compared.
+        everything: Whether all singular vectors were compared.
     """
     known = [row for row in rows if row.values["relation"] is not None]
     modules = {row.values["module"]: row for row in known if row.values["module"] is not None}
@@ -50,7 +50,7 @@ def reading_of(rows: Sequence[Row], *, given: bool, vectors: bool) -> dict[str, 
     if verdict != "nothing" and len(known) < len(rows):
         text[0] = f"As far as it could be measured: {text[0]}"
     if verdict not in ("nothing", "the same", "the same up to a permutation"):
-        text.append(_measured(known, modules, vectors=vectors, given=given))
+        text.append(_measured(known, modules, everything=everything, given=given))
     other = [row for row in alone if row.values["relation"] != "same"]
     if verdict.startswith("the same") and other:
         text.append(
@@ -102,7 +102,7 @@ def _sentence(verdict: str, counts: Mapping[str, int], total: int, far: int) -> 
 
 
 def _measured(
-    rows: Sequence[Row], modules: Mapping[Any, Row], *, vectors: bool, given: bool
+    rows: Sequence[Row], modules: Mapping[Any, Row], *, everything: bool, given: bool
 ) -> str:
     """Say how far matrices agree before and after, of all parameters together."""
     inside = [row for row in rows if row.values["module"] is not None] or list(rows)
@@ -114,7 +114,7 @@ def _measured(
         f"Their matrices have a cosine of {hundredths(before)} as they are and "
         f"{hundredths(after)} in the order that was {how}{beside}."
     )
-    if vectors:
+    if everything:
         one, other = (_mean(inside, f"r_{when}") for when in ("before", "after"))
         told += f" R of their singular vectors goes from {hundredths(one)} to {hundredths(other)}."
     return told

@@ -87,7 +87,8 @@ def row(result: Result, name: str) -> Any:  # noqa: ANN401 - its values, as they
 
 def test_a_permuted_model_comes_back_exactly(models: Any, tmp_path: Path) -> None:  # noqa: ANN401
     first, second, orders, *_ = models
-    result = spectra.match(first, second, save_permutation=tmp_path / "order.safetensors")
+    result = spectra.match(first, second, save_permutation=tmp_path / "order.safetensors",
+                           all_directions=True)  # fmt: skip
     assert result.summary["relation"] == "the same up to a permutation"
     reading = str(result.summary["reading"])
     assert reading.startswith("The two models are the same up to a permutation: units or heads ")
@@ -101,7 +102,9 @@ def test_a_permuted_model_comes_back_exactly(models: Any, tmp_path: Path) -> Non
             assert one.number(f"{key}_after") == pytest.approx(1.0, abs=1e-6), key
         if one.place.role != "embed":
             assert (one.number("weighted_before") or 0.0) < 0.5
-    again = spectra.match(first, second, permutation=tmp_path / "order.safetensors")
+    again = spectra.match(
+        first, second, permutation=tmp_path / "order.safetensors", all_directions=True
+    )
     assert [one.values for one in again.rows] == [one.values for one in result.rows]
     assert again.settings["permutation"] == str(tmp_path / "order.safetensors")
 
@@ -129,8 +132,9 @@ def test_every_number_is_the_double_sum_over_singular_vectors(tmp_path: Path) ->
              for name, one in tensors.items()}  # fmt: skip
     moved, orders = permuted(tuned, 5)
     result = spectra.match(
-        written(tmp_path / "a", tensors), written(tmp_path / "b", moved), gamma=0.5, k=4
-    )
+        written(tmp_path / "a", tensors), written(tmp_path / "b", moved), gamma=0.5, k=4,
+        all_directions=True,
+    )  # fmt: skip
     assert result.summary["relation"] == "related up to a permutation"
     for name in ("model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight",
                  "model.layers.1.self_attn.k_proj.weight"):  # fmt: skip
@@ -165,7 +169,7 @@ def test_a_fine_tune_stays_in_its_order(tmp_path: Path) -> None:
     tuned = {name: one + 0.1 * torch.randn(one.shape, generator=source)
              for name, one in base.items()}  # fmt: skip
     first, second = written(tmp_path / "a", base), written(tmp_path / "b", tuned)
-    result = spectra.match(first, second, vectors=False)
+    result = spectra.match(first, second)
     assert result.summary["relation"] == "related"
     assert result.summary["permuted"] == 0
     assert "their units stand in the same order, as those of a fine-tune do" in str(
@@ -239,7 +243,7 @@ def test_layouts_that_store_several_matrices_in_one(tmp_path: Path) -> None:
     )
     assert result.summary["relation"] == "the same up to a permutation"
     assert len(result.rows) == 6
-    assert all((one.number("r_after") or 0.0) > 1 - 1e-6 for one in result.rows)
+    assert all((one.number("overlap_after") or 0.0) > 1 - 1e-6 for one in result.rows)
 
 
 def test_experts_are_modules_of_their_own(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc
 from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Words
 from spectra.report.table import Column, Mark
-from spectra.text import printable
+from spectra.text import counted, printable
 from spectra.words import UNMEASURED
 
 VERDICTS = (
@@ -29,13 +29,13 @@ COLUMNS = (
            cell=cells.of("overlap_after", hundredths)),
     Column("is", "left", key="relation", cell=cells.of("relation", printable)),
 )  # fmt: skip
-OF_VECTORS = ("r_before", "r_after", "overlap_after")
+OF_ALL = ("r_before", "r_after")
 
 
 def _columns(document: Document) -> Sequence[Column]:
-    if document["settings"].get("vectors", True):
+    if document["settings"].get("all_directions"):
         return COLUMNS
-    return [one for one in COLUMNS if one.key not in OF_VECTORS]
+    return [one for one in COLUMNS if one.key not in OF_ALL]
 
 
 def _table(document: Document) -> Listing:
@@ -53,13 +53,22 @@ def _mark(row: RowDoc) -> Mark:
 
 
 MEANT = (
-    "cosine: of the two matrices; after: with units and heads in the order that brings them "
-    "closest, as is R, of singular vectors alone"
+    "cosine: of the two matrices; after: with units and heads in the order that brings them closest"
 )
+OF_R = ", as is R, of singular vectors alone"
 
 
 def _facts(document: Document, full: bool) -> list[str]:
-    return [MEANT, *closing(document, full)]
+    everything = document["settings"].get("all_directions")
+    facts = [MEANT + OF_R * bool(everything)]
+    close = sum(row.get("weighted_after") is not None and row.get("overlap_after") is None
+                for row in document["rows"])  # fmt: skip
+    if close and not everything:
+        facts.append(
+            f"no overlap is told of {counted(close, 'matrix', 'matrices')}, whose leading singular "
+            "values lie too close: --all-directions tells it"
+        )
+    return [*facts, *closing(document, full)]
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -80,8 +89,8 @@ KIND = Kind(
              "r_before", "r_after", "overlap_before", "overlap_after"),
     metrics=(Metric("weighted_after", "linear"), Metric("r_after", "linear"),
              Metric("moved_share", "linear")),
-    options={"permutation": None, "gamma": 0.3, "k": 10, "vectors": True, "seed": 0},
-    settings={"permutation": TEXT.sometimes, "gamma": NUMBER, "k": COUNT, "vectors": FLAG,
+    options={"permutation": None, "gamma": 0.3, "k": 10, "all_directions": False, "seed": 0},
+    settings={"permutation": TEXT.sometimes, "gamma": NUMBER, "k": COUNT, "all_directions": FLAG,
               "seed": COUNT},
     summary={
         "relation": Words(VERDICTS), "modules": COUNT, "modules_same": COUNT,
