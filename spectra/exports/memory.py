@@ -1,7 +1,7 @@
 """A model in memory, as transformers loads a checkpoint, and where each tensor lands."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from spectra.architectures.renaming import Landing, landings
@@ -16,6 +16,8 @@ NO_FAMILY = (
     "No config.json names a model_type, so the names are the file's own: nothing is known of what "
     "renames them on loading."
 )
+INPUTS = ("in_proj_weight", "q_proj_weight")
+"""Of torch.nn.MultiheadAttention: bare parameters, fused or, where sizes differ, three."""
 _INSTEAD = "Use --export names, or install the transformers that the model is trained with."
 
 
@@ -112,7 +114,18 @@ def _as_stored(stored: Mapping[str, tuple[int, ...]]) -> Memory:
         for name, shape in stored.items()
     }
     layers = {module: Layer("") for module in modules_of(stored)}
-    return Memory(found, stored, layers, note=NO_FAMILY)
+    return Memory(found, stored, layers | _attention(stored), note=NO_FAMILY)
+
+
+def _attention(stored: Collection[str]) -> dict[str, Layer]:
+    """Return what names tell to be torch's own attention, which goes past its output's layer."""
+    found = {}
+    for name in stored:
+        module, _, leaf = name.rpartition(".")
+        output = f"{module}.out_proj.weight".removeprefix(".")
+        if leaf in INPUTS and output in stored:
+            found[module] = Layer("MultiheadAttention")
+    return found
 
 
 def _of_gguf(word: str) -> str:

@@ -18,7 +18,7 @@ from spectra.lowrank.pieces import Carried, Piece, Stack, copy_file, stored_byte
 from spectra.lowrank.provenance import own_settings
 from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
-from spectra.text import shown
+from spectra.text import counted, shown
 from spectra.writing.coats import COATS, FILES, Coat, Worn
 from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, Module, alpha_of, config_of, config_text, targets_of
@@ -132,7 +132,10 @@ class Output:
             if self.coat.word != "peft":
                 settings = {**result.settings, "to": self.coat.word, "part": self.part}
                 result = replace(result, settings=settings)
-            result = replace(result, skipped=(*result.skipped, *told))
+            result = replace(
+                result, skipped=(*result.skipped, *told),
+                summary={**result.summary, "reading": _lacking(result, told)},
+            )  # fmt: skip
             written = self.place.write(lambda place: output.fill(place, result, spool))
         base = output.given.get("base_model_name_or_path")
         return result, {"nbytes_written": written, "base": base}
@@ -277,3 +280,13 @@ def _product(sizes: Sequence[int]) -> int:
     for one in sizes:
         found *= one
     return found
+
+
+def _lacking(result: Result, told: Sequence[Skipped]) -> str:
+    """Return the reading, with what changed and is not in the file, of which loss tells nothing."""
+    names = {one.tensor for one in told if one.reason.startswith("not held")}
+    reading = str(result.summary["reading"])
+    if not names:
+        return reading
+    few = counted(len(names), "tensor that changed is", "tensors that changed are")
+    return f"{reading} {few} not held: see skipped."

@@ -20,6 +20,7 @@ FULL = f"{WHOLE}: its update is of full rank"
 VECTOR = f"{WHOLE}: a norm or a bias"
 LOADED = f"{WHOLE}, by its name in the model: PEFT loads it, but does not save it again"
 UNSAVED = "not held: of no module that PEFT saves"
+WHOLE_NUMBERS = "not held: not floating point"
 COUNT = "num_batches_tracked"
 STATISTICS = ("running_mean", "running_var", COUNT)
 """Of a batch norm, without which PEFT refuses one that is saved."""
@@ -84,7 +85,11 @@ def vectors(
     for name, other in partners.items():
         before, after = homes.base.entries[name], tuned.entries[other]
         weights = (before.is_weights and after.is_weights) or name.endswith(COUNT)
-        if name in taken or not weights:
+        if name in taken:
+            continue
+        if not weights:
+            if (before.dtype, after.dtype) == ("I64", "I64"):  # a buffer, no part of packed weights
+                yield Whole(before, after, "", saved=False, told=WHOLE_NUMBERS)
             continue
         if before.shape != after.shape:
             told = f"not held: {changed_shape(before, after)}"
@@ -235,7 +240,7 @@ def carried(
             continue
         module, _, leaf = one.parameter.rpartition(".")
         inner = "" if one.saved else ".base_layer" * wrapped[module]
-        found[f"{PREFIX}{module}{inner}.{leaf}"] = Carried(tuned, one.after)
+        found[PREFIX + f"{module}{inner}.{leaf}".removeprefix(".")] = Carried(tuned, one.after)
     return found
 
 

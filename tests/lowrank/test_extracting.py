@@ -33,7 +33,7 @@ from spectra.errors import (
     UsageError,
 )
 
-from .nets import config_of, merged, tensors_of
+from .nets import config_of, loaded, merged, tensors_of
 
 
 def moved(model: nn.Module, folder: Path, only: Callable[[str], bool] = lambda _: True) -> Path:
@@ -228,6 +228,60 @@ def test_batch_norms_are_written_with_their_statistics(tmp_path: Path) -> None:
     assert len(norms) == 6
     for name, values in tuned.items():
         torch.testing.assert_close(made[name], values, rtol=1e-5, atol=1e-6)
+
+
+class Attending(nn.Module):
+    """Torch's own attention, whose output layer is never called, and buffers at the top."""
+
+    inv_freq: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2)
+        self.head = nn.Linear(16, 12)
+        self.register_buffer("inv_freq", torch.rand(8))
+        self.register_buffer("position_ids", torch.arange(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: Tensor = self.head(self.attention(x, x, x)[0] * self.inv_freq.mean())
+        return seen
+
+
+def test_torchs_attention_is_left_as_it_is_and_buffers_come_along(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Attending()
+    tuned = copy.deepcopy(model)
+    for values in tuned.state_dict().values():
+        values.add_(1 if values.dtype == torch.int64 else values.sin())
+    for name, one in (("base", model), ("tuned", tuned)):
+        (tmp_path / name).mkdir()
+        save_file(one.state_dict(), tmp_path / name / "model.safetensors")
+    found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=16)
+    assert [row.matrix for row in found.rows] == ["head.weight"]
+    lost = {"attention.in_proj_weight", "attention.out_proj.weight", "position_ids"}
+    assert {item.tensor for item in found.skipped if item.reason.startswith("not held")} == lost
+    assert "3 tensors that changed are not held: see skipped." in found.summary["reading"]
+    made = tuned.state_dict()
+    made |= {name: values for name, values in model.state_dict().items() if name in lost}
+    expected = Attending()
+    expected.load_state_dict(made)
+    x = torch.randn(3, 2, 16)
+    torch.testing.assert_close(loaded(model, tmp_path / "a")(x), expected(x))
+
+
+def test_no_part_of_torchs_attention_is_taken_out_of_a_base(tmp_path: Path) -> None:
+    model = Attending()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    place = tmp_path / "made"
+    found = spectra.lowrank.init(
+        "pissa", tmp_path / "model.safetensors", place, rank=2, include=["*"]
+    )
+    assert [row.matrix for row in found.rows] == ["head.weight"]
+    residual = copy.deepcopy(model)
+    residual.load_state_dict(load_file(place / "model.safetensors"))
+    x = torch.randn(3, 2, 16)
+    made = loaded(residual, place / "adapter")(x)
+    torch.testing.assert_close(made, model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_filter_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
