@@ -1,9 +1,10 @@
 """What singular directions read and write, in tokens: added to the rows of another question."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -28,6 +29,10 @@ from spectra.work.executor import Executor, Report, silent
 from spectra.work.local import Local
 
 EACH_END = 10  # tokens that a row has at each end of a direction
+
+UNREAD: Final = " holds NaN or Inf: nothing is read by it"
+BROKEN: Final = f"a norm on the way{UNREAD}"
+FLAT: Final = "every token has the same weight: nothing tells them apart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,12 @@ class InTokens:
         summary = {**result.summary, "tokens": about}
         reading = f"{summary['reading']} {sentence(self.command, rows)}".strip()
         before: Any = summary.get("notes") or ()
-        notes = [*before, *self._odd()]
+        lacking = Counter(
+            reason for row in rows if (reason := str(row.values["tokens_status"])) in (BROKEN, FLAT)
+            or reason.endswith(UNREAD)
+        )  # fmt: skip
+        sick = [f"tokens of {counted(count, 'row')}: {reason}" for reason, count in lacking.items()]
+        notes = [*before, *self._odd(), *sick]
         return replace(
             result, rows=rows, settings={**result.settings, "tokens": True},
             summary={**summary, "reading": reading, **noted(notes)},
@@ -120,6 +130,9 @@ class InTokens:
         report: Report,
     ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
         """Return what every direction is in tokens, by the matrix of its row."""
+        broken = [one for one in found if not one.vector.isfinite().all()]
+        status |= dict.fromkeys((one.row for one in broken), BROKEN)
+        found = [one for one in found if one.vector.isfinite().all()]
         by_role = {role: [one for one in found if one.role == role] for role in (HEAD, EMBEDDING)}
         lines = {role: torch.stack([one.vector for one in some])
                  for role, some in by_role.items() if some}  # fmt: skip
@@ -129,6 +142,9 @@ class InTokens:
         told: dict[int, dict[str, Any]] = {}
         for role, ends in gathered.items():
             for place, one in enumerate(by_role[role]):
+                if ends.highest[place].max() <= ends.lowest[place].min():
+                    status[one.row] = FLAT
+                    continue
                 told[id(one)] = one.told.plain(
                     self._words(ends, place, "highest"), self._words(ends, place, "lowest"),
                     self.vocabulary.through if role == HEAD else "embedding",
@@ -137,10 +153,10 @@ class InTokens:
         for one in found:
             if id(one) in told:
                 rows.setdefault(one.row, []).append(told[id(one)])
-            else:
+            elif status.get(one.row) != FLAT:
                 table = self.vocabulary.head if one.role == HEAD else self.vocabulary.embedding
                 name = table.name if table else "the embedding"
-                status[one.row] = f"{name} holds NaN or Inf: nothing is read by it"
+                status[one.row] = f"{name}{UNREAD}"
         return rows
 
     def _words(self, ends: Ends, place: int, end: str) -> list[dict[str, Any]]:

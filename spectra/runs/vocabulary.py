@@ -128,7 +128,7 @@ def crossed_of(
     found = sink.crossed
     if fold and vocabulary.norm is not None:
         found = folded(found, vocabulary.norm, checkpoint, reads=True)
-    return found.float()
+    return found.float() if found.isfinite().all() else None
 
 
 def folded(lines: Tensor, gain: Gain, checkpoint: Checkpoint, *, reads: bool = False) -> Tensor:

@@ -355,6 +355,24 @@ def test_a_broken_head_leaves_what_reads(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [("model.norm.weight", torch.nan, "a norm on the way holds NaN or Inf: nothing is read by it"),
+     ("lm_head.weight", 0.0, "every token has the same weight: nothing tells them apart")],
+)  # fmt: skip
+def test_no_token_is_told_where_none_stands_out(
+    write: Write, name: str, value: float, why: str
+) -> None:
+    _, tensors = write()
+    broken, _ = write("broken", **{**tensors, name: torch.full_like(tensors[name], value)})
+    found = spectra.heads(broken, tokens=True)
+    row = found.rows[0]
+    assert {one["does"] for one in told(row)} == {"reads", "query", "key"}
+    assert row.values["tokens_status"] == why
+    assert row.values["copying_tokens"] is None
+    assert any(note.startswith("tokens of ") and note.endswith(why) for note in notes_of(found))
+
+
+@pytest.mark.parametrize(
     ("kind", "where", "count", "why"),
     [("whisper", "model.encoder.", 0, [
         "OV reads, QK query, QK key: the encoder's stream does not begin with tokens",
