@@ -34,20 +34,33 @@ KINDS = "matrix", "matrices"
 FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
 
 
-def reading_of(changed: Sequence[Row], total: int) -> str:
+def reading_of(changed: Sequence[Row], total: int, method: str = "") -> str:
     """Say what the change of a model looks like, and of how much of it that is not known.
 
     Args:
         changed: Rows of what changed, at least one.
         total: Matrices that were compared.
+        method: What made the change, of an adapter that is no LoRA: nothing is guessed then.
     """
     damaged = [row for row in changed if row.values["delta_kind"] in DAMAGED]
     noted = [row for row in changed if row.values.get("delta_note")]
     found = f"Recognised ({_share(noted, total)}): {_recognised(noted)}." if noted else ""
+    if method:
+        return f"{_made(changed, total, method)} {found}".strip()
     if len(damaged) == len(changed):
         return found
     changed = [row for row in changed if row not in damaged]
     return " ".join(part for part in (_trained(changed, total), found) if part)
+
+
+def _made(rows: Sequence[Row], total: int, method: str) -> str:
+    """Say what an adapter of a known method changed, and of which rank that is, where it shows."""
+    several = "ranks" if len({_rank(row) for row in rows}) > 1 else "rank"
+    known = all(row.values["delta_kind"] in KNOWN for row in rows)
+    rank = f", of {several} {_span([_rank(row) for row in rows])}" if known else ""
+    article = "an" if method[0] in "AEIO" or method.startswith("HRA") else "a"
+    return (f"The change is that of {article} {method} adapter on {where(rows)} "
+            f"({_share(rows, total)}){rank}.")  # fmt: skip
 
 
 def _recognised(rows: Sequence[Row]) -> str:

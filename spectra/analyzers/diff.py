@@ -56,7 +56,8 @@ class Diff:
 
     name: ClassVar[str] = "diff"
     version: ClassVar[int] = 4
-    later: ClassVar[frozenset[str]] = frozenset({"dct_rank"})
+    later: ClassVar[frozenset[str]] = frozenset({"dct_rank", "method"})
+    concluding: ClassVar[frozenset[str]] = frozenset({"method"})
     DELTA_KEYS: ClassVar[tuple[str, ...]] = DELTA_KEYS
     EVIDENCE_KEYS: ClassVar[tuple[str, ...]] = EVIDENCE_KEYS
     INTRUDER_KEYS: ClassVar[tuple[str, ...]] = INTRUDER_KEYS
@@ -72,6 +73,7 @@ class Diff:
     frame: Frame | None = None  # whose singular vectors the update is seen in as well
     per_head: bool = False  # the matrices of attention are taken head by head
     dct_rank: int | None = None  # columns of a cosine basis that the update is seen in as well
+    method: str = ""  # of an adapter that is no LoRA, which tells what the change is
 
     def __post_init__(self) -> None:
         _ = self.look  # which refuses what cannot be meant
@@ -197,7 +199,7 @@ class Diff:
             return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
         ablated = {row.matrix for edit in edits for row in edit.rows}
         rest = [row for row in changed if row.matrix not in ablated]
-        told = [reading_of_edits(edits), reading_of(rest, count) if rest else ""]
+        told = [reading_of_edits(edits), reading_of(rest, count, self.method) if rest else ""]
         if self.intruders:
             told.append(self.look.reading(measured, changed))
         if self.frame:

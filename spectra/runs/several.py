@@ -68,7 +68,10 @@ def plan_diff(
                 f"--merged-rank {rank} is of the sum of several changes, got one TUNED. "
                 "Give two or more, or leave it out."
             )
-        return Analysis(diff, plan_for(diff, [base, *tuned], selection), selection)
+        plan = plan_for(diff, [base, *tuned], selection)
+        if tuned and isinstance(tuned[0], Adapter) and tuned[0].updates:
+            diff = replace(diff, method=tuned[0].method)
+        return Analysis(diff, plan, selection)
     names = names_of([model.spec for model in tuned])
     analyzer = Together(diff, diff.k, rank, tuple(names))
     plan = plan_updates(base, tuned, [{"model": name} for name in names], selection)

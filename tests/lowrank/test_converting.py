@@ -524,3 +524,31 @@ def test_a_diff_says_which_method_it_is(tmp_path: Path) -> None:
                          "that it moves are not analysed")  # fmt: skip
     with pytest.raises(SpectraError, match=r"is an adapter \(RoAd\): as BASE give the model"):
         spectra.diff(tmp_path / "adapter", tmp_path / "base")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are:UserWarning")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (peft.FourierFTConfig(target_modules=LINEAR, n_frequency=20), "a FourierFT adapter"),
+        (peft.ShiraConfig(target_modules=LINEAR, r=2), "a SHiRA adapter"),
+        (peft.LoHaConfig(target_modules=LINEAR, r=2), "a LoHa adapter"),
+        (peft.OFTConfig(target_modules=LINEAR, oft_block_size=4), "an OFT adapter"),
+    ],
+    ids=["fourier", "shira", "loha", "oft"],
+)  # fmt: skip
+def test_a_diff_guesses_no_method_that_the_settings_name(
+    settings: peft.PeftConfig, told: str, tmp_path: Path
+) -> None:
+    method(llama(), settings, tmp_path)
+    result = spectra.diff(tmp_path / "base", tmp_path / "adapter")
+    text = result.summary["reading"]
+    assert text.startswith(f"The change is that of {told} on MLP and attention of 2 layers (4 of ")
+    assert "LoRA" not in text
+    assert "fine-tuning" not in text
+    merged = spectra.diff(tmp_path / "base", tmp_path / "merged")
+    assert "adapter" not in merged.summary["reading"]  # nothing there says what it was
+    held = [note for note in result.summary["notes"] if "of the entries of its matrices" in note]
+    assert bool(held) == ("SHiRA" in told)
+    if held:  # (32 + 32) 2 of 1,024 entries, (32 + 24) 2 of 768
+        assert "it holds 13.4 % of the entries" in held[0]

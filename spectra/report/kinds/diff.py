@@ -336,7 +336,7 @@ KIND = Kind(
     settings={
         "intruders": FLAG, "epsilon": NUMBER.sometimes, "side": TEXT.sometimes,
         "k": COUNT.sometimes, "frame": TEXT.sometimes, "per_head": FLAG.sometimes,
-        "dct_rank": COUNT.sometimes,
+        "dct_rank": COUNT.sometimes, "method": TEXT.sometimes,
     },
     summary={
         "matrices": COUNT.older, "changed": COUNT, "non_finite": COUNT.older,

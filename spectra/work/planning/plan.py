@@ -12,12 +12,13 @@ from spectra.matrices import Selection, View, views_of
 from spectra.matrices.apart import adapter_views, with_pieces
 from spectra.matrices.layers import layers_of
 from spectra.matrices.unmatched import unfit, why_none
+from spectra.numbers import percent
 from spectra.text import counted, quote, shown
 from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.by_head import split_by_head
 from spectra.work.planning.changes import Asked, Unpaired, checkpoint_changes
-from spectra.work.task import Input, Task, bytes_of
+from spectra.work.task import Change, Input, Task, bytes_of
 
 Labels: TypeAlias = Mapping[str, str | int]
 
@@ -253,7 +254,7 @@ def plan_pair(
     if isinstance(tuned, Adapter):
         turned = {view.entry.name for view in views if view.part.transposed}
         changes = adapter_changes(base, kept, tuned, turned=turned)
-        notes = (*notes, *_method_of(tuned))
+        notes = (*notes, *_method_of(tuned, changes.pairs))
         if selection != Selection():  # what the base lacks has no role to be selected by
             changes.unpaired = Unpaired(0, len(kept), 0, 0)
     else:
@@ -281,12 +282,17 @@ def plan_pair(
     return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, (*notes, *more))
 
 
-def _method_of(tuned: Adapter) -> Iterable[str]:
+def _method_of(tuned: Adapter, pairs: Iterable[tuple[View, Change]]) -> Iterable[str]:
     """Say of an adapter that is no LoRA what the change is, which may look like something else."""
     if not tuned.updates:
         return
     biases = any(own.bias for own in tuned.updates.values())
     more = "; biases that it moves are not analysed" if biases else ""
+    stored = [dict(own.parts)["shira_weight"].numel
+              for own in tuned.updates.values() if own.method == "shira"]  # fmt: skip
+    sizes = [view.rows * view.cols for view, change in pairs if change is not None]
+    if stored and len(sizes) == len(stored) == len(tuned.updates):
+        more += f"; it holds {percent(sum(stored) / sum(sizes))} of the entries of its matrices"
     yield f"{shown(tuned.spec)} is {tuned.noun}: the change is what it makes of the base{more}"
 
 
