@@ -99,8 +99,9 @@ class Principal:
     def cost(self, view: View) -> Work:
         """Triplets, a product, and selections."""
         count = min(self.filter_rank, view.rows, view.cols)
-        own = (2.0 * count * DOUBLE + 60.0 * ENTRY) * view.rows * view.cols
-        return Work(own) + components_work(view.rows, view.cols, self._end, count)
+        entries = view.rows * view.cols
+        own = Work(products=2.0 * count * DOUBLE * entries, passes=60.0 * ENTRY * entries)
+        return own + components_work(view.rows, view.cols, self._end, count)
 
     def memory(self, view: View) -> int:
         """The values, their triplets, and what is selected from."""
