@@ -73,9 +73,11 @@ class Matching:
         settings = {key: value for key, value in result.settings.items() if key != "given"}
         if self.permutation is not None:
             settings["permutation"] = str(self.permutation)
+        lone = self.plan.unpaired
         summary = reading_of(
-            rows, given=self.permutation is not None, everything=analyzer.all_directions
-        )
+            rows, whole=lone is None or not lone.base + lone.tuned,
+            given=self.permutation is not None, everything=analyzer.all_directions,
+        )  # fmt: skip
         told = str(result.summary["reading"]).strip()
         reading = " ".join(text for text in (str(summary["reading"]), told) if text)
         return replace(

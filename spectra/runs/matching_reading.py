@@ -28,11 +28,14 @@ def relation_of(matched: Any, null: Any) -> str | None:  # noqa: ANN401 - as row
     return "related" if matched > floor + max(LEAST, ABOVE * floor) else "unrelated"
 
 
-def reading_of(rows: Sequence[Row], *, given: bool, everything: bool) -> dict[str, Any]:
+def reading_of(
+    rows: Sequence[Row], *, whole: bool, given: bool, everything: bool
+) -> dict[str, Any]:
     """Return what follows, in a sentence and in numbers.
 
     Args:
         rows: Of matrices.
+        whole: Whether every matrix of either model is one of the other's.
         given: Whether the permutation was.
         everything: Whether all singular vectors were compared.
     """
@@ -46,7 +49,8 @@ def reading_of(rows: Sequence[Row], *, given: bool, everything: bool) -> dict[st
     moved = [row for row in modules.values() if (row.number("moved_share") or 0.0) > 0.0]
     far = [row for row in modules.values() if (row.number("moved_share") or 0.0) > FEW]
     verdict = _verdict(counts, len(modules), far, alone)
-    text = [_sentence(verdict, counts, len(modules), len(far))]
+    subject = "The two models are" if whole else "What both models hold is"
+    text = [_sentence(verdict, counts, len(modules), len(far)).format(subject)]
     if verdict != "nothing" and len(known) < len(rows):
         text[0] = f"As far as it could be measured: {text[0]}"
     if verdict not in ("nothing", "the same", "the same up to a permutation"):
@@ -58,7 +62,9 @@ def reading_of(rows: Sequence[Row], *, given: bool, everything: bool) -> dict[st
             f"{'differs' if len(other) == 1 else 'differ'}, such as {other[0].matrix}."
         )
     return {
-        "reading": " ".join(filter(None, text)), "relation": verdict, "modules": len(modules),
+        "reading": " ".join(filter(None, text)),
+        "relation": IN_PART if verdict.startswith("the same") and not whole else verdict,
+        "modules": len(modules),
         **{f"modules_{word}": count for word, count in counts.items()},
         "permuted": len(moved), "matrices": len(rows),
     }  # fmt: skip
@@ -79,12 +85,12 @@ def _verdict(
     return ("related" if found["related"] else "the same") + " up to a permutation" * bool(far)
 
 
+IN_PART = "the same in part"
 SENTENCES = {
     "nothing": "No matrix could be compared.",
-    "the same": "The two models are the same, and in the same order.",
-    "related": "The two models are related, and their units stand in the same order, as those of a "
-    "fine-tune do.",
-    "unrelated": "The two models are unrelated, as they stand in the residual stream: no order of "
+    "the same": "{} the same, and in the same order.",
+    "related": "{} related, and their units stand in the same order, as those of a fine-tune do.",
+    "unrelated": "{} unrelated, as things stand in the residual stream: no order of "
     "units and heads brings them closer than chance does.",
 }
 
@@ -95,10 +101,8 @@ def _sentence(verdict: str, counts: Mapping[str, int], total: int, far: int) -> 
     of = counted(total, "module", "modules")
     if verdict == "related in part":
         words = [f"{counts[word]:,} {word}" for word in counts if counts[word]]
-        return f"The two models are related in part: of {of} {listed(words)}."
-    return (
-        f"The two models are {verdict}: units or heads stand in another order in {far:,} of {of}."
-    )
+        return f"{{}} related in part: of {of} {listed(words)}."
+    return f"{{}} {verdict}: units or heads stand in another order in {far:,} of {of}."
 
 
 def _measured(

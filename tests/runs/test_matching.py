@@ -109,6 +109,21 @@ def test_a_permuted_model_comes_back_exactly(models: Any, tmp_path: Path) -> Non
     assert again.settings["permutation"] == str(tmp_path / "order.safetensors")
 
 
+def test_what_only_one_model_holds_is_not_called_the_same(models: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    first, *_, tensors, _ = models
+    less = {name: one for name, one in tensors.items() if "mlp" not in name}
+    half = write_model(tmp_path / "half", less, CONFIG)
+    for pair, sides in (((first, half), (6, 0)), ((half, first), (0, 6))):
+        result = spectra.match(*pair)
+        assert result.summary["relation"] == "the same in part"
+        reading = str(result.summary["reading"])
+        assert reading.startswith("What both models hold is the same, and in the same order.")
+        assert f"6 of {len(tensors)} matrices of the " in reading
+        told: Any = result.summary["unpaired"]
+        assert (told["base"]["unpaired"], told["tuned"]["unpaired"]) == sides
+    assert spectra.match(first, first).summary["relation"] == "the same"
+
+
 def sums(
     one: NDArray[Any], other: NDArray[Any], gamma: float, k: int
 ) -> tuple[float, float, float, float]:

@@ -6,13 +6,14 @@ from spectra.numbers import hundredths, number, percent
 from spectra.report import cells
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Words
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Object, Words
 from spectra.report.table import Column, Mark
 from spectra.text import counted, printable
 from spectra.words import UNMEASURED
 
+SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 VERDICTS = (
-    "nothing", "the same", "the same up to a permutation", "related",
+    "nothing", "the same", "the same in part", "the same up to a permutation", "related",
     "related up to a permutation", "related in part", "unrelated",
 )  # fmt: skip
 COLUMNS = (
@@ -96,5 +97,6 @@ KIND = Kind(
         "relation": Words(VERDICTS), "modules": COUNT, "modules_same": COUNT,
         "modules_related": COUNT, "modules_unrelated": COUNT, "permuted": COUNT,
         "matrices": COUNT, "non_finite": COUNT.sometimes,
+        "unpaired": Object({"base": SIDE, "tuned": SIDE}).sometimes,
     },
 )  # fmt: skip

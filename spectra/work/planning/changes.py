@@ -32,6 +32,7 @@ class Unpaired:
     tuned_of: int = 0
     first: Skipped | None = None  # one of them
     whose: str = "of the tuned model"  # the tuned ones are
+    ours: str = "of the base"  # the others
     modules: int = 0  # of an adapter, that match no tensor of the base
     modules_of: int = 0
 
@@ -56,7 +57,7 @@ class Unpaired:
     def text(self) -> str:
         """Say it in a sentence; empty where all have one."""
         sides = (
-            (self.base, self.base_of, "of the base"),
+            (self.base, self.base_of, self.ours),
             (self.tuned, self.tuned_of, self.whose),
         )
         told = [(f"{count:,} of {whole:,}", side) for count, whole, side in sides if count]

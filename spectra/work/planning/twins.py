@@ -10,6 +10,7 @@ from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.attention import Attention, attentions
 from spectra.matrices.layers import place_in
 from spectra.text import natural, shown
+from spectra.work.planning.changes import Unpaired
 from spectra.work.planning.groups import complete
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
 from spectra.work.task import Input, Task
@@ -42,24 +43,36 @@ def plan_twins(
              for view in views_of(other)[0] if view.entry.name in ours}  # fmt: skip
     kept: dict[str, View] = {}
     both: list[View] = []
+    alone: list[Skipped] = []
     for view in views:
         twin = twins.get((view.entry.name, view.part.suffix))
         if twin is None or (twin.rows, twin.cols) != (view.rows, view.cols):
             what = "missing" if twin is None else f"{twin.rows} x {twin.cols}"
-            skipped.append(Skipped(view.name, f"{what} in {shown(other.spec)}"))
+            alone.append(Skipped(view.name, f"{what} in {shown(other.spec)}"))
         else:
             kept[view.name] = twin
             both.append(view)
     if not both:
         raise NothingToAnalyseError(
             f"no matrix is in both of {shown(one.spec)} and {shown(other.spec)}: "
-            f"{skipped[-1].tensor} is {skipped[-1].reason}."
+            f"{alone[-1].tensor} is {alone[-1].reason}."
         )
+    paired, theirs = {twin.name for twin in kept.values()}, selected(other, selection)[0]
+    strange = [
+        Skipped(view.name, f"missing in {shown(one.spec)}", shown(other.spec))
+        for view in theirs
+        if view.name not in paired and view.name not in {each.tensor for each in alone}
+    ]
+    unpaired = Unpaired(
+        len(alone), len(views), sum(view.name not in paired for view in theirs), len(theirs),
+        next(iter((*alone, *strange)), None), "of the second model", "of the first model",
+    )  # fmt: skip
+    skipped += [*alone, *strange]
     modules, more = _modules(one, both)
     tasks = in_bytes(_task(one, other, module, kept) for module in modules)
     skipped.sort(key=lambda item: natural(item.tensor))
     members = Member(first, "base"), Member(second, "tuned")
-    return Plan(members, tasks, tuple(skipped), notes=(*notes, *more))
+    return Plan(members, tasks, tuple(skipped), unpaired=unpaired, notes=(*notes, *more))
 
 
 def _modules(model: Checkpoint, views: Sequence[View]) -> tuple[list[Module], list[str]]:
