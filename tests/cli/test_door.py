@@ -63,7 +63,7 @@ def test_an_internal_error_is_exit_code_2_and_one_line(
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("spectra.runs.planned.plan_for", broken)
+    monkeypatch.setattr("spectra.api.model.plan_for", broken)
     done = command("spectrum", model)
     assert done.code == 2
     assert done.err.startswith("error: internal: RuntimeError: boom.")

@@ -23,10 +23,10 @@ class LinAlgError(RuntimeError):
 
 @pytest.fixture
 def _failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def subject(self: Loaded, device: str) -> Subject:
+    def subject(self: Loaded, device: str, **asked: bool) -> Subject:
         if self.task.place.matrix == BAD:
             raise LinAlgError("the algorithm\n  did not converge")
-        return SUBJECT(self, device)
+        return SUBJECT(self, device, **asked)
 
     monkeypatch.setattr(Loaded, "subject", subject)
 
