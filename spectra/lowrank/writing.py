@@ -1,16 +1,15 @@
 """A question whose answer is written too: measured, concluded, and put in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from spectra.errors import NonFiniteError, OutputError
 from spectra.runs.analysis import Analysis
+from spectra.runs.around import Around
 from spectra.runs.result import Result
 from spectra.text import shown
 from spectra.words import FAILED
-from spectra.work import Plan
-from spectra.work.estimate import Estimate
 from spectra.work.executor import Executor, Report, Sink, silent
 from spectra.writing.destination import Destination
 
@@ -60,30 +59,10 @@ class Output(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class Writing(Around[Analysis]):
     """An analysis, and what is made of what it measures."""
 
-    analysis: Analysis
     output: Output
-
-    @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What of it was asked for and does nothing."""
-        return self.analysis.notes
-
-    def estimate(self, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost."""
-        return self.analysis.estimate(executor)
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, measure, conclude and write.

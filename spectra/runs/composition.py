@@ -17,10 +17,10 @@ from spectra.matrices.attention import Attention
 from spectra.matrices.layers import place_in
 from spectra.numbers import hundredths, number, whole
 from spectra.runs.analysis import Analysis
+from spectra.runs.around import Around
 from spectra.runs.result import Result
 from spectra.text import counted
 from spectra.words import UNMEASURED
-from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, in_order, measured, silent
 from spectra.work.local import Local
@@ -113,31 +113,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Composition:
+class Composition(Around[Analysis]):
     """The heads of a model, and which of them read what others write.
 
     Scores of all pairs are exact where that takes little time. Otherwise they are estimated, with
     an error of each; those that may be among the strongest are then computed exactly.
     """
 
-    analysis: Analysis  # of the heads
     fold: bool = True
     strongest: int = 20  # pairs that are told
-
-    @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What of it was asked for and does nothing."""
-        return self.analysis.notes
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what heads and their pairs will cost; the weights are read twice."""

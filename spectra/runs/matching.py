@@ -1,7 +1,7 @@
 """Two models matched by the order of their units: rows by matrix, what follows, permutations."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +13,12 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
+from spectra.runs.around import Around
 from spectra.runs.matching_reading import reading_of, relation_of
 from spectra.runs.result import Result
 from spectra.text import guess, quote, shown
 from spectra.words import UNMEASURED
 from spectra.work import Plan
-from spectra.work.estimate import Estimate
 from spectra.work.executor import Executor, Report, silent
 from spectra.work.planning.twins import plan_twins
 from spectra.work.task import Task
@@ -30,31 +30,11 @@ KEYS = ("module", "relation", "moved_share", *NUMBERS, "weighted_null")
 
 
 @dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(Around[Analysis]):
     """Two models, module by module, and where the permutations go."""
 
-    analysis: Analysis
     permutation: Path | None = None  # that was given
     save: Path | None = None
-
-    @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.analysis.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.analysis.plan
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What of it was asked for and does nothing."""
-        return self.analysis.notes
-
-    def estimate(self, executor: Executor | None = None) -> Estimate:
-        """Tell from headers what it will cost."""
-        return self.analysis.estimate(executor)
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, match and compare; write the permutations where that was asked for.

@@ -17,6 +17,7 @@ from spectra.kernels.readout import Ends
 from spectra.matrices.vocabulary import Vocabulary, vocabulary_of
 from spectra.numbers import whole
 from spectra.runs.analysis import Analysis
+from spectra.runs.around import Around
 from spectra.runs.composition import Composition
 from spectra.runs.directions import LEADING, Direction, Finder
 from spectra.runs.result import Result, noted
@@ -36,38 +37,27 @@ FLAT: Final = "every token has the same weight: nothing tells them apart"
 
 
 @dataclass(frozen=True, slots=True)
-class InTokens:
+class InTokens(Around[Analysis | Composition]):
     """An analysis, and what the directions of its rows are in tokens.
 
     Rows are measured as ever. Then the vectors of directions are found, all of them are read by
     the output head and the embedding at once, a stretch of rows at a time, and let go.
     """
 
-    inner: Analysis | Composition
     source: Checkpoint  # whose head and embedding are taken
     vocabulary: Vocabulary
     tokenizer: Tokenizer | None
     fold: bool = True
 
     @property
-    def command(self) -> str:
-        """The name of its question."""
-        return self.inner.command
-
-    @property
-    def plan(self) -> Plan:
-        """What will be read and measured."""
-        return self.inner.plan
-
-    @property
     def notes(self) -> Sequence[str]:
         """What of it was asked for and does nothing, and what is odd about its tokens."""
-        return [*self.inner.notes, *self._odd()]
+        return [*self.analysis.notes, *self._odd()]
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what the rows take, and directions of all matrices beside them."""
         executor = executor or Local()
-        first = self.inner.estimate(executor)
+        first = self.analysis.estimate(executor)
         heads = self.command == "heads"
         analyzer: Directions | HeadDirections = HeadDirections(self.fold) if heads else Directions()
         per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
@@ -95,7 +85,7 @@ class InTokens:
             SpectraError: A file changed or ended while it was read.
         """
         start, executor = time.perf_counter(), executor or Local()
-        result = self.inner.run(executor, report)
+        result = self.analysis.run(executor, report)
         finder = Finder(self.plan, self.command, self.source, self.vocabulary, self.fold)
         found = finder.found(executor, result.rows, report)
         told = self._read(executor, found, finder.status, report)
