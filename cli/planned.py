@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra.numbers import OF_ESTIMATE, estimate, percent
+from spectra.report.kinds import kind_of
 from spectra.text import counted, duration, size
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ BUSY = 1.25  # times longer than alone, from which on it is said
 
 def estimated(found: "Estimate", command: str, *, device: str, limit: int | None = None) -> str:
     """Return an estimate as a screen, lines no longer than the limit."""
-    what = ("measurement",) if command == "check" else ("matrix", "matrices")
+    kind = kind_of(command)
+    what = kind.task or kind.row
     lines = {
         "known before": counted(found.known, *what) if found.known else "",
         "to read": size(found.nbytes) + _from_afar(found),
@@ -38,12 +40,12 @@ def estimated(found: "Estimate", command: str, *, device: str, limit: int | None
         ),
         "time": _time(found, device),
         "busy now": _busy(found),
-        "more workers": _others(found),
+        "more workers": _others(found, what[0]),
     }  # fmt: skip
     told = "".join(_folded(name, text, limit) for name, text in lines.items() if text)
     tensors = counted(found.tensors, "tensor")
     return (
-        f"\n  {counted(found.matrices, 'matrix', 'matrices')} in "
+        f"\n  {counted(found.matrices, *what)} in "
         f"{tensors}, {found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
     )
 
@@ -85,11 +87,11 @@ def _busy(found: "Estimate") -> str:
     return f"{estimate(found.busy)} x as long as alone: other work has the cores too"
 
 
-def _others(found: "Estimate") -> str:
+def _others(found: "Estimate", what: str) -> str:
     if not found.others:
         return ""
     told = ", ".join(f"{count}: {duration(took)}" for count, took in found.others.items())
-    return f"{told}; the longest matrix takes {duration(found.longest or 0.0)}"
+    return f"{told}; the longest {what} takes {duration(found.longest or 0.0)}"
 
 
 def since_start() -> float:

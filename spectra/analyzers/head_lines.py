@@ -25,7 +25,7 @@ class HeadLines:
     """The lines T of what every head writes, and N of what its queries, keys and values read.
 
     Tensors beside the row: `writes`, `q`, `k`, `v` of heads x lines x width, and the length of all
-    lines of each head: `writes.norm` and so on.
+    lines of each head: `writes.norm` and so on. Those of a head that holds NaN or Inf are 0.
     """
 
     name: ClassVar[str] = "head_lines"

@@ -40,7 +40,7 @@ class Heads:
     """
 
     name: ClassVar[str] = "heads"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ("heads",)
 
@@ -69,7 +69,10 @@ class Heads:
         return 8 * lines + 8 * (12 * squares + min(lines, 2 * CHUNK))
 
     def measure(self, subject: tuple[Attention, Mapping[str, Matrix]]) -> Measurement:
-        """Return a row of values for each head of queries, and its singular values as arrays."""
+        """Return a row of values for each head of queries, and its singular values as arrays.
+
+        Of a head that holds NaN or Inf there is `broken` instead, which says what of it does.
+        """
         about, held = subject
         lines = lines_of(about, held, fold=self.fold)
         key_of = lines.key_of
@@ -91,10 +94,11 @@ class Heads:
         sigma = {name: found.pop(f"{name}_sigma") for name in ("qk", "ov")}
         told = {name: values.tolist() for name, values in found.items()}
         rows: list[Mapping[str, Value]] = [
+            {"head": head, "kv_head": int(key_of[head]), "broken": broken} if broken else
             self._row(about, head, int(key_of[head]), told) | {
                 f"{name}_profile": _profile(values[head]) for name, values in sigma.items()
             }
-            for head in range(about.heads)
+            for head, broken in enumerate(lines.broken)
         ]  # fmt: skip
         return Measurement({"heads": rows}, arrays=sigma)
 
@@ -148,17 +152,21 @@ class Heads:
 def _each(row: Row) -> list[Row]:
     """Return the rows of the heads of one module; of one without numbers a single one."""
     told: Any = row.values["heads"]
+    nothing: Mapping[str, Value] = dict.fromkeys(HEAD_KEYS)
     if told is None:
-        return [replace(row, values=dict.fromkeys(HEAD_KEYS))]
-    return [
-        replace(
-            row,
-            place=replace(row.place, matrix=f"{row.place.matrix}[head={one['head']}]"),
-            values={**one, "dead": None, "twin": None},
-            arrays={name: array[index] for name, array in row.arrays.items()},
-        )
-        for index, one in enumerate(told)
-    ]
+        return [replace(row, values=nothing)]
+    found = []
+    for index, one in enumerate(told):
+        place = replace(row.place, matrix=f"{row.place.matrix}[head={one['head']}]")
+        if "broken" in one:
+            own = {**nothing, "head": one["head"], "kv_head": one["kv_head"]}
+            made = Row(place, "non-finite", one["broken"], own)
+        else:
+            arrays = {name: array[index] for name, array in row.arrays.items()}
+            values = {**one, "dead": None, "twin": None}
+            made = replace(row, place=place, values=values, arrays=arrays)
+        found.append(made)
+    return found
 
 
 def _lines(about: Attention) -> slice:

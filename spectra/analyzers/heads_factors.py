@@ -1,8 +1,8 @@
 """The lines of every head of one module of attention, norms and rotations folded in."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
 from spectra.matrices.attention_families import NormKind
 from spectra.matrices.pair import widened
+from spectra.text import listed
+
+WRITES = "what it writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Lines:
     written: Tensor  # heads x value size x outputs
     logits: tuple[Logit, ...]  # their sum, times the scale, is the logit; none: not known
     key_of: Tensor  # the head of keys and values of each head of queries
+    broken: Sequence[str]
+    """Of each head of queries what of it is no number; its lines are 0. Empty: nothing."""
 
 
 def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True) -> Lines:
@@ -51,7 +56,8 @@ def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True)
 
     With norms folded in, they are of the normalised stream, whose length is at most the root of its
     width: RMSNorm's gain multiplies the inputs, and LayerNorm's too, from which its mean is taken
-    away. A norm behind the attention multiplies what is written.
+    away. A norm behind the attention multiplies what is written. NaN or Inf costs the heads whose
+    lines hold it: these are 0, and it is told of which.
 
     Args:
         about: How they go together.
@@ -80,7 +86,8 @@ def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True)
         written = written * raw.gain("behind", about.behind)
     shared = torch.arange(about.heads, device=queries.device) // (about.heads // about.keys)
     known = folds and about.scale is not None
-    return Lines(queries, keys, values, written, logits if known else (), shared)
+    found = Lines(queries, keys, values, written, logits if known else (), shared, ())
+    return _without_broken(found, raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,14 @@ class _Held:
             return 1.0
         return found + 1.0 if kind == "rms1" else found
 
+    def broken_norms(self) -> str:
+        """Name the norms that are no numbers; what passes one is none either."""
+        sick = [
+            one.view.name for role, one in self.held.items()
+            if role.endswith((".gain", ".offset")) and not one.values.isfinite().all()
+        ]  # fmt: skip
+        return f", as {listed(sick)} {'hold' if len(sick) > 1 else 'holds'}" if sick else ""
+
     def read(self, role: str, norm: str, kind: NormKind) -> Side:
         """Return a matrix that reads through a norm, and its bias with the norm's offset in it."""
         lines, bias = self.matrix(role), self.vector(f"{role}.bias")
@@ -122,10 +137,66 @@ class _Held:
         if not isinstance(gain, Tensor):
             return side
         heads, size = side.lines.shape[:2]
-        longest = math.sqrt(gain.numel()) * float(gain.abs().max())  # whatever it is made of
+        longest = math.sqrt(gain.numel()) * float(
+            _finite(gain).abs().max()
+        )  # whatever it is made of
         gain = gain.reshape(-1, size).expand(heads, size)
         bias = None if side.bias is None else side.bias * gain
         return Side(side.lines * gain[..., None], longest, bias)
+
+
+def _without_broken(lines: Lines, raw: _Held) -> Lines:
+    """Return lines that are 0 where a head's own hold NaN or Inf, and which heads these are."""
+    of = {
+        "its queries": ~_sound(lines.queries), "its keys": ~_sound(lines.keys),
+        "its values": ~_sound(lines.values), WRITES: ~_sound(lines.written),
+    }  # fmt: skip
+    for logit in lines.logits:
+        for name, side in (("its queries", logit.query), ("its keys", logit.key)):
+            of[name] |= ~_sound(side.lines)
+            if side.bias is not None:
+                of[name] |= ~_sound(side.bias)
+    heads = len(lines.key_of)
+    if not bool(torch.cat([*of.values()]).any()):
+        return replace(lines, broken=[""] * heads)
+    queries, keys, values, written = of.values()
+
+    def without(side: Side, bad: Tensor) -> Side:
+        bias = None if side.bias is None else _zeroed(side.bias, bad)
+        return Side(_zeroed(side.lines, bad), side.reach, bias)
+
+    norms = raw.broken_norms()
+    each = {name: (bad if len(bad) == heads else bad[lines.key_of]).tolist()
+            for name, bad in of.items()}  # fmt: skip
+    told = []
+    for head in range(heads):
+        names = [name for name in each if each[name][head]]
+        verb = "holds" if names == [WRITES] else "hold"
+        told.append(f"{listed(names)} {verb} NaN or Inf{norms}" if names else "")
+    return Lines(
+        _zeroed(lines.queries, queries), _zeroed(lines.keys, keys),
+        _zeroed(lines.values, values), _zeroed(lines.written, written),
+        tuple(Logit(without(one.query, queries), without(one.key, keys), one.turns)
+              for one in lines.logits),
+        lines.key_of, told,
+    )  # fmt: skip
+
+
+def _sound(lines: Tensor) -> Tensor:
+    """Say of each head whether all is a number, without a copy."""
+    inner = tuple(range(1, lines.ndim))
+    found: Tensor = lines.amin(dim=inner).isfinite() & lines.amax(dim=inner).isfinite()
+    return found
+
+
+def _zeroed(lines: Tensor, bad: Tensor) -> Tensor:
+    found = lines.clone()
+    found[bad] = 0.0
+    return found
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.where(values.isfinite(), 0.0)
 
 
 def _headed(side: Side, heads: int) -> Side:

@@ -80,6 +80,9 @@ class Sheet:
     beside: Sequence[str] = ()  # columns of its CSV that are not shown
 
 
+MATRIX = ("matrix", "matrices")
+
+
 @dataclass(frozen=True, slots=True)
 class Worst:
     """One line of what a reader should look at first: how bad, which matrix, what of it."""
@@ -92,6 +95,7 @@ class Worst:
     known: bool = False  # the baseline has it too
     vector: bool = False  # the matrix is none
     covers: tuple[str, ...] = ()  # facts that follow from this one: beside it they are not told
+    noun: tuple[str, str] = MATRIX  # what `matrix` is, one and several; the page fills it in
     section: str = ""  # of the page; the page fills it in
 
 
@@ -118,6 +122,8 @@ class Kind:
 
     command: str
     title: str
+    row: tuple[str, str] = MATRIX  # what a row is of, one and several
+    task: tuple[str, str] | None = None  # what is measured at once, where it is not a row
 
     # The table of matrices, on a screen and in a card.
     columns: Sequence[Column] = ()  # beside name, role and shape
@@ -131,7 +137,7 @@ class Kind:
     # Sentences and numbers.
     under: Callable[[Document], str] = lambda _: ""  # a second line under the answer
     facts: Callable[[Document, bool], list[str]] | None = None  # under a table, in full or short
-    figures: Callable[[Document], Sequence[tuple[str, str]]] = lambda _: ()  # beside `matrices`
+    figures: Callable[[Document], Sequence[tuple[str, str]]] = lambda _: ()  # beside how many rows
     advice: Callable[[Document], Sequence[str]] = lambda _: ()
     onward: Callable[[Document], Sequence[Step]] = lambda _: ()
     """What the same command does next: the first step of which an option was not given yet."""

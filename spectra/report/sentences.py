@@ -18,7 +18,7 @@ GENERIC = ("model", "model.safetensors", "snapshot")
 def figures(document: Document) -> list[tuple[str, str]]:
     """Return a few numbers that sum a result up, each with its name."""
     kind = kind_of(document["command"])
-    own = [] if kind.judges else [("matrices", f"{len(document['rows']):,}")]
+    own = [] if kind.judges else [(kind.row[1], f"{len(document['rows']):,}")]
     return [*own, *kind.figures(document)]
 
 

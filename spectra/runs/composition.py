@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +43,7 @@ class Module:
     about: Attention
     stack: str  # of layers that write to one stream
     place: tuple[int, bool]  # in it: the layer, and whether it attends across, which comes after
+    heads: tuple[int, ...]  # that have numbers
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class Found:
     """Scores of all pairs of heads of two modules."""
 
     pair: Pair
-    score: Tensor  # writers x readers, float32
+    score: Tensor  # writers x readers, float32, of heads that have numbers
     error: Tensor  # standard error; 0 where it is exact
 
 
@@ -146,8 +148,12 @@ class Composition(Around[Analysis]):
         """
         start, executor = time.perf_counter(), executor or Local()
         result = self.analysis.run(executor, report)
-        broken = {row.place.tensor for row in result.rows if row.status in UNMEASURED}
-        modules = [one for one in modules_of(self.plan.tasks) if one.name not in broken]
+        sound: dict[str, list[int]] = defaultdict(list)
+        for row in result.rows:
+            if row.status not in UNMEASURED:
+                sound[row.place.tensor].append(int(row.number("head") or 0))
+        modules = [replace(one, heads=tuple(sound[one.name]))
+                   for one in modules_of(self.plan.tasks) if one.name in sound]  # fmt: skip
         pairs = pairs_of(modules)
         told = self._compared(executor, modules, pairs, report) if pairs else _nothing()
         reading = f"{result.summary['reading']} {sentence(told)}".strip()
@@ -198,7 +204,8 @@ def modules_of(tasks: Sequence[Task]) -> list[Module]:
         place = place_in(task.inputs[0].view.entry.name)
         if task.about is not None and place is not None:
             where = (task.place.layer or 0, task.about.across)
-            found.append(Module(task, task.about, place.stack, where))
+            heads = tuple(range(task.about.heads))
+            found.append(Module(task, task.about, place.stack, where, heads))
     return sorted(found, key=lambda one: (one.stack, one.place))
 
 
@@ -263,7 +270,8 @@ def compared(pair: Pair, held: Mapping[str, Mapping[str, Tensor]], *, summed: bo
         total, error = with_error(energies(some, reads), drawn)
         totals.append(total)
         errors.append(error)
-    total, error = torch.cat(totals), torch.cat(errors)
+    heads = torch.tensor(pair.writer.heads)[:, None], torch.tensor(pair.reader.heads)
+    total, error, norms = torch.cat(totals)[heads], torch.cat(errors)[heads], norms[heads]
     score = (total.sqrt() / norms).nan_to_num(0.0, 0.0, 0.0)
     off = (error / (2.0 * total.sqrt() * norms)).nan_to_num(0.0, 0.0, 0.0)
     return Found(pair, score.float(), off.float())
@@ -288,7 +296,8 @@ def leading(found: Sequence[Found], count: int) -> list[Candidate]:
         which = max(i for i, start in enumerate(starts) if start <= place)
         one = found[which]
         writer, reader = divmod(place - starts[which], one.score.shape[1])
-        made.append(Candidate(one.pair, writer, reader, float(one.score[writer, reader]),
+        heads = one.pair.writer.heads[writer], one.pair.reader.heads[reader]
+        made.append(Candidate(one.pair, *heads, float(one.score[writer, reader]),
                               float(one.error[writer, reader])))  # fmt: skip
     return made
 

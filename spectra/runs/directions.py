@@ -60,14 +60,13 @@ class Finder:
     ) -> Iterator[Direction]:
         """Yield what the strongest components of every head read and write."""
         crossed = crossed_of(executor, self.source, self.vocabulary, report, fold=self.fold)
-        broken = {row.place.tensor for row in rows if row.status in UNMEASURED}
-        tasks = {one.place.matrix: one for one in self.plan.tasks
-                 if one.place.matrix not in broken}  # fmt: skip
+        some = {row.place.tensor for row in rows if row.status not in UNMEASURED}
+        tasks = {one.place.matrix: one for one in self.plan.tasks if one.place.matrix in some}
         kept = Kept()
         measured(executor, [*tasks.values()], HeadDirections(self.fold, crossed), report, kept)
         for row in rows:
             held = kept.held.get(row.place.tensor)
-            if held is None:
+            if held is None or row.status in UNMEASURED:
                 self.status[row.matrix] = row.error or "not measured"
                 continue
             head = int(row.number("head") or 0)

@@ -203,15 +203,61 @@ def test_an_adapter_is_refused(minilm_lora: Path) -> None:
         spectra.heads(minilm_lora)
 
 
-def test_nan_is_a_row_without_numbers(model: Model) -> None:
-    broken = torch.full((WIDTH, HEADS * SIZE), torch.nan)
-    folder, _ = model(**{"model.layers.0.self_attn.o_proj.weight": broken})
+OWN = "model.layers.0.self_attn."
+
+
+@pytest.mark.parametrize(("tensor", "place", "lost", "what"), [
+    ("q_proj.weight", (SIZE + 2, 3), {1}, "its queries hold"),
+    ("k_proj.weight", (SIZE, 0), {2, 3}, "its keys hold"),  # those that share a head of keys
+    ("v_proj.weight", (0, 0), {0, 1}, "its values hold"),
+    ("o_proj.weight", (5, 3 * SIZE), {3}, "what it writes holds"),
+])  # fmt: skip
+def test_nan_costs_the_heads_that_hold_it(
+    model: Model, tmp_path: Path, tensor: str, place: tuple[int, int], lost: set[int], what: str
+) -> None:
+    folder, tensors = model()
+    whole = named(spectra.heads(folder, compose=True, strongest=200))
+    tensors[OWN + tensor][place] = torch.nan
+    save_file(tensors, folder / "model.safetensors")
+    result = spectra.heads(folder, compose=True, strongest=200)
+    assert {row.values["head"] for row in result.rows if row.status == "non-finite"} == lost
+    assert {row.error for row in result.rows if row.error} == {f"{what} NaN or Inf"}
+    assert result.summary["non_finite"] == len(lost)
+    left = HEADS - len(lost)
+    assert f"{HEADS + left} heads of attention in 2 modules" in str(result.summary["reading"])
+    for name, values in named(result).items():
+        if "layers.0" not in name or values["head"] not in lost:
+            same = {key for key in values if "nearest" not in key and key != "twin"}
+            assert {key: values[key] for key in same} == {key: whole[name][key] for key in same}
+    told: Any = result.summary["composition"]
+    assert told["pairs"] == len(told["strongest"]) == 3 * left * HEADS
+    assert not {pair["writer_head"] for pair in told["strongest"]} & lost
+    assert all(pair["score"] for pair in told["strongest"])
+
+
+def test_a_norm_that_is_no_number_is_named(model: Model) -> None:
+    gain = torch.full((WIDTH,), torch.nan)
+    folder, _ = model(**{"model.layers.0.input_layernorm.weight": gain})
     result = spectra.heads(folder)
-    assert [row.status for row in result.rows] == ["non-finite"] + ["ok"] * HEADS
-    assert result.summary["non_finite"] == 1
+    assert [row.status for row in result.rows] == ["non-finite"] * HEADS + ["ok"] * HEADS
+    told = "its queries, its keys and its values hold NaN or Inf, as "
+    assert result.rows[0].error == f"{told}model.layers.0.input_layernorm.weight holds"
     reading = str(result.summary["reading"])
     assert "4 heads of attention in 1 module" in reading
-    assert "No logit of 4 heads can exceed" in reading  # and nothing of the other module's
+    assert "No logit of 4 heads can exceed" in reading  # and nothing of the others'
+
+
+def test_the_norm_of_another_head_takes_no_bound_away(model: Model) -> None:
+    gains = {f"{OWN}{role}_norm.weight": torch.ones(heads * SIZE)
+             for role, heads in (("q", HEADS), ("k", KEYS))}  # fmt: skip
+    gains[f"{OWN}q_norm.weight"][0] = torch.inf
+    more = {f"model.layers.{layer}.{name}.weight": torch.ones(WIDTH) for layer in range(2)
+            for name in ("post_attention_layernorm", "post_feedforward_layernorm")}  # fmt: skip
+    folder, _ = model({"model_type": "olmo2"}, **gains, **more)
+    rows = spectra.heads(folder, layers="0").rows
+    assert [row.status for row in rows] == ["non-finite"] + ["ok"] * (HEADS - 1)
+    bound = (HEADS * KEYS * SIZE) ** 0.5
+    assert [row.values["logit_bound"] for row in rows[1:]] == [pytest.approx(bound)] * (HEADS - 1)
 
 
 def test_a_bound_is_of_all_that_is_told_or_says_of_what(model: Model) -> None:

@@ -45,6 +45,7 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
         "table": table,
         "outside": any(row["status"] == "outside" for row in rows),
         "by": by,
+        "many": kind.row[1],
         "lines": roles,
         "roles": [printable(role) if by == "role" else f"{key_of(by).title} {role}"
                   for role in roles],

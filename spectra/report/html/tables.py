@@ -90,7 +90,7 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
-        _title(document, rows),
+        _title(document, rows, kind.row[1]),
         columns,
         next((one for one in order if one[0] in present), ("", False)),
         [key for key in FILTERS if present.get(key, 0) > 1],
@@ -103,9 +103,9 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     )
 
 
-def _title(document: Document, rows: Sequence[Mapping[str, Any]]) -> str:
+def _title(document: Document, rows: Sequence[Mapping[str, Any]], own: str) -> str:
     """Say what rows are of; a check of an adapter has more than the tensors that it counts."""
-    title = "Tensors" if any(row.get("role") == VECTOR for row in rows) else "Matrices"
+    title = "Tensors" if any(row.get("role") == VECTOR for row in rows) else own.capitalize()
     counted = document["summary"].get("coverage", {}).get("tensors", len(rows))
     adapter = "adapter" in document["summary"].get("unpaired", {})
     return f"{title}, and matrices of the base" if adapter and len(rows) > counted else title

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from spectra.report.kind import Document, Worst, kind_of
+from spectra.report.kind import MATRIX, Document, Worst, kind_of
 from spectra.text import counted, listed, printable
 from spectra.words import SEVERITIES, UNMEASURED, VECTOR, Severity
 
 MOST = 12  # matrices of the page's list
 
-MATRIX, VECTORS, TENSOR = ("matrix", "matrices"), ("vector", "vectors"), ("tensor", "tensors")
+VECTORS, TENSOR = ("vector", "vectors"), ("tensor", "tensors")
 NOUNS = (MATRIX, VECTORS, TENSOR)
 """What a trouble is in, one and several; a tensor is one that the model has no row of."""
 
@@ -56,9 +56,10 @@ def worst_of(
     )
     found: dict[tuple[object, ...], dict[tuple[str, str], Worst]] = {}
     for section, document in judges:
-        judged = kind_of(document["command"]).judges
-        for one in (*_broken(document), *kind_of(document["command"]).worst(document)):
-            line = one
+        kind = kind_of(document["command"])
+        judged = kind.judges
+        for one in (*_broken(document), *kind.worst(document)):
+            line = replace(one, noun=kind.row)
             subject = (line.matrix,) if line.opens and line.matrix else (line.matrix, section)
             whose = others.get(section, "")
             if not (judged or whose) and line.mark == "warning" and line.about in settled:
@@ -94,7 +95,8 @@ def told(troubles: Sequence[Trouble]) -> str:
         firsts = [one.first for one in troubles if one.mark == mark]
         named = {one.matrix: _noun(one) for one in firsts if one.matrix is not None}
         numbers = Counter(named.values())
-        places = [counted(numbers[noun], *noun) for noun in NOUNS if numbers[noun]]
+        places = [counted(numbers[noun], *noun) for noun in dict.fromkeys((*NOUNS, *numbers))
+                  if numbers[noun]]  # fmt: skip
         places += ["the model as a whole"] if any(one.matrix is None for one in firsts) else []
         if places:
             pieces.append(f"{word} in {listed(places)}")
@@ -104,7 +106,7 @@ def told(troubles: Sequence[Trouble]) -> str:
 def _noun(line: Worst) -> tuple[str, str]:
     if not line.opens:
         return TENSOR
-    return VECTORS if line.vector else MATRIX
+    return VECTORS if line.vector else line.noun
 
 
 def _order(line: Worst) -> tuple[bool, int, bool]:

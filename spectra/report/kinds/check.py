@@ -223,6 +223,7 @@ def _words(document: Document) -> list[tuple[str, ...]]:
 KIND = Kind(
     "check",
     "Release check",
+    task=("measurement", "measurements"),
     order=(("intruders", True), ("kappa", True)),
     table=_table, card=_card,
     under=lambda document: policy_line(verdict_of(document)),

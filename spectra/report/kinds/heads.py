@@ -192,6 +192,7 @@ def _worst(document: Document) -> Iterator[Worst]:
 KIND = Kind(
     "heads",
     "Heads of attention",
+    row=("head", "heads"), task=("module of attention", "modules of attention"),
     order=(("copying", True),),
     table=_table,
     card=lambda document, _: Listing(CARD, _ranked(document)),

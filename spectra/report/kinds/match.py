@@ -83,6 +83,7 @@ def _figures(document: Document) -> list[tuple[str, str]]:
 KIND = Kind(
     "match",
     "Two models up to a permutation",
+    task=("module", "modules"),
     order=(("weighted_after", False),),
     table=_table, facts=_facts, figures=_figures,
     card=lambda _, ranked: Listing((cells.CODE, *COLUMNS[3:8]), ranked),

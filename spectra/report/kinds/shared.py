@@ -58,6 +58,7 @@ def _figures(document: Document) -> Sequence[tuple[str, str]]:
 KIND = Kind(
     "shared",
     "Shared input subspaces",
+    row=("group", "groups"),
     order=(("shared_gain", True),),
     table=_table, facts=_facts, figures=_figures,
     card=lambda _, ranked: Listing((cells.CODE, *COLUMNS[3:]), ranked),

@@ -128,7 +128,7 @@ function heatmap(host, chart, section, table) {
       const where = `${chart.roles[r]}, ${layers[c] === "none" ? "no layer" : "layer " + layers[c]}`;
       const text = value === null ? "–" : value === "inf" ? "∞" : value === "nan" ? "NaN" : shown(about.kind, value);
       const told = value === "inf" ? "singular" : value === "nan" ? "no numbers, such as of NaN or Inf" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no such value") : `${about.title} ${text}`;
-      const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} matrices)` : "";
+      const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} ${chart.many})` : "";
       const dark = value === "inf" || value === "nan";
       const rgb = dark ? colour(1, "bad") : typeof value === "number" ? colour(share(value, i) ?? 0, about.ramp) : null;
       return { fill: rgb && `rgb(${rgb})`, broken: value === "nan", ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,

@@ -2,7 +2,7 @@ const TABLES = new Map();
 const FIRST = 25, MORE = 200, PRINTED = 1000;
 const RANK = { error: 0, warning: 1, note: 2, known: 3, "not judged": 4, passed: 5 };
 const MARKS = { error: "✕", warning: "▲", note: "●", passed: "✓", known: "○", "not judged": "–" };
-const ONE = { matrices: "matrix", tensors: "tensor", findings: "finding", "ignored findings": "ignored finding", "skipped tensors": "skipped tensor", rules: "rule", roles: "role", moves: "move", quantities: "quantity" };
+const ONE = { matrices: "matrix", heads: "head", groups: "group", tensors: "tensor", findings: "finding", "ignored findings": "ignored finding", "skipped tensors": "skipped tensor", rules: "rule", roles: "role", moves: "move", quantities: "quantity" };
 const LOW_FIRST = new Set(["name", "word", "text", "severity"]);
 
 /** Rows of one table: values, sorting, filtering; a window of them is in the page. */
