@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from spectra.words import UNMEASURED
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, in_order, measured, silent
 from spectra.work.local import Local
+from spectra.work.store import keep, recalled
 from spectra.work.task import Task
 
 EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is computed exactly
@@ -66,6 +67,20 @@ class Pair:
         few = LEADING + DRAWN
         lines = [min(row, few) if summed else row for row in rows]
         return 2.0 * one.heads * lines[0] * other.heads * lines[1] * one.written
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the pairs of a model hang on, beside its weights: under it the store keeps them."""
+
+    name: ClassVar[str] = "composition"
+    version: ClassVar[int] = 1
+    keys: ClassVar[tuple[str, ...]] = ()
+
+    modules: tuple[tuple[Attention, str, tuple[int, bool]], ...]
+    fold: bool
+    summed: bool
+    strongest: int
 
 
 class Kept:
@@ -128,9 +143,12 @@ class Composition(Around[Analysis]):
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what heads and their pairs will cost; the weights are read twice."""
         executor = executor or Local()
-        pairs = pairs_of(modules_of(self.plan.tasks))
+        modules = modules_of(self.plan.tasks)
+        pairs = pairs_of(modules)
         summed = not _exact(pairs)
         first = self.analysis.estimate(executor)
+        if recalled(executor, _tasks(modules), self._asked(modules, summed=summed)) is not None:
+            return first
         second = estimate(self.plan, HeadLines(self.fold, summed), executor)
         took = Work(products=SINGLE * sum(one.operations(summed=summed) for one in pairs))
         seconds = None if None in {first.seconds, second.seconds} else (
@@ -164,11 +182,28 @@ class Composition(Around[Analysis]):
             seconds=time.perf_counter() - start,
         )
 
+    def _asked(self, modules: Sequence[Module], *, summed: bool) -> Asked:
+        places = tuple((one.about, one.stack, one.place) for one in modules)
+        return Asked(places, self.fold, summed, self.strongest)
+
     def _compared(
         self, executor: Executor, modules: Sequence[Module], pairs: Sequence[Pair], report: Report
     ) -> dict[str, Any]:
-        summed, kept = not _exact(pairs), Kept()
-        tasks = [one.task for one in modules]
+        """Return what is told of all pairs; the store keeps that, and none of the lines."""
+        summed, tasks = not _exact(pairs), _tasks(modules)
+        asked = self._asked(modules, summed=summed)
+        known = recalled(executor, tasks, asked)
+        if known is not None:
+            return dict(known)
+        found = self._measured(executor, modules, pairs, report, summed=summed)
+        keep(executor, tasks, asked, found)
+        return found
+
+    def _measured(
+        self, executor: Executor, modules: Sequence[Module], pairs: Sequence[Pair],
+        report: Report, *, summed: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        kept, tasks = Kept(), _tasks(modules)
         measured(executor, tasks, HeadLines(self.fold, summed), report, kept)
         found = [compared(one, kept.held, summed=summed) for one in pairs]
         wanted = leading(found, self.strongest)
@@ -195,6 +230,10 @@ class Composition(Around[Analysis]):
             "strongest": [one.plain() for one in exact[: self.strongest]],
             "layers": [_of_layers(one) for one in found],
         }  # fmt: skip
+
+
+def _tasks(modules: Sequence[Module]) -> list[Task]:
+    return [one.task for one in modules]
 
 
 def modules_of(tasks: Sequence[Task]) -> list[Module]:

@@ -5,9 +5,8 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
-from spectra.analyzers import Analyzer
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.distribution import version
 from spectra.work.task import Input, Remade, Replaced, Task, Updated
@@ -15,7 +14,21 @@ from spectra.work.task import Input, Remade, Replaced, Task, Updated
 ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
 
 
-def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) -> str | None:
+class Named(Protocol):
+    """An analyzer, or what else makes numbers of matrices by settings that are its fields."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it tells."""
+        ...
+
+
+def identity(task: Task, analyzer: Named, ledger: Ledger | None = None) -> str | None:
     """Return what tells a measurement for ever: those of one identity are equal.
 
     Args:
@@ -53,11 +66,14 @@ def identity(task: Task, analyzer: Analyzer[Any], ledger: Ledger | None = None) 
 def numerics(module: str) -> str:
     """Return the digest of the code between bytes and rows, an analyzer's own module included.
 
-    A version that somebody forgot to raise makes no wrong number then. Where there are no sources
-    it is that of what is installed.
+    Of a module of this package its whole room is: it may ask the others. A version that somebody
+    forgot to raise makes no wrong number then. Where there are no sources it is that of what is
+    installed.
     """
     home, own = Path(__file__).parent.parent, getattr(sys.modules.get(module), "__file__", None)
     code = {home / "work" / "load.py", *([Path(own)] if own else [])}
+    if own and Path(own).is_relative_to(home):
+        code |= set(Path(own).parent.glob("*.py"))
     code |= {path for room in ROOMS for path in home.glob(f"{room}/**/*.py")}
     found = sha256(version().encode() if not (home / "work" / "load.py").is_file() else b"")
     for path in sorted(path for path in code if path.is_file()):

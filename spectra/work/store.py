@@ -19,15 +19,17 @@ from spectra.checkpoint.source import NAMED, Span
 from spectra.words import FAILED
 from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
-from spectra.work.identity import identity
+from spectra.work.identity import Named, identity
 from spectra.work.meter import Observed
 from spectra.work.rates import Rates
-from spectra.work.task import Task
+from spectra.work.task import Task, together
 
 FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
 NAMED_FILE = "named"  # of files that are known by the hash of their content: as FILE of others
+Answer = Mapping[str, Any]
+"""To a question about several tasks together, as plain data."""
 kept = False  # whether this process has kept a row
 SETTLED: Final = 40.0
 """Seconds after which another change of a file has another time. The clock of files goes in steps;
@@ -222,6 +224,32 @@ class Parts:
             arrays = {name: array.cpu() for name, array in found.arrays.items()}
             self._store.keep(key, Row(alone.place, found.status, None, found.values, arrays))
         return found
+
+
+def recalled(executor: Executor, tasks: Sequence[Task], question: Named) -> Answer | None:
+    """Return what was answered before of tasks together; None where nothing is known.
+
+    Args:
+        executor: Whose store is asked, if it has one.
+        tasks: What is read for it.
+        question: All else that the answer hangs on, as fields.
+    """
+    base = executor.ledger
+    if not isinstance(base, Store) or not tasks:
+        return None
+    key = identity(together(tasks), question, base)
+    row = None if key is None else base.row(key)
+    return None if row is None else row.values
+
+
+def keep(executor: Executor, tasks: Sequence[Task], question: Named, answer: Answer) -> None:
+    """Keep an answer as plain data, where anything is kept and what was read is known by then."""
+    base = executor.ledger
+    if isinstance(base, Store) and tasks:
+        whole = together(tasks)
+        key = identity(whole, question, base)
+        if key is not None:
+            base.keep(key, Row(whole.place, "ok", None, answer))
 
 
 def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:

@@ -1,6 +1,6 @@
 """The unit of work: one row to be, what it reads, and the matrices it is about."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -287,3 +287,8 @@ class Task:
 def bytes_of(tasks: Iterable[Task]) -> int:
     """Return how many bytes tasks read together; what several need is read once."""
     return sum(read.nbytes for read in distinct(read for task in tasks for read in task.reads))
+
+
+def together(tasks: Sequence[Task]) -> Task:
+    """Return tasks as one, for what is told of them together."""
+    return Task(tasks[0].place, tuple([one for task in tasks for one in task.inputs]))

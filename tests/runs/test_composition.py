@@ -1,5 +1,6 @@
 """`spectra heads --compose` against the plain definition in numpy's float64."""
 
+import functools
 import itertools
 import json
 from collections.abc import Mapping
@@ -16,9 +17,13 @@ from torch import Tensor
 import families
 import spectra
 from examples import write_model
+from spectra.analyzers.head_lines import HeadLines
 from spectra.errors import UsageError
+from spectra.matrices import Matrix
+from spectra.matrices.attention import Attention
 from spectra.runs import composition
 from spectra.runs.composition import modules_of, pairs_of
+from spectra.work import store
 
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
 Map = NDArray[np.float64]
@@ -118,6 +123,46 @@ def test_where_all_would_take_too_long_the_strongest_are_exact(
     assert list(told(result)) == ranked[:5]
     for key, one in told(result).items():
         assert one["score"] == pytest.approx(expected[key][0], rel=1e-5)
+
+
+def test_what_is_told_of_pairs_is_kept_and_nothing_is_read_for_it_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SETTLED", -1.0)  # as of files that are older
+    ask = functools.partial(spectra.heads.plan, model, compose=True)
+    first = ask(strongest=5).run()
+    planned, alone = ask(strongest=5), spectra.heads.plan(model)
+    assert planned.estimate().nbytes == alone.estimate().nbytes == 0
+    lines = HeadLines.measure
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("what is known is measured again")
+
+    monkeypatch.setattr(HeadLines, "measure", refuse)
+    again = planned.run()
+    assert json.dumps(again.document()["summary"]) == json.dumps(first.document()["summary"])
+
+    seen: list[str] = []
+
+    def noted(self: HeadLines, subject: tuple[Attention, Mapping[str, Matrix]]) -> object:
+        seen.append(subject[0].module)
+        return lines(self, subject)
+
+    monkeypatch.setattr(HeadLines, "measure", noted)
+    asked = ({"strongest": 6}, {"strongest": 5, "fold": False}, {"strongest": 5, "layers": [0, 1]})
+    for one in asked:  # is another question
+        seen.clear()
+        ask(**one).run()
+        assert len(seen) == (2 if "layers" in one else LAYERS)
+    seen.clear()
+    spectra.heads(model, compose=True, strongest=5, cache=False)
+    assert len(seen) == LAYERS
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.weight"] *= 2.0
+    write_model(model, tensors, (model / "config.json").read_text())
+    seen.clear()
+    spectra.heads(model, compose=True, strongest=5)
+    assert len(seen) == LAYERS
 
 
 def test_norms_left_out_give_other_scores(model: Path) -> None:
