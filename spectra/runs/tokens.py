@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from spectra.analyzers import Row
 from spectra.analyzers.directions import ENDS, Directions, HeadDirections
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Adapter, Checkpoint
@@ -21,9 +22,11 @@ from spectra.runs.around import Around
 from spectra.runs.composition import Composition
 from spectra.runs.directions import LEADING, Direction, Finder
 from spectra.runs.result import Result, noted
+from spectra.runs.tokens_asked import Asking
 from spectra.runs.tokens_told import sentence
 from spectra.runs.vocabulary import plan_of, read_out
 from spectra.text import counted, shown
+from spectra.words import FAILED
 from spectra.work import Plan
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, silent
@@ -58,6 +61,8 @@ class InTokens(Around[Analysis | Composition]):
         """Tell from headers what the rows take, and directions of all matrices beside them."""
         executor = executor or Local()
         first = self.analysis.estimate(executor)
+        if not first.nbytes and self._asking(executor).recalled() is not None:
+            return first
         heads = self.command == "heads"
         analyzer: Directions | HeadDirections = HeadDirections(self.fold) if heads else Directions()
         per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
@@ -86,16 +91,14 @@ class InTokens(Around[Analysis | Composition]):
         """
         start, executor = time.perf_counter(), executor or Local()
         result = self.analysis.run(executor, report)
-        finder = Finder(self.plan, self.command, self.source, self.vocabulary, self.fold)
-        found = finder.found(executor, result.rows, report)
-        told = self._read(executor, found, finder.status, report)
-        heads = self.command == "heads"
+        found = self._found(executor, result.rows, report)
+        told, heads = self._named(found["told"]), self.command == "heads"
         rows = [
             replace(row, values={
                 **row.values,
-                **({"copying_tokens": finder.copied.get(row.matrix)} if heads else {}),
+                **({"copying_tokens": found["copied"].get(row.matrix)} if heads else {}),
                 "tokens": told.get(row.matrix, []),
-                "tokens_status": finder.status.get(row.matrix, "ok"),
+                "tokens_status": found["status"].get(row.matrix, "ok"),
             })
             for row in result.rows
         ]  # fmt: skip
@@ -114,6 +117,42 @@ class InTokens(Around[Analysis | Composition]):
             summary={**summary, "reading": reading, **noted(notes)},
             seconds=time.perf_counter() - start,
         )  # fmt: skip
+
+    def _asking(self, executor: Executor) -> Asking:
+        inner = self.analysis.analysis if isinstance(self.analysis, Composition) else self.analysis
+        return Asking(executor, self.plan, inner.analyzer, self.source, self.vocabulary, self.fold,
+                      EACH_END)  # fmt: skip
+
+    def _found(self, executor: Executor, rows: Sequence[Row], report: Report) -> Mapping[str, Any]:
+        """Return what is told of rows, by matrix; the store keeps it, and no directions."""
+        asking, whole = self._asking(executor), all(row.status != FAILED for row in rows)
+        known = asking.recalled() if whole else None
+        if known is not None:
+            return known
+        finder = Finder(self.plan, self.command, self.source, self.vocabulary, self.fold)
+        directions = finder.found(executor, rows, report)
+        told = self._read(executor, directions, finder.status, report)
+        found = {"told": told, "status": finder.status, "copied": finder.copied}
+        if whole:
+            crossed = self.command == "heads" and self.vocabulary.embedding is not None
+            roles = {one.role for one in directions}
+            asking.keep([one for one in (HEAD, EMBEDDING) if crossed or one in roles], found)
+        return found
+
+    def _named(
+        self, told: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return what is told with the texts of its tokens."""
+
+        def texts(end: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            return [{"id": one["id"], "token": self._name(one["id"]), "weight": one["weight"]}
+                    for one in end]  # fmt: skip
+
+        return {
+            row: [{**one, **{end: texts(one[end]) for end in ("highest", "lowest")}}
+                  for one in readings]
+            for row, readings in told.items()
+        }  # fmt: skip
 
     def _read(
         self, executor: Executor, found: Sequence[Direction], status: dict[str, str],
@@ -152,8 +191,7 @@ class InTokens(Around[Analysis | Composition]):
     def _words(self, ends: Ends, place: int, end: str) -> list[dict[str, Any]]:
         values, rows = getattr(ends, end)[place].tolist(), getattr(ends, f"{end}_rows")[place]
         return [
-            {"id": row, "token": self._name(row), "weight": value}
-            for row, value in zip(rows.tolist(), values, strict=True)
+            {"id": row, "weight": value} for row, value in zip(rows.tolist(), values, strict=True)
         ]
 
     def _name(self, row: int) -> str:

@@ -18,9 +18,11 @@ import families
 import spectra
 from examples import write_lora
 from spectra.analyzers import Row
+from spectra.analyzers.readout import Readout
 from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.matrices import Matrix
 from spectra.runs import vocabulary as tables
-from spectra.work import Result
+from spectra.work import Result, store
 
 Vector = NDArray[np.float64]
 ENDS = ("highest", "lowest")
@@ -396,6 +398,42 @@ def test_heads_beside_the_stream_of_tokens_say_why(
         assert row.values["tokens_status"] == "; ".join(why)
         assert len(told(row)) == count
         assert (row.values["copying_tokens"] is None) == (count < 4)
+
+
+@pytest.mark.parametrize("ask", [spectra.heads, spectra.spectrum], ids=["heads", "spectrum"])
+def test_tokens_are_kept_and_nothing_is_read_for_them_again(
+    ask: Any, write: Write, monkeypatch: pytest.MonkeyPatch  # noqa: ANN401 - an analysis
+) -> None:  # fmt: skip
+    monkeypatch.setattr(store, "SETTLED", -1.0)  # as of files that are older
+    folder, tensors = write()
+    measure, seen = Readout.measure, list[object]()
+
+    def noted(self: Readout, subject: Mapping[str, Matrix]) -> object:
+        seen.append(self)
+        return measure(self, subject)
+
+    monkeypatch.setattr(Readout, "measure", noted)
+    first = ask(folder, tokens=True)
+    assert seen
+    seen.clear()
+    assert ask.plan(folder, tokens=True).estimate().nbytes == 0
+    again = ask(folder, tokens=True)
+    assert not seen
+    assert json.dumps(again.document()["rows"]) == json.dumps(first.document()["rows"])
+
+    (folder / "tokenizer.json").unlink()  # names are none of what is kept
+    nameless = ask(folder, tokens=True)
+    assert not seen
+    assert readings(nameless.rows)[0]["highest"][0]["token"].startswith("<row ")
+
+    for name in ("model.norm.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"):
+        tensors[name] = tensors[name].flip(0)
+        save_file(tensors, folder / "model.safetensors")
+        seen.clear()
+        other = ask(folder, tokens=True)
+        assert seen, name
+        fresh = ask(folder, tokens=True, cache=False)
+        assert json.dumps(other.document()["rows"]) == json.dumps(fresh.document()["rows"])
 
 
 def test_the_head_is_never_held_in_whole(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
