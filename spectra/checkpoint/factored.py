@@ -4,6 +4,7 @@ Names tell it: of whole layers, or of factors inside a module that is called lik
 whose shapes alone fit are left as they are.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,10 +46,7 @@ LATENT: Final = ".VT.weight"
 
 SPARSE: Final = ".sparse_value"
 SETTINGS: Final = "splora_config.json"  # where SLTrain writes alpha and r
-NO_SCALE: Final = (
-    "low-rank plus sparse, and its scale lora_alpha / r is not known: {} with both, as SLTrain "
-    "saves it, is not beside the weights"
-)
+NO_SCALE: Final = "low-rank plus sparse, and its scale lora_alpha / r is not known: "
 
 
 @dataclass(slots=True)
@@ -135,6 +133,9 @@ def _product(found: _Found, whole: str, left: str, right: str, config: Mapping[s
     if not (len(one.shape) == len(other.shape) == 2 and one.is_weights and other.is_weights):
         return
     (rows, inner), (again, cols) = one.shape, other.shape
+    if inner != again and LAYER.fullmatch(whole.removesuffix(".weight")):
+        told = f"its factors {one.name} {list(one.shape)} and {other.name} {list(other.shape)}"
+        found.skipped.append(Skipped(whole, f"{told} do not fit each other"))
     if inner != again or not 0 < inner < min(rows, cols):
         return
     family = config.get("model_type")
@@ -180,25 +181,31 @@ def _sparse(found: _Found, module: str, model: Checkpoint) -> None:
     shape = left.shape[0], right.shape[1]
     scale, learnt = _scale(model, right.shape[0]), held.get(f"{module}.scaling")
     of = Sparse(index, value, shape)
-    if scale is None and learnt is None:
-        found.skipped.append(Skipped(whole, NO_SCALE.format(quote(SETTINGS))))
+    if isinstance(scale, str) and learnt is None:
+        found.skipped.append(Skipped(whole, NO_SCALE + scale))
         name = f"{whole}[sparse]"
         found.put(_entry(name, shape, of), [value.name, index.name])
         return
-    made = Product(left, right, 1.0 if learnt is not None or scale is None else scale, learnt)
+    made = Product(
+        left, right, 1.0 if learnt is not None or isinstance(scale, str) else scale, learnt
+    )
     parts = [*names, *([learnt.name] if learnt is not None else [])]
     found.put(_entry(whole, shape, replace(of, product=made, name="low-rank-and-sparse")), parts)
 
 
-def _scale(model: Checkpoint, rank: int) -> float | None:
-    """Return SLTrain's scale; None where nothing tells it."""
-    folder = model.folder
+def _scale(model: Checkpoint, rank: int) -> float | str:
+    """Return SLTrain's scale; or what does not tell it, and what would."""
+    folder, name = model.folder, quote(SETTINGS)
+    wanted = f'{{"lora_alpha": ..., "r": {rank}}}'
     if folder is None or not folder.has(SETTINGS):
-        return None
+        return f"{name}, which SLTrain saves, is not beside the weights. Write it there: {wanted}"
     told = read_object(folder.file(SETTINGS))
     alpha, stored = told.get("lora_alpha"), told.get("r")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or stored != rank:
-        return None
+        got = ", ".join(
+            f'"{key}": {json.dumps(told[key])}' for key in ("lora_alpha", "r") if key in told
+        )
+        return f"{name} has {got or 'neither'}, expected {wanted}"
     return alpha / rank
 
 

@@ -91,6 +91,20 @@ def test_what_only_looks_like_factors_is_left_as_it_is(
     assert all(entry.codec is None for entry in model.entries.values())
 
 
+def test_factors_of_a_layer_that_do_not_fit_are_told(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    up, down = factors(generator)
+    names = {"h.0.q_u_proj.weight": up, "h.0.q_v_proj.weight": down[1:].clone(),
+             "h.0.gram.U.weight": up.clone(), "h.0.gram.V.weight": down[2:].clone()}  # fmt: skip
+    model = write(tmp_path, names)
+    (skipped,) = model.skipped  # what no layer is called like may be anything
+    assert skipped.tensor == "h.0.q_proj.weight"
+    shapes = f"[{ROWS}, {RANK}] and h.0.q_v_proj.weight [{RANK - 1}, {COLS}]"
+    assert skipped.reason == f"its factors h.0.q_u_proj.weight {shapes} do not fit each other"
+    assert set(model.entries) == set(names)
+
+
 def test_a_layer_that_its_family_holds_turned_is_turned(
     tmp_path: Path, generator: torch.Generator
 ) -> None:
@@ -156,15 +170,20 @@ def test_a_learnt_scale_goes_by_its_tanh(tmp_path: Path, generator: torch.Genera
     torch.testing.assert_close(model.read(model.entries["h.0.q_proj.weight"]), expected)
 
 
-@pytest.mark.parametrize("told", [None, {"r": 4, "lora_alpha": 8}, {"r": RANK}])
+@pytest.mark.parametrize(("told", "why"), [
+    (None, "'splora_config.json', which SLTrain saves, is not beside the weights. Write it there:"),
+    ({"r": 4, "lora_alpha": 8}, """'splora_config.json' has "lora_alpha": 8, "r": 4, expected"""),
+    ({"r": RANK}, f"""'splora_config.json' has "r": {RANK}, expected"""),
+    ({"alpha": 8}, "'splora_config.json' has neither, expected"),
+])  # fmt: skip
 def test_a_scale_that_nothing_tells_is_not_guessed(
-    tmp_path: Path, generator: torch.Generator, told: Mapping[str, object] | None
+    tmp_path: Path, generator: torch.Generator, told: Mapping[str, object] | None, why: str
 ) -> None:
     model = write(tmp_path, sparse(generator), **({"splora_config": told} if told else {}))
     (skipped,) = model.skipped
     assert skipped.tensor == "h.0.q_proj.weight"
     assert "lora_alpha / r is not known" in skipped.reason
-    assert "'splora_config.json'" in skipped.reason
+    assert skipped.reason.endswith(f'{why} {{"lora_alpha": ..., "r": {RANK}}}')
     left = {"h.0.q_proj.weight[sparse]", "h.0.q_proj.lora_A", "h.0.q_proj.lora_B"}
     assert set(model.entries) == left
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import spectra
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.codecs import composed
-from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.kernels.power_law import fit_power_law
 from spectra.matrices import pair
 
@@ -313,10 +313,16 @@ def test_a_sparse_part_alone_stands_for_no_weight(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     found = spectra.spectrum(tmp_path, include=["*sparse?"])
     assert {row.place.role for row in found.rows} == {"other"}
-    with pytest.raises(NothingToAnalyseError):
-        spectra.heads(tmp_path)
-    with pytest.raises(NothingToAnalyseError):
-        spectra.shared(tmp_path)
+    for asked in (spectra.heads, spectra.shared, spectra.kappa):
+        with pytest.raises(NothingToAnalyseError, match=r"8 weights are not read.*Write it there"):
+            asked(tmp_path)
+    dense = tmp_path / "dense"
+    dense.mkdir()
+    weights = {f"model.layers.{layer}.self_attn.{role}_proj.weight": torch.eye(64)
+               for layer in range(2) for role in "qkvo"}  # fmt: skip
+    save_file(weights, dense / "model.safetensors")
+    with pytest.raises(PairingError, match=r"8 weights are not read.*lora_alpha / r is not known"):
+        spectra.diff(dense, tmp_path)
     told: Any = spectra.check(tmp_path).summary["findings"]
     codes = {one["rule"] for one in told}
     assert not codes & {"SPC010", "SPC201"}

@@ -8,9 +8,11 @@ from spectra.matrices import Selection
 from spectra.matrices.attention import Module, attentions
 from spectra.text import counted, natural, shown
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Input, Task
 
 
+@telling_unread
 def plan_attention(model: Checkpoint | Adapter, selection: Selection) -> Plan:
     """Plan the analysis of every module of attention, its biases and the norms around it included.
 

@@ -11,11 +11,13 @@ from spectra.matrices.layers import place_in
 from spectra.matrices.part import Part
 from spectra.text import natural, shown
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Input, Task
 
 Roles = Mapping[str, View]
 
 
+@telling_unread
 def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequence[str]) -> Plan:
     """Plan the analysis of matrices of one layer together, one of each role.
 
@@ -89,6 +91,7 @@ def _of_layer(model: Checkpoint, name: str, found: Roles) -> Task:
     return Task(place, tuple(Input(kind, model, view) for kind, view in found.items()))
 
 
+@telling_unread
 def plan_moments(
     model: Checkpoint | Adapter, statistics: Checkpoint | Adapter, selection: Selection
 ) -> Plan:
@@ -129,6 +132,7 @@ def plan_moments(
     return Plan(members, in_bytes(tasks), tuple(skipped), notes=notes)
 
 
+@telling_unread
 def plan_across(
     models: Sequence[Checkpoint | Adapter], names: Sequence[str], selection: Selection
 ) -> Plan:

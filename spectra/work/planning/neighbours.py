@@ -10,12 +10,14 @@ from spectra.matrices import Selection, View
 from spectra.matrices.layers import LayerName, place_in
 from spectra.text import natural, shown
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Input, Task
 
 Placed = tuple[LayerName, View]
 ALONE = "no other layer beside it has a matrix of this name and as many inputs"
 
 
+@telling_unread
 def plan_neighbours(model: Checkpoint | Adapter, selection: Selection, size: int) -> Plan:
     """Plan the analysis of matrices of one role, so many layers at a time.
 

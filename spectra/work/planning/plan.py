@@ -18,6 +18,7 @@ from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.by_head import split_by_head
 from spectra.work.planning.changes import Asked, Unpaired, checkpoint_changes
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Change, Input, Task, bytes_of
 
 Labels: TypeAlias = Mapping[str, str | int]
@@ -128,6 +129,7 @@ def _asked_for(model: Checkpoint, selection: Selection, skipped: list[Skipped]) 
     return [item for item in skipped if selection.names(item.tensor, layers[item.tensor])]
 
 
+@telling_unread
 def plan_model(
     model: Checkpoint | Adapter,
     selection: Selection,
@@ -223,6 +225,7 @@ def require_base(
     )
 
 
+@telling_unread
 def plan_pair(
     base: Checkpoint | Adapter,
     tuned: Checkpoint | Adapter,

@@ -13,6 +13,7 @@ from spectra.text import natural, shown
 from spectra.work.planning.changes import Unpaired
 from spectra.work.planning.groups import complete
 from spectra.work.planning.plan import Member, Plan, in_bytes, require_model, selected
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Input, Task
 
 MLP = ("mlp.gate", "mlp.up", "mlp.down")
@@ -20,6 +21,7 @@ ATTENTION = ("q", "k", "v", "o")
 Module = tuple[str, Mapping[str, View], Attention | None]
 
 
+@telling_unread
 def plan_twins(
     first: Checkpoint | Adapter, second: Checkpoint | Adapter, selection: Selection
 ) -> Plan:

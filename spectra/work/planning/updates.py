@@ -8,6 +8,7 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.text import counted, natural, shown
 from spectra.work.planning.plan import Labels, Member, Plan, in_bytes, plan_pair
+from spectra.work.planning.unread import telling_unread
 from spectra.work.task import Input, Replaced, Task
 
 
@@ -19,6 +20,7 @@ class _Found:
     warnings: list[str] = field(default_factory=list)
 
 
+@telling_unread
 def plan_updates(
     base: Checkpoint | Adapter,
     tuned: Sequence[Checkpoint | Adapter],
