@@ -34,8 +34,8 @@ def compare(
     """Show what moved between two results, beyond its error.
 
     Two releases, two adapters, before and after a repair: two saved results of one command
-    (spectrum, diff, kappa, check or ls), matrix by matrix, the largest move first. What the
-    errors or bounds of both numbers leave open is not called a move. No weights are read.
+    that has a row a matrix or a head, the largest move first. What the errors or bounds of both
+    numbers leave open is not called a move. No weights are read.
 
     Example: spectra compare v1.json v2.json
     """

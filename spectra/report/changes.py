@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spectra.numbers import EXACT, at_least, gained, number, percent, whole
+from spectra.numbers import EXACT, OF_SHARE, at_least, gained, number, percent, whole
 from spectra.report import cells
 from spectra.report.keys import key_of
 from spectra.text import printable
@@ -13,6 +13,11 @@ TWICE = 2.0  # from which on a change is a factor, not per cent
 MOST_DIGITS = 12
 SLACK = 1e-6  # of a count, for what arithmetic rounds
 SINGULAR = ("from singular", "to singular")
+SIGNED = frozenset({
+    "lognormal_ratio", "lognormal_p", "exponential_ratio", "exponential_p", "truncated_ratio",
+    "truncated_p", "log_alpha_norm", "log_abs_det", "sharing", "shared_gain", "task_cosine",
+})  # fmt: skip
+"""What passes through 0, or means the same near it: no share of it tells how far it moved."""
 PLAIN = {"non-finite": "NaN or Inf", "failed": "not measured", "ok": "numbers"}
 """What a status is called where it is all that is told."""
 
@@ -87,6 +92,19 @@ def quantity_text(move: Mapping[str, Any]) -> str:
     return printable(str(move["key"]))
 
 
+def _plain_difference(key: str, moved: float) -> str:
+    if _is(key, "percent"):
+        text = f"{number(100.0 * moved, OF_SHARE)} points"
+    else:
+        text = number(moved, EXACT) if _is(key, "whole") else number(moved)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def by_difference(key: str) -> bool:
+    """Say whether two values are held against each other by their difference, not by a share."""
+    return key in SIGNED or key_of(key).kind in ("cosine", "slope")
+
+
 def _told_apart(value: float, other: float, scale: float) -> str:
     """Write a number in as many digits as it takes to tell it from another."""
     digits = next(
@@ -99,9 +117,8 @@ def _told_apart(value: float, other: float, scale: float) -> str:
 def _difference(key: str, before: float, after: float, whole: float | None = None) -> str:
     """Write a difference; a part of a whole one in its form, and as the least that it is."""
     reached, write = after if whole is None else whole, float if whole is None else at_least
-    if _is(key, "whole"):
-        text = number(float(after - before), EXACT)
-        return text if text.startswith("-") else f"+{text}"
+    if _is(key, "whole") or by_difference(key):
+        return _plain_difference(key, write(after - before))
     if not before:
         return "from 0"
     if not reached:

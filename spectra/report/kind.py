@@ -180,6 +180,12 @@ class Kind:
     summary: Mapping[str, Shape] = field(default_factory=dict)
 
 
+def typed(command: str) -> str:
+    """Return the words after `spectra` that a command is typed as."""
+    lead = kind_of(command).lead
+    return command.replace("_", " ") if callable(lead) or not lead else " ".join(lead)
+
+
 @cache
 def kind_of(command: str) -> Kind:
     """Return the record of a command; of one that is not known here, a plain one.

@@ -9,6 +9,7 @@ from spectra.report.shape import COUNT, NUMBER, TEXT, Shape
 from spectra.report.table import Column
 from spectra.text import size
 
+EXACT = 1e-6  # of an update's norm: as the sentence has it, less is rounding alone
 ORDER = (("loss", True), ("matrix", False))
 COLUMNS = (
     Column("before", key="rank_before", cell=cells.of("rank_before")),
@@ -37,8 +38,10 @@ def figures(document: Document) -> list[tuple[str, str]]:
 
 
 def worst(document: Document) -> Iterator[Worst]:
-    """Yield the modules that lose most."""
+    """Yield the modules that lose most; what rounding alone loses is none of it."""
     for row in highest(document["rows"], "loss"):
+        if row["loss"] < EXACT:
+            continue
         text = f"loses {percent(row['loss'])} of its update at rank {number(row['rank_kept'])}"
         yield Worst("note", row["matrix"], text, about="loss")
 

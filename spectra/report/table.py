@@ -220,10 +220,6 @@ def _first_word(verdict: Literal["bad", "good", "warn"]) -> Style:
 def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
     """Return the titles, the rows, and which columns there was no room for."""
     screen, wide, left_out = fit(screen, limit)
-    titles = _join(
-        [column.title if width else "" for column, width in zip(screen.columns, wide, strict=True)],
-        screen, wide,
-    )  # fmt: skip
     body: list[tuple[str, Style]] = []
     names = {
         i: fitted((line.cells[i] for line in screen.lines), width)
@@ -239,8 +235,20 @@ def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
         ]
     told = f"no room for: {', '.join(left_out)}" if left_out else ""
     return [
-        (titles[:limit], "dim"), *body, *((text, "dim") for text in wrap(told, limit) if told),
+        *((text[:limit], "dim") for text in _titles(screen, wide)), *body,
+        *((text, "dim") for text in wrap(told, limit) if told),
     ]  # fmt: skip
+
+
+def _titles(screen: Screen, wide: Sequence[int]) -> Iterator[str]:
+    """Yield the titles, that of a text on as many lines as it takes; none of one below its row."""
+    titles = [
+        textwrap.wrap(column.title, max(width, len(max(column.title.split(), key=len, default=""))))
+        if column.wrapping and width >= BESIDE else [column.title if width else ""]
+        for column, width in zip(screen.columns, wide, strict=True)
+    ]  # fmt: skip
+    for row in itertools.zip_longest(*titles, fillvalue=""):
+        yield _join(row, screen, wide)
 
 
 def render_text(screen: Screen, limit: int | None = None) -> str:

@@ -11,9 +11,10 @@ from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.matrices import Place
 from spectra.matrices.place import COLUMNS
 from spectra.report.document import checked
-from spectra.report.kind import Document, kind_of, kinds
+from spectra.report.kind import Document, kind_of, kinds, typed
 from spectra.report.saved import intact, read_saved
 from spectra.report.sentences import models_named
+from spectra.runs.compare_pairs import pairs_between
 from spectra.runs.compare_reading import reading_of
 from spectra.runs.findings import findings_between, rules_not_in_both, verdict_word
 from spectra.runs.intervals import is_stated
@@ -37,10 +38,21 @@ Given: TypeAlias = str | Path | Mapping[str, Any] | Data
 BEFORE, AFTER = "before", "after"
 SELECTION = ("include", "exclude", "roles", "layers")
 CHOOSING = ("select", "by", "per", "rank_by", "include_embeddings", *SELECTION)
+FOLDED = (
+    "ov_sigma_max", "ov_frobenius", "ov_stable_rank", "ov_effective_rank", "qk_sigma_max",
+    "qk_frobenius", "qk_stable_rank", "qk_effective_rank", "qk_unturned", "logit_bound", "copying",
+    "copying_tokens", "nearest", "nearest_cosine",
+)  # fmt: skip
+DCT = tuple(f"{of}dct_{key}" for of in ("", "delta_") for key in ("energy", "null", "ratio"))
 MEANS: Mapping[str, Sequence[str]] = {
     "energy": ("energy_rank", "delta_energy_rank"),
-    "k": ("intruders", "worst_cos", "subspace_overlap"),
+    "k": ("intruders", "worst_cos", "subspace_overlap", "overlap_before", "overlap_after"),
     "epsilon": ("intruders",),
+    "fold": FOLDED,
+    "gamma": tuple(
+        f"{key}_{when}" for key in ("r_top", "weighted_top") for when in ("before", "after")
+    ),
+    "dct_rank": DCT,
     "side": ("intruders", "worst_cos", "subspace_overlap", "null_cos"),
     **dict.fromkeys(CHOOSING, ("selected",)),
 }
@@ -77,7 +89,7 @@ def compare(before: Given, after: Given) -> Result:
 
     Args:
         before: A file that a command wrote with `-o FILE.json`, its document, or a result.
-        after: The other, of the same command: `spectrum`, `diff`, `kappa`, `check` or `ls`.
+        after: The other, of the same command, which has a row a matrix, or a head.
 
     Returns:
         A row a matrix; `.frame` has a line for each quantity that moved;
@@ -150,19 +162,21 @@ def _require_alike(first: Side, second: Side) -> None:
         NothingToAnalyseError: No matrix is in both.
     """
     known = sorted(
-        kind.command for kind in kinds() if not kind.series and kind.command != "compare"
+        {typed(one.command) for one in kinds() if not one.series and one.command != "compare"}
     )
     one, other = (side.document["command"] for side in (first, second))
     for side, command in ((first, one), (second, other)):
         if kind_of(command).series or command == "compare":
             raise UsageError(
-                f"{shown(side.name)} is of {command}, which compares models itself. Expected two "
-                f"results of one of {', '.join(known)}."
+                f"{shown(side.name)} is of {typed(command).partition(' --')[0]} and "
+                f"{'two results' if command == 'compare' else 'several models'}, which it compares "
+                f"itself. Expected two results of one of {', '.join(known)}."
             )
     if one != other:
         raise UsageError(
-            f"{shown(first.name)} is of {one}, {shown(second.name)} of {other}. Expected two "
-            f"results of one command: run `spectra {one}` on the second model, with -o FILE.json."
+            f"{shown(first.name)} is of {typed(one)}, {shown(second.name)} of {typed(other)}. "
+            f"Expected two results of one command: run `spectra {typed(one)}` on the second model, "
+            "with -o FILE.json."
         )
     if not first.rows.keys() & second.rows.keys():
         names = " and ".join(
@@ -222,8 +236,10 @@ def _summary(
         "sides": {part: _told(side) for part, side in ((BEFORE, first), (AFTER, second))},
         **_bytes(first, second, common),
     }
+    documents = first.document, second.document
+    if all("composition" in one["summary"] for one in documents) and not _left_out(first, second):
+        summary["pairs"] = pairs_between(*documents)
     if kind_of(first.document["command"]).judges:
-        documents = first.document, second.document
         summary["verdicts"] = dict(zip((BEFORE, AFTER), map(verdict_word, documents), strict=True))
         summary["findings"] = findings_between(*documents)
         summary["rules_not_in_both"] = rules_not_in_both(*documents)
@@ -318,5 +334,6 @@ def _is_changed(summary: Mapping[str, Any]) -> bool:
     totals = any(one[BEFORE] != one[AFTER] for one in summary["totals"])
     return bool(
         summary["moved"] or any(summary[key] for key in lists) or one_sided or totals or findings
+        or summary.get("pairs", {}).get("moved")
         or len(set(summary.get("verdicts", {}).values())) > 1
     )  # fmt: skip

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from spectra.report.changes import sentence
+from spectra.report.kind import kind_of
 from spectra.text import counted, listed, printable
 
 Summary = Mapping[str, Any]
 NAMED = 3  # quantities that the sentence names
 WITH_VECTORS = ("matrix or vector", "matrices and vectors")
-MATRICES = "matrix", "matrices"
 WORDS = frozenset({"role", "dtype", "codec", "shape"})
 """What has no error."""
 HEADS = {
@@ -101,7 +101,7 @@ def _moved(summary: Summary, *, beside: bool) -> str:
 
 def _nouns(summary: Summary) -> tuple[str, str]:
     # A check measures vectors too, and a tensor that holds several matrices once for each.
-    return WITH_VECTORS if summary["compared"] == "check" else MATRICES
+    return WITH_VECTORS if summary["compared"] == "check" else kind_of(summary["compared"]).row
 
 
 def _named(key: str) -> str:

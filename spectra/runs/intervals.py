@@ -211,9 +211,15 @@ def _largest(row: RowDoc) -> Interval | None:
     return None if low is None or high is None else Interval(low, high)
 
 
+def _spectral(row: RowDoc) -> Interval | None:
+    """Return a proven bracket of what is cut off, of a row that has one."""
+    low, high = row.get("loss_spectral_low"), row.get("loss_spectral")
+    return None if low is None or high is None else Interval(low, max(low, high))
+
+
 BOUNDED: Mapping[str, Callable[[RowDoc], Interval | None]] = {
     "kappa": _kappa, "kappa_excess": _excess, "delta_rank": _rank, "intruders": _intruders,
-    "worst_cos": _cosine, "sigma_max": _largest,
+    "worst_cos": _cosine, "sigma_max": _largest, "loss_spectral": _spectral,
 }  # fmt: skip
 """Quantities with a bracket of their own in the row."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from spectra.numbers import number
+from spectra.report.changes import by_difference
 from spectra.report.ranking import enriched
 from spectra.runs.intervals import DIGITS, Interval, interval_of, value_error
 from spectra.words import UNMEASURED
@@ -17,6 +18,8 @@ HOW = frozenset({
     "sigma_max_high", "alpha_xmin", "alpha_ks", "delta_rank_status", "delta_spectrum_status",
     "overlap_status", "first_non_finite", "intruder_detail", "worst_at", "worst_energy",
     "sigma_profile", "digest", "layer", "expert", "parameters", "tensor", "matrix", "rows", "cols",
+    "loss_spectral_low", "rounding", "frame_rounding", "cosine_rounding", "head", "kv_head",
+    "module",
     "findings", "zero_row_runs", "zero_col_runs", "vectors_judged", "vectors_status", "delta_note",
 })  # fmt: skip
 """Keys that say how a number was found, where, or what a key beside them says too."""
@@ -37,13 +40,15 @@ class Move:
     was: str | None = None  # what stands there instead
     now: str | None = None
     beyond: float | None = None  # the least that it moved, with its sign; None: of words
-    extent: float = 1.0  # the difference over the larger of both: the same in either direction
+    extent: float = 1.0  # the difference over the larger of both, at least 1 where it has a sign
     index: int | None = None  # of several values, the one that moved most
 
     @property
     def change(self) -> float | None:
-        """The difference over what it was; None where that is 0 or not known."""
+        """The difference over what it was; None where that is 0, not known or tells nothing."""
         if self.before is None or self.after is None or not self.before:
+            return None
+        if by_difference(self.key):
             return None
         return (self.after - self.before) / abs(self.before)
 
@@ -157,12 +162,14 @@ def _compared(key: str, before: RowDoc, after: RowDoc, tally: Tally) -> Move | N
     if old is None or new is None:
         # Of what is open only the end that faces the other is known.
         ends = (first.high, second.low) if beyond > 0.0 else (first.low, second.high)
-        return Move(key, old, new, was, now, beyond, _extent(*ends))
-    return Move(key, old, new, beyond=beyond, extent=_extent(old, new))
+        return Move(key, old, new, was, now, beyond, _extent(key, *ends))
+    return Move(key, old, new, beyond=beyond, extent=_extent(key, old, new))
 
 
-def _extent(before: float, after: float) -> float:
-    return abs(after - before) / (max(abs(before), abs(after)) or 1.0)
+def _extent(key: str, before: float, after: float) -> float:
+    """Return how far it is from one to the other, the same in either direction."""
+    whole = max(abs(before), abs(after), 1.0 if by_difference(key) else 0.0)
+    return abs(after - before) / (whole or 1.0)
 
 
 def _is_bound(key: str, row: RowDoc) -> bool:
@@ -221,6 +228,6 @@ def _profile(before: RowDoc, after: RowDoc, tally: Tally) -> Move | None:
         )
         beyond = first.beyond(second)
         if beyond:
-            extent = _extent(was[place], now[place])
+            extent = _extent(PROFILE, was[place], now[place])
             found.append(Move(PROFILE, was[place], now[place], None, None, beyond, extent, index))
     return min(found, key=lambda move: move.rank, default=None)

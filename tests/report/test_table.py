@@ -27,6 +27,17 @@ def screen(names: list[str]) -> Screen:
     )  # fmt: skip
 
 
+def test_the_title_of_a_text_is_never_cut() -> None:
+    title = "intruder in tokens, and its best match"
+    columns = (Column("matrix", "left", flexible=True), Column(title, "left", wrapping=True))
+    lines = [Line(["layers.0.attention", "reads one ↔ two; match: three ↔ four, and much more"])]
+    for limit in (60, 80, 100, None):
+        shown = render_text(Screen("Answer.", columns, lines), limit)
+        head = shown.partition("layers.0")[0]
+        assert " ".join(head.replace("matrix", "").split()) == f"Answer. {title}"
+        assert limit is None or max(map(len, shown.splitlines())) <= limit
+
+
 def test_a_pipe_gets_full_names() -> None:
     long = "layer." * 40
     text = render_text(screen([long, "b"]))

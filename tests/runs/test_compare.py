@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import spectra
+from scaled import write_attention
 from spectra.errors import NothingToAnalyseError, SpectraError, UsageError
 from spectra.numbers import number
 from spectra.report.document import checked
@@ -305,6 +307,59 @@ def test_words_are_compared_as_they_are(minilm: Path) -> None:
     assert {key for _, key in moved(model, other)} == {"dtype", "shape"}
 
 
+def test_what_passes_through_zero_is_held_by_its_difference(tmp_path: Path) -> None:
+    """A cosine of -0.001 that became 0.004 is no five times as large."""
+    heads = spectra.heads(write_attention(tmp_path / "model"), compose=True).document()
+    row = heads["rows"][0]
+    after = changed(heads, lambda row: row.update(copying=0.004, qk_frobenius=9.0))
+    row.update(copying=-0.001, qk_frobenius=8.0)
+    found = spectra.compare(heads, after)
+    (most,) = (row["moves"] for row in found.document()["rows"] if row["moves"])
+    assert [one["key"] for one in most] == ["qk_frobenius", "copying"]
+    assert most[1]["change"] is None
+    assert most[1]["extent"] == pytest.approx(0.005)
+    text = render_text(screen_of(found.document(), full=True))
+    assert re.search(r"copying +-0\.001 +0\.004 +\+0\.005", text)
+    assert " 8 heads" in str(found.summary["reading"])
+    assert "kv_head" not in text  # which head it is, is no quantity
+
+    again = copy.deepcopy(after)
+    again["settings"]["fold"] = False
+    told = spectra.compare(heads, again)
+    assert {"copying", "qk_frobenius"} <= told.summary["left_out"].keys()
+    assert not told.summary["changed"]
+
+
+def test_pairs_of_heads_are_compared(tmp_path: Path) -> None:
+    before = spectra.heads(write_attention(tmp_path / "model"), compose=True).document()
+    after = copy.deepcopy(before)
+    pairs = after["summary"]["composition"]["strongest"]
+    pairs[0]["score"] *= 1.5
+    pairs[1]["reader"] = pairs[1]["writer"]
+    found = spectra.compare(before, after).document()
+    told = found["summary"]["pairs"]
+    assert (told["both"], told["only_before"], told["only_after"]) == (19, 1, 1)
+    (moved_one,) = told["moved"]
+    assert moved_one["after"] == 1.5 * moved_one["before"]
+    text = " ".join(render_text(screen_of(checked(found, "found"))).split())
+    assert f"by {moved_one['kind'].upper()}: {number(moved_one['before'])} → " in text
+    assert "1 pair is among the strongest only before" in text
+    assert found["summary"]["changed"]
+
+
+def test_commands_are_called_as_they_are_typed(minilm_lora: Path, tmp_path: Path) -> None:
+    first = spectra.lowrank.resize(minilm_lora, output=tmp_path / "a", rank=4).document()
+    second = copy.deepcopy(first)
+    for number_of, row in enumerate(second["rows"]):
+        row["rounding"] = 0.5 * number_of  # how exact a number is, is none that moves
+        row["loss_spectral_low"] = row["loss_spectral"]
+    told = spectra.compare(first, second)
+    assert not told.summary["changed"]
+    assert render_text(screen_of(told.document())).splitlines()[2].startswith("  lowrank resize of")
+    with pytest.raises(UsageError, match=r"run `spectra\.lowrank\.resize\(\.\.\.\)` on the second"):
+        spectra.compare(first, second | {"command": "lowrank_merge"})
+
+
 def test_findings_of_checks_are_told(minilm: Path, tmp_path: Path) -> None:
     sick = tmp_path / "sick"
     shutil.copytree(minilm, sick)
@@ -355,10 +410,10 @@ def test_what_cannot_be_compared_is_refused(
         spectra.compare(model, alien)
     run = copy.deepcopy(model) | {"command": "trend"}
     run["summary"] |= {"steps": [], "roles": []}
-    with pytest.raises(UsageError, match="of trend, which compares models itself"):
+    with pytest.raises(UsageError, match="of spectrum and several models, which it"):
         spectra.compare(run, run)
     itself = spectra.compare(model, model).document()
-    with pytest.raises(UsageError, match="before is of compare, which compares models itself"):
+    with pytest.raises(UsageError, match="before is of compare and two results"):
         spectra.compare(itself, itself)
     with pytest.raises(SpectraError, match=r"no\.json cannot be read"):
         spectra.compare(tmp_path / "no.json", model)

@@ -5,7 +5,7 @@ import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -54,6 +54,8 @@ def render_page(sources: Sequence[Source], again: str = "") -> str:
         section_of(source.document, f"r{place}", source.saved, most, policies[place - 1] or first)
         for place, (source, most) in enumerate(zip(sources, room, strict=True), 1)
     ]
+    titles = Counter(section.title for section in sections)
+    sections = [replace(section, apart=titles[section.title] > 1) for section in sections]
     names = Names()
     others = others_of(sections)
     troubles = worst_of([(section.ident, section.document) for section in sections], others)

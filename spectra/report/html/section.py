@@ -18,6 +18,7 @@ from spectra.report.html.tables import MOST_ROWS, Column, Table, matrices, table
 from spectra.report.keys import KEYS
 from spectra.report.kind import Document, Sheet, kind_of
 from spectra.report.sentences import models_named, noted
+from spectra.text import printable
 
 MOST_PLAIN = 50  # rows of a table where scripts do not run
 SKIPPED = "skipped"
@@ -32,6 +33,7 @@ class Section:
     tables: Sequence[Table]  # the last is of matrices
     charts: Sequence[Mapping[str, Any]]
     saved: str  # the file's name, or what it would be written to
+    apart: bool = False  # another result of the page has the same topic and models
 
     @property
     def topic(self) -> str:
@@ -41,7 +43,8 @@ class Section:
     @property
     def title(self) -> str:
         """Its heading."""
-        return f"{self.topic}: {models_named(self.document)}"
+        file = f" ({printable(PurePath(self.saved).name)})" if self.apart else ""
+        return f"{self.topic}: {models_named(self.document)}{file}"
 
     @property
     def _of(self) -> str | None:

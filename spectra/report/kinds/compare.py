@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spectra.report import cells
+from spectra.report import cells, compared
 from spectra.report.changes import (
     beyond_text,
     change_text,
@@ -12,15 +12,14 @@ from spectra.report.changes import (
     value_text,
     values_text,
 )
-from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Worst
-from spectra.report.sentences import SAMPLED_ALIKE
+from spectra.report.compared import SIDES
+from spectra.report.kind import EACH, Document, Kind, Listing, Metric, Sheet, Step, Worst, typed
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column, Mark
-from spectra.text import counted, printable
+from spectra.text import printable
 from spectra.words import UNMEASURED
 
 LIMIT = 20  # matrices shown without -v
-FEW = 6  # quantities named under the table
 Line = Mapping[str, Any]
 """One quantity of one matrix that moved, or a matrix that only one result has."""
 
@@ -41,10 +40,11 @@ FINDING = Object({
     "became": TEXT, "severity": TEXT, "rule": TEXT, "name": TEXT, "where": TEXT, "message": TEXT,
     "matrix": TEXT.nullable, "tensor": TEXT.nullable, "rank": COUNT,
 })  # fmt: skip
+PAIR = Object({
+    "writer": TEXT, "reader": TEXT, "kind": TEXT, "before": NUMBER, "after": NUMBER,
+})  # fmt: skip
 TOTAL = Object({"key": TEXT, "before": COUNT, "after": COUNT})
-SIDES = ("before", "after")
 PLACE = ("matrix", "role", "layer", "expert")
-IDENTITY = ("role", "dtype", "codec", "shape")
 ONLY = {"before": "only before", "after": "only after"}
 
 
@@ -109,12 +109,16 @@ def _table(document: Document) -> Listing:
     """Return every move; of the first screen the largest of each matrix."""
     found = lines(document)
     shown = _each(found)[:LIMIT]
-    return Listing(COLUMNS, found, shown, _mark, of_rest=lambda _: " moves")
+    return Listing(COLUMNS, found, shown, _mark, of_rest=_noun)
+
+
+def _noun(rest: Sequence[object]) -> str:
+    return " move" if len(rest) == 1 else " moves"
 
 
 def _under(document: Document) -> str:
     summary = document["summary"]
-    return f"{summary['compared']} of {' and of '.join(_models(summary))}"
+    return f"{typed(summary['compared'])} of {' and of '.join(_models(summary))}"
 
 
 def _models(summary: Mapping[str, Any]) -> list[str]:
@@ -130,121 +134,19 @@ def _facts(document: Document, full: bool) -> list[str]:
     """Return by quantity what moved, and all that a reader must know to trust it."""
     summary = document["summary"]
     return [
-        *_findings(summary, full), *_by_quantity(summary, full), *_open(summary),
-        *_missing(summary), *_circumstances(summary),
+        *compared.findings(summary, full), *compared.pairs(summary),
+        *compared.by_quantity(summary, full), *compared.left_open(summary),
+        *compared.missing(summary), *compared.circumstances(summary),
     ]  # fmt: skip
 
 
 def _advice(document: Document) -> list[str]:
     """Return what a page and a card must say beside the answer; a screen has it under the table."""
     summary = document["summary"]
-    return [_under(document), *_open(summary), *_missing(summary), *_circumstances(summary)]
-
-
-def _findings(summary: Mapping[str, Any], full: bool) -> Iterator[str]:
-    found = summary.get("findings", ())
-    for one in found if full else found[:LIMIT]:
-        yield (
-            f"{one['became']}: {one['rule']} {one['severity']}, {printable(one['where'])}: "
-            f"{printable(one['message'])}"
-        )
-    if not full and len(found) > LIMIT:
-        yield f"... {len(found) - LIMIT:,} more findings (-v shows all)"
-    for side, codes in (summary.get("rules_not_in_both") or {}).items():
-        if codes:
-            yield f"judged only {side}: {', '.join(map(printable, codes))}"
-
-
-def _by_quantity(summary: Mapping[str, Any], full: bool) -> Iterator[str]:
-    moved = [one for one in summary["quantities"] if one["moved"] and one["compared"]]
-    shown = moved if full else moved[:FEW]
-    told = [f"{printable(one['key'])} {one['moved']:,} of {one['compared']:,}" for one in shown]
-    if len(moved) > len(shown):
-        told.append(f"{len(moved) - len(shown):,} more")
-    if told:
-        yield f"moved: {', '.join(told)}"
-    still = [
-        printable(one["key"])
-        for one in summary["quantities"]
-        if one["compared"] and not one["moved"] and one["key"] not in IDENTITY
-    ]
-    if still and moved:
-        yield f"within the error everywhere: {', '.join(still)}"
-
-
-def _open(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a bound leaves open, and what has a number on one side alone."""
-    told = [
-        f"{printable(one['key'])} of {one['unknown']:,}"
-        for one in summary["quantities"]
-        if one["unknown"]
-    ]
-    if told:
-        exact = " (--exact measures it)" if summary["compared"] == "kappa" else ""
-        yield f"a bound leaves open whether it moved: {', '.join(told)}{exact}"
-    for side, other in (SIDES, SIDES[::-1]):
-        found = [one for one in summary["quantities"] if one[f"only_{side}"]]
-        if found:
-            names = ", ".join(
-                f"{printable(one['key'])} of {one[f'only_{side}']:,}" for one in found
-            )
-            yield f"a value {side} and none {other}: {names}"
-
-
-def _missing(summary: Mapping[str, Any]) -> Iterator[str]:
-    if summary["no_numbers"]:
-        yield f"no numbers on either side: {counted(summary['no_numbers'], 'matrix', 'matrices')}"
-    for side, other in (SIDES, SIDES[::-1]):
-        lacking = summary["not_measured"][other]
-        if lacking:
-            yield f"measured only {side}: {', '.join(map(printable, lacking))}"
-
-
-def _circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs beside the numbers: settings, versions, bases, stored values."""
-    for one in summary["settings"]:
-        keys = [key for key, setting in summary["left_out"].items() if setting == one["key"]]
-        so = f"; not compared: {', '.join(map(printable, keys))}" if keys else ""
-        values = f"{_value(one['before'])} → {_value(one['after'])}"
-        yield f"settings differ: {printable(one['key'])} {values}{so}"
-    sides = [summary["sides"][side] for side in SIDES]
-    versions = [side["spectra"] for side in sides]
-    if versions[0] != versions[1]:
-        yield f"versions of spectra differ: {' → '.join(map(printable, versions))}"
-    bases = [[one for one in side["models"] if one.get("part") == "base"] for side in sides]
-    specs, known = ([[str(one.get(key) or "") for one in side] for side in bases]
-                    for key in ("spec", "digest"))  # fmt: skip
-    same = known[0] == known[1] and all(known[0])
-    if specs[0] != specs[1] and all(bases) and not same:
-        yield f"the bases differ: {' → '.join(printable(', '.join(base)) for base in specs)}"
-    digests = [[str(one.get("digest") or "") for one in side["models"]] for side in sides]
-    if all(map(all, digests)) and not summary["digests"]:
-        yield _same_weights(*digests)
-    if summary["unstated"]:
-        names = ", ".join(map(printable, summary["unstated"]))
-        yield f"no error is stated of {names}: any move is shown"
-    if summary["digests"]:
-        of = counted(summary["digests"], "matrix or vector", "matrices and vectors")
-        what = f"{summary['other_bytes']:,} of {of}"
-        yield f"stored values differ in {what}"
-
-
-def _same_weights(before: Sequence[str], after: Sequence[str]) -> str:
-    """Say what digests tell of the weights; a sample of the bytes does not tell of the others."""
-    forms = [[digest.partition(":")[0] for digest in side] for side in (before, after)]
-    if forms[0] != forms[1]:
-        return "whether the weights are the same is not known: their digests are of two kinds"
-    if before != after:
-        return "other weights, by their digests"
-    if "sample" in forms[0]:
-        return SAMPLED_ALIKE
-    return "the same weights, by their digests"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return printable(", ".join(map(str, value))) or "none"
-    return "none" if value in (None, "") else cells.plain(value)
+    return [
+        _under(document), *compared.pairs(summary), *compared.left_open(summary),
+        *compared.missing(summary), *compared.circumstances(summary),
+    ]  # fmt: skip
 
 
 def _sheets(document: Document) -> list[Sheet]:
@@ -300,6 +202,10 @@ def _figures(document: Document) -> list[tuple[str, str]]:
     return [("moved", f"{moved:,}"), *((name, f"{n:,}") for name, n in found.items() if n)]
 
 
+def _onward(document: Document) -> list[Step]:
+    return [[("--plot", "compare.png")]] if document["summary"]["moved"] else []
+
+
 def _card(document: Document, _: object) -> Listing:
     return Listing(CARD, _each(lines(document)))
 
@@ -309,7 +215,7 @@ KIND = Kind(
     "What moved",
     order=(("extent", True), ("moved", True)),
     table=_table, card=_card, under=_under, facts=_facts, figures=_figures, reads=False,
-    advice=_advice, onward=lambda _: [[("--plot", "compare.png")]],
+    advice=_advice, onward=_onward,
     visible=("moved", "quantity", "change", "extent"),
     metrics=(Metric("moved", "count"), Metric("extent", "linear")),
     sheets=_sheets, worst=_worst, lines=lines,
@@ -327,5 +233,8 @@ KIND = Kind(
         "other_bytes": COUNT, "verdicts": Object(dict.fromkeys(SIDES, TEXT)).sometimes,
         "findings": Items(FINDING).sometimes,
         "rules_not_in_both": Object(dict.fromkeys(SIDES, TEXTS)).sometimes,
+        "pairs": Object({
+            "both": COUNT, "moved": Items(PAIR), "only_before": COUNT, "only_after": COUNT,
+        }).sometimes,
     },
 )  # fmt: skip

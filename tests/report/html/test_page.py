@@ -489,6 +489,16 @@ def test_the_verdict_and_the_name_come_first() -> None:
     assert "<title>PASS: acme/big - spectra</title>" in passing
 
 
+def test_results_of_one_command_and_model_are_told_apart_by_their_files() -> None:
+    one = documents.EVERY["spectrum"]()
+    title = Parsed(render_page([Source(one, "here/a.json")])).data["sections"][0]["title"]
+    page = Parsed(render_page([Source(one, "here/a.json"), Source(one, "here/b.json")]))
+    titles = [section["title"] for section in page.data["sections"]]
+    assert titles == [f"{title} (a.json)", f"{title} (b.json)"]
+    for name in titles:  # in the list of results, on its card, and above its section
+        assert page.text.count(name) == 3
+
+
 def test_version_date_and_digest_are_told() -> None:
     page = page_of(documents.diff())
     made = re.search('<p class="made">(.*?)</p>', page)

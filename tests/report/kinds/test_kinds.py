@@ -6,8 +6,9 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 from report.html import documents
+from spectra.analyzers import loss
 from spectra.errors import SpectraError
-from spectra.report import cells, kind
+from spectra.report import cells, kind, lowrank
 from spectra.report.card import card
 from spectra.report.html import Source, render_page
 from spectra.report.kinds import Kind, kind_of, kinds
@@ -125,3 +126,10 @@ def test_a_rank_that_is_a_lower_bound_says_so() -> None:
     assert cell(row) == ">= 2,458"
     assert cell({**row, "delta_rank_status": "ok"}) == "2,458"
     assert cell({"delta_rank": None, "status": "non-finite"}) == "—"
+
+
+def test_what_rounding_alone_loses_is_not_among_the_worst() -> None:
+    assert lowrank.EXACT == loss.EXACT
+    rows = [{"matrix": name, "loss": lost, "rank_kept": 8}
+            for name, lost in (("a", 4e-7), ("b", 0.3), ("c", None))]  # fmt: skip
+    assert [one.matrix for one in lowrank.worst({"rows": rows})] == ["b"]
