@@ -38,7 +38,7 @@ def heads(
     Singular values and ranks of both, what no logit exceeds, whether a head copies what
     it reads, which are dead and which do the same as another. With --compose: which heads
     read what earlier ones write. From thin factors: nothing of the stream's width squared
-    is formed.
+    is decomposed or kept.
 
     Example: spectra heads all-MiniLM-L6-v2/ --plot heads.png
     """

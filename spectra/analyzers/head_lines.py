@@ -25,7 +25,8 @@ class HeadLines:
     """The lines T of what every head writes, and N of what its queries, keys and values read.
 
     Tensors beside the row: `writes`, `q`, `k`, `v` of heads x lines x width, and the length of all
-    lines of each head: `writes.norm` and so on. Those of a head that holds NaN or Inf are 0.
+    lines of each head: `writes.norm` and so on. Those of a head that holds NaN or Inf are 0. Those
+    that are summed up are sorted before.
     """
 
     name: ClassVar[str] = "head_lines"
@@ -83,10 +84,10 @@ class HeadLines:
             heads = self._heads(about, name, shared.device)
             outer = other[heads if of_other is None else of_other[heads]]
             places = heads if of_own is None else of_own[heads]
-            sigma, made = self._lines(roots(outer), own[places], rows, places, seed)
-            found[name], found[f"{name}.norm"] = made.cpu(), sigma.square().sum(dim=1).sqrt().cpu()
-            if not self.summed:
-                found[f"{name}.sigma"] = sigma.cpu()
+            gram = own[places]
+            length = (outer * gram).sum((1, 2)).clamp(min=0.0).sqrt()
+            found[name] = self._lines(roots(outer), gram, rows, places, seed).cpu()
+            found[f"{name}.norm"] = length.cpu()
         return Measurement({}, tensors=found)
 
     def _heads(self, about: Attention, name: str, device: torch.device) -> Tensor:
@@ -95,22 +96,22 @@ class HeadLines:
         some = self.chosen.get(about.module, {}).get(name, ())
         return torch.tensor(some, dtype=torch.long, device=device)
 
-    def _lines(
-        self, root: Tensor, gram: Tensor, rows: Tensor, places: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return singular values and sorted lines, a few heads at a time."""
+    def _lines(self, root: Tensor, gram: Tensor, rows: Tensor, places: Tensor, seed: int) -> Tensor:
+        """Return the lines of some places, a few heads at a time."""
         many = max(1, CHUNK // max(rows.shape[1] * rows.shape[2], 1))
-        sums = weights_of(root.shape[1], seed).to(root.device) if self.summed else None
-        values, found = [], []
+        sums = weights_of(root.shape[1], seed).to(rows) if self.summed else None
+        few = root.shape[1] if sums is None else len(sums)
+        kind = torch.float32 if sums is None else torch.bfloat16
+        found = rows.new_empty((len(places), few, rows.shape[2]), dtype=kind)
+        if not torch.equal(places, torch.arange(len(rows), device=places.device)):
+            rows = rows[places]
         for start in range(0, len(places), many):
             some = slice(start, start + many)
-            sigma, own = sorted_lines(root[some], gram[some], rows[places[some]])
-            values.append(sigma)
-            own = own.float() if sums is None else (sums.to(own.dtype) @ own).bfloat16()
-            found.append(own)
-        if not found:
-            return root.new_zeros((0, root.shape[1])), rows.new_zeros((0, *rows.shape[1:]))
-        return torch.cat(values), torch.cat(found)
+            if sums is None:
+                found[some] = root[some].to(rows) @ rows[some]
+            else:
+                found[some] = sums @ sorted_lines(root[some], gram[some], rows[some])[1]
+        return found
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Conclude nothing: pairs of modules are compared elsewhere."""

@@ -17,6 +17,7 @@ from spectra.kernels.heads import (
     copying,
     grams,
     inner_products,
+    root_norms,
     roots,
     tied,
     unturned,
@@ -76,19 +77,20 @@ class Heads:
         about, held = subject
         lines = lines_of(about, held, fold=self.fold)
         key_of = lines.key_of
-        query, key = grams(lines.queries), grams(lines.keys)[key_of]
-        value, written = grams(lines.values), grams(lines.written)
-        a, b, v, o = (roots(one) for one in (query, key, value, written))
+        query, key = grams(lines.queries), grams(lines.keys)
+        known = {id(lines.queries): roots(query), id(lines.keys): roots(key)}
+        a, b = known[id(lines.queries)], known[id(lines.keys)][key_of]
+        v, o = (roots(grams(one)) for one in (lines.values, lines.written))
         found: dict[str, Tensor] = {}
         for name, left, right in (("qk", a, b), ("ov", o, v[key_of])):
             found |= _spectra(name, left, right)
         if about.known:
             halves = about.pairing != "neighbours"
-            found["qk_unturned"] = unturned(query, key, _lines(about), halves=halves)
+            found["qk_unturned"] = unturned(query, key[key_of], _lines(about), halves=halves)
         if not about.across and about.memory == about.written:
             found["copying"] = copying(lines.values[key_of], lines.written)
         found |= _twins(lines, found["ov_frobenius"])
-        bounds = self._bounds(about, lines)
+        bounds = self._bounds(about, lines, known)
         if bounds is not None:
             found["logit_bound"] = bounds
         sigma = {name: found.pop(f"{name}_sigma") for name in ("qk", "ov")}
@@ -133,11 +135,11 @@ class Heads:
         told += [f"{words[about.behind]} behind"] if about.behind else []
         return ", ".join(told) or "none before"
 
-    def _bounds(self, about: Attention, lines: Lines) -> Tensor | None:
+    def _bounds(self, about: Attention, lines: Lines, known: Mapping[int, Tensor]) -> Tensor | None:
         """Return what no logit of a head exceeds in size, at any distance; None: not known."""
         if not lines.logits or about.scale is None:
             return None
-        parts = [_bound(one, lines.key_of, about) for one in lines.logits]
+        parts = [_bound(one, lines.key_of, about, known) for one in lines.logits]
         if any(one is None for one in parts):
             return None
         total = about.scale * torch.stack([one for one in parts if one is not None]).sum(dim=0)
@@ -181,14 +183,13 @@ def _spectra(name: str, left: Tensor, right: Tensor) -> dict[str, Tensor]:
     square, total = sigma.square().sum(dim=1), sigma.sum(dim=1)
     share = sigma / total[:, None]
     entropy = -(share * share.clamp(min=1e-300).log()).sum(dim=1)
-    sizes = [torch.linalg.matrix_norm(one, ord=2) for one in (left, right)]
     return {
         f"{name}_sigma": sigma,
         f"{name}_sigma_max": sigma[:, 0],
         f"{name}_frobenius": square.sqrt(),
         f"{name}_stable_rank": square / sigma[:, 0].square(),
         f"{name}_effective_rank": entropy.exp(),
-        f"{name}_tied": tied(sigma, FLOOR * sizes[0] * sizes[1]),
+        f"{name}_tied": tied(sigma, FLOOR * root_norms(left) * root_norms(right)),
     }
 
 
@@ -206,10 +207,13 @@ def _twins(lines: Lines, norms: Tensor) -> dict[str, Tensor]:
             "nearest_cosine": found}  # fmt: skip
 
 
-def _bound(one: Logit, key_of: Tensor, about: Attention) -> Tensor | None:
+def _bound(
+    one: Logit, key_of: Tensor, about: Attention, known: Mapping[int, Tensor]
+) -> Tensor | None:
     """Return what one summand of a logit does not exceed, before the scale.
 
     |q| <= |x| sigma_1(Q) + |b|, and where nothing rotates |x^T Q^T K y| <= |x| |y| sigma_1(Q^T K).
+    The roots of some lines are known, by the lines' own identity.
     """
     query, key = one.query, one.key
     if query.reach is None or key.reach is None:
@@ -217,8 +221,12 @@ def _bound(one: Logit, key_of: Tensor, about: Attention) -> Tensor | None:
     if about.each:
         longest = query.reach * key.reach * about.length**2
         return torch.full((len(key_of),), longest, dtype=torch.float64, device=key_of.device)
-    a, b = roots(grams(query.lines)), roots(grams(key.lines))[key_of]
-    of_query, of_key = (torch.linalg.matrix_norm(root, ord=2) for root in (a, b))
+    a, b = (
+        known[id(side.lines)] if id(side.lines) in known else roots(grams(side.lines))
+        for side in (query, key)
+    )
+    b = b[key_of]
+    of_query, of_key = root_norms(a), root_norms(b)
     together = of_query * of_key if one.turns else values_of(a, b)[:, 0]
     bias = [
         0.0 if side.bias is None else torch.linalg.vector_norm(side.bias.double(), dim=1)

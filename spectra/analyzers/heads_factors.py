@@ -128,7 +128,7 @@ class _Held:
             bias = moved if bias is None else bias + moved
         lines = lines * self.gain(norm, kind)
         if kind == "layer":
-            lines = lines - lines.mean(dim=1, keepdim=True)
+            lines -= lines.mean(dim=1, keepdim=True)
         return Side(lines, math.sqrt(lines.shape[1]), bias)
 
     def each(self, side: Side, role: str, about: Attention) -> Side:

@@ -1,25 +1,39 @@
 """How much of what one head writes another reads: norms of products of thin factors.
 
 A writer's OV^T = V^T O is P T with orthonormal columns P, and a reader's map M (its Q^T K, K^T Q or
-V^T O) is N^T P' likewise, so that ||V^T O M||_F = ||T N^T||_F, a product of heads' lines alone. The
-rows of T and N are orthogonal, the longest first: singular directions times their singular values.
+V^T O) is N^T P' likewise, so that ||V^T O M||_F = ||T N^T||_F, a product of heads' lines alone.
 
-Where all pairs would take too long, most rows are summed up by random ones: of N the leading rows
-stay, the others become a few sums of them with Gaussian weights, and the same of T. The squared
-norm of the small product is then right on average, whatever the factors are, and by how much it
-scatters is told by its own rows and columns.
+That is also the inner product of two Gram matrices, ||T N^T||_F^2 = <T^T T, N^T N>. T N^T takes
+width x rows^2 products, the inner product half of width^2 once these are made. They are made a few
+columns at a time and never held. In float32 it is off by a part of the product of their norms,
+which only what a head barely reads of another feels: there T N^T is taken.
+
+Where all pairs would take too long, T and N are turned to singular directions times their singular
+values, the longest first, and most rows are summed up by random ones: of N the leading rows stay,
+the others become a few sums of them with Gaussian weights, and the same of T. The squared norm of
+the small product is then right on average, whatever the factors are, and by how much it scatters is
+told by its own rows and columns.
 
 Source:
     Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; Merullo et al. 2024,
     arXiv:2406.09519 (Talking Heads); Drineas et al. 2006 (random products).
 """
 
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LEADING = 8  # rows that stay as they are
 DRAWN = 8  # sums of the others
+HELD = 12 << 20  # bytes of Gram matrices that are multiplied with others: they stay in a cache
+NARROW = 16  # their columns at least
+SHORT = 1 / 64  # of the product of two Gram matrices' norms: below, float32 has lost digits
+ENTRIES = 1 << 22  # of lines that are taken at once
 
 
 def sorted_lines(
@@ -41,6 +55,15 @@ def sorted_lines(
     turned = turn.flip(2).mT @ root
     sigma = squares.flip(1).clamp(min=0.0).sqrt()
     return sigma, turned.to(lines.dtype) @ lines
+
+
+def frame_of(
+    lines: Float[Tensor, "inner width"],
+) -> tuple[Float[Tensor, " inner"], Float[Tensor, "inner inner"]]:
+    """Return singular values of one head's lines T, descending, and U^T that turns T to S V^T."""
+    wide = lines.double()
+    squares, turn = torch.linalg.eigh(wide @ wide.mT)
+    return squares.flip(0).clamp(min=0.0).sqrt(), turn.flip(1).mT
 
 
 def weights_of(rows: int, seed: int) -> Float[Tensor, "few rows"]:
@@ -66,6 +89,121 @@ def energies(
     product = writer.flatten(0, 1) @ reader.flatten(0, 1).mT
     found: Tensor = product.square_().unflatten(1, (-1, some)).unflatten(0, (-1, few))
     return found
+
+
+class HeadsLines(NamedTuple):
+    """The lines of some heads, and how long all of each head's are together."""
+
+    lines: Float[Tensor, "heads rows width"]  # float32
+    length: Float[Tensor, " heads"]  # float64
+
+    @property
+    def _length(self) -> Float[Tensor, "heads one one"]:
+        length: Tensor = torch.where(self.length > 0.0, self.length, 1.0).to(self.lines)
+        return length[:, None, None]
+
+    def gram(self, columns: slice, out: Float[Tensor, "heads some more"]) -> None:
+        """Make these columns of every Gram matrix, of lines of length 1, from the diagonal on."""
+        left = self.lines[:, :, columns] / self._length / self._length
+        torch.bmm(left.mT, self.lines[:, :, columns.start :], out=out)
+
+    def gram_norm(self) -> Float[Tensor, " heads"]:
+        """Return the Frobenius norm of every one of these Gram matrices."""
+        lines = self.lines / self._length
+        norm: Tensor = torch.linalg.matrix_norm(lines @ lines.mT).double()
+        return norm
+
+    def some(self, heads: Int[Tensor, " some"]) -> Float[Tensor, "some rows width"]:
+        """Return the lines of some heads, of length 1."""
+        found: Tensor = self.lines[heads] / self._length[heads]
+        return found
+
+
+def gram_shares(
+    writers: Sequence[HeadsLines], readers: Sequence[HeadsLines], reads: Sequence[range]
+) -> list[Float[Tensor, "writing reading"]]:
+    """Return ||T N^T||_F^2 / (||T||_F ||N||_F)^2 of all pairs of heads, by their Gram matrices.
+
+    Their roots are off by less than 1.5e-6, relative to themselves, but for what float32 leaves of
+    a product, 1e-7; measured of random, graded and trained heads: 3e-7.
+
+    Args:
+        writers: The lines T of modules, all of one width.
+        readers: The lines N of sides of modules.
+        reads: The places of the writers that each of these reads.
+
+    Returns:
+        Of each reader, in float64: the heads of its writers, one after the other, by its own.
+    """
+    starts = [0, *accumulate(len(one.lines) for one in writers)]
+    rows = [slice(starts[some.start], starts[some.stop]) for some in reads]
+    found = [
+        torch.zeros(here.stop - here.start, len(one.lines), dtype=torch.float64)
+        for one, here in zip(readers, rows, strict=True)
+    ]
+    alike = [list(group) for _, group in groupby(range(len(reads)), key=reads.__getitem__)]
+    memory: dict[str, Tensor] = {}  # the same again and again: fresh pages cost more
+    for columns in _panels(writers[0].lines.shape[2], starts[-1]):
+        held = _grams(writers, columns, memory, "held")
+        held[:, :, columns.stop - columns.start :] *= 2.0  # whose mirror image is not made
+        for group in alike:
+            read = _grams([readers[at] for at in group], columns, memory, "read")
+            both = read.flatten(1) @ held[rows[group[0]]].flatten(1).mT
+            parts = both.split([len(readers[at].lines) for at in group])
+            for at, part in zip(group, parts, strict=True):
+                found[at] += part.mT
+    norms = torch.cat([one.gram_norm() for one in writers])
+    for shares, one, some, here in zip(found, readers, reads, rows, strict=True):
+        short = shares <= SHORT * norms[here, None] * one.gram_norm()
+        first = 0
+        for place in some:
+            writer = writers[place]
+            own = slice(first, first + len(writer.lines))
+            shares[own][short[own]] = _by_products(writer, one, short[own].nonzero())
+            first = own.stop
+    return found
+
+
+def gram_memory(width: int, heads: int) -> int:
+    """Return the bytes that Gram matrices of writers take at once, and those of readers beside."""
+    return 2 * max(HELD, 4 * heads * NARROW * width)
+
+
+def _panels(width: int, heads: int) -> Iterator[slice]:
+    """Yield columns of all Gram matrices that fit into a cache."""
+    start = 0
+    while start < width:
+        many = max(HELD // (4 * heads * (width - start)), NARROW)
+        yield slice(start, min(start + many, width))
+        start += many
+
+
+def _grams(
+    some: Sequence[HeadsLines], columns: slice, memory: dict[str, Tensor], name: str
+) -> Float[Tensor, "heads some more"]:
+    """Return these columns of the Gram matrices of all heads, in memory of that name."""
+    count, width = sum(len(one.lines) for one in some), some[0].lines.shape[2]
+    shape = count, columns.stop - columns.start, width - columns.start
+    if name not in memory or memory[name].numel() < math.prod(shape):
+        memory[name] = some[0].lines.new_empty(math.prod(shape))
+    found = memory[name][: math.prod(shape)].view(shape)
+    first = 0
+    for one in some:
+        one.gram(columns, found[first : first + len(one.lines)])
+        first += len(one.lines)
+    return found
+
+
+def _by_products(
+    writer: HeadsLines, reader: HeadsLines, pairs: Int[Tensor, "pairs two"]
+) -> Float[Tensor, " pairs"]:
+    """Return the shares of some pairs of heads from their products."""
+    many = max(ENTRIES // max(writer.lines[:1].numel(), reader.lines[:1].numel()), 1)
+    found = [
+        (writer.some(part[:, 0]) @ reader.some(part[:, 1]).mT).square_().sum((1, 2)).double()
+        for part in pairs.split(many)
+    ]
+    return torch.cat(found) if found else writer.length.new_zeros(0)
 
 
 def with_error(

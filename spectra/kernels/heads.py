@@ -13,7 +13,8 @@ from torch import Tensor
 
 from spectra.errors import NonFiniteError
 
-CHUNK = 1 << 22  # entries that are widened at once
+CHUNK = 1 << 22  # entries that are taken at once
+WIDE = 1 << 18  # and widened, always in the same memory: fresh pages cost more
 APART = 1e-6  # of the largest singular value: what lies closer is one value with two vectors
 FLOOR = 1e-7  # of the product of both factors' largest values: below lies rounding
 
@@ -24,21 +25,38 @@ def grams(lines: Float[Tensor, "heads size width"]) -> Float[Tensor, "heads size
     Raises:
         NonFiniteError: They hold NaN or Inf.
     """
-    many = max(1, CHUNK // max(lines.shape[1] * lines.shape[2], 1))
-    found = []
-    for some in lines.split(many):
-        wide = some.double()
-        found.append(wide @ wide.mT)
-    gram = torch.cat(found)
+    gram = cross_grams(lines, lines)
     if not bool(gram.isfinite().all()):
         raise NonFiniteError("queries, keys, values or what they write hold NaN or Inf")
     return gram
 
 
+def cross_grams(
+    left: Float[Tensor, "heads size width"], right: Float[Tensor, "heads size width"]
+) -> Float[Tensor, "heads size size"]:
+    """Return the inner products of every head's lines with others, in float64."""
+    heads, size, width = left.shape
+    many = max(1, min(WIDE // max(size * width, 1), heads))
+    found = left.new_empty((heads, size, size), dtype=torch.float64)
+    wide = left.new_empty((1 if right is left else 2, many, size, width), dtype=torch.float64)
+    for start in range(0, heads, many):
+        some = slice(start, min(start + many, heads))
+        one = wide[0, : some.stop - start].copy_(left[some])
+        other = one if right is left else wide[1, : some.stop - start].copy_(right[some])
+        torch.bmm(one, other.mT, out=found[some])
+    return found
+
+
 def roots(gram: Float[Tensor, "heads size size"]) -> Float[Tensor, "heads size size"]:
-    """Return A with A^T A = gram, for each."""
+    """Return A with A^T A = gram, for each; its rows are orthogonal, the longest last."""
     values, vectors = torch.linalg.eigh(gram)
     found: Tensor = values.clamp(min=0.0).sqrt()[..., None] * vectors.mT
+    return found
+
+
+def root_norms(root: Float[Tensor, "heads size size"]) -> Float[Tensor, " heads"]:
+    """Return the largest singular value of every one of `roots`."""
+    found: Tensor = torch.linalg.vector_norm(root[:, -1], dim=1)
     return found
 
 
@@ -76,11 +94,7 @@ def copying(
     Source:
         Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
     """
-    many = max(1, CHUNK // max(values.shape[1] * values.shape[2], 1))
-    cores = torch.cat([
-        one.double() @ other.double().mT
-        for one, other in zip(values.split(many), written.split(many), strict=True)
-    ])  # fmt: skip
+    cores = cross_grams(values, written)
     found = torch.linalg.eigvals(cores)
     size = torch.linalg.vector_norm(cores, dim=(1, 2)) * cores.shape[1] ** 0.5
     total = found.abs().sum(dim=1)

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from spectra.analyzers.head_lines import KINDS, HeadLines
 from spectra.analyzers.heads_reading import naming
-from spectra.kernels.composition import DRAWN, LEADING, energies, with_error
+from spectra.kernels.composition import DRAWN, LEADING, frame_of, gram_memory
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention
-from spectra.matrices.layers import place_in
 from spectra.numbers import hundredths, number, whole
 from spectra.runs.analysis import Analysis
 from spectra.runs.around import Around
+from spectra.runs.pairs import Module, Pair, modules_of, operations, pairs_of
 from spectra.runs.result import Result
+from spectra.runs.scores import Found, scored
 from spectra.text import counted
 from spectra.words import UNMEASURED
 from spectra.work.estimate import Estimate, estimate
-from spectra.work.executor import Executor, Report, in_order, measured, silent
+from spectra.work.executor import Executor, Report, measured, silent
 from spectra.work.local import Local
 from spectra.work.store import keep, recalled
 from spectra.work.task import Task
@@ -34,39 +35,6 @@ MOST = 128  # pairs that are computed exactly where the others are estimated
 NAMED = 3  # pairs in a sentence
 COMPONENTS = 3  # of a pair, that are told
 CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A module of attention in its stream."""
-
-    task: Task
-    about: Attention
-    stack: str  # of layers that write to one stream
-    place: tuple[int, bool]  # in it: the layer, and whether it attends across, which comes after
-    heads: tuple[int, ...]  # that have numbers
-
-    @property
-    def name(self) -> str:
-        """In the checkpoint."""
-        return self.about.module
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two modules and the side of the later one that reads."""
-
-    writer: Module
-    reader: Module
-    kind: str  # of KINDS
-
-    def operations(self, *, summed: bool) -> float:
-        """Return the floating-point operations of all pairs of their heads."""
-        one, other = self.writer.about, self.reader.about
-        rows = one.value_size, other.value_size if self.kind == "v" else other.size
-        few = LEADING + DRAWN
-        lines = [min(row, few) if summed else row for row in rows]
-        return 2.0 * one.heads * lines[0] * other.heads * lines[1] * one.written
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +63,6 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Scores of all pairs of heads of two modules."""
-
-    pair: Pair
-    score: Tensor  # writers x readers, float32, of heads that have numbers
-    error: Tensor  # standard error; 0 where it is exact
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """One pair of heads."""
 
@@ -129,6 +88,9 @@ class Candidate:
         }  # fmt: skip
 
 
+Frames = dict[tuple[str, int], tuple[Tensor, Tensor]]  # of writers' heads, by `frame_of`
+
+
 @dataclass(frozen=True, slots=True)
 class Composition(Around[Analysis]):
     """The heads of a model, and which of them read what others write.
@@ -150,7 +112,7 @@ class Composition(Around[Analysis]):
         if recalled(executor, _tasks(modules), self._asked(modules, summed=summed)) is not None:
             return first
         second = estimate(self.plan, HeadLines(self.fold, summed), executor)
-        took = Work(products=SINGLE * sum(one.operations(summed=summed) for one in pairs))
+        took = Work(products=SINGLE * operations(pairs, summed=summed))
         seconds = None if None in {first.seconds, second.seconds} else (
             (first.seconds or 0.0) + (second.seconds or 0.0)
             + took.threaded(torch.get_num_threads()) * first.busy
@@ -205,7 +167,7 @@ class Composition(Around[Analysis]):
     ) -> dict[str, Any]:  # fmt: skip
         kept, tasks = Kept(), _tasks(modules)
         measured(executor, tasks, HeadLines(self.fold, summed), report, kept)
-        found = [compared(one, kept.held, summed=summed) for one in pairs]
+        found = scored(pairs, kept.held, summed=summed)
         wanted = leading(found, self.strongest)
         complete = len(wanted) < MOST or not summed
         if summed:
@@ -219,7 +181,8 @@ class Composition(Around[Analysis]):
                 one.name: dict.fromkeys(("writes", *KINDS), tuple(range(one.about.heads)))
                 for one in modules
             }
-        exact = [exactly(one, kept.held, places) for one in wanted]
+        frames: Frames = {}
+        exact = [exactly(one, kept.held, places, frames) for one in wanted]
         exact.sort(key=lambda one: -one.score)
         spread = torch.cat([one.error.flatten() / one.score.flatten().clamp(min=1e-12)
                             for one in found])  # fmt: skip
@@ -236,46 +199,6 @@ def _tasks(modules: Sequence[Module]) -> list[Task]:
     return [one.task for one in modules]
 
 
-def modules_of(tasks: Sequence[Task]) -> list[Module]:
-    """Return the modules of a plan in the order in which they write to their streams."""
-    found = []
-    for task in in_order(tasks):
-        place = place_in(task.inputs[0].view.entry.name)
-        if task.about is not None and place is not None:
-            where = (task.place.layer or 0, task.about.across)
-            heads = tuple(range(task.about.heads))
-            found.append(Module(task, task.about, place.stack, where, heads))
-    return sorted(found, key=lambda one: (one.stack, one.place))
-
-
-def pairs_of(modules: Sequence[Module]) -> list[Pair]:
-    """Return every earlier module with every later one of a stream, and each side that reads it.
-
-    What attends across reads its own stream with its queries, and with keys and values what the
-    other stack has written in the end.
-    """
-    found = []
-    for reader in modules:
-        other = _memory(reader, modules) if reader.about.across else reader.stack
-        for writer in modules:
-            before = writer.stack == reader.stack and writer.place < reader.place
-            kinds = KINDS if not reader.about.across else ("q",) if before else ()
-            if before and writer.about.written == reader.about.width:
-                found += [Pair(writer, reader, kind) for kind in kinds]
-            beyond = reader.about.across and writer.stack == other
-            if beyond and writer.about.written == reader.about.memory:
-                found += [Pair(writer, reader, kind) for kind in ("k", "v")]
-    return found
-
-
-def _memory(reader: Module, modules: Sequence[Module]) -> str:
-    """Return the stack whose stream keys and values are of; nothing where that is not plain."""
-    others = {one.stack for one in modules if one.stack != reader.stack}
-    named = {one for one in others if one == reader.stack.replace("decoder", "encoder")}
-    some = named or others
-    return some.pop() if len(some) == 1 else ""
-
-
 def _exact(pairs: Sequence[Pair]) -> bool:
     """Say whether all pairs are computed exactly."""
     operations = sum(one.operations(summed=False) for one in pairs)
@@ -283,37 +206,20 @@ def _exact(pairs: Sequence[Pair]) -> bool:
 
 
 def _kept(pairs: Sequence[Pair], *, summed: bool) -> int:
-    """Return the bytes of the lines of all modules."""
+    """Return the bytes of the lines of all modules, and of what is made of them at once."""
     modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
+    grams = 0 if summed else gram_memory(
+        max((one.written for one in modules.values()), default=0),
+        sum(one.heads for one in modules.values()),
+    )  # fmt: skip
     few, width = LEADING + DRAWN, 2 if summed else 4
-    return sum(
+    return grams + sum(
         width * one.heads * (
             (min(one.value_size, few) if summed else one.value_size) * (one.written + one.memory)
             + (min(one.size, few) if summed else one.size) * (one.width + one.memory)
         )
         for one in modules.values()
     )  # fmt: skip
-
-
-def compared(pair: Pair, held: Mapping[str, Mapping[str, Tensor]], *, summed: bool) -> Found:
-    """Return the score of every head of the writer with every head of the reader."""
-    one, other = held[pair.writer.name], held[pair.reader.name]
-    writes, reads = one["writes"].float(), other[pair.kind].float()
-    norms = one["writes.norm"][:, None] * other[f"{pair.kind}.norm"][None]
-    full = pair.reader.about.value_size if pair.kind == "v" else pair.reader.about.size
-    drawn = (summed and pair.writer.about.value_size > LEADING + DRAWN,
-             summed and full > LEADING + DRAWN)  # fmt: skip
-    many = max(1, (1 << 24) // max(writes.shape[1] * reads.shape[0] * reads.shape[1], 1))
-    totals, errors = [], []
-    for some in writes.split(many):
-        total, error = with_error(energies(some, reads), drawn)
-        totals.append(total)
-        errors.append(error)
-    heads = torch.tensor(pair.writer.heads)[:, None], torch.tensor(pair.reader.heads)
-    total, error, norms = torch.cat(totals)[heads], torch.cat(errors)[heads], norms[heads]
-    score = (total.sqrt() / norms).nan_to_num(0.0, 0.0, 0.0)
-    off = (error / (2.0 * total.sqrt() * norms)).nan_to_num(0.0, 0.0, 0.0)
-    return Found(pair, score.float(), off.float())
 
 
 def leading(found: Sequence[Found], count: int) -> list[Candidate]:
@@ -355,8 +261,12 @@ def exactly(
     one: Candidate,
     held: Mapping[str, Mapping[str, Tensor]],
     places: Mapping[str, Mapping[str, tuple[int, ...]]],
+    frames: Frames,
 ) -> Candidate:
-    """Return a pair with its exact score, and the writer's components that carry it."""
+    """Return a pair with its exact score, and the writer's components that carry it.
+
+    `frames` keeps the singular directions of writers, each of which is in many pairs.
+    """
     writer, reader = one.pair.writer.name, one.pair.reader.name
     at = (places[writer]["writes"].index(one.writer),
           places[reader][one.pair.kind].index(one.reader))  # fmt: skip
@@ -364,9 +274,11 @@ def exactly(
     sigma, length = (float(held[name][key][place]) for name, key, place in (
         (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1])
     ))  # fmt: skip
-    rows = (writes @ reads.mT).square().sum(dim=1).double()
+    if (writer, one.writer) not in frames:
+        frames[writer, one.writer] = frame_of(writes)
+    values, turn = frames[writer, one.writer]
+    rows = (turn @ (writes @ reads.mT).double()).square().sum(dim=1)
     total = float(rows.sum())
-    values = held[writer]["writes.sigma"][at[0]]
     components = [
         {"index": float(index), "sigma": float(values[index]),
          "score": math.sqrt(float(rows[index])) / (float(values[index]) * length),

@@ -5,10 +5,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from spectra.kernels import composition
 from spectra.kernels.composition import (
     DRAWN,
     LEADING,
+    HeadsLines,
     energies,
+    frame_of,
+    gram_shares,
     sorted_lines,
     weights_of,
     with_error,
@@ -72,3 +76,42 @@ def test_estimates_are_right_on_average_and_tell_their_error(lines: tuple[Tensor
 def test_few_rows_stay_as_they_are() -> None:
     assert_close(weights_of(LEADING + DRAWN, 1), torch.eye(LEADING + DRAWN))
     assert weights_of(LEADING + DRAWN + 1, 1).shape == (LEADING + DRAWN, LEADING + DRAWN + 1)
+
+
+@pytest.mark.parametrize("held", [1, 1 << 14, 12 << 20])
+def test_shares_by_gram_matrices_are_those_of_whole_products(
+    held: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "HELD", held)
+    made = [torch.randn(heads, rows, 90, generator=generator) * scale for heads, rows, scale in
+            ((3, 20, 1.0), (2, 7, 1e-12), (3, 20, 1e12), (2, 9, 1.0), (3, 1, 1e-6))]  # fmt: skip
+    falling = torch.arange(1.0, 21.0)[:, None] ** -3
+    made[0][1] *= falling
+    made[2][1] = falling * torch.linalg.qr(made[2][1].mT).Q.mT
+    made[2][2] = 0.0
+    # what one head writes and another reads, but for a thousandth, lies in other directions
+    inside = torch.linalg.qr(made[0][1].mT).Q
+    made[3][0] -= made[3][0] @ inside @ inside.mT
+    made[3][0] += 1e-3 * falling[:9] * made[0][1][:9]
+    sides = [HeadsLines(one, torch.linalg.matrix_norm(one.double())) for one in made]
+    writers, readers = sides[:3], [sides[3], sides[4], sides[2], sides[0]]
+    reads = [range(2), range(2), range(1, 3), range(3)]
+    for reader, some, found in zip(
+        readers, reads, gram_shares(writers, readers, reads), strict=True
+    ):  # fmt: skip
+        expected = torch.cat([
+            torch.stack([
+                torch.stack([(a @ b.mT).square().sum() for b in reader.lines.double()])
+                for a in writers[at].lines.double()
+            ]) / (writers[at].length[:, None] * reader.length).square()
+            for at in some
+        ])  # fmt: skip
+        assert_close(found.sqrt(), expected.nan_to_num(0.0).sqrt(), rtol=1.5e-6, atol=1e-8)
+
+
+def test_frames_turn_lines_to_singular_directions(lines: tuple[Tensor, Tensor]) -> None:
+    sigma, turn = frame_of(lines[0][1])
+    wide = lines[0][1].double()
+    left, expected, _ = torch.linalg.svd(wide, full_matrices=False)
+    assert_close(sigma, expected, rtol=1e-10, atol=0.0)
+    assert_close((turn @ left).abs(), torch.eye(40, dtype=torch.float64), rtol=0.0, atol=1e-8)

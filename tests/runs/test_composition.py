@@ -21,9 +21,9 @@ from spectra.analyzers.head_lines import HeadLines
 from spectra.errors import UsageError
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
-from spectra.runs import composition
-from spectra.runs.composition import modules_of, pairs_of
-from spectra.work import store
+from spectra.runs import composition, pairs
+from spectra.runs.pairs import modules_of, pairs_of
+from spectra.work import probe, store
 
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
 Map = NDArray[np.float64]
@@ -165,6 +165,22 @@ def test_what_is_told_of_pairs_is_kept_and_nothing_is_read_for_it_again(
     assert len(seen) == LAYERS
 
 
+@pytest.mark.parametrize("fewer", [0.0, 1e9])
+def test_both_ways_to_score_all_pairs_agree(
+    fewer: float, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "FEWER", fewer)
+    expected: dict[tuple[str, int, int], list[float]] = {}
+    for (kind, one, _, other, _), (score, _) in plain(model).items():
+        expected.setdefault((kind, one, other), []).append(score)
+    result = spectra.heads(model, compose=True)
+    for one in result.summary["composition"]["layers"]:
+        scores = expected.pop((one["kind"], one["writer_layer"], one["reader_layer"]))
+        assert one["highest"] == pytest.approx(max(scores), rel=2e-6)
+        assert one["mean"] == pytest.approx(np.mean(scores), rel=2e-6)
+    assert not expected
+
+
 def test_norms_left_out_give_other_scores(model: Path) -> None:
     folded, bare = (told(spectra.heads(model, compose=True, fold=fold)) for fold in (True, False))
     assert folded["q", 0, 1, 2, 3]["score"] != bare["q", 0, 1, 2, 3]["score"]
@@ -180,18 +196,18 @@ def test_what_attends_across_reads_the_other_stack(tmp_path: Path) -> None:
     families.build("t5").save_pretrained(tmp_path)
     plan = spectra.heads.plan(tmp_path).question.plan
     modules = modules_of(plan.tasks)
-    pairs = {(one.writer.name, one.reader.name, one.kind) for one in pairs_of(modules)}
+    found = {(one.writer.name, one.reader.name, one.kind) for one in pairs_of(modules)}
     own, across = (
         "decoder.block.{}.layer.0.SelfAttention",
         "decoder.block.{}.layer.1.EncDecAttention",
     )
     encoder = "encoder.block.{}.layer.0.SelfAttention"
-    assert (own.format(0), across.format(0), "q") in pairs
-    assert (across.format(0), own.format(1), "v") in pairs
-    assert (own.format(0), across.format(0), "k") not in pairs
+    assert (own.format(0), across.format(0), "q") in found
+    assert (across.format(0), own.format(1), "v") in found
+    assert (own.format(0), across.format(0), "k") not in found
     assert {(encoder.format(i), across.format(j), kind) for i in (0, 1) for j in (0, 1)
-            for kind in "kv"} <= pairs  # fmt: skip
-    assert not any(one.startswith("encoder") and other == own.format(1) for one, other, _ in pairs)
+            for kind in "kv"} <= found  # fmt: skip
+    assert not any(one.startswith("encoder") and other == own.format(1) for one, other, _ in found)
 
 
 @pytest.mark.parametrize("most", [1e18, 0.0], ids=["all exactly", "summed up"])
@@ -223,7 +239,8 @@ def test_a_head_that_writes_nothing_is_read_by_none(model: Path) -> None:
     assert found["q", 0, 0, 1, 0]["components"] == []
 
 
-def test_a_dry_run_reads_nothing(model: Path) -> None:
+def test_a_dry_run_reads_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "busy", lambda _: 1.0)  # which varies while others work
     planned = spectra.heads.plan(model, compose=True)
     alone = spectra.heads.plan(model).estimate()
     assert planned.estimate().nbytes == 2 * alone.nbytes
