@@ -149,12 +149,13 @@ def deliver(result: Result, common: Common) -> None:
     export = result.export(common.export) if common.export else None
     document = result.document()
     _write_files(result, document, common, export)
-    if export is not None and not _exported(common):
+    own = export is not None and not _exported(common)
+    if export is not None and own:
         sys.stdout.write(export.text)
         note(str(result.summary["reading"]), quiet=common.quiet)
     else:
         _show(result, document, common)
-    if export is not None or common.format != "table":  # a table tells them itself
+    if own or common.format != "table":  # a table tells them itself
         for text in noted(document):
             note(text, quiet=common.quiet)
     for text in export.notes if export is not None else ():

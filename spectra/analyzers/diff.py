@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from spectra.analyzers.ablation import Edit, edits_of
 from spectra.analyzers.ablation_reading import reading_of_edits, summary_of_edits
@@ -28,7 +28,7 @@ from spectra.analyzers.intruders import KEYS as INTRUDER_KEYS
 from spectra.analyzers.intruders import Look
 from spectra.analyzers.row import Measurement, Row
 from spectra.analyzers.waves import UNCHANGED as WITHOUT_WAVES
-from spectra.analyzers.waves import reading_of_waves, waves_of
+from spectra.analyzers.waves import beyond, reading_of_waves, waves_of
 from spectra.errors import UsageError
 from spectra.kernels.work import (
     ENTRY,
@@ -172,8 +172,9 @@ class Diff:
             summary |= self.look.summary(rows, measured, changed)
         if self.frame:
             summary |= summary_of_frames(changed)
-        if idle := self.idle():
-            summary["notes"] = idle
+        if notes := [*self.idle(), *beyond(self.dct_rank, changed)]:
+            found: Any = summary.get("notes", ())
+            summary["notes"] = [*found, *notes]
         return rows, summary
 
     def idle(self) -> list[str]:

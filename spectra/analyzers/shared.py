@@ -161,7 +161,18 @@ class Shared:
             "groups": len(groups),
             "proposal": proposal,
             "non_finite": sum(row.status == "non-finite" for row in rows),
+            **self._too_large(groups),
         }
+
+    def _too_large(self, groups: Sequence[Row]) -> dict[str, list[str]]:
+        """Say of which sizes there are no groups, as there are fewer layers."""
+        told: list[Any] = [row.values["in_group"] for row in groups if row.values["in_group"]]
+        most = max(map(len, told), default=0)
+        lacking = [size for size in self.sizes if told and size > most]
+        if not lacking:
+            return {}
+        asked = f"--group {self.group}: no stack has {lacking[0]:,} layers that go together"
+        return {"notes": [f"{asked}; the largest groups have {most:,}."]}
 
 
 LEAST = 1e-9  # of the energy, between chance and bases of their own, that can be a share's whole

@@ -34,6 +34,7 @@ from spectra.analyzers.pooling import pooled
 from spectra.analyzers.products import product_memory, product_work
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import reading_of
+from spectra.analyzers.waves import beyond
 from spectra.errors import UsageError
 from spectra.kernels.entries import shuffled, sizes
 from spectra.kernels.singular import decompose, product_singular_values
@@ -293,6 +294,7 @@ class Spectrum:
             "parameters": parameters,
             "non_finite": sum(row.status == "non-finite" for row in rows),
         }
+        notes = beyond(self.dct_rank, measured)
         if self.experts == "pooled":
             rows, told = pooled(rows, self.keys, self.energy)
             again = reading_of([row for row in rows if row.status not in UNMEASURED], count,
@@ -305,14 +307,15 @@ class Spectrum:
                        for at, row in enumerate(rows)}  # fmt: skip
             rows = [_with(row, "weightwatcher", details[row.matrix]) for row in rows]
             summary["weightwatcher"] = weightwatcher.averages([*details.values()])
-            summary["notes"] = [weightwatcher.DIFFERENCES]
+            notes.append(weightwatcher.DIFFERENCES)
         if self.preset == "spectrum" and self.select is not None:
             found = layer_types.chosen(rows, self.select)
             names = [row.matrix for row in found]
             rows = [_with(row, "selected", row.matrix in names) for row in rows]
             told = layer_types.reading_of(found, rows, self.select)
-            summary |= {"reading": told, "selected": names, "notes": [layer_types.DIFFERENCES]}
-        return rows, summary
+            summary |= {"reading": told, "selected": names}
+            notes.append(layer_types.DIFFERENCES)
+        return rows, summary | ({"notes": notes} if notes else {})
 
 
 def _with(row: Row, key: str, value: Value) -> Row:

@@ -38,6 +38,15 @@ def waves_of(pair: Pair, rank: int) -> dict[str, Value]:
     return dict(zip(KEYS, (held, chance, ratio), strict=True))
 
 
+def beyond(rank: int | None, rows: Sequence[Row]) -> list[str]:
+    """Say where more columns were asked for than matrices have."""
+    fewest = min((min(row.place.rows, row.place.cols) for row in rows), default=0)
+    if not rank or not rows or rank <= fewest:
+        return []
+    told = f"--dct-rank {rank}: the smallest matrix has {fewest:,} columns of cosines"
+    return [f"{told}; of those with fewer all were taken, which hold everything."]
+
+
 def reading_of_waves(changed: Sequence[Row], rank: int) -> str:
     """Say what the basis holds of the change of all matrices together, and what chance would."""
     known = [row for row in changed if row.number(KEYS[0]) is not None]

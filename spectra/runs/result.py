@@ -111,6 +111,8 @@ class Result(Data):
 
         require_form(form)
         names = self.summary.get("selected", ())
+        if self.settings.get("select") is not None and not names:
+            raise UsageError(f"nothing is selected to export: {self.summary['reading']}")
         require_some(names)
         if not self.checkpoints:
             again = command_line(self.document(), ["--export", form])

@@ -106,3 +106,28 @@ def test_what_a_trend_does_not_measure_is_refused(command: Command, model: Path)
     done = command("spectrum", model, model, "--trend", "--energy", "0.9")
     assert (done.code, done.out) == (2, "")
     assert "--energy '0.9': --trend follows sigma_max" in done.err
+
+
+def test_more_than_there_is_of_layers_and_of_cosines(
+    command: Command, minilm: Path, minilm_lora: Path
+) -> None:
+    told = command("shared", minilm, "--group", "9", "--rank", "8").out
+    assert "note: --group 9: no stack has 9 layers that go together; the largest groups" in told
+    assert "note:" not in command("shared", minilm, "--group", "2", "--rank", "8").out
+    few = "--include", "*layer.0*query*", "--dct-rank"
+    told = "note: --dct-rank 385: the smallest matrix has 384 columns of cosines"
+    for words in (("spectrum", minilm, "--metrics", "dct"), ("diff", minilm, minilm_lora)):
+        assert command(*words, *few, "385").out.count(told) == 1
+        assert "note:" not in command(*words, *few, "384").out
+
+
+def test_a_table_beside_an_exported_file_tells_it_alone(
+    command: Command, minilm: Path, tmp_path: Path
+) -> None:
+    words = "spectrum", minilm, "--preset", "spectrum", "--layers", "0-1"
+    done = command(*words, "--select", "50%", "--export", "names", "-o", tmp_path / "names.txt")
+    assert done.out.count("note: Ranked and cut as") == 1
+    assert "note:" not in done.err
+    assert "selected" not in command(*words).out  # nothing was to be
+    few = *words[:-1], "0", "--select", "50%", "--export", "names"
+    assert "nothing is selected to export: 0 of 6 matrices" in command(*few).err

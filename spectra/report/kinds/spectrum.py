@@ -90,6 +90,9 @@ PRESETS = {
 def _columns(document: Document) -> Sequence[Column]:
     """Return what was asked for, in the order of its groups."""
     settings = document["settings"]
+    unshown = {"sigma_profile"}
+    if document["summary"].get("selected") is None:
+        unshown.add("selected")
     words = TOKENS[-1:] if document["summary"].get("tokens") else ()
     asked = settings.get("metrics") or PRESETS.get(str(settings.get("preset")))
     if not isinstance(asked, str):
@@ -99,7 +102,7 @@ def _columns(document: Document) -> Sequence[Column]:
         Column("likelier", "left", optional=at >= SURE, cell=_likelier) if key == "likelier" else
         Column(SHORT.get(key, key), optional=at >= SURE, key=key,
                cell=cells.of(key, WRITTEN.get(key, number)))
-        for at, key in enumerate(key for key in keys if key != "sigma_profile")
+        for at, key in enumerate(key for key in keys if key not in unshown)
     ]  # fmt: skip
     return (cells.NAME, cells.ROLE, cells.SHAPE, *told, *words)
 
