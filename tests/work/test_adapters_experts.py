@@ -86,6 +86,25 @@ def test_one_parameter_alone(name: str, inner: int, tmp_path: Path) -> None:
     assert len(agrees_with_merged(tmp_path)) == 2 * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "changes"),
+    [
+        ("qwen3-moe", {"target_modules": "all-linear"}, 4 + 1 + 3 * 3),
+        ("mixtral", {"target_modules": "all-linear"}, 4 + 1 + 3 * 3),
+        ("gpt-oss", {"target_modules": r".*\.(q|k)_proj", "target_parameters": ["down_proj"]}, 5),
+    ],
+    ids=["all-linear", "all-linear-renamed", "pattern"],
+)
+def test_parameters_without_their_modules_name_leave_linear_layers_alone(
+    name: str, settings: dict[str, Any], changes: int, tmp_path: Path
+) -> None:
+    trained(MAKERS[name](), tmp_path, r=2, **settings)
+    told = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert "down_proj" in told["target_parameters"]
+    changed = agrees_with_merged(tmp_path)
+    assert len(changed) == 2 * changes, sorted(changed)
+
+
 @pytest.mark.parametrize("make", [mixtral, qwen3_moe], ids=["mixtral", "qwen3-moe"])
 def test_a_base_with_one_tensor_for_each_expert(
     make: Callable[[], nn.Module], tmp_path: Path

@@ -1,6 +1,6 @@
 """An adapter as PEFT saves it: its settings, and the factors that they give a rank and a scale."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from spectra.checkpoint.adapter.settings import (
     flag,
     peft_version,
     settings_of,
+    targeted,
     texts,
 )
 from spectra.checkpoint.adapter.updates.opening import rows_of
@@ -75,12 +76,8 @@ def adapter_of(
 def _factors(
     spec: str, config: Mapping[str, Any], found: Sorted, wrong: dict[str, str] | None
 ) -> dict[str, LoraFactors]:
-    targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
-    for target in texts(config, "target_parameters"):
-        inside, _, leaf = target.rpartition(".")
-        targets.setdefault(inside, []).append(leaf)
     dora = flag(config, "use_dora")
-    parameters = {module: _parameters(module, targets) for module, _ in found.halves}
+    parameters = _parameters(config, [module for module, _ in found.halves])
     settings = settings_of(config, _setting_names(parameters))
     factors: dict[str, LoraFactors] = {}
     for (module, kind), halves in found.halves.items():
@@ -191,9 +188,23 @@ def _setting_name(module: str) -> str:
     return WRAPPERS.sub("", module.removesuffix(ATTENTION_OUTPUT))
 
 
-def _parameters(module: str, targets: Mapping[str, list[str]]) -> list[str]:
-    """Return the bare parameters of a module that `target_parameters` may mean."""
-    plain, own = unnested(module), [*targets.get("", ())]
-    for end in endings(plain):
-        own += targets.get(end, ())
-    return [f"{plain}.{leaf}" for leaf in dict.fromkeys(own)]
+def _parameters(config: Mapping[str, Any], modules: Sequence[str]) -> dict[str, list[str]]:
+    """Return the bare parameters of each module that `target_parameters` may mean.
+
+    Of one that `target_modules` names PEFT takes the weight and no parameter, though a
+    parameter's name without its module, `down_proj`, might be inside any.
+    """
+    targets: dict[str, list[str]] = {}  # parameters by the end of their module's name
+    for target in texts(config, "target_parameters"):
+        inside, _, leaf = target.rpartition(".")
+        targets.setdefault(inside, []).append(leaf)
+    plains = {module: unnested(module) for module in modules}
+    linear = targeted(config, [*plains.values()]) if targets else set()
+    found: dict[str, list[str]] = {}
+    for module, plain in plains.items():
+        own = [*targets.get("", ())]
+        for end in endings(plain):
+            own += targets.get(end, ())
+        meant = dict.fromkeys(() if plain in linear else own)
+        found[module] = [f"{plain}.{leaf}" for leaf in meant]
+    return found

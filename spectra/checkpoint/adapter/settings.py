@@ -110,6 +110,19 @@ def targets_of(config: Mapping[str, Any]) -> Sequence[str]:
     return told if plain and told is not None else ()
 
 
+def targeted(config: Mapping[str, Any], modules: Sequence[str]) -> set[str]:
+    """Return the modules that `target_modules` names, by their endings or by a pattern.
+
+    Raises:
+        AdapterError: The pattern is malformed.
+    """
+    told = config.get("target_modules")
+    if isinstance(told, str):
+        return set(first_fits({"target_modules": [told]}, modules, CONFIG)["target_modules"])
+    ends = tuple(f".{one}" for one in targets_of(config))
+    return {module for module in modules if f".{module}".endswith(ends)}
+
+
 def flag(config: Mapping[str, Any], key: str) -> bool:
     """Return a setting that is true or false; absent and null are false.
 
