@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.analyzers import Row
-from spectra.gate.conventions import DAMAGED, UNTOUCHED
+from spectra.gate.conventions import BEYOND, DAMAGED, UNTOUCHED
 from spectra.numbers import percent, ranged
 from spectra.text import counted
-from spectra.words import FAILED
+from spectra.words import FAILED, VECTOR
 
 CLOSE = 0.05  # of a factor, to be one
 PARTLY = "rows of the base's"
 COLUMNS = "columns of the base's"
 ROUNDING = 2.0  # times what rounding makes, above which a rest is something else
+BOTH = "matrix or vector", "matrices and vectors"
+VECTORS = "vector", "vectors"
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Counts of matrices, and what merges they are."""
+    """Counts of matrices, vectors among them, and what merges they are."""
 
     matrices: int
+    vectors: int  # of these
     exact: int  # are base + update, bit for bit
     off: int  # values of these that the order of sums has changed
     near: int  # hold the update once, to rounding
@@ -36,6 +39,7 @@ class Account:
     ways: tuple[str, ...]  # in which all of the exact ones come out; several give the same bytes
     mixed: tuple[tuple[str, int], ...]  # where there is none, in which how many do
     faults: tuple[tuple[str, int], ...]  # what is wrong with others, and with how many
+    beyond: int  # changed, though the adapter leaves them alone; not among the matrices
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -48,12 +52,24 @@ class Account:
             "scaled": self.scaled,
             "foreign": self.foreign,
             "ways": [*self.ways, *(way for way, _ in self.mixed)],
-            "faults": [{"what": what, "matrices": count} for what, count in self.faults],
-        }
+            "faults": [{"what": what, "matrices": count} for what, count in
+                       (*self.faults, *([(BEYOND, self.beyond)] if self.beyond else ()))],
+        }  # fmt: skip
 
     def text(self) -> str:
         """Say it in a sentence or two."""
+        told = [self._held()]
+        if self.beyond:
+            others = counted(self.beyond, "other matrix or vector", "other matrices and vectors")
+            told.append(f"{others} changed, which the adapter leaves alone.")
+        return " ".join(text for text in told if text)
+
+    def _held(self) -> str:
+        """Say it of what the adapter changes."""
         whole = counted(self.matrices, "matrix", "matrices")
+        if self.vectors:
+            only = self.vectors == self.matrices
+            whole = counted(self.matrices, *(VECTORS if only else BOTH))
         if 2 * self.foreign > self.matrices:
             return (
                 f"The model is no merge of this adapter: in {self.foreign:,} of {whole} at least "
@@ -105,17 +121,20 @@ def _faulty(what: str) -> str:
 
 def account_of(rows: Iterable[Row]) -> Account | None:
     """Return what rows of a merged model tell; None where none has anything to tell."""
-    values = [row.values for row in rows if row.status != FAILED and "merge_scale" in row.values]
-    if not values:
+    known = [row for row in rows if row.status != FAILED]
+    beyond = sum(_fault(row.values) == BEYOND for row in known)
+    held = [row for row in known if "merge_scale" in row.values]
+    if not held and not beyond:
         return None
+    values = [row.values for row in held]
     right = [one for one in values if one.get("merge_as") and not _fault(one)]
     left = [one for one in values if one not in right]
     damaged = [one for one in left if _fault(one) == DAMAGED]
     left = [one for one in left if one not in damaged]
     hidden = [one for one in left if one["merge_scale"] is None]
-    known = [one for one in left if one["merge_scale"] is not None]
-    faults = Counter(fault for one in known if (fault := _fault(one)))
-    others = [one for one in known if not _fault(one)]
+    found = [one for one in left if one["merge_scale"] is not None]
+    faults = Counter(fault for one in found if (fault := _fault(one)))
+    others = [one for one in found if not _fault(one)]
     near = [one for one in others if abs(_number(one, "merge_scale") - 1.0) <= CLOSE
             and _number(one, "merge_rest") <= NOTHING]  # fmt: skip
     scaled = [_number(one, "merge_scale") for one in others
@@ -125,6 +144,7 @@ def account_of(rows: Iterable[Row]) -> Account | None:
     mixed = Counter(str(one["merge_as"]).split(" | ")[0] for one in right)
     return Account(
         matrices=len(values),
+        vectors=sum(row.place.role == VECTOR for row in held),
         exact=len(right),
         off=sum(int(_number(one, "merge_off")) for one in right),
         near=len(near),
@@ -140,6 +160,7 @@ def account_of(rows: Iterable[Row]) -> Account | None:
         ways=tuple(_in_order(common, ways, right)),
         mixed=() if common else tuple(mixed.most_common()),
         faults=tuple(faults.most_common()),
+        beyond=beyond,
     )
 
 

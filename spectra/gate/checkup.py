@@ -38,7 +38,7 @@ class Checkup:
     """
 
     name: ClassVar[str] = "check"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[Takes] = Each()
     products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *SPECTRUM, *SHARES)
@@ -96,9 +96,9 @@ class Checkup:
         if side == "proxy" and self.width is not None:
             yield self.width
         elif side in ("change", "earlier"):
-            if self.diff is not None:
+            if self.diff is not None and view.role.kind != VECTOR:
                 yield self.diff
-            if side in self.tuned:
+            if side in self.tuned and view.role.kind != VECTOR:
                 yield self.together
         elif side != "meant":
             yield self.sound
@@ -116,7 +116,8 @@ class Checkup:
             if isinstance(one, Matrix | Product):
                 found[side] = self._matrix(side, one)
             elif side != "meant" and (self.diff is not None or self.tuned):
-                found[side] = self._pair(side, one)
+                if one.view.role.kind != VECTOR:
+                    found[side] = self._pair(side, one)
         model, change, meant = (subject.get(side) for side in ("model", "change", "meant"))
         if isinstance(change, Pair) and isinstance(meant, Pair):
             found["meant"] = _told(merged(change, meant))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spectra.analyzers.row import Value
 from spectra.gate.conventions import (
+    BEYOND,
     DAMAGED,
     OTHER,
     PLAIN,
@@ -23,6 +24,7 @@ from spectra.kernels.replay import UNIT, Merge, Steps, lies_at, replayed
 from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
 from spectra.matrices import LowRank, Pair
 from spectra.matrices.pair import Factors, widened
+from spectra.words import VECTOR
 
 NEAR = 0.01  # of a factor, to be taken for one that a mistake makes
 ALIKE = 0.3  # the most that a change that is an update leaves over, as a share
@@ -42,20 +44,24 @@ def merged(change: Pair, meant: Pair) -> dict[str, Value]:
     adapter's update at its own scale: 1 for a right merge, null where U lies below the rounding of
     the stored values; `merge_scale_error` its standard error. `merge_rest` is what of the change
     is neither that nor rounding, as a share, `merge_rest_rounding` how large it is beside what
-    rounding makes. None is there where the adapter leaves the matrix alone; where its update is
-    zero, `merge_zero` says so.
+    rounding makes. Where the adapter leaves the matrix alone none is there, but for the fault
+    that it changed; where its update is zero, `merge_zero` says so.
 
     Args:
         change: The base and the model, as stored.
         meant: The base and the adapter.
     """
     stored = change.tuned
-    if meant.tuned is None or stored is None or isinstance(stored, LowRank):
+    if stored is None or isinstance(stored, LowRank):
         return {}
+    alone: dict[str, Value] = {} if _same(change, stored) else {"merge_fault": BEYOND}
+    if meant.tuned is None:
+        return alone
     rows = min(len(stored), len(meant.base))  # where a vocabulary was resized
     update = meant.delta()[:rows]
     if not bool(update.any()) or not bool(update.isfinite().all()):
-        nothing: dict[str, Value] = {"merge_zero": True}
+        whole = change.view.role.kind == VECTOR  # all biases are stored, also untrained ones
+        nothing = alone if whole else {"merge_zero": True} | alone
         damaged: dict[str, Value] = {"merge_scale": None, "merge_fault": DAMAGED}
         return damaged if bool(update.any()) else nothing
     tuned, base = widened(stored)[:rows], widened(meant.base)[:rows]
@@ -77,6 +83,18 @@ def merged(change: Pair, meant: Pair) -> dict[str, Value]:
     if told["merge_scale"] is None or found:
         return told
     return told | _blamed(merge, meant, update, told)
+
+
+def _same(change: Pair, stored: Tensor) -> bool:
+    """Say whether values are the base's, rounded at most; of a codec's it is not known."""
+    if change.base_codec is not None or change.tuned_codec is not None:
+        return True
+    base = change.base[: len(stored)]  # where a vocabulary was resized
+    tuned = stored[: len(base)]
+    if torch.equal(tuned, base.to(stored.dtype)):
+        return True
+    wide = widened(tuned)
+    return torch.equal(wide, grid_of(wide, STORED[stored.dtype]).rounded(widened(base)))
 
 
 def _blamed(

@@ -71,8 +71,10 @@ def plan_check(
     before = baseline if isinstance(baseline, Reading) and baseline is not base else None
     if base is not None and before is not None and (compared or "earlier" in tuned):
         sides.compare("earlier", base, before)
+    moved = 0
     if base is not None and adapter is not None:
         meant = sides.compare("meant", base, adapter)
+        moved = sides.compare_vectors(base, release, adapter)
     for reading in (release, base, baseline):
         if isinstance(reading, Reading):
             sides.add(reading)
@@ -85,7 +87,7 @@ def plan_check(
         replays=meant is not None,
         width=Width() if widths else None,
     )
-    warnings = [_unseen(changes, meant)] if changes and meant else []
+    warnings = [_unseen(changes, meant, moved)] if changes and meant else []
     if changes and release.is_adapter:
         warnings.append(changes.warning)
     return Check(
@@ -203,7 +205,7 @@ def _fit(
     return fit_of(opened, plan) if isinstance(opened, Adapter) else None
 
 
-def _unseen(changes: Plan, meant: Plan) -> str:
+def _unseen(changes: Plan, meant: Plan, moved: int) -> str:
     """Say what of an adapter is not looked for in the model; empty where all is."""
     changed = {task.place.matrix for task in meant.tasks if task.inputs[0].change}
     found = {
@@ -215,6 +217,9 @@ def _unseen(changes: Plan, meant: Plan) -> str:
             f"{len(lacking):,} of {counted(len(changed), 'matrix', 'matrices')} that the adapter "
             f"changes found no partner in the merged model, such as {quote(lacking[0])}."
         )
+    if moved:
+        biases = counted(moved, "bias", "biases")
+        told.append(f"Not done again is what the adapter makes of {biases} of its modules.")
     return " ".join(text for text in told if text)
 
 

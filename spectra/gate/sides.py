@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.analyzers import Row
+from spectra.checkpoint import Adapter
+from spectra.checkpoint.adapter.biases import moved_biases
 from spectra.gate.reading import Reading
-from spectra.matrices import Selection
+from spectra.matrices import Selection, match_names
+from spectra.matrices.part import Part
+from spectra.policy.facts import is_buffer
 from spectra.text import natural
-from spectra.words import FAILED
+from spectra.words import FAILED, VECTOR
 from spectra.work import Plan, plan_pair
 from spectra.work.executor import key_of
 from spectra.work.planning.plan import Member, in_bytes
@@ -38,14 +42,47 @@ class Sides:
             PairingError: Nothing of one belongs to the other.
         """
         plan = plan_pair(base.weights, tuned.survey.checkpoint, Selection(), lenient=True)
+        tied = base.weights.config.get("tie_word_embeddings") is not False
         for task in plan.tasks:
             (one,) = task.inputs
+            head = one.view.role.kind == "lm_head" and tied  # what the adapter makes of embeddings
+            buffer = is_buffer(one.view.entry.name, one.view.entry.shape)
+            if side == "meant" and not one.change and (head or buffer):
+                continue
             key = base.part, one.view.name
             self.groups[key][side] = Input(side, one.source, one.view, True, one.change)
             if isinstance(one.change, Replaced) and side in WHOSE:
                 name = one.change.entry.name + one.change.part.suffix
                 self.homes[WHOSE[side], name] = key
         return plan
+
+    def compare_vectors(self, base: Reading, model: Reading, adapter: Reading) -> int:
+        """Join to each vector of the base what a merge made of it, and what an adapter would.
+
+        Returns:
+            How many biases the adapter moves in a way that is not done again.
+        """
+        opened = adapter.survey.checkpoint
+        if not isinstance(opened, Adapter):
+            return 0
+        own = {view.name: view for view in base.views if view.role.kind == VECTOR}
+        theirs = {view.name: view for view in model.views if view.role.kind == VECTOR}
+        found, _ = match_names(base.weights.entries, model.weights.entries, "tensor")
+        saved, _ = match_names(base.weights.entries, opened.saved, "tensor")
+        moved, _ = match_names(own, moved_biases(opened), "bias")
+        for name, view in own.items():
+            other, whole = theirs.get(found.get(name, "")), opened.saved.get(saved.get(name, ""))
+            shapes = {view.entry.shape, *(one.shape for one in (whole,) if one is not None)}
+            apart = name in moved or is_buffer(name, view.entry.shape)
+            if other is None or apart or shapes != {other.entry.shape}:
+                continue
+            key = base.part, name
+            self.homes[model.part, other.name] = key
+            for side, source, entry in (("change", model.weights, other.entry),
+                                        ("meant", adapter.weights, whole)):  # fmt: skip
+                change = entry and Replaced(source, entry, None, Part())
+                self.groups[key][side] = Input(side, base.weights, view, True, change)
+        return len(moved)
 
     def add(self, reading: Reading) -> None:
         """Add every tensor of a model."""

@@ -103,7 +103,8 @@ NEEDS: Mapping[NeedWord, Need] = {
         "a base and an adapter (--base, --adapter)",
         "no adapter is given (--adapter)",
         lambda facts: any(
-            {"merge_scale", "merge_zero"} & one.values.keys() for one in facts.matrices()
+            {"merge_scale", "merge_zero", "merge_fault"} & one.values.keys()
+            for one in facts.subjects.values()
         ),
     ),
     "factors": Need(

@@ -12,16 +12,21 @@ from spectra.text import counted, printable
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge of the adapter
 UNTOUCHED = "the base's values"  # as a merge's fault
 DAMAGED = "the adapter's update holds NaN or Inf"  # likewise
+BEYOND = "changed, though the adapter leaves it alone"  # likewise
 
 
 def wrongly_merged(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     """Yield matrices to which the adapter was not added once, or not it alone."""
     hidden = []
-    for subject in facts.matrices():
+    for subject in facts.subjects.values():
         settings = settings_of(subject.name)
-        if "merge_scale" not in subject.values or settings is None:
+        if settings is None:
             continue
-        if subject.values.get("merge_fault") == DAMAGED:
+        if subject.values.get("merge_fault") == BEYOND:
+            yield Breach(BEYOND, subject.name)
+        elif "merge_scale" not in subject.values:
+            continue
+        elif subject.values.get("merge_fault") == DAMAGED:
             yield Breach(f"not to be judged: {DAMAGED}", subject.name)
         elif subject.number("merge_scale") is None:
             hidden.append(subject.name)
@@ -204,9 +209,12 @@ RULES = (
         "the known mistakes: one that gives the stored values bit for bit is named. Elsewhere it "
         "is the factor c for which base + c U, rounded as it is stored, gives the model, U the "
         "adapter's update at its own scale; how much of tuned - base is neither that nor rounding; "
-        "and which rows or columns are still the base's. A note where U lies below the rounding, "
-        "so that nothing can be told.",
-        fix="Merge again, in the way that the finding does not name.",
+        "and which rows or columns are still the base's. Biases and norms that the adapter stores "
+        "are looked for too, and what it leaves alone has to be the base's, rounded at most. A "
+        "note where U lies below the rounding, so that nothing can be told.",
+        fix="Merge again, in the way that the finding does not name. Where the embedding alone "
+        "changed beside the adapter, look whether an update of a head went into it that the base "
+        "ties to it: PEFT merges so.",
         judge=wrongly_merged,
         settings=(
             Setting("tolerance", "share", 0.05, "how far the factor may be from 1"),
