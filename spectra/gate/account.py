@@ -66,10 +66,7 @@ class Account:
 
     def _held(self) -> str:
         """Say it of what the adapter changes."""
-        whole = counted(self.matrices, "matrix", "matrices")
-        if self.vectors:
-            only = self.vectors == self.matrices
-            whole = counted(self.matrices, *(VECTORS if only else BOTH))
+        whole = counted(self.matrices, *self._noun)
         if 2 * self.foreign > self.matrices:
             return (
                 f"The model is no merge of this adapter: in {self.foreign:,} of {whole} at least "
@@ -98,6 +95,12 @@ class Account:
         if not self.exact:
             text = f"Of {whole} that the adapter changes, {text}"
         return f"{text}."
+
+    @property
+    def _noun(self) -> tuple[str, str]:
+        if not self.vectors:
+            return "matrix", "matrices"
+        return VECTORS if self.vectors == self.matrices else BOTH
 
     def _exactly(self, whole: str) -> str:
         every = f"All {whole} that the adapter changes are"

@@ -81,4 +81,4 @@ def of_release(saved: Saved, release: Reading) -> Saved:
             f"baseline {spec} is of another model: {what}. Save one of this model: spectra check "
             f"MODEL --save-baseline {spec}"
         )
-    return replace(saved, facts=facts)
+    return replace(saved, facts=replace(facts, is_adapter=release.is_adapter))

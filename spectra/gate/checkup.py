@@ -115,9 +115,8 @@ class Checkup:
         for side, one in subject.items():
             if isinstance(one, Matrix | Product):
                 found[side] = self._matrix(side, one)
-            elif side != "meant" and (self.diff is not None or self.tuned):
-                if one.view.role.kind != VECTOR:
-                    found[side] = self._pair(side, one)
+            elif side != "meant" and one.view.role.kind != VECTOR and (self.diff or self.tuned):
+                found[side] = self._pair(side, one)
         model, change, meant = (subject.get(side) for side in ("model", "change", "meant"))
         if isinstance(change, Pair) and isinstance(meant, Pair):
             found["meant"] = _told(merged(change, meant))

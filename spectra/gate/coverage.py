@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.checkpoint import Skipped
+from spectra.checkpoint import Adapter, Skipped
 from spectra.checkpoint.unread import ANOTHER, OF_THE_MODEL
 from spectra.gate.reading import Reading
 from spectra.policy.facts import Facts, is_buffer
@@ -110,9 +110,13 @@ def coverage_of(model: Reading, facts: Facts, *, ruled: bool) -> Coverage:
 
 def _left(model: Reading) -> Iterator[Skipped]:
     """Yield the tensors that should be weights and were not read, each with its reason."""
-    weights = model.weights
+    weights, opened = model.weights, model.survey.checkpoint
+    updates = opened.updates.values() if isinstance(opened, Adapter) else ()
+    indices = {entry.name for own in updates for _, entry in own.parts if not entry.is_weights}
     for item in model.left:
         entry = weights.entries.get(item.tensor)
+        if item.tensor in indices:  # say where an adapter's entries belong
+            continue
         if entry is None:
             if not is_buffer(item.tensor) and not _is_count(item.reason):
                 yield item

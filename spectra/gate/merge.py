@@ -59,11 +59,17 @@ def merged(change: Pair, meant: Pair) -> dict[str, Value]:
         return alone
     rows = min(len(stored), len(meant.base))  # where a vocabulary was resized
     update = meant.delta()[:rows]
-    if not bool(update.any()) or not bool(update.isfinite().all()):
+    if not bool(update.any()):
         whole = change.view.role.kind == VECTOR  # all biases are stored, also untrained ones
-        nothing = alone if whole else {"merge_zero": True} | alone
-        damaged: dict[str, Value] = {"merge_scale": None, "merge_fault": DAMAGED}
-        return damaged if bool(update.any()) else nothing
+        return alone if whole else {"merge_zero": True} | alone
+    if not bool(update.isfinite().all()):
+        return {"merge_scale": None, "merge_fault": DAMAGED}
+    return _held(change, meant, stored, update)
+
+
+def _held(change: Pair, meant: Pair, stored: Tensor, update: Tensor) -> dict[str, Value]:
+    """Return how stored values come of the base and an update that is finite, and not zero."""
+    rows = len(update)
     tuned, base = widened(stored)[:rows], widened(meant.base)[:rows]
     wide = torch.promote_types(torch.promote_types(tuned.dtype, base.dtype), update.dtype)
     tuned, base, update = tuned.to(wide), base.to(wide), update.to(wide)

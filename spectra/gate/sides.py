@@ -80,7 +80,7 @@ class Sides:
             self.homes[model.part, other.name] = key
             for side, source, entry in (("change", model.weights, other.entry),
                                         ("meant", adapter.weights, whole)):  # fmt: skip
-                change = entry and Replaced(source, entry, None, Part())
+                change = None if entry is None else Replaced(source, entry, None, Part())
                 self.groups[key][side] = Input(side, base.weights, view, True, change)
         return len(moved)
 

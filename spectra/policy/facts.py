@@ -67,6 +67,7 @@ class Fit:
     scales: Mapping[str, float]
     factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
     changes: int  # modules, new rows and whole tensors
+    others: int = 0  # modules that another method than LoRA changes
     lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given
     misshapen: Sequence[str] = ()  # matrices that its updates do not fit, and both shapes
     unnamed: Sequence[str] = ()  # modules that its settings do not name, so that PEFT has none

@@ -121,10 +121,25 @@ def idle(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         text = f"does nothing: the update of all {what} is zero"
         yield Breach(f"the adapter {text}", value=0.0, subject="the adapter")
         return
+    if unmoved := _unmoved(facts):
+        text = f"the adapter does nothing: of {counted(unmoved, 'module')} none changes the base"
+        yield Breach(text, value=0.0, subject="the adapter")
     for subject in facts.matrices():
         if subject.values.get("merge_zero") and settings_of(subject.name) is not None:
             text = "the adapter's update of it is zero"
             yield Breach(text, subject.name, 0.0, severity="warning")
+
+
+def _unmoved(facts: Facts) -> int:
+    """Return how many modules another method than LoRA has, where none of them does anything.
+
+    It is known beside a base alone, as zero factors are not what says so.
+    """
+    adapter = facts.adapter
+    if adapter is None or not facts.is_adapter or adapter.others != adapter.changes:
+        return 0
+    moved = [norm for one in facts.matrices() if (norm := one.number("delta_norm")) is not None]
+    return adapter.others if moved and not any(moved) else 0
 
 
 def idle_modules(facts: Facts) -> tuple[list[str], int]:
@@ -243,9 +258,10 @@ RULES = (
         summary="an adapter changes nothing",
         why="lora_B is zero before the first step: an adapter saved too early, or from the wrong "
         "process, loads and does nothing.",
-        how="The update of every module is zero: lora_B, lora_A or the scale. Of an adapter that "
-        "was merged (`--adapter`), single matrices with a zero update are warnings; of one that is "
-        "checked itself SPC008 tells single factors.",
+        how="The update of every module is zero: lora_B, lora_A or the scale; of methods other "
+        "than LoRA the change of the base, where one is compared. Of an adapter that was merged "
+        "(`--adapter`), single matrices with a zero update are warnings; of one that is checked "
+        "itself SPC008 tells single factors.",
         fix="Save the adapter again after training; under DeepSpeed or FSDP gather it first.",
         judge=idle,
     ),

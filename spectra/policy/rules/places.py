@@ -90,8 +90,10 @@ def is_beside_index(facts: Facts) -> bool:
 
 
 def is_adapter(facts: Facts) -> bool:
-    """Say whether this is a LoRA adapter, whose names are not those of a model."""
-    return any(".lora_" in subject.tensor for subject in facts.subjects.values())
+    """Say whether this is an adapter, whose names are not those of a model."""
+    return facts.is_adapter or any(
+        ".lora_" in subject.tensor for subject in facts.subjects.values()
+    )
 
 
 def input_table(facts: Facts) -> str | None:

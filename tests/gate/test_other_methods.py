@@ -1,0 +1,74 @@
+"""Adapters of other methods than LoRA as releases: healthy ones pass, idle ones do not."""
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import spectra
+from adapters import method, save
+from spectra.errors import AdapterError
+
+EXPECTED = (
+    ".is_gradient_checkpointing. is deprecated",
+    "Unsupported layer type",
+    "Sparse invariant",
+)
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in EXPECTED]
+ON: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"]}
+METHODS = {
+    "OFT": peft.OFTConfig(oft_block_size=8, **ON),
+    "VeRA": peft.VeraConfig(r=4, **ON),
+    "SHiRA": peft.ShiraConfig(r=2, **ON),
+    "IA3": peft.IA3Config(feedforward_modules=["down_proj"], **ON),
+    "LoKr": peft.LoKrConfig(r=2, **ON),
+    "norms": peft.LNTuningConfig(target_modules=["input_layernorm"]),
+}
+JUDGED = ("SPC0", "SPC108", "SPC109", "SPC110")
+
+
+def llama() -> nn.Module:
+    torch.manual_seed(5)
+    config = transformers.LlamaConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=40,
+        num_key_value_heads=1, head_dim=16, pad_token_id=0, intermediate_size=48,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_healthy_adapter_of_another_method_passes(name: str, tmp_path: Path) -> None:
+    """Its tensors have none of the base's names, and are no weights that the model lacks."""
+    method(llama(), METHODS[name], tmp_path)
+    for base in (None, tmp_path / "base"):
+        found = spectra.check(tmp_path / "adapter", base=base, select=JUDGED)
+        assert found.summary["findings"] == []
+        assert found.summary["coverage"]["share"] == 1.0
+        assert found.summary["exit_code"] == 0
+
+
+def test_a_later_release_is_held_against_a_saved_check(tmp_path: Path) -> None:
+    method(llama(), METHODS["OFT"], tmp_path)
+    kept = tmp_path / "kept.json"
+    spectra.check(tmp_path / "adapter", select=JUDGED).save(kept)
+    found = spectra.check(tmp_path / "adapter", baseline=str(kept), select=JUDGED)
+    assert found.summary["findings"] == []
+
+
+def test_an_adapter_that_turns_nothing_is_idle(tmp_path: Path) -> None:
+    model: Any = llama()
+    save(model, tmp_path / "base")
+    peft.get_peft_model(model, METHODS["VeRA"]).save_pretrained(str(tmp_path / "adapter"))
+    found = spectra.check(tmp_path / "adapter", base=tmp_path / "base", select="SPC1")
+    told = {one["rule"]: one["message"] for one in found.summary["findings"]}
+    assert told["SPC109"] == "the adapter does nothing: of 4 modules none changes the base"
+
+
+def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) -> None:
+    method(llama(), peft.TinyLoraConfig(**ON), tmp_path)
+    with pytest.raises(AdapterError, match="several shared vectors, and not which of them"):
+        spectra.diff(tmp_path / "base", tmp_path / "adapter")
