@@ -11,7 +11,7 @@ from torch import nn
 
 import spectra
 from adapters import method, save
-from spectra.errors import AdapterError
+from spectra.errors import PairingError
 
 EXPECTED = (
     ".is_gradient_checkpointing. is deprecated",
@@ -70,5 +70,5 @@ def test_an_adapter_that_turns_nothing_is_idle(tmp_path: Path) -> None:
 
 def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) -> None:
     method(llama(), peft.TinyLoraConfig(**ON), tmp_path)
-    with pytest.raises(AdapterError, match="several shared vectors, and not which of them"):
+    with pytest.raises(PairingError, match="several shared vectors, and not which of them"):
         spectra.diff(tmp_path / "base", tmp_path / "adapter")

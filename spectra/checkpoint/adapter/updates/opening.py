@@ -66,9 +66,6 @@ def method_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) ->
         else:
             updates[name] = made
     beside = _beside(spec, config, rest)
-    if not updates and not beside.saved and not beside.rows:
-        first = skipped[0]
-        raise unsupported(spec, f"{first.reason} (module {quote(first.tensor)})")
     return replace(
         beside, weights=weights, config=config, beside=(*beside.beside, *skipped),
         updates=updates, method=method.word,
