@@ -81,9 +81,9 @@ def adapter_changes(
     found.lost += [Skipped(names[name], NO_BASE) for name in strangers]
     found.tied = bool(found.rows) and base.config.get("tie_word_embeddings") is True
     if not found.uses and not found.saved and not found.rows:
-        lost = found.lost or tuned.skipped  # of some methods no module can be read
-        told = next((item for item in lost if item.reason != NO_BASE), None)
-        _refuse(base, tuned, told or lost[0])
+        unread = found.lost or tuned.skipped  # of some methods no module can be read
+        told = next((item for item in unread if item.reason != NO_BASE), None)
+        _refuse(base, tuned, told or unread[0])
     changes = Changes(skipped=[*tuned.skipped, *found.lost])
     for view in views:
         _add(changes, view, tuned, found, turns=bool(turned))
