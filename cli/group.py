@@ -20,6 +20,9 @@ ELSEWHERE: Final = "spectra.commands"
 """Group of the entry points of commands that other packages bring: `name = "module:function"`."""
 
 
+SENTENCE: Final = 400  # characters that no first sentence has
+
+
 class Made(Mapping[str, Any]):
     """Our commands by name, in the parser's form from the moment they are asked for.
 
@@ -43,7 +46,20 @@ class Made(Mapping[str, Any]):
         return len(self._known)
 
 
-class Commands(TyperGroup):
+class Listing(TyperGroup):
+    """A group whose help tells what each command does in a whole sentence, however narrow."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the parser's own
+        """Write the names and their sentences, wrapped where the terminal ends."""
+        made = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, one.get_short_help_str(SENTENCE)) for name, one in made
+                if one is not None and not one.hidden]  # fmt: skip
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+class Commands(Listing):
     """Our commands, and after them those of other packages, which are loaded when asked for."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the parser's own
@@ -70,7 +86,7 @@ def _made(name: str, one: Command | ModuleType) -> Any:  # noqa: ANN401 - as abo
     """Return a command or a package of commands as the parser has it."""
     app = typer.Typer(
         name=name, add_completion=False, suggest_commands=False, no_args_is_help=False,
-        rich_markup_mode=None,
+        rich_markup_mode=None, cls=Listing,
     )  # fmt: skip
     if isinstance(one, Command):
         app.command(name, cls=one.parser)(one.call)

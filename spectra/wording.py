@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 FLAGS = {
-    "allow-pickle", "delta-rank", "download", "exact", "force", "full-spectrum",
-    "include-embeddings", "intruders", "merged",
+    "all", "all-directions", "allow-pickle", "compose", "delta-rank", "download", "exact",
+    "factors", "force", "full-spectrum", "include-embeddings", "intruders", "merged",
+    "per-head", "tokens",
 }  # fmt: skip
 CALLED = {"lambda": "weight_decay", "widths": "widths"}
-WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False"}
+WHOLE = {"dry-run": ".plan()", "trend": "spectra.trend()", "no-cache": "cache=False",
+         "no-fold": "fold=False", "no-sorsa": "sorsa=False"}  # fmt: skip
 METHODS = {"save-baseline": "save", "output": "save", "plot": "plot", "export": "export"}
 """Options that are methods of a result."""
 CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
@@ -20,9 +22,12 @@ CHOICES = {"engine": "local|ray", "address": r"auto|(?:ray://)?[\w.-]+:\d+",
            "rank-by": "kappa_excess|kappa", "by": "matrices|params", "per": "global|role",
            "side": "left|right", "include": r"[\w.*?]*[_*][\w.*?]*",
            "dtype": "float32|bfloat16|float16", "chosen": "min|mid|max|random",
-           "form": "residual|difference|bare", "to": "peft|kohya|diffusers|mlx|gguf"}  # fmt: skip
+           "preset": "weightwatcher|spectrum", "form": "residual|difference|bare",
+           "to": "peft|kohya|diffusers|mlx|gguf"}  # fmt: skip
 WRITERS = "extract|resize|merge|convert|repair|init|mask"
-COMMANDS = f"ls|spectrum|diff|kappa|width|check|report|compare|lowrank (?:{WRITERS})"
+COMMANDS = (
+    f"ls|spectrum|diff|kappa|heads|match|shared|width|check|report|compare|lowrank (?:{WRITERS})"
+)
 LISTS = {"widths", "eta", "lambda", "ramp"}
 
 VALUE = r"'[^']*'|\"[^\"]*\"|[A-Z]{3,}\b|[\w.:/@*-]*[0-9][\w.,:/@%*+-]*(?<![.,:])%?"

@@ -1,5 +1,6 @@
 """Errors in the words of who reads them."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ CASES = {
         "select=0.1 is no share. Did you mean select='10%'? Expected above 0%.",
     "Give them one by one: --include '*q*' --include '*k*'.":
         "Give them one by one: include=['*q*', '*k*'].",
+    "`spectra spectrum a --base BASE --tokens`, or --preset spectrum; add --no-fold.":
+        "`spectra.spectrum('a', base=BASE, tokens=True)`, or preset='spectrum'; add fold=False.",
+    "Run: spectra heads a --compose": "Run: spectra.heads('a', compose=True)",
     "add --full-spectrum": "add full_spectrum=True",
     "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.":
         "model-00001-of-00002.safetensors and x--y -- and run/checkpoint-*/.",
@@ -44,6 +48,23 @@ CASES = {
 @pytest.mark.parametrize("text", CASES)
 def test_options_are_arguments_and_commands_are_calls(text: str) -> None:
     assert in_python(text) == CASES[text]
+
+
+def test_every_command_and_switch_has_pythons_words() -> None:
+    """What is a function there is told as one, and what is True or False as that."""
+    public = [getattr(spectra, name) for name in spectra.__all__]
+    asked = [one for one in public if hasattr(one, "plan")]
+    written = [getattr(spectra.lowrank, name) for name in spectra.lowrank.__all__]
+    for function in (*asked, *written):
+        name = f"lowrank {function.__name__}" if function in written else function.__name__
+        if function is not spectra.measure and function is not spectra.trend:
+            assert in_python(f"`spectra {name} a`").startswith("`spectra."), name
+        for given, about in inspect.signature(function).parameters.items():
+            word = given.replace("_", "-")
+            if about.default is False and given != "trend":
+                assert in_python(f"Add --{word}.") == f"Add {given}=True."
+            if about.default is True and given != "progress":
+                assert in_python(f"Add --no-{word}.") == f"Add {given}=False."
 
 
 def test_an_error_knows_who_reads_it(minilm: Path) -> None:

@@ -12,3 +12,8 @@ from spectra.lowrank.repairing import repair
 from spectra.lowrank.resizing import resize
 
 __all__ = ["convert", "extract", "init", "mask", "merge", "repair", "resize"]
+
+
+def __dir__() -> list[str]:
+    """List what is public; the modules behind it are not."""
+    return [*__all__]

@@ -20,7 +20,9 @@ HEADINGS = {
     "±": "alpha_sigma", "tail": "alpha_tail", "signal": "signal_energy", "likelier": "truncated_p",
     "soft rank": "mp_softrank", "distance": "random_distance", "edge": "mp_edge", "ks": "alpha_ks",
     "effective": "effective_rank", "ratio to the proxy": "ratio", "matches": "ok",
-    "what it finds": "summary", "cosines": "dct_energy", "of best": "dct_ratio",
+    "what it finds": "summary", "in tokens": "tokens", "what ov reads → writes": "tokens",
+    "intruder in tokens, and its best match": "tokens", "cosines": "dct_energy",
+    "of best": "dct_ratio",
 }  # fmt: skip
 """Titles of columns on screens and cards, where these are shorter than a key's."""
 

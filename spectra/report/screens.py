@@ -41,9 +41,13 @@ def screen_of(
         typed: What was given that no document holds, for the next command.
     """
     kind = kind_of(document["command"])
+    facts = [*(kind.facts or closing)(document, full), *noted(document)]
     listing = kind.table(document) if kind.table else _plain(document, kind)
     shown = listing.rows if full else listing.few(LIMIT)
     hidden = listing.rows[len(shown) :]
+    meant = legend_of(listing.columns) if legend and shown else ()
+    titles = [f"{column.title}: " for column in listing.columns
+              if any(f"{column.title}: " in line for line in meant)]  # fmt: skip
     return Screen(
         reading=printable(str(document["summary"]["reading"])),
         under=kind.under(document),
@@ -56,8 +60,9 @@ def screen_of(
         rule_after=listing.rule_after,
         rule=listing.rule,
         more=f"... {len(hidden):,} more{listing.of_rest(hidden)} (-v shows all)" * bool(hidden),
-        legend=legend_of(listing.columns) if legend and shown else (),
-        facts=[*(kind.facts or closing)(document, full), *noted(document)],
+        legend=meant,
+        # What the legend tells is not told once more.
+        facts=[one for one in facts if not one.startswith(tuple(titles))],
         hints=_hints(document, kind, seconds, full) if hints else (),
         onward=tuple(onward(document, kind, typed)) if hints else (),
     )

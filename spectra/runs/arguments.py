@@ -125,7 +125,7 @@ def typed(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        bound = signature.bind(*args, **kwargs)
+        bound = _bound(signature, function.__name__, args, kwargs)
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -135,6 +135,23 @@ def typed(function: Callable[P, T]) -> Callable[P, T]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _bound(
+    signature: inspect.Signature, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    """Return arguments by name.
+
+    Raises:
+        TypeError: There are too many, too few, or one of a name that is none: as Python says it,
+            which the function would say itself.
+    """
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        odd = next((one for one in kwargs if one not in signature.parameters), "")
+        near = guess(odd, signature.parameters) if odd else ""
+        raise TypeError(f"{name}() {error}" + (near and f".{near}")) from None
 
 
 def _taken(name: str, value: object, parameter: inspect.Parameter) -> object:

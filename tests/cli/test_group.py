@@ -34,3 +34,15 @@ def test_help_and_refusals_know_all(command: Command, asked: list[str]) -> None:
     refused = command("ls", "--intruders").err
     assert "It is an option of `spectra diff`" in refused
     assert "Did you mean 'kappa'?" in command("kapa").err
+
+
+@pytest.mark.parametrize("of", [(), ("lowrank",)], ids=["spectra", "spectra lowrank"])
+def test_a_list_of_commands_has_whole_sentences(
+    command: Command, monkeypatch: pytest.MonkeyPatch, of: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    listed = command(*of, "--help").out.partition("Commands:")[2]
+    sentences = " ".join(listed.split())
+    assert "..." not in sentences
+    assert max(map(len, listed.splitlines())) <= 60
+    assert ("the base without that part." if of else "where it looks, QK.") in sentences

@@ -49,8 +49,10 @@ def test_it_is_one_short_file() -> None:
 @pytest.mark.usefixtures("plugin")
 def test_it_appears_in_help_after_ours_with_all_shared_options(command: Command) -> None:
     lines = command("--help").out.splitlines()
-    ours = next(i for i, line in enumerate(lines) if line.startswith("  lowrank "))
-    assert lines[ours + 1].split(maxsplit=1) == ["circuits", SUMMARY]
+    rest = iter(lines)
+    next(line for line in rest if line.startswith("  lowrank "))
+    after = next(line for line in rest if line[2] != " ")  # where a sentence of ours has ended
+    assert after.split(maxsplit=1) == ["circuits", SUMMARY]
     told = command("circuits", "--help").out
     for option in ("--include GLOB", "--format FORMAT", "--dry-run", "--device DEVICE", "--quiet"):
         assert option in told

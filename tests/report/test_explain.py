@@ -23,7 +23,7 @@ from spectra.report.ranking import ranked
 from spectra.report.rules import rules_screen
 from spectra.report.screens import screen_of
 from spectra.report.shape import Items, Object, Shape
-from spectra.report.table import Column, fit
+from spectra.report.table import Column, fit, render_text
 
 ROOT = Path(__file__).parents[2]
 FREE = frozenset({
@@ -226,3 +226,12 @@ def test_nothing_leads_to_what_only_a_page_has(key: str) -> None:
         "....",
     ):
         assert word not in text
+
+
+def test_what_the_legend_tells_is_told_once(tmp_path: Path) -> None:
+    document = spectra.shared(write_attention(tmp_path), group=2).document()
+    short, full = (
+        render_text(screen_of(document, full=True, legend=told)) for told in (False, True)
+    )
+    assert short.count("together: ") == full.count("together: ") == 1
+    assert "More: spectra explain KEY." in full

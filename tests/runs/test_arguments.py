@@ -88,3 +88,14 @@ def test_stored_reasons_are_in_pythons_words(tmp_path: Path, minilm: Path) -> No
     assert worded(ALLOWED) == "opened only with allow_pickle=True"
     with typed():
         assert worded(ALLOWED) == ALLOWED
+
+
+def test_an_argument_of_no_such_name_is_refused_as_python_does() -> None:
+    for ask in (spectra.heads, spectra.heads.plan):
+        with pytest.raises(TypeError) as raised:
+            ask("model", composed=True)  # type: ignore[call-arg]
+        assert str(raised.value) == (
+            "heads() got an unexpected keyword argument 'composed'. Did you mean 'compose'?"
+        )
+    with pytest.raises(TypeError, match=r"^match\(\) missing a required argument: 'second'$"):
+        spectra.match("model")  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectra.errors import SpectraError, UsageError
-from spectra.report.kind import Document, kind_of, kinds
+from spectra.report.kind import Document, kind_of, kinds, typed
 from spectra.report.plots.page import Arrays, save_figure, settle
 from spectra.report.plots.style import house_style
 
@@ -54,6 +54,10 @@ def draw_into(axes: Axes, document: Document) -> Figure:
     return cast("Figure", axes.figure)
 
 
+def _called(command: str) -> str:
+    return typed(command).partition(" --")[0]
+
+
 def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:
     """Return what draws a command's results.
 
@@ -63,8 +67,10 @@ def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:
     """
     kind = kind_of(command)
     if kind.drawer is None:
-        known = ", ".join(one.command for one in kinds() if one.drawer)
-        raise UsageError(f"{kind.command} has no picture. Expected a result of {known}.")
+        known = sorted({_called(one.command) for one in kinds() if one.drawer})
+        raise UsageError(
+            f"{_called(command)} has no picture. Expected a result of {', '.join(known)}."
+        )
     try:
         found: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
     except (ImportError, AttributeError, ValueError) as error:
