@@ -107,7 +107,8 @@ class Output:
     def nbytes(self) -> int:
         """Return the bytes that it takes on disk while it is written, at most."""
         # What is measured lies there once more until it is written.
-        factors = sum(rank * self.direction(row) for row, rank in self.most.items())
+        held = self._held(self.most)
+        factors = sum(rank * self.direction(row) for row, rank in held.items())
         return self.fixed(self.most) + 2 * factors
 
     def fixed(self, ranks: Mapping[str, int]) -> int:
@@ -191,9 +192,17 @@ class Output:
         """Return the bytes of one direction of a part."""
         return self.parts[row].width * BITS[self.dtypes[row]] // 8
 
+    def _held(self, ranks: Mapping[str, int]) -> dict[str, int]:
+        """Return the rank of each part in the file, filled up; 0: it is left out."""
+        held = {row: max(rank, self.parts[row].least) for row, rank in ranks.items()}
+        if not self.coat.one_rank:
+            return held
+        most = max(held.values(), default=0)
+        return {row: most if rank else 0 for row, rank in held.items()}
+
     def _modules(self, ranks: Mapping[str, int]) -> dict[str, Worn]:
         """Return what is written of the parts, by their rows."""
-        held = {row: max(rank, self.parts[row].least) for row, rank in ranks.items()}
+        held = self._held(ranks)
         wrapped = Counter(self.parts[row].name for row, rank in held.items()
                           if rank and self.parts[row].parameter)  # fmt: skip
         found = {}

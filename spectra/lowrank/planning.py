@@ -72,6 +72,13 @@ def planned(
     if analyzer.budget is not None:
         fixed = left_over(analyzer.budget, output, most)
         room = analyzer.budget - fixed
+        if output.coat.one_rank:
+            each = sum(map(output.direction, most))
+            fits = f"--rank {room // each} fits" if room >= each else "no rank fits all modules"
+            raise UsageError(
+                f"--budget shares directions out module by module, and --to {output.coat.word} has "
+                f"one rank for all. Expected --rank: of {analyzer.budget:,} bytes {fits}."
+            )
         analyzer = replace(analyzer, reserved=fixed)
         most = {name: min(rank, room // output.direction(name)) for name, rank in most.items()}
     return ready(Analysis(analyzer, plan, selection), replace(output, most=most))

@@ -43,6 +43,8 @@ class Coat(Protocol):
     word: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     """Of its file; empty: a folder of several."""
+    one_rank: ClassVar[bool]
+    """All modules have the same; those of fewer directions are filled up with zeros."""
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
@@ -72,6 +74,7 @@ class _File:
     __slots__ = ()
     word: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    one_rank: ClassVar[bool] = False
 
     def beside(self, module: Worn) -> dict[str, Slot]:  # noqa: ARG002 - of the protocol
         return {}
@@ -97,6 +100,7 @@ class Peft:
 
     word: ClassVar[str] = "peft"
     suffixes: ClassVar[tuple[str, ...]] = ()
+    one_rank: ClassVar[bool] = False
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
@@ -182,16 +186,22 @@ def _pair(module: str) -> tuple[str, str]:
     return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
 
 
-LAYER = re.compile(r"(?:.+\.)?layers\.(\d{1,6})\.(.+)", re.DOTALL)
+LAYER = re.compile(r"(?:.+\.)?layers\.\d{1,6}\.(.+)", re.DOTALL)
 MLX_WEIGHTS = "adapters.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Mlx:
-    """A folder as mlx-lm has it: both factors the other way round, one scale for all."""
+    """A folder as mlx-lm has it: both factors the other way round, one rank and scale for all.
+
+    Source:
+        mlx-lm, `tuner/utils.py`, `load_adapters`: since 0.32.2 every tensor has to have the shape
+        that the rank gives it.
+    """
 
     word: ClassVar[str] = "mlx"
     suffixes: ClassVar[tuple[str, ...]] = ()
+    one_rank: ClassVar[bool] = True
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
@@ -230,19 +240,14 @@ class Mlx:
                 "some modules have DoRA's lengths and others none, and mlx-lm has them for all or "
                 "none. Expected --to peft."
             )
-        layers, keys = set[int](), set[str]()
-        for module in modules:
-            found = LAYER.fullmatch(module.name)
-            if found is not None:
-                layers.add(int(found[1]))
-            keys.add(module.name if found is None else found[2])
-        ranks = [module.rank for module in modules]
+        found = [(LAYER.fullmatch(module.name), module.name) for module in modules]
+        keys = {name if inside is None else inside[1] for inside, name in found}
         return {
             "fine_tune_type": "dora" if True in dora else "lora",
             "model": config.get("base_model_name_or_path"),
-            "num_layers": max(layers, default=-1) + 1,
+            "num_layers": -1,  # they are counted from the last one on: all
             "lora_parameters": {
-                "rank": max(ranks, key=lambda rank: (ranks.count(rank), rank)),
+                "rank": modules[0].rank,
                 "scale": modules[0].told,
                 "dropout": 0.0,
                 "keys": sorted(keys),
@@ -266,6 +271,7 @@ class Gguf:
     architecture: str = ""
     word: ClassVar[str] = "gguf"
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
+    one_rank: ClassVar[bool] = False
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called; of an embedding A has its rows first."""
