@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from spectra.analyzers.analyzer import Factors, Summary, Takes
 from spectra.analyzers.cut import DTYPES, Cutting, leading_factors, stored_factors
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
+from spectra.checkpoint.entry import BITS
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.cores import core_cost, core_of, rounding_energy
 from spectra.kernels.entries import largest_entry
@@ -53,9 +55,7 @@ class Resized(Cutting):
 
     def measure(self, subject: Mapping[str, Matrix]) -> Measurement:
         """Return the keys that no other module decides, and the directions that may be kept."""
-        lefts = [one for role, one in subject.items() if role.startswith(LEFT)]
-        rights = [one for role, one in subject.items() if role.startswith(RIGHT)]
-        left, right = _stacked(lefts, 1), _stacked(rights, 0)
+        left, right = (one.double() for one in _joined(subject))
         found = core_of(left, right)
         dtype = self.stored(*(one.view.entry.dtype for one in subject.values()))
         kept = found.balanced(self.most(found.sigma, found.energy))
@@ -67,7 +67,7 @@ class Resized(Cutting):
             "rank_true": len(found.sigma),
             "delta_norm": math.sqrt(found.energy),
             "delta_sigma_max": largest,
-            "nbytes_before": sum(one.view.entry.nbytes for one in subject.values()),
+            "nbytes_before": _stored_bytes(subject),
             "nbytes": width * (left.shape[0] + right.shape[1]),  # of one direction, so far
         }
         return Measurement(values, arrays={"sigma": found.sigma, "moved": moved}, tensors=tensors)
@@ -150,7 +150,7 @@ class Converted(Cutting):
             assert isinstance(pair, Pair)  # noqa: S101 - as it is planned
             return self._of(pair.delta(), 0, "F32", None)
         factors = {role: one for role, one in subject.items() if isinstance(one, Matrix)}
-        left, right = factors[LEFT].values, factors[RIGHT].values
+        left, right = _joined(factors)
         dtype = self.stored(*(one.view.entry.dtype for one in factors.values()))
         if self.copied:
             return self._as_is(left, right, dtype)
@@ -158,7 +158,7 @@ class Converted(Cutting):
         if not self._whole(rows, inner, cols):
             # Its settings are ours, but for how it is called.
             return Resized.measure(self, factors)  # type: ignore[arg-type]
-        stored = sum(one.view.entry.nbytes for one in factors.values())
+        stored = _stored_bytes(factors)
         return self._of(left.double() @ right.double(), inner, dtype, stored)
 
     def _of(self, delta: Tensor, inner: int, dtype: str, stored: int | None) -> Measurement:
@@ -215,12 +215,34 @@ def _sizes(views: Sequence[View]) -> tuple[int, int, int]:
     """Return outputs, inner size and inputs; 0 inside where it is a weight of the base."""
     if len(views) == 1:
         return views[0].rows, 0, views[0].cols
-    return views[1].rows, views[0].rows, views[0].cols
+    return _shape(views)
 
 
-def _stacked(factors: Sequence[Matrix], axis: int) -> Tensor:
-    values = [one.values.double() for one in factors]
-    return values[0] if len(values) == 1 else torch.cat(values, dim=axis)
+def _joined(factors: Mapping[str, Matrix]) -> tuple[Tensor, Tensor]:
+    """Return both sides of the sum of products: those of one A become one, others stand apart."""
+    lefts = [one.values for role, one in factors.items() if role.startswith(LEFT)]
+    rights = [one.values for role, one in factors.items() if role.startswith(RIGHT)]
+    if len(lefts) == 1:
+        return lefts[0], rights[0]
+    dtype = reduce(torch.promote_types, (one.dtype for one in (*lefts, *rights)))
+    lefts, rights = [one.to(dtype) for one in lefts], [one.to(dtype) for one in rights]
+    if all(torch.equal(one, rights[0]) for one in rights[1:]) and _apart(lefts):
+        return torch.stack(lefts).sum(dim=0), rights[0]
+    return torch.cat(lefts, dim=1), torch.cat(rights)
+
+
+def _apart(lefts: Sequence[Tensor]) -> bool:
+    """Say whether no row is one of several, so that their sum rounds nothing."""
+    rows = torch.stack([one.ne(0).any(dim=1) for one in lefts])
+    return bool((rows.sum(dim=0) <= 1).all())
+
+
+def _stored_bytes(factors: Mapping[str, Matrix]) -> int:
+    """Return the bytes that factors take in their files, of stacks those of one matrix."""
+    return sum(
+        min(one.view.entry.nbytes, one.values.numel() * BITS[one.view.entry.dtype] // 8)
+        for one in factors.values()
+    )
 
 
 def _shape(views: Sequence[View]) -> tuple[int, int, int]:

@@ -123,7 +123,8 @@ def _smaller(rows: Sequence[Row], ranks: Sequence[int], before: Sequence[int], l
     held = [sum(int(row.number(key) or 0) for row in rows) for key in ("nbytes_before", "nbytes")]
     sizes = f"{size(held[0])} of factors to {size(held[1])}" if held[0] else ""
     told = (
-        f"{counted(len(rows), 'module')}: rank {_span(before)} to {_span(ranks)}, "
+        f"{counted(len({group_of(row) for row in rows}), 'module')}: rank {_span(before)} to "
+        f"{_span(ranks)}, "
         f"{sizes or f'{size(held[1])} of factors'}."
     )
     if empty := ranks.count(0):

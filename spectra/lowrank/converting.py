@@ -16,6 +16,8 @@ from spectra.lowrank.planning import (
     notes_of,
     output_of,
     planned,
+    ranks_of,
+    stack_tasks,
 )
 from spectra.lowrank.sources import (
     Source,
@@ -130,7 +132,8 @@ def _converting(source: Source, analyzer: Converted, path: Path, *, force: bool)
             _made(source, base, name, one, own_roles[name]) for name, one in source.turned.items()
         ]
     output = output_of(source, analyzer, path, force=force)
-    ranks = {name: own.rank for name, own in source.factors.items()}
+    tasks += stack_tasks(source, output.dtypes)
+    ranks = ranks_of(source)
     ranks |= {name: min(output.parts[name].outputs, prod(output.parts[name].inputs))
               for name in source.turned}  # fmt: skip
     if analyzer.budget is not None:
@@ -141,7 +144,9 @@ def _converting(source: Source, analyzer: Converted, path: Path, *, force: bool)
                  for name, rank in ranks.items()}  # fmt: skip
     members = [Member(source.adapter, "adapter")]
     members += [Member(base, "base")] if base is not None else []
-    plan = Plan(tuple(members), in_bytes(tasks), source.skipped, notes=notes_of(source))
+    plan = Plan(
+        tuple(members), in_bytes(tasks), source.skipped, notes=notes_of(source, cut=analyzer.cuts)
+    )
     return planned(analyzer, plan, output, ranks)
 
 

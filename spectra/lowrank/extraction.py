@@ -10,6 +10,7 @@ from spectra.analyzers.extracted import Extracted
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.errors import AdapterError, NothingToAnalyseError, PairingError
 from spectra.lowrank.counterparts import Counterpart, Counterparts
+from spectra.lowrank.experts import Share, router, row_of, shares_of
 from spectra.lowrank.homes import Home, Homes, homes_of
 from spectra.lowrank.naming import Name, Naming
 from spectra.lowrank.output import Output, Part
@@ -154,7 +155,8 @@ class Extraction:
 
         These are no matter where they did not change, which reading them tells.
         """
-        names = {key: Name(part.name) for key, part in self.parts.items()}
+        names = {key: Name(part.name, stack=part.leaf, layer=part.layer)
+                 for key, part in self.parts.items()}  # fmt: skip
         shapes = {key: (part.outputs, prod(part.inputs)) for key, part in self.parts.items()}
         homes, self.unnamed = self.naming.told(names, shapes)
         coat = self.naming.coat
@@ -236,7 +238,8 @@ class Extraction:
         if isinstance(home, str):
             landed = self.homes.memory.landings.get(entry.name, ())
             why = next((made[one.name] for one in landed if one.name in made), OPEN)
-            bare = f"--to {self.naming.to} has no place for bare parameters, such as experts"
+            what = "a router" if self.naming.coat.stacks else "experts"
+            bare = f"--to {self.naming.to} has no place for bare parameters, such as {what}"
             reason = bare if isinstance(why, Parameter) else home if why == OPEN else why
             self.whole += saved_weight(self.homes, entry, after, reason)
             return ""
@@ -282,15 +285,39 @@ class Extraction:
         self.dtypes[key] = analyzer.stored(*own)
 
     def _parameter(self, one: Parameter, kept: Set[str], analyzer: Extracted) -> set[str]:
-        """Note a task for each matrix of a parameter; return the tensors that this accounts for."""
-        if one.bare and self.naming.to != "peft":
+        """Note a task for each matrix of a parameter; return the tensors that this accounts for.
+
+        Others than PEFT hold gate and up of experts apart, and a router as any layer.
+        """
+        if not one.bare or self.naming.coat.stacks == "memory":
+            return self._share(one, kept, analyzer, Share())
+        if not self.naming.coat.stacks:
             return set()
+        if not one.stacked:
+            module = self._router(one)
+            return self._share(one, kept, analyzer, Share(module=module)) if module else set()
+        done: set[str] = set()
+        for word, rows in shares_of(one, self.held).items():
+            done |= self._share(one, kept, analyzer, Share(word, rows))
+        return done
+
+    def _router(self, one: Parameter) -> str:
+        """Return the module that a bare matrix is the weight of where it is no parameter."""
+        name = next(iter(one.tensors))
+        if len(one.tensors) > 1 or not name.endswith(".weight"):
+            return ""
+        module = name.removesuffix(".weight")
+        return module if self.naming.to != "mlx" else router(self.base, module)
+
+    def _share(
+        self, one: Parameter, kept: Set[str], analyzer: Extracted, share: Share
+    ) -> set[str]:  # fmt: skip
         members: list[str] = []
         stored: list[TensorEntry] = []
         done: set[str] = set()
         lost: dict[str, str] = {}
         for expert, matrix in enumerate(one.matrices):
-            reason = matrix.unselected(self.held, kept)
+            reason = matrix.unselected(self.held, kept, share.word)
             if reason is None:
                 members.append("")
                 continue
@@ -301,28 +328,36 @@ class Extraction:
                 lost |= dict.fromkeys(names if one.stacked else names[:1], reason)
                 members.append("")
                 continue
-            row = one.row(expert)
-            self.tasks.append(self._matrix_task(one, matrix, row, other))
+            row = row_of(one, expert, share.word, share.rows)
+            self.tasks.append(self._matrix_task(one, matrix, row, other, share))
             members.append(row)
             stored += other.entries
         self.skipped += [Skipped(name, reason) for name, reason in lost.items()]
         if any(members):
             known = tuple(members) if one.stacked else ()
-            named = one.name if one.bare or self._by_name(one.module) else ""
-            size = one.shape
-            part = Part(one.module, (size[1],), size[0], parameter=named, members=known)
+            bare = self.naming.to == "peft" and (one.bare or self._by_name(one.module))
+            rows, key = share.count(one.shape[0]), share.key(one)
+            part = Part(
+                share.module or one.module, (one.shape[1],), rows,
+                parameter=one.name if bare else "", members=known, leaf=share.word,
+                layer=one.layer(self.held),
+            )  # fmt: skip
             self.turned = self.turned or (not one.bare and one.matrices[0].part.transposed)
-            self._held(one.name, part, analyzer, stored)
-            self.sources[one.name] = one.tensors
+            self._held(key, part, analyzer, stored)
+            self.sources[key] = one.tensors
         return done
 
-    def _matrix_task(self, one: Parameter, matrix: Matrix, row: str, other: Counterpart) -> Task:
-        whole = matrix.of(row, [piece.entry for piece in matrix.pieces])
-        view = View(row, matrix.role(self.held), whole, matrix.part, *one.shape)
-        part = other.matrix.part
-        change = Replaced(self.tuned, other.matrix.of(row, other.entries), part.slab, part)
+    def _matrix_task(
+        self, one: Parameter, matrix: Matrix, row: str, other: Counterpart, share: Share
+    ) -> Task:
+        key = row.partition(",")[0]  # one for gate and up, which read the same
+        whole = matrix.of(key, [piece.entry for piece in matrix.pieces])
+        own, part = (replace(two, rows=share.rows) for two in (matrix.part, other.matrix.part))
+        size = share.count(one.shape[0]), one.shape[1]
+        view = View(row, matrix.role(self.held, share.word), whole, own, *size)
+        change = Replaced(self.tuned, other.matrix.of(key, other.entries), part.slab, part)
         first = matrix.pieces[0].entry
-        place = replace(view.place(), tensor=one.name, dtype=first.dtype,
+        place = replace(view.place(), tensor=share.key(one), dtype=first.dtype,
                         codec=None if first.codec is None else first.codec.name)  # fmt: skip
         return Task(place, (Input("", self.base, view, True, change),))
 

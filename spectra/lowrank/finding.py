@@ -10,7 +10,9 @@ from spectra.checkpoint.adapter.views import sliced
 from spectra.checkpoint.entry import Slab
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Name, Naming, name_of
+from spectra.lowrank.stacks import READ, Stack, stacks_of
 from spectra.matrices import views_of
+from spectra.matrices.layers import expert_in
 from spectra.text import counted, quote, shown
 from spectra.work.planning.adapted import placed_changes
 from spectra.work.planning.placing import ELSEWHERE, place_modules
@@ -38,6 +40,7 @@ class Found:
     factors: dict[str, LoraFactors] = field(default_factory=dict)
     turned: dict[str, Turned] = field(default_factory=dict)
     names: dict[str, Name] = field(default_factory=dict)
+    stacks: dict[str, Stack] = field(default_factory=dict)  # of experts, as they are written
     whole: set[str] = field(default_factory=set)  # those of full rank
     notes: list[str] = field(default_factory=list)
     inputs_first: bool = False  # the base stores linear layers [in, out]
@@ -101,6 +104,14 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
     flat = opened.naming == "flat" and naming.to != "kohya"
     unknown = [own for own in opened.updates.values() if own.form == "turns" or 0 in own.shape]
     base = naming.base
+    here = opened.coat in READ and naming.coat.stacks == "memory"
+    each = naming.coat.stacks == "each"
+    if not here and any(own.kind == "parameter" or (each and expert_in(key) is not None)
+                        for key, own in opened.factors.items()):  # fmt: skip
+        base = _needed(opened, naming, "stacks of experts, whose names are known")
+    if base is not None and not opened.updates:
+        found.stacks = stacks_of(opened, base, naming)
+    taken = {name for stack in found.stacks.values() for name in stack.stored}
     if flat:
         base = _needed(opened, naming, "underscores for dots in its names, which are known")
     if unknown:
@@ -110,7 +121,8 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
         _in_base(found, base, renamed=flat)
     else:
         for key, own in opened.modules.items():
-            if own.kind != "parameter":
+            stacked = isinstance(own, LoraFactors) and own.a.name in taken
+            if own.kind != "parameter" and not stacked:
                 found.add(key, own, name_of(key, opened.naming))
     return found
 

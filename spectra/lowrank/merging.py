@@ -10,10 +10,11 @@ from spectra.analyzers.factored import Merged
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.output import Output
+from spectra.lowrank.output import Output, Part
 from spectra.lowrank.pieces import Carried, same_bytes
 from spectra.lowrank.planning import base_of, bytes_given, named, part_of, planned, require_factors
 from spectra.lowrank.sources import (
+    STACKS,
     WHOLE,
     Source,
     inputs_of,
@@ -153,12 +154,23 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
         dtypes[name] = analyzer.stored(*stored)
         tasks.append(Task(replace(place, dtype=dtypes[name]), tuple(inputs)))
         parts[name], ranks[name] = part, min(rank, *first[name].factors[name].shape)
+    for key in dict.fromkeys(key for source in sources for key in source.stacks):
+        held = [
+            (source, f".{number}", weight)
+            for number, (source, weight) in enumerate(zip(sources, analyzer.weights, strict=True))
+            if key in source.stacks
+        ]
+        parts[key], dtypes[key], more = _stack(key, held, analyzer)
+        ranks[key] = min(sum(source.stacks[key].rank for source, _, _ in held),
+                         parts[key].outputs, *parts[key].inputs)  # fmt: skip
+        tasks += more
     turned = any(source.given.get("fan_in_fan_out") is True for source in sources)
     saved = {name for source in sources for name in source.given.get("modules_to_save") or ()}
     given = {
         **sources[0].given,
         "fan_in_fan_out": turned,
         "target_modules": None,
+        "target_parameters": None,
         "modules_to_save": sorted(saved) or None,
     }
     output = Output(
@@ -196,6 +208,32 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
     return planned(analyzer, plan, output, ranks)
 
 
+def _stack(
+    key: str, held: Sequence[tuple[Source, str, float]], analyzer: Merged
+) -> tuple[Part, str, list[Task]]:
+    """Return a stack of experts as it is written, its dtype, and a task for each expert.
+
+    Args:
+        key: Of the stack.
+        held: Those that have it, each with what tells its inputs from others' and its weight.
+        analyzer: What is asked for.
+    """
+    stacks = [source.stacks[key] for source, _, _ in held]
+    rows = {row.name: (stack, row) for stack in stacks for row in stack.rows}
+    dtype = analyzer.stored(*(one for stack in stacks for one in stack.dtypes))
+    tasks = []
+    for name, (stack, row) in rows.items():
+        inputs = [
+            one for source, number, weight in held
+            for own in source.stacks[key].rows if own.name == name
+            for one in source.stacks[key].inputs(own, source.adapter.weights, weight, number)
+        ]  # fmt: skip
+        tasks.append(Task(stack.place(key, row, dtype), tuple(inputs)))
+    members = zip(*(stack.part.members for stack in stacks), strict=True)
+    part = replace(stacks[0].part, members=tuple(max(own) for own in members))
+    return part, dtype, tasks
+
+
 def _require_one_base(sources: Sequence[Source]) -> None:
     """Refuse adapters that name other bases and have no module in common.
 
@@ -208,7 +246,8 @@ def _require_one_base(sources: Sequence[Source]) -> None:
     first = sources[0]
     for other in sources[1:]:
         bases = [one.given.get("base_model_name_or_path") for one in (first, other)]
-        if all(bases) and bases[0] != bases[1] and not first.factors.keys() & other.factors.keys():
+        alike = {*first.factors, *first.stacks} & {*other.factors, *other.stacks}
+        if all(bases) and bases[0] != bases[1] and not alike:
             raise AdapterError(
                 f"{shown(first.adapter.spec)} is of {shown(str(bases[0]))} and "
                 f"{shown(other.adapter.spec)} of {shown(str(bases[1]))}, and they have no module "
@@ -229,6 +268,11 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
         spec, weights = shown(source.adapter.spec), source.adapter.weights
         for item in source.skipped:
             name, what = item.tensor, item.reason.rpartition(": ")[2]
+            if what == STACKS:
+                raise AdapterError(
+                    f"{spec} holds {quote(name)} ({what}), and which matrices they are of is known "
+                    "with the base alone. Expected --base and the model that it was trained on."
+                )
             if what != WHOLE:
                 raise AdapterError(
                     f"{spec} holds {quote(name)} ({what}), which is no update that can be added. "

@@ -13,8 +13,10 @@ from spectra.checkpoint.gguf.facts import TYPES, Facts
 from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.restore import restored
 from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.experts import exps, switched
 from spectra.text import endings, quote, shown
 from spectra.work.planning.placing import FLAT
+from spectra.work.planning.stacks import RENAMED
 from spectra.writing.coats import Coat, Gguf, coat_of
 
 PART_OF = {
@@ -28,10 +30,16 @@ KOHYA = {
     "unet": "unet", "text_encoder": "te1", "text_encoder_2": "te2", "text_encoder_3": "te3",
     "transformer": "transformer", "prior": "prior",
 }  # fmt: skip
+SPELLED = {"gguf": "GGUF"}
 UNET = re.compile(r"(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)\.")
 TRANSFORMER = re.compile(r"(?:single_)?transformer_blocks\.|(?:double|single|joint)_blocks\.")
 SAME = {"mistral": "llama", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe"}
 """Words of config.json, of which GGUF has another that `TYPES` does not tell."""
+
+
+TORN = ("kv_b_proj", "kv_b_proj.weight")
+TEARING = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "mistral4", "longcat_flash"})
+"""Families of which mlx-lm has no such layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class Name:
     module: str  # with dots; as kohya writes it where `flat`
     part: str = ""
     flat: bool = False
+    stack: str = ""  # gate, up or down of each expert: others than PEFT hold it by itself
+    layer: int = -1  # of a stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,9 @@ class Naming:
         if lost:
             key = next(iter(lost))
             raise AdapterError(
-                f"{len(lost):,} of {len(names):,} modules cannot be written as GGUF, e.g. "
-                f"{quote(names[key].module)}: {lost[key]}. Expected another --to."
+                f"{len(lost):,} of {len(names):,} modules cannot be written as "
+                f"{SPELLED.get(self.to, self.to)}, e.g. {quote(names[key].module)}: {lost[key]}. "
+                "Expected another --to."
             )
         return found
 
@@ -116,10 +127,26 @@ class Naming:
         coat_of(self.to)
         if self.to == "gguf":
             return self._in_gguf(self._of_one_part(names), shapes)
+        if self.to == "mlx":
+            return self._in_mlx(self._of_one_part(names))
         return self._plain(names), {}
 
+    def _in_mlx(self, names: Mapping[str, Name]) -> tuple[dict[str, Home], dict[str, str]]:
+        found = {key: Home(one.module) for key, one in names.items() if not one.stack}
+        lost: dict[str, str] = {}
+        family = None if self.base is None else self.base.config.get("model_type")
+        for key in [key for key in found if key.endswith(TORN) and family in TEARING]:
+            lost[key] = "mlx-lm takes it apart into a layer for each head"
+            del found[key]
+        for key, one in names.items():
+            if one.stack and (name := switched(family, one.layer, one.stack)):
+                found[key] = Home(name)
+            elif one.stack:
+                lost[key] = f"where mlx-lm has the experts of {quote(family)} is not known"
+        return found, lost
+
     def _plain(self, names: Mapping[str, Name]) -> dict[str, Home]:
-        if self.to in ("peft", "mlx"):
+        if self.to == "peft":
             return {key: Home(one.module) for key, one in self._of_one_part(names).items()}
         parts = {key: self._part(one) for key, one in names.items()}
         several = "text_encoder_2" in parts.values()
@@ -205,6 +232,12 @@ class Naming:
         found: dict[str, Home] = {}
         lost: dict[str, str] = {}
         for key, one in names.items():
+            if one.stack:
+                if stem := exps(word, one.layer, one.stack):
+                    found[key] = Home(stem)
+                else:
+                    lost[key] = f"GGUF's {word} has no experts"
+                continue
             home = _gguf_home(table, word, one.module, shapes[key], facts, gated=gated)
             if isinstance(home, str):
                 lost[key] = home
@@ -221,7 +254,8 @@ def _gguf_home(
     table: object, word: str, module: str, shape: tuple[int, int], facts: Facts, *, gated: bool
 ) -> Home | str:
     """Return what GGUF calls a weight, and how its rows lie there; or why it cannot be told."""
-    tried: Sequence[str] = (module, f"model.{module}", *endings(module))
+    tried: Sequence[str] = (module, f"model.{module}", *endings(module),
+                            module.replace(*RENAMED[::-1]))  # fmt: skip
     for name in tried:
         stem = table.get_name(name)  # type: ignore[attr-defined]
         place = Place.of(f"{stem}.weight") if stem else None

@@ -49,11 +49,14 @@ class Part:
     parameter: str = ""  # bare, which PEFT wraps by this name
     members: tuple[str, ...] = ()
     """Of a stack, the row of each of its matrices; empty: it has no directions."""
+    leaf: str = ""  # gate, up or down of experts, where a stack is of that alone
+    layer: int = -1  # of a stack
 
     def worn(self, rank: int, inside: int = 0) -> Worn:
         """Return it as it is written at a rank, inside so many other wrappers."""
         name = self.name + inside * ".base_layer"
-        return Worn(name, rank, self.kind, self.told, len(self.behind) + 2, self.lengths)
+        axes, experts = len(self.behind) + 2, len(self.members)
+        return Worn(name, rank, self.kind, self.told, axes, self.lengths, experts)
 
     @property
     def width(self) -> int:
@@ -241,17 +244,22 @@ class Output:
         for row, module in self._modules(ranks).items():
             part, dtype = self.parts[row], self.dtypes[row]
             names = self.coat.names(module)
-            most = module.rank * max(len(part.members), 1)
+            count, apart = len(part.members), self.coat.stacks == "each"
+            most = module.rank * max(count, 1)
+            shapes = (most, *part.inputs), (part.outputs, most, *part.behind)
+            if count and apart:
+                each = (module.rank, *part.inputs), (part.outputs, module.rank)
+                shapes = (count, *each[0]), (count, *each[1])
             sides = (
-                (names.a, "right", (most, *part.inputs), names.turned[0], part.columns),
-                (names.b, "left", (part.outputs, most, *part.behind), names.turned[1], part.rows),
-            )  # fmt: skip
+                (names.a, "right", shapes[0], names.turned[0], part.columns),
+                (names.b, "left", shapes[1], names.turned[1], part.rows),
+            )
             for name, side, shape, turned, order in sides:
                 piece: Piece | Stack = Piece(row, side, ranks[row], module.rank, turned, order)
                 if part.members:
                     held = tuple((one, counts.get(one, 0)) for one in part.members)
                     width = part.outputs if side == "left" else _product(part.inputs)
-                    piece = Stack(held, side, module.rank, width)
+                    piece = Stack(held, side, module.rank, width, apart)
                 own = shape[::-1] if turned else shape
                 nbytes = _product(shape) * BITS[dtype] // 8
                 slots[name] = Slot(dtype, own, nbytes, partial(piece.chunks, spool))

@@ -17,7 +17,7 @@ from spectra.lowrank.homes import ATTENTION, CONVOLUTIONS, LINEAR, Homes
 from spectra.matrices import View
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role
-from spectra.work.planning.stacks import STORED_IN_OUT
+from spectra.work.planning.stacks import LEAVES, STORED_IN_OUT
 
 EMBEDDING = "Embedding"
 PARTLY = "only some of its matrices are selected, and an adapter holds it whole"
@@ -53,6 +53,11 @@ class Piece:
         return entry if self.rows in (None, (0, entry.shape[0])) else sliced(entry, self.rows)
 
 
+def meant(view: View, word: str) -> bool:
+    """Say whether a matrix is the gate, up or down that is meant; empty: any."""
+    return not word or LEAVES.get(view.role.kind) == word
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """One matrix of a parameter: pieces, each below the one before, and what of these it is."""
@@ -80,21 +85,29 @@ class Matrix:
         return [view for piece in self.pieces for view in held[piece.entry.name]
                 if expert is None or view.part.expert == expert]  # fmt: skip
 
-    def role(self, held: Mapping[str, Sequence[View]]) -> Role:
-        """Return its role; that of several is what theirs have in common."""
-        roles = [view.role for view in self.views(held)]
+    def role(self, held: Mapping[str, Sequence[View]], word: str = "") -> Role:
+        """Return its role, or that of a part; of several it is what theirs have in common.
+
+        Args:
+            held: The matrices of each tensor.
+            word: gate, up or down; empty: of all.
+        """
+        roles = [view.role for view in self.views(held) if meant(view, word)]
         kinds = {role.kind for role in roles}
         kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
         return Role(kind, roles[0].layer, roles[0].expert)
 
-    def unselected(self, held: Mapping[str, Sequence[View]], kept: Set[str]) -> str | None:
+    def unselected(
+        self, held: Mapping[str, Sequence[View]], kept: Set[str], word: str = ""
+    ) -> str | None:
         """Say why a selection leaves it out; empty where it does not, None: nothing of it is meant.
 
         Args:
             held: The matrices of each tensor.
             kept: Those that are selected.
+            word: gate, up or down alone; empty: all.
         """
-        own = [view.name in kept for view in self.views(held)]
+        own = [view.name in kept for view in self.views(held) if meant(view, word)]
         return None if not any(own) else "" if all(own) else PARTLY
 
 
@@ -116,6 +129,11 @@ class Parameter:
     def row(self, expert: int) -> str:
         """Return what the row of a matrix is called."""
         return f"{self.name}[expert={expert}]" if self.stacked else self.name
+
+    def layer(self, held: Mapping[str, Sequence[View]]) -> int:
+        """Return the layer that it is in; -1: none."""
+        found = self.matrices[0].role(held).layer
+        return -1 if found is None else found
 
     @property
     def tensors(self) -> dict[str, None]:

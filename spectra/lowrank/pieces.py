@@ -62,10 +62,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One factor of a stack of matrices, as PEFT's `ParamWrapper` has it.
+    """One factor of a stack of matrices, as PEFT's `ParamWrapper` has it, or one by one.
 
-    A lists the matrices one after the other, [matrices rank, inputs]; B has them side by side in
-    each direction, [outputs, rank matrices]. A matrix with fewer directions has zeros.
+    A lists the matrices one after the other, [matrices rank, inputs]; PEFT's B has them side by
+    side in each direction, [outputs, rank matrices], others' one after the other too, [matrices,
+    outputs, rank]. A matrix with fewer directions has zeros.
 
     Source:
         PEFT 0.19.1, `tuners/lora/layer.py`, `ParamWrapper.get_delta_weight`.
@@ -75,6 +76,7 @@ class Stack:
     side: str
     rank: int  # of the file
     width: int  # outputs or inputs
+    apart: bool = False  # B lists the matrices too
 
     def chunks(self, spool: Spool | None) -> Iterator[Bytes]:
         """Yield its bytes."""
@@ -85,6 +87,10 @@ class Stack:
         if self.side == "right":
             for one in self.members:
                 yield raw(self._filled(spool, *one, like))
+            return
+        if self.apart:
+            for one in self.members:
+                yield raw(self._filled(spool, *one, like).mT)
             return
         every = torch.stack([self._filled(spool, *one, like) for one in self.members])
         yield raw(every.permute(2, 1, 0))

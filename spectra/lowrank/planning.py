@@ -12,6 +12,7 @@ from spectra.checkpoint import Adapter, Checkpoint
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.output import Output, Part
 from spectra.lowrank.sources import (
+    STACKS,
     Source,
     carried_of,
 )
@@ -21,6 +22,7 @@ from spectra.runs.analysis import Analysis
 from spectra.runs.opening import Spec
 from spectra.text import nbytes_of, shown, size
 from spectra.work import Plan
+from spectra.work.task import Task
 
 
 def base_of(base: Spec | None, opener: Callable[[Spec], Checkpoint | Adapter]) -> Checkpoint | None:
@@ -104,8 +106,11 @@ def output_of(source: Source, analyzer: Cutting, path: Path, *, force: bool) -> 
     base = source.naming.base
     return Output(
         path,
-        {name: part_of(source, name) for name in source.names},
-        {name: analyzer.stored(*dtypes_of(source, name)) for name in source.names},
+        {name: part_of(source, name) for name in (*source.names, *source.stacks)},
+        {
+            name: analyzer.stored(*dtypes_of(source, name))
+            for name in (*source.names, *source.stacks)
+        },
         source.given,
         carried_of(source),
         source.kept,
@@ -119,6 +124,8 @@ def output_of(source: Source, analyzer: Cutting, path: Path, *, force: bool) -> 
 
 def part_of(source: Source, name: str) -> Part:
     """Return a module as it is written."""
+    if name in source.stacks:
+        return replace(source.stacks[name].part, told=source.told.get(name, 1.0))
     home = source.names[name]
     more = {"told": source.told.get(name, 1.0), "rows": home.rows, "columns": home.columns}
     if name in source.turned:
@@ -145,19 +152,45 @@ def part_of(source: Source, name: str) -> Part:
 
 def dtypes_of(source: Source, name: str) -> tuple[str, ...]:
     """Return the dtypes that a module's factors are stored in."""
+    if name in source.stacks:
+        return tuple(sorted(source.stacks[name].dtypes))
     own = source.factors.get(name)
     return ("F32",) if own is None else (own.a.dtype, own.b.dtype)
 
 
-def notes_of(source: Source) -> tuple[str, ...]:
-    """Return what is to be said of an adapter that is written again."""
+def notes_of(source: Source, *, cut: bool = True) -> tuple[str, ...]:
+    """Return what is to be said of an adapter that is written again.
+
+    Args:
+        source: The adapter.
+        cut: Some of its directions may be left out.
+    """
     adapter = source.adapter
     notes = [f"{shown(adapter.spec)}: {adapter.assumed}."] if adapter.assumed else []
     if any(map(source.lengths, source.factors)):
         notes.append(
             "DoRA's lengths are kept; the loss is that of s B A, before each output gets its length"
         )
+    if source.kept and cut:
+        notes.append(f"{STACKS} are left as they are: with --base they are cut like all others")
     return (*notes, *source.notes)
+
+
+def stack_tasks(source: Source, dtypes: Mapping[str, str]) -> list[Task]:
+    """Return a task for each matrix of the stacks of experts.
+
+    Args:
+        source: The adapter.
+        dtypes: Of what is written, by stack.
+    """
+    return [task for key, stack in source.stacks.items()
+            for task in stack.tasks(key, source.adapter.weights, dtypes[key])]  # fmt: skip
+
+
+def ranks_of(source: Source) -> dict[str, int]:
+    """Return the most directions that the factors of each module and stack have."""
+    found = {name: own.rank for name, own in source.factors.items()}
+    return found | {name: own.rank for name, own in source.stacks.items()}
 
 
 def require_factors(source: Source) -> None:

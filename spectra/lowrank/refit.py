@@ -23,7 +23,8 @@ from spectra.lowrank.refitting import (
     new_lengths,
 )
 from spectra.lowrank.rewriting import copy
-from spectra.lowrank.sources import READ, refuse_other_names
+from spectra.lowrank.sources import refuse_other_names
+from spectra.lowrank.stacks import READ
 from spectra.lowrank.writing import Run
 from spectra.matrices import Selection
 from spectra.runs.result import Result

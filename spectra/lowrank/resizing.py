@@ -12,7 +12,9 @@ from spectra.lowrank.planning import (
     notes_of,
     output_of,
     planned,
+    ranks_of,
     require_factors,
+    stack_tasks,
 )
 from spectra.lowrank.sources import (
     Source,
@@ -112,9 +114,9 @@ def _resizing(source: Source, analyzer: Resized, path: Path, *, force: bool) -> 
         for name, own in source.factors.items()
     ]
     output = output_of(source, analyzer, path, force=force)
-    ranks = {name: own.rank for name, own in source.factors.items()}
+    tasks += stack_tasks(source, output.dtypes)
     plan = Plan(
         (Member(source.adapter, "adapter"),), in_bytes(tasks), source.skipped,
         notes=notes_of(source),
     )  # fmt: skip
-    return planned(analyzer, plan, output, ranks)
+    return planned(analyzer, plan, output, ranks_of(source))

@@ -10,17 +10,15 @@ from spectra.checkpoint.adapter.factors import WRAPPERS
 from spectra.checkpoint.adapter.views import scaled
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.finding import Turned, found_in
-from spectra.lowrank.naming import Home, Naming
+from spectra.lowrank.naming import Home, Name, Naming
 from spectra.lowrank.pieces import Carried
+from spectra.lowrank.stacks import READ, Stack
 from spectra.matrices import Place, View
 from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of
 from spectra.text import counted, quote, shown
 from spectra.work.task import Input
 from spectra.writing.coats import Worn, scales_told
-
-READ = ("PEFT", "PEFT without adapter_config.json")
-"""Whose whole tensors have the names that PEFT gives them."""
 
 WHOLE = "a whole tensor"
 LENGTHS = "DoRA's lengths"
@@ -43,6 +41,7 @@ class Source:
     told: Mapping[str, float] = field(default_factory=dict)
     """The scale that is written beside the factors of each module, of an adapter that is copied."""
     turned: Mapping[str, Turned] = field(default_factory=dict)  # what the base's values are made to
+    stacks: Mapping[str, Stack] = field(default_factory=dict)  # of experts, taken apart
     carried: Mapping[str, TensorEntry] = field(default_factory=dict)  # all others, as stored
     kept: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     """Rank and alpha of stacks that are carried over, by the names of their parameters."""
@@ -77,7 +76,7 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
     _refuse_unwritten(opened)
     _refuse_stacks(opened, naming)
     found = found_in(opened, naming)
-    if not found.factors and not found.turned:
+    if not found.factors and not found.turned and not found.stacks:
         raise AdapterError(
             f"{shown(opened.spec)} holds no factors of linear layers or embeddings that could be "
             "cut."
@@ -86,11 +85,23 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
     for key, one in found.turned.items():
         flat = one.entry.shape[0], prod(one.entry.shape[1:])
         shapes[key] = flat[::-1] if one.turned else flat
+    for key, stack in found.stacks.items():
+        part = stack.part
+        found.names[key] = Name(part.name, stack=part.leaf, layer=part.layer)
+        shapes[key] = part.outputs, part.inputs[0]
     homes = naming.homes(found.names, shapes)
+    stacks = {
+        key: replace(stack, part=replace(
+            stack.part, name=homes[key].name, rows=homes[key].rows, columns=homes[key].columns
+        ))
+        for key, stack in found.stacks.items()
+    }  # fmt: skip
+    homes = {key: home for key, home in homes.items() if key not in stacks}
     adapter = found.adapter
     own_names = adapter.coat == READ[0]
     cut = {part.name for own in found.factors.values()
            for entry in (own.a, own.b) for part in _parts(entry)}  # fmt: skip
+    cut |= {name for stack in stacks.values() for name in stack.stored}
     cut |= {part.name for one in adapter.updates.values() for _, part in one.parts}
     carried = {
         name: entry for name, entry in adapter.weights.entries.items()
@@ -98,17 +109,19 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
     }  # fmt: skip
     kept = {
         f"{own.module}.{leaf}": (rank, scale * rank)
-        for own in adapter.factors.values()
+        for own in adapter.factors.values() if not stacks
         for leaf, (rank, scale) in own.choices.items()
-    }
+    }  # fmt: skip
     given = adapter.config
     if adapter.updates or adapter.coat not in READ:
         given = {key: adapter.config[key] for key in KEPT if key in adapter.config}
         given |= {"fan_in_fan_out": found.inputs_first or bool(given.get("fan_in_fan_out"))}
         if naming.base is not None:
             given = {"base_model_name_or_path": naming.base.spec, **given}
+    if stacks:
+        given = {**given, "target_parameters": None}
     source = Source(
-        adapter, found.factors, naming, homes, {}, found.turned, carried, kept,
+        adapter, found.factors, naming, homes, {}, found.turned, stacks, carried, kept,
         _told(adapter, carried), given, tuple(found.notes), frozenset(found.whole),
     )  # fmt: skip
     _refuse_unheld(source)
@@ -135,11 +148,12 @@ def carried_of(source: Source) -> dict[str, Carried]:
 
 def copied(source: Source) -> Source:
     """Return a source whose scales are told beside its factors, as far as its coat can."""
-    keys = [*source.factors]
-    scales = [source.factors[key].scale for key in keys]
-    ranks = [source.factors[key].rank for key in keys]
-    told = scales_told(source.naming.to, scales, ranks)
-    return replace(source, told=dict(zip(keys, told, strict=True)))
+    keys = [*source.factors, *source.stacks]
+    every: list[LoraFactors | Stack] = [*source.factors.values(), *source.stacks.values()]
+    scales, ranks = [own.scale for own in every], [own.rank for own in every]
+    told = dict(zip(keys, scales_told(source.naming.to, scales, ranks), strict=True))
+    stacks = {key: replace(own, told=told[key]) for key, own in source.stacks.items()}
+    return replace(source, told=told, stacks=stacks)
 
 
 def _refuse_unwritten(opened: Adapter) -> None:
@@ -171,21 +185,20 @@ def _refuse_unwritten(opened: Adapter) -> None:
 
 
 def _refuse_stacks(opened: Adapter, naming: Naming) -> None:
-    """Refuse factors of stacks of experts, which are carried over from PEFT to PEFT alone.
+    """Refuse factors of stacks of experts where others have no layout for them.
 
     Raises:
-        AdapterError: There are some, and other names are read or written.
+        AdapterError: There are some.
     """
     stacks = [key for key, own in opened.factors.items() if own.kind == "parameter"]
-    here = opened.coat in READ
-    if not stacks or (naming.to == "peft" and here):
+    stacks += [key for key, own in opened.factors.items() if len(own.b.shape) == 3]
+    if not stacks or naming.coat.stacks:
         return
-    what = f"named as {opened.coat} does" if not here else f"written as {naming.to}"
-    instead = "Expected --to peft, or" if here else "Expected"
     raise AdapterError(
         f"{shown(opened.spec)} holds {STACKS} in {counted(len(stacks), 'module')}, e.g. "
-        f"{quote(stacks[0])}, which are not converted where they are {what}. {instead} the merged "
-        "model, which `spectra lowrank repair BASE ADAPTER` writes with --merged and --scale 1."
+        f"{quote(stacks[0])}, and {naming.to} has no layout for them: its names are of layers one "
+        "by one. Expected --to peft, mlx or gguf, or the merged model, which `spectra lowrank "
+        "repair BASE ADAPTER` writes with --merged and --scale 1."
     )
 
 
@@ -215,6 +228,9 @@ def _refuse_unheld(source: Source) -> None:
         AdapterError: There is some.
     """
     coat, spec = source.naming.coat, shown(source.adapter.spec)
+    for key, stack in source.stacks.items():
+        if why := coat.refused(stack.part.worn(1)):
+            raise AdapterError(f"{spec}: {quote(key)} cannot be written: {why}.")
     for key in source.names:
         rank = source.factors[key].rank if key in source.factors else 1
         kind = source.factors[key].kind if key in source.factors else "linear"

@@ -89,7 +89,7 @@ def _way(one: Input) -> tuple[object, ...]:
     if isinstance(change, Updated):
         own = change.factors
         return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
-                change.rows)  # fmt: skip
+                change.rows, *(("inside",) if change.inside else ()))  # fmt: skip
     if isinstance(change, Remade):
         made = change.update
         names = tuple(name for name, _ in made.parts)

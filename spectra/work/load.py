@@ -55,14 +55,15 @@ class Sides:
         if not one.paired:
             return Matrix(one.view, base)
         other = one.change.part if isinstance(one.change, Replaced) else part
+        inside = isinstance(one.change, Updated) and one.change.inside
         change = self.change
         if isinstance(change, LowRank):
-            update = change.of(part)
+            update = change if inside else change.of(part)
             change = LowRank(update.left.to(device), update.right.to(device))
         elif change is not None:
             change = other.within(change.to(device))
         codecs = _cut(self.base_codec, part, device), _cut(self.change_codec, other, device)
-        factors = self.factors and self.factors.of(part, device)
+        factors = self.factors and self.factors.of(Part() if inside else part, device)
         made = self.product
         if made is not None:
             cut = made.of(replace(part, block=None))

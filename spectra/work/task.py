@@ -43,6 +43,7 @@ class Updated:
     expert: int | None = None  # of a stack of factors
     rows: Slab = None  # of the update: those that are this tensor's, where two lie fused
     start: TensorEntry | None = None  # what is updated, where the adapter stores that too
+    inside: bool = False  # it is that of the matrix alone, of several in a tensor: outputs x inputs
 
     @property
     def dense(self) -> bool:

@@ -26,6 +26,7 @@ class Worn:
     told: float = 1.0  # the scale that the factors have yet to be multiplied by
     axes: int = 2  # of the weight
     lengths: bool = False  # DoRA gives each output one
+    experts: int = 0  # of a stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Coat(Protocol):
     """Of its file; empty: a folder of several."""
     one_rank: ClassVar[bool]
     """All modules have the same; those of fewer directions are filled up with zeros."""
+    stacks: ClassVar[Literal["", "memory", "each"]]
+    """Of experts: none, as in memory, or gate, up and down each by itself."""
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
@@ -75,11 +78,14 @@ class _File:
     word: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
     one_rank: ClassVar[bool] = False
+    stacks: ClassVar[Literal["", "memory", "each"]] = ""
 
     def beside(self, module: Worn) -> dict[str, Slot]:  # noqa: ARG002 - of the protocol
         return {}
 
     def refused(self, module: Worn) -> str:
+        if module.experts:
+            return f"{self.word} has no LoRA of stacks of experts"
         return f"{self.word} has no LoRA of embeddings" if module.kind == "embedding" else ""
 
     def settings(
@@ -101,6 +107,7 @@ class Peft:
     word: ClassVar[str] = "peft"
     suffixes: ClassVar[tuple[str, ...]] = ()
     one_rank: ClassVar[bool] = False
+    stacks: ClassVar[Literal["", "memory", "each"]] = "memory"
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
@@ -202,10 +209,12 @@ class Mlx:
     word: ClassVar[str] = "mlx"
     suffixes: ClassVar[tuple[str, ...]] = ()
     one_rank: ClassVar[bool] = True
+    stacks: ClassVar[Literal["", "memory", "each"]] = "each"
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called."""
-        return Names(f"{module.name}.lora_a", f"{module.name}.lora_b", (True, True))
+        plain = not module.experts  # of a stack both lie as in PEFT
+        return Names(f"{module.name}.lora_a", f"{module.name}.lora_b", (plain, plain))
 
     def beside(self, module: Worn) -> dict[str, Slot]:  # noqa: ARG002 - of the protocol
         """Return nothing: the settings tell all."""
@@ -242,13 +251,14 @@ class Mlx:
             )
         found = [(LAYER.fullmatch(module.name), module.name) for module in modules]
         keys = {name if inside is None else inside[1] for inside, name in found}
+        first = next(iter(modules), Worn("", 1))  # none: the room it takes is asked for
         return {
             "fine_tune_type": "dora" if True in dora else "lora",
             "model": config.get("base_model_name_or_path"),
             "num_layers": -1,  # they are counted from the last one on: all
             "lora_parameters": {
-                "rank": modules[0].rank,
-                "scale": modules[0].told,
+                "rank": first.rank,
+                "scale": first.told,
                 "dropout": 0.0,
                 "keys": sorted(keys),
             },
@@ -272,6 +282,7 @@ class Gguf:
     word: ClassVar[str] = "gguf"
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
     one_rank: ClassVar[bool] = False
+    stacks: ClassVar[Literal["", "memory", "each"]] = "each"
 
     def names(self, module: Worn) -> Names:
         """Return what a module's factors are called; of an embedding A has its rows first."""

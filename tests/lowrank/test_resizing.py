@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import spectra.lowrank
-from spectra.errors import AdapterError, NonFiniteError, OutputError, UsageError
+from spectra.errors import AdapterError, NonFiniteError, OutputError, PairingError, UsageError
 
 from .nets import adapter, config_of, merged, net, tensors_of, updates
 
@@ -158,10 +158,13 @@ def test_stacks_of_experts_are_carried_over(tmp_path: Path) -> None:
             torch.testing.assert_close(after[name], update)
         elif "q_proj" in name:
             assert torch.linalg.matrix_rank(after[name], atol=1e-5) == 1
-    refused = r"in 1 module, e\.g\. '.*mlp\.experts.*lowrank\.repair"
-    for to in ("mlx", "kohya"):
+    assert any("with base= they are cut" in note for note in found.summary["notes"])
+    refused = r"in 1 module, e\.g\. '.*mlp\.experts.* no layout for them.*lowrank\.repair"
+    for to in ("kohya", "diffusers"):
         with pytest.raises(AdapterError, match=refused):
             spectra.lowrank.convert(source, tmp_path / "c", to=to)
+    with pytest.raises(UsageError, match="stacks of experts, whose names are known with the base"):
+        spectra.lowrank.convert(source, tmp_path / "c", to="mlx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(tmp_path / "base")
@@ -171,15 +174,18 @@ def test_stacks_of_experts_are_carried_over(tmp_path: Path) -> None:
         torch.testing.assert_close(made[name], values)
 
 
-def test_factors_of_experts_under_other_names_are_refused(tmp_path: Path) -> None:
+def test_factors_of_experts_under_other_names_need_their_base(tmp_path: Path) -> None:
     weights = {f"model.layers.0.mlp.switch_mlp.up_proj.lora_{side}": torch.randn(shape)
                for side, shape in (("a", (3, 2, 8)), ("b", (3, 6, 2)))}  # fmt: skip
     (tmp_path / "a").mkdir()
     save_file(weights, tmp_path / "a" / "adapters.safetensors")
     settings = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0}}
     (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(AdapterError, match="not converted where they are named as mlx-lm does"):
+    with pytest.raises(UsageError, match="has stacks of experts, whose names are known with the"):
         spectra.lowrank.convert(tmp_path / "a", tmp_path / "b")
+    save_file({"model.layers.1.mlp.up_proj.weight": torch.ones(6, 8)}, tmp_path / "m.safetensors")
+    with pytest.raises(PairingError, match=r"'model\.layers\.0.*Give the base it was trained on"):
+        spectra.lowrank.convert(tmp_path / "a", tmp_path / "b", base=tmp_path / "m.safetensors")
 
 
 def test_the_file_says_where_it_comes_from_and_is_the_same_again(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from spectra.checkpoint.adapter.settings import unsupported
+from spectra.checkpoint.adapter.views import stacked
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.wrappers import plain_names
 from spectra.errors import AdapterError
@@ -66,6 +67,22 @@ class LoraFactors:
     def count(self) -> int:
         """How many matrices a stack holds, each with factors of its own; 1 for others."""
         return self.a.shape[0] // self.rank
+
+
+def stack_factors(module: str, a: TensorEntry, b: TensorEntry, scale: float) -> LoraFactors:
+    """Return the factors of a stack of experts that is a module of its own.
+
+    Args:
+        module: Its name.
+        a: [count, r, in], or its rows one below the other.
+        b: [count, out, r].
+        scale: Of all.
+    """
+    count, _, rank = b.shape
+    flat = replace(a, shape=(count * rank, a.shape[-1]))
+    return LoraFactors(
+        module, "parameter", flat, stacked(b), rank, scale, choices={"weight": (rank, scale)}
+    )
 
 
 @dataclass(slots=True)

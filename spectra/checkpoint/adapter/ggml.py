@@ -6,8 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
-from spectra.checkpoint.adapter.factors import Kind, LoraFactors, check_factors, refuse_empty
-from spectra.checkpoint.adapter.views import one_of, turned
+from spectra.checkpoint.adapter.factors import (
+    Kind,
+    LoraFactors,
+    check_factors,
+    refuse_empty,
+    stack_factors,
+)
+from spectra.checkpoint.adapter.views import turned
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import FLOATING, Skipped, TensorEntry
 from spectra.checkpoint.gguf.codec import GgufCodec, Order
@@ -21,6 +27,7 @@ from spectra.text import quote, shown
 HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
 ALPHA = "adapter.lora.alpha"
 EMBEDDING = "token_embd.weight"
+EXPERTS = re.compile(r"ffn_(gate|up|down)_exps")
 COUNTS = {
     "block_count": ("num_hidden_layers", "n_layer", "num_layers"),
     "attention.head_count": ("num_attention_heads", "n_head"),
@@ -123,12 +130,15 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
     for name, made in adapter.factors.items():
         place = Place.of(name)
         model = model_name(facts.architecture, place, gated=gated) or name
-        for own, part in _parts(model, made).items():
-            back = _restored(part, place, facts)
-            if isinstance(back, str):
-                lost.append(Skipped(name, back))
-            else:
-                factors[own.removesuffix(".weight")] = replace(back, module=own)
+        if len(made.b.shape) == 3:
+            module = _stack_of(model, place)
+            factors[module] = stack_factors(module, made.a, made.b, made.scale)
+            continue
+        back = _restored(made, place, facts)
+        if isinstance(back, str):
+            lost.append(Skipped(name, back))
+        else:
+            factors[model.removesuffix(".weight")] = replace(back, module=model)
     saved = {
         model_name(facts.architecture, Place.of(name), gated=gated) or name: entry
         for name, entry in adapter.saved.items()
@@ -148,18 +158,13 @@ def facts_of(word: str, config: Mapping[str, Any]) -> Facts:
     return Facts(found)
 
 
-def _parts(model: str, made: LoraFactors) -> dict[str, LoraFactors]:
-    """Return the factors of each expert of a stack by its name; of others the one they are."""
-    if len(made.b.shape) != 3:
-        return {model: made}
-    count = made.b.shape[0]
-    names = [
-        model.format(number) if "{}" in model else f"{model}.{number}" for number in range(count)
-    ]
-    return {
-        name: replace(made, a=one_of(made.a, number, count), b=one_of(made.b, number, count))
-        for number, name in enumerate(names)
-    }
+def _stack_of(model: str, place: Place) -> str:
+    """Return what a stack of experts is called: as mlx-lm has it, where its layer is known."""
+    block, inside, _ = model.partition(".experts.")
+    found = EXPERTS.fullmatch(place.stem)
+    if not inside or found is None:
+        return model.removesuffix(".weight")
+    return f"{block}.switch_mlp.{found[1]}_proj"
 
 
 def _restored(made: LoraFactors, place: Place, facts: Facts) -> LoraFactors | str:

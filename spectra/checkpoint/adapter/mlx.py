@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
@@ -12,10 +11,11 @@ from spectra.checkpoint.adapter.factors import (
     bare_names,
     check_factors,
     refuse_empty,
+    stack_factors,
 )
 from spectra.checkpoint.adapter.methods import method_of, refusal
 from spectra.checkpoint.adapter.settings import CONFIG
-from spectra.checkpoint.adapter.views import stacked, turned
+from spectra.checkpoint.adapter.views import turned
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import TensorEntry
 from spectra.errors import AdapterError
@@ -167,7 +167,4 @@ def _stack(
             f"{list(b.shape)}, expected [experts, r, in] and [experts, out, r]. Save the adapter "
             "again."
         )
-    return LoraFactors(
-        module, "parameter", replace(a, shape=flat), stacked(b), rank, scale,
-        choices={"weight": (rank, scale)},
-    )  # fmt: skip
+    return stack_factors(module, a, b, scale)

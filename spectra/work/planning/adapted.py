@@ -12,7 +12,7 @@ from spectra.checkpoint.adapter.settings import MERGE, peft_version
 from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
-from spectra.matrices import View, match_names
+from spectra.matrices import View, match_names, views_of
 from spectra.text import quote, shown
 from spectra.work.planning.changes import Changes, Unpaired
 from spectra.work.planning.placing import ELSEWHERE, NO_BASE, Placed, place_modules
@@ -35,12 +35,14 @@ class _Use:
     expert: int | None = None
     rows: Slab = None
     swapped: bool = True  # of a stack: each matrix is B @ A as it is stored
+    inside: bool = False  # it is one matrix of several in its tensor: outputs x inputs
 
 
 @dataclass(slots=True)
 class _Found:
     uses: dict[str, _Use] = field(default_factory=dict)
     saved: dict[str, TensorEntry] = field(default_factory=dict)
+    inside: dict[str, _Use] = field(default_factory=dict)  # by matrix, of several in a tensor
     rows: dict[str, str] = field(default_factory=dict)  # the module whose rows are replaced
     lost: list[Skipped] = field(default_factory=list)
     tied: bool = False  # the head is the embedding, whose rows are replaced, and stored again
@@ -80,7 +82,7 @@ def adapter_changes(
     found.rows = {name: names[other] for name, other in rows.items()}
     found.lost += [Skipped(names[name], NO_BASE) for name in strangers]
     found.tied = bool(found.rows) and base.config.get("tie_word_embeddings") is True
-    if not found.uses and not found.saved and not found.rows:
+    if not (found.uses or found.inside or found.saved or found.rows):
         unread = found.lost or tuned.skipped  # of some methods no module can be read
         told = next((item for item in unread if item.reason != NO_BASE), None)
         _refuse(base, tuned, told or unread[0])
@@ -165,7 +167,7 @@ def _match_parameters(found: _Found, base: Checkpoint, tuned: Adapter) -> None:
     if not modules:
         return
     known = {
-        **stacks_of(base.entries),
+        **stacks_of(base.entries, views_of(base)[0]),
         **{name: Stack(entry.shape, {name: (None, None)}) for name, entry in base.entries.items()},
     }
     wanted = {
@@ -200,6 +202,13 @@ def _place(
         square = stored_out_in([(own, stack.shape) for own, stack in chosen], base.config, version)
     keys = {id(own.a): key for key, own in tuned.factors.items()}
     for factors, stack in chosen:
+        if stack.inside and factors.shape != stack.shape[-2:]:
+            sizes = [" x ".join(map(str, one)) for one in (factors.shape, stack.shape[-2:])]
+            reason = f"updates of {sizes[0]} for experts of {sizes[1]}"
+            found.lost.append(Skipped(keys[id(factors.a)], reason))
+            continue
+        for name, number in stack.inside.items():
+            found.inside[name] = _Use(factors, number, inside=True)
         swapped: bool | None = factors.shape == stack.shape[-2:]
         if swapped and factors.count > 1 and stack.shape[-1] == stack.shape[-2]:
             swapped = square
@@ -216,7 +225,8 @@ def _place(
 
 def _add(changes: Changes, view: View, tuned: Adapter, found: _Found, *, turns: bool) -> None:
     name = view.entry.name
-    use, saved, module = found.uses.get(name), found.saved.get(name), found.rows.get(name)
+    use = found.inside.get(view.name) or found.uses.get(name)
+    saved, module = found.saved.get(name), found.rows.get(name)
     if module is not None:
         _rewrite(changes, view, tuned, module, saved)
     elif use is not None:
@@ -266,7 +276,9 @@ def _update(
             reason = f"factors for {factors.count:,} matrices, and it is no stack of experts"
             changes.skipped.append(Skipped(view.name, reason))
             return
-        change = Updated(tuned.weights, factors, not use.swapped, expert, use.rows)
+        change = Updated(
+            tuned.weights, factors, not use.swapped, expert, use.rows, inside=use.inside
+        )
         changes.pairs.append((view, change))
         return
     turned = _turned(view, factors, flat, flagged=flagged, turns=turns)

@@ -14,6 +14,7 @@ from spectra.errors import PairingError
 from spectra.matrices import match_names
 from spectra.text import endings, quote, shown
 from spectra.work.planning.renamed import renamed_of
+from spectra.work.planning.stacks import RENAMED
 
 NO_BASE = "no counterpart in the base"
 ELSEWHERE = "a module of "  # another part of the pipeline than the base
@@ -30,6 +31,9 @@ HOMES = {
     "te3": ("t5xxl.",),
 }
 """Where single files of a whole pipeline hold its text encoders."""
+
+ROUTER = ".mlp.gate.weight"
+"""Of Mixtral in memory, whose files have another name for its module."""
 
 TEXT = "text_model_"
 """What text encoders may lack in front of their names when they are saved alone."""
@@ -89,9 +93,11 @@ def _dotted(
 
 
 def _aliases(names: Collection[str]) -> dict[str, str]:
-    """Return tensors of a UNet by the names that diffusers gives them."""
+    """Return tensors of a UNet by the names that diffusers gives them, and Mixtral's routers."""
     found: dict[str, str] = {}
     for name in names:
+        if name.endswith(ROUTER):
+            found[name.replace(*RENAMED[::-1])] = name
         if name.endswith(WEIGHT) and ("_block" in name or "_emb" in name or "out." in name):
             inner = name.removesuffix(WEIGHT).partition("diffusion_model.")
             alias = diffusers_module(inner[2] or inner[0])

@@ -6,12 +6,13 @@ one stack. Files may hold the stack, or a tensor for each expert.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
 from spectra.checkpoint import LoraFactors, TensorEntry
 from spectra.checkpoint.entry import Slab
+from spectra.matrices import View
 
 EXPERT = re.compile(r"(.+\.experts)\.([0-9]+)\.(w[123]|gate_proj|up_proj|down_proj)\.weight")
 FUSED = {
@@ -27,6 +28,9 @@ SWITCHED = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"} | {
 }
 """What mlx-lm calls each stack of experts, `switch_mlp.gate_proj`."""
 
+LEAVES = {"mlp.gate": "gate", "mlp.up": "up", "mlp.down": "down"}
+"""The matrices of an expert by their roles, which mlx-lm and GGUF stack each by itself."""
+
 STORED_IN_OUT = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text")
 """Families whose experts transformers marks `is_transposed`, which PEFT goes by."""
 
@@ -41,11 +45,20 @@ class Stack:
 
     shape: tuple[int, ...]
     pieces: Mapping[str, tuple[int | None, Slab]]  # expert and rows of its matrix, by tensor
+    inside: Mapping[str, int] = field(default_factory=dict)
+    """Experts by their matrices, where tensors of the base hold others beside them."""
 
 
-def stacks_of(entries: Mapping[str, TensorEntry]) -> dict[str, Stack]:
-    """Return every parameter by its name in memory, where that is not its name in the file."""
-    stacks: dict[str, Stack] = {}
+def stacks_of(entries: Mapping[str, TensorEntry], views: Iterable[View] = ()) -> dict[str, Stack]:
+    """Return every parameter by its name in memory, where that is not its name in the file.
+
+    Those of mlx-lm's are among them, by the names that its models have.
+
+    Args:
+        entries: Tensors of the base.
+        views: Its matrices.
+    """
+    stacks = _cut_out(views)
     experts: dict[str, dict[str, dict[int, TensorEntry]]] = {}
     for name, entry in entries.items():
         alias = name.replace(*RENAMED)
@@ -68,8 +81,35 @@ def _named(
             yield f"{prefix}.{parameter}", _stack([leaves.get(leaf, {}) for leaf in way])
     for leaf, word in SWITCHED.items():
         one = _stack([leaves.get(leaf, {})])
-        for start in (prefix, prefix.replace(*RENAMED[::-1])):
-            yield f"{start.removesuffix('.experts')}.switch_mlp.{word}.weight", one
+        for name in _switched(prefix.removesuffix(".experts"), word):
+            yield name, one
+
+
+def _switched(block: str, word: str) -> Iterator[str]:
+    """Yield what mlx-lm may call a stack of a layer's experts."""
+    for start in dict.fromkeys((block, f"{block}.".replace(*RENAMED[::-1])[:-1])):
+        yield f"{start}.switch_mlp.{word}.weight"
+        yield f"{start}.experts.{word}.weight"
+
+
+def _cut_out(views: Iterable[View]) -> dict[str, Stack]:
+    """Return the stacks of one matrix of each expert that are parts of a tensor of the base."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    sizes: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for view in views:
+        expert, leaf = view.part.expert, LEAVES.get(view.role.kind)
+        if expert is None or leaf is None:
+            continue
+        block = view.entry.name.removesuffix(".weight").rpartition(".")[0]
+        key = block.removesuffix(".experts").replace(*RENAMED), f"{leaf}_proj"
+        found.setdefault(key, {})[view.name] = expert
+        sizes.setdefault(key, set()).add((view.rows, view.cols))
+    return {
+        name: Stack((len(inside), *next(iter(sizes[key]))), {}, inside)
+        for key, inside in found.items()
+        if len(sizes[key]) == 1 and sorted(inside.values()) == [*range(len(inside))]
+        for name in _switched(*key)
+    }
 
 
 def _stack(leaves: list[dict[int, TensorEntry]]) -> Stack | None:
