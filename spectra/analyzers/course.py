@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Analyzer, Anew, Ask, Idling, Summary, Takes, Updates
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.analyzers.updates import each_of, of_model
+from spectra.analyzers.updates import each_of, of_method, of_model
 from spectra.errors import NonFiniteError
 from spectra.kernels.work import NO_WORK, Work
 from spectra.matrices import Pair, View
@@ -44,13 +44,15 @@ class Course:
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Updates()
     keys: ClassVar[tuple[str, ...]] = ("updates",)
-    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "models", "steps"})
+    later: ClassVar[frozenset[str]] = frozenset({"methods"})
+    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "models", "steps", "methods"})
 
     diff: Analyzer[Pair]  # measures each change
     drift: Sharing  # measures all triplets
     sorsa: bool = True  # whether these are measured
     models: tuple[str, ...] = ()  # their names, in order
     steps: tuple[int, ...] = ()  # of each; none: they stand as they were given
+    methods: tuple[str, ...] = ()  # of each, where some are adapters and no LoRA; "" for others
     ask: Ask = field(default_factory=Anew)
 
     def parts(self, views: Mapping[str, View]) -> Sequence[tuple[str, Analyzer[Any]]]:
@@ -110,7 +112,7 @@ class Course:
             if self.steps:
                 labels["step"] = self.steps[place]
             own = [one for row in rows if (one := self._row(row, place)) is not None]
-            marked, summary = self.diff.conclude(own)
+            marked, summary = of_method(self.diff, self.methods, place).conclude(own)
             marked = [replace(row, place=replace(row.place, labels=labels)) for row in marked]
             by_model.append(marked)
             found += marked

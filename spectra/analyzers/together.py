@@ -12,7 +12,7 @@ from torch import Tensor
 from spectra.analyzers.analyzer import Analyzer, Anew, Ask, Idling, Summary, Takes, Updates
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.together_reading import reading_of, related, whole_of
-from spectra.analyzers.updates import Update, each_of, of_model
+from spectra.analyzers.updates import Update, each_of, of_method, of_model
 from spectra.errors import UsageError
 from spectra.kernels.truncation import truncation_cost, truncation_memory
 from spectra.kernels.updates import (
@@ -55,12 +55,14 @@ class Together:
     version: ClassVar[int] = 1
     takes: ClassVar[Takes] = Updates()
     keys: ClassVar[tuple[str, ...]] = KEYS
-    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "models"})
+    later: ClassVar[frozenset[str]] = frozenset({"methods"})
+    concluding: ClassVar[frozenset[str]] = frozenset({"ask", "models", "methods"})
 
     diff: Analyzer[Pair]  # measures each pair for itself
     k: int = 10  # leading directions of each change, at least 1
     merged_rank: int | None = None  # of the sum, at least 1
     models: tuple[str, ...] = ()  # their names
+    methods: tuple[str, ...] = ()  # of each, where some are adapters and no LoRA; "" for others
     ask: Ask = field(default_factory=Anew)
 
     def __post_init__(self) -> None:
@@ -237,7 +239,7 @@ class Together:
                 if told is not None:
                     own.append(told)
                     places.append(place)
-            marked, summary = self.diff.conclude(own)
+            marked, summary = of_method(self.diff, self.methods, number).conclude(own)
             summaries.append(summary)
             for place, row in zip(places, marked, strict=True):
                 found[place].append({"model": names[number], **row.values})

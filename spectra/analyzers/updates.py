@@ -1,6 +1,6 @@
 """Several changes of a matrix: each for itself, a few rows at a time, or by its factors."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,6 +130,19 @@ def each_of(
         told.append({"model": int(role), **found.values})
         arrays |= {f"{role}.{name}": array for name, array in found.arrays.items()}
     return told, arrays
+
+
+def of_method(diff: Analyzer[Pair], methods: Sequence[str], number: int) -> Analyzer[Pair]:
+    """Return what concludes a model's rows, told which method made its change, where one is known.
+
+    Args:
+        diff: What measures every change.
+        methods: Of each model; empty: of none one is known.
+        number: Which model.
+    """
+    made = methods[number] if methods else ""
+    told: Analyzer[Pair] = replace(diff, method=made) if made else diff  # type: ignore[type-var]
+    return told
 
 
 def of_model(row: Row, number: int) -> Row | None:

@@ -69,11 +69,11 @@ def plan_diff(
                 "Give two or more, or leave it out."
             )
         plan = plan_for(diff, [base, *tuned], selection)
-        if tuned and isinstance(tuned[0], Adapter) and tuned[0].updates:
-            diff = replace(diff, method=tuned[0].method)
+        if made := _methods(tuned):
+            diff = replace(diff, method=made[0])
         return Analysis(diff, plan, selection)
     names = names_of([model.spec for model in tuned])
-    analyzer = Together(diff, diff.k, rank, tuple(names))
+    analyzer = Together(diff, diff.k, rank, tuple(names), _methods(tuned))
     plan = plan_updates(base, tuned, [{"model": name} for name in names], selection)
     return Analysis(analyzer, plan, selection)
 
@@ -115,5 +115,13 @@ def plan_course(
     if steps:
         labels = [{**own, "step": step} for own, step in zip(labels, steps, strict=True)]
     plan = plan_updates(base, tuned, labels, selection)
-    analyzer = Course(replace(diff, intruders=True), Sorsa(), sorsa, tuple(names), tuple(steps))
+    analyzer = Course(
+        replace(diff, intruders=True), Sorsa(), sorsa, tuple(names), tuple(steps), _methods(tuned)
+    )
     return Analysis(analyzer, replace(plan, notes=(*plan.notes, *notes)), selection)
+
+
+def _methods(tuned: Sequence[Opened]) -> tuple[str, ...]:
+    """Return by which method each adapter that is no LoRA was made; empty where none is one."""
+    made = [one.method if isinstance(one, Adapter) and one.updates else "" for one in tuned]
+    return tuple(made) if any(made) else ()

@@ -548,6 +548,13 @@ def test_a_diff_guesses_no_method_that_the_settings_name(
     assert "fine-tuning" not in text
     merged = spectra.diff(tmp_path / "base", tmp_path / "merged")
     assert "adapter" not in merged.summary["reading"]  # nothing there says what it was
+    pair = tmp_path / "adapter", tmp_path / "merged"
+    for trend in (False, True):
+        several: Any = spectra.diff(tmp_path / "base", pair, trend=trend)
+        first, second = several.summary["checkpoints" if trend else "updates"]
+        assert first["reading"].startswith(f"The change is that of {told} on")
+        assert "adapter" not in second["reading"]
+        assert list(several.settings["methods"]) == [result.settings["method"], ""]
     held = [note for note in result.summary["notes"] if "of the entries of its matrices" in note]
     assert bool(held) == ("SHiRA" in told)
     if held:  # (32 + 32) 2 of 1,024 entries, (32 + 24) 2 of 768

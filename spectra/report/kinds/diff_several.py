@@ -9,7 +9,7 @@ from spectra.numbers import number, percent
 from spectra.report import cells
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Sheet, Worst
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Items, Object
+from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column
 from spectra.text import printable
 
@@ -220,7 +220,8 @@ KIND = Kind(
         "full_spectrum": False, "merged_rank": None, "frame": None,
         "dct_rank": None,
     },
-    settings={"intruders": FLAG.sometimes, "k": COUNT.sometimes, "merged_rank": COUNT.sometimes},
+    settings={"intruders": FLAG.sometimes, "k": COUNT.sometimes, "merged_rank": COUNT.sometimes,
+              "methods": TEXTS.sometimes},
     summary={
         "matrices": COUNT, "changed": COUNT, "non_finite": COUNT,
         "updates": Items(UPDATE.unpublished, least=1), "pairs": Items(PAIR.unpublished, least=1),

@@ -7,7 +7,7 @@ from spectra.numbers import number, percent
 from spectra.report import cells, shades
 from spectra.report.kind import Document, Kind, Listing, Metric, Sheet, Worst
 from spectra.report.sentences import closing
-from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object
+from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, TEXTS, Items, Object
 from spectra.report.table import Column
 from spectra.text import printable
 
@@ -119,7 +119,7 @@ KIND = Kind(
         "exact": False, "k": 10, "epsilon": 0.5, "side": "left", "full_spectrum": False,
         "frame": None, "dct_rank": None,
     },
-    settings={"sorsa": FLAG.sometimes, "k": COUNT.sometimes},
+    settings={"sorsa": FLAG.sometimes, "k": COUNT.sometimes, "methods": TEXTS.sometimes},
     summary={
         "steps": Items(NUMBER.unpublished), "by_step": FLAG,
         "checkpoints": Items(CHECKPOINT.unpublished, least=1),
