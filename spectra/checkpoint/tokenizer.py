@@ -1,4 +1,4 @@
-"""The texts of a model's tokens, by their rows: tokenizer.json, or what a GGUF file holds."""
+"""The texts of a model's tokens, by their rows: of tokenizer.json, a GGUF file, older lists."""
 
 import importlib.util
 import json
@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.vocabulary import read_tokens
 from spectra.checkpoint.source import Source
+from spectra.checkpoint.vocabularies import Form, listed_tokens
 from spectra.errors import CheckpointError, UsageError
 from spectra.text import printable
 
@@ -20,10 +21,7 @@ MISSING = (
     "--tokens reads tokenizer.json by the package tokenizers, which is not installed: "
     "pip install 'spectra-weights[tokens]'."
 )
-OTHERS = ("tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
-
-Form: TypeAlias = Literal["bytes", "spaces", "plain"]
-"""Pieces are bytes, each written as one letter; have ▁ for a space; or are texts."""
+OTHERS = ("tekken.json", "spiece.model", "sentencepiece.bpe.model", "spm.model", "source.spm")
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -72,9 +70,15 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer | None:
             )  # fmt: skip
             return Tokenizer("its own header", len(tokens), tokens.__getitem__, form)
     folder = checkpoint.folder
-    if folder is None or not folder.has(NAME):
+    if folder is None:
         return None
-    return _read(folder.file(NAME))
+    if folder.has(NAME):
+        return _read(folder.file(NAME))
+    listed = listed_tokens(folder, checkpoint.config.get("model_type"))
+    if listed is None:
+        return None
+    count = max(listed.tokens, default=-1) + 1
+    return Tokenizer(listed.source, count, listed.tokens.get, listed.form)
 
 
 def others_of(checkpoint: Checkpoint) -> list[str]:

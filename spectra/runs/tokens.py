@@ -13,6 +13,7 @@ from spectra.analyzers.directions import ENDS, Directions, HeadDirections
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.tokenizer import NAME, Tokenizer, others_of, tokenizer_of
+from spectra.checkpoint.vocabularies import READ
 from spectra.errors import UsageError
 from spectra.kernels.readout import Ends
 from spectra.matrices.vocabulary import Vocabulary, vocabulary_of
@@ -217,7 +218,10 @@ class InTokens(Around[Analysis | Composition]):
         if found is None:
             others = others_of(self.source)
             lacks = f"nothing names the tokens of {shown(self.source.spec)}: there is no {NAME}"
-            more = f", and {others[0]} is not read" if others else ""
+            more = (
+                f". {others[0]} is not read: have transformers' AutoTokenizer save {NAME}"
+                if others else f", nor {', '.join(READ)}"
+            )  # fmt: skip
             return [f"{lacks}{more}. They are told by their rows"]
         if found.count > head.rows:
             names = f"{found.source} names {whole(found.count)} tokens"

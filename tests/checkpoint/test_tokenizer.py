@@ -1,17 +1,21 @@
 """The texts of tokens, by the tokenizers that models have, against the library's own decoding."""
 
+import base64
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
+from transformers.utils import sentencepiece_model_pb2_new as pieces_of
 
 from examples import write_model
 from shards import opened
-from spectra.checkpoint.tokenizer import Tokenizer, seen, tokenizer_of
+from spectra.checkpoint.tokenizer import Tokenizer, others_of, seen, tokenizer_of
 from spectra.errors import CheckpointError
 
 
@@ -74,6 +78,79 @@ def test_a_gguf_file_names_its_own(tmp_path: Path) -> None:
     for row in (0, 1, 198, 260, 1000, 49151):
         raw = bytes(field.parts[field.data[row]]).decode()
         assert found.text(row) == raw.replace("Ġ", " ").replace("Ċ", "\n")
+
+
+def beside(folder: Path, files: Mapping[str, str | bytes], kind: str = "llama") -> Path:
+    """Write a model with these files and no tokenizer.json."""
+    write_model(folder, {}, json.dumps({"model_type": kind}))
+    for name, content in files.items():
+        raw = content if isinstance(content, bytes) else content.encode()
+        (folder / name).write_bytes(raw)
+    return folder
+
+
+def test_lists_of_older_files_name_what_tokenizer_json_does(minilm: Path, tmp_path: Path) -> None:
+    whole = tokenizer_of(opened(minilm))
+    words = (minilm / "vocab.txt").read_bytes()
+    lines = tokenizer_of(opened(beside(tmp_path / "lines", {"vocab.txt": words}, "bert")))
+    assert lines is not None
+    assert whole is not None
+    assert (lines.source, lines.count) == ("vocab.txt", whole.count)
+    assert all(lines.text(row) == whole.text(row) for row in range(whole.count))
+    made = tokenizers.ByteLevelBPETokenizer()
+    made.train_from_iterator(["the été of it", "of the end\n"] * 9, 300, show_progress=False)
+    rows = json.dumps(made.get_vocab())
+    added = json.dumps({"<|end|>": 300})
+    found = tokenizer_of(opened(beside(
+        tmp_path / "rows", {"vocab.json": rows, "added_tokens.json": added}, "gpt2"
+    )))  # fmt: skip
+    assert found is not None
+    told = of(tmp_path / "whole", made._tokenizer)
+    assert [found.text(row) for row in range(told.count)] == [
+        told.text(row) for row in range(told.count)
+    ]
+    assert found.text(300) == "<|end|>"
+    assert " of" in {found.text(row) for row in range(301)}
+
+
+def test_pieces_of_sentencepiece_and_of_tiktoken_are_read_as_they_lie(tmp_path: Path) -> None:
+    made: Any = vars(pieces_of)["ModelProto"]()  # by Google's own writer
+    for text, kind in (("<unk>", 2), ("<s>", 3), ("<0x0A>", 6), ("▁the", 1), ("ing", 1)):
+        made.pieces.add(piece=text, score=-1.5, type=kind)
+    made.trainer_spec.vocab_size = 5
+    raw = made.SerializeToString()
+    for name in ("tokenizer.model", "spiece.model"):
+        found = tokenizer_of(opened(beside(tmp_path / name, {name: raw})))
+        assert found is not None
+        assert (found.source, found.count) == (name, 5)
+        assert [found.text(row) for row in range(5)] == ["<unk>", "<s>", "\n", " the", "ing"]
+    folder = beside(tmp_path / "shifted", {"spiece.model": raw}, "pegasus")
+    assert tokenizer_of(opened(folder)) is None
+    assert others_of(opened(folder)) == ["spiece.model"]
+    lines = b"".join(base64.b64encode(one) + b" %d\n" % row for row, one in enumerate(
+        (b"the", b" end", b"\xe2")
+    ))  # fmt: skip
+    found = tokenizer_of(opened(beside(tmp_path / "ranks", {"tokenizer.model": lines})))
+    assert found is not None
+    assert [found.text(row) for row in range(4)] == ["the", " end", "\\xe2", None]
+
+
+@pytest.mark.parametrize(("name", "content", "why"), [
+    ("vocab.json", '{"a": -1}', "gives the token 'a' the row -1, expected a number from 0 on"),
+    ("vocab.json", '{"a": true}', "gives the token 'a' the row True"),
+    ("vocab.json", "[1]", "expected a JSON object"),
+    ("vocab.txt", b"a\n\xff", "is no UTF-8 text at byte 2, expected one token a line"),
+    *(("tokenizer.model", raw, "is no model of sentencepiece, nor one of tiktoken") for raw in (
+        b"", b"\x0a\x7f", b"\x0a", b"\xff" * 12, b"two words 3", b"\x0b", b"!! 1", b"\x08\x01",
+    )),
+])  # fmt: skip
+def test_a_broken_list_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: str | bytes, why: str
+) -> None:
+    model = opened(beside(tmp_path / "model", {name: content}))
+    with pytest.raises(CheckpointError, match=why) as told:
+        tokenizer_of(model)
+    assert str(told.value).isprintable()
 
 
 def test_a_broken_one_is_refused_in_one_line(tmp_path: Path) -> None:
