@@ -57,9 +57,9 @@ def write_state(folder: Path, step: int, rates: tuple[float, ...] = ()) -> Path:
     return folder
 
 
-def write_attention(folder: Path, width: int = 8) -> Path:
+def write_attention(folder: Path, width: int = 8, seed: int = 8) -> Path:
     """Write two layers of attention, four heads of queries on two of keys and values."""
-    generator = torch.Generator().manual_seed(width)
+    generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, Tensor] = {}
     for layer in range(2):
         own = f"model.layers.{layer}"

@@ -30,7 +30,7 @@ Seed = Annotated[int, option("--seed N", "Of the orders that chance is measured 
 # fmt: on
 
 
-@command(5, without=("plot",))
+@command(5)
 def match(
     first: First,
     second: Second,

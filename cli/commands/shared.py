@@ -18,7 +18,7 @@ Seed = Annotated[int, option("--seed N",
 # fmt: on
 
 
-@command(5, without=("plot",))
+@command(5)
 def shared(
     model: Model, group: Group = "4", rank: Rank = None, seed: Seed = 0, *, common: Common
 ) -> int:

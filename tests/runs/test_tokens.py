@@ -319,7 +319,7 @@ def test_rows_beyond_the_tokenizer_are_named_by_their_number(write: Write) -> No
 @pytest.mark.parametrize(
     ("count", "note"),
     [(150, "tokenizer.json names 150 tokens, and lm_head.weight has 120 rows: they may not belong"),
-     (None, "is no tokenizer.json, nor vocab.json, vocab.txt, tokenizer.model, spiece.model. They are")],
+     (None, "is no tokenizer.json, nor vocab.json, vocab.txt, tokenizer.model, spiece.model.")],
     ids=["too_many", "none"],
 )  # fmt: skip
 def test_a_tokenizer_that_does_not_fit_is_told(write: Write, count: int | None, note: str) -> None:

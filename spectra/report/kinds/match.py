@@ -86,6 +86,8 @@ KIND = Kind(
     task=("module", "modules"),
     order=(("weighted_after", False),),
     table=_table, facts=_facts, figures=_figures,
+    onward=lambda _: [[("--plot", "match.png")]],
+    drawer="spectra.report.plots.match:draw_match",
     card=lambda _, ranked: Listing((cells.CODE, *COLUMNS[3:8]), ranked),
     visible=("relation", "moved_share", "weighted_before", "weighted_after", "weighted_null",
              "r_before", "r_after", "overlap_before", "overlap_after"),

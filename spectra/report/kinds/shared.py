@@ -61,6 +61,8 @@ KIND = Kind(
     row=("group", "groups"),
     order=(("shared_gain", True),),
     table=_table, facts=_facts, figures=_figures,
+    onward=lambda _: [[("--plot", "shared.png")]],
+    drawer="spectra.report.plots.shared:draw_shared",
     card=lambda _, ranked: Listing((cells.CODE, *COLUMNS[3:]), ranked),
     visible=("single_energy", "shared_energy", "shared_gain", "shared_null", "sharing"),
     metrics=(Metric("sharing", "linear"), Metric("shared_energy", "linear")),

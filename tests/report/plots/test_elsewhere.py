@@ -53,7 +53,8 @@ def test_what_has_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UsageError) as raised:
         draw(TAILS)
     assert str(raised.value) == (
-        "tails has no picture. Expected a result of compare, diff, heads, kappa, spectrum, width."
+        "tails has no picture. Expected a result of compare, diff, heads, kappa, match, shared, "
+        "spectrum, width."
     )
 
 
