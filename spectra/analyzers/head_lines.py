@@ -107,8 +107,10 @@ class HeadLines:
             rows = rows[places]
         for start in range(0, len(places), many):
             some = slice(start, start + many)
-            if sums is None:
-                found[some] = root[some].to(rows) @ rows[some]
+            if sums is None and rows.dtype == kind:
+                torch.bmm(root[some].to(rows), rows[some], out=found[some])
+            elif sums is None:
+                found[some] = root[some] @ rows[some]
             else:
                 found[some] = sums @ sorted_lines(root[some], gram[some], rows[some])[1]
         return found

@@ -126,7 +126,7 @@ class _Held:
         if offset is not None:
             moved = lines @ offset
             bias = moved if bias is None else bias + moved
-        lines = lines * self.gain(norm, kind)
+        lines = (lines * self.gain(norm, kind)).contiguous()  # GPT-2's are stored turned
         if kind == "layer":
             lines -= lines.mean(dim=1, keepdim=True)
         return Side(lines, math.sqrt(lines.shape[1]), bias)
