@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, NamedTuple
 
 import torch
@@ -366,6 +366,7 @@ def words_of(asked: str | Sequence[str] | None) -> str | None:
     return ",".join(word for word in known if word in words)
 
 
+@cache
 def keys_of(metrics: str | None) -> tuple[str, ...]:
     """Return the keys that are told, in order.
 

@@ -89,7 +89,7 @@ class Sigma:
         return singular_values_memory(view.rows, view.cols, stored=True) + own
 
     def measure(self, matrix: Matrix | Product) -> Measurement:
-        """Return `sigma`, and `filled`: how many rows and columns are not of zeros alone.
+        """Return `sigma`; of shuffled entries `filled`: rows and columns not of zeros alone.
 
         Of a product that is stored as factors the values that these leave room for. Beside them,
         where there is one, `gram` of `decompose`: for who asks now, no row keeps it.
@@ -101,7 +101,9 @@ class Sigma:
         if self.shuffled is not None:
             values = shuffled(values, self.shuffled)
         sigma, gram = decompose(values)
-        arrays = {"sigma": sigma.cpu(), "filled": torch.tensor(sizes(values).filled)}
+        arrays = {"sigma": sigma.cpu()}
+        if self.shuffled is not None:
+            arrays["filled"] = torch.tensor(sizes(values).filled)
         return Measurement({}, arrays=arrays, tensors={} if gram is None else {"gram": gram})
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:

@@ -39,10 +39,11 @@ from spectra.kernels.filtered import leading_eigenvectors
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.linear_map import linear_map
 from spectra.kernels.noise import FEWEST, Bulk, marchenko_pastur_edge, noise_bulk, noise_room
+from spectra.kernels.products import product
 from spectra.kernels.summary import frobenius
 
 KURTOSIS = 9.0  # m n sum u^4 sum v^4 of Gaussian vectors
-ENTRIES = 1 << 20  # taken at a time
+ENTRIES = 1 << 19  # taken at a time
 TURNS = 200  # of the noise where directions live, at most
 SETTLED = 1e-5  # relative change at which they end
 
@@ -133,13 +134,15 @@ def _seen(
     left = [weight.new_zeros(size) for size in ((len(weight.mT),) * 2, (len(weight.mT),))]
     alone, lengths = torch.zeros_like(left[1]), left[1]
     step = max(ENTRIES // tall.shape[1], 1)
+    held = right.new_empty(min(step, len(tall)), tall.shape[1])
     for start in range(0, len(tall), step):
-        block = tall[start : start + step].to(right.dtype) * scaling
-        image = block @ right
-        rest = block.addmm_(image, right.mT, alpha=-1.0).square_()
+        part = tall[start : start + step]
+        block = torch.mul(part.to(right.dtype), scaling, out=held[: len(part)])
+        image = product(block, right)
+        rest = block.sub_(product(image, right.mT)).square_()
         image.square_()
-        alone += ((rest @ weight) * image).sum(0)
-        left[0].addmm_(image.mT, image)
+        alone += product(rest, weight).mul_(image).sum(0)
+        left[0] += product(image.mT, image)
         lengths += image.sum(0)
     alone, lengths, both, other = (
         part.double().cpu() for part in (alone, lengths, left[0], weight.mT @ weight)

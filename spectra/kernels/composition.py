@@ -28,6 +28,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spectra.kernels.products import product
+
 LEADING = 8  # rows that stay as they are
 DRAWN = 8  # sums of the others
 HELD = 12 << 20  # bytes of Gram matrices that are multiplied with others: they stay in a cache
@@ -148,7 +150,7 @@ def gram_shares(
         held[:, :, columns.stop - columns.start :] *= 2.0  # whose mirror image is not made
         for group in alike:
             read = _grams([readers[at] for at in group], columns, memory, "read")
-            both = read.flatten(1) @ held[rows[group[0]]].flatten(1).mT
+            both = product(read.flatten(1), held[rows[group[0]]].flatten(1).mT)
             parts = both.split([len(readers[at].lines) for at in group])
             for at, part in zip(group, parts, strict=True):
                 found[at] += part.mT

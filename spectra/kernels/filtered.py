@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.lanczos import gaussian
+from spectra.kernels.products import product
 
 SMALL = 96  # sides up to which all eigenvectors cost no more
 FEW = 4  # of the eigenvectors at most one in so many is sought by iteration
@@ -59,7 +60,7 @@ def leading_eigenvectors(
     vectors = gaussian(side, wide, gram.device).to(dtype)
     for left in range(degree, 0, -at_once):
         vectors = torch.linalg.qr(_filtered(whole, vectors, middle, min(at_once, left))).Q
-    turn = torch.linalg.eigh(vectors.mT @ (whole @ vectors)).eigenvectors
+    turn = torch.linalg.eigh(vectors.mT @ product(whole, vectors)).eigenvectors
     turned: Tensor = vectors @ turn[:, -count:].flip(1)
     return turned
 
@@ -68,9 +69,9 @@ def _filtered(
     whole: Float[Tensor, "side side"], vectors: Float[Tensor, "side b"], middle: float, degree: int
 ) -> Float[Tensor, "side b"]:
     """Return T_d(G / middle - 1) times vectors."""
-    before, now = vectors, torch.addmm(vectors, whole, vectors, beta=-1.0, alpha=1.0 / middle)
+    before, now = vectors, product(whole, vectors).mul_(1.0 / middle).sub_(vectors)
     for _ in range(degree - 1):
-        later = torch.addmm(now, whole, now, beta=-2.0, alpha=2.0 / middle).sub_(before)
+        later = product(whole, now).mul_(2.0 / middle).sub_(now, alpha=2.0).sub_(before)
         before, now = now, later
     return now
 

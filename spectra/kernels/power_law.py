@@ -239,10 +239,10 @@ def _truncated(
     height = -a * mean - b * size - total
     for _ in range(NEWTON):
         gradient = first - torch.tensor([mean, size], dtype=torch.float64)
-        step = torch.linalg.solve(second, gradient)
-        reach = min(1.0, 0.9 * b / -float(step[1])) if float(step[1]) < 0.0 else 1.0
+        step = torch.linalg.solve(second, gradient).tolist()
+        reach = min(1.0, 0.9 * b / -step[1]) if step[1] < 0.0 else 1.0
         while True:
-            tried = a + reach * float(step[0]), b + reach * float(step[1])
+            tried = a + reach * step[0], b + reach * step[1]
             total, first, second = _integral(*tried)
             gained = -tried[0] * mean - tried[1] * size - total - height
             if gained >= 0.0 or reach < SETTLED:

@@ -44,6 +44,7 @@ from torch import Tensor
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import gaussian
+from spectra.kernels.lapack import symmetric_eigenvalues
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.work import PANEL, is_long
@@ -157,7 +158,7 @@ def decompose(
     if rank > settings.small and matrix.dtype != torch.float64:
         # Entries are of size 1 at most twice: the sums are finite.
         gram = lower_gram(of, torch.float64)
-        squares: Tensor = torch.linalg.eigvalsh(gram).flip(0)
+        squares = symmetric_eigenvalues(gram).flip(0)
         largest, tolerance = math.sqrt(float(squares[0])), settings.relative_error
         floor = length * EPS64 * largest
         rounding = settings.gram_error * math.sqrt(length) * EPS64 * float(squares[0])
