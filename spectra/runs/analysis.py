@@ -29,6 +29,7 @@ from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
+from spectra.runs.beside import vectors_changed
 from spectra.runs.result import (
     Result,
     counted_codecs,
@@ -132,6 +133,7 @@ class Analysis:
             unpaired.text() if unpaired else "",
             self._lost_to_quantising() if summary.get("changed", True) else "",
             self._lost_to_factors() if summary.get("changed", True) else "",
+            "" if summary.get("changed", True) else self._beside(executor.ledger),
         ]
         return Result(
             command=self.analyzer.name,
@@ -188,6 +190,14 @@ class Analysis:
             for name, count in found
             if count
         )
+
+    def _beside(self, ledger: Ledger | None) -> str:
+        """Say what changed of a pair whose matrices are all the same."""
+        opened = {member.part: member.opened for member in self.plan.members}
+        base, tuned = opened.get("base"), opened.get("tuned")
+        if self.command != "diff" or not isinstance(base, Checkpoint) or tuned is None:
+            return ""
+        return vectors_changed(base, tuned, ledger) if self.selection == Selection() else ""
 
     def _model(self, member: Member, ledger: Ledger | None) -> Model:
         opened = member.opened

@@ -1,0 +1,45 @@
+"""Pairs of which no matrix changed: what is said of norms and biases."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import spectra
+
+BASE = {
+    "layers.0.mlp.up_proj.weight": torch.randn(16, 8, generator=torch.Generator().manual_seed(1)),
+    "layers.0.mlp.up_proj.bias": torch.linspace(-1.0, 1.0, 16),
+    "layers.0.norm.weight": torch.linspace(0.9, 1.1, 8),
+}
+SAME = "Nothing changed in 1 matrix."
+
+
+def reading(folder: Path, tensors: dict[str, Tensor], **settings: str) -> str:
+    save_file(BASE, folder / "base.safetensors")
+    save_file(tensors, folder / "tuned.safetensors")
+    found = spectra.diff(folder / "base.safetensors", folder / "tuned.safetensors", **settings)
+    return str(found.summary["reading"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+def test_vectors_that_are_the_same_or_only_rounded_are_not_told(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    whole = {name: value if value.ndim > 1 else value.to(dtype) for name, value in BASE.items()}
+    assert reading(tmp_path, whole) == SAME
+
+
+def test_vectors_that_changed_are_told_where_no_matrix_did(tmp_path: Path) -> None:
+    bias, norm = "layers.0.mlp.up_proj.bias", "layers.0.norm.weight"
+    told = "`spectra diff` measures matrices alone."
+    one = BASE | {bias: BASE[bias] + 0.5}
+    assert reading(tmp_path, one) == f"{SAME} 1 norm or bias changed: {bias}; {told}"
+    both = one | {norm: 2.0 * BASE[norm]}
+    text = reading(tmp_path, both)
+    assert text == f"{SAME} 2 norms and biases changed, such as {bias}; {told}"
+    assert reading(tmp_path, both, include="*.up_proj.*") == SAME  # the rest was not asked for
+    matrix = "layers.0.mlp.up_proj.weight"
+    assert "norm" not in reading(tmp_path, both | {matrix: 2.0 * BASE[matrix]})
