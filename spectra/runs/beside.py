@@ -45,4 +45,4 @@ def vectors_changed(
         return ""
     vectors = counted(len(changed), "norm or bias", "norms and biases")
     more = ", such as" if len(changed) > 1 else ":"
-    return f"{vectors} changed{more} {shown(changed[0])}; `spectra diff` measures matrices alone."
+    return f"{vectors} changed{more} {shown(changed[0])}; only matrices are measured."

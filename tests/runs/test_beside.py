@@ -34,7 +34,7 @@ def test_vectors_that_are_the_same_or_only_rounded_are_not_told(
 
 def test_vectors_that_changed_are_told_where_no_matrix_did(tmp_path: Path) -> None:
     bias, norm = "layers.0.mlp.up_proj.bias", "layers.0.norm.weight"
-    told = "`spectra diff` measures matrices alone."
+    told = "only matrices are measured."
     one = BASE | {bias: BASE[bias] + 0.5}
     assert reading(tmp_path, one) == f"{SAME} 1 norm or bias changed: {bias}; {told}"
     both = one | {norm: 2.0 * BASE[norm]}
