@@ -109,14 +109,15 @@ def convert(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     source = source_of(opener(adapter), Naming(to, part, base_of(base, opener)))
-    writing = _converting(source, analyzer, Path(output), force=force)
+    writing = converting(source, analyzer, Path(output), force=force)
     return Planned(
         writing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
     )  # fmt: skip
 
 
-def _converting(source: Source, analyzer: Converted, path: Path, *, force: bool) -> Writing:
+def converting(source: Source, analyzer: Converted, path: Path, *, force: bool) -> Writing:
+    """Plan an adapter in other names, or of another method."""
     if source.turned or source.whole:
         analyzer.require_end()
     if not analyzer.cuts and not source.adapter.updates:

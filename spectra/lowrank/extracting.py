@@ -1,20 +1,28 @@
 """An adapter that holds what a fine-tune changed: matrices as factors, the rest whole."""
 # ruff: noqa: PLR0913 - the options of a question are its keyword arguments
 
+from dataclasses import replace
 from pathlib import Path
 
 from spectra.analyzers.extracted import Extracted
-from spectra.checkpoint import Adapter, Checkpoint
+from spectra.analyzers.factored import Converted, Resized
+from spectra.checkpoint import Adapter
 from spectra.errors import UsageError
+from spectra.lowrank.converting import converting
 from spectra.lowrank.extraction import Extraction
 from spectra.lowrank.naming import Naming
 from spectra.lowrank.planning import bytes_given
+from spectra.lowrank.resizing import resizing
+from spectra.lowrank.sources import source_of
+from spectra.lowrank.writing import Writing
 from spectra.matrices import Selection
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen
 from spectra.runs.opening import open as opened
 from spectra.runs.planned import Planned, asked
 from spectra.text import shown
 from spectra.words import Engine, Stored, To
+from spectra.work import plan_pair
+from spectra.work.planning.plan import require_base
 
 
 @asked
@@ -53,7 +61,8 @@ def extract(
 
     Args:
         base: The model before; it may be quantised.
-        tuned: The model after.
+        tuned: The model after, or an adapter, of which the update on this base is cut as `resize`
+            and `convert` do, module by module.
         output: The folder that is written, whole or not at all.
         rank: Directions of each matrix, at most.
         energy: Share of the sum of squared singular values that each matrix keeps, in (0, 1].
@@ -83,35 +92,48 @@ def extract(
     Raises:
         SpectraError: A model cannot be read, they do not fit, or the folder cannot be written.
     """
-    models = [
+    before, after = (
         opened(one, allow_pickle=allow_pickle, download=download, variant=variant)
         for one in (base, tuned)
-    ]
-    before, after = (_model(one) for one in models)
+    )
+    before = require_base(before, after, "lowrank extract")
     some = chosen(selection, include, exclude, role, layers)
     analyzer = Extracted(
         rank=rank, energy=energy, budget=bytes_given(budget), delta_rank=delta_rank or None,
         dtype=dtype,
     )  # fmt: skip
-    naming = Naming(to, part, before)
-    writing = Extraction(before, after, some, naming).planned(analyzer, Path(output), force=force)
+    naming, place = Naming(to, part, before), Path(output)
+    if isinstance(after, Adapter):
+        writing = _of_adapter(after, naming, analyzer, some, place, force=force)
+    else:
+        writing = Extraction(before, after, some, naming).planned(analyzer, place, force=force)
     return Planned(
         writing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
     )  # fmt: skip
 
 
-def _model(given: Checkpoint | Adapter) -> Checkpoint:
-    """Return a model.
+def _of_adapter(
+    adapter: Adapter, naming: Naming, asked_for: Extracted, some: Selection, path: Path,
+    *, force: bool,
+) -> Writing:  # fmt: skip
+    """Plan what an adapter changes, by its own factors, whose update is no matrix yet.
 
     Raises:
-        UsageError: It is an adapter.
+        SpectraError: It does not fit the base, or only some of it is asked for.
     """
-    if isinstance(given, Adapter):
-        spec = shown(given.spec)
-        other, made = ("convert", "a LoRA of it") if given.updates else ("resize", "it smaller")
+    spec, base = shown(adapter.spec), naming.base
+    assert base is not None  # noqa: S101 - as it was given
+    if some != Selection():
         raise UsageError(
-            f"{spec} is an adapter already, expected a model: `spectra lowrank {other} {spec} "
-            f"--energy 0.9 -o LORA` makes {made}."
+            f"{spec} is an adapter, of which all modules are taken. Leave out --include, "
+            "--exclude, --role and --layers, or give the merged model, which `spectra lowrank "
+            f"repair {shown(base.spec)} {spec} --merged --scale 1 -o MERGED` writes."
         )
-    return given
+    told = plan_pair(base, adapter, Selection()).warning  # refuses another base's
+    source = source_of(adapter, naming)
+    source = replace(source, notes=(*source.notes, told)) if told else source
+    rest = {name: getattr(asked_for, name) for name in ("rank", "energy", "budget", "dtype")}
+    if adapter.updates:
+        return converting(source, Converted(**rest), path, force=force)
+    return resizing(source, Resized(**rest), path, force=force)

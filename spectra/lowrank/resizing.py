@@ -99,14 +99,15 @@ def resize(
         sv_cumulative=sv_cumulative, sv_fro=sv_fro, dtype=dtype,
     )  # fmt: skip
     place = Path(output)
-    writing = _resizing(source, analyzer, place, force=force)
+    writing = resizing(source, analyzer, place, force=force)
     return Planned(
         writing, device, workers, progress, cache=False, engine=engine, address=address,
         memory=memory,
     )  # fmt: skip
 
 
-def _resizing(source: Source, analyzer: Resized, path: Path, *, force: bool) -> Writing:
+def resizing(source: Source, analyzer: Resized, path: Path, *, force: bool) -> Writing:
+    """Plan an adapter of fewer directions."""
     require_factors(source)
     own_roles = roles({name: source.axes(name) for name in source.factors})
     tasks = [

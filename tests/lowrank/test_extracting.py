@@ -304,8 +304,12 @@ def test_what_cannot_be_extracted_is_refused(
     base, tuned, out = tmp_path / "base", tmp_path / "tuned", tmp_path / "a"
     with pytest.raises(UsageError, match="no end of directions"):
         spectra.lowrank.extract.plan(base, tuned, out)
-    with pytest.raises(UsageError, match="is an adapter already, expected a model"):
-        spectra.lowrank.extract.plan(minilm, minilm_lora, out, rank=2)
+    with pytest.raises(
+        UsageError, match=r"is an adapter, of which all modules.*repair.*scale=1"
+    ):
+        spectra.lowrank.extract.plan(minilm, minilm_lora, out, rank=2, role="attn")
+    with pytest.raises(PairingError, match="no module of"):
+        spectra.lowrank.extract.plan(base, minilm_lora, out, rank=2)
     with pytest.raises(PairingError, match="no tensor of"):
         spectra.lowrank.extract.plan(minilm, tuned, out, rank=2)
     with pytest.raises(UsageError, match="every update is 0: nothing is left to write"):
@@ -318,6 +322,16 @@ def test_what_cannot_be_extracted_is_refused(
     with pytest.raises(NonFiniteError, match=r"q_proj\.weight cannot be written"):
         spectra.lowrank.extract(base, tuned, out, rank=2)
     assert not out.exists()
+
+
+def test_of_an_adapter_its_own_factors_are_cut(
+    tmp_path: Path, minilm: Path, minilm_lora: Path
+) -> None:
+    spectra.lowrank.extract(minilm, minilm_lora, tmp_path / "a", rank=3)
+    spectra.lowrank.resize(minilm_lora, tmp_path / "b", rank=3)
+    one, other = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_gguf_refuses_only_what_changed_and_has_no_name_there(tmp_path: Path) -> None:

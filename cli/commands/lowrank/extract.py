@@ -13,7 +13,7 @@ from ...writing import RANKS, Form, Places, Ranks, words, write
 # fmt: off
 Base = Annotated[str, typer.Argument(
     metavar="BASE", help="The model before: folder, file or org/name[@revision].")]
-Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")]
+Tuned = Annotated[str, typer.Argument(metavar="TUNED", help="The model after, or an adapter.")]
 DeltaRank = Annotated[bool, option("--delta-rank",
     "As many as stand above rounding, proven: a merged LoRA at its own ranks. What is of full rank "
     "is written whole, or cut to --rank.", RANKS)]
