@@ -304,9 +304,7 @@ def test_what_cannot_be_extracted_is_refused(
     base, tuned, out = tmp_path / "base", tmp_path / "tuned", tmp_path / "a"
     with pytest.raises(UsageError, match="no end of directions"):
         spectra.lowrank.extract.plan(base, tuned, out)
-    with pytest.raises(
-        UsageError, match=r"is an adapter, of which all modules.*repair.*scale=1"
-    ):
+    with pytest.raises(UsageError, match=r"is an adapter, of which all modules.*repair.*scale=1"):
         spectra.lowrank.extract.plan(minilm, minilm_lora, out, rank=2, role="attn")
     with pytest.raises(PairingError, match="no module of"):
         spectra.lowrank.extract.plan(base, minilm_lora, out, rank=2)
