@@ -286,6 +286,15 @@ class Foreseeing(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """An analyzer of which what it makes stays in memory until all is measured."""
+
+    def kept(self, about: Sequence[Any]) -> int:
+        """Return the bytes that stay of all tasks, by what their matrices are together."""
+        ...
+
+
+@runtime_checkable
 class Particular(Protocol):
     """An analyzer that is not about every matrix."""
 

@@ -38,6 +38,7 @@ class HeadLines:
     summed: bool = False  # most lines by random sums of them
     chosen: Mapping[str, Mapping[str, tuple[int, ...]]] | None = field(default=None, hash=False)
     """Of which heads of a module, by what they do; None: of all, whatever they do."""
+    beside: int = 0  # bytes that whoever takes the lines needs for them
 
     def cost(self, about: Attention) -> Work:
         """Gram matrices, small decompositions, and one product with every line."""
@@ -57,14 +58,23 @@ class HeadLines:
         size, value = about.size, about.value_size
         lines = about.heads * (size * about.width + value * about.written)
         lines += about.keys * (size + value) * about.memory
-        few = LEADING + DRAWN
-        kept = about.heads * (
-            min(value, few) * (about.written + about.memory)
-            + min(size, few) * (about.width + about.memory)
-        ) if self.summed else about.heads * (
-            value * (about.written + about.memory) + size * (about.width + about.memory)
+        squares = 12 * about.heads * max(size, value) ** 2
+        return 8 * lines + 4 * self._numbers(about) + 8 * (squares + 2 * CHUNK)
+
+    def kept(self, about: Sequence[Attention]) -> int:
+        """The lines that are returned, which stay until pairs are compared, and what that takes."""
+        return self.beside + (2 if self.summed else 4) * sum(map(self._numbers, about))
+
+    def _numbers(self, about: Attention) -> int:
+        most = LEADING + DRAWN if self.summed else max(about.size, about.value_size)
+        value, size = min(about.value_size, most), min(about.size, most)
+        counts = {name: about.heads if self.chosen is None else
+                  len(self.chosen.get(about.module, {}).get(name, ()))
+                  for name in ("writes", *KINDS)}  # fmt: skip
+        return (
+            counts["writes"] * value * about.written + counts["q"] * size * about.width
+            + counts["k"] * size * about.memory + counts["v"] * value * about.memory
         )  # fmt: skip
-        return 8 * lines + 4 * kept + 8 * (12 * about.heads * max(size, value) ** 2 + 2 * CHUNK)
 
     def measure(self, subject: tuple[Attention, Mapping[str, Matrix]]) -> Measurement:
         """Return the lines as tensors; no row has them."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spectra.analyzers.head_lines import KINDS, HeadLines
 from spectra.analyzers.heads_reading import naming
-from spectra.kernels.composition import DRAWN, LEADING, frame_of, gram_memory
+from spectra.kernels.composition import frame_of, gram_memory
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention
 from spectra.numbers import hundredths, number, whole
@@ -111,7 +111,7 @@ class Composition(Around[Analysis]):
         first = self.analysis.estimate(executor)
         if recalled(executor, _tasks(modules), self._asked(modules, summed=summed)) is not None:
             return first
-        second = estimate(self.plan, HeadLines(self.fold, summed), executor)
+        second = estimate(self.plan, _lines(self.fold, pairs, summed=summed), executor)
         took = Work(products=SINGLE * operations(pairs, summed=summed))
         seconds = None if None in {first.seconds, second.seconds} else (
             (first.seconds or 0.0) + (second.seconds or 0.0)
@@ -127,6 +127,7 @@ class Composition(Around[Analysis]):
             SpectraError: A file changed or ended while it was read.
         """
         start, executor = time.perf_counter(), executor or Local()
+        self._require_room(executor)
         result = self.analysis.run(executor, report)
         sound: dict[str, list[int]] = defaultdict(list)
         for row in result.rows:
@@ -143,6 +144,18 @@ class Composition(Around[Analysis]):
             summary={**result.summary, "reading": reading, "composition": told},
             seconds=time.perf_counter() - start,
         )
+
+    def _require_room(self, executor: Executor) -> None:
+        """Refuse before any work what would not fit into the memory that is given.
+
+        Raises:
+            UsageError: It would not.
+        """
+        modules = modules_of(self.plan.tasks)
+        pairs, tasks = pairs_of(modules), _tasks(modules)
+        summed = not _exact(pairs)
+        if pairs and recalled(executor, tasks, self._asked(modules, summed=summed)) is None:
+            executor.peak(tasks, _lines(self.fold, pairs, summed=summed))
 
     def _asked(self, modules: Sequence[Module], *, summed: bool) -> Asked:
         places = tuple((one.about, one.stack, one.place) for one in modules)
@@ -166,7 +179,7 @@ class Composition(Around[Analysis]):
         report: Report, *, summed: bool,
     ) -> dict[str, Any]:  # fmt: skip
         kept, tasks = Kept(), _tasks(modules)
-        measured(executor, tasks, HeadLines(self.fold, summed), report, kept)
+        measured(executor, tasks, _lines(self.fold, pairs, summed=summed), report, kept)
         found = scored(pairs, kept.held, summed=summed)
         wanted = leading(found, self.strongest)
         complete = len(wanted) < MOST or not summed
@@ -208,18 +221,17 @@ def _exact(pairs: Sequence[Pair]) -> bool:
 def _kept(pairs: Sequence[Pair], *, summed: bool) -> int:
     """Return the bytes of the lines of all modules, and of what is made of them at once."""
     modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
+    return _lines(True, pairs, summed=summed).kept([*modules.values()])
+
+
+def _lines(fold: bool, pairs: Sequence[Pair], *, summed: bool) -> HeadLines:
+    """Return what measures the lines of all heads."""
+    modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
     grams = 0 if summed else gram_memory(
         max((one.written for one in modules.values()), default=0),
         sum(one.heads for one in modules.values()),
     )  # fmt: skip
-    few, width = LEADING + DRAWN, 2 if summed else 4
-    return grams + sum(
-        width * one.heads * (
-            (min(one.value_size, few) if summed else one.value_size) * (one.written + one.memory)
-            + (min(one.size, few) if summed else one.size) * (one.width + one.memory)
-        )
-        for one in modules.values()
-    )  # fmt: skip
+    return HeadLines(fold, summed, beside=grams)
 
 
 def leading(found: Sequence[Found], count: int) -> list[Candidate]:

@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 
-from spectra.analyzers import Row
+from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.directions import ENDS, Directions, HeadDirections
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Adapter, Checkpoint
@@ -64,17 +64,8 @@ class InTokens(Around[Analysis | Composition]):
         first = self.analysis.estimate(executor)
         if not first.nbytes and self._asking(executor).recalled() is not None:
             return first
-        heads = self.command == "heads"
-        analyzer: Directions | HeadDirections = HeadDirections(self.fold) if heads else Directions()
-        per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
-            or LEADING * len(self.plan.tasks)  # fmt: skip
-        lines = torch.empty((per, self.vocabulary.width), device="meta")
-        parts = [first, estimate(self.plan, analyzer, executor)]
-        roles = (HEAD, EMBEDDING) if self.vocabulary.embedding is not None else (HEAD,)
-        table = plan_of(self.source, self.vocabulary, *roles)
-        parts.append(estimate(table, Readout(dict.fromkeys(roles, lines)), executor))
-        if heads and len(roles) > 1:
-            parts.append(estimate(table, Readout({}, crosses=True), executor))
+        parts = [first, *(estimate(plan, analyzer, executor) for plan, analyzer in self._stages())]
+        heads, lines = self.command == "heads", self._directions()
         square = 8 * self.vocabulary.width**2 if heads else 0
         took = [one.seconds for one in parts]
         return replace(
@@ -84,6 +75,22 @@ class InTokens(Around[Analysis | Composition]):
             nbytes=sum(one.nbytes for one in parts),
         )
 
+    def _directions(self) -> torch.Tensor:
+        """Return as many as there may be, without values."""
+        per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
+            or LEADING * len(self.plan.tasks)  # fmt: skip
+        return torch.empty((per, self.vocabulary.width), device="meta")
+
+    def _stages(self) -> Iterator[tuple[Plan, Analyzer[Any]]]:
+        """Yield what is measured beside rows: directions, then tables."""
+        heads = self.command == "heads"
+        yield self.plan, HeadDirections(self.fold) if heads else Directions()
+        roles = (HEAD, EMBEDDING) if self.vocabulary.embedding is not None else (HEAD,)
+        table = plan_of(self.source, self.vocabulary, *roles)
+        yield table, Readout(dict.fromkeys(roles, self._directions()))
+        if heads and len(roles) > 1:
+            yield table, Readout({}, crosses=True)
+
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, measure and put into words.
 
@@ -91,6 +98,9 @@ class InTokens(Around[Analysis | Composition]):
             SpectraError: A file changed or ended while it was read.
         """
         start, executor = time.perf_counter(), executor or Local()
+        if self._asking(executor).recalled() is None:
+            for plan, analyzer in self._stages():
+                executor.peak(plan.tasks, analyzer)  # too little memory is refused before any work
         result = self.analysis.run(executor, report)
         found = self._found(executor, result.rows, report)
         told, heads = self._named(found["told"]), self.command == "heads"

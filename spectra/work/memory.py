@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spectra.analyzers import Analyzer
+from spectra.analyzers.analyzer import Keeping
 from spectra.errors import UsageError
 from spectra.kernels.work import is_long
 from spectra.matrices import View
@@ -66,7 +68,8 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
         UsageError: The largest task does not fit.
     """
     weights = weights_of(tasks, analyzer)
-    taken = resident() + LATER
+    stays = kept_by(tasks, analyzer)
+    taken = max(resident(), _begun() + LATER) + stays
     budget = Budget(memory - taken, weights)
     if any(at_once(read) > 1 for task in tasks for read in task.reads):  # of another machine
         ahead = min(AHEAD, max(budget.limit - budget.least, 0) // 3)
@@ -76,7 +79,8 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
         name = quote(tasks[most].place.matrix)
         raise UsageError(
             f"--memory {exact_size(memory)} is too little: {name} takes "
-            f"{_megabytes(budget.least)} beside {_megabytes(taken)} of the program. Give at least "
+            f"{_megabytes(budget.least)} beside {_megabytes(taken)} of the program"
+            f"{' and of what stays of all' * bool(stays)}. Give at least "
             f"{_megabytes(1.01 * (budget.least + taken))}, or leave it out: --exclude {name}."
         )
     return budget
@@ -87,6 +91,13 @@ def peak(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
     needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
     together = min(sum(needs[:crew]), default_budget(tasks, analyzer).limit)
     return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
+
+
+def kept_by(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
+    """Return the bytes of what stays of all tasks until the last is measured."""
+    if not isinstance(analyzer, Keeping):
+        return 0
+    return analyzer.kept([task.views if task.about is None else task.about for task in tasks])
 
 
 def share_of(task: Task, analyzer: Analyzer[Any]) -> int:
@@ -130,6 +141,12 @@ def _megabytes(nbytes: float) -> str:
 def _searching(view: View) -> int:
     wide = 0 if is_long(view.rows, view.cols) else WIDE * view.rows * view.cols
     return wide + SQUARE * min(view.rows, view.cols) ** 2
+
+
+@cache
+def _begun() -> int:
+    """Return what the process held when it was first asked: libraries load once after that."""
+    return resident()
 
 
 def resident() -> int:

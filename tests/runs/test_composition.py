@@ -23,7 +23,9 @@ from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
 from spectra.runs import composition, pairs
 from spectra.runs.pairs import modules_of, pairs_of
-from spectra.work import probe, store
+from spectra.work import memory, probe, store
+from spectra.work.executor import measured
+from spectra.work.local import Local
 
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
 Map = NDArray[np.float64]
@@ -252,3 +254,26 @@ def test_a_dry_run_reads_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_no_pairs_are_refused(count: int, model: Path) -> None:
     with pytest.raises(UsageError, match="Expected at least 1"):
         spectra.heads(model, compose=True, strongest=count)
+
+
+@pytest.mark.parametrize("summed", [False, True], ids=["all lines", "sums of lines"])
+def test_lines_that_stay_count_as_memory(
+    model: Path, monkeypatch: pytest.MonkeyPatch, summed: bool
+) -> None:
+    tasks = spectra.heads.plan(model).question.plan.tasks
+    analyzer = HeadLines(summed=summed)
+    sink = composition.Kept()
+    measured(Local(1), tasks, analyzer, sink=sink)
+    lines = [one for held in sink.held.values() for name, one in held.items() if "." not in name]
+    kept = analyzer.kept([task.about for task in tasks if task.about])
+    assert kept == sum(one.nbytes for one in lines)
+
+    monkeypatch.setattr(memory, "resident", lambda: 0)
+    monkeypatch.setattr(memory, "_begun", lambda: 0)
+    monkeypatch.setattr(HeadLines, "kept", lambda *_: 10**9)
+    monkeypatch.setattr(composition, "EXACT", 0.0 if summed else 1e12)
+    seen: list[object] = []
+    with pytest.raises(UsageError, match=r"memory=1GB is too little: .* of what stays of all"):
+        spectra.heads.plan(model, compose=True, memory="1GB").run(seen.append)
+    assert not seen  # before any work
+    assert spectra.heads(model, compose=True, memory="2GB").rows
