@@ -1,7 +1,7 @@
 """The digest of a model's weights: which bytes a result is about."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from spectra.checkpoint.fingerprints import Ledger
@@ -36,11 +36,12 @@ def weights_digest(files: Mapping[str, Source], ledger: Ledger | None = None) ->
     """
     sources = [files[name] for name in sorted(files)]
     known = [_content(source) for source in sources]
-    here = [source for source, digest in zip(sources, known, strict=True) if digest is None]
-    if not sources or any(not isinstance(source, LocalFile) for source in here):
+    unknown = [source for source, digest in zip(sources, known, strict=True) if digest is None]
+    here = [source for source in unknown if isinstance(source, LocalFile)]
+    if not sources or len(here) < len(unknown):
         return None
     if sum(source.size for source in here) > EXACT:
-        return f"sample:{_sampled(sources, ledger)}" if len(here) == len(sources) else None
+        return f"sample:{_sampled(here, ledger)}" if len(here) == len(sources) else None
     parts = [
         _whole(source) if digest is None else digest
         for source, digest in zip(sources, known, strict=True)
@@ -59,7 +60,7 @@ def _whole(source: Source) -> str:
     return sha256(source.read(0, source.size)).hexdigest()
 
 
-def _sampled(sources: list[Source], ledger: Ledger | None) -> str:
+def _sampled(sources: Sequence[LocalFile], ledger: Ledger | None) -> str:
     span = _span_of(sources) if ledger is not None else None
     if ledger is not None and span is not None and (known := ledger.known(span)):
         return known
@@ -67,16 +68,16 @@ def _sampled(sources: list[Source], ledger: Ledger | None) -> str:
     for source in sources:
         count = max(PIECES * source.size // total, 2)
         found.update(f"{source.size};".encode())
-        for place in range(count):
-            start = max(source.size - PIECE, 0) * place // (count - 1)
-            found.update(source.read(start, min(start + PIECE, source.size)))
+        starts = [max(source.size - PIECE, 0) * place // (count - 1) for place in range(count)]
+        for piece in source.pieces((start, min(start + PIECE, source.size)) for start in starts):
+            found.update(piece)
     digest = found.hexdigest()[:16]
     if ledger is not None and span is not None:
         ledger.note(span, digest)
     return digest
 
 
-def _span_of(sources: list[Source]) -> Span | None:
+def _span_of(sources: Sequence[LocalFile]) -> Span | None:
     """Return what stands for all files together: the one that changed last, and which it is of."""
     spans = [span for source in sources if (span := source.span(0, source.size)) is not None]
     last = max(spans, key=lambda span: span.ctime_ns, default=None)
