@@ -1,5 +1,6 @@
 """Heads and their composition against TransformerLens: whole commands, seconds and peak memory.
 
+With one thread a side, and with as many as there are cores.
 A random GPT-2 and a random Llama of its size with grouped queries. The peer loads the model, folds
 its norms and computes the singular values of OV and QK and the scores of all pairs, as its
 documentation shows. It is no dependency: run this with a Python that has `transformer_lens` beside
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 RUNS = 3
+LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 EVERY = 1_000_000  # pairs: all of them
 PEER = """
 import sys, torch
@@ -43,7 +45,7 @@ def main() -> None:
         import transformer_lens  # noqa: F401, PLC0415 - no dependency
     except ImportError as error:
         raise SystemExit(f"{error}. Install transformer_lens beside spectra to compare.") from None
-    print("| model | side | seconds | GiB |\n|---|---|---|---|")
+    print("| model | threads | side | seconds | GiB |\n|---|---|---|---|---|")
     lines = []
     with TemporaryDirectory() as place:
         for name in ("GPT-2", "Llama, 4 heads of keys"):
@@ -58,13 +60,15 @@ def main() -> None:
                 ("spectra", [*heads, "--no-cache", "-o", str(told)]),
                 ("TransformerLens", [sys.executable, "-c", PEER, str(folder), str(theirs)]),
             )
-            times: dict[str, list[tuple[float, float]]] = {side: [] for side, _ in sides}
-            for _ in range(RUNS):
-                for side, words in sides:
-                    times[side].append(run(words))
-            for side, found in times.items():
-                took, most = (statistics.median(one) for one in zip(*found, strict=True))
-                print(f"| {name} | {side} | {took:.1f} | {most:.2f} |", flush=True)
+            for threads in (1, os.cpu_count() or 1):
+                times: dict[str, list[tuple[float, float]]] = {side: [] for side, _ in sides}
+                for _ in range(RUNS):
+                    for side, words in sides:
+                        crew = ["--workers", str(threads)] if side == "spectra" else []
+                        times[side].append(run([*words, *crew], threads))
+                for side, found in times.items():
+                    took, most = (statistics.median(one) for one in zip(*found, strict=True))
+                    print(f"| {name} | {threads} | {side} | {took:.2f} | {most:.2f} |", flush=True)
             run([*sides[0][1], "--strongest", str(EVERY)])
             lines.append(f"{name}: {agreement(told, theirs)}")
     print("\n" + "\n".join(lines))
@@ -96,11 +100,12 @@ def write(folder: Path, grouped: bool) -> None:
     ).save_pretrained(folder)
 
 
-def run(command: Sequence[str]) -> tuple[float, float]:
+def run(command: Sequence[str], threads: int | None = None) -> tuple[float, float]:
     """Return a command's seconds, and GiB at its peak."""
     start = time.perf_counter()
     quiet = subprocess.DEVNULL
-    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ})
+    own = {} if threads is None else dict.fromkeys(LIMITS, str(threads))
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, **own})
     _, status, used = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command[:4])} failed")
