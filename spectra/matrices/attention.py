@@ -30,12 +30,14 @@ from spectra.matrices.role import Role
 from spectra.matrices.rule import Config
 from spectra.matrices.scopes import settings_for
 from spectra.matrices.view import View
-from spectra.text import natural
+from spectra.text import counted, natural
 
 ACROSS = re.compile(r"cross|encoder_attn|EncDecAttention", re.IGNORECASE)
 OTHERWISE = re.compile(r"linear_attn|mamba|mixer|delta|global|disentangled|rel_attn|indexer")
 """Modules of which the four projections do not make heads of softmax attention alone."""
 SHORT = {"attn.q": "q", "attn.k": "k", "attn.v": "v", "attn.o": "o"}
+LACKS = "no "  # begins what a module is without
+UNFOLDED = "Nothing is folded in and no logit is bounded there."
 LATENT = re.compile(r"(?:q_a_proj|kv_a_proj_with_mqa)\.weight$")
 
 
@@ -74,6 +76,7 @@ class Module:
     about: Attention
     parts: Mapping[str, View]
     layer: int | None
+    lacks: str = ""  # the norm of its family that is not there, or has not its size
 
 
 def attentions(
@@ -90,26 +93,43 @@ def attentions(
         those that are.
     """
     groups: dict[str, list[View]] = defaultdict(list)
+    others: dict[str, list[View]] = defaultdict(list)
     for view in views:
         place = place_in(view.entry.name)
-        if view.role.kind in ATTENTION or LATENT.search(view.entry.name):
-            groups[_module(view.entry.name, _layer(place))].append(view)
+        some = groups if view.role.kind in ATTENTION or LATENT.search(view.entry.name) else others
+        some[_module(view.entry.name, _layer(place))].append(view)
     found: list[Module] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
     for name in sorted(groups, key=natural):
         made = _made(checkpoint, name, groups[name])
         if isinstance(made, str):
-            skipped.append(Skipped(name, made))
+            told = made + _beside(others[name]) if made.startswith(LACKS) else made
+            skipped.append(Skipped(name, told))
         else:
             found.append(made)
-    strange = sorted({one.about.family or "none" for one in found if not one.about.known})
+    unknown = [one for one in found if not one.about.known]
+    strange = sorted({one.about.family or "none" for one in unknown if not one.lacks})
     if strange:
         notes.append(
             f"model_type {', '.join(strange)}: which norms, scale and rotations go with its "
-            "attention is not known. Nothing is folded in and no logit is bounded there."
+            f"attention is not known. {UNFOLDED}"
         )
+    lacking = [one for one in unknown if one.lacks]
+    if lacking:
+        first = lacking[0]
+        what = counted(len(lacking), "module of attention", "modules of attention")
+        notes.append(f"{what}: {first.lacks} of {first.about.module} is not there. {UNFOLDED}")
     return found, skipped, notes
+
+
+def _beside(others: Sequence[View]) -> str:
+    """Name what else lies in a module, which may hold what it lacks."""
+    found = [one for one in others if one.part == Part()]
+    if not found:
+        return ""
+    first = found[0]
+    return f"; how {first.name}, {first.rows:,} x {first.cols:,}, is laid out is not known"
 
 
 def _layer(place: LayerName | None) -> str:
@@ -152,11 +172,14 @@ def _made(checkpoint: Checkpoint, name: str, held: Sequence[View]) -> Module | s
         bias = _bias(parts[role], entries)
         if bias is not None:
             parts[f"{role}.bias"] = bias
-    family = family_of(settings)
+    family, lacks = family_of(settings), ""
     if family is not None:
-        about = _with_norms(about, family, parts, entries)
-        about = _with_logits(about, family, settings, layer, parts)
-    return Module(about, parts, layer)
+        normed = _with_norms(about, family, parts, entries)
+        if isinstance(normed, str):
+            lacks = normed
+        else:
+            about = _with_logits(normed, family, settings, layer, parts)
+    return Module(about, parts, layer, lacks)
 
 
 def _plain(held: Sequence[View]) -> dict[str, View] | str:
@@ -164,7 +187,7 @@ def _plain(held: Sequence[View]) -> dict[str, View] | str:
     kinds = [view.role.kind for view in held]
     lacking = [role for role in ATTENTION if role not in kinds]
     if lacking:
-        return f"no {', '.join(lacking)} in this module"
+        return f"{LACKS}{', '.join(lacking)} in this module"
     many = next((role for role in ATTENTION if kinds.count(role) > 1), None)
     if many:
         told = f"{kinds.count(many)} matrices are {many} in this module"
@@ -207,7 +230,8 @@ def _sizes(parts: Mapping[str, View], config: Config) -> Attention | str:
     fits = fits and counts["q"] % counts["k"] == 0 and parts["o"].cols // counts["o"] == value
     if not fits or of_key + (parts["turned"].rows if latent else 0) != size:
         told = ", ".join(
-            f"{counts[role]} of {parts[role].name}" for role in "qkvo"
+            f"{counts[role]} of {parts[role].name}, {parts[role].rows:,} x {parts[role].cols:,}"
+            for role in "qkvo"
         )  # fmt: skip
         return f"its heads do not go together: {told}"
     reads = parts.get("q_down", parts["q"])
@@ -219,8 +243,8 @@ def _sizes(parts: Mapping[str, View], config: Config) -> Attention | str:
 
 def _with_norms(
     about: Attention, family: Family, parts: dict[str, View], entries: Mapping[str, TensorEntry]
-) -> Attention:
-    """Add the norms around a module; one whose gain is not there leaves it unknown."""
+) -> Attention | str:
+    """Add the norms around a module; or return what its family has there and it has not."""
     place = place_in(next(iter(parts.values())).entry.name)
     around = (
         ("before", family.across if about.across else family.before, about.width),
@@ -233,17 +257,17 @@ def _with_norms(
             continue
         gain = gain_of(norm, place, entries)
         if gain is None and norm.names and (norm.of == "layer" or not bare(norm, place)):
-            return about
+            return f"the norm {norm.names[0]}"
         if gain is not None and gain.numel != size:
             if bare(norm, place):  # of an embedding that is projected after it
                 continue
-            return about
+            return f"a norm of {size:,} numbers in place of {gain.name}"
         kinds[role] = _add_gain(role, norm, gain, parts, entries)
     for inner, outer in (("q_down", "q"), ("down", "k")):
         if inner in parts and not _latent_norm(inner, parts, entries, parts[outer].cols):
-            return about
+            return f"the norm behind {parts[inner].name}"
     if family.each and not _each(about, parts, entries):
-        return about
+        return "the norm of queries or keys, q_norm or k_norm,"
     return replace(
         about, known=True, each=family.each, before=kinds.get("before", ""),
         behind=kinds.get("behind", ""), through=kinds.get("through", ""),
@@ -326,8 +350,6 @@ def _with_logits(
     parts: Mapping[str, View],
 ) -> Attention:  # fmt: skip
     """Add what becomes of the product of a query and a key."""
-    if not about.known:
-        return about
     turning, length = 0, 1.0
     if family.pairing and not about.across and rotates(settings, layer):
         most = parts["turned"].rows if about.latent else about.size

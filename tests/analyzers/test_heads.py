@@ -184,6 +184,33 @@ def test_a_family_that_is_not_known_is_told_unfolded_with_a_note(model: Model) -
     assert "model_type brand-new" in str(note)
 
 
+@pytest.mark.parametrize(("gain", "note"), [
+    (None, "the norm input_layernorm of model.layers.0.self_attn is not there."),
+    (torch.ones(5), f"a norm of {WIDTH} numbers in place of model.layers.0.input_layernorm.weight"),
+])  # fmt: skip
+def test_a_norm_that_a_known_family_has_and_this_model_has_not_is_named(
+    model: Model, gain: Tensor | None, note: str
+) -> None:
+    folder, tensors = model()
+    own = "model.layers.0.input_layernorm.weight"
+    tensors = {name: one for name, one in tensors.items() if name != own}
+    save_file(tensors | ({} if gain is None else {own: gain}), folder / "model.safetensors")
+    result = spectra.heads(folder)
+    assert [row.values["folded"] for row in result.rows] == ["unknown"] * HEADS + ["rms"] * HEADS
+    (told,) = result.summary["notes"]
+    assert str(told).startswith(f"1 module of attention: {note}")
+
+
+def test_what_a_module_holds_in_place_of_its_matrices_is_named(model: Model) -> None:
+    folder, tensors = model()
+    whole = {name: one for name, one in tensors.items() if "o_proj" in name}
+    whole |= {f"model.layers.{at}.self_attn.Wqkv.weight": torch.ones(60, WIDTH) for at in range(2)}
+    save_file(whole, folder / "model.safetensors")
+    told = r"no attn\.q, attn\.k, attn\.v in this module; how \S+Wqkv\.weight, 60 x 24, is laid out"
+    with pytest.raises(NothingToAnalyseError, match=told):
+        spectra.heads(folder)
+
+
 def test_heads_that_are_not_known_are_refused_with_what_is_not(model: Model) -> None:
     folder, _ = model()
     (folder / "config.json").write_text('{"model_type": "llama"}')
