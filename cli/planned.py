@@ -44,8 +44,9 @@ def estimated(found: "Estimate", command: str, *, device: str, limit: int | None
     }  # fmt: skip
     told = "".join(_folded(name, text, limit) for name, text in lines.items() if text)
     tensors = counted(found.tensors, "tensor")
+    told_of = kind.row if kind.judges else what  # a check counts the model, whatever is measured
     return (
-        f"\n  {counted(found.matrices, *what)} in "
+        f"\n  {counted(found.matrices, *told_of)} in "
         f"{tensors}, {found.skipped:,} skipped; nothing was read but headers.\n\n{told}"
     )
 

@@ -19,7 +19,7 @@ NAME = "tokenizer.json"
 MOST = 500_000_000  # bytes of one; the largest take about 40 million
 MISSING = (
     "--tokens reads tokenizer.json by the package tokenizers, which is not installed: "
-    "pip install 'spectra-weights[tokens]'."
+    "pip install tokenizers."
 )
 OTHERS = ("tekken.json", "spiece.model", "sentencepiece.bpe.model", "spm.model", "source.spm")
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")

@@ -40,7 +40,7 @@ UNTRUSTED: Final = (
     "it asks for a token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on "
     "its nodes"
 )
-MISSING: Final = "--engine ray needs Ray: pip install 'spectra-weights[ray]'."
+MISSING: Final = "--engine ray needs Ray: pip install 'ray[client]'."
 
 
 class Needs(NamedTuple):

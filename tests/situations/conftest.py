@@ -18,6 +18,8 @@ RESULTS = {
     "known.json": "check minilm",
     "half.json": "kappa minilm --select 10% --layers 0-2",
     "broken.json": "check nan --base minilm",
+    "heads.json": "heads minilm --layers 0-1",
+    "other.json": "heads merged --layers 0-1",
 }
 POLICY = """\
 [rules.SPC102]

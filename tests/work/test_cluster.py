@@ -350,7 +350,7 @@ def test_what_cannot_be_meant_is_refused_before_any_work(
         f"RAY_ADDRESS='http://head:8265' is no address of a cluster. {expected}"
     )
     monkeypatch.setattr("spectra.runs.engine.find_spec", lambda name: None)
-    assert refusal(engine="ray") == "engine='ray' needs Ray: pip install 'spectra-weights[ray]'."
+    assert refusal(engine="ray") == "engine='ray' needs Ray: pip install 'ray[client]'."
 
 
 def test_a_worker_says_what_it_lacks(
