@@ -238,7 +238,7 @@ class Extraction:
         if isinstance(home, str):
             landed = self.homes.memory.landings.get(entry.name, ())
             why = next((made[one.name] for one in landed if one.name in made), OPEN)
-            what = "a router" if self.naming.coat.stacks else "experts"
+            what = "a router" if inside[0].role.kind == "router" else "experts"
             bare = f"--to {self.naming.to} has no place for bare parameters, such as {what}"
             reason = bare if isinstance(why, Parameter) else home if why == OPEN else why
             self.whole += saved_weight(self.homes, entry, after, reason)

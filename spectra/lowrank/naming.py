@@ -33,7 +33,10 @@ KOHYA = {
 SPELLED = {"gguf": "GGUF"}
 UNET = re.compile(r"(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)\.")
 TRANSFORMER = re.compile(r"(?:single_)?transformer_blocks\.|(?:double|single|joint)_blocks\.")
-SAME = {"mistral": "llama", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe"}
+SAME = {
+    "mistral": "llama", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe",
+    "deepseek_v2": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4",
+}  # fmt: skip
 """Words of config.json, of which GGUF has another that `TYPES` does not tell."""
 
 

@@ -131,7 +131,7 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
         place = Place.of(name)
         model = model_name(facts.architecture, place, gated=gated) or name
         if len(made.b.shape) == 3:
-            module = _stack_of(model, place)
+            module = _stack_of(model, place, base)
             factors[module] = stack_factors(module, made.a, made.b, made.scale)
             continue
         back = _restored(made, place, facts)
@@ -158,11 +158,18 @@ def facts_of(word: str, config: Mapping[str, Any]) -> Facts:
     return Facts(found)
 
 
-def _stack_of(model: str, place: Place) -> str:
-    """Return what a stack of experts is called: as mlx-lm has it, where its layer is known."""
-    block, inside, _ = model.partition(".experts.")
+def _stack_of(model: str, place: Place, base: Checkpoint) -> str:
+    """Return what a stack of experts is called: as mlx-lm has it, where its layer is known.
+
+    Of architectures whose names are not known the base tells it, if it has experts in one place.
+    """
     found = EXPERTS.fullmatch(place.stem)
-    if not inside or found is None:
+    block, inside, _ = model.partition(".experts.")
+    if not inside and found is not None:
+        layer = re.compile(rf"((?:.+\.)?layers\.{place.layer}\.\w+)\.experts\.", re.DOTALL)
+        blocks = {told[1] for name in base.entries if (told := layer.match(name))}
+        block = blocks.pop() if len(blocks) == 1 else ""
+    if not block or found is None:
         return model.removesuffix(".weight")
     return f"{block}.switch_mlp.{found[1]}_proj"
 

@@ -101,7 +101,8 @@ def _cut_out(views: Iterable[View]) -> dict[str, Stack]:
         if expert is None or leaf is None:
             continue
         block = view.entry.name.removesuffix(".weight").rpartition(".")[0]
-        key = block.removesuffix(".experts").replace(*RENAMED), f"{leaf}_proj"
+        inner = f"{block.removesuffix('.experts')}.".replace(*RENAMED).removesuffix(".")
+        key = inner, f"{leaf}_proj"
         found.setdefault(key, {})[view.name] = expert
         sizes.setdefault(key, set()).add((view.rows, view.cols))
     return {
