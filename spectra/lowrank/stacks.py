@@ -35,7 +35,7 @@ READ = ("PEFT", "PEFT without adapter_config.json")
 """Whose whole tensors have the names that PEFT gives them."""
 
 PARTED = "gate and up of its experts cannot be told apart in the base"
-NOWHERE = "transformers has no parameter that holds it alone"
+NOWHERE = "which of the experts in memory it is, is not known"
 LENGTHS = "DoRA's lengths of an expert, which its stack has no place for"
 
 
@@ -204,11 +204,11 @@ def stacks_of(adapter: Adapter, base: Checkpoint, naming: Naming) -> dict[str, S
         if isinstance(one, Parameter):
             stacks |= {key: stack for key, stack in _stacks(found, one) if stack.rows}
     if lost := [name for name in found.updates if name not in found.used]:
-        why = f": {homes.note}" if homes.note else f": {NOWHERE}"
+        why = homes.note or NOWHERE
         raise AdapterError(
-            f"{shown(adapter.spec)} changes {quote(lost[0])}, which has no place as "
-            f"{naming.to} has experts{why}. Expected the merged model, which `spectra lowrank "
-            "repair BASE ADAPTER` writes with --merged and --scale 1."
+            f"{shown(adapter.spec)} changes {quote(lost[0])} of {shown(base.spec)}: {why}. "
+            "Expected --base as transformers saves that model, whose headers are enough, or the merged "
+            "model, which `spectra lowrank repair BASE ADAPTER` writes with --merged and --scale 1."
         )
     return stacks
 

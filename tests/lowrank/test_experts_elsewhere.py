@@ -12,7 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import GptOssForCausalLM, PreTrainedModel
+from transformers import (
+    GptOssForCausalLM,
+    GraniteMoeConfig,
+    GraniteMoeForCausalLM,
+    PreTrainedModel,
+)
 
 import spectra
 from spectra.errors import AdapterError, UsageError
@@ -20,13 +25,14 @@ from spectra.lowrank import convert, extract, merge, resize
 from spectra.words import To
 
 from .nets import adapter, config_of, merged, tensors_of
-from .test_experts import deepseek, gpt_oss, mixtral, qwen, stacks, tuned_pair
+from .test_experts import SIZES, deepseek, gpt_oss, mixtral, qwen, stacks, tuned_pair
 
 FORMS: tuple[To, To] = "mlx", "gguf"
 PLACES = {"mlx": "m", "gguf": "g.gguf"}
 NAMES = {
     "mlx": {
         "mixtral": r"model\.layers\.{}\.block_sparse_moe\.switch_mlp\.{}_proj",
+        "granite": r"model\.layers\.{}\.block_sparse_moe\.switch_mlp\.{}_proj",
         "gpt_oss": r"model\.layers\.{}\.mlp\.experts\.{}_proj",
         "usual": r"model\.layers\.{}\.mlp\.switch_mlp\.{}_proj",
     },
@@ -38,6 +44,10 @@ TARGETS: dict[str, Any] = {
     "target_modules": ["q_proj", "q_a_proj"],
     "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
 }
+
+
+def granite() -> PreTrainedModel:  # whose files have stacks under names of their own
+    return GraniteMoeForCausalLM(GraniteMoeConfig(**SIZES, num_local_experts=3))
 
 
 def each(model: nn.Module, tensors: dict[str, Tensor]) -> dict[tuple[str, str], Tensor]:
@@ -109,7 +119,7 @@ def test_there_and_back_is_bit_for_bit(
         assert all(torch.equal(value, again[name]) for name, value in after.items())
 
 
-@pytest.mark.parametrize("make", [mixtral, gpt_oss], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [mixtral, gpt_oss, granite], ids=lambda make: make.__name__)
 def test_what_is_extracted_comes_back_to_peft(
     tmp_path: Path, make: Callable[[], PreTrainedModel]
 ) -> None:
@@ -166,6 +176,31 @@ def test_stacks_are_summed_and_cut_with_the_base(tmp_path: Path) -> None:
             least = float(sigma[2:].norm() / sigma.norm())
             assert float(off.norm() / whole.norm()) == pytest.approx(least, abs=1e-5)
             assert losses[f"{name}[expert={expert}]"] == pytest.approx(least, abs=1e-5)
+
+
+def test_a_base_of_mlx_tells_changes_and_no_names(tmp_path: Path) -> None:
+    model, _ = tuned_pair(qwen, tmp_path, fused=True)
+    first = adapter(model, tmp_path / "first", r=4, **TARGETS)
+    convert(first, tmp_path / "m", to="mlx", base=tmp_path / "base")
+    convert(first, tmp_path / "g.gguf", to="gguf", base=tmp_path / "base")
+    held = load_file(tmp_path / "base" / "model.safetensors")
+    for name in [name for name in held if ".experts." in name]:
+        values, block = held.pop(name), f"{name.partition('.experts.')[0]}.switch_mlp"
+        words = ("gate", "up") if "gate_up" in name else ("down",)
+        for word, part in zip(words, values.chunk(len(words), dim=1), strict=True):
+            held[f"{block}.{word}_proj.weight"] = part.contiguous()
+    shutil.copytree(tmp_path / "base", tmp_path / "mlx")
+    save_file(held, tmp_path / "mlx" / "model.safetensors")
+    want = sorted(row.number("delta_norm") or 0.0
+                  for row in spectra.diff(tmp_path / "base", first).rows)  # fmt: skip
+    for spec in ("m", "g.gguf"):
+        found = spectra.diff(tmp_path / "mlx", tmp_path / spec)
+        made = sorted(row.number("delta_norm") or 0.0 for row in found.rows)
+        assert made == pytest.approx(want)
+        with pytest.raises(
+            AdapterError, match=r"changes .*switch_mlp.* as transformers saves that"
+        ):
+            convert.plan(tmp_path / spec, tmp_path / "no", base=tmp_path / "mlx")
 
 
 def test_experts_that_are_layers_are_stacked(tmp_path: Path) -> None:
