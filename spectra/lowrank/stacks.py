@@ -207,8 +207,9 @@ def stacks_of(adapter: Adapter, base: Checkpoint, naming: Naming) -> dict[str, S
         why = homes.note or NOWHERE
         raise AdapterError(
             f"{shown(adapter.spec)} changes {quote(lost[0])} of {shown(base.spec)}: {why}. "
-            "Expected --base as transformers saves that model, whose headers are enough, or the merged "
-            "model, which `spectra lowrank repair BASE ADAPTER` writes with --merged and --scale 1."
+            "Expected --base as transformers saves that model, whose headers are enough, or the "
+            "merged model, which `spectra lowrank repair BASE ADAPTER` writes with --merged and "
+            "--scale 1."
         )
     return stacks
 
