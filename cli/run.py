@@ -16,7 +16,7 @@ from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
 from spectra.runs.result import Result, failed_in
-from spectra.text import counted, shown
+from spectra.text import shown
 from spectra.words import UNMEASURED
 from spectra.work.device import chosen_device
 from spectra.work.result import SCHEMA
@@ -43,9 +43,10 @@ def run_analysis(common: Common, plan: "Callable[[], Planned]") -> int:
     failed = failed_in(broken)
     if len(broken) == len(result.rows):
         why = "could not be measured" if failed else "holds NaN or Inf"
-        what = counted(len(broken), *kind_of(result.command).row)
+        one, several = kind_of(result.command).row
+        whose = f"every one of the {len(broken):,} {several}" if broken[1:] else f"the only {one}"
         fail(
-            f"every one of the {what} {why}: nothing was measured or written. "
+            f"{whose} {why}: nothing was measured or written. "
             f"{broken[0].matrix}: {broken[0].error}."
         )
         return NOTHING
