@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "spectra" / "report" / "explained.json"
 PARTS = {"How to read it": "read", "Pitfalls": "misleads", "Where it comes from": "source"}
-NAMED = re.compile(r"`([a-z_0-9]+)`")
+NAMED = re.compile(r"`([A-Za-z_0-9]+)`")
 PAGE = re.compile(r"\(quantities/([\w-]+)\.md\)")
 
 

@@ -81,7 +81,8 @@ def key_named(word: str) -> str | None:
     wanted = " ".join(word.split()).lower()
     spelt = (wanted, wanted.replace(" ", "_"), wanted.replace("-", "_"))
     key = next((one for one in spelt if one in KEYS), None) or HEADINGS.get(wanted)
-    return key or next((one for one in spelt if one in _told()["keys"]), titles.get(wanted))
+    told = {known.lower(): known for known in _told()["keys"]}
+    return key or next((told[one] for one in spelt if one in told), titles.get(wanted))
 
 
 def explained(word: str) -> dict[str, Any]:

@@ -235,3 +235,15 @@ def test_what_the_legend_tells_is_told_once(tmp_path: Path) -> None:
     )
     assert short.count("together: ") == full.count("together: ") == 1
     assert "More: spectra explain KEY." in full
+
+
+def test_weightwatchers_names_are_explained(tmp_path: Path) -> None:
+    tensors = {"a.weight": torch.randn(40, 60), "b.weight": torch.full((3, 3), torch.nan)}
+    result = spectra.spectrum(
+        write_model(tmp_path, tensors), preset="weightwatcher", metrics="all"
+    ).document()
+    (told, _) = (row["weightwatcher"] for row in result["rows"])
+    assert {"ERG_gap", "D", "lambda_max"} <= told.keys()
+    for key in {*told, *result["summary"]["weightwatcher"]}:
+        assert explained(key)["key"].lower() == key.lower(), key
+        assert explained(key.lower())["what"], key
