@@ -203,6 +203,25 @@ def test_a_base_of_mlx_tells_changes_and_no_names(tmp_path: Path) -> None:
             convert.plan(tmp_path / spec, tmp_path / "no", base=tmp_path / "mlx")
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_stacks_the_wrong_way_round_are_refused(tmp_path: Path, *, fused: bool) -> None:
+    model, _ = tuned_pair(mixtral, tmp_path, fused=fused)
+    first = adapter(model, tmp_path / "first", r=4, **TARGETS)
+    convert(first, tmp_path / "m", to="mlx", base=tmp_path / "base")
+    held = load_file(tmp_path / "m" / "adapters.safetensors")
+    module = "model.layers.0.block_sparse_moe.switch_mlp.gate_proj"
+    a, b = (held[f"{module}.lora_{side}"].mT.contiguous() for side in "ab")
+    held |= {f"{module}.lora_a": b, f"{module}.lora_b": a}
+    save_file(held, tmp_path / "m" / "adapters.safetensors")
+    told = "updates of 16 x 24 for experts of 24 x 16"
+    lost = {
+        item.tensor: item.reason for item in spectra.diff(tmp_path / "base", tmp_path / "m").skipped
+    }
+    assert lost[module] == told
+    with pytest.raises(AdapterError, match=f"'{module}' cannot be found in .*: {told}"):
+        convert.plan(tmp_path / "m", tmp_path / "no", base=tmp_path / "base")
+
+
 def test_experts_that_are_layers_are_stacked(tmp_path: Path) -> None:
     """Adapters of before transformers 5 have factors of each expert's layers."""
     tuned_pair(mixtral, tmp_path)

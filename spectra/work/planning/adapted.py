@@ -202,7 +202,8 @@ def _place(
         square = stored_out_in([(own, stack.shape) for own, stack in chosen], base.config, version)
     keys = {id(own.a): key for key, own in tuned.factors.items()}
     for factors, stack in chosen:
-        if stack.inside and factors.shape != stack.shape[-2:]:
+        either = tuned.coat.startswith("PEFT") and not stack.inside  # all others have outputs first
+        if not either and factors.shape != stack.shape[-2:]:
             sizes = [" x ".join(map(str, one)) for one in (factors.shape, stack.shape[-2:])]
             reason = f"updates of {sizes[0]} for experts of {sizes[1]}"
             found.lost.append(Skipped(keys[id(factors.a)], reason))
