@@ -193,7 +193,7 @@ def test_a_base_of_mlx_tells_changes_and_no_names(tmp_path: Path) -> None:
     save_file(held, tmp_path / "mlx" / "model.safetensors")
     want = sorted(row.number("delta_norm") or 0.0
                   for row in spectra.diff(tmp_path / "base", first).rows)  # fmt: skip
-    for spec in ("m", "g.gguf"):
+    for spec in ("first", "m", "g.gguf"):
         found = spectra.diff(tmp_path / "mlx", tmp_path / spec)
         made = sorted(row.number("delta_norm") or 0.0 for row in found.rows)
         assert made == pytest.approx(want)

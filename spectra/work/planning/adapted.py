@@ -208,8 +208,6 @@ def _place(
             reason = f"updates of {sizes[0]} for experts of {sizes[1]}"
             found.lost.append(Skipped(keys[id(factors.a)], reason))
             continue
-        for name, number in stack.inside.items():
-            found.inside[name] = _Use(factors, number, inside=True)
         swapped: bool | None = factors.shape == stack.shape[-2:]
         if swapped and factors.count > 1 and stack.shape[-1] == stack.shape[-2]:
             swapped = square
@@ -220,6 +218,12 @@ def _place(
             )
             found.lost.append(Skipped(keys[id(factors.a)], reason))
             continue
+        if stack.inside and not swapped:
+            reason = "its matrices are the other way round than those of the base"
+            found.lost.append(Skipped(keys[id(factors.a)], reason))
+            continue
+        for name, (number, part) in stack.inside.items():
+            found.inside[name] = _Use(factors, number, part, inside=True)
         for name, (expert, rows) in stack.pieces.items():
             found.uses[name] = _Use(factors, expert, rows, swapped)
 

@@ -28,6 +28,10 @@ SWITCHED = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"} | {
 }
 """What mlx-lm calls each stack of experts, `switch_mlp.gate_proj`."""
 
+SWITCH = ".switch_mlp"
+"""Mlx-lm's, whose experts are stored as they were published; where it has other names, they may
+not be."""
+
 LEAVES = {"mlp.gate": "gate", "mlp.up": "up", "mlp.down": "down"}
 """The matrices of an expert by their roles, which mlx-lm and GGUF stack each by itself."""
 
@@ -45,8 +49,8 @@ class Stack:
 
     shape: tuple[int, ...]
     pieces: Mapping[str, tuple[int | None, Slab]]  # expert and rows of its matrix, by tensor
-    inside: Mapping[str, int] = field(default_factory=dict)
-    """Experts by their matrices, where tensors of the base hold others beside them."""
+    inside: Mapping[str, tuple[int, Slab]] = field(default_factory=dict)
+    """Expert and rows of its update by matrix, where those of the base are other ones."""
 
 
 def stacks_of(entries: Mapping[str, TensorEntry], views: Iterable[View] = ()) -> dict[str, Stack]:
@@ -105,12 +109,31 @@ def _cut_out(views: Iterable[View]) -> dict[str, Stack]:
         key = inner, f"{leaf}_proj"
         found.setdefault(key, {})[view.name] = expert
         sizes.setdefault(key, set()).add((view.rows, view.cols))
-    return {
-        name: Stack((len(inside), *next(iter(sizes[key]))), {}, inside)
+    cut = {
+        key: Stack((len(inside), *next(iter(sizes[key]))), {},
+                   {name: (expert, None) for name, expert in inside.items()})
         for key, inside in found.items()
         if len(sizes[key]) == 1 and sorted(inside.values()) == [*range(len(inside))]
-        for name in _switched(*key)
-    }
+    }  # fmt: skip
+    stacks = {name: stack for key, stack in cut.items() for name in _switched(*key)}
+    for block, leaf in cut:
+        if block.endswith(SWITCH) and leaf == "gate_proj":
+            stacks |= _together(cut, block)
+    return stacks
+
+
+def _together(cut: Mapping[tuple[str, str], Stack], block: str) -> dict[str, Stack]:
+    """Return the parameters in memory that stacks of mlx-lm are parts of."""
+    gate, up, down = (cut.get((block, f"{word}_proj")) for word in ("gate", "up", "down"))
+    if gate is None or up is None or down is None or gate.shape != up.shape:
+        return {}
+    count, rows, cols = gate.shape
+    halves = ((gate, (0, rows)), (up, (rows, 2 * rows)))
+    inside = {name: (expert, part) for stack, part in halves
+              for name, (expert, _) in stack.inside.items()}  # fmt: skip
+    experts = f"{block.removesuffix(SWITCH)}.experts"
+    whole = Stack((count, 2 * rows, cols), {}, inside)
+    return {f"{experts}.gate_up_proj": whole, f"{experts}.down_proj": down}
 
 
 def _stack(leaves: list[dict[int, TensorEntry]]) -> Stack | None:
