@@ -217,7 +217,7 @@ def refuse_other_names(opened: Adapter) -> None:
     if opened.coat not in READ:
         raise AdapterError(
             f"{spec} names its modules as {opened.coat} does, expected PEFT's names: `spectra "
-            f"lowrank convert {spec} -o ADAPTER` gives them."
+            f"lowrank convert {spec} --base BASE -o ADAPTER` gives them."
         )
 
 
