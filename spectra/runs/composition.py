@@ -21,6 +21,7 @@ from spectra.runs.around import Around
 from spectra.runs.pairs import Module, Pair, modules_of, operations, pairs_of
 from spectra.runs.result import Result
 from spectra.runs.scores import Found, scored
+from spectra.runs.staged import Stage, staged
 from spectra.text import counted
 from spectra.words import UNMEASURED
 from spectra.work.estimate import Estimate, estimate
@@ -127,7 +128,7 @@ class Composition(Around[Analysis]):
             SpectraError: A file changed or ended while it was read.
         """
         start, executor = time.perf_counter(), executor or Local()
-        self._require_room(executor)
+        report = staged(report, self.stages(executor))
         result = self.analysis.run(executor, report)
         sound: dict[str, list[int]] = defaultdict(list)
         for row in result.rows:
@@ -145,17 +146,21 @@ class Composition(Around[Analysis]):
             seconds=time.perf_counter() - start,
         )
 
-    def _require_room(self, executor: Executor) -> None:
-        """Refuse before any work what would not fit into the memory that is given.
+    def stages(self, executor: Executor) -> list[Stage]:
+        """Return what is measured one after the other; of lines that are not needed nothing.
 
         Raises:
-            UsageError: It would not.
+            UsageError: What is kept of them would not fit into the memory that is given.
         """
+        first = Stage.of(self.plan.tasks, self.analysis.analyzer)
         modules = modules_of(self.plan.tasks)
         pairs, tasks = pairs_of(modules), _tasks(modules)
         summed = not _exact(pairs)
-        if pairs and recalled(executor, tasks, self._asked(modules, summed=summed)) is None:
-            executor.peak(tasks, _lines(self.fold, pairs, summed=summed))
+        if not pairs or recalled(executor, tasks, self._asked(modules, summed=summed)) is not None:
+            return [first]
+        analyzer = _lines(self.fold, pairs, summed=summed)
+        executor.peak(tasks, analyzer)  # too little memory is refused before any work
+        return [first, Stage.of(tasks, analyzer)]
 
     def _asked(self, modules: Sequence[Module], *, summed: bool) -> Asked:
         places = tuple((one.about, one.stack, one.place) for one in modules)

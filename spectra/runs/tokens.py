@@ -23,6 +23,7 @@ from spectra.runs.around import Around
 from spectra.runs.composition import Composition
 from spectra.runs.directions import LEADING, Direction, Finder
 from spectra.runs.result import Result, noted
+from spectra.runs.staged import Stage, staged
 from spectra.runs.tokens_asked import Asking
 from spectra.runs.tokens_told import sentence
 from spectra.runs.vocabulary import plan_of, read_out
@@ -82,14 +83,16 @@ class InTokens(Around[Analysis | Composition]):
         return torch.empty((per, self.vocabulary.width), device="meta")
 
     def _stages(self) -> Iterator[tuple[Plan, Analyzer[Any]]]:
-        """Yield what is measured beside rows: directions, then tables."""
+        """Yield what is measured after rows: tables as wholes, directions, tables by these."""
         heads = self.command == "heads"
-        yield self.plan, HeadDirections(self.fold) if heads else Directions()
         roles = (HEAD, EMBEDDING) if self.vocabulary.embedding is not None else (HEAD,)
         table = plan_of(self.source, self.vocabulary, *roles)
-        yield table, Readout(dict.fromkeys(roles, self._directions()))
         if heads and len(roles) > 1:
             yield table, Readout({}, crosses=True)
+        yield self.plan, HeadDirections(self.fold) if heads else Directions()
+        lines = self._directions()
+        for some in [roles] if self.vocabulary.tied else [(role,) for role in roles]:
+            yield plan_of(self.source, self.vocabulary, *some), Readout(dict.fromkeys(some, lines))
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
         """Read, measure and put into words.
@@ -98,9 +101,15 @@ class InTokens(Around[Analysis | Composition]):
             SpectraError: A file changed or ended while it was read.
         """
         start, executor = time.perf_counter(), executor or Local()
+        inner = self.analysis
+        stages = inner.stages(executor) if isinstance(inner, Composition) else [
+            Stage.of(self.plan.tasks, inner.analyzer)
+        ]  # fmt: skip
         if self._asking(executor).recalled() is None:
             for plan, analyzer in self._stages():
                 executor.peak(plan.tasks, analyzer)  # too little memory is refused before any work
+                stages.append(Stage.of(plan.tasks, analyzer))
+        report = staged(report, stages)
         result = self.analysis.run(executor, report)
         found = self._found(executor, result.rows, report)
         told, heads = self._named(found["told"]), self.command == "heads"

@@ -24,7 +24,7 @@ from spectra.matrices.attention import Attention
 from spectra.runs import composition, pairs
 from spectra.runs.pairs import modules_of, pairs_of
 from spectra.work import memory, probe, store
-from spectra.work.executor import measured
+from spectra.work.executor import Progress, measured
 from spectra.work.local import Local
 
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
@@ -277,3 +277,22 @@ def test_lines_that_stay_count_as_memory(
         spectra.heads.plan(model, compose=True, memory="1GB").run(seen.append)
     assert not seen  # before any work
     assert spectra.heads(model, compose=True, memory="2GB").rows
+
+
+@pytest.mark.parametrize("tokens", [False, True], ids=["pairs", "pairs and tokens"])
+def test_one_bar_tells_of_all_stages(model: Path, tokens: bool) -> None:
+    if tokens:
+        tensors = load_file(model / "model.safetensors")
+        tensors |= {name: torch.randn(50, WIDTH)
+                    for name in ("model.embed_tokens.weight", "lm_head.weight")}  # fmt: skip
+        model = write_model(model.parent / "more", tensors, (model / "config.json").read_text())
+    told: list[Progress] = []
+    spectra.heads.plan(model, compose=True, tokens=tokens, cache=False, workers=1).run(told.append)
+    shares = [one.done / one.total for one in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert [one.count for one in told] == sorted(one.count for one in told)
+    stages = LAYERS * (3 if tokens else 2) + (3 if tokens else 0)
+    assert {one.of for one in told} == {stages}
+    assert (told[-1].count, told[-1].read) == (stages, told[-1].to_read)
+    assert len({one.to_read for one in told}) == 1
