@@ -74,9 +74,16 @@ def reading_of(rows: Sequence[Row], proposal: Sequence[Mapping[str, Any]]) -> st
             )
         elif not larger:
             most = max(known, key=lambda row: row.number("shared_gain") or -1.0)
+            where = f"none of {of}" if len(known) > 1 else "the only group"
+            holds = (
+                "does one basis in common hold as much as"
+                if len(known) > 1
+                else "one basis in common holds less than"
+            )
+            nearest = "; nearest is" if len(known) > 1 else ", in"
             told.append(
-                f"{what}: in no group of layers, of {len(known):,}, one basis in common holds as "
-                f"much as one for each with as many parameters; nearest is {_worth(most)}."
+                f"{what}: in {where} of layers {holds} one for each with as many parameters"
+                f"{nearest} {_worth(most)}."
             )
         if len(larger) > len(gains):
             more = "more " if gains else ""
