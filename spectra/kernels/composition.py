@@ -21,6 +21,7 @@ Source:
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
@@ -122,7 +123,10 @@ class HeadsLines(NamedTuple):
 
 
 def gram_shares(
-    writers: Sequence[HeadsLines], readers: Sequence[HeadsLines], reads: Sequence[range]
+    writers: Sequence[HeadsLines],
+    readers: Sequence[HeadsLines],
+    reads: Sequence[range],
+    threads: int = 1,
 ) -> list[Float[Tensor, "writing reading"]]:
     """Return ||T N^T||_F^2 / (||T||_F ||N||_F)^2 of all pairs of heads, by their Gram matrices.
 
@@ -133,29 +137,36 @@ def gram_shares(
         writers: The lines T of modules, all of one width.
         readers: The lines N of sides of modules.
         reads: The places of the writers that each of these reads.
+        threads: That work at once, each alone.
 
     Returns:
         Of each reader, in float64: the heads of its writers, one after the other, by its own.
     """
     starts = [0, *accumulate(len(one.lines) for one in writers)]
     rows = [slice(starts[some.start], starts[some.stop]) for some in reads]
-    found = [
-        torch.zeros(here.stop - here.start, len(one.lines), dtype=torch.float64)
-        for one, here in zip(readers, rows, strict=True)
-    ]
-    alike = [list(group) for _, group in groupby(range(len(reads)), key=reads.__getitem__)]
-    memory: dict[str, Tensor] = {}  # the same again and again: fresh pages cost more
-    for columns in _panels(writers[0].lines.shape[2], starts[-1]):
-        held = _grams(writers, columns, memory, "held")
-        held[:, :, columns.stop - columns.start :] *= 2.0  # whose mirror image is not made
-        for group in alike:
-            read = _grams([readers[at] for at in group], columns, memory, "read")
-            both = product(read.flatten(1), held[rows[group[0]]].flatten(1).mT)
-            parts = both.split([len(readers[at].lines) for at in group])
-            for at, part in zip(group, parts, strict=True):
-                found[at] += part.mT
+    panels = [*_panels(writers[0].lines.shape[2], starts[-1] * threads)]
+    # A thread each for some of them: helpers of many short operations wait for each other, beside
+    # other work twenty times as long as these take.
+    with ThreadPoolExecutor(threads, initializer=_alone) as pool:
+        shared = [panels[first::threads] for first in range(threads)]
+        sums = pool.map(lambda own: _summed(writers, readers, rows, own), shared)
+        found = pool.submit(_completed, writers, readers, reads, [*sums]).result()
+    torch.set_num_threads(torch.get_num_threads())  # which is what new threads take
+    return found
+
+
+def _completed(
+    writers: Sequence[HeadsLines],
+    readers: Sequence[HeadsLines],
+    reads: Sequence[range],
+    sums: Sequence[Sequence[Tensor]],
+) -> list[Float[Tensor, "writing reading"]]:
+    """Return all inner products, of whom each has a part; those that are short by products."""
+    found = [torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)]
+    starts = [0, *accumulate(len(one.lines) for one in writers)]
     norms = torch.cat([one.gram_norm() for one in writers])
-    for shares, one, some, here in zip(found, readers, reads, rows, strict=True):
+    for shares, one, some in zip(found, readers, reads, strict=True):
+        here = slice(starts[some.start], starts[some.stop])
         short = shares <= SHORT * norms[here, None] * one.gram_norm()
         first = 0
         for place in some:
@@ -166,9 +177,39 @@ def gram_shares(
     return found
 
 
+def _alone() -> None:
+    torch.get_num_threads()  # at its first operation a thread takes what any thread set last
+    torch.set_num_threads(1)
+
+
+def _summed(
+    writers: Sequence[HeadsLines],
+    readers: Sequence[HeadsLines],
+    rows: Sequence[slice],
+    panels: Sequence[slice],
+) -> list[Float[Tensor, "writing reading"]]:
+    """Return what some columns of Gram matrices make of their inner products."""
+    found = [
+        torch.zeros(here.stop - here.start, len(one.lines), dtype=torch.float64)
+        for one, here in zip(readers, rows, strict=True)
+    ]
+    alike = [list(group) for _, group in groupby(range(len(rows)), key=rows.__getitem__)]
+    memory: dict[str, Tensor] = {}  # the same again and again: fresh pages cost more
+    for columns in panels:
+        held = _grams(writers, columns, memory, "held")
+        held[:, :, columns.stop - columns.start :] *= 2.0  # whose mirror image is not made
+        for group in alike:
+            read = _grams([readers[at] for at in group], columns, memory, "read")
+            both = product(read.flatten(1), held[rows[group[0]]].flatten(1).mT)
+            parts = both.split([len(readers[at].lines) for at in group])
+            for at, part in zip(group, parts, strict=True):
+                found[at] += part.mT
+    return found
+
+
 def gram_memory(width: int, heads: int) -> int:
     """Return the bytes that Gram matrices of writers take at once, and those of readers beside."""
-    return 2 * max(HELD, 4 * heads * NARROW * width)
+    return 2 * max(HELD, 4 * heads * NARROW * width * torch.get_num_threads())
 
 
 def _panels(width: int, heads: int) -> Iterator[slice]:

@@ -29,6 +29,7 @@ from spectra.work.executor import Executor, Report, measured, silent
 from spectra.work.local import Local
 from spectra.work.store import keep, recalled
 from spectra.work.task import Task
+from spectra.work.threads import threads_within
 
 EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is computed exactly
 SURE = 3.0  # standard errors by which a pair may lie higher than it is estimated
@@ -200,7 +201,8 @@ class Composition(Around[Analysis]):
                 for one in modules
             }
         frames: Frames = {}
-        exact = [exactly(one, kept.held, places, frames) for one in wanted]
+        with threads_within(1):  # small products, whose helpers would wait for each other
+            exact = [exactly(one, kept.held, places, frames) for one in wanted]
         exact.sort(key=lambda one: -one.score)
         spread = torch.cat([one.error.flatten() / one.score.flatten().clamp(min=1e-12)
                             for one in found])  # fmt: skip

@@ -15,6 +15,7 @@ from spectra.kernels.composition import (
     with_error,
 )
 from spectra.runs.pairs import Pair, by_width, is_by_grams
+from spectra.work.threads import threads_within
 
 Held = Mapping[str, Mapping[str, Tensor]]  # what `HeadLines` makes of each module
 
@@ -31,16 +32,18 @@ class Found:
 def scored(pairs: Sequence[Pair], held: Held, *, summed: bool) -> list[Found]:
     """Return the score of every head of the writers with every head of the readers."""
     found: dict[int, Found] = {}
+    threads = torch.get_num_threads()
     for places in [] if summed else by_width(pairs).values():
         if is_by_grams([pairs[at] for at in places]):
-            found |= _by_grams({at: pairs[at] for at in places}, held)
+            with threads_within(1):  # many small tensors, over which helpers would wait
+                found |= _by_grams({at: pairs[at] for at in places}, held, threads)
     return [
         found[at] if at in found else compared(one, held, summed=summed)
         for at, one in enumerate(pairs)
     ]
 
 
-def _by_grams(pairs: Mapping[int, Pair], held: Held) -> dict[int, Found]:
+def _by_grams(pairs: Mapping[int, Pair], held: Held, threads: int) -> dict[int, Found]:
     """Return those of which writers follow each other; whoever reads any reads all of a stream."""
     writers = {one.writer.name: one.writer for one in pairs.values()}
     names = sorted(writers, key=lambda name: (writers[name].stack, writers[name].place))
@@ -56,6 +59,7 @@ def _by_grams(pairs: Mapping[int, Pair], held: Held) -> dict[int, Found]:
         [_lines(held[name], "writes") for name in names],
         [_lines(held[name], kind) for name, kind in runs],
         [*runs.values()],
+        threads,
     )
     found: dict[int, Found] = {}
     for (side, run), own in zip(runs.items(), shares, strict=True):

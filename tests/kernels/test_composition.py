@@ -78,9 +78,9 @@ def test_few_rows_stay_as_they_are() -> None:
     assert weights_of(LEADING + DRAWN + 1, 1).shape == (LEADING + DRAWN, LEADING + DRAWN + 1)
 
 
-@pytest.mark.parametrize("held", [1, 1 << 14, 12 << 20])
+@pytest.mark.parametrize(("held", "threads"), [(1, 1), (1, 3), (1 << 14, 2), (12 << 20, 2)])
 def test_shares_by_gram_matrices_are_those_of_whole_products(
-    held: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    held: int, threads: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(composition, "HELD", held)
     made = [torch.randn(heads, rows, 90, generator=generator) * scale for heads, rows, scale in
@@ -97,7 +97,7 @@ def test_shares_by_gram_matrices_are_those_of_whole_products(
     writers, readers = sides[:3], [sides[3], sides[4], sides[2], sides[0]]
     reads = [range(2), range(2), range(1, 3), range(3)]
     for reader, some, found in zip(
-        readers, reads, gram_shares(writers, readers, reads), strict=True
+        readers, reads, gram_shares(writers, readers, reads, threads), strict=True
     ):  # fmt: skip
         expected = torch.cat([
             torch.stack([
