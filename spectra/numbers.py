@@ -46,8 +46,11 @@ def estimate(value: float) -> str:
 
 
 def hundredths(value: float) -> str:
-    """Return a cosine of which two decimals are known."""
-    return number(_to_hundredths(value))
+    """Return a cosine of which two decimals are known; what is less than 1 never reads as 1."""
+    found = _to_hundredths(value)
+    if abs(found) == 1.0 and abs(kept(value)) < 1.0:
+        found = math.copysign(0.99, value)
+    return number(found)
 
 
 def percent(share: float, digits: int = OF_SHARE) -> str:

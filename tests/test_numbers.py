@@ -79,6 +79,8 @@ def test_slopes_growth_estimates_and_spans() -> None:
     assert estimate(0.1543) == "0.15"
     assert ranged(0.0912, 0.1643, hundredths) == "0.09 to 0.16"
     assert ranged(0.154, 0.1541, hundredths) == "0.15"
+    near = (0.9949, 0.9951, 0.999999, 0.9999999, 1.0, -0.998, -1.0)
+    assert [hundredths(value) for value in near] == ["0.99"] * 3 + ["1", "1", "-0.99", "-1"]
 
 
 def test_a_value_beyond_its_limit_reads_as_such() -> None:

@@ -53,7 +53,10 @@ function shown(kind, value, singular = false) {
   if (kind === "whole") return whole(value);
   if (kind === "percent") return percent(value);
   if (kind === "slope") return signed(value);
-  if (kind === "cosine") return String(Number(value.toFixed(2)));
+  if (kind === "cosine") {
+    const near = Number(value.toFixed(2));
+    return String(Math.abs(near) === 1 && Math.abs(value) < 1 ? 0.99 * near : near);
+  }
   return typeof value === "number" ? few(value) : value;
 }
 
