@@ -69,7 +69,8 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
     """
     weights = weights_of(tasks, analyzer)
     stays = kept_by(tasks, analyzer)
-    taken = max(resident(), _begun() + LATER) + stays
+    now = resident()
+    taken = max(now, min(_begun(), now) + LATER) + stays
     budget = Budget(memory - taken, weights)
     if any(at_once(read) > 1 for task in tasks for read in task.reads):  # of another machine
         ahead = min(AHEAD, max(budget.limit - budget.least, 0) // 3)
