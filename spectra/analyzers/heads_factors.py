@@ -115,7 +115,7 @@ class _Held:
             one.view.name for role, one in self.held.items()
             if role.endswith((".gain", ".offset")) and not one.values.isfinite().all()
         ]  # fmt: skip
-        return f", as {listed(sick)} {'hold' if len(sick) > 1 else 'holds'}" if sick else ""
+        return f", as {listed(sick)} {'do' if len(sick) > 1 else 'does'}" if sick else ""
 
     def read(self, role: str, norm: str, kind: NormKind) -> Side:
         """Return a matrix that reads through a norm, and its bias with the norm's offset in it."""

@@ -268,7 +268,7 @@ def test_a_norm_that_is_no_number_is_named(model: Model) -> None:
     result = spectra.heads(folder)
     assert [row.status for row in result.rows] == ["non-finite"] * HEADS + ["ok"] * HEADS
     told = "its queries, its keys and its values hold NaN or Inf, as "
-    assert result.rows[0].error == f"{told}model.layers.0.input_layernorm.weight holds"
+    assert result.rows[0].error == f"{told}model.layers.0.input_layernorm.weight does"
     reading = str(result.summary["reading"])
     assert "4 heads of attention in 1 module" in reading
     assert "No logit of 4 heads can exceed" in reading  # and nothing of the others'
