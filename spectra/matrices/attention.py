@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.matrices.attention_families import (
     Family,
-    Norm,
     NormKind,
     Pairing,
     cap_of,
@@ -23,7 +22,15 @@ from spectra.matrices.attention_families import (
     rotating,
     scale_of,
 )
-from spectra.matrices.layers import LayerName, place_in
+from spectra.matrices.attention_norms import (
+    add_each_gain,
+    add_gain,
+    add_latent_gain,
+    bare,
+    gain_of,
+    layer_of,
+)
+from spectra.matrices.layers import place_in
 from spectra.matrices.part import Part
 from spectra.matrices.per_head import ATTENTION, by_head
 from spectra.matrices.role import Role
@@ -97,7 +104,7 @@ def attentions(
     for view in views:
         place = place_in(view.entry.name)
         some = groups if view.role.kind in ATTENTION or LATENT.search(view.entry.name) else others
-        some[_module(view.entry.name, _layer(place))].append(view)
+        some[_module(view.entry.name, layer_of(place))].append(view)
     found: list[Module] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -130,11 +137,6 @@ def _beside(others: Sequence[View]) -> str:
         return ""
     first = found[0]
     return f"; how {first.name}, {first.rows:,} x {first.cols:,}, is laid out is not known"
-
-
-def _layer(place: LayerName | None) -> str:
-    """Return what the names of a layer begin with; nothing outside of layers."""
-    return f"{place.prefix}{place.numbers[-1]}." if place else ""
 
 
 def _module(name: str, prefix: str) -> str:
@@ -262,87 +264,18 @@ def _with_norms(
             if bare(norm, place):  # of an embedding that is projected after it
                 continue
             return f"a norm of {size:,} numbers in place of {gain.name}"
-        kinds[role] = _add_gain(role, norm, gain, parts, entries)
+        kinds[role] = add_gain(role, norm, gain, parts, entries)
     for inner, outer in (("q_down", "q"), ("down", "k")):
-        if inner in parts and not _latent_norm(inner, parts, entries, parts[outer].cols):
+        if inner in parts and not add_latent_gain(inner, parts, entries, parts[outer].cols):
             return f"the norm behind {parts[inner].name}"
-    if family.each and not _each(about, parts, entries):
+    if family.each and not add_each_gain(
+        {"q": about.heads, "k": about.keys}, about.size, parts, entries
+    ):
         return "the norm of queries or keys, q_norm or k_norm,"
     return replace(
         about, known=True, each=family.each, before=kinds.get("before", ""),
         behind=kinds.get("behind", ""), through=kinds.get("through", ""),
     )  # fmt: skip
-
-
-def bare(norm: Norm, place: LayerName | None) -> bool:
-    """Say whether a module may read the stream as it is: the first one, or another model's."""
-    first = norm.of == "previous" and place is not None and place.numbers[-1] == 0
-    return first or norm.of == "model"
-
-
-def gain_of(
-    norm: Norm, place: LayerName | None, entries: Mapping[str, TensorEntry]
-) -> TensorEntry | None:
-    """Return the gain of a norm by the place of what passes it; None: there is none."""
-    layer = _layer(place)
-    names = [f"{layer}{one}{end}" for one in norm.names for end in (".weight", "")]
-    if norm.of == "previous" and place is not None:
-        before = f"{place.prefix}{place.numbers[-1] - 1}"
-        names = [f"{before}.{one}.weight" for one in norm.names]
-    anywhere = norm.names if norm.of == "model" else ()
-    if norm.of == "previous" and place is not None and place.numbers[-1] == 0:
-        names, anywhere = [], (norm.first,)
-    for one in anywhere:
-        own = "[0-9]+".join(map(re.escape, one.split("#")))
-        pattern = re.compile(rf"(?:.*\.)?{own}\.weight")
-        some = sorted(filter(pattern.fullmatch, entries), key=natural, reverse=True)
-        names += sorted(some, key=lambda name: -_shared(name, layer))  # the layer's own stack
-    return next((entries[name] for name in names if name in entries), None)
-
-
-def _shared(name: str, other: str) -> int:
-    """Return how many words two names begin with together."""
-    both = zip(name.split("."), other.split("."), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
-
-
-def _add_gain(
-    role: str, norm: Norm, gain: TensorEntry | None, parts: dict[str, View],
-    entries: Mapping[str, TensorEntry],
-) -> NormKind:  # fmt: skip
-    """Add a norm's gain and offset to the parts, and return what it is."""
-    if gain is None:
-        return "" if norm.names else norm.kind
-    parts[f"{role}.gain"] = vector(gain)
-    offset = entries.get(f"{gain.name.removesuffix('.weight')}.bias")
-    if norm.kind == "layer" and offset is not None and offset.numel == gain.numel:
-        parts[f"{role}.offset"] = vector(offset)
-    whole = norm.kind == "rms1" and gain.shard.endswith(".gguf")  # llama.cpp adds the 1
-    return "rms" if whole else norm.kind
-
-
-def _latent_norm(
-    role: str, parts: dict[str, View], entries: Mapping[str, TensorEntry], size: int
-) -> bool:
-    name = parts[role].entry.name.rpartition(".")[0]
-    gain = entries.get(
-        name.replace("_proj_with_mqa", "_proj").replace("_proj", "_layernorm") + ".weight"
-    )
-    if gain is None or gain.numel != size:
-        return False
-    parts[f"{role}.gain"] = vector(gain)
-    return True
-
-
-def _each(about: Attention, parts: dict[str, View], entries: Mapping[str, TensorEntry]) -> bool:
-    """Add the gains of queries and keys, of one head or of all."""
-    for role, heads in (("q", about.heads), ("k", about.keys)):
-        module = parts[role].entry.name.rpartition(".")[0].rpartition(".")[0]
-        gain = entries.get(f"{module}.{role}_norm.weight")
-        if gain is None or gain.numel not in {about.size, heads * about.size}:
-            return False
-        parts[f"{role}.gain"] = vector(gain)
-    return True
 
 
 def _with_logits(
@@ -375,8 +308,3 @@ def _bias(view: View, entries: Mapping[str, TensorEntry]) -> View | None:
     if entry.numel != (whole.groups * whole.size if whole else view.rows):
         return None
     return View(entry.name + part.suffix, Role("other"), entry, part, view.rows, 1)
-
-
-def vector(entry: TensorEntry) -> View:
-    """Return a vector as a matrix of one column."""
-    return View(entry.name, Role("other"), entry, Part(), entry.numel, 1)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from spectra.checkpoint import Checkpoint, TensorEntry
-from spectra.matrices.attention import ACROSS, bare, gain_of
+from spectra.matrices.attention import ACROSS
 from spectra.matrices.attention_families import Family, Norm, NormKind, family_of
+from spectra.matrices.attention_norms import bare, gain_of
 from spectra.matrices.layers import LayerName, place_in
 from spectra.matrices.scopes import is_elsewhere, settings_for
 from spectra.matrices.view import View
