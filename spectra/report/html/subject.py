@@ -56,9 +56,10 @@ def headline(sections: Sequence[Section], troubles: Sequence[Trouble]) -> str:
         results = counted(len(sections), "result", "results")
         lines[0] = f"{lines[0][:-1]} in {results}."
         lines.append("No policy judged it: spectra check does.")
+    rows = " or ".join(dict.fromkeys(kind_of(one.document["command"]).row[0] for one in sections))
     return (
         f"<h1>{badge(*verdict(sections, troubles))} <span>{name}</span></h1>"
-        f'<p class="lead">{text(" ".join(lines))} A matrix opens on a click.</p>'
+        f'<p class="lead">{text(" ".join(lines))} A {text(rows)} opens on a click.</p>'
         f'<p class="made">{text(_made(sections))}</p>'
     )
 
