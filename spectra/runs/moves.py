@@ -57,11 +57,11 @@ class Move:
         """What orders moves: a matrix that lost its numbers, then the largest; the same mirrored.
 
         Of moves about as large those of a quantity with a name come before one inside the
-        spectrum, and numbers before words.
+        spectrum, and numbers before words. Digits that another processor changes order none.
         """
         words = self.beyond is None
         inside = self.key == PROFILE
-        return (self.key != "status", -round(self.extent, 3), words, inside, -self.extent)
+        return (self.key != "status", -round(self.extent, 3), words, inside, -round(self.extent, 9))
 
     def plain(self) -> dict[str, Any]:
         """Return it as data."""
