@@ -79,6 +79,11 @@ def _by_line(source: Source) -> Listed:
             f"{source.label} is no UTF-8 text at byte {error.start:,}, expected one token a line. "
             "Fetch that file again, or save tokenizer.json beside it."
         ) from None
+    if lines == [""]:
+        raise CheckpointError(
+            f"{source.label} is empty, expected one token a line. Fetch that file again, or save "
+            "tokenizer.json beside it."
+        )
     return Listed(dict(enumerate(line.removesuffix("\r") for line in lines)), "plain")
 
 

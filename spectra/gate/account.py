@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra.analyzers import Row
-from spectra.gate.conventions import BEYOND, DAMAGED, UNTOUCHED
+from spectra.gate.conventions import BEYOND, DAMAGED, UNSOUND, UNTOUCHED
 from spectra.numbers import percent, ranged
 from spectra.text import counted
 from spectra.words import FAILED, VECTOR
@@ -17,6 +17,7 @@ COLUMNS = "columns of the base's"
 ROUNDING = 2.0  # times what rounding makes, above which a rest is something else
 BOTH = "matrix or vector", "matrices and vectors"
 VECTORS = "vector", "vectors"
+SEEN = 1e-6  # of a change, up to which a rest is that of sums in another order
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge
 
 
@@ -32,7 +33,7 @@ class Account:
     rest: tuple[float, float]  # the most of a change that is neither that nor rounding, of these,
     # as a share of it, and beside what rounding makes
     hidden: int  # their update lies below rounding
-    damaged: int  # it is not finite
+    damaged: int  # it, the base or the model is not finite
     scaled: int  # hold it more or less often
     factors: tuple[float, float]  # the least and the most that they do
     foreign: int  # their change is something else
@@ -73,18 +74,18 @@ class Account:
                 "90 % of the change is something else."
             )
         told = [self._exactly(whole)] if self.exact else []
-        told += [f"{count:,} {_faulty(what)}" for what, count in self.faults]
+        told += [_faulty(what, count) for what, count in self.faults]
         if self.scaled:
             factors = ranged(*self.factors)
-            told.append(f"{self.scaled:,} hold it {factors} times")
+            told.append(f"{_hold(self.scaled)} it {factors} times")
         if self.near:
             how = "though bit for bit in no arithmetic that is replayed"
             share, beside = self.rest
-            if beside > ROUNDING:
+            if beside > ROUNDING and share > SEEN:
                 how += f", and up to {percent(share)} of their change is something else"
-            told.append(f"{self.near:,} hold it once, {how}")
+            told.append(f"{_hold(self.near)} it once, {how}")
         if self.damaged:
-            told.append(f"of {self.damaged:,} it holds NaN or Inf")
+            told.append(f"of {self.damaged:,} the update, the base or the model holds NaN or Inf")
         if self.hidden:
             told.append(f"of {self.hidden:,} it lies below rounding and is not known")
         if self.foreign:
@@ -114,12 +115,18 @@ class Account:
         return f"{start}: {'; or '.join(self.ways)}{same}"
 
 
-def _faulty(what: str) -> str:
+def _hold(count: int) -> str:
+    return counted(count, "holds", "hold")
+
+
+def _faulty(what: str, count: int) -> str:
+    verb = "is" if count == 1 else "are"
     known = {
-        UNTOUCHED: "are still the base's", PARTLY: "are in some rows still the base's",
-        COLUMNS: "are in some columns still the base's",
+        UNTOUCHED: "still the base's", PARTLY: "in some rows still the base's",
+        COLUMNS: "in some columns still the base's",
     }  # fmt: skip
-    return known.get(what, f"hold another one: {what}")
+    return f"{count:,} {verb} {known[what]}" if what in known else \
+        f"{_hold(count)} another one: {what}"  # fmt: skip
 
 
 def account_of(rows: Iterable[Row]) -> Account | None:
@@ -132,7 +139,7 @@ def account_of(rows: Iterable[Row]) -> Account | None:
     values = [row.values for row in held]
     right = [one for one in values if one.get("merge_as") and not _fault(one)]
     left = [one for one in values if one not in right]
-    damaged = [one for one in left if _fault(one) == DAMAGED]
+    damaged = [one for one in left if _fault(one) in (DAMAGED, UNSOUND)]
     left = [one for one in left if one not in damaged]
     hidden = [one for one in left if one["merge_scale"] is None]
     found = [one for one in left if one["merge_scale"] is not None]

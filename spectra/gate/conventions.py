@@ -21,6 +21,7 @@ TURNED, OTHER, PLAIN = (
 )
 UNTOUCHED = "the base's values"
 DAMAGED = "the adapter's update holds NaN or Inf"
+UNSOUND = "the base or the model holds NaN or Inf"
 BEYOND = "changed, though the adapter leaves it alone"
 
 

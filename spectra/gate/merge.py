@@ -13,6 +13,7 @@ from spectra.gate.conventions import (
     OTHER,
     PLAIN,
     TURNED,
+    UNSOUND,
     UNTOUCHED,
     Form,
     forms_of,
@@ -71,6 +72,8 @@ def _held(change: Pair, meant: Pair, stored: Tensor, update: Tensor) -> dict[str
     """Return how stored values come of the base and an update that is finite, and not zero."""
     rows = len(update)
     tuned, base = widened(stored)[:rows], widened(meant.base)[:rows]
+    if not all(bool(one.isfinite().all()) for one in (tuned, base)):
+        return {"merge_scale": None, "merge_fault": UNSOUND}
     wide = torch.promote_types(torch.promote_types(tuned.dtype, base.dtype), update.dtype)
     tuned, base, update = tuned.to(wide), base.to(wide), update.to(wide)
     if change.tuned_codec is not None:
@@ -97,10 +100,20 @@ def _same(change: Pair, stored: Tensor) -> bool:
         return True
     base = change.base[: len(stored)]  # where a vocabulary was resized
     tuned = stored[: len(base)]
-    if torch.equal(tuned, base.to(stored.dtype)):
+    if _alike(tuned, base.to(stored.dtype)):
         return True
     wide = widened(tuned)
-    return torch.equal(wide, grid_of(wide, STORED[stored.dtype]).rounded(widened(base)))
+    return _alike(wide, grid_of(wide, STORED[stored.dtype]).rounded(widened(base)))
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Say whether values are equal; NaN is equal to NaN, but for those of a byte, as they are."""
+    if torch.equal(one, other):
+        return True
+    broken = one.isnan() if one.element_size() > 1 else None
+    if broken is None or not bool(broken.any()) or not torch.equal(broken, other.isnan()):
+        return False
+    return torch.equal(one.masked_fill(broken, 0.0), other.masked_fill(broken, 0.0))
 
 
 def _blamed(

@@ -68,7 +68,8 @@ def extract(
         energy: Share of the sum of squared singular values that each matrix keeps, in (0, 1].
         budget: Bytes of the whole adapter, such as `"20MB"`: each goes where it saves most.
         delta_rank: As many directions of each matrix as stand above rounding, proven: a merged
-            LoRA comes back at its own ranks. What is of full rank is written whole.
+            LoRA comes back at its own ranks. What is of full rank is written whole. Of an adapter
+            that is what comes without a criterion.
         dtype: `float32`, `bfloat16` or `float16`; as the tuned model is stored by default.
         to: Whose names and files: `peft`, `kohya`, `diffusers`, `mlx` or `gguf`.
         part: Of a pipeline, as diffusers and kohya name it; by default as names tell.
@@ -98,8 +99,10 @@ def extract(
     )
     before = require_base(before, after, "lowrank extract")
     some = chosen(selection, include, exclude, role, layers)
+    asks = any(one is not None for one in (rank, energy, budget))
+    true_rank = delta_rank or (isinstance(after, Adapter) and not asks)  # as `resize` does
     analyzer = Extracted(
-        rank=rank, energy=energy, budget=bytes_given(budget), delta_rank=delta_rank or None,
+        rank=rank, energy=energy, budget=bytes_given(budget), delta_rank=true_rank or None,
         dtype=dtype,
     )  # fmt: skip
     naming, place = Naming(to, part, before), Path(output)

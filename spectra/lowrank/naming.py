@@ -269,7 +269,9 @@ def _gguf_home(
         back = restored(place, shape, facts)
         if isinstance(back, str):
             return back
-        if back.transposed or back.shape != shape:
+        if back.transposed:
+            return "GGUF holds a Conv1D turned round, and no factors of it are written"
+        if back.shape != shape:
             return "GGUF holds it in another shape"
         return Home(f"{stem}.weight", back.rows, back.columns)
     return f"GGUF's {word} has no name for it alone"

@@ -139,6 +139,7 @@ def test_pieces_of_sentencepiece_and_of_tiktoken_are_read_as_they_lie(tmp_path: 
     ("vocab.json", '{"a": -1}', "gives the token 'a' the row -1, expected a number from 0 on"),
     ("vocab.json", '{"a": true}', "gives the token 'a' the row True"),
     ("vocab.json", "[1]", "expected a JSON object"),
+    ("vocab.txt", b"", "is empty, expected one token a line"),
     ("vocab.txt", b"a\n\xff", "is no UTF-8 text at byte 2, expected one token a line"),
     *(("tokenizer.model", raw, "is no model of sentencepiece, nor one of tiktoken") for raw in (
         b"", b"\x0a\x7f", b"\x0a", b"\xff" * 12, b"two words 3", b"\x0b", b"!! 1", b"\x08\x01",

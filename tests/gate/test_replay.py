@@ -328,7 +328,19 @@ def test_an_update_that_is_not_finite_is_no_hidden_one(tmp_path: Path) -> None:
     assert found.summary["merge"]["damaged"] == 1
     assert found.summary["merge"]["hidden"] == 0
     assert "7 of 8 matrices" in found.summary["reading"]
-    assert "of 1 it holds NaN or Inf." in found.summary["reading"]
+    assert "of 1 the update, the base or the model holds NaN or Inf." in found.summary["reading"]
+
+
+def test_a_model_that_is_not_finite_is_no_hidden_one(tmp_path: Path) -> None:
+    planted(tmp_path, lambda w, b, a: w + 3 * (b @ a))
+    stored = tmp_path / "merged" / "model.safetensors"
+    tensors = load_file(stored)
+    key = next(name for name in tensors if "q_proj" in name)
+    tensors[key][3, 5] = torch.nan
+    save_file(tensors, stored)
+    found = checked(tmp_path)
+    assert "not to be judged: the base or the model holds NaN or Inf" in messages(found)
+    assert (found.summary["merge"]["damaged"], found.summary["merge"]["hidden"]) == (1, 0)
 
 
 def test_experts_by_the_other_layout_are_named(tmp_path: Path) -> None:

@@ -322,11 +322,12 @@ def test_what_cannot_be_extracted_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("rank", [3, None])
 def test_of_an_adapter_its_own_factors_are_cut(
-    tmp_path: Path, minilm: Path, minilm_lora: Path
+    rank: int | None, tmp_path: Path, minilm: Path, minilm_lora: Path
 ) -> None:
-    spectra.lowrank.extract(minilm, minilm_lora, tmp_path / "a", rank=3)
-    spectra.lowrank.resize(minilm_lora, tmp_path / "b", rank=3)
+    spectra.lowrank.extract(minilm, minilm_lora, tmp_path / "a", rank=rank)
+    spectra.lowrank.resize(minilm_lora, tmp_path / "b", rank=rank)
     one, other = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -12,6 +12,7 @@ from spectra.text import counted, printable
 NOTHING = 0.9  # of a change that is something else, from which on it is no merge of the adapter
 UNTOUCHED = "the base's values"  # as a merge's fault
 DAMAGED = "the adapter's update holds NaN or Inf"  # likewise
+UNSOUND = "the base or the model holds NaN or Inf"  # likewise
 BEYOND = "changed, though the adapter leaves it alone"  # likewise
 
 
@@ -28,6 +29,8 @@ def wrongly_merged(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             continue
         elif subject.values.get("merge_fault") == DAMAGED:
             yield Breach(f"not to be judged: {DAMAGED}", subject.name)
+        elif subject.values.get("merge_fault") == UNSOUND:
+            yield Breach(f"not to be judged: {UNSOUND}", subject.name, severity="note")
         elif subject.number("merge_scale") is None:
             hidden.append(subject.name)
         elif told := _of_merge(subject, settings):
