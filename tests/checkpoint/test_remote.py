@@ -1,6 +1,8 @@
 """One file by HTTP ranges: what is asked for, what is refused, and what a bad network does."""
 
+import gc
 import tracemalloc
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -180,6 +182,22 @@ class TestConnections:
         file = RemoteFile(url, "x", dict, lambda: next(clients, None) or get_session())
         close_session()
         assert filled(file, 0, 100) == content[:100]
+
+    def test_a_client_closed_under_way_leaves_no_socket_open(
+        self, hub: Loopback, content: bytes
+    ) -> None:
+        client = get_session()
+        client.event_hooks = {"request": [lambda _: close_session()]}
+        url = hf_hub_url("org/name", "a.safetensors", endpoint=hub.hub)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            clients = [client]
+            file = RemoteFile(url, "x", dict, lambda: clients.pop() if clients else get_session())
+            assert filled(file, 0, 100) == content[:100]
+            assert client.is_closed
+            del client
+            gc.collect()
+        assert [one for one in caught if one.category is ResourceWarning] == []
 
 
 class TestLies:

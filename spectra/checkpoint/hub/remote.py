@@ -209,7 +209,7 @@ class RemoteFile(ByContent):
         url = self._direct
         renewed = url == self._url
         for _ in range(REDIRECTS):
-            response = self._send(url, start, stop)
+            client, response = self._send(url, start, stop)
             try:
                 self._note_content(url, response.headers)
                 if response.has_redirect_location:
@@ -224,6 +224,8 @@ class RemoteFile(ByContent):
                 drain(response)
             finally:
                 response.close()
+                if client.is_closed:  # its pool, closed while this connected, knows nothing of it
+                    response.extensions["network_stream"].close()
         raise CheckpointError(f"{self.label}: more than {REDIRECTS} redirects. Try again later.")
 
     def _note_content(self, url: str, headers: Mapping[str, str]) -> None:
@@ -235,7 +237,7 @@ class RemoteFile(ByContent):
         if found and httpx2.URL(url).origin == httpx2.URL(self._url).origin:
             self.content = found[1]
 
-    def _send(self, url: str, start: int, stop: int) -> "httpx2.Response":
+    def _send(self, url: str, start: int, stop: int) -> "tuple[httpx2.Client, httpx2.Response]":
         import httpx2  # noqa: PLC0415 - only once a request is made
 
         client = self._session()
@@ -248,7 +250,7 @@ class RemoteFile(ByContent):
         if httpx2.URL(url).origin != httpx2.URL(self._url).origin:
             request.headers.pop("authorization", None)
         try:
-            return client.send(request, stream=True, follow_redirects=False)
+            return client, client.send(request, stream=True, follow_redirects=False)
         except RuntimeError:
             if not client.is_closed:
                 raise
