@@ -131,4 +131,4 @@ def test_a_large_tensor_comes_in_several_ranges(
     hub.faults.cut, hub.faults.cuts = 5_000, 2
     assert torch.equal(values(Loader([task]), task), large)
     assert len(hub.on("cdn")) == remote.RANGES + 2
-    assert hub.most == remote.RANGES
+    assert remote.RANGES // 2 <= hub.most <= remote.RANGES
