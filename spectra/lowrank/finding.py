@@ -13,7 +13,9 @@ from spectra.lowrank.naming import Name, Naming, name_of
 from spectra.lowrank.stacks import READ, Stack, stacks_of
 from spectra.matrices import views_of
 from spectra.matrices.layers import expert_in
+from spectra.matrices.role import kind_of
 from spectra.text import counted, quote, shown
+from spectra.words import VOCABULARY
 from spectra.work.planning.adapted import placed_changes
 from spectra.work.planning.placing import ELSEWHERE, place_modules
 
@@ -92,14 +94,7 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
         UsageError: It needs a base.
         AdapterError: Something of it is not in the base.
     """
-    if opened.naming == "gguf":
-        opened, lost = named_for(
-            opened, _needed(opened, naming, "names of GGUF's, which are known")
-        )
-        if lost:
-            raise AdapterError(
-                f"{shown(opened.spec)}: {quote(lost[0].tensor)} cannot be named: {lost[0].reason}."
-            )
+    opened = _translated(opened, naming)
     found = Found(opened, naming)
     flat = opened.naming == "flat" and naming.to != "kohya"
     unknown = [own for own in opened.updates.values() if own.form == "turns" or 0 in own.shape]
@@ -124,13 +119,61 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
             stacked = isinstance(own, LoraFactors) and own.a.name in taken
             if own.kind != "parameter" and not stacked:
                 found.add(key, own, name_of(key, opened.naming))
+        if naming.base is not None:
+            _fit(found, naming.base)
     return found
+
+
+def _translated(opened: Adapter, naming: Naming) -> Adapter:
+    """Return an adapter with the names of its base where it has GGUF's.
+
+    Raises:
+        UsageError: There is no base.
+        AdapterError: Of some module the way back is not known.
+    """
+    if opened.naming != "gguf":
+        return opened
+    base = _needed(opened, naming, "names of GGUF's, which are known")
+    opened, lost = named_for(opened, base)
+    if lost:
+        raise AdapterError(
+            f"{shown(opened.spec)}: {quote(lost[0].tensor)} is not read: {lost[0].reason}. "
+            "Give the adapter that the file was made of."
+        )
+    return opened
+
+
+def _fit(found: Found, base: Checkpoint) -> None:
+    """Hold factors against the matrices of the base that they change, as far as names tell these.
+
+    Raises:
+        AdapterError: One is of another size.
+    """
+    opened, stored = found.adapter, _turned(base)
+    placed = place_modules(base, opened).tensors
+    found.inputs_first = not stored.isdisjoint(placed)
+    for tensor, (key, rows) in placed.items():
+        own, there = opened.modules[key], base.entries[tensor].shape
+        turned = tensor in stored and own.kind == "linear"
+        here = own.shape[::-1] if turned else own.shape
+        resized = kind_of(tensor, len(there)) in VOCABULARY
+        if rows is None and len(there) == 2 and here != there and not resized:
+            one, other = (" x ".join(f"{size:,}" for size in shape) for shape in (here, there))
+            raise AdapterError(
+                f"{shown(opened.spec)}: the update of {quote(key)} is {one}, and {quote(tensor)} "
+                f"of {shown(base.spec)} is {other}. Give the base it was trained on."
+            )
+
+
+def _turned(base: Checkpoint) -> set[str]:
+    """Return the tensors that are stored [in, out]."""
+    return {view.entry.name for view in views_of(base)[0] if view.part.transposed}
 
 
 def _in_base(found: Found, base: Checkpoint, *, renamed: bool) -> None:
     """Note every tensor of the base that changes, under the adapter's names or the base's."""
     opened = found.adapter
-    stored = {view.entry.name for view in views_of(base)[0] if view.part.transposed}
+    stored = _turned(base)
     placed = place_modules(base, opened)
     changes = placed_changes(base, opened, placed, stored)
     _tell_lost(found, placed.lost, base)

@@ -14,7 +14,9 @@ from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.restore import restored
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.experts import exps, switched
-from spectra.text import endings, quote, shown
+from spectra.matrices.role import kind_of
+from spectra.text import counted, endings, quote, shown
+from spectra.words import VOCABULARY
 from spectra.work.planning.placing import FLAT
 from spectra.work.planning.stacks import RENAMED
 from spectra.writing.coats import Coat, Gguf, coat_of
@@ -39,6 +41,10 @@ SAME = {
 }  # fmt: skip
 """Words of config.json, of which GGUF has another that `TYPES` does not tell."""
 
+
+LOOKED_UP = frozenset({"position_embd", "token_types", "per_layer_token_embd"})
+HEADLESS = frozenset({"t5encoder", "gemma-embedding"})
+"""Architectures that compute no scores of tokens; others without a head take the embedding."""
 
 TORN = ("kv_b_proj", "kv_b_proj.weight")
 TEARING = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "mistral4", "longcat_flash"})
@@ -109,9 +115,10 @@ class Naming:
         if lost:
             key = next(iter(lost))
             raise AdapterError(
-                f"{len(lost):,} of {len(names):,} modules cannot be written as "
+                f"{len(lost):,} of {counted(len(names), 'module')} cannot be written as "
                 f"{SPELLED.get(self.to, self.to)}, e.g. {quote(names[key].module)}: {lost[key]}. "
-                "Expected another --to."
+                "Expected --to peft, or the merged model, which `spectra lowrank repair BASE "
+                "ADAPTER` writes with --merged and --scale 1."
             )
         return found
 
@@ -232,6 +239,7 @@ class Naming:
         layers = int(facts.number("block_count")) or 4096
         table = library.get_tensor_name_map(words[word], layers)
         gated = any(".wi_1." in name for name in self.base.entries)
+        headed = any(kind_of(name) == VOCABULARY[1] for name in self.base.entries)
         found: dict[str, Home] = {}
         lost: dict[str, str] = {}
         for key, one in names.items():
@@ -242,8 +250,9 @@ class Naming:
                     lost[key] = f"GGUF's {word} has no experts"
                 continue
             home = _gguf_home(table, word, one.module, shapes[key], facts, gated=gated)
-            if isinstance(home, str):
-                lost[key] = home
+            why = home if isinstance(home, str) else _unapplied(home.name, word, headed=headed)
+            if isinstance(home, str) or why:
+                lost[key] = why
             else:
                 found[key] = home
         return found, lost
@@ -251,6 +260,28 @@ class Naming:
 
 def _library() -> ModuleType:
     return gguf_library()
+
+
+def _unapplied(name: str, word: str, *, headed: bool) -> str:
+    """Say why llama.cpp applies no factors of a tensor that GGUF has a name for; empty: it does.
+
+    Args:
+        name: In GGUF.
+        word: GGUF's for the family.
+        headed: The base stores an output head.
+
+    Source:
+        llama.cpp, `llm_graph_context::build_inp_embd` and `build_lora_mm`; `load_arch_tensors` of
+        every model, which takes the embedding where there is no head.
+    """
+    stem = Place.of(name).stem
+    if stem in LOOKED_UP:
+        return "llama.cpp looks its rows up without any LoRA"
+    if headed or stem not in ("token_embd", "output") or "bert" in word or word in HEADLESS:
+        return ""
+    if stem == "output":
+        return "the base stores no head of its own, and llama.cpp takes the embedding for it"
+    return "the base stores no head of its own, and llama.cpp stops where its embedding has a LoRA"
 
 
 def _gguf_home(
@@ -269,9 +300,8 @@ def _gguf_home(
         back = restored(place, shape, facts)
         if isinstance(back, str):
             return back
-        if back.transposed:
-            return "GGUF holds a Conv1D turned round, and no factors of it are written"
-        if back.shape != shape:
+        # Of a Conv1D the file holds [outputs, inputs], as B A is in PEFT too.
+        if back.shape != (shape[::-1] if back.transposed else shape):
             return "GGUF holds it in another shape"
         return Home(f"{stem}.weight", back.rows, back.columns)
     return f"GGUF's {word} has no name for it alone"

@@ -22,12 +22,16 @@ from spectra.checkpoint.gguf.names import Place, model_name
 from spectra.checkpoint.gguf.reader import Value
 from spectra.checkpoint.gguf.restore import restored
 from spectra.errors import AdapterError
-from spectra.text import quote, shown
+from spectra.text import endings, quote, shown
 
 HALF = re.compile(r"(?P<tensor>.+)\.lora_(?P<side>[ab])", re.DOTALL)
 ALPHA = "adapter.lora.alpha"
 EMBEDDING = "token_embd.weight"
 EXPERTS = re.compile(r"ffn_(gate|up|down)_exps")
+IN_OUT = (
+    "the factors lie [in, out], as llama.cpp's convert_lora_to_gguf.py leaves those of a Conv1D, "
+    "and llama.cpp itself applies [out, in] alone"
+)
 COUNTS = {
     "block_count": ("num_hidden_layers", "n_layer", "num_layers"),
     "attention.head_count": ("num_attention_heads", "n_head"),
@@ -125,11 +129,19 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
     word = adapter.weights.metadata.get("general.architecture")
     facts = facts_of(word if isinstance(word, str) else "", base.config)
     gated = any(".wi_1." in name for name in base.entries)
+    places = {name: Place.of(name) for name in adapter.factors}
+    models = {
+        name: model_name(facts.architecture, place, gated=gated) or name
+        for name, place in places.items()
+    }
+    turned = [name for name, made in adapter.factors.items() if _conv1d(made, places[name], facts)]
+    wrong = any(_lies_in_out(adapter.factors[name], models[name], base) for name in turned)
     factors: dict[str, LoraFactors] = {}
-    lost: list[Skipped] = []
+    lost = [Skipped(name, IN_OUT) for name in turned if wrong]
     for name, made in adapter.factors.items():
-        place = Place.of(name)
-        model = model_name(facts.architecture, place, gated=gated) or name
+        if wrong and name in turned:
+            continue
+        place, model = places[name], models[name]
         if len(made.b.shape) == 3:
             module = _stack_of(model, place, base)
             factors[module] = stack_factors(module, made.a, made.b, made.scale)
@@ -144,6 +156,18 @@ def named_for(adapter: Adapter, base: Checkpoint) -> tuple[Adapter, list[Skipped
         for name, entry in adapter.saved.items()
     }
     return replace(adapter, factors=factors, saved=saved, naming="dotted"), lost
+
+
+def _conv1d(made: LoraFactors, place: Place, facts: Facts) -> bool:
+    """Say whether the model stores a weight [in, out]."""
+    back = restored(place, made.shape, facts) if len(made.b.shape) == 2 else ""
+    return not isinstance(back, str) and back.transposed
+
+
+def _lies_in_out(made: LoraFactors, model: str, base: Checkpoint) -> bool:
+    """Say whether factors of a Conv1D give [in, out], which of a square one cannot be told."""
+    stored = next((base.entries[name].shape for name in endings(model) if name in base.entries), ())
+    return made.shape == stored != stored[::-1]
 
 
 def facts_of(word: str, config: Mapping[str, Any]) -> Facts:
@@ -182,7 +206,7 @@ def _restored(made: LoraFactors, place: Place, facts: Facts) -> LoraFactors | st
     back = restored(place, shape, facts)
     if isinstance(back, str):
         return back
-    if back.transposed or back.shape != shape:
+    if back.shape != (shape[::-1] if back.transposed else shape):
         return "GGUF holds it in another shape than the model, and so its factors"
     a = made.a if back.columns is None else _ordered(made.a, columns=back.columns)
     b = made.b if back.rows is None else _ordered(made.b, rows=back.rows)

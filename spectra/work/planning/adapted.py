@@ -300,7 +300,7 @@ def _update(
     elif update[1] == flat[1] and view.part.suffix == "" and (saved or not factors.magnitude):
         changes.add(view, change, *update)
     else:
-        changes.misfit(view.entry.name, view.entry.shape, factors.shape, "update ")
+        changes.misfit(view.entry.name, view.entry.shape, update, "update ")
 
 
 def _turned(
