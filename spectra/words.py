@@ -15,6 +15,10 @@ GROUPS = tuple(sorted({role.split(".")[0] for role in ROLES if "." in role}))
 VOCABULARY = ("embed", "lm_head")
 """Roles whose rows are the vocabulary: often tied, and resized together."""
 
+MATRIX = ("matrix", "matrices")
+HEADWISE = ("matrix or head", "matrices and heads")
+"""What a row is of, one and several; the latter where those of attention are taken by head."""
+
 VECTOR = "vector"
 """The role of a one-dimensional tensor, which only a check looks at."""
 

@@ -8,7 +8,7 @@ directions of their own: the null, drawn.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from spectra.analyzers.change import DAMAGED
 from spectra.analyzers.direction import SIDES, Along, Flow, along_of
 from spectra.analyzers.row import Row
+from spectra.analyzers.tally import is_head, matrices_of, whole_of
 from spectra.kernels.dominant import held
 
 ALIKE = 0.9  # |cos|, from which on directions count as one, and a change as the base's own
@@ -26,6 +27,7 @@ FEWEST = 2  # matrices that have a direction in common
 DRAWS = 20  # of the null
 ENTRIES = 1 << 22  # numbers drawn at once; of more matrices some are, whose null is higher
 STEPS = 60  # of power iteration, where there are many directions
+DIGITS = 9  # of a sum of weights that count: twelve twelfths are one
 SMALL = 1 << 11  # of them, up to which all eigenvectors are computed
 
 
@@ -35,6 +37,7 @@ class Reach:
 
     row: Row
     along: Along | None  # None: no direction holds much of it
+    weight: float  # 1, or of a head: what of the change of its matrix it holds
     kept: float  # of ||D||^2, in the directions that were kept
     low: float  # and in all of it, proven
     high: float
@@ -66,26 +69,28 @@ class Edit:
     @property
     def share(self) -> float:
         """What it holds of a change on average, in the directions that were kept, as the null."""
-        return mean([reach.kept for reach in self.reaches])
+        return mean(self.reaches, lambda reach: reach.kept)
 
     @property
     def share_low(self) -> float:
         """And in all of the change, at least."""
-        return mean([reach.low for reach in self.reaches])
+        return mean(self.reaches, lambda reach: reach.low)
 
     @property
     def share_high(self) -> float:
         """And at most."""
-        return mean([reach.high for reach in self.reaches])
+        return mean(self.reaches, lambda reach: reach.high)
 
     @property
     def kind(self) -> str:
         """What it is: `ablation`, `ablation by layer`, `common`, or nothing to be named."""
-        enough = max(FEWEST, MOST * len(self.reaches))
+        enough = max(FEWEST, MOST * weight_of(self.reaches))
         clear = self.share > CLEAR * self.null[1]
-        if len(self.ablated) >= enough and (clear or self.share > 1.0 - (1.0 - self.null[1]) / 2.0):
+        if weight_of(self.ablated) >= enough and (
+            clear or self.share > 1.0 - (1.0 - self.null[1]) / 2.0
+        ):
             return "ablation"
-        if len(self.own) >= FEWEST and sum(map(len, self.own.values())) >= enough:
+        if len(self.own) >= FEWEST and sum(map(weight_of, self.own.values())) >= enough:
             return "ablation by layer"
         return "common" if clear and self.share_low >= MOST else ""
 
@@ -121,24 +126,46 @@ def _edit(flow: Flow, width: int, rows: Sequence[Row]) -> Edit | None:
         for row in rows
         if row.number("delta_norm") and row.values.get("delta_kind") not in DAMAGED
     ]
-    kept = [along for _, along in changed if along is not None]
-    if len(kept) < FEWEST:
+    if matrices_of([row for row, along in changed if along is not None]) < FEWEST:
         return None
-    unit = _top(torch.cat([_weighed(along.directions, along.shares) for along in kept]))
-    reaches = [_reach(row, along, unit) for row, along in changed]
+    weights = _weights([row for row, _ in changed])
+    lines = [
+        _weighed(along, weight)
+        for (_, along), weight in zip(changed, weights, strict=True) if along is not None
+    ]  # fmt: skip
+    unit = _top(torch.cat(lines))
+    reaches = [
+        _reach(row, along, weight, unit)
+        for (row, along), weight in zip(changed, weights, strict=True)
+    ]
     ablated = [reach for reach in reaches if reach.is_ablated(unit)]
     return Edit(
-        flow, width, rows, reaches, _null(changed, width), unit, ablated,
+        flow, width, rows, reaches, _null(reaches, width), unit, ablated,
         _by_layer(reaches),
     )  # fmt: skip
 
 
-def _reach(row: Row, along: Along | None, unit: Tensor) -> Reach:
+def _weights(rows: Sequence[Row]) -> list[float]:
+    """Return how much each counts: a matrix once, and its heads together as much.
+
+    As D D^T of a matrix is the sum over its heads, these are weighed by ||D||^2 of each.
+    """
+    sizes = [(row.number("delta_norm") or 0.0) ** 2 for row in rows]
+    wholes: dict[Hashable, float] = {}
+    for row, size in zip(rows, sizes, strict=True):
+        wholes[whole_of(row)] = wholes.get(whole_of(row), 0.0) + size
+    return [
+        size / wholes[whole_of(row)] if is_head(row) else 1.0
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+
+
+def _reach(row: Row, along: Along | None, weight: float, unit: Tensor) -> Reach:
     if along is not None:
         kept = float((along.shares * (along.directions.double() @ unit).square()).sum())
-        return Reach(row, along, kept, *held(along.directions.mT, along.shares, unit))
+        return Reach(row, along, weight, kept, *held(along.directions.mT, along.shares, unit))
     stable = row.number("delta_stable_rank") or 1.0
-    return Reach(row, None, 0.0, 0.0, min(1.0 / stable, 1.0))
+    return Reach(row, None, weight, 0.0, 0.0, min(1.0 / stable, 1.0))
 
 
 def _by_layer(reaches: Sequence[Reach]) -> dict[int, Sequence[Reach]]:
@@ -149,20 +176,21 @@ def _by_layer(reaches: Sequence[Reach]) -> dict[int, Sequence[Reach]]:
             layers.setdefault(reach.row.place.layer, []).append(reach)
     found: dict[int, Sequence[Reach]] = {}
     for layer, some in layers.items():
-        kept = [reach.along for reach in some if reach.along is not None]
-        if len(kept) < FEWEST:
+        kept = [reach for reach in some if reach.along is not None]
+        if matrices_of([reach.row for reach in kept]) < FEWEST:
             continue
-        unit = _top(torch.cat([_weighed(along.directions, along.shares) for along in kept]))
+        unit = _top(torch.cat([_weighed(one.along, one.weight) for one in kept if one.along]))
         ablated = [reach for reach in some if reach.is_ablated(unit)]
-        if len(ablated) >= max(FEWEST, MOST * len(some)):
+        if weight_of(ablated) >= max(FEWEST, MOST * weight_of(some)):
             found[layer] = ablated
     return found
 
 
-def _weighed(directions: Tensor, shares: Tensor) -> Tensor:
+def _weighed(along: Along, weight: float) -> Tensor:
     """Return directions, each as long as what it holds; float32: of experts there are thousands."""
+    directions = along.directions
     wide = directions if directions.dtype == torch.float64 else directions.float()
-    return wide * shares.sqrt().to(wide.dtype).unsqueeze(1)
+    return wide * (weight * along.shares).sqrt().to(wide.dtype).unsqueeze(1)
 
 
 def _top(lines: Tensor) -> Tensor:
@@ -180,17 +208,16 @@ def _top(lines: Tensor) -> Tensor:
     return unit
 
 
-def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[float, float]:
+def _null(reaches: Sequence[Reach], width: int) -> tuple[float, float]:
     """Return the least and greatest share of changes as these are, in directions of their own.
 
     Heads of one matrix keep what their directions have in common.
     """
-    groups: dict[tuple[str, int | None, str], list[Tensor]] = {}
-    for row, along in changed:
-        if along is not None:
-            place = row.place
-            own = groups.setdefault((place.tensor, place.expert, place.part), [])
-            own.append(_weighed(along.directions, along.shares))
+    groups: dict[Hashable, list[Tensor]] = {}
+    for reach in reaches:
+        if reach.along is not None:
+            own = groups.setdefault(whole_of(reach.row), [])
+            own.append(_weighed(reach.along, reach.weight))
     lines = [torch.cat(own) for own in groups.values()]
     longest = max(map(len, lines))
     size = width * longest
@@ -203,7 +230,7 @@ def _null(changed: Sequence[tuple[Row, Along | None]], width: int) -> tuple[floa
         drawn = torch.randn(count, len(part), longest, width, generator=source)
         drawn /= torch.linalg.vector_norm(drawn, dim=3, keepdim=True)
         most = torch.cat([most, _most((roots @ drawn).flatten(1, 2))])
-    found = (most * (len(lines) / len(part) / len(changed))).tolist()
+    found = (most * (len(lines) / len(part) / weight_of(reaches))).tolist()
     return min(found), min(max(found), 1.0)
 
 
@@ -224,6 +251,12 @@ def _most(draws: Tensor) -> Tensor:
     return torch.stack(along).square()
 
 
-def mean(numbers: Sequence[float]) -> float:
-    """Return the mean of one number or more."""
-    return math.fsum(numbers) / len(numbers)
+def weight_of(reaches: Sequence[Reach]) -> float:
+    """Return of how many matrices they are, heads by what they hold; digits of sums cut off."""
+    return round(math.fsum(reach.weight for reach in reaches), DIGITS)
+
+
+def mean(reaches: Sequence[Reach], of: Callable[[Reach], float]) -> float:
+    """Return the mean of a number over the matrices of one reach or more."""
+    total = math.fsum(reach.weight * of(reach) for reach in reaches)
+    return total / math.fsum(reach.weight for reach in reaches)

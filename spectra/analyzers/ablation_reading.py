@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Collection, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from spectra.analyzers.ablation import Edit, Reach, mean
 from spectra.analyzers.change import where
 from spectra.analyzers.direction import Flow
 from spectra.analyzers.spans import runs_of
+from spectra.analyzers.tally import CHANGED, matrices_of, share_of, tallied
 from spectra.numbers import number, percent, ranged
 from spectra.text import counted, listed
 
@@ -37,16 +37,17 @@ def reading_of_edits(edits: Sequence[Edit]) -> str:
 
 
 def _told(edit: Edit) -> str:
-    most = counted(len(edit.reaches), "changed matrix", "changed matrices")
+    changed = [reach.row for reach in edit.reaches]
     null = ranged(*edit.null, percent)
     if edit.kind == "common":
         return (
-            f"One direction explains {percent(edit.share_low)} of the change of {most} that "
-            f"{_verb(edit.reaches, edit.flow)} (independent changes: {null})."
+            f"One direction explains {percent(edit.share_low)} of the change of "
+            f"{tallied(changed, CHANGED)} that {_verb(edit.reaches, edit.flow)} "
+            f"(independent changes: {null})."
         )
     touched = {row.matrix for row in edit.rows}
     ablated = [reach for reach in edit.reaches if reach.row.matrix in touched]
-    of = f"{len(ablated):,} of {most} that {_verb(edit.reaches, edit.flow)}"
+    of = f"{share_of(edit.rows, changed, CHANGED)} that {_verb(edit.reaches, edit.flow)}"
     scales = _scales(ablated)
     error = _error(ablated)
     out = statistics.median(scales) > 0.0
@@ -58,7 +59,7 @@ def _told(edit: Edit) -> str:
             "One direction was strengthened in"  # fmt: skip
         told = (
             f"{done} {of}, {where(edit.rows)}, and explains "
-            f"{percent(mean([reach.low for reach in ablated]))} of their change "
+            f"{percent(mean(ablated, lambda reach: reach.low))} of their change "
             f"(independent changes: {null}), {scale}"
         )
     else:
@@ -70,7 +71,7 @@ def _told(edit: Edit) -> str:
 
 
 def _verb(reaches: Sequence[Reach], flow: Flow) -> str:
-    return (READS if len(reaches) == 1 else WRITE)[flow]
+    return (READS if matrices_of([reach.row for reach in reaches]) == 1 else WRITE)[flow]
 
 
 def _scale(value: float) -> str:
@@ -141,19 +142,24 @@ def _plain(edit: Edit) -> dict[str, object]:
     strength: dict[int | None, list[Reach]] = {}
     for reach in edit.reaches:
         strength.setdefault(reach.row.place.layer, []).append(reach)
-    counts = Counter(row.place.layer for row in edit.rows)
+    counts = {
+        layer: matrices_of([row for row in edit.rows if row.place.layer == layer])
+        for layer in strength
+    }
     touched = {row.matrix for row in edit.rows}
     known = [reach for reach in edit.reaches if reach.row.matrix in touched]
     return {
-        "flow": edit.flow, "width": edit.width, "matrices": len(edit.every),
-        "changed": len(edit.reaches), "ablated": len(edit.rows), "kind": edit.kind,
+        "flow": edit.flow, "width": edit.width, "matrices": matrices_of(edit.every),
+        "changed": matrices_of([reach.row for reach in edit.reaches]),
+        "ablated": matrices_of(edit.rows), "kind": edit.kind,
         "share": edit.share, "share_low": edit.share_low, "share_high": edit.share_high,
         "null_low": edit.null[0], "null_high": edit.null[1],
         "error": _error(known) if known else None,
         "layers": [
             {
-                "layer": layer, "changed": len(some), "ablated": counts[layer],
-                "strength": mean([reach.kept for reach in some]), "scale": _typical(some),
+                "layer": layer, "changed": matrices_of([one.row for one in some]),
+                "ablated": counts[layer],
+                "strength": mean(some, lambda reach: reach.kept), "scale": _typical(some),
             }
             for layer, some in sorted(strength.items(), key=lambda one: (one[0] is None, one[0]))
         ],

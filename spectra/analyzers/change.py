@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from spectra.analyzers.row import Row
+from spectra.analyzers.tally import is_head, matrices_of, share_of, tallied
 from spectra.numbers import percent
 from spectra.text import counted, listed
 
@@ -30,37 +31,37 @@ DAMAGED = {
 
 SPARSE = 0.5  # share of entries that moved, below which it is told
 NAMED = 2  # matrices of a kind that are told one by one
-KINDS = "matrix", "matrices"
+MORE = "more matrix", "more matrices"
 FLOATS = ("F64", "F32", "F16", "BF16")  # whose rounding is nothing to be said
 
 
-def reading_of(changed: Sequence[Row], total: int, method: str = "") -> str:
+def reading_of(changed: Sequence[Row], every: Sequence[Row], method: str = "") -> str:
     """Say what the change of a model looks like, and of how much of it that is not known.
 
     Args:
         changed: Rows of what changed, at least one.
-        total: Matrices that were compared.
+        every: All that were compared.
         method: What made the change, of an adapter that is no LoRA: nothing is guessed then.
     """
     damaged = [row for row in changed if row.values["delta_kind"] in DAMAGED]
     noted = [row for row in changed if row.values.get("delta_note")]
-    found = f"Recognised ({_share(noted, total)}): {_recognised(noted)}." if noted else ""
+    found = f"Recognised ({share_of(noted, every)}): {_recognised(noted)}." if noted else ""
     if method:
-        return f"{_made(changed, total, method)} {found}".strip()
+        return f"{_made(changed, every, method)} {found}".strip()
     if len(damaged) == len(changed):
         return found
     changed = [row for row in changed if row not in damaged]
-    return " ".join(part for part in (_trained(changed, total), found) if part)
+    return " ".join(part for part in (_trained(changed, every), found) if part)
 
 
-def _made(rows: Sequence[Row], total: int, method: str) -> str:
+def _made(rows: Sequence[Row], every: Sequence[Row], method: str) -> str:
     """Say what an adapter of a known method changed, and of which rank that is, where it shows."""
     several = "ranks" if len({_rank(row) for row in rows}) > 1 else "rank"
     known = all(row.values["delta_kind"] in KNOWN for row in rows)
     rank = f", of {several} {_span([_rank(row) for row in rows])}" if known else ""
     article = "an" if method[0] in "AEIO" or method.startswith("HRA") else "a"
     return (f"The change is that of {article} {method} adapter on {where(rows)} "
-            f"({_share(rows, total)}){rank}.")  # fmt: skip
+            f"({share_of(rows, every)}){rank}.")  # fmt: skip
 
 
 def _recognised(rows: Sequence[Row]) -> str:
@@ -77,18 +78,18 @@ def _recognised(rows: Sequence[Row]) -> str:
     return "; ".join(told)
 
 
-def _trained(changed: Sequence[Row], total: int) -> str:
+def _trained(changed: Sequence[Row], every: Sequence[Row]) -> str:
     """Say what the rest of a change looks like.
 
     Args:
         changed: Rows, at least one.
-        total: Matrices that were compared.
+        every: All that were compared.
     """
     kinds: dict[str, list[Row]] = {}
     for row in changed:
         kinds.setdefault(str(row.values["delta_kind"]), []).append(row)
     settled = [row for row in changed if row.values["delta_kind"] in KNOWN]
-    told = [_settled(settled, total)] if settled else []
+    told = [_settled(settled, every)] if settled else []
     clauses = (
         (_vague, [*kinds.get("at least", ()), *kinds.get("unresolved", ())]),
         (_few_rows, kinds.get("few rows", [])),
@@ -97,24 +98,20 @@ def _trained(changed: Sequence[Row], total: int) -> str:
     )
     for clause, rows in clauses:
         if rows:
-            said = clause(rows, "" if told else f" ({_share(rows, total)})")
+            said = clause(rows, "" if told else f" ({share_of(rows, every)})")
             told.append(said[0].upper() + said[1:])
     stored = [kind for kind in STORED if kind in kinds]
     if not told:
         rows = [row for kind in stored for row in kinds[kind]]
         beside = ", or too small to show beside it" if "quantising" in kinds else ""
-        return f"The change is {' and '.join(stored)} alone{beside} ({_share(rows, total)})."
+        return f"The change is {' and '.join(stored)} alone{beside} ({share_of(rows, every)})."
     for kind in stored:
-        rest = counted(len(kinds[kind]), "more matrix was", "more matrices were")
-        told.append(f"{rest} {STORED[kind]}.")
+        were = "was" if matrices_of(kinds[kind]) == 1 else "were"
+        told.append(f"{tallied(kinds[kind], MORE)} {were} {STORED[kind]}.")
     return " ".join(told)
 
 
-def _share(rows: Sequence[Row], total: int) -> str:
-    return f"{len(rows):,} of {counted(total, *KINDS)}"
-
-
-def _settled(rows: Sequence[Row], total: int) -> str:
+def _settled(rows: Sequence[Row], every: Sequence[Row]) -> str:
     """Say what matrices look like whose rank is known: those of low rank, and the others.
 
     A matrix with so few rows or columns that an update of the others' rank fills half of it is
@@ -127,7 +124,9 @@ def _settled(rows: Sequence[Row], total: int) -> str:
     rest = [row for row in rows if _rank(row) > most]
     told = [(kind, some) for kind, some in ((_low(low, rest), low), (_full(rest), rest)) if some]
     told.sort(key=lambda one: -len(one[1]))
-    kinds = " and ".join(f"{kind} on {where(some)} ({_share(some, total)})" for kind, some in told)
+    kinds = " and ".join(
+        f"{kind} on {where(some)} ({share_of(some, every)})" for kind, some in told
+    )
     return f"The change looks like {kinds}{within}."
 
 
@@ -177,13 +176,20 @@ def _vague(rows: Sequence[Row], share: str) -> str:
 def _few_rows(rows: Sequence[Row], share: str) -> str:
     moved = sum(int(row.number("delta_rows") or 0) for row in rows)
     held = sum(row.place.rows for row in rows)
-    return f"In {_subject(rows, share)} only {moved:,} of {held:,} rows changed."
+    return f"In {_subject(rows, share)} only {moved:,} of {held:,} rows{_of_heads(rows)} changed."
 
 
 def _few_columns(rows: Sequence[Row], share: str) -> str:
     moved = sum(int(row.number("delta_cols") or 0) for row in rows)
     held = sum(row.place.cols for row in rows)
-    return f"In {_subject(rows, share)} only {moved:,} of {held:,} columns changed."
+    return (
+        f"In {_subject(rows, share)} only {moved:,} of {held:,} columns{_of_heads(rows)} changed."
+    )
+
+
+def _of_heads(rows: Sequence[Row]) -> str:
+    """Say that lines are counted in every head: one row of an output projection is in all."""
+    return " of heads" if all(map(is_head, rows)) else ""
 
 
 def _pruned(rows: Sequence[Row], share: str) -> str:
@@ -198,7 +204,7 @@ def _pruned(rows: Sequence[Row], share: str) -> str:
 def _subject(rows: Sequence[Row], share: str) -> str:
     if share:
         return where(rows) + share
-    return counted(len(rows), "more matrix", "more matrices")
+    return tallied(rows, MORE)
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -27,6 +27,7 @@ from spectra.analyzers.head import head_of, heads_of_rows, reading_of_heads
 from spectra.analyzers.intruders import KEYS as INTRUDER_KEYS
 from spectra.analyzers.intruders import Look
 from spectra.analyzers.row import Measurement, Row
+from spectra.analyzers.tally import matrices_of
 from spectra.analyzers.waves import UNCHANGED as WITHOUT_WAVES
 from spectra.analyzers.waves import beyond, reading_of_waves, waves_of
 from spectra.errors import UsageError
@@ -43,7 +44,7 @@ from spectra.kernels.work import (
 )
 from spectra.matrices import Pair, View
 from spectra.text import counted, listed
-from spectra.words import Frame, Sides
+from spectra.words import MATRIX, Frame, Sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,10 @@ class Diff:
         edits = edits_of(measured)
         heads = heads_of_rows(measured) if self.per_head else []
         summary: dict[str, object] = {
-            "reading": self._reading(measured, changed, edits, len(rows)),
-            "matrices": len(rows),
-            "changed": len(changed),
-            "non_finite": sum(row.status == "non-finite" for row in rows),
+            "reading": self._reading(measured, changed, edits, rows),
+            "matrices": matrices_of(rows),
+            "changed": matrices_of(changed),
+            "non_finite": matrices_of([row for row in rows if row.status == "non-finite"]),
         }
         summary |= summary_of_edits(edits)
         if self.per_head:
@@ -192,15 +193,19 @@ class Diff:
         return [f"{listed(found)} {have} no effect without --intruders."] if found else []
 
     def _reading(
-        self, measured: Sequence[Row], changed: Sequence[Row], edits: Sequence[Edit], count: int
+        self,
+        measured: Sequence[Row],
+        changed: Sequence[Row],
+        edits: Sequence[Edit],
+        every: Sequence[Row],
     ) -> str:
         if not measured:
             return "No pair could be measured."
         if not changed:
-            return f"Nothing changed in {counted(len(measured), 'matrix', 'matrices')}."
+            return f"Nothing changed in {counted(matrices_of(measured), *MATRIX)}."
         ablated = {row.matrix for edit in edits for row in edit.rows}
         rest = [row for row in changed if row.matrix not in ablated]
-        told = [reading_of_edits(edits), reading_of(rest, count, self.method) if rest else ""]
+        told = [reading_of_edits(edits), reading_of(rest, every, self.method) if rest else ""]
         if self.intruders:
             told.append(self.look.reading(measured, changed))
         if self.frame:

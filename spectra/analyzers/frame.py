@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from spectra.analyzers.row import Row, Value
+from spectra.analyzers.tally import CHANGED, matrices_of, share_of, tallied
 from spectra.kernels.frame import Shares, shares_in, singular_frame
 from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import percent
-from spectra.text import counted
 
 PARTS = ("diagonal", "top", "tail", "svfit", "salt")
 """What of a change is told, in the order in which it is: C's diagonal, its top block, its tail, and
@@ -18,6 +18,7 @@ KEYS = (
     *(f"frame_{part}" for part in PARTS), *(f"frame_{part}_null" for part in PARTS),
     "frame_outside", "frame_rounding", "frame_status",
 )  # fmt: skip
+OTHER = ("other matrix", "other matrices")
 HOLLOW = "the base is 0 in every entry"
 UNCHANGED = "unchanged"
 NEGLIGIBLE = 0.01  # of ||D||^2, that may lie between coinciding values without a word
@@ -75,12 +76,14 @@ def summary_of_frames(changed: Sequence[Row]) -> dict[str, object]:
         parts[part] = {
             "share": _together(some, f"frame_{part}"),
             "null": _together(some, f"frame_{part}_null"),
-            "matrices": len(some),
+            "matrices": matrices_of(some),
         }
-    alone = sum(is_alone(row) for row in known)
+    alone = matrices_of([row for row in known if is_alone(row)])
     return {"frame": {
         "parts": parts, "outside": _together(known, "frame_outside"), "alone": alone,
-        "undetermined": sum(row.number("frame_diagonal") is None for row in changed),
+        "undetermined": matrices_of(
+            [row for row in changed if row.number("frame_diagonal") is None]
+        ),
     }}  # fmt: skip
 
 
@@ -103,10 +106,9 @@ def reading_of_frames(changed: Sequence[Row]) -> str:
     told = []
     if known:
         alone = [row for row in known if is_alone(row)]
-        of = counted(len(known), "changed matrix", "changed matrices")
         if alone:
             told.append(
-                f"Nothing but singular values changed in {len(alone):,} of {of}: "
+                f"Nothing but singular values changed in {share_of(alone, known, CHANGED)}: "
                 f"{_share(alone, 'diagonal')} of the change lies on the diagonal of the base's "
                 "singular frame, as CLIP-SVD and SVFit train it "
                 f"(a random change: {_share(alone, 'diagonal', '_null')})."
@@ -122,14 +124,14 @@ def reading_of_frames(changed: Sequence[Row]) -> str:
                 ))
                 if any(row.number(f"frame_{part}") is not None for row in rest)
             ]  # fmt: skip
-            others = f"of {counted(len(rest), 'other matrix', 'other matrices')} " if alone else ""
+            others = f"of {tallied(rest, OTHER)} " if alone else ""
             told.append(f"In the base's singular frame the change {others}has {', '.join(pieces)}.")
     open_ = [row for row in changed if row.number("frame_diagonal") is None]
     if open_:
-        have = "has" if len(open_) == 1 else "have"
+        have = "has" if matrices_of(open_) == 1 else "have"
         told.append(
-            f"{counted(len(open_), 'changed matrix', 'changed matrices')} {have} no singular frame "
-            f"that is determined: {open_[0].matrix}: {open_[0].values.get('frame_status')}."
+            f"{tallied(open_, CHANGED)} {have} no singular frame that is determined: "
+            f"{open_[0].matrix}: {open_[0].values.get('frame_status')}."
         )
     return " ".join(told)
 

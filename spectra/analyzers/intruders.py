@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.analyzers.tally import CHANGED, matrices_of, share_of, smallest_of, tallied
 from spectra.errors import UsageError
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.similarity import Similarity, exact_similarity
@@ -146,11 +147,13 @@ class Look:
             key = f"intruders{self._end(side)}"
             counts = [int(row.number(key) or 0) for row in measured]
             found[key] = sum(counts)
-            found[f"matrices_with_{key}"] = sum(count > 0 for count in counts)
+            found[f"matrices_with_{key}"] = matrices_of(
+                [row for row, count in zip(measured, counts, strict=True) if count]
+            )
         found["certified"] = all(row.values.get("certified") is True for row in rows)
-        fewest = min((min(r.place.rows, r.place.cols) for r in changed), default=self.k)
+        fewest, what = smallest_of(changed) if changed else (self.k, "matrix")
         if fewest < self.k:
-            told = f"--k {self.k}: the smallest changed matrix has {fewest:,} singular vectors"
+            told = f"--k {self.k}: the smallest changed {what} has {fewest:,} singular vectors"
             found["notes"] = [f"{told}; of those with fewer all were looked at."]
         return found
 
@@ -161,16 +164,15 @@ class Look:
             measured: Rows with numbers.
             changed: Those of them that changed, at least one.
         """
-        of = counted(len(changed), "changed matrix", "changed matrices")
         told = []
         for side in self.sides:
             key = f"intruders{self._end(side)}"
             total = sum(int(row.number(key) or 0) for row in measured)
-            holders = sum(bool(row.number(key)) for row in measured)
+            holders = [row for row in measured if row.number(key)]
             where = {"left": " by outputs", "right": " by inputs"}[side]
             told.append(
                 f"{counted(total, 'intruder dimension')}{where * (self.side == 'both')} in "
-                f"{holders:,} of {of}"
+                f"{share_of(holders, changed, CHANGED)}"
             )
         nulls = sorted(
             row.number(f"null_cos{self._end(side)}") or 0.0
@@ -191,14 +193,14 @@ class Look:
             (True, f"{HOLLOW}, and has none to match"),
         ):
             missing = [
-                self.most(row.place) - int(row.number("vectors_judged") or 0)
+                (row, left)
                 for row in changed
                 if (row.values.get("vectors_status") == HOLLOW) is hollow
+                and (left := self.most(row.place) - int(row.number("vectors_judged") or 0)) > 0
             ]
-            if holders := sum(left > 0 for left in missing):
-                vectors = counted(sum(missing), "leading vector")
-                were = "was" if sum(missing) == 1 else "were"
-                of = counted(holders, "matrix", "matrices")
+            if count := sum(left for _, left in missing):
+                vectors, were = counted(count, "leading vector"), "was" if count == 1 else "were"
+                of = tallied([row for row, _ in missing])
                 told += f" {vectors} of {of} {were} not judged: {why}."
         return told
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from spectra.analyzers.metrics import Cosine, leading_energy
 from spectra.analyzers.row import Row, Value
+from spectra.analyzers.tally import smallest_of
 from spectra.kernels.cosine import by_short_side, core_of, cosine_shares
 from spectra.kernels.singular import product_singular_values, singular_values
 from spectra.matrices import LowRank, Pair
@@ -40,10 +41,10 @@ def waves_of(pair: Pair, rank: int) -> dict[str, Value]:
 
 def beyond(rank: int | None, rows: Sequence[Row]) -> list[str]:
     """Say where more columns were asked for than matrices have."""
-    fewest = min((min(row.place.rows, row.place.cols) for row in rows), default=0)
-    if not rank or not rows or rank <= fewest:
+    if not rank or not rows or rank <= (fewest := smallest_of(rows))[0]:
         return []
-    told = f"--dct-rank {rank}: the smallest matrix has {fewest:,} columns of cosines"
+    count, what = fewest
+    told = f"--dct-rank {rank}: the smallest {what} has {count:,} columns of cosines"
     return [f"{told}; of those with fewer all were taken, which hold everything."]
 
 
