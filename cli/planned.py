@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spectra.numbers import OF_ESTIMATE, estimate, percent
 from spectra.report.kinds import kind_of
 from spectra.text import counted, duration, size
+from spectra.words import HEADWISE
 
 if TYPE_CHECKING:
     from spectra.work.estimate import Estimate
@@ -29,7 +30,7 @@ BUSY = 1.25  # times longer than alone, from which on it is said
 def estimated(found: "Estimate", command: str, *, device: str, limit: int | None = None) -> str:
     """Return an estimate as a screen, lines no longer than the limit."""
     kind = kind_of(command)
-    what = kind.task or kind.row
+    what = HEADWISE if found.heads else kind.task or kind.row
     lines = {
         "known before": counted(found.known, *what) if found.known else "",
         "to read": size(found.nbytes) + _from_afar(found),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spectra.errors import OutputError, UsageError
 from spectra.report import draw, formats, save_figure
-from spectra.report.kinds import kind_of
+from spectra.report.kind import noun_of
 from spectra.report.onward import Typed
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
@@ -43,7 +43,7 @@ def run_analysis(common: Common, plan: "Callable[[], Planned]") -> int:
     failed = failed_in(broken)
     if len(broken) == len(result.rows):
         why = "could not be measured" if failed else "holds NaN or Inf"
-        one, several = kind_of(result.command).row
+        one, several = noun_of(result.document())
         whose = f"every one of the {len(broken):,} {several}" if broken[1:] else f"the only {one}"
         fail(
             f"{whose} {why}: nothing was measured or written. "

@@ -115,28 +115,47 @@ def _settled(rows: Sequence[Row], every: Sequence[Row]) -> str:
     """Say what matrices look like whose rank is known: those of low rank, and the others.
 
     A matrix with so few rows or columns that an update of the others' rank fills half of it is
-    taken for one of them.
+    taken for one of them. So is a head; heads that no whole matrix tells of are told apart.
     """
     grids = sorted({str(row.values["delta_grid"]) for row in rows} - {*FLOATS, "None"})
     within = f", above the rounding of {listed(grids)}" if grids else ""
-    most = max((_rank(row) for row in rows if row.values["delta_kind"] == "low rank"), default=0)
+    most = max(_low_ranks(rows), default=0)
     low = [row for row in rows if _rank(row) <= most]
     rest = [row for row in rows if _rank(row) > most]
-    told = [(kind, some) for kind, some in ((_low(low, rest), low), (_full(rest), rest)) if some]
-    told.sort(key=lambda one: -len(one[1]))
-    kinds = " and ".join(
-        f"{kind} on {where(some)} ({share_of(some, every)})" for kind, some in told
-    )
-    return f"The change looks like {kinds}{within}."
+    full = _by_head(rest) if all(map(_is_filled, rest)) else _full(rest)
+    told = [(kind, some) for kind, some in ((_low(low, rest), low), (full, rest)) if some]
+    told.sort(key=lambda one: -matrices_of(one[1]))
+    kinds = [f"{kind} on {where(some)} ({share_of(some, every)})" for kind, some in told]
+    return f"The change looks like {' and '.join(kinds)}{within}."
 
 
 def _low(rows: Sequence[Row], others: Sequence[Row]) -> str:
     """Name a change of low rank; beside a full fine-tune of more matrices it is no adapter's."""
-    ranks = [_rank(row) for row in rows if row.values["delta_kind"] == "low rank"]
-    if len(set(ranks)) == 1 and len(rows) >= len(others):
+    ranks = _low_ranks(rows)
+    if len(set(ranks)) == 1 and matrices_of(rows) >= matrices_of(others):
         return f"a rank-{ranks[0]} LoRA"
     several = "ranks" if len(set(ranks)) > 1 else "rank"
     return f"a low-rank update ({several} {_span(ranks)})" if ranks else ""
+
+
+def _low_ranks(rows: Sequence[Row]) -> list[int]:
+    return [
+        _rank(row) for row in rows if row.values["delta_kind"] == "low rank" and not _is_filled(row)
+    ]
+
+
+def _is_filled(row: Row) -> bool:
+    """Say whether a head changed in so many directions that more may be hidden in its matrix."""
+    kind, size = row.values["delta_kind"], min(row.place.rows, row.place.cols)
+    return is_head(row) and (kind == "full rank" or (kind == "low rank" and _rank(row) == size))
+
+
+def _by_head(rows: Sequence[Row]) -> str:
+    """Name a change of which heads show no more than a rank that it has at least."""
+    least = f"a LoRA of rank {min(map(_rank, rows), default=0):,} or more"
+    if all(row.values["delta_moved"] is None for row in rows):  # an adapter's factors
+        return least
+    return f"{least} or full fine-tuning, which heads are too small to tell apart,"
 
 
 def _full(rows: Sequence[Row]) -> str:

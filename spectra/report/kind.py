@@ -13,7 +13,7 @@ from spectra.errors import SpectraError
 from spectra.report.colours import Worst as Worse
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
-from spectra.words import UNMEASURED, Severity
+from spectra.words import MATRIX, UNMEASURED, Severity
 
 if TYPE_CHECKING:
     from spectra.policy import Policy
@@ -80,9 +80,6 @@ class Sheet:
     beside: Sequence[str] = ()  # columns of its CSV that are not shown
 
 
-MATRIX = ("matrix", "matrices")
-
-
 @dataclass(frozen=True, slots=True)
 class Worst:
     """One line of what a reader should look at first: how bad, which matrix, what of it."""
@@ -123,6 +120,7 @@ class Kind:
     command: str
     title: str
     row: tuple[str, str] = MATRIX  # what a row is of, one and several
+    rows: Callable[[Document], tuple[str, str]] | None = None  # likewise, where settings tell it
     task: tuple[str, str] | None = None  # what is measured at once, where it is not a row
 
     # The table of matrices, on a screen and in a card.
@@ -178,6 +176,12 @@ class Kind:
     # What a document holds, beside what every one does; keys that are not told of may follow.
     settings: Mapping[str, Shape] = field(default_factory=dict)
     summary: Mapping[str, Shape] = field(default_factory=dict)
+
+
+def noun_of(document: Document) -> tuple[str, str]:
+    """Return what a row of a result is of, one and several."""
+    kind = kind_of(document["command"])
+    return kind.rows(document) if kind.rows else kind.row
 
 
 def typed(command: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spectra.report.kind import Document, kind_of
+from spectra.report.kind import Document, kind_of, noun_of
 from spectra.text import listed, printable
 
 SHORT = 12  # digits of a digest that are shown
@@ -18,7 +18,7 @@ GENERIC = ("model", "model.safetensors", "snapshot")
 def figures(document: Document) -> list[tuple[str, str]]:
     """Return a few numbers that sum a result up, each with its name."""
     kind = kind_of(document["command"])
-    own = [] if kind.judges else [(kind.row[1], f"{len(document['rows']):,}")]
+    own = [] if kind.judges else [(noun_of(document)[1], f"{len(document['rows']):,}")]
     return [*own, *kind.figures(document)]
 
 

@@ -11,7 +11,7 @@ from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.matrices import Place
 from spectra.matrices.place import COLUMNS
 from spectra.report.document import checked
-from spectra.report.kind import Document, kind_of, kinds, typed
+from spectra.report.kind import Document, kind_of, kinds, noun_of, typed
 from spectra.report.saved import intact, read_saved
 from spectra.report.sentences import models_named
 from spectra.runs.compare_pairs import pairs_between
@@ -27,7 +27,7 @@ from spectra.runs.moves import (
 )
 from spectra.runs.result import Result
 from spectra.text import natural, shown
-from spectra.words import UNMEASURED
+from spectra.words import HEADWISE, UNMEASURED
 from spectra.work import Model
 from spectra.work import Result as Data
 from spectra.work.result import plain
@@ -64,6 +64,7 @@ TOTALS: Mapping[str, Sequence[str]] = {
     "ls": ("parameters", "bytes"), "spectrum": ("parameters",), }  # fmt: skip
 """Sums that a command's summary holds and a reader asks for first."""
 
+WITH_VECTORS = ("matrix or vector", "matrices and vectors")
 OF_TOTAL = {"matrices_with_intruders": "intruders"}
 
 
@@ -121,7 +122,7 @@ def compare(before: Given, after: Given) -> Result:
             "unstated": [key for key in keys if _is_unstated(key, first)],
         }
         summary["changed"] = _is_changed(summary)
-        summary["reading"] = reading_of(summary)
+        summary["reading"] = reading_of(summary, _noun(first, second))
     settings = {"command": first.document["command"]}
     names = distinct(first.name, second.name)
     models = [
@@ -278,6 +279,14 @@ def _told(side: Side) -> dict[str, Any]:
         "file": side.name, "spectra": document["spectra"], "models": list(document["models"]),
         "named": side.models, "reading": str(document["summary"]["reading"]),
     }  # fmt: skip
+
+
+def _noun(first: Side, second: Side) -> tuple[str, str]:
+    """Return what a row is of; where only one has heads, heads are what it has alone."""
+    if first.document["command"] == "check":
+        return WITH_VECTORS  # and a tensor that holds several matrices once for each
+    nouns = [noun_of(side.document) for side in (first, second)]
+    return max(nouns, key=lambda noun: noun == HEADWISE)
 
 
 def _settings(first: Side, second: Side) -> list[dict[str, Any]]:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from spectra.report.changes import sentence
-from spectra.report.kind import kind_of
 from spectra.text import counted, listed, printable
 
 Summary = Mapping[str, Any]
+Noun = tuple[str, str]
 NAMED = 3  # quantities that the sentence names
-WITH_VECTORS = ("matrix or vector", "matrices and vectors")
 WORDS = frozenset({"role", "dtype", "codec", "shape"})
 """What has no error."""
 HEADS = {
@@ -20,13 +19,18 @@ HEADS = {
 """Sums that the sentence begins with where they differ."""
 
 
-def reading_of(summary: Summary) -> str:
-    """Return what moved, first of all verdicts and sums; of nothing also what is not known."""
-    changed = [*_totals(summary), *_lost(summary), *_only(summary)]
+def reading_of(summary: Summary, noun: Noun) -> str:
+    """Return what moved, first of all verdicts and sums; of nothing also what is not known.
+
+    Args:
+        summary: Of the comparison.
+        noun: What a row of both is of, one and several.
+    """
+    changed = [*_totals(summary), *_lost(summary, noun), *_only(summary, noun)]
     judged = len(set(summary.get("verdicts", {}).values())) > 1 or any(
         one["became"] != "not judged" for one in summary.get("findings", ())
     )
-    told = [*_verdict(summary), *changed, _moved(summary, beside=bool(changed) or judged)]
+    told = [*_verdict(summary), *changed, _moved(summary, noun, beside=bool(changed) or judged)]
     return " ".join(text for text in told if text)
 
 
@@ -52,7 +56,7 @@ def _totals(summary: Summary) -> Iterator[str]:
             yield f"{HEADS[one['key']]}: {one['before']:,} → {one['after']:,}."
 
 
-def _lost(summary: Summary) -> Iterator[str]:
+def _lost(summary: Summary, noun: Noun) -> Iterator[str]:
     """Yield which matrices have no numbers on one side alone."""
     for key, one, many in (
         ("lost", "lost its numbers", "lost their numbers"),
@@ -61,21 +65,22 @@ def _lost(summary: Summary) -> Iterator[str]:
         names = summary[key]
         if names:
             verb = one if len(names) == 1 else many
-            yield f"{counted(len(names), *_nouns(summary))} {verb}: {_first(names)}."
+            yield f"{counted(len(names), *noun)} {verb}: {_first(names)}."
 
 
 def _first(names: Sequence[str]) -> str:
     return printable(names[0]) + (", ..." if len(names) > 1 else "")
 
 
-def _moved(summary: Summary, *, beside: bool) -> str:
+def _moved(summary: Summary, noun: Noun, *, beside: bool) -> str:
     """Say in how many matrices something moved, what, and where most; beside those `_lost`.
 
     Args:
         summary: Of the comparison.
+        noun: What a row is of.
         beside: Something else that changed is told before.
     """
-    total = counted(summary["matrices"], *_nouns(summary))
+    total = counted(summary["matrices"], *noun)
     told = {*summary["lost"], *summary["restored"]}
     moved = [one for one in summary["quantities"] if one["moved"] and one["matrix"] not in told]
     if not moved:
@@ -99,11 +104,6 @@ def _moved(summary: Summary, *, beside: bool) -> str:
     return f"{count}: {listed(names)}. Most: {where}."
 
 
-def _nouns(summary: Summary) -> tuple[str, str]:
-    # A check measures vectors too, and a tensor that holds several matrices once for each.
-    return WITH_VECTORS if summary["compared"] == "check" else kind_of(summary["compared"]).row
-
-
 def _named(key: str) -> str:
     return "singular values between" if key == "sigma_profile" else printable(key)
 
@@ -125,12 +125,12 @@ def _one_sided(summary: Summary) -> str:
     return f"; {counted(odd, 'quantity', 'quantities')} {has} values on one side alone"
 
 
-def _only(summary: Summary) -> Iterator[str]:
+def _only(summary: Summary, noun: Noun) -> Iterator[str]:
     """Yield how many matrices only one of both has, and how many numbers."""
     for side in ("before", "after"):
         names: Sequence[str] = summary[f"only_{side}"]
         if names:
             verb = "is" if len(names) == 1 else "are"
             where = printable(Path(summary["sides"][side]["file"]).name)
-            count = counted(len(names), *_nouns(summary))
+            count = counted(len(names), *noun)
             yield f"{count} {verb} only in {where}: {_first(names)}."

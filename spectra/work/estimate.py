@@ -45,6 +45,7 @@ class Estimate:
     work: Mapping[str, float] = field(default_factory=dict)  # share of the measuring, by kind
     others: Mapping[int, float] = field(default_factory=dict)  # seconds with so many workers
     basis: str = "runs"  # what tells this machine's speed: earlier `runs` here, a `probe`, `both`
+    heads: int = 0  # of the matrices, that are one head of attention each
     busy: float = 1.0  # times longer than on an idle machine, while others use it
 
     def begun(self, seconds: float) -> "Estimate":
@@ -127,6 +128,9 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
         work=_shares(rounds),
         others={count: whole(count) for count in CREWS if count > crew and told and tasks},
         basis=speed.basis,
+        heads=sum(
+            any(one.view.part.head is not None for one in task.inputs) for task in plan.tasks
+        ),
         busy=speed.busy,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import Place
 from spectra.text import natural
-from spectra.words import VECTOR
+from spectra.words import HEADWISE, MATRIX, VECTOR
 from spectra.work.pace import Pace
 from spectra.work.rates import Rates
 from spectra.work.read import distinct
@@ -153,7 +153,9 @@ def _round(
     rows = [*known.values()]
     total, done = sum(costs.values()) or 1.0, sum((costs[key] for key in known), 0.0)
     # A vector is one too, and so are a tensor of several matrices and a model beside its base.
-    noun = "measurements" if any(task.place.role == VECTOR for task in chosen) else "matrices"
+    vectors = any(task.place.role == VECTOR for task in chosen)
+    heads = any(one.view.part.head is not None for task in chosen for one in task.inputs)
+    noun = "measurements" if vectors else HEADWISE[1] if heads else MATRIX[1]
 
     unread = {read.key: read.nbytes for read in distinct(one for task in new for one in task.reads)}
     to_read, places = sum(unread.values()), {key_of(task.place): task for task in new}

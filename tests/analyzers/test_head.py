@@ -2,10 +2,12 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import spectra
@@ -48,6 +50,16 @@ def clip_svd(before: Tensor, after: Tensor) -> float:
     one, other = (torch.linalg.svdvals(w.double()) for w in (before, after))
     off = other / other.norm() - one / one.norm()
     return float(off.norm() * off.mean().sign())
+
+
+def factors_of(adapter: Path, modules: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    held = load_file(adapter / "adapter_model.safetensors")
+    names = ("lora_B", "lora_A")
+    return {
+        module: (held[f"base_model.model.{module}.{names[0]}.weight"],
+                 held[f"base_model.model.{module}.{names[1]}.weight"])
+        for module in modules
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -112,6 +124,103 @@ def test_heads_are_ranked_with_the_keys_and_values_they_use(
     first = heads[0]
     told = "Most changed of 8 attention heads, by their singular values of V and O: layer "
     assert told + f"{first['layer']} head {first['head']} (" in result.summary["reading"]
+
+
+ALL = LAYERS * (2 * QUERIES + 2 * KEYS)  # heads of all matrices
+
+
+def test_sentences_count_matrices_and_name_heads_beside_them(
+    pair: tuple[Path, Path, MODEL, MODEL],
+) -> None:
+    before, after, base, tuned = pair
+    result = spectra.diff(
+        before, after, per_head=True, intruders=True, epsilon=0.8, side="right", dct_rank=9
+    )
+    told, held = result.summary["reading"], LAYERS * 5
+    assert (result.summary["matrices"], result.summary["changed"]) == (held, held)
+    assert f"({held} of {held} matrices, 8 of them in {ALL} heads)" in told
+    holders = [row for row in result.rows if row.values["intruders"]]
+    with_some = {row.place.tensor for row in holders}
+    assert result.summary["matrices_with_intruders"] == len(with_some) < len(holders)
+    assert f" in {len(with_some)} of {held} changed matrices, " in told
+    assert f" in {sum('head' in row.matrix for row in holders)} of {ALL} heads (top 10" in told
+    assert [note.partition(";")[0] for note in result.summary["notes"]] == [
+        "--k 10: the smallest changed head has 8 singular vectors",
+        "--dct-rank 9: the smallest head has 8 columns of cosines",
+    ]
+    tuned[named(0, "q_proj")] = base[named(0, "q_proj")].clone()
+    cut("q_proj", 2, tuned[named(0, "q_proj")]).mul_(2.0)
+    fewer = write_model(after.parent / "c", tuned, json.dumps(CONFIG))
+    result = spectra.diff(before, fewer, per_head=True, role="attn.q", layers="0")
+    name = f"{named(0, 'q_proj')}[head=2]"
+    assert result.summary["reading"].startswith(
+        f"Recognised (1 of 1 matrix, in 1 of 4 heads): {name} became the base's times 2."
+    )
+    assert "3 heads unchanged" in str(result)
+    same = spectra.diff(before, before, per_head=True).summary["reading"]
+    assert same.startswith(f"Nothing changed in {held} matrices.")
+
+
+@pytest.mark.parametrize("rank", [2, 5, 8, 12], ids="rank-{}".format)
+def test_a_rank_that_heads_hide_is_not_made_up(tmp_path: Path, rank: int) -> None:
+    """A LoRA of more than half as many directions as a head of 8 has."""
+    base = model()
+    parts = "q_proj", "v_proj"
+    modules = {named(0, part).removesuffix(".weight"): SHAPES[part] for part in parts}
+    adapter = write_lora(tmp_path / "lora", modules, rank)
+    tuned = dict(base)
+    for module, (one, two) in factors_of(adapter, modules).items():
+        tuned[f"{module}.weight"] = base[f"{module}.weight"] + 0.02 * one @ two
+    config = json.dumps(CONFIG)
+    before = write_model(tmp_path / "a", base, config)
+    after = write_model(tmp_path / "b", tuned, config)
+    on = f" on attention of 1 layer (2 of 10 matrices, in 6 of {ALL} heads)."
+    told = [
+        spectra.diff(before, one, per_head=True).summary["reading"].split(on)[0]
+        for one in (adapter, after)
+    ]
+    known = f"The change looks like a rank-{rank} LoRA"
+    least = f"The change looks like a LoRA of rank {min(rank, SIZE)} or more"
+    hidden = f"{least} or full fine-tuning, which heads are too small to tell apart,"
+    assert told == [known if rank < SIZE else least, known if 2 * rank <= SIZE else hidden]
+
+
+def test_an_ablation_by_head_is_that_of_whole_matrices(tmp_path: Path) -> None:
+    width, heads, layers = 128, 8, 3
+    names = [
+        f"model.layers.{layer}.{part}.weight"
+        for layer in range(layers)
+        for part in ("self_attn.o_proj", "mlp.down_proj")
+    ]
+    base = {name: normal(width, width, seed) for seed, name in enumerate(names)}
+    unit = torch.linalg.qr(normal(width, 1, 99)).Q
+    tuned = {  # and something else beside it
+        name: values
+        - unit @ (unit.mT @ values)
+        + normal(width, 2, 200 + seed, 0.03) @ normal(2, width, 300 + seed, 0.03)
+        for seed, (name, values) in enumerate(base.items())
+    }
+    config = json.dumps({"model_type": "llama", "num_attention_heads": heads})
+    folders = [write_model(tmp_path / name, held, config)
+               for name, held in (("a", base), ("b", tuned))]  # fmt: skip
+    split, whole = (spectra.diff(*folders, per_head=by) for by in (True, False))
+    assert whole.summary["reading"].startswith(
+        "An ablation: one direction was taken out of 6 of 6 changed matrices that write to"
+    )
+    assert split.summary["reading"].startswith(
+        "An ablation: one direction was taken out of 6 of 6 changed matrices, 3 of them in 24 "
+        "heads that write to"
+    )
+    (one,), (other,) = (result.summary["directions"] for result in (split, whole))
+    for key in ("matrices", "changed", "ablated", "kind", "untouched_layers"):
+        assert one[key] == other[key]
+    for key in ("share", "null_low", "null_high"):
+        assert one[key] == pytest.approx(other[key], rel=0.05)
+    for mine, theirs in zip(one["layers"], other["layers"], strict=True):
+        assert (mine["changed"], mine["ablated"]) == (theirs["changed"], theirs["ablated"])
+        assert mine["strength"] == pytest.approx(theirs["strength"], rel=0.02)
+    few = spectra.diff(*folders, per_head=True, role="attn.o", layers="0").summary
+    assert "directions" not in few  # of one matrix, whatever its heads have in common
 
 
 def test_an_adapter_by_head(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from spectra.policy import Policy
 from spectra.report.cells import short
 from spectra.report.colours import ramp_of
 from spectra.report.keys import key_of
-from spectra.report.kind import Document, Metric, RowDoc, kind_of
+from spectra.report.kind import Document, Metric, RowDoc, kind_of, noun_of
 from spectra.report.ranking import enriched
 from spectra.text import printable
 from spectra.words import UNMEASURED, in_order
@@ -45,7 +45,7 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
         "table": table,
         "outside": any(row["status"] == "outside" for row in rows),
         "by": by,
-        "many": kind.row[1],
+        "many": noun_of(document)[1],
         "lines": roles,
         "roles": [printable(role) if by == "role" else f"{key_of(by).title} {role}"
                   for role in roles],

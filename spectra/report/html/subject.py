@@ -6,7 +6,7 @@ from typing import Any
 from spectra.report.html.markup import badge, text
 from spectra.report.html.section import Section, tone
 from spectra.report.html.worst import Trouble, told
-from spectra.report.kind import Document, kind_of
+from spectra.report.kind import Document, kind_of, noun_of
 from spectra.report.sentences import made_of, models_named, sampled_alike
 from spectra.text import counted
 
@@ -56,7 +56,7 @@ def headline(sections: Sequence[Section], troubles: Sequence[Trouble]) -> str:
         results = counted(len(sections), "result", "results")
         lines[0] = f"{lines[0][:-1]} in {results}."
         lines.append("No policy judged it: spectra check does.")
-    rows = " or ".join(dict.fromkeys(kind_of(one.document["command"]).row[0] for one in sections))
+    rows = " or ".join(dict.fromkeys(noun_of(one.document)[0] for one in sections))
     return (
         f"<h1>{badge(*verdict(sections, troubles))} <span>{name}</span></h1>"
         f'<p class="lead">{text(" ".join(lines))} A {text(rows)} opens on a click.</p>'

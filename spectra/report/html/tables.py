@@ -7,7 +7,7 @@ from typing import Any
 from spectra.report.cells import short
 from spectra.report.html.encode import Names, profiles, words
 from spectra.report.keys import Key, key_of
-from spectra.report.kind import Document, RowDoc, Sheet, kind_of
+from spectra.report.kind import Document, RowDoc, Sheet, kind_of, noun_of
 from spectra.report.ranking import ranked
 from spectra.report.tokens import block
 from spectra.words import VECTOR
@@ -90,7 +90,7 @@ def matrices(document: Document, ident: str, most: int) -> Table:
     present = {column.key: len(set(map(str, column.values))) for column in columns}
     return Table(
         f"{ident}-matrices",
-        _title(document, rows, kind.row[1]),
+        _title(document, rows, noun_of(document)[1]),
         columns,
         next((one for one in order if one[0] in present), ("", False)),
         [key for key in FILTERS if present.get(key, 0) > 1],

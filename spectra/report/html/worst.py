@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from spectra.report.kind import MATRIX, Document, Worst, kind_of
+from spectra.report.kind import Document, Worst, kind_of, noun_of
 from spectra.text import counted, listed, printable
-from spectra.words import SEVERITIES, UNMEASURED, VECTOR, Severity
+from spectra.words import MATRIX, SEVERITIES, UNMEASURED, VECTOR, Severity
 
 MOST = 12  # matrices of the page's list
 
@@ -59,7 +59,7 @@ def worst_of(
         kind = kind_of(document["command"])
         judged = kind.judges
         for one in (*_broken(document), *kind.worst(document)):
-            line = replace(one, noun=kind.row)
+            line = replace(one, noun=noun_of(document))
             subject = (line.matrix,) if line.opens and line.matrix else (line.matrix, section)
             whose = others.get(section, "")
             if not (judged or whose) and line.mark == "warning" and line.about in settled:

@@ -22,7 +22,8 @@ from spectra.report.ranking import enriched
 from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, INDEX, NUMBER, TEXT, Items, Object
 from spectra.report.table import Column
-from spectra.text import counted, printable
+from spectra.text import counted, listed, printable
+from spectra.words import HEADWISE, MATRIX
 
 SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 MODULES = Object({"modules": COUNT, "unpaired": COUNT})
@@ -189,9 +190,18 @@ def _facts(document: Document, full: bool) -> list[str]:
     proven = "Not all" if any(row.get("certified") is False for row in asked) else "All"
     told = [f"{proven} {kinds.total():,} verdicts proven ({how})."] if kinds else []
     told += [*_trainable(document), *(_common(document) if full else ())]
-    same = sum(row.get("delta_norm") == 0.0 for row in document["rows"])
-    told += [f"{same:,} unchanged"] if same else []
+    same = [row for row in document["rows"] if row.get("delta_norm") == 0.0]
+    told += [f"{_counted(same)} unchanged"] if same else []
     return [*tokens.facts(document["summary"]), *closing(document, full, told)]
+
+
+def _counted(rows: Sequence[RowDoc]) -> str:
+    """Count rows, those of heads apart."""
+    heads = sum(row.get("head") is not None for row in rows)
+    if not heads:
+        return f"{len(rows):,}"
+    whole = [counted(len(rows) - heads, *MATRIX)] if len(rows) > heads else []
+    return listed([*whole, counted(heads, "head")])
 
 
 def _trainable(document: Document) -> list[str]:
@@ -251,6 +261,8 @@ def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
 def _figures(document: Document) -> list[tuple[str, str]]:
     summary = document["summary"]
     found = [("changed", f"{summary['changed']:,}")]
+    if document["settings"].get("per_head"):  # beside the number of rows, of matrices and heads
+        found = [("changed matrices", f"{summary['changed']:,}")]
     if summary.get("intruders_right") is not None:
         found.append(("intruders, inputs", f"{summary['intruders_right']:,}"))
     if summary.get("intruders") is not None:
@@ -313,6 +325,7 @@ def _after(document: Document) -> Iterator[Sequence[str]]:
 KIND = Kind(
     "diff",
     "What fine-tuning changed",
+    rows=lambda document: HEADWISE if document["settings"].get("per_head") else MATRIX,
     order=(("intruders", True), ("worst_cos", False), ("delta_relative", True)),
     table=_table, card=_card, facts=_facts, figures=_figures,
     onward=_onward, after=_after,

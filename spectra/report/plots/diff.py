@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from spectra.errors import UsageError
 from spectra.numbers import number, percent
-from spectra.report.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc, noun_of
 from spectra.report.plots.heatmap import GRID_LABELS, LARGEST, draw_grid, grid_notes, grid_of
 from spectra.report.plots.intruders import MOST as FEW
 from spectra.report.plots.intruders import draw_intruders, examined, overview
@@ -41,7 +41,7 @@ def draw_into(axes: Axes, document: Document) -> None:
         side = str(document["settings"].get("side", "left"))
         overview(axes, found[:FEW], "left" if side == "both" else side)
     else:
-        _bars(axes, changed[:MOST])
+        _bars(axes, changed[:MOST], noun_of(document))
 
 
 def _most_changed(rows: Sequence[RowDoc]) -> list[RowDoc]:
@@ -62,17 +62,18 @@ def _draw_change(document: Document) -> Figure:
     size = grid_of(document["rows"], _percent)
     rank = grid_of(document["rows"], lambda row: row.get("delta_rank"))
     changed = _most_changed(measured)
-    notes = grid_notes(size)
+    noun = noun_of(document)
+    notes = grid_notes(size, several=noun[1])
     bounds = sum(row.get("delta_rank_status") == "at least" for row in measured)
     if bounds:
         notes.append(f"{counted(bounds, 'rank is', 'ranks are')} proven to be that high at least.")
     if len(changed) > MOST:
-        notes.append(f"{len(changed) - MOST:,} more changed matrices have no bar.")
+        notes.append(f"{len(changed) - MOST:,} more changed {noun[1]} have no bar.")
     nothing = sum(_percent(row) is None for row in measured if row["delta_norm"])
     if nothing:
-        text = counted(nothing, "changed matrix has", "changed matrices have")
+        text = counted(nothing, f"changed {noun[0]} has", f"changed {noun[1]} have")
         notes.append(f"{text} no relative size: {'its' if nothing == 1 else 'their'} base is zero.")
-    notes += left_out(len(document["rows"]) - len(measured))
+    notes += left_out(len(document["rows"]) - len(measured), noun)
     heights = [size.height + rank.height + 2 * GRID_LABELS]
     heights += [0.8 + BAR * len(changed[:MOST])] if changed else []
     figure = page(document, "Change", sum(heights), " ".join(notes))
@@ -88,11 +89,11 @@ def _draw_change(document: Document) -> Figure:
         "Rank of the change, above rounding", "rank (count)", "count",
     )  # fmt: skip
     if changed:
-        _bars(figure.add_subplot(layout[1, 0].subgridspec(1, 1)[0, 0]), changed[:MOST])
+        _bars(figure.add_subplot(layout[1, 0].subgridspec(1, 1)[0, 0]), changed[:MOST], noun)
     return figure
 
 
-def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
+def _bars(axes: Axes, rows: Sequence[RowDoc], noun: tuple[str, str]) -> None:
     percents = [_percent(row) or 0.0 for row in rows]
     axes.barh(range(len(rows)), percents, height=0.7, color=DARK)
     for place, (row, size) in enumerate(zip(rows, percents, strict=True)):
@@ -102,9 +103,9 @@ def _bars(axes: Axes, rows: Sequence[RowDoc]) -> None:
         axes.annotate(text, (size, place), (3, 0), textcoords="offset points", va="center")
     name_bars(axes, rows, NAME)
     axes.set_xlim(0, max(percents) * 1.45)
-    axes.set_title("The most changed matrices")
+    axes.set_title(f"The most changed {noun[1]}")
     axes.set_xlabel("change ‖tuned − base‖ / ‖base‖ (%)")
-    axes.set_ylabel("matrix")
+    axes.set_ylabel(noun[0])
 
 
 def _percent(row: RowDoc) -> float | None:

@@ -21,7 +21,7 @@ from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
 from spectra.report.plots.style import INK, QUIET, SMALL, ramp
-from spectra.words import UNMEASURED, in_order
+from spectra.words import MATRIX, UNMEASURED, in_order
 
 CELL = 0.23  # inches, height
 LARGEST = 1e300  # leaves room above it on a logarithmic scale
@@ -197,14 +197,14 @@ def label_cells(axes: Axes, names: Sequence[str], most: int = MOST_TICKS) -> Non
     axes.spines[:].set_visible(False)
 
 
-def grid_notes(*grids: Grid) -> list[str]:
-    """Say what the marks in these grids mean, where there are such."""
+def grid_notes(*grids: Grid, several: str = MATRIX[1]) -> list[str]:
+    """Say what the marks in these grids mean, where there are such; of rows, which are several."""
     values = np.concatenate([np.empty(0), *(grid.values.ravel() for grid in grids)])
     counts = np.concatenate([np.empty(0), *(grid.counts.ravel() for grid in grids)])
     broken = np.concatenate([np.empty(0, bool), *(grid.broken.ravel() for grid in grids)])
     crowded = int(counts.max(initial=0))
     notes = (
-        (crowded > 1, f"A cell shows the median of its matrices (up to {crowded:,} share one)."),
+        (crowded > 1, f"A cell shows the median of its {several} (up to {crowded:,} share one)."),
         (np.isinf(values).any(), "∞: singular, no finite condition number."),
         (broken.any(), "Hatched: no numbers, such as of NaN or Inf."),
         ((np.isnan(values) & ~broken & (counts > 0)).any(), "–: a matrix that has no such value."),

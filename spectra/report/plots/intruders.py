@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from spectra.numbers import hundredths, number, ranged
-from spectra.report.kind import Document, RowDoc
+from spectra.report.kind import Document, RowDoc, noun_of
 from spectra.report.plots.heatmap import label_cells
 from spectra.report.plots.lettering import matrix_label
 from spectra.report.plots.page import Arrays, array_of, left_out, page
@@ -160,6 +160,7 @@ def _notes(
     document: Document, found: Sequence[RowDoc], epsilon: float, *, close: bool
 ) -> list[str]:
     """Say what the marks mean and what the page leaves out."""
+    one, several = noun_of(document)
     notes = [
         f"×: an intruder, largest |cos| with any vector of the base below {number(epsilon)}.",
         "The close-ups outline it and show, blue for a large |cos|, only the leading vectors of "
@@ -172,7 +173,7 @@ def _notes(
     rest = found[MOST:]
     if rest:
         hidden = sum(len(_intruders(row)) for row in rest)
-        more = counted(len(rest), "more changed matrix is", "more changed matrices are")
+        more = counted(len(rest), f"more changed {one} is", f"more changed {several} are")
         notes.append(
             f"{more} not drawn"
             + (f", with {counted(hidden, 'intruder')}." if hidden else ", none with intruders.")
@@ -182,14 +183,16 @@ def _notes(
         for row in document["rows"]
     )
     if hollow:
-        which = counted(hollow, "changed matrix", "changed matrices")
+        which = counted(hollow, f"changed {one}", f"changed {several}")
         notes.append(f"{which} without a vector to judge left out.")
     tied = sum(bool(item.get("tied")) for row in found for item in _details(row))
     if tied:
         notes.append(
             f"{counted(tied, 'vector is', 'vectors are')} not determined: singular values coincide."
         )
-    return notes + left_out(sum(row["status"] in UNMEASURED for row in document["rows"]))
+    return notes + left_out(
+        sum(row["status"] in UNMEASURED for row in document["rows"]), (one, several)
+    )
 
 
 def _details(row: RowDoc) -> Sequence[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from spectra.report.plots.lettering import matrix_label, shortened, tick, wrappe
 from spectra.report.plots.style import NORMAL, QUIET, SMALL, TITLE, WIDTH, house_style
 from spectra.report.sentences import made_of, models_named
 from spectra.text import counted
+from spectra.words import MATRIX
 from spectra.writing.atomic import require_picture_suffix, write_atomically
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def array_of(row: RowDoc, arrays: Arrays, name: str) -> NDArray[np.float64] | No
     return None if found is None else np.asarray(found, dtype=np.float64)
 
 
-def left_out(lost: int) -> list[str]:
+def left_out(lost: int, noun: tuple[str, str] = MATRIX) -> list[str]:
     """Say how many matrices are not drawn because they have no numbers, if any."""
-    return [f"{counted(lost, 'matrix', 'matrices')} without numbers left out."] if lost else []
+    return [f"{counted(lost, *noun)} without numbers left out."] if lost else []
 
 
 def name_bars(axes: Axes, rows: Sequence[RowDoc], inches: float) -> None:
