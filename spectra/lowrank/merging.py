@@ -10,7 +10,7 @@ from spectra.analyzers.factored import Merged
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.naming import Naming
-from spectra.lowrank.output import Output, Part
+from spectra.lowrank.output import NOT_WRITTEN, Output, Part
 from spectra.lowrank.pieces import Carried, same_bytes
 from spectra.lowrank.planning import base_of, bytes_given, named, part_of, planned, require_factors
 from spectra.lowrank.sources import (
@@ -203,7 +203,7 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
         Member(source.adapter, "adapter", {"weight": weight})  # type: ignore[dict-item]
         for source, weight in zip(sources, analyzer.weights, strict=True)
     )
-    skipped = tuple(item for source in sources for item in source.skipped)
+    skipped = tuple(dict.fromkeys(item for source in sources for item in source.skipped))
     plan = Plan(members, in_bytes(tasks), skipped, notes=tuple(notes))
     return planned(analyzer, plan, output, ranks)
 
@@ -268,6 +268,8 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
         spec, weights = shown(source.adapter.spec), source.adapter.weights
         for item in source.skipped:
             name, what = item.tensor, item.reason.rpartition(": ")[2]
+            if item.reason.startswith(NOT_WRITTEN):
+                continue
             if what == STACKS:
                 raise AdapterError(
                     f"{spec} holds {quote(name)} ({what}), and which matrices they are of is known "

@@ -28,6 +28,9 @@ from spectra.writing.tensors import Slot, header_of
 STACKING = "0.19.1"
 """The first version of PEFT that takes the matrices of a stack the way round they are stored."""
 
+NOT_WRITTEN = "not written"
+"""Of what an adapter holds and the file has no place for."""
+
 NO_COUNTS: Mapping[str, int] = {}
 
 
@@ -301,9 +304,13 @@ def _product(sizes: Sequence[int]) -> int:
 
 def _lacking(result: Result, told: Sequence[Skipped]) -> str:
     """Return the reading, with what changed and is not in the file, of which loss tells nothing."""
-    names = {one.tensor for one in told if one.reason.startswith("not held")}
     reading = str(result.summary["reading"])
-    if not names:
-        return reading
-    few = counted(len(names), "tensor that changed is", "tensors that changed are")
-    return f"{reading} {few} not held: see skipped."
+    held = {one.tensor for one in told if one.reason.startswith("not held")}
+    if held:
+        few = counted(len(held), "tensor that changed is", "tensors that changed are")
+        reading += f" {few} not held: see skipped."
+    beside = {one.tensor for one in result.skipped if one.reason.startswith(NOT_WRITTEN)}
+    if beside:
+        few = counted(len(beside), "tensor beside the factors is", "tensors beside the factors are")
+        reading += f" {few} {NOT_WRITTEN}: see skipped."
+    return reading

@@ -11,6 +11,7 @@ from spectra.checkpoint.adapter.views import scaled
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.finding import Turned, found_in
 from spectra.lowrank.naming import Home, Name, Naming
+from spectra.lowrank.output import NOT_WRITTEN
 from spectra.lowrank.pieces import Carried
 from spectra.lowrank.stacks import READ, Stack
 from spectra.matrices import Place, View
@@ -251,18 +252,16 @@ def _without(source: Source) -> Source:
     if peft or not beside:
         return source
     lost = {item.tensor for item in beside}
-    to, no_place = source.naming.to, f"not written: {source.naming.to} has no place for"
+    no_place = f"{NOT_WRITTEN}: {source.naming.to} has no place for"
     told = tuple(
         replace(item, reason=f"{no_place} {item.reason.rpartition(': ')[2]}")
         if item.tensor in lost else item
         for item in source.skipped
     )  # fmt: skip
-    note = f"{counted(len(lost), 'tensor')} beside the factors, e.g. {quote(beside[0].tensor)}, "
-    note += f"{'has' if len(lost) == 1 else 'have'} no place in {to}: not written"
     given = {key: value for key, value in source.given.items()
              if key not in ("modules_to_save", "trainable_token_indices")}  # fmt: skip
     carried = {name: one for name, one in source.carried.items() if name not in lost}
-    return replace(source, carried=carried, skipped=told, notes=(*source.notes, note),
+    return replace(source, carried=carried, skipped=told,
                    given={**given, "bias": "none"})  # fmt: skip
 
 

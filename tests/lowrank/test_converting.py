@@ -234,8 +234,16 @@ def test_what_cannot_be_written(
 def test_whole_tensors_that_have_no_place_are_told(tmp_path: Path) -> None:
     first = adapter(net(), tmp_path / "first", target_modules=LINEAR, modules_to_save=["head"])
     result = convert(first, tmp_path / "m", to="mlx")
-    (note,) = (text for text in result.summary["notes"] if "not written" in text)
-    assert note.startswith("2 tensors beside the factors, e.g. 'base_model.model.head.bias', have")
+    assert "2 tensors beside the factors are not written: see skipped." in result.summary["reading"]
+    assert not any("not written" in note for note in result.summary.get("notes", ()))  # told once
+    whole = {item.tensor: item.reason for item in result.skipped}
+    assert whole == dict.fromkeys(
+        ("base_model.model.head.bias", "base_model.model.head.weight"),
+        "not written: mlx has no place for a whole tensor",
+    )
+    both = merge([first, first], tmp_path / "both", to="mlx")
+    assert {item.tensor: item.reason for item in both.skipped} == whole
+    assert len(both.skipped) == 2
     assert set(load_file(tmp_path / "m" / "adapters.safetensors")) == {
         f"layers.{n}.{name}.lora_{side}" for n in (0, 1) for name in LINEAR for side in "ab"
     }
