@@ -4,6 +4,7 @@ Addresses stand once, in `[project.urls]` of pyproject.toml. Before the first re
 none, and what would link to one names the page that ships instead.
 """
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as version_of
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 NAME: Final = "spectra-weights"
 
 
+@cache  # each result asks, and the metadata are a file that is parsed
 def version() -> str:
     """Return the version that is installed, "unknown" where only the files are there."""
     try:

@@ -110,6 +110,7 @@ class Reader:
     """Someone who types what a page shows, in a folder with the two demo models."""
 
     folder: Path
+    store: Path  # of measurements, which pages may share
     names: dict[str, object] = field(default_factory=lambda: {"__name__": "page"})
     differences: list[str] = field(default_factory=list)
 
@@ -141,7 +142,8 @@ class Reader:
     def _run(self, block: Block) -> str:
         """Run one block and return its text with the outputs that came."""
         if block.language == "python":
-            with contextlib.chdir(self.folder), _shown():
+            known = {**os.environ, "SPECTRA_CACHE_DIR": str(self.store)}
+            with _environment(known), contextlib.chdir(self.folder), _shown():
                 exec(compile(block.text, "page", "exec"), self.names)  # noqa: S102 - our own page
             return block.text
         written = []
@@ -163,15 +165,18 @@ class Reader:
     def type(self, command: str) -> tuple[int, str]:
         """Type one command; return its exit code and what the terminal shows.
 
-        Nothing is known from before, whatever was typed on the page.
+        A plan tells what is known, so it is made where nothing is; what is measured is shown alike
+        whether it was known or not.
         """
-        with tempfile.TemporaryDirectory() as store:
-            return self._typed(command, store)
+        if "--dry-run" not in command:
+            return self._typed(command, self.store)
+        with tempfile.TemporaryDirectory() as empty:
+            return self._typed(command, Path(empty))
 
-    def _typed(self, command: str, store: str) -> tuple[int, str]:
+    def _typed(self, command: str, store: Path) -> tuple[int, str]:
         settings = {
             **os.environ,
-            "SPECTRA_CACHE_DIR": store,
+            "SPECTRA_CACHE_DIR": str(store),
             "COLUMNS": COLUMNS,
             "NO_COLOR": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -256,8 +261,8 @@ def main(pages: Sequence[str]) -> None:
     """Write what came out into the pages; into all of them where none is named."""
     every = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for page in [Path(name) for name in pages] or every:
-        with tempfile.TemporaryDirectory() as folder:
-            reader = Reader(prepare(Path(folder)))
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as store:
+            reader = Reader(prepare(Path(folder)), Path(store))
             fresh = reader.follow(page.read_text())
         if fresh != page.read_text():
             page.write_text(fresh)

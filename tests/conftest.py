@@ -38,6 +38,7 @@ def pytest_configure() -> None:
     """Refuse a device that is not there before any test; forget how wide somebody's terminal is."""
     os.environ.pop("COLUMNS", None)
     os.environ["SPECTRA_CACHE_DIR"] = tempfile.mkdtemp(prefix="spectra-tests-")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles spectra again
     if why := device.lacking():
         raise pytest.UsageError(why)
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,14 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 KNOWN = tuple(SETTINGS.get("urls", {}).values())
 WRONG = re.compile(r"https?://[^\s\"'`)>\\]*spectra[^\s\"'`)>\\]*|\b(?:OWNER|ORGANISATION)\b\S*")
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    """What one test takes for the installed version no other remembers."""
+    distribution.version.cache_clear()
+    yield
+    distribution.version.cache_clear()
 
 
 @pytest.fixture

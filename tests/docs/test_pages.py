@@ -1,5 +1,6 @@
 """Every command and every line of Python that a page shows is run as a reader would run it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,12 +20,19 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pages ask the same of the same models: it is measured once, whichever process comes to it."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "pages"
+
+
 @pytest.fixture
-def reader(tmp_path: Path, minilm: Path, minilm_lora: Path) -> Reader:
+def reader(tmp_path: Path, minilm: Path, minilm_lora: Path, store: Path) -> Reader:
     """Someone in a folder with the models of `make demo`."""
     (tmp_path / "all-MiniLM-L6-v2").symlink_to(minilm)
     (tmp_path / "minilm-lora-r8").symlink_to(minilm_lora)
-    return Reader(tmp_path)
+    return Reader(tmp_path, store)
 
 
 # Other libraries' warnings are theirs; ours fail the tests of the code.
