@@ -2,6 +2,8 @@
 
 import math
 import re
+from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 import spectra
 from analyzers.subjects import view_of
-from examples import with_spectrum, write_model
+from examples import write_model
 from pictures import picture
 from spectra.analyzers import Kappa, Row
 from spectra.analyzers.kappa import KEYS
@@ -22,9 +24,20 @@ from spectra.words import By, Per, RankBy
 from spectra.work import Result
 
 
+@cache
+def vectors(rows: int, cols: int) -> tuple[Tensor, Tensor]:
+    source, rank = torch.Generator().manual_seed(rows + cols), min(rows, cols)
+    drawn = (torch.randn(n, rank, generator=source).double() for n in (rows, cols))
+    left, right = (torch.linalg.qr(one).Q for one in drawn)
+    return left, right
+
+
 def matrix(kappa: float, rows: int, cols: int, seed: int) -> Tensor:
+    """Vectors are others for each seed, and still those of one decomposition."""
     sigma = torch.logspace(0, -math.log10(kappa), min(rows, cols), dtype=torch.float64)
-    return with_spectrum(sigma, rows, cols, torch.Generator().manual_seed(seed)).float()
+    left, right = vectors(rows, cols)
+    made: Tensor = (left.roll(seed, 0) * sigma) @ right.mT
+    return made.float()
 
 
 def written(folder: Path, kappas: list[float]) -> Path:
@@ -37,16 +50,33 @@ def written(folder: Path, kappas: list[float]) -> Path:
     return write_model(folder, tensors)
 
 
+def selected(measured: Result, kappa: Kappa) -> Result:
+    """The same rows, of which others are chosen."""
+    rows, summary = kappa.conclude(measured.rows)
+    return replace(measured, rows=rows, summary=summary)
+
+
 def by_name(result: Result) -> dict[str, Row]:
     return {row.matrix: row for row in result.rows}
 
 
+@pytest.fixture(scope="module")
+def scattered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = torch.rand(14, generator=torch.Generator().manual_seed(3)).double()
+    return written(tmp_path_factory.mktemp("scattered"), (10.0 ** (0.3 + 3.0 * random)).tolist())
+
+
+@pytest.fixture(scope="module")
+def scattered_exact(scattered: Path) -> Result:
+    return spectra.kappa(scattered, exact=True)
+
+
 @pytest.mark.parametrize("select", ["1", "3", "30%", "50%", "60%", "100%"])
-def test_the_selection_is_that_of_exact_values(select: str, tmp_path: Path) -> None:
-    random = torch.rand(14, generator=torch.Generator().manual_seed(len(select))).double()
-    kappas = (10.0 ** (0.3 + 3.0 * random)).tolist()
-    model = written(tmp_path, kappas)
-    early, exact = (spectra.kappa(model, select=select, exact=exact) for exact in (False, True))
+def test_the_selection_is_that_of_exact_values(
+    select: str, scattered: Path, scattered_exact: Result
+) -> None:
+    early = spectra.kappa(scattered, select=select)
+    exact = selected(scattered_exact, Kappa(select=select, exact=True))
     assert early.summary["selected"] == exact.summary["selected"]
     assert early.summary["cut"] == pytest.approx(exact.summary["cut"], rel=1e-3)
     assert exact.summary["outside"] == 0
@@ -106,10 +136,8 @@ def test_the_real_model_whatever_is_asked_for(
     assert early.summary["cut"] == (None if cut is None else pytest.approx(cut, rel=1e-3))
 
 
-@pytest.mark.parametrize(("by", "per", "rank_by"), SETTINGS)
-def test_planted_numbers_whatever_is_asked_for(
-    by: By, per: Per, rank_by: RankBy, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two roles, three shapes; the square kappas far apart, so that bounds leave them out."""
     sizes = {"q_proj": [(520, 520)], "up_proj": [(560, 515), (515, 600)]}
     tensors = {}
@@ -118,11 +146,21 @@ def test_planted_numbers_whatever_is_asked_for(
         shape = sizes[role][i // 2 % len(sizes[role])]
         kappa = 10.0 ** (1.0 + (7 * i % 24) / 8)
         tensors[f"layers.{i}.{role}.weight"] = matrix(kappa, *shape, i)
-    model = write_model(tmp_path, tensors)
-    early, exact = (
-        spectra.kappa(model, select="10%", by=by, per=per, rank_by=rank_by, exact=exact)
-        for exact in (False, True)
-    )
+    return write_model(tmp_path_factory.mktemp("planted"), tensors)
+
+
+@pytest.fixture(scope="module")
+def planted_exact(planted: Path) -> Result:
+    return spectra.kappa(planted, exact=True)
+
+
+@pytest.mark.parametrize(("by", "per", "rank_by"), SETTINGS)
+def test_planted_numbers_whatever_is_asked_for(
+    by: By, per: Per, rank_by: RankBy, planted: Path, planted_exact: Result
+) -> None:
+    early = spectra.kappa(planted, select="10%", by=by, per=per, rank_by=rank_by)
+    kappa = Kappa(select="10%", by=by, per=per, rank_by=rank_by, exact=True)
+    exact = selected(planted_exact, kappa)
     assert early.summary["selected"] == exact.summary["selected"]
     assert early.summary["outside"] > 0
     assert exact.summary["outside"] == 0

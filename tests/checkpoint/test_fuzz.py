@@ -137,21 +137,46 @@ TENSORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model, of which nothing but its config is ever written again."""
+    return write_model(tmp_path_factory.mktemp("written"), TENSORS)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def index(shards: Path) -> str:
+    return (shards / INDEX).read_text()
+
+
+@pytest.fixture(scope="module")
+def base(minilm: Path) -> Checkpoint:
+    found = open_spec(minilm)
+    assert isinstance(found, Checkpoint)
+    return found
+
+
 @fuzz
 @given(made=changes)
-def test_bytes_of_a_safetensors_file(folder: Path, made: list[Change]) -> None:
-    good = write_model(folder / "bytes", TENSORS) / "model.safetensors"
-    header = 8 + struct.unpack("<Q", good.read_bytes()[:8])[0]
-    content = good.read_bytes()
+def test_bytes_of_a_safetensors_file(folder: Path, written: Path, made: list[Change]) -> None:
+    good = folder / "bytes.safetensors"
+    content = (written / "model.safetensors").read_bytes()
+    header = 8 + struct.unpack("<Q", content[:8])[0]
     good.write_bytes(damaged(content[:header], made) + content[header:])
     survived(lambda: read_all(good))
 
 
 @fuzz
 @given(data=st.data())
-def test_structure_of_a_safetensors_header(folder: Path, data: st.DataObject) -> None:
-    good = write_model(folder / "structure", TENSORS) / "model.safetensors"
-    content = good.read_bytes()
+def test_structure_of_a_safetensors_header(
+    folder: Path, written: Path, data: st.DataObject
+) -> None:
+    good = folder / "structure.safetensors"
+    content = (written / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     tree = data.draw(changed(json.loads(content[8 : 8 + length])))
     header = json.dumps(tree).encode()
@@ -161,11 +186,8 @@ def test_structure_of_a_safetensors_header(folder: Path, data: st.DataObject) ->
 
 @fuzz
 @given(data=st.data())
-def test_an_index(folder: Path, data: st.DataObject) -> None:
-    shards = folder / "shards"
-    shards.mkdir(exist_ok=True)
-    write_shards(shards)
-    tree = data.draw(changed(json.loads((shards / INDEX).read_text())))
+def test_an_index(shards: Path, index: str, data: st.DataObject) -> None:
+    tree = data.draw(changed(json.loads(index)))
     content = json.dumps(tree).encode()
     made = data.draw(changes | st.just([]))
     (shards / INDEX).write_bytes(damaged(content, made))
@@ -192,18 +214,17 @@ CONFIG = {
 
 @fuzz
 @given(data=st.data())
-def test_a_config(folder: Path, data: st.DataObject) -> None:
-    model = write_model(folder / "config", TENSORS)
+def test_a_config(written: Path, data: st.DataObject) -> None:
     tree = data.draw(changed(CONFIG))
     made = data.draw(changes | st.just([]))
-    (model / "config.json").write_bytes(damaged(json.dumps(tree).encode(), made))
-    survived(lambda: read_all(model))
+    (written / "config.json").write_bytes(damaged(json.dumps(tree).encode(), made))
+    survived(lambda: read_all(written))
 
 
 @fuzz
 @given(data=st.data())
 def test_an_adapters_config(
-    folder: Path, data: st.DataObject, minilm_lora: Path, minilm: Path
+    folder: Path, data: st.DataObject, minilm_lora: Path, base: Checkpoint
 ) -> None:
     adapter = folder / "adapter"
     adapter.mkdir(exist_ok=True)
@@ -213,7 +234,7 @@ def test_an_adapters_config(
     made = data.draw(st.just([]) | changes)
     (adapter / "adapter_config.json").write_bytes(damaged(json.dumps(tree).encode(), made))
     if survived(lambda: spectra.ls(adapter)):
-        survived(lambda: plan_pair(open_spec(minilm), open_spec(adapter), Selection()))
+        survived(lambda: plan_pair(base, open_spec(adapter), Selection()))
 
 
 @fuzz

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -217,25 +219,40 @@ def test_a_damaged_store_is_one_warning_and_no_wrong_number(
     assert warned
 
 
+def rows_in(store: Path) -> int:
+    """Return how many rows a store of another process has by now."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
+        return int(db.execute("select count(*) from entries where kind = 'row'").fetchone()[0])
+    return 0
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "spectra", "spectrum", str(minilm), "--format", "csv"]
+    """Once while it starts, and then soon after each has kept some rows more than the last."""
+    line = [sys.executable, "-m", "spectra", "spectrum", str(minilm), "--layers", "0-5"]
+    line += ["--format", "csv"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = subprocess.run(
         [*line, "--no-cache"], env=environment, capture_output=True, text=True, check=True
     ).stdout
     numbers = np.random.default_rng(11)
     environment["SPECTRA_CACHE_DIR"] = str(tmp_path / "cache")
-    for turn in range(7):
-        sent = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[turn % 3]
+    store = tmp_path / "cache" / "store.sqlite"
+    kept = []
+    for turn, sent in enumerate((signal.SIGINT, *(signal.SIGKILL, signal.SIGTERM) * 2)):
         process = subprocess.Popen(
             [*line, "--workers", "1"], env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        time.sleep(float(numbers.uniform(0.3, 5.0)))
+        enough = rows_in(store) + 8 if turn else 0
+        while process.poll() is None and rows_in(store) < enough:
+            time.sleep(0.01)
+        time.sleep(float(numbers.uniform(0.0, 0.03 if turn else 0.5)))
         process.send_signal(sent)
         out, err = process.communicate()
         assert process.returncode in (0, -9, 130, 143), err
         assert out in ("", whole)
+        kept.append(rows_in(store))
+    assert kept == sorted(set(kept))  # none began anew, nor was there nothing left to kill
     again = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
     assert again.stdout == whole
     assert again.stderr == ""
