@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.analyzers.metrics import Facts, Shuffled, told_of
+from spectra.analyzers.facts import Facts, Shuffled
+from spectra.analyzers.metrics import told_of
 from spectra.analyzers.row import Row, Value
 from spectra.kernels.summary import numerical_rank
 from spectra.matrices.layers import of_any_expert

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from spectra.analyzers.metrics import Cosine, leading_energy
+from spectra.analyzers.facts import Cosine
+from spectra.analyzers.metrics import leading_energy
 from spectra.analyzers.row import Row, Value
 from spectra.analyzers.tally import smallest_of
 from spectra.kernels.cosine import by_short_side, core_of, cosine_shares

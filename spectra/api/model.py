@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from spectra.analyzers import Heads, Kappa, Shared, Spectrum
 from spectra.analyzers.metrics import words_of
-from spectra.analyzers.spectrum import TunedSpectrum
+from spectra.analyzers.tuned_spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter
 from spectra.errors import UsageError
 from spectra.matrices import Selection

@@ -9,7 +9,7 @@ from spectra.analyzers.analyzer import Anew, Ask, Each, Summary, Takes
 from spectra.analyzers.metrics import DEFAULT as SPECTRUM
 from spectra.analyzers.row import Measurement, Value
 from spectra.analyzers.soundness import Soundness
-from spectra.analyzers.spectrum import TunedSpectrum
+from spectra.analyzers.tuned_spectrum import TunedSpectrum
 from spectra.errors import NonFiniteError
 from spectra.gate.merge import merged
 from spectra.kernels.gaussian import kappa_null

@@ -71,8 +71,8 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What takes time, by name, each time that it is called."""
     called: list[str] = []
     for module, name in (
-        ("spectrum", "decompose"), ("metrics", "fit_power_law"), ("metrics", "alternatives"),
-        ("metrics", "noise_bulk"), ("metrics", "arranged_bulk"), ("metrics", "resolved_rank"),
+        ("spectrum", "decompose"), ("facts", "fit_power_law"), ("facts", "alternatives"),
+        ("facts", "noise_bulk"), ("facts", "arranged_bulk"), ("facts", "resolved_rank"),
         ("spectrum", "shuffled"),
     ):  # fmt: skip
         path = f"spectra.analyzers.{module}.{name}"

@@ -12,7 +12,7 @@ from analyzers.subjects import matrix_of, pair_of, row_of, view_of
 from examples import with_spectrum
 from spectra.analyzers import Measurement, Row, Spectrum
 from spectra.analyzers.metrics import sigma_profile
-from spectra.analyzers.spectrum import TunedSpectrum
+from spectra.analyzers.tuned_spectrum import TunedSpectrum
 from spectra.errors import NonFiniteError, UsageError
 from spectra.matrices import LowRank
 from spectra.numbers import number
