@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import venv
 from dataclasses import dataclass, field
@@ -18,6 +19,23 @@ PRODUCT = (
     "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "spectra", "cli", "docs",
     "action.yml",
 )  # fmt: skip
+
+ALONE = ("unshare", "--map-root-user", "--net", "--pid", "--mount", "--fork", "--mount-proc")
+BOX = r"""
+set -e
+root=$1 here=$PWD read_only=$2; shift 2
+mount -t tmpfs box "$root"
+for place in /usr /bin /lib /lib64 /etc $read_only; do
+  [ -e "$place" ] || continue
+  mkdir -p "$root$place"; mount --rbind -o ro "$place" "$root$place"
+done
+while [ "$1" != -- ]; do mkdir -p "$root$1"; mount --rbind "$1" "$root$1"; shift; done
+shift
+mkdir -p "$root/tmp" "$root/proc" "$root/dev"
+mount --rbind /proc "$root/proc"; mount --rbind /dev "$root/dev"
+exec "$(PATH=$PATH:/usr/sbin:/sbin command -v chroot)" "$root" env --chdir="$here" "$@"
+"""
+"""A root of its own: the system and Python to read, the job's folders to write, nothing else."""
 
 
 @dataclass
@@ -154,6 +172,20 @@ def bare_python(folder: Path) -> Path:
     (theirs,) = (folder / "venv" / "lib").glob("python*/site-packages")
     (theirs / "libraries.pth").write_text(f"{libraries}\n")
     return folder / "venv" / "bin"
+
+
+def contained(home: Path, *folders: Path) -> tuple[str, ...]:
+    """Return what runs a program in a container: namespaces of its own, no network, this root.
+
+    Args:
+        home: Where the root is put together.
+        folders: What a job sees and may write to beside the system and its Python.
+    """
+    root = home / "root"
+    root.mkdir()
+    libraries = {path.resolve().parent for path in Path(sysconfig.get_paths()["purelib"]).iterdir()}
+    read_only = " ".join(map(str, sorted({Path(sys.base_prefix), *libraries})))
+    return (*ALONE, "sh", "-c", BOX, "box", str(root), read_only, *map(str, folders), "--")
 
 
 def checked_out(folder: Path) -> Path:

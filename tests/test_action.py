@@ -1,6 +1,7 @@
 """The action, the GitLab job and the pre-commit hook, run for real as far as that goes here."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,14 +19,21 @@ import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
 from examples import write_model
-from runner import EXPRESSION, ROOT, Job, Runner, bare_python, checked_out, in_environment
+from runner import (
+    EXPRESSION,
+    ROOT,
+    Job,
+    Runner,
+    bare_python,
+    checked_out,
+    contained,
+    in_environment,
+)
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS = ACTION["runs"]["steps"]
 UPLOAD = "github/codeql-action/upload-sarif@v4"
 PAGE = "actions/upload-artifact@v4"
-ALONE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc")
-"""A container's namespaces without its image: processes of its own, and no network."""
 POLICY = """
 schema = 1
 
@@ -187,14 +195,19 @@ def test_a_first_run_begins_the_baseline_and_is_green(
     assert baseline.read_text() == text[:200]
 
 
-def test_it_needs_no_network(first: First, action: Path, workspace: Path, tmp_path: Path) -> None:
-    """Installed and run in namespaces of its own, in which there is no network at all."""
-    tried = [*ALONE, sys.executable, "-c", "import socket; print(socket.if_nameindex())"]
-    seen = subprocess.run(tried, capture_output=True, text=True, check=False)
-    if seen.returncode:
-        pytest.skip(f"no namespaces here: {seen.stderr.strip()}")
-    assert seen.stdout.strip() == "[(1, 'lo')]"
-    bare = Runner(bare_python(tmp_path), tmp_path, inside=ALONE)
+def test_in_a_container_without_a_network(
+    first: First, action: Path, workspace: Path, tmp_path: Path
+) -> None:
+    """Installed and run where there is no network, and no file but a system's and the job's."""
+    inside = contained(tmp_path, tmp_path, action, workspace)
+    tried = subprocess.run([*inside, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no namespaces here: {tried.stderr.strip()}")
+    look = f"import os, socket; print(socket.if_nameindex(), os.path.exists({str(ROOT / 'cli')!r}))"
+    words = [*inside, os.path.realpath(sys.executable), "-S", "-c", look]
+    seen = subprocess.run(words, capture_output=True, text=True, check=True, cwd=workspace).stdout
+    assert seen.strip() == "[(1, 'lo')] False"
+    bare = Runner(bare_python(tmp_path), tmp_path, inside=inside)
     job = bare.run(action, workspace, model="bad one", baseline=str(tmp_path / "first.json"))
     assert not job.failed, job.log
     assert (tmp_path / "first.json").exists()
