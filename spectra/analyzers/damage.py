@@ -12,7 +12,7 @@ from torch import Tensor
 from spectra.analyzers.evidence import BLOCK, side_of
 from spectra.analyzers.null_directions import own_rank
 from spectra.analyzers.row import Row
-from spectra.analyzers.spans import runs_of
+from spectra.analyzers.spans import lines_of
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.matrices import Pair
 from spectra.numbers import number, percent
@@ -140,8 +140,8 @@ def _lost(base: Tensor, tuned: Tensor, moved: int | None) -> Damage | None:
         lines = [flags & (size > FAINT * size.mean())
                  for flags, size in zip(lines, sizes, strict=True)]  # fmt: skip
     told = [
-        f"{name} {runs_of(flags.cpu())} of {len(flags):,}"
-        for name, flags in zip(("rows", "columns"), lines, strict=True)
+        lines_of(flags.cpu(), noun)
+        for noun, flags in zip(("row", "column"), lines, strict=True)
         if bool(flags.any())
     ]
     note = f"lost {' and '.join(told)}, which are 0 now"

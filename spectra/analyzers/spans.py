@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+FEW = 4  # runs that a sentence names
 RUNS = 256  # runs of zero rows or columns that are told; a model has no more heads
 
 
@@ -21,3 +22,16 @@ def runs_of(zero: Tensor) -> str | None:
     return ", ".join(
         f"{start}-{stop - 1}" if stop - start > 1 else f"{start}" for start, stop in sorted(longest)
     ) or None  # fmt: skip
+
+
+def lines_of(zero: Tensor, noun: str) -> str:
+    """Write in a sentence which lines are set: `rows 64-95 of 384`, `36 of 384 rows (3, 9, ...)`.
+
+    Args:
+        zero: Flags, of which some are set.
+        noun: What one is called.
+    """
+    runs = (runs_of(zero) or "").split(", ")
+    if len(runs) <= FEW:
+        return f"{noun}s {', '.join(runs)} of {len(zero):,}"
+    return f"{int(zero.sum()):,} of {len(zero):,} {noun}s ({', '.join(runs[:FEW])}, ...)"

@@ -77,6 +77,9 @@ BROKEN: dict[str, tuple[Tensor, Callable[[Tensor], Tensor], str, str]] = {
     "both": (BASE, lambda w: zeroed(zeroed(w, slice(4, 6)), slice(None), slice(0, 8)), "zero rows",
              ("lost rows 4-5 of 96 and columns 0-7 of 96, which are 0 now, and no other entry "
               "changed")),
+    "scattered": (BASE, lambda w: zeroed(w, slice(1, 30, 3)), "zero rows",
+                  ("lost 10 of 96 rows (1, 4, 7, 10, ...), which are 0 now, and no other entry "
+                   "changed")),
     "tail": (TALL, lambda w: tail(w, 0.201), "zero run",
              ("lost the last 20.1 % of its entries in one run, which are 0 now, and no other "
               "changed")),

@@ -115,6 +115,10 @@ class TestDeadRows:
         assert told("SPC010", facts_of(tensors)) == [
             (DOWN, "1 of 16 rows is 0: 6.25 % > 1 % allowed")
         ]
+        tensors = changed(tensors, DOWN, (slice(None), slice(0, 6)), 0.0)
+        assert told("SPC010", facts_of(tensors, SETTINGS)) == [
+            (DOWN, "6 of 24 columns are 0: 25 % > 1 % allowed; so is 1 of 16 rows")
+        ]
 
     def test_the_limit_is_a_setting(self) -> None:
         facts = facts_of(changed(llama(), DOWN, 3, 0.0))

@@ -104,6 +104,7 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         if settings is None or table or is_zero(subject) or not is_map(subject):
             continue
         dead = dead_heads(facts, subject)
+        found = []
         for axis, total, noun in (("rows", subject.rows, "row"), ("cols", subject.cols, "column")):
             count = int(subject.number(f"zero_{axis}") or 0)
             if (subject.name, axis) in padded:
@@ -111,13 +112,17 @@ def dead_rows(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             of_heads = dead.lines if dead is not None and dead.axis == axis else 0
             share = (count - of_heads) / total if total else 0.0
             if share > settings["max"]:
-                told = f"{count:,} of {counted(total, noun)} {'is' if count == 1 else 'are'} 0"
-                most = settings["max"]
-                told += f"; without {of_heads:,} of whole heads, " if of_heads else ": "
-                told += f"{apart(share, most, percent)} > "
-                told += f"{percent(most, EXACT)} allowed"
-                yield Breach(told, subject.name, share, most)
-                break
+                told = f"{count:,} of {counted(total, noun)}"
+                found.append((share, told, "is" if count == 1 else "are", of_heads))
+        if not found:
+            continue
+        (share, told, verb, of_heads), *other = sorted(found, reverse=True)
+        most = settings["max"]
+        told += f" {verb} 0"
+        told += f"; without {of_heads:,} of whole heads, " if of_heads else ": "
+        told += f"{apart(share, most, percent)} > {percent(most, EXACT)} allowed"
+        told += "".join(f"; so {also} {lines}" for _, lines, also, _ in other)
+        yield Breach(told, subject.name, share, most)
 
 
 def _padded(facts: Facts) -> set[tuple[str, str]]:
