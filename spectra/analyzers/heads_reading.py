@@ -89,9 +89,14 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
 def _dead(dead: Sequence[Row], of: int, named: Naming) -> str:
     if not dead:
         return ", none dead"
-    some = ", ".join(f"{named(row)} ({str(row.values['dead']).upper()})" for row in dead[:NAMED])
+    some = ", ".join(f"{named(row)} ({dead_parts(row.values['dead'])})" for row in dead[:NAMED])
     more = f" and {len(dead) - NAMED:,} more" if len(dead) > NAMED else ""
     return f", {len(dead):,} of {of:,} dead: {some}{more}"
+
+
+def dead_parts(dead: object) -> str:
+    """Return in a sentence what of a head is dead: `OV`, `OV and QK`."""
+    return " and ".join(part.upper() for part in str(dead).split(" and "))
 
 
 def _twins(twins: Sequence[Row], named: Callable[[str, int | None, int], str]) -> str:

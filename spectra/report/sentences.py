@@ -52,18 +52,31 @@ def made_of(document: Document, *, date: bool) -> str:
     pieces = [f"spectra {printable(str(document['spectra']))}"]
     if date and document.get("date"):
         pieces.append(f"made {printable(str(document['date']))}")
-    known = [model for model in document["models"] if model.get("digest")]
+    models = _compared(document) if document["command"] == "compare" else document["models"]
+    known = [model for model in models if model.get("digest")]
     if 0 < len(known) <= MOST_DIGESTS:
-        parts = [str(model["part"]) for model in document["models"]]
+        parts = [str(model["part"]) for model in models]
         # Models of one part, as of several widths, are told apart by their names.
-        names = parts if len(set(parts)) == len(parts) else map(short_name, document["models"])
-        named = dict(zip(map(id, document["models"]), names, strict=True))
+        names = parts if len(set(parts)) == len(parts) else map(short_name, models)
+        named = dict(zip(map(id, models), names, strict=True))
         told = [
             f"{named[id(model)]} {short_digest(model)}" if len(parts) > 1 else short_digest(model)
             for model in known
         ]
         pieces.append(f"weights {printable(', '.join(told))}")
     return " · ".join(pieces)
+
+
+def _compared(document: Document) -> list[Mapping[str, Any]]:
+    """Return the models of both results that were compared; one of both, such as a base, once."""
+    one, other = (side["models"] for side in document["summary"]["sides"].values())
+    both = [model for model in one if model.get("digest") and model in other]
+    alone = [
+        {**model, "part": part if len(models) == 1 else f"{part} {model['part']}"}
+        for part, models in zip(document["summary"]["sides"], (one, other), strict=True)
+        for model in models if model not in both
+    ]  # fmt: skip
+    return [*both, *alone]
 
 
 def sampled_alike(document: Document) -> str:

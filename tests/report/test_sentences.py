@@ -2,7 +2,7 @@
 
 import pytest
 
-from spectra.report.sentences import models_named
+from spectra.report.sentences import made_of, models_named
 
 PLACES = [
     ("/a/llama-7b/", "/a/llama-7b/model.safetensors", "llama-7b"),
@@ -37,3 +37,15 @@ def test_a_series_names_four_at_most(names: str, said: str) -> None:
         {"model": name, "spec": f"run/{name}", "resolved": "", "part": "model"} for name in names
     ]
     assert models_named({"command": "width", "models": models}) == said
+
+
+def test_what_two_comparisons_share_is_named_once() -> None:
+    base, one, other = (
+        {"part": part, "digest": f"whole:{digit * 16}", "spec": part, "resolved": part}
+        for part, digit in (("base", "0"), ("tuned", "1"), ("tuned", "2"))
+    )
+    sides = {"before": {"models": [base, one]}, "after": {"models": [base, other]}}
+    found = {"command": "compare", "spectra": "1", "models": [], "summary": {"sides": sides}}
+    told = ", ".join(f"{part} whole:{digit * 12}" for part, digit in
+                     (("base", "0"), ("before tuned", "1"), ("after tuned", "2")))  # fmt: skip
+    assert made_of(found, date=False) == f"spectra 1 · weights {told}"

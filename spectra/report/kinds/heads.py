@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from spectra.analyzers.heads_reading import naming
+from spectra.analyzers.heads_reading import dead_parts, naming
 from spectra.numbers import hundredths, number, percent
 from spectra.report import cells, tokens
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Sheet, Worst, highest
@@ -180,7 +180,8 @@ def _worst(document: Document) -> Iterator[Worst]:
     """Yield dead heads and twins, and those that copy most."""
     rows = document["rows"]
     for row in [row for row in rows if row.get("dead")][:EACH]:
-        text = f"dead: {row['dead'].upper()} is 0, or a thousandth of the others'"
+        verb = "are" if " and " in row["dead"] else "is"
+        text = f"dead: {dead_parts(row['dead'])} {verb} 0, or a thousandth of the others'"
         yield Worst("warning", row["matrix"], text, about="head")
     for row in [row for row in rows if row.get("twin") is not None][:EACH]:
         text = f"OV as head {row['twin']}: cosine {hundredths(row['nearest_cosine'])}"

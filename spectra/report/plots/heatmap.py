@@ -138,8 +138,8 @@ def draw_grid(
         elif math.isnan(value):
             axes.text(j + 0.5, i + 0.5, "–", ha="center", va="center", color=QUIET)
         elif numbered or math.isinf(value):
-            red, green, blue, _ = colours(float(norm(coloured[i, j])))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            red, green, blue, filled = colours(norm(coloured[i, j]))  # of 0, no logarithm: none
+            dark = filled and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             axes.text(
                 j + 0.5, i + 0.5, texts.get((i, j), "∞"), ha="center", va="center",
                 color="white" if dark else INK,

@@ -56,6 +56,13 @@ def test_small_changes_are_in_per_cent_and_large_ones_factors(model: Document) -
     assert "6 of 6; most: 2.56 → 0.64 (÷ 4)" in written(large)
 
 
+def test_the_weights_of_both_sides_are_named(model: Document) -> None:
+    (one,) = model["models"]
+    other = {**times(model, 1.1), "models": [{**one, "digest": "sample:0123456789abcdef"}]}
+    told = f"weights before {one['digest'][:19]}, after sample:0123456789ab"
+    assert told in written(drawn(model, other))
+
+
 def test_every_quantity_has_a_line(model: Document) -> None:
     other = times(times(model, 1.1), 0.9, "frobenius")
     other["rows"][0]["frobenius"] = model["rows"][0]["frobenius"]

@@ -29,6 +29,16 @@ def test_heads_without_numbers_are_said(tmp_path: Path) -> None:
     assert any("No head has numbers." in text.get_text() for text in figure.texts)
 
 
+def test_a_dead_head_is_a_zero_that_can_be_read(tmp_path: Path) -> None:
+    """It has no place on a logarithmic scale: no colour, so its number is dark."""
+    document = spectra.heads(write_attention(tmp_path / "model")).document()
+    first = {**document["rows"][0], "ov_sigma_max": 0.0}
+    figure = draw({**document, "rows": [first, *document["rows"][1:]]}, {})
+    shown = [text for axes in figure.axes for text in axes.texts]
+    (zero,) = (text for text in shown if text.get_text() == "0")
+    assert zero.get_color() != "white"
+
+
 def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path: Path) -> None:
     result = spectra.heads(write_attention(tmp_path / "model"), compose=True, strongest=7)
     figure = draw(result.document(), {})
