@@ -49,7 +49,9 @@ def command(name: str) -> None:
     _lines(["", *_spaced(text), "```text", f"spectra {name} {written(one.params)}", "```", ""])
     if arguments:
         _lines(["| argument | meaning |", "|---|---|"])
-        _lines(f"| `{argument_word(p)}` | {_cell(p.help)} |" for p in arguments)
+        words = [argument_word(one).replace("|", "\\|") for one in arguments]
+        _lines(f"| `{word}` | {_cell(one.help)} |"
+               for word, one in zip(words, arguments, strict=True))  # fmt: skip
         cog.outl("")
     panels: dict[str, list[Any]] = {FIRST: []}
     for option in one.params:

@@ -12,8 +12,8 @@ from ..options import DEVICES, OUTPUT, RUN, SOURCE, NoCache, Quiet, device_of, o
 
 # fmt: off
 Results = Annotated[list[str], typer.Argument(
-    metavar="RESULT.json",
-    help="Results that other commands wrote with -o FILE.json; or one model, to analyse now.")]
+    metavar="MODEL|RESULT.json",
+    help="One model, to analyse now; or results that other commands wrote with -o FILE.json.")]
 Base = Annotated[str | None, option("--base REF",
     "Of a model: what it was trained from.", SOURCE)]
 PolicyFile = Annotated[Path | None, option("--policy FILE",
