@@ -107,7 +107,8 @@ Exact = Annotated[bool, option("--exact",
     "Decompose every matrix in full, as a reference; slower.", RUN)]
 NoCache = Annotated[bool, option("--no-cache",
     "Measure everything anew: neither ask the store of earlier runs nor keep anything.", RUN)]
-Quiet = Annotated[bool, option("--quiet -q", "No progress, notes or hints.", OUTPUT)]
+Quiet = Annotated[bool, option("--quiet -q",
+    "Only the result: no progress, notes or hints beside it.", OUTPUT)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

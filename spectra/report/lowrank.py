@@ -47,8 +47,9 @@ def worst(document: Document) -> Iterator[Worst]:
 
 
 def after(document: Document) -> Iterator[Sequence[str]]:
-    """Yield what shows the adapter: against its base, where that is known."""
-    base: object = document["summary"].get("base")
+    """Yield what shows the adapter: against its base as it was given, or as the adapter has it."""
+    given = [model["spec"] for model in document["models"] if model["part"] == "base"]
+    base: object = given[0] if given else document["summary"].get("base")
     yield ["diff", str(base), place(document)] if base else ["ls", place(document)]
 
 
