@@ -26,6 +26,7 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         scales={name: one.scale for name, one in adapter.factors.items()},
         factors={name: _tensors(one) for name, one in adapter.factors.items()},
         changes=len(modules) + len(adapter.saved),
+        saved=len(adapter.saved),
         others=len(adapter.updates),
         lost=None if plan is None else _lost(plan, modules),
         misshapen=() if plan is None else _misshapen(plan),

@@ -67,6 +67,7 @@ class Fit:
     scales: Mapping[str, float]
     factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
     changes: int  # modules, new rows and whole tensors
+    saved: int = 0  # of these, tensors that are stored whole, such as a classifier
     others: int = 0  # modules that another method than LoRA changes
     lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given
     misshapen: Sequence[str] = ()  # matrices that its updates do not fit, and both shapes

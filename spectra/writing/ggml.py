@@ -48,16 +48,14 @@ def write_ggml(path: Path, slots: Mapping[str, Slot], metadata: Mapping[str, str
     """Write a file, one tensor in memory at a time, and return its size in bytes.
 
     Raises:
-        OutputError: The system refuses, or a tensor gives other bytes than its header says.
+        OSError: The system refuses.
+        OutputError: A tensor gives other bytes than its header says.
     """
-    try:
-        with path.open("wb") as file:
-            file.write(header_of(slots, metadata))
-            for chunk in _tensors(slots):
-                file.write(chunk)
-            return file.tell()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+    with path.open("wb") as file:
+        file.write(header_of(slots, metadata))
+        for chunk in _tensors(slots):
+            file.write(chunk)
+        return file.tell()
 
 
 def _tensors(slots: Mapping[str, Slot]) -> Iterator[bytes | bytearray | memoryview]:

@@ -5,6 +5,7 @@ matrices are measured. To measure them twice would take twice as long, so what t
 into a file without a name, which is gone with the process, however that ends.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,8 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which was told already
+            self._file.close()
 
     def take(self, task: Measured, tensors: Mapping[str, "Tensor"]) -> None:
         """Take a task's tensors.
@@ -61,7 +63,7 @@ class Spool:
             except OSError as error:
                 raise OutputError(
                     f"{shown(self._folder)} cannot hold what is to be written: "
-                    f"{error.strerror or error}. Choose another place."
+                    f"{error.strerror or error}. Make room, or choose another place."
                 ) from None
 
     def rows(self, matrix: str, name: str, count: int) -> "Tensor":

@@ -43,22 +43,20 @@ def write_tensors(path: Path, slots: Mapping[str, Slot], metadata: Mapping[str, 
     Wider dtypes come first, as the format's own library has it, so that all are aligned.
 
     Raises:
-        OutputError: The system refuses, or a tensor gives other bytes than its header says.
+        OSError: The system refuses.
+        OutputError: A tensor gives other bytes than its header says.
     """
     ordered = dict(sorted(slots.items(), key=lambda item: (-_width(item[1]), item[0])))
-    try:
-        with path.open("wb") as file:
-            file.write(header_of(ordered, metadata))
-            for name, slot in ordered.items():
-                given = sum(file.write(chunk) for chunk in slot.chunks())
-                if given != slot.nbytes:
-                    raise OutputError(
-                        f"tensor {quote(name)} gave {given:,} bytes, expected {slot.nbytes:,}. "
-                        "A file that is read may have changed: run it again."
-                    )
-            return file.tell()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+    with path.open("wb") as file:
+        file.write(header_of(ordered, metadata))
+        for name, slot in ordered.items():
+            given = sum(file.write(chunk) for chunk in slot.chunks())
+            if given != slot.nbytes:
+                raise OutputError(
+                    f"tensor {quote(name)} gave {given:,} bytes, expected {slot.nbytes:,}. "
+                    "A file that is read may have changed: run it again."
+                )
+        return file.tell()
 
 
 def _width(slot: Slot) -> int:

@@ -109,6 +109,19 @@ def test_an_adapter_that_does_nothing_is_told_once(base: Path, tmp_path: Path) -
         assert findings(base, base=base, adapter=made) == [("SPC109", "error", merged)]
 
 
+def test_an_adapter_that_only_stores_a_classifier(base: Path, tmp_path: Path) -> None:
+    some = factors(*NAMES)
+    stored = {"base_model.model.score.weight": torch.ones(2, 8)}
+    assert not findings(adapter(tmp_path / "a", some | stored))
+    idle = {k: 0 * v if "lora_B" in k else v for k, v in some.items()}
+    message = (
+        "the adapter does nothing but store 1 tensor whole: the update of all 3 modules is zero"
+    )
+    for number, (tensors, settings) in enumerate(((idle, {}), (some, {"lora_alpha": 0}))):
+        made = adapter(tmp_path / str(number), tensors | stored, **settings)
+        assert findings(made) == findings(made, base=base) == [("SPC109", "error", message)]
+
+
 def test_single_modules_that_do_nothing(base: Path, tmp_path: Path) -> None:
     some = factors(*NAMES)
     some[f"base_model.model.{NAMES[1]}.lora_B.weight"].zero_()

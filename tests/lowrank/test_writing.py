@@ -1,7 +1,10 @@
 """What all that write refuse alike: matrices that could not be measured, places, disks."""
 
+import contextlib
+import re
+import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +83,35 @@ def test_a_disk_without_room_and_a_matrix_without_numbers_are_refused(
         with pytest.raises(OutputError, match=r"cannot be written: .*did not converge"):
             write(models, out, False)
     assert [*tmp_path.iterdir()] == []
+
+
+@contextlib.contextmanager
+def files_of(most: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, which the system refuses as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_fills_up_on_the_way(name: str, models: Path, tmp_path: Path) -> None:
+    """What is measured is held on disk first, then written: either may find no room any more."""
+    _, write = WRITERS[name]
+    out = tmp_path / "out"
+    write(models, out, False)
+    largest = max(one.stat().st_size for one in out.rglob("*") if one.is_file())
+    shutil.rmtree(out)
+    for most in (64, largest // 3, largest - 1):
+        with files_of(most), pytest.raises(OutputError) as told:
+            write(models, out, False)
+        where = f"{tmp_path}(/out cannot be written| cannot hold what is to be written)"
+        assert re.fullmatch(
+            rf"{where}: File too large\. Make room, or choose another place\.", str(told.value)
+        )
+        assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -121,16 +121,23 @@ def idle(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         what = (
             counted(whole, "module") if facts.is_adapter else counted(whole, "matrix", "matrices")
         )
-        text = f"does nothing: the update of all {what} is zero"
+        text = f"does nothing{_but(facts)}: the update of all {what} is zero"
         yield Breach(f"the adapter {text}", value=0.0, subject="the adapter")
         return
     if unmoved := _unmoved(facts):
-        text = f"the adapter does nothing: of {counted(unmoved, 'module')} none changes the base"
+        none = f"of {counted(unmoved, 'module')} none changes the base"
+        text = f"the adapter does nothing{_but(facts)}: {none}"
         yield Breach(text, value=0.0, subject="the adapter")
     for subject in facts.matrices():
         if subject.values.get("merge_zero") and settings_of(subject.name) is not None:
             text = "the adapter's update of it is zero"
             yield Breach(text, subject.name, 0.0, severity="warning")
+
+
+def _but(facts: Facts) -> str:
+    """Say what an adapter holds beside modules that have no update."""
+    saved = facts.adapter.saved if facts.adapter is not None and facts.is_adapter else 0
+    return f" but store {counted(saved, 'tensor')} whole" if saved else ""
 
 
 def _unmoved(facts: Facts) -> int:
@@ -139,7 +146,7 @@ def _unmoved(facts: Facts) -> int:
     It is known beside a base alone, as zero factors are not what says so.
     """
     adapter = facts.adapter
-    if adapter is None or not facts.is_adapter or adapter.others != adapter.changes:
+    if adapter is None or not facts.is_adapter or adapter.others != adapter.changes - adapter.saved:
         return 0
     moved = [norm for one in facts.matrices() if (norm := one.number("delta_norm")) is not None]
     return adapter.others if moved and not any(moved) else 0
@@ -164,7 +171,7 @@ def idle_modules(facts: Facts) -> tuple[list[str], int]:
         if any(name in subjects and is_zero(subjects[name]) for name in tensors)
         or adapter.scales.get(module) == 0.0
     ]
-    return zero, adapter.changes
+    return zero, adapter.changes - adapter.saved
 
 
 def idle_factors(facts: Facts) -> set[str]:
@@ -262,7 +269,8 @@ RULES = (
         why="lora_B is zero before the first step: an adapter saved too early, or from the wrong "
         "process, loads and does nothing.",
         how="The update of every module is zero: lora_B, lora_A or the scale; of methods other "
-        "than LoRA the change of the base, where one is compared. Of an adapter that was merged "
+        "than LoRA the change of the base, where one is compared. What an adapter stores whole, "
+        "such as a classifier, is counted beside that. Of an adapter that was merged "
         "(`--adapter`), single matrices with a zero update are warnings; of one that is checked "
         "itself SPC008 tells single factors.",
         fix="Save the adapter again after training; under DeepSpeed or FSDP gather it first.",
