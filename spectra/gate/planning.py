@@ -1,7 +1,7 @@
 """From a model and a policy to a planned check: what is opened, and what must be measured."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,10 +71,10 @@ def plan_check(
     before = baseline if isinstance(baseline, Reading) and baseline is not base else None
     if base is not None and before is not None and (compared or "earlier" in tuned):
         sides.compare("earlier", base, before)
-    moved = 0
+    lost: list[str] = []
     if base is not None and adapter is not None:
         meant = sides.compare("meant", base, adapter)
-        moved = sides.compare_vectors(base, release, adapter)
+        lost = sides.compare_vectors(base, release, adapter)
     for reading in (release, base, baseline):
         if isinstance(reading, Reading):
             sides.add(reading)
@@ -87,7 +87,7 @@ def plan_check(
         replays=meant is not None,
         width=Width() if widths else None,
     )
-    warnings = [_unseen(changes, meant, moved)] if changes and meant else []
+    warnings = [_unseen(changes, meant, lost)] if changes and meant else []
     if changes and release.is_adapter:
         warnings.append(changes.warning)
     return Check(
@@ -205,7 +205,7 @@ def _fit(
     return fit_of(opened, plan) if isinstance(opened, Adapter) else None
 
 
-def _unseen(changes: Plan, meant: Plan, moved: int) -> str:
+def _unseen(changes: Plan, meant: Plan, lost: Sequence[str]) -> str:
     """Say what of an adapter is not looked for in the model; empty where all is."""
     changed = {task.place.matrix for task in meant.tasks if task.inputs[0].change}
     found = {
@@ -217,9 +217,11 @@ def _unseen(changes: Plan, meant: Plan, moved: int) -> str:
             f"{len(lacking):,} of {counted(len(changed), 'matrix', 'matrices')} that the adapter "
             f"changes found no partner in the merged model, such as {quote(lacking[0])}."
         )
-    if moved:
-        biases = counted(moved, "bias", "biases")
-        told.append(f"Not done again is what the adapter makes of {biases} of its modules.")
+    if lost:
+        told.append(
+            f"Of {counted(len(lost), 'bias', 'biases')} that the adapter moves base and model have "
+            f"no two of its size, such as {quote(lost[0])}."
+        )
     return " ".join(text for text in told if text)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spectra.analyzers import Row
-from spectra.checkpoint import Adapter
-from spectra.checkpoint.adapter.biases import moved_biases
+from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
+from spectra.checkpoint.adapter.biases import OF_WEIGHT, Shift, moved_biases
+from spectra.checkpoint.adapter.updates.update import Update
 from spectra.gate.reading import Reading
 from spectra.matrices import Selection, match_names
 from spectra.matrices.part import Part
@@ -17,7 +18,8 @@ from spectra.words import FAILED, VECTOR
 from spectra.work import Plan, plan_pair
 from spectra.work.executor import key_of
 from spectra.work.planning.plan import Member, in_bytes
-from spectra.work.task import Input, Replaced, Task
+from spectra.work.read import Read
+from spectra.work.task import Change, Input, Remade, Replaced, Shifted, Task
 
 ORDER = ("model", "base", "baseline", "proxy", "change", "earlier", "meant")
 """Of the inputs of a task: whole tensors before what may need a part of them."""
@@ -56,33 +58,39 @@ class Sides:
                 self.homes[WHOSE[side], name] = key
         return plan
 
-    def compare_vectors(self, base: Reading, model: Reading, adapter: Reading) -> int:
+    def compare_vectors(self, base: Reading, model: Reading, adapter: Reading) -> list[str]:
         """Join to each vector of the base what a merge made of it, and what an adapter would.
 
         Returns:
-            How many biases the adapter moves in a way that is not done again.
+            The biases that the adapter moves, and that base and model do not both have in its size.
         """
         opened = adapter.survey.checkpoint
         if not isinstance(opened, Adapter):
-            return 0
+            return []
         own = {view.name: view for view in base.views if view.role.kind == VECTOR}
         theirs = {view.name: view for view in model.views if view.role.kind == VECTOR}
         found, _ = match_names(base.weights.entries, model.weights.entries, "tensor")
         saved, _ = match_names(base.weights.entries, opened.saved, "tensor")
-        moved, _ = match_names(own, moved_biases(opened), "bias")
+        ways = moved_biases(opened)
+        moved, lost = match_names(own, ways, "bias")
+        lost = [name for name in lost if isinstance(ways[name], Shift)]  # others move what is there
         for name, view in own.items():
             other, whole = theirs.get(found.get(name, "")), opened.saved.get(saved.get(name, ""))
-            shapes = {view.entry.shape, *(one.shape for one in (whole,) if one is not None)}
-            apart = name in moved or is_buffer(name, view.entry.shape)
-            if other is None or apart or shapes != {other.entry.shape}:
+            way, size = ways.get(moved.get(name, "")), view.entry.shape
+            beside = [whole, other.entry if other else None,
+                      way.entry if isinstance(way, Shift) else None]  # fmt: skip
+            shapes = {size, *(one.shape for one in beside if one is not None)}
+            fits = not isinstance(way, Update) or (whole is None and way.shape[0] in (0, *size))
+            if other is None or len(shapes) > 1 or not fits or is_buffer(name, size):
+                lost += [name] if way is not None else []
                 continue
             key = base.part, name
             self.homes[model.part, other.name] = key
-            for side, source, entry in (("change", model.weights, other.entry),
-                                        ("meant", adapter.weights, whole)):  # fmt: skip
-                change = None if entry is None else Replaced(source, entry, None, Part())
-                self.groups[key][side] = Input(side, base.weights, view, True, change)
-        return len(moved)
+            change = Replaced(model.weights, other.entry, None, Part())
+            self.groups[key]["change"] = Input("change", base.weights, view, True, change)
+            meant = _vector(base.weights, adapter.weights, name, whole, way)
+            self.groups[key]["meant"] = Input("meant", base.weights, view, True, meant)
+        return lost
 
     def add(self, reading: Reading) -> None:
         """Add every tensor of a model."""
@@ -134,6 +142,31 @@ def rows_by_side(tasks: Iterable[Task], rows: Sequence[Row]) -> dict[str, dict[s
         side: dict(sorted(named.items(), key=lambda item: natural(item[0])))
         for side, named in found.items()
     }
+
+
+def _vector(
+    base: Checkpoint,
+    adapter: Checkpoint,
+    name: str,
+    whole: TensorEntry | None,
+    way: Shift | Update | None,
+) -> Change:
+    """Return what an adapter makes of a vector of the base.
+
+    Args:
+        base: The model it was trained on.
+        adapter: Where its tensors lie.
+        name: Of the vector.
+        whole: What it stores in its place.
+        way: How else it moves it.
+    """
+    if isinstance(way, Shift):
+        return Shifted(adapter, way.entry, way.scale, way.rank, whole)
+    if isinstance(way, Update):
+        weight = base.entries.get(f"{name.removesuffix('bias')}weight")
+        asked = weight is not None and way.method == OF_WEIGHT
+        return Remade(adapter, way, False, Read(base, weight) if weight and asked else None)
+    return None if whole is None else Replaced(adapter, whole, None, Part())
 
 
 def _row(one: Input, told: Mapping[str, Any]) -> Row:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.distribution import version
-from spectra.work.task import Input, Remade, Replaced, Task, Updated
+from spectra.work.task import Input, Remade, Replaced, Shifted, Task, Updated
 
 ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
 
@@ -90,6 +90,8 @@ def _way(one: Input) -> tuple[object, ...]:
         own = change.factors
         return ("updated", own.kind, own.scale, own.rank, own.count, change.turned, change.expert,
                 change.rows, *(("inside",) if change.inside else ()))  # fmt: skip
+    if isinstance(change, Shifted):
+        return ("shifted", change.scale, change.rank, change.start is not None)
     if isinstance(change, Remade):
         made = change.update
         names = tuple(name for name, _ in made.parts)

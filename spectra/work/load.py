@@ -16,7 +16,7 @@ from spectra.matrices.view import inner_of
 from spectra.work.ahead import Ahead
 from spectra.work.meter import Meter, Stopwatch
 from spectra.work.read import Read
-from spectra.work.task import Input, Remade, Replaced, Rewritten, Task, Updated
+from spectra.work.task import Input, Remade, Replaced, Rewritten, Shifted, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
 
@@ -219,11 +219,21 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         formed = _formed(one, change, update, read)
         named = NAMES.get(formed.dtype, "F32")
         return Sides(base, formed, named, formed="lengths", factors=factors)
+    if isinstance(change, Shifted):
+        return _shifted(base, change, dtype, read)
+    return _computed(one, base, read) or Sides(
+        base, None, dtype, product=product if one.paired else None
+    )
+
+
+def _computed(one: Input, base: Tensor | LowRank, read: ReadValues) -> Sides | None:
+    """Return new values that are computed from the base's; None where none are."""
+    change = one.change
     if isinstance(change, Rewritten):
         return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed="rows")
     if isinstance(change, Remade):
         return Sides(base, _remade(one, change, read), "F64", formed="method")
-    return Sides(base, None, dtype, product=product if one.paired else None)
+    return None
 
 
 def _formed_values(values: Tensor | LowRank) -> Tensor:
@@ -314,12 +324,25 @@ def _formed(one: Input, change: Updated, update: LowRank, read: ReadValues) -> T
     return tuned if one.own.slab is None else tuned[slice(*one.own.slab)]
 
 
+def _shifted(base: Tensor | LowRank, change: Shifted, dtype: str, read: ReadValues) -> Sides:
+    """Return a bias to which `scale * b` is added, as an update of rank 1 where it can be."""
+    stored = read(change.reads[0])
+    values = widened(stored).reshape(-1, 1)
+    one = values.new_ones(1, 1)
+    if change.start is not None:
+        start = widened(read(change.reads[1]))
+        return Sides(base, start + change.scale * values.reshape(start.shape), "F32")
+    factors = Factors(LowRank(values, one), change.scale, change.rank, stored.dtype)
+    return Sides(base, LowRank(values * change.scale, one), dtype, factors=factors)
+
+
 def _remade(one: Input, change: Remade, read: ReadValues) -> Tensor:
     """Return the values that a method makes of the base's, in float64, for the input's slab."""
     whole = read(one.whole)
-    values = whole.double().flatten(1)
+    values = Part().within(whole.double())  # a bias: one column
     values = values.mT if change.turned else values
-    made = change.update.turned(values, lambda entry: read(Read(change.source, entry)))
+    beside = {} if change.weight is None else {"weight": read(change.weight).double()}
+    made = change.update.turned(values, lambda entry: read(Read(change.source, entry)), beside)
     made = (made.mT if change.turned else made).reshape(whole.shape).contiguous()
     return made if one.own.slab is None else made[slice(*one.own.slab)]
 

@@ -82,20 +82,39 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Shifted:
+    """An adapter adds a vector, scaled, to a bias."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    scale: float
+    rank: int  # of the factors whose scale it is
+    start: TensorEntry | None = None  # what is added to, where the adapter stores that too
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The vector, and the bias where the adapter has its own."""
+        more = [] if self.start is None else [Read(self.source, self.start)]
+        return (Read(self.source, self.entry), *more)
+
+
+@dataclass(frozen=True, slots=True)
 class Remade:
     """A method makes new values of the base's, such as by turning its inputs."""
 
     source: Checkpoint
     update: Update
     turned: bool  # the stored tensor is [in, out]
+    weight: Read | None = None  # of a bias: that of its layer, where new values hang on it
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """Everything that the method stores."""
-        return tuple(Read(self.source, entry) for _, entry in self.update.parts)
+        """Everything that the method stores, and the weight beside a bias."""
+        stored = tuple(Read(self.source, entry) for _, entry in self.update.parts)
+        return stored if self.weight is None else (*stored, self.weight)
 
 
-Change: TypeAlias = Replaced | Updated | Rewritten | Remade | None
+Change: TypeAlias = Replaced | Updated | Rewritten | Shifted | Remade | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +237,19 @@ class Task:
             replace(
                 one,
                 source=self._slim(one.source),
-                change=one.change and replace(one.change, source=self._slim(one.change.source)),
+                change=self._slim_change(one.change),
             )
             for one in self.inputs
         ]))  # fmt: skip
+
+    def _slim_change(self, change: Change) -> Change:
+        if change is None:
+            return None
+        slim = replace(change, source=self._slim(change.source))
+        if isinstance(slim, Remade) and slim.weight is not None:
+            weight = replace(slim.weight, source=self._slim(slim.weight.source))
+            return replace(slim, weight=weight)
+        return slim
 
     def _slim(self, source: Checkpoint) -> Checkpoint:
         entries = [

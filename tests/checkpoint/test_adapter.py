@@ -194,7 +194,9 @@ def test_what_is_no_factor_of_a_weight_is_listed(tmp_path: Path) -> None:
     )
     adapter = reopened(model, tmp_path)
     assert {skip.tensor for skip in adapter.skipped} == {"base_model.model.blocks.0.up.lora_B.bias"}
-    assert {skip.reason for skip in adapter.skipped} == {"not a LoRA factor of a weight"}
+    assert {skip.reason for skip in adapter.skipped} == {
+        "a bias that is scaled with its factors (lora_bias)"
+    }
 
 
 def test_changed_rows_of_an_embedding(tmp_path: Path) -> None:

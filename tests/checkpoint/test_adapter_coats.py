@@ -216,7 +216,8 @@ class TestPeftWithoutItsSettings:
             "assumed"
         )
         assert set(found.saved) == {"lm_head.weight"}
-        assert [item.reason for item in found.skipped] == ["not a LoRA factor of a weight"]
+        reason = "a bias that is scaled with its factors (lora_bias)"
+        assert [item.reason for item in found.skipped] == [reason]
 
     def test_not_where_alpha_lies_beside(self, tmp_path: Path) -> None:
         tensors = {"q.lora_A.weight": (2, 5), "q.lora_B.weight": (7, 2), "q.alpha": ()}

@@ -527,9 +527,9 @@ def test_of_a_base_that_stores_its_inputs_first(tmp_path: Path) -> None:
 def test_a_diff_says_which_method_it_is(tmp_path: Path) -> None:
     method(Flat(), peft.RoadConfig(target_modules=NAMES, group_size=8), tmp_path)
     result = spectra.diff(tmp_path / "base", tmp_path / "adapter")
-    (note,) = (text for text in result.summary["notes"] if "adapter" in text)
-    assert note.endswith("is an adapter (RoAd): the change is what it makes of the base; biases "
-                         "that it moves are not analysed")  # fmt: skip
+    told = [text for text in result.summary["notes"] if "adapter" in text]
+    assert told[0].endswith("is an adapter (RoAd): the change is what it makes of the base")
+    assert "also brings" in told[1]
     with pytest.raises(SpectraError, match=r"is an adapter \(RoAd\): as BASE give the model"):
         spectra.diff(tmp_path / "adapter", tmp_path / "base")
 

@@ -13,6 +13,8 @@ from torch import nn
 
 import spectra
 from adapters import agrees_with_merged, low_rank, matrices, pairs, planned, save, trained
+from spectra.matrices import Selection
+from spectra.work import plan_pair
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning"),
@@ -217,3 +219,28 @@ def test_vit_takes_its_adapter_however_it_was_saved(tmp_path: Path) -> None:
     for saved, name in names.items():
         found = pairs(planned(tmp_path, saved))
         assert [at for at, pair in found.items() if pair.tuned is not None] == [name]
+
+
+@pytest.mark.filterwarnings("ignore:Adapter 'default'. 2 LoRA")
+def test_norms_and_biases_beside_the_factors_are_told(tmp_path: Path) -> None:
+    """Of lora_B's own biases, of stored ones, and of both on one layer."""
+    told = {}
+    ways: dict[str, dict[str, Any]] = {
+        "none": {}, "moved": {"lora_bias": True}, "stored": {"bias": "lora_only"},
+        "both": {"lora_bias": True, "bias": "lora_only"},
+    }  # fmt: skip
+    for name, settings in ways.items():
+        (tmp_path / name).mkdir()
+        base = trained(
+            nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 4)), tmp_path / name, merge=False, r=2,
+            target_modules=["0", "1"], **settings,
+        )  # fmt: skip
+        told[name] = plan_pair(
+            spectra.open(base), spectra.open(tmp_path / name / "adapter"), Selection()
+        ).notes
+    assert told["none"] == ()
+    for name in ("moved", "stored", "both"):
+        (note,) = told[name]
+        assert note.endswith(
+            "also brings 2 norms and biases, such as '0.bias': matrices alone are measured"
+        )

@@ -17,7 +17,7 @@ from spectra.matrices.part import Part
 from spectra.work import plan_pair
 from spectra.work.identity import identity
 from spectra.work.read import Read
-from spectra.work.task import Input, Replaced, Rewritten, Task, Updated, bytes_of
+from spectra.work.task import Input, Replaced, Rewritten, Shifted, Task, Updated, bytes_of
 
 RANK, ROWS, COLS, EXPERTS = 2, 6, 5, 3
 
@@ -112,6 +112,9 @@ IDENTIFIED: dict[str, Callable[[Input], Input]] = {
     ),
     "rewritten": lambda one: replace(one, change=Rewritten(ADAPTER, NewRows((0, 1), A))),
     "rewritten elsewhere": lambda one: replace(one, change=Rewritten(ADAPTER, NewRows((0, 2), A))),
+    "shifted": lambda one: replace(one, change=Shifted(ADAPTER, A, 2.0, rank=4)),
+    "shifted farther": lambda one: replace(one, change=Shifted(ADAPTER, A, 3.0, rank=4)),
+    "shifted from its own": lambda one: replace(one, change=Shifted(ADAPTER, A, 2.0, 4, start=A)),
 }
 
 

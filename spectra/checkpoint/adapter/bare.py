@@ -9,6 +9,8 @@ from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter, Naming
 from spectra.checkpoint.adapter.factors import (
+    BIAS,
+    OF_FACTOR,
     Kind,
     LoraFactors,
     check_factors,
@@ -164,7 +166,7 @@ def _adapter(
 ) -> Adapter:
     spec, naming = weights.spec, _naming(modules)
     skipped = [
-        Skipped(entry.name, "not a LoRA factor of a weight")
+        Skipped(entry.name, BIAS if OF_FACTOR.fullmatch(plain) else "not a LoRA factor of a weight")
         for plain, entry in rest.items()
         if ".lora_" in plain or plain.startswith("bundle_emb.")
     ]

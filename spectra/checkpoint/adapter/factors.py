@@ -31,6 +31,10 @@ MAGNITUDE = re.compile(
 )
 TOKENS = re.compile(r"(?P<module>.+)\.trainable_tokens_delta(\.default)?", re.DOTALL)
 
+OF_FACTOR = re.compile(r"(?P<module>.+)\.lora_B(\.[^.]+)?\.bias", re.DOTALL)
+BIAS = "a bias that is scaled with its factors (lora_bias)"
+"""Of what lora_B adds beside its weight: no weight changes by it."""
+
 BEFORE = re.compile(r".*\.(original_module\..+|trainable_tokens_original(\.default)?)", re.DOTALL)
 """What was there before training: PEFT saves it where the vocabulary was resized."""
 
@@ -243,6 +247,8 @@ def _no_part(spec: str, plain: str) -> str:
         raise unsupported(spec, "KaSA")
     if BEFORE.fullmatch(plain):
         return "values from before the training"
+    if OF_FACTOR.fullmatch(plain):
+        return BIAS
     return "not a LoRA factor of a weight" if ".lora_" in plain else ""
 
 

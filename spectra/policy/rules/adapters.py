@@ -235,8 +235,9 @@ RULES = (
         "is the factor c for which base + c U, rounded as it is stored, gives the model, U the "
         "adapter's update at its own scale; how much of tuned - base is neither that nor rounding; "
         "and which rows or columns are still the base's. Biases and norms that the adapter stores "
-        "are looked for too, and what it leaves alone has to be the base's, rounded at most. A "
-        "note where U lies below the rounding, so that nothing can be told.",
+        "are looked for too, as are biases that it moves otherwise (`lora_bias`, methods that act "
+        "on outputs), and what it leaves alone has to be the base's, rounded at most. A note where "
+        "U lies below the rounding, so that nothing can be told.",
         fix="Merge again, in the way that the finding does not name. Where the embedding alone "
         "changed beside the adapter, look whether an update of a head went into it that the base "
         "ties to it: PEFT merges so.",

@@ -7,13 +7,14 @@ from typing import TypeAlias
 
 from spectra.analyzers.analyzer import OfPieces, Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
+from spectra.checkpoint.adapter.biases import moved_biases
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
-from spectra.matrices import Selection, View, views_of
+from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.apart import adapter_views, with_pieces
 from spectra.matrices.layers import layers_of
 from spectra.matrices.unmatched import unfit, why_none
 from spectra.numbers import percent
-from spectra.text import counted, quote, shown
+from spectra.text import counted, natural, quote, shown
 from spectra.work.executor import in_order
 from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.by_head import split_by_head
@@ -258,6 +259,7 @@ def plan_pair(
         turned = {view.entry.name for view in views if view.part.transposed}
         changes = adapter_changes(base, kept, tuned, turned=turned)
         notes = (*notes, *_method_of(tuned, changes.pairs))
+        notes = (*notes, *_vectors_of(base, tuned, changes.pairs))
         if selection != Selection():  # what the base lacks has no role to be selected by
             changes.unpaired = Unpaired(0, len(kept), 0, 0)
     else:
@@ -285,12 +287,28 @@ def plan_pair(
     return Plan(members, tasks, tuple(skipped), changes.warning, unpaired, (*notes, *more))
 
 
+def _vectors_of(
+    base: Checkpoint, tuned: Adapter, pairs: Iterable[tuple[View, Change]]
+) -> Iterable[str]:
+    """Say of an adapter that changes matrices that it brings norms and biases too."""
+    stored = [name for name, entry in tuned.saved.items() if len(entry.shape) == 1]
+    names = dict.fromkeys([*moved_biases(tuned), *stored])
+    try:
+        found, _ = match_names(base.entries, names, f"bias of {shown(tuned.spec)}")
+    except PairingError:  # which of several is meant is for who compares them
+        return
+    if found and any(change is not None for _, change in pairs):
+        first = min(found, key=natural)
+        whole = counted(len(found), "norm or bias", "norms and biases")
+        such = f"{quote(first)}" if len(found) == 1 else f"such as {quote(first)}"
+        yield f"{shown(tuned.spec)} also brings {whole}, {such}: matrices alone are measured"
+
+
 def _method_of(tuned: Adapter, pairs: Iterable[tuple[View, Change]]) -> Iterable[str]:
     """Say of an adapter that is no LoRA what the change is, which may look like something else."""
     if not tuned.updates:
         return
-    biases = any(own.bias for own in tuned.updates.values())
-    more = "; biases that it moves are not analysed" if biases else ""
+    more = ""
     stored = [dict(own.parts)["shira_weight"].numel
               for own in tuned.updates.values() if own.method == "shira"]  # fmt: skip
     sizes = [view.rows * view.cols for view, change in pairs if change is not None]

@@ -214,6 +214,14 @@ def glora(weight: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as 
     return weight + weight * gain + shift
 
 
+def glora_bias(bias: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as all
+    """Return b + b * D + E + W C, of a bias as one column; W is that of its layer."""
+    gain, shift = (_path(t, f"glora_{side}").reshape(-1, 1) for side in "DE")
+    inputs = _path(t, "glora_C")
+    added = t["weight"].double().flatten(1) @ inputs.reshape(-1, 1) if inputs.numel() > 1 else 0.0
+    return bias + bias * gain + shift + added
+
+
 def _path(t: Parts, name: str) -> Tensor:
     if f"{name}.Xd" in t:
         return t[f"{name}.Xd"].double() @ t[f"{name}.Xu"].double()

@@ -93,14 +93,20 @@ class Update:
         return replace(first, name=name, dtype=dtype, shape=shape, codec=Made(self.method,
                        self.form, side, self.parts, self.told, shape))  # fmt: skip
 
-    def turned(self, weight: "Tensor", read: Callable[[TensorEntry], "Tensor"]) -> "Tensor":
+    def turned(
+        self,
+        weight: "Tensor",
+        read: Callable[[TensorEntry], "Tensor"],
+        beside: Mapping[str, "Tensor"] | None = None,
+    ) -> "Tensor":
         """Return what it makes of a weight, in float64.
 
         Args:
             weight: float64, rows = outputs.
             read: Returns a stored tensor.
+            beside: What the method takes beside these, by name.
         """
-        stored = {name: read(entry) for name, entry in self.parts}
+        stored = {name: read(entry) for name, entry in self.parts} | dict(beside or {})
         try:
             made: Tensor = function(self.form, self.method)(weight, stored, dict(self.told))
         except RuntimeError as error:  # torch's, of shapes
