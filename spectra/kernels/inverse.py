@@ -5,12 +5,15 @@ A factorisation is a fast and slightly wrong inverse. How wrong is measured by w
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spectra.kernels.blas import add_lower_gram, blas_threads, is_faster
+from spectra.kernels.lapack import factor_cholesky, factor_lu
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.work import PANEL
 
@@ -29,9 +32,13 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     # Row by row in memory, it is the transpose column by column: factored where it stands.
     columns = torch.mul(of.matrix, 1.0 / of.scale, out=wide).mT
     pivots = torch.empty(len(wide), dtype=torch.int32, device=of.device)
-    info = torch.empty((), dtype=torch.int32, device=of.device)
-    torch.linalg.lu_factor_ex(columns, out=(columns, pivots, info))
-    if int(info):
+    if of.matrix.is_cpu and is_faster("dgetrf", len(wide) ** 3):
+        exists = factor_lu(wide, pivots)
+    else:
+        info = torch.empty((), dtype=torch.int32, device=of.device)
+        torch.linalg.lu_factor_ex(columns, out=(columns, pivots, info))
+        exists = not int(info)
+    if not exists:
         return None
     solve = partial(torch.linalg.lu_solve, columns, pivots)
     return lambda vectors: solve(solve(vectors), adjoint=True), solve
@@ -48,12 +55,17 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
     # Its strides are kept: no copy turns the matrix.
     panel = torch.empty_like(source[:PANEL], dtype=dtype)
     tile = NARROW if short <= SHORT and of.matrix.is_cpu else TILE
-    for start in range(0, rows, PANEL):
-        # Widened first: together, of a transpose, they take ten times as long.
-        block = of.panel(start, panel).mul_(1.0 / of.scale)
-        for left in range(0, short, tile):
-            stop = min(left + tile, short)
-            gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
+    by_blas = of.matrix.is_cpu and is_faster("dsyrk", rows * short**2)
+    with blas_threads() if by_blas else nullcontext():
+        for start in range(0, rows, PANEL):
+            # Widened first: together, of a transpose, they take ten times as long.
+            block = of.panel(start, panel).mul_(1.0 / of.scale)
+            if by_blas:
+                add_lower_gram(gram, block)
+                continue
+            for left in range(0, short, tile):
+                stop = min(left + tile, short)
+                gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
     return gram
 
 
@@ -65,6 +77,8 @@ def cholesky(
     W^T W is given by its lower half, row by row in memory; L may take its place.
     """
     factor = gram if overwrite else gram.clone()
+    if factor.is_cpu and is_faster("dpotrf", len(factor) ** 3):
+        return factor if factor_cholesky(factor) else None
     # Row by row in memory, it is the upper half column by column: factored where it stands.
     columns, info = factor.mT, torch.empty((), dtype=torch.int32, device=gram.device)
     torch.linalg.cholesky_ex(columns, upper=True, out=(columns, info))

@@ -1,31 +1,17 @@
-"""LAPACK's own functions, where neither torch nor SciPy gives what they can do.
-
-SciPy hands their addresses to other compilers (`scipy.linalg.cython_lapack`). Called by address
-they release Python's lock, so that several matrices are worked on at once, with torch's number of
-threads; BLAS has one for all, so those of another wait. Tensors are on the CPU, column by column.
-"""
+"""LAPACK's own functions, where neither torch nor SciPy gives what they can do."""
 
 import ctypes
-import functools
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 
+from spectra.kernels.blas import call, has_own
 from spectra.kernels.products import mkl_is_slow
 
 PANEL = 64  # columns that are reduced at a time, at most
-FEWEST, MOST = 192, 2048  # columns whose eigenvalues NumPy's LAPACK finds sooner
-SETTER = ThreadPoolExecutor(1)  # threadpoolctl heeds the first thread that sets a number alone
-SCIPY = "scipy.linalg.cython_lapack"
-TURN = threading.Condition()
-running: list[int] = []  # threads of each call, all the same: others give other last digits
+FEWEST, SEVERAL = 192, 2048  # columns whose eigenvalues SciPy's LAPACK finds sooner; in two stages
 
 
 def bidiagonal_components(
@@ -44,17 +30,17 @@ def bidiagonal_components(
     diagonal, above, left, right = square.new_empty(4, side)
     n, k, j, none, one, length, failed = map(ctypes.c_int, (side, count, more, 0, 1, size, 0))
     # What LAPACK sees is the transpose, whose right singular vectors are U.
-    _call("dgebrd", n, n, square, n, diagonal, above, left, right, work, length, failed)
+    call("dgebrd", n, n, square, n, diagonal, above, left, right, work, length, failed)
     if count:
-        _call("dormbr", b"P", b"L", b"T", n, k, n, square, n, right, lines, n, work, length,
+        call("dormbr", b"P", b"L", b"T", n, k, n, square, n, right, lines, n, work, length,
               failed)  # fmt: skip
     if others is None or not more:
         others, column = square, one
     else:
-        _call("dormbr", b"Q", b"L", b"T", n, j, n, square, n, left, others, n, work, length,
+        call("dormbr", b"Q", b"L", b"T", n, j, n, square, n, left, others, n, work, length,
               failed)  # fmt: skip
         column = n
-    _call("dbdsqr", b"U", n, k, none, j, diagonal, above, lines, n, square, one, others, column,
+    call("dbdsqr", b"U", n, k, none, j, diagonal, above, lines, n, square, one, others, column,
           work, failed)  # fmt: skip
     return None if failed.value else diagonal
 
@@ -108,9 +94,9 @@ def chosen_eigenpairs(
     work = symmetric.new_empty(max(PANEL, 18) * side)
     n, size, failed = map(ctypes.c_int, (side, len(work), 0))
     # What LAPACK sees is the transpose.
-    _call("dsytrd", b"U", n, symmetric, n, diagonal, beside, scales, work, size, failed)
+    call("dsytrd", b"U", n, symmetric, n, diagonal, beside, scales, work, size, failed)
     values, others = diagonal.clone(), beside.clone()
-    _call("dsterf", n, values, others, failed)
+    call("dsterf", n, values, others, failed)
     if failed.value:
         return None
     values = values.flip(0)
@@ -119,28 +105,67 @@ def chosen_eigenpairs(
         return None
     vectors = torch.cat([one for one in lines if one is not None] or [work[:0].view(0, side)])
     if count := ctypes.c_int(len(vectors)):
-        _call("dormtr", b"L", b"U", b"N", n, count, symmetric, n, scales, vectors, n, work, size,
+        call("dormtr", b"L", b"U", b"N", n, count, symmetric, n, scales, vectors, n, work, size,
               failed)  # fmt: skip
     return values, vectors.mT
+
+
+def factor_cholesky(lower: Float[Tensor, "side side"]) -> bool:
+    """Put L in the place of L L^T; False where there is none to the precision.
+
+    Args:
+        lower: Float32 or float64, row by row in memory. Above its diagonal there may be anything.
+    """
+    side, failed = ctypes.c_int(len(lower)), ctypes.c_int(0)
+    name = "spotrf" if lower.dtype == torch.float32 else "dpotrf"
+    call(name, b"U", side, lower, side, failed)  # what LAPACK sees is the transpose
+    lower.tril_()
+    return not failed.value
+
+
+def factor_lu(columns: Float[Tensor, "side side"], pivots: Int32[Tensor, " side"]) -> bool:
+    """Put L and U in the place of their product with exchanged rows; False where a pivot is 0.
+
+    Args:
+        columns: Float64, each of its lines a column of what is factored.
+        pivots: Overwritten with the row, from 1, that each was exchanged with.
+    """
+    side, failed = ctypes.c_int(len(columns)), ctypes.c_int(0)
+    call("dgetrf", side, side, columns, side, pivots, failed)
+    return not failed.value
 
 
 def symmetric_eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " side"]:
     """Return all eigenvalues, ascending.
 
-    Up to a few thousand columns NumPy's LAPACK takes a third less than MKL where that makes little
-    of the processor, with one thread: 49 and 75 ms of 1024 columns on a Zen 5.
+    Where MKL makes little of the processor, SciPy's LAPACK takes half to three quarters of the
+    time, with one thread: 42 and 77 ms of 1024 columns on a Zen 5. Beyond a few thousand columns
+    it does by way of a band matrix alone.
 
     Args:
         lower: Float64, finite. Above its diagonal there may be anything.
     """
-    side = len(lower)
-    if lower.is_cpu and FEWEST <= side <= MOST and torch.get_num_threads() == 1 and mkl_is_slow():
-        import numpy as np  # noqa: PLC0415 - others need none
-
-        with _threads(), suppress(np.linalg.LinAlgError):
-            return torch.from_numpy(np.linalg.eigvalsh(lower.numpy(), UPLO="L"))
+    side, name = len(lower), "dsyevd" if len(lower) <= SEVERAL else "dsyevd_2stage"
+    one = lower.is_cpu and torch.get_num_threads() == 1
+    if one and side >= FEWEST and mkl_is_slow() and has_own(name):
+        values = _eigenvalues(lower.contiguous().clone(), name)
+        if values is not None:
+            return values
     found: Tensor = torch.linalg.eigvalsh(lower)
     return found
+
+
+def _eigenvalues(lower: Float[Tensor, "side side"], name: str) -> Float[Tensor, " side"] | None:
+    """Return all eigenvalues, ascending; None if not all are found. `lower` is overwritten."""
+    values, size, sizes = lower.new_empty(len(lower)), lower.new_empty(1), torch.zeros(1).int()
+    n, ask, failed = map(ctypes.c_int, (len(lower), -1, 0))
+    # What LAPACK sees is the transpose.
+    call(name, b"N", b"U", n, lower, n, values, size, ask, sizes, ask, failed)
+    work = lower.new_empty(int(size))
+    support = torch.empty(int(sizes), dtype=torch.int32)
+    lengths = map(ctypes.c_int, (len(work), len(support)))
+    call(name, b"N", b"U", n, lower, n, values, work, next(lengths), support, next(lengths), failed)
+    return None if failed.value else values
 
 
 def _tridiagonal(
@@ -155,52 +180,7 @@ def _tridiagonal(
         (side, side - places[-1], side - places[0], 0, count, 1, len(work), 10 * side, 0),
     )
     unused = ctypes.c_double(0.0)
-    _call("dstemr", b"V", b"I", n, diagonal.clone(), beside.clone(), unused, unused, first, last,
+    call("dstemr", b"V", b"I", n, diagonal.clone(), beside.clone(), unused, unused, first, last,
           found, values, lines, n, most, support, more, work, size, integers, length,
           failed)  # fmt: skip
     return None if failed.value or found.value != count else lines.flip(0)
-
-
-def _call(name: str, *given: ctypes.c_int | ctypes.c_double | bytes | Tensor) -> None:
-    passed = [one if isinstance(one, bytes) else one.data_ptr() if isinstance(one, Tensor)
-              else ctypes.addressof(one) for one in given]  # fmt: skip
-    function = _function(name, len(given))
-    with _threads():
-        function(*passed)
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """Have BLAS take torch's number of threads; those of another number wait."""
-    threads, limits = torch.get_num_threads(), _limits(SCIPY in sys.modules)
-    with TURN:
-        TURN.wait_for(lambda: not running or threads in running)
-        SETTER.submit(limits.limit, limits=threads).result()
-        limits.limit(limits=threads)  # where each thread has a number of its own
-        running.append(threads)
-    try:
-        yield
-    finally:
-        with TURN:
-            running.pop()
-            TURN.notify_all()
-
-
-@functools.cache
-def _function(name: str, arguments: int) -> Callable[..., None]:
-    from scipy.linalg import cython_lapack  # noqa: PLC0415 - others need no scipy
-
-    capsule = cython_lapack.__pyx_capi__[name]
-    name_of, address_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    address_of.restype, address_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    address = address_of(capsule, name_of(capsule))
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(address)
-
-
-@functools.cache
-def _limits(loaded: bool) -> Any:  # noqa: ANN401, ARG001 - a `ThreadpoolController`
-    """Return what limits the libraries that are loaded: NumPy's, and SciPy's or not yet."""
-    from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - others need none
-
-    return ThreadpoolController().select(user_api="blas")
