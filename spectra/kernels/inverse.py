@@ -5,7 +5,6 @@ A factorisation is a fast and slightly wrong inverse. How wrong is measured by w
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -54,19 +53,23 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
     gram = torch.zeros(short, short, dtype=dtype, device=of.device)
     # Its strides are kept: no copy turns the matrix.
     panel = torch.empty_like(source[:PANEL], dtype=dtype)
-    tile = NARROW if short <= SHORT and of.matrix.is_cpu else TILE
-    by_blas = of.matrix.is_cpu and is_faster("dsyrk", rows * short**2)
-    with blas_threads() if by_blas else nullcontext():
-        for start in range(0, rows, PANEL):
-            # Widened first: together, of a transpose, they take ten times as long.
-            block = of.panel(start, panel).mul_(1.0 / of.scale)
-            if by_blas:
-                add_lower_gram(gram, block)
-                continue
-            for left in range(0, short, tile):
-                stop = min(left + tile, short)
-                gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
+    for start in range(0, rows, PANEL):
+        # Widened first: together, of a transpose, they take ten times as long.
+        add_gram(gram, of.panel(start, panel).mul_(1.0 / of.scale))
     return gram
+
+
+def add_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "rows short"]) -> None:
+    """Add the lower half of block^T block to that of a Gram matrix, row by row in memory."""
+    rows, short = block.shape
+    if gram.is_cpu and is_faster("dsyrk", rows * short**2):
+        with blas_threads():
+            add_lower_gram(gram, block)
+        return
+    tile = NARROW if short <= SHORT and gram.is_cpu else TILE
+    for left in range(0, short, tile):
+        stop = min(left + tile, short)
+        gram[left:stop, :stop].addmm_(block[:, left:stop].mT, block[:, :stop])
 
 
 def cholesky(

@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from spectra.kernels import products
-from spectra.kernels.lapack import FEWEST, symmetric_eigenvalues
 from spectra.kernels.products import product
 
 
@@ -33,21 +32,3 @@ def test_products_are_those_of_float64(
         assert_close(found.double(), expected, rtol=0.0, atol=2e-6 * inner**0.5)
         assert torch.equal(found, product(one, other))
     assert_close(product(left.double(), right.double()), expected)
-
-
-@pytest.mark.parametrize("slow", [False, True])
-def test_eigenvalues_are_of_the_lower_half(
-    slow: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("spectra.kernels.lapack.mkl_is_slow", lambda: slow)
-    wide = torch.randn(FEWEST + 1, 600, generator=generator, dtype=torch.float64)
-    gram = wide @ wide.mT
-    lower = gram.tril() + torch.full_like(gram, torch.nan).triu(1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        found = symmetric_eigenvalues(lower)
-    finally:
-        torch.set_num_threads(threads)
-    expected = torch.linalg.svdvals(wide).square().flip(0)
-    assert_close(found, expected, rtol=1e-11, atol=0.0)
