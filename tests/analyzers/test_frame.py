@@ -68,12 +68,11 @@ def test_real_lora_is_not_named(real: dict[str, Tensor], updates: Updates) -> No
     chosen = list(updates.items())[:4]
     pairs: Pairs = [(real[name], LowRank(*factors)) for name, factors in chosen]
     merged: Pairs = [(real[name], real[name] + left @ right) for name, (left, right) in chosen]
-    for some in (pairs, merged):
-        rows = rows_of(some)
+    as_factors, dense = (rows_of(some) for some in (pairs, merged))
+    for rows in (as_factors, dense):
         assert all(float(str(row.values["frame_diagonal"])) < 0.05 for row in rows)
         assert "In the base's singular frame the change has" in reading(rows)
         assert "Nothing but" not in reading(rows)
-    as_factors, dense = (rows_of(some) for some in (pairs, merged))
     for one, other in zip(as_factors, dense, strict=True):
         for key in KEYS[:10]:
             assert one.values[key] == pytest.approx(other.values[key], rel=1e-3, abs=1e-6), key

@@ -49,17 +49,42 @@ def sharded(tmp_path: Path) -> Path:
     return write_index(folder, {name: shard for shard, held in shards.items() for name in held})
 
 
+IN_TURN = """
+import contextlib, io, json, sys
+from spectra_cli.main import run
+for line in sys.argv[1:]:
+    told, screen = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(screen):
+        code = run(line.split())
+    print(json.dumps([code, told.getvalue()]))
+"""
+
+
+def told(hub: Loopback, home: Path, *lines: str, **environment: str) -> list[tuple[int, str]]:
+    """Run command lines in turn in a process; return exit codes and what standard error shows."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, *lines], env=surroundings(hub, home, **environment),
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return [(code, text) for code, text in map(json.loads, done.stdout.splitlines())]
+
+
 def alone(hub: Loopback, home: Path, *words: str, **environment: str) -> Any:  # noqa: ANN401
     """Run the command line in a process of its own; return what it finished with."""
     code = "import sys; from spectra_cli.main import run; sys.exit(run(sys.argv[1:]))"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
         [sys.executable, "-c", code, *words],
-        env={**kept, **hub.environment(home), **environment},
+        env=surroundings(hub, home, **environment),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def surroundings(hub: Loopback, home: Path, **more: str) -> dict[str, str]:
+    """Return the environment of somebody who knows this hub alone."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return {**kept, **hub.environment(home), **more}
 
 
 def headers(folder: Path) -> int:
@@ -107,22 +132,18 @@ def test_what_comes_from_the_cache_is_said(hub: Loopback, sharded: Path, tmp_pat
     script = "import huggingface_hub as hub; hub.snapshot_download('org/name')"
     environment = {**os.environ, **hub.environment(home)}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
-    gone = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     said = (
         f"note: org/name is opened from the cache, commit {commit}; the Hub may have a newer one: "
     )
-    for words in (("ls", "org/name"), ("check", "org/name", "--isolated")):
-        done = alone(hub, home, *words, **gone)
-        assert done.stderr == f"{said}the Hub cannot be reached.\n"
-        assert done.returncode == 0
-    done = alone(hub, home, "ls", "org/name", HF_HUB_OFFLINE="1")
-    assert done.stderr == f"{said}HF_HUB_OFFLINE is set.\n"
-    quiet = alone(hub, home, "ls", "org/name", "-q", **gone)
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    absent = alone(hub, home, "ls", "org/other", **gone)
-    assert absent.returncode == 2
-    assert "It is not in the cache" in absent.stderr
-    assert len(absent.stderr.splitlines()) == 1
+    lines = ("ls org/name", "check org/name --isolated", "ls org/name -q", "ls org/other")
+    *found, quiet, absent = told(hub, home, *lines, HF_ENDPOINT="http://127.0.0.1:9")
+    assert found == [(0, f"{said}the Hub cannot be reached.\n")] * 2
+    assert quiet == (0, "")
+    assert absent[0] == 2
+    assert "It is not in the cache" in absent[1]
+    assert len(absent[1].splitlines()) == 1
+    offline = told(hub, home, "ls org/name", HF_HUB_OFFLINE="1")
+    assert offline == [(0, f"{said}HF_HUB_OFFLINE is set.\n")]
 
 
 @pytest.mark.parametrize("words", [("ls",), ("spectrum", "--dry-run"), ("kappa", "--dry-run"),

@@ -1,6 +1,7 @@
 """Bases and updates of every kind that a verdict can meet, and what a verdict claims."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -44,20 +45,22 @@ def spectrum(kind: str, rank: int, seed: int) -> Tensor:
         0.5 + 0.5 * torch.rand(rank, generator=torch.Generator().manual_seed(seed + 5)).double()
     )
     strong, leading = index < min(12, rank // 3), 1.0 / (1.0 + 0.2 * index)
-    made: dict[str, Tensor] = {
-        "gaussian": torch.linalg.svdvals(random(rank, rank + 10, seed)) / (2 * math.sqrt(rank)),
-        "slow": (index + 1) ** -0.3 + 0.05 * spread,
-        "power": 1.0 / (index + 1),
-        "clustered": clusters(rank, 0.0),
-        "near": clusters(rank, (1e-9, 1e-6, 1e-4)[seed % 3]),
-        "graded": torch.logspace(0, -18, rank, dtype=torch.float64),
-        "mild": torch.logspace(0, -3, rank, dtype=torch.float64),
-        "strong and noise": torch.where(strong, leading, 0.05 * spread),
-        "strong and tiny": torch.where(strong, leading, 1e-5 * spread),
-        "deficient": torch.where(index < rank // 2, spread, 0.0),
-        "flat": torch.ones(rank, dtype=torch.float64),
+    made: dict[str, Callable[[], Tensor]] = {
+        "gaussian": lambda: (
+            torch.linalg.svdvals(random(rank, rank + 10, seed)) / (2 * math.sqrt(rank))
+        ),
+        "slow": lambda: (index + 1) ** -0.3 + 0.05 * spread,
+        "power": lambda: 1.0 / (index + 1),
+        "clustered": lambda: clusters(rank, 0.0),
+        "near": lambda: clusters(rank, (1e-9, 1e-6, 1e-4)[seed % 3]),
+        "graded": lambda: torch.logspace(0, -18, rank, dtype=torch.float64),
+        "mild": lambda: torch.logspace(0, -3, rank, dtype=torch.float64),
+        "strong and noise": lambda: torch.where(strong, leading, 0.05 * spread),
+        "strong and tiny": lambda: torch.where(strong, leading, 1e-5 * spread),
+        "deficient": lambda: torch.where(index < rank // 2, spread, 0.0),
+        "flat": lambda: torch.ones(rank, dtype=torch.float64),
     }
-    return made[kind].sort(descending=True).values
+    return made[kind]().sort(descending=True).values
 
 
 def clusters(rank: int, split: float) -> Tensor:

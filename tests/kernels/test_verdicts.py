@@ -3,6 +3,7 @@
 import math
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import lru_cache
 from typing import get_args
 
 import pytest
@@ -97,17 +98,20 @@ def test_no_claim_is_broken_where_two_sides_share_a_decomposition(case: Case) ->
         holds(one, base, tuned, case.k, case.epsilon, side)
 
 
+bases = lru_cache(maxsize=64)(orthonormal)  # not written into
+
+
 def decaying(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Left vectors, singular values and right vectors of a base: five lead a bulk."""
     rank = min(shape)
     sigma = torch.cat([torch.linspace(6, 3, 5), torch.linspace(1, 0.6, rank - 5)]).double()
-    return orthonormal(shape[0], rank, seed), sigma, orthonormal(shape[1], rank, seed + 1)
+    return bases(shape[0], rank, seed), sigma, bases(shape[1], rank, seed + 1)
 
 
 def aimed(shape: tuple[int, int], direction: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """A base and the factors that replace its leading values by one in this direction."""
     left, sigma, right = decaying(shape, seed)
-    side = orthonormal(shape[1], shape[1], seed + 2)[:, -1:]
+    side = bases(shape[1], shape[1], seed + 2)[:, -1:]
     return (left * sigma) @ right.mT, 40.0 * direction[:, None] @ side.mT
 
 
