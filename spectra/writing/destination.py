@@ -11,7 +11,7 @@ from spectra.errors import OutputError
 from spectra.text import counted, guess_path, quote, shown, size
 from spectra.writing.atomic import require_suffix, require_writable, write_atomically
 from spectra.writing.folder import write_folder
-from spectra.writing.temporary import bytes_left
+from spectra.writing.temporary import bytes_left, put_back
 
 T = TypeVar("T")
 RANK = "Choose another place, or a lower rank."
@@ -92,6 +92,7 @@ class Destination:
 
     def _require_folder(self) -> None:
         path, above = self.path, self.above
+        put_back(self.real)
         if path.exists() and not path.is_dir():
             raise OutputError(f"{shown(path)} is a file; expected a folder to write to.")
         if not above.is_dir():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spectra.writing.atomic import exchanged, finished, unfinished
+from spectra.writing.temporary import locked, name_aside
 
 HERE = -100  # AT_FDCWD of Linux: paths are as they are elsewhere
 EXCHANGE = 2  # RENAME_EXCHANGE
@@ -40,7 +41,12 @@ def _exchange(temporary: Path, place: Path) -> None:
         if rename is not None and not rename(HERE, names[0], HERE, names[1], EXCHANGE):
             exchanged(temporary)
             return
-    old = temporary.with_name(f"{temporary.name}.old")
-    place.rename(old)
-    temporary.rename(place)
-    shutil.rmtree(old)
+    old = name_aside(temporary)
+    with locked(place):  # whoever finds it aside while none holds it puts it back, or sweeps it
+        place.rename(old)
+        try:
+            temporary.rename(place)
+        except OSError:
+            old.rename(place)
+            raise
+        shutil.rmtree(old)

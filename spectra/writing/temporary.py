@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -17,11 +18,18 @@ if sys.platform != "win32":
 
 SIGNS = 8  # of a name's random part, hexadecimal
 TRIES = 5  # to remove a folder
+OLD = ".old"
+"""The end of the name of a folder that makes room for a new one, where two cannot be exchanged."""
 
 
 def name_beside(path: Path) -> Path:
     """Return a name beside a path for what is to become it."""
     return path.with_name(f".{path.stem}.{os.urandom(SIGNS // 2).hex()}{path.suffix}")
+
+
+def name_aside(temporary: Path) -> Path:
+    """Return the name under which a folder makes room for the one of a temporary name."""
+    return temporary.with_name(f"{temporary.name}{OLD}")
 
 
 @contextlib.contextmanager
@@ -44,8 +52,27 @@ def held(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
             os.close(descriptor)
 
 
-def left_over(path: Path) -> Iterator[Path]:
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is there, by whatever name it goes meanwhile."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def left_over(path: Path, end: str = "") -> Iterator[Path]:
     """Yield what was to become a path and is filled by none; each is locked while it is looked at.
+
+    Args:
+        path: What it was to become.
+        end: Of its name; `OLD`: what was there and made room.
 
     Raises:
         OSError: The folder cannot be listed.
@@ -53,7 +80,7 @@ def left_over(path: Path) -> Iterator[Path]:
     if sys.platform == "win32":
         return
     own = re.compile(
-        rf"\.{re.escape(path.stem)}\.[0-9a-f]{{{SIGNS}}}{re.escape(path.suffix)}", re.DOTALL
+        rf"\.{re.escape(path.stem)}\.[0-9a-f]{{{SIGNS}}}{re.escape(path.suffix + end)}", re.DOTALL
     )
     for found in [one for one in path.parent.iterdir() if own.fullmatch(one.name)]:
         with contextlib.suppress(OSError):
@@ -85,7 +112,7 @@ def bytes_left(path: Path) -> int:
     """Return the bytes of what is left over of a path."""
     total = 0
     with contextlib.suppress(OSError):
-        for found in left_over(path):
+        for found in chain(left_over(path), left_over(path, OLD)):
             inside = found.rglob("*") if found.is_dir() else [found]
             total += sum(one.lstat().st_size for one in inside)
     return total
@@ -93,6 +120,15 @@ def bytes_left(path: Path) -> int:
 
 def sweep(path: Path) -> None:
     """Remove what is left over of a path."""
-    for found in left_over(path):
+    put_back(path)
+    for found in chain(left_over(path), left_over(path, OLD)):
         with contextlib.suppress(OSError):
             remove(found)
+
+
+def put_back(path: Path) -> None:
+    """Give a path back what made room for something that never came: the run was killed."""
+    with contextlib.suppress(OSError):
+        for found in left_over(path, OLD):
+            if not path.exists():
+                found.rename(path)

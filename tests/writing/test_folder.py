@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from spectra.checkpoint.header import read_header
 from spectra.checkpoint.local import LocalFile
 from spectra.errors import OutputError
+from spectra.writing.destination import Destination
 from spectra.writing.folder import write_folder
 from spectra.writing.peft import Module, config_of, patterns_of, targets_of
 from spectra.writing.spool import Spool, raw
@@ -82,6 +84,70 @@ def test_a_killed_writer_leaves_nothing_in_the_place(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=False)
     assert not (tmp_path / "out").exists()
     assert all(one.name.startswith(".out.") for one in tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, shutil, sys
+from pathlib import Path
+from spectra.writing.folder import write_folder
+
+sys.platform = "plan9"  # no two folders are exchanged there
+place, at = Path(sys.argv[1]), sys.argv[2]
+rename = Path.rename
+
+def killed(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def once(path, target):
+    Path.rename = killed if at == "between" else rename
+    return rename(path, target)
+
+Path.rename = once
+if at == "after":
+    shutil.rmtree = killed
+write_folder(place, lambda folder: (folder / "a").write_text("new"))
+"""
+
+
+@pytest.mark.parametrize(("at", "held"), [("between", "b"), ("after", "a")])
+def test_a_writer_that_is_killed_between_two_renames_loses_nothing(
+    tmp_path: Path, at: str, held: str
+) -> None:
+    """The next run finds what made room: it puts that back, or sweeps it where the new one came."""
+    place = tmp_path / "out"
+    place.mkdir()
+    (place / "b").write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED, str(place), at], check=False)
+    (aside,) = (one for one in tmp_path.iterdir() if one.name.endswith(".old"))
+    assert [one.name for one in aside.iterdir()] == ["b"]
+    assert place.exists() is (at == "after")
+    there = Destination(place, own=("a", "b"))
+    with pytest.raises(OutputError, match=f"exists and holds 1 file, e.g. '{held}'"):
+        there.require(0)
+    assert [one.name for one in place.iterdir()] == [held]
+    replace(there, force=True).write(fill)
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert (place / "a").read_text() == "new"
+
+
+def test_what_made_room_comes_back_where_the_new_folder_cannot_be_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "plan9")
+    place, rename = tmp_path / "out", Path.rename
+    place.mkdir()
+    (place / "b").write_text("old")
+
+    def refusing(path: Path, target: Path) -> Path:
+        if target == place and not path.name.endswith(".old"):
+            raise OSError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_folder(place, fill)
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert (place / "b").read_text() == "old"
 
 
 def given(tensor: torch.Tensor) -> list[memoryview]:
