@@ -105,6 +105,8 @@ def _is_layer(text: str) -> bool:
 
 def fits(name: str, glob: str) -> bool:
     """Match a glob against a whole name, brackets taken literally."""
+    if "*" not in glob and "?" not in glob:
+        return name == glob
     # `[` opens a set in fnmatch, but `[q]` is how our own names end.
     return fnmatch.fnmatchcase(name, glob.replace("[", "[[]"))
 
