@@ -22,8 +22,8 @@ REQUIREMENT: Final = re.compile(
 DEVELOPERS: Final = "dev"  # the extra that nobody needs to use spectra
 SECRET: Final = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PROXY")  # an address may hold a password
 SETTINGS: Final = re.compile(
-    r"(SPECTRA|HF|HUGGINGFACE|OMP|MKL|CUDA|RAY)_\w+|PYTORCH_\w*|NO_COLOR|FORCE_COLOR|COLUMNS|"
-    r"(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|MPLBACKEND|PYTHONPATH",
+    r"(SPECTRA|HF|HUGGINGFACE|OMP|MKL|OPENBLAS|CUDA|RAY)_\w+|PYTORCH_\w*|NO_COLOR|FORCE_COLOR|"
+    r"COLUMNS|(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|MPLBACKEND|PYTHONPATH",
     re.IGNORECASE,
 )
 """Variables that change what a run does; of those that hold a secret only that they are set."""
