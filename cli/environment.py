@@ -14,7 +14,11 @@ from typing import Any, Final
 
 import spectra
 from spectra import distribution
+from spectra.report.formats import dumps
 from spectra.text import counted, printable, size
+
+from .guard import DONE, UNUSABLE
+from .terminal import width
 
 REQUIREMENT: Final = re.compile(
     r"(?P<name>[\w.-]+)(?:\[[^\]]*\])?(?P<range>[^;]*)(?:;.*extra == .(?P<extra>\w+))?"
@@ -27,6 +31,13 @@ SETTINGS: Final = re.compile(
     re.IGNORECASE,
 )
 """Variables that change what a run does; of those that hold a secret only that they are set."""
+
+
+def show(form: str = "table") -> int:
+    """Write what there is, as a table or as JSON, and return the exit code."""
+    found = environment()
+    sys.stdout.write(dumps(found, indent=2) if form == "json" else told(found, width()))
+    return UNUSABLE if found["problems"] else DONE
 
 
 def environment() -> dict[str, Any]:

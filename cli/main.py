@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from spectra import distribution
+from spectra.errors import UsageError
 
 from .group import Commands
 from .guard import DONE, UNUSABLE, guarded
@@ -32,26 +33,28 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"spectra {distribution.version()}\n")
-        raise typer.Exit
-
-
 Version = Annotated[
     bool,
-    typer.Option(
-        "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-    ),
+    typer.Option("--version", help="Show the version and exit; with -v, all that `env` shows."),
 ]
+Verbose = Annotated[bool, typer.Option("-v", hidden=True)]
 
 
 @app.callback(invoke_without_command=True)
-def spectra(context: typer.Context, version: Version = False) -> None:  # noqa: ARG001
+def spectra(context: typer.Context, version: Version = False, verbose: Verbose = False) -> None:
     """Answer questions about a neural network from its weights alone.
 
     Example: spectra diff base/ tuned/ --intruders
     """
+    if version and verbose:
+        from .environment import show  # noqa: PLC0415 - takes torch when asked
+
+        raise typer.Exit(show())
+    if version:
+        sys.stdout.write(f"spectra {distribution.version()}\n")
+        raise typer.Exit
+    if verbose:
+        raise UsageError("-v stands after the command: spectra ls MODEL -v.")
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 

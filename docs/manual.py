@@ -68,9 +68,8 @@ def _page() -> Iterator[str]:
     for said in shared:
         yield from _listed(*said)
     yield from (".SH OPTIONS OF SPECTRA ITSELF",)
-    for one in group.params:
-        if one.opts[0] != "--help":
-            yield from _listed(*_said(one))
+    for one in _options(group):
+        yield from _listed(*_said(one))
     for title, lines in (
         ("EXIT STATUS", EXIT_CODES), ("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES),
     ):  # fmt: skip

@@ -276,6 +276,14 @@ def test_a_picture_of_one_axes_is_drawn_into_ones_own(minilm: Path, minilm_lora:
     right.clear()
     change.plot(ax=right)
     assert right.patches
+    left.clear()
+    spectra.heads(minilm, layers=[0]).plot(ax=left)
+    assert left.get_title("left") == "Whether a head copies what it reads"
+    right.clear()
+    spectra.heads(minilm, layers=[0, 1], compose=True, strongest=4).plot(ax=right)
+    assert len(right.get_lines()) == 4
+    with pytest.raises(UsageError, match=r"^strongest= is of pairs .* Add compose=True\.$"):
+        spectra.heads(minilm, strongest=4)
     with pytest.raises(UsageError, match=r"picture of spectrum is of several axes, and ax= is"):
         spectra.spectrum(minilm, layers=[0], role="attn.q").plot(ax=left)
 

@@ -1,12 +1,9 @@
 """spectra env: what it runs on here."""
 
-import sys
 from typing import Annotated, Literal
 
 from ..command import command
-from ..guard import DONE, UNUSABLE
 from ..options import OUTPUT, option
-from ..terminal import width
 
 Form = Literal["table", "json"]
 Format = Annotated[Form, option("--format FORMAT", "table or json.", OUTPUT, of=Form)]
@@ -22,10 +19,6 @@ def env(format: Format = "table") -> int:  # noqa: A002 - the option's own name
 
     Example: spectra env
     """
-    from spectra.report.formats import dumps  # noqa: PLC0415 - not for `--help`
+    from ..environment import show  # noqa: PLC0415 - takes torch when asked
 
-    from ..environment import environment, told  # noqa: PLC0415 - takes torch when asked
-
-    found = environment()
-    sys.stdout.write(dumps(found, indent=2) if format == "json" else told(found, width()))
-    return UNUSABLE if found["problems"] else DONE
+    return show(format)

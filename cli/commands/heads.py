@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 import spectra
 
 from ..command import command
@@ -42,12 +40,7 @@ def heads(
 
     Example: spectra heads all-MiniLM-L6-v2/ --plot heads.png
     """
-    if strongest is not None and not compose:
-        raise typer.BadParameter(
-            "it is of pairs of heads, which nothing asks for. Add --compose.",
-            param_hint="'--strongest'",
-        )
     return common.run(lambda: spectra.heads.plan(
-        common.open(model), compose=compose, strongest=strongest or 20, fold=not no_fold,
+        common.open(model), compose=compose, strongest=strongest, fold=not no_fold,
         tokens=tokens, selection=common.selection,
     ))  # fmt: skip

@@ -11,7 +11,7 @@ from spectra.checkpoint import Adapter
 from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
-from spectra.runs.composition import Composition
+from spectra.runs.composition import STRONGEST, Composition
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.tokens import in_tokens
@@ -214,7 +214,7 @@ def heads(
     model: Spec,
     *,
     compose: bool = False,
-    strongest: int = 20,
+    strongest: int | None = None,
     fold: bool = True,
     tokens: bool = False,
     include: Globs = (),
@@ -239,7 +239,7 @@ def heads(
         model: What `spectra.open` accepts, save adapters.
         compose: Also compare every head with all earlier ones: how much of what these write its
             queries, keys and values read.
-        strongest: How many pairs are told then.
+        strongest: How many pairs are told then; 20 by default.
         fold: Multiply the gains of norms into what reads through them, where they are known.
         tokens: Also read the strongest components of OV and QK by the output head and the
             embedding: their highest and lowest tokens, and how much each head copies tokens.
@@ -264,12 +264,14 @@ def heads(
     Raises:
         SpectraError: The model cannot be read or nothing is left to analyse.
     """
-    if strongest < 1:
+    if strongest is not None and not compose:
+        raise UsageError("--strongest is of pairs of heads, which nothing asks for. Add --compose.")
+    if strongest is not None and strongest < 1:
         raise UsageError(f"--strongest {strongest} is too few. Expected at least 1.")
     opened = open(model, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
     analysis = Analysis(Heads(fold=fold), plan_for(Heads(), [opened], some), some)
-    question = Composition(analysis, fold, strongest) if compose else analysis
+    question = Composition(analysis, fold, strongest or STRONGEST) if compose else analysis
     return Planned(
         in_tokens(question, fold=fold) if tokens else question,
         device, workers, progress, cache, engine=engine, address=address, memory=memory,

@@ -37,6 +37,7 @@ MOST = 128  # pairs that are computed exactly where the others are estimated
 NAMED = 3  # pairs in a sentence
 COMPONENTS = 3  # of a pair, that are told
 CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
+STRONGEST = 20  # pairs that are told where nothing else is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Composition(Around[Analysis]):
     """
 
     fold: bool = True
-    strongest: int = 20  # pairs that are told
+    strongest: int = STRONGEST  # pairs that are told
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what heads and their pairs will cost; the weights are read twice."""

@@ -83,6 +83,29 @@ drawn > 15
         see=("True",),
     ),
     Cell(
+        "heads into the same",
+        """
+figure, axes = plt.subplots()
+spectra.heads("minilm", layers=0).plot(ax=axes)
+drawn = axes.get_title("left")
+plt.close(figure)
+drawn
+""",
+        see=("Whether a head copies",),
+    ),
+    Cell(
+        "an option of a question that is not asked",
+        """
+try:
+    spectra.heads("minilm", strongest=3)
+except spectra.SpectraError as error:
+    said = str(error)
+said
+""",
+        see=("Add compose=True",),
+        never=("--",),
+    ),
+    Cell(
         "a page",
         'spectra.report("diff.json", spectra.load("check.json"), output="cell.html")',
         written=("cell.html",),

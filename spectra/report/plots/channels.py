@@ -36,7 +36,7 @@ def draw_channels(document: Document, _arrays: Arrays) -> Figure:
         notes.append("Layers of several stacks share their numbers here.")
     figure = page(document, "Composition of heads", HEIGHT + GRIDS, " ".join(notes))
     layout = figure.add_gridspec(2, 1, height_ratios=[HEIGHT, GRIDS])
-    _draw_lines(figure.add_subplot(layout[0, 0]), document["rows"], pairs)
+    draw_lines(figure.add_subplot(layout[0, 0]), document["rows"], pairs)
     inner = layout[1, 0].subgridspec(1, 3)
     top = max(one["highest"] / one["null"] for one in layers)
     norm = LogNorm(LEAST, max(top, 2 * LEAST))
@@ -50,7 +50,8 @@ def draw_channels(document: Document, _arrays: Arrays) -> Figure:
     return figure
 
 
-def _draw_lines(axes: Axes, rows: Sequence[RowDoc], pairs: Sequence[Mapping[str, Any]]) -> None:
+def draw_lines(axes: Axes, rows: Sequence[RowDoc], pairs: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a line from each head that writes to the one that reads it, by layer and number."""
     places = {(row["layer"], row["head"]) for row in rows if row.get("head") is not None}
     x, y = zip(*sorted(places), strict=True)
     axes.scatter(x, y, s=9, color="#d5d9de", linewidths=0, zorder=1)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
-from spectra.report.plots.channels import draw_channels
-from spectra.report.plots.heatmap import GRID_LABELS, Scale, draw_grid, grid_notes, grid_of
+from spectra.report.plots.channels import draw_channels, draw_lines
+from spectra.report.plots.heatmap import GRID_LABELS, Grid, Scale, draw_grid, grid_notes, grid_of
 from spectra.report.plots.page import Arrays, message, page
 
 MAPS: tuple[tuple[str, str, str, Scale], ...] = (
@@ -34,11 +36,31 @@ def draw_heads(document: Document, arrays: Arrays) -> Figure:
     height = copies.height + GRID_LABELS
     figure = page(document, "Heads of attention", 3 * height, " ".join(notes))
     layout = figure.add_gridspec(3, 1)
-    axes = figure.add_subplot(layout[0, 0])
-    draw_grid(axes, copies, "Whether a head copies what it reads", "copying", Normalize(-1.0, 1.0))
+    _copying(figure.add_subplot(layout[0, 0]), copies)
     for place, (grid, (_, title, label, scale)) in enumerate(zip(maps, MAPS, strict=True), 1):
         draw_grid(figure.add_subplot(layout[place, 0]), grid, title, label, scale)
     return figure
+
+
+def draw_into(axes: Axes, document: Document) -> None:
+    """Draw how far each head copies what it reads, or the strongest pairs, into any axes.
+
+    Raises:
+        UsageError: No head has numbers, or none can read what another writes.
+    """
+    if composition := document["summary"].get("composition"):
+        if not composition["strongest"]:
+            raise UsageError("no head can read what another writes: there is nothing to draw.")
+        draw_lines(axes, document["rows"], composition["strongest"])
+        return
+    copies = grid_of(document["rows"], _value("copying"), by="head")
+    if not copies.roles:
+        raise UsageError("no head has numbers: there is nothing to draw.")
+    _copying(axes, copies)
+
+
+def _copying(axes: Axes, grid: Grid) -> None:
+    draw_grid(axes, grid, "Whether a head copies what it reads", "copying", Normalize(-1.0, 1.0))
 
 
 def _value(key: str) -> Callable[[RowDoc], float | None]:
