@@ -94,6 +94,11 @@ class Role:
     expert: int | None = None
 
 
+RWKV: Final = {"head.weight": "lm_head", "emb.weight": "embed"}
+RWKV_NAMES: Final = "rwkv.", "blocks.0.ln0."
+"""Of a model whose head scores tokens under a name that elsewhere is a classifier's: as
+transformers has it, and as its authors."""
+
 ADDEND: Final = "[sparse]"  # the part of a weight whose other part has no known scale
 
 
@@ -108,9 +113,12 @@ def roles_of(names: Mapping[str, int]) -> dict[str, Role]:
         Roles by name; of kind `other` for every name the table does not know.
     """
     layers = layers_of(names)
+    own = RWKV if any(name.startswith(RWKV_NAMES) for name in names) else {}
     return {
         name: Role(
-            "other" if name.endswith(ADDEND) else kind_of(name.partition("[")[0], dimensions),
+            "other"
+            if name.endswith(ADDEND)
+            else own.get(name) or kind_of(name.partition("[")[0], dimensions),
             layers[name],
             expert_in(name),
         )

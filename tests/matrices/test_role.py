@@ -295,3 +295,15 @@ def test_nested_layers_have_one_number() -> None:
         f"stages.{stage}.blocks.{block}.mlp.fc1.weight" for stage in (0, 1) for block in (0, 1)
     ]
     assert [role.layer for role in roles_of(dict.fromkeys(names, 2)).values()] == [0, 1, 2, 3]
+
+
+def test_a_head_of_rwkv_scores_tokens_where_that_of_others_may_be_a_classifier() -> None:
+    ours = {"head.weight": 2, "rwkv.embeddings.weight": 2, "rwkv.blocks.0.attention.key.weight": 2}
+    authors = {"head.weight": 2, "emb.weight": 2, "blocks.0.ln0.weight": 1}
+    vision = {"head.weight": 2, "blocks.0.attn.qkv.weight": 2}
+    kinds = [
+        {name: role.kind for name, role in roles_of(names).items()}
+        for names in (ours, authors, vision)
+    ]
+    assert [one["head.weight"] for one in kinds] == ["lm_head", "lm_head", "other"]
+    assert kinds[1]["emb.weight"] == "embed"
