@@ -13,15 +13,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "tools" / "environment.py"
 PIP = """#!/bin/sh
-# Stands for an environment's Python whose pip fetches half a megabyte.
+# Stands for an environment's Python whose pip fetches half a megabyte, PyTorch the longest.
 echo "$@" >> "{log}"
 echo "Collecting $8 (from somewhere)"
 echo "  Downloading https://example.org/files/some_wheel-1.0.whl (0.5 MB)"
+case "$*" in *torch*) pause={pause} ;; *) pause=0 ;; esac
 head -c 500000 /dev/zero > "$TMPDIR/wheel"
-sleep {pause}
+sleep $pause
 echo "Installing collected packages: one, two, three"
 mkdir -p "{lib}"; mv "$TMPDIR/wheel" "{lib}/$$"
-sleep {pause}
+sleep $pause
 {end}
 """
 
