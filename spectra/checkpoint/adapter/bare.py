@@ -1,11 +1,8 @@
 """LoRA without PEFT's settings, told by its names: kohya's, those of diffusers, PEFT's alone."""
 
-import json
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter, Naming
 from spectra.checkpoint.adapter.factors import (
@@ -19,13 +16,12 @@ from spectra.checkpoint.adapter.factors import (
     saved_names,
 )
 from spectra.checkpoint.adapter.methods import FLAT, method_of, refusal
-from spectra.checkpoint.adapter.settings import Setting, refuse_unsupported, settings_of
+from spectra.checkpoint.adapter.scales import alphas_of, scales_told, told_scale
 from spectra.checkpoint.adapter.updates.opening import update_of
 from spectra.checkpoint.adapter.updates.table import METHODS
 from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.adapter.views import Decomposed
 from spectra.checkpoint.checkpoint import Checkpoint
-from spectra.checkpoint.codecs import read_small
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.errors import AdapterError
 from spectra.text import quote, shown
@@ -54,11 +50,9 @@ PARTS = re.compile(
 OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 """What diffusers called the attention of a text encoder at first."""
 
-METADATA = "lora_adapter_metadata"
 UNKNOWN_SCALE = (
     "there is no adapter_config.json, so alpha is not known: scale 1 (alpha = rank) is assumed"
 )
-NUMBERS = {"F16": "<e", "F32": "<f", "F64": "<d", "I32": "<i", "I64": "<q"}
 
 
 @dataclass(slots=True)
@@ -178,8 +172,8 @@ def _adapter(
             "which is not known and may change the model too. Merge it into its base and give the "
             "merged model."
         )
-    alphas = _alphas(weights, [module.alpha for module in modules.values() if module.alpha])
-    told = _settings(weights, modules)
+    alphas = alphas_of(weights, [module.alpha for module in modules.values() if module.alpha])
+    told = scales_told(weights, modules)
     factors: dict[str, LoraFactors] = {}
     updates: dict[str, Update] = {}
     unknown = False
@@ -197,7 +191,7 @@ def _adapter(
         if module.alpha is not None:
             pair = replace(pair, scale=alphas[module.alpha.name] / pair.rank)
         elif name in told:
-            pair = _told_scale(spec, pair, told[name])
+            pair = told_scale(spec, pair, told[name])
         else:
             unknown = unknown or naming == "dotted"
         factors[name] = pair
@@ -301,60 +295,3 @@ def _decomposed(spec: str, name: str, down: TensorEntry, mid: TensorEntry) -> Te
         )
     shape = (rank, down.shape[1], *mid.shape[2:])
     return replace(down, shape=shape, codec=Decomposed(mid, down))
-
-
-def _told_scale(spec: str, made: LoraFactors, told: Setting) -> LoraFactors:
-    """Return factors with the scale that the file's metadata gives."""
-    if told.rank != made.rank:
-        raise AdapterError(
-            f"{shown(spec)}: module {quote(made.module)} has factors of rank {made.rank}, but "
-            f"{METADATA} gives r = {told.rank:g}, so its scale is unknown. Save the adapter again."
-        )
-    return replace(made, scale=told.scale)
-
-
-def _alphas(weights: Checkpoint, entries: list[TensorEntry]) -> dict[str, float]:
-    concurrency = weights.folder.concurrency if weights.folder else 1
-    plain = [entry for entry in entries if entry.codec is None]
-    found = read_small(weights.files, concurrency, plain)
-    values: dict[str, float] = {}
-    for entry in entries:
-        raw, form = found.get(entry.name, b""), NUMBERS.get(entry.dtype, "")
-        if entry.dtype == "BF16":
-            raw, form = b"\0\0" + raw, "<f"
-        value = struct.unpack(form, raw)[0] if form and len(raw) == struct.calcsize(form) else None
-        if value is None or not 0 < value <= 1e9:
-            raise AdapterError(
-                f"{shown(weights.spec)}: {quote(entry.name)} is "
-                f"{entry.dtype if value is None else f'{value:g}'}, expected a number above 0. "
-                "Save the adapter again."
-            )
-        values[entry.name] = float(value)
-    return values
-
-
-def _settings(weights: Checkpoint, modules: Iterable[str]) -> dict[str, Setting]:
-    """Return rank and scale by module, as diffusers writes PEFT's settings into metadata."""
-    text = weights.metadata.get(METADATA)
-    if not isinstance(text, str):
-        return {}
-    try:
-        flat = json.loads(text)
-    except (ValueError, RecursionError):
-        flat = None
-    if not isinstance(flat, dict):
-        raise AdapterError(
-            f"{shown(weights.spec)}: {METADATA} is no JSON object, so the scale is not known. Save "
-            "the adapter again."
-        )
-    configs: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
-        part, _, setting = key.partition(".")
-        configs.setdefault(part, {})[setting] = value
-    found: dict[str, Setting] = {}
-    for part, config in configs.items():
-        refuse_unsupported(weights.spec, {"peft_type": "LORA", **config})
-        own = [name for name in modules if name.startswith(f"{part}.")]
-        told = settings_of(config, [name.removeprefix(f"{part}.") for name in own])
-        found |= {name: told[name.removeprefix(f"{part}.")] for name in own}
-    return found
