@@ -22,12 +22,14 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
     """
     modules = {*adapter.modules, *adapter.rows}
     return Fit(
-        ranks={name: one.rank for name, one in adapter.modules.items() if one.rank},
+        modules=len(adapter.modules),
+        ranks={name: one.rank for name, one in adapter.factors.items()},
         scales={name: one.scale for name, one in adapter.factors.items()},
         factors={name: _tensors(one) for name, one in adapter.factors.items()},
         changes=len(modules) + len(adapter.saved),
         saved=len(adapter.saved),
         others=len(adapter.updates),
+        method=adapter.method,
         lost=None if plan is None else _lost(plan, modules),
         misshapen=() if plan is None else _misshapen(plan),
         unnamed=_unnamed(adapter) if adapter.coat == "PEFT" else (),

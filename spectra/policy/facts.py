@@ -63,12 +63,14 @@ class Subject:
 class Fit:
     """An adapter, and what of it fits neither its base nor its settings."""
 
-    ranks: Mapping[str, int]  # by module
+    modules: int
+    ranks: Mapping[str, int]  # of factors, by module
     scales: Mapping[str, float]
     factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
     changes: int  # modules, new rows and whole tensors
     saved: int = 0  # of these, tensors that are stored whole, such as a classifier
     others: int = 0  # modules that another method than LoRA changes
+    method: str = "LoRA"
     lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given
     misshapen: Sequence[str] = ()  # matrices that its updates do not fit, and both shapes
     unnamed: Sequence[str] = ()  # modules that its settings do not name, so that PEFT has none

@@ -7,11 +7,13 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import spectra
 from adapters import method, save
 from spectra.errors import PairingError
+from spectra.policy import Policy
 
 EXPECTED = (
     ".is_gradient_checkpointing. is deprecated",
@@ -66,6 +68,31 @@ def test_an_adapter_that_turns_nothing_is_idle(tmp_path: Path) -> None:
     found = spectra.check(tmp_path / "adapter", base=tmp_path / "base", select="SPC1")
     told = {one["rule"]: one["message"] for one in found.summary["findings"]}
     assert told["SPC109"] == "the adapter does nothing: of 4 modules none changes the base"
+
+
+@pytest.mark.parametrize("name", ["LoKr", "OFT", "VeRA"])
+def test_a_limit_of_loras_rank_judges_no_other_method(name: str, tmp_path: Path) -> None:
+    method(llama(), METHODS[name], tmp_path)
+    policy = Policy(select=("SPC111",), rules={"SPC111": {"max": 1}})
+    found = spectra.check(tmp_path / "adapter", policy=policy)
+    (told,) = found.summary["findings"]
+    assert (told["severity"], found.summary["exit_code"]) == ("note", 0)
+    assert told["message"] == (
+        f"the adapter is of {name}, and the limit is of LoRA's rank: not judged; "
+        "`spectra lowrank convert` makes a LoRA of it"
+    )
+
+
+def test_modules_of_another_method_that_match_nothing_are_counted(tmp_path: Path) -> None:
+    method(llama(), METHODS["OFT"], tmp_path)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    whole = len({name.rpartition(".oft_R")[0] for name in tensors})
+    save_file({name.replace("layers.1.", "layers.7."): one for name, one in tensors.items()}, file)
+    found = spectra.check(tmp_path / "adapter", base=tmp_path / "base", select="SPC108")
+    (told,) = found.summary["findings"]
+    start = f"{whole // 2} of the adapter's {whole} modules match no tensor of the base: "
+    assert told["message"].startswith(start)
 
 
 def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) -> None:

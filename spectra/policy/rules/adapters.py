@@ -101,7 +101,7 @@ def strangers(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         return
     lost = [name for name in adapter.lost if settings_of(name) is not None]
     if lost:
-        whole = len(adapter.ranks)
+        whole = adapter.changes - adapter.saved
         text = (
             f"{len(lost):,} of the adapter's {counted(whole, 'module')} match no tensor of the "
             f"base: {printable(some(lost))}"
@@ -192,9 +192,9 @@ def contradictory(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
         if settings_of(module) is not None:
             yield Breach(text, subject=module)
     if adapter.unnamed and settings_of("") is not None:
-        whole = counted(len(adapter.ranks), "module")
+        whole = counted(adapter.modules, "module")
         text = (
-            f"target_modules names {len(adapter.ranks) - len(adapter.unnamed):,} of {whole}, and "
+            f"target_modules names {adapter.modules - len(adapter.unnamed):,} of {whole}, and "
             f"PEFT drops the others: {printable(some(adapter.unnamed))}"
         )
         yield Breach(text, severity="warning", subject="target_modules")
@@ -209,6 +209,12 @@ def of_high_rank(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
     most = (settings_of("") or {}).get("max")
     if adapter is None or most is None:
         return
+    if adapter.others:
+        text = (
+            f"the adapter is of {adapter.method}, and the limit is of LoRA's rank: not judged; "
+            "`spectra lowrank convert` makes a LoRA of it"
+        )
+        yield Breach(text, severity="note", subject="the adapter")
     high = {name: rank for name, rank in adapter.ranks.items() if rank > most}
     if high:
         largest = max(high.values())
@@ -299,7 +305,8 @@ RULES = (
         summary="an adapter has a higher rank than a server takes",
         why="Servers set room aside for a largest rank, and refuse adapters above it: vLLM by "
         "`--max-lora-rank`, 16 unless told.",
-        how="The largest rank of all modules, rank_pattern included, against `max`.",
+        how="The largest rank of all modules, rank_pattern included, against `max`. A note for an "
+        "adapter of another method, which has no such rank.",
         fix="Raise the server's limit, or cut the adapter: `spectra lowrank resize ADAPTER "
         "--rank 16 -o SMALLER`.",
         judge=of_high_rank,
