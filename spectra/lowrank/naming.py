@@ -19,7 +19,8 @@ from spectra.text import counted, endings, quote, shown
 from spectra.words import VOCABULARY
 from spectra.work.planning.placing import FLAT
 from spectra.work.planning.stacks import RENAMED
-from spectra.writing.coats import Coat, Gguf, coat_of
+from spectra.writing.coat import Coat
+from spectra.writing.coats import Gguf, coat_of
 
 PART_OF = {
     "unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2",

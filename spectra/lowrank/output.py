@@ -19,7 +19,8 @@ from spectra.lowrank.provenance import own_settings
 from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
 from spectra.text import counted, shown
-from spectra.writing.coats import COATS, FILES, Coat, Worn
+from spectra.writing.coat import Coat, Worn
+from spectra.writing.coats import COATS, FILES
 from spectra.writing.destination import Destination
 from spectra.writing.peft import BESIDE, Module, alpha_of, config_of, config_text, targets_of
 from spectra.writing.spool import Spool

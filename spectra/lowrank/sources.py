@@ -19,7 +19,8 @@ from spectra.matrices.part import Part
 from spectra.matrices.role import Role, roles_of
 from spectra.text import counted, quote, shown
 from spectra.work.task import Input
-from spectra.writing.coats import Worn, scales_told
+from spectra.writing.coat import Worn
+from spectra.writing.coats import scales_told
 
 WHOLE = "a whole tensor"
 LENGTHS = "DoRA's lengths"
