@@ -9,6 +9,7 @@ from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.adapter.views import sliced
 from spectra.checkpoint.entry import Slab
 from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.homes import Homes, homes_of
 from spectra.lowrank.naming import Name, Naming, name_of
 from spectra.lowrank.stacks import READ, Stack, stacks_of
 from spectra.matrices import views_of
@@ -120,7 +121,7 @@ def found_in(opened: Adapter, naming: Naming) -> Found:
             if own.kind != "parameter" and not stacked:
                 found.add(key, own, name_of(key, opened.naming))
         if naming.base is not None:
-            _fit(found, naming.base)
+            _place(found, naming.base)
     return found
 
 
@@ -143,8 +144,11 @@ def _translated(opened: Adapter, naming: Naming) -> Adapter:
     return opened
 
 
-def _fit(found: Found, base: Checkpoint) -> None:
+def _place(found: Found, base: Checkpoint) -> None:
     """Hold factors against the matrices of the base that they change, as far as names tell these.
+
+    What GGUF and mlx-lm tell of a module is its family's name, which in memory may have more before
+    it: the base's class says what.
 
     Raises:
         AdapterError: One is of another size.
@@ -152,7 +156,10 @@ def _fit(found: Found, base: Checkpoint) -> None:
     opened, stored = found.adapter, _turned(base)
     placed = place_modules(base, opened).tensors
     found.inputs_first = not stored.isdisjoint(placed)
+    homes = None if opened.coat in READ or opened.naming != "dotted" else homes_of(base)
     for tensor, (key, rows) in placed.items():
+        if homes is not None and key in found.names:
+            found.names[key] = Name(_in_memory(homes, base.entries[tensor]) or key)
         own, there = opened.modules[key], base.entries[tensor].shape
         turned = tensor in stored and own.kind == "linear"
         here = own.shape[::-1] if turned else own.shape
@@ -163,6 +170,11 @@ def _fit(found: Found, base: Checkpoint) -> None:
                 f"{shown(opened.spec)}: the update of {quote(key)} is {one}, and {quote(tensor)} "
                 f"of {shown(base.spec)} is {other}. Give the base it was trained on."
             )
+
+
+def _in_memory(homes: Homes, entry: TensorEntry) -> str:
+    """Return the module whose weight a tensor is in memory; empty where it is none's alone."""
+    return homes.parameter(entry).removesuffix(".weight")
 
 
 def _turned(base: Checkpoint) -> set[str]:
@@ -178,11 +190,13 @@ def _in_base(found: Found, base: Checkpoint, *, renamed: bool) -> None:
     changes = placed_changes(base, opened, placed, stored)
     _tell_lost(found, placed.lost, base)
     biases = []
+    homes = homes_of(base) if renamed and found.naming.to not in FORMS else None
     for tensor, (own, rows) in changes.items():
         key = placed.tensors[tensor][0]
         name = name_of(key, opened.naming)
         if renamed:
-            name = Name(tensor.removesuffix(".weight"), name.part)
+            own_name = "" if homes is None else _in_memory(homes, base.entries[tensor])
+            name = Name(own_name or tensor.removesuffix(".weight"), name.part)
         found.inputs_first = tensor in stored and own.kind == "linear"
         found.place(name.module if renamed else key, own, rows, name, base.entries[tensor])
         bias = f"{tensor.removesuffix('weight')}bias"

@@ -8,6 +8,7 @@ from types import ModuleType
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.adapter.bare import PARTS
 from spectra.checkpoint.adapter.ggml import facts_of
+from spectra.checkpoint.adapter.mlx import mlx_name
 from spectra.checkpoint.gguf.codec import Order, gguf_library
 from spectra.checkpoint.gguf.facts import TYPES, Facts
 from spectra.checkpoint.gguf.names import Place, model_name
@@ -43,6 +44,7 @@ SAME = {
 """Words of config.json, of which GGUF has another that `TYPES` does not tell."""
 
 
+UNSURE = ("transformer.", "gpt_neox.")
 LOOKED_UP = frozenset({"position_embd", "token_types", "per_layer_token_embd"})
 HEADLESS = frozenset({"t5encoder", "gemma-embedding"})
 """Architectures that compute no scores of tokens; others without a head take the embedding."""
@@ -143,9 +145,13 @@ class Naming:
         return self._plain(names), {}
 
     def _in_mlx(self, names: Mapping[str, Name]) -> tuple[dict[str, Home], dict[str, str]]:
-        found = {key: Home(one.module) for key, one in names.items() if not one.stack}
-        lost: dict[str, str] = {}
         family = None if self.base is None else self.base.config.get("model_type")
+        if self.base is None:
+            _require_family(names)
+        found = {
+            key: Home(mlx_name(family, one.module)) for key, one in names.items() if not one.stack
+        }
+        lost: dict[str, str] = {}
         for key in [key for key in found if key.endswith(TORN) and family in TEARING]:
             lost[key] = "mlx-lm takes it apart into a layer for each head"
             del found[key]
@@ -261,6 +267,18 @@ class Naming:
 
 def _library() -> ModuleType:
     return gguf_library()
+
+
+def _require_family(names: Mapping[str, Name]) -> None:
+    """Refuse names that mlx-lm has for some families and not for others.
+
+    Raises:
+        UsageError: There are some.
+    """
+    if one := next((own.module for own in names.values() if own.module.startswith(UNSURE)), ""):
+        raise UsageError(
+            f"what mlx-lm calls {quote(one)} hangs on the family of the base. Expected --base."
+        )
 
 
 def _unapplied(name: str, word: str, *, headed: bool) -> str:

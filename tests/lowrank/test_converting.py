@@ -567,3 +567,52 @@ def test_a_diff_guesses_no_method_that_the_settings_name(
     assert bool(held) == ("SHiRA" in told)
     if held:  # (32 + 32) 2 of 1,024 entries, (32 + 24) 2 of 768
         assert "it holds 13.4 % of the entries" in held[0]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_names_that_mlx_lm_has_otherwise(family: str, tmp_path: Path) -> None:
+    """As the models of mlx-lm 0.32 have them, which refuses others."""
+    torch.manual_seed(0)
+    model: nn.Module
+    if family == "gpt2":
+        model = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=30)
+        )
+        targets, names = ["c_attn", "wpe"], {"model.h.0.attn.c_attn", "model.wpe"}
+    else:
+        model = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+            vocab_size=30,
+        ))  # fmt: skip
+        targets = ["query_key_value", "embed_in", "lm_head"]
+        names = {"model.h.0.attention.query_key_value", "model.embed_in", "model.embed_out"}
+    flag = {"fan_in_fan_out": family == "gpt2"}
+    first = adapter(model, tmp_path / "first", target_modules=targets, **flag)
+    base = save(model, tmp_path / "base")
+    with pytest.raises(SpectraError, match=r"hangs on the family of the base\. Expected base="):
+        convert(first, tmp_path / "m", to="mlx")
+    convert(first, tmp_path / "m", to="mlx", base=base)
+    written = load_file(tmp_path / "m" / "adapters.safetensors")
+    assert {name.rpartition(".lora_")[0] for name in written} == names
+    convert(tmp_path / "m", tmp_path / "back", base=base)
+    same(first, tmp_path / "back")
+    factored = {name for name in tensors_of(first) if ".lora_" in name}
+    assert tensors_of(tmp_path / "back").keys() == factored
+    assert config_of(tmp_path / "back")["fan_in_fan_out"] == (family == "gpt2")
+
+
+def test_names_are_those_that_the_class_of_the_base_has(tmp_path: Path) -> None:
+    """GGUF and kohya tell a module of BERT alike, with a head before it or none."""
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        vocab_size=30,
+    )  # fmt: skip
+    for make in (transformers.BertModel, transformers.BertForSequenceClassification):
+        torch.manual_seed(0)
+        model, place = make(config), tmp_path / make.__name__
+        place.mkdir()
+        base = save(model, place / "base")
+        first = adapter(model, place / "first", target_modules=["query", "word_embeddings"])
+        convert(first, place / "g.gguf", to="gguf", base=base)
+        convert(place / "g.gguf", place / "back", base=base)
+        same(first, place / "back")

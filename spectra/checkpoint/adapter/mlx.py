@@ -1,7 +1,7 @@
 """A LoRA as mlx-lm saves it: factors the other way round, and a scale instead of alpha."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
@@ -21,18 +21,42 @@ from spectra.checkpoint.entry import TensorEntry
 from spectra.errors import AdapterError
 from spectra.text import quote, shown
 
+MLX = "mlx-lm"
 MLX_WEIGHTS = "adapters.safetensors"
 OWN = ("fine_tune_type", "lora_parameters", "lora_layers")
 """Settings that mlx-lm writes and PEFT does not."""
 
 HALF = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])", re.DOTALL)
-TABLE = re.compile(r"(?:.*\.)?(?:\w*embed\w*|wte|wpe)", re.DOTALL)
-"""Modules that are embeddings, whose factors have the table's rows first."""
+TABLE = re.compile(r"(?:.*\.)?(?!embed_out\Z)(?:\w*embed\w*|wte|wpe)", re.DOTALL)
+"""Modules that are embeddings, whose factors have the table's rows first; one is a head."""
+
+BEGINNINGS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "gpt2": (("transformer.", "model."), ("", "model.")),
+    "gpt_neox": (("lm_head", "model.embed_out"), ("gpt_neox.layers.", "model.h."),
+                 ("gpt_neox.", "model."), ("layers.", "model.h."), ("", "model.")),
+}  # fmt: skip
+"""How names begin in transformers' models, and in mlx-lm's; those of other families are alike."""
 
 OLD_ALPHA = (
     "lora_parameters gives alpha beside scale: scale alone counts, as in mlx-lm since 2024; "
     "versions before multiplied it by alpha / rank"
 )
+
+
+def mlx_name(family: object, name: str) -> str:
+    """Return what mlx-lm calls a module or tensor of a base.
+
+    Args:
+        family: `model_type` of its config.json.
+        name: As transformers has it, with or without the beginning that a head gives it.
+
+    Source:
+        mlx-lm 0.32, `sanitize` of `models/gpt2.py` and `models/gpt_neox.py`.
+    """
+    for begins, own in BEGINNINGS.get(str(family), ()):
+        if name.startswith(begins):
+            return own + name.removeprefix(begins)
+    return name
 
 
 def is_mlx(config: Mapping[str, Any]) -> bool:
@@ -73,7 +97,7 @@ def mlx_adapter(config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
         factors = _factors(spec, entries, scale, dora=way == "dora")
     used = {name for module in factors for name in _names(module)}
     saved = {name: entry for name, entry in entries.items() if name not in used}
-    return Adapter(weights, factors, saved, config, coat="mlx-lm", assumed=assumed)
+    return Adapter(weights, factors, saved, config, coat=MLX, assumed=assumed)
 
 
 def _names(module: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from math import prod
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.adapter.adapter import Changed
 from spectra.checkpoint.adapter.bare import PARTS
+from spectra.checkpoint.adapter.mlx import MLX, mlx_name
 from spectra.checkpoint.adapter.originals import diffusers_module, originals_of
 from spectra.checkpoint.entry import Slab
 from spectra.errors import PairingError
@@ -64,7 +65,11 @@ def place_modules(base: Checkpoint, tuned: Adapter) -> Placed:
     if tuned.naming == "parts":
         return _by_part(base, factors, f"module of {shown(tuned.spec)}")
     subject = f"module of {shown(tuned.spec)}"
-    return _dotted(base.entries, {key: key for key in factors}, subject, renamed_of(base))
+    renamed = renamed_of(base)
+    if tuned.coat == MLX:
+        family = base.config.get("model_type")
+        renamed |= {mlx_name(family, name): name for name in base.entries}
+    return _dotted(base.entries, {key: key for key in factors}, subject, renamed)
 
 
 def _dotted(
