@@ -20,7 +20,7 @@ from spectra.gate.conventions import (
     scales_of,
 )
 from spectra.kernels.dora import Lengths, Way, dora_replayed
-from spectra.kernels.merged import LEAST, Store, added
+from spectra.kernels.merged import Store, added, moves
 from spectra.kernels.replay import UNIT, Merge, Steps, lies_at, replayed
 from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
 from spectra.matrices import LowRank, Pair
@@ -83,7 +83,7 @@ def _held(change: Pair, meant: Pair, stored: Tensor, update: Tensor) -> dict[str
     grid = grid_of(tuned, own)
     narrow = STORED.get(meant.factors.dtype, F32) if meant.factors else F32
     merge = Merge(base, tuned, grid, narrow)
-    shows = int((grid.rounded(base + update) != grid.rounded(base)).sum()) >= LEAST
+    shows = moves(grid.rounded(base), grid.rounded(base + update))
     found = _replay(merge, meant, update) if shows else {}
     if "merge_scale" in found:
         return found

@@ -13,7 +13,7 @@ from torch import Tensor
 from spectra.kernels.rounding import BF16, F16
 
 BLOCK = 1 << 21  # entries whose products are summed at once
-LEAST = 16  # entries that an update must move to be told from none
+LEAST = 16  # entries that an update must move to be told from none; of fewer, more than half
 CLOSE = 1e-3  # of the factor, to which it is found
 HALVINGS = 24
 MOST = 2.0**10  # times; what was added more often is not looked for
@@ -111,7 +111,7 @@ def _factor(
     def along(scale: float) -> float:
         return products(stored(scale) - base, update)[0]
 
-    if int((stored(1.0) != stored(0.0)).sum()) < LEAST:
+    if not moves(stored(0.0), stored(1.0)):
         return None
     one = along(1.0)
     guess = inner / one if one > 0.0 else 1.0
@@ -132,6 +132,11 @@ def _factor(
         short = sign * (inner - along(middle)) > 0.0
         low, high = (middle, high) if short else (low, middle)
     return (low + high) / 2.0
+
+
+def moves(before: Matrix, after: Matrix) -> bool:
+    """Say whether enough entries differ for an update to be told from none."""
+    return int((after != before).sum()) >= min(LEAST, before.numel() // 2 + 1)
 
 
 def _share(rest: float, whole: float) -> float:

@@ -197,3 +197,31 @@ def test_a_bias_that_has_no_place_in_the_base_is_told(tmp_path: Path) -> None:
     found = checked(tmp_path, {key: value for key, value in merged.items() if key != gone})
     text = "Of 1 bias that the adapter moves base and model have no two of its size, such as "
     assert f"{text}'{gone}'." in found.summary["reading"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"target_modules": ["query", "classifier"], "lora_bias": True},
+     {"target_modules": ["query"], "modules_to_save": ["classifier"]}],
+    ids=["lora_bias", "saved"],
+)  # fmt: skip
+def test_a_bias_of_three_labels_is_judged_as_others_are(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
+        vocab_size=40, max_position_embeddings=20, id2label={0: "a", 1: "b", 2: "c"},
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config)
+    method(model, peft.LoraConfig(r=4, lora_alpha=12, **settings), tmp_path)
+    base, merged = read(tmp_path)
+    name = "classifier.bias"
+    assert merged[name].numel() == 3
+    right = checked(tmp_path)
+    assert not right.summary["findings"]
+    assert right.summary["merge"]["exact"] == right.summary["merge"]["matrices"]
+    old = checked(tmp_path, merged | {name: base[name]})
+    assert messages(old) == {name: "equals the base: the adapter's update is not in it"}
+    twice = checked(tmp_path, merged | {name: 2 * merged[name] - base[name]})
+    assert messages(twice)[name].startswith("the adapter's update is in it 2 times, expected once")
