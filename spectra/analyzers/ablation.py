@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectra.analyzers.change import DAMAGED
+from spectra.analyzers.change import DAMAGED, STORED
 from spectra.analyzers.direction import SIDES, Along, Flow, along_of
 from spectra.analyzers.row import Row
 from spectra.analyzers.tally import is_head, matrices_of, whole_of
@@ -23,6 +23,7 @@ from spectra.kernels.dominant import held
 ALIKE = 0.9  # |cos|, from which on directions count as one, and a change as the base's own
 MOST = 0.5  # of a change beyond rounding that an ablation holds, and of matrices that it is in
 CLEAR = 2.0  # times the null's largest share
+LEFT_OUT = frozenset({*DAMAGED, *STORED})  # kinds of change that are no edit
 FEWEST = 2  # matrices that have a direction in common
 DRAWS = 20  # of the null
 ENTRIES = 1 << 22  # numbers drawn at once; of more matrices some are, whose null is higher
@@ -124,7 +125,7 @@ def _edit(flow: Flow, width: int, rows: Sequence[Row]) -> Edit | None:
     changed = [
         (row, along_of(row))
         for row in rows
-        if row.number("delta_norm") and row.values.get("delta_kind") not in DAMAGED
+        if row.number("delta_norm") and row.values.get("delta_kind") not in LEFT_OUT
     ]
     if matrices_of([row for row, along in changed if along is not None]) < FEWEST:
         return None

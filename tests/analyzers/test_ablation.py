@@ -210,6 +210,23 @@ def test_experts_that_are_left() -> None:
     assert kept == [torch.float16] * LAYERS  # thousands of experts must fit
 
 
+def test_matrices_that_storing_alone_rounded_are_not_held_against_it() -> None:
+    """An ablation of some layers, saved in bfloat16 whole."""
+    unit = direction(6)
+
+    def edit(name: str, values: Tensor) -> Tensor:
+        taken = ablated(name, values, unit) if layer_of(name) not in (1, 2) else None
+        return (values if taken is None else taken).bfloat16()
+
+    told, found = concluded(rows_of(model(), edit))
+    counts = one(found)
+    assert (counts["matrices"], counts["changed"], counts["ablated"]) == (11, 7, 7)
+    assert told.startswith("An ablation: one direction was taken out of 7 of 7 changed matrices")
+    assert "Not touched: layers 1-2. The change is rounding alone (14 of 21 matrices)." in told
+    assert float(str(counts["share"])) > 0.98
+    assert [edit["flow"] for edit in found] == ["writes"]
+
+
 def test_an_ablation_beside_a_fine_tune_of_what_reads() -> None:
     unit = direction(5)
 
