@@ -159,6 +159,20 @@ def test_directions_that_neither_factor_uses_are_no_dead_rows(tmp_path: Path) ->
     assert findings(made, select="SPC010") == []
 
 
+@pytest.mark.parametrize("rooted", [False, True], ids=["plain", "rslora"])
+def test_a_wrong_r_leaves_the_scale_that_the_tensors_tell(
+    base: Path, tmp_path: Path, rooted: bool
+) -> None:
+    norms = []
+    for r in (2, 8):
+        made = adapter(tmp_path / str(r), factors(*NAMES), r=r, use_rslora=rooted)
+        rows = spectra.check(made, base=base, select="SPC1").rows
+        norms.append({row.matrix: row.values["delta_norm"]
+                      for row in rows if row.values.get("delta_norm")})  # fmt: skip
+    assert len(norms[0]) == len(NAMES)
+    assert norms[1] == pytest.approx(norms[0], rel=1e-6)
+
+
 def test_patterns_that_fit_no_module(tmp_path: Path) -> None:
     made = adapter(
         tmp_path / "a", factors(*NAMES), rank_pattern={"k_proj": 8}, alpha_pattern={"q_proj": 4}

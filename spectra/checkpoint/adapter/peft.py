@@ -102,7 +102,7 @@ def _factors(
             )
         choices = {name: settings[name] for name in own or [_setting_name(module)]}
         if wrong is not None and not own:
-            choices = _as_held(key, halves["A"].shape, choices, wrong)
+            choices = _as_held(key, halves["A"].shape, choices, wrong, config)
         if module.endswith(ATTENTION_OUTPUT):
             _refuse_unknown_output(spec, key, config)
             choices = {name: replace(own, scale=2 * own.scale) for name, own in choices.items()}
@@ -117,7 +117,11 @@ def _factors(
 
 
 def _as_held(
-    key: str, shape: tuple[int, ...], choices: dict[str, Setting], wrong: dict[str, str]
+    key: str,
+    shape: tuple[int, ...],
+    choices: dict[str, Setting],
+    wrong: dict[str, str],
+    config: Mapping[str, Any],
 ) -> dict[str, Setting]:
     """Return the settings of a module with the rank that its tensors have; note where they lie."""
     (name, told), *_ = choices.items()
@@ -125,7 +129,8 @@ def _as_held(
     if told.rank == held or not held:
         return choices
     wrong[key] = f"has factors of rank {held}, but {CONFIG} gives r = {told.rank:g}"
-    return {name: Setting(held, told.scale * told.rank / held)}
+    power = 0.5 if config.get("use_rslora") is True else 1.0  # alpha over the rank, or its root
+    return {name: Setting(held, told.scale * (told.rank / held) ** power)}
 
 
 def _refuse_unknown_output(spec: str, key: str, config: Mapping[str, Any]) -> None:
