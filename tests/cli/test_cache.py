@@ -238,7 +238,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_pat
     environment["SPECTRA_CACHE_DIR"] = str(tmp_path / "cache")
     store = tmp_path / "cache" / "store.sqlite"
     kept = []
-    for turn, sent in enumerate((signal.SIGINT, *(signal.SIGKILL, signal.SIGTERM) * 2)):
+    signals = signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGTERM
+    for turn, sent in enumerate(signals):
         process = subprocess.Popen(
             [*line, "--workers", "1"], env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
