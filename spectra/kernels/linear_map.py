@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
+from spectra.kernels.products import add_product
 from spectra.kernels.rounding import EPS64
 
 PANEL = 64  # rows multiplied at a time: they stay in a core's cache
@@ -162,8 +163,8 @@ class LinearMap:
             part, here = matrix[start : start + step], slice(start, start + step)
             held = part.dtype == wide.dtype and self.weights is None
             block = part if held else self.panel(start, wide)
-            image[:, here].addmm_(right, block.mT)
-            back.addmm_(given[:, here], block)
+            add_product(image[:, here], right, block.mT)
+            add_product(back, given[:, here].contiguous(), block)
         if up is not None and down is not None:
             back.addmm_(given @ up, down)
         return image, back

@@ -23,14 +23,33 @@ def product(
     Which one it is hangs on the processor and on shapes alone: the same product is the same,
     bit by bit, whatever else runs.
     """
-    many = left.shape[0] * left.shape[1] * right.shape[1] >= FEW
     found: Tensor
-    if many and left.dtype == right.dtype == torch.float32 and left.is_cpu and mkl_is_slow():
+    if _by_onednn(left, right):
         of = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - what torch.compile makes of `mm`
         found = of(left, right.mT, None, "none", [], "")
     else:
         found = left @ right
     return found
+
+
+def add_product(
+    to: Float[Tensor, "rows cols"],
+    left: Float[Tensor, "rows inner"],
+    right: Float[Tensor, "inner cols"],
+) -> None:
+    """Add left @ right, as `product` has it."""
+    if _by_onednn(left, right):
+        to.add_(product(left, right))
+    else:
+        to.addmm_(left, right)
+
+
+def _by_onednn(left: Tensor, right: Tensor) -> bool:
+    many = left.shape[0] * left.shape[1] * right.shape[1] >= FEW
+    single = left.dtype == right.dtype == torch.float32 and left.is_cpu
+    # What has gaps in memory it multiplies entry by entry, a thousand times slower.
+    dense = all(one.is_contiguous() or one.mT.is_contiguous() for one in (left, right))
+    return many and single and dense and mkl_is_slow()
 
 
 @functools.cache

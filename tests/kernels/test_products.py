@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from spectra.kernels import products
-from spectra.kernels.products import product
+from spectra.kernels.products import add_product, product
 
 
 def turned(matrix: Tensor) -> Tensor:
@@ -31,4 +31,9 @@ def test_products_are_those_of_float64(
         found = product(one, other)
         assert_close(found.double(), expected, rtol=0.0, atol=2e-6 * inner**0.5)
         assert torch.equal(found, product(one, other))
+        into = torch.ones(cols, 2 * rows).mT[::2]
+        add_product(into, one, other)
+        assert_close(into.double() - 1.0, expected, rtol=0.0, atol=2e-6 * inner**0.5)
+    apart = torch.randn(2 * inner, cols, generator=generator)[::2]  # with gaps
+    assert_close(product(left, apart), left @ apart)
     assert_close(product(left.double(), right.double()), expected)
