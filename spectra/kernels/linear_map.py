@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
-from spectra.kernels.products import add_product
+from spectra.kernels.products import add_product, wants_dense
 from spectra.kernels.rounding import EPS64
 
 PANEL = 64  # rows multiplied at a time: they stay in a core's cache
@@ -162,6 +162,7 @@ class LinearMap:
         for start in range(0, len(matrix), step):
             part, here = matrix[start : start + step], slice(start, start + step)
             held = part.dtype == wide.dtype and self.weights is None
+            held = held and (part.is_contiguous() or not wants_dense(part))
             block = part if held else self.panel(start, wide)
             add_product(image[:, here], right, block.mT)
             add_product(back, given[:, here].contiguous(), block)

@@ -44,12 +44,16 @@ def add_product(
         to.addmm_(left, right)
 
 
+def wants_dense(matrix: Tensor) -> bool:
+    """Say whether products with it take less time once it has no gaps in memory."""
+    return matrix.dtype == torch.float32 and matrix.is_cpu and mkl_is_slow()
+
+
 def _by_onednn(left: Tensor, right: Tensor) -> bool:
     many = left.shape[0] * left.shape[1] * right.shape[1] >= FEW
-    single = left.dtype == right.dtype == torch.float32 and left.is_cpu
     # What has gaps in memory it multiplies entry by entry, a thousand times slower.
     dense = all(one.is_contiguous() or one.mT.is_contiguous() for one in (left, right))
-    return many and single and dense and mkl_is_slow()
+    return many and dense and wants_dense(left) and left.dtype == right.dtype
 
 
 @functools.cache
