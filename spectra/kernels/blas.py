@@ -12,6 +12,7 @@ their factors take half of the time, and less. Elsewhere addresses come from
 
 import ctypes
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,9 +32,6 @@ SCIPY = "scipy.linalg.cython_lapack"
 WHEEL = "scipy.libs/libscipy_openblas-*.so"  # beside SciPy's folder; integers of 32 bits
 WIDE = {b"SkylakeX", b"Cooperlake", b"SapphireRapids"}  # kernels with AVX-512
 MANY = 1 << 24  # operations beside which a call by address costs nothing
-SETTER = ThreadPoolExecutor(1)  # threadpoolctl heeds the first thread that sets a number alone
-TURN = threading.Condition()
-running: list[int] = []  # threads of each call, all the same: others give other last digits
 
 Given = ctypes.c_int | ctypes.c_double | ctypes.c_float | bytes | Tensor
 
@@ -74,22 +72,41 @@ def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "row
                           short)))  # fmt: skip
 
 
+class _Calls:
+    """Those that are under way in a process; a fork has none of its parent's threads."""
+
+    def __init__(self) -> None:
+        self.begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.begin)
+
+    def begin(self) -> None:
+        """Know of none."""
+        self.turn = threading.Condition()
+        self.running: list[int] = []  # threads of each, all the same: others give other last digits
+        # threadpoolctl heeds the first thread that sets a number alone
+        self.setter = ThreadPoolExecutor(1)
+
+
+CALLS = _Calls()
+
+
 @contextmanager
 def blas_threads() -> Iterator[None]:
     """Have BLAS take torch's number of threads; those of another number wait."""
-    library = openblas()
+    library, calls = openblas(), CALLS
     threads, limits = torch.get_num_threads(), _limits(SCIPY in sys.modules, library is not None)
-    with TURN:
-        TURN.wait_for(lambda: not running or threads in running)
-        SETTER.submit(limits.limit, limits=threads).result()
+    with calls.turn:
+        calls.turn.wait_for(lambda: not calls.running or threads in calls.running)
+        calls.setter.submit(limits.limit, limits=threads).result()
         limits.limit(limits=threads)  # where each thread has a number of its own
-        running.append(threads)
+        calls.running.append(threads)
     try:
         yield
     finally:
-        with TURN:
-            running.pop()
-            TURN.notify_all()
+        with calls.turn:
+            calls.running.pop()
+            calls.turn.notify_all()
 
 
 @functools.cache

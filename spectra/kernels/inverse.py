@@ -62,7 +62,7 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
 def add_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "rows short"]) -> None:
     """Add the lower half of block^T block to that of a Gram matrix, row by row in memory."""
     rows, short = block.shape
-    if gram.is_cpu and is_faster("dsyrk", rows * short**2):
+    if gram.is_cpu and 1 in block.stride() and is_faster("dsyrk", rows * short**2):
         with blas_threads():
             add_lower_gram(gram, block)
         return

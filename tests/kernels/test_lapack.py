@@ -1,7 +1,10 @@
 """LAPACK by address: calls with another number of threads change nothing in each other."""
 
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -62,3 +65,21 @@ def test_chosen_pairs_are_those_of_all() -> None:
         found, vectors = symmetric_eigenpairs(lower, lambda _: [range(5)])
         torch.testing.assert_close(tied.double() @ vectors, vectors * found[:5])
         torch.testing.assert_close(vectors.mT @ vectors, torch.eye(5).double())
+
+
+def test_a_fork_of_what_has_called_calls_again(tmp_path: Path) -> None:
+    script = """
+import os, torch
+torch.set_num_threads(1)
+from spectra.kernels.lapack import leading_eigenpairs
+leading_eigenpairs(torch.eye(9).double(), 2)
+if os.fork() == 0:
+    leading_eigenpairs(torch.eye(9).double(), 2)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert found.stdout == "7\n"
