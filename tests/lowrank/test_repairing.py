@@ -474,9 +474,9 @@ def test_what_is_not_chosen_gets_its_update_as_it_is(tmp_path: Path) -> None:
     base, source = lora(model, tmp_path, modules_to_save=["norm"])
     low = spectra.lowrank
     found = low.repair(base, source, tmp_path / "b", scale=0.2, merged=True, role="attn.q")
-    assert found.summary["notes"] == [
-        "2 matrices that are not chosen get the adapter's update as it is"
-    ]
+    brought, others = found.summary["notes"]
+    assert "also brings 5 norms and biases" in brought
+    assert others == "2 matrices that are not chosen get the adapter's update as it is"
     assert {row.place.role for row in found.rows} == {"attn.q"}
     low.repair(base, source, tmp_path / "all", scale=0.2, merged=True)
     low.repair(base, source, tmp_path / "none", scale=1.0, merged=True)
