@@ -118,7 +118,7 @@ def circumstances(summary: Mapping[str, Any]) -> Iterator[str]:
         yield _same_weights(*digests)
     if summary["unstated"]:
         names = ", ".join(map(printable, summary["unstated"]))
-        yield f"no error is stated of {names}: any move is shown"
+        yield f"no error is stated of {names}: a millionth is taken for it"
     if summary["digests"]:
         of = counted(summary["digests"], "matrix or vector", "matrices and vectors")
         what = f"{summary['other_bytes']:,} of {of}"

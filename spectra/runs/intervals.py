@@ -16,6 +16,8 @@ DIGITS = 5e-6  # of a number saved in six digits
 COSINE = 1e-6  # of |cos| from float64 decompositions
 ROUNDING = 1e-12  # of what follows from stored values or shapes
 UNSTATED = 1e-6  # of a number of which no error is stated: float32's rounding
+LOGARITHMS = {"alpha_weighted", "log_alpha_norm", "log_norm", "log_spectral_norm", "log_abs_det"}
+"""What may be 0 of numbers that are not: rounded as these are."""
 EPS = sys.float_info.epsilon
 LOGARITHM = 40.0  # above -ln p of any share p that a rounding floor leaves
 
@@ -61,7 +63,8 @@ def interval_of(row: RowDoc, key: str) -> Interval | None:
         return None
     if key in RULES:
         return RULES[key](row, float(value))
-    return _around(float(value), 0.0 if isinstance(value, int) else UNSTATED * abs(value))
+    size = max(abs(value), 1.0) if key in LOGARITHMS else abs(value)
+    return _around(float(value), 0.0 if isinstance(value, int) else UNSTATED * size)
 
 
 def value_error(row: RowDoc, value: float) -> float:

@@ -98,3 +98,12 @@ def test_bounds_that_meet_do_not_differ() -> None:
 def test_nothing_is_known_of_nothing() -> None:
     assert interval_of(row(alpha=None), "alpha") is None
     assert interval_of(row(selected=True), "selected") is None
+
+
+def test_a_logarithm_near_zero_is_rounded_as_what_it_is_of() -> None:
+    found = interval_of({"alpha_weighted": 6e-13}, "alpha_weighted")
+    assert found is not None
+    assert found.low < 0.0 < found.high < 2e-6
+    other = interval_of({"rmse": 6e-13}, "rmse")
+    assert other is not None
+    assert other.low > 0.0
