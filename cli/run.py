@@ -41,6 +41,10 @@ def run_analysis(common: Common, plan: "Callable[[], Planned]") -> int:
         return DONE
     broken = [row for row in result.rows if row.status in UNMEASURED]
     failed = failed_in(broken)
+    if result.summary.get("relation") == "nothing":  # of two models: zeros, or NaN and Inf
+        first = f" {broken[0].matrix}: {broken[0].error}." if broken else ""
+        fail(f"{result.summary['reading']} Nothing was written.{first}")
+        return NOTHING
     if len(broken) == len(result.rows):
         why = "could not be measured" if failed else "holds NaN or Inf"
         one, several = noun_of(result.document())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Summary, Takes, Twins, require_count
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.errors import UsageError
+from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.components import components_memory, leading_components_work
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.matching import (
@@ -63,7 +63,7 @@ class Match:
     """
 
     name: ClassVar[str] = "match"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[Takes] = Twins()
     keys: ClassVar[tuple[str, ...]] = ("matrices", "weighted_null", "matched")
 
@@ -106,16 +106,20 @@ class Match:
     def measure(
         self, subject: Mapping[str, Matrix] | tuple[Attention, Mapping[str, Matrix]]
     ) -> Measurement:
-        """Return the permutation, and how far each matrix agrees before and after it."""
+        """Return the permutation, and how far each matrix agrees before and after it.
+
+        Where one holds NaN or Inf the module has no order: told is what each of these holds.
+        """
         about, held = subject if isinstance(subject, tuple) else (None, subject)
         sides = [
             {role[2:]: one.values for role, one in held.items() if role.startswith(side)}
             for side in ("a.", "b.")
         ]
-        for side in sides:
-            for values in side.values():
-                largest_entry(values)
         mine, other = sides
+        wrong = [{"part": role, "wrong": why} for role in mine
+                 if (why := _wrong(mine[role], other[role]))]  # fmt: skip
+        if wrong:
+            return Measurement(dict.fromkeys(self.keys) | {"matrices": wrong}, "non-finite")
         norms = _norm(mine) * _norm(other)
         order, null = None, None
         if about is not None:
@@ -212,8 +216,8 @@ class Match:
         }  # fmt: skip
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
-        """Count; who plans it concludes, as it knows what matrices are called."""
-        return rows, {"non_finite": sum(row.status == "non-finite" for row in rows)}
+        """Return nothing: who plans it concludes, as it knows what matrices are called."""
+        return rows, {}
 
 
 def _shapes(views: Sequence[View | Attention]) -> tuple[list[tuple[int, int]], int]:
@@ -228,6 +232,16 @@ def _shapes(views: Sequence[View | Attention]) -> tuple[list[tuple[int, int]], i
     some = [(one.rows, one.cols) for one in views if isinstance(one, View)]
     half = some[: max(len(some) // 2, 1)]
     return half, max(half[-1]) if len(half) > 1 else 0
+
+
+def _wrong(*pair: Tensor) -> str | None:
+    """Say what is no number in the first of two matrices that holds such; None: neither does."""
+    try:
+        for values in pair:
+            largest_entry(values)
+    except NonFiniteError as error:
+        return str(error)
+    return None
 
 
 def _norm(held: Held) -> float:

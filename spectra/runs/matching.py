@@ -16,7 +16,7 @@ from spectra.runs.analysis import Analysis
 from spectra.runs.around import Around
 from spectra.runs.matching_reading import reading_of, relation_of
 from spectra.runs.result import Result
-from spectra.text import guess, quote, shown
+from spectra.text import guess, listed, quote, shown
 from spectra.words import UNMEASURED
 from spectra.work import Plan
 from spectra.work.executor import Executor, Report, silent
@@ -46,8 +46,6 @@ class Matching(Around[Analysis]):
         result = self.analysis.run(executor, report)
         tasks = {task.place.matrix: task for task in self.plan.tasks}
         modules = {row.place.matrix: row for row in result.rows}
-        if self.save is not None:
-            self._write(self.save, modules, tasks)
         rows = [one for name, row in modules.items() for one in _each(row, tasks[name])]
         analyzer: Any = self.analysis.analyzer
         settings = {key: value for key, value in result.settings.items() if key != "given"}
@@ -57,7 +55,10 @@ class Matching(Around[Analysis]):
         summary = reading_of(
             rows, whole=lone is None or not lone.base + lone.tuned,
             given=self.permutation is not None, everything=analyzer.all_directions,
+            broken=sum(len(_wrong(row)) for row in modules.values()),
         )  # fmt: skip
+        if self.save is not None and summary["relation"] != "nothing":
+            self._write(self.save, modules, tasks)
         told = str(result.summary["reading"]).strip()
         reading = " ".join(text for text in (str(summary["reading"]), told) if text)
         return replace(
@@ -169,12 +170,25 @@ def _given(path: Path, plan: Plan) -> Given:
     return Given(sha256(repr(orders).encode()).hexdigest(), orders)
 
 
+def _wrong(row: Row) -> Mapping[str, str]:
+    """Return what is no number in a module's matrices that hold such, by their part."""
+    told: Any = row.values["matrices"] if row.status == "non-finite" else None
+    return {one["part"]: one["wrong"] for one in told or ()}
+
+
 def _each(row: Row, task: Task) -> Iterator[Row]:
     """Yield the rows of a module's matrices."""
     views = {one.role[2:]: one.view for one in task.inputs if one.role.startswith("a.")}
     if row.status in UNMEASURED:
-        for view in views.values():
-            yield replace(row, place=view.place(), values=dict.fromkeys(KEYS), arrays={})
+        wrong = _wrong(row)
+        names = [views[part].place().matrix for part in wrong]
+        others = row.error
+        if names:
+            holds = f"holds {wrong[next(iter(wrong))]}" if len(names) == 1 else "hold NaN or Inf"
+            others = f"{listed(names)} of its module {holds}"
+        for part, view in views.items():
+            place, error = view.place(), wrong.get(part, others)
+            yield Row(place, row.status, error, dict.fromkeys(KEYS), {})
         return
     told: Any = row.values["matrices"]
     order = row.arrays.get("permutation")

@@ -6,6 +6,7 @@ from typing import Any
 from spectra.analyzers import Row
 from spectra.numbers import hundredths, number
 from spectra.text import counted, listed
+from spectra.words import UNMEASURED
 
 SAME = 1e-5  # of 1, that a cosine lies below it by rounding to half precision at most
 ABOVE = 0.5  # of chance, by which matrices lie beyond it that have to do with each other
@@ -29,7 +30,7 @@ def relation_of(matched: Any, null: Any) -> str | None:  # noqa: ANN401 - as row
 
 
 def reading_of(
-    rows: Sequence[Row], *, whole: bool, given: bool, everything: bool
+    rows: Sequence[Row], *, whole: bool, given: bool, everything: bool, broken: int
 ) -> dict[str, Any]:
     """Return what follows, in a sentence and in numbers.
 
@@ -38,6 +39,7 @@ def reading_of(
         whole: Whether every matrix of either model is one of the other's.
         given: Whether the permutation was.
         everything: Whether all singular vectors were compared.
+        broken: How many of them hold NaN or Inf.
     """
     known = [row for row in rows if row.values["relation"] is not None]
     modules = {row.values["module"]: row for row in known if row.values["module"] is not None}
@@ -61,13 +63,40 @@ def reading_of(
             f"{counted(len(other), 'matrix', 'matrices')} beside them "
             f"{'differs' if len(other) == 1 else 'differ'}, such as {other[0].matrix}."
         )
+    text += [_without(rows, broken), _zeros(rows)]
     return {
         "reading": " ".join(filter(None, text)),
         "relation": IN_PART if verdict.startswith("the same") and not whole else verdict,
         "modules": len(modules),
         **{f"modules_{word}": count for word, count in counts.items()},
-        "permuted": len(moved), "matrices": len(rows),
+        "permuted": len(moved), "matrices": len(rows), "non_finite": broken,
     }  # fmt: skip
+
+
+def _without(rows: Sequence[Row], broken: int) -> str:
+    """Say how many hold NaN or Inf, and how many have no numbers as another of theirs does."""
+    if not broken:
+        return ""
+    more = sum(row.status == "non-finite" for row in rows) - broken
+    hold, have, their = ("holds", "has", "its") if broken == 1 else ("hold", "have", "their")
+    if not more:
+        return f"{broken:,} {hold} NaN or Inf and {have} no numbers."
+    modules = "module" if broken == 1 else "modules"
+    return (
+        f"{broken:,} {hold} NaN or Inf, and {more:,} more of {their} {modules} could not be "
+        "compared for it."
+    )
+
+
+def _zeros(rows: Sequence[Row]) -> str:
+    """Say how many have no direction that could be compared."""
+    count = sum(
+        row.status not in UNMEASURED and row.values["weighted_after"] is None for row in rows
+    )
+    if not count:
+        return ""
+    be, have = ("is", "has") if count == 1 else ("are", "have")
+    return f"{count:,} {be} of zeros alone in one model or both, and {have} no cosine."
 
 
 def _verdict(

@@ -241,6 +241,26 @@ def test_runs_are_identical(command: Command, minilm: Path, minilm_lora: Path) -
     assert command(*words).out == command(*words).out
 
 
+def test_models_of_which_nothing_can_be_matched_end_with_3(
+    command: Command, tmp_path: Path
+) -> None:
+    models = {
+        name: write_model(tmp_path / name, {"a.weight": one, "b.weight": 2 * one})
+        for name, one in (("sound", torch.eye(4)), ("zeros", torch.zeros(4, 4)),
+                          ("nan", torch.full((4, 4), torch.nan)))
+    }  # fmt: skip
+    zeros = "2 are of zeros alone in one model or both, and have no cosine. Nothing was written."
+    nan = "2 hold NaN or Inf and have no numbers. Nothing was written. a.weight: 16 NaN, the first"
+    for pair, why in ((("sound", "zeros"), zeros), (("zeros", "zeros"), zeros),
+                      (("nan", "sound"), nan)):  # fmt: skip
+        written = tmp_path / "order.json"
+        done = command("match", *(models[one] for one in pair), "-o", written)
+        assert done.code == 3
+        assert f"error: No matrix could be compared. {why}" in done.err
+        assert not written.exists()
+    assert command("match", models["sound"], models["sound"]).code == 0
+
+
 def test_a_bad_tensor_is_reported_and_the_rest_goes_on(command: Command, tmp_path: Path) -> None:
     bad = torch.ones(4, 4)
     bad[2, 1] = float("inf")

@@ -319,3 +319,54 @@ def test_models_of_another_shape_and_broken_ones_are_told(models: Any, tmp_path:
     zeros = {name: torch.zeros_like(one) for name, one in tensors.items()}
     none = spectra.match(first, written(tmp_path / "zeros", zeros))
     assert none.summary["relation"] == "nothing"
+    told = f"No matrix could be compared. {len(tensors)} are of zeros alone in one model or both"
+    assert str(none.summary["reading"]).startswith(told)
+
+
+def test_a_matrix_is_told_what_it_holds_and_others_whose_that_is(
+    models: Any,  # noqa: ANN401
+    tmp_path: Path,
+) -> None:
+    first, _, _, tensors, _ = models
+    sick = {name: one.clone() for name, one in tensors.items()}
+    k, up, down = (
+        f"model.layers.{name}_proj.weight" for name in ("1.self_attn.k", "0.mlp.up", "0.mlp.down")
+    )
+    sick[k][2, 3], sick[up][5] = torch.nan, torch.inf
+    second = written(tmp_path / "sick", sick)
+    one = "1 NaN, the first at [2, 3]"
+    for pair in ((first, second), (second, first), (first, second)):  # the last from the store
+        result = spectra.match(*pair)
+        errors = {row.matrix: row.error for row in result.rows if row.error}
+        assert len(errors) == sum(row.status == "non-finite" for row in result.rows) == 7
+        assert errors.pop(k) == one
+        assert errors.pop(up) == f"{WIDTH} Inf, the first at [5, 0]"
+        for name, error in errors.items():
+            whose = f"{k} of its module holds {one}" if "attn" in name else \
+                f"{up} of its module holds {WIDTH} Inf, the first at [5, 0]"  # fmt: skip
+            assert error == whose, name
+        assert result.summary["non_finite"] == 2
+        assert "2 hold NaN or Inf, and 5 more of their modules could not be compared for it." in \
+            str(result.summary["reading"])  # fmt: skip
+    sick[down][0, 0] = torch.nan
+    result = spectra.match(first, written(tmp_path / "both", sick), layers="0")
+    errors = {row.matrix: row.error for row in result.rows if row.error}
+    assert errors[down] == "1 NaN, the first at [0, 0]"
+    gate = errors["model.layers.0.mlp.gate_proj.weight"]
+    assert gate == f"{up} and {down} of its module hold NaN or Inf"
+
+
+def test_zeros_are_counted_and_leave_nothing(models: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    first, _, _, tensors, _ = models
+    some = dict(tensors)
+    name = "model.layers.1.self_attn.k_proj.weight"
+    some[name] = torch.zeros_like(some[name])
+    reading = str(spectra.match(first, written(tmp_path / "some", some)).summary["reading"])
+    assert "1 is of zeros alone in one model or both, and has no cosine." in reading
+    assert "zeros" not in str(spectra.match(first, first).summary["reading"])
+    zeros = written(tmp_path / "zeros", {name: torch.zeros_like(one) for name, one in some.items()})
+    order = tmp_path / "order.safetensors"
+    for pair in ((first, zeros), (zeros, zeros)):
+        result = spectra.match(*pair, save_permutation=order)
+        assert result.summary["relation"] == "nothing"
+        assert not order.exists()
