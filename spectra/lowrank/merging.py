@@ -125,7 +125,9 @@ def _weights(given: float | Sequence[float], count: int) -> tuple[float, ...]:
             "order: 0.5,0.5."
         )
     if bad := [one for one in found if not abs(one) <= 1e9]:
-        raise UsageError(f"--weights {bad[0]!r} is no weight. Expected a finite number.")
+        raise UsageError(
+            f"--weights {bad[0]!r} is no weight. Expected numbers between -1e9 and 1e9."
+        )
     return tuple(float(one) for one in found)
 
 

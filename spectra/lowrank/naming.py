@@ -16,7 +16,7 @@ from spectra.checkpoint.gguf.restore import restored
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.experts import exps, switched
 from spectra.matrices.role import kind_of
-from spectra.text import counted, endings, quote, shown
+from spectra.text import counted, endings, guess, quote, shown
 from spectra.words import VOCABULARY
 from spectra.work.planning.placing import FLAT
 from spectra.work.planning.stacks import RENAMED
@@ -165,6 +165,7 @@ class Naming:
     def _plain(self, names: Mapping[str, Name]) -> dict[str, Home]:
         if self.to == "peft":
             return {key: Home(one.module) for key, one in self._of_one_part(names).items()}
+        _require_part(self.to, self.part)
         parts = {key: self._part(one) for key, one in names.items()}
         several = "text_encoder_2" in parts.values()
         found = {}
@@ -263,6 +264,23 @@ class Naming:
             else:
                 found[key] = home
         return found, lost
+
+
+def _require_part(to: str, part: str) -> None:
+    """Refuse a part of a pipeline by which no name could be read again.
+
+    Raises:
+        UsageError: It is none.
+    """
+    flat = FLAT.fullmatch(f"lora_{KOHYA.get(part, part)}_module")
+    known = flat is not None and bool(flat["part"]) and flat["rest"] == "module"
+    if to == "diffusers":
+        known = PARTS.fullmatch(f"{part}.") is not None
+    if part and not known:
+        raise UsageError(
+            f"--part {quote(part)} is no part of a pipeline that {to} names. Expected one of "
+            f"{', '.join(KOHYA)}.{guess(part, KOHYA)}"
+        )
 
 
 def _library() -> ModuleType:

@@ -21,8 +21,9 @@ import spectra
 from adapters import method, pairs, planned, save
 from lowrank.nets import adapter, config_of, merged, net, tensors_of
 from spectra.checkpoint import Adapter, open_spec
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, UsageError
 from spectra.lowrank import convert, extract, merge, repair, resize
+from spectra.lowrank.naming import name_of
 from spectra.words import To
 
 pytestmark = [
@@ -284,6 +285,21 @@ def test_parts_of_a_pipeline(tmp_path: Path) -> None:
     convert(tmp_path / "both.safetensors", tmp_path / "k.safetensors", to="kohya")
     prefixes = {name.partition("_layers")[0] for name in load_file(tmp_path / "k.safetensors")}
     assert prefixes == {"lora_unet", "lora_te"}
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers"])
+def test_a_part_that_no_reader_knows_is_refused_before_anything_is_written(
+    tmp_path: Path, to: To
+) -> None:
+    source = adapter(net(), tmp_path / "one", target_modules=LINEAR)
+    for part, near in (("foo", ""), ("unett", r" Did you mean 'unet'\?"), ("unet_x", "")):
+        with pytest.raises(UsageError, match=f"'{part}' is no part .*Expected one of.*{near}$"):
+            convert.plan(source, tmp_path / "a.safetensors", to=to, part=part)
+    for part in ("text_encoder_3", "transformer", "prior"):
+        convert(source, tmp_path / f"{part}.safetensors", to=to, part=part)
+        found = open_spec(tmp_path / f"{part}.safetensors")
+        assert isinstance(found, Adapter)
+        assert {name_of(key, found.naming).part for key in found.factors} == {part}
 
 
 class Flat(nn.Module):

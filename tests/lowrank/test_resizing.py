@@ -331,8 +331,11 @@ def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
         spectra.lowrank.merge.plan([one], tmp_path / "sum")
     with pytest.raises(UsageError, match="are 3 for 2 adapters"):
         spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=[1, 2, 3])
-    with pytest.raises(UsageError, match="nan is no weight"):
-        spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=float("nan"))
+    for wrong in (float("nan"), 1e30):
+        with pytest.raises(
+            UsageError, match=r"is no weight\. Expected numbers between -1e9 and 1e9"
+        ):
+            spectra.lowrank.merge.plan([one, one], tmp_path / "sum", weights=wrong)
     strange = {name: {"base_model_name_or_path": name} for name in ("a", "b")}
     for name, modules in (("a", ["q_proj"]), ("b", ["conv"])):
         adapter(net(), tmp_path / name, target_modules=modules)
