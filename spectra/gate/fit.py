@@ -1,6 +1,7 @@
 """Whether an adapter fits its base and its settings, from headers alone."""
 
 from spectra.checkpoint import Adapter, LoraFactors
+from spectra.checkpoint.adapter.biases import Shift, moved_biases
 from spectra.checkpoint.adapter.settings import patterns_left, targets_of
 from spectra.matrices.role import kind_of
 from spectra.policy.facts import Fit
@@ -28,6 +29,11 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         factors={name: _tensors(one) for name, one in adapter.factors.items()},
         changes=len(modules) + len(adapter.saved),
         saved=len(adapter.saved),
+        moving=[
+            way.entry.name
+            for way in moved_biases(adapter).values()
+            if isinstance(way, Shift) and way.scale
+        ],
         others=len(adapter.updates),
         method=adapter.method,
         lost=None if plan is None else _lost(plan, modules),

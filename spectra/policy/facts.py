@@ -69,6 +69,7 @@ class Fit:
     factors: Mapping[str, Sequence[str]]  # the tensors of each module of which none may be zero
     changes: int  # modules, new rows and whole tensors
     saved: int = 0  # of these, tensors that are stored whole, such as a classifier
+    moving: Sequence[str] = ()  # tensors that are added to biases, at a scale that is not zero
     others: int = 0  # modules that another method than LoRA changes
     method: str = "LoRA"
     lost: Sequence[str] | None = None  # modules that match nothing; None: no base is given

@@ -198,3 +198,20 @@ def test_a_servers_limit_is_judged_where_a_policy_sets_it(tmp_path: Path) -> Non
 def test_the_real_adapter_fits_its_base(minilm: Path, minilm_lora: Path) -> None:
     assert load_file(minilm_lora / "adapter_model.safetensors")
     assert not findings(minilm_lora, base=minilm)
+
+
+def test_an_adapter_that_only_moves_biases(base: Path, tmp_path: Path) -> None:
+    some = factors(*NAMES)
+    idle = {k: 0 * v if "lora_B" in k else v for k, v in some.items()}
+    biases = {f"base_model.model.{name}.lora_B.bias": torch.ones(8) for name in NAMES[:2]}
+    biases |= {f"base_model.model.{NAMES[2]}.lora_B.bias": torch.zeros(8)}
+    start, end = "the adapter does nothing", ": the update of all 3 modules is zero"
+    stored = {"base_model.model.score.weight": torch.ones(2, 8)}
+    for number, (tensors, alpha, but) in enumerate((
+        (idle | biases, 8, " but move 2 biases"),
+        (idle | biases | stored, 8, " but store 1 tensor whole and move 2 biases"),
+        (idle | {k: 0 * v for k, v in biases.items()}, 8, ""),
+        (some | biases, 0, ""),  # the scale is the biases' too
+    )):  # fmt: skip
+        made = adapter(tmp_path / str(number), tensors, lora_bias=True, lora_alpha=alpha)
+        assert ("SPC109", "error", f"{start}{but}{end}") in findings(made)

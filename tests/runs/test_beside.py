@@ -1,5 +1,6 @@
 """Pairs of which no matrix changed: what is said of norms and biases."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,22 @@ def test_vectors_that_changed_are_told_where_no_matrix_did(tmp_path: Path) -> No
     assert reading(tmp_path, both, include=("*.up_proj.*",)) == SAME  # the rest was not asked for
     matrix = "layers.0.mlp.up_proj.weight"
     assert "norm" not in reading(tmp_path, both | {matrix: 2.0 * BASE[matrix]})
+
+
+def test_biases_that_an_adapter_moves_are_told_where_no_matrix_changed(tmp_path: Path) -> None:
+    module = "layers.0.mlp.up_proj"
+    bias = torch.linspace(0.0, 1.0, 16)
+    told = f"{SAME} 1 norm or bias changed: {module}.bias; only matrices are measured."
+    for number, (moved, alpha, expected) in enumerate(
+        ((bias, 4, told), (0 * bias, 4, SAME), (bias, 0, SAME))
+    ):
+        folder = tmp_path / str(number)
+        (folder / "base").mkdir(parents=True)
+        save_file(BASE, folder / "base" / "model.safetensors")
+        stem = f"base_model.model.{module}.lora"
+        tensors = {f"{stem}_A.weight": torch.ones(2, 8), f"{stem}_B.weight": torch.zeros(16, 2)}
+        save_file(tensors | {f"{stem}_B.bias": moved}, folder / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": alpha, "lora_bias": True}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        found = spectra.diff(folder / "base", folder)
+        assert found.summary["reading"] == expected

@@ -136,8 +136,14 @@ def idle(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 def _but(facts: Facts) -> str:
     """Say what an adapter holds beside modules that have no update."""
-    saved = facts.adapter.saved if facts.adapter is not None and facts.is_adapter else 0
-    return f" but store {counted(saved, 'tensor')} whole" if saved else ""
+    adapter = facts.adapter
+    if adapter is None or not facts.is_adapter:
+        return ""
+    moving = {*adapter.moving}
+    moved = sum(one.tensor in moving and not is_zero(one) for one in facts.subjects.values())
+    parts = [f"store {counted(adapter.saved, 'tensor')} whole"] if adapter.saved else []
+    parts += [f"move {counted(moved, 'bias', 'biases')}"] if moved else []
+    return f" but {' and '.join(parts)}" if parts else ""
 
 
 def _unmoved(facts: Facts) -> int:
@@ -277,7 +283,8 @@ RULES = (
         "process, loads and does nothing.",
         how="The update of every module is zero: lora_B, lora_A or the scale; of methods other "
         "than LoRA the change of the base, where one is compared. What an adapter stores whole, "
-        "such as a classifier, is counted beside that. Of an adapter that was merged "
+        "such as a classifier, is counted beside that, and so are biases that it moves "
+        "(`lora_bias`). Of an adapter that was merged "
         "(`--adapter`), single matrices with a zero update are warnings; of one that is checked "
         "itself SPC008 tells single factors.",
         fix="Save the adapter again after training; under DeepSpeed or FSDP gather it first.",
