@@ -14,6 +14,7 @@ from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.source import Source
 from spectra.errors import AdapterError, NonFiniteError, OutputError
+from spectra.lowrank.pieces import Carried, require_finite
 from spectra.lowrank.provenance import told_of
 from spectra.lowrank.rewriting import Home, Rewriting, beside, copy, require_rewritable
 from spectra.lowrank.writing import Run
@@ -132,6 +133,7 @@ class Model:
         """
         for name, one in self.vectors.items():
             entry = sink.model.entries[name]
+            require_finite(Carried(one.source, one.entry))
             values = one.source.read(one.entry).to(getattr(torch, STORED[entry.dtype]))
             sink.put(entry, Part(), values)
             sink.rewritten.add(name)

@@ -14,7 +14,7 @@ from spectra.checkpoint.entry import BITS
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
 from spectra.errors import UsageError
-from spectra.lowrank.pieces import Carried, Piece, Stack, copy_file, stored_bytes
+from spectra.lowrank.pieces import Carried, Piece, Stack, copy_file, finite_bytes
 from spectra.lowrank.provenance import own_settings
 from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
@@ -270,7 +270,7 @@ class Output:
             slots |= self.coat.beside(module)
         for name, one in self.carried.items():
             nbytes = one.entry.numel * BITS[one.entry.dtype] // 8
-            slots[name] = Slot(one.entry.dtype, one.written, nbytes, partial(stored_bytes, one))
+            slots[name] = Slot(one.entry.dtype, one.written, nbytes, partial(finite_bytes, one))
         return slots
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint.entry import STORED
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
-from spectra.errors import OutputError
-from spectra.text import size
+from spectra.errors import NonFiniteError, OutputError
+from spectra.text import non_finite, shown, size
 from spectra.writing.spool import Spool, raw
 from spectra.writing.tensors import Bytes
 
@@ -114,6 +115,45 @@ def stored_bytes(one: Carried) -> Iterator[Bytes]:
         if file.fill(start, memoryview(piece)) < len(piece):
             raise OutputError(f"{file.label} ended while it was copied. Run it again.")
         yield piece
+
+
+def finite_bytes(one: Carried) -> Iterator[Bytes]:
+    """Yield the bytes of a tensor as it is stored, and count what of it is no number.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf, which is known once all of it has gone by.
+    """
+    entry = one.entry
+    kind: torch.dtype = getattr(torch, STORED.get(entry.dtype, "uint8"))
+    nan = inf = gone = 0
+    first: int | None = None
+    for piece in stored_bytes(one):
+        if kind.is_floating_point and len(piece):
+            values = torch.frombuffer(piece, dtype=kind)
+            values = values if kind.itemsize > 1 else values.float()  # float8 is asked nothing
+            broken = ~values.isfinite()
+            if bool(broken.any()):
+                nan += int(values.isnan().sum())
+                inf += int(values.isinf().sum())
+                first = gone + int(broken.nonzero()[0]) if first is None else first
+            gone += len(values)
+        yield piece
+    if first is not None:
+        place = [int(at) for at in torch.unravel_index(torch.tensor(first), entry.shape)]
+        raise NonFiniteError(
+            f"{entry.name} cannot be written: {non_finite(nan, inf, place)}. Nothing was written; "
+            f"repair its weights, or take it out of {shown(one.source.spec)}."
+        )
+
+
+def require_finite(one: Carried) -> None:
+    """Read a tensor to see whether it could be written.
+
+    Raises:
+        NonFiniteError: It holds NaN or Inf.
+    """
+    for _ in finite_bytes(one):
+        pass
 
 
 def same_bytes(one: Carried, other: Carried) -> bool:

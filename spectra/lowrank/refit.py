@@ -13,7 +13,7 @@ from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.entry import BITS
 from spectra.errors import AdapterError
 from spectra.lowrank.output import provenance
-from spectra.lowrank.pieces import Carried, copy_file, stored_bytes
+from spectra.lowrank.pieces import Carried, copy_file, require_finite, stored_bytes
 from spectra.lowrank.refitting import (
     Added,
     Module,
@@ -108,6 +108,7 @@ class Refit:
         Raises:
             SpectraError: It cannot be measured or written; what was there before is still there.
         """
+        self._require_whole()
 
         def fill(folder: Path) -> tuple[Result, int]:
             with Spool(self.place.above) as spool:
@@ -119,6 +120,21 @@ class Refit:
 
         result, nbytes = self.place.write(fill)
         return result, {"nbytes_written": nbytes}
+
+    def _require_whole(self) -> None:
+        """Refuse NaN and Inf beside the factors, which are measured, or stay where excluded.
+
+        Raises:
+            NonFiniteError: There are some.
+        """
+        own = [
+            half for one in self.adapter.factors.values() for half in (one.a, one.b, one.magnitude)
+        ]
+        factors = {part.name for half in own if half is not None for part in half.parts}
+        weights = self.adapter.weights
+        for name, entry in weights.entries.items():
+            if name not in factors:
+                require_finite(Carried(weights, entry))
 
     def _made(self, rows: Sequence[Row], spool: Spool) -> dict[str, Refitted]:
         """Return the modules that are written anew."""

@@ -314,12 +314,14 @@ def test_what_cannot_be_extracted_is_refused(
         spectra.lowrank.extract(base, base, out, rank=2)
     with pytest.raises(NothingToAnalyseError, match=r"none of the|no matrix"):
         spectra.lowrank.extract.plan(base, tuned, out, rank=2, role="conv")
-    tensors = load_file(tuned / "model.safetensors")
-    tensors["model.layers.0.self_attn.q_proj.weight"][0, 0] = math.inf
-    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
-    with pytest.raises(NonFiniteError, match=r"q_proj\.weight cannot be written"):
-        spectra.lowrank.extract(base, tuned, out, rank=2)
-    assert not out.exists()
+    sound = load_file(tuned / "model.safetensors")
+    for name in ("model.layers.0.self_attn.q_proj.weight", "model.norm.weight"):
+        tensors = {**sound, name: sound[name].clone()}
+        tensors[name].view(-1)[0] = math.inf
+        save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+        with pytest.raises(NonFiniteError, match=rf"{name} cannot be written: .*1 Inf"):
+            spectra.lowrank.extract(base, tuned, out, rank=2)
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("rank", [3, None])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,43 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"layers\.0\.q_proj cannot be written: 1 NaN"):
         spectra.lowrank.resize(source, tmp_path / "b")
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_what_is_no_number_beside_factors_is_refused_by_every_writer(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    model = net()
+    source = adapter(
+        model, tmp_path / "a", target_modules=["q_proj"], modules_to_save=["head"], bias="all"
+    )
+    sound = {name: value.to(dtype) for name, value in tensors_of(source).items()}
+    save_file(model.state_dict(), tmp_path / "base.safetensors")
+    other = adapter(model, tmp_path / "b", target_modules=["up_proj"])
+    writers: tuple[Callable[[], object], ...] = (
+        lambda: spectra.lowrank.resize(source, tmp_path / "out", rank=2),
+        lambda: spectra.lowrank.convert(source, tmp_path / "out"),
+        lambda: spectra.lowrank.merge([other, source], tmp_path / "out"),
+        lambda: spectra.lowrank.repair(tmp_path / "base.safetensors", source, tmp_path / "out"),
+    )
+    head, bias = (next(name for name in sound if own in name and name.endswith(end))
+                  for own, end in (("head", "weight"), ("q_proj", "bias")))  # fmt: skip
+    for name, told in ((head, r"2 NaN and 1 Inf, the first at \[1, 3\]"), (bias, r"2 NaN")):
+        broken = {**sound, name: sound[name].clone()}
+        flat_values = broken[name].view(-1)
+        start = 27 if name == head else 4
+        flat_values[start], flat_values[-1] = torch.nan, torch.nan
+        if name == head:
+            flat_values[40] = -torch.inf
+        save_file(broken, source / "adapter_model.safetensors")
+        for write in writers:
+            with pytest.raises(NonFiniteError, match=f"{name} cannot be written: {told}"):
+                write()
+            assert {one.name for one in tmp_path.iterdir()} == {"a", "b", "base.safetensors"}
+    save_file(sound, source / "adapter_model.safetensors")
+    for number, write in enumerate(writers):
+        write()
+        (tmp_path / "out").rename(tmp_path / str(number))
 
 
 def test_a_model_and_other_names_are_refused(tmp_path: Path, minilm: Path) -> None:
