@@ -122,7 +122,8 @@ def _settled(rows: Sequence[Row], every: Sequence[Row]) -> str:
     most = max(_low_ranks(rows), default=0)
     low = [row for row in rows if _rank(row) <= most]
     rest = [row for row in rows if _rank(row) > most]
-    full = _by_head(rest) if all(map(_is_filled, rest)) else _full(rest)
+    hidden = all(map(_is_filled, rest)) and not _is_scaled(rest)
+    full = _by_head(rest) if hidden else _full(rest)
     told = [(kind, some) for kind, some in ((_low(low, rest), low), (full, rest)) if some]
     told.sort(key=lambda one: -matrices_of(one[1]))
     kinds = [f"{kind} on {where(some)} ({share_of(some, every)})" for kind, some in told]
@@ -147,7 +148,7 @@ def _low_ranks(rows: Sequence[Row]) -> list[int]:
 def _is_filled(row: Row) -> bool:
     """Say whether a head changed in so many directions that more may be hidden in its matrix."""
     kind, size = row.values["delta_kind"], min(row.place.rows, row.place.cols)
-    return is_head(row) and (kind == "full rank" or (kind == "low rank" and _rank(row) == size))
+    return is_head(row) and (kind != "low rank" or _rank(row) == size)
 
 
 def _by_head(rows: Sequence[Row]) -> str:
@@ -159,17 +160,22 @@ def _by_head(rows: Sequence[Row]) -> str:
 
 
 def _full(rows: Sequence[Row]) -> str:
-    """Name a change of full rank; what scales rows scales those of nearly every matrix it trains.
-
-    A matrix that lost a head holds rows of the base too: what is recognised tells nothing here.
-    """
+    """Name a change of full rank."""
     plain = [row for row in rows if not row.values.get("delta_note")]
-    scaled = 2 * sum(row.values["delta_kind"] == "scaled rows" for row in plain) > len(plain)
     counts = [(row.number("delta_moved"), row.place.numel) for row in plain]
     known = [(moved, numel) for moved, numel in counts if moved is not None]  # not of an adapter
     part = sum(one for one, _ in known) / (sum(numel for _, numel in known) or 1)
     sparse = f" of {percent(part)} of the entries" if 0.0 < part < SPARSE else ""
-    return f"full fine-tuning{sparse}" + " or a LoRA that scales rows (DoRA)" * scaled
+    return f"full fine-tuning{sparse}" + " or a LoRA that scales rows (DoRA)" * _is_scaled(rows)
+
+
+def _is_scaled(rows: Sequence[Row]) -> bool:
+    """Say whether rows were scaled: what does so scales those of nearly every matrix it trains.
+
+    A matrix that lost a head holds rows of the base too: what is recognised tells nothing here.
+    """
+    plain = [row for row in rows if not row.values.get("delta_note")]
+    return 2 * sum(row.values["delta_kind"] == "scaled rows" for row in plain) > len(plain)
 
 
 def _rank(row: Row) -> int:

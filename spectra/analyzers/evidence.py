@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 from typing import Literal, NamedTuple
 
 import torch
@@ -39,6 +39,7 @@ WITHIN = 0.999  # of the entries that a quantiser moved by no more than that: so
 LOUD = 1.3  # energy of a change over that of uniform rounding, up to which it is no more
 ALONG = 3.0  # times what rows of a change have along those of the base by chance
 MOSTLY = 0.5  # of a row's energy
+LUCK = 1e-6  # chance that a matrix which knows nothing of the base is taken for one of its rows
 BLOCK = 1 << 16  # entries looked at together: small enough for a processor's cache
 DEVICE_BLOCK = 1 << 24
 WHOLE = 0.9  # of rows or columns that moved, from which on the others are not left out
@@ -236,7 +237,10 @@ class Change:
         Of a row that knows nothing of the base's, 1 / cols of the energy lies along it, on
         average over rows: each counts alike, or a single large one would decide by its own
         luck. A row most of which lies along its own in the base is scaled, whatever the others
-        are.
+        are. Of few rows, or of short ones such as a head's, more than that comes by chance: both
+        have to be rarer than `LUCK`. What a row has is a beta variable of 1/2 and (cols - 1) / 2,
+        the moments of which times cols are at most those of chi squared: so its Chernoff bound
+        holds for the mean, and that of a cap of the sphere for the largest.
         """
         found = []
         for rows, base, _ in self._blocks():
@@ -248,8 +252,12 @@ class Change:
         shares = torch.cat(found)
         if not len(shares):
             return False
-        chance = ALONG / self.values.shape[1]
-        return float(shares.mean()) > chance or float(shares.max()) > max(MOSTLY, chance)
+        count, cols = len(shares), self.values.shape[1]
+        mean, most = cols * float(shares.mean()), min(float(shares.max()), 1.0)
+        if mean > ALONG and count * (mean - 1.0 - log(mean)) > -2.0 * log(LUCK):
+            return True
+        rare = count * (1.0 - most) ** ((cols - 1) / 2) < LUCK
+        return most > max(MOSTLY, ALONG / cols) and rare
 
 
 def evidence_of(change: Change, sigma: Float[Tensor, " rank"] | None = None) -> Evidence:

@@ -185,6 +185,58 @@ def test_a_rank_that_heads_hide_is_not_made_up(tmp_path: Path, rank: int) -> Non
     assert told == [known if rank < SIZE else least, known if 2 * rank <= SIZE else hidden]
 
 
+@pytest.mark.parametrize(("size", "rank"), [(8, 10), (16, 16), (16, 24), (16, 0), (32, 24)])
+def test_a_few_heads_decide_nothing(tmp_path: Path, size: int, rank: int) -> None:
+    """Rows as short as a head's lie along the base's by chance; 0 stands for a full update."""
+    config = json.dumps({"model_type": "llama", "num_attention_heads": 4})
+    shapes = {"q_proj": (4 * size, 64), "k_proj": (4 * size, 64), "o_proj": (64, 4 * size)}
+    rows = []
+    for seed in range(5):
+        source = torch.Generator().manual_seed(seed)
+        base, tuned = {}, {}
+        for layer, (part, (high, wide)) in itertools.product(range(3), shapes.items()):
+            one, two, old = (
+                torch.randn(*shape, generator=source)
+                for shape in ((high, rank or wide), (rank or wide, wide), (high, wide))
+            )
+            base[named(layer, part)] = old
+            tuned[named(layer, part)] = old + 0.01 * one @ two
+        folders = [write_model(tmp_path / f"{name}{seed}", held, config)
+                   for name, held in (("a", base), ("b", tuned))]  # fmt: skip
+        found = spectra.diff(*folders, per_head=True)
+        assert found.summary["reading"].startswith(
+            f"The change looks like a LoRA of rank {min(rank or size, size)} or more or full "
+            "fine-tuning, which heads are too small to tell apart,"
+        )
+        rows += [row.values["delta_kind"] for row in found.rows]
+    assert set(rows) == {"full rank"}
+
+
+def test_one_head_of_scaled_rows_is_no_word_on_the_others(tmp_path: Path) -> None:
+    base, more = model(), model(200, 0.01)
+    tuned = {name: base[name] + more[name] * ("mlp" not in name) for name in base}
+    cut("q_proj", 1, tuned[named(0, "q_proj")]).copy_(
+        cut("q_proj", 1, base[named(0, "q_proj")]) * torch.linspace(1.1, 2.0, SIZE)[:, None]
+    )
+    scaled = {  # as (IA)^3 scales keys and values
+        name: held * (1.1 + torch.arange(len(held))[:, None] / 50) if name[-13] in "kv" else held
+        for name, held in base.items()
+    }
+    folders = [write_model(tmp_path / name, held, json.dumps(CONFIG))
+               for name, held in (("a", base), ("b", tuned), ("c", scaled))]  # fmt: skip
+    few = spectra.diff(folders[0], folders[1], per_head=True)
+    kinds = {row.matrix: row.values["delta_kind"] for row in few.rows}
+    assert [name for name, kind in kinds.items() if kind == "scaled rows"] == [
+        f"{named(0, 'q_proj')}[head=1]"
+    ]
+    assert "or full fine-tuning, which heads are too small to tell apart," in few.summary["reading"]
+    every = spectra.diff(folders[0], folders[2], per_head=True).summary["reading"]
+    assert every.startswith(
+        "The change looks like full fine-tuning or a LoRA that scales rows (DoRA) on attention of "
+        "2 layers (4 of 10 matrices"
+    )
+
+
 def test_an_ablation_by_head_is_that_of_whole_matrices(tmp_path: Path) -> None:
     width, heads, layers = 128, 8, 3
     names = [
