@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Skipped
-from spectra.checkpoint.entry import BITS
+from spectra.checkpoint.entry import BITS, STORED
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
 from spectra.errors import UsageError
@@ -18,7 +18,7 @@ from spectra.lowrank.pieces import Carried, Piece, Stack, copy_file, finite_byte
 from spectra.lowrank.provenance import own_settings
 from spectra.lowrank.writing import Run
 from spectra.runs.result import Result
-from spectra.text import counted, shown
+from spectra.text import counted, listed, shown
 from spectra.writing.coat import Coat, Worn
 from spectra.writing.coats import COATS, FILES
 from spectra.writing.destination import Destination
@@ -170,6 +170,7 @@ class Output:
                 f"nothing of any module would be kept, so that {shown(self.path)} is not written. "
                 "Give a higher rank, share or budget."
             )
+        self._require_seen(rows, counts, spool)
         slots = self._slots(ranks, spool, counts)
         metadata = provenance(result)
         written = self.coat.write(place, slots, self._settings(ranks), metadata)
@@ -177,6 +178,25 @@ class Output:
             for name in BESIDE:
                 copy_file(self.beside, name, place)
         return written
+
+    def _require_seen(self, rows: Sequence[Row], counts: Mapping[str, int], spool: Spool) -> None:
+        """Refuse updates that are not 0 and whose factors all are, as they are stored.
+
+        Raises:
+            UsageError: They are.
+        """
+        moved = any(row.number("delta_norm") or row.number("delta_sigma_max") for row in rows)
+        seen = (
+            bool(spool.rows(name, "left", count).any() and spool.rows(name, "right", count).any())
+            for name, count in counts.items() if count
+        )  # fmt: skip
+        if moved and not any(seen):
+            kinds = sorted({STORED[self.dtypes[key]] for key in self.parts})
+            wider = " Give --dtype float32 or bfloat16." if "float16" in kinds else ""
+            raise UsageError(
+                f"every update is 0 as {listed(kinds)}, which holds no numbers as small: nothing "
+                f"is left to write to {shown(self.path)}.{wider}"
+            )
 
     def ranks(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Return the rank of each part; of a stack the most that one of its matrices has.

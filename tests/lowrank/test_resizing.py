@@ -16,6 +16,7 @@ from torch import Tensor
 
 import spectra.lowrank
 from spectra.errors import AdapterError, NonFiniteError, OutputError, PairingError, UsageError
+from spectra.words import Stored
 
 from .nets import adapter, config_of, merged, net, tensors_of, updates
 
@@ -360,7 +361,14 @@ def test_what_cancels_is_cut_to_what_is_left(tmp_path: Path) -> None:
     assert ranks["layers.0.q_proj"] == 3.0
     with pytest.raises(UsageError, match="every update is 0: nothing is left to write"):
         spectra.lowrank.merge([one, one], tmp_path / "none", weights=[1, -1])
+    cases: list[tuple[float, Stored]] = [(1e-300, "float32"), (1e-18, "float16")]
+    for weight, dtype in cases:
+        with pytest.raises(UsageError, match=f"every update is 0 as {dtype}, which holds"):
+            spectra.lowrank.merge([one, one], tmp_path / "none", weights=[weight, 0], dtype=dtype)
     assert not (tmp_path / "none").exists()
+    small = spectra.lowrank.merge([one, one], tmp_path / "small", weights=[1e-18, 0])
+    assert float(small.summary["loss"]) < 1e-5
+    assert all(bool(value.any()) for value in tensors_of(tmp_path / "small").values())
 
 
 def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
