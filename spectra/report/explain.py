@@ -1,6 +1,7 @@
 """What a key or a heading means: what it is, its formula, how to read it, where it misleads."""
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -96,7 +97,7 @@ def explained(word: str) -> dict[str, Any]:
         near = guess(word.lower(), known_words())
         raise UsageError(f"{word!a} is no key or heading.{near} `spectra explain` lists all.")
     known, own = KEYS.get(key), _told()["keys"].get(key, {})
-    page = _told()["pages"].get(own.get("page") or ABOUT.get(key), {})
+    page = _told()["pages"].get(_page(key), {})
     found = {
         "key": key,
         "title": known.title if known else key,
@@ -105,6 +106,11 @@ def explained(word: str) -> dict[str, Any]:
         **{name: told for name, told in own.items() if name != "page"},
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _page(key: str) -> str | None:
+    page: str | None = _told()["keys"].get(key, {}).get("page") or ABOUT.get(key)
+    return page
 
 
 def known_words() -> list[str]:
@@ -130,6 +136,8 @@ def explanation(word: str, limit: int | None) -> str:
             lines += ["", *_wrapped(text, limit)]
     for name, heading in PARTS:
         if name in found:
+            if name == "formula" and not re.search(rf"\b{found['key']}\b", " ".join(found[name])):
+                heading += f" of its page, {_page(found['key'])}"  # noqa: PLW2901 - it names others
             lines += ["", f"{GAP}{heading}"]
             write = _formula if name == "formula" else _wrapped
             lines += [line for text in found[name] for line in write(text, limit)]

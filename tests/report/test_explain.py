@@ -247,3 +247,9 @@ def test_weightwatchers_names_are_explained(tmp_path: Path) -> None:
     for key in {*told, *result["summary"]["weightwatcher"]}:
         assert explained(key)["key"].lower() == key.lower(), key
         assert explained(key.lower())["what"], key
+
+
+def test_a_formula_of_another_key_is_told_as_the_pages() -> None:
+    assert "Formula of its page, effective-rank\n" in explanation("entropy", 80)
+    assert "Formula\n" in explanation("effective_rank", 80)
+    assert not any("page, None" in explanation(word, 80) for word in known_words())
