@@ -15,7 +15,15 @@ from examples import write_lora, write_model
 from scaled import write_attention
 from spectra.errors import UsageError
 from spectra.report.document import document_of, summary_of
-from spectra.report.explain import ABOUT, HEADINGS, explained, explanation, key_named, legend
+from spectra.report.explain import (
+    ABOUT,
+    HEADINGS,
+    explained,
+    explanation,
+    key_named,
+    known_words,
+    legend,
+)
 from spectra.report.formats import frame_of, to_text
 from spectra.report.keys import KEYS
 from spectra.report.kind import Listing, kind_of, kinds
