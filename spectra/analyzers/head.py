@@ -65,14 +65,24 @@ def heads_of_rows(rows: Sequence[Row]) -> list[dict[str, Value]]:
 
 
 def reading_of_heads(heads: Sequence[Mapping[str, Value]]) -> str:
-    """Say which heads changed most."""
-    changed = [head for head in heads if _size(head["delta_norm"])]
-    if not changed:
+    """Say which heads changed most, by what was compared of their V and O; if nothing, nothing."""
+    if not any(_size(head["delta_norm"]) for head in heads):
         return "No head of attention changed." if heads else ""
+    parts = [part for part in "vo" if any(head[f"change_{part}"] is not None for head in heads)]
+    compared = [head for head in heads if head["change"] is not None]
+    changed = [head for head in compared if _size(head["change"])]
+    if not parts:
+        return ""
+    either, both = " or ".join(map(str.upper, parts)), " and ".join(map(str.upper, parts))
+    if not changed:
+        if any(_size(head[part]) for head in compared for part in parts):
+            return f"The singular values of {both} kept their proportions in every attention head."
+        return f"No {either} of {counted(len(compared), 'attention head')} changed."
+    single = len({head["module"] for head in compared}) == 1
     modules = {head["module"]: head["layer"] for head in changed}
     by_layer = len(set(modules.values())) == len(modules)
     of = {
-        module: "" if len(modules) == 1 else f"layer {layer} " if by_layer else f"{module} "
+        module: "" if single else f"layer {layer} " if by_layer else f"{module} "
         for module, layer in modules.items()
     }
     named = ", ".join(
@@ -81,7 +91,7 @@ def reading_of_heads(heads: Sequence[Mapping[str, Value]]) -> str:
     )
     most = "Most changed of" if len(changed) > 1 else "Of"
     return (
-        f"{most} {counted(len(heads), 'attention head')}, by their singular values of V and O: "
+        f"{most} {counted(len(compared), 'attention head')}, by their singular values of {both}: "
         f"{named}."
     )
 

@@ -237,6 +237,35 @@ def test_one_head_of_scaled_rows_is_no_word_on_the_others(tmp_path: Path) -> Non
     )
 
 
+def test_heads_are_ranked_by_what_of_them_was_compared(tmp_path: Path) -> None:
+    base = model()
+    queries = {name: held + 0.1 * ("q_proj" in name) for name, held in base.items()}
+    value = dict(queries)
+    value[named(1, "v_proj")] = base[named(1, "v_proj")] + normal(KEYS * SIZE, WIDTH, 7)
+    a, b, c = (
+        write_model(tmp_path / str(at), held, json.dumps(CONFIG))
+        for at, held in enumerate((base, queries, value))
+    )
+
+    def told(tuned: Path, role: str | None = None) -> str:
+        reading = spectra.diff(a, tuned, per_head=True, role=role).summary["reading"]
+        return " ".join(reading.split("heads).")[1:]).strip()
+
+    assert told(b) == "No V or O of 8 attention heads changed."
+    assert told(b, "attn.q") == ""
+    assert told(c).startswith("Most changed of 8 attention heads, by their singular values of V "
+                              "and O: layer 1 head ")  # fmt: skip
+    assert "layer 0" not in told(c)
+    assert "by their singular values of V: layer 1" in told(c, "attn.v")
+    twice = {name: held * (2.0 if "v_proj" in name else 1.0) for name, held in base.items()}
+    d = write_model(tmp_path / "3", twice, json.dumps(CONFIG))
+    assert (
+        spectra.diff(a, d, per_head=True)
+        .summary["reading"]
+        .endswith(" The singular values of V and O kept their proportions in every attention head.")
+    )
+
+
 def test_an_ablation_by_head_is_that_of_whole_matrices(tmp_path: Path) -> None:
     width, heads, layers = 128, 8, 3
     names = [
