@@ -185,7 +185,8 @@ class Output:
         Raises:
             UsageError: They are.
         """
-        moved = any(row.number("delta_norm") or row.number("delta_sigma_max") for row in rows)
+        sizes = ("delta_norm", "delta_sigma_max")  # of an update: a start for training has none
+        moved = any(row.number(key) for row in rows for key in sizes if key in row.values)
         seen = (
             bool(spool.rows(name, "left", count).any() and spool.rows(name, "right", count).any())
             for name, count in counts.items() if count
