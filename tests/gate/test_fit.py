@@ -215,3 +215,19 @@ def test_an_adapter_that_only_moves_biases(base: Path, tmp_path: Path) -> None:
     )):  # fmt: skip
         made = adapter(tmp_path / str(number), tensors, lora_bias=True, lora_alpha=alpha)
         assert ("SPC109", "error", f"{start}{but}{end}") in findings(made)
+
+
+def test_a_bias_that_the_settings_do_not_ask_for(base: Path, tmp_path: Path) -> None:
+    biases = {f"base_model.model.{name}.lora_B.bias": torch.ones(8) for name in NAMES[:1]}
+    told = "has a lora_B.bias, which PEFT drops, as adapter_config.json does not set lora_bias"
+    both = f"has factors of rank 2, but adapter_config.json gives r = 3; it {told}"
+    cases: list[tuple[dict[str, object], list[str]]] = [
+        ({"lora_bias": True}, []),
+        ({"lora_bias": False}, [told]),
+        ({}, [told]),
+        ({"r": 3}, [both]),
+    ]
+    for number, (settings, expected) in enumerate(cases):
+        some = factors(NAMES[0]) | biases
+        made = adapter(tmp_path / str(number), some, **settings)
+        assert findings(made, base=base) == [("SPC110", "error", text) for text in expected]

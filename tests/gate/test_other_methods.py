@@ -1,5 +1,6 @@
 """Adapters of other methods than LoRA as releases: healthy ones pass, idle ones do not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch import nn
 
 import spectra
 from adapters import method, save
-from spectra.errors import PairingError
+from spectra.errors import AdapterError, PairingError
 from spectra.policy import Policy
 
 EXPECTED = (
     ".is_gradient_checkpointing. is deprecated",
     "Unsupported layer type",
     "Sparse invariant",
+    "Failed to load the CUDA extension",
+    "Setting boft_n_butterfly_factor",
 )
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in EXPECTED]
 ON: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"]}
@@ -99,3 +102,38 @@ def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) ->
     method(llama(), peft.TinyLoraConfig(**ON), tmp_path)
     with pytest.raises(PairingError, match="several shared vectors, and not which of them"):
         spectra.diff(tmp_path / "base", tmp_path / "adapter")
+
+
+CONTRADICTED = {
+    "LoHa": (peft.LoHaConfig(r=2, alpha=2, **ON), "r", 4, "factors of rank 2"),
+    "LoKr": (peft.LoKrConfig(r=2, alpha=2, **ON), "r", 4, "factors of rank 2"),
+    "VeRA": (METHODS["VeRA"], "r", 8, "factors of rank 4"),
+    "OFT": (METHODS["OFT"], "oft_block_size", 16, "tensors for oft_block_size = 8"),
+    "BOFT": (peft.BOFTConfig(boft_block_size=8, **ON), "boft_block_size", 4,
+             "tensors for boft_block_size = 8"),
+    "FourierFT": (peft.FourierFTConfig(n_frequency=40, **ON), "n_frequency", 80,
+                  "tensors for n_frequency = 40"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTRADICTED)
+def test_a_number_that_the_tensors_contradict(name: str, tmp_path: Path) -> None:
+    made, setting, wrong, held = CONTRADICTED[name]
+    method(llama(), made, tmp_path)
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    right = spectra.diff(base, adapter)
+    assert "contradicts" not in right.summary["reading"]
+    assert not spectra.check(adapter, base=base, select="SPC110").summary["findings"]
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {setting: wrong}))
+    found = spectra.check(adapter, base=base, select="SPC110").summary["findings"]
+    text = f"has {held}, but adapter_config.json gives {setting} = {wrong}"
+    assert {(one["severity"], one["message"]) for one in found} == {("error", text)}
+    if name in ("LoHa", "LoKr"):
+        with pytest.raises(AdapterError, match="so its scale is unknown"):
+            spectra.diff(base, adapter)
+    else:
+        told = spectra.diff(base, adapter)
+        assert "adapter_config.json contradicts its tensors" in told.summary["reading"]
+        norms = [[one.values["delta_norm"] for one in each.rows] for each in (right, told)]
+        assert norms[0] == norms[1]

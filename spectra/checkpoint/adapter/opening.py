@@ -65,7 +65,7 @@ def peft_adapter(
         AdapterError: It does not fit its settings.
     """
     if _other(config):
-        return method_adapter(folder.spec, config, weights)
+        return method_adapter(folder.spec, config, weights, lenient=lenient)
     return adapter_of(folder, config, weights, lenient=lenient)
 
 

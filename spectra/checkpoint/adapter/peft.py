@@ -6,10 +6,12 @@ from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.factors import (
+    OF_FACTOR,
     WRAPPERS,
     Kind,
     LoraFactors,
     Sorted,
+    bare_names,
     check_factors,
     sort_tensors,
     unnested,
@@ -17,6 +19,7 @@ from spectra.checkpoint.adapter.factors import (
 from spectra.checkpoint.adapter.settings import (
     CONFIG,
     MERGE,
+    UNKNOWN,
     Setting,
     flag,
     peft_version,
@@ -36,9 +39,6 @@ ATTENTION_OUTPUT = ".base_layer.out_proj"
 
 TWICE = (0, 21, 2)
 """The last PEFT known to add the update of an attention's output twice, in training too."""
-
-
-UNKNOWN = f"r in {CONFIG} contradicts its tensors, so its scale is not known: alpha over their rank"
 
 
 def adapter_of(
@@ -66,11 +66,23 @@ def adapter_of(
             f"{shown(spec)} holds no LoRA factors (lora_A, lora_B) in "
             f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
         )
-    assumed = f"{UNKNOWN} is assumed" if wrong else ""
+    assumed = UNKNOWN if wrong else ""
+    if not config.get("lora_bias"):
+        for module, text in _dropped(found).items():
+            wrong[module] = f"{wrong[module]}; it {text}" if module in wrong else text
     return Adapter(
         weights, factors, found.saved, config, found.skipped, rows,
         assumed=assumed, contradictions=wrong,
     )  # fmt: skip
+
+
+def _dropped(found: Sorted) -> dict[str, str]:
+    """Say by module which biases PEFT does not load, as the settings ask for none."""
+    stored = bare_names([item.tensor for item in found.skipped]).values()
+    matches = (OF_FACTOR.fullmatch(name) for name in stored)
+    modules = [WRAPPERS.sub("", f"{match['module']}.")[:-1] for match in matches if match]
+    text = f"has a lora_B.bias, which PEFT drops, as {CONFIG} does not set lora_bias"
+    return dict.fromkeys(modules, text)
 
 
 def _factors(

@@ -11,6 +11,10 @@ from spectra.errors import AdapterError
 from spectra.text import quote, shown
 
 CONFIG = "adapter_config.json"
+UNKNOWN = (
+    f"r in {CONFIG} contradicts its tensors, so its scale is not known: alpha over their rank is "
+    "assumed"
+)
 MOVED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that subtract from the base, so that its published weights are not W0."""
 

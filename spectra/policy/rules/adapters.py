@@ -295,10 +295,13 @@ RULES = (
         name="adapter-settings",
         severity="error",
         needs="factors",
-        summary="an adapter's r and alpha contradict its tensors",
+        summary="an adapter's settings contradict its tensors",
         why="The scale is alpha / r. Where r is not the rank that the tensors have, each reader "
-        "takes another scale, or refuses the adapter.",
-        how="r and rank_pattern of adapter_config.json against the rows of each lora_A. Patterns "
+        "takes another scale, or refuses the adapter; biases that the settings do not ask for "
+        "are dropped.",
+        how="r and rank_pattern of adapter_config.json against the rows of each lora_A, and of "
+        "the factors of LoHa, LoKr and VeRA; the sizes of blocks of OFT and BOFT and FourierFT's "
+        "number of frequencies against theirs; a bias of lora_B without lora_bias. Patterns "
         "of rank_pattern and alpha_pattern that fit no module are warnings, and so are modules "
         "that target_modules leaves out.",
         fix="Give the config that was saved with these weights; correct the patterns.",

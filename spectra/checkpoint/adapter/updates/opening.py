@@ -11,12 +11,14 @@ from spectra.checkpoint.adapter.settings import (
     CONFIG,
     KNOWN,
     MERGE,
+    UNKNOWN,
     settings_of,
     texts,
     token_indices,
     unread_method,
     unsupported,
 )
+from spectra.checkpoint.adapter.updates.held import contradiction
 from spectra.checkpoint.adapter.updates.table import BAT, METHODS, NOT_READ, Method
 from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.checkpoint import Checkpoint
@@ -29,9 +31,20 @@ WHOLE, TOKENS = "LN_TUNING", "TRAINABLE_TOKENS"
 TYPES = frozenset({*METHODS, *NOT_READ, WHOLE, TOKENS})
 """What `peft_type` may be beside LORA."""
 
+UNLOADED = f"{CONFIG} contradicts its tensors, so PEFT does not load it: their shapes are taken"
 
-def method_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) -> Adapter:
+
+def method_adapter(
+    spec: str, config: Mapping[str, Any], weights: Checkpoint, *, lenient: bool = False
+) -> Adapter:
     """Put an adapter together from its settings and its tensors.
+
+    Args:
+        spec: As it was asked for.
+        config: adapter_config.json.
+        weights: Its tensors.
+        lenient: Modules of another rank than the settings say are told, where otherwise they are
+            refused if their scale hangs on it.
 
     Raises:
         AdapterError: It is of a method that is not read, or its tensors do not fit.
@@ -56,19 +69,33 @@ def method_adapter(spec: str, config: Mapping[str, Any], weights: Checkpoint) ->
     refuse_empty(spec, {entry.name: entry for entry in held})
     scales = settings_of(config, modules, "alpha") if method.scaled else {}
     updates, skipped = {}, []
+    wrong: dict[str, str] = {}
     for name, own in modules.items():
         told = _told(spec, config, method, name, own)
+        sizes = {part: entry.shape for part, entry in own.items()}
+        rank = scales[name].rank if method.scaled else None
+        text, lacking = contradiction(config, kind, sizes, rank)
+        if text:
+            wrong[name] = text
         if method.scaled:
-            told["scale"] = scales[name].scale
+            told["scale"] = scales[name].scale * lacking
         made = update_of(spec, name, method, {**own, **shared}, told)
         if isinstance(made, str):
             skipped.append(Skipped(name, made))
         else:
             updates[name] = made
+    if wrong and method.scaled and not lenient:
+        module, text = next(iter(wrong.items()))
+        raise AdapterError(
+            f"{shown(spec)}: module {quote(module)} {text}, so its scale is unknown. Give the "
+            "config saved with these weights."
+        )
+    assumed = UNKNOWN if method.scaled else UNLOADED
     beside = _beside(spec, config, rest)
     return replace(
         beside, weights=weights, config=config, beside=(*beside.beside, *skipped),
-        updates=updates, method=method.word,
+        updates=updates, method=method.word, contradictions=wrong,
+        assumed=assumed if wrong else "",
     )  # fmt: skip
 
 
