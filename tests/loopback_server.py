@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt")
 PIECE = 1 << 16
+PATIENCE = 1000  # hundredths of a second that requests wait for others
 
 
 def commit_of(text: str) -> str:
@@ -84,6 +85,7 @@ class Faults:
     redirect: str = ""  # where weights lie, in place of the CDN
     refuse_cdn: int = 0  # status that the CDN gives whatever is asked
     latency: float = 0.0  # seconds before each answer
+    together: int = 0  # requests that have to be there at one time before the CDN answers any
     fails_from: int = -1  # byte of a file from which on the CDN gives nothing; -1: it gives all
     fails: str = ""  # but is "dead", "silent", "busy" or "refused"
 
@@ -174,6 +176,10 @@ class Handler(BaseHTTPRequestHandler):
         faults, url = self.owner.faults, urlsplit(self.path)
         if faults.latency:
             self.owner.closing.wait(faults.latency)
+        patience = PATIENCE if self.port == "cdn" else 0
+        while self.owner.most < faults.together and patience:
+            self.owner.closing.wait(0.01)
+            patience -= 1
         with self.owner.lock:
             silent, faults.silent = faults.silent > 0, max(0, faults.silent - 1)
             mine = faults.busy_on in {"", self.port}
