@@ -172,14 +172,17 @@ class Handler(BaseHTTPRequestHandler):
             with self.owner.lock:
                 self.owner.active -= 1
 
+    def wait_for_others(self) -> None:
+        patience = PATIENCE if self.port == "cdn" else 0
+        while self.owner.most < self.owner.faults.together and patience:
+            self.owner.closing.wait(0.01)
+            patience -= 1
+
     def answer(self) -> None:
         faults, url = self.owner.faults, urlsplit(self.path)
         if faults.latency:
             self.owner.closing.wait(faults.latency)
-        patience = PATIENCE if self.port == "cdn" else 0
-        while self.owner.most < faults.together and patience:
-            self.owner.closing.wait(0.01)
-            patience -= 1
+        self.wait_for_others()
         with self.owner.lock:
             silent, faults.silent = faults.silent > 0, max(0, faults.silent - 1)
             mine = faults.busy_on in {"", self.port}
