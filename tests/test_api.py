@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.pyplot import subplots
 
 import spectra
@@ -284,8 +285,37 @@ def test_a_picture_of_one_axes_is_drawn_into_ones_own(minilm: Path, minilm_lora:
     assert len(right.get_lines()) == 4
     with pytest.raises(UsageError, match=r"^strongest= is of pairs .* Add compose=True\.$"):
         spectra.heads(minilm, strongest=4)
-    with pytest.raises(UsageError, match=r"picture of spectrum is of several axes, and ax= is"):
-        spectra.spectrum(minilm, layers=[0], role="attn.q").plot(ax=left)
+
+
+def test_a_picture_of_several_panels_takes_as_many_axes_or_a_figure(minilm: Path) -> None:
+    own = Figure(layout="constrained", figsize=(9, 6))
+    grid = own.add_gridspec(1, 2)
+    left, right = own.add_subfigure(grid[0, 0]), own.add_subfigure(grid[0, 1])
+    several = spectra.spectrum(minilm, layers=[0])
+    assert several.plot(ax=left) is own
+    titles = [axes.get_title("left") for axes in several.plot().axes]
+    assert [axes.get_title("left") for axes in left.axes] == titles
+    assert not left.texts
+    found = spectra.heads(minilm, layers=[0, 1])
+    axes = right.subplots(3, 1)
+    assert found.plot(ax=axes) is own
+    assert [one.get_title("left")[:7] for one in axes] == ["Whether", "What a ", "How sha"]
+    assert all(one.collections for one in axes)
+    assert found.plot(ax=Figure()).axes
+    own.canvas.draw()
+    mixed = spectra.compare(found, found)
+    refused: list[tuple[tuple[spectra.Result, Any], str]] = [
+        ((several, axes), r"picture of this spectrum has \d+ panels, and ax= holds 3 axes. Give a"),
+        ((several, axes[0]), r"ax= holds 1 axes\. Give a list of \d+, or a figure or subfigure"),
+        ((several, [left]), "ax= is of type SubFigure. Expected axes of matplotlib, a list of"),
+        ((several, "left"), "ax= is of type str. Expected axes"),
+        ((several, []), "ax= is empty"),
+        ((mixed, axes[0]), "No number moved beyond its error: nothing to draw"),
+        ((mixed, left), "No number moved beyond its error: nothing to draw"),
+    ]
+    for given, told in refused:
+        with pytest.raises(UsageError, match=told):
+            given[0].plot(ax=given[1])
 
 
 def test_every_public_name_is_documented_and_completed() -> None:

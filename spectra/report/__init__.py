@@ -1,7 +1,7 @@
 """Everything a person or program reads: tables, documents, pictures."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
     from spectra.report.plots import Arrays
 
@@ -32,17 +32,19 @@ sys.modules[__name__].__class__ = Room
 
 
 def draw(
-    document: Mapping[str, Any], arrays: "Arrays | None" = None, axes: "Axes | None" = None
+    document: Mapping[str, Any],
+    arrays: "Arrays | None" = None,
+    place: "Axes | Iterable[Axes] | FigureBase | None" = None,
 ) -> "Figure":
     """Draw a result's document as one figure, with the arrays that a run has beside it.
 
     Raises:
-        UsageError: It is no picture of one axes, and axes are given.
+        UsageError: Its picture has another number of panels than axes are given.
     """
     from spectra.report.plots import draw as draw_plots  # noqa: PLC0415 - matplotlib is slow to load
     from spectra.report.plots import draw_into  # noqa: PLC0415 - likewise
 
-    return draw_plots(document, arrays) if axes is None else draw_into(axes, document)
+    return draw_plots(document, arrays) if place is None else draw_into(place, document, arrays)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -20,7 +20,7 @@ from spectra.work import Result as Data
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
     from spectra.exports import Export
 
@@ -68,16 +68,28 @@ class Result(Data):
         return Path(path)
 
     @typed
-    def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        ax: "Axes | Iterable[Axes] | FigureBase | None" = None,
+    ) -> "Figure":
         """Draw the analysis; write it where a path is given (`.png` or `.svg`).
 
         Args:
             path: The file.
-            ax: Axes of your own to draw into: of `kappa` the bars; of `diff` the leading vectors
-                where intruders were looked for, else the most changed matrices.
+            ax: Where of your own to draw, without heading and notes: a figure or subfigure of
+                matplotlib, which holds every picture; or axes, as many as it has panels, of
+                which `kappa` has one. One is enough of `diff` (the leading vectors where
+                intruders were looked for, else the most changed matrices) and of `heads` (what
+                each copies, or the strongest pairs).
+
+        Returns:
+            The figure, which is yours where it was drawn into.
 
         Raises:
-            UsageError: The picture has no room in one axes.
+            UsageError: The picture has another number of panels, which is told, or there is
+                nothing to draw.
             OutputError: The file cannot be written.
         """
         from spectra.report import draw, save_figure  # noqa: PLC0415 - matplotlib is slow to load

@@ -1,6 +1,6 @@
 """A result read back from the file that a command wrote."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from spectra.work import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 LABELS = ("model", "width", "step")
 """What tells rows of several models apart."""
@@ -33,7 +33,12 @@ class Loaded(Result):
         with intact(self.path):
             return Result.__repr__(self)
 
-    def plot(self, path: str | Path | None = None, *, ax: "Axes | None" = None) -> "Figure":
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        ax: "Axes | Iterable[Axes] | FigureBase | None" = None,
+    ) -> "Figure":
         """Draw what the file holds; write it where a path is given (`.png` or `.svg`).
 
         Args:
@@ -41,7 +46,7 @@ class Loaded(Result):
             ax: As for any result.
 
         Raises:
-            UsageError: The picture has no room in one axes.
+            UsageError: The picture has another number of panels, or there is nothing to draw.
             OutputError: The picture cannot be written.
             SavedError: A part that the picture needs is damaged.
         """

@@ -1,16 +1,19 @@
 """Pictures: one page a command, drawn from its document and the arrays that a run still has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pkgutil import resolve_name
 from typing import cast
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from spectra.errors import SpectraError, UsageError
 from spectra.report.kind import Document, kind_of, kinds, typed
 from spectra.report.plots.page import Arrays, save_figure, settle
+from spectra.report.plots.place import Lent, drawn_in, panels_of
 from spectra.report.plots.style import house_style
+from spectra.text import counted
 
 __all__ = ["Arrays", "draw", "draw_into", "drawer_of", "save_figure"]
 
@@ -36,22 +39,62 @@ def draw(document: Document, arrays: Arrays | None = None) -> Figure:
     return figure
 
 
-def draw_into(axes: Axes, document: Document) -> Figure:
-    """Draw an analysis into axes of the caller's own, without a page around it.
+def draw_into(
+    place: Axes | Iterable[Axes] | FigureBase, document: Document, arrays: Arrays | None = None
+) -> Figure:
+    """Draw an analysis into a place of the caller's own, without a page around it.
+
+    Args:
+        place: A figure or part of one, which holds any picture; or as many axes as it has panels.
+            Of a picture whose module has a `draw_into` one is enough: that says what it shows.
+        document: As `Result.document()` gives it or a file holds it.
+        arrays: Tensors beside its rows, by matrix.
+
+    Returns:
+        The whole figure.
 
     Raises:
-        UsageError: Its picture is none of one axes.
+        UsageError: It has another number of panels, or there is nothing to draw.
     """
     drawer = drawer_of(document["command"])
-    inner = getattr(resolve_name(drawer.__module__), "draw_into", None)
-    if inner is None:
-        raise UsageError(
-            f"the picture of {document['command']} is of several axes, and ax= is for one. Draw it "
-            "whole: .plot(), or make your own of .frame."
-        )
+    arrays = arrays or {}
     with house_style():
-        inner(axes, document)
-    return cast("Figure", axes.figure)
+        if isinstance(place, FigureBase):
+            with drawn_in(place):
+                drawer(document, arrays)
+            return cast("Figure", place.figure)
+        given = _axes_of(place)
+        inner = getattr(resolve_name(drawer.__module__), "draw_into", None)
+        if inner is not None and len(given) == 1:
+            inner(given[0], document)
+            return given[0].figure.figure
+        wanted = panels_of(drawer(document, arrays))
+        if wanted and len(given) != wanted:
+            raise UsageError(
+                f"the picture of this {_called(document['command'])} has "
+                f"{counted(wanted, 'panel')}, and ax= holds {len(given):,} axes. Give "
+                f"{'one' if wanted == 1 else f'a list of {wanted:,}'}, or a figure or subfigure, "
+                "which holds them all."
+            )
+        with drawn_in(Lent(given)):
+            drawer(document, arrays)
+        return given[0].figure.figure
+
+
+def _axes_of(place: object) -> list[Axes]:
+    """Return one axes or several, as they come from `subplots`, in a list.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    given = [place] if isinstance(place, Axes) else [*np.ravel(np.asarray(place, dtype=object))]
+    odd = next((one for one in given if not isinstance(one, Axes)), None)
+    if odd is not None or not given:
+        what = "empty" if not given else f"of type {type(odd).__name__}"
+        raise UsageError(
+            f"ax= is {what}. Expected axes of matplotlib, a list of them, or a figure or subfigure."
+        )
+    return given
 
 
 def _called(command: str) -> str:

@@ -43,7 +43,7 @@ def draw_channels(document: Document, _arrays: Arrays) -> Figure:
     panels = [figure.add_subplot(inner[0, place]) for place in range(3)]
     for axes, kind in zip(panels, KINDS, strict=True):
         mesh = _draw_layers(axes, [one for one in layers if one["kind"] == kind], kind, norm)
-    bar = figure.colorbar(mesh, ax=panels, label="times chance", fraction=0.03, pad=0.01)
+    bar = panels[0].figure.colorbar(mesh, ax=panels, label="times chance", fraction=0.03, pad=0.01)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
     bar.ax.yaxis.set_minor_formatter(FuncFormatter(tick) if top < 10 else FuncFormatter(_none))

@@ -14,7 +14,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from spectra.analyzers.choice import span
-from spectra.errors import UsageError
 from spectra.kernels.gaussian import kappa_null
 from spectra.numbers import number
 from spectra.report.kind import Document, RowDoc
@@ -67,22 +66,13 @@ def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     notes = _left(ranked, rows, "around each role's cut" if by_role else "lowest")
     notes += left_out(len(document["rows"]) - len(ranked))
     figure = page(document, TITLE, height, " ".join(notes), *told.unresolved_told(rows))
-    draw_into(figure.subplots(), document)
+    _draw(figure.subplots(), document, rows, key)
     return figure
 
 
-def draw_into(axes: Axes, document: Document) -> None:
-    """Draw the bars into any axes.
-
-    Raises:
-        UsageError: Nothing was measured.
-    """
+def _draw(axes: Axes, document: Document, rows: Sequence[RowDoc], key: Sequence[Artist]) -> None:
     rank_by, by_role = document["settings"]["rank_by"], told.selects_by_role(document)
     word, axis, _ = WORDS[rank_by]
-    _, rows = _chosen(document)
-    if not rows:
-        raise UsageError("no matrix could be measured: there is nothing to draw.")
-    key = _legend(rows, rank_by)
     inches = cast("Figure", axes.figure).dpi_scale_trans
     cut = document["summary"].get("cut")
     nulls = [kappa_null(row["rows"], row["cols"]) if rank_by == "kappa" else 1.0 for row in rows]

@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +15,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
+from spectra.report.plots.place import PLACE
 from spectra.report.plots.style import NORMAL, QUIET, SMALL, TITLE, WIDTH, house_style
 from spectra.report.sentences import made_of, models_named
 from spectra.text import counted
@@ -45,12 +47,16 @@ LINES = 8  # of the answer: what it says last may be what was asked
 def page(document: Document, title: str, body: float, *notes: str) -> Figure:
     """Return an empty page whose axes will fill the room between heading and notes.
 
+    Where a picture is drawn into a place of somebody's, that, as it is.
+
     Args:
         document: Its models and `summary["reading"]` make the heading.
         title: What the picture shows.
         body: Height left for the axes, in inches.
         notes: Paragraphs below; empty ones take no room.
     """
+    if (place := PLACE.get()) is not None:
+        return cast("Figure", place)
     width = WIDTH - 2 * MARGIN
     head = shortened(f"{title}: {models_named(document, owners=False)}", TITLE, width, "bold")
     reading = wrapped(str(document["summary"].get("reading", "")), NORMAL, width, lines=LINES)
@@ -82,7 +88,13 @@ def page(document: Document, title: str, body: float, *notes: str) -> Figure:
 
 
 def message(document: Document, title: str, text: str) -> Figure:
-    """Return a page that says why there is nothing to draw."""
+    """Return a page that says why there is nothing to draw.
+
+    Raises:
+        UsageError: It says so, where a page is not asked for.
+    """
+    if PLACE.get() is not None:
+        raise UsageError(text)
     figure = page(document, title, body=1.0)
     for index, line in enumerate(wrapped(text, NORMAL, WIDTH - 1.0, lines=3)):
         y = 0.5 - 0.2 * index / figure.get_figheight()

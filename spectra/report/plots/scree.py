@@ -196,7 +196,7 @@ def draw_screes(figure: Figure, place: SubplotSpec, scree: Scree) -> None:
         logarithmic_ticks(axes.yaxis)
     if len(told) > 1:
         steps = BoundaryNorm(np.arange(len(told) + 1) - 0.5, len(told))
-        bar = figure.colorbar(
+        bar = panels[0].figure.colorbar(
             ScalarMappable(steps, ListedColormap(palette)), ax=panels, label="layer", fraction=0.03,
             pad=0.012, aspect=25,
         )  # fmt: skip
