@@ -1,10 +1,9 @@
 """Which heads read what earlier ones write: every pair of one model, from lines alone."""
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from spectra.analyzers.head_lines import KINDS, HeadLines
 from spectra.analyzers.heads_reading import naming
-from spectra.kernels.composition import frame_of, gram_memory
+from spectra.kernels.composition import gram_memory
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention
 from spectra.numbers import hundredths, number, whole
 from spectra.runs.analysis import Analysis
 from spectra.runs.around import Around
+from spectra.runs.candidates import Frames, chosen_of, exactly, leading
 from spectra.runs.pairs import Module, Pair, modules_of, operations, pairs_of
 from spectra.runs.result import Result
 from spectra.runs.scores import Found, scored
@@ -32,10 +32,8 @@ from spectra.work.task import Task
 from spectra.work.threads import threads_within
 
 EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is computed exactly
-SURE = 3.0  # standard errors by which a pair may lie higher than it is estimated
-MOST = 128  # pairs that are computed exactly where the others are estimated
+MOST = 128  # pairs that are computed exactly; where the others are not estimated, at least
 NAMED = 3  # pairs in a sentence
-COMPONENTS = 3  # of a pair, that are told
 CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
 STRONGEST = 20  # pairs that are told where nothing else is asked
 
@@ -45,13 +43,12 @@ class Asked:
     """What the pairs of a model hang on, beside its weights: under it the store keeps them."""
 
     name: ClassVar[str] = "composition"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     keys: ClassVar[tuple[str, ...]] = ()
 
     modules: tuple[tuple[Attention, str, tuple[int, bool]], ...]
     fold: bool
     summed: bool
-    strongest: int
 
 
 class Kept:
@@ -63,35 +60,6 @@ class Kept:
     def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
         """Take those of one module."""
         self.held[task.place.matrix] = tensors
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One pair of heads."""
-
-    pair: Pair
-    writer: int
-    reader: int
-    score: float
-    error: float = 0.0
-    components: Sequence[Mapping[str, float]] = field(default_factory=tuple)
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as a document has it."""
-        one, other = self.pair.writer, self.pair.reader
-        null = one.about.written**-0.5
-        return {
-            "kind": self.pair.kind,
-            "writer": f"{one.name}[head={self.writer}]", "writer_layer": one.place[0],
-            "writer_head": self.writer,
-            "reader": f"{other.name}[head={self.reader}]", "reader_layer": other.place[0],
-            "reader_head": self.reader,
-            "score": self.score, "null": null, "over": self.score / null,
-            "components": [dict(one) for one in self.components],
-        }  # fmt: skip
-
-
-Frames = dict[tuple[str, int], tuple[Tensor, Tensor]]  # of writers' heads, by `frame_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +80,7 @@ class Composition(Around[Analysis]):
         pairs = pairs_of(modules)
         summed = not _exact(pairs)
         first = self.analysis.estimate(executor)
-        if recalled(executor, _tasks(modules), self._asked(modules, summed=summed)) is not None:
+        if self._known(executor, modules, summed=summed) is not None:
             return first
         second = estimate(self.plan, _lines(self.fold, pairs, summed=summed), executor)
         took = Work(products=SINGLE * operations(pairs, summed=summed))
@@ -158,7 +126,7 @@ class Composition(Around[Analysis]):
         modules = modules_of(self.plan.tasks)
         pairs, tasks = pairs_of(modules), _tasks(modules)
         summed = not _exact(pairs)
-        if not pairs or recalled(executor, tasks, self._asked(modules, summed=summed)) is not None:
+        if not pairs or self._known(executor, modules, summed=summed) is not None:
             return [first]
         analyzer = _lines(self.fold, pairs, summed=summed)
         executor.peak(tasks, analyzer)  # too little memory is refused before any work
@@ -166,33 +134,53 @@ class Composition(Around[Analysis]):
 
     def _asked(self, modules: Sequence[Module], *, summed: bool) -> Asked:
         places = tuple((one.about, one.stack, one.place) for one in modules)
-        return Asked(places, self.fold, summed, self.strongest)
+        return Asked(places, self.fold, summed)
+
+    def _known(
+        self, executor: Executor, modules: Sequence[Module], *, summed: bool
+    ) -> Mapping[str, Any] | None:
+        """Return what the store has of all pairs, if that is enough for as many as are told."""
+        found = recalled(executor, _tasks(modules), self._asked(modules, summed=summed))
+        if found is None or summed or len(found["checked"]) >= min(self.strongest, found["pairs"]):
+            return found
+        return None
 
     def _compared(
         self, executor: Executor, modules: Sequence[Module], pairs: Sequence[Pair], report: Report
     ) -> dict[str, Any]:
-        """Return what is told of all pairs; the store keeps that, and none of the lines."""
-        summed, tasks = not _exact(pairs), _tasks(modules)
-        asked = self._asked(modules, summed=summed)
-        known = recalled(executor, tasks, asked)
-        if known is not None:
-            return dict(known)
-        found = self._measured(executor, modules, pairs, report, summed=summed)
-        keep(executor, tasks, asked, found)
-        return found
+        """Return what is told of all pairs.
+
+        The store keeps that of as many as were computed exactly, whatever is told of them now, and
+        none of the lines.
+        """
+        summed = not _exact(pairs)
+        found = self._known(executor, modules, summed=summed)
+        if found is None:
+            found = self._measured(executor, modules, pairs, report, summed=summed)
+            keep(executor, _tasks(modules), self._asked(modules, summed=summed), found)
+        checked = found["checked"][: self.strongest][-1]
+        few = sorted(found["strongest"][:checked], key=lambda one: -float(one["score"]))
+        return {
+            **found, "checked": checked, "complete": checked < MOST or not summed,
+            "strongest": few[: self.strongest],
+        }  # fmt: skip
 
     def _measured(
         self, executor: Executor, modules: Sequence[Module], pairs: Sequence[Pair],
         report: Report, *, summed: bool,
     ) -> dict[str, Any]:  # fmt: skip
+        """Return what is told of all pairs, of the strongest in the order of their scores' bounds.
+
+        Under `checked` how many of these, from the first on, are to be computed exactly where one
+        pair is told, two, and so on.
+        """
         kept, tasks = Kept(), _tasks(modules)
         measured(executor, tasks, _lines(self.fold, pairs, summed=summed), report, kept)
         found = scored(pairs, kept.held, summed=summed)
-        wanted = leading(found, self.strongest)
-        complete = len(wanted) < MOST or not summed
+        wanted, checked = leading(found, MOST if summed else max(MOST, self.strongest))
         if summed:
             kept.held.clear()
-            chosen = _chosen(wanted)
+            chosen = chosen_of(wanted)
             some = [one.task for one in modules if one.name in chosen]
             measured(executor, some, HeadLines(self.fold, chosen=chosen), report, kept)
             places = chosen
@@ -204,14 +192,13 @@ class Composition(Around[Analysis]):
         frames: Frames = {}
         with threads_within(1):  # small products, whose helpers would wait for each other
             exact = [exactly(one, kept.held, places, frames) for one in wanted]
-        exact.sort(key=lambda one: -one.score)
         spread = torch.cat([one.error.flatten() / one.score.flatten().clamp(min=1e-12)
                             for one in found])  # fmt: skip
         return {
             "pairs": sum(one.score.numel() for one in found),
-            "exact": not summed, "checked": len(wanted), "complete": complete,
+            "exact": not summed, "checked": checked, "complete": True,
             "error": float(spread.median()) if summed else 0.0,
-            "strongest": [one.plain() for one in exact[: self.strongest]],
+            "strongest": [one.plain() for one in exact],
             "layers": [_of_layers(one) for one in found],
         }  # fmt: skip
 
@@ -240,76 +227,6 @@ def _lines(fold: bool, pairs: Sequence[Pair], *, summed: bool) -> HeadLines:
         sum(one.heads for one in modules.values()),
     )  # fmt: skip
     return HeadLines(fold, summed, beside=grams)
-
-
-def leading(found: Sequence[Found], count: int) -> list[Candidate]:
-    """Return the pairs that may be among the strongest, by their scores and errors."""
-    every = torch.cat([one.score.flatten() for one in found])
-    if not every.numel():
-        return []
-    least = float(every.topk(min(count, every.numel())).values[-1])
-    high = torch.cat([(one.score + SURE * one.error).flatten() for one in found])
-    exact = not bool((high > every).any())
-    most = min(count if exact else MOST, int((high >= least).sum()))
-    places = high.topk(most).indices.tolist()
-    starts, total = [], 0
-    for one in found:
-        starts.append(total)
-        total += one.score.numel()
-    made = []
-    for place in places:
-        which = max(i for i, start in enumerate(starts) if start <= place)
-        one = found[which]
-        writer, reader = divmod(place - starts[which], one.score.shape[1])
-        heads = one.pair.writer.heads[writer], one.pair.reader.heads[reader]
-        made.append(Candidate(one.pair, *heads, float(one.score[writer, reader]),
-                              float(one.error[writer, reader])))  # fmt: skip
-    return made
-
-
-def _chosen(wanted: Sequence[Candidate]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return the heads of each module that write and that read in these pairs, by what they do."""
-    found: dict[str, dict[str, set[int]]] = {}
-    for one in wanted:
-        found.setdefault(one.pair.writer.name, {}).setdefault("writes", set()).add(one.writer)
-        found.setdefault(one.pair.reader.name, {}).setdefault(one.pair.kind, set()).add(one.reader)
-    return {name: {what: tuple(sorted(heads)) for what, heads in own.items()}
-            for name, own in found.items()}  # fmt: skip
-
-
-def exactly(
-    one: Candidate,
-    held: Mapping[str, Mapping[str, Tensor]],
-    places: Mapping[str, Mapping[str, tuple[int, ...]]],
-    frames: Frames,
-) -> Candidate:
-    """Return a pair with its exact score, and the writer's components that carry it.
-
-    `frames` keeps the singular directions of writers, each of which is in many pairs.
-    """
-    writer, reader = one.pair.writer.name, one.pair.reader.name
-    at = (places[writer]["writes"].index(one.writer),
-          places[reader][one.pair.kind].index(one.reader))  # fmt: skip
-    writes, reads = held[writer]["writes"][at[0]], held[reader][one.pair.kind][at[1]]
-    sigma, length = (float(held[name][key][place]) for name, key, place in (
-        (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1])
-    ))  # fmt: skip
-    if (writer, one.writer) not in frames:
-        frames[writer, one.writer] = frame_of(writes)
-    values, turn = frames[writer, one.writer]
-    rows = (turn @ (writes @ reads.mT).double()).square().sum(dim=1)
-    total = float(rows.sum())
-    components = [
-        {"index": float(index), "sigma": float(values[index]),
-         "score": math.sqrt(float(rows[index])) / (float(values[index]) * length),
-         "share": float(rows[index]) / total}
-        for index in rows.topk(min(COMPONENTS, len(rows))).indices.tolist()
-        if total and float(values[index])
-    ]  # fmt: skip
-    score = math.sqrt(total) / (sigma * length) if sigma * length else 0.0
-    return replace(one, score=score, error=0.0, components=[
-        {**part, "index": int(part["index"])} for part in components
-    ])  # fmt: skip
 
 
 def _of_layers(found: Found) -> dict[str, Any]:

@@ -143,6 +143,14 @@ def test_what_is_told_of_pairs_is_kept_and_nothing_is_read_for_it_again(
     monkeypatch.setattr(HeadLines, "measure", refuse)
     again = planned.run()
     assert json.dumps(again.document()["summary"]) == json.dumps(first.document()["summary"])
+    whole = len(plain(model))
+    for fewer in (3, 6, composition.MOST):  # of what was computed exactly
+        known = json.dumps(ask(strongest=fewer).run().document()["summary"])
+        with monkeypatch.context() as also:
+            also.setattr(HeadLines, "measure", lines)
+            anew = spectra.heads(model, compose=True, strongest=fewer, cache=False)
+        assert known == json.dumps(anew.document()["summary"])
+        assert anew.summary["composition"]["checked"] == fewer < whole
 
     seen: list[str] = []
 
@@ -151,7 +159,7 @@ def test_what_is_told_of_pairs_is_kept_and_nothing_is_read_for_it_again(
         return lines(self, subject)
 
     monkeypatch.setattr(HeadLines, "measure", noted)
-    asked = ({"strongest": 6}, {"strongest": 5, "fold": False}, {"strongest": 5, "layers": [0, 1]})
+    asked = ({"strongest": composition.MOST + 1}, {"fold": False}, {"layers": [0, 1]})
     for one in asked:  # is another question
         seen.clear()
         ask(**one).run()
