@@ -43,6 +43,7 @@ from spectra.lowrank.whole import (
 from spectra.lowrank.writing import Run, Writing
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.part import Part as Inside
+from spectra.matrices.role import common_role
 from spectra.text import counted, quote, shown
 from spectra.words import VOCABULARY
 from spectra.work import Plan
@@ -261,7 +262,7 @@ class Extraction:
         self.turned = self.turned or (turned[0] and not table)
         rows, cols = entry.shape[0], prod(entry.shape[1:])
         rows, cols = (cols, rows) if turned[0] else (rows, cols)
-        role = inside[0].role
+        role = common_role([one.role for one in inside])
         view = View(entry.name, role, entry, Inside(transposed=turned[0]), rows, cols)
         change = Replaced(self.tuned, after, None, Inside(transposed=turned[1]))
         self.tasks.append(Task(view.place(), (Input("", self.base, view, True, change),)))

@@ -10,6 +10,7 @@ from spectra.lowrank.homes import Home, Homes, homes_of
 from spectra.lowrank.parameters import by_tensor
 from spectra.matrices import Selection, View, views_of
 from spectra.matrices.part import Part
+from spectra.matrices.role import common_role
 from spectra.text import shown
 from spectra.words import VOCABULARY
 
@@ -105,7 +106,8 @@ def _layer(
         return "no linear layer"
     turned = any(view.part.transposed for view in inside)
     rows, cols = entry.shape[::-1] if turned else entry.shape
-    view = View(entry.name, first.role, entry, Part(transposed=turned), rows, cols)
+    role = common_role([view.role for view in inside])
+    view = View(entry.name, role, entry, Part(transposed=turned), rows, cols)
     return Linear(home, view)
 
 

@@ -16,7 +16,7 @@ from spectra.checkpoint.codecs.joined import joined
 from spectra.lowrank.homes import ATTENTION, CONVOLUTIONS, LINEAR, Homes
 from spectra.matrices import View
 from spectra.matrices.part import Part
-from spectra.matrices.role import Role
+from spectra.matrices.role import Role, common_role
 from spectra.work.planning.stacks import LEAVES, STORED_IN_OUT
 
 EMBEDDING = "Embedding"
@@ -92,10 +92,7 @@ class Matrix:
             held: The matrices of each tensor.
             word: gate, up or down; empty: of all.
         """
-        roles = [view.role for view in self.views(held) if meant(view, word)]
-        kinds = {role.kind for role in roles}
-        kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
-        return Role(kind, roles[0].layer, roles[0].expert)
+        return common_role([view.role for view in self.views(held) if meant(view, word)])
 
     def unselected(
         self, held: Mapping[str, Sequence[View]], kept: Set[str], word: str = ""

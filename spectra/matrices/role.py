@@ -1,7 +1,7 @@
 """What a matrix does in its network, told from its name by one table."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -92,6 +92,13 @@ class Role:
     kind: str  # one of ROLES
     layer: int | None = None
     expert: int | None = None
+
+
+def common_role(roles: Sequence[Role]) -> Role:
+    """Return the role of several matrices taken as one: of q, k and v, `attn`."""
+    kinds = {role.kind for role in roles}
+    kind = kinds.pop() if len(kinds) == 1 else roles[0].kind.partition(".")[0]
+    return Role(kind, roles[0].layer, roles[0].expert)
 
 
 RWKV: Final = {"head.weight": "lm_head", "emb.weight": "embed"}

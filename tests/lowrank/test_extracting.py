@@ -151,7 +151,8 @@ def test_conv1d_and_fused_tensors_are_held(tmp_path: Path) -> None:
     tuned = GPT2LMHeadModel.from_pretrained(tmp_path / "tuned")
     assert compared(found, model, tuned, tmp_path / "a") == set()
     assert config_of(tmp_path / "a")["fan_in_fan_out"] is True
-    assert any(row.matrix.endswith("c_attn.weight") for row in found.rows)
+    roles = {row.matrix.removeprefix("transformer.h.0."): row.place.role for row in found.rows}
+    assert (roles["attn.c_attn.weight"], roles["attn.c_proj.weight"]) == ("attn", "attn.o")
 
 
 def test_a_real_encoder(tmp_path: Path, minilm: Path) -> None:

@@ -174,7 +174,8 @@ def test_conv1d_is_turned(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_embd=24, n_layer=2, n_head=2, vocab_size=30))
     base, place = saved(model, tmp_path), tmp_path / "made"
-    spectra.lowrank.init("pissa", base, place, rank=4, form="bare")
+    found = spectra.lowrank.init("pissa", base, place, rank=4, form="bare")
+    assert {row.place.role for row in found.rows if "c_attn" in row.matrix} == {"attn"}
     assert config_of(place)["fan_in_fan_out"] is True
     twin = begun(
         model, r=4, lora_alpha=4, init_lora_weights="pissa", fan_in_fan_out=True,
