@@ -61,15 +61,16 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     found = [row for row in rows if row.status not in UNMEASURED]
     dead = [row for row in found if row.values["dead"]]
     twins = [row for row in found if row.values["twin"] is not None]
-    modules = {row.place.tensor for row in found}
+    modules = {row.place.tensor for row in rows}
     of_module = naming(modules)
 
     def named(row: Row) -> str:
         return of_module(row.place.tensor, row.place.layer, int(row.number("head") or 0))
 
-    what = f"{counted(len(found), 'head')} of attention in {counted(len(modules), 'module')}"
+    what = f"{counted(len(rows), 'head')} of attention in {counted(len(modules), 'module')}"
+    lost = len(rows) - len(found)
     told = [
-        f"{what}{_dead(dead, len(found), named)}.",
+        f"{what}{_lost(lost, len(rows))}{_dead(dead, len(found), lost, named)}.",
         _twins(twins, of_module),
         _copying([row for row in found if not row.values["dead"]], named),
         _bounded(found, len(found) == len(rows), named),
@@ -77,7 +78,7 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     return {
         "reading": " ".join(one for one in told if one),
         "heads": len(found),
-        "modules": len(modules),
+        "modules": len({row.place.tensor for row in found}),
         "dead": len(dead),
         "twins": len(twins),
         "tied": sum(bool(row.values["ov_tied"] or row.values["qk_tied"]) for row in found),
@@ -86,9 +87,18 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-def _dead(dead: Sequence[Row], of: int, named: Naming) -> str:
+def _lost(lost: int, of: int) -> str:
+    """Say how many heads are in no other number; none: nothing."""
+    if not lost:
+        return ""
+    return ", none of which has numbers" if lost == of else f", {lost:,} of them without numbers"
+
+
+def _dead(dead: Sequence[Row], of: int, lost: int, named: Naming) -> str:
+    if not of:
+        return ""
     if not dead:
-        return ", none dead"
+        return f", and none of the other {of:,} dead" if lost else ", none dead"
     some = ", ".join(f"{named(row)} ({dead_parts(row.values['dead'])})" for row in dead[:NAMED])
     more = f" and {len(dead) - NAMED:,} more" if len(dead) > NAMED else ""
     return f", {len(dead):,} of {of:,} dead: {some}{more}"

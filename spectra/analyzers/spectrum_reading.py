@@ -6,12 +6,14 @@ from statistics import median
 
 from spectra.analyzers.products import products_told, sums_told
 from spectra.analyzers.row import Row
+from spectra.kernels.noise import FEWEST
 from spectra.numbers import number, percent
 from spectra.text import counted, listed
 
 NAMED = 2  # matrices of zeros whose names are told
 UNLIKELY = 0.1  # p, below which Clauset et al. call a comparison of two laws decided
 OTHERS = ("lognormal", "exponential", "truncated")
+OF_NOISE = ("mp_edge", "spikes")
 
 
 def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
@@ -34,7 +36,7 @@ def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
         told.append(f"{have} entries of heavy tails: what these alone make is no spike.")
-    return " ".join([*told, *_signal(rows), *_trapped(rows), *_waves(rows)])
+    return " ".join([*told, *_edgeless(rows), *_signal(rows), *_trapped(rows), *_waves(rows)])
 
 
 def _known(rows: Sequence[Row], key: str) -> list[float]:
@@ -75,6 +77,29 @@ def _fits(rows: Sequence[Row]) -> list[str]:
 def _beaten(row: Row, name: str) -> bool:
     ratio, p = row.values.get(f"{name}_ratio"), row.values.get(f"{name}_p")
     return isinstance(ratio, float) and isinstance(p, float) and ratio < 0.0 and p < UNLIKELY
+
+
+def _edgeless(rows: Sequence[Row]) -> list[str]:
+    """Say in which matrices no spikes are counted, as nothing is left that could be noise.
+
+    Of products and pooled experts no entries are known, which is told of each.
+    """
+    first: dict[str, str] = {}  # by the reason
+    count = 0
+    for row in rows:
+        told = any(key in row.values and row.values[key] is None for key in OF_NOISE)
+        if told and not {"rank_bound", "experts"} & row.values.keys():
+            profile = row.values.get("sigma_profile")
+            few = isinstance(profile, list) and sum(map(bool, profile)) < FEWEST
+            first.setdefault(
+                f"fewer than {FEWEST} singular values are not 0" if few
+                else "more than half of the singular values stand out of one scale", row.matrix
+            )  # fmt: skip
+            count += 1
+    if not count:
+        return []
+    named = ", ".join(f"{matrix} ({why})" for why, matrix in first.items())
+    return [f"No spikes are counted in {counted(count, 'matrix', 'matrices')}: {named}."]
 
 
 def _signal(rows: Sequence[Row]) -> list[str]:

@@ -251,7 +251,10 @@ def test_nan_costs_the_heads_that_hold_it(
     assert {row.error for row in result.rows if row.error} == {f"{what} NaN or Inf"}
     assert result.summary["non_finite"] == len(lost)
     left = HEADS - len(lost)
-    assert f"{HEADS + left} heads of attention in 2 modules" in str(result.summary["reading"])
+    assert str(result.summary["reading"]).startswith(
+        f"{2 * HEADS} heads of attention in 2 modules, {len(lost)} of them without numbers, and "
+        f"none of the other {HEADS + left} dead."
+    )
     for name, values in named(result).items():
         if "layers.0" not in name or values["head"] not in lost:
             same = {key for key in values if "nearest" not in key and key != "twin"}
@@ -270,7 +273,7 @@ def test_a_norm_that_is_no_number_is_named(model: Model) -> None:
     told = "its queries, its keys and its values hold NaN or Inf, as "
     assert result.rows[0].error == f"{told}model.layers.0.input_layernorm.weight does"
     reading = str(result.summary["reading"])
-    assert "4 heads of attention in 1 module" in reading
+    assert "8 heads of attention in 2 modules, 4 of them without numbers, and none of" in reading
     assert "No logit of 4 heads can exceed" in reading  # and nothing of the others'
 
 

@@ -344,8 +344,29 @@ def test_heavy_tails_are_told(generator: torch.Generator) -> None:
 def test_conclusion_of_one_matrix_without_a_tail() -> None:
     row = row_of(Spectrum(), matrix_of(torch.tensor([[-2.0]]), "one"))
     assert Spectrum().conclude([row])[1]["reading"] == (
-        "1 matrix, 1 parameter. Largest sigma 2 in one."
+        "1 matrix, 1 parameter. Largest sigma 2 in one. No spikes are counted in 1 matrix: one "
+        "(fewer than 4 singular values are not 0)."
     )
+
+
+def test_what_has_no_noise_edge_is_named_with_the_reason(generator: torch.Generator) -> None:
+    graded = torch.diag(torch.logspace(0, -9, 40, dtype=torch.float64))
+    weights = {
+        "noise": torch.randn(40, 30, generator=generator), "graded": graded, "also": 2.0 * graded,
+        "router": torch.randn(3, 40, generator=generator),
+    }  # fmt: skip
+    for analyzer in (Spectrum(), Spectrum(metrics="mp")):
+        rows = [row_of(analyzer, matrix_of(one, name)) for name, one in weights.items()]
+        lacking = [row.matrix for row in rows if row.values["mp_edge"] is None]
+        assert lacking == ["graded", "also", "router"]
+        assert (
+            "No spikes are counted in 3 matrices: graded (more than half of the singular values "
+            "stand out of one scale), router (fewer than 4 singular values are not 0)."
+        ) in str(analyzer.conclude(rows)[1]["reading"])
+        assert "No spikes" not in str(analyzer.conclude(rows[:1])[1]["reading"])
+    alone = Spectrum(metrics="alpha")
+    rows = [row_of(alone, matrix_of(graded, "graded"))]
+    assert "spikes" not in str(alone.conclude(rows)[1]["reading"])
 
 
 def test_conclusion_of_nothing() -> None:
