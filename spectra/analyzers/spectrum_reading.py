@@ -60,7 +60,8 @@ def _fits(rows: Sequence[Row]) -> list[str]:
         have = counted(len(without), "matrix has", "matrices have")
         told.append(
             f"{have} no power law and {'counts' if len(without) == 1 else 'count'} in no median: "
-            f"{without[0].matrix}, {without[0].values['alpha_status']}."
+            f"{'the first is ' if len(without) > 1 else ''}{without[0].matrix}, "
+            f"{without[0].values['alpha_status']}."
         )
     better = [{name for name in OTHERS if _beaten(row, name)} for row in rows]
     some = sum(map(bool, better))

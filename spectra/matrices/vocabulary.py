@@ -78,8 +78,8 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     if not heads and not tables:
         raise NothingToAnalyseError(
             f"--tokens reads directions by an output head or an embedding of tokens, and "
-            f"{shown(checkpoint.spec)} has neither that is known by its name. `spectra ls` shows "
-            "names and roles."
+            f"{shown(checkpoint.spec)} has neither that is known by its name. "
+            f"`spectra ls {shown(checkpoint.spec)}` shows names and roles."
         )
     wide = width_of(views, checkpoint.spec)
     head = _first(heads, wide)

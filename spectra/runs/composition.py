@@ -254,6 +254,8 @@ def sentence(told: Mapping[str, Any]) -> str:
                    "ways in which heads may read earlier ones")  # fmt: skip
     if not clear:
         top = told["strongest"][0]["over"] if told["strongest"] else 0.0
+        if not top:
+            return f"Of {what}, every score is 0: what is written, nothing later reads."
         return f"Of {what}, none exceeds {number(top, 2)} times chance."
     place = naming(one[side] for one in told["layers"] for side in ("writer", "reader"))
     named = ", ".join(

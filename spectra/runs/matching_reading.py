@@ -54,7 +54,7 @@ def reading_of(
     subject = "The two models are" if whole else "What both models hold is"
     text = [_sentence(verdict, counts, len(modules), len(far)).format(subject)]
     if verdict != "nothing" and len(known) < len(rows):
-        text[0] = f"As far as it could be measured: {text[0]}"
+        text[0] = f"As far as it could be measured: {text[0][0].lower()}{text[0][1:]}"
     if verdict not in ("nothing", "the same", "the same up to a permutation"):
         text.append(_measured(known, modules, everything=everything, given=given))
     other = [row for row in alone if row.values["relation"] != "same"]

@@ -23,6 +23,10 @@ def require_writable(path: Path) -> None:
     folder = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a folder; expected a file name to write to.")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            f"{shown(path)} cannot be written: {shown(folder)} is a file; expected a folder."
+        )
     if not folder.is_dir():
         raise OutputError(
             f"{shown(path)} cannot be written: the folder {shown(folder)} does not exist."

@@ -95,6 +95,10 @@ class Destination:
         put_back(self.real)
         if path.exists() and not path.is_dir():
             raise OutputError(f"{shown(path)} is a file; expected a folder to write to.")
+        if above.exists() and not above.is_dir():
+            raise OutputError(
+                f"{shown(path)} cannot be written: {shown(above)} is a file; expected a folder."
+            )
         if not above.is_dir():
             raise OutputError(
                 f"{shown(path)} cannot be written: the folder {shown(above)} does not exist."

@@ -31,7 +31,7 @@ def plan_attention(model: Checkpoint | Adapter, selection: Selection) -> Plan:
         first = f"{lost[0].tensor}: {lost[0].reason}" if lost else "none is known by its names"
         raise NothingToAnalyseError(
             f"no heads of attention are known in {shown(checkpoint.spec)}: {first}. "
-            "`spectra ls` shows names and roles."
+            f"`spectra ls {shown(checkpoint.spec)}` shows names and roles."
         )
     if lost:
         told = counted(len(lost), "module of attention is", "modules of attention are")

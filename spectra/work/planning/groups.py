@@ -50,7 +50,7 @@ def plan_layers(model: Checkpoint | Adapter, selection: Selection, roles: Sequen
         told = skipped[-1].reason if layers else "none of these that is asked for lies in a layer"
         raise NothingToAnalyseError(
             f"no layer of {shown(checkpoint.spec)} has {', '.join(roles)}: {told}. "
-            "`spectra ls` shows names and roles."
+            f"`spectra ls {shown(checkpoint.spec)}` shows names and roles."
         )
     skipped.sort(key=lambda item: natural(item.tensor))
     return Plan((Member(model),), in_bytes(tasks), tuple(skipped), notes=notes)

@@ -57,7 +57,8 @@ def plan_neighbours(model: Checkpoint | Adapter, selection: Selection, size: int
     if not tasks:
         raise NothingToAnalyseError(
             f"no two layers of {shown(checkpoint.spec)} have a matrix in common: "
-            f"{skipped[-1].tensor}: {skipped[-1].reason}. `spectra ls` shows names and roles."
+            f"{skipped[-1].tensor}: {skipped[-1].reason}. "
+            f"`spectra ls {shown(checkpoint.spec)}` shows names and roles."
         )
     skipped.sort(key=lambda item: natural(item.tensor))
     return Plan((Member(model),), in_bytes(tasks), tuple(skipped), notes=notes)

@@ -160,7 +160,7 @@ def plan_model(
     if reasons and not kept:
         raise NothingToAnalyseError(
             f"no matrix of {shown(model.spec)} is a candidate: {reasons[0].tensor} is left out as "
-            f"{reasons[0].reason}. `spectra ls` shows all; --role names others."
+            f"{reasons[0].reason}. `spectra ls {shown(model.spec)}` shows all; --role names others."
         )
     return Plan((Member(model),), tasks_of(model, kept), tuple(skipped + reasons), notes=notes)
 

@@ -58,7 +58,7 @@ def plan_twins(
         raise NothingToAnalyseError(
             f"no matrix is in both of {shown(one.spec)} and {shown(other.spec)}: "
             f"{alone[-1].tensor} is {alone[-1].reason}. Expected two models of one architecture, "
-            "with the same names; `spectra ls` shows them."
+            f"with the same names; `spectra ls {shown(one.spec)} {shown(other.spec)}` shows them."
         )
     paired, theirs = {twin.name for twin in kept.values()}, selected(other, selection)[0]
     strange = [
