@@ -7,11 +7,15 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from spectra.kernels.band import band_eigenvalues
 from spectra.kernels.blas import call, has_own
 from spectra.kernels.products import mkl_is_slow
 
 PANEL = 64  # columns that are reduced at a time, at most
-FEWEST, SEVERAL = 192, 2048  # columns whose eigenvalues SciPy's LAPACK finds sooner; in two stages
+FEWEST, SEVERAL = (
+    192,
+    2048,
+)  # columns whose eigenvalues SciPy's LAPACK finds sooner; by way of a band
 
 
 def bidiagonal_components(
@@ -139,32 +143,45 @@ def symmetric_eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " 
     """Return all eigenvalues, ascending.
 
     Where MKL makes little of the processor, SciPy's LAPACK takes half to three quarters of the
-    time, with one thread: 42 and 77 ms of 1024 columns on a Zen 5. Beyond a few thousand columns
-    it does by way of a band matrix alone.
+    time, with one thread: 42 and 77 ms of 1024 columns on a Zen 5. Beyond two thousand columns
+    it does by way of a band.
 
     Args:
-        lower: Float64, finite. Above its diagonal there may be anything.
+        lower: Float64, finite, of entries about 1. Above its diagonal there may be anything.
     """
-    side, name = len(lower), "dsyevd" if len(lower) <= SEVERAL else "dsyevd_2stage"
-    one = lower.is_cpu and torch.get_num_threads() == 1
-    if one and side >= FEWEST and mkl_is_slow() and has_own(name):
-        values = _eigenvalues(lower.contiguous().clone(), name)
+    side, one = len(lower), lower.is_cpu and torch.get_num_threads() == 1
+    if one and side >= FEWEST and mkl_is_slow() and has_own("dsytrd_sb2st"):
+        find = _eigenvalues if side <= SEVERAL else band_eigenvalues
+        values = find(lower.contiguous().clone())
         if values is not None:
             return values
     found: Tensor = torch.linalg.eigvalsh(lower)
     return found
 
 
-def _eigenvalues(lower: Float[Tensor, "side side"], name: str) -> Float[Tensor, " side"] | None:
+def _eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " side"] | None:
     """Return all eigenvalues, ascending; None if not all are found. `lower` is overwritten."""
     values, size, sizes = lower.new_empty(len(lower)), lower.new_empty(1), torch.zeros(1).int()
     n, ask, failed = map(ctypes.c_int, (len(lower), -1, 0))
     # What LAPACK sees is the transpose.
-    call(name, b"N", b"U", n, lower, n, values, size, ask, sizes, ask, failed)
+    call("dsyevd", b"N", b"U", n, lower, n, values, size, ask, sizes, ask, failed)
     work = lower.new_empty(int(size))
     support = torch.empty(int(sizes), dtype=torch.int32)
     lengths = map(ctypes.c_int, (len(work), len(support)))
-    call(name, b"N", b"U", n, lower, n, values, work, next(lengths), support, next(lengths), failed)
+    call(
+        "dsyevd",
+        b"N",
+        b"U",
+        n,
+        lower,
+        n,
+        values,
+        work,
+        next(lengths),
+        support,
+        next(lengths),
+        failed,
+    )
     return None if failed.value else values
 
 
