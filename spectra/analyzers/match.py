@@ -83,7 +83,7 @@ class Match:
         shapes, units = _shapes(views)
         size = sum(rows * cols for rows, cols in shapes)
         found = Work(products=2.2 * units * size * SINGLE if units else 0.0,
-                     passes=12.0 * size * ENTRY + 1e-8 * units**2)  # fmt: skip
+                     passes=30.0 * size * ENTRY + 1e-8 * units**2)  # fmt: skip
         for rows, cols in shapes:
             if self.all_directions:
                 products = 6.0 * rows * cols * min(rows, cols) * DOUBLE
