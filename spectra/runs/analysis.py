@@ -29,7 +29,7 @@ from spectra.checkpoint.digest import weights_digest
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.errors import UsageError
 from spectra.matrices import Selection, views_of
-from spectra.runs.beside import vectors_changed
+from spectra.runs.beside import broken_vectors, vector_bytes, vectors_changed
 from spectra.runs.result import (
     Result,
     counted_codecs,
@@ -100,7 +100,9 @@ class Analysis:
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
-        return estimate(self.plan, self.analyzer, executor or Local())
+        found = estimate(self.plan, self.analyzer, executor or Local())
+        more = sum(vector_bytes(model) for _, model in self._compared())
+        return dataclasses.replace(found, nbytes=found.nbytes + more)
 
     def run(
         self,
@@ -123,13 +125,15 @@ class Analysis:
         rows = measured(executor, plan.tasks, self.analyzer, report, sink)
         marked, summary = self._concluded(rows)
         told = summary.get("notes")
-        own = told if isinstance(told, list) else ()
+        broken, named = broken_vectors(self._compared(), executor.ledger)
+        own = [*(told if isinstance(told, list) else ()), *named]
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
         alone = plan.members[0].part == "model" and not plan.members[0].labels
         reading = [
             not_read(plan.checkpoint, views_of(plan.checkpoint)[1]).strip() if alone else "",
             plan.warning,
             str(summary.get("reading", "")),
+            broken,
             unpaired.text() if unpaired else "",
             self._lost_to_quantising() if summary.get("changed", True) else "",
             self._lost_to_factors() if summary.get("changed", True) else "",
@@ -190,6 +194,18 @@ class Analysis:
             for name, count in found
             if count
         )
+
+    def _compared(self) -> list[tuple[str, Checkpoint | Adapter]]:
+        """Return models whose vectors are looked at too, each with what sentences call it."""
+        if not self.command.startswith("diff") or self.selection != Selection():
+            return []
+        several = len(self.plan.members) > 2
+        names = {"base": "the base", "tuned": "the tuned model"}
+        return [
+            (str(one.labels["model"]) if several and "model" in one.labels else
+             names.get(one.part, one.part), one.opened)
+            for one in self.plan.members
+        ]  # fmt: skip
 
     def _beside(self, ledger: Ledger | None) -> str:
         """Say what changed of a pair whose matrices are all the same."""
