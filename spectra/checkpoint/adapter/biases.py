@@ -27,7 +27,8 @@ def moved_biases(adapter: Adapter) -> Mapping[str, Shift | Update]:
     """Return what an adapter does to biases that it does not store whole, by their names.
 
     Such are those of modules whose lora_B has a bias (`lora_bias`), and of methods that act on
-    what a layer puts out: a column of a weight, they turn as they turn that.
+    what a layer puts out: a column of a weight, they turn as they turn that. A bias of lora_B that
+    the settings do not ask for is none: PEFT drops it.
 
     Source:
         `merge` of PEFT 0.21, layer by layer. Of torch's MultiheadAttention it adds the update of
@@ -38,7 +39,9 @@ def moved_biases(adapter: Adapter) -> Mapping[str, Shift | Update]:
         if own.bias:
             method = OF_WEIGHT if own.method == "glora" else own.method
             found[f"{own.module}.bias"] = replace(own, method=method)
-    for stored, name in bare_names([item.tensor for item in adapter.beside]).items():
+    dropped = adapter.coat == "PEFT" and not adapter.config.get("lora_bias")
+    beside = [] if dropped else [item.tensor for item in adapter.beside]
+    for stored, name in bare_names(beside).items():
         match = OF_FACTOR.fullmatch(name)
         if match is None:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from spectra.checkpoint.adapter.settings import unsupported
+from spectra.checkpoint.adapter.settings import CONFIG, unsupported
 from spectra.checkpoint.adapter.views import stacked
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.checkpoint.wrappers import plain_names
@@ -34,6 +34,8 @@ TOKENS = re.compile(r"(?P<module>.+)\.trainable_tokens_delta(\.default)?", re.DO
 OF_FACTOR = re.compile(r"(?P<module>.+)\.lora_B(\.[^.]+)?\.bias", re.DOTALL)
 BIAS = "a bias that is scaled with its factors (lora_bias)"
 """Of what lora_B adds beside its weight: no weight changes by it."""
+DROPPED = f"a bias of lora_B, which PEFT drops, as {CONFIG} does not set lora_bias"
+"""Likewise, of one that the settings do not ask for."""
 
 BEFORE = re.compile(r".*\.(original_module\..+|trainable_tokens_original(\.default)?)", re.DOTALL)
 """What was there before training: PEFT saves it where the vocabulary was resized."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from spectra.checkpoint.adapter.adapter import Adapter
 from spectra.checkpoint.adapter.factors import (
+    BIAS,
+    DROPPED,
     OF_FACTOR,
     WRAPPERS,
     Kind,
@@ -67,11 +69,13 @@ def adapter_of(
             f"{', '.join(weights.files)}. Save the adapter again (`save_pretrained`)."
         )
     assumed = UNKNOWN if wrong else ""
+    beside = found.skipped
     if not config.get("lora_bias"):
         for module, text in _dropped(found).items():
             wrong[module] = f"{wrong[module]}; it {text}" if module in wrong else text
+        beside = [replace(one, reason=DROPPED) if one.reason == BIAS else one for one in beside]
     return Adapter(
-        weights, factors, found.saved, config, found.skipped, rows,
+        weights, factors, found.saved, config, beside, rows,
         assumed=assumed, contradictions=wrong,
     )  # fmt: skip
 

@@ -8,6 +8,8 @@ from typing import TypeAlias
 from spectra.analyzers.analyzer import OfPieces, Particular
 from spectra.checkpoint import Adapter, Checkpoint, Skipped
 from spectra.checkpoint.adapter.biases import moved_biases
+from spectra.checkpoint.adapter.factors import DROPPED
+from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import NothingToAnalyseError, PairingError, UsageError
 from spectra.matrices import Selection, View, match_names, views_of
 from spectra.matrices.apart import adapter_views, with_pieces
@@ -291,6 +293,10 @@ def _vectors_of(
     base: Checkpoint, tuned: Adapter, pairs: Iterable[tuple[View, Change]]
 ) -> Iterable[str]:
     """Say of an adapter that changes matrices that it brings norms and biases too."""
+    if dropped := [item.tensor for item in tuned.skipped if item.reason == DROPPED]:
+        biases = counted(len(dropped), "bias", "biases")
+        yield (f"{shown(tuned.spec)} holds {biases} of lora_B, such as {quote(dropped[0])}, which "
+               f"PEFT drops: {CONFIG} does not set lora_bias")  # fmt: skip
     stored = [name for name, entry in tuned.saved.items() if len(entry.shape) == 1]
     names = dict.fromkeys([*moved_biases(tuned), *stored])
     try:
