@@ -3,12 +3,15 @@
 from spectra.checkpoint import Adapter, LoraFactors
 from spectra.checkpoint.adapter.biases import Shift, moved_biases
 from spectra.checkpoint.adapter.settings import patterns_left, targets_of
+from spectra.checkpoint.adapter.updates.held import WEIGHT, contradiction, told_of
+from spectra.checkpoint.adapter.updates.update import Made
 from spectra.matrices.role import kind_of
 from spectra.policy.facts import Fit
 from spectra.text import quote
 from spectra.work import Plan
 from spectra.work.planning.changes import MISSHAPEN
 from spectra.work.planning.placing import NO_BASE
+from spectra.work.task import Updated
 
 OUTPUT = ".out_proj"
 """Of a MultiheadAttention, which PEFT sets by the attention's own name."""
@@ -39,9 +42,26 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         lost=None if plan is None else _lost(plan, modules),
         misshapen=() if plan is None else _misshapen(plan),
         unnamed=_unnamed(adapter) if adapter.coat == "PEFT" else (),
-        contradictions=adapter.contradictions,
+        contradictions=adapter.contradictions or _contradictions(adapter, plan),
         unused=patterns_left(adapter.config, _names(adapter)) if adapter.coat == "PEFT" else (),
     )
+
+
+def _contradictions(adapter: Adapter, plan: Plan | None) -> dict[str, str]:
+    """Return what settings say otherwise than tensors that only the base tells the size of."""
+    found: dict[str, str] = {}
+    kind = str(adapter.config.get("peft_type"))
+    told = told_of(adapter.config, kind, [*adapter.updates])
+    for task in plan.tasks if plan else ():
+        change = task.inputs[0].change
+        made = change.factors.a.codec if isinstance(change, Updated) else None
+        if isinstance(change, Updated) and isinstance(made, Made):
+            module, base = change.factors.module, dict(made.told)
+            sizes = {name: entry.shape for name, entry in made.stored}
+            sizes[WEIGHT] = base["rows"], base["cols"]
+            text, _ = contradiction(adapter.config, kind, sizes, told.get(module, {}))
+            found |= {module: text} if text else {}
+    return found
 
 
 def _tensors(factors: LoraFactors) -> tuple[str, ...]:

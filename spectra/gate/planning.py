@@ -193,7 +193,7 @@ def _adapter(
 
 
 def _fits(policy: Policy, release: Reading) -> bool:
-    return release.is_adapter and _needed(policy, "fit")
+    return release.is_adapter and (_needed(policy, "fit") or _needed(policy, "factors"))
 
 
 def _fit(

@@ -1,43 +1,184 @@
 """Numbers that settings of other methods than LoRA give, against the shapes that they fix."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
 
+from spectra.checkpoint.adapter.patterns import first_fits
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.adapter.updates.update import Sizes
 
-Held = Callable[[Sizes, float], float]
-"""What the tensors of a module have of a number; that number itself where they leave it open."""
+WEIGHT = "weight"
+"""Among the shapes: that of the base's matrix, rows and columns, where it is known."""
+
+Told = Mapping[str, Any]
+Held = Callable[[Sizes, float, Told], float]
+"""What the tensors of a module have of a number, beside all settings; that number itself where they
+leave it open. Raises KeyError or IndexError where they have no such tensor."""
 
 
-def _rank(word: str) -> Held:
-    """Return the rank: the rows of the first tensor that has such an ending."""
-    return lambda sizes, told: next(
-        (sizes[name][0] for name in sorted(sizes) if name.endswith(word) and sizes[name]), told
-    )
+class Number(NamedTuple):
+    """A setting that tensors show."""
+
+    setting: str
+    held: Held
+    pattern: str = ""  # the setting that gives other numbers to some modules
+    what: str = "tensors for {setting} ="  # that they have
 
 
-def _oft(sizes: Sizes, told: float) -> float:
+def _rank(*parts: str, axis: int = 0, pattern: str = "") -> Number:
+    """Return r as a size of the first of these parts that is there."""
+    return Number("r", _size(*parts, axis=axis), pattern, "factors of rank")
+
+
+def _size(*parts: str, axis: int = 0) -> Held:
+    return lambda sizes, told, _: next((sizes[part][axis] for part in parts if part in sizes), told)
+
+
+def _oft_size(sizes: Sizes, told: float, config: Told) -> float:
+    blocks, size = _oft_blocks(sizes)
+    # Of one block that all share, the number of inputs is not known.
+    shared = config.get("block_share") or blocks == 1
+    return told if shared or _near(blocks * size, told) == size else size
+
+
+def _oft_count(sizes: Sizes, told: float, config: Told) -> float:
+    blocks, size = _oft_blocks(sizes)
+    same = config.get("block_share") or _near(blocks * size, told) == blocks
+    return told if same else blocks
+
+
+def _oft_blocks(sizes: Sizes) -> tuple[int, int]:
     blocks, count = sizes.get("oft_R.weight") or sizes["oft_embedding_R.weight"]
-    size = round((1 + (1 + 8 * count) ** 0.5) / 2)
-    # PEFT takes the nearest size that divides the inputs; of one block that all share, or of all
-    # inputs in one, their number is not known.
-    return size if blocks > 1 and blocks * size % told == 0 else told
+    return blocks, round((1 + (1 + 8 * count) ** 0.5) / 2)
 
 
-HELD: Mapping[str, tuple[str, Held]] = {
-    "LOHA": ("r", _rank("hada_w1_b")),
-    "LOKR": ("r", _rank("_b")),  # whole factors have none
-    "VERA": ("r", _rank("vera_lambda_d")),
-    "OFT": ("oft_block_size", _oft),
-    "BOFT": ("boft_block_size", lambda sizes, _: sizes["boft_R"][-1]),
-    "FOURIERFT": ("n_frequency", _rank("fourierft_spectrum")),
-}
-"""By `peft_type`, the setting and what the tensors have of it."""
+def _near(whole: int, told: float) -> float:
+    """Return the nearest number that divides the inputs, the lower of two, as PEFT takes it."""
+    if told >= whole:
+        return whole
+    higher = lower = int(told)
+    while whole % higher:
+        higher += 1
+    while whole % lower:
+        lower -= 1
+    return lower if told - lower <= higher - told else higher
+
+
+def _butterflies(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    factors = sizes["boft_R"][0]
+    return told if factors == 1 else factors  # without its CUDA extension PEFT makes one
+
+
+def _miss(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    (block,) = (shape for name, shape in sizes.items() if name.endswith("_block"))
+    return block[-1] if len(block) == 3 else block[0]
+
+
+def _mini(sizes: Sizes, told: float, config: Told) -> float:
+    return sizes["miss_block"][1] if config.get("init_weights") == "mini" else told
+
+
+def _tiny(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    rank, cols = sizes["tinylora_A"]
+    most = min(cols, sizes["tinylora_B"][0])
+    return told if rank == min(told, most) else rank
+
+
+def _ada(sizes: Sizes, told: float, config: Told) -> float:
+    return told if config.get("rank_pattern") else sizes["lora_A"][0]
+
+
+def _waves(sizes: Sizes, told: float, config: Told) -> float:
+    return told if config.get("proportional_parameters") else sizes["waveft_spectrum"][0]
+
+
+def _shira(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    """As many values as a LoRA of rank r on the same matrix has."""
+    return prod(sizes["shira_weight"]) / sum(sizes[WEIGHT]) if WEIGHT in sizes else told
+
+
+def _sparse(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    if WEIGHT not in sizes:
+        return told
+    whole, count = prod(sizes[WEIGHT]), prod(sizes["supertuning_values"])
+    return told if count == int(whole * (1 - told)) else 1 - count / whole
+
+
+_FREQUENCIES = "n_frequency_pattern"
+_BANK = (Number("num_vectors", _size("vblora_vector_bank")),
+         Number("vector_length", _size("vblora_vector_bank", axis=1)))  # fmt: skip
+
+HELD: Mapping[str, Sequence[Number]] = {
+    "ADALORA": (Number("init_r", _ada, what="factors of rank"),),
+    "LOHA": (_rank("hada_w1_b"),),
+    "LOKR": (  # whole factors have none
+        Number("r", lambda sizes, told, _: next(
+            (sizes[name][0] for name in sorted(sizes) if name.endswith("_b") and sizes[name]), told
+        ), what="factors of rank"),
+    ),
+    "VERA": (_rank("vera_lambda_d"),),
+    "PVERA": (
+        Number("r", lambda sizes, *_: sizes["pvera_lambda_d"][0] / 2, what="factors of rank"),
+    ),
+    "RANDLORA": (_rank("randlora_lambda"),),
+    "VBLORA": (
+        _rank("vblora_logits_A", "vblora_logits_A_topk_indices"),
+        Number("topk", _size("vblora_logits_A_topk_indices", axis=2)), *_BANK,
+    ),
+    "UNILORA": (
+        _rank("unilora_indices_A"), Number("theta_d_length", _size("unilora_theta_d")),
+    ),
+    "DELORA": (_rank("delora_A", pattern="rank_pattern"),),
+    "GRALORA": (
+        _rank("gralora_A", axis=2), Number("gralora_k", _size("gralora_A")),
+        Number("hybrid_r", _size("gralora_A_general.weight")),
+    ),
+    "MISS": (Number("r", _miss), Number("mini_r", _mini)),
+    "BONE": (Number("r", _miss),),
+    "TINYLORA": (
+        Number("r", _tiny, what="factors of rank"), Number("u", _size("tinylora_P")),
+    ),
+    "FOURIERFT": (Number("n_frequency", _size("fourierft_spectrum"), _FREQUENCIES),),
+    "WAVEFT": (Number("n_frequency", _waves, _FREQUENCIES),),
+    "C3A": (Number("block_size", _size("c3a_kernel", axis=2), "block_size_pattern"),),
+    "SHIRA": (Number("r", _shira),),
+    "SUPERTUNING": (_rank("supertuning_lora_A.weight"), Number("sparsity", _sparse)),
+    "OFT": (Number("oft_block_size", _oft_size), Number("r", _oft_count)),
+    "BOFT": (
+        Number("boft_block_size", _size("boft_R", axis=-1)),
+        Number("boft_block_num", _size("boft_R", axis=1)),
+        Number("boft_n_butterfly_factor", _butterflies),
+    ),
+    "HRA": (Number("r", _size("hra_u", axis=1)),),
+    "HIRA": (_rank("hira_A", "hira_embedding_A", pattern="rank_pattern"),),
+    "DEFT": (_rank("deft_P", axis=1),),
+    "GLORA": (_rank(*(f"glora_{side}.Xd" for side in "ABC"), axis=1),),
+    "PEANUT": (_rank("peanut_A.weight"),),
+}  # fmt: skip
+"""By `peft_type`, its settings and what the tensors have of them."""
+
+
+def told_of(config: Told, kind: str, modules: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return what the settings give of every number, by module; that of none is not there.
+
+    Raises:
+        AdapterError: A pattern for modules is malformed.
+    """
+    found: dict[str, dict[str, float]] = {module: {} for module in modules}
+    for number in HELD.get(kind, ()):
+        table = config.get(number.pattern)
+        own = table if isinstance(table, dict) else {}
+        fits = first_fits({number.pattern: [*own]}, modules, CONFIG)[number.pattern] if own else {}
+        for module in modules:
+            value = own[fits[module]] if module in fits else config.get(number.setting)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found[module][number.setting] = value
+    return found
 
 
 def contradiction(
-    config: Mapping[str, Any], kind: str, sizes: Sizes, rank: float | None
+    config: Told, kind: str, sizes: Sizes, told: Mapping[str, float]
 ) -> tuple[str, float]:
     """Say what the settings give otherwise than a module's tensors; empty where nothing.
 
@@ -45,20 +186,21 @@ def contradiction(
         config: adapter_config.json.
         kind: Its `peft_type`.
         sizes: Shapes of the module's tensors, by PEFT's names.
-        rank: What the settings give for this module; None: only what the adapter has.
+        told: What the settings give for it, as `told_of` has it.
 
     Returns:
-        A sentence without its subject, and told / held: what a scale over the number lacks.
+        A sentence without its subject, and told / held of r: what a scale over it lacks.
     """
-    setting, held_of = HELD.get(kind, ("", None))
-    told = config.get(setting) if rank is None else rank
-    if held_of is None or isinstance(told, bool) or not isinstance(told, int | float):
-        return "", 1.0
-    try:
-        held = held_of(sizes, told) if told > 0 and not config.get(f"{setting}_pattern") else told
-    except (KeyError, IndexError, ValueError):  # tensors of other shapes are told elsewhere
-        return "", 1.0
-    if held == told or not held:
-        return "", 1.0
-    what = "factors of rank" if setting == "r" else f"tensors for {setting} ="
-    return f"has {what} {held:g}, but {CONFIG} gives {setting} = {told:g}", told / held
+    wrong, lacking = [], 1.0
+    for number in HELD.get(kind, ()):
+        value = told.get(number.setting, 0)
+        try:
+            held = number.held(sizes, value, config) if value > 0 else value
+        except (KeyError, IndexError, ValueError):  # tensors of other shapes are told elsewhere
+            continue
+        if held == value or not held:
+            continue
+        what = number.what.format(setting=number.setting)
+        wrong.append(f"has {what} {held:g}, but {CONFIG} gives {number.setting} = {value:g}")
+        lacking = value / held if number.setting in ("r", "init_r") else lacking
+    return "; it ".join(wrong), lacking

@@ -18,7 +18,7 @@ from spectra.checkpoint.adapter.settings import (
     unread_method,
     unsupported,
 )
-from spectra.checkpoint.adapter.updates.held import contradiction
+from spectra.checkpoint.adapter.updates.held import contradiction, told_of
 from spectra.checkpoint.adapter.updates.table import BAT, METHODS, NOT_READ, Method
 from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.checkpoint import Checkpoint
@@ -67,23 +67,7 @@ def method_adapter(
             "the adapter again (`save_pretrained`)."
         )
     refuse_empty(spec, {entry.name: entry for entry in held})
-    scales = settings_of(config, modules, "alpha") if method.scaled else {}
-    updates, skipped = {}, []
-    wrong: dict[str, str] = {}
-    for name, own in modules.items():
-        told = _told(spec, config, method, name, own)
-        sizes = {part: entry.shape for part, entry in own.items()}
-        rank = scales[name].rank if method.scaled else None
-        text, lacking = contradiction(config, kind, sizes, rank)
-        if text:
-            wrong[name] = text
-        if method.scaled:
-            told["scale"] = scales[name].scale * lacking
-        made = update_of(spec, name, method, {**own, **shared}, told)
-        if isinstance(made, str):
-            skipped.append(Skipped(name, made))
-        else:
-            updates[name] = made
+    updates, skipped, wrong = _updates(spec, config, method, modules, shared)
     if wrong and method.scaled and not lenient:
         module, text = next(iter(wrong.items()))
         raise AdapterError(
@@ -97,6 +81,47 @@ def method_adapter(
         updates=updates, method=method.word, contradictions=wrong,
         assumed=assumed if wrong else "",
     )  # fmt: skip
+
+
+def _updates(
+    spec: str,
+    config: Mapping[str, Any],
+    method: Method,
+    modules: Mapping[str, Mapping[str, TensorEntry]],
+    shared: Mapping[str, TensorEntry],
+) -> tuple[dict[str, Update], list[Skipped], dict[str, str]]:
+    """Return the updates of modules, those that are not read, and what contradicts the settings.
+
+    Raises:
+        AdapterError: Tensors or settings do not fit.
+    """
+    kind = str(config.get("peft_type"))
+    scales = settings_of(config, modules, "alpha") if method.scaled else {}
+    numbers = told_of(config, kind, [*modules])
+    updates, skipped = {}, []
+    wrong: dict[str, str] = {}
+    for name, own in modules.items():
+        told = _told(spec, config, method, name, own)
+        sizes = {part: entry.shape for part, entry in own.items()}
+        if method.scaled:
+            numbers[name]["r"] = scales[name].rank
+        text, lacking = contradiction(config, kind, sizes, numbers[name])
+        if text:
+            wrong[name] = text
+        if method.scaled:
+            told["scale"] = scales[name].scale * lacking
+        elif "init_r" in told:  # over which AdaLoRA's scale is
+            told["init_r"] /= lacking
+        made = update_of(spec, name, method, {**own, **shared}, told)
+        if isinstance(made, str):
+            skipped.append(Skipped(name, made))
+        else:
+            updates[name] = made
+    sizes = {part: entry.shape for part, entry in shared.items()}
+    text, _ = contradiction(config, kind, sizes, told_of(config, kind, [""])[""])
+    if text:
+        wrong[" and ".join(sorted(shared))] = text
+    return updates, skipped, wrong
 
 
 def update_of(
