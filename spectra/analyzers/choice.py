@@ -39,9 +39,15 @@ class Choice:
     rank_by: RankBy = "kappa"
 
     def chosen(self, rows: Iterable[Row]) -> list[Row]:
-        """Return what is selected, lowest first, ties by name; of every role's where asked."""
-        groups = self._groups(rows)
-        taken = [row for group in groups for row in self._split(group, self._budget(group))[0]]
+        """Return what is selected, lowest first, ties by name; of every role's where asked.
+
+        Where the cut falls between singular matrices none of them is: one infinity is no lower than
+        another.
+        """
+        taken: list[Row] = []
+        for group in self._groups(rows):
+            some, others, _ = self._split(group, self._budget(group))
+            taken += self._finite(some) if others else some
         return self._ranked(taken)
 
     def likely(self, places: Sequence[Place]) -> dict[str, float]:
@@ -78,6 +84,17 @@ class Choice:
             measure += unknown
             decompose += loose
         return measure, ([] if measure else decompose)
+
+    def untold(self, rows: Iterable[Row]) -> int:
+        """Return how many singular matrices the share would take, and nothing tells which."""
+        count = 0
+        for group in self._groups(rows):
+            some, others, _ = self._split(group, self._budget(group))
+            count += (len(some) - len(self._finite(some))) * bool(others)
+        return count
+
+    def _finite(self, rows: Sequence[Row]) -> list[Row]:
+        return [row for row in rows if math.isfinite(rank_key(row.flat(), self.rank_by)[0])]
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Say where a number is more than there is, or less than the least of it."""

@@ -200,7 +200,7 @@ class Kappa:
         if not ranked:
             return "No matrix could be measured."
         matrices = counted(len(rows), "matrix", "matrices")
-        if self.select:
+        if choice := self._choice():
             share = _parameters(chosen) / _parameters(rows)
             how = f"lowest {self.rank_by} first"
             if self.per == "role":
@@ -209,6 +209,11 @@ class Kappa:
                 how += ", by parameters"
             count = f"{len(chosen):,} of {matrices}"
             told = [f"{count} selected ({how}), {percent(share)} of their parameters."]
+            if untold := choice.untold(ranked):
+                told.append(
+                    f"{untold:,} more {'is' if untold == 1 else 'are'} asked for and not selected: "
+                    "all that are left are singular, and of infinities none is lower."
+                )
             if self.rank_by == "kappa" and self.per == "global":
                 told.append(dominant_shape(chosen, ranked))
         else:

@@ -181,6 +181,25 @@ def test_a_singular_matrix_comes_last() -> None:
     assert summary["cut"] is None
 
 
+@pytest.mark.parametrize("rank_by", ["kappa", "kappa_excess"])
+def test_nothing_is_chosen_among_singular_matrices(rank_by: RankBy) -> None:
+    rows = planted({"a": None, "b": None, "c": None, "d": 2.0})
+    told = "all that are left are singular, and of infinities none is lower."
+    for select, names, more in (
+        ("1", ["d"], ""), ("75%", ["d"], f"2 more are asked for and not selected: {told}"),
+        ("2", ["d"], f"1 more is asked for and not selected: {told}"),
+        ("100%", ["d", "a", "b", "c"], ""),
+    ):  # fmt: skip
+        marked, summary = Kappa(select=select, rank_by=rank_by).conclude(rows)
+        assert summary["selected"] == names
+        assert more in str(summary["reading"])
+        assert ("not selected" in str(summary["reading"])) == bool(more)
+        assert [row.values["selected"] for row in marked] == [row.matrix in names for row in marked]
+    summary = Kappa(select="10%", rank_by=rank_by).conclude(rows[:3])[1]
+    assert (summary["selected"], summary["cut"]) == ([], None)
+    assert str(summary["reading"]).startswith("0 of 3 matrices selected")
+
+
 def test_rows_are_marked_in_their_own_order() -> None:
     rows = planted({"a": 3.0, "b": 2.0, "c": 1.0})
     bad = row_of(Kappa(), matrix_of(torch.full((9, 9), math.nan), "bad"))
