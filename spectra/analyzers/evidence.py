@@ -58,6 +58,7 @@ class Evidence:
     grid: str | None = None  # the coarsest on which either side lies: a dtype's or a codec's name
     exact: bool = True  # whether no more are
     survey: Survey | None = None  # of the singular values of D over `Change.scale`
+    clear: bool = True  # whether no direction may be hidden near rounding
 
 
 class Side(NamedTuple):
@@ -284,7 +285,7 @@ def evidence_of(change: Change, sigma: Float[Tensor, " rank"] | None = None) -> 
         kind = "quantising"
     if kind == "full rank" and (change.formed == "lengths" or change.scaled()):
         kind = "scaled rows"
-    return Evidence(kind, rank, *known[:-1], name, exact, found)
+    return Evidence(kind, rank, *known[:-1], name, exact, found, clear)
 
 
 def _pruned(change: Change, sigma: Tensor | None, known: tuple[int, int, int, str]) -> Evidence:

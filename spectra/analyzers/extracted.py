@@ -17,7 +17,8 @@ from spectra.kernels.truncation import Count, truncation_cost, truncation_memory
 from spectra.matrices import Pair, View
 
 FULL = ("full rank", "scaled rows")
-"""Kinds of change whose directions have no end."""
+"""Kinds of change whose directions have no end, unless all of them stand above rounding and their
+factors are smaller than the matrix: three of a router's four outputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Extracted(Cutting):
             found = evidence_for(pair)
             values |= {"delta_kind": found.kind, "delta_rank": found.rank,
                        "delta_rank_status": "ok" if found.exact else "at least"}  # fmt: skip
-            count = self._above(found)
+            count = self._above(found, rows, cols)
         every = self.sv_cumulative is not None
         told, arrays, tensors = leading_factors(pair.delta(), count, dtype, every=every)
         return Measurement(values | told, arrays=arrays, tensors=tensors)
@@ -89,11 +90,13 @@ class Extracted(Cutting):
         return concluded(self, rows, held=frozenset(map(id, filter(self._is_whole, rows))))
 
     def _is_whole(self, row: Row) -> bool:
-        return bool(self.delta_rank) and self.rank is None and row.values.get("delta_kind") in FULL
+        full = self.delta_rank and self.rank is None and row.values.get("delta_kind") in FULL
+        return bool(full) and len(row.arrays.get("moved", ())) < 2  # no direction was kept
 
-    def _above(self, found: Evidence) -> Count:
+    def _above(self, found: Evidence, rows: int, cols: int) -> Count:
         """Return how many directions stand above rounding; none of those that have no end."""
-        rank = found.rank if found.kind not in FULL else (self.rank or 0)
+        ends = found.exact and found.clear and found.rank * (rows + cols) < rows * cols
+        rank = found.rank if found.kind not in FULL or ends else (self.rank or 0)
         rank = rank if self.rank is None else min(rank, self.rank)
         return lambda sigma, _: min(rank, len(sigma))
 

@@ -103,6 +103,27 @@ def test_what_is_of_full_rank_is_written_whole_or_cut(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+def test_more_than_half_of_all_directions_are_factors_where_these_are_smaller(
+    tmp_path: Path,
+) -> None:
+    """Of three of four outputs nothing is lost."""
+    base = {"layers.0.self_attn.k_proj.weight": torch.randn(4, 32),
+            "layers.0.mlp.up_proj.weight": torch.randn(48, 32)}  # fmt: skip
+    tuned = dict(base)
+    for name, rank in zip(base, (3, 30), strict=True):  # 30 (48 + 32) > 48 * 32
+        rows, cols = base[name].shape
+        tuned[name] = base[name] + 0.1 * torch.randn(rows, rank) @ torch.randn(rank, cols)
+    for name, tensors in (("base", base), ("tuned", tuned)):
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "model.safetensors")
+    found = extracted(tmp_path)
+    kept = {row.place.role: row.number("rank_kept") for row in found.rows}
+    assert kept == {"attn.k": 3.0, "mlp.up": None}
+    assert {row.values["delta_kind"] for row in found.rows} == {"full rank"}
+    assert "1 matrix is of full rank and written whole" in str(found.summary["reading"])
+    assert float(found.summary["loss"]) < 1e-6
+
+
 def test_a_full_fine_tune_has_no_such_rank(tmp_path: Path) -> None:
     model = wide(torch.float32)
     model.save_pretrained(tmp_path / "base")
