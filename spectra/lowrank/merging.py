@@ -9,6 +9,7 @@ from pathlib import Path
 from spectra.analyzers.factored import Merged
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.errors import AdapterError, UsageError
+from spectra.lowrank.beginnings import Named, named_alike
 from spectra.lowrank.naming import Naming
 from spectra.lowrank.output import NOT_WRITTEN, Output, Part
 from spectra.lowrank.pieces import Carried, same_bytes
@@ -96,7 +97,7 @@ def merge(
     """
     opener = partial(opened, allow_pickle=allow_pickle, download=download, variant=variant)
     naming = Naming(to, part, base_of(base, opener))
-    sources = [source_of(opener(one), naming) for one in adapters]
+    sources = named_alike([source_of(opener(one), naming) for one in adapters], naming.base)
     analyzer = Merged(
         weights=_weights(weights, len(sources)),
         rank=rank, energy=energy, budget=bytes_given(budget), sv_ratio=sv_ratio,
@@ -131,8 +132,9 @@ def _weights(given: float | Sequence[float], count: int) -> tuple[float, ...]:
     return tuple(float(one) for one in found)
 
 
-def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: bool) -> Writing:
-    carried = _carried(sources)
+def _merging(found: Sequence[Named], analyzer: Merged, path: Path, *, force: bool) -> Writing:
+    carried = _carried(found)
+    sources = [one.source for one in found]
     names = dict.fromkeys(name for source in sources for name in source.factors)
     _require_one_base(sources)
     first = {name: next(source for source in sources if name in source.factors) for name in names}
@@ -191,7 +193,8 @@ def _merging(sources: Sequence[Source], analyzer: Merged, path: Path, *, force: 
         shown(source.adapter.spec): sum(name not in source.factors for name in names)
         for source in sources
     }
-    notes = [
+    notes = [note for source in sources for note in source.notes]
+    notes += [
         f"{spec} has no update on {counted(lacking, 'module')} of {len(names):,}: 0 there"
         for spec, lacking in alone.items() if lacking
     ]  # fmt: skip
@@ -257,7 +260,7 @@ def _require_one_base(sources: Sequence[Source]) -> None:
             )
 
 
-def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
+def _carried(sources: Sequence[Named]) -> dict[str, Carried]:
     """Return the whole tensors of the adapters: their sum has them as they are.
 
     Those that several have are read, and kept where they are the same byte for byte.
@@ -266,7 +269,8 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
         AdapterError: Several have one with other values, or something that goes with factors.
     """
     found: dict[str, Carried] = {}
-    for source in sources:
+    for one in sources:
+        source = one.source
         spec, weights = shown(source.adapter.spec), source.adapter.weights
         for item in source.skipped:
             name, what = item.tensor, item.reason.rpartition(": ")[2]
@@ -283,6 +287,7 @@ def _carried(sources: Sequence[Source]) -> dict[str, Carried]:
                     "Merge it into its base and give the merged model."
                 )
             own = Carried(weights, weights.entries[name])
+            name = one.shift.stored(name)
             if name not in found:
                 found[name] = own
             elif not same_bytes(found[name], own):
