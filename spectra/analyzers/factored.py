@@ -13,9 +13,9 @@ from spectra.analyzers.analyzer import Factors, Summary, Takes
 from spectra.analyzers.cut import DTYPES, Cutting, leading_factors, stored_factors
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
-from spectra.checkpoint.entry import BITS
+from spectra.checkpoint.entry import BITS, ROUNDOFF
 from spectra.errors import NonFiniteError, UsageError
-from spectra.kernels.cores import core_cost, core_of, rounding_energy
+from spectra.kernels.cores import Term, core_cost, core_of, resolved, rounding_energy
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.truncation import truncation_cost, truncation_memory
 from spectra.matrices import Matrix, Pair, View
@@ -56,7 +56,7 @@ class Resized(Cutting):
     def measure(self, subject: Mapping[str, Matrix]) -> Measurement:
         """Return the keys that no other module decides, and the directions that may be kept."""
         left, right = (one.double() for one in _joined(subject))
-        found = core_of(left, right)
+        found, rest = resolved(core_of(left, right), _terms(subject))
         dtype = self.stored(*(one.view.entry.dtype for one in subject.values()))
         kept = found.balanced(self.most(found.sigma, found.energy))
         tensors, moved = stored_factors(*kept, dtype)
@@ -70,7 +70,12 @@ class Resized(Cutting):
             "nbytes_before": _stored_bytes(subject),
             "nbytes": width * (left.shape[0] + right.shape[1]),  # of one direction, so far
         }
-        return Measurement(values, arrays={"sigma": found.sigma, "moved": moved}, tensors=tensors)
+        arrays = {"sigma": found.sigma, "moved": moved}
+        if len(rest):
+            most = float(rest[0])
+            beyond = [float(rest.square().sum()), most, most, 0.0]
+            arrays["beyond"] = torch.tensor(beyond, dtype=torch.float64)
+        return Measurement(values, arrays=arrays, tensors=tensors)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Choose the ranks, and say what they lose."""
@@ -229,6 +234,17 @@ def _joined(factors: Mapping[str, Matrix]) -> tuple[Tensor, Tensor]:
     if all(torch.equal(one, rights[0]) for one in rights[1:]) and _apart(lefts):
         return torch.stack(lefts).sum(dim=0), rights[0]
     return torch.cat(lefts, dim=1), torch.cat(rights)
+
+
+def _terms(factors: Mapping[str, Matrix]) -> list[Term]:
+    """Return the products that are summed; none is resolved better than its factors are stored."""
+    sides = [[one for role, one in factors.items() if role.startswith(side)]
+             for side in (LEFT, RIGHT)]  # fmt: skip
+    return [
+        Term(left.values, right.values,
+             max(ROUNDOFF.get(one.view.entry.dtype, ROUNDOFF["F32"]) for one in (left, right)))
+        for left, right in zip(*sides, strict=True)
+    ]  # fmt: skip
 
 
 def _apart(lefts: Sequence[Tensor]) -> bool:

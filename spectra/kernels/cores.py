@@ -10,14 +10,38 @@ Source:
     Golub and Van Loan 2013, Matrix Computations, section 8.6; Hu et al. 2021, arXiv:2106.09685.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.singular import product_rounding
+
+SLACK = 2.0  # times what storing factors moves their product, about, that is taken for it
+
+
+class Term(NamedTuple):
+    """A product of a sum, as it is stored."""
+
+    left: Float[Tensor, "rows k"]
+    right: Float[Tensor, "k cols"]
+    roundoff: float  # of entries, relative, at most
+
+    @property
+    def rounding(self) -> float:
+        """About the spectral norm of what storing both sides adds to the product.
+
+        Of entries that are rounded independently, with a variance of roundoff^2 / 3 times theirs.
+        """
+        (rows, inner), cols = self.left.shape, self.right.shape[1]
+        sizes = [float(torch.linalg.vector_norm(one.double())) for one in self[:2]]
+        spread = sum(1 / math.sqrt(inner) + 1 / math.sqrt(side) for side in (rows, cols))
+        return SLACK * self.roundoff / math.sqrt(3.0) * spread * sizes[0] * sizes[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +53,11 @@ class Core:
     _factors: tuple[Tensor, Tensor]
     _turns: tuple[Tensor, Tensor]  # what turns left's columns and right's rows
 
+    def only(self, keep: Bool[Tensor, " rank"]) -> "Core":
+        """Return the directions that are kept; the energy stays that of all."""
+        outer, inner = self._turns
+        return replace(self, sigma=self.sigma[keep], _turns=(outer[:, keep], inner[keep]))
+
     def balanced(
         self, count: int
     ) -> tuple[Float[Tensor, "rows count"], Float[Tensor, "count cols"]]:
@@ -37,6 +66,38 @@ class Core:
         outer, inner = self._turns
         root = self.sigma[:count].sqrt()
         return left @ (outer[:, :count] / root), (inner[:count] / root[:, None]) @ right
+
+
+def resolved(core: Core, terms: Sequence[Term]) -> tuple[Core, Float[Tensor, " rest"]]:
+    """Return a sum without directions that are no more than what storing its terms rounded off.
+
+    Terms that depend on each other, such as an adapter and its own cut, leave such: no term has
+    more of itself there than its rounding. What one term has is none, however small it is beside
+    others or what is left of it in the sum.
+
+    Args:
+        core: Of the sum.
+        terms: What it is of.
+
+    Returns:
+        The rest of the sum, of the same energy, and the singular values that are left out.
+    """
+    levels = [term.rounding for term in terms]
+    doubtful = core.sigma <= sum(levels)
+    if len(terms) < 2 or not bool(doubtful.any()):
+        return core, core.sigma[:0]
+    left, right = core.balanced(len(core.sigma))
+    root = core.sigma[doubtful].sqrt()
+    outer, inner = (left[:, doubtful] / root).mT, (right[doubtful] / root[:, None]).mT
+    held = torch.zeros_like(root, dtype=torch.bool)
+    for term, level in zip(terms, levels, strict=True):
+        one, other = term.left.double(), term.right.double()
+        rows = torch.linalg.vector_norm((outer @ one) @ other, dim=1)
+        cols = torch.linalg.vector_norm(one @ (other @ inner), dim=0)
+        held |= torch.maximum(rows, cols) > level
+    keep = ~doubtful
+    keep[doubtful] = held
+    return core.only(keep), core.sigma[~keep]
 
 
 def core_of(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner cols"]) -> Core:

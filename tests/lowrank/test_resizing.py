@@ -371,6 +371,26 @@ def test_what_cancels_is_cut_to_what_is_left(tmp_path: Path) -> None:
     assert all(bool(value.any()) for value in tensors_of(tmp_path / "small").values())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_sum_with_its_own_cut_keeps_no_rounding(tmp_path: Path, dtype: Stored) -> None:
+    """What is small and another's is no rounding, and comes through."""
+    one, other = both(tmp_path)
+    whole = spectra.lowrank.resize(one, tmp_path / "whole", dtype=dtype)
+    spectra.lowrank.resize(tmp_path / "whole", tmp_path / "cut", rank=3, dtype=dtype)
+    sum_of = [tmp_path / "whole", tmp_path / "cut"]
+    found = spectra.lowrank.merge(sum_of, tmp_path / "sum", weights=[1.0, 0.5], dtype=dtype)
+    before = {row.matrix: row.number("rank_kept") for row in whole.rows}
+    assert {row.matrix: row.number("rank_kept") for row in found.rows} == before
+    assert (
+        float(found.summary["loss"]) < {"float32": 1e-6, "bfloat16": 6e-3, "float16": 1e-3}[dtype]
+    )
+    faint = spectra.lowrank.merge(
+        [tmp_path / "whole", other], tmp_path / "faint", weights=[1.0, 1e-5], dtype=dtype
+    )
+    ranks = {row.matrix: row.number("rank_true") for row in faint.rows}
+    assert ranks["layers.0.q_proj"] == 9.0
+
+
 def test_sums_that_are_none_are_refused(tmp_path: Path) -> None:
     one, _ = both(tmp_path)
     with pytest.raises(UsageError, match="two adapters or more, got 1"):
