@@ -21,7 +21,7 @@ from spectra.gate.conventions import (
 )
 from spectra.kernels.dora import Lengths, Way, dora_replayed
 from spectra.kernels.merged import Store, added, moves
-from spectra.kernels.replay import UNIT, Merge, Steps, lies_at, replayed
+from spectra.kernels.replay import UNIT, WORDS, Merge, Steps, lies_at, replayed
 from spectra.kernels.rounding import F32, STORED, grid_of, half_steps
 from spectra.matrices import LowRank, Pair
 from spectra.matrices.pair import Factors, widened
@@ -217,6 +217,12 @@ def _as_meant(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
     """Return whether values that were formed of the adapter's are the stored ones."""
     if isinstance(meant.tuned, LowRank) or meant.tuned is None:
         return {}
+    for own in meant.merges:
+        count = len(merge.tuned)
+        off = lies_at(merge, *(one[:count].to(merge.base.dtype) for one in (own.values, own.slack)))
+        if off is not None:
+            word = WORDS.get(STORED[own.dtype].name)
+            return _right(f"the method in {word}" if word else "the method in float32", off)
     values = merge.base + update
     slack = torch.zeros_like(values)
     if meant.formed in ("lengths", "method"):  # computed here as there, in another order

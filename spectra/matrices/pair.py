@@ -104,6 +104,20 @@ class Quantised:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """What a method's own merge makes of a base, where it rounds on the way."""
+
+    dtype: torch.dtype  # in which it is done
+    values: Tensor  # float64, before they are stored
+    slack: Tensor  # how far the order of sums may have moved each
+
+    def within(self, part: Part, device: str) -> "Merge":
+        """Return that of one part of a stored matrix."""
+        values, slack = (part.within(one.to(device)) for one in (self.values, self.slack))
+        return Merge(self.dtype, values, slack)
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One matrix before and after, as stored: rows = outputs, cols = inputs."""
 
@@ -116,6 +130,7 @@ class Pair:
     formed: Formed = ""  # by what tuned values were computed from the base's as they are
     factors: Factors | None = None  # of an adapter that is looked for in a merged model
     product: LowRank | None = None  # the base's stored factors, where it has such
+    merges: tuple[Merge, ...] = ()  # of a method that is looked for in a merged model
 
     def tuned_product(self) -> Product | None:
         """Return what an update makes of a base that is stored as factors, as factors."""

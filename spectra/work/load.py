@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spectra.checkpoint import TensorEntry
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.attention import Attention
-from spectra.matrices.pair import Factors, Formed, Product, Quantised, widened
+from spectra.matrices.pair import Factors, Formed, Merge, Product, Quantised, widened
 from spectra.matrices.part import Part
 from spectra.matrices.view import inner_of
 from spectra.work.ahead import Ahead
@@ -43,6 +44,7 @@ class Sides:
     formed: Formed = ""  # by what the change was computed from the base
     factors: Factors | None = None  # where they are asked for as they are stored
     product: LowRank | None = None  # that the base of a pair is
+    merges: tuple[Merge, ...] = ()  # of a method, where they are asked for
 
     def subject(self, one: Input, device: str, *, products: bool) -> Matrix | Product | Pair:
         """Cut one matrix, or pair, out of what was read: rows = outputs, cols = inputs."""
@@ -68,7 +70,10 @@ class Sides:
         if made is not None:
             cut = made.of(replace(part, block=None))
             made = LowRank(cut.left.to(device), cut.right.to(device))
-        return Pair(one.view, base, change, self.tuned_dtype, *codecs, self.formed, factors, made)
+        merges = tuple(own.within(other, device) for own in self.merges)
+        return Pair(
+            one.view, base, change, self.tuned_dtype, *codecs, self.formed, factors, made, merges
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +237,8 @@ def _computed(one: Input, base: Tensor | LowRank, read: ReadValues) -> Sides | N
     if isinstance(change, Rewritten):
         return Sides(base, _rewritten(one, change, read), change.rows.entry.dtype, formed="rows")
     if isinstance(change, Remade):
-        return Sides(base, _remade(one, change, read), "F64", formed="method")
+        values, merges = _remade(one, change, read)
+        return Sides(base, values, "F64", formed="method", merges=merges)
     return None
 
 
@@ -336,15 +342,28 @@ def _shifted(base: Tensor | LowRank, change: Shifted, dtype: str, read: ReadValu
     return Sides(base, LowRank(values * change.scale, one), dtype, factors=factors)
 
 
-def _remade(one: Input, change: Remade, read: ReadValues) -> Tensor:
-    """Return the values that a method makes of the base's, in float64, for the input's slab."""
+def _remade(one: Input, change: Remade, read: ReadValues) -> tuple[Tensor, tuple[Merge, ...]]:
+    """Return the values that a method makes of the base's, in float64, for the input's slab.
+
+    And where they are looked for in a merged model what its own merge makes of them.
+    """
     whole = read(one.whole)
-    values = Part().within(whole.double())  # a bias: one column
+    values = Part().within(whole)  # a bias: one column
     values = values.mT if change.turned else values
-    beside = {} if change.weight is None else {"weight": read(change.weight).double()}
-    made = change.update.turned(values, lambda entry: read(Read(change.source, entry)), beside)
-    made = (made.mT if change.turned else made).reshape(whole.shape).contiguous()
-    return made if one.own.slab is None else made[slice(*one.own.slab)]
+    beside = {} if change.weight is None else {"weight": read(change.weight)}
+
+    def stored(entry: TensorEntry) -> Tensor:
+        return read(Read(change.source, entry))
+
+    def laid(made: Tensor) -> Tensor:
+        made = (made.mT if change.turned else made).reshape(whole.shape).contiguous()
+        return made if one.own.slab is None else made[slice(*one.own.slab)]
+
+    wide = {name: value.double() for name, value in beside.items()}
+    made = laid(change.update.turned(values.double(), stored, wide))
+    asked = one.role == MEANT and values.is_floating_point() and values.element_size() > 1
+    found = change.update.merged(values.contiguous(), stored, beside) if asked else []
+    return made, tuple(Merge(own.dtype, laid(own.values), laid(own.slack)) for own in found)
 
 
 def _rewritten(one: Input, change: Rewritten, read: ReadValues) -> Tensor:

@@ -135,10 +135,15 @@ def idle(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
 
 
 def _but(facts: Facts) -> str:
-    """Say what an adapter holds beside modules that have no update."""
+    """Say what an adapter holds beside modules that have no update; of a merge which vectors."""
     adapter = facts.adapter
-    if adapter is None or not facts.is_adapter:
+    if adapter is None:
         return ""
+    if not facts.is_adapter:
+        vectors = [one.name for one in facts.subjects.values()
+                   if not one.is_matrix and "merge_scale" in one.values]  # fmt: skip
+        many = counted(len(vectors), "norm or bias", "norms and biases")
+        return f" but move {many} ({printable(some(vectors))})" if vectors else ""
     moving = {*adapter.moving}
     moved = sum(one.tensor in moving and not is_zero(one) for one in facts.subjects.values())
     parts = [f"store {counted(adapter.saved, 'tensor')} whole"] if adapter.saved else []
@@ -300,8 +305,10 @@ RULES = (
         "takes another scale, or refuses the adapter; biases that the settings do not ask for "
         "are dropped.",
         how="r and rank_pattern of adapter_config.json against the rows of each lora_A, and of "
-        "the factors of LoHa, LoKr and VeRA; the sizes of blocks of OFT and BOFT and FourierFT's "
-        "number of frequencies against theirs; a bias of lora_B without lora_bias. Patterns "
+        "other methods every number that shapes show: ranks, sizes and numbers of blocks (OFT, "
+        "BOFT, MiSS, C3A), of reflections (HRA), frequencies (FourierFT, WaveFT) and shared "
+        "vectors (VB-LoRA, Uni-LoRA), and beside a base how many values are stored (SHiRA, "
+        "SuperTuning); a bias of lora_B without lora_bias. Patterns "
         "of rank_pattern and alpha_pattern that fit no module are warnings, and so are modules "
         "that target_modules leaves out.",
         fix="Give the config that was saved with these weights; correct the patterns.",

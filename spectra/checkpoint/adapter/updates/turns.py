@@ -54,6 +54,13 @@ def oft(weight: Weight, t: Parts, told: Told) -> Weight:
     Source:
         Qiu et al. 2023, arXiv:2306.07280 (OFT); Qiu et al. 2025, arXiv:2506.19847 (OFTv2).
     """
+    turn = oft_turn(t, told)
+    blocks = weight.unflatten(1, (-1, turn.shape[-1]))
+    return torch.einsum("orc,rck->ork", blocks, turn.expand(blocks.shape[1], -1, -1)).flatten(1)
+
+
+def oft_turn(t: Parts, told: Told) -> Float[Tensor, "blocks size size"]:
+    """Return R^T block by block, or one block for all, in float64."""
     (vectors,) = (values.double() for values in t.values())
     count = vectors.shape[1]
     size = round((1 + (1 + 8 * count) ** 0.5) / 2)
@@ -64,10 +71,7 @@ def oft(weight: Weight, t: Parts, told: Told) -> Weight:
         skew = torch.where(norms <= most, skew, skew * (most / norms))
     terms = told["num_cayley_neumann_terms"] if told["use_cayley_neumann"] else None
     turn = _cayley(skew) if terms is None else _neumann(skew, terms)
-    blocks = weight.unflatten(1, (-1, size))
-    if "oft_R.weight" in t:
-        turn = turn.mT  # of an embedding's features PEFT has R itself
-    return torch.einsum("orc,rck->ork", blocks, turn.expand(blocks.shape[1], -1, -1)).flatten(1)
+    return turn.mT if "oft_R.weight" in t else turn  # of an embedding's features PEFT has R itself
 
 
 def boft(weight: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as all
@@ -130,19 +134,24 @@ def road(weight: Weight, t: Parts, told: Told) -> Weight:
     Source:
         Liao et al. 2024, arXiv:2409.00119 (RoAd).
     """
-    theta, alpha, half = t["road_theta"].double(), t["road_alpha"].double(), told["group_size"] // 2
+    same, other = halves({key: one.double() for key, one in t.items()}, told)
+    half = told["group_size"] // 2
+    first, second = weight.view(-1, 2, half, weight.shape[1]).unbind(1)
+    turned = torch.stack([-second, first], dim=1).reshape(weight.shape)
+    return same[:, None] * weight + other[:, None] * turned
+
+
+def halves(t: Parts, told: Told) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Return what RoAd multiplies outputs with, and what their partners in each pair."""
+    theta, alpha, half = t["road_theta"], t["road_alpha"], told["group_size"] // 2
     variant = told["variant"]
     if variant == "road_1":
         theta, alpha = (one.view(-1, 1, half).expand(-1, 2, -1).flatten() for one in (theta, alpha))
     if variant == "road_4":
         theta, alpha = (one.view(-1, 2, 2 * half) for one in (theta, alpha))
         same = alpha[:, 0].flatten() * theta[:, 0].flatten().cos()
-        other = alpha[:, 1].flatten() * theta[:, 1].flatten().sin()
-    else:
-        same, other = alpha * theta.cos(), alpha * theta.sin()
-    first, second = weight.view(-1, 2, half, weight.shape[1]).unbind(1)
-    turned = torch.stack([-second, first], dim=1).reshape(weight.shape)
-    return same[:, None] * weight + other[:, None] * turned
+        return same, alpha[:, 1].flatten() * theta[:, 1].flatten().sin()
+    return alpha * theta.cos(), alpha * theta.sin()
 
 
 def hira(weight: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as all
@@ -210,19 +219,20 @@ def glora(weight: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as 
     Source:
         Chavan et al. 2023, arXiv:2306.07967 (GLoRA).
     """
-    gain, shift = (_path(t, f"glora_{side}") for side in "AB")
+    gain, shift = (path(t, f"glora_{side}") for side in "AB")
     return weight + weight * gain + shift
 
 
 def glora_bias(bias: Weight, t: Parts, told: Told) -> Weight:  # noqa: ARG001 - as all
     """Return b + b * D + E + W C, of a bias as one column; W is that of its layer."""
-    gain, shift = (_path(t, f"glora_{side}").reshape(-1, 1) for side in "DE")
-    inputs = _path(t, "glora_C")
+    gain, shift = (path(t, f"glora_{side}").reshape(-1, 1) for side in "DE")
+    inputs = path(t, "glora_C")
     added = t["weight"].double().flatten(1) @ inputs.reshape(-1, 1) if inputs.numel() > 1 else 0.0
     return bias + bias * gain + shift + added
 
 
-def _path(t: Parts, name: str) -> Tensor:
+def path(t: Parts, name: str) -> Tensor:
+    """Return what a path of GLoRA gives: a product, a column, a number, or zero."""
     if f"{name}.Xd" in t:
         return t[f"{name}.Xd"].double() @ t[f"{name}.Xu"].double()
     found = t.get(f"{name}.X")

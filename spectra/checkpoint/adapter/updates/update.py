@@ -15,6 +15,8 @@ from spectra.text import quote
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from spectra.checkpoint.adapter.updates.merges import Made as Merged
+
 HOME = "spectra.checkpoint.adapter.updates"
 
 Form = Literal["products", "wholes", "turns"]
@@ -114,6 +116,30 @@ class Update:
         if made.shape != weight.shape:
             raise self._misfit(list(weight.shape))
         return made
+
+    def merged(
+        self,
+        weight: "Tensor",
+        read: Callable[[TensorEntry], "Tensor"],
+        beside: Mapping[str, "Tensor"] | None = None,
+    ) -> "list[Merged]":
+        """Return what PEFT's merge makes of a weight in its dtype and in float32; empty: as meant.
+
+        Args:
+            weight: As stored, rows = outputs.
+            read: Returns a stored tensor.
+            beside: What the method takes beside these, by name.
+        """
+        from spectra.checkpoint.adapter.updates.merges import MERGES  # noqa: PLC0415 - takes torch
+
+        if self.method not in MERGES:
+            return []
+        stored = {name: read(entry) for name, entry in self.parts} | dict(beside or {})
+        made = MERGES[self.method]
+        wide = weight if weight.element_size() == 8 else weight.float()
+        same = weight.dtype == wide.dtype or self.method == "oft"  # in the adapter's dtype
+        each = [wide] if same else [weight, wide]
+        return [made(one, stored, dict(self.told)) for one in each]
 
     def _misfit(self, shape: list[int]) -> CheckpointError:
         return misfit(self.module, self.parts, shape)
