@@ -1,5 +1,6 @@
 """Early stopping decides as if every number were known, whatever is asked for."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -106,11 +107,15 @@ def naive(model: Sequence[Made], select: str, by: str, per: str, rank_by: str) -
                 size = made.view.rows * made.view.cols if by == "params" else 1
                 rows.append((value, made.view.name, size))
         left = amount(select, sum(size for _, _, size in rows))
-        for place, (_, name, size) in enumerate(sorted(rows)):
+        taken = []
+        for place, (value, name, size) in enumerate(sorted(rows)):
             if place and size > left:
                 break
             left -= size
-            yield name
+            taken.append((value, name))
+        if len(taken) < len(rows):  # nothing tells which of the singular ones
+            taken = [one for one in taken if math.isfinite(one[0])]
+        yield from (name for _, name in taken)
 
 
 def run(model: Sequence[Made], kappa: Kappa) -> tuple[dict[str, Row], list[int]]:
