@@ -15,7 +15,8 @@ METRICS: Final = "snr"
 DIFFERENCES: Final = (
     "Ranked and cut as Spectrum's spectrum.py does, but: norms, embeddings and the output head are "
     "neither ranked nor listed, where it always lists lm_head and model.embed_tokens; names are "
-    "anchored, and ties go by name."
+    "anchored, and ties go by name; what has nothing but zeros for noise is not ranked (there "
+    "first)."
 )
 
 

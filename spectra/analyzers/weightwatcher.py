@@ -21,8 +21,10 @@ WEAK = 1e-6  # lambda that it counts as lost
 TINY = 1e-10  # that it adds to shares and ranks
 DIFFERENCES: Final = (
     "Named and averaged as WeightWatcher 0.7.7 does, but: a failed fit is empty and in no average "
-    "(there -1, averaged); tails are of what stands above rounding (there above 1e-5); every "
-    "matrix counts, numbered from 0 in the order of names; spikes and their edge are ours."
+    "(there -1, averaged); tails are of what stands above rounding (there above 1e-5), fitted in "
+    "one way (there in another below 20 eigenvalues); a convolution is its kernel flattened (there "
+    "its slices, pooled); every matrix counts, numbered from 0 in the order of names; spikes and "
+    "their edge are ours."
 )
 
 
