@@ -22,6 +22,7 @@ from spectra.matrices import Matrix
 from spectra.matrices.pair import Product
 
 FEWEST: Final = 10  # singular values that a power law is fitted to
+TOO_FEW: Final = f"fewer than {FEWEST} singular values stand above rounding"
 QUARTER: Final = 4  # what of the shorter side a cosine basis has, if no number is given
 
 
@@ -132,7 +133,7 @@ class Facts:
         if not self.largest:
             return "every singular value is 0"
         if self.rank < FEWEST:
-            return f"fewer than {FEWEST} singular values stand above rounding"
+            return TOO_FEW
         spread = float(self.sigma[0] - self.sigma[self.rank - 1])
         if spread <= self.floor:
             return "nothing but rounding spreads the singular values"

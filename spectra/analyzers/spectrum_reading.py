@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from spectra.analyzers.facts import FEWEST as LEAST
+from spectra.analyzers.facts import TOO_FEW
+from spectra.analyzers.metrics import FITTED
 from spectra.analyzers.products import products_told, sums_told
 from spectra.analyzers.row import Row
 from spectra.kernels.noise import FEWEST
@@ -55,13 +58,12 @@ def _largest(row: Row) -> float:
 def _fits(rows: Sequence[Row]) -> list[str]:
     """Say how many tails have no power law, and which are better described by something else."""
     told = []
-    without = [row for row in rows if row.values.get("alpha_status", "ok") != "ok"]
-    if without:
-        have = counted(len(without), "matrix has", "matrices have")
+    why = [(row, reason) for row in rows if (reason := _unfitted(row))]
+    if why:
+        have = counted(len(why), "matrix has", "matrices have")
         told.append(
-            f"{have} no power law and {'counts' if len(without) == 1 else 'count'} in no median: "
-            f"{'the first is ' if len(without) > 1 else ''}{without[0].matrix}, "
-            f"{without[0].values['alpha_status']}."
+            f"{have} no power law and {'counts' if len(why) == 1 else 'count'} in no median: "
+            f"{_first_of_each(why)}."
         )
     better = [{name for name in OTHERS if _beaten(row, name)} for row in rows]
     some = sum(map(bool, better))
@@ -75,6 +77,26 @@ def _fits(rows: Sequence[Row]) -> list[str]:
     return told
 
 
+def _unfitted(row: Row) -> str:
+    """Return why a row has no power law; empty where it has one, or none was asked for."""
+    values = row.values
+    status = values.get("alpha_status")
+    if isinstance(status, str):
+        return "" if status == FITTED else status
+    if "alpha" not in values or values["alpha"] is not None or not _largest(row):
+        return ""  # of zeros the matrix is told of
+    few = "resolved_rank" in values and _resolved(row) < LEAST
+    return TOO_FEW if few else "--metrics powerlaw tells why"
+
+
+def _first_of_each(why: Sequence[tuple[Row, str]]) -> str:
+    """Name the first matrix of each reason."""
+    first: dict[str, str] = {}
+    for row, reason in why:
+        first.setdefault(reason, row.matrix)
+    return ", ".join(f"{matrix} ({reason})" for reason, matrix in first.items())
+
+
 def _beaten(row: Row, name: str) -> bool:
     ratio, p = row.values.get(f"{name}_ratio"), row.values.get(f"{name}_p")
     return isinstance(ratio, float) and isinstance(p, float) and ratio < 0.0 and p < UNLIKELY
@@ -85,22 +107,18 @@ def _edgeless(rows: Sequence[Row]) -> list[str]:
 
     Of products and pooled experts no entries are known, which is told of each.
     """
-    first: dict[str, str] = {}  # by the reason
-    count = 0
+    why = []
     for row in rows:
         told = any(key in row.values and row.values[key] is None for key in OF_NOISE)
         if told and not {"rank_bound", "experts"} & row.values.keys():
             profile = row.values.get("sigma_profile")
             few = isinstance(profile, list) and sum(map(bool, profile)) < FEWEST
-            first.setdefault(
-                f"fewer than {FEWEST} singular values are not 0" if few
-                else "more than half of the singular values stand out of one scale", row.matrix
-            )  # fmt: skip
-            count += 1
-    if not count:
+            many = "more than half of the singular values stand out of one scale"
+            why.append((row, f"fewer than {FEWEST} singular values are not 0" if few else many))
+    if not why:
         return []
-    named = ", ".join(f"{matrix} ({why})" for why, matrix in first.items())
-    return [f"No spikes are counted in {counted(count, 'matrix', 'matrices')}: {named}."]
+    what = counted(len(why), "matrix", "matrices")
+    return [f"No spikes are counted in {what}: {_first_of_each(why)}."]
 
 
 def _signal(rows: Sequence[Row]) -> list[str]:

@@ -344,8 +344,9 @@ def test_heavy_tails_are_told(generator: torch.Generator) -> None:
 def test_conclusion_of_one_matrix_without_a_tail() -> None:
     row = row_of(Spectrum(), matrix_of(torch.tensor([[-2.0]]), "one"))
     assert Spectrum().conclude([row])[1]["reading"] == (
-        "1 matrix, 1 parameter. Largest sigma 2 in one. No spikes are counted in 1 matrix: one "
-        "(fewer than 4 singular values are not 0)."
+        "1 matrix, 1 parameter. Largest sigma 2 in one. 1 matrix has no power law and counts in no "
+        "median: one (fewer than 10 singular values stand above rounding). No spikes are counted "
+        "in 1 matrix: one (fewer than 4 singular values are not 0)."
     )
 
 
@@ -367,6 +368,19 @@ def test_what_has_no_noise_edge_is_named_with_the_reason(generator: torch.Genera
     alone = Spectrum(metrics="alpha")
     rows = [row_of(alone, matrix_of(graded, "graded"))]
     assert "spikes" not in str(alone.conclude(rows)[1]["reading"])
+
+
+def test_what_has_no_power_law_is_named_with_the_reason_as_far_as_that_is_known() -> None:
+    weights = {"equal": torch.eye(30), "same": 3.0 * torch.eye(20), "small": torch.eye(6, 9)}
+    rows = [row_of(Spectrum(), matrix_of(one, name)) for name, one in weights.items()]
+    told = "have no power law and count in no median: equal"
+    few = "small (fewer than 10 singular values stand above rounding)."
+    reading = str(Spectrum().conclude(rows)[1]["reading"])
+    assert f"3 matrices {told} (--metrics powerlaw tells why), {few}" in reading
+    asked = Spectrum(metrics="powerlaw")
+    rows = [row_of(asked, matrix_of(one, name)) for name, one in weights.items()]
+    reading = str(asked.conclude(rows)[1]["reading"])
+    assert f"{told} (nothing but rounding spreads the singular values), {few}" in reading
 
 
 def test_conclusion_of_nothing() -> None:
