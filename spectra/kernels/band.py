@@ -1,116 +1,141 @@
 """Eigenvalues of large symmetric matrices by way of a band, by SciPy's LAPACK, with one thread.
 
 Reflections of a panel of columns at a time leave a band, and rotations of the band a tridiagonal
-matrix (Bischof, Lang, Sun 2000; LAPACK's `dsyevd_2stage`). LAPACK's own first stage reads the
-panel row by row and writes the rest of the matrix once for each panel; here a panel lies column
-by column, and the rest is written once for several, so that memory is waited for less.
+matrix (Bischof, Lang, Sun 2000; LAPACK's `dsyevd_2stage`). LAPACK's own first stage reads panels
+row by row, and writes the rest of the matrix for each. Here they lie column by column, the rest is
+written once for several, and products with it are of blocks, which OpenBLAS packs faster.
 """
 
 import ctypes
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.blas import call
+from spectra.kernels.blas import blas_threads, run
 
-WIDTH = 64  # of the band: a wider one is formed sooner, and takes longer to be chased
-PANELS = 3  # whose reflections reach the rest at once
+WIDTH = 48  # of the band: a wider one is formed sooner, and takes longer to be chased
+PANELS = 2  # whose reflections reach the rest at once
+BLOCK = 1024  # rows of a product with the rest
+APART = 8  # entries between lines: those of a power of two fall on each other in the cache
 
 
 def band_eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " side"] | None:
     """Return all eigenvalues, ascending, to a few roundings of the largest; None where not found.
 
     Args:
-        lower: Float64, finite, contiguous, of entries about 1 or larger, more than `WIDTH` columns;
-            overwritten. Above its diagonal there may be anything.
+        lower: Float64, finite, of entries about 1 or larger, more than `WIDTH` columns. Above its
+            diagonal there may be anything.
     """
-    reduce_to_band(lower)
     side = len(lower)
+    held = lower.new_empty(side, side + APART)[:, :side].copy_(lower)
     packed = lower.new_zeros(side, WIDTH + 1)  # what LAPACK sees is the transpose's upper half
-    for step in range(WIDTH + 1):
-        packed[step:, WIDTH - step] = lower.diagonal(-step)
     values, beside = lower.new_empty(2, side)
-    n, width, one, ask, failed = map(ctypes.c_int, (side, WIDTH, WIDTH + 1, -1, 0))
-    rotations, work = lower.new_empty(1), lower.new_empty(1)
-    sizes = ask, ask
-    for _ in range(2):  # once to ask for the room that it takes
-        call("dsytrd_sb2st", b"N", b"N", b"U", n, width, packed, one, values, beside, rotations,
-             sizes[0], work, sizes[1], failed)  # fmt: skip
-        if sizes[0] is ask:
-            rotations, work = lower.new_empty(int(rotations)), lower.new_empty(int(work))
-            sizes = ctypes.c_int(len(rotations)), ctypes.c_int(len(work))
-    call("dsterf", n, values, beside, failed)
+    room, more = lower.new_empty(2, 1)
+    n, width, lines, ask, failed = map(ctypes.c_int, (side, WIDTH, WIDTH + 1, -1, 0))
+    given = b"N", b"N", b"U", n, width, packed, lines, values, beside
+    with blas_threads():
+        reduce_to_band(held)
+        for step in range(WIDTH + 1):
+            packed[step:, WIDTH - step] = held.diagonal(-step)
+        run("dsytrd_sb2st", *given, room, ask, more, ask, failed)
+        room, more = (lower.new_empty(int(one)) for one in (room, more))
+        lengths = map(ctypes.c_int, (len(room), len(more)))
+        run("dsytrd_sb2st", *given, room, next(lengths), more, next(lengths), failed)
+        run("dsterf", n, values, beside, failed)
     return None if failed.value else values
 
 
 def reduce_to_band(lower: Float[Tensor, "side side"]) -> None:
-    """Turn a symmetric matrix, by reflections, into a band of `WIDTH` below the diagonal.
+    """Turn a symmetric matrix, by reflections, into a band of `WIDTH`; within `blas_threads`.
 
     Args:
-        lower: Float64, contiguous; its lower half is looked at, and in it the band is left.
+        lower: Float64, row by row; its lower half is looked at, and in it the band is left.
     """
     side = len(lower)
-    for start in range(0, side - WIDTH, PANELS * WIDTH):
-        left: list[Tensor] = []  # of what is to be taken from the rest: left right^T + right left^T
-        right: list[Tensor] = []
-        after = start
-        for at in range(start, min(start + PANELS * WIDTH, side - WIDTH), WIDTH):
-            after = at + WIDTH
-            waiting = [torch.cat(some, dim=1) for some in (left, right)] if left else None
-            if waiting is not None:  # the columns of this panel are due
-                own = lower[at:, at:after]
-                for one, other in (waiting, waiting[::-1]):
-                    own.addmm_(one, other[:WIDTH].mT, alpha=-1.0)
-                waiting = [one[WIDTH:] for one in waiting]
-            flat, turn = _reflect(lower[after:, at:after])
-            image = _product(lower[after:, after:], flat)
-            if waiting is not None:
-                for one, other in (waiting, waiting[::-1]):
-                    image.addmm_(one, other.mT @ flat, alpha=-1.0)
-            image = image @ turn
-            image.addmm_(flat, turn.mT @ (flat.mT @ image), alpha=-0.5)
-            left = [*(one[WIDTH:] for one in left), flat]
-            right = [*(one[WIDTH:] for one in right), image]
-        _subtract(lower[after:, after:], torch.cat(left, dim=1), torch.cat(right, dim=1))
+    # What is to be taken from the rest yet is left right^T + right left^T, column by column.
+    left, right = (lower.new_empty(PANELS * WIDTH, side).mT for _ in range(2))
+    at, count = 0, 0
+    while side - at > WIDTH:
+        after = at + WIDTH
+        if count:  # the columns of this panel are due
+            own, waiting = lower[at:, at:after], (left[at:, :count], right[at:, :count])
+            for one, other in (waiting, waiting[::-1]):
+                _add(own, one, other[:WIDTH].mT, -1.0)
+        turn = _reflect(lower[after:, at:after])
+        new = slice(count, count + len(turn))
+        flat, image = left[after:, new], right[after:, new]
+        flat.copy_(lower[after:, at : at + len(turn)].tril(-1)).diagonal().fill_(1.0)
+        lower[after:, at:after].triu_()
+        product = _product(lower[after:, after:], flat)
+        if count:
+            waiting = left[after:, :count], right[after:, :count]
+            for one, other in (waiting, waiting[::-1]):
+                _add(product, one, _times(other.mT, flat), -1.0)
+        _add(image, product, turn, 1.0, 0.0)
+        _add(image, flat, _times(turn.mT, _times(flat.mT, image)), -0.5)
+        at, count = after, new.stop
+        if count == PANELS * WIDTH or side - at <= WIDTH:
+            k, rows, step, line = map(ctypes.c_int, (count, side - at, lower.stride(0), side))
+            run("dsyr2k", b"U", b"N", rows, k, ctypes.c_double(-1.0), left[at:], line, right[at:],
+                line, ctypes.c_double(1.0), lower[at:, at:], step)  # fmt: skip
+            count = 0
 
 
-def _reflect(panel: Float[Tensor, "rows width"]) -> tuple[Tensor, Tensor]:
-    """Triangulate a panel by I - Y T Y^T, in place; return Y and T.
+def _reflect(panel: Float[Tensor, "rows width"]) -> Float[Tensor, "k k"]:
+    """Factor a panel as Q R, Q = I - Y T Y^T; R and Y, under its diagonal, are left there.
 
-    Where it has fewer rows than columns the first are triangulated, and the others turned.
+    Where it has fewer rows than columns the first are factored, and the others turned.
+
+    Returns:
+        T, upper triangular.
     """
     rows, width = panel.shape
     count = min(rows, width)
-    columns = panel[:, :count].mT.contiguous()
-    held = columns.new_zeros(count, count)
-    call("dgeqrt3", *map(ctypes.c_int, (rows, count)), columns, ctypes.c_int(rows), held,
-         ctypes.c_int(count), ctypes.c_int(0))  # fmt: skip
-    panel[:, :count] = columns.mT.triu()
-    flat, turn = columns.mT.tril(-1), held.mT.triu()
-    flat.diagonal().fill_(1.0)
-    if rest := width - count:
-        others = panel[:, -rest:]
+    columns, turn = panel[:, :count].mT.contiguous(), panel.new_zeros(count, count)
+    run("dgeqrt3", *map(ctypes.c_int, (rows, count)), columns, ctypes.c_int(rows), turn,
+        ctypes.c_int(count), ctypes.c_int(0))  # fmt: skip
+    panel[:, :count] = columns.mT
+    turn = turn.mT.triu()
+    if count < width:
+        flat = columns.mT.tril(-1)
+        flat.diagonal().fill_(1.0)
+        others = panel[:, count:]
         others.sub_(flat @ (turn.mT @ (flat.mT @ others)))
-    return flat.contiguous(), turn
+    return turn
 
 
-def _product(lower: Float[Tensor, "rows rows"], flat: Float[Tensor, "rows k"]) -> Tensor:
+def _product(
+    lower: Float[Tensor, "rows rows"], flat: Float[Tensor, "rows k"]
+) -> Float[Tensor, "rows k"]:
     """Return the product with a symmetric matrix, of which the lower half is looked at."""
-    image = torch.empty_like(flat)
-    k, rows, step, none, one = *_lengths(lower, flat), ctypes.c_double(0.0), ctypes.c_double(1.0)
-    call("dsymm", b"R", b"U", k, rows, one, lower, step, flat, k, none, image, k)
+    rows, k = flat.shape
+    image = flat.new_zeros(k, rows).mT
+    one, lengths = ctypes.c_double(1.0), (lower.stride(0), flat.stride(1), image.stride(1), k)
+    step, line, own, many = map(ctypes.c_int, lengths)
+    for start in range(0, rows, BLOCK):
+        block = slice(start, min(start + BLOCK, rows))
+        run("dsymm", b"L", b"U", ctypes.c_int(block.stop - start), many, one,
+            lower[block, block], step, flat[block], line, one, image[block], own)  # fmt: skip
+        if start:
+            before = lower[block, :start]
+            _add(image[block], before, flat[:start], 1.0)
+            _add(image[:start], before.mT, flat[block], 1.0)
     return image
 
 
-def _subtract(lower: Float[Tensor, "rows rows"], left: Tensor, right: Tensor) -> None:
-    """Take left right^T + right left^T from the lower half of a symmetric matrix."""
-    k, rows, step = _lengths(lower, left)
-    call("dsyr2k", b"U", b"T", rows, k, ctypes.c_double(-1.0), left, k, right, k,
-         ctypes.c_double(1.0), lower, step)  # fmt: skip
+def _times(one: Float[Tensor, "n m"], other: Float[Tensor, "m k"]) -> Float[Tensor, "n k"]:
+    found = one.new_empty(other.shape[1], len(one)).mT
+    _add(found, one, other, 1.0, 0.0)
+    return found
 
 
-def _lengths(lower: Tensor, flat: Tensor) -> tuple[ctypes.c_int, ctypes.c_int, ctypes.c_int]:
-    """Return columns and rows, contiguous, and the step from a row of the whole to the next."""
-    rows, k = flat.shape
-    return ctypes.c_int(k), ctypes.c_int(rows), ctypes.c_int(max(lower.stride(0), 1))
+def _add(out: Tensor, one: Tensor, other: Tensor, scale: float, keep: float = 1.0) -> None:
+    """Put scale * one @ other + keep * out in the place of `out`, each by row or by column."""
+    if out.stride(0) != 1:
+        out, one, other = out.mT, other.mT, one.mT
+    forms = [(b"N", part.stride(1)) if part.stride(0) == 1 else (b"T", part.stride(0))
+             for part in (one, other)]  # fmt: skip
+    lengths = (*out.shape, one.shape[1], forms[0][1], forms[1][1], out.stride(1))
+    rows, cols, between, *lines = map(ctypes.c_int, lengths)
+    run("dgemm", forms[0][0], forms[1][0], rows, cols, between, ctypes.c_double(scale), one,
+        lines[0], other, lines[1], ctypes.c_double(keep), out, lines[2])  # fmt: skip

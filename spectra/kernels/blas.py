@@ -38,9 +38,13 @@ Given = ctypes.c_int | ctypes.c_double | ctypes.c_float | bytes | Tensor
 
 def call(name: str, *given: Given) -> None:
     """Call a function of LAPACK, all of whose arguments are addresses."""
-    function = _function(name, len(given))
     with blas_threads():
-        function(*_addresses(given))
+        run(name, *given)
+
+
+def run(name: str, *given: Given) -> None:
+    """Call a function of BLAS or LAPACK; within `blas_threads`."""
+    _function(name, len(given))(*_addresses(given))
 
 
 def has_own(name: str) -> bool:
@@ -67,9 +71,8 @@ def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "row
     by_row = block.stride(1) == 1
     step = ctypes.c_int(max(block.stride(0 if by_row else 1), 1))
     # What BLAS sees are the transposes: the upper half of X X^T, or of X^T X.
-    function = _function("ssyrk" if single else "dsyrk", 10)
-    function(*_addresses((b"U", b"N" if by_row else b"T", short, rows, one, block, step, one, gram,
-                          short)))  # fmt: skip
+    run("ssyrk" if single else "dsyrk", b"U", b"N" if by_row else b"T", short, rows, one, block,
+        step, one, gram, short)  # fmt: skip
 
 
 class _Calls:

@@ -151,8 +151,7 @@ def symmetric_eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " 
     """
     side, one = len(lower), lower.is_cpu and torch.get_num_threads() == 1
     if one and side >= FEWEST and mkl_is_slow() and has_own("dsytrd_sb2st"):
-        find = _eigenvalues if side <= SEVERAL else band_eigenvalues
-        values = find(lower.contiguous().clone())
+        values = (_eigenvalues if side <= SEVERAL else band_eigenvalues)(lower)
         if values is not None:
             return values
     found: Tensor = torch.linalg.eigvalsh(lower)
@@ -160,28 +159,16 @@ def symmetric_eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " 
 
 
 def _eigenvalues(lower: Float[Tensor, "side side"]) -> Float[Tensor, " side"] | None:
-    """Return all eigenvalues, ascending; None if not all are found. `lower` is overwritten."""
+    """Return all eigenvalues, ascending; None if not all are found."""
     values, size, sizes = lower.new_empty(len(lower)), lower.new_empty(1), torch.zeros(1).int()
     n, ask, failed = map(ctypes.c_int, (len(lower), -1, 0))
     # What LAPACK sees is the transpose.
-    call("dsyevd", b"N", b"U", n, lower, n, values, size, ask, sizes, ask, failed)
+    given = b"N", b"U", n, lower.contiguous().clone(), n, values
+    call("dsyevd", *given, size, ask, sizes, ask, failed)
     work = lower.new_empty(int(size))
     support = torch.empty(int(sizes), dtype=torch.int32)
     lengths = map(ctypes.c_int, (len(work), len(support)))
-    call(
-        "dsyevd",
-        b"N",
-        b"U",
-        n,
-        lower,
-        n,
-        values,
-        work,
-        next(lengths),
-        support,
-        next(lengths),
-        failed,
-    )
+    call("dsyevd", *given, work, next(lengths), support, next(lengths), failed)
     return None if failed.value else values
 
 
