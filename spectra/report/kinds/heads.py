@@ -10,7 +10,7 @@ from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, S
 from spectra.report.sentences import closing
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Items, Object, Words
 from spectra.report.table import Column, Mark
-from spectra.text import printable
+from spectra.text import counted, printable
 from spectra.words import UNMEASURED
 
 
@@ -129,8 +129,8 @@ def _facts(document: Document, full: bool) -> list[str]:
         )
     tied = document["summary"]["tied"]
     if tied:
-        told.append(f"tied: {tied:,} heads have singular values that coincide, whose vectors "
-                    "are not determined")  # fmt: skip
+        have = counted(tied, "head has", "heads have")
+        told.append(f"tied: {have} singular values that coincide, whose vectors are not determined")
     told += tokens.facts(document["summary"])
     return [*_estimated(document), *told, *closing(document, full)]
 
