@@ -82,7 +82,8 @@ class Result(Data):
                 matplotlib, which holds every picture; or axes, as many as it has panels, of
                 which `kappa` has one. One is enough of `diff` (the leading vectors where
                 intruders were looked for, else the most changed matrices) and of `heads` (what
-                each copies, or the strongest pairs).
+                each copies, or the strongest pairs). `layout="constrained"` makes room for the
+                scales and names beside them.
 
         Returns:
             The figure, which is yours where it was drawn into.
