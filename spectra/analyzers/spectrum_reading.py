@@ -103,22 +103,25 @@ def _beaten(row: Row, name: str) -> bool:
 
 
 def _edgeless(rows: Sequence[Row]) -> list[str]:
-    """Say in which matrices no spikes are counted, as nothing is left that could be noise.
-
-    Of products and pooled experts no entries are known, which is told of each.
-    """
-    why = []
-    for row in rows:
-        told = any(key in row.values and row.values[key] is None for key in OF_NOISE)
-        if told and not {"rank_bound", "experts"} & row.values.keys():
-            profile = row.values.get("sigma_profile")
-            few = isinstance(profile, list) and sum(map(bool, profile)) < FEWEST
-            many = "more than half of the singular values stand out of one scale"
-            why.append((row, f"fewer than {FEWEST} singular values are not 0" if few else many))
+    """Say in which matrices no spikes are counted, and why."""
+    why = [(row, _without_edge(row)) for row in rows
+           if any(key in row.values and row.values[key] is None for key in OF_NOISE)]  # fmt: skip
     if not why:
         return []
     what = counted(len(why), "matrix", "matrices")
     return [f"No spikes are counted in {what}: {_first_of_each(why)}."]
+
+
+def _without_edge(row: Row) -> str:
+    """Return why nothing of a matrix could be noise."""
+    if "rank_bound" in row.values:
+        return "a product, of which no entries are formed"
+    if "experts" in row.values:
+        return "experts pooled, which are no one matrix"
+    profile = row.values.get("sigma_profile")
+    if isinstance(profile, list) and sum(map(bool, profile)) < FEWEST:
+        return f"fewer than {FEWEST} singular values are not 0"
+    return "more than half of the singular values stand out of one scale"
 
 
 def _signal(rows: Sequence[Row]) -> list[str]:

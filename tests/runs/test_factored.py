@@ -70,6 +70,8 @@ def test_spectra_are_those_of_the_product_which_nothing_forms(
             assert row.values["spikes"] is None
     told = str(found.summary["reading"])
     assert "21 matrices are products of two stored factors, of rank 12 by construction" in told
+    assert "No spikes are counted in 21 matrices: " in told
+    assert "(a product, of which no entries are formed)" in told
     kappas = spectra.kappa(factored)
     for row in kappas.rows:
         exact = torch.linalg.svdvals(cut[row.matrix])
@@ -246,6 +248,7 @@ def test_experts_are_pooled_as_along_one_diagonal(
     assert law is not None
     assert row.number("alpha") == pytest.approx(law.alpha, rel=1e-3)
     assert "4 matrices of experts are pooled in 1 row" in str(found.summary["reading"])
+    assert "(experts pooled, which are no one matrix)" in str(found.summary["reading"])
 
 
 def test_factors_that_make_nothing_are_told_as_zeros(tmp_path: Path) -> None:
