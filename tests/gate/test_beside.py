@@ -181,6 +181,26 @@ def test_biases_that_an_adapter_moves_are_done_again(name: str, tmp_path: Path) 
     assert all("% of its change is not the adapter's" in text for text in other.values())
 
 
+@pytest.mark.parametrize("name", ["RoAd-narrow", "OFT", "GLoRA-products"])
+def test_what_sums_leave_open_hides_no_wrong_merge(name: str, tmp_path: Path) -> None:
+    """A merge that is a tenth too large is none, nor is one with two values swapped."""
+    model, config, dtype = MOVED[name]
+    method(model().to(dtype), config, tmp_path)
+    base, merged = read(tmp_path)
+    weights = [key for key, value in merged.items()
+               if value.ndim > 1 and not torch.equal(base[key], value)]  # fmt: skip
+    assert len(weights) == 4
+    large = {key: (base[key].double() + 1.1 * (merged[key].double() - base[key].double())).to(dtype)
+             for key in weights}  # fmt: skip
+    found = messages(checked(tmp_path, merged | large))
+    assert set(found) == set(weights)
+    swapped = {key: merged[key].clone() for key in weights}
+    for values in swapped.values():
+        values[0, :2] = values[0, [1, 0]]
+    account = checked(tmp_path, merged | swapped).summary["merge"]
+    assert account["exact"] == account["matrices"] - len(weights)
+
+
 def test_a_bias_that_was_added_without_its_scale_is_told_from_the_weights(tmp_path: Path) -> None:
     method(opt(), MOVED["lora_B"][1], tmp_path)
     base, merged = read(tmp_path)

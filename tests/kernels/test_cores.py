@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from spectra.errors import NonFiniteError
-from spectra.kernels.cores import core_of, rounding_energy
+from spectra.kernels.cores import Term, core_of, resolved, rounding_energy
 
 
 @given(
@@ -44,6 +45,36 @@ def test_columns_that_depend_on_each_other_are_counted_once() -> None:
     cancelled = core_of(torch.cat([left, -left], 1), torch.cat([right, right]))
     assert len(cancelled.sigma) == 0
     assert cancelled.balanced(0)[0].shape == (50, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_rounding_between_terms_is_left_out_and_nothing_else(dtype: torch.dtype) -> None:
+    roundoff = torch.finfo(dtype).eps / 2
+
+    def term(left: Tensor, right: Tensor) -> Term:
+        return Term(left.to(dtype), right.to(dtype), roundoff)
+
+    def rank(*terms: Term) -> int:
+        whole = [one.left.double() for one in terms], [one.right.double() for one in terms]
+        core = core_of(torch.cat(whole[0], 1), torch.cat(whole[1]))
+        found, rest = resolved(core, terms)
+        kept = found.balanced(len(found.sigma))
+        off = torch.linalg.matrix_norm(
+            torch.cat(whole[0], 1) @ torch.cat(whole[1]) - kept[0] @ kept[1]
+        )
+        assert float(off) == pytest.approx(float(rest.norm()), rel=1e-3, abs=1e-9)
+        return len(found.sigma)
+
+    left, right = torch.randn(120, 6), torch.randn(6, 90)
+    one = term(left, right)
+    kept = core_of(one.left, one.right).balanced(3)
+    assert rank(one, term(0.5 * kept[0], kept[1])) == 6  # its own cut
+    small = term(1e-5 * torch.randn(120, 2), torch.randn(2, 90))
+    assert rank(one, small) == 8  # another's, however small
+    moved = one.left.clone()
+    moved.view(-1)[::5] *= 1 + 4 * roundoff  # as training moves it: in the last bits
+    changed = Term(moved, one.right, roundoff)
+    assert rank(changed, Term(-one.left, one.right, roundoff)) == 6  # what is left of both
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
