@@ -17,12 +17,9 @@ from spectra.matrices.view import inner_of
 from spectra.work.ahead import Ahead
 from spectra.work.meter import Meter, Stopwatch
 from spectra.work.read import Read
-from spectra.work.task import Input, Remade, Replaced, Rewritten, Shifted, Task, Updated
+from spectra.work.task import MEANT, Input, Remade, Replaced, Rewritten, Shifted, Task, Updated
 
 NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
-
-MEANT = "meant"
-"""The role of what an adapter would make, which is compared with what a merge has made."""
 
 Stored = tuple[Tensor | LowRank, Quantised | None]
 """Values, or the factors whose product they are; and of some how far each was rounded."""

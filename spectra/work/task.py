@@ -8,7 +8,7 @@ from spectra.analyzers import Analyzer
 from spectra.analyzers.analyzer import Composed, OfFactors, knows_products
 from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
-from spectra.checkpoint.adapter.updates.update import Update
+from spectra.checkpoint.adapter.updates.update import ROUNDED, Update
 from spectra.checkpoint.entry import COMPOSED, Slab, shards_of
 from spectra.kernels.work import DOUBLE, NO_WORK, Work
 from spectra.matrices import Place, View
@@ -114,6 +114,9 @@ class Remade:
         return stored if self.weight is None else (*stored, self.weight)
 
 
+MEANT = "meant"
+"""The role of what an adapter would make, which is compared with what a merge has made."""
+
 Change: TypeAlias = Replaced | Updated | Rewritten | Shifted | Remade | None
 
 
@@ -190,7 +193,9 @@ class Input:
     @property
     def made(self) -> int:
         """Bytes of values that are computed from the base's."""
-        width = 8 if isinstance(self.change, Remade) else 4
+        change, width = self.change, 4
+        if isinstance(change, Remade):  # what its own merge makes too, and bounds, in two dtypes
+            width = 8 + (32 if self.role == MEANT and change.update.method in ROUNDED else 0)
         found = width * self.view.entry.numel if self.formed else 0
         if self.paired:
             sides = [self.own, *(self.change.reads if isinstance(self.change, Replaced) else ())]

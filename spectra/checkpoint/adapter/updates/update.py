@@ -23,6 +23,8 @@ Form = Literal["products", "wholes", "turns"]
 """The file that makes it: two thin matrices, a whole update, or new values from the base's."""
 
 DRAWN = ("vera", "randlora")
+ROUNDED = ("oft", "road", "glora", "glora_bias")
+"""Methods whose merges round on the way as `merges` does."""
 
 Shape = tuple[int, int]  # rows and columns; 0: the base alone knows
 Sizes = Mapping[str, tuple[int, ...]]  # of stored tensors, by PEFT's names
@@ -130,10 +132,10 @@ class Update:
             read: Returns a stored tensor.
             beside: What the method takes beside these, by name.
         """
+        if self.method not in ROUNDED:
+            return []
         from spectra.checkpoint.adapter.updates.merges import MERGES  # noqa: PLC0415 - takes torch
 
-        if self.method not in MERGES:
-            return []
         stored = {name: read(entry) for name, entry in self.parts} | dict(beside or {})
         made = MERGES[self.method]
         wide = weight if weight.element_size() == 8 else weight.float()
