@@ -100,8 +100,9 @@ class Analysis:
 
     def estimate(self, executor: Executor | None = None) -> Estimate:
         """Tell from headers what it will cost."""
-        found = estimate(self.plan, self.analyzer, executor or Local())
-        more = sum(vector_bytes(model) for _, model in self._compared())
+        executor = executor or Local()
+        found = estimate(self.plan, self.analyzer, executor)
+        more = sum(vector_bytes(model, executor) for _, model in self._compared())
         return dataclasses.replace(found, nbytes=found.nbytes + more)
 
     def run(
@@ -125,7 +126,7 @@ class Analysis:
         rows = measured(executor, plan.tasks, self.analyzer, report, sink)
         marked, summary = self._concluded(rows)
         told = summary.get("notes")
-        broken, named = broken_vectors(self._compared(), executor.ledger)
+        broken, named = broken_vectors(self._compared(), executor)
         own = [*(told if isinstance(told, list) else ()), *named]
         unpaired, opened = plan.unpaired, [member.opened for member in plan.members]
         alone = plan.members[0].part == "model" and not plan.members[0].labels
@@ -137,7 +138,7 @@ class Analysis:
             unpaired.text() if unpaired else "",
             self._lost_to_quantising() if summary.get("changed", True) else "",
             self._lost_to_factors() if summary.get("changed", True) else "",
-            "" if summary.get("changed", True) else self._beside(executor.ledger),
+            "" if summary.get("changed", True) else self._beside(executor),
         ]
         return Result(
             command=self.analyzer.name,
@@ -207,13 +208,13 @@ class Analysis:
             for one in self.plan.members
         ]  # fmt: skip
 
-    def _beside(self, ledger: Ledger | None) -> str:
+    def _beside(self, executor: Executor) -> str:
         """Say what changed of a pair whose matrices are all the same."""
         opened = {member.part: member.opened for member in self.plan.members}
         base, tuned = opened.get("base"), opened.get("tuned")
         if self.command != "diff" or not isinstance(base, Checkpoint) or tuned is None:
             return ""
-        return vectors_changed(base, tuned, ledger) if self.selection == Selection() else ""
+        return vectors_changed(base, tuned, executor) if self.selection == Selection() else ""
 
     def _model(self, member: Member, ledger: Ledger | None) -> Model:
         opened = member.opened

@@ -1,36 +1,88 @@
 """Norms and biases, beside matrices: what is no number in them, and what alone changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.adapter.biases import Shift, moved_biases
-from spectra.checkpoint.fingerprints import Ledger
 from spectra.checkpoint.source import at_once
 from spectra.errors import PairingError
-from spectra.matrices import match_names
+from spectra.matrices import View, match_names
+from spectra.matrices.part import Part
+from spectra.matrices.role import Role
 from spectra.policy.facts import is_buffer
 from spectra.policy.rules.entries import BOUNDS
 from spectra.text import counted, natural, non_finite, quote, shown
+from spectra.words import VECTOR
+from spectra.work.executor import Executor
 from spectra.work.planning.plan import weights_of
 from spectra.work.read import Read
+from spectra.work.store import keep, recalled
+from spectra.work.task import Change, Input, Replaced, Shifted, Task
 
 NAMED = 3  # vectors of a model that hold NaN or Inf and are told one by one
 VECTORS = "norm or bias", "norms and biases"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of one vector; under it the store keeps the answer."""
+
+    name: ClassVar[str] = "vector"
+    keys: ClassVar[tuple[str, ...]] = ()
+
+    about: str
+    clips: bool = False  # a module clips at it: it may be infinite
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A norm or bias, or one and what became of it."""
+
+    source: Checkpoint
+    entry: TensorEntry
+    change: Change = None
+
+    @property
+    def values(self) -> Read:
+        """What is read of it, but for a change."""
+        return Read(self.source, self.entry)
+
+    @property
+    def task(self) -> Task:
+        """What tells the store which vector it is, by content."""
+        entry = self.entry
+        role = Role(VECTOR)
+        view = View(entry.name, role, entry, Part(), entry.numel, 1)
+        one = Input("", self.source, view, self.change is not None, self.change)
+        return Task(view.place(), (one,))
+
+    def ask(self, executor: Executor, asked: Asked, answer: Callable[[], str]) -> str:
+        """Return what was answered before, or is now."""
+        task = self.task
+        known = recalled(executor, [task], asked)
+        if known is None:
+            known = {asked.about: answer()}
+            keep(executor, [task], asked, known)
+        return str(known[asked.about])
+
+
 def broken_vectors(
-    models: Sequence[tuple[str, Checkpoint | Adapter]], ledger: Ledger | None = None
+    models: Sequence[tuple[str, Checkpoint | Adapter]], executor: Executor
 ) -> tuple[str, list[str]]:
-    """Say which one-dimensional tensors hold NaN or Inf, as `check` does; they are read for it.
+    """Say which one-dimensional tensors hold NaN or Inf, as `check` does.
+
+    They are read for it, those that the store does not know.
 
     Args:
         models: Each with what it is called in a sentence; of adapters what they store whole and
             what they add to biases.
-        ledger: Is told the digests of what is read.
+        executor: Its store is asked, and told the digests of what is read.
 
     Returns:
         A sentence for each model that holds some, and a note for each of the first of them.
@@ -42,7 +94,7 @@ def broken_vectors(
     for what, model in models:
         weights = weights_of(model)
         entries = sorted(_vectors_of(model), key=lambda one: natural(one.name))
-        look = partial(_broken, weights, ledger)
+        look = partial(_broken, weights, executor)
         concurrency = weights.folder.concurrency if weights.folder else 1
         texts = at_once(look, entries, concurrency)
         found = {entry.name: text for entry, text in zip(entries, texts, strict=True) if text}
@@ -59,9 +111,11 @@ def broken_vectors(
     return " ".join(told), notes
 
 
-def vector_bytes(model: Checkpoint | Adapter) -> int:
+def vector_bytes(model: Checkpoint | Adapter, executor: Executor) -> int:
     """Return the bytes that `broken_vectors` reads of a model."""
-    return sum(entry.nbytes for entry in _vectors_of(model))
+    found = [Vector(weights_of(model), entry) for entry in _vectors_of(model)]
+    return sum(one.entry.nbytes for one in found
+               if recalled(executor, [one.task], _whether_broken(one.entry)) is None)  # fmt: skip
 
 
 def _vectors_of(model: Checkpoint | Adapter) -> Iterator[TensorEntry]:
@@ -75,30 +129,39 @@ def _vectors_of(model: Checkpoint | Adapter) -> Iterator[TensorEntry]:
             yield entry
 
 
-def _broken(source: Checkpoint, ledger: Ledger | None, entry: TensorEntry) -> str:
+def _whether_broken(entry: TensorEntry) -> Asked:
+    return Asked("broken", entry.name.endswith(BOUNDS))
+
+
+def _broken(source: Checkpoint, executor: Executor, entry: TensorEntry) -> str:
     """Say what of a vector is no number; what a module clips at may be infinite."""
-    values = _wide(Read(source, entry).values(ledger)).flatten()
-    nan, inf = values.isnan(), values.isinf() & (not entry.name.endswith(BOUNDS))
-    if not bool((nan | inf).any()):
-        return ""
-    first = [int((nan | inf).to(torch.uint8).argmax())]
-    return non_finite(int(nan.sum()), int(inf.sum()), first)
+    one, asked = Vector(source, entry), _whether_broken(entry)
+
+    def answer() -> str:
+        values = _wide(one.values.values(executor.ledger)).flatten()
+        nan, inf = values.isnan(), values.isinf() & (not asked.clips)
+        if not bool((nan | inf).any()):
+            return ""
+        first = [int((nan | inf).to(torch.uint8).argmax())]
+        return non_finite(int(nan.sum()), int(inf.sum()), first)
+
+    return one.ask(executor, asked, answer)
 
 
 def _wide(values: Tensor) -> Tensor:
     return values.double()  # which all operations know, and NaN stays NaN
 
 
-def vectors_changed(
-    base: Checkpoint, tuned: Checkpoint | Adapter, ledger: Ledger | None = None
-) -> str:
-    """Say how many one-dimensional tensors differ; empty where none does. They are read for it.
+def vectors_changed(base: Checkpoint, tuned: Checkpoint | Adapter, executor: Executor) -> str:
+    """Say how many one-dimensional tensors differ; empty where none does.
+
+    They are read for it, those that the store does not know.
 
     Args:
         base: The model before.
         tuned: The model after, or an adapter, of which what it stores whole counts, and what it
             adds to biases.
-        ledger: Is told the digests of what is read.
+        executor: Its store is asked, and told the digests of what is read.
 
     Raises:
         CheckpointError: A file ended early or cannot be read.
@@ -117,20 +180,37 @@ def vectors_changed(
              and base.entries[name].shape == theirs[other].shape}  # fmt: skip
     changed: list[str] = []
     for name, (before, after) in pairs.items():
-        old, new = (
-            Read(base, before).values(ledger), Read(source, after).values(ledger)
-        )  # fmt: skip
-        old, new = _wide(old.to(new.dtype)), _wide(new)  # rounded by storing is no change
-        if not torch.equal(old.nan_to_num(), new.nan_to_num()) or not torch.equal(
-            old.isfinite(), new.isfinite()
+        one = Vector(base, before, Replaced(source, after, None, Part()))
+        if one.ask(
+            executor,
+            Asked("changed"),
+            partial(_replaced, one.values, Read(source, after), executor),
         ):
             changed.append(name)
     for name, other in shifted.items():
-        same = base.entries[name].shape == added[other].shape
-        if name not in changed and same and Read(source, added[other]).values(ledger).any():
+        own, by = base.entries[name], ways[other]
+        if name in changed or own.shape != added[other].shape or not isinstance(by, Shift):
+            continue
+        one = Vector(base, own, Shifted(source, by.entry, by.scale, by.rank))
+        if one.ask(executor, Asked("shifted"), partial(_shifted, Read(source, by.entry), executor)):
             changed.append(name)
     if not changed:
         return ""
     vectors = counted(len(changed), *VECTORS)
     more = ", such as" if len(changed) > 1 else ":"
     return f"{vectors} changed{more} {shown(changed[0])}; only matrices are measured."
+
+
+def _replaced(before: Read, after: Read, executor: Executor) -> str:
+    """Say whether a vector is another, beyond what storing rounds."""
+    old, new = before.values(executor.ledger), after.values(executor.ledger)
+    old, new = _wide(old.to(new.dtype)), _wide(new)
+    same = torch.equal(old.nan_to_num(), new.nan_to_num()) and torch.equal(
+        old.isfinite(), new.isfinite()
+    )
+    return "" if same else "yes"
+
+
+def _shifted(added: Read, executor: Executor) -> str:
+    """Say whether what is added to a bias is anything."""
+    return "yes" if added.values(executor.ledger).any() else ""

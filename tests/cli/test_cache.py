@@ -13,8 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from examples import write_model
 from sick import fewer_words
+from spectra.checkpoint.local import LocalFile
 from spectra.work import store as stores
 
 from .conftest import Command, Outcome
@@ -31,7 +35,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def told(done: Outcome) -> str:
     """Return standard output, without what the clock tells."""
     assert done.code == 0, done.err
-    return re.sub(r'"date": "[^"]*"|\n  [\d.]+ s\n', "", done.out)
+    return untimed(done.out)
+
+
+def untimed(out: str) -> str:
+    return re.sub(r'"date": "[^"]*"|\n  [\d.]+ s\n', "", out)
 
 
 def test_a_rerun_prints_the_same_and_no_cache_too(
@@ -45,6 +53,40 @@ def test_a_rerun_prints_the_same_and_no_cache_too(
     assert (cache / "store.sqlite").stat().st_size == held
     kept = json.loads(command("cache", "info", "--format", "json").out)["rows"]
     assert kept == 12  # of six matrices their singular values, and what is told of them
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "spectrum A", "kappa A", "diff A B", "diff A A", "diff A N --intruders", "diff A B C",
+        "diff A B C --trend", "match A B", "shared A --role attn.q", "check A", "check B",
+        "check B --base A", "report A", "report B --base A", "ls A B",
+    ],
+)  # fmt: skip
+def test_a_second_run_of_whatever_it_is_reads_no_weights(
+    line: str, command: Command, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = load_file(model / "model.safetensors")
+    norm = "model.layers.1.input_layernorm.weight"
+    for name, change in (("B", 1.5), ("C", -1.0), ("N", 1.0)):
+        changed = {key: value * change if value.ndim > 1 else value + (change == 1.0)
+                   for key, value in weights.items()}  # fmt: skip
+        changed[norm][2] = torch.nan
+        write_model(model.parent / name, changed, '{"model_type": "llama"}')
+    words = [str(model.parent / word) if word in {"B", "C", "N"} else
+             str(model) if word == "A" else word for word in line.split()]  # fmt: skip
+    monkeypatch.chdir(model.parent)
+    first, read = command(*words), []
+    fill = LocalFile.fill
+
+    def noted(self: LocalFile, start: int, buffer: memoryview) -> int:
+        read.append((self.path, start, len(buffer)))
+        return fill(self, start, buffer)
+
+    monkeypatch.setattr(LocalFile, "fill", noted)
+    again = command(*words)
+    assert (again.code, untimed(again.out)) == (first.code, untimed(first.out))
+    assert (first.code in {0, 1}, read) == (True, []), first.err
 
 
 def test_no_cache_writes_nothing(command: Command, minilm: Path, cache: Path) -> None:
