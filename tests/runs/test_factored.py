@@ -248,7 +248,9 @@ def test_experts_are_pooled_as_along_one_diagonal(
     assert law is not None
     assert row.number("alpha") == pytest.approx(law.alpha, rel=1e-3)
     assert "4 matrices of experts are pooled in 1 row" in str(found.summary["reading"])
-    assert "(experts pooled, which are no one matrix)" in str(found.summary["reading"])
+    assert "No spikes" not in str(found.summary["reading"])  # which were not asked for
+    asked = spectra.spectrum(tmp_path, experts="pooled", metrics="mp")
+    assert "(experts pooled, which are no one matrix)" in str(asked.summary["reading"])
 
 
 def test_factors_that_make_nothing_are_told_as_zeros(tmp_path: Path) -> None:
