@@ -93,6 +93,15 @@ def _waves(sizes: Sizes, told: float, config: Told) -> float:
     return told if config.get("proportional_parameters") else sizes["waveft_spectrum"][0]
 
 
+def _osf(sizes: Sizes, told: float, config: Told) -> float:
+    """The directions of the base that are kept, as a number or a share: all but those stored."""
+    (rows, stored), cols = sizes["osf_svd_params.U_low"], sizes["osf_svd_params.V_low"][1]
+    most = min(rows, cols)
+    wanted = int(most * told) if isinstance(told, float) and told <= 1 else told
+    held = most - stored
+    return told if config.get("rank_pattern") or held == min(most, wanted) else held
+
+
 def _shira(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
     """As many values as a LoRA of rank r on the same matrix has."""
     return prod(sizes["shira_weight"]) / sum(sizes[WEIGHT]) if WEIGHT in sizes else told
@@ -154,6 +163,7 @@ HELD: Mapping[str, Sequence[Number]] = {
     "HIRA": (_rank("hira_A", "hira_embedding_A", pattern="rank_pattern"),),
     "DEFT": (_rank("deft_P", axis=1),),
     "GLORA": (_rank(*(f"glora_{side}.Xd" for side in "ABC"), axis=1),),
+    "OSF": (Number("effective_rank", _osf),),
     "PEANUT": (_rank("peanut_A.weight"),),
 }  # fmt: skip
 """By `peft_type`, its settings and what the tensors have of them."""
