@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ LARGE = 0.1  # change over base, up to which a matrix is taken for a trained one
 APART = 0.5  # |cosine| of both as vectors, below which training is one guess among others
 STRAIGHT = 1e-3  # that the cosine of a multiple may be off 1, before it is looked at
 FAINT = 0.01  # of the mean square of all lines, up to which one that became zero is not told
+COPIED = 1 << 22  # entries of lines that are compared with others, at a time
 RUN = 64  # entries that became zero one after the other, from which on it is no chance
 TRAINED = ("full rank", "scaled rows")
 FEW = ("few rows", "few columns")
@@ -134,11 +135,12 @@ def _lost(base: Tensor, tuned: Tensor, moved: int | None) -> Damage | None:
         tuned: After.
         moved: Entries that became zero, where nothing else changed.
     """
-    lines = [(base != 0).any(dim=1 - axis) & ~(tuned != 0).any(dim=1 - axis) for axis in (0, 1)]
-    if moved is None:  # what is small beside the rest may be rounded to zero
-        sizes = [base.float().square().mean(dim=1 - axis) for axis in (0, 1)]
+    before, after = (_flagged(lambda one: one != 0, side) for side in (base, tuned))
+    lines = [flags & ~others for flags, others in zip(before, after, strict=True)]
+    if moved is None and any(bool(flags.any()) for flags in lines):
+        # What is small beside the rest may be rounded to zero.
         lines = [flags & (size > FAINT * size.mean())
-                 for flags, size in zip(lines, sizes, strict=True)]  # fmt: skip
+                 for flags, size in zip(lines, _mean_squares(base), strict=True)]  # fmt: skip
     told = [
         lines_of(flags.cpu(), noun)
         for noun, flags in zip(("row", "column"), lines, strict=True)
@@ -153,29 +155,48 @@ def _lost(base: Tensor, tuned: Tensor, moved: int | None) -> Damage | None:
         return Damage(f"{note}, and no other entry changed", "zero rows")
     if moved < RUN:
         return None
-    return _run(base, tuned) or _run(base.mT, tuned.mT)
+    rows, cols = _flagged(_gone, base, tuned)
+    return _run(base, tuned, rows) or _run(base.mT, tuned.mT, cols)
 
 
-def _run(base: Tensor, tuned: Tensor) -> Damage | None:
-    """Recognise entries that became zero one after the other, as they are stored."""
-    where = ((base != 0) & (tuned == 0)).reshape(-1).to(torch.uint8)
-    first, last = int(where.argmax()), len(where) - 1 - int(where.flip(0).argmax())
-    flat = tuned.reshape(-1)
-    if bool(flat[first : last + 1].any()):
+def _gone(before: Tensor, after: Tensor) -> Tensor:
+    return (before != 0) & (after == 0)
+
+
+def _run(base: Tensor, tuned: Tensor, lines: Tensor) -> Damage | None:
+    """Recognise entries that became zero one after the other, as they are stored.
+
+    Args:
+        base: Before.
+        tuned: After.
+        lines: Which rows hold one that did.
+    """
+    places = lines.nonzero().squeeze(1).tolist()
+    if not places:
         return None
-    share = percent((last + 1 - first) / len(flat))
-    end = "the last " if last == len(flat) - 1 else "the first " if first == 0 else ""
+    top, bottom = places[0], places[-1]
+    first = int(_gone(base[top], tuned[top]).nonzero()[0])
+    last = int(_gone(base[bottom], tuned[bottom]).nonzero()[-1])
+    ends = [tuned[top, first : last + 1 if top == bottom else None],
+            tuned[bottom, first if top == bottom else 0 : last + 1]]  # fmt: skip
+    if any(bool(part.any()) for part in (*ends, tuned[top + 1 : bottom])):
+        return None
+    cols, total = tuned.shape[1], tuned.numel()
+    start, stop = top * cols + first, bottom * cols + last + 1
+    end = "the last " if stop == total else "the first " if start == 0 else ""
+    share = percent((stop - start) / total)
     note = f"lost {end}{share} of its entries in one run, which are 0 now, and no other changed"
     return Damage(note, "zero run")
 
 
 def _reordered(base: Tensor, tuned: Tensor) -> Damage | None:
     """Recognise rows, or columns, of the base in another order."""
-    for name, before, after in (("rows", base, tuned), ("columns", base.mT, tuned.mT)):
-        moved = (before != after).any(dim=1)
+    rows, cols = _flagged(torch.ne, base, tuned)
+    sides = ("rows", base, tuned, rows), ("columns", base.mT, tuned.mT, cols)
+    for name, before, after, moved in sides:
         if int(moved.sum()) < 2:
             continue
-        one, other = (sorted(_lines(side[moved])) for side in (before, after))
+        one, other = (sorted(_lines(side, moved)) for side in (before, after))
         if one == other:
             told = f"{int(moved.sum()):,} of {counted(len(moved), name[:-1])}"
             return Damage(
@@ -184,10 +205,36 @@ def _reordered(base: Tensor, tuned: Tensor) -> Damage | None:
     return None
 
 
-def _lines(rows: Tensor) -> Iterator[bytes]:
-    for block in _blocks(rows):
-        for row in block.double().cpu().numpy():
+def _lines(matrix: Tensor, chosen: Tensor) -> Iterator[bytes]:
+    """Yield what tells chosen rows from each other, a few of them copied at a time."""
+    step = max(1, COPIED // max(matrix.shape[1], 1))
+    for some in chosen.nonzero().squeeze(1).split(step):
+        for row in matrix[some].double().contiguous().cpu().numpy():
             yield hashlib.blake2b(row.data, digest_size=12).digest()
+
+
+def _flagged(what: Callable[..., Tensor], *sides: Tensor) -> tuple[Tensor, Tensor]:
+    """Say which rows and which columns hold an entry of which something is true."""
+    rows, cols = (sides[0].new_zeros(size, dtype=torch.bool) for size in sides[0].shape)
+    start = 0
+    for blocks in zip(*map(_blocks, sides), strict=True):
+        where = what(*blocks)
+        rows[start : start + len(where)] = where.any(dim=1)
+        cols.logical_or_(where.any(dim=0))
+        start += len(where)
+    return rows, cols
+
+
+def _mean_squares(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean square of each row, and of each column."""
+    rows, cols = (matrix.new_zeros(size, dtype=torch.float64) for size in matrix.shape)
+    start = 0
+    for block in _blocks(matrix):
+        square = block.double().square()
+        rows[start : start + len(block)] = square.mean(dim=1)
+        cols += square.sum(dim=0)
+        start += len(block)
+    return rows, cols / max(len(matrix), 1)
 
 
 def _products(base: Tensor, tuned: Tensor) -> tuple[float, float, float]:

@@ -16,7 +16,12 @@ from spectra.kernels.extremes import largest_singular_value
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import product_singular_values, singular_values
 from spectra.kernels.summary import effective_rank, energy_rank, frobenius, numerical_rank
-from spectra.kernels.work import has_bounds, singular_values_memory
+from spectra.kernels.work import (
+    has_bounds,
+    is_streamed,
+    singular_values_memory,
+    streamed_memory,
+)
 from spectra.matrices import LowRank, Pair, View
 
 DELTA_KEYS = (
@@ -43,8 +48,14 @@ UNCHANGED: dict[str, Value] = {
 
 
 def update_memory(view: View, *, full: bool) -> tuple[int, int]:
-    """Return the bytes of both sides, and the most that telling the update takes beside them."""
+    """Return the bytes of both sides, and the most that telling the update takes beside them.
+
+    Of a vocabulary both sides stay as they were read, and the update is never formed.
+    """
     shape = (view.rows, view.cols)
+    if is_streamed(*shape):
+        every = singular_values_memory(*shape, stored=True) if full else 0
+        return 0, max(streamed_memory(*shape), every)
     entries, square = view.rows * view.cols, min(view.rows, view.cols) ** 2
     wide = 2 if view.entry.dtype == "F64" else 1
     most = max(wide * each * entries + of * square for each, of in (EVIDENCE, COUNTING))

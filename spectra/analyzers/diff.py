@@ -39,6 +39,7 @@ from spectra.kernels.work import (
     factors_work,
     frame_memory,
     frame_work,
+    is_long,
     singular_values_memory,
     singular_values_work,
 )
@@ -119,8 +120,9 @@ class Diff:
         return sides + max(update, self._more_memory(view), waves if self.dct_rank else 0)
 
     def memory_of_factors(self, view: View) -> int:
-        """The base, and what verdicts take beside it."""
-        return 4 * view.rows * view.cols + self._more_memory(view)
+        """The base, which a vocabulary's is as it was read, and what verdicts take beside it."""
+        held = 0 if is_long(view.rows, view.cols) else 4 * view.rows * view.cols
+        return held + self._more_memory(view)
 
     def _more_memory(self, view: View) -> int:
         shape = view.rows, view.cols

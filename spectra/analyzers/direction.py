@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spectra.analyzers.row import Row
 from spectra.kernels.dominant import Dominant, dominant, dominant_of_factors, projected
+from spectra.kernels.streamed import Streamed
 from spectra.matrices import LowRank, Pair
 
 Flow: TypeAlias = Literal["writes", "reads"]
@@ -45,7 +46,7 @@ class Along(NamedTuple):
 
 
 def directions_of(
-    pair: Pair, delta: Tensor | LowRank, unit: float, rounding: float
+    pair: Pair, delta: Tensor | Streamed | LowRank, unit: float, rounding: float
 ) -> dict[str, Tensor]:
     """Return the arrays of a matrix that changed; none where no direction holds much of it.
 
@@ -87,7 +88,7 @@ def along_of(row: Row) -> Along | None:
     return Along(directions, facts[:count], alike, scale, rounding)
 
 
-def _dominant(delta: Tensor | LowRank, axis: int) -> Dominant:
+def _dominant(delta: Tensor | Streamed | LowRank, axis: int) -> Dominant:
     if isinstance(delta, LowRank):
         left, right = delta.left, delta.right
         return dominant_of_factors(*((left, right) if axis == 0 else (right.mT, left.mT)), KEPT)

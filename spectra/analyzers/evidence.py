@@ -1,6 +1,6 @@
 """What kind of change one matrix went through, and what of that is beyond rounding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Literal, NamedTuple
@@ -13,6 +13,8 @@ from spectra.kernels.directions import Survey
 from spectra.kernels.entries import power_of_two_near
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
+from spectra.kernels.streamed import Streamed
+from spectra.kernels.work import is_streamed
 from spectra.matrices import Pair
 from spectra.matrices.pair import Quantised
 
@@ -70,12 +72,12 @@ class Side(NamedTuple):
     name: str
     stored: Grid  # of the dtype of the file
 
-    def steps(self, wide: Tensor, rows: slice) -> Tensor:
+    def steps(self, wide: Tensor, rows: slice | Tensor) -> Tensor:
         """Return half of the distance of values to the next.
 
         Args:
             wide: The values of these rows, as wide as the change.
-            rows: Which.
+            rows: Which, or their indices.
         """
         if self.codec is not None:
             return self.codec[rows].to(wide.dtype, copy=True)
@@ -93,7 +95,10 @@ def side_of(values: Tensor, codec: Quantised | None) -> Side:
 
 
 class Change:
-    """D = W1 - W0, from one pass over both, a few rows at a time."""
+    """D = W1 - W0, from one pass over both, a few rows at a time.
+
+    Of a matrix as long as a vocabulary D is formed anew, row by row, whenever it is passed over.
+    """
 
     def __init__(self, pair: Pair, largest: float) -> None:
         """Compare.
@@ -109,15 +114,20 @@ class Change:
         self.scale = power_of_two_near(largest) or 1.0
         double = torch.float64 in (pair.base.dtype, pair.tuned.dtype)
         double = double or 2.0 * largest > torch.finfo(torch.float32).max
-        dtype = torch.float64 if double else torch.float32
-        self.values = pair.base.new_empty(pair.base.shape, dtype=dtype)  # D / scale
-        sizes = self.values.shape
-        self.nonzero = tuple(self.values.new_zeros(size, dtype=torch.bool) for size in sizes)
+        self.dtype = torch.float64 if double else torch.float32
+        sizes, made = pair.base.shape, pair.base.new_zeros
+        self.nonzero = tuple(made(size, dtype=torch.bool) for size in sizes)
         self.lines = tuple(line.clone() for line in self.nonzero)  # beyond storing
         self.alive = False  # something that moved is not zero now
-        self.steps = self.values.new_zeros(2, dtype=torch.float64)  # sums of half steps / scale
-        self.squares = self.values.new_zeros(4, dtype=torch.float64)  # D, W0, steps; likewise
-        self.counts = self.values.new_zeros(2, dtype=torch.int64)  # moved; within two storings
+        self.steps = made(2, dtype=torch.float64)  # sums of half steps / scale
+        self.squares = made(4, dtype=torch.float64)  # D, W0, steps; likewise
+        self.counts = made(2, dtype=torch.int64)  # moved; within two storings
+        self.values: Tensor | Streamed  # D / scale
+        if is_streamed(*sizes):
+            every = [line.new_ones(len(line)) for line in self.lines]
+            self.values = self._streamed(every, lambda rows: self._difference(*self._both(rows)))
+        else:
+            self.values = pair.base.new_empty(sizes, dtype=self.dtype)
         for rows, base, tuned in self._blocks():
             self._look(rows, base, tuned)
 
@@ -145,39 +155,84 @@ class Change:
         codec = self.base.grid is None or self.tuned.grid is None
         return codec and self.base.name != self.tuned.name
 
-    def core(self) -> Float[Tensor, "rows cols"]:
+    def core(self) -> Float[Tensor, "rows cols"] | Streamed:
         """Return D over scale, without rows or columns of zeros where these are most."""
-        return cut(self.values, [_enough(lines, MOST) for lines in self.nonzero])
+        return self.within([_enough(lines, MOST) for lines in self.nonzero])
 
-    def variance(self, lines: Sequence[Tensor], *, other: bool) -> Float[Tensor, "rows cols"]:
+    def within(self, lines: Sequence[Tensor]) -> Float[Tensor, "rows cols"] | Streamed:
+        """Return D over scale, in the rows and columns that are told."""
+        if isinstance(self.values, Tensor):
+            return cut(self.values, lines)
+        return self._taken(lines, lambda rows: self._difference(*self._both(rows)))
+
+    def variance(
+        self, lines: Sequence[Tensor], *, other: bool
+    ) -> Float[Tensor, "rows cols"] | Streamed:
         """Return what rounding adds to entries of D / scale: its variance.
 
         Args:
             lines: Rows and columns to take.
             other: The base was rounded as well.
         """
+        if isinstance(self.values, Streamed):
+            return self._taken(lines, lambda rows: self._variance(rows, *self._both(rows), other))
         found = self.values.new_empty(int(lines[0].sum()), int(lines[1].sum()))
-        sums = SUMS if self.tuned.grid is STORED[self.values.dtype] else 1.0
-        made = MADE * torch.finfo(self.values.dtype).eps / 2
-        if self.tuned.grid is not None:  # two roundings of its own
-            made = max(made, torch.finfo(self.tuned.grid.dtype).eps)
         start = 0
         for rows, base, tuned in self._blocks():
-            part = self.tuned.steps(tuned, rows).mul_(sums / self.scale).square_()
-            part.addcmul_(self.values[rows], self.values[rows], value=made * made)
-            if other:
-                step = self.base.steps(base, rows).div_(self.scale)
-                part.addcmul_(step, step)
-            part = cut(part.div_(3.0), (lines[0][rows], lines[1]))
+            part = self._variance(rows, base, tuned, other)
+            part = cut(part, (lines[0][rows], lines[1]))
             found[start : start + len(part)] = part
             start += len(part)
         return found
+
+    def _variance(self, rows: slice | Tensor, base: Tensor, tuned: Tensor, other: bool) -> Tensor:
+        """Return that of some rows, of which both sides are given."""
+        sums = SUMS if self.tuned.grid is STORED[self.dtype] else 1.0
+        made = MADE * torch.finfo(self.dtype).eps / 2
+        if self.tuned.grid is not None:  # two roundings of its own
+            made = max(made, torch.finfo(self.tuned.grid.dtype).eps)
+        part = self.tuned.steps(tuned, rows).mul_(sums / self.scale).square_()
+        delta = self._difference(base, tuned)
+        part.addcmul_(delta, delta, value=made * made)
+        if other:
+            step = self.base.steps(base, rows).div_(self.scale)
+            part.addcmul_(step, step)
+        return part.div_(3.0)
+
+    def _difference(self, base: Tensor, tuned: Tensor) -> Tensor:
+        """Return rows of D / scale, of which both sides are given."""
+        return torch.sub(tuned, base).div_(self.scale)
+
+    def _both(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows of both sides, as wide as D."""
+        base, tuned = (side.values[rows].to(self.dtype) for side in (self.base, self.tuned))
+        return base, tuned
+
+    def _taken(
+        self, lines: Sequence[Tensor], make: Callable[[slice | Tensor], Tensor]
+    ) -> Tensor | Streamed:
+        """Return rows and columns of what is streamed: a tensor where they are few."""
+        found = self._streamed(lines, make)
+        return found if is_streamed(*found.shape) else found.whole()
+
+    def _streamed(
+        self, lines: Sequence[Tensor], make: Callable[[slice | Tensor], Tensor]
+    ) -> Streamed:
+        rows, cols = lines
+        chosen = None if bool(rows.all()) else rows.nonzero().squeeze(1)
+        every = bool(cols.all())
+
+        def made(here: slice) -> Tensor:
+            found = make(here if chosen is None else chosen[here])
+            return found if every else found[:, cols]
+
+        return Streamed((int(rows.sum()), int(cols.sum())), self.dtype, rows.device, made)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield rows of both sides, as wide as D, always in the same memory."""
         total, cols = self.values.shape
         step = max(1, (BLOCK if self.values.is_cpu else DEVICE_BLOCK) // max(cols, 1))
-        wide = self.values.new_empty(2, min(step, total), cols)
+        wide = self.steps.new_empty(2, min(step, total), cols, dtype=self.dtype)
         for start in range(0, total, step):
             rows = slice(start, min(start + step, total))
             size = rows.stop - start
@@ -185,7 +240,8 @@ class Change:
             yield rows, base, wide[1, :size].copy_(self.tuned.values[rows])
 
     def _look(self, rows: slice, base: Tensor, tuned: Tensor) -> None:
-        delta = torch.sub(tuned, base, out=self.values[rows])
+        held = self.values[rows] if isinstance(self.values, Tensor) else None
+        delta = torch.sub(tuned, base, out=held)
         steps = self.base.steps(base, rows), self.tuned.steps(tuned, rows)
         where = delta != 0
         self.nonzero[0][rows] = where.any(dim=1)
@@ -244,8 +300,9 @@ class Change:
         holds for the mean, and that of a cap of the sphere for the largest.
         """
         found = []
-        for rows, base, _ in self._blocks():
-            delta = self.values[rows]
+        for rows, base, tuned in self._blocks():
+            streamed = isinstance(self.values, Streamed)
+            delta = self._difference(base, tuned) if streamed else self.values[rows]
             base.div_(self.scale)
             size = base.square().sum(dim=1) * delta.square().sum(dim=1)
             along = (base * delta).sum(dim=1).square() / size
@@ -320,7 +377,7 @@ def _rank(
     base, tuned = change.base, change.tuned
     same = base.grid is tuned.grid
     lines = [_enough(line, WHOLE if same else MOST) for line in change.lines]
-    delta = cut(change.values, lines)
+    delta = change.within(lines)
     whole = same or delta.shape == change.values.shape
     if not whole:
         sigma = None  # what was left out is not zero, but rounded

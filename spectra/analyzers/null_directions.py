@@ -6,6 +6,7 @@ and resemble nothing.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,9 @@ from spectra.analyzers.evidence import BLOCK, Side, side_of
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.noise import FLOAT32, MADE
 from spectra.kernels.resolution import Resolution, resolve
-from spectra.matrices.pair import Pair, widened
+from spectra.kernels.streamed import Streamed
+from spectra.kernels.work import is_streamed
+from spectra.matrices.pair import LowRank, Pair, widened
 
 
 def own_directions(pair: Pair, sigma: Float[Tensor, " k"]) -> tuple[int, str]:
@@ -37,11 +40,11 @@ def own_directions(pair: Pair, sigma: Float[Tensor, " k"]) -> tuple[int, str]:
         return 0, side.name
     scale = power_of_two_near(float(sigma[0]))
     variance = _variance(side, scale)
-    edge = sum(math.sqrt(float(variance.sum(dim=dim, dtype=torch.float64).max())) for dim in (0, 1))
+    edge = sum(math.sqrt(float(sums.max())) for sums in _sums(variance))
     slack = 1.0 + 2.0 * min(variance.shape) ** (-2 / 3)  # Tracy and Widom's, for small matrices
     count = int((sigma > slack * edge * scale).sum())
     if count < len(sigma):
-        wide = widened(pair.tuned_exact()).div(scale).to(variance.dtype)
+        wide = _tuned(pair, scale, variance)
         found, _ = resolve(wide, variance, coherent=False)
         count = max(count, min(found.rank, len(sigma)))
     return count, side.name
@@ -55,21 +58,65 @@ def own_rank(side: Side) -> Resolution:
     """
     scale = power_of_two_near(largest_entry(side.values))
     variance = _variance(side, scale)
-    wide = side.values.to(variance.dtype, copy=True).div_(scale)
+    wide = _over(side.values, scale, variance)
     return resolve(wide, variance, coherent=False)[0]
 
 
-def _variance(side: Side, scale: float) -> Float[Tensor, "rows cols"]:
+def _tuned(pair: Pair, scale: float, like: Tensor | Streamed) -> Tensor | Streamed:
+    """Return what the base became over a scale, as wide as its variance, and streamed where it is.
+
+    What is added to a long matrix is added row by row.
+    """
+    update = pair.tuned
+    if isinstance(like, Tensor) or not isinstance(update, LowRank):
+        return _over(pair.tuned_exact(), scale, like)
+    left, right = update.left.double(), update.right.double()
+
+    def added(here: slice) -> Tensor:
+        exact = pair.base[here].double().addmm(left[here], right)
+        return exact.div_(scale).to(like.dtype)
+
+    return replace(like, make=added)
+
+
+def _over(values: Tensor, scale: float, like: Tensor | Streamed) -> Tensor | Streamed:
+    """Return values over a scale, as wide as their variance, and streamed where it is."""
+    if isinstance(like, Tensor):
+        return widened(values).div(scale).to(like.dtype)
+    return replace(like, make=lambda here: values[here].to(like.dtype).div(scale))
+
+
+def _sums(variance: Tensor | Streamed) -> tuple[Tensor, Tensor]:
+    """Return the sums of columns and of rows, float64."""
+    if isinstance(variance, Tensor):
+        cols, rows = (variance.sum(dim=dim, dtype=torch.float64) for dim in (0, 1))
+        return cols, rows
+    cols = torch.zeros(variance.shape[1], dtype=torch.float64, device=variance.device)
+    rows = torch.zeros(variance.shape[0], dtype=torch.float64, device=variance.device)
+    for here, block in variance.blocks():
+        cols += block.sum(dim=0, dtype=torch.float64)
+        rows[here] = block.sum(dim=1, dtype=torch.float64)
+    return cols, rows
+
+
+def _variance(side: Side, scale: float) -> Float[Tensor, "rows cols"] | Streamed:
     """Return what rounding adds to each entry over a scale: its variance."""
     dtype = torch.float64 if side.values.dtype == torch.float64 else torch.float32
     grid = side.grid or side.stored
     made = MADE * min(torch.finfo(grid.dtype).eps / 2, FLOAT32)
-    found = side.values.new_empty(side.values.shape, dtype=dtype)
-    step = max(1, BLOCK // max(found.shape[1], 1))
-    for start in range(0, len(found), step):
-        rows = slice(start, start + step)
-        wide = side.values[rows].to(dtype, copy=True)
-        steps = side.steps(wide, rows).div_(scale).square_()
+
+    def of_rows(here: slice) -> Tensor:
+        wide = side.values[here].to(dtype, copy=True)
+        steps = side.steps(wide, here).div_(scale).square_()
         wide.mul_(made / scale).square_()
-        torch.add(steps, wide, out=found[rows]).div_(3.0)
+        return steps.add_(wide).div_(3.0)
+
+    rows, cols = side.values.shape
+    if is_streamed(rows, cols):
+        return Streamed((rows, cols), dtype, side.values.device, of_rows)
+    found = side.values.new_empty(rows, cols, dtype=dtype)
+    step = max(1, BLOCK // max(cols, 1))
+    for start in range(0, rows, step):
+        here = slice(start, start + step)
+        found[here] = of_rows(here)
     return found

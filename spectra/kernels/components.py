@@ -107,7 +107,7 @@ def components(
     """
     of = tall_map(matrix)
     short = of.shape[1]
-    tall = of.parts[0]
+    tall = of.held
     energy = sum(
         float(torch.linalg.vector_norm(rows.double() / of.scale)) ** 2 for rows in tall.split(ROWS)
     )
@@ -247,7 +247,7 @@ def _proven(
 
 def _moved(of: LinearMap, found: Components, to: float) -> tuple[Tensor, float]:
     """Return the map with the chosen values moved, in its own precision, and its Frobenius norm."""
-    tall = of.parts[0]
+    tall = of.held
     outer = found.left * (to - found.sigma)
     moved, total = torch.empty_like(tall), 0.0
     for start in range(0, len(tall), ROWS):
@@ -282,7 +282,7 @@ def _all(of: LinearMap, chosen: Sequence[int], energy: float, settings: Settings
             return replace(found, gap=apart)
         del gram, basis
     rows = torch.tensor(chosen, dtype=torch.long).to(of.device)
-    wide = of.parts[0].double() / of.scale
+    wide = of.held.double() / of.scale
     left, sigma, right = torch.linalg.svd(wide, full_matrices=False)
     return Components(sigma[rows], left[:, rows], right[rows].mT, _gap(sigma, chosen),
                        len(wide) * EPS64 * float(sigma[0]), energy, "exact")  # fmt: skip

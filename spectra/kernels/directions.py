@@ -37,6 +37,7 @@ from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import seen
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import singular_values
+from spectra.kernels.streamed import Streamed
 
 ROUNDED = 1e-12  # of the energy, that differences of float64 sums may be off by
 BLOCK = 64  # rows widened to float64 at a time
@@ -122,7 +123,7 @@ class Survey:
 
 
 def survey(
-    matrix: Float[Tensor, "rows cols"],
+    matrix: Float[Tensor, "rows cols"] | Streamed,
     level: float,
     sigma: Float[Tensor, " rank"] | None = None,
     settings: Settings = SETTINGS,
@@ -160,7 +161,9 @@ def survey(
     return found
 
 
-def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"]) -> Survey:
+def along(
+    matrix: Float[Tensor, "rows cols"] | Streamed, right: Float[Tensor, "short few"]
+) -> Survey:
     """Return what given directions tell of a matrix, however right these are.
 
     These are about its leading right singular vectors, left ones of a wide matrix.
@@ -179,12 +182,15 @@ def along(matrix: Float[Tensor, "rows cols"], right: Float[Tensor, "short few"])
 
 
 class _Split:
-    """A matrix W in two parts: along some right singular vectors, and the rest."""
+    """A matrix W in two parts: along some right singular vectors, and the rest.
 
-    def __init__(self, matrix: Tensor, settings: Settings = SETTINGS) -> None:
+    The rest of a matrix that is streamed is so too: each pass takes the others out of it again.
+    """
+
+    def __init__(self, matrix: Tensor | Streamed, settings: Settings = SETTINGS) -> None:
         self.matrix, self.settings = matrix, settings
-        self.of = self.rest = tall_map(matrix)
-        self.right = self.of.matrix.new_empty(self.of.shape[1], 0, dtype=torch.float64)
+        self.of = self.rest = of = tall_map(matrix)
+        self.right = torch.empty(of.shape[1], 0, dtype=torch.float64, device=of.device)
         self.values = self.seen = torch.empty(0, dtype=torch.float64)
         self.energy = self.left = sum(_square(block) for _, block in self._blocks())
         self.coupling = 0.0
@@ -259,22 +265,39 @@ class _Split:
 
     def _subtract(self) -> Float[Tensor, "long kept"]:
         """Form the rest, its energy, and how far it is from decoupled, in one pass; return W V."""
-        rest = torch.empty_like(self.of.matrix) if self.rest is self.of else self.rest.matrix
-        tall = rest.mT if self.of.turned else rest
         lines = self.right.mT.contiguous()
         image, coupling = lines.new_zeros(len(lines), self.of.shape[0]), torch.zeros_like(lines)
+        rest, tall = self._room(image, lines)
         left = 0.0
         for start, block in self._blocks():
             part = image[:, start : start + len(block)].addmm_(lines, block.mT)
             block.addmm_(part.mT, lines, alpha=-1.0)
             coupling.addmm_(part, block)
             left += _square(block)
-            tall[start : start + len(block)] = block
+            if tall is not None:
+                tall[start : start + len(block)] = block
         self.left, self.coupling = left, float(torch.linalg.vector_norm(coupling))
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
         self._gram = None
         return image.mT
+
+    def _room(self, image: Tensor, lines: Tensor) -> tuple[Tensor | Streamed, Tensor | None]:
+        """Return what the rest will be in, and its long side as rows: where it has to be filled."""
+        given = self.of.matrix
+        if isinstance(given, Tensor):
+            kept = self.rest.matrix
+            rest = kept if self.rest is not self.of and isinstance(kept, Tensor) else None
+            rest = torch.empty_like(given) if rest is None else rest
+            return rest, rest.mT if self.of.turned else rest
+        source, scale = self.of.parts[0], self.of.scale
+
+        def rest_of(here: slice) -> Tensor:
+            block = source[here].double().mul_(1.0 / scale)
+            return block.addmm_(image[:, here].mT, lines, alpha=-1.0).to(given.dtype)
+
+        streamed = replace(given, make=rest_of, turned=False)
+        return streamed.mT if self.of.turned else streamed, None
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""
@@ -290,10 +313,11 @@ class _Split:
         short = self.of.shape[1]
         if self.energy <= short / 2.0 * level**2:
             return None
-        tall = self.of.parts[0]
-        size = torch.linalg.vector_norm(tall, dim=0)
-        chosen = size.topk(math.ceil(self.settings.share * short)).indices.sort().values
-        some = tall[:, chosen]
+        tall, share = self.of.parts[0], self.settings.share
+        if isinstance(tall, Streamed):
+            some: Tensor | Streamed = tall.columns(_largest(tall.squares(), share))
+        else:
+            some = tall[:, _largest(torch.linalg.vector_norm(tall, dim=0), share)]
         of = replace(self.of, matrix=some, turned=False)
         gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
         found = _positive(gram, level**2 + _missed(gram, of))
@@ -312,6 +336,11 @@ class _Split:
             return None
         found = _positive(self._gram, point)
         return None if found is None else found + int((self.values > level).sum())
+
+
+def _largest(sizes: Tensor, share: float) -> Tensor:
+    """Return the places of a share of all, the largest, in order."""
+    return sizes.topk(math.ceil(share * len(sizes))).indices.sort().values
 
 
 def _square(block: Tensor) -> float:

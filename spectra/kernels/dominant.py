@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.lanczos import gaussian
+from spectra.kernels.streamed import Streamed
 
 BLOCK = 8  # columns of the space
 PANEL = 1 << 20  # entries widened at a time
@@ -31,23 +32,28 @@ class Dominant(NamedTuple):
     image: Float[Tensor, " cols"]  # u_1^T D
 
 
-def dominant(change: Float[Tensor, "rows cols"], count: int) -> Dominant:
+def dominant(change: Float[Tensor, "rows cols"] | Streamed, count: int) -> Dominant:
     """Return directions that hold about as much as the leading left singular vectors.
 
     Products are in the precision of `change`, float32 or float64, which is not all zero.
     """
-    scale = power_of_two_near(largest_entry(change))
-    norm = entry_norm(change) / scale
+    if isinstance(change, Streamed):
+        largest, norm = change.sizes()
+    else:
+        largest, norm = largest_entry(change), entry_norm(change)
+    scale = power_of_two_near(largest)
     block = min(BLOCK, *change.shape)
     columns = gaussian(change.shape[1], block, change.device)
 
-    def times(matrix: Tensor, vectors: Tensor) -> Tensor:
+    def times(matrix: Tensor | Streamed, vectors: Tensor) -> Tensor:
+        if isinstance(matrix, Streamed):
+            return matrix.times(vectors / scale)
         product: Tensor = (vectors.mT / scale).to(matrix.dtype).contiguous() @ matrix.mT
         return product.mT.double()
 
     left = _orthonormal(times(change, columns))
     left = _orthonormal(times(change, _orthonormal(times(change.mT, left))))
-    return _turned(left, times(change.mT, left).mT, norm, count, scale)
+    return _turned(left, times(change.mT, left).mT, norm / scale, count, scale)
 
 
 def dominant_of_factors(

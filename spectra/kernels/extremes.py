@@ -24,6 +24,7 @@ from spectra.kernels.singular import (
     singular_value_error,
     singular_values,
 )
+from spectra.kernels.streamed import Streamed
 from spectra.kernels.work import is_long
 
 ROUGH = 0.3  # relative width that a floor is worth
@@ -63,7 +64,7 @@ def extreme_singular_values(
     return found or exact_extremes(matrix)
 
 
-def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
+def exact_extremes(matrix: Float[Tensor, "rows cols"] | Streamed) -> Extremes:
     """Return both from all singular values, float64."""
     sigma = singular_values(matrix)
     ends = float(sigma[0]), float(sigma[-1])
@@ -76,7 +77,7 @@ def exact_extremes(matrix: Float[Tensor, "rows cols"]) -> Extremes:
 
 
 def largest_singular_value(
-    matrix: Float[Tensor, "rows cols"], settings: Settings = SETTINGS
+    matrix: Float[Tensor, "rows cols"] | Streamed, settings: Settings = SETTINGS
 ) -> Bracket:
     """Return sigma_max in a bracket no wider than the tolerance, by block Lanczos.
 
@@ -126,10 +127,10 @@ def condition_floor(matrix: Float[Tensor, "rows cols"], settings: Settings = SET
     return max(proven, 1.0)
 
 
-def tall_map(matrix: Float[Tensor, "rows cols"]) -> LinearMap:
+def tall_map(matrix: Float[Tensor, "rows cols"] | Streamed) -> LinearMap:
     """Return the matrix, or its transpose, as a map with rows >= cols and a sharp norm."""
     of = linear_map(matrix, stored=is_long(*matrix.shape))
-    if abs(math.log2(of.scale)) < SAFE:
+    if isinstance(matrix, Tensor) and abs(math.log2(of.scale)) < SAFE:
         # Float32 sums of one row's squares err by less than a thousandth.
         rows = of.row_norms().double()
         of = replace(of, norm=1.001 * float(torch.linalg.vector_norm(rows)) / of.scale)

@@ -29,7 +29,7 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     """Factor a square map in float64; None where a pivot is zero."""
     wide = torch.empty(of.shape, dtype=torch.float64, device=of.device)
     # Row by row in memory, it is the transpose column by column: factored where it stands.
-    columns = torch.mul(of.matrix, 1.0 / of.scale, out=wide).mT
+    columns = torch.mul(of.held, 1.0 / of.scale, out=wide).mT
     pivots = torch.empty(len(wide), dtype=torch.int32, device=of.device)
     if of.matrix.is_cpu and is_faster("dgetrf", len(wide) ** 3):
         exists = factor_lu(wide, pivots)
@@ -48,7 +48,7 @@ def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"
 
     Float32 takes half the time and loses the square of the condition number.
     """
-    source = of.matrix.mT if of.turned else of.matrix
+    source = of.parts[0]
     rows, short = source.shape
     gram = torch.zeros(short, short, dtype=dtype, device=of.device)
     # Its strides are kept: no copy turns the matrix.

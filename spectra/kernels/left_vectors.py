@@ -8,6 +8,9 @@ The leading ones come from Gram matrices. Eigenvectors of W W^T lose those of sm
 values: below the root of rounding, relative to sigma_1, they are mixed among each other. So those
 above come first, and are taken out of W; what is left is looked at again.
 
+A matrix as long as a vocabulary is reduced to its triangular factor a panel at a time, vectors of
+its long side with it, and never copied.
+
 All are exact for a matrix that differs from W by some roundings of sigma_1, as of any SVD.
 
 Source:
@@ -22,6 +25,9 @@ from torch import Tensor
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.lapack import bidiagonal_components, leading_eigenpairs
+from spectra.kernels.linear_map import LinearMap, linear_map
+from spectra.kernels.singular import triangle, triangle_beside
+from spectra.kernels.work import is_long
 
 RESOLVED = 1e-7  # of the largest eigenvalue: what is below is looked at again, alone
 
@@ -72,9 +78,34 @@ def components(
 
     One reduction to a bidiagonal matrix serves both. All float64, the results on the CPU.
     """
-    wide, scale = _scaled(matrix)
+    square, outer, inner, scale = _reduced(matrix, left, right)
+    lines, others = (
+        part.mT.clone(memory_format=torch.contiguous_format) for part in (outer, inner)
+    )
+    sigma = bidiagonal_components(square.contiguous(), lines, others)
+    if sigma is None:
+        square, outer, inner, scale = _reduced(matrix, left, right)  # its memory was written to
+        basis, sigma = left_singular(square)
+        found = basis.mT @ outer
+        other = left_singular(square.mT)[0].mT @ inner if inner.shape[1] else others.mT
+        return found, other, sigma * scale
+    return lines.mT, others.mT, sigma * scale
+
+
+def _reduced(
+    matrix: Tensor, left: Tensor, right: Tensor
+) -> tuple[Float[Tensor, "rank rank"], Float[Tensor, "rank k"], Float[Tensor, "rank j"], float]:
+    """Return a square matrix with the values of W over a scale, and what vectors are beside it."""
     rows, cols = matrix.shape
     outer, inner = left.cpu(), right.cpu()
+    if is_long(rows, cols):
+        of = linear_map(matrix, stored=True)
+        of, along = (of, left) if rows > cols else (of.mT, right)
+        square, carried = (part.cpu() for part in triangle_beside(of, along))
+        _refuse_overflow(square)
+        found = (square, carried, inner) if rows > cols else (square.mT, outer, carried)
+        return *found, of.scale
+    wide, scale = _scaled(matrix)
     if rows < cols and not inner.shape[1]:
         # A triangular factor of the transpose has the same left singular vectors.
         wide = torch.linalg.qr(wide.mT, mode="r").R.mT
@@ -83,23 +114,27 @@ def components(
         reflectors, factors = torch.geqrf(wide.mT)
         inner = torch.ormqr(reflectors, factors, inner, transpose=True)[:rows]
         wide = reflectors[:rows].triu().mT
-        del reflectors
     elif rows > cols:
         reflectors, factors = torch.geqrf(wide)
         outer = torch.ormqr(reflectors, factors, outer, transpose=True)[:cols]
         wide = reflectors[:cols].triu()
-        del reflectors
     _refuse_overflow(wide)
-    lines, others = (
-        part.mT.clone(memory_format=torch.contiguous_format) for part in (outer, inner)
-    )
-    sigma = bidiagonal_components(wide.contiguous(), lines, others)
-    if sigma is None:
-        basis, sigma = left_singular(matrix.cpu())
-        found = basis.mT @ left.cpu()
-        other = left_singular(matrix.cpu().mT)[0].mT @ right.cpu() if inner.shape[1] else others.mT
-        return found, other, sigma
-    return lines.mT, others.mT, sigma * scale
+    return wide, outer, inner, scale
+
+
+def leading_of_long(
+    of: LinearMap, count: int
+) -> tuple[Float[Tensor, "rows count"], Float[Tensor, " count"]]:
+    """Return what `leading_by_gram` does, through a triangular factor: no copy is made of W."""
+    tall = of.shape[0] > of.shape[1]
+    square = triangle(of if tall else of.mT)
+    _refuse_overflow(square)
+    vectors, values = leading_by_gram(square.mT, count)  # right ones of R
+    if tall:
+        image, _ = of.products(vectors.to(of.device), vectors.new_zeros(of.shape[0], 0))
+        # Column by column: what is left of small ones is not to be what large ones lack.
+        vectors = torch.linalg.qr(image).Q.cpu()
+    return vectors, values * of.scale
 
 
 def leading_by_gram(

@@ -10,7 +10,7 @@ for both products of W^T (W v). So blocks of vectors are laid out column by colu
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.products import add_product, wants_dense
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.streamed import Streamed
+from spectra.kernels.work import is_long
 
 PANEL = 64  # rows multiplied at a time: they stay in a core's cache
 LONG_PANEL = 512  # of a transpose in float64, whose products find them in memory alike
@@ -38,13 +40,14 @@ class LinearMap:
     Rows and columns of the matrix may have weights to be multiplied with, panel by panel.
     """
 
-    matrix: Tensor  # rows x cols, in the precision of fast products or in 16 bits as stored
+    matrix: Tensor | Streamed  # rows x cols, as precise as fast products, or widened by panels
     left: Tensor | None  # rows x rank
     right: Tensor | None  # rank x cols
     scale: float  # a power of two near the largest entry
     norm: float  # no less than the Frobenius norm of the map
     turned: bool = False  # the map is the transpose
     weights: tuple[Tensor, Tensor] | None = None  # float64, of the matrix's rows and columns
+    double: bool = False  # fast products are in float64, into which panels are widened
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,6 +58,8 @@ class LinearMap:
     @property
     def dtype(self) -> torch.dtype:
         """The precision of fast products, into which 16 bits are widened panel by panel."""
+        if self.double:
+            return torch.float64
         if self.matrix.dtype not in HALF:
             return self.matrix.dtype
         return torch.float32 if abs(math.log2(self.scale)) < EXPONENT else torch.float64
@@ -70,21 +75,28 @@ class LinearMap:
         return replace(self, turned=not self.turned)
 
     @property
-    def parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def parts(self) -> tuple[Tensor | Streamed, Tensor | None, Tensor | None]:
         """The matrix and its update's factors, turned as the map is."""
         if not self.turned:
             return self.matrix, self.left, self.right
         up, down = (None if part is None else part.mT for part in (self.right, self.left))
         return self.matrix.mT, up, down
 
+    @property
+    def held(self) -> Tensor:
+        """The matrix, turned as the map is, where it is not streamed."""
+        matrix = self.parts[0]
+        assert isinstance(matrix, Tensor)  # noqa: S101 - who asks gave one
+        return matrix
+
     def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
         matrix, left, right = self.parts
         lines = self._lines(vectors, self.dtype)
-        if matrix.dtype == self.dtype and self.weights is None:
+        if isinstance(matrix, Tensor) and self._as_is:
             found = lines @ matrix.mT
         else:
-            found = torch.cat([lines @ part.mT for part in self._panels()], dim=1)
+            found = torch.cat([lines @ part.mT for part in self._panels(self._widened)], dim=1)
         if left is not None and right is not None:
             found.addmm_(lines @ right.mT, left.mT)
         return found.double().mT
@@ -98,9 +110,25 @@ class LinearMap:
         _, back = self._swept(self._lines(vectors, self.dtype))
         return back.double().div_(self.scale).mT
 
+    @property
+    def _as_is(self) -> bool:
+        """Whether the matrix is there as fast products take it."""
+        held = isinstance(self.matrix, Tensor) and self.weights is None
+        return held and self.matrix.dtype == self.dtype
+
     def panel(self, start: int, into: Float[Tensor, "most cols"]) -> Float[Tensor, "here cols"]:
         """Return as many rows of `scale` times the map as memory is given for, or as are left."""
-        part = self.parts[0][start : start + len(into)]
+        _, up, down = self.parts
+        block = self._widened(start, into)
+        if up is not None and down is not None:
+            block.addmm_(up[start : start + len(block)].to(block.dtype), down.to(block.dtype))
+        return block
+
+    def _widened(self, start: int, into: Float[Tensor, "most cols"]) -> Tensor:
+        """Return the same of the matrix alone."""
+        return self._weighed(start, self.parts[0][start : start + len(into)], into)
+
+    def _weighed(self, start: int, part: Tensor, into: Tensor) -> Tensor:
         block = into[: len(part)].copy_(part)
         if self.weights is not None:
             down, across = self.weights[::-1] if self.turned else self.weights
@@ -108,18 +136,21 @@ class LinearMap:
             block.mul_(across.to(block.dtype))
         return block
 
-    def _panels(self) -> Iterator[Tensor]:
+    def _panels(self, panel: Callable[[int, Tensor], Tensor]) -> Iterator[Tensor]:
         """Yield all of them in the precision of fast products, always in the same memory."""
         rows, cols = self.shape
         step = max(1, WIDENED // max(cols, 1))
         wide = torch.empty_like(self.parts[0][:step], dtype=self.dtype)
         for start in range(0, rows, step):
-            yield self.panel(start, wide)
+            yield panel(start, wide)
 
     def row_norms(self) -> Float[Tensor, " rows"]:
         """Return about the norm of each row of `scale` times the map."""
-        held = self.matrix.dtype == self.dtype and self.weights is None
-        parts = iter([self.parts[0]]) if held else self._panels()
+        matrix = self.parts[0]
+        if isinstance(matrix, Tensor) and self._as_is and self.left is None:
+            parts: Iterable[Tensor] = [matrix]
+        else:
+            parts = self._panels(self.panel)
         return torch.cat([torch.linalg.vector_norm(part, dim=1) for part in parts])
 
     def products(
@@ -163,7 +194,7 @@ class LinearMap:
             part, here = matrix[start : start + step], slice(start, start + step)
             held = part.dtype == wide.dtype and self.weights is None
             held = held and (part.is_contiguous() or not wants_dense(part))
-            block = part if held else self.panel(start, wide)
+            block = part if held else self._weighed(start, part, wide)
             add_product(image[:, here], right, block.mT)
             add_product(back, given[:, here].contiguous(), block)
         if up is not None and down is not None:
@@ -171,13 +202,15 @@ class LinearMap:
         return image, back
 
     def precise(self) -> "LinearMap":
-        """Return the same map with float64 products, and a sharper norm."""
+        """Return the same map with float64 products, and a sharper norm; what is long stays."""
+        assert isinstance(self.matrix, Tensor)  # noqa: S101 - a weight
         up, down = (None if part is None else part.double() for part in (self.left, self.right))
-        matrix = self.matrix.double()
+        long = is_long(*self.matrix.shape)
+        matrix = self.matrix if long else self.matrix.double()
         norm = entry_norm(matrix) / self.scale
         if up is not None and down is not None:
             norm += entry_norm(up) * (entry_norm(down) / self.scale)
-        return replace(self, matrix=matrix, left=up, right=down, norm=1.001 * norm)
+        return replace(self, matrix=matrix, left=up, right=down, norm=1.001 * norm, double=long)
 
     def rounding(self) -> float:
         """Return what one float64 product with a unit vector may err by.
@@ -189,7 +222,7 @@ class LinearMap:
 
 
 def linear_map(
-    matrix: Float[Tensor, "rows cols"],
+    matrix: Float[Tensor, "rows cols"] | Streamed,
     left: Float[Tensor, "rows rank"] | None = None,
     right: Float[Tensor, "rank cols"] | None = None,
     *,
@@ -201,6 +234,8 @@ def linear_map(
     Half precision is widened to float32, and multiplies so with that many entries or more; where
     it is to stay `stored`, those are widened anew by each product, and take no memory.
     """
+    if isinstance(matrix, Streamed):
+        return _streamed_map(matrix)
     largest = largest_entry(matrix)
     if left is not None and right is not None:
         largest += largest_entry(left) * largest_entry(right) * left.shape[1]
@@ -217,3 +252,10 @@ def linear_map(
     if not (stored and matrix.dtype in HALF and matrix.numel() >= float32):
         matrix = matrix.to(dtype)
     return LinearMap(matrix, up, down, scale, norm / scale)
+
+
+def _streamed_map(matrix: Streamed) -> LinearMap:
+    largest, size = matrix.sizes()
+    scale = power_of_two_near(largest) or 1.0
+    double = abs(math.log2(scale)) >= EXPONENT or matrix.dtype == torch.float64
+    return LinearMap(matrix, None, None, scale, 1.001 * size / scale, double=double)

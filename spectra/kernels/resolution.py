@@ -20,7 +20,8 @@ Source:
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.kernels.directions import Survey, along, survey
+from spectra.kernels.streamed import Streamed
 
 BLOCK = 1 << 18  # entries squared at a time
 
@@ -62,8 +64,8 @@ class Resolution(NamedTuple):
 
 
 def resolve(
-    delta: Float[Tensor, "rows cols"],
-    variance: Float[Tensor, "rows cols"],
+    delta: Float[Tensor, "rows cols"] | Streamed,
+    variance: Float[Tensor, "rows cols"] | Streamed,
     *,
     coherent: bool,
     sigma: Float[Tensor, " rank"] | None = None,
@@ -73,7 +75,8 @@ def resolve(
 
     Args:
         delta: The change, finite, its squares within range; float32 or float64.
-        variance: Of what rounding adds to each entry; as wide. Its memory is written to.
+        variance: Of what rounding adds to each entry; as wide, and streamed where the change is.
+            Its memory is written to.
         coherent: Whether both sides lie on one grid, so that rounding repeats the update.
         sigma: Of the change, where they are known.
         settings: Where lines are drawn.
@@ -87,8 +90,7 @@ def resolve(
     parts = _Parts(delta, variance, settings)
     rows, cols = delta.shape
     slack = 1.0 + 2.0 * min(rows, cols) ** (-2 / 3)  # Tracy and Widom's, for small matrices
-    mean = float(variance.mean())
-    most = max(float(variance.mean(dim=dim).max()) for dim in (0, 1))
+    mean, most = parts.levels()
     uneven = most > settings.alike**2 * mean
     if uneven:
         parts.balance()
@@ -157,19 +159,35 @@ def _gap(values: Float[Tensor, " some"], rank: int, floor: float, settings: Sett
 class _Parts:
     """The squares of a change and of its rounding, and weights of rows and columns."""
 
-    def __init__(self, delta: Tensor, variance: Tensor, settings: Settings) -> None:
+    def __init__(
+        self, delta: Tensor | Streamed, variance: Tensor | Streamed, settings: Settings
+    ) -> None:
         self.delta, self.variance, self.settings = delta, variance, settings
-        self.rows = delta.new_ones(len(delta), dtype=torch.float64)
-        self.cols = delta.new_ones(delta.shape[1], dtype=torch.float64)
+        rows, cols = delta.shape
+        self.rows = torch.ones(rows, dtype=torch.float64, device=delta.device)
+        self.cols = torch.ones(cols, dtype=torch.float64, device=delta.device)
+        self._spread: tuple[Tensor, Tensor] | None = None  # under these weights
+
+    def levels(self) -> tuple[float, float]:
+        """Return the mean variance, and the largest of those of rows and of columns."""
+        if isinstance(self.variance, Tensor):
+            means = [float(self.variance.mean(dim=dim).max()) for dim in (0, 1)]
+            return float(self.variance.mean()), max(means)
+        rows, cols = self.of_variance()
+        most = max(float(rows.max()) / len(cols), float(cols.max()) / len(rows))
+        return float(rows.sum()) / self.variance.numel(), most
 
     def balance(self) -> None:
         """Choose weights under which every row and every column is rounded alike, by 1."""
         tiny = torch.finfo(self.variance.dtype).tiny
         for _ in range(self.settings.rounds):
-            rows = (_times(self.variance, self.cols) / len(self.cols)).clamp_(min=tiny)
-            self.rows = 1.0 / rows
-            cols = (_times(self.variance.mT, self.rows) / len(self.rows)).clamp_(min=tiny)
-            self.cols = 1.0 / cols
+            across = torch.zeros_like(self.cols)
+            for here, block in _blocks(self.variance):
+                rows = (_times(block, self.cols) / len(self.cols)).clamp_(min=tiny)
+                self.rows[here] = 1.0 / rows
+                across += _times(block.mT, self.rows[here])
+            self.cols = 1.0 / (across / len(self.rows)).clamp_(min=tiny)
+        self._spread = None
 
     def bound(self) -> float:
         """Return about the largest singular value of the rounding, in what moved at all."""
@@ -179,31 +197,58 @@ class _Parts:
         )
         return math.sqrt(float(rows.max())) + math.sqrt(float(cols.max()))
 
-    def scaled(self, floor: float) -> Tensor:
+    def scaled(self, floor: float) -> Tensor | Streamed:
         """Return the change with its weights, in place of its variance.
 
         In float64 where float32 would add directions.
         """
         size = math.sqrt(float(self._of_energy()[0].sum()))
         coarse = size * torch.finfo(torch.float32).eps < self.settings.drowned * floor
-        found = self.variance if coarse else self.variance.double()
-        torch.mul(self.delta, self.rows.sqrt().unsqueeze(1).to(found), out=found)
-        return found.mul_(self.cols.sqrt().to(found))
+        delta, variance = self.delta, self.variance
+        across, down = self.cols.sqrt(), self.rows.sqrt().unsqueeze(1)
+        if isinstance(delta, Streamed):
+            dtype = variance.dtype if coarse else torch.float64
+            across = across.to(dtype)
+
+            def weighed(here: slice) -> Tensor:
+                return (delta[here].to(dtype) * down[here].to(dtype)).mul_(across)
+
+            return replace(delta, dtype=dtype, make=weighed)
+        assert isinstance(variance, Tensor)  # noqa: S101 - as the change is
+        found = variance if coarse else variance.double()
+        torch.mul(delta, down.to(found), out=found)
+        return found.mul_(across.to(found))
 
     def of_variance(self) -> tuple[Tensor, Tensor]:
-        one, other = _times(self.variance, self.cols), _times(self.variance.mT, self.rows)
-        return one * self.rows, other * self.cols
+        """Return the weighted variance of rows and of columns."""
+        if self._spread is None:
+            self._spread = self._sums(_blocks(self.variance))
+        return self._spread
 
     def _of_energy(self) -> tuple[Tensor, Tensor]:
         """Return weighted squares of rows and of columns, a few rows read at a time."""
+        blocks = _blocks(self.delta, BLOCK)
+        return self._sums((here, block.square()) for here, block in blocks)
+
+    def _sums(self, blocks: Iterable[tuple[slice, Tensor]]) -> tuple[Tensor, Tensor]:
         rows, cols = torch.empty_like(self.rows), torch.zeros_like(self.cols)
-        step = max(1, BLOCK // max(len(cols), 1))
-        for start in range(0, len(rows), step):
-            here = slice(start, start + step)
-            squares = self.delta[here].square()
+        for here, squares in blocks:
             rows[here] = _times(squares, self.cols)
             cols += _times(squares.mT, self.rows[here])
         return rows * self.rows, cols * self.cols
+
+
+def _blocks(
+    matrix: Tensor | Streamed, entries: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows, so many entries of a tensor at a time, or all of it."""
+    if isinstance(matrix, Streamed):
+        yield from matrix.blocks()
+        return
+    step = len(matrix) if entries is None else max(1, entries // max(matrix.shape[1], 1))
+    for start in range(0, len(matrix), step):
+        here = slice(start, start + step)
+        yield here, matrix[here]
 
 
 def _times(squares: Tensor, weights: Float[Tensor, " size"]) -> Float[Tensor, " other"]:

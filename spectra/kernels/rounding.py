@@ -9,6 +9,7 @@ from torch import Tensor
 EPS64 = torch.finfo(torch.float64).eps
 SHARE = 0.9  # of a row's entries that must lie on a coarser grid for the row to count as on it
 SAMPLE = 1 << 12  # entries that rule most grids out
+BLOCK = 1 << 20  # entries looked at together where the sample does not
 WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 EXPONENT = {torch.float32: 0xFF << 23, torch.float64: 0x7FF << 52}
 
@@ -63,10 +64,12 @@ def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:
     for grid in GRIDS[: GRIDS.index(stored)]:
         if not bool(on_grid(sample, grid).any()):
             continue
-        known = values != 0
-        rows = known.any(dim=1)
-        found = (on_grid(values, grid) & known).any(dim=1)
-        if int(rows.sum()) and 2 * int(found.sum()) >= int(rows.sum()):
+        rows = found = 0
+        for some in values.split(max(1, BLOCK // max(values.shape[1], 1))):
+            known = some != 0
+            rows += int(known.any(dim=1).sum())
+            found += int((on_grid(some, grid) & known).any(dim=1).sum())
+        if rows and 2 * found >= rows:
             return grid
     return stored
 

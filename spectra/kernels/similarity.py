@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spectra.kernels.entries import entry_norm
-from spectra.kernels.left_vectors import left_singular
+from spectra.kernels.left_vectors import components, leading_of_long, left_singular
+from spectra.kernels.linear_map import linear_map
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.work import is_long
 from spectra.words import Side
 
 Decision = Literal["match", "bound", "match float64", "bound float64", "exact"]
@@ -43,6 +45,7 @@ def exact_similarity(
 ) -> Similarity:
     """Compare by two float64 SVDs: the reference that fast kernels are held against.
 
+    A matrix as long as a vocabulary is not copied: they are those of its triangular factor.
     Where singular values of the base coincide to rounding, their vectors are not
     determined, and the norm of the projection onto their subspace stands for each
     |cos|. Directions that a rank-deficient base sends to exactly nothing belong to it
@@ -59,13 +62,22 @@ def exact_similarity(
     """
     if side == "right":
         base, tuned = base.mT, tuned.mT
-    directions, sigma = left_singular(tuned)
+    long = is_long(*tuned.shape)
+    if long:
+        of = linear_map(tuned, stored=True)
+        directions, sigma = leading_of_long(of, min(k + 1, *tuned.shape))
+    else:
+        directions, sigma = left_singular(tuned)
     norm = entry_norm(tuned)
     chosen = leading_of(directions, sigma, k, max(tuned.shape))
     del tuned, directions  # as wide as the base in float64 where an update was added
     k = len(chosen.sigma)
-    basis, base_sigma = left_singular(base)
-    closest = closest_of(basis.mT @ chosen.vectors, base_sigma, base.shape)
+    if long:
+        along, _, base_sigma = components(base, chosen.vectors, sigma.new_zeros(base.shape[1], 0))
+    else:
+        basis, base_sigma = left_singular(base)
+        along = basis.mT @ chosen.vectors
+    closest = closest_of(along, base_sigma, base.shape)
     known = closest.leads and chosen.leads
     decided: list[Decision] = ["exact"] * k
     return Similarity(

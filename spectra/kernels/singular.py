@@ -47,6 +47,7 @@ from spectra.kernels.lanczos import gaussian
 from spectra.kernels.lapack import symmetric_eigenvalues
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
+from spectra.kernels.streamed import Streamed
 from spectra.kernels.work import PANEL, is_long
 
 TRUE = 8.0  # times the rounding of a product, below which a singular value is none
@@ -129,7 +130,7 @@ class Decomposed(NamedTuple):
 
 
 def singular_values(
-    matrix: Float[Tensor, "rows cols"], settings: Settings = Settings()
+    matrix: Float[Tensor, "rows cols"] | Streamed, settings: Settings = Settings()
 ) -> Float[Tensor, " rank"]:
     """Return all singular values, descending, in float64.
 
@@ -140,7 +141,7 @@ def singular_values(
 
 
 def decompose(
-    matrix: Float[Tensor, "rows cols"],
+    matrix: Float[Tensor, "rows cols"] | Streamed,
     settings: Settings = Settings(),
     *,
     weights: tuple[Float[Tensor, " rows"], Float[Tensor, " cols"]] | None = None,
@@ -175,7 +176,7 @@ def decompose(
             tail = torch.where(found.values > floor, found.values, 0.0)
             return Decomposed(torch.cat([kept, tail]).mul_(of.scale), gram)
         del gram
-    if is_long(length, rank):
+    if isinstance(matrix, Streamed) or is_long(length, rank):
         exact = triangle(of)
     else:
         exact = torch.empty_like(matrix, dtype=torch.float64)
@@ -193,13 +194,25 @@ def triangle(of: LinearMap) -> Float[Tensor, "cols cols"]:
     Source:
         Demmel, Grigori, Hoemmen and Langou 2012, arXiv:0808.2664: TSQR, its tree a list.
     """
-    rows, short = of.shape
+    return triangle_beside(of, torch.zeros(of.shape[0], 0, dtype=torch.float64))[0]
+
+
+def triangle_beside(
+    of: LinearMap, vectors: Float[Tensor, "rows k"]
+) -> tuple[Float[Tensor, "cols cols"], Float[Tensor, "cols k"]]:
+    """Return the same, and Q^T of some vectors: columns of one QR beside those of W.
+
+    What vectors have outside of the columns of all rows so far, they have outside of W's.
+    """
+    (rows, short), more = of.shape, vectors.shape[1]
     step = max(short, PANEL)
-    both = torch.zeros(short + min(step, rows), short, dtype=torch.float64, device=of.device)
+    both = torch.zeros(short + min(step, rows), short + more, dtype=torch.float64, device=of.device)
     for start in range(0, rows, step):
-        part = of.panel(start, both[short:]).mul_(1.0 / of.scale)
-        both[:short] = torch.linalg.qr(both[: short + len(part)], mode="r").R
-    return both[:short]
+        part = of.panel(start, both[short:, :short]).mul_(1.0 / of.scale)
+        stop = short + len(part)
+        both[short:stop, short:] = vectors[start : start + len(part)]
+        both[:short] = torch.linalg.qr(both[:stop], mode="r").R[:short]
+    return both[:short, :short], both[:short, short:]
 
 
 def singular_value_error(value: float, largest: float, length: int) -> float:

@@ -99,7 +99,7 @@ def truncated(
     largest_entry(matrix)
     of = tall_map(matrix)
     unit = of.scale
-    tall = of.parts[0]
+    tall = of.held
     energy = sum(
         float(torch.linalg.vector_norm(rows.double() / unit)) ** 2 for rows in tall.split(ROWS)
     )

@@ -35,7 +35,7 @@ from spectra.kernels.leading import (
     distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.left_vectors import components, leading_by_gram
+from spectra.kernels.left_vectors import components, leading_by_gram, leading_of_long
 from spectra.kernels.linear_map import FLOAT32, LinearMap, linear_map
 from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict, climb
 from spectra.kernels.similarity import (
@@ -46,7 +46,7 @@ from spectra.kernels.similarity import (
     leading_of,
     rounding_of,
 )
-from spectra.kernels.work import DENSE, ENTRIES, SHORT
+from spectra.kernels.work import DENSE, ENTRIES, SHORT, is_long
 from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
@@ -124,15 +124,16 @@ def proven_similarities(
     """
     turned, both = sides[0] == "right", len(sides) > 1
     if ladder.decomposes(*base.shape):
-        tuned = merged(base, tuned)  # before it is turned, as in the reference
-        base, tuned = (base.mT, tuned.mT) if turned else (base, tuned)
-        found, others, angle = _decomposed(tuned, k)
+        if not is_long(*base.shape):
+            tuned = merged(base, tuned)  # before it is turned, as in the reference
+        base, tuned = _turned(base, tuned) if turned else (base, tuned)
+        found, others, angle = _decomposed(base, tuned, k)
         judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
         _settle(judges, base, prove=True)
-        norm = entry_norm(tuned)
+        norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _norm_of_long(base, *tuned)
         return [_similarity(judge, found, norm, base.device) for judge in judges]
     if turned:
-        base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+        base, tuned = _turned(base, tuned)
     return _by_rungs(base, tuned, k, epsilon, ladder, both=both)
 
 
@@ -156,17 +157,23 @@ def leading_pairs(
         ladder: Which matrices are decomposed at once.
     """
     if side == "right":
-        base, tuned = base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
+        base, tuned = _turned(base, tuned)
     whole = (tuned,) if isinstance(tuned, Tensor) else (base, *tuned)
-    of = linear_map(*whole, float32=sys.maxsize)
+    long = is_long(*base.shape)
+    of = linear_map(*whole, float32=FLOAT32 if long else sys.maxsize, stored=long)
     found, count = None, max(chosen) + 1
     if not ladder.decomposes(*base.shape):
         found, _ = _leading_triplets(of, count, ladder, FINE, chosen)
     if found is None:
-        found = _decomposed(merged(base, tuned), count)
+        found = _decomposed(base, tuned, count)
     vectors = found[0].vectors[:, list(chosen)].to(base.device)
     _, image = of.products(vectors.new_zeros(base.shape[1], 0), vectors)
     return vectors, image * of.scale
+
+
+def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+    """Return both transposed."""
+    return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
 
 
 def merged(
@@ -187,15 +194,16 @@ def _by_rungs(
     float32 products; float64 products, more of them; all singular vectors, by float64 Gram
     matrices. An update is added up for the last one only.
     """
-    before = linear_map(base, float32=ladder.float32)
+    stored = is_long(*base.shape)
+    before = linear_map(base, float32=ladder.float32, stored=stored)
     whole = (tuned,) if isinstance(tuned, Tensor) else (base, *tuned)
-    after = linear_map(*whole, float32=ladder.float32)
+    after = linear_map(*whole, float32=ladder.float32, stored=stored)
     norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _updated_norm(before, base, *tuned)
 
     triplets, double = _leading_triplets(after, k, ladder)
     if triplets is None:
         del before, after
-        found, others, angle = _decomposed(merged(base, tuned), k)
+        found, others, angle = _decomposed(base, tuned, k)
         judges = [Judge(one, 0.0 * angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
         _settle(judges, base)
         return [_similarity(judge, found, norm, base.device) for judge in judges]
@@ -212,7 +220,7 @@ def _by_rungs(
     if open_:
         if max(float(judge.angle.max()) for judge in open_) > SHARP:
             better, _ = _leading_triplets(after, k, ladder, SHARP)
-            sharp, others, angle = better or _decomposed(merged(base, tuned), k)
+            sharp, others, angle = better or _decomposed(base, tuned, k)
             if better is None:
                 angle = 0.0 * angle
             for judge, vectors in zip(judges, (sharp.vectors, others), strict=False):
@@ -222,16 +230,33 @@ def _by_rungs(
     return [_similarity(judge, found, norm, base.device) for judge in judges]
 
 
-def _decomposed(tuned: Tensor, k: int) -> tuple[Tuned, Tensor, Tensor]:
-    """Return leading left singular vectors by a float64 decomposition, right ones, their errors."""
-    count = min(k + 1, *tuned.shape)  # one more tells whether the last is tied
-    with _room(tuned):
-        vectors, sigma = leading_by_gram(tuned, count)
-        found = leading_of(vectors, sigma, k, max(tuned.shape))
+def _decomposed(base: Tensor, tuned: Tensor | Factors, k: int) -> tuple[Tuned, Tensor, Tensor]:
+    """Return leading left singular vectors by a float64 decomposition, right ones, their errors.
+
+    What is long is not copied, nor is an update added to it.
+    """
+    long, shape = is_long(*base.shape), tuple(base.shape)
+    count = min(k + 1, *shape)  # one more tells whether the last is tied
+    with _room(base):
+        if long:
+            of = linear_map(*((tuned,) if isinstance(tuned, Tensor) else (base, *tuned)),
+                            stored=True)  # fmt: skip
+            vectors, sigma = leading_of_long(of, count)
+        else:
+            whole = merged(base, tuned)
+            vectors, sigma = leading_by_gram(whole, count)
+        found = leading_of(vectors, sigma, k, max(shape))
         k = len(found.sigma)
-        inner = tuned.cpu().double().mT @ (found.vectors / sigma[:k])
-        missed = tuned.cpu().double() @ inner - found.vectors * sigma[:k]
-    rounding = rounding_of(sigma, tuned.shape)
+        outer = found.vectors / sigma[:k]
+        if long:
+            none = outer.new_zeros(shape[1], 0).to(of.device)
+            inner = of.products(none, outer.to(of.device))[1].mul_(of.scale)
+            missed = of.products(inner, outer[:, :0].to(of.device))[0].mul_(of.scale)
+            inner, missed = inner.cpu(), missed.cpu() - found.vectors * sigma[:k]
+        else:
+            inner = whole.cpu().double().mT @ outer
+            missed = whole.cpu().double() @ inner - found.vectors * sigma[:k]
+    rounding = rounding_of(sigma, shape)
     apart = (sigma[:k, None] - sigma).abs()
     apart[:, :k].fill_diagonal_(math.inf)
     gap = torch.minimum(apart.amin(dim=1), sigma[:k]) - rounding  # no other lies above the last
@@ -332,7 +357,15 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
     square = float(((up.mT @ up) * (down @ down.mT)).sum()) + 2.0 * float((across * up).sum())
     if alone + square > CANCELLED * alone:
         return math.sqrt(alone + square)
+    if is_long(*base.shape):
+        return _norm_of_long(base, left, right)
     return entry_norm(merged(base, (left, right)))
+
+
+def _norm_of_long(base: Tensor, left: Tensor, right: Tensor) -> float:
+    """Return the Frobenius norm of base + left @ right, added up a panel at a time."""
+    whole = linear_map(base, left, right, stored=True).precise()
+    return float(torch.linalg.vector_norm(whole.row_norms()))
 
 
 def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -> Similarity:

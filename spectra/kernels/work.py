@@ -25,6 +25,7 @@ LONG, RATIO = 1 << 27, 4
 """Entries, and long sides over short ones, from which 16-bit values stay as stored, and exact ways
 go panel by panel too: a vocabulary's. A copy in float32 would take half a gigabyte and more."""
 
+BESIDE: Final = 128  # vectors of the long side of a vocabulary that are held at once, about
 SOUGHT: Final = 72  # columns at most by which small singular values are sought
 PANEL: Final = 1024  # rows of a long matrix multiplied at a time
 
@@ -99,6 +100,11 @@ def decomposes(rows: int, cols: int) -> bool:
 def is_long(rows: int, cols: int) -> bool:
     """Say whether a matrix of this shape is never copied whole."""
     return rows * cols >= LONG and max(rows, cols) >= RATIO * min(rows, cols)
+
+
+def is_streamed(rows: int, cols: int) -> bool:
+    """Say whether what is made of a matrix of this shape is formed a few rows at a time."""
+    return is_long(rows, cols) and rows >= cols
 
 
 def singular_values_work(rows: int, cols: int) -> Work:
@@ -229,8 +235,20 @@ def similarity_memory(rows: int, cols: int) -> int:
     What they leave open takes some 16 bytes an entry and a square of the shorter side more, one
     matrix of a process at a time.
     """
+    if is_long(rows, cols):
+        short, long = sorted((rows, cols))
+        return 40 * short**2 + 8 * BESIDE * long
     entry = 24 if decomposes(rows, cols) else 8
     return entry * rows * cols + 16 * min(rows, cols) ** 2
+
+
+def streamed_memory(rows: int, cols: int) -> int:
+    """Return about the peak bytes of telling a change that is formed a few rows at a time.
+
+    A Gram matrix that is factored, and vectors of the long side.
+    """
+    short, long = sorted((rows, cols))
+    return 24 * short**2 + 8 * BESIDE * long
 
 
 def frame_memory(rows: int, cols: int) -> int:
@@ -239,7 +257,12 @@ def frame_memory(rows: int, cols: int) -> int:
 
 
 def left_singular_memory(rows: int, cols: int) -> int:
-    """Return about the peak bytes that all left singular vectors add to their matrix."""
+    """Return about the peak bytes that all left singular vectors add to their matrix.
+
+    Of a vocabulary its triangular factor, and a few vectors.
+    """
+    if is_long(rows, cols):
+        return similarity_memory(rows, cols)
     short, size = min(rows, cols), rows * cols
     return (16 if cols > rows else 24) * size + 64 * short**2
 

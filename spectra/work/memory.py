@@ -42,7 +42,8 @@ class Weight:
 class Budget:
     """The bytes that all tasks in work may take together, and what each takes.
 
-    Without a bound that users gave, what was read is not counted: one task is read ahead.
+    Without a bound that users gave, what was read is not counted but of a vocabulary: one task is
+    read ahead.
     """
 
     limit: int
@@ -57,8 +58,20 @@ class Budget:
 
 def default_budget(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> Budget:
     """Return the budget of a run for which users gave none."""
-    weights = [Weight(task.need(analyzer)) for task in tasks]
-    return Budget(max((share_of(task, analyzer) for task in tasks), default=0), weights)
+    weights = [_weight(task, analyzer) for task in tasks]
+    shares = [share_of(task, analyzer) for task in tasks]
+    limit = max([one.need + one.alive for one in weights] + shares, default=0)
+    return Budget(limit, weights)
+
+
+def _weight(task: Task, analyzer: Analyzer[Any]) -> Weight:
+    """Return what a task takes; what was read counts where it is most: two are never there."""
+    read = task.memory if _has_long(task) else 0
+    return Weight(task.need(analyzer), read, read)
+
+
+def _has_long(task: Task) -> bool:
+    return any(is_long(view.rows, view.cols) for view in task.views)
 
 
 def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) -> Budget:
@@ -89,9 +102,14 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
 
 def peak(tasks: Sequence[Task], analyzer: Analyzer[Any], crew: int) -> int:
     """Return about the bytes that a run takes at most, beside the program, unless users say."""
-    needs = sorted((task.need(analyzer) for task in tasks), reverse=True)
-    together = min(sum(needs[:crew]), default_budget(tasks, analyzer).limit)
-    return together + 2 * max((task.memory for task in tasks), default=0)  # one is read meanwhile
+    budget = default_budget(tasks, analyzer)
+    plain = [task for task in tasks if not _has_long(task)]
+    needs = sorted((task.need(analyzer) for task in plain), reverse=True)
+    together = min(sum(needs[:crew]), budget.limit)
+    ahead = max((task.memory for task in plain), default=0)  # one is read meanwhile
+    long = max((one.alive for one in budget.weights), default=0)
+    others = max(budget.least, min(together + long, budget.limit) if long else 0)
+    return max(together + ahead, others) + ahead
 
 
 def kept_by(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
@@ -102,8 +120,12 @@ def kept_by(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
 
 
 def share_of(task: Task, analyzer: Analyzer[Any]) -> int:
-    """Return the bytes that matrices like this one may need together, unless users say."""
-    largest = max((1 + one.paired) * one.view.rows * one.view.cols for one in task.inputs)
+    """Return the bytes that matrices like this one may need together, unless users say.
+
+    A vocabulary's shares with none: it is measured alone, by all threads.
+    """
+    shapes = [((one.view.rows, one.view.cols), 1 + one.paired) for one in task.inputs]
+    largest = max((of * math.prod(shape) for shape, of in shapes if not is_long(*shape)), default=0)
     return max(task.need(analyzer), ROOM + SHARE * largest)
 
 

@@ -184,13 +184,6 @@ class Input:
         return self.own.key, *more
 
     @property
-    def memory(self) -> int:
-        """Bytes that what was read takes, with how far each value may have been rounded."""
-        found = sum(read.memory for read in self.reads)
-        found += 4 * sum(read.numel for read in self.coded)
-        return found + self.made
-
-    @property
     def made(self) -> int:
         """Bytes of values that are computed from the base's."""
         change, width = self.change, 4
@@ -223,12 +216,11 @@ class Task:
 
     @property
     def memory(self) -> int:
-        """Bytes that what was read takes; a base of several pairs once."""
-        shared: dict[Hashable, int] = {}
-        for one in self.inputs:
-            shared[one.own.key] = max(shared.get(one.own.key, 0), one.own.memory)
-        beside = {one.key: one.memory - one.own.memory for one in self.inputs}
-        return sum(shared.values()) + sum(beside.values())
+        """Bytes that what was read takes, what several inputs share once."""
+        read = {read.key: read.memory for one in self.inputs for read in one.reads}
+        beside = {one.key: one.made + 4 * sum(read.numel for read in one.coded)
+                  for one in self.inputs}  # fmt: skip
+        return sum(read.values()) + sum(beside.values())
 
     @property
     def start(self) -> tuple[str, int, int]:

@@ -18,7 +18,7 @@ from spectra.kernels.linear_map import LinearMap
 def smallest(of: LinearMap, gram: Tensor | None = None, tolerance: float = 1e-3) -> Bracket:
     lower = lower_gram(of, torch.float32) if gram is None else gram
     triangle = cholesky(lower)
-    largest = 1.001 * float(torch.linalg.matrix_norm(of.matrix.double(), 2)) / of.scale
+    largest = 1.001 * float(torch.linalg.matrix_norm(of.held.double(), 2)) / of.scale
     if triangle is None:
         return UNKNOWN
     found = GramMatrix(of, lower, largest).smallest(triangle, Settings(tolerance=tolerance))
@@ -26,7 +26,7 @@ def smallest(of: LinearMap, gram: Tensor | None = None, tolerance: float = 1e-3)
 
 
 def twin(of: LinearMap) -> float:
-    return float(torch.linalg.svdvals(of.matrix.double())[-1])
+    return float(torch.linalg.svdvals(of.held.double())[-1])
 
 
 @pytest.mark.parametrize("kappa", [1.0, 1.5, 10.0, 100.0, 300.0])
@@ -79,6 +79,6 @@ def test_a_vector_that_the_space_has_not_met_is_not_missed(generator: torch.Gene
     sigma = torch.ones(200, dtype=torch.float64)
     sigma[-1] = 0.1
     of = tall_map(with_spectrum(sigma, 300, 200, generator))
-    right = torch.linalg.svd(of.matrix.double()).Vh[-1:]
+    right = torch.linalg.svd(of.held.double()).Vh[-1:]
     gram = (lower_gram(of, torch.float64) + (1.0 / of.scale) ** 2 * right.mT @ right).float()
     assert smallest(of, gram) == UNKNOWN

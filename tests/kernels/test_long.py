@@ -1,18 +1,16 @@
 """Matrices as long as a vocabulary: what shorter ones give, and never a copy of them."""
 
 import math
-from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import device
 import pretend
 from analyzers.subjects import matrix_of
 from examples import with_spectrum
+from largest import most_made
 from spectra.analyzers import Kappa, Spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import arranged, linear_map, noise, work
@@ -24,34 +22,6 @@ from spectra.kernels.singular import decompose, triangle
 
 HALVES = (torch.bfloat16, torch.float16)
 SEEN = pytest.mark.skipif(device.NAME == pretend.NAME, reason="its tensors hold no memory")
-
-
-class Made(TorchDispatchMode):
-    """Notes the largest tensor that is made."""
-
-    def __init__(self, given: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.given = given.untyped_storage().data_ptr()
-        self.most: int = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        found = func(*args, **(kwargs or {}))
-        for one in tree_leaves(found):
-            if isinstance(one, Tensor) and one.untyped_storage().data_ptr() != self.given:
-                self.most = max(self.most, one.untyped_storage().nbytes())
-        return found
-
-
-def most_made(matrix: Tensor, ask: Callable[[Tensor], object]) -> int:
-    with Made(matrix) as made:
-        ask(matrix)
-    return int(made.most)
 
 
 @pytest.fixture
@@ -166,7 +136,7 @@ def test_products_of_what_stays_as_stored(dtype: torch.dtype, turned: bool) -> N
     kept, wide = (
         linear_map.linear_map(matrix, float32=1, stored=stored) for stored in (True, False)
     )
-    assert kept.matrix.data_ptr() == matrix.data_ptr()
+    assert kept.held.data_ptr() == matrix.data_ptr()
     assert kept.dtype == wide.dtype == torch.float32
     kept, wide = (one.mT if turned else one for one in (kept, wide))
     vectors = torch.randn(kept.shape[1], 3, dtype=torch.float64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import verdicts
+from spectra.kernels import singular, verdicts, work
 from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import (
@@ -63,6 +63,37 @@ def judged(
 def test_no_claim_is_broken_by_a_narrow_krylov_space(case: Case, single: bool) -> None:
     way = "krylov float32" if single else "krylov"
     judged(*case.pair(), case.k, case.epsilon, case.side, way)
+
+
+@settings(max_examples=60)
+@given(cases(st.integers(60, 200), st.integers(1, 7)), st.sampled_from([*WAYS]))
+def test_no_claim_is_broken_of_a_matrix_that_is_never_copied(case: Case, way: str) -> None:
+    base, tuned = case.pair()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(work, "LONG", 1)
+        patched.setattr(work, "RATIO", 1)
+        patched.setattr(singular, "PANEL", 32)
+        found = proven_similarity(base, tuned, case.k, case.epsilon, case.side, WAYS[way])
+    holds(found, base, tuned, case.k, case.epsilon, case.side)
+
+
+@pytest.mark.parametrize("shape", [(900, 130), (130, 900)], ids=["tall", "wide"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("side", get_args(Side))
+def test_the_reference_of_a_matrix_that_is_never_copied(
+    shape: tuple[int, int], dtype: torch.dtype, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = random(*shape, 1).to(dtype)
+    tuned = base.double() + 40.0 * orthonormal(shape[0], 2, 2) @ orthonormal(shape[1], 2, 3).mT
+    tuned = tuned.to(dtype)
+    expected = exact_similarity(base, tuned, 8, side)
+    monkeypatch.setattr(work, "LONG", 1)
+    found = exact_similarity(base, tuned, 8, side)
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(other, Tensor):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    assert found.overlap == pytest.approx(expected.overlap)
+    assert found.best.tolist() == expected.best.tolist()
 
 
 LATE = Case(

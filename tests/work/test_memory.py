@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +119,51 @@ def test_the_peak_that_is_told_is_what_was_given(
     assert 4_500_000 < roomy < 1 << 30
 
 
+NAMES = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def hollow(folder: Path, rows: int, cols: int, names: Sequence[str] = NAMES) -> Path:
+    """Write a model of such matrices in bfloat16, of which nothing is on the disk but a header."""
+    each = 2 * rows * cols
+    entries = {
+        name: {"dtype": "BF16", "shape": [rows, cols], "data_offsets": [at * each, (at + 1) * each]}
+        for at, name in enumerate(names)
+    }
+    header = json.dumps(entries).encode()
+    folder.mkdir(exist_ok=True)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + len(names) * each)  # a hole: nothing is written
+    return folder
+
+
+@pytest.mark.parametrize("shape", [(128256, 4096), (129280, 7168), (151936, 3584)], ids=str)
+@pytest.mark.parametrize("given", [None, "7GB"])
+def test_pairs_of_vocabularies_take_one_as_stored_and_small_matrices(
+    tmp_path: Path, shape: tuple[int, int], given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "resident", lambda: 512 << 20)
+    base, tuned = (hollow(tmp_path / name, *shape) for name in ("base", "tuned"))
+    plans = [
+        spectra.diff.plan(base, tuned, memory=given),
+        spectra.diff.plan(base, tuned, intruders=True, memory=given),
+        spectra.diff.plan(base, tuned, intruders=True, side="both", exact=True, memory=given),
+        spectra.check.plan(tuned, base=base, memory=given),
+    ]
+    pair, square = 4 * shape[0] * shape[1], 8 * shape[1] ** 2
+    for plan in plans:
+        found = plan.estimate()
+        assert found.matrices == 2
+        assert pair < found.memory <= (pair + 8 * square if given is None else 7e9 - (512 << 20))
+
+
 @pytest.mark.parametrize("analyzer", [Kappa(), Spectrum()])
 def test_a_vocabulary_takes_what_is_stored_and_a_gram_matrix(
     tmp_path: Path, analyzer: Analyzer[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "resident", lambda: 256 << 20)
-    name, stored = "model.embed_tokens.weight", 2 * 262144 * 4096
-    entry = {"dtype": "BF16", "shape": [262144, 4096], "data_offsets": [0, stored]}
-    header = json.dumps({name: entry}).encode()
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + stored)  # a hole: nothing is written
+    name, stored = NAMES[0], 2 * 262144 * 4096
+    hollow(tmp_path, 262144, 4096, NAMES[:1])
     tasks = plan_model(spectra.open(tmp_path), Selection()).tasks
     assert memory.given_budget(tasks, analyzer, 4_000_000_000).least > stored
     with pytest.raises(UsageError, match=f"'{name}' takes 3\\d\\d\\dMB .* Give at least 3"):
