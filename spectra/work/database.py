@@ -190,7 +190,7 @@ class Database:
     def _open_to_read(self, error: Exception) -> None:
         """Read what a folder holds that may not be written: nobody else writes it either."""
         self._stop(str(error))
-        if self.path.is_file():
+        if there(self.path):
             try:
                 self._base = _connection(self.path, "?immutable=1")
             except FAILURES:
@@ -215,7 +215,15 @@ class Database:
 
     def _files(self) -> list[Path]:
         names = (self.path.name + suffix for suffix in SUFFIXES)
-        return [path for path in map(self.path.with_name, names) if path.is_file()]
+        return [path for path in map(self.path.with_name, names) if there(path)]
+
+
+def there(path: Path) -> bool:
+    """Say whether a file is there, as far as this user may know."""
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be entered
+        return False
 
 
 def entries_of(path: Path, kind: str) -> Iterator[Entry]:

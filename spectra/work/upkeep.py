@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.errors import OutputError
+from spectra.text import counted
 from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
 from spectra.work.rates import RATE
-from spectra.work.store import FILE, NAMED_FILE, ROW, SAMPLE, Store, span_of
+from spectra.work.store import FILE, FOLDER, NAMED_FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import write_atomically
 
+CLEAR = "`spectra cache clear` deletes all of it, and needs no room."
 PORTABLE = ROW, NAMED_FILE  # kinds of entries that say the same on every machine
 
 
@@ -46,12 +48,22 @@ def held(store: Store) -> Held:
 
 
 def clear(path: Path) -> int:
-    """Delete a store and what was set aside of it; return the bytes that took."""
+    """Delete a store and what was set aside of it; return the bytes that took.
+
+    Raises:
+        OutputError: It is not ours to delete.
+    """
     own = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-    files = [file for file in [*own, *path.parent.glob(ASIDE.format(path.name))] if file.is_file()]
-    freed = sum(file.stat().st_size for file in files)
-    for file in files:
-        file.unlink(missing_ok=True)
+    try:
+        aside = path.parent.glob(ASIDE.format(path.name))
+        files = [file for file in [*own, *aside] if file.is_file()]
+        freed = sum(file.stat().st_size for file in files)
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be deleted: {error.strerror or error}. {FOLDER} names another."
+        ) from error
     return freed
 
 
@@ -65,6 +77,9 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
 
     Returns:
         How many measurements were dropped.
+
+    Raises:
+        OutputError: Some were to go, and the store cannot be written.
     """
     base, before, total = store.base, store.base.count(ROW), 0
     sizes = [
@@ -78,6 +93,9 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
             most is not None and total > most
         ):
             base.drop(kind, about)
+            if not base.writes:
+                why = store.troubles[0]
+                raise OutputError(f"not all that was to go is dropped: {why}. {CLEAR}")
     base.shrink()
     return before - base.count(ROW)
 
@@ -128,7 +146,11 @@ def take_in(store: Store, path: Path) -> int:
 
 
 def verify(store: Store) -> Verified:
-    """Check every entry's checksum, and read again what local files are said to hold."""
+    """Check every entry's checksum, and read again what local files are said to hold.
+
+    Raises:
+        OutputError: Some are to be dropped, and the store cannot be written.
+    """
     base = store.base
     for entry in base.entries(SAMPLE):  # quickly taken again
         base.drop(SAMPLE, entry.about)
@@ -142,6 +164,10 @@ def verify(store: Store) -> Verified:
         if told != "same":
             base.drop(FILE, about)
     damaged = before - sum(map(len, (rows, files, *others)))
+    wrong = damaged + len(files) - found["same"]
+    if wrong and not base.writes:
+        raise OutputError(f"{counted(wrong, 'entry', 'entries')} of {before:,} no longer true or "
+                          f"sound, and not dropped: {store.troubles[0]}. {CLEAR}")  # fmt: skip
     return Verified(
         len(rows), damaged, found["same"], found["changed"], found["gone"], found["unread"]
     )
@@ -154,4 +180,8 @@ def _judged(about: bytes, body: bytes) -> str:
     span, digest = known
     if span.how:
         return "unread"
-    return "same" if digest_of_file(Path(span.path), span.start, span.stop) == digest else "changed"
+    try:
+        now = digest_of_file(Path(span.path), span.start, span.stop)
+    except OSError:  # no longer ours to read
+        return "gone"
+    return "same" if now == digest else "changed"

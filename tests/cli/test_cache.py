@@ -190,6 +190,46 @@ def test_what_could_not_be_moved_is_an_error(
     assert "cannot be written" in done.err
 
 
+@pytest.mark.parametrize("closed", [0o500, 0o000], ids=["read-only", "closed"])
+def test_a_store_that_is_not_ours_to_change_is_one_line(
+    closed: int, command: Command, minilm: Path, cache: Path, tmp_path: Path
+) -> None:
+    model = fewer_words(minilm, tmp_path / "m")
+    line = ["kappa", str(model), "--layers", "0", "-q"]
+    first = told(command(*line))
+    (model / "model.safetensors").touch()
+    lines = [line, ["cache", "clear"], ["cache", "prune", "--max-size", "1KB"], ["cache", "verify"]]
+    cache.chmod(closed)
+    try:
+        done = [as_nobody(*words) for words in lines]
+    finally:
+        cache.chmod(0o700)
+    assert (done[0].returncode, untimed(done[0].stdout)) == (0, first)
+    assert re.fullmatch(r"warning: .*sqlite cannot be written \(.*\): .*\n", done[0].stderr)
+    place = cache / "store.sqlite"
+    why = f"{place} cannot be deleted: Permission denied. SPECTRA_CACHE_DIR names another."
+    assert done[1].stderr == f"error: {why}\n"
+    for one, why in zip(done[2:], ("not all that was to go", "6 entries of"), strict=True):
+        if closed:  # else nothing is known of what it holds
+            assert (one.returncode, one.stdout) == (2, "")
+            assert one.stderr.startswith(f"error: {why}")
+        assert one.stderr.count("\n") == 1
+
+
+def as_nobody(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as one to whom permissions apply, which they do not to root."""
+    script = """
+import ctypes, os, sys
+prctl = ctypes.CDLL(None).prctl
+for ability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    prctl(24, ability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, "-m", "spectra", *sys.argv[1:]])
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
+    )
+
+
 def test_a_report_uses_the_store_and_warns_once(
     command: Command, minilm: Path, cache: Path, tmp_path: Path
 ) -> None:
