@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -53,6 +54,7 @@ def environment() -> dict[str, Any]:
             "memory": _memory(),
         },
         "torch": _torch(problems),
+        "blas": list(_blas(problems)),
         "libraries": libraries,
         "folders": _folders(problems),
         "settings": {
@@ -73,6 +75,10 @@ def told(found: dict[str, Any], limit: int | None) -> str:
         ("python", found["python"]["version"], found["python"]["place"]),
         ("platform", "", f"{machine['system']}, {counted(machine['cores'], 'core')}{room}"),
         ("torch", torch["version"] or "-", _told_of_torch(torch)),
+        *(
+            (f"BLAS of {one['of']}", one["version"] or "-", _told_of_blas(one))
+            for one in found["blas"]
+        ),
         *(
             (one["name"], one["version"] or "-", _told_of_library(one))
             for one in found["libraries"]
@@ -142,6 +148,40 @@ def _torch(problems: list[str]) -> dict[str, Any]:
     return found
 
 
+def _blas(problems: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield which BLAS torch has, and numpy and scipy: last digits and speed hang on them.
+
+    Of one that threadpoolctl does not know, such as Accelerate, there is what it was built with.
+    """
+    with suppress(Exception):  # which `_torch` tells
+        torch = import_module("torch")
+        built = torch.__config__.show()
+        name, number, kind = (
+            (re.search(sought, built) or [None, None])[1]
+            for sought in (r"BLAS_INFO=(\w+)", r"Math Kernel Library Version ([\d.]+)",
+                           r"CPU capability usage: (\w+)")
+        )  # fmt: skip
+        yield {"of": "torch", "name": name, "version": number if name == "mkl" else None,
+               "architecture": kind, "threads": torch.get_num_threads()}  # fmt: skip
+    for package in ("numpy", "scipy"):
+        try:
+            own = import_module(package)
+            import_module(f"{package}.linalg")  # which loads it
+            built = own.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            loaded = [
+                one for one in import_module("threadpoolctl").threadpool_info()
+                if one["user_api"] == "blas" and package in Path(one["filepath"]).parent.name
+            ]  # fmt: skip
+            known = loaded[0] if loaded else {}
+            yield {"of": package, "name": known.get("internal_api") or built.get("name"),
+                   "version": known.get("version") or built.get("version"),
+                   "architecture": known.get("architecture"),
+                   "threads": known.get("num_threads")}  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - as above
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            problems.append(f"{package} cannot be used: {printable(said)}")
+
+
 def _folders(problems: list[str]) -> dict[str, str]:
     """Return where the Hub's cache is, and what was installed to read."""
     found = {}
@@ -191,6 +231,12 @@ def _told_of_torch(found: dict[str, Any]) -> str:
     devices = [f"{one['name']} {one['what']}, {size(one['memory'])}" for one in found["devices"]]
     threads = counted(found["threads"], "thread")
     return f"{found['build']} build, {threads}, {'; '.join(devices) or 'no GPU'}"
+
+
+def _told_of_blas(found: dict[str, Any]) -> str:
+    threads = counted(found["threads"], "thread") if found["threads"] else ""
+    told = (found["name"] or "not known", found["architecture"], threads)
+    return ", ".join(part for part in told if part)
 
 
 def _told_of_library(one: dict[str, Any]) -> str:

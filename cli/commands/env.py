@@ -14,8 +14,8 @@ def env(format: Format = "table") -> int:  # noqa: A002 - the option's own name
     """Show what spectra runs on here.
 
     Versions of spectra, Python, torch and the other libraries, what torch was built for and
-    finds, folders, and the variables that change a run: what a report of a fault needs. Nothing
-    is asked over the network; of tokens it says only that they are set.
+    finds, which BLAS computes, folders, and the variables that change a run: what a report of a
+    fault needs. Nothing is asked over the network; of tokens it says only that they are set.
 
     Example: spectra env
     """

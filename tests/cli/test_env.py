@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
+import threadpoolctl
 import torch
 from spectra_cli import environment
 
@@ -40,6 +41,14 @@ def test_the_screen_tells_versions_and_what_torch_finds(command: Command) -> Non
     assert torch.__version__ in lines["torch"]
     assert "1 thread," in lines["torch"]  # as the tests set it
     assert ("no GPU" in lines["torch"]) is not torch.cuda.is_available()
+    blas = [line for line in done.out.splitlines() if "BLAS of " in line]
+    assert [line.split()[2] for line in blas] == ["torch", "numpy", "scipy"]
+    for loaded in threadpoolctl.threadpool_info():  # by wheels, each with a library of its own
+        home = Path(loaded["filepath"]).parent.name.partition(".")[0]
+        told = [line for line in blas if f"BLAS of {home} " in line]
+        if loaded["user_api"] == "blas" and told:
+            assert f"{loaded['version']} " in told[0]
+            assert f"{loaded['internal_api']}, {loaded['architecture']}, " in told[0]
     assert sys.executable in lines["python"]
     assert {"numpy", "safetensors", "huggingface_hub", "gguf", "pyarrow"} <= lines.keys()
     assert not {"pytest", "mypy", "ruff"} & lines.keys()
@@ -52,6 +61,8 @@ def test_as_json_it_is_the_same(command: Command) -> None:
     assert found["torch"]["version"] == torch.__version__
     assert found["problems"] == []
     assert found["platform"]["cores"] >= 1
+    assert [one["of"] for one in found["blas"]] == ["torch", "numpy", "scipy"]
+    assert all(one["name"] for one in found["blas"])
 
 
 def test_on_a_narrow_terminal_a_line_goes_on_under_its_column() -> None:
