@@ -122,6 +122,7 @@ class Change:
         self.steps = made(2, dtype=torch.float64)  # sums of half steps / scale
         self.squares = made(4, dtype=torch.float64)  # D, W0, steps; likewise
         self.counts = made(2, dtype=torch.int64)  # moved; within two storings
+        self._wide: Tensor | None = None  # rows of both sides, while D is formed
         self.values: Tensor | Streamed  # D / scale
         if is_streamed(*sizes):
             every = [line.new_ones(len(line)) for line in self.lines]
@@ -204,9 +205,12 @@ class Change:
         return torch.sub(tuned, base).div_(self.scale)
 
     def _both(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return rows of both sides, as wide as D."""
-        base, tuned = (side.values[rows].to(self.dtype) for side in (self.base, self.tuned))
-        return base, tuned
+        """Return rows of both sides, as wide as D: until others are asked for."""
+        base, tuned = self.base.values[rows], self.tuned.values[rows]
+        if self._wide is None or self._wide.shape[1] < len(base):  # fresh pages cost more
+            self._wide = self.steps.new_empty(2, *base.shape, dtype=self.dtype)
+        wide = self._wide[:, : len(base)]
+        return wide[0].copy_(base), wide[1].copy_(tuned)
 
     def _taken(
         self, lines: Sequence[Tensor], make: Callable[[slice | Tensor], Tensor]
