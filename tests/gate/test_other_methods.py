@@ -106,6 +106,8 @@ def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) ->
 
 CONTRADICTED = {
     "LoHa": (peft.LoHaConfig(r=2, alpha=2, **ON), "r", 4, "factors of rank 2"),
+    "LoHa by a pattern": (peft.LoHaConfig(r=2, alpha=2, **ON), "rank_pattern", {"q_proj": 4},
+                          "factors of rank 2, r = 4"),
     "LoKr": (peft.LoKrConfig(r=2, alpha=2, **ON), "r", 4, "factors of rank 2"),
     "VeRA": (METHODS["VeRA"], "r", 8, "factors of rank 4"),
     "OFT": (METHODS["OFT"], "oft_block_size", 16, "tensors for oft_block_size = 8"),
@@ -154,6 +156,23 @@ CONTRADICTED = {
     "AdaLoRA": (peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, **ON), "init_r", 8,
                 "factors of rank 4"),
 }  # fmt: skip
+HEALTHY = {
+    "LoHa": peft.LoHaConfig(r=4, alpha=2, rank_pattern={"q_proj": 2}, **ON),
+    "LoKr": peft.LoKrConfig(r=2, alpha=2, rank_pattern={"q_proj": 1}, **ON),
+    "HiRA": peft.HiraConfig(r=3, rank_pattern={"q_proj": 5}, **ON),  # PEFT writes 3
+    "DEFT": peft.DeftConfig(r=40, **ON),  # of 32 outputs
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_rank_that_a_pattern_or_a_narrow_module_sets_is_none(name: str, tmp_path: Path) -> None:
+    method(llama(), HEALTHY[name], tmp_path)
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for beside in (None, base):
+        assert not spectra.check(adapter, base=beside, select="SPC110").summary["findings"]
+    assert "contradicts" not in spectra.diff(base, adapter).summary["reading"]
+
+
 WITH_BASE = ("SHiRA", "SuperTuning")  # whose sizes hang on those of the base
 
 
@@ -171,7 +190,7 @@ def test_a_number_that_the_tensors_contradict(name: str, tmp_path: Path) -> None
     held, _, gives = held.partition(", ")  # of a pattern, for the modules that it is about
     text = f"has {held}, but adapter_config.json gives {gives or f'{setting} = {wrong}'}"
     assert {(one["severity"], one["message"]) for one in found} == {("error", text)}
-    if name in ("LoHa", "LoKr"):
+    if name.startswith(("LoHa", "LoKr")):
         with pytest.raises(AdapterError, match="so its scale is unknown"):
             spectra.diff(base, adapter)
     else:

@@ -85,6 +85,17 @@ def _tiny(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - a
     return told if rank == min(told, most) else rank
 
 
+def _deft(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    rows, rank = sizes["deft_P"]
+    return told if rank == min(told, rows) else rank  # PEFT takes no more than there are outputs
+
+
+def _hira(sizes: Sizes, told: float, config: Told) -> float:
+    """The pattern's, or that of all modules: PEFT reads the pattern, and starts with the latter."""
+    rank: int = (sizes.get("hira_A") or sizes["hira_embedding_A"])[0]
+    return told if rank == config.get("r") else rank
+
+
 def _ada(sizes: Sizes, told: float, config: Told) -> float:
     return told if config.get("rank_pattern") else sizes["lora_A"][0]
 
@@ -120,11 +131,11 @@ _BANK = (Number("num_vectors", _size("vblora_vector_bank")),
 
 HELD: Mapping[str, Sequence[Number]] = {
     "ADALORA": (Number("init_r", _ada, what="factors of rank"),),
-    "LOHA": (_rank("hada_w1_b"),),
+    "LOHA": (_rank("hada_w1_b", pattern="rank_pattern"),),
     "LOKR": (  # whole factors have none
         Number("r", lambda sizes, told, _: next(
             (sizes[name][0] for name in sorted(sizes) if name.endswith("_b") and sizes[name]), told
-        ), what="factors of rank"),
+        ), "rank_pattern", what="factors of rank"),
     ),
     "VERA": (_rank("vera_lambda_d"),),
     "PVERA": (
@@ -160,8 +171,8 @@ HELD: Mapping[str, Sequence[Number]] = {
         Number("boft_n_butterfly_factor", _butterflies),
     ),
     "HRA": (Number("r", _size("hra_u", axis=1)),),
-    "HIRA": (_rank("hira_A", "hira_embedding_A", pattern="rank_pattern"),),
-    "DEFT": (_rank("deft_P", axis=1),),
+    "HIRA": (Number("r", _hira, "rank_pattern", "factors of rank"),),
+    "DEFT": (Number("r", _deft, what="factors of rank"),),
     "GLORA": (_rank(*(f"glora_{side}.Xd" for side in "ABC"), axis=1),),
     "OSF": (Number("effective_rank", _osf),),
     "PEANUT": (_rank("peanut_A.weight"),),

@@ -103,8 +103,6 @@ def _updates(
     for name, own in modules.items():
         told = _told(spec, config, method, name, own)
         sizes = {part: entry.shape for part, entry in own.items()}
-        if method.scaled:
-            numbers[name]["r"] = scales[name].rank
         text, lacking = contradiction(config, kind, sizes, numbers[name])
         if text:
             wrong[name] = text
