@@ -8,14 +8,14 @@ from spectra.analyzers import Heads, Kappa, Shared, Spectrum
 from spectra.analyzers.metrics import words_of
 from spectra.analyzers.tuned_spectrum import TunedSpectrum
 from spectra.checkpoint import Adapter
-from spectra.errors import UsageError
+from spectra.errors import NothingToAnalyseError, UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis, plan_for
 from spectra.runs.composition import STRONGEST, Composition
 from spectra.runs.opening import Device, Globs, Layers, Memory, Spec, chosen, open  # noqa: A004
 from spectra.runs.planned import Planned, asked, measure
 from spectra.runs.tokens import in_tokens
-from spectra.text import shown
+from spectra.text import listed, shown
 from spectra.words import By, Engine, Experts, Per, Preset, RankBy
 
 OF_CACHE = ("attn.k", "attn.v")
@@ -333,8 +333,24 @@ def shared(
     analyzer = Shared(group=str(group), rank=rank, seed=seed)
     opened = open(model, allow_pickle=allow_pickle, download=download, variant=variant)
     some = chosen(selection, include, exclude, role, layers)
-    plan = plan_for(analyzer, [opened], some if some.roles else replace(some, roles=OF_CACHE))
+    if some.roles:
+        plan = plan_for(analyzer, [opened], some)
+    else:
+        try:
+            plan = plan_for(analyzer, [opened], replace(some, roles=OF_CACHE))
+        except NothingToAnalyseError as error:
+            raise NothingToAnalyseError(_unasked(str(error))) from None
+        plan = replace(plan, notes=tuple(map(_unasked, plan.notes)))
     return Planned(
         Analysis(analyzer, plan, some), device, workers, progress, cache, engine=engine,
         address=address, memory=memory,
     )  # fmt: skip
+
+
+def _unasked(text: str) -> str:
+    """Return what is said of roles that nobody gave, without the options that would give them."""
+    options = [f"--role {one}" for one in OF_CACHE]
+    text = text.replace(" ".join(options), f"{listed(OF_CACHE)} (no role is given)")
+    for option, one in zip(options, OF_CACHE, strict=True):
+        text = text.replace(option, f"{one} (no role is given)")
+    return text

@@ -3,7 +3,7 @@
 from spectra.checkpoint import Adapter, LoraFactors
 from spectra.checkpoint.adapter.biases import Shift, moved_biases
 from spectra.checkpoint.adapter.settings import patterns_left, targets_of
-from spectra.checkpoint.adapter.updates.held import WEIGHT, contradiction, told_of
+from spectra.checkpoint.adapter.updates.held import WEIGHT, contradiction, form_of, told_of
 from spectra.checkpoint.adapter.updates.update import Made
 from spectra.matrices.role import kind_of
 from spectra.policy.facts import Fit
@@ -43,7 +43,7 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         misshapen=() if plan is None else _misshapen(plan),
         unnamed=_unnamed(adapter) if adapter.coat == "PEFT" else (),
         contradictions=adapter.contradictions or _contradictions(adapter, plan),
-        unused=patterns_left(adapter.config, _names(adapter)) if adapter.coat == "PEFT" else (),
+        unused=_unused(adapter) if adapter.coat == "PEFT" else (),
     )
 
 
@@ -71,6 +71,12 @@ def _tensors(factors: LoraFactors) -> tuple[str, ...]:
         if factors.magnitude is not None
         else tuple(part.name for entry in (factors.a, factors.b) for part in entry.parts)
     )
+
+
+def _unused(adapter: Adapter) -> list[tuple[str, str]]:
+    """Return patterns that no module fits, each with its table."""
+    form = form_of(str(adapter.config.get("peft_type")))
+    return patterns_left(adapter.config, _names(adapter), form)
 
 
 def _names(adapter: Adapter) -> list[str]:

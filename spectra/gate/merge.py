@@ -225,13 +225,14 @@ def _as_meant(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
             return _right(f"the method in {word}" if word else "the method in float32", off)
     values = merge.base + update
     slack = torch.zeros_like(values)
-    if meant.formed in ("lengths", "method"):  # computed here as there, in another order
+    computed = meant.formed in ("lengths", "method")
+    if computed and not meant.merges:  # here as there, in another order
         slack = 16 * UNIT * values.abs()
         if meant.factors is not None:
             left, right = _wide(meant.factors.product, merge)
             made = abs(meant.factors.scale) * (left.abs() @ right.abs())
             slack += (2 * left.shape[1] + 4) * UNIT * made
-    else:
+    elif not computed:
         values = widened(meant.tuned)[: len(values)].to(values.dtype)
     off = lies_at(merge, values, slack)
     words = {

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from spectra.analyzers import Diff, Width
-from spectra.checkpoint import Adapter
+from spectra.checkpoint import Adapter, Skipped
 from spectra.checkpoint.damaged import Survey, open_damaged
 from spectra.errors import CheckpointError, UsageError
 from spectra.gate.baseline import Saved, of_release, read_baseline
@@ -87,7 +87,9 @@ def plan_check(
         replays=meant is not None,
         width=Width() if widths else None,
     )
-    warnings = [_unseen(changes, meant, lost)] if changes and meant else []
+    held = adapter.survey.checkpoint if adapter is not None else None
+    unread = held.untold if isinstance(held, Adapter) else ()
+    warnings = [_unseen(changes, meant, lost, unread)] if changes and meant else []
     if changes and release.is_adapter:
         warnings.append(changes.warning)
     return Check(
@@ -205,7 +207,7 @@ def _fit(
     return fit_of(opened, plan) if isinstance(opened, Adapter) else None
 
 
-def _unseen(changes: Plan, meant: Plan, lost: Sequence[str]) -> str:
+def _unseen(changes: Plan, meant: Plan, lost: Sequence[str], unread: Sequence[Skipped]) -> str:
     """Say what of an adapter is not looked for in the model; empty where all is."""
     changed = {task.place.matrix for task in meant.tasks if task.inputs[0].change}
     found = {
@@ -216,6 +218,12 @@ def _unseen(changes: Plan, meant: Plan, lost: Sequence[str]) -> str:
         told.append(
             f"{len(lacking):,} of {counted(len(changed), 'matrix', 'matrices')} that the adapter "
             f"changes found no partner in the merged model, such as {quote(lacking[0])}."
+        )
+    if unread:
+        first, rest = unread[0], len(unread) - 1
+        more = f" and {rest:,} more" if rest else ""
+        told.append(
+            f"Not judged is {quote(first.tensor)}{more}, which the adapter changes: {first.reason}."
         )
     if lost:
         told.append(

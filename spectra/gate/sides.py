@@ -13,7 +13,7 @@ from spectra.gate.reading import Reading
 from spectra.matrices import Selection, match_names
 from spectra.matrices.part import Part
 from spectra.policy.facts import is_buffer
-from spectra.text import natural
+from spectra.text import natural, shown
 from spectra.words import FAILED, VECTOR
 from spectra.work import Plan, plan_pair
 from spectra.work.executor import key_of
@@ -45,11 +45,14 @@ class Sides:
         """
         plan = plan_pair(base.weights, tuned.survey.checkpoint, Selection(), lenient=True)
         tied = base.weights.config.get("tie_word_embeddings") is not False
+        opened = tuned.survey.checkpoint
+        unread = _unread(base.weights, opened) if isinstance(opened, Adapter) else set()
         for task in plan.tasks:
             (one,) = task.inputs
             head = one.view.role.kind == "lm_head" and tied  # what the adapter makes of embeddings
             buffer = is_buffer(one.view.entry.name, one.view.entry.shape)
-            if side == "meant" and not one.change and (head or buffer):
+            left = head or buffer or one.view.entry.name in unread
+            if side == "meant" and not one.change and left:
                 continue
             key = base.part, one.view.name
             self.groups[key][side] = Input(side, one.source, one.view, True, one.change)
@@ -142,6 +145,12 @@ def rows_by_side(tasks: Iterable[Task], rows: Sequence[Row]) -> dict[str, dict[s
         side: dict(sorted(named.items(), key=lambda item: natural(item[0])))
         for side, named in found.items()
     }
+
+
+def _unread(base: Checkpoint, adapter: Adapter) -> set[str]:
+    """Return the weights that an adapter changes in a way that is not read."""
+    names = [f"{item.tensor}.weight" for item in adapter.untold]
+    return set(match_names(base.entries, names, f"module of {shown(adapter.spec)}")[0])
 
 
 def _vector(

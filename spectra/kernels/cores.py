@@ -13,6 +13,7 @@ Source:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.singular import product_rounding
 
+ALIKE = 0.9  # a cosine between factors of one training
+CANCELLED = 4.0  # times what is left of it, from which on a term is cancelled by others
 SLACK = 2.0  # times what storing factors moves their product, about, that is taken for it
 
 
@@ -72,8 +75,9 @@ def resolved(core: Core, terms: Sequence[Term]) -> tuple[Core, Float[Tensor, " r
     """Return a sum without directions that are no more than what storing its terms rounded off.
 
     Terms that depend on each other, such as an adapter and its own cut, leave such: no term has
-    more of itself there than its rounding. What one term has is none, however small it is beside
-    others or what is left of it in the sum.
+    more of itself there than its rounding, or those that have cancel each other, down to the
+    rounding of both. What one term has is none, however small it is beside others or what is left
+    of it in the sum.
 
     Args:
         core: Of the sum.
@@ -82,22 +86,38 @@ def resolved(core: Core, terms: Sequence[Term]) -> tuple[Core, Float[Tensor, " r
     Returns:
         The rest of the sum, of the same energy, and the singular values that are left out.
     """
-    levels = [term.rounding for term in terms]
-    doubtful = core.sigma <= sum(levels)
+    levels = core.sigma.new_tensor([term.rounding for term in terms])[:, None]
+    doubtful = core.sigma <= levels.sum()
     if len(terms) < 2 or not bool(doubtful.any()):
         return core, core.sigma[:0]
     left, right = core.balanced(len(core.sigma))
     root = core.sigma[doubtful].sqrt()
     outer, inner = (left[:, doubtful] / root).mT, (right[doubtful] / root[:, None]).mT
-    held = torch.zeros_like(root, dtype=torch.bool)
-    for term, level in zip(terms, levels, strict=True):
+    sizes = []
+    for term in terms:
         one, other = term.left.double(), term.right.double()
         rows = torch.linalg.vector_norm((outer @ one) @ other, dim=1)
         cols = torch.linalg.vector_norm(one @ (other @ inner), dim=0)
-        held |= torch.maximum(rows, cols) > level
+        sizes.append(torch.maximum(rows, cols))
+    there, left_over = torch.stack(sizes), core.sigma[doubtful]
+    held = there > levels
+    most = held & (there > CANCELLED * left_over)
+    cancelled = (most.sum(dim=0) > 1) & (left_over <= (most * levels).sum(dim=0))
+    if any(_alike(one, other) for one, other in combinations(terms, 2)):
+        cancelled.zero_()  # no rounding is between factors that differ in the last bits alone
     keep = ~doubtful
-    keep[doubtful] = held
+    keep[doubtful] = (held & ~(most & cancelled)).any(dim=0)
     return core.only(keep), core.sigma[~keep]
+
+
+def _alike(one: Term, other: Term) -> bool:
+    """Say whether factors are alike entry by entry, as those of two steps of one training."""
+    return all(
+        left.shape == right.shape
+        and abs(float(left.double().flatten() @ right.double().flatten()))
+        >= ALIKE * float(left.double().norm()) * float(right.double().norm())
+        for left, right in zip(one[:2], other[:2], strict=True)
+    )
 
 
 def core_of(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner cols"]) -> Core:

@@ -32,6 +32,7 @@ from spectra.words import Engine, Stored, To
 from spectra.work import Plan
 from spectra.work.planning.plan import Member, in_bytes
 from spectra.work.task import Input, Task
+from spectra.writing.peft import PREFIX
 
 
 @asked
@@ -285,6 +286,12 @@ def _carried(sources: Sequence[Named]) -> dict[str, Carried]:
                 raise AdapterError(
                     f"{spec} holds {quote(name)} ({what}), which is no update that can be added. "
                     "Merge it into its base and give the merged model."
+                )
+            if not name.removeprefix(PREFIX).startswith(one.shift.dropped):
+                raise AdapterError(
+                    f"{spec} holds {quote(name)} whole, which lies outside the model whose names "
+                    f"{shown(sources[0].source.adapter.spec)} has, so that no class of model would "
+                    f"load their sum. Give {spec} first."
                 )
             own = Carried(weights, weights.entries[name])
             name = one.shift.stored(name)

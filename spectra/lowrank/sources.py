@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from spectra.checkpoint import Adapter, Checkpoint, LoraFactors, Skipped, TensorEntry
-from spectra.checkpoint.adapter.factors import WRAPPERS
+from spectra.checkpoint.adapter.factors import DROPPED, WRAPPERS
 from spectra.checkpoint.adapter.views import scaled
 from spectra.errors import AdapterError, UsageError
 from spectra.lowrank.finding import Turned, found_in
@@ -109,6 +109,9 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
         name: entry for name, entry in adapter.weights.entries.items()
         if name not in cut and (own_names or not name.endswith(".alpha"))
     }  # fmt: skip
+    dropped = tuple(Skipped(name, f"{NOT_WRITTEN}: {DROPPED}") for name in _dropped(adapter))
+    for item in dropped:
+        carried.pop(item.tensor, None)
     kept = {
         f"{own.module}.{leaf}": (rank, scale * rank)
         for own in adapter.factors.values() if not stacks
@@ -124,7 +127,7 @@ def source_of(opened: Checkpoint | Adapter, naming: Naming) -> Source:
         given = {**given, "target_parameters": None}
     source = Source(
         adapter, found.factors, naming, homes, {}, found.turned, stacks, carried, kept,
-        _told(adapter, carried), given, tuple(found.notes), frozenset(found.whole),
+        (*_told(adapter, carried), *dropped), given, tuple(found.notes), frozenset(found.whole),
     )  # fmt: skip
     _refuse_unheld(source)
     return _without(source)
@@ -172,18 +175,24 @@ def _refuse_unwritten(opened: Adapter) -> None:
                 f"{spec}: {quote(own.a.name)} lies inside {quote(wrapped[0][1:])}, which is not "
                 "written. Merge it into its base and give the merged model."
             )
-    biased = next((name for name in opened.weights.entries if name.endswith("lora_B.bias")), None)
+    dropped = _dropped(opened)
+    biased = next((name for name in opened.weights.entries
+                   if name.endswith("lora_B.bias") and name not in dropped), None)  # fmt: skip
     if biased is not None:
         raise AdapterError(
             f"{spec} holds {quote(biased)}, a bias that is scaled with its factors (lora_bias), "
             "which is not written. Merge it into its base and give the merged model."
         )
-    unread = [item for item in opened.beside if item.tensor not in opened.weights.entries]
-    if unread:
+    for item in opened.untold:
         raise AdapterError(
-            f"{spec}: module {quote(unread[0].tensor)} is not read: {unread[0].reason}. Merge it "
-            "into its base and give the merged model."
+            f"{spec}: module {quote(item.tensor)} is not read: {item.reason}. Merge it into its "
+            "base and give the merged model."
         )
+
+
+def _dropped(opened: Adapter) -> list[str]:
+    """Return the tensors that PEFT drops when it loads the adapter."""
+    return [item.tensor for item in opened.beside if item.reason == DROPPED]
 
 
 def _refuse_stacks(opened: Adapter, naming: Naming) -> None:
@@ -249,7 +258,8 @@ def _refuse_unheld(source: Source) -> None:
 def _without(source: Source) -> Source:
     """Return a source without what its coat has no place for, which is told."""
     peft = source.naming.to == "peft" and source.adapter.coat in READ
-    beside = [item for item in source.skipped if LENGTHS not in item.reason]
+    beside = [item for item in source.skipped
+              if LENGTHS not in item.reason and item.tensor in source.carried]  # fmt: skip
     if peft or not beside:
         return source
     lost = {item.tensor for item in beside}

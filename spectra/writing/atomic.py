@@ -23,15 +23,7 @@ def require_writable(path: Path) -> None:
     folder = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a folder; expected a file name to write to.")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(
-            f"{shown(path)} cannot be written: {shown(folder)} is a file; expected a folder."
-        )
-    if not folder.is_dir():
-        raise OutputError(
-            f"{shown(path)} cannot be written: the folder {shown(folder)} does not exist."
-            f"{guess_path(folder) or ' Create it first.'}"
-        )
+    require_above(path, folder)
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -41,6 +33,28 @@ def require_writable(path: Path) -> None:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}. Choose another place."
         ) from None
+
+
+def require_above(path: Path, folder: Path) -> None:
+    """Refuse a place whose folder is not there.
+
+    Args:
+        path: As it was asked for.
+        folder: Where that is to lie.
+
+    Raises:
+        OutputError: It is missing, or a file is in its place or in that of one above it.
+    """
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise OutputError(
+            f"{shown(path)} cannot be written: {shown(there)} is a file; expected a folder."
+        )
+    if not folder.is_dir():
+        raise OutputError(
+            f"{shown(path)} cannot be written: the folder {shown(folder)} does not exist."
+            f"{guess_path(path.parent) or ' Create it first.'}"
+        )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

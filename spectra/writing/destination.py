@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from spectra.errors import OutputError
-from spectra.text import counted, guess_path, quote, shown, size
-from spectra.writing.atomic import require_suffix, require_writable, write_atomically
+from spectra.text import counted, quote, shown, size
+from spectra.writing.atomic import (
+    require_above,
+    require_suffix,
+    require_writable,
+    write_atomically,
+)
 from spectra.writing.folder import write_folder
 from spectra.writing.temporary import bytes_left, put_back
 
@@ -95,15 +100,7 @@ class Destination:
         put_back(self.real)
         if path.exists() and not path.is_dir():
             raise OutputError(f"{shown(path)} is a file; expected a folder to write to.")
-        if above.exists() and not above.is_dir():
-            raise OutputError(
-                f"{shown(path)} cannot be written: {shown(above)} is a file; expected a folder."
-            )
-        if not above.is_dir():
-            raise OutputError(
-                f"{shown(path)} cannot be written: the folder {shown(above)} does not exist."
-                f"{guess_path(path.parent) or ' Create it first.'}"
-            )
+        require_above(path, above)
         inside = (one for one in path.rglob("*") if not one.is_dir() or one.is_symlink())
         held = sorted(one.relative_to(path).as_posix() for one in inside) if path.exists() else []
         if held and not self.force:

@@ -146,6 +146,9 @@ def test_experts_and_lone_layers_are_left_out_with_a_reason(tmp_path: Path) -> N
     assert "an expert" in told["model.layers.0.mlp.experts.1.up_proj.weight"]
     with pytest.raises(NothingToAnalyseError, match="no two layers of"):
         spectra.shared(folder, role="mlp.up")
+    other = write_model(tmp_path / "other", {"layers.0.mlp.up_proj.weight": torch.eye(4)})
+    with pytest.raises(NothingToAnalyseError, match=r"attn\.v \(no role is given\): roles are mlp"):
+        spectra.shared(other)
 
 
 def test_zeros_have_no_shares_and_what_is_no_number_has_none(tmp_path: Path) -> None:

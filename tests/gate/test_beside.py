@@ -152,6 +152,22 @@ MOVED: dict[str, tuple[Any, Any, torch.dtype]] = {
 }  # fmt: skip
 
 
+def test_an_entry_that_no_order_of_sums_explains_is_none_of_them(tmp_path: Path) -> None:
+    """Of single numbers nothing is summed: a last bit that is off is no merge bit for bit."""
+    config = peft.GloraConfig(**ON, config_A_B="constant", config_C="none",
+                              config_D_E="constant")  # fmt: skip
+    method(opt(), config, tmp_path)
+    base, merged = read(tmp_path)
+    whole = checked(tmp_path).summary["merge"]
+    assert whole["exact"] == whole["matrices"]
+    name = next(key for key, own in merged.items() if not torch.equal(own, base[key]))
+    off = merged[name].flatten().clone()
+    off[3] = torch.nextafter(off[3], torch.tensor(9.0))
+    found = checked(tmp_path, merged | {name: off.view_as(merged[name])})
+    assert found.summary["merge"]["exact"] == whole["exact"] - 1
+    assert "order of sums" not in found.summary["reading"]
+
+
 @pytest.mark.parametrize("name", MOVED)
 def test_biases_that_an_adapter_moves_are_done_again(name: str, tmp_path: Path) -> None:
     model, config, dtype = MOVED[name]

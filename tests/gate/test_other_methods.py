@@ -13,7 +13,7 @@ from torch import nn
 
 import spectra
 from adapters import method, save
-from spectra.errors import AdapterError, PairingError
+from spectra.errors import AdapterError, PairingError, SpectraError
 from spectra.policy import Policy
 
 EXPECTED = (
@@ -22,6 +22,7 @@ EXPECTED = (
     "Sparse invariant",
     "Failed to load the CUDA extension",
     "Setting boft_n_butterfly_factor",
+    "The following rank_pattern keys",  # of OSF, which searches for them all the same
 )
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in EXPECTED]
 ON: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"]}
@@ -152,7 +153,14 @@ CONTRADICTED = {
             "tensors for effective_rank = 6"),
     "OSF by a share": (peft.OSFConfig(effective_rank=0.25, **ON), "effective_rank", 0.5,
                        "tensors for effective_rank = 8"),
+    "OSF by a pattern": (peft.OSFConfig(effective_rank=6, **ON), "rank_pattern",
+                         {"layers.0": 9}, "tensors for effective_rank = 6, effective_rank = 9"),
     "PEANuT": (peft.PeanutConfig(r=2, **ON), "r", 4, "factors of rank 2"),
+    "shallow PEANuT": (peft.PeanutConfig(r=2, depth=1, **ON), "depth", 3, "tensors for depth = 1"),
+    "GraLoRA's hybrid": (peft.GraloraConfig(r=4, gralora_k=2, hybrid_r=2, **ON), "hybrid_r", 0,
+                         "tensors for hybrid_r = 2"),
+    "GraLoRA without": (peft.GraloraConfig(r=4, gralora_k=2, **ON), "hybrid_r", 4,
+                        "tensors for hybrid_r = 0"),
     "AdaLoRA": (peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, **ON), "init_r", 8,
                 "factors of rank 4"),
 }  # fmt: skip
@@ -161,16 +169,89 @@ HEALTHY = {
     "LoKr": peft.LoKrConfig(r=2, alpha=2, rank_pattern={"q_proj": 1}, **ON),
     "HiRA": peft.HiraConfig(r=3, rank_pattern={"q_proj": 5}, **ON),  # PEFT writes 3
     "DEFT": peft.DeftConfig(r=40, **ON),  # of 32 outputs
+    "GraLoRA": peft.GraloraConfig(r=4, gralora_k=2, hybrid_r=3, **ON),
+    "PEANuT": peft.PeanutConfig(r=2, depth=2, **ON),
+    "OSF": peft.OSFConfig(**ON),
+    "OSF by a pattern": peft.OSFConfig(effective_rank=6, rank_pattern={"layers.0": 0.5}, **ON),
 }
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_rank_that_a_pattern_or_a_narrow_module_sets_is_none(name: str, tmp_path: Path) -> None:
+def test_a_number_that_a_pattern_or_a_module_sets_is_right(name: str, tmp_path: Path) -> None:
     method(llama(), HEALTHY[name], tmp_path)
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     for beside in (None, base):
         assert not spectra.check(adapter, base=beside, select="SPC110").summary["findings"]
     assert "contradicts" not in spectra.diff(base, adapter).summary["reading"]
+
+
+LACKING = {
+    "PEANuT": (
+        peft.PeanutConfig(r=2, depth=2, **ON),
+        "peanut_encoders.0.weight",
+        "make no PEANuT update",
+    ),
+    "GraLoRA": (
+        peft.GraloraConfig(r=4, gralora_k=2, hybrid_r=2, **ON),
+        "gralora_B_general.weight",
+        "lacks gralora_B_general.weight, which its method takes beside",
+    ),
+    "Uni-LoRA": (
+        peft.UniLoraConfig(r=2, theta_d_length=64, save_indices=True, **ON),
+        "unilora_scales_A",
+        "lacks unilora_scales_A",
+    ),
+    "DEFT": (peft.DeftConfig(r=2, **ON), "deft_R", "lacks deft_R"),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_tensor_that_is_not_there_is_one_line(name: str, tmp_path: Path) -> None:
+    made, lacking, text = LACKING[name]
+    method(llama(), made, tmp_path)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    kept = {key: one for key, one in tensors.items() if not key.endswith(lacking)}
+    assert len(kept) < len(tensors)
+    save_file(kept, file)
+    with pytest.raises(SpectraError, match=text):
+        spectra.diff(tmp_path / "base", tmp_path / "adapter")
+
+
+def test_an_adapter_that_trains_nothing_is_told(tmp_path: Path) -> None:
+    method(llama(), peft.OSFConfig(effective_rank=1.0, **ON), tmp_path)
+    text = (
+        "changes nothing: effective_rank keeps every direction, which leaves all of its 4 modules"
+    )
+    with pytest.raises(AdapterError, match=text):
+        spectra.check(tmp_path / "adapter")
+
+
+def test_a_module_that_is_not_read_is_not_judged(tmp_path: Path) -> None:
+    """Of a Conv1d that is stored whole PEFT and LyCORIS make different updates."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.line = nn.Conv1d(8, 16, 3), nn.Linear(24, 40)
+
+    torch.manual_seed(3)
+    on: dict[str, Any] = {"target_modules": ["conv", "line"]}
+    method(Net(), peft.LoKrConfig(r=40, use_effective_conv2d=True, **on), tmp_path)
+    found = spectra.check(tmp_path / "merged", base=tmp_path / "base", adapter=tmp_path / "adapter",
+                          select="SPC107")  # fmt: skip
+    assert found.summary["findings"] == []
+    told = "Not judged is 'conv', which the adapter changes: LoKr with a Conv1d's lokr_w2"
+    assert told in found.summary["reading"]
+
+
+def test_without_effective_rank_half_of_the_directions_are_kept(tmp_path: Path) -> None:
+    method(llama(), peft.OSFConfig(effective_rank=6, **ON), tmp_path)
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"effective_rank": None}))
+    found = spectra.check(tmp_path / "adapter", select="SPC110").summary["findings"]
+    text = "tensors for effective_rank = 6, but adapter_config.json gives no effective_rank, which "
+    assert {one["message"] for one in found} == {f"has {text}is half of all"}
 
 
 WITH_BASE = ("SHiRA", "SuperTuning")  # whose sizes hang on those of the base

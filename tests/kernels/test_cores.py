@@ -69,6 +69,7 @@ def test_rounding_between_terms_is_left_out_and_nothing_else(dtype: torch.dtype)
     one = term(left, right)
     kept = core_of(one.left, one.right).balanced(3)
     assert rank(one, term(0.5 * kept[0], kept[1])) == 6  # its own cut
+    assert rank(one, term(-kept[0], kept[1])) == 3  # what that has cancels, down to its rounding
     small = term(1e-5 * torch.randn(120, 2), torch.randn(2, 90))
     assert rank(one, small) == 8  # another's, however small
     moved = one.left.clone()

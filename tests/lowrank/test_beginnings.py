@@ -62,6 +62,18 @@ def test_modules_are_the_same_whatever_lies_around_them(
         torch.testing.assert_close(made[start + name].double(), expected, rtol=1e-4, atol=2e-5)
 
 
+def test_what_lies_outside_the_first_ones_model_is_refused(tmp_path: Path) -> None:
+    one = adapter(net(), tmp_path / "one", target_modules=["q_proj"])
+    outer = renamed(one, tmp_path / "outer", "inner.")
+    score = {f"{START}score.weight": torch.randn(3, 20)}
+    save_file(tensors_of(outer) | score, outer / "adapter_model.safetensors")
+    text = "'base_model.model.score.weight' whole, which lies outside .*outer first"
+    with pytest.raises(AdapterError, match=text):
+        spectra.lowrank.merge.plan([one, outer], tmp_path / "sum")
+    spectra.lowrank.merge([outer, one], tmp_path / "sum")
+    assert set(score) < set(tensors_of(tmp_path / "sum"))
+
+
 def test_modules_in_two_towers_are_not_guessed(tmp_path: Path) -> None:
     one = adapter(net(), tmp_path / "one", target_modules=["q_proj"])
     towers = renamed(one, tmp_path / "towers", "text.")

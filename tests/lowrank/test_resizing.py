@@ -282,9 +282,17 @@ def test_a_model_and_other_names_are_refused(tmp_path: Path, minilm: Path) -> No
 
 def test_a_bias_that_is_scaled_with_its_factors_is_refused(tmp_path: Path) -> None:
     source = adapter(net(), tmp_path / "a", target_modules=["q_proj"])
-    tensors = tensors_of(source)
-    tensors["base_model.model.layers.0.q_proj.lora_B.bias"] = torch.randn(20)
-    save_file(tensors, source / "adapter_model.safetensors")
+    tensors, bias = tensors_of(source), "base_model.model.layers.0.q_proj.lora_B.bias"
+    save_file(tensors | {bias: torch.randn(20)}, source / "adapter_model.safetensors")
+    for to in ("peft", "kohya"):  # PEFT drops it, as settings do not ask for it
+        place = tmp_path / ("peft" if to == "peft" else f"{to}.safetensors")
+        found = spectra.lowrank.resize(source, place, to=to, part="unet")
+        (left,) = found.skipped
+        assert left.tensor == bias
+        assert left.reason.startswith("not written: a bias of lora_B, which PEFT drops")
+    assert set(tensors_of(tmp_path / "peft")) == set(tensors)
+    file = source / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_bias": True}))
     with pytest.raises(AdapterError, match="a bias that is scaled with its factors"):
         spectra.lowrank.resize.plan(source, tmp_path / "b")
 

@@ -47,6 +47,9 @@ def test_folders_and_missing_folders_are_refused_early(tmp_path: Path) -> None:
         require_writable(tmp_path / "gone" / "out.txt")
     require_writable(tmp_path / "fine.txt")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is a file; expected a folder"):
+        require_writable(tmp_path / "file" / "sub" / "deep" / "out.txt")
 
 
 def test_only_png_and_svg_are_pictures() -> None:

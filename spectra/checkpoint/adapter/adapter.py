@@ -55,6 +55,11 @@ class Adapter:
         return {**self.factors, **self.updates}
 
     @property
+    def untold(self) -> tuple[Skipped, ...]:
+        """Modules that it changes in a way that is not read, and why."""
+        return tuple(item for item in self.beside if item.tensor not in self.weights.entries)
+
+    @property
     def noun(self) -> str:
         """What it is, in words."""
         return "a LoRA adapter" if self.method == "LoRA" else f"an adapter ({self.method})"

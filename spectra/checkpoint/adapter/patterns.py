@@ -13,6 +13,9 @@ SECONDS = 5.0  # for all patterns of an adapter; real ones take milliseconds
 MEMORY = 512 << 20  # bytes of address space, where the system can limit it
 DIRECT = 50_000_000  # characters times patterns that are matched here without a limit
 
+FORM = r"\A(.*\.)?({})$"
+"""Where `get_pattern_key` of PEFT lets a pattern fit: the end of a name, from a dot on."""
+
 SAFE = re.compile(r"\^?(?:[\w/-]|\\?\.)*", re.ASCII)
 """Names, with dots escaped or not: nothing in them repeats, so that matching is quick."""
 
@@ -29,7 +32,7 @@ for table, patterns in asked["tables"].items():
     for index, pattern in enumerate(patterns):
         print(json.dumps([table, index, "begun"]), flush=True)
         try:
-            fits = re.compile(r"(.*\\.)?(" + pattern + ")$").match
+            fits = re.compile(asked["form"].replace("{}", pattern)).search
             found = [module for module in left if fits(module)]
         except (re.error, OverflowError, RecursionError) as error:
             print(json.dumps([table, index, "wrong", str(error)]))
@@ -41,7 +44,7 @@ for table, patterns in asked["tables"].items():
 
 
 def first_fits(
-    tables: Mapping[str, Sequence[str]], modules: Sequence[str], subject: str
+    tables: Mapping[str, Sequence[str]], modules: Sequence[str], subject: str, form: str = FORM
 ) -> dict[str, dict[str, str]]:
     r"""Return, for each table, the first pattern that fits each module.
 
@@ -53,6 +56,7 @@ def first_fits(
         tables: Patterns by the table's name, in the order that counts.
         modules: Names to match.
         subject: The file they come from, for messages.
+        form: What is searched for in a name, with {} for the pattern.
 
     Returns:
         By table, the pattern by module; modules that none fits are absent.
@@ -63,22 +67,22 @@ def first_fits(
     work = sum(map(len, modules)) * sum(len(patterns) for patterns in tables.values())
     simple = all(SAFE.fullmatch(pattern) for patterns in tables.values() for pattern in patterns)
     if not simple or work > DIRECT:
-        return _apart(tables, modules, subject)
+        return _apart(tables, modules, subject, form)
     fitting: dict[str, dict[str, str]] = {}
     for table, patterns in tables.items():
         found = fitting.setdefault(table, {})
         for pattern in patterns:
-            fits = re.compile(rf"(.*\.)?({pattern})$").match
+            fits = re.compile(form.replace("{}", pattern)).search
             found |= {name: pattern for name in modules if name not in found and fits(name)}
     return fitting
 
 
 def _apart(
-    tables: Mapping[str, Sequence[str]], modules: Sequence[str], subject: str
+    tables: Mapping[str, Sequence[str]], modules: Sequence[str], subject: str, form: str
 ) -> dict[str, dict[str, str]]:
     """Match in a child process within limits of time and memory."""
     given = {"tables": {k: list(v) for k, v in tables.items()}, "modules": list(modules)}
-    asked = json.dumps({**given, "memory": MEMORY})
+    asked = json.dumps({**given, "memory": MEMORY, "form": form})
     command = [sys.executable, "-I", "-S", "-c", _CHILD]
     try:
         run = subprocess.run(  # noqa: S603 - our own text; the patterns are data on its input

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectra.checkpoint.adapter.patterns import first_fits
+from spectra.checkpoint.adapter.patterns import FORM, first_fits
 from spectra.errors import AdapterError
 from spectra.text import quote, shown
 
@@ -94,15 +94,22 @@ def settings_of(
     return found
 
 
-def patterns_left(config: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
+def patterns_left(
+    config: Mapping[str, Any], names: Iterable[str], form: str = FORM
+) -> list[tuple[str, str]]:
     """Return the patterns for ranks and alphas that fit none of the names, each with its table.
+
+    Args:
+        config: adapter_config.json.
+        names: As PEFT matches patterns against them.
+        form: What it searches for, as `first_fits` has it.
 
     Raises:
         AdapterError: A pattern is malformed.
     """
     told = [(key, one) for key in ("rank_pattern", "alpha_pattern") for one in _table(config, key)]
     fits = first_fits(
-        {str(place): [one] for place, (_, one) in enumerate(told)}, list(names), CONFIG
+        {str(place): [one] for place, (_, one) in enumerate(told)}, list(names), CONFIG, form
     )
     return [one for place, one in enumerate(told) if not fits[str(place)]]
 

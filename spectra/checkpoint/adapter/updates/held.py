@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from spectra.checkpoint.adapter.patterns import first_fits
+from spectra.checkpoint.adapter.patterns import FORM, first_fits
 from spectra.checkpoint.adapter.settings import CONFIG
 from spectra.checkpoint.adapter.updates.update import Sizes
 
@@ -24,11 +24,18 @@ class Number(NamedTuple):
     held: Held
     pattern: str = ""  # the setting that gives other numbers to some modules
     what: str = "tensors for {setting} ="  # that they have
+    form: str = FORM  # where a pattern fits
+    open: bool = False  # at 0 another setting tells it
+    usual: float | None = None  # where the settings hold null, or nothing
 
 
 def _rank(*parts: str, axis: int = 0, pattern: str = "") -> Number:
     """Return r as a size of the first of these parts that is there."""
     return Number("r", _size(*parts, axis=axis), pattern, "factors of rank")
+
+
+def _count(part: str) -> Held:
+    return lambda sizes, *_: sum(name.startswith(part) for name in sizes)
 
 
 def _size(*parts: str, axis: int = 0) -> Held:
@@ -104,13 +111,13 @@ def _waves(sizes: Sizes, told: float, config: Told) -> float:
     return told if config.get("proportional_parameters") else sizes["waveft_spectrum"][0]
 
 
-def _osf(sizes: Sizes, told: float, config: Told) -> float:
+def _osf(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
     """The directions of the base that are kept, as a number or a share: all but those stored."""
     (rows, stored), cols = sizes["osf_svd_params.U_low"], sizes["osf_svd_params.V_low"][1]
     most = min(rows, cols)
-    wanted = int(most * told) if isinstance(told, float) and told <= 1 else told
+    wanted = int(most * told) if isinstance(told, float) and 0 < told <= 1 else int(told)
     held = most - stored
-    return told if config.get("rank_pattern") or held == min(most, wanted) else held
+    return told if held == max(min(most, wanted), 0) else held
 
 
 def _shira(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
@@ -126,6 +133,9 @@ def _sparse(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 -
 
 
 _FREQUENCIES = "n_frequency_pattern"
+_INSIDE = r"\A(?:.*\.{}$)"
+"""Where FourierFT and C3A let a pattern fit: behind a dot, so that a model's own layer has none."""
+
 _BANK = (Number("num_vectors", _size("vblora_vector_bank")),
          Number("vector_length", _size("vblora_vector_bank", axis=1)))  # fmt: skip
 
@@ -152,32 +162,43 @@ HELD: Mapping[str, Sequence[Number]] = {
     "DELORA": (_rank("delora_A", pattern="rank_pattern"),),
     "GRALORA": (
         _rank("gralora_A", axis=2), Number("gralora_k", _size("gralora_A")),
-        Number("hybrid_r", _size("gralora_A_general.weight")),
+        Number("hybrid_r", lambda sizes, *_: sizes.get("gralora_A_general.weight", (0,))[0]),
     ),
     "MISS": (Number("r", _miss), Number("mini_r", _mini)),
     "BONE": (Number("r", _miss),),
     "TINYLORA": (
         Number("r", _tiny, what="factors of rank"), Number("u", _size("tinylora_P")),
     ),
-    "FOURIERFT": (Number("n_frequency", _size("fourierft_spectrum"), _FREQUENCIES),),
+    "FOURIERFT": (
+        Number("n_frequency", _size("fourierft_spectrum"), _FREQUENCIES, form=_INSIDE),
+    ),
     "WAVEFT": (Number("n_frequency", _waves, _FREQUENCIES),),
-    "C3A": (Number("block_size", _size("c3a_kernel", axis=2), "block_size_pattern"),),
+    "C3A": (
+        Number("block_size", _size("c3a_kernel", axis=2), "block_size_pattern", form=_INSIDE),
+    ),
     "SHIRA": (Number("r", _shira),),
-    "SUPERTUNING": (_rank("supertuning_lora_A.weight"), Number("sparsity", _sparse)),
-    "OFT": (Number("oft_block_size", _oft_size), Number("r", _oft_count)),
+    "SUPERTUNING": (
+        _rank("supertuning_lora_A.weight")._replace(open=True), Number("sparsity", _sparse),
+    ),
+    "OFT": (Number("oft_block_size", _oft_size, open=True), Number("r", _oft_count, open=True)),
     "BOFT": (
-        Number("boft_block_size", _size("boft_R", axis=-1)),
-        Number("boft_block_num", _size("boft_R", axis=1)),
+        Number("boft_block_size", _size("boft_R", axis=-1), open=True),
+        Number("boft_block_num", _size("boft_R", axis=1), open=True),
         Number("boft_n_butterfly_factor", _butterflies),
     ),
     "HRA": (Number("r", _size("hra_u", axis=1)),),
     "HIRA": (Number("r", _hira, "rank_pattern", "factors of rank"),),
     "DEFT": (Number("r", _deft, what="factors of rank"),),
     "GLORA": (_rank(*(f"glora_{side}.Xd" for side in "ABC"), axis=1),),
-    "OSF": (Number("effective_rank", _osf),),
-    "PEANUT": (_rank("peanut_A.weight"),),
+    "OSF": (Number("effective_rank", _osf, "rank_pattern", form="{}", usual=0.5),),
+    "PEANUT": (_rank("peanut_A.weight"), Number("depth", _count("peanut_encoders."))),
 }  # fmt: skip
 """By `peft_type`, its settings and what the tensors have of them."""
+
+
+def form_of(kind: str) -> str:
+    """Return where a pattern for ranks fits a name, as `first_fits` has it."""
+    return next((one.form for one in HELD.get(kind, ()) if one.pattern == "rank_pattern"), FORM)
 
 
 def told_of(config: Told, kind: str, modules: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -190,17 +211,19 @@ def told_of(config: Told, kind: str, modules: Sequence[str]) -> dict[str, dict[s
     for number in HELD.get(kind, ()):
         table = config.get(number.pattern)
         own = table if isinstance(table, dict) else {}
-        fits = first_fits({number.pattern: [*own]}, modules, CONFIG)[number.pattern] if own else {}
+        tables = {number.pattern: [*own]} if own else {}
+        fits = first_fits(tables, modules, CONFIG, number.form).get(number.pattern, {})
         for module in modules:
             value = own[fits[module]] if module in fits else config.get(number.setting)
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            value = number.usual if value is None else value
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e9:
                 found[module][number.setting] = value
     return found
 
 
 def contradiction(
     config: Told, kind: str, sizes: Sizes, told: Mapping[str, float]
-) -> tuple[str, float]:
+) -> tuple[str, dict[str, float]]:
     """Say what the settings give otherwise than a module's tensors; empty where nothing.
 
     Args:
@@ -210,18 +233,23 @@ def contradiction(
         told: What the settings give for it, as `told_of` has it.
 
     Returns:
-        A sentence without its subject, and told / held of r: what a scale over it lacks.
+        A sentence without its subject, and what the tensors have of each of these settings.
     """
-    wrong, lacking = [], 1.0
+    wrong, found = [], {}
     for number in HELD.get(kind, ()):
-        value = told.get(number.setting, 0)
+        value = told.get(number.setting)
+        if value is None or (number.open and value <= 0):
+            continue
         try:
-            held = number.held(sizes, value, config) if value > 0 else value
+            held = number.held(sizes, value, config)
         except (KeyError, IndexError, ValueError):  # tensors of other shapes are told elsewhere
             continue
-        if held == value or not held:
+        if held == value:
             continue
         what = number.what.format(setting=number.setting)
-        wrong.append(f"has {what} {held:g}, but {CONFIG} gives {number.setting} = {value:g}")
-        lacking = value / held if number.setting in ("r", "init_r") else lacking
-    return "; it ".join(wrong), lacking
+        given = f"{number.setting} = {value:g}"
+        if config.get(number.setting) is None and value == number.usual:
+            given = f"no {number.setting}, which is half of all"
+        wrong.append(f"has {what} {held:g}, but {CONFIG} gives {given}")
+        found[number.setting] = held
+    return "; it ".join(wrong), found

@@ -24,14 +24,20 @@ from spectra.checkpoint.adapter.updates.update import Update
 from spectra.checkpoint.checkpoint import Checkpoint
 from spectra.checkpoint.entry import Skipped, TensorEntry
 from spectra.errors import AdapterError
-from spectra.text import quote, shown
+from spectra.text import counted, quote, shown
 
 USUAL = KNOWN - {"use_rslora", "use_dora", "target_parameters", "lora_bias"} | {"init_weights"}
 WHOLE, TOKENS = "LN_TUNING", "TRAINABLE_TOKENS"
 TYPES = frozenset({*METHODS, *NOT_READ, WHOLE, TOKENS})
 """What `peft_type` may be beside LORA."""
 
-UNLOADED = f"{CONFIG} contradicts its tensors, so PEFT does not load it: their shapes are taken"
+UNLOADED = f"{CONFIG} contradicts its tensors: their shapes are taken, which PEFT does not load so"
+
+
+IDLE: Mapping[str, str] = {
+    "ADALORA": "its budget leaves", "OSF": "effective_rank keeps every direction, which leaves",
+}  # fmt: skip
+"""Methods whose settings may leave a module nothing to train, and which do."""
 
 
 def method_adapter(
@@ -56,10 +62,14 @@ def method_adapter(
         return _tokens(spec, config, weights)
     method = METHODS[kind]
     modules, shared, rest = _sorted(weights.entries, method)
-    if kind == "ADALORA":  # whose budget may leave a module nothing
-        modules = {
-            name: own for name, own in modules.items() if all(one.numel for one in own.values())
-        }
+    idle = [name for name, own in modules.items() if _idle(kind, own)]
+    if modules and len(idle) == len(modules):
+        raise AdapterError(
+            f"{shown(spec)} changes nothing: {IDLE[kind]} all of its "
+            f"{counted(len(modules), 'module')} nothing to train. The model is its base: leave it "
+            "out."
+        )
+    modules = {name: own for name, own in modules.items() if name not in idle}
     held = [*shared.values(), *(one for own in modules.values() for one in own.values())]
     if not modules:
         raise AdapterError(
@@ -103,23 +113,32 @@ def _updates(
     for name, own in modules.items():
         told = _told(spec, config, method, name, own)
         sizes = {part: entry.shape for part, entry in own.items()}
-        text, lacking = contradiction(config, kind, sizes, numbers[name])
+        text, held = contradiction(config, kind, sizes, numbers[name])
         if text:
             wrong[name] = text
+        told |= {key: value for key, value in held.items() if key in told}
         if method.scaled:
-            told["scale"] = scales[name].scale * lacking
-        elif "init_r" in told:  # over which AdaLoRA's scale is
-            told["init_r"] /= lacking
+            own_scale = scales[name]
+            told["scale"] = own_scale.scale * own_scale.rank / held.get("r", own_scale.rank)
         made = update_of(spec, name, method, {**own, **shared}, told)
         if isinstance(made, str):
             skipped.append(Skipped(name, made))
         else:
             updates[name] = made
-    sizes = {part: entry.shape for part, entry in shared.items()}
-    text, _ = contradiction(config, kind, sizes, told_of(config, kind, [""])[""])
-    if text:
-        wrong[" and ".join(sorted(shared))] = text
+    if shared:
+        sizes = {part: entry.shape for part, entry in shared.items()}
+        text, _ = contradiction(config, kind, sizes, told_of(config, kind, [""])[""])
+        if text:
+            wrong[" and ".join(sorted(shared))] = text
     return updates, skipped, wrong
+
+
+def _idle(kind: str, own: Mapping[str, TensorEntry]) -> bool:
+    """Say whether nothing of a module is trained, so that its tensors have no elements."""
+    if kind == "OSF":
+        rows = own["osf_svd_params.U_low"].shape if "osf_svd_params.U_low" in own else ()
+        return len(rows) == 2 and rows[0] > 0 and rows[1] == 0
+    return kind == "ADALORA" and not all(one.numel for one in own.values())
 
 
 def update_of(

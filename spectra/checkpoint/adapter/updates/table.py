@@ -140,6 +140,13 @@ def _hira(sizes: Sizes, told: Told) -> Shape:  # noqa: ARG001 - as all
     return sizes["hira_B"][0], prod(sizes["hira_A"][1:])
 
 
+def _peanut(sizes: Sizes, told: Told) -> Shape:
+    layers = range(int(told["depth"]))
+    if not all(f"peanut_{side}coders.{n}.weight" in sizes for side in ("en", "de") for n in layers):
+        raise KeyError
+    return sizes["peanut_A.weight"][1], 0
+
+
 ACTIVATIONS = ("relu", "silu", "swish", "gelu", "tanh", "sigmoid", "leaky_relu")
 LYCORIS = ("rank_dropout_scale", "use_effective_conv2d", "decompose_both", "decompose_factor")
 
@@ -296,8 +303,7 @@ METHODS: Mapping[str, Method] = {
         needs=tuple(f"osf_svd_params.{side}_low" for side in "USV"),
     ),
     "PEANUT": Method(
-        "PEANuT", "peanut", "turns", r"peanut_(?:[AB]|(?:en|de)coders\.\d+)\.weight",
-        lambda sizes, _: (sizes["peanut_A.weight"][1], 0),
+        "PEANuT", "peanut", "turns", r"peanut_(?:[AB]|(?:en|de)coders\.\d+)\.weight", _peanut,
         settings={"depth": 0, "scaling": 1.0, "act_fn": "relu"},
         needs=("peanut_A.weight", "peanut_B.weight"),
         refused=lambda _, told: (

@@ -255,7 +255,7 @@ def peanut(weight: Weight, t: Parts, told: Told) -> Weight:
     act = ACTIVATIONS[told["act_fn"]]
     state = act(weight.mT @ t["peanut_A.weight"].double().mT)
     kept = []
-    depth = told["depth"] or 0
+    depth = int(told["depth"])
     for index in range(depth):
         kept.append(state)
         state = act(state @ t[f"peanut_encoders.{index}.weight"].double().mT)

@@ -31,6 +31,31 @@ Sizes = Mapping[str, tuple[int, ...]]  # of stored tensors, by PEFT's names
 Told = Mapping[str, Any]
 
 
+class Held(dict[str, "Tensor"]):
+    """The stored tensors of a module, by PEFT's names."""
+
+    def __init__(self, module: str, found: Mapping[str, "Tensor"]) -> None:
+        """Hold what is there.
+
+        Args:
+            module: Whose they are, for messages.
+            found: The tensors.
+        """
+        super().__init__(found)
+        self.module = module
+
+    def __missing__(self, part: str) -> "Tensor":
+        """Refuse a module without a tensor that its method takes.
+
+        Raises:
+            CheckpointError: It is asked for.
+        """
+        raise CheckpointError(
+            f"{quote(self.module)} lacks {part}, which its method takes beside "
+            f"{', '.join(sorted(self))}. Save the adapter again."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """One module's update, still on disk."""
@@ -110,7 +135,8 @@ class Update:
             read: Returns a stored tensor.
             beside: What the method takes beside these, by name.
         """
-        stored = {name: read(entry) for name, entry in self.parts} | dict(beside or {})
+        stored = Held(self.module, {name: read(entry) for name, entry in self.parts})
+        stored.update(beside or {})
         try:
             made: Tensor = function(self.form, self.method)(weight, stored, dict(self.told))
         except RuntimeError as error:  # torch's, of shapes
@@ -136,7 +162,8 @@ class Update:
             return []
         from spectra.checkpoint.adapter.updates.merges import MERGES  # noqa: PLC0415 - takes torch
 
-        stored = {name: read(entry) for name, entry in self.parts} | dict(beside or {})
+        stored = Held(self.module, {name: read(entry) for name, entry in self.parts})
+        stored.update(beside or {})
         made = MERGES[self.method]
         wide = weight if weight.element_size() == 8 else weight.float()
         same = weight.dtype == wide.dtype or self.method == "oft"  # in the adapter's dtype
@@ -177,7 +204,8 @@ class Made(Coded):
         if self.form == "wholes" and (self.side == "left") != (rows >= cols):
             values = torch.eye(min(rows, cols))
         else:
-            stored = {name: _wide(read(entry, None)) for name, entry in self.stored}
+            first = self.stored[0][1].name
+            stored = Held(first, {name: _wide(read(entry, None)) for name, entry in self.stored})
             try:
                 made = function(self.form, self.method)(stored, dict(self.told))
             except (RuntimeError, IndexError) as error:  # torch's, of shapes and places
