@@ -135,7 +135,7 @@ class HeadDirections:
             "qk_key": qk[1].float(),
         }
         if self.crossed is not None and about.memory == len(self.crossed) and not about.across:
-            through = lines.values @ self.crossed.to(lines.values)
+            through = lines.values @ self.crossed.to(lines.values)  # whose entries are up to 1
             found["copying"] = copying(through[key_of], lines.written)
         return Measurement({}, tensors={name: one.cpu() for name, one in found.items()})
 

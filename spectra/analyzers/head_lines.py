@@ -11,7 +11,7 @@ from spectra.analyzers.analyzer import Attentions, Summary, Takes
 from spectra.analyzers.heads_factors import lines_of
 from spectra.analyzers.row import Measurement, Row
 from spectra.kernels.composition import DRAWN, LEADING, sorted_lines, weights_of
-from spectra.kernels.heads import CHUNK, grams, roots
+from spectra.kernels.heads import CHUNK, grams, power_of_two, roots
 from spectra.kernels.work import DOUBLE, SINGLE, Work
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
@@ -24,13 +24,14 @@ KINDS = ("q", "k", "v")
 class HeadLines:
     """The lines T of what every head writes, and N of what its queries, keys and values read.
 
-    Tensors beside the row: `writes`, `q`, `k`, `v` of heads x lines x width, and the length of all
-    lines of each head: `writes.norm` and so on. Those of a head that holds NaN or Inf are 0. Those
-    that are summed up are sorted before.
+    Tensors beside the row: `writes`, `q`, `k`, `v` of heads x lines x width, each head's divided by
+    a power of two so that they are as long as a number from 1/2 to 1, whatever the scale of the
+    weights; that length, `writes.norm` and so on, and the power, `writes.scale`. Those of a head
+    that holds NaN or Inf are 0. Those that are summed up are sorted before.
     """
 
     name: ClassVar[str] = "head_lines"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ()
 
@@ -96,8 +97,11 @@ class HeadLines:
             places = heads if of_own is None else of_own[heads]
             gram = own[places]
             length = (outer * gram).sum((1, 2)).clamp(min=0.0).sqrt()
-            found[name] = self._lines(roots(outer), gram, rows, places, seed).cpu()
-            found[f"{name}.norm"] = length.cpu()
+            scale = power_of_two(length)
+            root = roots(outer) / scale[:, None, None]
+            found[name] = self._lines(root, gram, rows, places, seed).cpu()
+            found[f"{name}.norm"] = (length / scale).cpu()
+            found[f"{name}.scale"] = scale.cpu()
         return Measurement({}, tensors=found)
 
     def _heads(self, about: Attention, name: str, device: torch.device) -> Tensor:

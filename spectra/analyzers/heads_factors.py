@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spectra.kernels.products import fits_single
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
 from spectra.matrices.attention_families import NormKind
@@ -236,6 +237,11 @@ def _split(query: Side, key: Side, about: Attention) -> tuple[Logit, ...]:
     )
 
 
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return a product, in float64 where it is too large or too small for float32."""
+    return left @ right if fits_single(left, right) else left.double() @ right.double()
+
+
 def _latent(
     about: Attention, raw: _Held, before: NormKind
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Logit, ...]]:
@@ -246,13 +252,13 @@ def _latent(
     value = _headed(raw.read("v", "down", kind), about.keys)
     if "q_down" in raw.held:
         inner = _headed(raw.read("q", "q_down", kind), about.heads)
-        queries = inner.lines @ raw.read("q_down", "before", before).lines
+        queries = _product(inner.lines, raw.read("q_down", "before", before).lines)
     else:
         inner = _headed(raw.read("q", "before", before), about.heads)
         queries = inner.lines
     plain = about.size - turned.lines.shape[0]
     shared = turned.lines.expand(about.keys, -1, -1)
-    keys = torch.cat([key.lines @ down.lines, shared], dim=1)
+    keys = torch.cat([_product(key.lines, down.lines), shared], dim=1)
     inner = _stretched(inner, about)
     whole = _stretched(Side(keys, None), about).lines
     queries = _stretched(Side(queries, None), about).lines
@@ -262,4 +268,4 @@ def _latent(
         Logit(Side(inner.lines[:, plain:], inner.reach),
               Side(whole[:, plain:], turned.reach), turns=True),
     )  # fmt: skip
-    return queries, whole, value.lines @ down.lines, logits
+    return queries, whole, _product(value.lines, down.lines), logits

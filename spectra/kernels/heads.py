@@ -54,6 +54,23 @@ def roots(gram: Float[Tensor, "heads size size"]) -> Float[Tensor, "heads size s
     return found
 
 
+def power_of_two(size: Float[Tensor, " heads"]) -> Float[Tensor, " heads"]:
+    """Return the power of two next above each size, 1 for 0: dividing by it never rounds."""
+    found: Tensor = torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent)
+    return found
+
+
+def _near_one(
+    lines: Float[Tensor, "heads size width"],
+) -> tuple[Float[Tensor, "heads size width"], Float[Tensor, " heads"]]:
+    """Return every head's lines with entries up to 1, in float32, and what was divided out.
+
+    Products of several of the entries as they are need not be numbers of float32.
+    """
+    scale = power_of_two(lines.abs().amax(dim=(1, 2)).clamp(min=torch.finfo(torch.float32).tiny))
+    return (lines / scale[:, None, None]).float(), scale.double()
+
+
 def root_norms(root: Float[Tensor, "heads size size"]) -> Float[Tensor, " heads"]:
     """Return the largest singular value of every one of `roots`."""
     found: Tensor = torch.linalg.vector_norm(root[:, -1], dim=1)
@@ -115,6 +132,9 @@ def inner_products(
         keys: The head of keys and values of each of these, ascending.
     """
     heads, size = written.shape[:2]
+    values, of_key = _near_one(values)
+    written, scale = _near_one(written)
+    scale = scale * of_key[keys]
     flat, wide = written.flatten(0, 1), values.flatten(0, 1)
     found = written.new_zeros((heads, heads), dtype=torch.float64)
     last, of_values = -1, wide
@@ -124,7 +144,7 @@ def inner_products(
             last = key
         of_written = (written[head] @ flat[head * size :].mT).unflatten(1, (-1, size))
         found[head, head:] = (of_written * of_values[:, keys[head:] - key]).sum(dim=(0, 2))
-    return found + found.triu(1).mT
+    return (found + found.triu(1).mT) * scale[:, None] * scale
 
 
 def unturned(

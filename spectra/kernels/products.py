@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FEW = 1 << 18  # operations, below which calls cost more than they save
+FITS = 2.0**90  # largest entries, multiplied: float32 holds their sums, and far smaller ones beside
 
 
 def product(
@@ -42,6 +43,14 @@ def add_product(
         to.add_(product(left, right))
     else:
         to.addmm_(left, right)
+
+
+def fits_single(left: Tensor, right: Tensor) -> bool:
+    """Say whether float32 holds a product of both; of what is no number it does not."""
+    sizes = [float(torch.stack(torch.aminmax(one)).abs().max()) if one.numel() else 0.0
+             for one in (left, right)]  # fmt: skip
+    size = sizes[0] * sizes[1]
+    return size == 0.0 or 1.0 / FITS <= size <= FITS
 
 
 def wants_dense(matrix: Tensor) -> bool:

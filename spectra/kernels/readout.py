@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
+from spectra.kernels.products import fits_single
 
 ROOM = 1 << 24  # numbers that are widened, or come of products, at once
 
@@ -78,17 +79,19 @@ def ends(
 def crossed(
     table: Float[Tensor, "rows width"], other: Float[Tensor, "rows across"]
 ) -> Float[Tensor, "width across"]:
-    """Return table^T other, the sum over rows of products of both; float32.
+    """Return table^T other, the sum over rows of products of both.
+
+    In float32, or in float64 where it is too large or too small for that.
 
     Raises:
         NonFiniteError: Either holds NaN or Inf.
     """
-    like = torch.empty(0, dtype=torch.float32)
-    total = torch.zeros(table.shape[1], other.shape[1], device=table.device)
+    kind = torch.float32 if fits_single(table, other) else torch.float64
+    total = torch.zeros(table.shape[1], other.shape[1], dtype=kind, device=table.device)
     step = max(1, ROOM // max(table.shape[1], other.shape[1], 1))
     for start in range(0, len(table), step):
         some = slice(start, start + step)
-        total.addmm_(_wide(table[some], like).mT, _wide(other[some], like))
+        total.addmm_(_wide(table[some], total).mT, _wide(other[some], total))
     return total
 
 

@@ -98,8 +98,9 @@ def exactly(
     at = (places[writer]["writes"].index(one.writer),
           places[reader][one.pair.kind].index(one.reader))  # fmt: skip
     writes, reads = held[writer]["writes"][at[0]], held[reader][one.pair.kind][at[1]]
-    sigma, length = (float(held[name][key][place]) for name, key, place in (
-        (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1])
+    size, length, scale = (float(held[name][key][place]) for name, key, place in (
+        (writer, "writes.norm", at[0]), (reader, f"{one.pair.kind}.norm", at[1]),
+        (writer, "writes.scale", at[0]),
     ))  # fmt: skip
     if (writer, one.writer) not in frames:
         frames[writer, one.writer] = frame_of(writes)
@@ -107,13 +108,13 @@ def exactly(
     rows = (turn @ (writes @ reads.mT).double()).square().sum(dim=1)
     total = float(rows.sum())
     components = [
-        {"index": float(index), "sigma": float(values[index]),
+        {"index": float(index), "sigma": float(values[index]) * scale,
          "score": math.sqrt(float(rows[index])) / (float(values[index]) * length),
          "share": float(rows[index]) / total}
         for index in rows.topk(min(COMPONENTS, len(rows))).indices.tolist()
         if total and float(values[index])
     ]  # fmt: skip
-    score = math.sqrt(total) / (sigma * length) if sigma * length else 0.0
+    score = math.sqrt(total) / (size * length) if size * length else 0.0
     return replace(one, score=score, error=0.0, components=[
         {**part, "index": int(part["index"])} for part in components
     ])  # fmt: skip

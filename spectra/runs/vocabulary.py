@@ -8,6 +8,7 @@ from torch import Tensor
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.codec import GgufCodec
+from spectra.kernels.entries import power_of_two_near
 from spectra.kernels.readout import Ends
 from spectra.matrices import View
 from spectra.matrices.part import Part
@@ -117,7 +118,10 @@ def crossed_of(
     executor: Executor, checkpoint: Checkpoint, vocabulary: Vocabulary, report: Report,
     *, fold: bool,
 ) -> Tensor | None:  # fmt: skip
-    """Return the sum over tokens of e w^T, the final norm folded into w; None without embedding."""
+    """Return the sum over tokens of e w^T, the final norm folded into w; None without embedding.
+
+    Over a power of two near its largest entry: what copies does so at any scale of both tables.
+    """
     if vocabulary.embedding is None:
         return None
     sink = Gathered()
@@ -128,7 +132,9 @@ def crossed_of(
     found = sink.crossed
     if fold and vocabulary.norm is not None:
         found = folded(found, vocabulary.norm, checkpoint, reads=True)
-    return found.float() if found.isfinite().all() else None
+    if not found.isfinite().all():
+        return None
+    return (found / (power_of_two_near(float(found.abs().max())) or 1.0)).float()
 
 
 def folded(lines: Tensor, gain: Gain, checkpoint: Checkpoint, *, reads: bool = False) -> Tensor:

@@ -39,6 +39,15 @@ def test_a_product_of_tables_is_summed_over_rows(
     torch.testing.assert_close(found.cpu().double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_a_product_of_tables_that_float32_does_not_hold(
+    generator: torch.Generator, scale: float
+) -> None:
+    one, other = (scale * torch.randn(50, size, generator=generator) for size in (9, 12))
+    expected = one.double().mT @ other.double()
+    torch.testing.assert_close(crossed(one, other), expected, rtol=1e-6, atol=0.0)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
 def test_a_broken_table_is_refused(value: float) -> None:
     table = torch.ones(4, 3)

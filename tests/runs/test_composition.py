@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import families
@@ -189,6 +189,46 @@ def test_both_ways_to_score_all_pairs_agree(
         assert one["highest"] == pytest.approx(max(scores), rel=2e-6)
         assert one["mean"] == pytest.approx(np.mean(scores), rel=2e-6)
     assert not expected
+
+
+POWERS = (20, 20), (100, 100), (-100, -100), (-90, 30)
+
+
+@pytest.mark.parametrize(
+    ("way", "alone", "kind"),
+    [("products", False, torch.bfloat16), ("products", True, torch.float32),
+     ("grams", True, torch.bfloat16), ("sums", False, torch.float32)],
+)  # fmt: skip
+def test_scores_hold_at_every_scale_of_the_weights(
+    model: Path, monkeypatch: pytest.MonkeyPatch, way: str, alone: bool, kind: torch.dtype
+) -> None:
+    monkeypatch.setattr(pairs, "FEWER", 1e9 if way == "grams" else 0.0)
+    if way == "sums":
+        monkeypatch.setattr(composition, "EXACT", 0.0)
+    tensors = {name: one.to(kind) for name, one in load_file(model / "model.safetensors").items()}
+    save_file(tensors, model / "model.safetensors")
+    expected = plain(model)
+    ranked = sorted(expected, key=lambda key: -expected[key][0])[:5]
+    sizes = {}
+    for at, (inner, outer) in enumerate(POWERS):
+        powers = {"q_proj": inner, "v_proj": inner, "k_proj": outer, "o_proj": outer}
+        changed = {
+            name: one * 2.0 ** next((power for role, power in powers.items() if role in name
+                                     and (not alone or "layers.0." in name)), 0)
+            for name, one in tensors.items()
+        }  # fmt: skip
+        scaled = model.parent / f"scaled{at}"
+        write_model(scaled, changed, (model / "config.json").read_text())
+        result = spectra.heads(scaled, compose=True, strongest=5)
+        found = told(result)
+        assert [*found] == ranked
+        for key, one in found.items():
+            assert one["score"] == pytest.approx(expected[key][0], rel=1e-5)
+        top = found[ranked[0]]["components"][0]["sigma"]
+        sizes[at] = top / 2.0 ** (inner + outer)
+        reading = str(result.summary["reading"])
+        assert "times chance" in reading
+    assert [*sizes.values()] == pytest.approx([sizes[0]] * len(POWERS), rel=1e-5)
 
 
 def test_norms_left_out_give_other_scores(model: Path) -> None:
