@@ -303,13 +303,22 @@ def test_a_picture_of_several_panels_takes_as_many_axes_or_a_figure(minilm: Path
     assert all(one.collections for one in axes)
     assert found.plot(ax=Figure()).axes
     own.canvas.draw()
+    assert found.plot(ax=iter(Figure().subplots(3, 1))).axes  # any iterable of axes
     mixed = spectra.compare(found, found)
+    kappa = spectra.kappa(minilm, layers=[0])
+    removed = Figure().add_subplot()
+    removed.remove()
     refused: list[tuple[tuple[spectra.Result, Any], str]] = [
         ((several, axes), r"picture of this spectrum has \d+ panels, and ax= holds 3 axes. Give a"),
         ((several, axes[0]), r"ax= holds 1 axes\. Give a list of \d+, or a figure or subfigure"),
         ((several, [left]), "ax= is of type SubFigure. Expected axes of matplotlib, a list of"),
         ((several, "left"), "ax= is of type str. Expected axes"),
         ((several, []), "ax= is empty"),
+        ((found, [None, None]), "ax= is of type NoneType"),
+        ((found, [*axes[:2], axes[0]]), "ax= holds the same axes twice among its 3"),
+        ((found, [*axes[:2], Figure().add_subplot(projection="polar")]), "projection 'polar'"),
+        ((kappa, Figure().add_subplot(projection="3d")), "ax= holds axes of the projection '3d'"),
+        ((kappa, removed), "ax= holds axes that were removed from their figure"),
         ((mixed, axes[0]), "No number moved beyond its error: nothing to draw"),
         ((mixed, left), "No number moved beyond its error: nothing to draw"),
     ]

@@ -1,6 +1,6 @@
 """Pictures: one page a command, drawn from its document and the arrays that a run still has."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pkgutil import resolve_name
 from typing import cast
 
@@ -85,14 +85,30 @@ def _axes_of(place: object) -> list[Axes]:
     """Return one axes or several, as they come from `subplots`, in a list.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: It is something else, or axes that no picture can be drawn into.
     """
-    given = [place] if isinstance(place, Axes) else [*np.ravel(np.asarray(place, dtype=object))]
-    odd = next((one for one in given if not isinstance(one, Axes)), None)
-    if odd is not None or not given:
-        what = "empty" if not given else f"of type {type(odd).__name__}"
+    held = [*place] if isinstance(place, Iterator) else place
+    given = [held] if isinstance(held, Axes) else [*np.ravel(np.asarray(held, dtype=object))]
+    odd = [one for one in given if not isinstance(one, Axes)]
+    if odd or not given:
+        what = "empty" if not given else f"of type {type(odd[0]).__name__}"
         raise UsageError(
             f"ax= is {what}. Expected axes of matplotlib, a list of them, or a figure or subfigure."
+        )
+    bent = next((one.name for one in given if one.name != "rectilinear"), None)
+    if bent is not None:
+        raise UsageError(
+            f"ax= holds axes of the projection {bent!r}, into which no picture here can be drawn. "
+            "Expected plain ones, as `subplots()` makes them."
+        )
+    if len({id(one) for one in given}) < len(given):
+        raise UsageError(
+            f"ax= holds the same axes twice among its {len(given):,}. Expected as many different "
+            "ones as the picture has panels."
+        )
+    if any(one.figure is None for one in given):
+        raise UsageError(
+            "ax= holds axes that were removed from their figure. Expected axes of a figure."
         )
     return given
 

@@ -26,9 +26,9 @@ LEAST = 1.0  # times chance, where the colours begin
 def draw_channels(document: Document, _arrays: Arrays) -> Figure:
     """Draw the strongest pairs from layer to layer, and the highest score of any two layers."""
     told = document["summary"]["composition"]
-    pairs, layers = told["strongest"], told["layers"]
-    if not pairs:
-        return message(document, "Composition of heads", "No head can read what another writes.")
+    layers = told["layers"]
+    if why := nothing_read(told):
+        return message(document, "Composition of heads", f"{why[0].upper()}{why[1:]}.")
     stacks = {_stack(one["writer"]) for one in layers} | {_stack(one["reader"]) for one in layers}
     notes = ["Lines: the strongest pairs, the thicker the stronger."]
     notes.append("Cells: the highest score of two heads of two layers, over chance, 1 / √width.")
@@ -36,7 +36,7 @@ def draw_channels(document: Document, _arrays: Arrays) -> Figure:
         notes.append("Layers of several stacks share their numbers here.")
     figure = page(document, "Composition of heads", HEIGHT + GRIDS, " ".join(notes))
     layout = figure.add_gridspec(2, 1, height_ratios=[HEIGHT, GRIDS])
-    draw_lines(figure.add_subplot(layout[0, 0]), document["rows"], pairs)
+    draw_lines(figure.add_subplot(layout[0, 0]), document["rows"], told["strongest"])
     inner = layout[1, 0].subgridspec(1, 3)
     top = max(one["highest"] / one["null"] for one in layers)
     norm = LogNorm(LEAST, max(top, 2 * LEAST))
@@ -50,8 +50,21 @@ def draw_channels(document: Document, _arrays: Arrays) -> Figure:
     return figure
 
 
+def nothing_read(told: Mapping[str, Any]) -> str:
+    """Say why there is no line to draw; empty where there is one."""
+    if not told["strongest"]:
+        return "no head can read what another writes"
+    if not any(pair["over"] for pair in told["strongest"]):
+        return "every score is 0: what is written, nothing later reads"
+    return ""
+
+
 def draw_lines(axes: Axes, rows: Sequence[RowDoc], pairs: Sequence[Mapping[str, Any]]) -> None:
-    """Draw a line from each head that writes to the one that reads it, by layer and number."""
+    """Draw a line from each head that writes to the one that reads it, by layer and number.
+
+    Pairs of score 0 have none; some have another.
+    """
+    pairs = [pair for pair in pairs if pair["over"]]
     places = {(row["layer"], row["head"]) for row in rows if row.get("head") is not None}
     x, y = zip(*sorted(places), strict=True)
     axes.scatter(x, y, s=9, color="#d5d9de", linewidths=0, zorder=1)

@@ -102,7 +102,7 @@ def _bars(axes: Axes, rows: Sequence[RowDoc], noun: tuple[str, str]) -> None:
         text = f"{percent(row['delta_relative'] or 0.0)}   rank {least}{rank}"
         axes.annotate(text, (size, place), (3, 0), textcoords="offset points", va="center")
     name_bars(axes, rows, NAME)
-    axes.set_xlim(0, max(percents) * 1.45)
+    axes.set_xlim(0, 1.45 * (max(percents) or 1.0))
     axes.set_title(f"The most changed {noun[1]}")
     axes.set_xlabel("change ‖tuned − base‖ / ‖base‖ (%)")
     axes.set_ylabel(noun[0])

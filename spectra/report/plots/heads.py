@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
-from spectra.report.plots.channels import draw_channels, draw_lines
+from spectra.report.plots.channels import draw_channels, draw_lines, nothing_read
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, Scale, draw_grid, grid_notes, grid_of
 from spectra.report.plots.page import Arrays, message, page
 
@@ -46,11 +46,11 @@ def draw_into(axes: Axes, document: Document) -> None:
     """Draw how far each head copies what it reads, or the strongest pairs, into any axes.
 
     Raises:
-        UsageError: No head has numbers, or none can read what another writes.
+        UsageError: No head has numbers, or none reads what another writes.
     """
     if composition := document["summary"].get("composition"):
-        if not composition["strongest"]:
-            raise UsageError("no head can read what another writes: there is nothing to draw.")
+        if why := nothing_read(composition):
+            raise UsageError(f"{why}. There is nothing to draw.")
         draw_lines(axes, document["rows"], composition["strongest"])
         return
     copies = grid_of(document["rows"], _value("copying"), by="head")

@@ -153,6 +153,8 @@ def draw_grid(
     axes.set_title(title)
     if numbered and grid.inside < INSIDE:
         return  # the numbers say it, and take the room of a scale
+    if scale == "log" and not (grid.values[np.isfinite(grid.values)] > 0).any():
+        return  # nothing has a colour
     _number_bar(axes, mesh, label, scale, grid, shades)
 
 

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 
 import spectra
 from scaled import write_attention
+from spectra.errors import UsageError
 from spectra.report import draw
+from spectra.report.plots import draw_into
 from spectra.report.plots.heatmap import grid_of
 
 
@@ -37,6 +41,26 @@ def test_a_dead_head_is_a_zero_that_can_be_read(tmp_path: Path) -> None:
     shown = [text for axes in figure.axes for text in axes.texts]
     (zero,) = (text for text in shown if text.get_text() == "0")
     assert zero.get_color() != "white"
+
+
+def test_where_every_head_is_zero_no_scale_has_numbers(tmp_path: Path) -> None:
+    document = spectra.heads(write_attention(tmp_path / "model")).document()
+    none = dict.fromkeys(("ov_sigma_max", "qk_sigma_max"), 0.0)
+    figure = draw({**document, "rows": [{**row, **none} for row in document["rows"]]}, {})
+    assert [axes.get_ylabel() for axes in figure.axes] == ["head", "copying", "head", "head"]
+
+
+def test_where_every_score_is_zero_that_is_said(tmp_path: Path) -> None:
+    document = spectra.heads(write_attention(tmp_path / "model"), compose=True).document()
+    found = document["summary"]["composition"]
+    some = {**found, "strongest": [{**one, "over": 0.0} for one in found["strongest"]]}
+    zero = {**document, "summary": {**document["summary"], "composition": some}}
+    figure = draw(zero, {})
+    assert any("Every score is 0: what is written" in text.get_text() for text in figure.texts)
+    with pytest.raises(UsageError, match="every score is 0: what is written, nothing later reads"):
+        draw_into(Figure().add_subplot(), zero)
+    some["strongest"][0] = found["strongest"][0]
+    assert len(draw(zero, {}).axes[0].get_lines()) == 1
 
 
 def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path: Path) -> None:
