@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spectra.analyzers.analyzer import Attentions, Summary, Takes
 from spectra.analyzers.heads_factors import Lines, Logit, lines_of
-from spectra.analyzers.heads_reading import HEAD_KEYS, concluded, reading_of
+from spectra.analyzers.heads_reading import HEAD_KEYS, TWIN, concluded, reading_of, twins_of
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.kernels.heads import (
     CHUNK,
@@ -41,7 +41,7 @@ class Heads:
     """
 
     name: ClassVar[str] = "heads"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ("heads",)
 
@@ -89,7 +89,8 @@ class Heads:
             found["qk_unturned"] = unturned(query, key[key_of], _lines(about), halves=halves)
         if not about.across and about.memory == about.written:
             found["copying"] = copying(lines.values[key_of], lines.written)
-        found |= _twins(lines, found["ov_frobenius"])
+        cosines = _cosines(lines, found["ov_frobenius"])
+        found |= _nearest(cosines)
         bounds = self._bounds(about, lines, known)
         if bounds is not None:
             found["logit_bound"] = bounds
@@ -97,7 +98,7 @@ class Heads:
         told = {name: values.tolist() for name, values in found.items()}
         rows: list[Mapping[str, Value]] = [
             {"head": head, "kv_head": int(key_of[head]), "broken": broken} if broken else
-            self._row(about, head, int(key_of[head]), told) | {
+            self._row(about, head, int(key_of[head]), told) | _alike(cosines[head]) | {
                 f"{name}_profile": _profile(values[head]) for name, values in sigma.items()
             }
             for head, broken in enumerate(lines.broken)
@@ -131,7 +132,8 @@ class Heads:
         told = [words[about.before]] if about.before else []
         told += [f"memory {words[about.through]}"] if about.through else []
         told += ["latent rms"] if about.latent else []
-        told += ["rms of each head"] if about.each else []
+        of = "all heads" if about.spans else "each head"
+        told += [f"rms of {of}"] if about.each else []
         told += [f"{words[about.behind]} behind"] if about.behind else []
         return ", ".join(told) or "none before"
 
@@ -147,8 +149,9 @@ class Heads:
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Return a row for each head, those that are dead or twins marked, and what they show."""
-        heads = concluded([one for row in rows for one in _each(row)])
-        return heads, reading_of(heads)
+        each = [one for row in rows for one in _each(row)]
+        heads = concluded(each)
+        return heads, reading_of(heads, twins_of(each, heads))
 
 
 def _each(row: Row) -> list[Row]:
@@ -193,18 +196,27 @@ def _spectra(name: str, left: Tensor, right: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _twins(lines: Lines, norms: Tensor) -> dict[str, Tensor]:
-    """Return the head of the same module whose OV is most alike, and their cosine."""
-    if len(norms) < 2:
-        return {}
+def _cosines(lines: Lines, norms: Tensor) -> Tensor:
+    """Return the cosines of the OV of all heads of a module, NaN of a head with itself."""
     products = inner_products(lines.values, lines.written, lines.key_of)
-    cosines = products / (norms[:, None] * norms[None])
-    cosines.fill_diagonal_(torch.nan)
-    size = cosines.abs().nan_to_num(0.0)
-    nearest = size.argmax(dim=1)
-    found = cosines.gather(1, nearest[:, None])[:, 0].clamp(-1.0, 1.0)
+    cosines = (products / (norms[:, None] * norms[None])).clamp(-1.0, 1.0)
+    return cosines.fill_diagonal_(torch.nan)
+
+
+def _nearest(cosines: Tensor) -> dict[str, Tensor]:
+    """Return the head of the same module whose OV is most alike, and their cosine."""
+    if len(cosines) < 2:
+        return {}
+    nearest = cosines.abs().nan_to_num(0.0).argmax(dim=1)
+    found = cosines.gather(1, nearest[:, None])[:, 0]
     return {"nearest": torch.where(found.isnan(), torch.nan, nearest.double()),
             "nearest_cosine": found}  # fmt: skip
+
+
+def _alike(cosines: Tensor) -> dict[str, Value]:
+    """Return the heads that move the same as one or the opposite, of which a row tells one."""
+    others = (cosines.abs() >= TWIN).nonzero().flatten()
+    return {"alike": others.tolist(), "alike_cosines": cosines[others].tolist()}
 
 
 def _bound(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
 from statistics import median
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from spectra.analyzers.row import Row, Value
 from spectra.numbers import hundredths, number
@@ -24,10 +24,43 @@ ACROSS = re.compile(r"cross|encoder_attn|EncDec", re.IGNORECASE)
 Naming: TypeAlias = Callable[[Row], str]
 
 DEAD = 1e-3  # of the model's median: what writes or looks less does so by rounding, or was pruned
-TWIN = 0.9  # cosine of two heads that do the same
+TWIN = 0.9  # cosine of two heads that do the same; its negative, of two that do the opposite
 NAMED = 3  # heads in a sentence
 SAME = 1e-9  # relative difference of bounds that are one, as qk-norms alone make them
 COPIES = 0.5  # copying score of a head that is told of
+
+
+class Twins(NamedTuple):
+    """Two heads of one module that do the same, or the opposite."""
+
+    row: Row
+    other: int  # a later head
+    cosine: float
+
+
+def twins_of(measured: Sequence[Row], marked: Sequence[Row]) -> list[Twins]:
+    """Return every pair of heads that move the same or the opposite, none of them dead.
+
+    Args:
+        measured: Rows with `alike`, the heads of their module that are so, and `alike_cosines`.
+        marked: The same, as `concluded` marks them.
+    """
+    live = {
+        (row.place.tensor, row.number("head"))
+        for row in marked
+        if row.status not in UNMEASURED and not row.values["dead"]
+    }
+    found = []
+    for one, row in zip(measured, marked, strict=True):
+        others: Any = one.values.get("alike") or ()
+        cosines: Any = one.values.get("alike_cosines") or ()
+        head, module = row.number("head"), row.place.tensor
+        found += [
+            Twins(row, int(other), float(cosine))
+            for other, cosine in zip(others, cosines, strict=True)
+            if head is not None and other > head and {(module, head), (module, other)} <= live
+        ]
+    return found
 
 
 def concluded(rows: Sequence[Row]) -> list[Row]:
@@ -56,8 +89,13 @@ def _marked(row: Row, middle: Mapping[str, float]) -> Row:
     return replace(row, values={name: values[name] for name in HEAD_KEYS})
 
 
-def reading_of(rows: Sequence[Row]) -> dict[str, object]:
-    """Return what the heads of a model show, and a sentence on it."""
+def reading_of(rows: Sequence[Row], pairs: Sequence[Twins] = ()) -> dict[str, object]:
+    """Return what the heads of a model show, and a sentence on it.
+
+    Args:
+        rows: As `concluded` marks them.
+        pairs: Of `twins_of`.
+    """
     found = [row for row in rows if row.status not in UNMEASURED]
     dead = [row for row in found if row.values["dead"]]
     twins = [row for row in found if row.values["twin"] is not None]
@@ -71,7 +109,8 @@ def reading_of(rows: Sequence[Row]) -> dict[str, object]:
     lost = len(rows) - len(found)
     told = [
         f"{what}{_lost(lost, len(rows))}{_dead(dead, len(found), lost, named)}.",
-        _twins(twins, of_module),
+        _twins([one for one in pairs if one.cosine > 0.0], "the same", named),
+        _twins([one for one in pairs if one.cosine < 0.0], "the opposite", named),
         _copying([row for row in found if not row.values["dead"]], named),
         _bounded(found, len(found) == len(rows), named),
     ]
@@ -109,24 +148,16 @@ def dead_parts(dead: object) -> str:
     return " and ".join(part.upper() for part in str(dead).split(" and "))
 
 
-def _twins(twins: Sequence[Row], named: Callable[[str, int | None, int], str]) -> str:
-    pairs: dict[tuple[str, int, int], float] = {}
-    for row in twins:
-        one, other = int(row.number("head") or 0), int(row.number("twin") or 0)
-        pairs[row.place.tensor, min(one, other), max(one, other)] = (
-            row.number("nearest_cosine") or 0.0
-        )
+def _twins(pairs: Sequence[Twins], what: str, named: Naming) -> str:
     if not pairs:
         return ""
-    ranked = sorted(pairs.items(), key=lambda pair: -abs(pair[1]))
-    layers = {row.place.tensor: row.place.layer for row in twins}
+    ranked = sorted(pairs, key=lambda pair: -abs(pair.cosine))
     some = ", ".join(
-        f"{named(module, layers[module], one)} and {other} ({hundredths(cosine)})"
-        for (module, one, other), cosine in ranked[:NAMED]
+        f"{named(pair.row)} and {pair.other} ({hundredths(pair.cosine)})" for pair in ranked[:NAMED]
     )
     more = f" and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else ""
     verb = "move" if len(pairs) > 1 else "moves"
-    return f"{counted(len(pairs), 'pair')} of heads {verb} the same by OV: {some}{more}."
+    return f"{counted(len(pairs), 'pair')} of heads {verb} {what} by OV: {some}{more}."
 
 
 def _copying(rows: Sequence[Row], named: Naming) -> str:

@@ -21,6 +21,7 @@ from spectra.matrices.attention_families import (
     rotates,
     rotating,
     scale_of,
+    told_of,
 )
 from spectra.matrices.attention_norms import (
     add_each_gain,
@@ -67,6 +68,7 @@ class Attention:
     through: NormKind = ""  # of attention across: what keys and values are
     behind: NormKind = ""  # what passes before it is added to the stream
     each: NormKind = ""  # of queries and keys
+    spans: bool = False  # that norm is of all heads together, not of each
     scale: float | None = None  # of the logits
     cap: float | None = None  # softly, of the logits
     added: bool = False  # positions are added to the logits
@@ -116,7 +118,10 @@ def attentions(
         else:
             found.append(made)
     unknown = [one for one in found if not one.about.known]
-    strange = sorted({one.about.family or "none" for one in unknown if not one.lacks})
+    strange = sorted({
+        told_of(settings_for(one.parts["q"].entry.name, checkpoint.config))
+        for one in unknown if not one.lacks
+    })  # fmt: skip
     if strange:
         notes.append(
             f"model_type {', '.join(strange)}: which norms, scale and rotations go with its "
@@ -272,8 +277,9 @@ def _with_norms(
         {"q": about.heads, "k": about.keys}, about.size, parts, entries
     ):
         return "the norm of queries or keys, q_norm or k_norm,"
+    spans = "q.gain" in parts and bool(family.each) and parts["q.gain"].rows != about.size
     return replace(
-        about, known=True, each=family.each, before=kinds.get("before", ""),
+        about, known=True, each=family.each, spans=spans, before=kinds.get("before", ""),
         behind=kinds.get("behind", ""), through=kinds.get("through", ""),
     )  # fmt: skip
 

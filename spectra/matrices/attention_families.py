@@ -109,15 +109,29 @@ def family_of(settings: Config) -> Family | None:
     """Return what is known of the attention of a model by its settings; None: nothing."""
     name = settings.get("model_type")
     found = FAMILIES.get(name) if isinstance(name, str) else None
-    if name == "opt" and settings.get("do_layer_norm_before") is False:
+    if _unknown(settings):
         return None
     if name == "deepseek_v3" and settings.get("rope_interleave") is False and found:
         return replace(found, pairing="halves")
     if settings.get("alibi") is True:
         return found and replace(found, pairing="", added=True)
-    if found and (settings.get("qk_layernorm") or settings.get("use_qk_norm")):
-        return None  # of the families here those whose norm of each head is a LayerNorm
     return found
+
+
+def _unknown(settings: Config) -> str:
+    """Return the setting under which a family is another than the one here; empty: none."""
+    if settings.get("model_type") == "opt" and settings.get("do_layer_norm_before") is False:
+        return "do_layer_norm_before false"
+    # Of the families here those whose norm of each head is a LayerNorm.
+    some = (one for one in ("qk_layernorm", "use_qk_norm") if settings.get(one))
+    return next((f"{one} true" for one in some), "")
+
+
+def told_of(settings: Config) -> str:
+    """Name a family that is not known: its type, and the setting that makes it another."""
+    name = str(settings.get("model_type") or "none")
+    other = _unknown(settings) if name in FAMILIES else ""
+    return f"{name} with {other}" if other else name
 
 
 def scale_of(family: Family, settings: Config, size: int, layer: int | None) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.errors import NothingToAnalyseError
-from spectra.matrices.attention_families import NormKind, family_of
+from spectra.matrices.attention_families import Norm, NormKind, family_of
 from spectra.matrices.layers import place_in
 from spectra.matrices.scopes import is_elsewhere, settings_for
 from spectra.matrices.stream import ENCODER, Gain, kind_of
@@ -97,8 +97,10 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     if embedding is not None and embedding.cols != source.cols:
         embedding = None
     return Vocabulary(
-        source.cols, source, through, _final(checkpoint, settings, source.cols), embedding, bent
-    )
+        source.cols, source, through,
+        _final(checkpoint, settings, source.cols, alone=bent or through == "input embedding"),
+        embedding, bent,
+    )  # fmt: skip
 
 
 def _first(views: Sequence[View], width: int) -> View | None:
@@ -122,12 +124,21 @@ def _is_tied(settings: Mapping[str, Any]) -> bool:
     return settings.get("tie_word_embeddings") is not False
 
 
-def _final(checkpoint: Checkpoint, settings: Mapping[str, Any], width: int) -> Gain | None:
-    """Return the norm before the head; one without where norms stand behind what is added."""
+def _final(
+    checkpoint: Checkpoint, settings: Mapping[str, Any], width: int, *, alone: bool
+) -> Gain | None:
+    """Return the norm before the head; where norms stand behind what is added, the last layer's.
+
+    Args:
+        checkpoint: The model.
+        settings: Of the part that has the head.
+        width: Of the stream.
+        alone: No head reads what the last layer leaves, as it is.
+    """
     family = family_of(settings)
     before = family.before if family else None
     if before is not None and before.of == "previous":
-        return Gain()
+        return Gain() if alone else _last(before, checkpoint, width)
     if before is not None and not before.names:
         return Gain(None, before.kind)
     entries = checkpoint.entries
@@ -146,6 +157,17 @@ def _final(checkpoint: Checkpoint, settings: Mapping[str, Any], width: int) -> G
     if not kind or kind == "gain":
         kind = _told(entry, entries)
     return Gain(entry, kind_of(entry, kind))
+
+
+def _last(norm: Norm, checkpoint: Checkpoint, width: int) -> Gain | None:
+    """Return the norm that the last layer before the head ends with; None: it is not there."""
+    ends = tuple(f".{one}.weight" for one in norm.names)
+    layers = {
+        place.numbers[-1]: entry for name, entry in checkpoint.entries.items()
+        if name.endswith(ends) and entry.numel == width and not ENCODER.search(name)
+        and not is_elsewhere(name) and (place := place_in(name)) is not None
+    }  # fmt: skip
+    return Gain(layers[max(layers)], norm.kind) if layers else None
 
 
 def _told(entry: TensorEntry, entries: Mapping[str, TensorEntry]) -> NormKind:

@@ -247,7 +247,7 @@ KEYS: Mapping[str, Key] = {
     "nearest": Key("nearest head", "whole", "of its module, whose OV is most alike",
                    COUNT.nullable),
     "nearest_cosine": Key("cosine to it", "cosine", "of both OV as vectors"),
-    "twin": Key("twin", "whole", "the head that moves the same", COUNT.nullable),
+    "twin": Key("twin", "whole", "the head that moves the same, or opposite", COUNT.nullable),
     "dead": Key("dead", "word", "ov, qk or both: about nothing of it is there", TEXT.nullable),
     "writer": Key("writer", "word", "the head that writes"),
     "reader": Key("reader", "word", "the later head that reads it"),

@@ -155,7 +155,55 @@ def test_dead_heads_and_twins_are_told(model: Model) -> None:
     assert (result.summary["dead"], result.summary["twins"]) == (1, 2)
     reading = str(result.summary["reading"])
     assert "1 of 8 dead: layer 1 head 0 (OV)" in reading
-    assert "1 pair of heads moves the same by OV: layer 1 head 2 and 3 (-1)" in reading
+    assert "1 pair of heads moves the opposite by OV: layer 1 head 2 and 3 (-1)" in reading
+    assert "the same" not in reading
+
+
+def test_of_heads_that_are_alike_every_pair_is_counted(model: Model) -> None:
+    folder, tensors = model()
+    values = tensors["model.layers.1.self_attn.v_proj.weight"].clone()
+    values[SIZE:] = values[:SIZE]
+    output = tensors["model.layers.1.self_attn.o_proj.weight"].clone()
+    first = output[:, :SIZE].clone()
+    for head, factor in ((1, 1.0), (3, -2.0)):
+        output[:, head * SIZE : (head + 1) * SIZE] = factor * first
+    save_file({
+        **tensors, "model.layers.1.self_attn.v_proj.weight": values,
+        "model.layers.1.self_attn.o_proj.weight": output,
+    }, folder / "model.safetensors")  # fmt: skip
+    result = spectra.heads(folder)
+    assert result.summary["twins"] == 3
+    reading = str(result.summary["reading"])
+    assert "1 pair of heads moves the same by OV: layer 1 head 0 and 1 (1)." in reading
+    told = "2 pairs of heads move the opposite by OV: layer 1 head 0 and 3 (-1), layer 1 head 1 and"
+    assert told in reading
+    assert "alike" not in result.rows[0].values
+
+
+@pytest.mark.parametrize("power", [-100, 63, 100])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_numbers_hold_at_every_scale_of_the_weights(
+    model: Model, tmp_path: Path, power: int, kind: torch.dtype
+) -> None:
+    folder, tensors = model()
+    tensors = {name: one.to(kind) for name, one in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+    scaled = tmp_path / "scaled"
+    scaled.mkdir()
+    (scaled / "config.json").write_text(json.dumps(CONFIG))
+    save_file({name: one * 2.0**power if one.ndim == 2 else one for name, one in tensors.items()},
+              scaled / "model.safetensors")  # fmt: skip
+    found = named(spectra.heads(scaled))
+    for name, one in named(spectra.heads(folder)).items():
+        layer, head = int("layers.1." in name), int(name[-2])
+        sigma = np.linalg.svd(maps(tensors, layer, head)[0], compute_uv=False)[0]
+        assert found[name]["ov_sigma_max"] == pytest.approx(sigma * 4.0**power, rel=1e-6)
+        for key in ("ov_frobenius", "qk_sigma_max", "qk_frobenius", "qk_unturned", "logit_bound"):
+            assert found[name][key] == pytest.approx(one[key] * 4.0**power, rel=1e-6, abs=0.0)
+        for key in ("copying", "nearest", "nearest_cosine", "ov_effective_rank", "qk_stable_rank",
+                    "dead", "twin"):  # fmt: skip
+            expected = None if one[key] is None else pytest.approx(one[key], rel=1e-6)
+            assert found[name][key] == expected
 
 
 def test_values_that_coincide_are_told(model: Model) -> None:
@@ -182,6 +230,12 @@ def test_a_family_that_is_not_known_is_told_unfolded_with_a_note(model: Model) -
     assert row["logit_bound"] is row["qk_unturned"] is row["turning"] is None
     (note,) = result.summary["notes"]
     assert "model_type brand-new" in str(note)
+
+
+def test_a_setting_that_makes_a_known_family_another_is_named(model: Model) -> None:
+    folder, _ = model({"model_type": "cohere", "use_qk_norm": True})
+    (note,) = spectra.heads(folder).summary["notes"]
+    assert "model_type cohere with use_qk_norm true: which norms" in str(note)
 
 
 @pytest.mark.parametrize(("gain", "note"), [
@@ -219,9 +273,20 @@ def test_heads_that_are_not_known_are_refused_with_what_is_not(model: Model) -> 
 
 
 def test_some_of_the_matrices_are_no_module(model: Model) -> None:
-    folder, _ = model()
-    with pytest.raises(NothingToAnalyseError, match=r"no attn\.k, attn\.v, attn\.o in this module"):
+    folder, _ = model(**{"model.layers.0.mlp.up_proj.weight": torch.ones(8, WIDTH)})
+    whole = (
+        r"the selection leaves no whole module of attention of \S+: model\.layers\.0\.self_attn: "
+    )
+    with pytest.raises(
+        NothingToAnalyseError, match=rf"{whole}the selection leaves \S+q_proj\.weight of its 4"
+    ):
         spectra.heads(folder, role="attn.q")
+    with pytest.raises(NothingToAnalyseError, match="the selection leaves none of its 4 matrices"):
+        spectra.heads(folder, include="*mlp*")
+    some = spectra.heads(folder, exclude="*1.self_attn.q_proj*")
+    assert len(some.rows) == HEADS
+    (note,) = some.summary["notes"]
+    assert "layers.1.self_attn: the selection leaves model.layers.1.self_attn.k_proj" in str(note)
     assert len(spectra.heads(folder, layers=[1]).rows) == HEADS
 
 
@@ -288,6 +353,7 @@ def test_the_norm_of_another_head_takes_no_bound_away(model: Model) -> None:
     assert [row.status for row in rows] == ["non-finite"] + ["ok"] * (HEADS - 1)
     bound = (HEADS * KEYS * SIZE) ** 0.5
     assert [row.values["logit_bound"] for row in rows[1:]] == [pytest.approx(bound)] * (HEADS - 1)
+    assert {row.values["folded"] for row in rows[1:]} == {"rms of all heads, rms behind"}
 
 
 def test_a_bound_is_of_all_that_is_told_or_says_of_what(model: Model) -> None:

@@ -258,6 +258,45 @@ def test_heads_are_read_and_copy_tokens_by_the_plain_definition(
         assert signs[0] == signs[1]
 
 
+def test_what_is_written_passes_the_norm_that_the_last_layer_ends_with(tmp_path: Path) -> None:
+    model = families.build("bart")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1 and name.endswith("norm.weight"):
+                parameter.uniform_(0.5, 1.5)
+            elif parameter.ndim == 2:
+                parameter.normal_()
+    model.save_pretrained(tmp_path)
+    result = spectra.heads(tmp_path, tokens=True, include="*decoder.layers.*.self_attn*")
+    layers = model.model.decoder.layers
+    last = len(layers) - 1
+    about: Any = result.summary["tokens"]
+    assert about["norm"] == f"model.decoder.layers.{last}.final_layer_norm.weight"
+    assert (about["folded"], about["bent"]) == ("layer", False)
+    table = model.lm_head.weight.detach().double().numpy()
+    gain = layers[last].final_layer_norm.weight.detach().double().numpy()
+    row = next(row for row in result.rows if row.place.layer == last and row.number("head") == 0)
+    own = layers[last].self_attn
+    before = layers[last - 1].final_layer_norm.weight.detach().double().numpy()
+    values = own.v_proj.weight.detach().double().numpy()[: own.head_dim] * before
+    values -= values.mean(axis=1, keepdims=True)
+    written = own.out_proj.weight.detach().double().numpy()[:, : own.head_dim]
+    u = np.linalg.svd(written @ values)[0][:, 0]
+    (reading,) = (one for one in told(row) if (one["of"], one["does"]) == ("ov", "writes"))
+    assert_ends(reading, table @ (gain * (u - u.mean())))
+
+
+def test_copying_of_tokens_holds_at_every_scale(write: Write) -> None:
+    folder, tensors = write()
+    copies = [row.number("copying_tokens") for row in spectra.heads(folder, tokens=True).rows]
+    for power in (-100, 100):
+        scaled, _ = write(f"by{power}", **{
+            name: one * 2.0**power if one.ndim == 2 else one for name, one in tensors.items()
+        })  # fmt: skip
+        found = [row.number("copying_tokens") for row in spectra.heads(scaled, tokens=True).rows]
+        assert found == pytest.approx(copies, rel=1e-5)
+
+
 def test_a_planted_token_is_named(write: Write) -> None:
     _, tensors = write()
     writes = (tensors["lm_head.weight"] / tensors["lm_head.weight"].norm(dim=1, keepdim=True))[7]

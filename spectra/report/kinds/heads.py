@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from spectra.analyzers.heads_reading import dead_parts, naming
+from spectra.analyzers.heads_reading import COPIES, dead_parts, naming
 from spectra.numbers import hundredths, number, percent
 from spectra.report import cells, tokens
 from spectra.report.kind import EACH, Document, Kind, Listing, Metric, RowDoc, Sheet, Worst, highest
@@ -184,9 +184,11 @@ def _worst(document: Document) -> Iterator[Worst]:
         text = f"dead: {dead_parts(row['dead'])} {verb} 0, or a thousandth of the others'"
         yield Worst("warning", row["matrix"], text, about="head")
     for row in [row for row in rows if row.get("twin") is not None][:EACH]:
-        text = f"OV as head {row['twin']}: cosine {hundredths(row['nearest_cosine'])}"
+        same = "as" if row["nearest_cosine"] > 0.0 else "the opposite of"
+        text = f"OV {same} head {row['twin']}: cosine {hundredths(row['nearest_cosine'])}"
         yield Worst("note", row["matrix"], text, about="head")
-    for row in highest(rows, "copying"):
+    live = [row for row in rows if not row.get("dead") and (row.get("copying") or 0.0) >= COPIES]
+    for row in highest(live, "copying"):
         yield Worst("note", row["matrix"], f"copies: {hundredths(row['copying'])}", about="copying")
 
 
