@@ -23,6 +23,10 @@ class CheckpointError(SpectraError):
     """A checkpoint that cannot be read as what it claims to be."""
 
 
+class CorruptError(CheckpointError):
+    """Stored values of one tensor that cannot be meant; others are none the worse for it."""
+
+
 class HeaderError(CheckpointError):
     """A safetensors header that breaks the format's rules."""
 

@@ -15,7 +15,7 @@ from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes
-from spectra.kernels.noise import MARGIN, Bulk, made_floor, noise_bulk, resolved_rank
+from spectra.kernels.noise import ENOUGH, MARGIN, Bulk, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.power_law import Alternatives, PowerLaw, alternatives, fit_power_law
 from spectra.kernels.summary import numerical_rank
 from spectra.matrices import Matrix
@@ -158,12 +158,28 @@ class Facts:
         if self.product:
             return None
         gram, self._gram = self._gram, None  # let go: shuffled entries need the room
-        return arranged_bulk(self.matrix.values, self.sigma, *self.entries.filled, gram)
+        values, filled = self.matrix.values, self.entries.filled
+        found = arranged_bulk(values, self.sigma, *filled, gram)
+        if found is None or float(self.sigma[-1]) > self.floor:
+            return found
+        few = self.rank >= ENOUGH * int((self.sigma > 0.0).sum())  # as noise's least may be
+        if few or 2 * found.spikes >= self.rank:
+            return found
+        # Some values are rounding, and most others noise: of a block with zeros beside it.
+        above = torch.arange(len(self.sigma)) < self.rank
+        return arranged_bulk(values, self.sigma * above, *filled, gram)
 
     @cached_property
     def shuffled(self) -> Shuffled:
         """The same entries in another order."""
         return self._shuffled()
+
+    @property
+    def mean_share(self) -> float:
+        """What a mean of all entries makes of the largest singular value in any order of them."""
+        mean = float(self._matrix.values.mean(dtype=torch.float64))
+        largest = float(self.shuffled.sigma[0])
+        return abs(mean) * math.sqrt(self.numel) / largest if largest else 0.0
 
     @property
     def cosine_rank(self) -> int:

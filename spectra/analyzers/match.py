@@ -63,7 +63,7 @@ class Match:
     """
 
     name: ClassVar[str] = "match"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     takes: ClassVar[Takes] = Twins()
     keys: ClassVar[tuple[str, ...]] = ("matrices", "weighted_null", "matched")
 
@@ -186,10 +186,12 @@ class Match:
         self, mine: Tensor, other: Tensor, moved: Tensor, role: str, lines: Order | None
     ) -> dict[str, Value]:
         """Return how far two matrices agree, as they are and with one of them permuted."""
-        norms = _norm({"": mine}) * _norm({"": other})
-        values: dict[str, Value] = dict.fromkeys(NUMBERS)
+        first_norm, second_norm = _norm({"": mine}), _norm({"": other})
+        norms = first_norm * second_norm
+        values: dict[str, Value] = dict.fromkeys((*NUMBERS, "factor"))
         if not norms:
             return values
+        values["factor"] = second_norm / first_norm  # which no cosine sees
         values["weighted_before"] = inner_product(mine, other) / norms
         values["weighted_after"] = inner_product(mine, moved) / norms
         first = self._frame(mine)

@@ -11,13 +11,13 @@ from torch import Tensor
 from spectra.analyzers.analyzer import Neighbours, Summary, Takes, require_count
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shared_reading import proposed, reading_of
-from spectra.errors import UsageError
+from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.sharing import energies, gram_of, share_of, turned
 from spectra.kernels.singular import singular_values
 from spectra.kernels.work import DOUBLE, ENTRY, Work, singular_values_work
 from spectra.matrices import Matrix, View
-from spectra.text import natural
+from spectra.text import listed, natural
 
 KEYS = (
     "in_group", "single_rank", "shared_rank", "shared_energy", "single_energy", "shared_gain",
@@ -40,7 +40,7 @@ class Shared:
     """
 
     name: ClassVar[str] = "shared"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     keys: ClassVar[tuple[str, ...]] = ("groups",)
 
     group: str = "4"  # layers at a time; several numbers with commas, which divide the largest
@@ -98,8 +98,8 @@ class Shared:
         """Return what is told of every group among these layers."""
         layers = [int(name) for name in subject]
         views = [one.view for one in subject.values()]
-        largest = max(largest_entry(one.values) for one in subject.values())
-        scale = power_of_two_near(largest) or 1.0
+        sizes = _largest_of([*subject.values()])
+        scale = power_of_two_near(max(sizes)) or 1.0
         device = next(iter(subject.values())).values.device
         sums = {size: _Sums.empty(views[0].cols, str(device)) for size in self.sizes}
         alone: list[Tensor] = []
@@ -107,8 +107,8 @@ class Shared:
         done: set[tuple[int, int]] = set()
         for at, one in enumerate(subject.values()):
             gram = gram_of(one.values, scale)
-            own = one.view.rows >= one.view.cols
-            alone.append(energies(gram) if own else (singular_values(one.values) / scale).square())
+            tall = one.view.rows >= one.view.cols
+            alone.append(energies(gram) if tall else (singular_values(one.values) / scale).square())
             other = turned(gram, self.seed + at)
             for size, total in sums.items():
                 total.add(gram, other)
@@ -117,7 +117,9 @@ class Shared:
                 if ends and at > start and (start, at) not in done:
                     done.add((start, at))
                     here = slice(start, at + 1)
-                    told.append(self._told(layers[here], views[here], alone[here], total, scale))
+                    own = self._told(layers[here], views[here], alone[here], total, scale)
+                    zero = [layers[i] for i in range(start, at + 1) if not sizes[i]]
+                    told.append({**own, "zero": zero})
                 if ends:
                     total.clear()
         return Measurement({"groups": told})
@@ -157,7 +159,7 @@ class Shared:
         groups.sort(key=lambda row: natural(row.matrix))
         proposal = proposed(groups)
         return groups, {
-            "reading": reading_of(groups, proposal),
+            "reading": " ".join([reading_of(groups, proposal), *_zeros(rows)]),
             "groups": len(groups),
             "proposal": proposal,
             "non_finite": sum(row.status == "non-finite" for row in rows),
@@ -200,6 +202,41 @@ class _Sums:
         """Begin anew."""
         self.gram.zero_()
         self.other.zero_()
+
+
+def _largest_of(layers: Sequence[Matrix]) -> list[float]:
+    """Return the largest |entry| of each layer.
+
+    Raises:
+        NonFiniteError: Some hold NaN or Inf; it is told which is the first.
+    """
+    found, wrong = [], []
+    for one in layers:
+        try:
+            found.append(largest_entry(one.values))
+        except NonFiniteError as error:
+            wrong.append(f"{one.view.name} holds {error}")
+    if wrong:
+        are = "is" if len(wrong) == 2 else "are"
+        more = f" ({len(wrong) - 1:,} more of them {are} no better)" if len(wrong) > 1 else ""
+        raise NonFiniteError(f"{wrong[0]}{more}")
+    return found
+
+
+def _zeros(rows: Sequence[Row]) -> list[str]:
+    """Say which layers are all 0 in groups that are not."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        told: Any = row.values["groups"] or []
+        for one in told:
+            if one["group_energy"] and one["zero"]:
+                found.setdefault(row.place.role, set()).update(one["zero"])
+    return [
+        f"{role}: {'layer' if len(some) == 1 else 'layers'} {listed([*map(str, sorted(some))])} "
+        f"{'is' if len(some) == 1 else 'are'} all 0, and {'shares' if len(some) == 1 else 'share'} "
+        "nothing."
+        for role, some in found.items()
+    ]
 
 
 def _each(row: Row) -> Iterator[Row]:

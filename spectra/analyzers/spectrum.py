@@ -30,7 +30,7 @@ from spectra.analyzers.metrics import (
 from spectra.analyzers.pooling import pooled
 from spectra.analyzers.products import product_memory, product_work
 from spectra.analyzers.row import Measurement, Row, Value
-from spectra.analyzers.spectrum_reading import reading_of
+from spectra.analyzers.spectrum_reading import MEAN, reading_of
 from spectra.analyzers.waves import beyond
 from spectra.errors import UsageError
 from spectra.kernels.entries import shuffled, sizes
@@ -243,11 +243,14 @@ class Spectrum:
         cosine = Cosine(self.dct_rank, self.seed)
         facts = Facts(matrix, found, self.energy, mixed, cosine, gram)
         del gram
+        arrays = {"sigma": found}
         values: dict[str, Value] = told_of(facts, keys)
         if isinstance(matrix, Product):
             values["rank_bound"] = matrix.rank
         status: Status = "singular" if float(found[-1]) == 0.0 else "ok"
-        return Measurement(values, status, {"sigma": found})
+        if values.get("traps"):
+            arrays[MEAN] = torch.tensor([facts.mean_share], dtype=torch.float64)
+        return Measurement(values, status, arrays)
 
     def conclude(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:
         """Count, and say in one sentence how the spectra look."""

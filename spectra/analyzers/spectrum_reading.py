@@ -17,6 +17,8 @@ NAMED = 2  # matrices of zeros whose names are told
 UNLIKELY = 0.1  # p, below which Clauset et al. call a comparison of two laws decided
 OTHERS = ("lognormal", "exponential", "truncated")
 OF_NOISE = ("mp_edge", "spikes")
+MEAN = "mean_share"  # array of rows whose shuffled entries have spikes: as `Facts` has it
+COMMON = 0.25  # of it, from which on a mean makes one of these
 
 
 def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
@@ -132,12 +134,21 @@ def _signal(rows: Sequence[Row]) -> list[str]:
 
 
 def _trapped(rows: Sequence[Row]) -> list[str]:
-    traps = _known(rows, "traps")
-    found = sum(many > 0 for many in traps)
+    """Say which shuffled matrices have spikes, and what makes these: entries or their mean."""
+    found = [(row, many) for row in rows
+             if isinstance(many := row.values.get("traps"), int) and many]  # fmt: skip
     if not found:
-        return ["Shuffled, no matrix has a spike."] if traps else []
-    have = counted(found, "matrix has", "matrices have")
-    return [f"Shuffled, {have} spikes still: single entries make them."]
+        return ["Shuffled, no matrix has a spike."] if _known(rows, "traps") else []
+    have = counted(len(found), "matrix has", "matrices have")
+    told = f"Shuffled, {have} spikes still: "
+    if not all(MEAN in row.arrays for row, _ in found):  # of a run from before that was told
+        return [f"{told}single entries or a mean of all make them."]
+    means = {row.matrix: int(float(row.arrays[MEAN][0]) >= COMMON) for row, _ in found}
+    entries = sum(many > means[row.matrix] for row, many in found)
+    common = sum(means.values())
+    if entries and common:
+        return [f"{told}in {entries:,} single entries make some, in {common:,} the mean of all."]
+    return [f"{told}{'single entries make' if entries else 'the mean of all entries makes'} them."]
 
 
 def _waves(rows: Sequence[Row]) -> list[str]:

@@ -44,9 +44,11 @@ def details_of(row: Row, number: int) -> dict[str, Value]:
         "layer_type": "conv2d" if place.role == "conv" else kind,
         "M": short, "N": long, "Q": long / short, "rf": 1, "has_esd": "sigma" in row.arrays,
     }  # fmt: skip
-    if "sigma" in row.arrays and float(row.arrays["sigma"][0]) > 0.0:
-        found |= _of_values(row.arrays["sigma"].double(), long)
-        found |= _of_others(found, values)
+    if "sigma" in row.arrays:
+        sigma = row.arrays["sigma"].double()
+        # Of a product those are there alone that its factors leave room for.
+        found |= _of_values(torch.cat([sigma, sigma.new_zeros(short - len(sigma))]), long)
+        found |= _of_others(found, values) if float(sigma[0]) > 0.0 else {}
     alpha = values.get("alpha")
     found |= {
         "alpha": alpha, "D": values.get("alpha_ks"), "xmin": values.get("alpha_xmin"),
@@ -73,7 +75,13 @@ def averages(details: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
 
 
 def _of_values(sigma: torch.Tensor, long: int) -> dict[str, Value]:
-    """Return what its names hold of all singular values."""
+    """Return what its names hold of all singular values; of zeros what has no logarithm."""
+    if not float(sigma[0]):
+        count = len(sigma)
+        return {
+            "norm": 0.0, "spectral_norm": 0.0, "lambda_max": 0.0, "sv_max": 0.0, "sv_min": 0.0,
+            "num_evals": count, "matrix_rank": 0, "rank_loss": count, "weak_rank_loss": count,
+        }  # fmt: skip
     values = sigma.square()
     rank = int((sigma > float(sigma[0]) * long * torch.finfo(torch.float64).eps).sum())
     share = values / values.sum() + TINY

@@ -38,7 +38,14 @@ from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.filtered import leading_eigenvectors
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.linear_map import linear_map
-from spectra.kernels.noise import FEWEST, Bulk, marchenko_pastur_edge, noise_bulk, noise_room
+from spectra.kernels.noise import (
+    FEWEST,
+    Bulk,
+    broken_off,
+    marchenko_pastur_edge,
+    noise_bulk,
+    noise_room,
+)
 from spectra.kernels.products import product
 from spectra.kernels.summary import frobenius
 
@@ -59,7 +66,9 @@ def arranged_bulk(
 
     As `noise_bulk`, whose spikes are candidates; the edge stays that of what is left without all of
     them, so that no single entry moves it. Where more than half of the values stand out of one
-    scale, half of them are candidates, and None is returned if most of these stay.
+    scale, half of them are candidates, and None is returned if most of these stay. Where the
+    spectrum breaks off below the candidates, all above the break are some, and if most of these
+    stay the bulk is what lies below; more than half of the values leave none.
 
     Args:
         matrix: Any scale.
@@ -71,16 +80,28 @@ def arranged_bulk(
     sigma = sigma.cpu()  # once: what follows takes many numbers out of it
     bulk, exact = noise_bulk(sigma, rows, cols), int((sigma > 0.0).sum())
     count = bulk.spikes if bulk else exact // 2
-    if exact < FEWEST or not count:
+    if exact < FEWEST:
         return bulk
     short, long = min(exact, rows, cols), max(rows, cols)
-    kept = arranged(matrix, sigma, count, noise_room(short, long), gram)
+    room = noise_room(short, long)
+    broken = broken_off(sigma, rows, cols)
+    if broken > count:
+        kept = arranged(matrix, sigma, broken, room, gram)
+        if 2 * int(kept.sum()) > broken:
+            return _of_kept(sigma, kept, short, long) if 2 * broken <= exact else None
+    if not count:
+        return bulk
+    kept = arranged(matrix, sigma, count, room, gram)
     spikes = int(kept.sum())
     if spikes == count or (bulk is None and 2 * spikes > count):
         return bulk
+    return _of_kept(sigma, kept, short, long)
+
+
+def _of_kept(sigma: Tensor, kept: Tensor, short: int, long: int) -> Bulk:
+    """Return a bulk without the candidates, some of which were kept as spikes."""
+    count, spikes = len(kept), int(kept.sum())
     share = (frobenius(sigma[:count][kept]) / frobenius(sigma)) ** 2 if spikes else 0.0
-    if bulk is not None:
-        return Bulk(bulk.edge, spikes, share)
     scale = frobenius(sigma[count:]) / math.sqrt((short - count) * (long - count))
     return Bulk(marchenko_pastur_edge(scale, short, long), spikes, share)
 

@@ -41,6 +41,9 @@ REACH = 9.0  # largest angle of the grid, in units of 1/sqrt(dimension)
 TAIL = 3.2724  # that Tracy's and Widom's law of real matrices exceeds once in a thousand
 FEWEST = 4  # singular values that have a bulk and an end
 HEAVY = 0.75  # mean |w| over root mean square: 0.87 uniform, 0.80 normal, 0.71 Laplace
+CLEAR = 1.1  # times what noise reaches, from which on a spectrum has broken off
+LEFT = 0.25  # of the values, that a bulk below a break has at least
+MANY = 0.125  # of the values: fewer cannot hide in a scale that they raise
 ENTRIES = 400  # from which on that tells the one from the other
 
 
@@ -176,6 +179,34 @@ def noise_bulk(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> Bulk | No
     edge = marchenko_pastur_edge(scale, short, long)
     share = frobenius(sigma[:spikes]) / frobenius(sigma) if spikes else 0.0
     return Bulk(edge, spikes, share**2)
+
+
+def broken_off(sigma: Float[Tensor, " rank"], rows: int, cols: int) -> int:
+    """Return how many singular values stand clear of all that is left below them; 0: none do.
+
+    Where many directions are planted in a narrow band, the scale of all values is that of the band,
+    and no value stands out of it: `noise_bulk` takes them for noise. But noise has no gap: of
+    Gaussian entries fewer than k values stand out of the scale of those after the k-th, whatever k.
+    So the largest k is told whose values are at least `CLEAR` times what noise of the scale of the
+    others would reach, while none of these, `LEFT` of all or more, is beyond it. They are more than
+    `MANY` of all: k of one size are below the reach of all together from mn / (sqrt(m) + sqrt(n))^2
+    on alone, a quarter of the shorter side or more.
+
+    Args:
+        sigma: Singular values, descending.
+        rows: That are not of zeros alone.
+        cols: Likewise.
+    """
+    exact = int((sigma > 0.0).sum())
+    if exact < FEWEST:
+        return 0
+    short, long = min(exact, rows, cols), max(rows, cols)
+    values = sigma[:short].double() / float(sigma[0])
+    count = torch.arange(int(MANY * short) + 1, min(int((1.0 - LEFT) * short), short - FEWEST) + 1)
+    left = values.square().flip(0).cumsum(0).flip(0)[count]
+    reach = noise_room(short, long) * (left / ((short - count) * (long - count))).sqrt()
+    broken = (values[count - 1] >= CLEAR * reach) & (values[count] <= reach)
+    return int(count[broken].max()) if bool(broken.any()) else 0
 
 
 def noise_room(short: int, long: int) -> float:

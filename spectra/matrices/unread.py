@@ -7,6 +7,11 @@ from spectra.checkpoint import TensorEntry
 
 VECTORS = 1  # dimensions longer than one that a vector has at most
 
+OF_NORMS = (
+    "layer|rms|batch|group|instance|pre|post|in|out|input|output|final|sub|attn|ffn|mlp|[qkl]"
+)
+"""What stands before `norm` in one word; `denorm` is none, and a matrix may be called so."""
+
 HOLDS = (
     (r"(?:\w+_)?bias(?:_[uv])?|attention_biases", "a bias"),
     (r"weight_[gv]|parametrizations\.weight\.original[01]",
@@ -14,7 +19,7 @@ HOLDS = (
     (r"weight_scales?(?:_inv|_2)?|scales?_inv|scales|SCB|(?:nested_)?absmax",
      "scales of quantised weights"),
     (r"A_logs?|ssm_a", "decay rates of a state-space model, no map of inputs to outputs"),
-    (r"(?i:\w*norm\d*|ln_\w+)\.weight", "scales of a normalisation"),
+    (rf"(?i:(?:\w*_)?(?:{OF_NORMS})*norm\d*|ln_\w+)\.weight", "scales of a normalisation"),
 )  # fmt: skip
 """Ends of names that hold no matrix of their own, whatever their shape."""
 

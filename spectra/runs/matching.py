@@ -14,7 +14,7 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.around import Around
-from spectra.runs.matching_reading import reading_of, relation_of
+from spectra.runs.matching_reading import SCALED, reading_of, relation_of
 from spectra.runs.result import Result
 from spectra.text import guess, listed, quote, shown
 from spectra.words import UNMEASURED
@@ -56,6 +56,8 @@ class Matching(Around[Analysis]):
             rows, whole=lone is None or not lone.base + lone.tuned,
             given=self.permutation is not None, everything=analyzer.all_directions,
             broken=sum(len(_wrong(row)) for row in modules.values()),
+            factors={at: factor for name, row in modules.items()
+                     for at, factor in _factors(row, tasks[name])},
         )  # fmt: skip
         if self.save is not None and summary["relation"] != "nothing":
             self._write(self.save, modules, tasks)
@@ -174,6 +176,17 @@ def _wrong(row: Row) -> Mapping[str, str]:
     """Return what is no number in a module's matrices that hold such, by their part."""
     told: Any = row.values["matrices"] if row.status == "non-finite" else None
     return {one["part"]: one["wrong"] for one in told or ()}
+
+
+def _factors(row: Row, task: Task) -> Iterator[tuple[str, float]]:
+    """Yield what matrices of a module are multiples of the first model's, and by how much."""
+    if relation_of(row.values["matched"], row.values["weighted_null"]) != "same":
+        return
+    views = {one.role[2:]: one.view for one in task.inputs if one.role.startswith("a.")}
+    told: Any = row.values["matrices"]
+    for one in told:
+        if one["factor"] is not None and abs(one["factor"] - 1.0) > SCALED:
+            yield views[one["part"]].place().matrix, one["factor"]
 
 
 def _each(row: Row, task: Task) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from spectra.text import counted, listed
 from spectra.words import UNMEASURED
 
 SAME = 1e-5  # of 1, that a cosine lies below it by rounding to half precision at most
+SCALED = (2.0 * SAME) ** 0.5  # that norms of such differ by at most, relative to them
 ABOVE = 0.5  # of chance, by which matrices lie beyond it that have to do with each other
 LEAST = 0.05  # and so much at least
 FEW = 0.01  # share of units that moved, up to which they stand in one order
@@ -30,7 +31,13 @@ def relation_of(matched: Any, null: Any) -> str | None:  # noqa: ANN401 - as row
 
 
 def reading_of(
-    rows: Sequence[Row], *, whole: bool, given: bool, everything: bool, broken: int
+    rows: Sequence[Row],
+    *,
+    whole: bool,
+    given: bool,
+    everything: bool,
+    broken: int,
+    factors: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what follows, in a sentence and in numbers.
 
@@ -40,6 +47,8 @@ def reading_of(
         given: Whether the permutation was.
         everything: Whether all singular vectors were compared.
         broken: How many of them hold NaN or Inf.
+        factors: By their names, of matrices that are the same but for their size, how many times
+            as large the second model's is.
     """
     known = [row for row in rows if row.values["relation"] is not None]
     modules = {row.values["module"]: row for row in known if row.values["module"] is not None}
@@ -51,11 +60,15 @@ def reading_of(
     moved = [row for row in modules.values() if (row.number("moved_share") or 0.0) > 0.0]
     far = [row for row in modules.values() if (row.number("moved_share") or 0.0) > FEW]
     verdict = _verdict(counts, len(modules), far, alone)
+    if factors and verdict.startswith("the same"):
+        verdict += " and a factor" if "permutation" in verdict else " up to a factor"
     subject = "The two models are" if whole else "What both models hold is"
     text = [_sentence(verdict, counts, len(modules), len(far)).format(subject)]
     if verdict != "nothing" and len(known) < len(rows):
         text[0] = f"As far as it could be measured: {text[0][0].lower()}{text[0][1:]}"
-    if verdict not in ("nothing", "the same", "the same up to a permutation"):
+    if factors:
+        text.append(_multiples(factors))
+    if verdict != "nothing" and not verdict.startswith("the same"):
         text.append(_measured(known, modules, everything=everything, given=given))
     other = [row for row in alone if row.values["relation"] != "same"]
     if verdict.startswith("the same") and other:
@@ -71,6 +84,14 @@ def reading_of(
         **{f"modules_{word}": count for word, count in counts.items()},
         "permuted": len(moved), "matrices": len(rows), "non_finite": broken,
     }  # fmt: skip
+
+
+def _multiples(factors: Mapping[str, float]) -> str:
+    """Say which matrices are multiples of each other."""
+    first = next(iter(factors))
+    are = counted(len(factors), "matrix is a multiple", "matrices are multiples")
+    such = ":" if len(factors) == 1 else ", such as"
+    return f"{are} of the first model's{such} {first}, {number(factors[first])} times as large."
 
 
 def _without(rows: Sequence[Row], broken: int) -> str:
@@ -118,6 +139,7 @@ IN_PART = "the same in part"
 SENTENCES = {
     "nothing": "No matrix could be compared.",
     "the same": "{} the same, and in the same order.",
+    "the same up to a factor": "{} the same up to a factor, and in the same order.",
     "related": "{} related, and their units stand in the same order, as those of a fine-tune do.",
     "unrelated": "{} unrelated, as things stand in the residual stream: no order of "
     "units and heads brings them closer than chance does.",

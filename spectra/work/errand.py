@@ -16,11 +16,11 @@ from spectra.analyzers import Analyzer
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import SECOND, LocalFile, legible
 from spectra.checkpoint.source import Span
-from spectra.errors import CheckpointError, SpectraError
+from spectra.errors import CheckpointError, CorruptError, SpectraError
 from spectra.text import shown, size
 from spectra.work.identity import numerics
 from spectra.work.load import Loaded, Loader
-from spectra.work.local import measure_loaded
+from spectra.work.local import corrupted, measure_loaded
 from spectra.work.task import Task
 from spectra.work.threads import use_threads
 
@@ -219,12 +219,18 @@ def _measured(errand: Errand, ledger: Digests) -> Iterator[Found]:
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="spectra-read") as reader:
             coming = [reader.submit(load, task) for task in tasks[:1]]
-            for after in (tasks[n : n + 1] for n in range(1, len(tasks) + 1)):
-                job = coming.pop().result()
-                coming += [reader.submit(load, task) for task in after]
-                row, tensors = measure_loaded(
-                    errand.analyzer, job, errand.device, threads=errand.threads
-                )
+            for at, task in enumerate(tasks):
+                try:
+                    job: Loaded | CorruptError = coming.pop().result()
+                except CorruptError as error:
+                    job = error
+                coming += [reader.submit(load, after) for after in tasks[at + 1 : at + 2]]
+                if isinstance(job, CorruptError):
+                    row, tensors = corrupted(task, errand.analyzer, job)
+                else:
+                    row, tensors = measure_loaded(
+                        errand.analyzer, job, errand.device, threads=errand.threads
+                    )
                 del job
                 yield Found(row.plain(), tensors if errand.makes else {})
     finally:

@@ -16,7 +16,7 @@ from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Ask, Composed, knows_products
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
-from spectra.errors import NonFiniteError, SpectraError
+from spectra.errors import CorruptError, NonFiniteError, SpectraError
 from spectra.kernels.verdicts import THREADS
 from spectra.matrices.part import Part
 from spectra.text import printable
@@ -118,6 +118,9 @@ class Local:
                 yield from work.ended(budget.limit - weight.alive)
                 try:
                     job = loader.load(task)
+                except CorruptError as error:
+                    yield corrupted(task, analyzer, error)[0]
+                    continue
                 except SpectraError:
                     yield from work.ended(0, 0)  # what is in work is not lost with it
                     raise
@@ -305,6 +308,11 @@ def _row(task: Task, found: Measurement) -> Made:
 
 def _without(task: Task, analyzer: Analyzer[Any], status: Status, why: str) -> Made:
     return Row(task.place, status, why, dict.fromkeys(analyzer.keys)), {}
+
+
+def corrupted(task: Task, analyzer: Analyzer[Any], error: CorruptError) -> Made:
+    """Return the row of a task whose stored values cannot be meant."""
+    return _without(task, analyzer, "failed", str(error).removesuffix("."))
 
 
 def _reason(error: Exception) -> str:

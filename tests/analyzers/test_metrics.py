@@ -253,3 +253,22 @@ def test_a_cosine_basis_has_a_column_at_least() -> None:
     with pytest.raises(UsageError, match=r"--dct-rank 4 .* Add --metrics dct"):
         Spectrum(dct_rank=4)
     assert "dct_energy" in Spectrum(metrics="dct_energy", dct_rank=4).keys
+
+
+def test_what_makes_spikes_of_shuffled_entries_is_told() -> None:
+    from analyzers.subjects import row_of  # noqa: PLC0415 - as above
+
+    noise = torch.randn(60, 40, generator=torch.Generator().manual_seed(3))
+    entry = noise.clone()
+    entry[3, 4] = 60.0
+    both = entry + 2.0
+    analyzer = Spectrum(metrics="random")
+    end = {
+        "the mean of all entries makes them.": [noise + 1.0, noise - 0.5],
+        "single entries make them.": [entry, noise],
+        "in 2 single entries make some, in 2 the mean of all.": [entry, both, noise + 1.0],
+    }
+    for told, weights in end.items():
+        rows = [row_of(analyzer, matrix_of(one, f"h.{at}.q_proj.weight"))
+                for at, one in enumerate(weights)]  # fmt: skip
+        assert told in str(analyzer.conclude(rows)[1]["reading"])

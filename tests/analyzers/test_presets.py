@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,31 @@ def test_what_is_asked_for_besides_has_its_names_too(generator: torch.Generator)
     assert full["max_rand_eval"] == pytest.approx(full["lambda_max"] - full["ww_maxdist"])
     assert [one["status"] for one in (full, zero, equal)] == ["success", "failed", "failed"]
     assert zero["alpha"] is equal["alpha"] is None
+    lost = ("num_evals", "rank_loss", "weak_rank_loss", "matrix_rank", "sv_max")
+    assert [zero[key] for key in lost] == [20, 20, 20, 0, 0.0]
     averages = summary["weightwatcher"]
     assert isinstance(averages, dict)
     assert averages["alpha"] == full["alpha"]  # -1 and NaN enter no mean
+
+
+def test_a_product_counts_as_its_dense_twin(tmp_path: Path) -> None:
+    """All values of the shorter side, those too that factors leave no room for."""
+    source = torch.Generator().manual_seed(4)
+    left, right = torch.randn(40, 12, generator=source), torch.randn(12, 50, generator=source)
+    stem = "model.layers.0.self_attn.q"
+    factored = write_model(
+        tmp_path / "f", {f"{stem}_u_proj.weight": left, f"{stem}_v_proj.weight": right}, "{}"
+    )
+    (row,) = spectra.spectrum(factored, preset="weightwatcher").rows
+    found = row.values["weightwatcher"]
+    values = torch.linalg.svdvals(left.double() @ right.double()).square()
+    share = values / values.sum() + 1e-10
+    assert isinstance(found, dict)
+    assert (found["num_evals"], found["matrix_rank"], found["rank_loss"]) == (40, 12, 28)
+    assert (found["weak_rank_loss"], found["sv_min"]) == (28, 0.0)
+    assert found["norm"] == pytest.approx(float(values.sum()))
+    entropy = -float((share * share.log()).sum()) / math.log(12 + 1e-10)
+    assert found["entropy"] == pytest.approx(entropy)
 
 
 def test_the_snr_is_spectrums_and_so_is_its_choice(minilm: Path) -> None:

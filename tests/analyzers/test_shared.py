@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import spectra
@@ -131,6 +132,21 @@ def test_layers_at_random_share_nothing() -> None:
              for seed in range(0, 40, 4)]  # fmt: skip
     assert abs(float(np.mean(found))) < 0.03
     assert max(map(abs, found)) < 0.12
+
+
+def test_layers_of_zeros_and_those_that_are_no_numbers_are_named(planted: Path) -> None:
+    file = planted / "model.safetensors"
+    tensors = load_file(file)
+    key, value = (f"model.layers.{{}}.self_attn.{one}_proj.weight" for one in "kv")
+    tensors[key.format(2)].zero_()
+    tensors[value.format(1)][0, 0] = tensors[value.format(3)][2, 2] = math.nan
+    save_file(tensors, file)
+    result = spectra.shared(planted, group="2,4")
+    assert "attn.k: layer 2 is all 0, and shares nothing." in str(result.summary["reading"])
+    told = {row.error for row in result.rows if row.error}
+    assert told == {
+        f"{value.format(1)} holds 1 NaN, the first at [0, 0] (1 more of them is no better)"
+    }
 
 
 def test_experts_and_lone_layers_are_left_out_with_a_reason(tmp_path: Path) -> None:

@@ -200,6 +200,25 @@ def test_a_zero_matrix() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("zeros", "turned"), [(60, False), (60, True), (30, False)])
+def test_a_direction_across_zeros_leaves_the_noise(
+    dtype: torch.dtype, zeros: int, turned: bool, generator: torch.Generator
+) -> None:
+    """Rounding of what the direction adds to zeros is not the noise."""
+    matrix = torch.randn(120, 90, generator=generator)
+    matrix[:, :zeros] = 0.0
+    alone = numbers(matrix.to(dtype)).values
+    for count in (1, 2):
+        left, right = (
+            torch.linalg.qr(torch.randn(side, count, generator=generator)).Q for side in (120, 90)
+        )
+        both = (matrix + 60.0 * left @ right.mT).to(dtype)
+        found = numbers(both.mT.contiguous() if turned else both).values
+        assert found["mp_edge"] == pytest.approx(alone["mp_edge"], rel=0.06)
+        assert found["spikes"] == count
+
+
 def test_the_identity() -> None:
     found = numbers(torch.eye(50)).values
     assert found["kappa"] == pytest.approx(1.0)

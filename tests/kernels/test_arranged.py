@@ -13,7 +13,7 @@ from benchmarks.models import minilm
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.entries import sizes
 from spectra.kernels.filtered import SMALL
-from spectra.kernels.noise import Bulk, noise_bulk
+from spectra.kernels.noise import Bulk, broken_off, noise_bulk
 from spectra.kernels.singular import decompose
 
 SHAPES = [(256, 256), (480, 120), (96, 768)]
@@ -93,6 +93,39 @@ def test_any_number_of_directions_is_counted(kind: str, count: int) -> None:
     shape, times = (640, 720), 2.0 if kind in HEAVY else 1.3
     found = bulk_of(planted(kind, *shape, 1, times, count)).spikes
     assert abs(found - count) <= (2 if kind in HEAVY else 0)
+
+
+def band(count: int, low: float) -> Tensor:
+    """Noise of scale 1 and so many directions from `low` to 1.6 times `low` of its edge."""
+    rows, cols = 300, 150
+    edge, source = math.sqrt(rows) + math.sqrt(cols), torch.Generator().manual_seed(count)
+    left, right = (
+        torch.linalg.qr(torch.randn(side, count, generator=source)).Q for side in (rows, cols)
+    )
+    sizes = edge * torch.linspace(low, 1.6 * low, count)
+    made: Tensor = torch.randn(rows, cols, generator=source) + left * sizes @ right.mT
+    return made
+
+
+@pytest.mark.parametrize("low", [1.2, 1.5, 3.0, 30.0])
+@pytest.mark.parametrize("count", [10, 50, 70, 74, 76, 100])
+def test_a_band_of_directions_is_no_noise(count: int, low: float) -> None:
+    """Up to half of the values all are counted; of more, nothing could be noise."""
+    matrix = band(count, low)
+    found = arranged_bulk(matrix, torch.linalg.svdvals(matrix.double()), *matrix.shape)
+    if count > 75:
+        assert found is None
+        return
+    assert found is not None
+    assert found.spikes == count
+    assert found.edge == pytest.approx(math.sqrt(300) + math.sqrt(150), rel=0.03)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (40, 40), (300, 60), (60, 900)], ids=str)
+def test_noise_has_no_break(shape: tuple[int, int]) -> None:
+    for seed in range(40):
+        sigma = torch.linalg.svdvals(noise("normal", *shape, seed).double())
+        assert broken_off(sigma, *shape) == 0
 
 
 @pytest.mark.parametrize("kind", ["ten loud rows", "half of the rows", "scales by row, ternary"])

@@ -121,6 +121,11 @@ def test_an_unknown_matrix_is_taken_as_it_stands(
     assert parts_of("blocks.0.attn.query_key_value.weight", shape, config) == [Part()]
 
 
+@pytest.mark.parametrize("name", ["denorm.weight", "h.0.DeNorm.weight", "h.0.denorm1.weight"])
+def test_a_matrix_whose_name_ends_like_a_norms_is_one(name: str) -> None:
+    assert parts_of(name, (100, 60), {}) == [Part()]
+
+
 NOT_KNOWN = "3-dimensional, of a layout not known"
 NORMALISED = "half of a weight-normalised weight, not the weight itself"
 DECAY = "decay rates of a state-space model, no map of inputs to outputs"
@@ -139,6 +144,21 @@ SCALES = "scales of quantised weights"
         ("layers.0.mixer.A_log", (64, 8), DECAY),
         ("blk.0.ssm_a", (64, 8), DECAY),
         ("layers.0.self_attn.q_norm.weight", (4, 8), "scales of a normalisation"),
+        *(
+            (f"layers.0.{name}.weight", (4, 8), "scales of a normalisation")
+            for name in (
+                "LayerNorm",
+                "input_layernorm",
+                "norm1",
+                "rmsnorm",
+                "preNorm",
+                "kNorm",
+                "ln_f",
+                "subnorm",
+                "batch_norm",
+                "layer_norm2",
+            )
+        ),
         ("layers.0.self_attn.pos_bias_u", (4, 8), "a bias"),
         ("layers.0.mixer.x_proj_weight", (2, 8, 4), NOT_KNOWN),
         ("layers.0.moe.w1.weight", (2, 8, 4), NOT_KNOWN),

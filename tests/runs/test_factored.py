@@ -194,6 +194,26 @@ def test_each_part_of_a_sum_has_a_spectrum(tmp_path: Path, generator: torch.Gene
     assert [row.matrix for row in every.rows][:2] == [f"{stem}.lora_A", f"{stem}.lora_B"]
 
 
+def test_places_that_cannot_be_meant_cost_one_matrix(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    for layer in range(3):
+        stem = f"model.layers.{layer}.self_attn.q_proj."
+        tensors |= {f"{stem}lora_A": torch.randn(4, 30, generator=generator),
+                    f"{stem}lora_B": torch.randn(30, 4, generator=generator),
+                    f"{stem}sparse_index": torch.randperm(900, generator=generator)[:100],
+                    f"{stem}sparse_value": torch.randn(100, generator=generator)}  # fmt: skip
+    tensors["model.layers.1.self_attn.q_proj.sparse_index"][3] = 999_999
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "splora_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 4}))
+    for command in (spectra.spectrum, spectra.kappa):
+        rows = [row for row in command(tmp_path).rows if not row.matrix.endswith("]")]
+        assert [row.status for row in rows] == ["ok", "failed", "ok"]
+        assert "places from" in str(rows[1].error)
+        assert "to 999999, expected 0 to 899" in str(rows[1].error)
+
+
 def test_stored_factors_are_shown_where_asked_for(
     models: tuple[Path, Path, dict[str, Tensor]],
 ) -> None:

@@ -124,6 +124,24 @@ def test_what_only_one_model_holds_is_not_called_the_same(models: Any, tmp_path:
     assert spectra.match(first, first).summary["relation"] == "the same"
 
 
+def test_a_factor_is_told_which_no_cosine_sees(models: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    first, _, _, tensors, other = models
+    attention = [name for name in tensors if "self_attn" in name]
+    for at, (weights, verdict) in enumerate((
+        (tensors, "the same up to a factor"),
+        (other, "the same up to a permutation and a factor"),
+    )):  # fmt: skip
+        twice = {name: 2.0 * one if name in attention else one for name, one in weights.items()}
+        result = spectra.match(first, written(tmp_path / str(at), twice))
+        reading = str(result.summary["reading"])
+        assert result.summary["relation"] == verdict
+        assert reading.startswith(f"The two models are {verdict}")
+        assert "8 matrices are multiples of the first model's, such as model.layers.0." in reading
+        assert ", 2 times as large." in reading
+    near = {name: one.bfloat16().float() for name, one in tensors.items()}
+    assert spectra.match(first, written(tmp_path / "near", near)).summary["relation"] == "the same"
+
+
 def sums(
     one: NDArray[Any], other: NDArray[Any], gamma: float, k: int
 ) -> tuple[float, float, float, float]:

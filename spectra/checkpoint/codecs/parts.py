@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.entry import MLX, Codec, TensorEntry
-from spectra.errors import CheckpointError
+from spectra.errors import CorruptError
 from spectra.text import quote
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ def tails_of(names: Iterable[str]) -> frozenset[str]:
     return frozenset(f".{'.'.join(name.rsplit('.', 2)[-2:])}" for name in names)
 
 
-def corrupt(entry: TensorEntry, got: str, expected: str) -> CheckpointError:
+def corrupt(entry: TensorEntry, got: str, expected: str) -> CorruptError:
     """Return the error for a part whose values cannot be meant."""
-    return CheckpointError(
+    return CorruptError(
         f"tensor {quote(entry.name)} of {entry.shard} holds {got}, expected {expected}. "
         "Fetch that file again, or leave it out."
     )

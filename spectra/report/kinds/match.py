@@ -13,7 +13,8 @@ from spectra.words import UNMEASURED
 
 SIDE = Object({"matrices": COUNT, "unpaired": COUNT})
 VERDICTS = (
-    "nothing", "the same", "the same in part", "the same up to a permutation", "related",
+    "nothing", "the same", "the same in part", "the same up to a permutation",
+    "the same up to a factor", "the same up to a permutation and a factor", "related",
     "related up to a permutation", "related in part", "unrelated",
 )  # fmt: skip
 COLUMNS = (
