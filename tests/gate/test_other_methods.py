@@ -227,13 +227,33 @@ def test_an_adapter_that_trains_nothing_is_told(tmp_path: Path) -> None:
         spectra.check(tmp_path / "adapter")
 
 
+class Net(nn.Module):
+    """Layers that lie in no other module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.line = nn.Conv1d(8, 16, 3), nn.Linear(24, 40)
+
+
+@pytest.mark.parametrize("pattern", ["line", "l.*"])  # which PEFT takes, and does not
+@pytest.mark.parametrize("name", ["C3A", "FourierFT", "WaveFT"])
+def test_a_pattern_for_a_layer_of_the_model_itself(name: str, pattern: str, tmp_path: Path) -> None:
+    line = ["line"]
+    made = {
+        "C3A": peft.C3AConfig(block_size=8, block_size_pattern={pattern: 4}, target_modules=line),
+        "FourierFT": peft.FourierFTConfig(
+            n_frequency=30, n_frequency_pattern={pattern: 20}, target_modules=line
+        ),
+        "WaveFT": peft.WaveFTConfig(
+            n_frequency=30, n_frequency_pattern={pattern: 20}, target_modules=line
+        ),
+    }[name]
+    method(Net(), made, tmp_path)
+    assert spectra.check(tmp_path / "adapter", select="SPC110").summary["findings"] == []
+
+
 def test_a_module_that_is_not_read_is_not_judged(tmp_path: Path) -> None:
     """Of a Conv1d that is stored whole PEFT and LyCORIS make different updates."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.line = nn.Conv1d(8, 16, 3), nn.Linear(24, 40)
 
     torch.manual_seed(3)
     on: dict[str, Any] = {"target_modules": ["conv", "line"]}

@@ -134,7 +134,8 @@ def _sparse(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 -
 
 _FREQUENCIES = "n_frequency_pattern"
 _INSIDE = r"\A(?:.*\.{}$)"
-"""Where FourierFT and C3A let a pattern fit: behind a dot, so that a model's own layer has none."""
+"""Where FourierFT and C3A let a pattern fit: behind a dot, so that a model's own layer has but its
+name."""
 
 _BANK = (Number("num_vectors", _size("vblora_vector_bank")),
          Number("vector_length", _size("vblora_vector_bank", axis=1)))  # fmt: skip
@@ -214,7 +215,8 @@ def told_of(config: Told, kind: str, modules: Sequence[str]) -> dict[str, dict[s
         tables = {number.pattern: [*own]} if own else {}
         fits = first_fits(tables, modules, CONFIG, number.form).get(number.pattern, {})
         for module in modules:
-            value = own[fits[module]] if module in fits else config.get(number.setting)
+            given = own.get(module, config.get(number.setting))  # a name counts as it is, too
+            value = own[fits[module]] if module in fits else given
             value = number.usual if value is None else value
             if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e9:
                 found[module][number.setting] = value
