@@ -15,7 +15,7 @@ from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes
-from spectra.kernels.noise import ENOUGH, MARGIN, Bulk, made_floor, noise_bulk, resolved_rank
+from spectra.kernels.noise import BREAK, ENOUGH, MARGIN, Bulk, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.power_law import Alternatives, PowerLaw, alternatives, fit_power_law
 from spectra.kernels.summary import numerical_rank
 from spectra.matrices import Matrix
@@ -160,8 +160,9 @@ class Facts:
         gram, self._gram = self._gram, None  # let go: shuffled entries need the room
         values, filled = self.matrix.values, self.entries.filled
         found = arranged_bulk(values, self.sigma, *filled, gram)
-        if found is None or float(self.sigma[-1]) > self.floor:
-            return found
+        some = self.sigma[: int(ENOUGH * len(self.sigma)) + 1]
+        if found is None or not bool((some[:-1] >= BREAK * some[1:]).any()):
+            return found  # without a look at entries
         few = self.rank >= ENOUGH * int((self.sigma > 0.0).sum())  # as noise's least may be
         if few or 2 * found.spikes >= self.rank:
             return found
