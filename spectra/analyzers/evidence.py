@@ -90,7 +90,7 @@ def side_of(values: Tensor, codec: Quantised | None) -> Side:
     stored = STORED[values.dtype]
     if codec is not None:
         return Side(values, codec.steps, None, codec.name, stored)
-    found = grid_of(values if values.element_size() > 1 else values.float(), stored)
+    found = grid_of(values, stored)
     return Side(values, None, found, found.name, stored)
 
 

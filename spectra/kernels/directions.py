@@ -36,7 +36,7 @@ from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import seen
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.singular import singular_values
+from spectra.kernels.singular import Stack, singular_values
 from spectra.kernels.streamed import Streamed
 
 ROUNDED = 1e-12  # of the energy, that differences of float64 sums may be off by
@@ -170,11 +170,16 @@ def along(
     """
     split = _Split(matrix)
     unit, energy = split.of.scale, split.energy
-    right = torch.linalg.qr(right).Q
-    image, back = split.of.normal(right)
-    values = torch.linalg.svdvals(torch.linalg.qr(image, mode="r").R).cpu()
+    lines = torch.linalg.qr(right).Q.mT.contiguous()
+    stack, back = Stack(len(lines), lines.device), torch.zeros_like(lines)
+    for _, block in split.blocks():
+        part = lines @ block.mT
+        stack.add(part)
+        back.addmm_(part, block)
+    square = stack.triangle()
+    values = torch.linalg.svdvals(square).cpu()
     left = max(energy - float(values.square().sum()), 0.0) + ROUNDED * energy
-    coupling = _square(back - right @ (image.mT @ image)) ** 0.5 + ROUNDED * energy
+    coupling = _square(back - square.mT @ square @ lines) ** 0.5 + ROUNDED * energy
     return Survey(
         unit * values, unit**2 * energy, math.inf, 0, exact=False,
         coupling=unit**2 * coupling, rest=unit * math.sqrt(left),
@@ -192,7 +197,7 @@ class _Split:
         self.of = self.rest = of = tall_map(matrix)
         self.right = torch.empty(of.shape[1], 0, dtype=torch.float64, device=of.device)
         self.values = self.seen = torch.empty(0, dtype=torch.float64)
-        self.energy = self.left = sum(_square(block) for _, block in self._blocks())
+        self.energy = self.left = sum(_square(block) for _, block in self.blocks())
         self.coupling = 0.0
         self._gram: Tensor | None = None
         self._off = 0.0
@@ -255,22 +260,25 @@ class _Split:
     def take(self, vectors: Tensor, level: float) -> None:
         """Split along what was known and these vectors, as far as it exceeds the level."""
         self.right = torch.linalg.qr(torch.cat([self.right, vectors], dim=1)).Q
-        image = self._subtract()
-        turn = torch.linalg.svd(torch.linalg.qr(image, mode="r").R, full_matrices=False)
+        turn = torch.linalg.svd(self._subtract(), full_matrices=False)
         kept = max(level, max(self.of.shape) * EPS64 * float(turn.S[0])) < turn.S
         self.values = turn.S[kept].cpu()
         if not bool(kept.all()):
             self.right = self.right @ turn.Vh[kept].mT
             self._subtract()
 
-    def _subtract(self) -> Float[Tensor, "long kept"]:
-        """Form the rest, its energy, and how far it is from decoupled, in one pass; return W V."""
+    def _subtract(self) -> Float[Tensor, "kept kept"]:
+        """Form the rest, its energy, and how far it is from decoupled; return R of W V = Q R.
+
+        One pass, and nothing is held that is as long as the matrix but the rest.
+        """
         lines = self.right.mT.contiguous()
-        image, coupling = lines.new_zeros(len(lines), self.of.shape[0]), torch.zeros_like(lines)
-        rest, tall = self._room(image, lines)
+        stack, coupling = Stack(len(lines), lines.device), torch.zeros_like(lines)
+        rest, tall = self._room(lines)
         left = 0.0
-        for start, block in self._blocks():
-            part = image[:, start : start + len(block)].addmm_(lines, block.mT)
+        for start, block in self.blocks():
+            part = lines @ block.mT
+            stack.add(part)
             block.addmm_(part.mT, lines, alpha=-1.0)
             coupling.addmm_(part, block)
             left += _square(block)
@@ -280,9 +288,9 @@ class _Split:
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
         self._gram = None
-        return image.mT
+        return stack.triangle()
 
-    def _room(self, image: Tensor, lines: Tensor) -> tuple[Tensor | Streamed, Tensor | None]:
+    def _room(self, lines: Tensor) -> tuple[Tensor | Streamed, Tensor | None]:
         """Return what the rest will be in, and its long side as rows: where it has to be filled."""
         given = self.of.matrix
         if isinstance(given, Tensor):
@@ -294,12 +302,12 @@ class _Split:
 
         def rest_of(here: slice) -> Tensor:
             block = source[here].double().mul_(1.0 / scale)
-            return block.addmm_(image[:, here].mT, lines, alpha=-1.0).to(given.dtype)
+            return block.addmm_(block @ lines.mT, lines, alpha=-1.0).to(given.dtype)
 
         streamed = replace(given, make=rest_of, turned=False)
         return streamed.mT if self.of.turned else streamed, None
 
-    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""
         source, scale = self.of.parts[0], self.of.scale
         wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)

@@ -60,18 +60,24 @@ def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:
     bfloat16, and all others are rarer: of a row, `SHARE` must be on a grid, zeros aside.
     """
     flat = values.reshape(-1)
-    sample = flat[:: max(1, len(flat) // SAMPLE)].unsqueeze(0)
+    sample = _comparable(flat[:: max(1, len(flat) // SAMPLE)].unsqueeze(0))
     for grid in GRIDS[: GRIDS.index(stored)]:
         if not bool(on_grid(sample, grid).any()):
             continue
         rows = found = 0
-        for some in values.split(max(1, BLOCK // max(values.shape[1], 1))):
+        for block in values.split(max(1, BLOCK // max(values.shape[1], 1))):
+            some = _comparable(block)
             known = some != 0
             rows += int(known.any(dim=1).sum())
             found += int((on_grid(some, grid) & known).any(dim=1).sum())
         if rows and 2 * found >= rows:
             return grid
     return stored
+
+
+def _comparable(values: Tensor) -> Tensor:
+    """Return values in a dtype that torch compares: eight bits are not."""
+    return values.float() if values.element_size() == 1 else values
 
 
 def on_grid(values: Float[Tensor, "rows cols"], grid: Grid) -> Bool[Tensor, "rows cols"]:

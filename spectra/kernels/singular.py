@@ -215,6 +215,31 @@ def triangle_beside(
     return both[:short, :short], both[:short, short:]
 
 
+class Stack:
+    """R of W = Q R in float64, where rows of W come a few at a time and are not held."""
+
+    def __init__(self, cols: int, device: torch.device) -> None:
+        size = cols + max(cols, PANEL)
+        self._rows = torch.zeros(size, cols, dtype=torch.float64, device=device)
+        self._held = cols
+
+    def add(self, lines: Float[Tensor, "cols some"]) -> None:
+        """Take rows, given as columns: no more than `PANEL`."""
+        stop = self._held + lines.shape[1]
+        if stop > len(self._rows):
+            self.triangle()
+            stop = self._held + lines.shape[1]
+        self._rows[self._held : stop] = lines.mT
+        self._held = stop
+
+    def triangle(self) -> Float[Tensor, "cols cols"]:
+        """Return R of all rows so far; more may come."""
+        cols = self._rows.shape[1]
+        self._rows[:cols] = torch.linalg.qr(self._rows[: self._held], mode="r").R
+        self._held = cols
+        return self._rows[:cols]
+
+
 def singular_value_error(value: float, largest: float, length: int) -> float:
     """Return how far a value of `singular_values` may be from the exact one.
 

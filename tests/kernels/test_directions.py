@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spectra.kernels.directions import Settings, Survey, survey
+import device
+import pretend
+from largest import Made
+from spectra.kernels.directions import Settings, Survey, along, survey
+from spectra.kernels.streamed import Streamed
 
 QUICK = Settings(small=16, block=16, many=48)
 SHAPES = [(300, 300), (420, 260), (260, 420)]
@@ -98,3 +102,24 @@ def test_nothing_but_a_few_directions() -> None:
 def test_any_scale(scale: float) -> None:
     found = agrees(planted((300, 200), [9.0, 7.0]) * scale, 1.5 * scale)
     assert (found.rank, found.exact) == (2, True)
+
+
+@pytest.mark.skipif(device.NAME == pretend.NAME, reason="its tensors hold no memory")
+def test_directions_of_what_is_streamed_are_not_held_along_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spectra.kernels.streamed.BLOCK", 1 << 16)
+    rows, cols, rank = 12000, 200, 60
+    matrix = planted((rows, cols), [3.0 - i / rank for i in range(rank)])
+    shape, dtype, where = (rows, cols), matrix.dtype, matrix.device
+    streamed = Streamed(shape, dtype, where, lambda here: matrix[here].clone())
+    expected = survey(matrix, 1.4, settings=QUICK)
+    assert expected.right is not None
+    with Made(matrix) as seen:
+        found = survey(streamed, 1.4, settings=QUICK)
+        others = along(streamed, expected.right)
+    assert (found.rank, found.exact) == (expected.rank, expected.exact) == (rank, True)
+    for one in (found, others):
+        assert torch.allclose(one.values[:rank], expected.values[:rank], rtol=1e-6)
+    assert others.rest == pytest.approx(expected.left**0.5, rel=1e-6)
+    assert seen.most < 8 * rows * rank / 2
