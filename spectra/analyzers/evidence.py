@@ -94,6 +94,40 @@ def side_of(values: Tensor, codec: Quantised | None) -> Side:
     return Side(values, None, found, found.name, stored)
 
 
+class _Sides:
+    """Both sides of a change D, and rows of it: what forms them holds no more than these."""
+
+    def __init__(self, base: Side, tuned: Side, scale: float, dtype: torch.dtype) -> None:
+        self.base, self.tuned, self.scale, self.dtype = base, tuned, scale, dtype
+        self._wide: Tensor | None = None  # rows of both sides, while D is formed
+
+    def both(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows of both sides, as wide as D: until others are asked for."""
+        base, tuned = self.base.values[rows], self.tuned.values[rows]
+        if self._wide is None or self._wide.shape[1] < len(base):  # fresh pages cost more
+            self._wide = base.new_empty(2, *base.shape, dtype=self.dtype)
+        wide = self._wide[:, : len(base)]
+        return wide[0].copy_(base), wide[1].copy_(tuned)
+
+    def difference(self, base: Tensor, tuned: Tensor) -> Tensor:
+        """Return rows of D / scale, of which both sides are given."""
+        return torch.sub(tuned, base).div_(self.scale)
+
+    def variance(self, rows: slice | Tensor, base: Tensor, tuned: Tensor, other: bool) -> Tensor:
+        """Return that of some rows, of which both sides are given."""
+        sums = SUMS if self.tuned.grid is STORED[self.dtype] else 1.0
+        made = MADE * torch.finfo(self.dtype).eps / 2
+        if self.tuned.grid is not None:  # two roundings of its own
+            made = max(made, torch.finfo(self.tuned.grid.dtype).eps)
+        part = self.tuned.steps(tuned, rows).mul_(sums / self.scale).square_()
+        delta = self.difference(base, tuned)
+        part.addcmul_(delta, delta, value=made * made)
+        if other:
+            step = self.base.steps(base, rows).div_(self.scale)
+            part.addcmul_(step, step)
+        return part.div_(3.0)
+
+
 class Change:
     """D = W1 - W0, from one pass over both, a few rows at a time.
 
@@ -122,11 +156,12 @@ class Change:
         self.steps = made(2, dtype=torch.float64)  # sums of half steps / scale
         self.squares = made(4, dtype=torch.float64)  # D, W0, steps; likewise
         self.counts = made(2, dtype=torch.int64)  # moved; within two storings
-        self._wide: Tensor | None = None  # rows of both sides, while D is formed
+        # No rows are formed by what holds them: both would stay, with their sides, once let go.
+        self._sides = sides = _Sides(self.base, self.tuned, self.scale, self.dtype)
         self.values: Tensor | Streamed  # D / scale
         if is_streamed(*sizes):
             every = [line.new_ones(len(line)) for line in self.lines]
-            self.values = self._streamed(every, lambda rows: self._difference(*self._both(rows)))
+            self.values = self._streamed(every, lambda rows: sides.difference(*sides.both(rows)))
         else:
             self.values = pair.base.new_empty(sizes, dtype=self.dtype)
         for rows, base, tuned in self._blocks():
@@ -164,7 +199,8 @@ class Change:
         """Return D over scale, in the rows and columns that are told."""
         if isinstance(self.values, Tensor):
             return cut(self.values, lines)
-        return self._taken(lines, lambda rows: self._difference(*self._both(rows)))
+        sides = self._sides
+        return self._taken(lines, lambda rows: sides.difference(*sides.both(rows)))
 
     def variance(
         self, lines: Sequence[Tensor], *, other: bool
@@ -175,42 +211,17 @@ class Change:
             lines: Rows and columns to take.
             other: The base was rounded as well.
         """
+        sides = self._sides
         if isinstance(self.values, Streamed):
-            return self._taken(lines, lambda rows: self._variance(rows, *self._both(rows), other))
+            return self._taken(lines, lambda rows: sides.variance(rows, *sides.both(rows), other))
         found = self.values.new_empty(int(lines[0].sum()), int(lines[1].sum()))
         start = 0
         for rows, base, tuned in self._blocks():
-            part = self._variance(rows, base, tuned, other)
+            part = sides.variance(rows, base, tuned, other)
             part = cut(part, (lines[0][rows], lines[1]))
             found[start : start + len(part)] = part
             start += len(part)
         return found
-
-    def _variance(self, rows: slice | Tensor, base: Tensor, tuned: Tensor, other: bool) -> Tensor:
-        """Return that of some rows, of which both sides are given."""
-        sums = SUMS if self.tuned.grid is STORED[self.dtype] else 1.0
-        made = MADE * torch.finfo(self.dtype).eps / 2
-        if self.tuned.grid is not None:  # two roundings of its own
-            made = max(made, torch.finfo(self.tuned.grid.dtype).eps)
-        part = self.tuned.steps(tuned, rows).mul_(sums / self.scale).square_()
-        delta = self._difference(base, tuned)
-        part.addcmul_(delta, delta, value=made * made)
-        if other:
-            step = self.base.steps(base, rows).div_(self.scale)
-            part.addcmul_(step, step)
-        return part.div_(3.0)
-
-    def _difference(self, base: Tensor, tuned: Tensor) -> Tensor:
-        """Return rows of D / scale, of which both sides are given."""
-        return torch.sub(tuned, base).div_(self.scale)
-
-    def _both(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return rows of both sides, as wide as D: until others are asked for."""
-        base, tuned = self.base.values[rows], self.tuned.values[rows]
-        if self._wide is None or self._wide.shape[1] < len(base):  # fresh pages cost more
-            self._wide = self.steps.new_empty(2, *base.shape, dtype=self.dtype)
-        wide = self._wide[:, : len(base)]
-        return wide[0].copy_(base), wide[1].copy_(tuned)
 
     def _taken(
         self, lines: Sequence[Tensor], make: Callable[[slice | Tensor], Tensor]
@@ -306,7 +317,7 @@ class Change:
         found = []
         for rows, base, tuned in self._blocks():
             streamed = isinstance(self.values, Streamed)
-            delta = self._difference(base, tuned) if streamed else self.values[rows]
+            delta = self._sides.difference(base, tuned) if streamed else self.values[rows]
             base.div_(self.scale)
             size = base.square().sum(dim=1) * delta.square().sum(dim=1)
             along = (base * delta).sum(dim=1).square() / size

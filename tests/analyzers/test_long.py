@@ -1,6 +1,8 @@
 """Pairs as long as a vocabulary: what others give, and neither a copy nor a change of either."""
 
+import gc
 import math
+import weakref
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -185,6 +187,26 @@ def test_nothing_is_made_that_is_as_large(
     with Made(pair.base, pair.tuned) as seen:
         Diff(intruders=True, side="both").measure(pair)
     assert seen.most < pair.base.nbytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [(low_rank, SMALL), (few_rows, SMALL), (pruned, SMALL), (full, LARGE), (uneven, LARGE)],
+)
+def test_a_pair_is_let_go_with_its_last_name(
+    kind: Callable[[Tensor], Tensor], shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LONG", 1)
+    pair = made(kind, shape, torch.bfloat16)
+    sides = [weakref.ref(pair.base), weakref.ref(pair.tuned)]
+    gc.collect()
+    gc.disable()  # it comes when many objects were made, however large they are
+    try:
+        Diff(intruders=True, side="both").measure(pair)
+        del pair
+        assert [side() for side in sides] == [None, None]
+    finally:
+        gc.enable()
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
