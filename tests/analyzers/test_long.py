@@ -4,6 +4,7 @@ import gc
 import math
 import weakref
 from collections.abc import Callable, Mapping
+from itertools import product
 
 import pytest
 import torch
@@ -140,9 +141,14 @@ def told(pair: Pair, diff: Diff) -> dict[str, object]:
     return dict(diff.measure(pair).values)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("shape", [LARGE, SMALL], ids=["bounds", "every value"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "shape", "dtype"),
+    [
+        (kind, shape, dtype)
+        for kind, shape, dtype in product(KINDS, (LARGE, SMALL), (torch.bfloat16, torch.float32))
+        if dtype == torch.bfloat16 or shape == SMALL or kind in (low_rank, full, uneven)
+    ],
+)
 def test_a_change_that_is_never_formed_is_told_as_others_are(
     kind: Callable[[Tensor], Tensor],
     shape: tuple[int, int],
@@ -198,6 +204,7 @@ def test_a_pair_is_let_go_with_its_last_name(
 ) -> None:
     monkeypatch.setattr(work, "LONG", 1)
     pair = made(kind, shape, torch.bfloat16)
+    assert isinstance(pair.tuned, Tensor)
     sides = [weakref.ref(pair.base), weakref.ref(pair.tuned)]
     gc.collect()
     gc.disable()  # it comes when many objects were made, however large they are
