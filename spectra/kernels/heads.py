@@ -67,7 +67,8 @@ def _near_one(
 
     Products of several of the entries as they are need not be numbers of float32.
     """
-    scale = power_of_two(lines.abs().amax(dim=(1, 2)).clamp(min=torch.finfo(torch.float32).tiny))
+    least = torch.finfo(lines.dtype).tiny
+    scale = power_of_two(lines.abs().amax(dim=(1, 2)).clamp(min=least))
     return (lines / scale[:, None, None]).float(), scale.double()
 
 

@@ -95,6 +95,21 @@ def test_inner_products_are_those_of_whole_maps(lines: tuple[Tensor, Tensor]) ->
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "scale"), [
+    (torch.float32, 2.0**100), (torch.float32, 2.0**-100), (torch.float64, 2.0**200),
+    (torch.float64, 2.0**-200),
+])  # fmt: skip
+def test_inner_products_hold_at_every_scale(
+    lines: tuple[Tensor, Tensor], kind: torch.dtype, scale: float
+) -> None:
+    left, right = (one.to(kind) for one in lines)
+    keys = torch.arange(len(right))
+    expected = inner_products(left, right, keys) * scale**2
+    torch.testing.assert_close(
+        inner_products(left * scale, right, keys), expected, rtol=1e-6, atol=0.0
+    )
+
+
 def turned(
     lines: Tensor, angles: NDArray[np.float64], turning: slice, *, halves: bool
 ) -> NDArray[np.float64]:

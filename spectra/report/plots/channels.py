@@ -66,8 +66,8 @@ def draw_lines(axes: Axes, rows: Sequence[RowDoc], pairs: Sequence[Mapping[str, 
     """
     pairs = [pair for pair in pairs if pair["over"]]
     places = {(row["layer"], row["head"]) for row in rows if row.get("head") is not None}
-    x, y = zip(*sorted(places), strict=True)
-    axes.scatter(x, y, s=9, color="#d5d9de", linewidths=0, zorder=1)
+    at = np.array(sorted(places), dtype=float).reshape(-1, 2)  # of no rows none
+    axes.scatter(at[:, 0], at[:, 1], s=9, color="#d5d9de", linewidths=0, zorder=1)
     most = max(pair["over"] for pair in pairs)
     for pair in reversed(pairs):
         _, colour, shift = KINDS[pair["kind"]]

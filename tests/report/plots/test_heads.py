@@ -61,6 +61,7 @@ def test_where_every_score_is_zero_that_is_said(tmp_path: Path) -> None:
         draw_into(Figure().add_subplot(), zero)
     some["strongest"][0] = found["strongest"][0]
     assert len(draw(zero, {}).axes[0].get_lines()) == 1
+    assert len(draw({**zero, "rows": []}, {}).axes[0].get_lines()) == 1
 
 
 def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path: Path) -> None:
