@@ -143,6 +143,8 @@ CONTRADICTED = {
     "SuperTuning": (peft.SupertuningConfig(sparsity=0.75, **ON), "sparsity", 0.5,
                     "tensors for sparsity = 0.75"),
     "OFT by blocks": (peft.OFTConfig(r=4, oft_block_size=0, **ON), "r", 2, "tensors for r = 4"),
+    "OFT of own blocks": (METHODS["OFT"], "block_share", True,
+                          "tensors for block_share = false, block_share = true"),
     "BOFT by blocks": (peft.BOFTConfig(boft_block_size=0, boft_block_num=4, **ON),
                        "boft_block_num", 8, "tensors for boft_block_num = 4"),
     "HRA": (peft.HRAConfig(r=4, **ON), "r", 2, "tensors for r = 4"),

@@ -55,6 +55,10 @@ def _oft_count(sizes: Sizes, told: float, config: Told) -> float:
     return told if same else blocks
 
 
+def _oft_shared(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    return told and _oft_blocks(sizes)[0] == 1  # one that all share, or of a module that has one
+
+
 def _oft_blocks(sizes: Sizes) -> tuple[int, int]:
     blocks, count = sizes.get("oft_R.weight") or sizes["oft_embedding_R.weight"]
     return blocks, round((1 + (1 + 8 * count) ** 0.5) / 2)
@@ -181,7 +185,10 @@ HELD: Mapping[str, Sequence[Number]] = {
     "SUPERTUNING": (
         _rank("supertuning_lora_A.weight")._replace(open=True), Number("sparsity", _sparse),
     ),
-    "OFT": (Number("oft_block_size", _oft_size, open=True), Number("r", _oft_count, open=True)),
+    "OFT": (
+        Number("oft_block_size", _oft_size, open=True), Number("r", _oft_count, open=True),
+        Number("block_share", _oft_shared, usual=False),
+    ),
     "BOFT": (
         Number("boft_block_size", _size("boft_R", axis=-1), open=True),
         Number("boft_block_num", _size("boft_R", axis=1), open=True),
@@ -218,7 +225,8 @@ def told_of(config: Told, kind: str, modules: Sequence[str]) -> dict[str, dict[s
             given = own.get(module, config.get(number.setting))  # a name counts as it is, too
             value = own[fits[module]] if module in fits else given
             value = number.usual if value is None else value
-            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e9:
+            fits_kind = isinstance(value, bool) == isinstance(number.usual, bool)
+            if isinstance(value, int | float) and fits_kind and abs(value) <= 1e9:
                 found[module][number.setting] = value
     return found
 
@@ -249,9 +257,13 @@ def contradiction(
         if held == value:
             continue
         what = number.what.format(setting=number.setting)
-        given = f"{number.setting} = {value:g}"
+        given = f"{number.setting} = {_spelled(value)}"
         if config.get(number.setting) is None and value == number.usual:
             given = f"no {number.setting}, which is half of all"
-        wrong.append(f"has {what} {held:g}, but {CONFIG} gives {given}")
+        wrong.append(f"has {what} {_spelled(held)}, but {CONFIG} gives {given}")
         found[number.setting] = held
     return "; it ".join(wrong), found
+
+
+def _spelled(value: float) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
