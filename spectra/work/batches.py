@@ -9,10 +9,9 @@ from spectra.analyzers import Analyzer
 from spectra.work.local import threads_of
 from spectra.work.task import Task
 
-WORTH: Final = 1.0
-"""Seconds of a reference core, beside which sending costs little: about a millisecond and 10 KB a
-task, and where the next one goes to another node up to 0.1 s, after which Ray's nodes tell each
-other what is free."""
+WORTH: Final = 0.2
+"""Seconds of a reference core, beside which sending costs little: about a millisecond, and 10 KB
+a task."""
 SHARES: Final = 8  # batches that each worker gets at least, so that all end at about one time
 STEP: Final = 256 << 20  # bytes that memory is asked for in, at least: what is equal is sent alike
 
