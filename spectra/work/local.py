@@ -23,7 +23,15 @@ from spectra.text import printable
 from spectra.words import UNMEASURED, Status
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
-from spectra.work.memory import Budget, Weight, default_budget, given_budget, peak, share_of
+from spectra.work.memory import (
+    Budget,
+    Weight,
+    default_budget,
+    given_budget,
+    is_streamed,
+    peak,
+    share_of,
+)
 from spectra.work.meter import Meter, Stopwatch
 from spectra.work.rates import Rates
 from spectra.work.task import Task
@@ -222,7 +230,13 @@ def threads_of(task: Task, analyzer: Analyzer[Any], threads: int) -> int:
     thread, unless so few of its size fit beside each other, in `share_of` bytes, that all
     threads on one do more: of n threads 1 / (0.08 + 0.92 / n) of one, by Amdahl's law and those
     figures.
+
+    The pair of a vocabulary has one too: its change is formed a few rows at a time, where two
+    wait for each other longer than they work: `check --base` of 128256 x 4096 took 199 s with one
+    thread, and with two it was not done after 420 s.
     """
+    if is_streamed(task):
+        return 1
     beside = share_of(task, analyzer) // max(task.need(analyzer), 1)
     return 1 if beside >= threads / (1.0 + ALONE * (threads - 1)) else threads
 

@@ -70,6 +70,11 @@ def _weight(task: Task, analyzer: Analyzer[Any]) -> Weight:
     return Weight(task.need(analyzer), read, read)
 
 
+def is_streamed(task: Task) -> bool:
+    """Say whether it is a pair as long as a vocabulary, whose change is never held."""
+    return any(one.paired and is_long(one.view.rows, one.view.cols) for one in task.inputs)
+
+
 def _has_long(task: Task) -> bool:
     return any(is_long(view.rows, view.cols) for view in task.views)
 
@@ -122,7 +127,7 @@ def kept_by(tasks: Sequence[Task], analyzer: Analyzer[Any]) -> int:
 def share_of(task: Task, analyzer: Analyzer[Any]) -> int:
     """Return the bytes that matrices like this one may need together, unless users say.
 
-    A vocabulary's shares with none: it is measured alone, by all threads.
+    A vocabulary's shares with none: it is measured alone, by all threads where it is no pair.
     """
     shapes = [((one.view.rows, one.view.cols), 1 + one.paired) for one in task.inputs]
     largest = max((of * math.prod(shape) for shape, of in shapes if not is_long(*shape)), default=0)

@@ -118,6 +118,11 @@ def test_threads_are_one_or_all_by_how_many_of_a_size_fit(
     assert [threads_of(task, Kappa(), n) for n in (1, 2, 4, 5, 6, 64)] == [1, 1, 1, 1, 6, 64]
     monkeypatch.setattr(memory, "ROOM", 0)
     assert [threads_of(task, Kappa(), n) for n in (1, 2, 64)] == [1, 2, 64]
+    monkeypatch.setattr("spectra.kernels.work.LONG", 1)
+    monkeypatch.setattr("spectra.kernels.work.RATIO", 1)
+    opened = spectra.open(folder)
+    (pair,) = plan_pair(opened, opened, Selection()).tasks
+    assert threads_of(pair, Diff(), 64) == 1  # its change is streamed
 
 
 @dataclass(frozen=True, slots=True)
