@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from spectra.text import duration, printable, sizes
 from spectra.work.executor import Progress
@@ -133,29 +132,34 @@ def in_notebook() -> bool:
 
 @contextmanager
 def notebook_bar() -> Iterator[Callable[[Progress], None]]:
-    """Show a bar under the cell, and take it away at the end; drawn by the cell's own thread."""
-    from IPython.display import HTML, display  # noqa: PLC0415 - a notebook has it
+    """Show a bar under the cell, and take it away at the end; none where that comes at once.
 
-    def drawn() -> Any:  # noqa: ANN401 - IPython's own
-        return HTML(
-            f"<progress max='1' value='{state.share:.3f}' style='width:20em'></progress> "
-            f"<span>{state.told()}</span>"
-        )
+    As plain text, too: what has no HTML, such as a notebook that is printed, shows that.
+    """
+    from IPython.display import display  # noqa: PLC0415 - a notebook has it
 
-    state, before = State(), 0.0
-    handle = display(drawn(), display_id=True)
+    handle, before = None, ""
 
-    def report(progress: Progress) -> None:
-        nonlocal before
-        state.take(progress)
-        if state.at - before >= REDRAWN:
-            before = state.at
-            handle.update(drawn())
+    def draw(state: State) -> None:
+        nonlocal handle, before
+        told = state.told()
+        if handle is None:
+            handle = display(_pictured(state.share, told), raw=True, display_id=True)
+        elif told != before:
+            handle.update(_pictured(state.share, told), raw=True)
+        before = told
 
     try:
-        yield report
+        with told_while(draw, REDRAWN) as report:
+            yield report
     finally:
-        handle.update(HTML(""))
+        if handle is not None:
+            handle.update({"text/html": "", "text/plain": ""}, raw=True)
+
+
+def _pictured(share: float, told: str) -> dict[str, str]:
+    bar = f"<progress max='1' value='{share:.3f}' style='width:20em'></progress>"
+    return {"text/html": f"{bar} <span>{told}</span>", "text/plain": told}
 
 
 def _columns() -> int:

@@ -169,7 +169,7 @@ def _round(
     crew = executor.crew if new else 1  # which a cluster is joined to tell
     pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device, later)
     if known or (new and pace.seconds):
-        tell(pace.left(0) if new else None)
+        tell(pace.left(0) if new else 0.0)
     for row in executor.run(new, part.analyzer, sink) if new else ():
         rows.append(row)
         done += costs[key_of(row.place)]

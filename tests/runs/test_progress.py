@@ -2,7 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 import torch
 
@@ -115,3 +118,40 @@ def test_progress_is_shown_where_it_is_asked_for(
     assert "matri" in capsys.readouterr().err
     with pytest.raises(UsageError, match="workers=0 is too few"):
         spectra.spectrum(model, workers=0, progress=True)
+
+
+class Watched(nbclient.NotebookClient):
+    """A notebook's client that notes what a kernel displays."""
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:  # noqa: ANN401 - Jupyter's own
+        if msg["msg_type"] in {"display_data", "update_display_data"}:
+            self.seen = [*getattr(self, "seen", []), (cell_index, msg["content"]["data"])]
+        return super().process_message(msg, cell, cell_index)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Jupyter's own
+def test_a_notebook_has_a_bar_that_moves_and_goes() -> None:
+    begin = (
+        "import time\nfrom spectra.runs.progress import shown\n"
+        "from spectra.work.executor import Progress\n"
+        "one = Progress(1.0, 4.0, 'x', 1, 4, 50.0, known=1, read=1 << 30, to_read=2 << 30)\n"
+    )
+    during = "with shown(None) as report:\n    report(one)\n    time.sleep({})\n    {}"
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(begin + during.format(1.5, "print('done')")),
+            nbformat.v4.new_code_cell(during.format(0.5, "raise KeyboardInterrupt")),
+            nbformat.v4.new_code_cell(during.format(0, "print('at once')")),
+        ]
+    )
+    client = Watched(notebook, timeout=60, kernel_name="python3", allow_errors=True)
+    client.execute()
+    empty = {"text/html": "", "text/plain": ""}
+    bars = [[data for cell, data in client.seen if cell == index] for index in range(3)]
+    told = [data["text/plain"] for data in bars[0]]
+    begins = "1 of 4 matrices (1 known from before), 1.0 of 2.0 GiB, 25 %, about "
+    assert len(told) >= 3, "the time left goes down while one matrix takes long"
+    assert all(text.startswith(begins) for text in told[:-1])
+    assert "value='0.250'" in bars[0][0]["text/html"]
+    assert (bars[0][-1], bars[1][-1], bars[2]) == (empty, empty, [])
+    assert [one["data"] for one in notebook.cells[1].outputs if "data" in one] == [empty]
