@@ -73,9 +73,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
     if quiet:
         yield lambda _progress: None
         return
-    from spectra.runs import progress  # noqa: PLC0415 - only what works needs it
+    from spectra.runs.progress import bar_or_lines  # noqa: PLC0415 - only what works needs it
 
-    plain = not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
-    shown = progress.told_while(progress.line, progress.EVERY) if plain else progress.terminal_bar()
-    with shown as report:
+    with bar_or_lines() as report:
         yield report

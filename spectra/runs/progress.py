@@ -1,14 +1,19 @@
 """How far a run is, told while it works: a bar, or a line now and then."""
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from spectra.text import duration, printable, sizes
 from spectra.work.executor import Progress
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 EVERY = 30.0  # seconds between lines where no terminal is
 REDRAWN = 0.2  # seconds between pictures of a bar
@@ -104,7 +109,20 @@ def shown(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
     elif notebook:
         with notebook_bar() as report:
             yield report
-    elif sys.stderr.isatty():
+    else:
+        with bar_or_lines() as report:
+            yield report
+
+
+@contextmanager
+def bar_or_lines() -> Iterator[Callable[[Progress], None]]:
+    """Show a bar on a terminal that can redraw a line, and lines elsewhere: in a log, in CI.
+
+    Some of CI's machines pretend a terminal, and keep every picture of a bar.
+    """
+    dumb = os.environ.get("TERM") == "dumb"
+    ci = os.environ.get("CI", "").casefold() not in {"", "0", "false"}
+    if sys.stderr.isatty() and not dumb and not ci:
         with terminal_bar() as report:
             yield report
     else:
@@ -138,7 +156,8 @@ def notebook_bar() -> Iterator[Callable[[Progress], None]]:
     """
     from IPython.display import display  # noqa: PLC0415 - a notebook has it
 
-    handle, before = None, ""
+    handle: DisplayHandle | None = None
+    before = ""
 
     def draw(state: State) -> None:
         nonlocal handle, before

@@ -13,7 +13,7 @@ import spectra
 from examples import write_model
 from spectra.errors import UsageError
 from spectra.runs import progress
-from spectra.runs.progress import State, told_while
+from spectra.runs.progress import State, shown, told_while
 from spectra.work.executor import Progress
 
 ONE = Progress(30.0, 120.0, "layers.1.q.weight", 3, 12, 80.4)
@@ -120,7 +120,7 @@ def test_progress_is_shown_where_it_is_asked_for(
         spectra.spectrum(model, workers=0, progress=True)
 
 
-class Watched(nbclient.NotebookClient):
+class Watched(nbclient.NotebookClient):  # type: ignore[misc]
     """A notebook's client that notes what a kernel displays."""
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:  # noqa: ANN401 - Jupyter's own
@@ -155,3 +155,31 @@ def test_a_notebook_has_a_bar_that_moves_and_goes() -> None:
     assert "value='0.250'" in bars[0][0]["text/html"]
     assert (bars[0][-1], bars[1][-1], bars[2]) == (empty, empty, [])
     assert [one["data"] for one in notebook.cells[1].outputs if "data" in one] == [empty]
+
+
+@pytest.mark.parametrize(
+    ("settings", "redrawn"),
+    [({}, True), ({"TERM": "dumb"}, False), ({"CI": "true"}, False), ({"CI": "false"}, True)],
+    ids=["terminal", "dumb", "CI", "no CI"],
+)
+def test_a_bar_is_drawn_where_a_line_can_be_redrawn(
+    settings: dict[str, str], redrawn: bool,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    for name, value in {"TERM": "xterm", "CI": "", **settings}.items():
+        monkeypatch.setenv(name, value)
+    assert _told(capsys, redrawn=False), "a pipe has lines"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert _told(capsys, redrawn=redrawn)
+
+
+def _told(capsys: pytest.CaptureFixture[str], *, redrawn: bool) -> bool:
+    told = ""
+    with shown(True) as report:
+        report(ONE)
+        until = time.monotonic() + 10
+        while "25 %" not in told and time.monotonic() < until:
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+    return "25 %" in told and ("\r" in told) is redrawn
