@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectra.analyzers.evidence import BLOCK, side_of
+from spectra.analyzers.difference import BLOCK, side_of
 from spectra.analyzers.null_directions import own_rank
 from spectra.analyzers.row import Row
 from spectra.analyzers.spans import lines_of

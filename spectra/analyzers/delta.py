@@ -7,8 +7,9 @@ from torch import Tensor
 
 from spectra.analyzers.change import STORED
 from spectra.analyzers.damage import damage_of
+from spectra.analyzers.difference import Change
 from spectra.analyzers.direction import directions_of
-from spectra.analyzers.evidence import Change, Evidence, evidence_of
+from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Value
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import entry_norm, largest_entry

@@ -227,6 +227,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 BLOCKS = (
     "kernels.streamed.BLOCK", "kernels.linear_map.WIDENED", "kernels.entries.BLOCK",
     "kernels.rounding.BLOCK", "kernels.resolution.BLOCK", "kernels.dominant.PANEL",
-    "analyzers.evidence.BLOCK", "analyzers.damage.BLOCK", "analyzers.damage.COPIED",
+    "analyzers.difference.BLOCK", "analyzers.damage.BLOCK", "analyzers.damage.COPIED",
     "analyzers.null_directions.BLOCK",
 )  # fmt: skip
