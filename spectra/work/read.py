@@ -24,11 +24,19 @@ class Read:
 
     @property
     def key(self) -> Hashable:
-        """What tells it from all others, whoever opened the file."""
+        """What tells it from all others, whoever opened the file; by its content where known."""
         entry = self.entry
         codec = entry.codec.name if entry.codec else ""  # a weight's pieces have its name
-        return (self.source.resolved, entry.shard, entry.name, entry.start, entry.shape, codec,
-                self.slab)  # fmt: skip
+        return (self._home, entry.name, entry.start, entry.shape, entry.dtype, codec, self.slab)
+
+    @property
+    def _home(self) -> Hashable:
+        """Where the tensor lies; or what stands for it, wherever two revisions have one file."""
+        entry, file = self.entry, self.source.files.get(self.entry.shard)
+        content = file and file.fingerprint(0, 0)
+        if content and (entry.codec or entry.strides):  # of several files, and by settings
+            content = fingerprint_of(entry, None, self.source.files)
+        return content or (self.source.resolved, entry.shard)
 
     @property
     def all(self) -> "Read":

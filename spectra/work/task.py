@@ -251,7 +251,8 @@ class Task:
     def _slim(self, source: Checkpoint) -> Checkpoint:
         entries = [
             read.entry
-            for read in self.reads
+            for one in self.inputs
+            for read in one.used  # each, though two checkpoints may have one file
             if read.source.resolved == source.resolved
             and set(shards_of(read.entry)) <= source.files.keys()  # not another of the folder
         ]

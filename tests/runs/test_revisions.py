@@ -1,5 +1,7 @@
 """What became of every tensor between two models, and what hashes cannot tell."""
 
+import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from examples import write_model
 from loopback import Loopback, taken_for_the_hub
 from shards import FIRST, SECOND, write_index
 from spectra.errors import NothingToAnalyseError, UsageError
+from spectra.matrices import Pair
 from spectra.work import store as stores
+from spectra.work.load import Loader
 
 NAMES = [f"model.layers.{i}.mlp.up_proj.weight" for i in range(4)]
 NORM = "model.layers.0.input_layernorm.weight"
@@ -77,6 +81,45 @@ def test_hashes_tell_what_is_the_same_and_digests_what_changed(
     # In the Hub's own cache a file has its hash.
     snapshot_download("org/m", revision="v2")
     assert became(spectra.ls("org/m@v2", "org/m@v2"), "same") == [NORM, *NAMES]
+
+
+def test_a_file_that_two_revisions_share_is_read_once(
+    hub: Loopback, tmp_path: Path, generator: torch.Generator
+) -> None:
+    tensors = {name: torch.randn(64, 64, generator=generator) for name in NAMES}
+    hub.add("org/m", write(tmp_path / "v1", tensors), "v1")
+    tensors[NAMES[3]] = tensors[NAMES[3]] + 1
+    hub.add("org/m", write(tmp_path / "v2", tensors), "v2")
+    plan = spectra.diff.plan("org/m@v1", "org/m@v2", workers=2)
+    hub.forget()
+    assert plan.estimate().nbytes == 6 * 64 * 64 * 4
+    found = plan.run()
+    assert sum(one.sent for one in hub.on("cdn")) == 6 * 64 * 64 * 4
+    here = spectra.diff(tmp_path / "v1", tmp_path / "v2", cache=False)
+    assert [row.values for row in found.rows] == [row.values for row in here.rows]
+    # Sent elsewhere, each side still has its own file.
+    for task in plan.question.plan.tasks:
+        sent = pickle.loads(pickle.dumps(task.portable()))
+        pair = Loader([sent]).load(sent).subject("cpu")
+        assert isinstance(pair, Pair)
+        assert torch.equal(pair.tuned_exact(), tensors[task.place.matrix].double())
+
+
+def test_one_file_that_two_revisions_decode_otherwise_is_not_shared(
+    hub: Loopback, tmp_path: Path, generator: torch.Generator
+) -> None:
+    coded = {
+        NAMES[0]: torch.randn(4, 6, generator=generator).to(torch.float8_e4m3fn),
+        f"{NAMES[0]}_scale_inv": torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+    }
+    for revision, block in (("v1", [2, 3]), ("v2", [3, 4])):
+        settings = {"quant_method": "fp8", "weight_block_size": block}
+        config = json.dumps({"model_type": "llama", "quantization_config": settings})
+        hub.add("org/m", write_model(tmp_path / revision, coded, config), revision)
+    found = spectra.diff("org/m@v1", "org/m@v2", cache=False)
+    here = spectra.diff(tmp_path / "v1", tmp_path / "v2", cache=False)
+    assert found.rows[0].number("delta_norm")
+    assert [row.values for row in found.rows] == [row.values for row in here.rows]
 
 
 def test_headers_tell_the_rest(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
