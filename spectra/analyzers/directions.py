@@ -89,7 +89,7 @@ class HeadDirections:
     """
 
     name: ClassVar[str] = "head_directions"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ()
 
@@ -128,7 +128,13 @@ class HeadDirections:
         ov = strongest(lines.written, lines.values[key_of], (grams(lines.written), value))
         qk = strongest(lines.queries, lines.keys[key_of], (grams(lines.queries), key))
         found = {
-            "sigma": torch.stack([ov[2], qk[2]], dim=1),
+            "sigma": torch.stack(
+                [
+                    ov[2] * lines.ov_scale[:, None],
+                    qk[2] * lines.qk_scale[:, None],
+                ],
+                dim=1,
+            ),
             "ov_writes": ov[0].float(),
             "ov_reads": ov[1].float(),
             "qk_query": qk[0].float(),

@@ -84,6 +84,7 @@ class HeadLines:
         shared = lines.key_of
         query, key = grams(lines.queries), grams(lines.keys)
         value, output = grams(lines.values), grams(lines.written)
+        whole = {"writes": lines.ov_scale}
         pieces = {
             "writes": (value, shared, output, None, lines.written, WRITERS),
             "q": (key, shared, query, None, lines.queries, READERS),
@@ -101,7 +102,7 @@ class HeadLines:
             root = roots(outer) / scale[:, None, None]
             found[name] = self._lines(root, gram, rows, places, seed).cpu()
             found[f"{name}.norm"] = (length / scale).cpu()
-            found[f"{name}.scale"] = scale.cpu()
+            found[f"{name}.scale"] = (scale * whole[name][heads] if name in whole else scale).cpu()
         return Measurement({}, tensors=found)
 
     def _heads(self, about: Attention, name: str, device: torch.device) -> Tensor:

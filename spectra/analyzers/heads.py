@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, ClassVar
 
 import torch
@@ -27,8 +28,10 @@ from spectra.kernels.work import DOUBLE, SINGLE, Work
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
 from spectra.numbers import kept
+from spectra.text import listed
 
 PROFILE = 17  # singular values that a row keeps, at even ranks
+SIZES = "sigma", "sigma_max", "frobenius", "unturned"  # which go with the scale of the weights
 EIGEN = 1 / 0.9e9  # seconds of an operation among the 8 size^3 of eigenvalues that have no order
 
 
@@ -41,7 +44,7 @@ class Heads:
     """
 
     name: ClassVar[str] = "heads"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     takes: ClassVar[Takes] = Attentions()
     keys: ClassVar[tuple[str, ...]] = ("heads",)
 
@@ -91,17 +94,21 @@ class Heads:
             found["copying"] = copying(lines.values[key_of], lines.written)
         cosines = _cosines(lines, found["ov_frobenius"])
         found |= _nearest(cosines)
+        for name, scale in (("qk", lines.qk_scale), ("ov", lines.ov_scale)):
+            for size in {f"{name}_{what}" for what in SIZES} & found.keys():
+                one = found[size]
+                found[size] = one * (scale if one.ndim == 1 else scale[:, None])
         bounds = self._bounds(about, lines, known)
         if bounds is not None:
             found["logit_bound"] = bounds
         sigma = {name: found.pop(f"{name}_sigma") for name in ("qk", "ov")}
         told = {name: values.tolist() for name, values in found.items()}
         rows: list[Mapping[str, Value]] = [
-            {"head": head, "kv_head": int(key_of[head]), "broken": broken} if broken else
+            {"head": head, "kv_head": int(key_of[head]), "broken": why} if why else
             self._row(about, head, int(key_of[head]), told) | _alike(cosines[head]) | {
                 f"{name}_profile": _profile(values[head]) for name, values in sigma.items()
             }
-            for head, broken in enumerate(lines.broken)
+            for head, broken in enumerate(lines.broken) for why in [broken or _beyond(sigma, head)]
         ]  # fmt: skip
         return Measurement({"heads": rows}, arrays=sigma)
 
@@ -110,8 +117,7 @@ class Heads:
     ) -> dict[str, Value]:
         """Return the numbers of one head; those that do not exist are None."""
         own: dict[str, Value] = {
-            name: None if values[head] != values[head] else values[head]
-            for name, values in told.items()
+            name: values[head] if isfinite(values[head]) else None for name, values in told.items()
         }
         return {
             "head": head, "kv_head": key, "attends": "across" if about.across else "self",
@@ -172,6 +178,12 @@ def _each(row: Row) -> list[Row]:
             made = replace(row, place=place, values=values, arrays=arrays)
         found.append(made)
     return found
+
+
+def _beyond(sigma: Mapping[str, Tensor], head: int) -> str:
+    """Say which map of a head is larger than a number of float64; empty: none."""
+    large = [name.upper() for name in sigma if not bool(sigma[name][head, 0].isfinite())]
+    return f"{listed(large)} {'is' if len(large) == 1 else 'are'} beyond float64" if large else ""
 
 
 def _lines(about: Attention) -> slice:
@@ -240,6 +252,10 @@ def _bound(
     b = b[key_of]
     of_query, of_key = root_norms(a), root_norms(b)
     together = of_query * of_key if one.turns else values_of(a, b)[:, 0]
+    scales = (side.scale for side in (query, key))
+    of_query_scale, of_key_scale = (
+        torch.as_tensor(one, dtype=torch.float64, device=key_of.device) for one in scales
+    )
     bias = [
         0.0 if side.bias is None else torch.linalg.vector_norm(side.bias.double(), dim=1)
         for side in (query, key)
@@ -250,7 +266,7 @@ def _bound(
         + bias[0] * (key.reach * of_key + of_bias)
         + query.reach * of_query * of_bias
     )
-    return total
+    return total * of_query_scale * (of_key_scale[key_of] if of_key_scale.ndim else of_key_scale)
 
 
 def _profile(sigma: Tensor) -> list[float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spectra.analyzers.heads_level import Levelled, Side
 from spectra.kernels.products import fits_single
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention
@@ -15,18 +16,6 @@ from spectra.matrices.pair import widened
 from spectra.text import listed
 
 WRITES = "what it writes"
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Some lines of queries or keys, and how long what they are multiplied with can be.
-
-    Where each query passes a norm of its own: how long it can be itself.
-    """
-
-    lines: Tensor  # heads x lines x inputs
-    reach: float | None  # None: not known
-    bias: Tensor | None = None  # heads x lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +29,11 @@ class Logit:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What heads read and write: Q and K, V and O, a row for each line of a head."""
+    """What heads read and write: Q and K, V and O, a row for each line of a head.
+
+    Where a head's are so large or small that products of them leave float32 or float64, they are
+    divided by a power of two, which `qk_scale` and `ov_scale` of each head make good.
+    """
 
     queries: Tensor  # heads x size x width
     keys: Tensor  # keys x size x memory
@@ -50,6 +43,8 @@ class Lines:
     key_of: Tensor  # the head of keys and values of each head of queries
     broken: Sequence[str]
     """Of each head of queries what of it is no number; its lines are 0. Empty: nothing."""
+    qk_scale: Tensor  # heads, float64
+    ov_scale: Tensor
 
 
 def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True) -> Lines:
@@ -84,11 +79,24 @@ def lines_of(about: Attention, held: Mapping[str, Matrix], *, fold: bool = True)
         logits = _split(query, key, about)
     written = raw.matrix("o").mT.unflatten(0, (about.heads, -1)).contiguous()
     if folds and about.behind:
-        written = written * raw.gain("behind", about.behind)
+        written = _times(written, raw.gain("behind", about.behind))
     shared = torch.arange(about.heads, device=queries.device) // (about.heads // about.keys)
     known = folds and about.scale is not None
-    found = Lines(queries, keys, values, written, logits if known else (), shared, ())
-    return _without_broken(found, raw)
+    levelled = Levelled()
+    query, key, value, output = (
+        levelled.of(Side(one, None)) for one in (queries, keys, values, written)
+    )
+    logits = tuple(
+        Logit(levelled.of(one.query), levelled.of(one.key), one.turns)
+        for one in (logits if known else ())
+    )
+    one = torch.ones(about.heads, dtype=torch.float64, device=queries.device)
+    found = Lines(
+        query.lines, key.lines, value.lines, output.lines, logits, shared, (),
+        one * query.scale * _each_of(key.scale, shared),
+        one * output.scale * _each_of(value.scale, shared),
+    )  # fmt: skip
+    return _without_broken(found, raw, levelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +133,9 @@ class _Held:
             return Side(lines, None, bias)
         offset = self.vector(f"{norm}.offset")
         if offset is not None:
-            moved = lines @ offset
+            moved = _product(lines, offset[:, None])[:, 0]
             bias = moved if bias is None else bias + moved
-        lines = (lines * self.gain(norm, kind)).contiguous()  # GPT-2's are stored turned
+        lines = _times(lines, self.gain(norm, kind)).contiguous()  # GPT-2's are stored turned
         if kind == "layer":
             lines -= lines.mean(dim=1, keepdim=True)
         return Side(lines, math.sqrt(lines.shape[1]), bias)
@@ -142,21 +150,22 @@ class _Held:
             _finite(gain).abs().max()
         )  # whatever it is made of
         gain = gain.reshape(-1, size).expand(heads, size)
-        bias = None if side.bias is None else side.bias * gain
-        return Side(side.lines * gain[..., None], longest, bias)
+        bias = None if side.bias is None else _times(side.bias, gain)
+        return Side(_times(side.lines, gain[..., None]), longest, bias)
 
 
-def _without_broken(lines: Lines, raw: _Held) -> Lines:
+def _each_of(scale: Tensor | float, shared: Tensor) -> Tensor | float:
+    return scale[shared] if isinstance(scale, Tensor) else scale
+
+
+def _without_broken(lines: Lines, raw: _Held, levelled: Levelled) -> Lines:
     """Return lines that are 0 where a head's own hold NaN or Inf, and which heads these are."""
-    of = {
-        "its queries": ~_sound(lines.queries), "its keys": ~_sound(lines.keys),
-        "its values": ~_sound(lines.values), WRITES: ~_sound(lines.written),
-    }  # fmt: skip
+    whole = (lines.queries, lines.keys, lines.values, lines.written)
+    parts = ("its queries", "its keys", "its values", WRITES)
+    of = {name: ~levelled.sound(Side(one, None)) for name, one in zip(parts, whole, strict=True)}
     for logit in lines.logits:
         for name, side in (("its queries", logit.query), ("its keys", logit.key)):
-            of[name] |= ~_sound(side.lines)
-            if side.bias is not None:
-                of[name] |= ~_sound(side.bias)
+            of[name] = of[name] | ~levelled.sound(side)
     heads = len(lines.key_of)
     if not bool(torch.cat([*of.values()]).any()):
         return replace(lines, broken=[""] * heads)
@@ -164,7 +173,7 @@ def _without_broken(lines: Lines, raw: _Held) -> Lines:
 
     def without(side: Side, bad: Tensor) -> Side:
         bias = None if side.bias is None else _zeroed(side.bias, bad)
-        return Side(_zeroed(side.lines, bad), side.reach, bias)
+        return replace(side, lines=_zeroed(side.lines, bad), bias=bias)
 
     norms = raw.broken_norms()
     each = {name: (bad if len(bad) == heads else bad[lines.key_of]).tolist()
@@ -179,15 +188,8 @@ def _without_broken(lines: Lines, raw: _Held) -> Lines:
         _zeroed(lines.values, values), _zeroed(lines.written, written),
         tuple(Logit(without(one.query, queries), without(one.key, keys), one.turns)
               for one in lines.logits),
-        lines.key_of, told,
+        lines.key_of, told, lines.qk_scale, lines.ov_scale,
     )  # fmt: skip
-
-
-def _sound(lines: Tensor) -> Tensor:
-    """Say of each head whether all is a number, without a copy."""
-    inner = tuple(range(1, lines.ndim))
-    found: Tensor = lines.amin(dim=inner).isfinite() & lines.amax(dim=inner).isfinite()
-    return found
 
 
 def _zeroed(lines: Tensor, bad: Tensor) -> Tensor:
@@ -237,9 +239,23 @@ def _split(query: Side, key: Side, about: Attention) -> tuple[Logit, ...]:
     )
 
 
+def _fits(left: Tensor, right: Tensor) -> bool:
+    """Say whether float32 holds a product of what of both is a number.
+
+    One head's NaN or Inf leaves the numbers of the others as they would be without it.
+    """
+    return fits_single(left, right) or fits_single(_finite(left), _finite(right))
+
+
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Return a product, in float64 where it is too large or too small for float32."""
-    return left @ right if fits_single(left, right) else left.double() @ right.double()
+    return left @ right if _fits(left, right) else left.double() @ right.double()
+
+
+def _times(lines: Tensor, gain: Tensor | float) -> Tensor:
+    """Return lines times a gain, likewise."""
+    fits = not isinstance(gain, Tensor) or _fits(lines, gain)
+    return lines * gain if fits else lines.double() * gain
 
 
 def _latent(

@@ -43,7 +43,7 @@ class Asked:
     """What the pairs of a model hang on, beside its weights: under it the store keeps them."""
 
     name: ClassVar[str] = "composition"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     keys: ClassVar[tuple[str, ...]] = ()
 
     modules: tuple[tuple[Attention, str, tuple[int, bool]], ...]

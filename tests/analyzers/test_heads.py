@@ -180,30 +180,47 @@ def test_of_heads_that_are_alike_every_pair_is_counted(model: Model) -> None:
     assert "alike" not in result.rows[0].values
 
 
-@pytest.mark.parametrize("power", [-100, 63, 100])
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "power", "norm"),
+    [(torch.float32, -100, 0), (torch.float32, 63, 60), (torch.float32, -140, 0),
+     (torch.float32, 100, -120), (torch.bfloat16, 100, 0), (torch.bfloat16, -100, -30),
+     (torch.float64, 490, 0), (torch.float64, -490, 0)],
+    ids=str,
+)  # fmt: skip
 def test_numbers_hold_at_every_scale_of_the_weights(
-    model: Model, tmp_path: Path, power: int, kind: torch.dtype
+    model: Model, tmp_path: Path, kind: torch.dtype, power: int, norm: int
 ) -> None:
     folder, tensors = model()
-    tensors = {name: one.to(kind) for name, one in tensors.items()}
+    powers = {name: norm if one.ndim == 1 else power for name, one in tensors.items()}
+    stored = {name: (one.double() * 2.0 ** powers[name]).to(kind) for name, one in tensors.items()}
+    tensors = {name: one.double() / 2.0 ** powers[name] for name, one in stored.items()}
     save_file(tensors, folder / "model.safetensors")
     scaled = tmp_path / "scaled"
     scaled.mkdir()
     (scaled / "config.json").write_text(json.dumps(CONFIG))
-    save_file({name: one * 2.0**power if one.ndim == 2 else one for name, one in tensors.items()},
-              scaled / "model.safetensors")  # fmt: skip
+    save_file(stored, scaled / "model.safetensors")
+    by = {"ov": 2.0 ** (2 * power + norm), "qk": 2.0 ** (2 * power + 2 * norm)}
     found = named(spectra.heads(scaled))
     for name, one in named(spectra.heads(folder)).items():
         layer, head = int("layers.1." in name), int(name[-2])
         sigma = np.linalg.svd(maps(tensors, layer, head)[0], compute_uv=False)[0]
-        assert found[name]["ov_sigma_max"] == pytest.approx(sigma * 4.0**power, rel=1e-6)
+        assert found[name]["ov_sigma_max"] == pytest.approx(sigma * by["ov"], rel=1e-6)
         for key in ("ov_frobenius", "qk_sigma_max", "qk_frobenius", "qk_unturned", "logit_bound"):
-            assert found[name][key] == pytest.approx(one[key] * 4.0**power, rel=1e-6, abs=0.0)
+            size = one[key] * by["ov" if key.startswith("ov") else "qk"]
+            assert found[name][key] == pytest.approx(size, rel=1e-6, abs=0.0)
         for key in ("copying", "nearest", "nearest_cosine", "ov_effective_rank", "qk_stable_rank",
                     "dead", "twin"):  # fmt: skip
             expected = None if one[key] is None else pytest.approx(one[key], rel=1e-6)
             assert found[name][key] == expected
+
+
+def test_maps_beyond_float64_are_no_numbers(model: Model) -> None:
+    folder, tensors = model()
+    large = {name: one.double() * (1.0 if one.ndim == 1 or "layers.0." in name else 2.0**600)
+             for name, one in tensors.items()}  # fmt: skip
+    save_file(large, folder / "model.safetensors")
+    told = {(row.place.layer, row.status, row.error) for row in spectra.heads(folder).rows}
+    assert told == {(0, "ok", None), (1, "non-finite", "QK and OV are beyond float64")}
 
 
 def test_values_that_coincide_are_told(model: Model) -> None:

@@ -192,12 +192,14 @@ def test_both_ways_to_score_all_pairs_agree(
 
 
 POWERS = (20, 20), (100, 100), (-100, -100), (-90, 30)
+WIDE = (-300, 250), (-400, -400), (400, 300)
 
 
 @pytest.mark.parametrize(
     ("way", "alone", "kind"),
     [("products", False, torch.bfloat16), ("products", True, torch.float32),
-     ("grams", True, torch.bfloat16), ("sums", False, torch.float32)],
+     ("grams", True, torch.bfloat16), ("sums", False, torch.float32),
+     ("grams", True, torch.float64), ("sums", False, torch.float64)],
 )  # fmt: skip
 def test_scores_hold_at_every_scale_of_the_weights(
     model: Path, monkeypatch: pytest.MonkeyPatch, way: str, alone: bool, kind: torch.dtype
@@ -210,7 +212,8 @@ def test_scores_hold_at_every_scale_of_the_weights(
     expected = plain(model)
     ranked = sorted(expected, key=lambda key: -expected[key][0])[:5]
     sizes = {}
-    for at, (inner, outer) in enumerate(POWERS):
+    powers_of = WIDE if kind == torch.float64 else POWERS
+    for at, (inner, outer) in enumerate(powers_of):
         powers = {"q_proj": inner, "v_proj": inner, "k_proj": outer, "o_proj": outer}
         changed = {
             name: one * 2.0 ** next((power for role, power in powers.items() if role in name
@@ -228,7 +231,7 @@ def test_scores_hold_at_every_scale_of_the_weights(
         sizes[at] = top / 2.0 ** (inner + outer)
         reading = str(result.summary["reading"])
         assert "times chance" in reading
-    assert [*sizes.values()] == pytest.approx([sizes[0]] * len(POWERS), rel=1e-5)
+    assert [*sizes.values()] == pytest.approx([sizes[0]] * len(sizes), rel=1e-5)
 
 
 def test_norms_left_out_give_other_scores(model: Path) -> None:
