@@ -21,6 +21,12 @@ A_ii without what Gaussian vectors have. Its least solution is taken: it rises f
 nothing changes. No candidate is given back as a whole because another one fell, so that the count
 does not hang on how many fall, and no tau falls as noise grows.
 
+Directions that have taken all of the noise where they live leave R = 0 there: as many as there are
+loud rows, or single entries that share no row. Then any tau up to their own size solves it, to
+within how A scatters. They count as noise: tau rises from next to nothing, not from 0, and where R
+makes less than a quarter of what a direction is, its A is taken larger by up to a quarter, by how
+far it is from that of directions spread all over, k / mn.
+
 Source:
     Hong, Sheng and Dobriban 2020, Selecting the number of components in PCA via random signflips,
     arXiv:2012.02985: noise of any profile is that of the same entries with other signs, whose
@@ -53,6 +59,9 @@ KURTOSIS = 9.0  # m n sum u^4 sum v^4 of Gaussian vectors
 ENTRIES = 1 << 19  # taken at a time
 TURNS = 200  # of the noise where directions live, at most
 SETTLED = 1e-5  # relative change at which they end
+HINT = 1e-6  # of the noise that would make a direction none, from which it rises at least
+TAKEN = 0.25  # of that noise: directions that leave less have taken most of what is where they live
+LEAN = 0.25  # by how much more, at most, these then hold of each other's
 
 
 def arranged_bulk(
@@ -135,7 +144,11 @@ def arranged(
     rows, cols = tall.shape
     shares.diagonal().sub_(KURTOSIS / (rows * cols)).clamp_(min=0.0)
     squares = squares[:count]
-    noise = alone
+    taken = room**2 * alone < TAKEN * squares
+    spread = shares.new_tensor(count / (rows * cols))
+    lean = (1.0 - spread / shares.sum(1).clamp(min=float(spread))) * taken
+    shares *= (1.0 + LEAN * lean).unsqueeze(1)
+    noise = alone + HINT * squares / room**2
     for _ in range(TURNS):
         held = torch.minimum(squares, (rows + cols - count) * noise)
         before, noise = noise, alone + shares @ held
