@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spectra.analyzers.products import product_floor
-from spectra.analyzers.storage import likely_roundoff
+from spectra.analyzers.storage import likely_roundoff, stands_clear
 from spectra.checkpoint.entry import SMALLEST
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes
 from spectra.kernels.noise import BREAK, ENOUGH, MARGIN, Bulk, made_floor, noise_bulk, resolved_rank
 from spectra.kernels.power_law import Alternatives, PowerLaw, alternatives, fit_power_law
-from spectra.kernels.summary import numerical_rank
+from spectra.kernels.summary import frobenius, numerical_rank
 from spectra.matrices import Matrix
 from spectra.matrices.pair import Product
 
@@ -112,6 +112,14 @@ class Facts:
         if isinstance(self._matrix, Product):
             return MARGIN * product_floor(self._matrix)
         return made_floor(self.entries, *self._lost)
+
+    @property
+    def resolved(self) -> bool | None:
+        """Whether the smallest singular value stands above rounding, as `Kappa` has it."""
+        smallest = float(self.sigma[-1])
+        if isinstance(self._matrix, Product):
+            return smallest > product_floor(self._matrix)
+        return stands_clear(self._matrix, frobenius(self.sigma), smallest)
 
     @cached_property
     def rank(self) -> int:

@@ -14,7 +14,7 @@ from spectra.analyzers.products import (
 )
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shapes import dominant_shape
-from spectra.analyzers.storage import unit_roundoff
+from spectra.analyzers.storage import stands_clear
 from spectra.errors import UsageError
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import (
@@ -23,7 +23,6 @@ from spectra.kernels.extremes import (
     extreme_singular_values,
 )
 from spectra.kernels.gaussian import kappa_null
-from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.singular import product_singular_values
 from spectra.kernels.work import (
     Work,
@@ -130,7 +129,7 @@ class Kappa:
                 "kappa_high": None if singular else largest.high / smallest.low,
                 "kappa_null": null,
                 "kappa_excess": None if kappa is None else kappa / null,
-                "kappa_resolved": _resolved(matrix, found.sigma_min),
+                "kappa_resolved": stands_clear(matrix, entry_norm(matrix.values), found.sigma_min),
                 "sigma_max": found.sigma_max,
                 "sigma_min": found.sigma_min,
                 "decided_by": found.decided_by,
@@ -304,16 +303,6 @@ def _bounds_pay(choice: Choice, places: Sequence[Place]) -> bool:
             spent += float(floor_work(place.rows, place.cols))
             saved += (1.0 - shares[place.matrix]) * whole
     return spent <= saved
-
-
-def _resolved(matrix: Matrix, sigma_min: float) -> bool | None:
-    """Say whether sigma_min stands above what storing rounded off; None: not known."""
-    roundoff = unit_roundoff(matrix)
-    if roundoff is None:
-        return None
-    rows, cols = matrix.values.shape
-    floor = mean_rounding_floor(entry_norm(matrix.values), rows, cols, roundoff)
-    return sigma_min > floor
 
 
 def _parameters(rows: Sequence[Row]) -> int:

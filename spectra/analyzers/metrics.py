@@ -51,6 +51,7 @@ BASIC: Metrics = {
     "sigma_min": lambda facts: float(facts.sigma[-1]),
     "frobenius": lambda facts: frobenius(facts.sigma),
     "kappa": lambda facts: None if float(facts.sigma[-1]) == 0.0 else condition_number(facts.sigma),
+    "kappa_resolved": lambda facts: facts.resolved,
     "stable_rank": lambda facts: stable_rank(facts.sigma),
     "effective_rank": lambda facts: effective_rank(facts.sigma),
     "energy_rank": lambda facts: energy_rank(facts.sigma, facts.energy),
@@ -121,8 +122,9 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 """Words that mean several."""
 
 DEFAULT: Final = (
-    "sigma_max", "sigma_min", "frobenius", "kappa", "stable_rank", "effective_rank",
-    "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_xmin", "alpha_ks",
+    "sigma_max", "sigma_min", "frobenius", "kappa", "kappa_resolved", "stable_rank",
+    "effective_rank", "energy_rank", "numerical_rank", "resolved_rank", "alpha", "alpha_xmin",
+    "alpha_ks",
     "mp_edge", "spikes", "heavy_tail", DRAWN,
 )  # fmt: skip
 """What is told where nothing is asked for."""
@@ -177,6 +179,8 @@ def keys_of(metrics: str | None) -> tuple[str, ...]:
     if words is None:
         return DEFAULT
     wanted = {key for word in words.split(",") for key in GROUPS.get(word, (word,))} | {DRAWN}
+    if "kappa" in wanted:
+        wanted.add("kappa_resolved")  # without which it is not known what it tells
     new = [key for key in EVERY if key in wanted and key not in DEFAULT]
     return (*(key for key in DEFAULT if key in wanted and key != DRAWN), *new, DRAWN)
 

@@ -27,6 +27,8 @@ class Pooled(Facts):
         self.energy, self.largest = energy, float(self.sigma[0])
         self.rows, self.cols, self.count = rows[0].place.rows, rows[0].place.cols, len(rows)
         ranks = [int(row.number("resolved_rank") or 0) for row in rows]
+        least = min(rows, key=lambda row: float(row.arrays["sigma"][-1]))
+        self._clear = least.values.get("kappa_resolved")
         self._above = torch.cat([one[:rank] for one, rank in zip(held, ranks, strict=True)])
 
     @property
@@ -48,6 +50,11 @@ class Pooled(Facts):
     def floor(self) -> float:
         """None of its own: what is below that of each expert is left out already."""
         return 0.0
+
+    @property
+    def resolved(self) -> bool | None:
+        """Whether the smallest singular value of all stands above the rounding of its expert."""
+        return self._clear if isinstance(self._clear, bool) else None
 
     @cached_property
     def rank(self) -> int:

@@ -113,7 +113,7 @@ class Spectrum:
     """All singular values of one matrix, summarised."""
 
     name: ClassVar[str] = "spectrum"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     takes: ClassVar[Takes] = Each()
     products: ClassVar[bool] = True
     concluding: ClassVar[frozenset[str]] = frozenset(

@@ -1,6 +1,7 @@
 """What storing a matrix has rounded off its entries, as its dtype or scheme tells."""
 
 from spectra.checkpoint.entry import ROUNDOFF
+from spectra.kernels.noise import mean_rounding_floor
 from spectra.kernels.rounding import F32, F64, grid_of
 from spectra.matrices import Matrix
 
@@ -25,3 +26,15 @@ def likely_roundoff(matrix: Matrix) -> float:
     """Return the same, or about that of a scheme of integers or four bits."""
     found = unit_roundoff(matrix)
     return matrix.view.entry.rate_roundoff if found is None else found
+
+
+def stands_clear(matrix: Matrix, norm: float, sigma_min: float) -> bool | None:
+    """Say whether sigma_min stands above what storing rounded off; None: not known.
+
+    `norm` is the Frobenius norm.
+    """
+    roundoff = unit_roundoff(matrix)
+    if roundoff is None:
+        return None
+    rows, cols = matrix.values.shape
+    return sigma_min > mean_rounding_floor(norm, rows, cols, roundoff)

@@ -12,6 +12,7 @@ Cell: TypeAlias = Callable[[Mapping[str, Any]], str]
 """What writes a row's value."""
 
 NONE = "—"
+MARK = "* "  # before a kappa that the stored dtype does not resolve
 
 
 def of(key: str, write: Callable[[Any], str] = number) -> Cell:
@@ -29,6 +30,16 @@ def of(key: str, write: Callable[[Any], str] = number) -> Cell:
         return write(value)
 
     return cell
+
+
+def is_unresolved(row: Mapping[str, Any]) -> bool:
+    """Say whether a kappa measures what storing the matrix rounded off."""
+    return row.get("kappa_resolved") is False and row["status"] == "ok"
+
+
+def kappa(row: Mapping[str, Any]) -> str:
+    """Write a kappa, with a mark where it measures rounding."""
+    return MARK * is_unresolved(row) + of("kappa")(row)
 
 
 def plain(value: object) -> str:

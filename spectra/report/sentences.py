@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spectra.report import cells
 from spectra.report.kind import Document, kind_of, noun_of
 from spectra.text import listed, printable
 
@@ -118,6 +119,16 @@ def closing(document: Document, full: bool, first: Sequence[str] = ()) -> list[s
         if row["error"]
     ]
     return facts + (unread(document) if full else [])
+
+
+def unresolved_told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the mark before a kappa means, where there is one."""
+    found = [row for row in rows if cells.is_unresolved(row)]
+    if not found:
+        return []
+    dtypes = listed(sorted({printable(row["dtype"]) for row in found}))
+    what = "1 kappa measures" if len(found) == 1 else f"{len(found):,} kappas measure"
+    return [f"{cells.MARK}{what} the rounding of {dtypes}, not the model: sigma_min lies below it."]
 
 
 def skip_counts(document: Document) -> list[str]:

@@ -8,11 +8,13 @@ import torch
 from scipy import fft
 from torch import Tensor
 
-from analyzers.subjects import matrix_of
-from spectra.analyzers import Spectrum
+from analyzers.subjects import matrix_of, row_of
+from spectra.analyzers import Kappa, Spectrum
 from spectra.analyzers.metrics import DEFAULT, EVERY, GROUPS, words_of
 from spectra.analyzers.row import Measurement
 from spectra.errors import UsageError
+from spectra.report import cells
+from spectra.report.kinds import kappa as kind_of_kappa
 
 ALL = Spectrum(metrics="all")
 
@@ -62,7 +64,8 @@ def test_a_seed_is_a_whole_number_from_0(seed: int) -> None:
 @pytest.mark.parametrize("key", [*EVERY])
 def test_a_key_is_the_same_alone_in_its_group_and_among_all(matrix: Tensor, key: str) -> None:
     alone, every = measured(matrix, key), measured(matrix)
-    assert set(alone.values) == {key, "sigma_profile"}
+    beside = {"kappa_resolved"} if key == "kappa" else set[str]()
+    assert set(alone.values) == {key, "sigma_profile", *beside}
     assert alone.values[key] == every.values[key]
 
 
@@ -272,3 +275,25 @@ def test_what_makes_spikes_of_shuffled_entries_is_told() -> None:
         rows = [row_of(analyzer, matrix_of(one, f"h.{at}.q_proj.weight"))
                 for at, one in enumerate(weights)]  # fmt: skip
         assert told in str(analyzer.conclude(rows)[1]["reading"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_kappa_and_spectrum_say_alike_what_is_rounding(
+    generator: torch.Generator, dtype: torch.dtype
+) -> None:
+    full = torch.randn(96, 64, generator=generator, dtype=torch.float64)
+    cut = full[:, :20] @ full[:20]
+    column = full.clone()
+    column[:, 3] = column[:, 4]
+    found = {}
+    for name, values in {"full": full, "cut": cut, "column": column}.items():
+        matrix = matrix_of(values.to(dtype), name)
+        rows = [row_of(one, matrix).flat() for one in (Spectrum(metrics="kappa"), Kappa())]
+        assert rows[0]["kappa_resolved"] is rows[1]["kappa_resolved"] is (name == "full")
+        assert rows[0]["status"] == rows[1]["status"]
+        found[name] = cells.kappa(rows[0])
+        assert found[name] == kind_of_kappa.COLUMNS[0].cell(rows[1])
+    assert found["full"][0] != "*"
+    # Float64 has none of the rounding of a product left: it is below the floor of a decomposition.
+    assert found["cut"][:2] == ("si" if dtype == torch.float64 else "* ")
+    assert found["column"] == "singular"

@@ -95,8 +95,11 @@ def naive_arranged(w: np.ndarray, count: int, room: float) -> int:
         last = [*noise]
         held = [min(sigma[j] ** 2, (sum(w.shape) - count) * last[j]) for j in range(count)]
         for i in range(count):
-            own = max(shared[i, i] - 9 / w.size, 0) * held[i]
-            noise[i] = alone[i] + own + sum(shared[i] * held) - shared[i, i] * held[i]
+            own = shared[i].copy()
+            own[i] = max(own[i] - 9 / w.size, 0)
+            if room**2 * alone[i] < sigma[i] ** 2 / 4:  # it took most of the noise there
+                own *= 1 + max(1 - count / w.size / own.sum(), 0) / 4
+            noise[i] = alone[i] + sum(own * held)
         if np.allclose(last, noise, rtol=1e-9, atol=0):
             break
     return sum(sigma[i] > room * np.sqrt(noise[i]) for i in range(count))
@@ -193,6 +196,7 @@ def test_a_zero_matrix() -> None:
     assert found.status == "singular"
     assert dict(found.values) == {
         "sigma_max": 0.0, "sigma_min": 0.0, "frobenius": 0.0, "kappa": None,
+        "kappa_resolved": False,
         "stable_rank": 0.0, "effective_rank": 0.0, "energy_rank": 0, "numerical_rank": 0,
         "resolved_rank": 0, "alpha": None, "alpha_xmin": None, "alpha_ks": None,
         "mp_edge": None, "spikes": None, "heavy_tail": None,
@@ -370,7 +374,9 @@ def test_conclusion_of_one_matrix_without_a_tail() -> None:
 
 
 def test_what_has_no_noise_edge_is_named_with_the_reason(generator: torch.Generator) -> None:
-    graded = torch.diag(torch.logspace(0, -9, 40, dtype=torch.float64))
+    square = torch.randn(40, 40, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.qr(square).Q
+    graded = turn * torch.logspace(0, -9, 40, dtype=torch.float64) @ turn.mT
     weights = {
         "noise": torch.randn(40, 30, generator=generator), "graded": graded, "also": 2.0 * graded,
         "router": torch.randn(3, 40, generator=generator),

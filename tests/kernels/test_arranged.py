@@ -144,6 +144,29 @@ def test_rows_of_two_scales_have_no_spike(kind: str) -> None:
         assert bulk_of(torch.from_numpy(matrix).float()).spikes == 0
 
 
+@pytest.mark.parametrize("shape", [(32, 32), (1000, 32), (64, 1000), (200, 200)], ids=str)
+@pytest.mark.parametrize(
+    "kind", ["single entries", "half of the rows, silent", "half of them loud"]
+)
+def test_what_directions_took_as_a_whole_is_noise(kind: str, shape: tuple[int, int]) -> None:
+    """Nothing is left where they live: an entry a direction, or as many of these as loud rows."""
+    rows, cols = shape
+    for seed in range(12):
+        source = np.random.default_rng(seed)
+        normal, few = source.standard_normal(shape), source.random(shape) < 24 / (rows * cols)
+        loud = source.permutation(rows) < rows // 2
+        signal = np.outer(*map(source.standard_normal, shape))
+        signal *= 3.0 * (math.sqrt(rows) + math.sqrt(cols)) / np.linalg.norm(signal)
+        matrix, expected = {
+            "single entries": (normal * few, 0),
+            "half of the rows, silent": (normal * loud[:, None] + signal, 1),
+            "half of them loud": (normal * np.where(loud, 10.0, 1.0)[:, None], 0),
+        }[kind]
+        values = torch.from_numpy(matrix).float()
+        found = arranged_bulk(values, torch.linalg.svdvals(values.double()), *sizes(values).filled)
+        assert found is None or found.spikes == expected
+
+
 @pytest.mark.parametrize("name", ["encoder.layer.4.output.dense", "encoder.layer.1.output.dense"])
 def test_a_thousandth_of_noise_hardly_moves_a_count(name: str) -> None:
     """Of matrices with loud rows, of which most that stands out of one scale falls."""

@@ -18,15 +18,13 @@ from spectra.report.kind import (
     highest,
     singular,
 )
-from spectra.report.sentences import closing
+from spectra.report.sentences import closing, unresolved_told
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXTS, Words
 from spectra.report.table import Column, Mark
-from spectra.text import printable
 from spectra.words import UNMEASURED, By, Per, RankBy, in_order
 
 AFTER_CUT = 3  # rows shown below a selection's cut
 AFTER_EACH = 1  # and below each role's own
-MARK = "* "  # before a kappa that the stored dtype does not resolve
 
 
 def selects_by_role(document: Document) -> bool:
@@ -60,21 +58,6 @@ def around_each_cut(ranked: Sequence[RowDoc]) -> list[RowDoc]:
     return shown
 
 
-def unresolved_told(rows: Sequence[RowDoc]) -> list[str]:
-    """Say what the mark before a kappa means, where there is one."""
-    found = [row for row in rows if is_unresolved(row)]
-    if not found:
-        return []
-    dtypes = " and ".join(sorted({printable(row["dtype"]) for row in found}))
-    what = "1 kappa measures" if len(found) == 1 else f"{len(found):,} kappas measure"
-    return [f"{MARK}{what} the rounding of {dtypes}, not the model: sigma_min lies below it."]
-
-
-def is_unresolved(row: RowDoc) -> bool:
-    """Say whether a kappa measures what storing the matrix rounded off."""
-    return row.get("kappa_resolved") is False and row["status"] == "ok"
-
-
 def is_selected(row: RowDoc) -> bool:
     """Say whether the selection took it."""
     return row.get("selected") is True
@@ -86,8 +69,7 @@ def _bound(key: RankBy) -> cells.Cell:
     def write(row: RowDoc) -> str:
         if row["status"] == "outside":
             return f"> {number(span(row, key).low)}"
-        told = MARK if key == "kappa" and is_unresolved(row) else ""
-        return told + cells.of(key)(row)
+        return cells.kappa(row) if key == "kappa" else cells.of(key)(row)
 
     return write
 
@@ -100,7 +82,7 @@ COLUMNS = (
 )  # fmt: skip
 SELECTED = Column("selected", "left", cell=lambda row: "yes" if is_selected(row) else "")
 CARD = (
-    cells.CODE, Column("κ", cell=cells.of("kappa")),
+    cells.CODE, Column("κ", cell=cells.kappa),
     Column("κ excess", cell=cells.of("kappa_excess")),
 )  # fmt: skip
 

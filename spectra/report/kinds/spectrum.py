@@ -7,7 +7,7 @@ from typing import Any, get_args
 from spectra.numbers import number, percent
 from spectra.report import cells, shades, tokens
 from spectra.report.kind import Document, Kind, Listing, Metric, RowDoc, Worst, highest, singular
-from spectra.report.sentences import closing, short_name
+from spectra.report.sentences import closing, short_name, unresolved_told
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, TEXTS, Object, Words
 from spectra.report.table import Column
 from spectra.text import printable
@@ -16,7 +16,7 @@ from spectra.words import Experts, Preset
 COLUMNS = (
     cells.NAME, cells.ROLE, cells.SHAPE, Column("sigma max", cell=cells.of("sigma_max")),
     Column("min", optional=True, cell=cells.of("sigma_min")),
-    Column("kappa", cell=cells.of("kappa")), Column("stable", cell=cells.of("stable_rank")),
+    Column("kappa", cell=cells.kappa), Column("stable", cell=cells.of("stable_rank")),
     Column("alpha", cell=cells.of("alpha")),
     Column("spikes", optional=True, cell=cells.of("spikes")),
 )  # fmt: skip
@@ -26,7 +26,7 @@ TOKENS = (
            means="both ends of the leading singular direction of the residual stream"),
 )  # fmt: skip
 CARD = (
-    cells.CODE, Column("κ", cell=cells.of("kappa")),
+    cells.CODE, Column("κ", cell=cells.kappa),
     Column("σ max", cell=cells.of("sigma_max")),
     Column("stable rank", cell=cells.of("stable_rank")),
     Column("α", cell=cells.of("alpha")),
@@ -101,7 +101,7 @@ def _columns(document: Document) -> Sequence[Column]:
     told = [
         Column("likelier", "left", optional=at >= SURE, cell=_likelier) if key == "likelier" else
         Column(SHORT.get(key, key), optional=at >= SURE, key=key,
-               cell=cells.of(key, WRITTEN.get(key, number)))
+               cell=cells.kappa if key == "kappa" else cells.of(key, WRITTEN.get(key, number)))
         for at, key in enumerate(key for key in keys if key not in unshown)
     ]  # fmt: skip
     return (cells.NAME, cells.ROLE, cells.SHAPE, *told, *words)
@@ -123,7 +123,12 @@ def _card(document: Document, ranked: Sequence[RowDoc]) -> Listing:
 
 
 def _facts(document: Document, full: bool) -> list[str]:
-    return [*tokens.facts(document["summary"]), *closing(document, full)]
+    told = unresolved_told(document["rows"]) if _shows_kappa(document) else []
+    return [*tokens.facts(document["summary"]), *told, *closing(document, full)]
+
+
+def _shows_kappa(document: Document) -> bool:
+    return any(column.title == "kappa" for column in _columns(document))
 
 
 def _figures(document: Document) -> list[tuple[str, str]]:
@@ -145,6 +150,8 @@ def _worst(document: Document) -> Iterator[Worst]:
         middle = median(alike)
         if len(alike) > 2 and middle > 0:
             text += f", {number(row['kappa'] / middle)} × the median of {printable(row['role'])}"
+        if cells.is_unresolved(row):
+            text += ", and measures the rounding of its dtype"
         yield Worst("note", row["matrix"], text, about="kappa")
 
 

@@ -16,11 +16,13 @@ from matplotlib.transforms import ScaledTranslation
 from spectra.analyzers.choice import span
 from spectra.kernels.gaussian import kappa_null
 from spectra.numbers import number
+from spectra.report import cells
 from spectra.report.kind import Document, RowDoc
 from spectra.report.kinds import kappa as told
 from spectra.report.plots.lettering import role_label, width_of
 from spectra.report.plots.page import Arrays, left_out, logarithmic_ticks, message, name_bars, page
 from spectra.report.plots.style import DARK, INK, LIGHT, QUIET, SMALL
+from spectra.report.sentences import unresolved_told
 from spectra.words import UNMEASURED, RankBy
 
 TITLE = "Condition numbers"
@@ -65,7 +67,7 @@ def draw_kappa(document: Document, _arrays: Arrays) -> Figure:
     height = 1.25 + BAR * len(rows) + LINE * (lines - 1)
     notes = _left(ranked, rows, "around each role's cut" if by_role else "lowest")
     notes += left_out(len(document["rows"]) - len(ranked))
-    figure = page(document, TITLE, height, " ".join(notes), *told.unresolved_told(rows))
+    figure = page(document, TITLE, height, " ".join(notes), *unresolved_told(rows))
     _draw(figure.subplots(), document, rows, key)
     return figure
 
@@ -153,7 +155,7 @@ def _value(row: RowDoc, rank_by: RankBy) -> str:
     if row["status"] == "outside":
         return f"> {number(span(row, rank_by).low)}"
     found = row.get(rank_by)
-    return f"{'* ' * told.is_unresolved(row)}{'∞' if found is None else number(found)}"
+    return f"{cells.MARK * cells.is_unresolved(row)}{'∞' if found is None else number(found)}"
 
 
 def _limits(rows: Sequence[RowDoc], rank_by: RankBy, marks: Sequence[float]) -> tuple[float, float]:
