@@ -38,8 +38,11 @@ written it out (Linux: after 30 s, asked every 5)."""
 
 
 def place() -> Path:
-    """Return where the store lies: in SPECTRA_CACHE_DIR, or the user's folder for caches."""
-    given = os.environ.get(FOLDER)
+    """Return where the store lies: in SPECTRA_CACHE_DIR, or the user's folder for caches.
+
+    A `~` stands for the user's own folder where no shell saw it, as in a file of settings.
+    """
+    given = os.path.expanduser(os.environ.get(FOLDER, ""))  # noqa: PTH111 - an unknown user stays
     return (Path(given) if given else user_cache_path("spectra", appauthor=False)) / NAME
 
 

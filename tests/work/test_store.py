@@ -45,6 +45,23 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield found
 
 
+@pytest.mark.parametrize(
+    ("given", "there"),
+    [
+        ("~/kept", "{home}/kept"),
+        ("~", "{home}"),
+        ("~no-such-user/kept", "~no-such-user/kept"),
+        ("a/~", "a/~"),
+    ],
+)
+def test_a_tilde_that_no_shell_saw_is_the_users_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, there: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", given)
+    assert stores.place().parent == Path(there.format(home=tmp_path))
+
+
 def run(
     store: Store, analysis: Analysis, report: Callable[[Progress], None] = silent
 ) -> tuple[spectra.Result, list[str]]:
