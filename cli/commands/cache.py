@@ -110,7 +110,13 @@ def cache(
         elif action == "export":
             told = f"{counted(upkeep.export(store, path), 'measurement')} written to {path}"
         else:
-            told = f"{counted(upkeep.take_in(store, path), 'measurement')} new from {path}"
+            taken = upkeep.take_in(store, path)
+            told = f"{counted(taken.rows, 'measurement')} new from {path}"
+            if taken.damaged:
+                warn(
+                    f"{counted(taken.damaged, 'damaged entry', 'damaged entries')} of {path} left "
+                    "out. Export it anew where that is still there."
+                )
         troubles = store.troubles
     sys.stdout.write(f"{told}\n")
     for trouble in troubles:

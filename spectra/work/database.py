@@ -52,18 +52,25 @@ class Entry(NamedTuple):
 class Database:
     """Entries of several kinds, by what they are about."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool = True) -> None:
         """Open the file, or begin it.
 
         Args:
             path: Its folder is made.
+            shared: Others may use it meanwhile; else one file is all there ever is of it.
         """
         self.path = path
+        self._modes = ("WAL", "NORMAL") if shared else ("MEMORY", "OFF")
         self.troubles: list[str] = []  # sentences, each once
         self._lock = threading.RLock()
-        self.writes = True  # as long as it can
+        self.refused = ""  # why nothing can be written any more
         self._base: sqlite3.Connection | None = None
         self._open()
+
+    @property
+    def writes(self) -> bool:
+        """Say whether it keeps what it is given, as long as it can."""
+        return not self.refused
 
     def close(self) -> None:
         """Close the file; nothing is known from then on."""
@@ -177,8 +184,8 @@ class Database:
             layout = base.execute("PRAGMA user_version").fetchone()[0]
             if layout not in (0, LAYOUT):
                 raise OtherLayout(f"is of another spectra (layout {layout}, expected {LAYOUT})")
-            base.execute("PRAGMA journal_mode = WAL")
-            base.execute("PRAGMA synchronous = NORMAL")
+            for name, mode in zip(("journal_mode", "synchronous"), self._modes, strict=True):
+                base.execute(f"PRAGMA {name} = {mode}")
             if layout == 0:  # what writes has the disk wait for it at the end
                 base.execute(TABLE)
                 base.execute(f"PRAGMA user_version = {LAYOUT}")
@@ -197,7 +204,7 @@ class Database:
                 self._base = None
 
     def _stop(self, why: str) -> None:
-        self.writes = False
+        self.refused = why
         self._trouble(f"{self.path} cannot be written ({why}): what is measured is not kept")
 
     def _set_aside(self, why: str) -> None:
@@ -226,11 +233,13 @@ def there(path: Path) -> bool:
         return False
 
 
-def entries_of(path: Path, kind: str) -> Iterator[Entry]:
-    """Yield the sound entries of a file that somebody else made; nothing of it is changed.
+def entries_of(path: Path, kind: str) -> Iterator[Entry | None]:
+    """Yield the entries of a file that somebody else made, None for each that is damaged.
+
+    Nothing of it is changed.
 
     Raises:
-        OutputError: It is no such file, or a damaged one.
+        OutputError: It is no such file, or too damaged to tell its entries.
     """
     order = "SELECT about, body, sum, used FROM entries WHERE kind = ?"
     try:
@@ -238,9 +247,14 @@ def entries_of(path: Path, kind: str) -> Iterator[Entry]:
             layout = base.execute("PRAGMA user_version").fetchone()[0]
             if layout != LAYOUT:
                 raise sqlite3.DatabaseError(f"layout {layout}")
+            if (found := base.execute("PRAGMA quick_check(1)").fetchone()[0]) != b"ok":
+                raise sqlite3.DatabaseError(found.decode(errors="replace").partition("\n")[0])
             for about, body, total, used in base.execute(order, (kind,)):
-                if isinstance(body, bytes) and total == _sum(kind, about, body):
+                sound = isinstance(about, bytes) and isinstance(body, bytes)
+                if sound and total == _sum(kind, about, body):
                     yield Entry(about, body, used if isinstance(used, int) else 0)
+                else:
+                    yield None
     except FAILURES as error:
         raise OutputError(
             f"{path} is no store of measurements ({printable(str(error))}), expected a file that "

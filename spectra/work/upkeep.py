@@ -11,7 +11,7 @@ from spectra.text import counted
 from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
 from spectra.work.rates import RATE
 from spectra.work.store import FILE, FOLDER, NAMED_FILE, ROW, SAMPLE, Store, span_of
-from spectra.writing.atomic import write_atomically
+from spectra.writing.atomic import require_writable, write_atomically
 
 CLEAR = "`spectra cache clear` deletes all of it, and needs no room."
 PORTABLE = ROW, NAMED_FILE  # kinds of entries that say the same on every machine
@@ -26,6 +26,13 @@ class Held(NamedTuple):
     rates: int  # figures of what work takes, on this machine and others that use the store
     nbytes: int  # on disk
     aside: tuple[Path, ...]  # files that were damaged, or of another layout
+
+
+class Taken(NamedTuple):
+    """What an import brought."""
+
+    rows: int  # measurements that are new here
+    damaged: int  # entries that were left out: their checksum failed
 
 
 class Verified(NamedTuple):
@@ -109,40 +116,46 @@ def export(store: Store, path: Path) -> int:
     Raises:
         OutputError: It cannot be written, or is the store itself.
     """
+    require_writable(path)
     if path.resolve() == store.base.path.resolve():
         raise OutputError(f"{path} is the store itself, expected another file. Name one.")
     count = 0
 
     def write(place: Path) -> None:
         nonlocal count
-        with closing(Database(place)) as copy:
+        with closing(Database(place, shared=False)) as copy:
             for kind in PORTABLE:
                 for entry in store.base.entries(kind):
                     if kind == ROW or b"/" not in entry.about:  # which a hash has not: no name
                         copy.put(kind, *entry)
                         count += kind == ROW
+            if copy.refused:
+                raise OutputError(
+                    f"{path} cannot be written: {copy.refused}. Make room, or choose another place."
+                )
 
     write_atomically(path, write)
     return count
 
 
-def take_in(store: Store, path: Path) -> int:
-    """Keep what another store exported and this one does not know; return how many.
+def take_in(store: Store, path: Path) -> Taken:
+    """Keep what another store exported and this one does not know.
 
     Raises:
         OutputError: It is no exported store, or this one cannot be written.
     """
+    found = [(kind, entry) for kind in PORTABLE for entry in entries_of(path, kind)]
     new = [
         (kind, entry)
-        for kind in PORTABLE
-        for entry in entries_of(path, kind)
-        if store.base.entry(kind, entry.about) is None
+        for kind, entry in found
+        if entry is not None and store.base.entry(kind, entry.about) is None
     ]
     for kind, entry in new:
         store.base.put(kind, *entry)
     if new and not store.base.writes:
-        raise OutputError(f"nothing of {path} was kept: {store.troubles[0]}.")
-    return sum(kind == ROW for kind, _ in new)
+        raise OutputError(f"not all of {path} was kept: {store.troubles[0]}.")
+    damaged = sum(entry is None for _, entry in found)
+    return Taken(sum(kind == ROW for kind, _ in new), damaged)
 
 
 def verify(store: Store) -> Verified:

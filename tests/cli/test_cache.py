@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -181,7 +182,27 @@ def test_what_could_not_be_moved_is_an_error(
     assert done.code == 2
     assert "is the store itself" in done.err
     assert "measurements  6" in told(command("cache"))
-    command("cache", "export", tmp_path / "moved.sqlite")
+    for folder in (tmp_path, "."):
+        done = command("cache", "export", folder)
+        assert (done.code, "is a folder; expected a file name" in done.err) == (2, True)
+    moved = tmp_path / "moved.sqlite"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, before[1]))
+    try:
+        done = command("cache", "export", moved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (done.code, done.out) == (2, "")
+    assert re.fullmatch(r"error: \S+ cannot be written: .*\. Make room, or choose .*\n", done.err)
+    assert not list(tmp_path.glob("*moved*"))
+    command("cache", "export", moved)
+    with closing(sqlite3.connect(moved)) as base:
+        base.execute("UPDATE entries SET body = body || x'00' WHERE rowid = 2")
+        base.commit()
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "other"))
+    done = command("cache", "import", moved)
+    assert "5 measurements new from" in told(done)
+    assert "warning: 1 damaged entry of" in done.err
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "file"))
     done = command("cache", "import", tmp_path / "moved.sqlite")

@@ -174,7 +174,16 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
 
 def test_a_file_of_somebody_else_is_read_and_left(tmp_path: Path) -> None:
     path = filled(tmp_path / "a.sqlite")
-    assert {one.about: one.body for one in entries_of(path, KIND)} == KNOWN
+    assert {one.about: one.body for one in entries_of(path, KIND) if one} == KNOWN
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(bytes([30]) * 1200, bytes([31]) * 1200))
+    found = [*entries_of(path, KIND)]
+    assert found.count(None) == 1, "one that is damaged is told"
+    assert {one.about: one.body for one in found if one}.items() < KNOWN.items()
+    for size in range(4096, len(whole), 4096):
+        path.write_bytes(whole[:size])
+        with pytest.raises(OutputError, match="is no store of measurements"):
+            list(entries_of(path, KIND))
     path.write_bytes(b"notes, and no store")
     with pytest.raises(OutputError, match="is no store of measurements"):
         list(entries_of(path, KIND))
