@@ -152,7 +152,15 @@ def config_of(folder: Folder) -> dict[str, Any]:
     Empty where there is none.
     """
     config = read_object(folder.file(CONFIG)) if folder.has(CONFIG) else {}
-    return with_settings(config, folder)
+    return with_settings(_worded(config), folder)
+
+
+def _worded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of which each model_type is a word; what is none names no family."""
+    found = {key: _worded(inner) if isinstance(inner, dict) else inner
+             for key, inner in config.items()}  # fmt: skip
+    kind = found.get("model_type")
+    return found if kind is None or isinstance(kind, str) else {**found, "model_type": str(kind)}
 
 
 def open_shard(folder: Folder, name: str) -> tuple[Source, tuple[TensorEntry, ...]]:

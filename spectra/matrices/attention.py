@@ -43,7 +43,10 @@ from spectra.text import counted, natural
 ACROSS = re.compile(r"cross|encoder_attn|EncDecAttention", re.IGNORECASE)
 OTHERWISE = re.compile(r"linear_attn|mamba|mixer|delta|global|disentangled|rel_attn|indexer")
 """Modules of which the four projections do not make heads of softmax attention alone."""
+BESIDE = re.compile(r"\.(?:A_log|dt_bias|lambda_q1|conv1d\.weight)$")
+"""Tensors of modules that are linear attention, differential, or read several positions at once."""
 SHORT = {"attn.q": "q", "attn.k": "k", "attn.v": "v", "attn.o": "o"}
+OTHER = "its four projections do not make heads of softmax attention alone"
 LACKS = "no "  # begins what a module is without
 UNFOLDED = "Nothing is folded in and no logit is bounded there."
 LATENT = re.compile(r"(?:q_a_proj|kv_a_proj_with_mqa)\.weight$")
@@ -86,6 +89,7 @@ class Module:
     parts: Mapping[str, View]
     layer: int | None
     lacks: str = ""  # the norm of its family that is not there, or has not its size
+    strange: str = ""  # the setting for which no logit is bounded
 
 
 def attentions(
@@ -107,11 +111,17 @@ def attentions(
         place = place_in(view.entry.name)
         some = groups if view.role.kind in ATTENTION or LATENT.search(view.entry.name) else others
         some[_module(view.entry.name, layer_of(place))].append(view)
+    beside = {
+        _module(name, layer_of(place_in(name))): name
+        for name in checkpoint.entries if BESIDE.search(name)
+    }  # fmt: skip
     found: list[Module] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
     for name in sorted(groups, key=natural):
-        made = _made(checkpoint, name, groups[name])
+        other = beside.get(name)
+        made = f"{OTHER}: {other} is beside them" if other \
+            else _made(checkpoint, name, groups[name])  # fmt: skip
         if isinstance(made, str):
             told = made + _beside(others[name]) if made.startswith(LACKS) else made
             skipped.append(Skipped(name, told))
@@ -124,7 +134,7 @@ def attentions(
     })  # fmt: skip
     if strange:
         notes.append(
-            f"model_type {', '.join(strange)}: which norms, scale and rotations go with its "
+            f"model_type {', '.join(strange)}: which norms, gates, scale and rotations go with its "
             f"attention is not known. {UNFOLDED}"
         )
     lacking = [one for one in unknown if one.lacks]
@@ -132,6 +142,13 @@ def attentions(
         first = lacking[0]
         what = counted(len(lacking), "module of attention", "modules of attention")
         notes.append(f"{what}: {first.lacks} of {first.about.module} is not there. {UNFOLDED}")
+    odd = [one for one in found if one.strange]
+    if odd:
+        what = counted(len(odd), "module of attention", "modules of attention")
+        notes.append(
+            f"{what}: what config.json's {odd[0].strange} does to queries and keys is not known. "
+            "No logit is bounded there."
+        )
     return found, skipped, notes
 
 
@@ -159,7 +176,7 @@ def _common(names: Sequence[str]) -> str:
 
 def _made(checkpoint: Checkpoint, name: str, held: Sequence[View]) -> Module | str:
     if OTHERWISE.search(name):
-        return "its four projections do not make heads of softmax attention alone"
+        return OTHER
     if held[0].role.layer is None:
         return "it lies in no layer: what it reads is not the stream of one"
     config, entries = checkpoint.config, checkpoint.entries
@@ -179,14 +196,14 @@ def _made(checkpoint: Checkpoint, name: str, held: Sequence[View]) -> Module | s
         bias = _bias(parts[role], entries)
         if bias is not None:
             parts[f"{role}.bias"] = bias
-    family, lacks = family_of(settings), ""
+    family, lacks, strange = family_of(settings), "", ""
     if family is not None:
         normed = _with_norms(about, family, parts, entries)
         if isinstance(normed, str):
             lacks = normed
         else:
-            about = _with_logits(normed, family, settings, layer, parts)
-    return Module(about, parts, layer, lacks)
+            about, strange = _with_logits(normed, family, settings, layer, parts)
+    return Module(about, parts, layer, lacks, strange)
 
 
 def _plain(held: Sequence[View]) -> dict[str, View] | str:
@@ -287,21 +304,23 @@ def _with_norms(
 def _with_logits(
     about: Attention, family: Family, settings: Config, layer: int | None,
     parts: Mapping[str, View],
-) -> Attention:  # fmt: skip
-    """Add what becomes of the product of a query and a key."""
-    turning, length = 0, 1.0
+) -> tuple[Attention, str]:  # fmt: skip
+    """Add what becomes of the product of a query and a key; and the setting that hides it."""
+    turning: int | str = 0
+    length: float | str = 1.0
     if family.pairing and not about.across and rotates(settings, layer):
         most = parts["turned"].rows if about.latent else about.size
         turning = most if about.latent else rotating(settings, most)
-        found = length_of(settings)
-        if found is None:
-            return replace(about, turning=turning, pairing=family.pairing)
-        length = found
-    return replace(
-        about, scale=scale_of(family, settings, about.size, layer), cap=cap_of(settings),
-        added=family.added and not about.across,
-        turning=turning, pairing=family.pairing if turning else "", length=length,
-    )  # fmt: skip
+        length = length_of(settings)
+    scale = scale_of(family, settings, about.size, layer)
+    strange = next((one for one in (turning, length, scale) if isinstance(one, str)), "")
+    if isinstance(turning, str):  # that any of them may rotate is the most that can be said
+        turning = about.size // 2 * 2
+    about = replace(about, turning=turning, pairing=family.pairing if turning else "")
+    if strange or isinstance(length, str) or isinstance(scale, str):
+        return about, strange
+    added = family.added and not about.across
+    return replace(about, scale=scale, cap=cap_of(settings), added=added, length=length), ""
 
 
 def _bias(view: View, entries: Mapping[str, TensorEntry]) -> View | None:

@@ -134,8 +134,10 @@ def told_of(settings: Config) -> str:
     return f"{name} with {other}" if other else name
 
 
-def scale_of(family: Family, settings: Config, size: int, layer: int | None) -> float:
+def scale_of(family: Family, settings: Config, size: int, layer: int | None) -> float | str:
     """Return what the product of a query and a key is multiplied with before the softmax.
+
+    Or the setting that should tell it and does not.
 
     Args:
         family: Of the model.
@@ -146,28 +148,40 @@ def scale_of(family: Family, settings: Config, size: int, layer: int | None) -> 
     name = settings.get("model_type")
     scale = 1.0 if family.scale == "one" else size**-0.5
     if name in {"granite", "granitemoe"}:
-        scale = float(settings.get("attention_multiplier", 1.0))
-    elif name in {"gemma2", "gemma3_text"}:
-        scale = float(settings.get("query_pre_attn_scalar", 256)) ** -0.5
-    elif name == "gpt2":
+        return _told(settings, "attention_multiplier", 1.0)
+    if name in {"gemma2", "gemma3_text"}:
+        found = _told(settings, "query_pre_attn_scalar", 256.0)
+        return found if isinstance(found, str) else found**-0.5
+    if name == "mpt":
+        inner = settings.get("attn_config")
+        some = inner if isinstance(inner, Mapping) else {}
+        return scale if some.get("softmax_scale") is None else _told(some, "softmax_scale", scale)
+    if name == "gpt2":
         scale = 1.0 if settings.get("scale_attn_weights") is False else scale
         if settings.get("scale_attn_by_inverse_layer_idx") is True:
             scale /= (layer or 0) + 1
-    elif name == "mpt":
-        inner = settings.get("attn_config")
-        told = inner.get("softmax_scale") if isinstance(inner, Mapping) else None
-        scale = scale if told is None else float(told)
-    elif name in {"deepseek_v2", "deepseek_v3"}:
+    if name in {"deepseek_v2", "deepseek_v3"}:
         rope = rope_of(settings)
         if _type_of(rope) not in {"default", ""} and rope.get("mscale_all_dim"):
-            scale *= _mscale(float(rope["factor"]), float(rope["mscale_all_dim"])) ** 2
+            factor, share = _told(rope, "factor"), _told(rope, "mscale_all_dim")
+            if isinstance(factor, str) or isinstance(share, str):
+                return factor if isinstance(factor, str) else str(share)
+            scale *= _mscale(factor, share) ** 2
     return scale
+
+
+def _told(settings: Config, key: str, otherwise: float | None = None) -> float | str:
+    """Return a setting that is a positive number; or what it is in place of one."""
+    found = settings.get(key, otherwise)
+    usable = isinstance(found, int | float) and not isinstance(found, bool) and found > 0.0
+    return float(found) if usable and math.isfinite(found) else f"{key} {found}"
 
 
 def cap_of(settings: Config) -> float | None:
     """Return c of logits that become c tanh(logit / c); None: they stay as they are."""
     found = settings.get("attn_logit_softcapping")
-    return float(found) if isinstance(found, int | float) and found else None
+    return float(found) if isinstance(found, int | float) and found and math.isfinite(found) \
+        else None  # fmt: skip
 
 
 def rope_of(settings: Config) -> Mapping[str, Any]:
@@ -180,14 +194,22 @@ def rope_of(settings: Config) -> Mapping[str, Any]:
     return {}
 
 
-def rotating(settings: Config, size: int) -> int:
-    """Return how many lines of a query rotate, of `size` that may."""
-    if isinstance(settings.get("rotary_dim"), int):
-        return min(int(settings["rotary_dim"]), size)
-    places = (rope_of(settings).get("partial_rotary_factor"),
-              settings.get("partial_rotary_factor"), settings.get("rotary_pct"))  # fmt: skip
-    share = next((float(one) for one in places if isinstance(one, int | float)), 1.0)
-    return int(size * share) // 2 * 2
+def rotating(settings: Config, size: int) -> int | str:
+    """Return how many lines of a query rotate, of `size` that may; or the setting that says more.
+
+    They rotate two by two.
+    """
+    found = settings.get("rotary_dim")
+    if isinstance(found, int) and not isinstance(found, bool):
+        lines = min(found, size)
+        return lines if lines >= 0 and lines % 2 == 0 else f"rotary_dim {found} for {size} lines"
+    for place, key in ((rope_of(settings), "partial_rotary_factor"),
+                       (settings, "partial_rotary_factor"), (settings, "rotary_pct")):  # fmt: skip
+        share = place.get(key)
+        if isinstance(share, int | float):
+            fits = 0.0 <= share <= 1.0
+            return int(size * share) // 2 * 2 if fits else f"{key} {share}"
+    return size // 2 * 2
 
 
 def rotates(settings: Config, layer: int | None) -> bool:
@@ -198,8 +220,8 @@ def rotates(settings: Config, layer: int | None) -> bool:
     return True
 
 
-def length_of(settings: Config) -> float | None:
-    """Return what rotating multiplies queries and keys with; None: that is not known.
+def length_of(settings: Config) -> float | str:
+    """Return what rotating multiplies queries and keys with; or what of it is not known.
 
     Source:
         Peng et al. 2023, arXiv:2309.00071 (YaRN); Ding et al. 2024, arXiv:2402.13753 (LongRoPE).
@@ -221,7 +243,8 @@ def length_of(settings: Config) -> float | None:
         return _mscale(factor, known[0]) / _mscale(factor, known[1])
     if isinstance(factor, int | float) and kind in {"longrope", "su"} and isinstance(first, int):
         return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(first))
-    return None
+    lacks = kind in {"yarn", "longrope", "su"}
+    return f"rope_type {kind} without a factor" if lacks else f"rope_type {kind}"
 
 
 def _type_of(rope: Mapping[str, Any]) -> str:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from spectra.matrices.part import LayoutError
 from spectra.matrices.rule import Config, count, first_count
 from spectra.matrices.scopes import settings_for
+from spectra.text import quote
 
-QUERIES = ("num_attention_heads", "n_heads", "n_head", "num_heads")
+QUERIES = ("num_attention_heads", "n_heads", "n_head", "num_heads", "attention_heads")
+OWN = ("{}_attention_heads", "{}_num_attention_heads", "num_{}_attention_heads")
+"""Of a stack alone."""
 KEYS = ("num_key_value_heads", "num_kv_heads", "attn_config.kv_n_heads", *QUERIES)
 SHARING = frozenset({"falcon", "RefinedWeb", "RefinedWebModel", "gpt_bigcode"})
 """Families of which all queries may share one key head."""
@@ -44,6 +47,17 @@ class Heads:
         return heads, self.value_size if role in {"attn.v", "attn.o"} else self.size
 
 
+def untold(name: str, config: Config) -> str:
+    """Say why it is not known how many heads the layer of a tensor has."""
+    if not config:
+        return "there is no config.json to tell how many heads it has"
+    settings = settings_for(name, config)
+    wrong = next((key for key in QUERIES if settings.get(key) is not None), None)
+    if wrong is None:
+        return "config.json does not tell how many heads it has"
+    return f"config.json has {wrong} {quote(settings[wrong])}, which is no number of heads"
+
+
 def heads_of(name: str, config: Config) -> Heads:
     """Return the heads of the layer that a tensor is in.
 
@@ -52,10 +66,11 @@ def heads_of(name: str, config: Config) -> Heads:
         config: The model's config.json. May be empty.
     """
     settings = settings_for(name, config)
-    own = first_count(settings, f"{'decoder' if 'decoder' in name else 'encoder'}_attention_heads")
+    side = "decoder" if "decoder" in name else "encoder"
+    own = first_count(settings, *(form.format(side) for form in OWN))
     size = first_count(settings, *SIZES)
     try:
-        keys = own or key_heads(settings)
+        keys = first_count(settings, f"{side}_num_key_value_heads") or own or key_heads(settings)
     except LayoutError:
         keys = None
     return Heads(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from spectra.matrices.heads import Heads, heads_of
+from spectra.matrices.heads import Heads, heads_of, untold
 from spectra.matrices.part import Head
 from spectra.matrices.rule import Config, first_count
 from spectra.matrices.scopes import settings_for
@@ -34,7 +34,7 @@ def by_head(view: View, config: Config) -> Sequence[View] | str:
     heads = heads_of(view.entry.name, config)
     total, size = heads.of(role)
     if total is None:
-        return "config.json does not tell how many heads it has"
+        return untold(view.entry.name, config)
     what = "columns" if axis else "rows"
     if lines % total:
         return f"its {lines:,} {what} are no multiple of {total:,} heads"

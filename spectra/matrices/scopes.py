@@ -8,8 +8,8 @@ from spectra.matrices.layers import place_in
 from spectra.matrices.rule import Config
 
 SCOPES = {
-    "encoder": r"encoder\.",
-    "decoder": r"decoder\.",
+    "encoder": r"(?:model\.)?encoder\.",
+    "decoder": r"(?:model\.)?decoder\.",
     "vision_config": r".*visi|.*visual",
     "audio_config": r".*audio",
 }

@@ -255,6 +255,41 @@ def test_a_setting_that_makes_a_known_family_another_is_named(model: Model) -> N
     assert "model_type cohere with use_qk_norm true: which norms" in str(note)
 
 
+@pytest.mark.parametrize(("settings", "told"), [
+    ({"rope_scaling": {"rope_type": "spiral"}}, "rope_type spiral"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": "x"}}, "rope_type yarn without a factor"),
+    ({"rotary_dim": 3}, f"rotary_dim 3 for {SIZE} lines"),
+    ({"partial_rotary_factor": 2.0}, "partial_rotary_factor 2.0"),
+    ({"model_type": "granite", "attention_multiplier": "x"}, "attention_multiplier x"),
+    ({"model_type": "granite", "attention_multiplier": 0.0}, "attention_multiplier 0.0"),
+], ids=str)  # fmt: skip
+def test_a_setting_that_hides_the_logits_is_named(
+    model: Model, settings: Mapping[str, Any], told: str
+) -> None:
+    folder, _ = model(settings)
+    result = spectra.heads(folder)
+    assert {row.values["logit_bound"] for row in result.rows} == {None}
+    assert {row.values["folded"] for row in result.rows} == {"rms"}
+    assert all(row.values["qk_unturned"] for row in result.rows)
+    (note,) = result.summary["notes"]
+    assert f"2 modules of attention: what config.json's {told} does to queries" in str(note)
+
+
+def test_a_model_type_that_is_no_word_is_that_of_no_family(model: Model) -> None:
+    folder, _ = model({"model_type": ["llama"]})
+    (note,) = spectra.heads(folder).summary["notes"]
+    assert "model_type ['llama']: which norms" in str(note)
+
+
+@pytest.mark.parametrize("beside", ["forget_gate.A_log", "lambda_q1", "k_conv.conv1d.weight"])
+def test_what_attends_otherwise_has_no_heads(model: Model, beside: str) -> None:
+    folder, _ = model(**{f"model.layers.1.self_attn.{beside}": torch.ones(4)})
+    result = spectra.heads(folder)
+    assert {row.place.layer for row in result.rows} == {0}
+    (note,) = result.summary["notes"]
+    assert f"softmax attention alone: model.layers.1.self_attn.{beside} is beside" in str(note)
+
+
 @pytest.mark.parametrize(("gain", "note"), [
     (None, "the norm input_layernorm of model.layers.0.self_attn is not there."),
     (torch.ones(5), f"a norm of {WIDTH} numbers in place of model.layers.0.input_layernorm.weight"),

@@ -122,7 +122,11 @@ def test_an_update_is_cut_as_its_matrix_is(name: str) -> None:
     ("name", "shape", "config", "why"),
     [
         ("model.layers.0.self_attn.q_proj.weight", (12, 12), {},
+         "there is no config.json to tell how many heads it has"),
+        ("model.layers.0.self_attn.q_proj.weight", (12, 12), {"model_type": "llama"},
          "config.json does not tell how many heads it has"),
+        ("model.layers.0.self_attn.q_proj.weight", (12, 12), {"num_attention_heads": "4"},
+         "config.json has num_attention_heads '4', which is no number of heads"),
         ("model.layers.0.self_attn.q_proj.weight", (12, 12), {"num_attention_heads": 5},
          "its 12 rows are no multiple of 5 heads"),
         ("model.layers.0.self_attn.o_proj.weight", (12, 24), {"num_attention_heads": 4,
