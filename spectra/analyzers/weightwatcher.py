@@ -82,17 +82,19 @@ def _of_values(sigma: torch.Tensor, long: int) -> dict[str, Value]:
             "norm": 0.0, "spectral_norm": 0.0, "lambda_max": 0.0, "sv_max": 0.0, "sv_min": 0.0,
             "num_evals": count, "matrix_rank": 0, "rank_loss": count, "weak_rank_loss": count,
         }  # fmt: skip
-    values = sigma.square()
-    rank = int((sigma > float(sigma[0]) * long * torch.finfo(torch.float64).eps).sum())
-    share = values / values.sum() + TINY
-    whole, largest = float(values.sum()), float(values[0])
+    largest = float(sigma[0])
+    scaled = (sigma / largest).square()  # squares of 1e200 overflow, those of 1e-200 are 0
+    rank = int((sigma > largest * long * torch.finfo(torch.float64).eps).sum())
+    stable, decades = float(scaled.sum()), 2.0 * math.log10(largest)
+    share = scaled / stable + TINY
+    whole = -float((share * share.log()).sum())
     return {
-        "norm": whole, "log_norm": math.log10(whole), "spectral_norm": largest,
-        "log_spectral_norm": math.log10(largest), "lambda_max": largest,
-        "stable_rank": whole / largest, "num_evals": len(sigma), "matrix_rank": rank,
-        "entropy": -float((share * share.log()).sum()) / math.log(rank + TINY),
-        "rank_loss": len(sigma) - rank, "weak_rank_loss": int((values < WEAK).sum()),
-        "sv_max": float(sigma[0]), "sv_min": float(sigma[-1]),
+        "norm": stable * largest * largest, "log_norm": math.log10(stable) + decades,
+        "spectral_norm": largest * largest, "log_spectral_norm": decades,
+        "lambda_max": largest * largest, "stable_rank": stable, "num_evals": len(sigma),
+        "matrix_rank": rank, "entropy": whole / math.log(rank + TINY) if rank > 1 else None,
+        "rank_loss": len(sigma) - rank, "weak_rank_loss": int((sigma.square() < WEAK).sum()),
+        "sv_max": largest, "sv_min": float(sigma[-1]),
     }  # fmt: skip
 
 
@@ -111,11 +113,11 @@ def _of_others(known: Mapping[str, Value], values: Mapping[str, Value]) -> dict[
                          ("random_distance", "rand_distance")):  # fmt: skip
         if ours in values:
             found[theirs] = values[ours]
-    other, largest = values.get("sigma_max_random"), known["lambda_max"]
+    other, largest = values.get("sigma_max_random"), known["sv_max"]
     if isinstance(other, float) and isinstance(largest, float):
         found |= {
-            "max_rand_eval": other * other, "ww_softrank": other * other / largest,
-            "ww_maxdist": largest - other * other,
+            "max_rand_eval": other * other, "ww_softrank": (other / largest) ** 2,
+            "ww_maxdist": largest * largest - other * other,
         }  # fmt: skip
     return found
 

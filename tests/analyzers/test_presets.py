@@ -72,6 +72,23 @@ def test_what_is_asked_for_besides_has_its_names_too(generator: torch.Generator)
     assert averages["alpha"] == full["alpha"]  # -1 and NaN enter no mean
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_logarithms_and_shares_are_told_where_squares_leave_the_range(scale: float) -> None:
+    matrix = torch.randn(40, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    analyzer = Spectrum(metrics="all", preset="weightwatcher")
+    given = {"plain": matrix, "scaled": scale * matrix, "single": matrix[:1]}
+    rows = [row_of(analyzer, matrix_of(one, name)) for name, one in given.items()]
+    plain, scaled, single = (row.values["weightwatcher"] for row in analyzer.conclude(rows)[0])
+    assert isinstance(plain, dict)
+    assert isinstance(scaled, dict)
+    assert isinstance(single, dict)
+    for key in ("stable_rank", "entropy", "matrix_rank", "mp_softrank", "ww_softrank", "D"):
+        assert scaled[key] == pytest.approx(plain[key]), key
+    for key in ("log_norm", "log_spectral_norm"):
+        assert scaled[key] - plain[key] == pytest.approx(2.0 * math.log10(scale)), key
+    assert single["entropy"] is None  # of one value
+
+
 def test_a_product_counts_as_its_dense_twin(tmp_path: Path) -> None:
     """All values of the shorter side, those too that factors leave no room for."""
     source = torch.Generator().manual_seed(4)

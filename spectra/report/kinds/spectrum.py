@@ -99,7 +99,9 @@ def _columns(document: Document) -> Sequence[Column]:
         return TOKENS if words else COLUMNS
     keys = dict.fromkeys(key for word in asked.split(",") for key in GROUPS.get(word, (word,)))
     told = [
-        Column("likelier", "left", optional=at >= SURE, cell=_likelier) if key == "likelier" else
+        Column("likelier", "left", optional=at >= SURE, cell=_likelier,
+               means=f"the law that describes the tail best, where p < {UNLIKELY}")
+        if key == "likelier" else
         Column(SHORT.get(key, key), optional=at >= SURE, key=key,
                cell=cells.kappa if key == "kappa" else cells.of(key, WRITTEN.get(key, number)))
         for at, key in enumerate(key for key in keys if key not in unshown)
