@@ -46,17 +46,17 @@ def draw_spectrum(document: Document, arrays: Arrays) -> Figure:
     if not drawable and not grids:
         return message(document, TITLE, NOT_KEPT if rows else "No matrix could be measured.")
     scree = scree_of(drawable, arrays)
-    heights = [DENSITY] if drawable else []
+    # Each with its titles and labels: every place is a grid of its own.
+    heights = [DENSITY + LABELS] if drawable else []
     heights += [scree.height] if scree.panels else []
-    heights += [grids[0].height] if grids else []
+    heights += [grids[0].height + GRID_LABELS] if grids else []
     notes = [*scree.notes, *grid_notes(*grids)]
     notes += [f"κ: grey is {OF_KAPPA[0]}; dark red, {OF_KAPPA[1]}."] if grids else []
     notes += [*left_out(len(document["rows"]) - len(rows))]
     if any(is_sampled(row, arrays) for row in drawable):
         notes.append(SAMPLED)
     notes += [] if drawable else [NOT_KEPT]
-    room = sum(heights) + LABELS + GRID_LABELS * bool(grids)
-    figure = page(document, TITLE, room, " ".join(notes))
+    figure = page(document, TITLE, sum(heights), " ".join(notes))
     layout = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     if drawable:
         # A grid of its own: the legend beside it must not squeeze the panels below.

@@ -255,6 +255,17 @@ def test_heatmaps_hold_the_rows_values(spectrum: Result) -> None:
     assert number(highest) in written
 
 
+@pytest.mark.parametrize("role", ["attn.q", "attn.q,mlp.up"])
+def test_lines_of_few_roles_have_room_for_their_numbers(minilm: Path, role: str) -> None:
+    chosen = spectra.Selection(roles=role.split(","))
+    figure = picture(spectra.spectrum(minilm, selection=chosen))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        for mesh in (one for one in axes.collections if isinstance(one, QuadMesh)):
+            lines = len(np.asarray(mesh.get_array()))
+            assert axes.get_window_extent().height / figure.dpi >= 0.2 * lines
+
+
 def test_the_most_changed_matrices_lead(change: Result) -> None:
     figure = picture(change)
     names = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
