@@ -128,7 +128,7 @@ class Match:
             order, null = self._units(held, mine, other)
         told, matched = [], 0.0
         for role, values in mine.items():
-            lines = _lines(order, about, role, values)
+            lines = None if order is None else order_of(order, about, role, values.shape)
             moved = _moved(other[role], role, lines)
             matched += inner_product(values, moved)
             told.append({"part": role, **self._compared(values, other[role], moved, role, lines)})
@@ -268,13 +268,13 @@ def _mixed(length: int, streams: dict[int, Tensor], source: torch.Generator) -> 
     return streams[length]
 
 
-def _lines(order: Order | None, about: Attention | None, role: str, values: Tensor) -> Order | None:
-    """Return the order of a matrix's lines; None: they stay."""
-    if order is None or about is None:
+def order_of(order: Order, about: Attention | None, role: str, shape: Sequence[int]) -> Order:
+    """Return the order of a matrix's lines, by that of its module's units or heads."""
+    if about is None:
         return order
     share = about.heads // about.keys
     units = order[::share] // share if role in {"k", "v"} else order
-    return lines_of(units, values.shape[int(role == "o")] // len(units))
+    return lines_of(units, shape[int(role == "o")] // len(units))
 
 
 def _moved(matrix: Tensor, role: str, lines: Order | None) -> Tensor:

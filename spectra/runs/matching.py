@@ -14,12 +14,15 @@ from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
 from spectra.runs.around import Around
-from spectra.runs.matching_reading import SCALED, reading_of, relation_of
+from spectra.runs.matching_reading import SCALED, reading_of, relation_of, with_vectors
+from spectra.runs.matching_vectors import compared_vectors, homes_of
 from spectra.runs.result import Result
 from spectra.text import guess, listed, quote, shown
 from spectra.words import UNMEASURED
 from spectra.work import Plan
 from spectra.work.executor import Executor, Report, silent
+from spectra.work.local import Local
+from spectra.work.planning.plan import weights_of
 from spectra.work.planning.twins import plan_twins
 from spectra.work.task import Task
 from spectra.writing.atomic import require_writable, write_atomically
@@ -59,6 +62,12 @@ class Matching(Around[Analysis]):
             factors={at: factor for name, row in modules.items()
                      for at, factor in _factors(row, tasks[name])},
         )  # fmt: skip
+        if str(summary["relation"]).startswith("the same"):
+            homes = [pair for name, row in modules.items() for pair in homes_of(tasks[name], row)]
+            one, other = (weights_of(member.opened) for member in self.plan.members)
+            summary = with_vectors(summary, compared_vectors(
+                (one, other), self.analysis.selection, dict(homes), SCALED, executor or Local()
+            ))  # fmt: skip
         if self.save is not None and summary["relation"] != "nothing":
             self._write(self.save, modules, tasks)
         told = str(result.summary["reading"]).strip()

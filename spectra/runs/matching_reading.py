@@ -1,11 +1,14 @@
 """What is said of two models that were matched: the same, related, or strangers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectra.analyzers import Row
 from spectra.numbers import hundredths, number
-from spectra.text import counted, listed
+from spectra.runs.beside import VECTORS
+from spectra.runs.matching_vectors import Vectors
+from spectra.text import counted, listed, shown
 from spectra.words import UNMEASURED
 
 SAME = 1e-5  # of 1, that a cosine lies below it by rounding to half precision at most
@@ -84,6 +87,27 @@ def reading_of(
         **{f"modules_{word}": count for word, count in counts.items()},
         "permuted": len(moved), "matrices": len(rows), "non_finite": broken,
     }  # fmt: skip
+
+
+def with_vectors(summary: Mapping[str, Any], beside: Vectors) -> dict[str, Any]:
+    """Return what follows where matrices are the same, norms and biases taken into account."""
+    counts = {"both": beside.compared, "differ": len(beside.differ), "lone": len(beside.lone)}
+    found = {**summary, "vectors": counts}
+    if not beside.differ and not beside.lone:
+        return found
+    text = [re.sub(r"\b([Tt])he two models are", r"\1he matrices of the two models are",
+                   str(summary["reading"]), count=1)]  # fmt: skip
+    if beside.differ:
+        many, of = len(beside.differ) > 1, counted(beside.compared, *VECTORS)
+        verb = "differ, such as" if many else "differs:"
+        text.append(f"But {len(beside.differ):,} of {of} {verb} {shown(beside.differ[0])}.")
+    if beside.lone:
+        what, are = counted(len(beside.lone), *VECTORS), "are" if len(beside.lone) > 1 else "is"
+        such = ", such as" if len(beside.lone) > 1 else ":"
+        text.append(
+            f"{what} {are} in one model alone, or of another length{such} {shown(beside.lone[0])}."
+        )
+    return {**found, "reading": " ".join(text), "relation": IN_PART}
 
 
 def _multiples(factors: Mapping[str, float]) -> str:
