@@ -112,7 +112,8 @@ def files_of(tasks: Sequence[Task]) -> dict[Path, LocalFile]:
     return {
         file.path.absolute(): file
         for task in tasks
-        for read in task.reads
+        for one in task.inputs
+        for read in one.used  # of one blob in two revisions of a cache both places
         for shard in shards_of(read.entry)
         if isinstance(file := read.source.files[shard], LocalFile)
     }
