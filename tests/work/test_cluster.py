@@ -38,7 +38,7 @@ from spectra.work import dispatch as module
 from spectra.work.batches import Batch
 from spectra.work.cluster import Cluster
 from spectra.work.connection import Needs, Node, chosen_address
-from spectra.work.errand import Errand, received, versions
+from spectra.work.errand import Errand, received, sealed, versions
 from spectra.work.executor import measured
 from spectra.work.identity import identity
 from spectra.work.local import Local
@@ -232,6 +232,20 @@ def test_nodes_of_other_versions_or_files_are_refused(
     )
     monkeypatch.setattr(module, "versions", lambda: {**own, "code": "another"})
     assert refusal().startswith(f"has another spectra {own['spectra']}: its code differs")
+
+
+def test_files_that_differ_between_their_ends_have_other_seals(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(1 << 20))
+    times, seals = path.stat(), [sealed(path)]
+    for at in range(0, 1 << 20, 1 << 17):  # an eighth is trained anew
+        path.write_bytes(bytes(at) + b"\1" * (1 << 17) + bytes((7 << 17) - at))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        seals.append(sealed(path))
+    assert len(set(seals)) == 9
+    assert {one[:2] for one in seals} == {seals[0][:2]}
+    path.write_bytes(b"short")
+    assert sealed(path).size == 5
 
 
 @pytest.mark.usefixtures("machines")
