@@ -266,9 +266,11 @@ def _refused(address: str | None, error: Exception) -> ClusterError:
             f"Ray cannot be started here: {said} Use --engine local, or name a cluster: --address "
             "HOST:PORT."
         )
+    client = str(address).startswith("ray://")
+    port = ", that the port is that of Ray Client (mostly 10001)" if client else ""
     advice = (
-        "" if said == UNTRUSTED else " Check that it runs (`ray status`), and that Ray and Python "
-        "are of its versions."
+        "" if said == UNTRUSTED else f" Check that it runs (`ray status`){port}, and that Ray "
+        "and Python are of its versions."
     )  # fmt: skip
     return ClusterError(f"the cluster at {address} cannot be joined: {said.rstrip('.')}.{advice}")
 
