@@ -75,5 +75,5 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
         return
     from spectra.runs.progress import bar_or_lines  # noqa: PLC0415 - only what works needs it
 
-    with bar_or_lines() as report:
+    with bar_or_lines(terminal=is_terminal(sys.stderr)) as report:
         yield report

@@ -110,19 +110,19 @@ def shown(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
         with notebook_bar() as report:
             yield report
     else:
-        with bar_or_lines() as report:
+        with bar_or_lines(terminal=sys.stderr.isatty()) as report:
             yield report
 
 
 @contextmanager
-def bar_or_lines() -> Iterator[Callable[[Progress], None]]:
+def bar_or_lines(*, terminal: bool) -> Iterator[Callable[[Progress], None]]:
     """Show a bar on a terminal that can redraw a line, and lines elsewhere: in a log, in CI.
 
     Some of CI's machines pretend a terminal, and keep every picture of a bar.
     """
     dumb = os.environ.get("TERM") == "dumb"
     ci = os.environ.get("CI", "").casefold() not in {"", "0", "false"}
-    if sys.stderr.isatty() and not dumb and not ci:
+    if terminal and not dumb and not ci:
         with terminal_bar() as report:
             yield report
     else:

@@ -368,6 +368,7 @@ def test_the_next_command_repeats_what_no_document_holds_and_runs(
 def test_progress_goes_to_a_terminals_standard_error(
     command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("CI", raising=False)  # where lines are written whatever stands there
     assert command("spectrum", model).err == ""
     monkeypatch.setattr(terminal, "is_terminal", lambda _stream: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
