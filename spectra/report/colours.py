@@ -11,6 +11,9 @@ RAMPS: dict[Ramp, tuple[str, ...]] = {
 }
 """From light to dark: from good, which is grey, to bad; and from little to much."""
 
+SIGNED = (*RAMPS["bad"][:0:-1], "#f4f5f7", *RAMPS["amount"][1:])
+"""Of numbers that lie on both sides of 0, which is grey."""
+
 BAD = "#a52d20"
 
 

@@ -60,7 +60,7 @@ class Metric:
     """What a heatmap of layers and roles colours by."""
 
     key: str
-    scale: Literal["log", "linear", "count"]
+    scale: Literal["log", "linear", "count", "signed"]
     worst: Worse | None = None  # the end that is bad; None: it is an amount, neither good nor bad
     shades: "Callable[[Sequence[RowDoc], Policy | None], Sequence[float | None]] | None" = None
     """How bad each row is, from 0 to 1, by a policy; without, the worst there is counts as bad."""

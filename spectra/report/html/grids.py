@@ -52,7 +52,7 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
         "layers": layers,
         "metrics": [
             {"key": m.key, "title": key.title, "kind": key.kind, "scale": m.scale,
-             "worst": m.worst, "ramp": ramp_of(m.worst), "meaning": key.meaning,
+             "worst": m.worst, "ramp": _ramp(m), "meaning": key.meaning,
              "ends": list(m.ends) if m.shades else None}
             for m, key in ((metric, key_of(metric.key)) for metric in metrics)
         ],
@@ -68,6 +68,11 @@ def heatmaps(document: Document, table: str, policy: Policy | None = None) -> di
             for name, found in facets.items()
         ],
     }  # fmt: skip
+
+
+def _ramp(metric: Metric) -> str:
+    """Return the colours of a metric: of what has a sign, which tell it."""
+    return "signed" if metric.scale == "signed" else ramp_of(metric.worst)
 
 
 def _lines(rows: Sequence[RowDoc], by: str) -> list[Any]:

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from spectra.policy import Policy
 from spectra.policy.policy import rules_of
-from spectra.report.colours import RAMPS
+from spectra.report.colours import RAMPS, SIGNED
 from spectra.report.html.encode import Names, embedded, shortened
 from spectra.report.html.markup import badge, command, text
 from spectra.report.html.section import Section, answer, section_of, written
@@ -61,7 +61,10 @@ def render_page(sources: Sequence[Source], again: str = "") -> str:
     troubles = worst_of([(section.ident, section.document) for section in sections], others)
     sections = worst_first(sections, others)
     body = _body(sections, troubles, names, again)
-    data = {"ramps": RAMPS, "sections": [section.plain(names) for section in sections]}
+    data = {
+        "ramps": {str(name): stops for name, stops in RAMPS.items()} | {"signed": SIGNED},
+        "sections": [section.plain(names) for section in sections],
+    }
     style, script = _asset(STYLES, "css"), _asset(SCRIPTS, "js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "

@@ -207,11 +207,11 @@ KIND = Kind(
     ),
     grid="head",
     metrics=(
-        Metric("copying", "linear"), Metric("copying_tokens", "linear"),
+        Metric("copying", "signed"), Metric("copying_tokens", "signed"),
         Metric("ov_sigma_max", "log"),
         Metric("ov_effective_rank", "linear"), Metric("qk_sigma_max", "log"),
         Metric("qk_effective_rank", "linear"),
-        Metric("logit_bound", "log"), Metric("nearest_cosine", "linear"),
+        Metric("logit_bound", "log"), Metric("nearest_cosine", "signed"),
     ),
     onward=lambda _: [[("--plot", "heads.png")]],
     drawer="spectra.report.plots.heads:draw_heads",

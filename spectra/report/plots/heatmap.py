@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from spectra.numbers import DIGITS, OF_ESTIMATE, OF_SHARE, number
-from spectra.report.colours import BAD, RAMPS
+from spectra.report.colours import BAD, SIGNED
 from spectra.report.kind import RowDoc
 from spectra.report.plots.lettering import role_label, tick, width_of
 from spectra.report.plots.page import logarithmic_ticks
@@ -31,9 +31,7 @@ MOST_TICKS = 24
 STEPS = (1, 2, 4, 5, 8, 10, 20, 50, 100)
 
 Scale = Literal["from zero", "count", "log"]
-AGAINST_TO_ALIKE = LinearSegmentedColormap.from_list(
-    "cosine", [*RAMPS["bad"][:0:-1], "#f4f5f7", *RAMPS["amount"][1:]]
-)
+AGAINST_TO_ALIKE = LinearSegmentedColormap.from_list("cosine", SIGNED)
 """Colours of numbers from -1 to 1."""
 
 

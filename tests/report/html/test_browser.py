@@ -781,7 +781,7 @@ def test_no_word_of_the_panel_lies_over_a_mark(opened: Opened) -> None:
 def test_the_heatmap_of_heads_tells_each_and_opens_it(opened: Opened) -> None:
     rows = [
         {**row, "matrix": f"{row['matrix']}[head={head}]", "head": head, "kv_head": head // 2,
-         "copying": 0.1 * head - 0.05 * row["layer"], "ov_sigma_max": 1.0 + head}
+         "copying": 0.1 * head - 0.25 * row["layer"], "ov_sigma_max": 1.0 + head}
         for row in documents.spectrum(3)["rows"] if row["role"] == "attn.q" for head in range(12)
     ]  # fmt: skip
     counts = dict.fromkeys(("heads", "modules", "dead", "twins", "tied", "unknown"), 0)
@@ -793,7 +793,19 @@ def test_the_heatmap_of_heads_tells_each_and_opens_it(opened: Opened) -> None:
     assert names.nth(10).get_attribute("aria-label") == "head 10"
     cell = page.locator('#r1 [role="gridcell"][aria-label^="head 10, layer 1"]')
     cell.hover()
-    expect(page.locator("#tip")).to_contain_text("copying 0.95")
+    expect(page.locator("#tip")).to_contain_text("copying 0.75")
+    expect(page.locator("#tip")).to_contain_text("OV σ max 11")  # and what else is known of it
+    takes = page.locator('#r1 [role="gridcell"][aria-label^="head 0, layer 2"]')
+    shades = [one.locator("rect").first.get_attribute("fill") or "" for one in (cell, takes)]
+    (red, _, blue), (other_red, _, other_blue) = (
+        map(int, re.findall(r"\d+", shade)) for shade in shades
+    )
+    assert red < blue  # it copies
+    assert other_red > other_blue  # it takes away what it reads
+    takes.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#tip")).to_have_text("head 0, layer 2\ncopying -0.5\nOV σ max 1")
     cell.click()
     expect(page.locator("#inspector h2")).to_contain_text("[head=10]")
 

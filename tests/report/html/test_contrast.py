@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spectra.report import html
-from spectra.report.colours import RAMPS, Ramp
+from spectra.report.colours import RAMPS, SIGNED
 
 ASSETS = Path(str(html.__file__)).parent / "assets"
 THEME = (ASSETS / "theme.css").read_text()
@@ -66,8 +66,8 @@ def test_every_colour_of_the_theme_is_used_and_has_two_values() -> None:
     assert used - {"body", "mono"} == named
 
 
-@pytest.mark.parametrize("name", RAMPS)
-def test_numbers_on_the_scale_stand_out(name: Ramp) -> None:
+@pytest.mark.parametrize("ramp", [*RAMPS.values(), SIGNED], ids=[*RAMPS, "signed"])
+def test_numbers_on_the_scale_stand_out(ramp: tuple[str, ...]) -> None:
     script = (ASSETS / "core.js").read_text()
     found = re.search(r'> ([\d.]+) \? "black" : "white"', script)
     assert found
@@ -75,7 +75,7 @@ def test_numbers_on_the_scale_stand_out(name: Ramp) -> None:
     black, white = (0, 0, 0), (255, 255, 255)
     assert "text.black { fill: #000000; }" in (ASSETS / "parts.css").read_text()
     assert "text.white { fill: #ffffff; }" in (ASSETS / "parts.css").read_text()
-    places = [tuple(bytes.fromhex(stop[1:])) for stop in RAMPS[name]]
+    places = [tuple(bytes.fromhex(stop[1:])) for stop in ramp]
     for i in range(len(places) - 1):
         for share in range(21):
             mixed = tuple(

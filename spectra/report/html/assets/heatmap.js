@@ -35,6 +35,7 @@ function drawGrid(spec) {
       }
       line.append(node);
       node.said = cell.said;
+      node.tip = cell.tip;
       node.opens = cell.opens;
       return node;
     });
@@ -48,7 +49,7 @@ function walk(picture, cells) {
   const flat = cells.flat().filter(Boolean);
   if (flat[0]) flat[0].setAttribute("tabindex", "0");
   const cellOf = (event) => event.target.closest('[role="gridcell"]');
-  const tell = (cell) => tip(cell.said, cell.firstChild.getBoundingClientRect());
+  const tell = (cell) => tip(cell.tip ?? cell.said, cell.firstChild.getBoundingClientRect());
   const go = (cell) => {
     for (const other of flat) other.setAttribute("tabindex", other === cell ? "0" : "-1");
     cell.focus();
@@ -77,6 +78,7 @@ function scaled(scale, values) {
   const finite = values.filter((value) => typeof value === "number" && (scale !== "log" || value > 0));
   let low = Math.min(...finite), high = Math.max(...finite);
   if (scale === "count") low = 0;
+  if (scale === "signed") { high = Math.max(high, -low) || 1; low = -high; }
   const bend = scale === "log" ? Math.log10 : (value) => value;
   const span = bend(high) - bend(low) || 1;
   return { low, high, any: finite.length > 0, share: (value) => scale === "log" && value <= 0 ? 0 : (bend(value) - bend(low)) / span };
@@ -129,9 +131,13 @@ function heatmap(host, chart, section, table) {
       const text = value === null ? "–" : value === "inf" ? "∞" : value === "nan" ? "NaN" : shown(about.kind, value);
       const told = value === "inf" ? "singular" : value === "nan" ? "no numbers, such as of NaN or Inf" : value === null ? (chart.outside ? "not followed further: it lies above the cut" : "no such value") : `${about.title} ${text}`;
       const many = count > 1 ? ` (${about.key === "findings" ? "sum over" : "median of"} ${whole(count)} ${chart.many})` : "";
+      // A line of a grid by head is one matrix, of which all is told at once.
+      const others = chart.by === "role" || count > 1 ? [] : chart.metrics.map((m, at) => [m, grids[at][i]])
+        .filter(([m, other]) => m !== about && typeof other === "number").map(([m, other]) => `${m.title} ${shown(m.kind, other)}`);
       const dark = value === "inf" || value === "nan";
       const rgb = dark ? colour(1, "bad") : typeof value === "number" ? colour(share(value, i) ?? 0, about.ramp) : null;
       return { fill: rgb && `rgb(${rgb})`, broken: value === "nan", ink: rgb ? inkOn(rgb) : "ink", text, ring: worst.has(i), said: `${where}\n${told}${many}`,
+        tip: [where, `${told}${many}`, ...others].join("\n"),
         opens: (node) => openCell(table, chart.by, chart.lines[r], chart.roles[r], chart.layers[c], chart.facets.length > 1 ? name : null, node, about.key) };
     };
     const notes = [about.meaning && `${about.title}: ${about.meaning}`, worst.size && `outlined: the ${about.worst === "low" ? "lowest" : "highest"}`,
