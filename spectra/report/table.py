@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from unicodedata import east_asian_width
 
 from spectra.report.names import fitted
 
@@ -165,11 +166,21 @@ def wrap(text: str, limit: int | None) -> list[str]:
     """Return sentences indented, wrapped where the terminal ends."""
     if limit is None:
         return [GAP + text]
-    held = re.sub(r"(?<=\d) %", "\0%", text)  # a number keeps its unit
+    held = _widened(re.sub(r"(?<=\d) %", "\0%", text))  # a number keeps its unit
     lines = textwrap.wrap(
         held, limit, initial_indent=GAP, subsequent_indent=GAP, break_on_hyphens=False
     )
-    return [line.replace("\0", " ") for line in lines]
+    return [line.replace("\0", " ").replace(FILL, "") for line in lines]
+
+
+FILL = "\1"  # behind what takes two columns of a terminal, until lines are laid out
+
+
+def _widened(text: str) -> str:
+    """Return a text that is as long as it is wide in a terminal."""
+    if text.isascii():
+        return text
+    return "".join(one + FILL if east_asian_width(one) in "WF" else one for one in text)
 
 
 def lay_out(screen: Screen, limit: int | None = None) -> list[tuple[str, Style]]:
@@ -219,7 +230,8 @@ def _first_word(verdict: Literal["bad", "good", "warn"]) -> Style:
 
 def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
     """Return the titles, the rows, and which columns there was no room for."""
-    screen, wide, left_out = fit(screen, limit)
+    lines = [replace(line, cells=[*map(_widened, line.cells)]) for line in screen.lines]
+    screen, wide, left_out = fit(replace(screen, lines=lines), limit)
     body: list[tuple[str, Style]] = []
     names = {
         i: fitted((line.cells[i] for line in screen.lines), width)
@@ -234,6 +246,7 @@ def _table(screen: Screen, limit: int | None) -> list[tuple[str, Style]]:
             (text[:limit], line.mark) for text in _lines(line.cells, screen, wide, names, limit)
         ]
     told = f"no room for: {', '.join(left_out)}" if left_out else ""
+    body = [(text.replace(FILL, ""), style) for text, style in body]
     return [
         *((text[:limit], "dim") for text in _titles(screen, wide)), *body,
         *((text, "dim") for text in wrap(told, limit) if told),
@@ -301,5 +314,9 @@ def _join(cells: Sequence[str], screen: Screen, wide: Sequence[int]) -> str:
     return (GAP + GAP.join(words)).rstrip()
 
 
+MEANT = re.compile(r"[|<*`~]|\[(?=[^\]]*\]\()|&(?=#?\w+;)|\\(?=[!-/:-@\[-`{-~])|(?<!\w)_|_(?!\w)")
+"""What Markdown gives another meaning; names keep their brackets and underscores as they are."""
+
+
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(re.sub(r"[|<*]", r"\\\g<0>", cell) for cell in cells) + " |"
+    return "| " + " | ".join(MEANT.sub(r"\\\g<0>", cell) for cell in cells) + " |"

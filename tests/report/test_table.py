@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from typing import Literal
+from unicodedata import east_asian_width
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +169,28 @@ def test_markdown_escapes_bars() -> None:
     text = render_markdown(screen(["a|b"]))
     assert "| a\\|b | 0 |" in text
     assert "| --- | ---: |" in text
+
+
+@pytest.mark.parametrize(("token", "told"), [
+    ("<script>", "\\<script>"), ("[x](y)", "\\[x](y)"), ("`x`", "\\`x\\`"), ("&amp;", "\\&amp;"),
+    ("_a_", "\\_a\\_"), ("~~x~~", "\\~\\~x\\~\\~"), ("\\*", "\\\\\\*"), ("\\n", "\\n"),
+    ("a & b", "a & b"),
+    ("model.up_proj.weight[head=2]", "model.up_proj.weight[head=2]"),
+])  # fmt: skip
+def test_a_token_has_no_meaning_in_markdown(token: str, told: str) -> None:
+    assert f"| {told} | 0 |" in render_markdown(screen([token]))
+
+
+def test_characters_of_two_columns_stay_within_the_terminal() -> None:
+    columns = (Column("matrix", "left", flexible=True), Column("reads", "left", wrapping=True))
+    cells = ["layer 0 head 1", " ".join(["漢字かな交じり文", "and", "한국어"] * 6)]
+    for limit in (60, 80, 100):
+        text = render_text(Screen("Read 日本語の文.", columns, [Line(cells)]), limit)
+        wide = [sum(2 if east_asian_width(c) in "WF" else 1 for c in line)
+                for line in text.splitlines()]  # fmt: skip
+        assert max(wide) <= limit
+        assert text.count("漢字かな交じり文") == text.count("한국어") == 6
+        assert text.replace("\n", "").isprintable()
 
 
 def test_a_screen_without_lines_is_its_sentence() -> None:
