@@ -13,7 +13,7 @@ from spectra.analyzers.difference import BLOCK, side_of
 from spectra.analyzers.null_directions import own_rank
 from spectra.analyzers.row import Row
 from spectra.analyzers.spans import lines_of
-from spectra.kernels.entries import largest_entry, power_of_two_near
+from spectra.kernels.entries import filled_lines, largest_entry, power_of_two_near
 from spectra.matrices import Pair
 from spectra.numbers import number, percent
 from spectra.text import counted
@@ -22,6 +22,7 @@ LARGE = 0.1  # change over base, up to which a matrix is taken for a trained one
 APART = 0.5  # |cosine| of both as vectors, below which training is one guess among others
 STRAIGHT = 1e-3  # that the cosine of a multiple may be off 1, before it is looked at
 FAINT = 0.01  # of the mean square of all lines, up to which one that became zero is not told
+SINGLE = 4  # bytes of an entry in float32
 COPIED = 1 << 22  # entries of lines that are compared with others, at a time
 RUN = 64  # entries that became zero one after the other, from which on it is no chance
 TRAINED = ("full rank", "scaled rows")
@@ -218,10 +219,12 @@ def _flagged(what: Callable[..., Tensor], *sides: Tensor) -> tuple[Tensor, Tenso
     rows, cols = (sides[0].new_zeros(size, dtype=torch.bool) for size in sides[0].shape)
     start = 0
     for blocks in zip(*map(_blocks, sides), strict=True):
-        where = what(*blocks)
-        rows[start : start + len(where)] = where.any(dim=1)
-        cols.logical_or_(where.any(dim=0))
-        start += len(where)
+        # Half precision is compared entry by entry, which takes ten times as long as widening it.
+        wide = (one.float() if one.element_size() < SINGLE else one for one in blocks)
+        along, across = filled_lines(what(*wide))
+        rows[start : start + len(along)] = along
+        cols.logical_or_(across)
+        start += len(along)
     return rows, cols
 
 

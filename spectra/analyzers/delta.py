@@ -8,7 +8,7 @@ from torch import Tensor
 from spectra.analyzers.change import STORED
 from spectra.analyzers.damage import damage_of
 from spectra.analyzers.difference import Change
-from spectra.analyzers.direction import directions_of
+from spectra.analyzers.direction import LEAST, directions_of
 from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Value
 from spectra.errors import NonFiniteError
@@ -104,7 +104,9 @@ def update_of(pair: Pair, energy: float, *, full: bool) -> Update | None:
         change = Change(pair, largest)
         update = _of_change(change, energy, full=full)
         base_norm, rounding = change.base_norm, change.rounding
-        if update.evidence.kind not in STORED:
+        # No direction holds more than the first, to what its bracket is narrow.
+        most = (1.01 * update.sigma_max) ** 2
+        if update.evidence.kind not in STORED and most >= LEAST * update.norm**2:
             arrays = directions_of(pair, change.values, change.scale, rounding)
         del change  # its values make room
     values = _values(update, base_norm)

@@ -57,7 +57,7 @@ class Diff:
     """
 
     name: ClassVar[str] = "diff"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     later: ClassVar[frozenset[str]] = frozenset({"dct_rank", "method"})
     concluding: ClassVar[frozenset[str]] = frozenset({"method"})
     DELTA_KEYS: ClassVar[tuple[str, ...]] = DELTA_KEYS

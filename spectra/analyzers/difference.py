@@ -1,6 +1,7 @@
 """The difference of two matrices, entry by entry, and how far storing may have rounded each."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import log, sqrt
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spectra.kernels.entries import power_of_two_near
+from spectra.kernels.entries import filled_lines, largest_entry, power_of_two_near
 from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
 from spectra.kernels.streamed import Streamed
 from spectra.kernels.work import is_streamed
@@ -118,6 +119,7 @@ class Change:
         self.nonzero = tuple(made(size, dtype=torch.bool) for size in sizes)
         self.lines = tuple(line.clone() for line in self.nonzero)  # beyond storing
         self.alive = False  # something that moved is not zero now
+        self.largest = 0.0  # |entry| of D / scale, where D is streamed
         self.steps = made(2, dtype=torch.float64)  # sums of half steps / scale
         self.squares = made(4, dtype=torch.float64)  # D, W0, steps; likewise
         self.counts = made(2, dtype=torch.int64)  # moved; within two storings
@@ -131,6 +133,13 @@ class Change:
             self.values = pair.base.new_empty(sizes, dtype=self.dtype)
         for rows, base, tuned in self._blocks():
             self._look(rows, base, tuned)
+        if isinstance(self.values, Streamed):
+            self.values = replace(self.values, known=self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[float, float]:
+        """The largest |entry| of D / scale, and its norm."""
+        return self.largest, sqrt(float(self.squares[0]))
 
     @property
     def norm(self) -> float:
@@ -165,7 +174,10 @@ class Change:
         if isinstance(self.values, Tensor):
             return cut(self.values, lines)
         sides = self._sides
-        return self._taken(lines, lambda rows: sides.difference(*sides.both(rows)))
+        found = self._taken(lines, lambda rows: sides.difference(*sides.both(rows)))
+        if isinstance(found, Streamed) and found.shape == self.values.shape:
+            return replace(found, known=self._sizes)
+        return found
 
     def variance(
         self, lines: Sequence[Tensor], *, other: bool
@@ -224,12 +236,14 @@ class Change:
         delta = torch.sub(tuned, base, out=held)
         steps = self.base.steps(base, rows), self.tuned.steps(tuned, rows)
         where = delta != 0
-        self.nonzero[0][rows] = where.any(dim=1)
-        self.nonzero[1].logical_or_(where.any(dim=0))
-        if not self.formed:
+        told = along, across = filled_lines(where)
+        self.nonzero[0][rows] = along
+        self.nonzero[1].logical_or_(across)
+        if not self.formed and not self._counts_all:
             where = self._beyond(base, tuned, steps, where, delta)
-        self.lines[0][rows] = where.any(dim=1)
-        self.lines[1].logical_or_(where.any(dim=0))
+            told = filled_lines(where)
+        self.lines[0][rows] = told[0]
+        self.lines[1].logical_or_(told[1])
         self.counts[0] += where.sum()
         self.alive = self.alive or bool((where & (tuned != 0)).any())
         if self.coded:
@@ -238,8 +252,17 @@ class Change:
             self.steps[at] += step.div_(self.scale).sum(dtype=torch.float64)
             self.squares[2 + at] += step.square_().sum(dtype=torch.float64)
         delta.div_(self.scale)
+        if held is None:
+            self.largest = max(self.largest, largest_entry(delta))
         for at, values in enumerate((delta, base.div_(self.scale))):
             self.squares[at] += torch.linalg.vector_norm(values, dtype=torch.float64).square()
+
+    @property
+    def _counts_all(self) -> bool:
+        """Whether every difference is more than storing: codecs clip, and move on purpose."""
+        one, other = self.base, self.tuned
+        coded = one.grid is None or other.grid is None
+        return coded or (one.grid is other.grid and one.stored is other.stored)
 
     def _beyond(
         self, base: Tensor, tuned: Tensor, steps: Sequence[Tensor], where: Tensor, delta: Tensor
@@ -250,12 +273,8 @@ class Change:
         dtypes, such as small ones in float16.
         """
         one, other = self.base, self.tuned
-        if one.grid is None or other.grid is None:
-            return where  # codecs clip, and move on purpose
         if one.grid is not other.grid:
             return where.logical_and_(delta.abs() > steps[0] + steps[1])
-        if one.stored is other.stored:
-            return where
         same = (one.stored.rounded(tuned) == base) | (other.stored.rounded(base) == tuned)
         return where.logical_and_(~same)
 

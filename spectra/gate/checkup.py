@@ -38,7 +38,7 @@ class Checkup:
     """
 
     name: ClassVar[str] = "check"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     takes: ClassVar[Takes] = Each()
     products: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = (*Soundness.keys, *SPECTRUM, *SHARES)

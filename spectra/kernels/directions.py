@@ -60,6 +60,8 @@ class Settings:
     share: float = 0.6  # of the short side, which may prove that more than half exceed
     fine: float = 1e3  # norm over the level, up to which a float32 Gram matrix is tried
     margin: float = 1e-3  # of the level's square, by which a Gram matrix may be off
+    beside: int = 32  # directions that are taken out of products, and not of each row
+    loud: float = 64.0  # energy over the rest's, up to which products in float32 show the rest
 
 
 SETTINGS = Settings()
@@ -197,7 +199,11 @@ class _Split:
         self.of = self.rest = of = tall_map(matrix)
         self.right = torch.empty(of.shape[1], 0, dtype=torch.float64, device=of.device)
         self.values = self.seen = torch.empty(0, dtype=torch.float64)
-        self.energy = self.left = sum(_square(block) for _, block in self.blocks())
+        if isinstance(matrix, Streamed):
+            energy = (matrix.sizes()[1] / of.scale) ** 2
+        else:
+            energy = sum(_square(block) for _, block in self.blocks())
+        self.energy = self.left = energy
         self.coupling = 0.0
         self._gram: Tensor | None = None
         self._off = 0.0
@@ -275,6 +281,8 @@ class _Split:
         lines = self.right.mT.contiguous()
         stack, coupling = Stack(len(lines), lines.device), torch.zeros_like(lines)
         rest, tall = self._room(lines)
+        thin = tall is None and len(lines) <= self.settings.beside
+        image = lines.new_empty(len(lines) if thin else 0, self.of.shape[0])
         left = 0.0
         for start, block in self.blocks():
             part = lines @ block.mT
@@ -284,9 +292,13 @@ class _Split:
             left += _square(block)
             if tall is not None:
                 tall[start : start + len(block)] = block
+            if thin:
+                image[:, start : start + len(block)] = part
         self.left, self.coupling = left, float(torch.linalg.vector_norm(coupling))
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
+        if thin and self.energy <= self.settings.loud * left:
+            self.rest = self._beside(image.mul_(-self.of.scale).mT, lines)
         self._gram = None
         return stack.triangle()
 
@@ -304,8 +316,13 @@ class _Split:
             block = source[here].double().mul_(1.0 / scale)
             return block.addmm_(block @ lines.mT, lines, alpha=-1.0).to(given.dtype)
 
-        streamed = replace(given, make=rest_of, turned=False)
+        streamed = replace(given, make=rest_of, turned=False, known=None)
         return streamed.mT if self.of.turned else streamed, None
+
+    def _beside(self, image: Tensor, lines: Tensor) -> LinearMap:
+        """Return W - W V V^T as W and an update, of -W V and V^T: a pass forms no rest of rows."""
+        left, right = (lines.mT, image.mT) if self.of.turned else (image, lines)
+        return replace(self.of, left=left, right=right, norm=2.0 * self.of.norm)
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spectra.errors import NonFiniteError
@@ -99,6 +99,17 @@ def _blocks(matrix: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(matrix), rows):
         part = matrix[start : start + rows]
         yield slice(start, start + rows), wide[: len(part)].copy_(part).div_(scale)
+
+
+def filled_lines(
+    where: Bool[Tensor, "rows cols"],
+) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " cols"]]:
+    """Say which rows and which columns hold an entry that is true; as bytes, a tenth of `any`."""
+    if not where.numel():
+        return where.any(dim=1), where.any(dim=0)
+    flags = where.view(torch.uint8)
+    rows, cols = flags.amax(dim=1), flags.amax(dim=0)
+    return rows.view(torch.bool), cols.view(torch.bool)
 
 
 def power_of_two_near(value: float) -> float:

@@ -213,7 +213,7 @@ class _Parts:
             def weighed(here: slice) -> Tensor:
                 return (delta[here].to(dtype) * down[here].to(dtype)).mul_(across)
 
-            return replace(delta, dtype=dtype, make=weighed)
+            return replace(delta, dtype=dtype, make=weighed, known=None)
         assert isinstance(variance, Tensor)  # noqa: S101 - as the change is
         found = variance if coarse else variance.double()
         torch.mul(delta, down.to(found), out=found)

@@ -24,6 +24,7 @@ class Streamed:
     device: torch.device
     make: Callable[[slice], Tensor]  # its rows, in that dtype, in memory of their own
     turned: bool = False  # it is the transpose
+    known: tuple[float, float] | None = None  # what `sizes` returns, where its maker has seen it
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,6 +57,8 @@ class Streamed:
 
     def any(self) -> bool:
         """Say whether any entry is not 0."""
+        if self.known is not None:
+            return self.known[0] > 0.0
         return any(bool(block.any()) for _, block in self.blocks())
 
     def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "rows cols"]]]:
@@ -74,6 +77,8 @@ class Streamed:
 
     def sizes(self) -> tuple[float, float]:
         """Return the largest |entry| and the Frobenius norm."""
+        if self.known is not None:
+            return self.known
         largest, square = 0.0, 0.0
         for _, block in self.blocks():
             low, high = torch.stack(torch.aminmax(block)).tolist()
@@ -92,7 +97,7 @@ class Streamed:
         """Return some columns of the long matrix, fewer than it has rows."""
         make = self.make
         tall = (self.tall[0], len(chosen))
-        return replace(self, tall=tall, make=lambda here: make(here)[:, chosen])
+        return replace(self, tall=tall, make=lambda here: make(here)[:, chosen], known=None)
 
     def times(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the product with a few vectors, of each block in its own precision, float64."""
