@@ -26,7 +26,7 @@ from spectra.errors import NonFiniteError
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.lapack import bidiagonal_components, leading_eigenpairs
 from spectra.kernels.linear_map import LinearMap, linear_map
-from spectra.kernels.singular import triangle, triangle_beside
+from spectra.kernels.triangle import triangle_beside
 from spectra.kernels.work import is_long
 
 RESOLVED = 1e-7  # of the largest eigenvalue: what is below is looked at again, alone
@@ -127,7 +127,8 @@ def leading_of_long(
 ) -> tuple[Float[Tensor, "rows count"], Float[Tensor, " count"]]:
     """Return what `leading_by_gram` does, through a triangular factor: no copy is made of W."""
     tall = of.shape[0] > of.shape[1]
-    square = triangle(of if tall else of.mT)
+    long = of if tall else of.mT
+    square, _ = triangle_beside(long, torch.zeros(long.shape[0], 0, device=of.device))
     _refuse_overflow(square)
     vectors, values = leading_by_gram(square.mT, count)  # right ones of R
     if tall:

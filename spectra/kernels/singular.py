@@ -48,6 +48,7 @@ from spectra.kernels.lapack import symmetric_eigenvalues
 from spectra.kernels.linear_map import LinearMap, linear_map
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.streamed import Streamed
+from spectra.kernels.triangle import reflected
 from spectra.kernels.work import PANEL, is_long
 
 TRUE = 8.0  # times the rounding of a product, below which a singular value is none
@@ -177,42 +178,13 @@ def decompose(
             return Decomposed(torch.cat([kept, tail]).mul_(of.scale), gram)
         del gram
     if isinstance(matrix, Streamed) or is_long(length, rank):
-        exact = triangle(of)
+        exact = reflected(of)
     else:
         exact = torch.empty_like(matrix, dtype=torch.float64)
         exact = whole.panel(0, exact).div_(of.scale)
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     values = torch.where(values > length * EPS64 * values[0], values, 0.0)
     return Decomposed(values.mul_(of.scale), None)
-
-
-def triangle(of: LinearMap) -> Float[Tensor, "cols cols"]:
-    """Return R of W = Q R in float64, rows >= cols, a panel of the long side at a time.
-
-    It has the singular values of W, to within the rounding of one QR of all of it.
-
-    Source:
-        Demmel, Grigori, Hoemmen and Langou 2012, arXiv:0808.2664: TSQR, its tree a list.
-    """
-    return triangle_beside(of, torch.zeros(of.shape[0], 0, dtype=torch.float64))[0]
-
-
-def triangle_beside(
-    of: LinearMap, vectors: Float[Tensor, "rows k"]
-) -> tuple[Float[Tensor, "cols cols"], Float[Tensor, "cols k"]]:
-    """Return the same, and Q^T of some vectors: columns of one QR beside those of W.
-
-    What vectors have outside of the columns of all rows so far, they have outside of W's.
-    """
-    (rows, short), more = of.shape, vectors.shape[1]
-    step = max(short, PANEL)
-    both = torch.zeros(short + min(step, rows), short + more, dtype=torch.float64, device=of.device)
-    for start in range(0, rows, step):
-        part = of.panel(start, both[short:, :short]).mul_(1.0 / of.scale)
-        stop = short + len(part)
-        both[short:stop, short:] = vectors[start : start + len(part)]
-        both[:short] = torch.linalg.qr(both[:stop], mode="r").R[:short]
-    return both[:short, :short], both[:short, short:]
 
 
 class Stack:

@@ -290,7 +290,9 @@ def _leading_triplets(
     """
     tall = after.shape[0] >= after.shape[1]
     seeds = None
-    for double in (False, True) if tolerance >= ANGLE else (True,):
+    # A vocabulary's float64 products take longer than its triangular factor, which decides.
+    rungs = (False,) if is_long(*after.shape) else (False, True)
+    for double in rungs if tolerance >= ANGLE else (True,):
         of = after.precise() if double else after
         search = replace(ladder.double if double else ladder.single, settled=True)
         accept = vectors_within(k, tolerance, chosen)

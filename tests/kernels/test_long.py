@@ -18,7 +18,8 @@ from spectra.kernels.entries import sizes
 from spectra.kernels.extremes import extreme_singular_values, largest_singular_value
 from spectra.kernels.noise import resolved_rank
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.singular import decompose, triangle
+from spectra.kernels.singular import decompose
+from spectra.kernels.triangle import reflected
 
 HALVES = (torch.bfloat16, torch.float16)
 SEEN = pytest.mark.skipif(device.NAME == pretend.NAME, reason="its tensors hold no memory")
@@ -89,7 +90,7 @@ def test_values_that_the_gram_matrix_loses_come_from_panels(dtype: torch.dtype) 
         floor = 5000 * EPS64 * float(expected[0])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=floor)
     of = linear_map.linear_map(matrix, stored=True)
-    own = triangle(of) * of.scale
+    own = reflected(of) * of.scale
     assert torch.equal(own, own.triu())
     torch.testing.assert_close(own.mT @ own, matrix.double().mT @ matrix.double())
 
