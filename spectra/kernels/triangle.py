@@ -44,25 +44,25 @@ def triangle_beside(
 def _by_products(of: LinearMap, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return both by Cholesky factors, two at most; None where these do not tell."""
     rows, short = of.shape
+    lines = vectors.mT.double().contiguous()  # few multiply fastest as rows
     panel = torch.empty(PANEL, short, dtype=torch.float64, device=of.device)
     found: Tensor | None = None
     for _ in range(2):
         gram = torch.zeros(short, short, dtype=torch.float64, device=of.device)
-        along = gram.new_zeros(short, vectors.shape[1])
+        along = gram.new_zeros(len(lines), short)
         for start in range(0, rows, PANEL):
             block = of.panel(start, panel).mul_(1.0 / of.scale)
             if found is not None:
                 block = torch.linalg.solve_triangular(found, block, upper=True, left=False)
             add_gram(gram, block)
-            along.addmm_(block.mT, vectors[start : start + len(block)].to(gram))
+            along.addmm_(lines[:, start : start + len(block)], block)
         factor = cholesky(gram, overwrite=True)
         if factor is None:
             return None
         lower = factor.tril_()
         found = lower.mT if found is None else lower.mT @ found
-        along = torch.linalg.solve_triangular(lower, along, upper=False)
         if _condition(lower) <= 2.0 * math.sqrt(rows) / GRAM:
-            return found, along
+            return found, torch.linalg.solve_triangular(lower, along.mT, upper=False)
     return None
 
 
