@@ -30,7 +30,7 @@ from torch import Tensor
 
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
-from spectra.kernels.extremes import tall_map
+from spectra.kernels.extremes import largest_near, tall_map
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
@@ -108,7 +108,7 @@ class Survey:
         """Enclose sigma_max, where what is known does so to a thousandth."""
         low, rest = float(self.values[0]) ** 2 if len(self.values) else 0.0, self.rest**2
         if rest >= low:
-            return None
+            return None if self._split is None else self._split.largest()
         middle, half = (low + rest) / 2.0, (low - rest) / 2.0
         high = middle + math.hypot(half, self.coupling)
         return Bracket(math.sqrt(low), math.sqrt(high)) if high <= 1.002 * low else None
@@ -205,6 +205,7 @@ class _Split:
             energy = sum(_square(block) for _, block in self.blocks())
         self.energy = self.left = energy
         self.coupling = 0.0
+        self._whole: Tensor | None = None
         self._gram: Tensor | None = None
         self._off = 0.0
 
@@ -333,6 +334,20 @@ class _Split:
             # Scaled after widening: together, of a transpose, they take ten times as long.
             yield start, wide[: len(part)].copy_(part).mul_(1.0 / scale)
 
+    def gram(self) -> Float[Tensor, "short short"]:
+        """Return W^T W by its lower half, in the precision of W, from one pass."""
+        if self._whole is None:
+            single = self.of.matrix.dtype == torch.float32
+            self._whole = lower_gram(self.of, torch.float32 if single else torch.float64)
+        return self._whole
+
+    def largest(self) -> Bracket | None:
+        """Enclose sigma_max, where W^T W is there to iterate with."""
+        if self._whole is None:
+            return None
+        whole = self._whole.tril().add_(self._whole.tril(-1).mT)
+        return largest_near(self.of, whole)
+
     def more_than_half(self, level: float) -> int | None:
         """Return how many exceed the level, as some of the short side prove, if over half do."""
         short = self.of.shape[1]
@@ -340,11 +355,14 @@ class _Split:
             return None
         tall, share = self.of.parts[0], self.settings.share
         if isinstance(tall, Streamed):
-            some: Tensor | Streamed = tall.columns(_largest(tall.squares(), share))
+            whole = self.gram()
+            chosen = _largest(whole.diagonal(), share)
+            of = replace(self.of, matrix=tall.columns(chosen), turned=False)
+            gram = whole[chosen][:, chosen]
         else:
             some = tall[:, _largest(torch.linalg.vector_norm(tall, dim=0), share)]
-        of = replace(self.of, matrix=some, turned=False)
-        gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
+            of = replace(self.of, matrix=some, turned=False)
+            gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
         found = _positive(gram, level**2 + _missed(gram, of))
         return found if found is not None and 2 * found > short else None
 

@@ -92,6 +92,21 @@ def largest_singular_value(
     return exact_extremes(matrix).largest
 
 
+def largest_near(
+    of: LinearMap, gram: Float[Tensor, "cols cols"], settings: Settings = SETTINGS
+) -> Bracket | None:
+    """Return the same of W, rows >= cols, from about W^T W: W itself is passed over once or twice.
+
+    None where rounding of W^T W is too much for that.
+    """
+
+    def apply(block: Tensor) -> Tensor:
+        return (gram @ block.to(gram.dtype)).to(block.dtype)
+
+    outcome, found = enclosed(apply, of, partial(measured_above, of), settings)
+    return found.times(of.scale) if outcome is Outcome.PROVEN else None
+
+
 def singular_value_floor(matrix: Float[Tensor, "rows cols"]) -> float:
     """Return what no singular value of a matrix with rows > cols is below; 0 where unknown.
 
