@@ -1,5 +1,6 @@
 """What was added to a matrix: size, spectrum, rank and kind of D = W1 - W0."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -105,8 +106,8 @@ def update_of(pair: Pair, energy: float, *, full: bool) -> Update | None:
         update = _of_change(change, energy, full=full)
         base_norm, rounding = change.base_norm, change.rounding
         # No direction holds more than the first, to what its bracket is narrow.
-        most = (1.01 * update.sigma_max) ** 2
-        if update.evidence.kind not in STORED and most >= LEAST * update.norm**2:
+        alone = 1.01 * update.sigma_max >= math.sqrt(LEAST) * update.norm
+        if update.evidence.kind not in STORED and alone:
             arrays = directions_of(pair, change.values, change.scale, rounding)
         del change  # its values make room
     values = _values(update, base_norm)
