@@ -36,7 +36,8 @@ def test_factors_are_those_of_one_qr(
         wanted = torch.logspace(0, -torch.tensor(kappa).log10().item(), COLS, dtype=torch.float64)
     matrix = with_spectrum(wanted, ROWS, COLS, source).to(dtype)
     vectors = torch.randn(ROWS, 4, generator=source, dtype=torch.float64)
-    factors, reflections = [], []
+    factors: list[int] = []
+    reflections: list[int] = []
     for name, seen in (("cholesky", factors), ("_reflected_beside", reflections)):
         of = getattr(triangle, name)
         monkeypatch.setattr(
