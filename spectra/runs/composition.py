@@ -35,6 +35,7 @@ EXACT, ROOM = 4e12, 1 << 30  # operations and bytes up to which every pair is co
 MOST = 128  # pairs that are computed exactly; where the others are not estimated, at least
 NAMED = 3  # pairs in a sentence
 CLEAR = 3.0  # times chance, from which on a pair is told in a sentence
+LOST = "No two heads that may read each other have numbers."
 STRONGEST = 20  # pairs that are told where nothing else is asked
 
 
@@ -108,7 +109,8 @@ class Composition(Around[Analysis]):
                    for one in modules_of(self.plan.tasks) if one.name in sound]  # fmt: skip
         pairs = pairs_of(modules)
         told = self._compared(executor, modules, pairs, report) if pairs else _nothing()
-        reading = f"{result.summary['reading']} {sentence(told)}".strip()
+        lost = not pairs and bool(pairs_of(modules_of(self.plan.tasks)))
+        reading = f"{result.summary['reading']} {LOST if lost else sentence(told)}".strip()
         return replace(
             result,
             settings={**result.settings, "compose": True, "strongest": self.strongest},

@@ -245,6 +245,16 @@ def test_one_layer_has_nothing_to_read(model: Path) -> None:
     assert "No head reads what another one writes" in str(result.summary["reading"])
 
 
+@pytest.mark.parametrize("sound", [0, 1])
+def test_where_no_two_layers_have_numbers_that_is_said(model: Path, sound: int) -> None:
+    tensors = load_file(model / "model.safetensors")
+    for layer in range(sound, LAYERS):
+        tensors[f"model.layers.{layer}.self_attn.o_proj.weight"][:] = torch.nan
+    save_file(tensors, model / "model.safetensors")
+    reading = str(spectra.heads(model, compose=True).summary["reading"])
+    assert reading.endswith(" No two heads that may read each other have numbers.")
+
+
 def test_what_attends_across_reads_the_other_stack(tmp_path: Path) -> None:
     families.build("t5").save_pretrained(tmp_path)
     plan = spectra.heads.plan(tmp_path).question.plan
