@@ -49,8 +49,10 @@ def _copying(rows: Sequence[Row]) -> str:
     score = {row.matrix: row.number("copying_tokens") or 0.0 for row in known}
     copies = sorted((row for row in known if score[row.matrix] >= COPIES),
                     key=lambda row: -score[row.matrix])  # fmt: skip
+    away = sum(one <= -COPIES for one in score.values())
+    more = f", and {away:,} {'takes' if away == 1 else 'take'} away what is read" if away else ""
     if not copies:
-        return f"By their tokens none copies (score of {number(COPIES)} or more)."
+        return f"By their tokens none copies (score of {number(COPIES)} or more){more}."
     named = naming({row.place.tensor for row in rows})
     some = ", ".join(
         f"{named(row.place.tensor, row.place.layer, int(row.number('head') or 0))} "
@@ -59,7 +61,7 @@ def _copying(rows: Sequence[Row]) -> str:
     )
     verb = "copies" if len(copies) == 1 else "copy"
     lead = ", most of all" if len(copies) > NAMED else ":"
-    return f"By their tokens {len(copies):,} {verb}{lead} {some}."
+    return f"By their tokens {len(copies):,} {verb}{lead} {some}{more}."
 
 
 def _largest(rows: Sequence[Row]) -> str:

@@ -286,6 +286,27 @@ def test_what_is_written_passes_the_norm_that_the_last_layer_ends_with(tmp_path:
     assert_ends(reading, table @ (gain * (u - u.mean())))
 
 
+@pytest.mark.parametrize(("sign", "told"), [
+    (1.0, "By their tokens 4 copy, most of all layer 1 head "),
+    (-1.0, "By their tokens none copies (score of 0.5 or more), and 4 take away what is read."),
+])  # fmt: skip
+def test_what_takes_tokens_away_is_counted(write: Write, sign: float, told: str) -> None:
+    own = "model.layers.1.self_attn."
+    _, tensors = write("plain")
+    values = tensors[f"{own}v_proj.weight"]
+    heads = tensors[f"{own}o_proj.weight"].shape[1] // SIZE
+    shared = values.unflatten(0, (-1, SIZE)).repeat_interleave(heads * SIZE // len(values), 0)
+    table = tensors["model.embed_tokens.weight"]
+    folder, _ = write(**{
+        f"{own}v_proj.weight": values,
+        f"{own}o_proj.weight": sign * shared.flatten(0, 1).mT.contiguous(),
+        "model.embed_tokens.weight": table,
+        "lm_head.weight": table.clone(), "model.norm.weight": torch.ones(table.shape[1]),
+        f"{own}input_layernorm.weight": torch.ones(table.shape[1]),
+    })  # fmt: skip
+    assert told in str(spectra.heads(folder, tokens=True, layers=[1]).summary["reading"])
+
+
 def test_copying_of_tokens_holds_at_every_scale(write: Write) -> None:
     folder, tensors = write()
     copies = [row.number("copying_tokens") for row in spectra.heads(folder, tokens=True).rows]
