@@ -36,7 +36,8 @@ def reading_of(rows: Sequence[Row], count: int, parameters: int) -> str:
     told.append(f"Largest sigma {number(_largest(largest))} in {largest.matrix}.")
     if alphas := _known(rows, "alpha"):
         told.append(f"Median alpha {number(median(alphas))}.")
-    told += [*_fits(rows), *_lost(rows), *products_told(rows), *sums_told(rows)]
+    told += [*_fits(rows), *_lost(rows), *_unresolved(rows)]
+    told += [*products_told(rows), *sums_told(rows)]
     heavy = sum(row.values.get("heavy_tail") is True for row in rows)
     if heavy:
         have = counted(heavy, "matrix has", "matrices have")
@@ -102,6 +103,13 @@ def _first_of_each(why: Sequence[tuple[Row, str]]) -> str:
 def _beaten(row: Row, name: str) -> bool:
     ratio, p = row.values.get(f"{name}_ratio"), row.values.get(f"{name}_p")
     return isinstance(ratio, float) and isinstance(p, float) and ratio < 0.0 and p < UNLIKELY
+
+
+def _unresolved(rows: Sequence[Row]) -> list[str]:
+    """Say in how many matrices kappa is rounding, as `Kappa` does; singular ones have none."""
+    found = sum(row.values.get("kappa_resolved") is False and row.status == "ok" for row in rows)
+    what = counted(found, "matrix", "matrices")
+    return [f"In {what} kappa measures the rounding of what is stored."] if found else []
 
 
 def _edgeless(rows: Sequence[Row]) -> list[str]:

@@ -288,7 +288,10 @@ def test_kappa_and_spectrum_say_alike_what_is_rounding(
     found = {}
     for name, values in {"full": full, "cut": cut, "column": column}.items():
         matrix = matrix_of(values.to(dtype), name)
-        rows = [row_of(one, matrix).flat() for one in (Spectrum(metrics="kappa"), Kappa())]
+        told = [(one, row_of(one, matrix)) for one in (Spectrum(metrics="kappa"), Kappa())]
+        rows = [row.flat() for _, row in told]
+        readings = [one.conclude([row])[1]["reading"] for one, row in told]
+        assert len({"measures the rounding of what is stored" in str(one) for one in readings}) == 1
         assert rows[0]["kappa_resolved"] is rows[1]["kappa_resolved"] is (name == "full")
         assert rows[0]["status"] == rows[1]["status"]
         found[name] = cells.kappa(rows[0])
