@@ -128,8 +128,10 @@ def test_a_second_run_reads_no_weights(
         raise AssertionError(f"{len(buffer)} bytes from {start} were read")
 
     monkeypatch.setattr(LocalFile, "fill", refuse)
-    again, _ = run(store, analysis)
+    told: list[Progress] = []
+    again, _ = run(store, analysis, told.append)
     assert lasting(again) == lasting(first)
+    assert [(one.count, one.known, one.left, one.to_read) for one in told] == [(40, 40, 0.0, 0)]
     assert [row.status for row in again.rows].count("non-finite") == 1
 
 
