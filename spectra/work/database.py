@@ -65,6 +65,7 @@ class Database:
         self._lock = threading.RLock()
         self.refused = ""  # why nothing can be written any more
         self._base: sqlite3.Connection | None = None
+        self._inode = 0
         self._open()
 
     @property
@@ -140,7 +141,19 @@ class Database:
 
     def _order(self, order: str, values: tuple[object, ...]) -> None:
         if self.writes:
+            self._follow()
             self._try(lambda base: base.execute(order, values))
+
+    def _follow(self) -> None:
+        """Begin anew where the file was deleted or moved: nobody would find what is written."""
+        with self._lock:
+            try:
+                found = self.path.stat().st_ino
+            except OSError:
+                found = 0
+            if self._base is not None and found != self._inode:
+                self.close()  # SQLite sees that it was moved, and leaves the files of others
+                self._open()
 
     def _try(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
         """Do something with the file; None where that fails."""
@@ -167,6 +180,7 @@ class Database:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._base = self._connected()
+                self._inode = self.path.stat().st_ino
             except OSError as error:
                 self._stop(error.strerror or str(error))
             except FAILURES as error:

@@ -11,6 +11,7 @@ import pytest
 from spectra.errors import OutputError
 from spectra.work import database
 from spectra.work.database import Database, entries_of
+from spectra.work.upkeep import clear
 
 KIND = "row"
 KNOWN = {f"entry {i}".encode(): bytes([i]) * (40 * i) for i in range(40)}
@@ -190,3 +191,23 @@ def test_a_file_of_somebody_else_is_read_and_left(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nope\.sqlite is no store"):
         list(entries_of(tmp_path / "nope.sqlite", KIND))
     assert path.read_bytes() == b"notes, and no store"
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["gone", "begun anew by another"])
+def test_a_file_that_is_deleted_meanwhile_is_begun_anew(tmp_path: Path, other: bool) -> None:
+    path = filled(tmp_path / "deeper" / "a.sqlite")
+    with closing(Database(path)) as base:
+        base.put(KIND, b"before", b"1")
+        clear(path)
+        if other:
+            filled(path)
+        base.put(KIND, b"after", b"2")
+        path.parent.rename(tmp_path / "moved")
+        base.put(KIND, b"later", b"3")
+        assert base.troubles == []
+    with closing(Database(path)) as base:
+        assert [one.about for one in base.entries(KIND)] == [b"later"]
+    with closing(Database(tmp_path / "moved" / "a.sqlite")) as base:
+        held = {one.about: one.body for one in base.entries(KIND)}
+        assert held == {**(KNOWN if other else {}), b"after": b"2"}
+        assert base.troubles == []
