@@ -199,17 +199,18 @@ def _bounded(rows: Sequence[Row], whole: bool, named: Naming) -> str:
 
 def naming(modules: Iterable[str]) -> Callable[[str, int | None, int], str]:
     """Return what names a head by its module, layer and number: with its stack, of several."""
-    several = len({_stack(module) for module in modules}) > 1
+    several = len({stack_of(module) for module in modules}) > 1
 
     def named(module: str, layer: int | None, head: int) -> str:
-        stack = f"{_stack(module)} " if several else ""
+        stack = f"{stack_of(module)} " if several else ""
         across = " across" if ACROSS.search(module) else ""
         return f"{stack}layer {layer}{across} head {head}".lstrip()
 
     return named
 
 
-def _stack(module: str) -> str:
+def stack_of(module: str) -> str:
+    """Return which stack of a model a module is in, such as `decoder`; empty: there is one."""
     found = next((word for word in module.split(".") if STACK.fullmatch(word)), "")
     return found.removesuffix("_model")
 

@@ -1,6 +1,7 @@
 """Heads of attention by layer: how far each copies what it reads, and how large its maps are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -11,6 +12,7 @@ from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.channels import draw_channels, draw_lines, nothing_read
 from spectra.report.plots.heatmap import GRID_LABELS, Grid, Scale, draw_grid, grid_notes, grid_of
 from spectra.report.plots.page import Arrays, message, page
+from spectra.report.plots.stacks import Columns, columns_of
 
 MAPS: tuple[tuple[str, str, str, Scale], ...] = (
     ("ov_sigma_max", "What a head moves at most: σ max of OV", "σ max", "log"),
@@ -26,11 +28,12 @@ def draw_heads(document: Document, arrays: Arrays) -> Figure:
     if document["summary"].get("composition"):
         return draw_channels(document, arrays)
     rows = document["rows"]
-    copies = grid_of(rows, _value("copying"), by="head")
-    maps = [grid_of(rows, _value(key), by="head") for key, *_ in MAPS]
+    columns = _columns(rows)
+    copies = _grid(rows, "copying", columns)
+    maps = [_grid(rows, key, columns) for key, *_ in MAPS]
     if not copies.roles:
         return message(document, "Heads of attention", "No head has numbers.")
-    notes = grid_notes(copies, *maps)
+    notes = [*grid_notes(copies, *maps), *([columns.note] if columns.note else [])]
     notes.append("Copying: sum of the eigenvalues of OV over the sum of their sizes; 1 copies what "
                  "it reads, -1 takes it away.")  # fmt: skip
     height = copies.height + GRID_LABELS
@@ -51,9 +54,9 @@ def draw_into(axes: Axes, document: Document) -> None:
     if composition := document["summary"].get("composition"):
         if why := nothing_read(composition):
             raise UsageError(f"{why}. There is nothing to draw.")
-        draw_lines(axes, document["rows"], composition["strongest"])
+        draw_lines(axes, document["rows"], composition)
         return
-    copies = grid_of(document["rows"], _value("copying"), by="head")
+    copies = _grid(document["rows"], "copying", _columns(document["rows"]))
     if not copies.roles:
         raise UsageError("no head has numbers: there is nothing to draw.")
     _copying(axes, copies)
@@ -61,6 +64,18 @@ def draw_into(axes: Axes, document: Document) -> None:
 
 def _copying(axes: Axes, grid: Grid) -> None:
     draw_grid(axes, grid, "Whether a head copies what it reads", "copying", Normalize(-1.0, 1.0))
+
+
+def _columns(rows: Sequence[RowDoc]) -> Columns:
+    return columns_of((row["tensor"], row["layer"]) for row in rows if row.get("head") is not None)
+
+
+def _grid(rows: Sequence[RowDoc], key: str, columns: Columns) -> Grid:
+    placed = [{**row, "layer": columns.places[row["tensor"]]} for row in rows
+              if row["tensor"] in columns.places]  # fmt: skip
+    found = grid_of(placed, _value(key), by="head")
+    names = [columns.names[at] for at in found.layers if at is not None]
+    return replace(found, names=names, across=columns.axis)
 
 
 def _value(key: str) -> Callable[[RowDoc], float | None]:

@@ -46,6 +46,8 @@ class Grid:
     broken: NDArray[np.bool_]  # cells of which a matrix has no numbers
     inside: float = INSIDE  # inches that its columns share
     by: str = "role"  # what its lines are
+    names: Sequence[str] = ()  # of its columns, where these are no layers
+    across: str = "layer (index)"  # what its columns are
 
     @property
     def height(self) -> float:
@@ -142,11 +144,11 @@ def draw_grid(
                 j + 0.5, i + 0.5, texts.get((i, j), "∞"), ha="center", va="center",
                 color="white" if dark else INK,
             )  # fmt: skip
-    names = ["none" if layer is None else str(layer) for layer in grid.layers]
+    names = grid.names or ["none" if layer is None else str(layer) for layer in grid.layers]
     label_cells(axes, names, int(MOST_TICKS * grid.inside / INSIDE))
     axes.set_yticks(np.arange(rows) + 0.5, [role_label(role) for role in grid.roles])
     axes.set_ylim(rows, 0)
-    axes.set_xlabel("layer (index)")
+    axes.set_xlabel(grid.across)
     axes.set_ylabel(grid.by)
     axes.set_title(title)
     if numbered and grid.inside < INSIDE:
@@ -191,7 +193,7 @@ def label_cells(axes: Axes, names: Sequence[str], most: int = MOST_TICKS) -> Non
     """Name columns of cells, as many as there is room for, and the last where it has no number."""
     count = len(names)
     step = next((step for step in STEPS if count / step <= most), count)
-    shown = [at for at, name in enumerate(names) if at % step == 0 or not name.isdecimal()]
+    shown = [at for at, name in enumerate(names) if at % step == 0 or name == "none"]
     axes.set_xticks(np.asarray(shown) + 0.5, [names[at] for at in shown])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

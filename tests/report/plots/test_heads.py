@@ -1,5 +1,6 @@
 """The picture of heads: a cell a head, in the order of their numbers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from spectra.errors import UsageError
 from spectra.report import draw
 from spectra.report.plots import draw_into
 from spectra.report.plots.heatmap import grid_of
+from spectra.report.plots.stacks import columns_of
 
 
 def test_a_cell_a_head_by_layer(tmp_path: Path) -> None:
@@ -62,6 +64,38 @@ def test_where_every_score_is_zero_that_is_said(tmp_path: Path) -> None:
     some["strongest"][0] = found["strongest"][0]
     assert len(draw(zero, {}).axes[0].get_lines()) == 1
     assert len(draw({**zero, "rows": []}, {}).axes[0].get_lines()) == 1
+
+
+def test_modules_that_share_a_layer_have_columns_of_their_own() -> None:
+    one = columns_of([("h.0.attn", 0), ("h.2.attn", 2)])
+    assert (one.places, one.names) == ({"h.0.attn": 0, "h.2.attn": 2}, ["0", "1", "2"])
+    assert (one.axis, one.note) == ("layer (index)", "")
+    modules = [(f"model.{stack}.layers.{layer}.{name}", layer)
+               for stack, names in (("decoder", ("encoder_attn", "self_attn")),
+                                    ("encoder", ("self_attn",)))
+               for layer in (0, 1) for name in names]  # fmt: skip
+    several = columns_of(modules)
+    assert several.names == ["e0", "e1", "d0", "d0×", "d1", "d1×"]
+    assert several.places["model.decoder.layers.1.encoder_attn"] == 5
+    assert several.note == "Of the columns d: decoder, e: encoder, ×: attends across."
+    assert several.noun == "module"
+
+
+@pytest.mark.parametrize("compose", [False, True])
+def test_stacks_stand_beside_each_other(compose: bool, tmp_path: Path) -> None:
+    document = spectra.heads(write_attention(tmp_path / "model"), compose=compose).document()
+
+    def moved(text: str) -> str:
+        text = text.replace("model.layers.0", "encoder.layers.0")
+        return text.replace("model.layers.1", "decoder.layers.0")
+
+    document = json.loads(moved(json.dumps(document)))
+    for row in document["rows"]:
+        row["layer"] = 0
+    axes = draw(document, {}).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["e0", "d0"]
+    if compose:
+        assert [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()][:1] == [[0, 1]]
 
 
 def test_a_composition_is_lines_from_layer_to_layer_and_a_panel_a_side(tmp_path: Path) -> None:
