@@ -1,7 +1,9 @@
 """Directions in tokens as cells of a table: a few tokens of both ends."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unicodedata import bidirectional
 
 from spectra.checkpoint.tokenizer import seen
 from spectra.report.shape import COUNT, FLAG, NUMBER, TEXT, Items, Object
@@ -12,6 +14,8 @@ NONE = "—"
 FEW = 3  # tokens of an end in a cell
 LONG = 14  # characters of one there
 MANY, WHOLE = 10, 40  # on a page
+ESCAPE = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0,7})?$")
+"""The beginning of what stands for a character that does not print."""
 
 TOKEN = Object({"id": COUNT, "token": TEXT, "weight": NUMBER})
 READING = Object({
@@ -33,8 +37,19 @@ def words(tokens: Sequence[Mapping[str, Any]], few: int = FEW, long: int = LONG)
     return " ".join(_cut(seen(str(one["token"])), long) for one in tokens[:few])
 
 
+def _on_page(tokens: Sequence[Mapping[str, Any]]) -> str:
+    """Return many tokens of an end, in their order even where some are written from the right."""
+    return " ".join(_apart(_cut(seen(str(one["token"])), WHOLE)) for one in tokens[:MANY])
+
+
+def _apart(text: str) -> str:
+    """Return a token that turns none of its neighbours: between marks of Unicode's isolates."""
+    turns = any(bidirectional(one) in {"R", "AL"} for one in text)
+    return f"\u2068{text}\u2069" if turns else text
+
+
 def _cut(text: str, long: int) -> str:
-    return text if len(text) <= long else f"{text[: long - 1]}…"
+    return text if len(text) <= long else f"{ESCAPE.sub('', text[: long - 1])}…"
 
 
 def both_ends(reading: Mapping[str, Any], few: int = FEW) -> str:
@@ -106,7 +121,7 @@ def block(row: Mapping[str, Any]) -> list[list[str]]:
     if "tokens_status" not in row:
         return []
     told = [
-        [_title(one), words(one["highest"], MANY, WHOLE), words(one["lowest"], MANY, WHOLE)]
+        [_title(one), _on_page(one["highest"]), _on_page(one["lowest"])]
         for one in row.get("tokens") or ()
     ]
     why = row["tokens_status"]
