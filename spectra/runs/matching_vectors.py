@@ -11,6 +11,7 @@ from torch import Tensor
 from spectra.analyzers import Row
 from spectra.analyzers.match import OUTER, order_of
 from spectra.checkpoint import Checkpoint, TensorEntry
+from spectra.checkpoint.source import at_once
 from spectra.matrices import Selection, match_names
 from spectra.matrices.layers import layers_of
 from spectra.matrices.part import Part
@@ -52,20 +53,25 @@ def compared_vectors(
     """
     first, second = models
     mine, theirs = (_vectors(model, selection) for model in models)
-    pairs, _ = match_names(mine, theirs, "vector")
-    pairs = {name: twin for name, twin in pairs.items() if mine[name].shape == theirs[twin].shape}
+    found, _ = match_names(first.entries, second.entries, "tensor")  # as the matrices are
+    pairs = {name: twin for name, twin in found.items() if name in mine and twin in theirs
+             and mine[name].shape == theirs[twin].shape}  # fmt: skip
     twins = set(pairs.values())
     lone = [name for name in mine if name not in pairs]
     lone += [name for name in theirs if name not in twins]
-    differ = []
-    for name in sorted(pairs, key=natural):
+
+    def differs(name: str) -> str:
         own, other = mine[name], theirs[pairs[name]]
         orders = _orders(name, own.numel, homes)
         one = Vector(first, own, Replaced(second, other, None, Part()))
         asked = Asked(f"matched {far} {_digest(orders)}")
         answer = partial(_differs, one.values, Read(second, other), orders, far, executor)
-        if one.ask(executor, asked, answer):
-            differ.append(name)
+        return one.ask(executor, asked, answer)
+
+    names = sorted(pairs, key=natural)
+    concurrency = min(model.folder.concurrency if model.folder else 1 for model in models)
+    answers = zip(names, at_once(differs, names, concurrency), strict=True)
+    differ = [name for name, answer in answers if answer]
     return Vectors(len(pairs), differ, lone)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import spectra
 from examples import write_model
+from spectra.runs import matching_vectors
 from spectra.work import Result
 
 WIDTH, UNITS, HEADS, KEYS, SIZE = 32, 40, 4, 2, 6
@@ -138,3 +139,13 @@ def test_what_one_model_lacks_is_named(tmp_path: Path) -> None:
     assert f"1 norm or bias is in one model alone, or of another length: {bias}." in str(
         result.summary["reading"]
     )
+
+
+def test_a_second_run_reads_no_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    config, first, *_ = grouped()
+    gain = "model.layers.0.input_layernorm.weight"
+    other = {**first, gain: 2.0 * first[gain]}
+    summary = matched(tmp_path, config, first, other, "other").summary
+    monkeypatch.setattr(matching_vectors, "_differs", None)
+    assert spectra.match(tmp_path / "first", tmp_path / "other").summary == summary
