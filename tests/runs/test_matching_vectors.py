@@ -147,5 +147,5 @@ def test_a_second_run_reads_no_vector(tmp_path: Path, monkeypatch: pytest.Monkey
     gain = "model.layers.0.input_layernorm.weight"
     other = {**first, gain: 2.0 * first[gain]}
     summary = matched(tmp_path, config, first, other, "other").summary
-    monkeypatch.setattr(matching_vectors, "_differs", None)
+    monkeypatch.setattr(matching_vectors, "_differs", pytest.fail)
     assert spectra.match(tmp_path / "first", tmp_path / "other").summary == summary
