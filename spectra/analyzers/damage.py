@@ -13,7 +13,7 @@ from spectra.analyzers.difference import BLOCK, side_of
 from spectra.analyzers.null_directions import own_rank
 from spectra.analyzers.row import Row
 from spectra.analyzers.spans import lines_of
-from spectra.kernels.entries import filled_lines, largest_entry, power_of_two_near
+from spectra.kernels.entries import filled_lines, is_zero, largest_entry, power_of_two_near
 from spectra.matrices import Pair
 from spectra.numbers import number, percent
 from spectra.text import counted
@@ -48,7 +48,7 @@ def damage_of(pair: Pair, found: Mapping[str, Any]) -> Damage | None:
     tuned = pair.tuned
     if not isinstance(tuned, Tensor) or pair.formed:
         return None
-    if not bool(tuned.any()):
+    if is_zero(tuned):
         return Damage("became 0 in every entry", "zero")
     kind, relative = str(found["delta_kind"]), found["delta_relative"] or 0.0
     if kind in STORED:

@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from spectra.analyzers.change import STORED
@@ -13,7 +12,7 @@ from spectra.analyzers.direction import LEAST, directions_of
 from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Value
 from spectra.errors import NonFiniteError
-from spectra.kernels.entries import entry_norm, largest_entry
+from spectra.kernels.entries import are_equal, entry_norm, largest_entry
 from spectra.kernels.extremes import largest_singular_value
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import product_singular_values, singular_values
@@ -91,9 +90,7 @@ def update_of(pair: Pair, energy: float, *, full: bool) -> Update | None:
         _largest(pair.tuned.right, "factor A")
     elif pair.tuned is not None:
         largest = max(largest, _largest(pair.tuned, "tuned"))
-    if pair.tuned is None or (
-        isinstance(pair.tuned, Tensor) and torch.equal(pair.tuned, pair.base)
-    ):
+    if pair.tuned is None or (isinstance(pair.tuned, Tensor) and are_equal(pair.tuned, pair.base)):
         return None
     rounding, arrays = 0.0, {}
     if isinstance(pair.tuned, LowRank):
@@ -127,7 +124,7 @@ def evidence_for(pair: Pair) -> Evidence:
         NonFiniteError: One side holds NaN or Inf.
     """
     largest = _largest(pair.base, "base")
-    if not isinstance(pair.tuned, Tensor) or torch.equal(pair.tuned, pair.base):
+    if not isinstance(pair.tuned, Tensor) or are_equal(pair.tuned, pair.base):
         return Evidence("unchanged", 0)
     change = Change(pair, max(largest, _largest(pair.tuned, "tuned")))
     core = change.core()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spectra.analyzers.difference import MOST, SUMS, Change, enough
 from spectra.kernels.directions import Survey
+from spectra.kernels.entries import is_zero
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import STORED
 
@@ -62,7 +63,7 @@ def evidence_of(change: Change, sigma: Float[Tensor, " rank"] | None = None) -> 
             return Evidence("rounding", 0, *known)
         if change.quantised():
             return Evidence("quantising", 0, *known)
-        if not change.alive and bool(change.tuned.values.any()):
+        if not change.alive and not is_zero(change.tuned.values):
             return _pruned(change, sigma, known)
     (rank, clear, exact), found, name = _rank(change, sigma, steps)
     kind = _kind(rank, clear, change.values.shape, (rows, cols))

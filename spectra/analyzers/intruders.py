@@ -10,6 +10,7 @@ from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.tally import CHANGED, matrices_of, share_of, smallest_of, tallied
 from spectra.errors import UsageError
+from spectra.kernels.entries import is_zero
 from spectra.kernels.noise import chance_cosine
 from spectra.kernels.similarity import Similarity, exact_similarity
 from spectra.kernels.verdicts import proven_similarities
@@ -84,7 +85,7 @@ class Look:
 
     def measure(self, pair: Pair) -> Measurement:
         """Judge the leading vectors that are the matrix's own; zeros have none to match."""
-        if not bool(pair.base.any()):
+        if is_zero(pair.base):
             return Measurement({
                 "intruders": 0, "vectors_judged": 0, "vectors_status": HOLLOW, "certified": True,
                 **self._each(lambda side: self._nothing(pair.view, side)),

@@ -11,6 +11,7 @@ from torch import Tensor
 from spectra.errors import NonFiniteError
 from spectra.text import non_finite
 
+FIRST = 64  # rows that mostly tell
 BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
 
 
@@ -99,6 +100,16 @@ def _blocks(matrix: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(matrix), rows):
         part = matrix[start : start + rows]
         yield slice(start, start + rows), wide[: len(part)].copy_(part).div_(scale)
+
+
+def are_equal(one: Float[Tensor, "rows cols"], other: Float[Tensor, "rows cols"]) -> bool:
+    """Say whether two matrices hold the same; those that do not differ in the first rows mostly."""
+    return torch.equal(one[:FIRST], other[:FIRST]) and torch.equal(one, other)
+
+
+def is_zero(matrix: Float[Tensor, "rows cols"]) -> bool:
+    """Say whether a matrix holds zeros alone, which the first rows mostly tell."""
+    return not bool(matrix[:FIRST].any()) and not bool(matrix.any())
 
 
 def filled_lines(

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra.errors import NonFiniteError
-from spectra.kernels.entries import BLOCK, entry_norm, shuffled, sizes
+from spectra.kernels.entries import (
+    BLOCK,
+    are_equal,
+    entry_norm,
+    filled_lines,
+    is_zero,
+    shuffled,
+    sizes,
+)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.integers(-100, 100))
@@ -48,3 +56,18 @@ def test_which_entry_goes_where_does_not_depend_on_how_they_are_stored(dtype: to
     assert found.dtype == dtype
     assert torch.equal(found.float(), shuffled(matrix, seed=4))
     assert not torch.equal(found.float(), matrix)
+
+
+@pytest.mark.parametrize("row", [0, 200], ids=["first", "last"])
+def test_one_entry_anywhere_tells_two_matrices_apart_and_one_from_zeros(row: int) -> None:
+    one, other = torch.zeros(201, 3), torch.zeros(201, 3)
+    assert are_equal(one, other)
+    assert is_zero(one)
+    other[row, 2] = 1.0
+    assert not are_equal(one, other)
+    assert not is_zero(other)
+    where = other != 0.0
+    assert [lines.tolist() for lines in filled_lines(where)] == [
+        where.any(dim=1).tolist(), where.any(dim=0).tolist(),
+    ]  # fmt: skip
+    assert [lines.numel() for lines in filled_lines(where[:0])] == [0, 3]
