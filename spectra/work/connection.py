@@ -129,6 +129,9 @@ def imported() -> ModuleType:
     Raises:
         UsageError: It is not installed.
     """
+    hints = logging.getLogger("ray.widgets")  # in a notebook, of what else could be installed
+    level = hints.level
+    hints.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,6 +140,8 @@ def imported() -> ModuleType:
             import_module("ray.util.scheduling_strategies")
     except ImportError:
         raise UsageError(MISSING) from None
+    finally:
+        hints.setLevel(level)
     return ray
 
 

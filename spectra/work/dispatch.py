@@ -109,9 +109,11 @@ class Dispatch:
                     queue.extendleft(again)
                     yield from rows
         finally:
-            for one in pending:
+            # By force Ray would end this process where a task comes back at that moment: "Tried to
+            # complete task that was not pending" (2.60). One that was started here ends with all.
+            for one in () if self.link.started else pending:
                 with suppress(Exception):  # it is gone, or the cluster is
-                    ray.cancel(one, force=True)
+                    ray.cancel(one)
 
     def opened(self, answer: Mapping[str, Any], node: str) -> list[Found]:
         """Return what an answer holds, and note the digests in it.
