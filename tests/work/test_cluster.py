@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import ray
@@ -303,6 +303,32 @@ def test_a_matrix_of_which_every_worker_dies_is_a_row_without_numbers(
     counts = Counter(name for name, _ in traced(trace))
     assert counts["w2.weight"] == module.CRASHES
     assert all(count == 1 for name, count in counts.items() if name != "w2.weight")
+
+
+def test_an_interrupted_run_frees_a_cluster_that_stays(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, trace = tasks_of(matrices(tmp_path / "m", 12)), tmp_path / "trace"
+    forced: list[bool] = []
+    cancel = ray.cancel
+
+    def noted(one: Any, *, force: bool = False) -> None:  # noqa: ANN401 - Ray's own
+        forced.append(force)
+        cancel(one)
+
+    monkeypatch.setattr(ray, "cancel", noted)
+    with closing(Cluster(wanted="cpu")) as away:
+        rows = away.run(tasks, Traced(str(trace), pause=0.5))
+        next(iter(rows))
+        cast("Generator[Row]", rows).close()
+    until = time.monotonic() + 20
+    free: Any = ray.available_resources
+    while free().get("CPU", 0.0) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert forced
+    assert not any(forced), "by force Ray may end the process that asks"
+    assert len(trace.read_text().splitlines()) < 12
 
 
 def test_a_node_that_is_killed_costs_what_it_had_in_work(
