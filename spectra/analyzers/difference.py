@@ -298,15 +298,16 @@ class Change:
         the moments of which times cols are at most those of chi squared: so its Chernoff bound
         holds for the mean, and that of a cap of the sphere for the largest.
         """
-        found = []
+        # In memory of its own: small pieces kept between blocks would hold those of all of them.
+        found = self.steps.new_full((self.values.shape[0],), -1.0, dtype=self.dtype)
         for rows, base, tuned in self._blocks():
             streamed = isinstance(self.values, Streamed)
             delta = self._sides.difference(base, tuned) if streamed else self.values[rows]
             base.div_(self.scale)
             size = base.square().sum(dim=1) * delta.square().sum(dim=1)
             along = (base * delta).sum(dim=1).square() / size
-            found.append(along[size > 0])
-        shares = torch.cat(found)
+            found[rows] = torch.where(size > 0, along, -1.0)
+        shares = found[found >= 0.0]
         if not len(shares):
             return False
         count, cols = len(shares), self.values.shape[1]
