@@ -196,7 +196,10 @@ def _weighed(along: Along, weight: float) -> Tensor:
 
 def _top(lines: Tensor) -> Tensor:
     """Return the unit vector that lines have most in common with."""
-    if len(lines) <= SMALL:
+    count, width = lines.shape
+    if width <= min(count, SMALL):
+        found = torch.linalg.eigh(lines.double().mT @ lines.double()).eigenvectors[:, -1]
+    elif count <= SMALL:
         lines = lines.double()
         _, turn = torch.linalg.eigh(lines @ lines.mT)
         found = lines.mT @ turn[:, -1]
@@ -228,11 +231,31 @@ def _null(reaches: Sequence[Reach], width: int) -> tuple[float, float]:
     source, most = torch.Generator().manual_seed(0), torch.empty(0)
     while (left := DRAWS - len(most)) > 0:  # few at once where each is large
         count = min(max(ENTRIES // (size * len(part)), 1), left)
-        drawn = torch.randn(count, len(part), longest, width, generator=source)
-        drawn /= torch.linalg.vector_norm(drawn, dim=3, keepdim=True)
-        most = torch.cat([most, _most((roots @ drawn).flatten(1, 2))])
+        drawn = _drawn((count, len(part) * longest, width), source)
+        drawn /= torch.linalg.vector_norm(drawn, dim=2, keepdim=True)
+        drawn = roots @ drawn.unflatten(1, (len(part), longest))
+        most = torch.cat([most, _most(drawn.flatten(1, 2))])
     found = (most * (len(lines) / len(part) / weight_of(reaches))).tolist()
     return min(found), min(max(found), 1.0)
+
+
+def _drawn(size: tuple[int, int, int], source: torch.Generator) -> Tensor:
+    """Return draws of Gaussian vectors, each a line, up to a rotation of each draw.
+
+    Where there are no more than each has entries, that is L of the Gram matrix L L^T: Gaussian
+    below the diagonal, and on it what the lines before leave of a line's length.
+
+    Source:
+        Bartlett 1933, Proc. R. Soc. Edinb. 53, 260-283: the decomposition of Wishart's matrix.
+    """
+    draws, count, width = size
+    if count > width:
+        return torch.randn(size, generator=source)
+    freedom = torch.arange(width, width - count, -1, dtype=torch.float64).expand(draws, count)
+    drawn = torch.randn(draws, count, count, generator=source).tril_(-1)
+    lengths = torch._standard_gamma(freedom / 2.0, generator=source).mul_(2.0).sqrt_()  # noqa: SLF001
+    drawn.diagonal(dim1=1, dim2=2).copy_(lengths)
+    return drawn
 
 
 def _root(gram: Tensor, size: int) -> Tensor:
@@ -245,6 +268,7 @@ def _root(gram: Tensor, size: int) -> Tensor:
 
 def _most(draws: Tensor) -> Tensor:
     """Return of each draw's lines the largest sum of squares that they have along a direction."""
+    draws = draws if draws.shape[1] <= draws.shape[2] else draws.mT
     if draws.shape[1] <= SMALL:
         values: Tensor = torch.linalg.eigvalsh((draws @ draws.mT).double())
         return values[:, -1]
