@@ -88,12 +88,19 @@ class Survey:
     coupling: float = 0.0  # by which squares of the values may be too low
     rest: float = math.inf  # no singular value of W' exceeds it
     right: Float[Tensor, "short kept"] | None = None  # V; None: all values are known
+    beyond: float | None = None  # squares of all but these values, where it was taken out of W
     _split: "_Split | None" = field(default=None, repr=False)
 
     @property
     def left(self) -> float:
-        """The sum of squares of all but the first `rank` values; of no use where these are more."""
-        return max(self.energy - float(self.values[: self.rank].square().sum()), 0.0)
+        """The sum of squares of all but the first `rank` values; of no use where these are more.
+
+        Of what was left itself where that was seen: next to a strong change the rounding of its
+        energy is as large.
+        """
+        if self.beyond is None:
+            return max(self.energy - float(self.values[: self.rank].square().sum()), 0.0)
+        return self.beyond + float(self.values[self.rank :].square().sum())
 
     def count(self, level: float) -> int:
         """Return how many exceed a level, or one within half of `Settings.margin` of it."""
@@ -102,6 +109,7 @@ class Survey:
             if found is not None:
                 return found
             self.values, self._split = singular_values(self._split.matrix).cpu(), None
+            self.beyond = 0.0
         return int((self.values > level).sum())
 
     def largest(self) -> Bracket | None:
@@ -142,17 +150,19 @@ def survey(
         above = int((values > level).sum())
         rest = float(values[above]) if above < len(values) else 0.0
         energy = float(values.square().sum())
-        return Survey(values, energy, level, above, exact=True, rest=rest)
+        return Survey(values, energy, level, above, exact=True, rest=rest, beyond=0.0)
     split = _Split(matrix, settings)
     unit, own = split.of.scale, level / split.of.scale
     outcome, half = split.search(own, patient=False), None
     if outcome is Outcome.MANY:
         half = split.more_than_half(own)
         outcome = Outcome.OPEN if half else split.search(own, patient=True)
-    values = unit * (split.values if half is None and len(split.values) else split.seen)
+    taken = half is None and len(split.values) > 0
+    values = unit * (split.values if taken else split.seen)
     found = Survey(
         values, unit**2 * split.energy, level, half or len(values), exact=outcome is Outcome.BELOW,
-        coupling=unit**2 * split.coupling, right=split.right, _split=split,
+        coupling=unit**2 * split.coupling, right=split.right,
+        beyond=unit**2 * split.left if taken else None, _split=split,
     )  # fmt: skip
     if half is None:
         found.rest = level if found.exact else unit * math.sqrt(split.left)

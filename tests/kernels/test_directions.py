@@ -104,6 +104,26 @@ def test_any_scale(scale: float) -> None:
     assert (found.rank, found.exact) == (2, True)
 
 
+@pytest.mark.parametrize("rank", [1, 20])
+def test_what_is_left_beside_strong_directions_is_seen_and_not_the_rounding_of_all(
+    rank: int,
+) -> None:
+    """Differences of sums near 1e18 would be off by hundreds."""
+    rows, cols = 420, 260
+    noise = planted((rows, cols), []).double()
+    left, right = (torch.linalg.qr(noise[:side, :rank] + 0.1).Q for side in (rows, cols))
+    noise -= left @ (left.mT @ noise)
+    noise -= (noise @ right) @ right.mT
+    matrix = 1e9 * left @ right.mT + noise
+    streamed = Streamed(
+        (rows, cols), matrix.dtype, matrix.device, lambda here: matrix[here].clone()
+    )
+    for given in (matrix, streamed):
+        found = survey(given, 1.5, settings=QUICK)
+        assert (found.rank, found.exact) == (rank, True)
+        assert found.left == pytest.approx(float(noise.square().sum()), rel=1e-3)
+
+
 @pytest.mark.skipif(device.NAME == pretend.NAME, reason="its tensors hold no memory")
 def test_directions_of_what_is_streamed_are_not_held_along_its_length(
     monkeypatch: pytest.MonkeyPatch,
