@@ -91,16 +91,21 @@ def reading_of(
 
 def with_vectors(summary: Mapping[str, Any], beside: Vectors) -> dict[str, Any]:
     """Return what follows where matrices are the same, norms and biases taken into account."""
-    counts = {"both": beside.compared, "differ": len(beside.differ), "lone": len(beside.lone)}
+    counts = {"both": beside.compared, "differ": len(beside.differ), "lone": len(beside.lone),
+              "non_finite": len(beside.broken)}  # fmt: skip
     found = {**summary, "vectors": counts}
-    if not beside.differ and not beside.lone:
+    if not any((beside.differ, beside.lone, beside.broken)):
         return found
     text = [re.sub(r"\b([Tt])he two models are", r"\1he matrices of the two models are",
                    str(summary["reading"]), count=1)]  # fmt: skip
+    of = counted(beside.compared, *VECTORS)
     if beside.differ:
-        many, of = len(beside.differ) > 1, counted(beside.compared, *VECTORS)
-        verb = "differ, such as" if many else "differs:"
+        verb = "differ, such as" if len(beside.differ) > 1 else "differs:"
         text.append(f"But {len(beside.differ):,} of {of} {verb} {shown(beside.differ[0])}.")
+    if beside.broken:
+        many = len(beside.broken) > 1
+        text.append(f"{len(beside.broken):,} of {of} {'hold' if many else 'holds'} NaN or Inf in "
+                    f"either model{', such as' if many else ':'} {shown(beside.broken[0])}.")  # fmt: skip
     if beside.lone:
         what, are = counted(len(beside.lone), *VECTORS), "are" if len(beside.lone) > 1 else "is"
         such = ", such as" if len(beside.lone) > 1 else ":"

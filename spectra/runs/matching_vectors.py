@@ -1,5 +1,6 @@
 """Norms and biases of two models whose matrices are the same, in the order of their units."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from spectra.matrices import Selection, match_names
 from spectra.matrices.layers import layers_of
 from spectra.matrices.part import Part
 from spectra.policy.facts import is_buffer
+from spectra.policy.rules.entries import BOUNDS
 from spectra.runs.beside import Asked, Vector
 from spectra.text import natural
 from spectra.work.executor import Executor
@@ -25,6 +27,8 @@ from spectra.work.task import Input, Replaced, Task
 Orders = Sequence[Tensor]
 Homes = Mapping[str, Orders]  # by what the names of vectors begin with
 
+FAR, NONE = "yes", "no number"  # answers: whether two differ
+
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
@@ -33,6 +37,7 @@ class Vectors:
     compared: int = 0
     differ: Sequence[str] = field(default_factory=tuple)  # names in the first model
     lone: Sequence[str] = field(default_factory=tuple)  # of one model alone, or of another length
+    broken: Sequence[str] = field(default_factory=tuple)  # that hold NaN or Inf in either
 
 
 def compared_vectors(
@@ -64,15 +69,15 @@ def compared_vectors(
         own, other = mine[name], theirs[pairs[name]]
         orders = _orders(name, own.numel, homes)
         one = Vector(first, own, Replaced(second, other, None, Part()))
-        asked = Asked(f"matched {far} {_digest(orders)}")
-        answer = partial(_differs, one.values, Read(second, other), orders, far, executor)
+        asked = Asked(f"match {far} {_digest(orders)}", name.endswith(BOUNDS))
+        answer = partial(_differs, (one.values, Read(second, other)), orders, far, asked, executor)
         return one.ask(executor, asked, answer)
 
     names = sorted(pairs, key=natural)
     concurrency = min(model.folder.concurrency if model.folder else 1 for model in models)
-    answers = zip(names, at_once(differs, names, concurrency), strict=True)
-    differ = [name for name, answer in answers if answer]
-    return Vectors(len(pairs), differ, lone)
+    answers = [*zip(names, at_once(differs, names, concurrency), strict=True)]
+    differ, broken = ([name for name, answer in answers if answer == what] for what in (FAR, NONE))
+    return Vectors(len(pairs), differ, lone, broken)
 
 
 def homes_of(task: Task, row: Row) -> Iterator[tuple[str, Orders]]:
@@ -129,9 +134,18 @@ def _digest(orders: Orders) -> str:
     return sha256(repr([one.tolist() for one in orders]).encode()).hexdigest()
 
 
-def _differs(before: Read, after: Read, orders: Orders, far: float, executor: Executor) -> str:
-    """Say whether a vector is another, in whatever order of its units."""
-    one, other = (side.values(executor.ledger).double().flatten() for side in (before, after))
+def _differs(
+    sides: tuple[Read, Read], orders: Orders, far: float, asked: Asked, executor: Executor
+) -> str:
+    """Say whether a vector is another, in whatever order of its units, or either has no number."""
+    one, other = (side.values(executor.ledger).double().flatten() for side in sides)
+    if any(bool((side.isnan() | side.isinf() & (not asked.clips)).any()) for side in (one, other)):
+        return NONE
     most = far * float(torch.linalg.vector_norm(one))
-    apart = (float(torch.linalg.vector_norm(one - other[order])) for order in orders)
-    return "" if any(distance <= most for distance in apart) else "yes"
+    for order in orders:
+        moved = other[order]
+        if torch.equal(one, moved):  # infinite bounds among them
+            return ""
+        if float(torch.linalg.vector_norm(one - moved)) <= most < math.inf:
+            return ""
+    return FAR

@@ -96,6 +96,10 @@ def matched(
     return spectra.match(folder / "first", write_model(folder / name, second, json.dumps(config)))
 
 
+def counts(both: int, **others: int) -> dict[str, int]:
+    return {"both": both, "differ": 0, "lone": 0, "non_finite": 0, **others}
+
+
 @pytest.mark.parametrize("made", [grouped, interleaved, turned])
 def test_biases_go_with_their_units(made: Any, tmp_path: Path) -> None:  # noqa: ANN401
     torch.manual_seed(3)
@@ -105,12 +109,12 @@ def test_biases_go_with_their_units(made: Any, tmp_path: Path) -> None:  # noqa:
     result = matched(tmp_path, config, first, moved, "moved")
     assert result.summary["relation"] == "the same up to a permutation"
     vectors = {name for name, one in first.items() if one.ndim == 1}
-    assert result.summary["vectors"] == {"both": len(vectors), "differ": 0, "lone": 0}
+    assert result.summary["vectors"] == counts(len(vectors))
     stay = {name: first[name] if name in vectors else one for name, one in moved.items()}
     result = matched(tmp_path, config, first, stay, "stay")
     differ = len(vectors & rows.keys())
     assert result.summary["relation"] == "the same in part"
-    assert result.summary["vectors"] == {"both": len(vectors), "differ": differ, "lone": 0}
+    assert result.summary["vectors"] == counts(len(vectors), differ=differ)
     reading = str(result.summary["reading"])
     assert reading.startswith("The matrices of the two models are the same up to a permutation:")
     assert f"But {differ} of {len(vectors)} norms and biases differ, such as " in reading
@@ -139,6 +143,23 @@ def test_what_one_model_lacks_is_named(tmp_path: Path) -> None:
     assert f"1 norm or bias is in one model alone, or of another length: {bias}." in str(
         result.summary["reading"]
     )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_norm_without_numbers_does_not_differ_from_itself(value: float, tmp_path: Path) -> None:
+    """What a module clips at may be infinite, and is then the same, or another bound."""
+    torch.manual_seed(3)
+    config, first, *_ = grouped()
+    gain, bound = "model.layers.0.input_layernorm.weight", "model.layers.0.mlp.input_max"
+    first[gain][2] = value
+    first[bound] = torch.tensor([float("inf")])
+    result = matched(tmp_path, config, first, first, "copy")
+    assert result.summary["vectors"] == counts(10, non_finite=1)
+    assert result.summary["relation"] == "the same in part"
+    told = f"1 of 10 norms and biases holds NaN or Inf in either model: {gain}."
+    assert str(result.summary["reading"]).endswith(told)
+    clipped = matched(tmp_path, config, first, {**first, bound: torch.ones(1)}, "clipped")
+    assert clipped.summary["vectors"] == counts(10, differ=1, non_finite=1)
 
 
 def test_a_second_run_reads_no_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,8 @@ KIND = Kind(
         "relation": Words(VERDICTS), "modules": COUNT, "modules_same": COUNT,
         "modules_related": COUNT, "modules_unrelated": COUNT, "permuted": COUNT,
         "matrices": COUNT, "non_finite": COUNT.sometimes,
-        "vectors": Object({"both": COUNT, "differ": COUNT, "lone": COUNT}).sometimes,
+        "vectors": Object({"both": COUNT, "differ": COUNT, "lone": COUNT,
+                           "non_finite": COUNT}).sometimes,
         "unpaired": Object({"base": SIDE, "tuned": SIDE}).sometimes,
     },
 )  # fmt: skip
