@@ -198,7 +198,8 @@ def _top(lines: Tensor) -> Tensor:
     """Return the unit vector that lines have most in common with."""
     count, width = lines.shape
     if width <= min(count, SMALL):
-        found = torch.linalg.eigh(lines.double().mT @ lines.double()).eigenvectors[:, -1]
+        lines = lines.double()
+        found = torch.linalg.eigh(lines.mT @ lines).eigenvectors[:, -1]
     elif count <= SMALL:
         lines = lines.double()
         _, turn = torch.linalg.eigh(lines @ lines.mT)

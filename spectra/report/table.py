@@ -277,7 +277,7 @@ def render_markdown(screen: Screen) -> str:
         aligned = ["---" if column.align == "left" else "---:" for column in screen.columns]
         rows = [titles, aligned, *(line.cells for line in screen.lines)]
         lines += [*map(_markdown_row, rows), ""]
-    lines += [text + "  " for text in screen.facts]
+    lines += [re.sub(r"^\* ", r"\\* ", text) + "  " for text in screen.facts]  # a mark, and no list
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -257,12 +257,15 @@ def entries_of(path: Path, kind: str) -> Iterator[Entry | None]:
     """
     order = "SELECT about, body, sum, used FROM entries WHERE kind = ?"
     try:
+        if not there(path):
+            what = "it is a folder" if path.is_dir() else "there is no such file"
+            raise sqlite3.DatabaseError(what)
         with closing(_connection(path, "?mode=ro&immutable=1")) as base:
             layout = base.execute("PRAGMA user_version").fetchone()[0]
             if layout != LAYOUT:
                 raise sqlite3.DatabaseError(f"layout {layout}")
             if (found := base.execute("PRAGMA quick_check(1)").fetchone()[0]) != b"ok":
-                raise sqlite3.DatabaseError(found.decode(errors="replace").partition("\n")[0])
+                raise sqlite3.DatabaseError(found.decode(errors="replace").splitlines()[-1])
             for about, body, total, used in base.execute(order, (kind,)):
                 sound = isinstance(about, bytes) and isinstance(body, bytes)
                 if sound and total == _sum(kind, about, body):

@@ -11,6 +11,7 @@ from spectra.errors import OutputError
 from spectra.text import guess, guess_path, shown
 from spectra.writing.temporary import held, name_beside, remove, sweep
 
+HANDED = Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")  # what the system hands a process
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
@@ -18,11 +19,12 @@ def require_writable(path: Path) -> None:
     """Refuse, before any work is done, a path that could not be written after it.
 
     Raises:
-        OutputError: The folder is missing or closed, or the path is itself a folder.
+        OutputError: The folder is missing or closed, or the path is a folder, device or pipe.
     """
     folder = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a folder; expected a file name to write to.")
+    _require_replaceable(path)
     require_above(path, folder)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -33,6 +35,15 @@ def require_writable(path: Path) -> None:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}. Choose another place."
         ) from None
+
+
+def _require_replaceable(path: Path) -> None:
+    """Refuse what a file that is renamed to it would take away: `/dev/null` as well, from root."""
+    with contextlib.suppress(OSError):  # what may not be seen is refused when it is written
+        if path.absolute().parent in HANDED or (path.exists() and not path.is_file()):
+            raise OutputError(
+                f"{shown(path)} is a device or pipe; expected a file name to write to."
+            )
 
 
 def require_above(path: Path, folder: Path) -> None:
@@ -61,8 +72,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.
 
     Raises:
-        OutputError: The system refuses; what was at `path` before is still there.
+        OutputError: The system refuses, or it is no file that may be replaced; what was at `path`
+            before is still there.
     """
+    _require_replaceable(path)
     with unfinished(path, _empty) as temporary:
         write(temporary)
         finished(path)

@@ -1,5 +1,6 @@
 """Files are checked before the work and never half-written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def test_folders_and_missing_folders_are_refused_early(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is a file; expected a folder"):
         require_writable(tmp_path / "file" / "sub" / "deep" / "out.txt")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes with names")
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A file renamed to /dev/null takes it away for good, where root writes."""
+    pipe, link = tmp_path / "pipe.json", tmp_path / "link.json"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, Path("/dev/null"), Path("/dev/stdout"), Path("/dev/fd/1")):
+        with pytest.raises(OutputError, match=f"{path} is a device or pipe; expected a file name"):
+            require_writable(path)
+        with pytest.raises(OutputError, match="is a device or pipe"):
+            write_atomically(path, lambda _: pytest.fail("begun"))
+    assert pipe.is_fifo()
+    assert link.is_symlink()
 
 
 def test_only_png_and_svg_are_pictures() -> None:

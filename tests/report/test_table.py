@@ -181,6 +181,12 @@ def test_a_token_has_no_meaning_in_markdown(token: str, told: str) -> None:
     assert f"| {told} | 0 |" in render_markdown(screen([token]))
 
 
+def test_a_mark_below_a_table_begins_no_list_in_markdown() -> None:
+    marked = replace(screen(["* 7"]), facts=["* measures rounding.", "7 unchanged"], hints=[])
+    assert render_markdown(marked).endswith("\n\\* measures rounding.  \n7 unchanged\n")
+    assert render_text(marked).endswith("\n  * measures rounding.\n  7 unchanged\n")
+
+
 def test_characters_of_two_columns_stay_within_the_terminal() -> None:
     columns = (Column("matrix", "left", flexible=True), Column("reads", "left", wrapping=True))
     cells = ["layer 0 head 1", " ".join(["漢字かな交じり文", "and", "한국어"] * 6)]
