@@ -103,9 +103,11 @@ def with_vectors(summary: Mapping[str, Any], beside: Vectors) -> dict[str, Any]:
         verb = "differ, such as" if len(beside.differ) > 1 else "differs:"
         text.append(f"But {len(beside.differ):,} of {of} {verb} {shown(beside.differ[0])}.")
     if beside.broken:
-        many = len(beside.broken) > 1
-        text.append(f"{len(beside.broken):,} of {of} {'hold' if many else 'holds'} NaN or Inf in "
-                    f"either model{', such as' if many else ':'} {shown(beside.broken[0])}.")  # fmt: skip
+        verb, such = ("hold", ", such as") if len(beside.broken) > 1 else ("holds", ":")
+        text.append(
+            f"{len(beside.broken):,} of {of} {verb} NaN or Inf in either model{such} "
+            f"{shown(beside.broken[0])}."
+        )
     if beside.lone:
         what, are = counted(len(beside.lone), *VECTORS), "are" if len(beside.lone) > 1 else "is"
         such = ", such as" if len(beside.lone) > 1 else ":"

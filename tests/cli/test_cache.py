@@ -293,7 +293,7 @@ def test_verify_finds_what_size_and_times_do_not_tell(
         ("cache prune", "--older 30d, --max-size 2GB or both"),
         ("cache prune --older soon", "'soon' is no age"),
         ("cache prune --max-size big", "'big' is no size"),
-        ("cache import nope.sqlite", "nope.sqlite is no store of measurements (there is no such file)"),
+        ("cache import nope.sqlite", "is no store of measurements (there is no such file)"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(command: Command, line: str, message: str) -> None:
