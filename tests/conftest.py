@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ PREFIX = "base_model.model.bert."
 
 
 def pytest_configure() -> None:
-    """Refuse a device that is not there before any test; forget how wide somebody's terminal is."""
+    """Refuse a device that is not there before any test; forget what somebody's terminal told."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background, commands' too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("COLUMNS", None)
     os.environ["SPECTRA_CACHE_DIR"] = tempfile.mkdtemp(prefix="spectra-tests-")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles spectra again

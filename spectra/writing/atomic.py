@@ -22,8 +22,6 @@ def require_writable(path: Path) -> None:
         OutputError: The folder is missing or closed, or the path is a folder, device or pipe.
     """
     folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected a file name to write to.")
     _require_replaceable(path)
     require_above(path, folder)
     try:
@@ -41,9 +39,8 @@ def _require_replaceable(path: Path) -> None:
     """Refuse what a file that is renamed to it would take away: `/dev/null` as well, from root."""
     with contextlib.suppress(OSError):  # what may not be seen is refused when it is written
         if path.absolute().parent in HANDED or (path.exists() and not path.is_file()):
-            raise OutputError(
-                f"{shown(path)} is a device or pipe; expected a file name to write to."
-            )
+            kind = "folder" if path.is_dir() else "device or pipe"
+            raise OutputError(f"{shown(path)} is a {kind}; expected a file name to write to.")
 
 
 def require_above(path: Path, folder: Path) -> None:

@@ -295,8 +295,9 @@ def test_an_ablation_by_head_is_that_of_whole_matrices(tmp_path: Path) -> None:
     (one,), (other,) = (result.summary["directions"] for result in (split, whole))
     for key in ("matrices", "changed", "ablated", "kind", "untouched_layers"):
         assert one[key] == other[key]
-    for key in ("share", "null_low", "null_high"):
-        assert one[key] == pytest.approx(other[key], rel=0.05)
+    assert one["share"] == pytest.approx(other["share"], rel=0.05)
+    for key in ("null_low", "null_high"):  # of other draws, twenty of each
+        assert one[key] == pytest.approx(other[key], rel=0.15)
     for mine, theirs in zip(one["layers"], other["layers"], strict=True):
         assert (mine["changed"], mine["ablated"]) == (theirs["changed"], theirs["ablated"])
         assert mine["strength"] == pytest.approx(theirs["strength"], rel=0.02)

@@ -295,9 +295,9 @@ def test_other_suffixes_are_refused_in_one_line(kappa: Result, tmp_path: Path, n
 def test_a_path_that_cannot_be_written_is_one_line(kappa: Result, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     figure = picture(kappa)
-    for path in (tmp_path / "folder.png", tmp_path / "missing" / "a.svg"):
-        with pytest.raises(OutputError, match="cannot be written") as raised:
-            save_figure(figure, path)
+    for name, expected in (("folder.png", "is a folder; "), ("missing/a.svg", "cannot be written")):
+        with pytest.raises(OutputError, match=expected) as raised:
+            save_figure(figure, tmp_path / name)
         assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
