@@ -176,6 +176,7 @@ def test_a_bar_is_drawn_where_a_line_can_be_redrawn(
 
 def _told(capsys: pytest.CaptureFixture[str], *, redrawn: bool) -> bool:
     told = ""
+    capsys.readouterr()  # what another wrote at its end
     with shown(True) as report:
         report(ONE)
         until = time.monotonic() + 10
