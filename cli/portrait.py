@@ -7,7 +7,7 @@ from typing import Any
 from spectra.policy.given import policy_in_force
 from spectra.portrait import steps
 from spectra.report.saved import Saved
-from spectra.work.device import chosen_device
+from spectra.runs.engine import Where
 
 from .reporting import Asked
 from .run import settle_memory
@@ -29,7 +29,7 @@ class Portrait:
         """
         device, quiet = self.asked.device, self.asked.quiet
         policy = policy_in_force(self.asked.policy)
-        chosen_device(device)
+        Where().require(device)
         settle_memory()
         asked = self.asked
         parts = list(steps(self.model, asked.base, policy, warn, tokens=asked.tokens))

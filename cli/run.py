@@ -68,10 +68,9 @@ def measured(
     from spectra.runs.engine import Where  # noqa: PLC0415 - loads torch, which no listing needs
 
     Where(common.engine, common.address, common.memory).require(common.device)
-    device = chosen_device(common.device) if common.engine == "local" else common.device
     settle_memory()
     planned = replace(
-        plan(), device=device, workers=common.workers, cache=not common.no_cache, tell=warn,
+        plan(), device=common.device, workers=common.workers, cache=not common.no_cache, tell=warn,
         engine=common.engine, address=common.address, memory=common.memory,
     )  # fmt: skip
     gc.freeze()  # what planning imported and made stays too
@@ -231,7 +230,10 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
         data = {"schema": SCHEMA, "command": planned.command, "dry_run": asdict(found)}
         sys.stdout.write(formats.dumps(data, indent=2))
         return
-    sys.stdout.write(estimated(found, planned.command, device=str(planned.device), limit=width()))
+    device = str(planned.device)
+    if planned.engine == "local" and found.known < found.matrices:
+        device = chosen_device(device)
+    sys.stdout.write(estimated(found, planned.command, device=device, limit=width()))
 
 
 def _parquet_to_stdout(document: "Document", *, full: bool) -> None:

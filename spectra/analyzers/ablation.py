@@ -11,13 +11,11 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.change import DAMAGED, STORED
 from spectra.analyzers.direction import SIDES, Along, Flow, along_of
 from spectra.analyzers.row import Row
 from spectra.analyzers.tally import is_head, matrices_of, whole_of
+from spectra.deferred import Tensor, torch
 from spectra.kernels.dominant import held
 
 ALIKE = 0.9  # |cos|, from which on directions count as one, and a change as the base's own
@@ -240,7 +238,7 @@ def _null(reaches: Sequence[Reach], width: int) -> tuple[float, float]:
     return min(found), min(max(found), 1.0)
 
 
-def _drawn(size: tuple[int, int, int], source: torch.Generator) -> Tensor:
+def _drawn(size: tuple[int, int, int], source: "torch.Generator") -> Tensor:
     """Return draws of Gaussian vectors, each a line, up to a rotation of each draw.
 
     Where there are no more than each has entries, that is L of the Gram matrix L L^T: Gaussian

@@ -4,13 +4,12 @@ import math
 import statistics
 from collections.abc import Collection, Sequence
 
-import torch
-
 from spectra.analyzers.ablation import Edit, Reach, mean
 from spectra.analyzers.change import where
 from spectra.analyzers.direction import Flow
 from spectra.analyzers.spans import runs_of
 from spectra.analyzers.tally import CHANGED, matrices_of, share_of, tallied
+from spectra.deferred import torch
 from spectra.numbers import number, percent, ranged
 from spectra.text import counted, listed
 

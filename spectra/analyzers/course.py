@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Analyzer, Anew, Ask, Idling, Summary, Takes, Updates
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.updates import each_of, of_method, of_model
+from spectra.deferred import Tensor
 from spectra.errors import NonFiniteError
 from spectra.kernels.work import NO_WORK, Work
 from spectra.matrices import Pair, View

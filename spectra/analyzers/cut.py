@@ -6,17 +6,15 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.row import Value
+from spectra.checkpoint.entry import torch_dtype
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.cores import rounding_energy
 from spectra.kernels.truncation import Count, truncated
 from spectra.text import listed
 from spectra.words import Stored
 
-DTYPES: Final = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 WORDS: Final = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
@@ -69,7 +67,7 @@ class Cutting:
         if self.dtype is not None:
             return WORDS[self.dtype]
         known = {*dtypes}
-        return known.pop() if len(known) == 1 and known <= DTYPES.keys() else "F32"
+        return known.pop() if len(known) == 1 and known <= {*WORDS.values()} else "F32"
 
     def most(self, sigma: Tensor, energy: float) -> int:
         """Return how many directions of a matrix may be kept, whatever the others are.
@@ -199,7 +197,7 @@ def stored_factors(left: Tensor, right: Tensor, dtype: str) -> tuple[dict[str, T
     Raises:
         NonFiniteError: They are too large for the dtype.
     """
-    own = DTYPES[dtype]
+    own = torch_dtype(dtype)
     rounded = left.to(own), right.to(own)
     if not all(bool(part.isfinite().all()) for part in rounded):
         raise NonFiniteError(f"its factors are too large for {dtype}")

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.difference import BLOCK, side_of
 from spectra.analyzers.null_directions import own_rank
 from spectra.analyzers.row import Row
 from spectra.analyzers.spans import lines_of
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import filled_lines, is_zero, largest_entry, power_of_two_near
 from spectra.matrices import Pair
 from spectra.numbers import number, percent

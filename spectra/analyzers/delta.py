@@ -3,14 +3,13 @@
 import math
 from typing import NamedTuple
 
-from torch import Tensor
-
 from spectra.analyzers.change import STORED
 from spectra.analyzers.damage import damage_of
 from spectra.analyzers.difference import Change
 from spectra.analyzers.direction import LEAST, directions_of
 from spectra.analyzers.evidence import Evidence, evidence_of
 from spectra.analyzers.row import Value
+from spectra.deferred import Tensor
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import are_equal, entry_norm, largest_entry
 from spectra.kernels.extremes import largest_singular_value

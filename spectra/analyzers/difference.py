@@ -5,10 +5,9 @@ from dataclasses import replace
 from math import log, sqrt
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import filled_lines, largest_entry, power_of_two_near
 from spectra.kernels.rounding import STORED, Grid, grid_of, half_steps
 from spectra.kernels.streamed import Streamed
@@ -53,7 +52,7 @@ class Side(NamedTuple):
 
 def side_of(values: Tensor, codec: Quantised | None) -> Side:
     """Find the grid on which one side lies, whatever the dtype of its file."""
-    stored = STORED[values.dtype]
+    stored = STORED[str(values.dtype)]
     if codec is not None:
         return Side(values, codec.steps, None, codec.name, stored)
     found = grid_of(values, stored)
@@ -63,7 +62,7 @@ def side_of(values: Tensor, codec: Quantised | None) -> Side:
 class _Sides:
     """Both sides of a change D, and rows of it: what forms them holds no more than these."""
 
-    def __init__(self, base: Side, tuned: Side, scale: float, dtype: torch.dtype) -> None:
+    def __init__(self, base: Side, tuned: Side, scale: float, dtype: "torch.dtype") -> None:
         self.base, self.tuned, self.scale, self.dtype = base, tuned, scale, dtype
         self._wide: Tensor | None = None  # rows of both sides, while D is formed
 
@@ -81,7 +80,7 @@ class _Sides:
 
     def variance(self, rows: slice | Tensor, base: Tensor, tuned: Tensor, other: bool) -> Tensor:
         """Return that of some rows, of which both sides are given."""
-        sums = SUMS if self.tuned.grid is STORED[self.dtype] else 1.0
+        sums = SUMS if self.tuned.grid is STORED[str(self.dtype)] else 1.0
         made = MADE * torch.finfo(self.dtype).eps / 2
         if self.tuned.grid is not None:  # two roundings of its own
             made = max(made, torch.finfo(self.tuned.grid.dtype).eps)

@@ -10,10 +10,8 @@ Source:
 
 from typing import Literal, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.row import Row
+from spectra.deferred import Tensor, torch
 from spectra.kernels.dominant import Dominant, dominant, dominant_of_factors, projected
 from spectra.kernels.streamed import Streamed
 from spectra.matrices import LowRank, Pair

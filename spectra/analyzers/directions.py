@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Attentions, Each, Summary, Takes
 from spectra.analyzers.heads_factors import lines_of
 from spectra.analyzers.intruders import sides_of
 from spectra.analyzers.row import Measurement, Row
+from spectra.deferred import Tensor, torch
 from spectra.kernels.heads import CHUNK, copying, grams, strongest
 from spectra.kernels.verdicts import leading_pairs
 from spectra.kernels.work import (

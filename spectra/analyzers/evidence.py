@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.difference import MOST, SUMS, Change, enough
+from spectra.deferred import Tensor
 from spectra.kernels.directions import Survey
 from spectra.kernels.entries import is_zero
 from spectra.kernels.resolution import Resolution, resolve
@@ -110,7 +110,7 @@ def _rank(
     whole = same or delta.shape == change.values.shape
     if not whole:
         sigma = None  # what was left out is not zero, but rounded
-    size = SUMS * steps[1] if tuned.grid is STORED[delta.dtype] else steps[1]
+    size = SUMS * steps[1] if tuned.grid is STORED[str(delta.dtype)] else steps[1]
     name = tuned.name
     found = None
     if change.formed or steps[0] > COARSER * size:

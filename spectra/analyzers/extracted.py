@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from spectra.analyzers.analyzer import Pairs, Summary, Takes
-from spectra.analyzers.cut import DTYPES, Cutting, leading_factors
+from spectra.analyzers.cut import Cutting, leading_factors
 from spectra.analyzers.delta import evidence_for, update_memory
 from spectra.analyzers.evidence import Evidence
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
+from spectra.checkpoint.entry import torch_dtype
+from spectra.deferred import Tensor
 from spectra.errors import UsageError
 from spectra.kernels.truncation import Count, truncation_cost, truncation_memory
 from spectra.matrices import Pair, View
@@ -73,7 +73,7 @@ class Extracted(Cutting):
         rows, cols = pair.view.rows, pair.view.cols
         values = dict.fromkeys(self.keys) | {
             "nbytes_before": pair.view.entry.nbytes,
-            "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
+            "nbytes": torch_dtype(dtype).itemsize * (rows + cols),  # of one direction, so far
         }
         count: Count = self._count
         if self.delta_rank:
@@ -100,7 +100,7 @@ class Extracted(Cutting):
         rank = rank if self.rank is None else min(rank, self.rank)
         return lambda sigma, _: min(rank, len(sigma))
 
-    def _count(self, sigma: torch.Tensor, energy: float) -> int:
+    def _count(self, sigma: Tensor, energy: float) -> int:
         """Return how many directions may be kept, whatever the other matrices are."""
         if self.budget is not None:
             return min(len(sigma), self.measured or len(sigma))

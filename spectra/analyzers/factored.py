@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Factors, Summary, Takes
-from spectra.analyzers.cut import DTYPES, Cutting, leading_factors, stored_factors
+from spectra.analyzers.cut import Cutting, leading_factors, stored_factors
 from spectra.analyzers.loss import concluded
 from spectra.analyzers.row import Measurement, Row
-from spectra.checkpoint.entry import BITS, ROUNDOFF
+from spectra.checkpoint.entry import BITS, ROUNDOFF, torch_dtype
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.cores import Term, core_cost, core_of, resolved, rounding_energy
 from spectra.kernels.entries import largest_entry
@@ -61,7 +59,7 @@ class Resized(Cutting):
         kept = found.balanced(self.most(found.sigma, found.energy))
         tensors, moved = stored_factors(*kept, dtype)
         largest = float(found.sigma[0]) if len(found.sigma) else 0.0
-        width = DTYPES[dtype].itemsize
+        width = torch_dtype(dtype).itemsize
         values = dict.fromkeys(KEYS) | {
             "rank_before": left.shape[1],
             "rank_true": len(found.sigma),
@@ -174,7 +172,7 @@ class Converted(Cutting):
         values = dict.fromkeys(KEYS) | told | {
             "rank_before": inner or min(rows, cols),
             "nbytes_before": stored,
-            "nbytes": DTYPES[dtype].itemsize * (rows + cols),  # of one direction, so far
+            "nbytes": torch_dtype(dtype).itemsize * (rows + cols),  # of one direction, so far
         }  # fmt: skip
         return Measurement(values, arrays=arrays, tensors=tensors)
 
@@ -186,7 +184,7 @@ class Converted(Cutting):
 
     def _as_is(self, left: Tensor, right: Tensor, dtype: str) -> Measurement:
         """Return factors as they are stored, or rounded where a scale was put into them."""
-        own = DTYPES[dtype]
+        own = torch_dtype(dtype)
         kept = left.to(own), right.to(own)
         if not all(bool(one.isfinite().all()) for one in kept):
             largest_entry(left)

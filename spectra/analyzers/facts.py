@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.products import product_floor
 from spectra.analyzers.storage import likely_roundoff, stands_clear
 from spectra.checkpoint.entry import SMALLEST
+from spectra.deferred import Tensor, torch
 from spectra.kernels.arranged import arranged_bulk
 from spectra.kernels.cosine import by_short_side, cosine_shares
 from spectra.kernels.entries import Sizes, sizes

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from spectra.analyzers.row import Row, Value
 from spectra.analyzers.tally import CHANGED, matrices_of, share_of, tallied
+from spectra.deferred import Tensor
 from spectra.kernels.frame import Shares, shares_in, singular_frame
 from spectra.matrices import LowRank, Pair, Place, View
 from spectra.numbers import percent

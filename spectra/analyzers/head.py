@@ -3,10 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.row import Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.kernels.singular import singular_values
 from spectra.matrices import Pair
 from spectra.matrices.layers import place_in

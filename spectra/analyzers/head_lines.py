@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Attentions, Summary, Takes
 from spectra.analyzers.heads_factors import lines_of
 from spectra.analyzers.row import Measurement, Row
+from spectra.deferred import Tensor, torch
 from spectra.kernels.composition import DRAWN, LEADING, sorted_lines, weights_of
 from spectra.kernels.heads import CHUNK, grams, power_of_two, roots
 from spectra.kernels.work import DOUBLE, SINGLE, Work
@@ -105,7 +103,7 @@ class HeadLines:
             found[f"{name}.scale"] = (scale * whole[name][heads] if name in whole else scale).cpu()
         return Measurement({}, tensors=found)
 
-    def _heads(self, about: Attention, name: str, device: torch.device) -> Tensor:
+    def _heads(self, about: Attention, name: str, device: "torch.device") -> Tensor:
         if self.chosen is None:
             return torch.arange(about.heads, device=device)
         some = self.chosen.get(about.module, {}).get(name, ())

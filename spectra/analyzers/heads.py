@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Attentions, Summary, Takes
 from spectra.analyzers.heads_factors import Lines, Logit, lines_of
 from spectra.analyzers.heads_reading import HEAD_KEYS, TWIN, concluded, reading_of, twins_of
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.kernels.heads import (
     CHUNK,
     FLOOR,

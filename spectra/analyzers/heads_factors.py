@@ -4,10 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.heads_level import Levelled, Side
+from spectra.deferred import Tensor, torch
 from spectra.kernels.products import fits_single
 from spectra.matrices import Matrix
 from spectra.matrices.attention import Attention

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
+from spectra.deferred import Tensor, torch
 from spectra.kernels.heads import power_of_two
 
 FAR = 2.0**40  # times larger or smaller than 1, from which on lines are divided

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Each, Summary, Takes
-from spectra.analyzers.cut import DTYPES, WORDS, stored_factors
+from spectra.analyzers.cut import WORDS, stored_factors
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.started import concluded, drawn
 from spectra.analyzers.storage import likely_roundoff
+from spectra.checkpoint.entry import torch_dtype
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.components import (
     Which,
@@ -142,7 +141,7 @@ class Initial:
         dtype, norm = WORDS[self.dtype], math.sqrt(start.energy)
         tensors, moved = stored_factors(start.left, start.right, dtype)
         floor = mean_rounding_floor(norm, view.rows, view.cols, likely_roundoff(matrix))
-        width = DTYPES[dtype].itemsize * (view.rows + view.cols)  # of one direction
+        width = torch_dtype(dtype).itemsize * (view.rows + view.cols)  # of one direction
         keys: dict[str, Value] = dict.fromkeys(self.keys) | {
             "rank_kept": rank, "lora_scale": scale, "floor": floor, "frobenius": norm,
             "chosen_share": start.share, "chosen_gap": start.gap,

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from torch import Tensor
-
 from spectra.analyzers.null_directions import own_directions
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.tally import CHANGED, matrices_of, share_of, smallest_of, tallied
+from spectra.deferred import Tensor
 from spectra.errors import UsageError
 from spectra.kernels.entries import is_zero
 from spectra.kernels.noise import chance_cosine

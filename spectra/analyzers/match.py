@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Summary, Takes, Twins, require_count
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.components import components_memory, leading_components_work
 from spectra.kernels.entries import largest_entry
@@ -156,7 +154,7 @@ class Match:
     ) -> tuple[Order, float]:
         """Return the order of the heads of an attention, and what chance reaches."""
 
-        def scores(source: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        def scores(source: "torch.Generator | None") -> tuple[Tensor, Tensor]:
             found = []
             streams: dict[int, Tensor] = {}
             for roles, count in ((("q", "o"), about.heads), (("k", "v"), about.keys)):
@@ -261,7 +259,7 @@ def _by_head(lines: Tensor, count: int) -> Tensor:
     return lines.reshape(count, -1)
 
 
-def _mixed(length: int, streams: dict[int, Tensor], source: torch.Generator) -> Tensor:
+def _mixed(length: int, streams: dict[int, Tensor], source: "torch.Generator") -> Tensor:
     """Return an order at random of the stream's dimensions, one for all that have as many."""
     if length not in streams:
         streams[length] = torch.randperm(length, generator=source)

@@ -6,10 +6,10 @@ from functools import cache
 from typing import Final
 
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.facts import Facts
 from spectra.analyzers.row import Value
+from spectra.deferred import Tensor
 from spectra.errors import UsageError
 from spectra.kernels.noise import Bulk, heavy_tail
 from spectra.kernels.power_law import Alternatives, PowerLaw, alpha_error, alpha_sigma

@@ -8,11 +8,10 @@ and resemble nothing.
 import math
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.difference import BLOCK, Side, side_of
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.noise import FLOAT32, MADE
 from spectra.kernels.resolution import Resolution, resolve

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.facts import Facts, Shuffled
 from spectra.analyzers.metrics import told_of
 from spectra.analyzers.row import Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.kernels.summary import numerical_rank
 from spectra.matrices.layers import of_any_expert
 from spectra.text import counted

@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Each, Pairs, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.started import drawn
 from spectra.analyzers.storage import likely_roundoff
+from spectra.deferred import Tensor, torch
 from spectra.errors import UsageError
 from spectra.kernels.components import Which, components, components_memory, components_work
 from spectra.kernels.noise import mean_rounding_floor

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor
-
 from spectra.analyzers.analyzer import PerLayer, Summary, Takes
 from spectra.analyzers.row import Measurement, Row
+from spectra.deferred import Tensor
 from spectra.kernels.readout import ROOM, crossed, ends
 from spectra.kernels.work import ENTRY, SINGLE, Work
 from spectra.matrices import Matrix, View

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Pairs, Summary, Takes
-from spectra.analyzers.cut import DTYPES
 from spectra.analyzers.intruders import KEYS as JUDGED
 from spectra.analyzers.intruders import Look, sides_of
 from spectra.analyzers.row import Measurement, Row, Value
+from spectra.checkpoint.entry import torch_dtype
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.singular import product_singular_values
@@ -220,7 +218,7 @@ class Repaired:
     ) -> Measurement:
         """Return start + left @ right as it is stored, and what is found in that."""
         dtype = pair.view.entry.dtype if self.form == "merged" else pair.tuned_dtype
-        made, off = _rounded(start, left, right, DTYPES_OF[dtype])
+        made, off = _rounded(start, left, right, torch_dtype(dtype))
         again = replace(pair, tuned=made, formed="")
         judged = self.look.measure(again).values
         values |= after_of(judged) | {"delta_norm_after": update_norm(again)}
@@ -280,9 +278,6 @@ class Repaired:
         return f"{told}, trimmed with a loss of {percent(_loss(changed))} of the norm."
 
 
-DTYPES_OF = {**DTYPES, "F64": torch.float64}
-
-
 def after_of(judged: Mapping[str, Any]) -> dict[str, Value]:
     """Return verdicts on what is written, by their keys beside those on what was there."""
     return {
@@ -314,7 +309,7 @@ def merged_values(pair: Pair) -> Tensor:
         NonFiniteError: It is no number, or too large for that.
     """
     start = pair.tuned_exact()
-    return _rounded(start, *_nothing(start), DTYPES_OF[pair.view.entry.dtype])[0]
+    return _rounded(start, *_nothing(start), torch_dtype(pair.view.entry.dtype))[0]
 
 
 def _nothing(start: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,7 +318,7 @@ def _nothing(start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(
-    start: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype
+    start: Tensor, left: Tensor, right: Tensor, dtype: "torch.dtype"
 ) -> tuple[Tensor, float]:
     """Return start + left @ right in a dtype, rounded once, and the norm of what that moves."""
     made, moved = start.new_empty(start.shape, dtype=dtype), 0.0

@@ -4,15 +4,13 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import UsageError
 from spectra.matrices import Place
 from spectra.text import guess
 from spectra.words import Status
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Value: TypeAlias = (
     "float | int | str | bool | Sequence[Mapping[str, Value]] | Sequence[float] "
@@ -26,8 +24,8 @@ class Measurement:
 
     values: Mapping[str, Value]
     status: Status = "ok"
-    arrays: Mapping[str, "Tensor"] = field(default_factory=dict)  # for plots, not tables
-    tensors: Mapping[str, "Tensor"] = field(default_factory=dict)  # for a `Sink`; no row has them
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)  # for plots, not tables
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)  # for a `Sink`; no row has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Row:
     status: Status
     error: str | None  # the sentence behind a status that has no numbers
     values: Mapping[str, Value]
-    arrays: Mapping[str, "Tensor"] = field(default_factory=dict, repr=False)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def matrix(self) -> str:
@@ -86,17 +84,14 @@ class Row:
         return Row(place, found["status"], found["error"], found["values"], arrays)
 
 
-def _packed(array: "Tensor") -> dict[str, Any]:
-    import torch  # noqa: PLC0415 - rows of headers have no arrays
+def _packed(array: Tensor) -> dict[str, Any]:
 
     raw = array.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     text = base64.b64encode(raw).decode("ascii")
     return {"dtype": str(array.dtype), "shape": list(array.shape), "data": text}
 
 
-def _unpacked(found: Mapping[str, Any]) -> "Tensor":
-    import torch  # noqa: PLC0415 - as above
-
+def _unpacked(found: Mapping[str, Any]) -> Tensor:
     raw = torch.frombuffer(bytearray(base64.b64decode(found["data"])), dtype=torch.uint8) \
         if found["data"] else torch.empty(0, dtype=torch.uint8)  # fmt: skip
     return raw.view(getattr(torch, found["dtype"].removeprefix("torch."))).reshape(found["shape"])

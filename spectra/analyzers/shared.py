@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Neighbours, Summary, Takes, require_count
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.shared_reading import proposed, reading_of
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.sharing import energies, gram_of, share_of, turned

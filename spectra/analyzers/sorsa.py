@@ -4,11 +4,9 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Pairs, Summary, Takes
 from spectra.analyzers.row import Measurement, Row
+from spectra.deferred import Tensor, torch
 from spectra.kernels.rounding import GRIDS, STORED, Grid, grid_of
 from spectra.kernels.triplets import (
     Drift,
@@ -102,7 +100,7 @@ def _grid(pair: Pair) -> Grid:
 
 def _of(values: Tensor) -> Grid:
     wide = widened(values)
-    return grid_of(wide, STORED.get(values.dtype, STORED[wide.dtype]))
+    return grid_of(wide, STORED.get(str(values.dtype), STORED[str(wide.dtype)]))
 
 
 def _rounded(base: Tensor, grid: Grid) -> Tensor:

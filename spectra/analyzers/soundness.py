@@ -5,18 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spans import runs_of
 from spectra.checkpoint.entry import BITS
+from spectra.deferred import Tensor, torch
+from spectra.kernels.rounding import integers
 from spectra.kernels.work import Work, is_long, soundness_work
 from spectra.matrices import Matrix, View
 from spectra.matrices.part import Part
 
-BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers of as many bytes as a floating dtype: without the sign they order as magnitudes do."""
 
 
@@ -95,7 +93,7 @@ class _Tally:
         """Take in the next rows, contiguous and in this machine's memory."""
         self.hashed.update(block.reshape(-1).view(torch.uint8).numpy().data)
         values = block if block.element_size() > 1 else block.float()
-        kind = BITS_OF[values.element_size()]
+        kind = integers(values.element_size())
         sizes = values.view(kind) & torch.iinfo(kind).max  # without the sign
         of_rows = sizes.amax(1) if self.cols > 1 else sizes[:, 0]
         of_cols = sizes.amax(0)

@@ -1,7 +1,6 @@
 """Which lines of a matrix, written as spans."""
 
-import torch
-from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 FEW = 4  # runs that a sentence names
 RUNS = 256  # runs of zero rows or columns that are told; a model has no more heads

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
-import torch
-
 from spectra.analyzers import layer_types, weightwatcher
 from spectra.analyzers.analyzer import (
     Analyzer,
@@ -32,6 +30,7 @@ from spectra.analyzers.products import product_memory, product_work
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.spectrum_reading import MEAN, reading_of
 from spectra.analyzers.waves import beyond
+from spectra.deferred import torch
 from spectra.errors import UsageError
 from spectra.kernels.entries import shuffled, sizes
 from spectra.kernels.singular import decompose, product_singular_values

@@ -4,10 +4,9 @@ import math
 import zlib
 from collections.abc import Sequence
 
-import torch
-
 from spectra.analyzers.analyzer import Summary
 from spectra.analyzers.row import Row
+from spectra.deferred import torch
 from spectra.numbers import number, percent
 from spectra.text import counted, size
 from spectra.words import InitForm, InitMethod

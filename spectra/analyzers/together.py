@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.analyzer import Analyzer, Anew, Ask, Idling, Summary, Takes, Updates
 from spectra.analyzers.row import Measurement, Row, Value
 from spectra.analyzers.together_reading import reading_of, related, whole_of
 from spectra.analyzers.updates import Update, each_of, of_method, of_model
+from spectra.deferred import Tensor, torch
 from spectra.errors import UsageError
 from spectra.kernels.truncation import truncation_cost, truncation_memory
 from spectra.kernels.updates import (

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.row import Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.numbers import estimate, number, percent, ranged
 from spectra.text import listed, printable
 

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.analyzers.analyzer import Analyzer, Ask
 from spectra.analyzers.row import Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
 from spectra.kernels.rounding import GRIDS, STORED, Grid, grid_of
 from spectra.kernels.updates import Factors
@@ -107,8 +106,8 @@ def _coarser(pair: Pair) -> Grid | None:
     if not isinstance(pair.tuned, Tensor) or pair.formed:
         return None
     tuned, base = widened(pair.tuned), widened(pair.base)
-    grid = grid_of(tuned, STORED.get(pair.tuned.dtype, STORED[tuned.dtype]))
-    own = grid_of(base, STORED.get(pair.base.dtype, STORED[base.dtype]))
+    grid = grid_of(tuned, STORED.get(str(pair.tuned.dtype), STORED[str(tuned.dtype)]))
+    own = grid_of(base, STORED.get(str(pair.base.dtype), STORED[str(base.dtype)]))
     return grid if GRIDS.index(grid) < GRIDS.index(own) else None
 
 

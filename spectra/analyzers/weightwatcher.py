@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import torch
-
 from spectra.analyzers.row import Row, Value
+from spectra.deferred import Tensor, torch
 from spectra.words import VOCABULARY
 
 METRICS: Final = "basic,powerlaw"
@@ -74,7 +73,7 @@ def averages(details: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _of_values(sigma: torch.Tensor, long: int) -> dict[str, Value]:
+def _of_values(sigma: Tensor, long: int) -> dict[str, Value]:
     """Return what its names hold of all singular values; of zeros what has no logarithm."""
     if not float(sigma[0]):
         count = len(sigma)

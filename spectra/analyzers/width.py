@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import ClassVar
 
-import torch
-
 from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.analyzers.row import Measurement, Row
 from spectra.analyzers.width_reading import (
@@ -18,6 +16,7 @@ from spectra.analyzers.width_reading import (
     is_near,
     reading_of,
 )
+from spectra.deferred import torch
 from spectra.errors import UsageError
 from spectra.kernels.extremes import largest_singular_value
 from spectra.kernels.slope import (

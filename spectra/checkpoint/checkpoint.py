@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint.entry import Skipped, Slab, TensorEntry
 from spectra.checkpoint.reading import read_entry
 from spectra.checkpoint.source import Folder, Source
+from spectra.deferred import Tensor
 from spectra.text import shown
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,7 +34,7 @@ class Checkpoint:
             f"<Checkpoint {shown(self.spec)}: {len(self.entries):,} tensors, {self.nbytes:,} bytes>"
         )
 
-    def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> "Tensor":
+    def read(self, entry: TensorEntry, slab: Slab = None, *, widen: bool = False) -> Tensor:
         """Return one tensor's values, or those of a slab of its first axis: see `read_entry`."""
         return read_entry(self.files, entry, slab, widen=widen)
 

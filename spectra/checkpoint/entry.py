@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-if TYPE_CHECKING:  # headers are read without torch, which takes longer to load than they
-    from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 BITS = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
@@ -39,6 +38,13 @@ STORED = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E4M3FNUZ": "float8_e4m3fnuz",
 }  # fmt: skip
 """The dtypes that torch has, by its own name; the others are packed, several in a byte."""
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """Return the dtype of torch that a file calls so, one of `STORED`."""
+    found: torch.dtype = getattr(torch, STORED[name])
+    return found
+
 
 COMPOSED = ("low-rank", "sparse", "low-rank-and-sparse")
 """The names of codecs that put a weight together of what it is made of; nothing rounded it."""
@@ -159,7 +165,7 @@ class Codec(Protocol):
     def parts(self) -> Sequence[TensorEntry]:
         """Every stored tensor that decoding reads, the one with the weights first."""
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab in a floating dtype, the shape that of the entry.
 
         Args:
@@ -171,7 +177,7 @@ class Codec(Protocol):
             CheckpointError: The stored parts do not fit each other.
         """
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the first part, or a slab of it, with every code one step away.
 
         What it then decodes to tells how coarse the grid is on which each value lies. None

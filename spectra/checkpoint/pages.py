@@ -8,20 +8,17 @@ import contextlib
 import ctypes
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, dtype
+from spectra.deferred import Tensor, torch
 
 HUGE = 2 << 20  # bytes of a huge page of x86-64 and, mostly, of ARM
 WORTH = 4 * HUGE
 MADV_HUGEPAGE = 14  # Linux's mman-common.h
 
 
-def new_tensor(shape: tuple[int, ...], kind: "dtype") -> "Tensor":
+def new_tensor(shape: tuple[int, ...], kind: "torch.dtype") -> Tensor:
     """Return a tensor whose values are still to be written."""
-    import torch  # noqa: PLC0415 - headers alone need none of it
-
     values = torch.empty(shape, dtype=kind)
     advise = _madvise() if values.nbytes >= WORTH else None
     if advise is not None:

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.composed import Product
 from spectra.checkpoint.codecs.rounding import rounding_of
-from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent
+from spectra.checkpoint.entry import NARROW, STORED, Slab, TensorEntry, extent, torch_dtype
 from spectra.checkpoint.fingerprints import BLOCK, Digest, Ledger, Watch
 from spectra.checkpoint.pages import new_tensor
 from spectra.checkpoint.source import Source
+from spectra.deferred import Tensor, torch
 from spectra.errors import CheckpointError
 from spectra.text import quote
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SHARE = 2 << 20  # bytes that are worth a thread of their own, and as many that come of them
 SERIAL = (1 << 15) - 1  # entries that torch converts in one thread
@@ -28,7 +25,7 @@ def read_entry(
     *,
     widen: bool = False,
     ledger: Ledger | None = None,
-) -> "Tensor":
+) -> Tensor:
     """Return one tensor's values, or those of a slab of its first axis.
 
     Args:
@@ -66,7 +63,7 @@ def read_factors(
     """
     watch = Watch(entry, None, files, ledger) if ledger is not None else None
 
-    def read(part: TensorEntry, inside: Slab) -> "Tensor":
+    def read(part: TensorEntry, inside: Slab) -> Tensor:
         return _values(files, part, inside, watch=watch)
 
     assert isinstance(entry.codec, Product)  # noqa: S101 - as callers look
@@ -93,13 +90,13 @@ def read_rounded(
     watch = Watch(entry, slab, files, ledger) if ledger is not None else None
     kept: dict[tuple[str, Slab], Tensor] = {}
 
-    def read(part: TensorEntry, inside: Slab) -> "Tensor":
+    def read(part: TensorEntry, inside: Slab) -> Tensor:
         if (part.name, inside) not in kept:
             kept[part.name, inside] = _values(files, part, inside, watch=watch)
         found = kept[part.name, inside]
         return found.clone() if found.is_floating_point() else found  # which decoding may alter
 
-    def again(part: TensorEntry, inside: Slab) -> "Tensor":
+    def again(part: TensorEntry, inside: Slab) -> Tensor:
         found = kept.pop((part.name, inside), None)
         return _values(files, part, inside) if found is None else found
 
@@ -118,11 +115,11 @@ def _values(
     *,
     widen: bool = False,
     watch: Watch | None = None,
-) -> "Tensor":
+) -> Tensor:
     if entry.codec is None:
         return _stored(files[entry.shard], entry, slab, widen=widen, watch=watch)
 
-    def read(part: TensorEntry, inside: Slab) -> "Tensor":
+    def read(part: TensorEntry, inside: Slab) -> Tensor:
         return _values(files, part, inside, watch=watch)
 
     values = entry.codec.decode(read, slab)
@@ -131,10 +128,8 @@ def _values(
 
 def _stored(
     source: Source, entry: TensorEntry, slab: Slab, *, widen: bool, watch: Watch | None
-) -> "Tensor":
+) -> Tensor:
     """Return a stored tensor, a view's values in order; what torch lacks as bytes, [nbytes]."""
-    import torch  # noqa: PLC0415 - headers alone need none of it
-
     if max(entry.shape, default=0) >= 1 << 63:  # empty, but no tensor can have such an axis
         raise CheckpointError(
             f"tensor {quote(entry.name)} of {source.label} is {list(entry.shape)}, "
@@ -158,7 +153,7 @@ def _stored(
     _share_out(len(raw), max(SHARE, source.chunk), lambda a, b: stretch.fill(a, raw[a:b]))
     if entry.dtype not in STORED:
         return raw
-    return raw.view(getattr(torch, STORED[entry.dtype])).reshape(shape)
+    return raw.view(torch_dtype(entry.dtype)).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +163,7 @@ class _Stretch:
     start: int
     digest: Digest | None
 
-    def fill(self, position: int, raw: "Tensor") -> None:
+    def fill(self, position: int, raw: Tensor) -> None:
         buffer = memoryview(raw.numpy().data)
         start = self.start + position
         got = self.source.fill(start, buffer) if len(raw) else 0
@@ -181,11 +176,9 @@ class _Stretch:
         if self.digest is not None:
             self.digest.add(position, buffer)
 
-    def widen(self, values: "Tensor") -> None:
+    def widen(self, values: Tensor) -> None:
         """Read 16-bit values piece by piece into float32; a piece stays in the cache."""
-        import torch  # noqa: PLC0415 - as above
-
-        dtype = getattr(torch, STORED[self.entry.dtype])
+        dtype = torch_dtype(self.entry.dtype)
         flat = values.view(-1)
         most = self.source.chunk // 2
         # Each share widens in one thread: torch's own would share out every piece.
@@ -213,8 +206,6 @@ def _share_out(total: int, least: int, work: Callable[[int, int], None]) -> None
 
     Shares begin at multiples of BLOCK, so that each digests whole ones.
     """
-    import torch  # noqa: PLC0415 - as above
-
     crew = max(1, min(torch.get_num_threads(), total // least))
     if crew == 1:
         work(0, total)

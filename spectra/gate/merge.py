@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from math import isclose
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.row import Value
+from spectra.deferred import Tensor, torch
 from spectra.gate.conventions import (
     BEYOND,
     DAMAGED,
@@ -79,9 +77,9 @@ def _held(change: Pair, meant: Pair, stored: Tensor, update: Tensor) -> dict[str
     if change.tuned_codec is not None:
         store = Store(None, change.tuned_codec.steps[:rows].to(wide))
         return _measured(base, tuned, update, store)
-    own = STORED[stored.dtype]
+    own = STORED[str(stored.dtype)]
     grid = grid_of(tuned, own)
-    narrow = STORED.get(meant.factors.dtype, F32) if meant.factors else F32
+    narrow = STORED.get(str(meant.factors.dtype), F32) if meant.factors else F32
     merge = Merge(base, tuned, grid, narrow)
     shows = moves(grid.rounded(base), grid.rounded(base + update))
     found = _replay(merge, meant, update) if shows else {}
@@ -103,7 +101,7 @@ def _same(change: Pair, stored: Tensor) -> bool:
     if _alike(tuned, base.to(stored.dtype)):
         return True
     wide = widened(tuned)
-    return _alike(wide, grid_of(wide, STORED[stored.dtype]).rounded(widened(base)))
+    return _alike(wide, grid_of(wide, STORED[str(stored.dtype)]).rounded(widened(base)))
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
@@ -221,7 +219,7 @@ def _as_meant(merge: Merge, meant: Pair, update: Tensor) -> dict[str, Value]:
         count = len(merge.tuned)
         off = lies_at(merge, *(one[:count].to(merge.base.dtype) for one in (own.values, own.slack)))
         if off is not None:
-            word = WORDS.get(STORED[own.dtype].name)
+            word = WORDS.get(STORED[str(own.dtype)].name)
             return _right(f"the method in {word}" if word else "the method in float32", off)
     values = merge.base + update
     slack = torch.zeros_like(values)

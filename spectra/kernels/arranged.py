@@ -36,10 +36,9 @@ Source:
 
 import math
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.filtered import leading_eigenvectors
 from spectra.kernels.inverse import lower_gram

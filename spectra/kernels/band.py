@@ -9,8 +9,8 @@ written once for several, and products with it are of blocks, which OpenBLAS pac
 import ctypes
 
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor
 from spectra.kernels.blas import blas_threads, run
 
 WIDTH = 48  # of the band: a wider one is formed sooner, and takes longer to be chased

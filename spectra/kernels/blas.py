@@ -22,10 +22,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.products import mkl_is_slow
 
 SCIPY = "scipy.linalg.cython_lapack"

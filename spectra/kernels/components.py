@@ -28,10 +28,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.edge import SETTINGS as PROVEN
 from spectra.kernels.extremes import extreme_singular_values, largest_singular_value, tall_map
 from spectra.kernels.inverse import cholesky, gram_solve, lower_gram, square_inverse

@@ -25,10 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.products import product
 
 LEADING = 8  # rows that stay as they are

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.singular import product_rounding
 

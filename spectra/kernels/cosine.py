@@ -2,10 +2,9 @@
 
 import math
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry
 
 BLOCK = 1 << 21  # entries transformed at a time

@@ -24,10 +24,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
 from spectra.kernels.extremes import largest_near, tall_map

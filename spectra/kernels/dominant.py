@@ -12,10 +12,9 @@ Source:
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.lanczos import gaussian
 from spectra.kernels.streamed import Streamed

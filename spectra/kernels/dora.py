@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.replay import UNIT, WORDS, Left, Matrix, Merge, Right, Steps, spread, ways
 from spectra.kernels.rounding import Grid
 

@@ -34,10 +34,9 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import Space, at_most, gaussian_floor, is_drowned
 from spectra.kernels.inverse import cholesky, gram_solve
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian

@@ -4,18 +4,15 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
+from spectra.kernels.rounding import integers
 from spectra.text import non_finite
 
 FIRST = 64  # rows that mostly tell
 BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
-
-
-WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 class Sizes(NamedTuple):
@@ -138,6 +135,6 @@ def shuffled(matrix: Float[Tensor, "rows cols"], seed: int) -> Float[Tensor, "ro
     import numpy as np  # noqa: PLC0415 - others need none
 
     values = matrix.detach().to("cpu", copy=True).contiguous().reshape(-1)
-    words = values.view(WORDS[values.element_size()])  # NumPy has no bfloat16
+    words = values.view(integers(values.element_size()))  # NumPy has no bfloat16
     np.random.Generator(np.random.PCG64(seed)).shuffle(words.numpy())
     return values.reshape(matrix.shape).to(matrix.device)

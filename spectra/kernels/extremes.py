@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.edge import SETTINGS, UNKNOWN, Bracket, GramMatrix, Outcome, Settings, enclosed
 from spectra.kernels.inverse import Inverse, cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.linear_map import LinearMap, linear_map

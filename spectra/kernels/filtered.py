@@ -13,10 +13,9 @@ Source:
 
 import math
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.lanczos import gaussian
 from spectra.kernels.products import product
 
@@ -26,7 +25,7 @@ BESIDE = 16  # columns beyond those that are sought, and one more for eight of t
 CLEAR = 20.0  # what the weakest direction grows by over all that is not sought
 FLAT = 1.01  # least argument of a polynomial that is taken for growing
 MOST = 8  # products with G
-GROWTH = {torch.float32: 1e6, torch.float64: 1e12}  # of the largest direction beside the weakest
+GROWTH = {4: 1e6, 8: 1e12}  # by bytes, of the largest direction beside the weakest
 SPREAD = 1e4  # largest over least eigenvalue sought, up to which float32 serves
 TILE = 256  # rows and columns that are mirrored at a time
 
@@ -56,7 +55,7 @@ def leading_eigenvectors(
     middle = max(float(values[min(wide, side - 1)]), least / SPREAD) / 2.0
     slowest, fastest = (math.acosh(max(one / middle - 1.0, FLAT)) for one in (least, largest))
     degree = min(math.ceil(math.acosh(CLEAR) / slowest), MOST)
-    at_once = max(int(math.acosh(GROWTH[dtype]) / fastest), 1)
+    at_once = max(int(math.acosh(GROWTH[dtype.itemsize]) / fastest), 1)
     vectors = gaussian(side, wide, gram.device).to(dtype)
     for left in range(degree, 0, -at_once):
         vectors = torch.linalg.qr(_filtered(whole, vectors, middle, min(at_once, left))).Q
@@ -76,7 +75,7 @@ def _filtered(
     return now
 
 
-def _mirrored(gram: Float[Tensor, "side side"], dtype: torch.dtype) -> Float[Tensor, "side side"]:
+def _mirrored(gram: Float[Tensor, "side side"], dtype: "torch.dtype") -> Float[Tensor, "side side"]:
     """Return all of a symmetric matrix from its lower half."""
     whole = torch.empty_like(gram, dtype=dtype)
     for left in range(0, len(gram), TILE):

@@ -19,10 +19,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.similarity import APART, rounding_of
 from spectra.kernels.summary import energy_rank

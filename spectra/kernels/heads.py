@@ -7,10 +7,9 @@ those of Q^T K are those of A B^T. They are exact to about 1e-8 of the product o
 largest ones.
 """
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
 
 CHUNK = 1 << 22  # entries that are taken at once

@@ -7,10 +7,9 @@ A factorisation is a fast and slightly wrong inverse. How wrong is measured by w
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.blas import add_lower_gram, blas_threads, is_faster
 from spectra.kernels.lapack import factor_cholesky, factor_lu
 from spectra.kernels.linear_map import LinearMap
@@ -43,7 +42,7 @@ def square_inverse(of: LinearMap) -> Inverse | None:
     return lambda vectors: solve(solve(vectors), adjoint=True), solve
 
 
-def lower_gram(of: LinearMap, dtype: torch.dtype) -> Float[Tensor, "short short"]:
+def lower_gram(of: LinearMap, dtype: "torch.dtype") -> Float[Tensor, "short short"]:
     """Return the lower half of W^T W, rows >= cols, a panel of the long side at a time.
 
     Float32 takes half the time and loses the square of the condition number.

@@ -22,9 +22,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 PROBES = 16
 INFLATION = 10.0
@@ -148,7 +148,7 @@ class Lanczos:
 
 
 def gaussian(
-    rows: int, columns: int, device: torch.device, seed: int = 0
+    rows: int, columns: int, device: "torch.device", seed: int = 0
 ) -> Float[Tensor, "rows columns"]:
     """Return random columns: the same on every device and in every run."""
     source = torch.Generator(device="cpu").manual_seed(seed)

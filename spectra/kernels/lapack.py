@@ -3,10 +3,9 @@
 import ctypes
 from collections.abc import Callable, Sequence
 
-import torch
 from jaxtyping import Float, Int32
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.band import band_eigenvalues
 from spectra.kernels.blas import call, has_own
 from spectra.kernels.products import mkl_is_slow

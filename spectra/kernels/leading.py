@@ -25,10 +25,9 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import SPARE, Space, at_most, gaussian_floor
 from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap

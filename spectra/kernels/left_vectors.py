@@ -18,10 +18,9 @@ Source:
     algorithm for computing the SVD (QR first).
 """
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.lapack import bidiagonal_components, leading_eigenpairs

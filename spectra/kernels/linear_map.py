@@ -13,10 +13,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
 from spectra.kernels.products import add_product, wants_dense
 from spectra.kernels.rounding import EPS64
@@ -29,7 +28,7 @@ DEVICE_PANEL = 1 << 13
 WIDENED = 1 << 22  # entries of 16 bits that are widened at a time where there are no panels
 CONFIDENCE = 10.0
 FLOAT32 = 1 << 20  # entries from which matrices multiply in float32; float64 ones never do
-HALF = (torch.float16, torch.bfloat16)
+HALF = 2  # bytes of the floats that are widened
 EXPONENT = 90  # float32 products of a scaled vector stay normal within 2^-90 ... 2^90
 
 
@@ -56,16 +55,16 @@ class LinearMap:
         return (cols, rows) if self.turned else (rows, cols)
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> "torch.dtype":
         """The precision of fast products, into which 16 bits are widened panel by panel."""
         if self.double:
             return torch.float64
-        if self.matrix.dtype not in HALF:
+        if self.matrix.dtype.itemsize != HALF:
             return self.matrix.dtype
         return torch.float32 if abs(math.log2(self.scale)) < EXPONENT else torch.float64
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Where the matrix is."""
         return self.matrix.device
 
@@ -168,7 +167,7 @@ class LinearMap:
         image, back = self._swept(self._lines(vectors, torch.float64))
         return image.mT, back.div_(self.scale).mT
 
-    def _lines(self, vectors: Float[Tensor, "side b"], dtype: torch.dtype) -> Tensor:
+    def _lines(self, vectors: Float[Tensor, "side b"], dtype: "torch.dtype") -> Tensor:
         """Return vectors over scale as rows, in a precision."""
         return (vectors.mT / self.scale).to(dtype).contiguous()
 
@@ -249,7 +248,7 @@ def linear_map(
     )
     dtype = torch.float32 if single else torch.float64
     up, down = (None if part is None else part.to(dtype) for part in (left, right))
-    if not (stored and matrix.dtype in HALF and matrix.numel() >= float32):
+    if not (stored and matrix.dtype.itemsize == HALF and matrix.numel() >= float32):
         matrix = matrix.to(dtype)
     return LinearMap(matrix, up, down, scale, norm / scale)
 

@@ -9,10 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.components import leading_components
 
 BLOCK = 1 << 22  # entries multiplied in float64 at a time

@@ -6,10 +6,9 @@ from itertools import chain
 from math import isfinite, sqrt
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.rounding import BF16, F16
 
 BLOCK = 1 << 21  # entries whose products are summed at once

@@ -20,10 +20,9 @@ import functools
 import math
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import Sizes, sizes
 from spectra.kernels.singular import decompose
 from spectra.kernels.summary import frobenius

@@ -17,10 +17,9 @@ import functools
 import math
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.rounding import EPS64
 
 FLATTEST = 1e3  # cut of a normal distribution, in deviations above its mean, that no tail tells

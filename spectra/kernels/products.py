@@ -8,9 +8,9 @@ leaves is up to twice as large. So it is for products whose error no proof count
 import functools
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 FEW = 1 << 18  # operations, below which calls cost more than they save
 FITS = 2.0**90  # largest entries, multiplied: float32 holds their sums, and far smaller ones beside

@@ -6,10 +6,9 @@ no more are kept than are told.
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
 from spectra.kernels.products import fits_single
 

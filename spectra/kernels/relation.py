@@ -23,10 +23,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz
 from spectra.kernels.linear_map import LinearMap
 

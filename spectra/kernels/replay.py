@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.rounding import BF16, F16, Grid
 
 UNIT = 2.0**-24  # unit roundoff of float32
@@ -171,6 +170,6 @@ def lies_at(merge: Merge, values: Matrix, slack: Matrix) -> int | None:
     return count if not count or bool(inside.all()) else None
 
 
-def spread(size: int, device: torch.device) -> Tensor:
+def spread(size: int, device: "torch.device") -> Tensor:
     """Return some places of an axis, from its start to its end."""
     return torch.linspace(0, size - 1, min(size, SIDE), device=device).long()

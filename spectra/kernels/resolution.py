@@ -24,10 +24,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.directions import Survey, along, survey
 from spectra.kernels.streamed import Streamed
 

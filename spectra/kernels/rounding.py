@@ -1,17 +1,23 @@
 """Grids of floating-point numbers: which values lie on one, and how far rounding to it moves."""
 
+import sys
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-EPS64 = torch.finfo(torch.float64).eps
+from spectra.deferred import Tensor, torch
+
+EPS64 = sys.float_info.epsilon
 SHARE = 0.9  # of a row's entries that must lie on a coarser grid for the row to count as on it
 SAMPLE = 1 << 12  # entries that rule most grids out
 BLOCK = 1 << 20  # entries looked at together where the sample does not
-WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
-EXPONENT = {torch.float32: 0xFF << 23, torch.float64: 0x7FF << 52}
+EXPONENT = {4: 0xFF << 23, 8: 0x7FF << 52}  # its bits, by bytes
+
+
+def integers(size: int) -> "torch.dtype":
+    """Return torch's signed integers of 1, 2, 4 or 8 bytes."""
+    found: torch.dtype = getattr(torch, f"int{8 * size}")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,13 @@ class Grid:
     """The numbers of one floating dtype."""
 
     name: str  # as sentences have it
-    dtype: torch.dtype
+    word: str  # as torch has it
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The dtype."""
+        found: torch.dtype = getattr(torch, self.word)
+        return found
 
     def spacing(self, values: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
         """Return the distance of each value to the next larger number of the grid.
@@ -27,7 +39,7 @@ class Grid:
         Values are float32 or float64, here and below; what the grid lacks counts by its size.
         """
         wide = values.dtype
-        bits = values.view(WORDS[wide]) & EXPONENT[wide]
+        bits = values.view(integers(wide.itemsize)) & EXPONENT[wide.itemsize]
         own = torch.finfo(self.dtype)
         step = bits.view(wide).mul_(own.eps)
         return step.clamp_(min=max(own.smallest_normal * own.eps, torch.finfo(wide).tiny))
@@ -41,15 +53,16 @@ class Grid:
         return values.to(self.dtype).to(values.dtype)
 
 
-F64 = Grid("F64", torch.float64)
-F32 = Grid("F32", torch.float32)
-F16 = Grid("F16", torch.float16)
-BF16 = Grid("BF16", torch.bfloat16)
-E4M3 = Grid("F8_E4M3", torch.float8_e4m3fn)
-E5M2 = Grid("F8_E5M2", torch.float8_e5m2)
+F64 = Grid("F64", "float64")
+F32 = Grid("F32", "float32")
+F16 = Grid("F16", "float16")
+BF16 = Grid("BF16", "bfloat16")
+E4M3 = Grid("F8_E4M3", "float8_e4m3fn")
+E5M2 = Grid("F8_E5M2", "float8_e5m2")
 GRIDS = (E5M2, E4M3, BF16, F16, F32, F64)
 """Coarsest first."""
-STORED = {grid.dtype: grid for grid in GRIDS}
+STORED = {f"torch.{grid.word}": grid for grid in GRIDS}
+"""By the text of a dtype."""
 
 
 def grid_of(values: Float[Tensor, "rows cols"], stored: Grid) -> Grid:

@@ -1,8 +1,8 @@
 """The largest entries of a matrix, as many as asked for, ties broken by where they lie."""
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 ROWS = 512  # multiplied at a time, in float64
 

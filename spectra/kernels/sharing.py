@@ -1,9 +1,8 @@
 """What the inputs of several matrices have in common, from Gram matrices of their columns."""
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.cosine import BLOCK, dct3
 
 PANEL = 1024  # rows multiplied at a time

@@ -25,10 +25,9 @@ Source:
 import math
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.lanczos import Ritz
 from spectra.kernels.relation import Rounding, lengths
 from spectra.kernels.rounding import EPS64

@@ -6,10 +6,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.left_vectors import components, leading_of_long, left_singular
 from spectra.kernels.linear_map import linear_map

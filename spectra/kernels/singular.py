@@ -37,10 +37,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.lanczos import gaussian
@@ -190,7 +189,7 @@ def decompose(
 class Stack:
     """R of W = Q R in float64, where rows of W come a few at a time and are not held."""
 
-    def __init__(self, cols: int, device: torch.device) -> None:
+    def __init__(self, cols: int, device: "torch.device") -> None:
         size = cols + max(cols, PANEL)
         self._rows = torch.zeros(size, cols, dtype=torch.float64, device=device)
         self._held = cols

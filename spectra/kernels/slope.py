@@ -29,9 +29,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 PERCENT = 0.95  # of F: models scatter by more than layers explain
 
@@ -164,7 +164,7 @@ def _weights(x: Float[Tensor, " models"]) -> Float[Tensor, " models"]:
 
 
 def _redrawn(
-    replicates: Float[Tensor, "models layers"], source: torch.Generator, bootstrap: Bootstrap
+    replicates: Float[Tensor, "models layers"], source: "torch.Generator", bootstrap: Bootstrap
 ) -> Float[Tensor, "models draws"]:
     """Return the log medians of layers drawn anew, the same ones of every model."""
     models, layers = replicates.shape

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 BLOCK = 1 << 18  # entries formed at a time: they stay in a core's cache
 
@@ -20,8 +20,8 @@ class Streamed:
     """A matrix with no fewer rows than columns, finite, or its transpose."""
 
     tall: tuple[int, int]
-    dtype: torch.dtype
-    device: torch.device
+    dtype: "torch.dtype"
+    device: "torch.device"
     make: Callable[[slice], Tensor]  # its rows, in that dtype, in memory of their own
     turned: bool = False  # it is the transpose
     known: tuple[float, float] | None = None  # what `sizes` returns, where its maker has seen it

@@ -5,10 +5,9 @@ Every function takes `sigma`, descending, in float64.
 
 import math
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.rounding import EPS64
 
 

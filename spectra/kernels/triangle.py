@@ -15,10 +15,9 @@ Source:
 import math
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import gaussian_floor
 from spectra.kernels.inverse import add_gram, cholesky
 from spectra.kernels.lanczos import gaussian

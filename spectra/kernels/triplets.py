@@ -10,10 +10,9 @@ Source:
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.similarity import rounding_of
 

@@ -26,10 +26,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.edge import Bracket
 from spectra.kernels.entries import largest_entry
 from spectra.kernels.extremes import largest_singular_value, tall_map

@@ -19,10 +19,9 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import singular_value_floor
 from spectra.kernels.leading import (
@@ -75,7 +74,7 @@ class Ladder:
 
 LADDER = Ladder()
 ALONE = threading.Lock()  # what large matrices leave open fills most of the memory: one at a time
-THREADS = ContextVar("THREADS", default=torch.get_num_threads())  # noqa: B039 - of all workers
+THREADS: ContextVar[int] = ContextVar("THREADS")  # of all workers
 
 
 Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
@@ -270,7 +269,7 @@ def _room(matrix: Tensor) -> Iterator[None]:
     """Decompose a large matrix alone: with the threads of those that wait for the same."""
     own, small = torch.get_num_threads(), LADDER.decomposes(*matrix.shape)
     with nullcontext() if small else ALONE:
-        torch.set_num_threads(own if small else max(own, THREADS.get()))
+        torch.set_num_threads(own if small else max(own, THREADS.get(own)))
         try:
             yield
         finally:
@@ -370,7 +369,7 @@ def _norm_of_long(base: Tensor, left: Tensor, right: Tensor) -> float:
     return float(torch.linalg.vector_norm(whole.row_norms()))
 
 
-def _similarity(judge: Judge, tuned: Tuned, norm: float, device: torch.device) -> Similarity:
+def _similarity(judge: Judge, tuned: Tuned, norm: float, device: "torch.device") -> Similarity:
     verdicts = [judge.verdicts[j] for j in range(len(judge.angle))]
     sigma = tuned.sigma.to(device)
     cosines = sigma.new_zeros(0, len(verdicts)) if judge.cosines is None else judge.cosines

@@ -7,11 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from spectra.analyzers.repaired import merged_values
 from spectra.checkpoint import Adapter, Checkpoint, Skipped, TensorEntry
-from spectra.checkpoint.entry import STORED
+from spectra.checkpoint.entry import torch_dtype
 from spectra.checkpoint.source import Source
 from spectra.errors import AdapterError, NonFiniteError, OutputError
 from spectra.lowrank.pieces import Carried, require_finite
@@ -134,7 +132,7 @@ class Model:
         for name, one in self.vectors.items():
             entry = sink.model.entries[name]
             require_finite(Carried(one.source, one.entry))
-            values = one.source.read(one.entry).to(getattr(torch, STORED[entry.dtype]))
+            values = one.source.read(one.entry).to(torch_dtype(entry.dtype))
             sink.put(entry, Part(), values)
             sink.rewritten.add(name)
         loader = Loader(self.rest)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import torch
-
 from spectra.checkpoint import Checkpoint, TensorEntry
-from spectra.checkpoint.entry import STORED
+from spectra.checkpoint.entry import STORED, torch_dtype
 from spectra.checkpoint.gguf.codec import Order
 from spectra.checkpoint.source import Folder
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, OutputError
 from spectra.text import non_finite, shown, size
 from spectra.writing.spool import Spool, raw
@@ -96,7 +95,7 @@ class Stack:
         every = torch.stack([self._filled(spool, *one, like) for one in self.members])
         yield raw(every.permute(2, 1, 0))
 
-    def _filled(self, spool: Spool, row: str, count: int, like: torch.Tensor) -> torch.Tensor:
+    def _filled(self, spool: Spool, row: str, count: int, like: Tensor) -> Tensor:
         found = like.new_zeros(self.rank, self.width)
         if count:
             found[:count] = spool.rows(row, self.side, count)
@@ -124,7 +123,7 @@ def finite_bytes(one: Carried) -> Iterator[Bytes]:
         NonFiniteError: It holds NaN or Inf, which is known once all of it has gone by.
     """
     entry = one.entry
-    kind: torch.dtype = getattr(torch, STORED.get(entry.dtype, "uint8"))
+    kind: torch.dtype = torch_dtype(entry.dtype if entry.dtype in STORED else "U8")
     nan = inf = gone = 0
     first: int | None = None
     for piece in stored_bytes(one):

@@ -11,19 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
-
-from spectra.analyzers.cut import DTYPES
 from spectra.checkpoint import Adapter, LoraFactors
+from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError
 from spectra.kernels.cores import core_of, rounding_energy
 from spectra.matrices.part import Part
 from spectra.text import quote
 from spectra.work.read import Read
 from spectra.work.task import Task, Updated
-
-STORED = {**DTYPES, "F64": torch.float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +281,7 @@ def _in_module(change: Updated, part: Part, left: Tensor, right: Tensor) -> tupl
     return (left, right) if _plain(change) else (right.mT, left.mT)
 
 
-def _rounded(values: Tensor, dtype: torch.dtype, key: str) -> Tensor:
+def _rounded(values: Tensor, dtype: "torch.dtype", key: str) -> Tensor:
     found = values.to(dtype)
     if not bool(found.isfinite().all()):
         told = str(dtype).removeprefix("torch.")

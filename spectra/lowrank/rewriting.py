@@ -8,22 +8,20 @@ between is copied at the end: each byte is written once, and a matrix is all tha
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.documents import read_weight_map
-from spectra.checkpoint.entry import STORED
+from spectra.checkpoint.entry import torch_dtype
 from spectra.checkpoint.formats import format_named, is_state, refused_name
 from spectra.checkpoint.modules import module_paths
 from spectra.checkpoint.source import Folder, Source
+from spectra.deferred import Tensor, torch
 from spectra.errors import OutputError, UsageError
 from spectra.matrices.part import Part
 from spectra.text import quote, shown
 from spectra.work.task import Task
 from spectra.writing.spool import raw
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CHUNK = 8 << 20  # bytes in memory at a time of what is copied
 SAFETENSORS = (".safetensors", ".sft")
@@ -52,7 +50,7 @@ class Rewriting:
         """Return it with a folder that is there to be filled."""
         return Rewriting(self.model, self.homes, folder)
 
-    def take(self, task: Task, tensors: Mapping[str, "Tensor"]) -> None:
+    def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
         """Put a task's values in their place.
 
         Raises:
@@ -62,13 +60,12 @@ class Rewriting:
         self.rewritten.add(task.place.matrix)
         self.put(home.entry, home.part, tensors["values"])
 
-    def put(self, entry: TensorEntry, part: Part, values: "Tensor") -> None:
+    def put(self, entry: TensorEntry, part: Part, values: Tensor) -> None:
         """Put the values of a matrix in the place of those that are stored."""
         start, stop = entry.stretch(part.slab)
         if part.rows is None and not part.transposed:
             self._write(entry.shard, start, raw(values))
             return
-        import torch  # noqa: PLC0415 - what only checks places needs none
 
         # What lies between its entries is of other matrices, perhaps rewritten before.
         held = bytearray(stop - start)
@@ -78,7 +75,7 @@ class Rewriting:
                 file.readinto(held)
         else:
             _fill(self.model.files[entry.shard], start, memoryview(held))
-        stored = torch.frombuffer(held, dtype=getattr(torch, STORED[entry.dtype]))
+        stored = torch.frombuffer(held, dtype=torch_dtype(entry.dtype))
         axis = entry.shape[0] if part.slab is None else part.slab[1] - part.slab[0]
         part.put(stored.reshape(axis, *entry.shape[1:]), values)
         self._write(entry.shard, start, held)

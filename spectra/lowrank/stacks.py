@@ -8,10 +8,10 @@ base's own matrices, as `diff` does, and put together again as the file that is 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.adapter.views import scaled
+from spectra.deferred import Tensor
 from spectra.errors import AdapterError
 from spectra.lowrank.experts import Share, router, row_of, rows_of, shares_of
 from spectra.lowrank.homes import homes_of
@@ -27,9 +27,6 @@ from spectra.work.planning.adapted import adapter_changes
 from spectra.work.planning.placing import NO_BASE
 from spectra.work.planning.stacks import LEAVES
 from spectra.work.task import Input, Task, Updated
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 READ = ("PEFT", "PEFT without adapter_config.json")
 """Whose whole tensors have the names that PEFT gives them."""
@@ -47,7 +44,7 @@ class Factor(Inside):
     """As stored, those that are one's of several by turns: the first, and of how many."""
     placed: Rows | None = None  # of a larger matrix, the rows that these become; 0 elsewhere
 
-    def within(self, slab: "Tensor") -> "Tensor":
+    def within(self, slab: Tensor) -> Tensor:
         """Return this part of its slab of the stored tensor."""
         if self.columns is not None:
             slab = slab.flatten(1)[:, self.columns[0] :: self.columns[1]]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from spectra.deferred import Tensor
 from spectra.lowrank.model import Model
 from spectra.lowrank.output import Output
 from spectra.lowrank.rewriting import Rewriting
@@ -14,9 +15,6 @@ from spectra.work.task import Task
 from spectra.writing.destination import Destination
 from spectra.writing.peft import CONFIG, WEIGHTS
 from spectra.writing.spool import Spool
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ADAPTER = "adapter"  # the folder in the model's
 OWN = tuple(f"{ADAPTER}/{name}" for name in (CONFIG, WEIGHTS))
@@ -29,7 +27,7 @@ class Both:
     model: Rewriting
     factors: Spool
 
-    def take(self, task: Task, tensors: Mapping[str, "Tensor"]) -> None:
+    def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
         """Take a task's tensors.
 
         Raises:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from spectra.checkpoint.codecs.composed import formed
+from spectra.deferred import Tensor, torch
 from spectra.matrices.layout import Part
 from spectra.matrices.view import View
 
@@ -72,7 +70,7 @@ class Factors:
     product: LowRank  # B and A, without the scale
     scale: float
     rank: int
-    dtype: torch.dtype  # of both as stored; the narrower of two
+    dtype: "torch.dtype"  # of both as stored; the narrower of two
     turned: LowRank | None = None  # the transpose, where that fits too
     other: LowRank | None = None
     """Of an expert of a stack: what a reader takes who has lora_B's columns expert by expert."""
@@ -107,7 +105,7 @@ class Quantised:
 class Merge:
     """What a method's own merge makes of a base, where it rounds on the way."""
 
-    dtype: torch.dtype  # in which it is done
+    dtype: "torch.dtype"  # in which it is done
     values: Tensor  # float64, before they are stored
     slack: Tensor  # how far the order of sums may have moved each
 

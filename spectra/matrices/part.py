@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 
 class LayoutError(ValueError):
@@ -26,16 +24,16 @@ class Rows:
         """Rows kept."""
         return self.groups * (self.stop - self.start)
 
-    def of(self, matrix: "Tensor") -> "Tensor":
+    def of(self, matrix: Tensor) -> Tensor:
         """Return these rows of a 2-D tensor."""
         return self._blocks(matrix).flatten(0, 1)
 
-    def put(self, matrix: "Tensor", values: "Tensor") -> None:
+    def put(self, matrix: Tensor, values: Tensor) -> None:
         """Replace these rows of a 2-D tensor."""
         blocks = self._blocks(matrix)
         blocks.copy_(values.unflatten(0, blocks.shape[:2]))
 
-    def _blocks(self, matrix: "Tensor") -> "Tensor":
+    def _blocks(self, matrix: Tensor) -> Tensor:
         blocks: Tensor = matrix.unflatten(0, (self.groups, self.size))
         return blocks[:, self.start : self.stop]
 
@@ -50,7 +48,7 @@ class Head:
     axis: int  # 0: rows; 1: columns
     key: int  # the head of keys and values that goes with it
 
-    def of(self, matrix: "Tensor") -> "Tensor":
+    def of(self, matrix: Tensor) -> Tensor:
         """Return these rows or columns of a 2-D tensor."""
         lines = slice(self.start, self.stop)
         return matrix[lines] if self.axis == 0 else matrix[:, lines]
@@ -86,11 +84,11 @@ class Part:
             return self.expert, self.expert + 1
         return self.block
 
-    def of(self, tensor: "Tensor") -> "Tensor":
+    def of(self, tensor: Tensor) -> Tensor:
         """Return this part of the stored tensor: rows = outputs, cols = inputs."""
         return self.within(tensor if self.slab is None else tensor[slice(*self.slab)])
 
-    def within(self, slab: "Tensor") -> "Tensor":
+    def within(self, slab: Tensor) -> Tensor:
         """Return this part of its slab of the stored tensor: rows = outputs, cols = inputs."""
         if self.alone or (self.block is None and self.expert is not None):
             slab = slab[0]
@@ -100,7 +98,7 @@ class Part:
         matrix = self.rows.of(matrix) if self.rows else matrix
         return matrix if self.head is None else self.head.of(matrix)
 
-    def put(self, slab: "Tensor", values: "Tensor") -> None:
+    def put(self, slab: Tensor, values: Tensor) -> None:
         """Replace this part of its slab of the stored tensor, which lies row after row.
 
         Args:

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint import Checkpoint, Skipped, TensorEntry
 from spectra.checkpoint.codecs.composed import Product
 from spectra.checkpoint.codecs.unread import MARKS
+from spectra.deferred import Tensor
 from spectra.matrices.layout import LayoutError, Part, parts_of
 from spectra.matrices.place import Place
 from spectra.matrices.role import Role, roles_of
 from spectra.matrices.unread import held_by, no_weights, scales_of
 from spectra.text import natural, numberless
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class View:
     rows: int  # outputs
     cols: int  # inputs
 
-    def of(self, tensor: "Tensor") -> "Tensor":
+    def of(self, tensor: Tensor) -> Tensor:
         """Return this matrix's values as stored: rows = outputs, cols = inputs."""
         return self.part.of(tensor)
 
@@ -56,7 +54,7 @@ class Matrix:
     """One matrix with its values."""
 
     view: View
-    values: "Tensor"  # rows x cols, in the stored dtype: kernels widen what they need
+    values: Tensor  # rows x cols, in the stored dtype: kernels widen what they need
 
 
 def views_of(checkpoint: Checkpoint) -> tuple[list[View], list[Skipped]]:

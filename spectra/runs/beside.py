@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.checkpoint import Adapter, Checkpoint, TensorEntry
 from spectra.checkpoint.adapter.biases import Shift, moved_biases
 from spectra.checkpoint.source import at_once
+from spectra.deferred import Tensor, torch
 from spectra.errors import PairingError
 from spectra.matrices import View, match_names
 from spectra.matrices.part import Part

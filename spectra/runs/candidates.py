@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from spectra.deferred import Tensor, torch
 from spectra.kernels.composition import frame_of
 from spectra.runs.pairs import Pair
 from spectra.runs.scores import Found

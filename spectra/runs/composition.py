@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers.head_lines import KINDS, HeadLines
 from spectra.analyzers.heads_reading import naming
+from spectra.deferred import Tensor, torch
 from spectra.kernels.composition import gram_memory
 from spectra.kernels.work import SINGLE, Work
 from spectra.matrices.attention import Attention

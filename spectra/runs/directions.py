@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from spectra.analyzers import Row
 from spectra.analyzers.directions import ENDS, Directions, HeadDirections, Wanted
 from spectra.analyzers.readout import EMBEDDING, HEAD
 from spectra.checkpoint import Checkpoint
+from spectra.deferred import Tensor
 from spectra.kernels.heads import APART
 from spectra.matrices.stream import Flow, Touch, apart, touch_of
 from spectra.matrices.vocabulary import Vocabulary

@@ -43,7 +43,8 @@ class Where(NamedTuple):
                     f"--address {quote(self.address)} goes with --engine ray alone. Add that, or "
                     "leave it out."
                 )
-            chosen_device(device)
+            if known_device(device) != "auto":  # torch tells, once something is measured
+                chosen_device(device)
             return
         if find_spec("ray") is None:
             raise UsageError(MISSING)
@@ -89,7 +90,7 @@ def engine(
             yield one
         return
     store = Store()
-    seen = Observed(chosen_device(device)) if where.engine == "local" else None
+    seen = Observed(str(device)) if where.engine == "local" else None
     with closing(store), _measuring(workers, device, where, store, seen, joins=joins) as one:
         yield Remembering(one, store, seen)
         if isinstance(one, Cluster) and one.unknown:
@@ -113,7 +114,7 @@ def _measuring(
 ) -> Iterator[Local | Cluster]:
     """Yield who measures, and tells the store what it reads; a cluster is left in the end."""
     if where.engine == "local":
-        here, memory = chosen_device(device), memory_bytes(where.memory)
+        here, memory = str(device), memory_bytes(where.memory)
         if store is None:
             yield Local(workers, here, memory=memory)
         else:

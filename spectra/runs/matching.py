@@ -10,6 +10,7 @@ from typing import Any
 from spectra.analyzers import Row
 from spectra.analyzers.match import NUMBERS, Given, Match
 from spectra.checkpoint import Adapter, Checkpoint
+from spectra.deferred import torch
 from spectra.errors import UsageError
 from spectra.matrices import Selection
 from spectra.runs.analysis import Analysis
@@ -143,7 +144,6 @@ def _given(path: Path, plan: Plan) -> Given:
     Raises:
         UsageError: The file cannot be read, has no permutations, or some that do not fit.
     """
-    import torch  # noqa: PLC0415 - as for the next
     from safetensors import SafetensorError  # noqa: PLC0415 - few give one
     from safetensors.torch import load_file  # noqa: PLC0415 - likewise
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 
-import torch
-from torch import Tensor
-
 from spectra.analyzers import Row
 from spectra.analyzers.match import OUTER, order_of
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.source import at_once
+from spectra.deferred import Tensor, torch
 from spectra.matrices import Selection, match_names
 from spectra.matrices.layers import layers_of
 from spectra.matrices.part import Part

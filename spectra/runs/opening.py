@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from spectra.checkpoint import Adapter, Checkpoint, open_spec
+from spectra.deferred import torch
 from spectra.errors import UsageError
 from spectra.matrices import Selection
-
-if TYPE_CHECKING:
-    import torch
 
 Spec: TypeAlias = str | Path | Checkpoint | Adapter
 Globs: TypeAlias = str | Sequence[str] | None  # None as nothing given

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from spectra.deferred import Tensor, torch
 from spectra.kernels.composition import (
     DRAWN,
     LEADING,

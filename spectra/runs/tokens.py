@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import torch
-
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.directions import ENDS, Directions, HeadDirections
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Adapter, Checkpoint
 from spectra.checkpoint.tokenizer import NAME, Tokenizer, others_of, tokenizer_of
 from spectra.checkpoint.vocabularies import READ
+from spectra.deferred import Tensor, torch
 from spectra.errors import UsageError
 from spectra.kernels.readout import Ends
 from spectra.matrices.vocabulary import Vocabulary, vocabulary_of
@@ -76,7 +75,7 @@ class InTokens(Around[Analysis | Composition]):
             nbytes=sum(one.nbytes for one in parts),
         )
 
-    def _directions(self) -> torch.Tensor:
+    def _directions(self) -> Tensor:
         """Return as many as there may be, without values."""
         per = sum(len(ENDS) * one.about.heads for one in self.plan.tasks if one.about) \
             or LEADING * len(self.plan.tasks)  # fmt: skip

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
-
 from spectra.analyzers.readout import EMBEDDING, HEAD, Readout
 from spectra.checkpoint import Checkpoint
 from spectra.checkpoint.gguf.codec import GgufCodec
+from spectra.deferred import Tensor
 from spectra.kernels.entries import power_of_two_near
 from spectra.kernels.readout import Ends
 from spectra.matrices import View

@@ -5,10 +5,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Generic, TypeVar
 
-import torch
-
 from spectra.checkpoint.crew import Crew
 from spectra.checkpoint.entry import shards_of
+from spectra.deferred import torch
 from spectra.work.read import Read
 from spectra.work.threads import use_threads
 

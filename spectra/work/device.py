@@ -1,13 +1,8 @@
 """Where a run computes."""
 
-from typing import TYPE_CHECKING
-
+from spectra.deferred import torch
 from spectra.errors import UsageError
 from spectra.text import guess
-
-if TYPE_CHECKING:
-    import torch
-
 
 NVIDIA = ("gpu", "nvidia", "gpu:0")
 """What may stand for `cuda`; by its letters, 'gpu' is closest to 'cpu'."""
@@ -48,6 +43,13 @@ def known_device(device: "str | torch.device") -> str:
     return wanted
 
 
+def meant(wanted: str) -> str:
+    """Return what `auto` is here; others as they are."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def chosen_device(device: "str | torch.device") -> str:
     """Return the torch device that `auto` means here, or those named.
 
@@ -59,10 +61,8 @@ def chosen_device(device: "str | torch.device") -> str:
         UsageError: One is none, or not there.
     """
     wanted = known_device(device)
-    import torch  # noqa: PLC0415 - only what computes needs it
-
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return meant(wanted)
     for name in wanted.split(","):
         count = torch.cuda.device_count() if name.startswith("cuda") else 1
         if int(name.partition(":")[2] or 0) >= count:

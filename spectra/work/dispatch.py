@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from spectra import errors
 from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.checkpoint.source import NAMED, Span
+from spectra.deferred import torch
 from spectra.errors import SpectraError, UsageError
 from spectra.work.batches import Batch, rounded
 from spectra.work.connection import Connection, Needs, Node
@@ -44,10 +43,11 @@ class Dispatch:
     unknown: int = 0  # digests of files that are others here
     crashes: Counter[int] = field(default_factory=Counter)  # by a task's id
     deaths: Counter[int] = field(default_factory=Counter)
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = 0  # of a run; 0: those that torch has
     call: Any = None
 
     def __post_init__(self) -> None:
+        self.threads = self.threads or torch.get_num_threads()
         self.call = self.link.ray.remote(max_retries=0)(_carried())
 
     def greeting(self, node: Node) -> Any:  # noqa: ANN401 - Ray's own

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import torch
+from typing import Any, Final, NamedTuple
 
 from spectra import distribution
 from spectra.analyzers import Analyzer
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import SECOND, LocalFile, legible
 from spectra.checkpoint.source import Span
+from spectra.deferred import Tensor, torch
 from spectra.errors import CheckpointError, CorruptError, SpectraError
 from spectra.text import shown, size
 from spectra.work.identity import numerics
@@ -23,9 +22,6 @@ from spectra.work.load import Loaded, Loader
 from spectra.work.local import corrupted, measure_loaded
 from spectra.work.task import Task
 from spectra.work.threads import use_threads
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 HEAD: Final = 64 << 10  # bytes of a file that tell it from another, from its beginning and its end
 PIECES, PIECE = 64, 1 << 10  # and evenly spread: what was trained in part has the ends it had
@@ -64,7 +60,7 @@ class Found:
     """What comes back of one task."""
 
     row: Mapping[str, Any]  # plain
-    tensors: Mapping[str, "Tensor"]
+    tensors: Mapping[str, Tensor]
 
 
 class Digests:

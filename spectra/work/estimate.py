@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import torch
-
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Composed, Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.deferred import torch
 from spectra.kernels.work import NO_WORK
 from spectra.matrices.view import inner_of
 from spectra.work.executor import Executor, key_of
@@ -92,8 +91,8 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
     """
     rounds = rounds_of(plan.tasks, analyzer, executor)
     tasks = list({key_of(job.task.place): job.task for jobs in rounds for job in jobs}.values())
-    threads = torch.get_num_threads()
-    widths = [[_width(job, executor.device, threads) for job in jobs] for jobs in rounds]
+    device, threads = (executor.device, torch.get_num_threads()) if any(rounds) else ("cpu", 1)
+    widths = [[_width(job, device, threads) for job in jobs] for jobs in rounds]
     speed = speed_of(executor, rounds, widths)
     disk, network = _reading(tasks, speed)
     each = [
@@ -167,7 +166,7 @@ def speed_of(
         rounds: What; nothing is tried where that is nothing.
         widths: How many threads each has.
     """
-    rates, device = executor.rates, executor.device
+    rates, device = executor.rates, executor.device if any(rounds) else "cpu"
     if device != "cpu" or not any(rounds):
         return Speed(rates, device)
     told = [

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Foreseeing, InRounds, Round
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.deferred import Tensor
 from spectra.matrices import Place
 from spectra.text import natural
 from spectra.words import HEADWISE, MATRIX, VECTOR
@@ -15,17 +16,13 @@ from spectra.work.rates import Rates
 from spectra.work.read import distinct
 from spectra.work.task import Task
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
 Key = tuple[object, str]  # of a row: its model's label, and its matrix
 
 
 class Sink(Protocol):
     """Takes what measuring made, such as the values of a checkpoint that is written."""
 
-    def take(self, task: Task, tensors: Mapping[str, "Tensor"]) -> None:
+    def take(self, task: Task, tensors: Mapping[str, Tensor]) -> None:
         """Take a task's tensors, which nobody else holds; called by one thread at a time."""
         ...
 
@@ -166,8 +163,9 @@ def _round(
         report(Progress(done, total, last, count, of, left, noun, len(known),
                         to_read - sum(unread.values()), to_read))  # fmt: skip
 
-    crew = executor.crew if new else 1  # which a cluster is joined to tell
-    pace = Pace.of(new, part.analyzer, crew, executor.rates, executor.device, later)
+    # Which a cluster is joined to tell, and torch loaded.
+    crew, device = (executor.crew, executor.device) if new else (1, "cpu")
+    pace = Pace.of(new, part.analyzer, crew, executor.rates, device, later)
     if known or (new and pace.seconds):
         tell(pace.left(0) if new else 0.0)
     for row in executor.run(new, part.analyzer, sink) if new else ():

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from spectra.checkpoint import TensorEntry
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.deferred import Tensor, torch
 from spectra.matrices import LowRank, Matrix, Pair
 from spectra.matrices.attention import Attention
 from spectra.matrices.pair import Factors, Formed, Merge, Product, Quantised, widened
@@ -19,7 +17,7 @@ from spectra.work.meter import Meter, Stopwatch
 from spectra.work.read import Read
 from spectra.work.task import MEANT, Input, Remade, Replaced, Rewritten, Shifted, Task, Updated
 
-NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}  # others: F32
+NAMES = {"torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}  # others: F32
 
 Stored = tuple[Tensor | LowRank, Quantised | None]
 """Values, or the factors whose product they are; and of some how far each was rounded."""
@@ -211,7 +209,7 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         tuned, other = stored(change.reads[0])
         made = isinstance(tuned, LowRank)
         tuned = _formed_values(tuned)
-        kind = NAMES.get(tuned.dtype, "F32") if made else change.entry.dtype
+        kind = NAMES.get(str(tuned.dtype), "F32") if made else change.entry.dtype
         return Sides(base, tuned, kind, codec, other)
     if isinstance(change, Updated) and isinstance(base, Tensor):
         update = _update(change, read)
@@ -219,7 +217,7 @@ def form(one: Input, read: ReadValues, stored: Callable[[Read], Stored]) -> Side
         if not change.dense or _only_updates(one, change, base, read):
             return Sides(base, update, dtype, factors=factors, product=product)
         formed = _formed(one, change, update, read)
-        named = NAMES.get(formed.dtype, "F32")
+        named = NAMES.get(str(formed.dtype), "F32")
         return Sides(base, formed, named, formed="lengths", factors=factors)
     if isinstance(change, Shifted):
         return _shifted(base, change, dtype, read)

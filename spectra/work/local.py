@@ -10,17 +10,17 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from spectra.analyzers import Analyzer, Row
 from spectra.analyzers.analyzer import Ask, Composed, knows_products
 from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.deferred import Tensor, torch
 from spectra.errors import CorruptError, NonFiniteError, SpectraError
 from spectra.kernels.verdicts import THREADS
 from spectra.matrices.part import Part
 from spectra.text import printable
 from spectra.words import UNMEASURED, Status
+from spectra.work.device import meant
 from spectra.work.executor import Key, Sink
 from spectra.work.load import Loaded, Loader
 from spectra.work.memory import (
@@ -40,7 +40,7 @@ from spectra.work.threads import threads_within, use_threads
 ALONE = 0.08  # of a large matrix's work that more threads make no shorter
 REASON = 200  # characters of what went wrong with a matrix
 
-Made = tuple[Row, Mapping[str, torch.Tensor]]  # and what measuring made
+Made = tuple[Row, Mapping[str, Tensor]]  # and what measuring made
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Local:
     """
 
     workers: int | None = None  # matrices at once on a CPU; None: one per core
-    device: str = "cpu"  # or several GPUs, `cuda:0,cuda:1`: the free one takes the next task
+    wanted: str = "cpu"  # as users name it; of several GPUs the free one takes the next task
     ledger: Ledger | None = None  # is told the digests of what is read
     recall: Callable[[Task, Analyzer[Any]], Row | None] | None = None
     """Asked once a task is read: perhaps its bytes were measured before, in another file."""
@@ -65,6 +65,11 @@ class Local:
     def crew(self) -> int:
         """How many matrices are measured at once."""
         return (self.workers or usable_cores()) if self.device == "cpu" else len(self.devices)
+
+    @property
+    def device(self) -> str:
+        """Where they are measured, `cpu` or GPUs; torch is asked what `auto` is."""
+        return meant(self.wanted)
 
     @property
     def here(self) -> bool:

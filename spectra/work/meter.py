@@ -14,6 +14,7 @@ from spectra.analyzers.analyzer import Composed
 from spectra.checkpoint.entry import shards_of
 from spectra.checkpoint.local import LocalFile
 from spectra.kernels.work import Work, size_of
+from spectra.work.device import meant
 from spectra.work.read import Read
 from spectra.work.task import Task
 
@@ -84,7 +85,7 @@ class Seen:
 class Observed:
     """What one run takes: the meter of an executor on one device."""
 
-    device: str = "cpu"
+    wanted: str = "cpu"  # as users name it
     _seen: dict[Key, list[Seen]] = field(default_factory=lambda: defaultdict(list))
     _reads: dict[str, list[tuple[Took, int]]] = field(default_factory=lambda: defaultdict(list))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -94,7 +95,8 @@ class Observed:
         if isinstance(analyzer, Composed) and analyzer.ask.known:
             return  # some of it took no time
         work = task.work(analyzer)
-        here = self.device == "cpu"
+        device = meant(self.wanted)
+        here = device == "cpu"
         # Of several threads this one takes part in all that they do, and waits for them awake.
         seconds = took.computed if here else took.elapsed
         expected = work.threaded(threads) if here else float(work)
@@ -105,7 +107,7 @@ class Observed:
         size = size_of(task.place.rows, task.place.cols)
         with self._lock:
             for name in names:
-                self._seen[self.device, name, size, threads].append(one)
+                self._seen[device, name, size, threads].append(one)
 
     def read(self, read: Read, took: Took) -> None:
         """Take what reading one tensor took."""

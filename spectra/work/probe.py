@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
+from spectra.deferred import torch
 from spectra.kernels.work import COLUMNS, ENTRY, singular_values_work
 
 EACH = 0.03  # seconds for one kind of work
@@ -41,7 +42,6 @@ def _share() -> float:
 
 
 def _one_thread() -> dict[str, float]:
-    import torch  # noqa: PLC0415 - only what computes needs it
 
     from spectra.kernels.inverse import add_gram  # noqa: PLC0415 - as above
     from spectra.work.threads import threads_within  # noqa: PLC0415 - as above

@@ -2,16 +2,13 @@
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint import Checkpoint, TensorEntry
 from spectra.checkpoint.entry import Slab
 from spectra.checkpoint.fingerprints import Ledger, fingerprint_of
 from spectra.checkpoint.reading import read_entry, read_factors, read_rounded
+from spectra.deferred import Tensor
 from spectra.matrices.view import inner_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class Read:
         """The whole tensor."""
         return Read(self.source, self.entry)
 
-    def values(self, ledger: Ledger | None = None) -> "Tensor":
+    def values(self, ledger: Ledger | None = None) -> Tensor:
         """Return what is read; a ledger is told the digests of local files.
 
         Raises:

@@ -5,13 +5,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.analyzers import Row
 from spectra.checkpoint import Checkpoint, Skipped
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 SCHEMA = "spectra/1"
 
@@ -51,7 +49,7 @@ class Result:
     date: str = field(default_factory=now)  # when it was made, alone varies from run to run
 
     @property
-    def arrays(self) -> dict[str, Mapping[str, "Tensor"]]:
+    def arrays(self) -> dict[str, Mapping[str, Tensor]]:
         """What was measured beside the document, for pictures: tensors by matrix and name."""
         return {row.matrix: row.arrays for row in self.rows if row.arrays}
 

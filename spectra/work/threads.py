@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
+from spectra.deferred import torch
 
 
 def use_threads(count: int) -> None:

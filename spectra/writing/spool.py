@@ -10,13 +10,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from spectra.deferred import Tensor, torch
 from spectra.errors import OutputError
 from spectra.text import shown
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Measured(Protocol):
@@ -48,7 +46,7 @@ class Spool:
         with contextlib.suppress(OSError):  # of a full disk, which was told already
             self._file.close()
 
-    def take(self, task: Measured, tensors: Mapping[str, "Tensor"]) -> None:
+    def take(self, task: Measured, tensors: Mapping[str, Tensor]) -> None:
         """Take a task's tensors.
 
         Raises:
@@ -66,10 +64,8 @@ class Spool:
                     f"{error.strerror or error}. Make room, or choose another place."
                 ) from None
 
-    def rows(self, matrix: str, name: str, count: int) -> "Tensor":
+    def rows(self, matrix: str, name: str, count: int) -> Tensor:
         """Return the leading rows of a tensor, of which there are at least so many."""
-        import torch  # noqa: PLC0415 - what only checks places needs none
-
         start, none = self._held[matrix, name]
         shape = (count, *none.shape[1:])
         found = torch.empty(shape, dtype=none.dtype)
@@ -79,9 +75,7 @@ class Spool:
         return found
 
 
-def raw(tensor: "Tensor") -> memoryview:
+def raw(tensor: Tensor) -> memoryview:
     """Return the bytes of a tensor, row after row; of one without gaps its own memory."""
-    import torch  # noqa: PLC0415 - as above
-
     flat = tensor.contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")

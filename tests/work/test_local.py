@@ -199,7 +199,7 @@ def test_each_task_takes_the_device_that_is_free(
         return Row(job.task.place, "ok", None, {}), {}
 
     monkeypatch.setattr(local, "measure_loaded", measured)
-    executor = Local(device="cuda:0,cuda:1")
+    executor = Local(wanted="cuda:0,cuda:1")
     assert executor.crew == 2
     assert len(list(executor.run(tasks, Spectrum()))) == 12
     assert sorted(used) == ["cuda:0"] * 6 + ["cuda:1"] * 6

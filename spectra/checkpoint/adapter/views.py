@@ -2,13 +2,10 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.parts import Coded
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +17,7 @@ class Moved(Coded):
     name: str = "moved"
     bits: int = 0
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab."""
         values = read(self.stored, None).permute(self.axes).flatten(1)
         return values if slab is None else values[slab[0] : slab[1]]
@@ -35,10 +32,8 @@ class Scaled(Coded):
     name: str = "scaled"
     bits: int = 0
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab, in float64 where the stored dtype would round them."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         values = read(self.stored, slab)
         doubling = math.frexp(self.scale)[0] in (0.5, -0.5) and values.dtype != torch.float16
         return (values if doubling else values.double()).mul_(self.scale)
@@ -59,10 +54,8 @@ class Decomposed(Coded):
     name: str = "cp"
     bits: int = 0
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab, in float32 or wider."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         mid, down = read(self.mid, slab), read(self.down, None).flatten(1)
         wide = torch.float64 if mid.dtype == torch.float64 else torch.float32
         return torch.einsum("ij...,jc->ic...", mid.to(wide), down.to(wide))
@@ -108,7 +101,7 @@ class Sliced(Coded):
     name: str = "sliced"
     bits: int = 0
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab."""
         start, stop = slab if slab is not None else (0, self.count)
         return read(self.stored, (self.first + start, self.first + stop))

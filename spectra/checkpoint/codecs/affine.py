@@ -1,9 +1,7 @@
 """(value - zero point) * scale, in place, for the grids that checkpoints store."""
 
-import torch
-from torch import Tensor
-
 from spectra.checkpoint.codecs.settings import Blocks
+from spectra.deferred import Tensor, torch
 
 CHUNK = 1 << 22  # elements gathered at once
 

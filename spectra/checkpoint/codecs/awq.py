@@ -1,13 +1,10 @@
 """AWQ in the GEMM layout: four-bit integers packed across the outputs, in an order of its own."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.parts import SCALES, Coded, Found, MisfitError
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 WORDS = frozenset({"I32"})
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -29,7 +26,7 @@ class Awq(Coded):
     name: str = "awq-4bit"
     bits: int = 4
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine  # noqa: PLC0415 - needs torch
 
@@ -40,10 +37,8 @@ class Awq(Coded):
         return values if slab is None else values[slab[0] : slab[1]]
 
 
-def _turned(words: "Tensor") -> "Tensor":
+def _turned(words: Tensor) -> Tensor:
     """Return the fields of words [rows, n] in the order of the outputs: [8 n, rows], float32."""
-    import torch  # noqa: PLC0415 - headers alone need none of it
-
     across = words.T.contiguous()
     values = torch.empty(across.shape[0], 8, across.shape[1], dtype=torch.float32)
     for field, output in enumerate(ORDER):

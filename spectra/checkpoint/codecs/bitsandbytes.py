@@ -4,14 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint.codecs.parts import Coded, Family, Found, MisfitError, corrupt
 from spectra.checkpoint.codecs.settings import LARGEST
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 STATE = ".quant_state.bitsandbytes__"
 KINDS = ("nf4", "fp4")
@@ -54,7 +52,7 @@ class FourBits:
         nested = (self.nested.codes, self.nested.scales) if self.nested else ()
         return (self.packed, self.codes, self.scales, self.state, *nested)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
 
@@ -65,7 +63,7 @@ class FourBits:
         values = values.view(self.shape)
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def _scales(self, read: ReadStored) -> "Tensor":
+    def _scales(self, read: ReadStored) -> Tensor:
         scales = read(self.scales, None).flatten()
         if self.nested is None:
             return scales
@@ -76,7 +74,7 @@ class FourBits:
         affine.shift_and_scale(values[None], None, above, (1, self.nested.run))
         return values.add_(self.nested.offset)
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the codes with the lowest bit of each turned."""
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 
@@ -97,7 +95,7 @@ class Int8(Coded):
     name: str = "bitsandbytes-int8"
     bits: int = 8
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32.
 
         Raises:

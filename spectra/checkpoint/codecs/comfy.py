@@ -3,17 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint.codecs.grid import blocks_of
 from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.rotated import REGULAR, Rotated, Rotation, is_power
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import FLOATING, ReadStored, Slab, TensorEntry
+from spectra.deferred import Tensor, torch
 from spectra.text import quote
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MARK = "comfy_quant"
 ONE = ((), (1,), (1, 1))
@@ -60,10 +58,8 @@ class Tiled(Coded):
     wide: int  # columns that share a scale
     bits: int
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
-        import torch  # noqa: PLC0415 - headers alone need none of it
-
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
 
         first, last = slab or (0, self.shape[0])
@@ -93,10 +89,8 @@ class Signed4(Coded):
     name: str = "comfy-int4"
     bits: int = 4
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
-        import torch  # noqa: PLC0415 - headers alone need none of it
-
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 
         signed = torch.tensor([*range(8), *range(-8, 0)], dtype=torch.float32)

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from spectra.checkpoint.codecs.parts import corrupt
 from spectra.checkpoint.entry import COMPOSED, ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 PANEL: Final = 1 << 20  # entries that are multiplied in float64 at a time
 
@@ -51,11 +49,11 @@ class Product:
         left = left * scale if scale != 1.0 else left
         return (right.mT, left.mT) if self.turned else (left, right)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab: products in float64, rounded to the factors' own width."""
         return formed(*self.factors(read), slab)
 
-    def nudge(self, main: "Tensor") -> None:  # noqa: ARG002 - of the protocol
+    def nudge(self, main: Tensor) -> None:  # noqa: ARG002 - of the protocol
         """Return nothing: what is stored is not rounded to a grid of its own."""
         return
 
@@ -72,14 +70,12 @@ class Blocks:
         """Every stored part of every block."""
         return tuple(part for piece in self.pieces for part in piece.parts)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         values: Tensor = torch.block_diag(*(read(piece, None) for piece in self.pieces))
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def nudge(self, main: "Tensor") -> None:  # noqa: ARG002 - of the protocol
+    def nudge(self, main: Tensor) -> None:  # noqa: ARG002 - of the protocol
         """Return nothing: blocks may be of several schemes."""
         return
 
@@ -105,14 +101,12 @@ class Sparse:
         more = () if self.product is None else self.product.parts
         return (*self.value.parts, self.index, *more)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab, in float32 or float64.
 
         Raises:
             CheckpointError: A place lies outside.
         """
-        import torch  # noqa: PLC0415 - as above
-
         places, entries = read(self.index, None).flatten().long(), _wide(read(self.value, None))
         if len(places) and not 0 <= int(places.min()) <= int(places.max()) < prod(self.shape):
             got = f"places from {int(places.min())} to {int(places.max())}"
@@ -125,7 +119,7 @@ class Sparse:
         values.view(-1).index_add_(0, places, entries.flatten().to(values.dtype))
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def nudge(self, main: "Tensor") -> None:  # noqa: ARG002 - of the protocol
+    def nudge(self, main: Tensor) -> None:  # noqa: ARG002 - of the protocol
         """Return nothing, as of a product."""
         return
 
@@ -142,10 +136,8 @@ def rank_of(entry: TensorEntry) -> int | None:
     return made.rank if isinstance(made, Product) else None
 
 
-def formed(left: "Tensor", right: "Tensor", slab: Slab = None) -> "Tensor":
+def formed(left: Tensor, right: Tensor, slab: Slab = None) -> Tensor:
     """Return `left @ right`, each entry a sum in float64, some rows at a time."""
-    import torch  # noqa: PLC0415 - as above
-
     left = left if slab is None else left[slab[0] : slab[1]]
     dtype = torch.promote_types(left.dtype, right.dtype)
     made = torch.empty(len(left), right.shape[1], dtype=dtype, device=left.device)
@@ -155,5 +147,5 @@ def formed(left: "Tensor", right: "Tensor", slab: Slab = None) -> "Tensor":
     return made
 
 
-def _wide(values: "Tensor") -> "Tensor":
+def _wide(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values

@@ -1,15 +1,12 @@
 """Four-bit floats times scales: NVFP4 and MXFP4, packed two to a byte."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.grid import blocks_of
 from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 BYTES = frozenset({"U8"})
 SCALED_BYTES = frozenset({"U8", "I8"})
@@ -35,7 +32,7 @@ class Fp4(Coded):
     blocks: Blocks
     bits: int = 4
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
 
@@ -64,7 +61,7 @@ class Mxfp4(Coded):
     name: str = "mxfp4"
     bits: int = 4
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return [experts, in, out] as float32, as the model holds it; a transposed view."""
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 

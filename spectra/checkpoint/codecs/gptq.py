@@ -1,14 +1,11 @@
 """GPTQ: integers packed down the inputs, zero points and scales by group of inputs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.awq import make_awq
 from spectra.checkpoint.codecs.parts import SCALES, Family, Found, MisfitError, corrupt
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 WORDS = frozenset({"I32"})
 WIDTHS = (2, 3, 4, 8)
@@ -44,7 +41,7 @@ class Gptq:
         group = (self.group,) if self.group is not None else ()
         return (self.words, self.zeros, self.scales, *group)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32.
 
         Raises:
@@ -64,7 +61,7 @@ class Gptq:
             affine.shift_and_scale_columns(values, zeros, scales, group)
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def _zeros(self, read: ReadStored) -> "Tensor":
+    def _zeros(self, read: ReadStored) -> Tensor:
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 
         words = read(self.zeros, None)
@@ -86,7 +83,7 @@ class Gptq:
             raise corrupt(self.group, f"groups {low} to {high}", f"0 to {groups - 1}")
         return group
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the words with each field's lowest bit turned, down the inputs."""
         from spectra.checkpoint.codecs import numbers  # noqa: PLC0415 - needs torch
 

@@ -2,9 +2,9 @@
 
 import math
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 
 def turned(

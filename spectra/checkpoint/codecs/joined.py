@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor, torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +19,12 @@ class Joined:
         """Every stored part of every piece."""
         return tuple(part for piece in self.pieces for part in piece.parts)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab, in the widest dtype of the pieces."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         values = torch.cat([read(piece, None) for piece in self.pieces])
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def nudge(self, main: "Tensor") -> None:  # noqa: ARG002 - of the protocol
+    def nudge(self, main: Tensor) -> None:  # noqa: ARG002 - of the protocol
         """Return nothing: pieces may be of several schemes."""
         return
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint.codecs.fp4 import Fp4
 from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.scaled import Scaled
 from spectra.checkpoint.entry import Codec, ReadStored, Slab, TensorEntry
+from spectra.deferred import Tensor
 from spectra.text import quote
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WORDS = frozenset({"U32"})
 BYTES = frozenset({"U8"})
@@ -45,7 +43,7 @@ class Mlx(Coded):
     bits: int
     cols: int
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
 

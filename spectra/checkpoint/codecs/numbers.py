@@ -1,16 +1,20 @@
 """Packed bits to numbers: nibbles, bit fields that cross words, exponents alone."""
 
+from functools import cache
 from math import gcd
 
-import torch
 from jaxtyping import Float, Int32
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 """E2M1, by its four bits. Source: OCP Microscaling Formats (MX) 1.0, 5.3.3."""
 
-POWERS = torch.tensor([2.0 ** (exponent - 127) for exponent in range(256)])
-"""E8M0: 2^(bits - 127), as the libraries have it; 255, NaN by the standard, is infinite."""
+
+@cache
+def powers() -> Tensor:
+    """Return E8M0: 2^(bits - 127), as libraries have it; 255, NaN by the standard, is infinite."""
+    return torch.tensor([2.0 ** (exponent - 127) for exponent in range(256)])
 
 
 def unpack_bits(words: Int32[Tensor, "rows words"], bits: int, count: int) -> Tensor:
@@ -69,7 +73,7 @@ def unpack_fp4(packed: Tensor) -> Tensor:
 def scale_values(stored: Tensor) -> Tensor:
     """Return stored scales as float32; bytes are exponents alone (E8M0)."""
     if stored.dtype == torch.uint8:
-        return POWERS.index_select(0, stored.flatten().int()).view(stored.shape)
+        return powers().index_select(0, stored.flatten().int()).view(stored.shape)
     return stored.to(torch.float32)
 
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.fp4 import make_packed_fp4
 from spectra.checkpoint.codecs.grid import blocks_of
 from spectra.checkpoint.codecs.parts import SCALES, Coded, Family, Found, MisfitError, corrupt
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 WORDS = frozenset({"I32"})
 INTEGERS = frozenset({"I64", "I32"})
@@ -35,7 +32,7 @@ class Packed(Coded):
     shape: tuple[int, int]
     blocks: Blocks
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32.
 
         Raises:

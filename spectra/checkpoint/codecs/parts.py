@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.settings import Settings
 from spectra.checkpoint.entry import MLX, Codec, TensorEntry
+from spectra.deferred import Tensor
 from spectra.errors import CorruptError
 from spectra.text import quote
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Shape = tuple[int, ...]
 
@@ -32,7 +29,7 @@ class Coded:
         values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
         return tuple(value for value in values if isinstance(value, TensorEntry))
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the first part, or a slab of it, with the lowest bit of each code turned."""
         if not self.bits:
             return None

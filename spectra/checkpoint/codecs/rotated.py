@@ -3,13 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
+from spectra.deferred import Tensor, torch
 
 SYLVESTER = ((1, 1), (1, -1))
 REGULAR = ((1, 1, 1, -1), (1, 1, -1, 1), (1, -1, 1, 1), (-1, 1, 1, 1))
@@ -43,13 +39,11 @@ class Rotation:
         """What of it is stored."""
         return tuple(part for part in (self.matrix, self.places) if part is not None)
 
-    def undo(self, values: "Tensor", read: ReadStored) -> "Tensor":
+    def undo(self, values: Tensor, read: ReadStored) -> Tensor:
         """Return values [..., n] with the rotation of their runs along the last axis undone.
 
         Computed in float64, so that the result is rounded once, as stored values are.
         """
-        import torch  # noqa: PLC0415 - headers alone need none of it
-
         stored = self._stored(read)
         runs = values.reshape(-1, self.size)
         found = torch.empty_like(runs)
@@ -68,7 +62,7 @@ class Rotation:
             stored = stored[places][:, places]
         return stored.T if self.transposed else stored
 
-    def _times(self, runs: "Tensor", stored: "Tensor | None") -> "Tensor":
+    def _times(self, runs: Tensor, stored: "Tensor | None") -> Tensor:
         if stored is not None:
             return runs @ stored
         from spectra.checkpoint.codecs import hadamard  # noqa: PLC0415 - needs torch
@@ -102,7 +96,7 @@ class Rotated:
             *(part for rotation in self.rotations for part in rotation.parts),
         )
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         codec = self.inner.codec
         early = None if any(rotation.rows for rotation in self.rotations) else slab
@@ -115,7 +109,7 @@ class Rotated:
                 values = rotation.undo(values.mT.contiguous(), read).mT
         return values if slab is None or early is not None else values[slab[0] : slab[1]]
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the neighbours of what is stored: turning back keeps the size of an error."""
         if self.inner.codec is not None:
             return self.inner.codec.nudge(main)

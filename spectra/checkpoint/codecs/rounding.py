@@ -1,15 +1,11 @@
 """How coarse the grid is on which each decoded value of a quantised weight lies."""
 
-from typing import TYPE_CHECKING
-
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 
 def rounding_of(
-    entry: TensorEntry, values: "Tensor", read: ReadStored, slab: Slab = None
+    entry: TensorEntry, values: Tensor, read: ReadStored, slab: Slab = None
 ) -> "Tensor | None":
     """Return for each value about the most that quantising it can have moved it: half a step.
 
@@ -39,7 +35,7 @@ def rounding_of(
         return None
     main, known = codec.parts[0], True
 
-    def nudged(part: TensorEntry, inside: Slab) -> "Tensor":
+    def nudged(part: TensorEntry, inside: Slab) -> Tensor:
         """Read a part; of the codes, their neighbours."""
         nonlocal known
         stored = read(part, inside)

@@ -1,16 +1,13 @@
 """Weights of eight bits times scales: DeepSeek's FP8, compressed-tensors, FBGEMM, ModelOpt."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from spectra.checkpoint.codecs.fp4 import SCALED_BYTES, make_fp4
 from spectra.checkpoint.codecs.grid import blocks_of
 from spectra.checkpoint.codecs.parts import FLOAT8, SCALES, Coded, Family, Found, MisfitError
 from spectra.checkpoint.codecs.settings import Blocks
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 INVERSE = "_scale_inv"  # DeepSeek's word; its values are multiplied with nevertheless
 INVERSE_METHODS = frozenset({"", "fp8", "mxfp8"})
@@ -42,14 +39,14 @@ class Scaled(Coded):
     blocks: Blocks
     bits: int = 8
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         from spectra.checkpoint.codecs import affine, numbers  # noqa: PLC0415 - needs torch
 
         stacked = len(self.weight.shape) > 2
         first = slab[0] if slab and not stacked else 0
 
-        def grid(part: TensorEntry) -> "Tensor":
+        def grid(part: TensorEntry) -> Tensor:
             return numbers.scale_values(read(part, slab if stacked and part.numel > 1 else None))
 
         values = read(self.weight, slab).float()
@@ -70,7 +67,7 @@ class Cast(Coded):
     name: str = "float8"
     bits: int = 8
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as float32."""
         return read(self.weight, slab).float()
 

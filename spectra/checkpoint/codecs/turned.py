@@ -3,14 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectra.checkpoint.codecs.bitsandbytes import FourBits, Int8
 from spectra.checkpoint.codecs.gptq import Gptq
 from spectra.checkpoint.entry import Codec, ReadStored, Slab, TensorEntry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from spectra.deferred import Tensor
 
 FAMILIES = frozenset({"gpt2", "imagegpt", "openai-gpt"})
 LAYERS = re.compile(r"(?:^|\.)(?:c_attn|c_fc|c_proj|q_attn)\.weight")
@@ -32,12 +30,12 @@ class Turned:
         """The stored parts."""
         return self.inner.parts
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values as the model holds them; a transposed view."""
         values = self.inner.decode(read, None).T
         return values if slab is None else values[slab[0] : slab[1]]
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return what the scheme itself returns."""
         return self.inner.nudge(main)
 

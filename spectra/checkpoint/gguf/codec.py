@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-from spectra.checkpoint.entry import FLOATING, STORED, ReadStored, Slab, TensorEntry
+from spectra.checkpoint.entry import FLOATING, ReadStored, Slab, TensorEntry, torch_dtype
 from spectra.checkpoint.gguf.header import BLOCK_BYTES
+from spectra.deferred import Tensor, torch
 from spectra.errors import CheckpointError
-
-if TYPE_CHECKING:  # headers are read without torch, which takes longer to load than they
-    from torch import Tensor
 
 DECODED = frozenset([
     "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
@@ -60,10 +57,8 @@ class Order:
         whole = extent % self.blocks == 0
         return whole and inside and self.stop - self.start == self.groups * sum(self.widths)
 
-    def index(self, extent: int) -> "Tensor":
+    def index(self, extent: int) -> Tensor:
         """Return for each place of the model's axis its place in the file's."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         places = torch.arange(extent).view(self.blocks, -1)
         pieces = places[:, self.start : self.stop].split(
             [self.groups * width for width in self.widths], dim=1
@@ -99,7 +94,7 @@ class GgufCodec:
         """The bytes and the scale."""
         return (self.stored,) if self.scale is None else (self.stored, self.scale)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab: float32, or the stored dtype where that is plain.
 
         Raises:
@@ -114,7 +109,7 @@ class GgufCodec:
         count = self.shape[0] if slab is None else slab[1] - slab[0]
         return self._rows(read, slab).reshape(count, *self.shape[1:])
 
-    def nudge(self, main: "Tensor") -> "Tensor | None":
+    def nudge(self, main: Tensor) -> "Tensor | None":
         """Return the bytes with the lowest bit of each code turned."""
         if self.kind not in LOWEST:
             return None
@@ -125,8 +120,7 @@ class GgufCodec:
         pattern = bytes(first) + bytes([bits]) * (last - first) + bytes(block - last)
         return numbers.xor_pattern(main, pattern)
 
-    def _rows(self, read: ReadStored, slab: Slab) -> "Tensor":
-        import torch  # noqa: PLC0415 - as above
+    def _rows(self, read: ReadStored, slab: Slab) -> Tensor:
 
         order = None
         if self.rows is not None:
@@ -140,7 +134,7 @@ class GgufCodec:
         count, width = len(raw) if order is None else len(order), self.width
         columns = None if self.columns is None else self.columns.index(width)
         plain = self.kind in FLOATING
-        dtype = getattr(torch, STORED[self.kind]) if plain else torch.float32
+        dtype = torch_dtype(self.kind) if plain else torch.float32
         values = torch.empty(count, width, dtype=dtype)
         step = max(1, BLOCK // max(1, width))
         for first in range(0, count if width else 0, step):
@@ -153,7 +147,7 @@ class GgufCodec:
         return values
 
 
-def dequantized(packed: "Tensor", kind: str) -> "Tensor":
+def dequantized(packed: Tensor, kind: str) -> Tensor:
     """Return rows of packed bytes as float32, as the library of the format reads them.
 
     Raises:
@@ -161,7 +155,6 @@ def dequantized(packed: "Tensor", kind: str) -> "Tensor":
     """
     library = gguf_library()
     import numpy as np  # noqa: PLC0415 - as above
-    import torch  # noqa: PLC0415 - as above
 
     with np.errstate(all="ignore"):  # infinite scales are the file's; kernels refuse them
         found = library.quants.dequantize(packed.numpy(), library.GGMLQuantizationType[kind])

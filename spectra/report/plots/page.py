@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from spectra.deferred import Tensor
 from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
 from spectra.report.plots.lettering import matrix_label, shortened, tick, wrapped
@@ -24,9 +25,6 @@ from spectra.report.sentences import made_of, models_named
 from spectra.text import counted
 from spectra.words import MATRIX
 from spectra.writing.atomic import require_picture_suffix, write_atomically
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Arrays: TypeAlias = Mapping[str, Mapping[str, "np.ndarray[Any, Any] | Tensor"]]
 """What a run measured beside its document, by matrix and name; a saved result has none."""

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Final, NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.checkpoint.adapter.updates.products import Parts, Told
 from spectra.checkpoint.adapter.updates.turns import halves, oft_turn, path
+from spectra.deferred import Tensor, torch
 
 UNIT: Final = 2.0**-24  # unit roundoff of float32
 
@@ -28,7 +27,7 @@ Weight = Float[Tensor, "rows cols"]
 class Made(NamedTuple):
     """Values before they are stored."""
 
-    dtype: torch.dtype  # in which the merge was done
+    dtype: "torch.dtype"  # in which the merge was done
     values: Weight  # float64
     slack: Weight  # how far the order of sums may have moved each
 
@@ -85,7 +84,7 @@ MERGES: Final[Mapping[str, Callable[[Weight, Parts, Told], Made]]] = {
 """By the function of `turns`."""
 
 
-def _path(t: Parts, name: str, dtype: torch.dtype) -> list[Tensor]:
+def _path(t: Parts, name: str, dtype: "torch.dtype") -> list[Tensor]:
     """Return what a path of GLoRA gives, and the least and the most that sums may make of it."""
     if f"{name}.Xd" not in t:
         return [path(t, name).to(dtype)] * 3
@@ -94,7 +93,7 @@ def _path(t: Parts, name: str, dtype: torch.dtype) -> list[Tensor]:
     return [(values + sign * slack).to(dtype) for sign in (0, -1, 1)]
 
 
-def _between(dtype: torch.dtype, made: Callable[..., Tensor], *given: list[Tensor]) -> Made:
+def _between(dtype: "torch.dtype", made: Callable[..., Tensor], *given: list[Tensor]) -> Made:
     """Return what steps make of the middle ones, and how far ends of the others lead away."""
     values = made(*(one[0] for one in given)).double()
     slack = torch.zeros_like(values)

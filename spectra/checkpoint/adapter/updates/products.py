@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from spectra.deferred import Tensor, torch
 
 Parts = Mapping[str, Tensor]
 Told = Mapping[str, Any]

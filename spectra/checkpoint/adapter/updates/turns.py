@@ -8,11 +8,10 @@ Source:
     `merge` and `get_delta_weight` of PEFT 0.21, method by method; the papers are named at each.
 """
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.checkpoint.adapter.updates.products import Parts, Told
+from spectra.deferred import Tensor, torch
 
 Weight = Float[Tensor, "rows cols"]
 
@@ -240,10 +239,10 @@ def path(t: Parts, name: str) -> Tensor:
 
 
 ACTIVATIONS = {
-    "relu": torch.relu, "silu": torch.nn.functional.silu, "swish": torch.nn.functional.silu,
-    "gelu": torch.nn.functional.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
-    "leaky_relu": torch.nn.functional.leaky_relu,
+    "relu": "relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "tanh": "tanh",
+    "sigmoid": "sigmoid", "leaky_relu": "leaky_relu",
 }  # fmt: skip
+"""Names of functions of torch.nn.functional."""
 
 
 def peanut(weight: Weight, t: Parts, told: Told) -> Weight:
@@ -252,7 +251,7 @@ def peanut(weight: Weight, t: Parts, told: Told) -> Weight:
     Source:
         Zhong et al. 2024, arXiv:2410.01870 (PEANuT).
     """
-    act = ACTIVATIONS[told["act_fn"]]
+    act = getattr(torch.nn.functional, ACTIVATIONS[told["act_fn"]])
     state = act(weight.mT @ t["peanut_A.weight"].double().mT)
     kept = []
     depth = int(told["depth"])

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from spectra.checkpoint.adapter.factors import Kind, LoraFactors
 from spectra.checkpoint.codecs.parts import Coded
 from spectra.checkpoint.entry import ReadStored, Slab, TensorEntry
+from spectra.deferred import Tensor, torch
 from spectra.errors import CheckpointError
 from spectra.text import quote
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from spectra.checkpoint.adapter.updates.merges import Made as Merged
 
 HOME = "spectra.checkpoint.adapter.updates"
@@ -31,10 +30,10 @@ Sizes = Mapping[str, tuple[int, ...]]  # of stored tensors, by PEFT's names
 Told = Mapping[str, Any]
 
 
-class Held(dict[str, "Tensor"]):
+class Held(dict[str, Tensor]):
     """The stored tensors of a module, by PEFT's names."""
 
-    def __init__(self, module: str, found: Mapping[str, "Tensor"]) -> None:
+    def __init__(self, module: str, found: Mapping[str, Tensor]) -> None:
         """Hold what is there.
 
         Args:
@@ -44,7 +43,7 @@ class Held(dict[str, "Tensor"]):
         super().__init__(found)
         self.module = module
 
-    def __missing__(self, part: str) -> "Tensor":
+    def __missing__(self, part: str) -> Tensor:
         """Refuse a module without a tensor that its method takes.
 
         Raises:
@@ -124,10 +123,10 @@ class Update:
 
     def turned(
         self,
-        weight: "Tensor",
-        read: Callable[[TensorEntry], "Tensor"],
-        beside: Mapping[str, "Tensor"] | None = None,
-    ) -> "Tensor":
+        weight: Tensor,
+        read: Callable[[TensorEntry], Tensor],
+        beside: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return what it makes of a weight, in float64.
 
         Args:
@@ -147,9 +146,9 @@ class Update:
 
     def merged(
         self,
-        weight: "Tensor",
-        read: Callable[[TensorEntry], "Tensor"],
-        beside: Mapping[str, "Tensor"] | None = None,
+        weight: Tensor,
+        read: Callable[[TensorEntry], Tensor],
+        beside: Mapping[str, Tensor] | None = None,
     ) -> "list[Merged]":
         """Return what PEFT's merge makes of a weight in its dtype and in float32; empty: as meant.
 
@@ -196,10 +195,8 @@ class Made(Coded):
         """Every stored tensor."""
         return tuple(entry for _, entry in self.stored)
 
-    def decode(self, read: ReadStored, slab: Slab) -> "Tensor":
+    def decode(self, read: ReadStored, slab: Slab) -> Tensor:
         """Return the values of the slab, in float32 or float64."""
-        import torch  # noqa: PLC0415 - weights are read here, headers never are
-
         rows, cols = dict(self.told)["rows"], dict(self.told)["cols"]
         if self.form == "wholes" and (self.side == "left") != (rows >= cols):
             values = torch.eye(min(rows, cols))
@@ -217,7 +214,7 @@ class Made(Coded):
         return values if slab is None else values[slab[0] : slab[1]]
 
 
-def _wide(values: "Tensor") -> "Tensor":
+def _wide(values: Tensor) -> Tensor:
     narrow = values.is_floating_point() and values.element_size() < 4
     return values.float() if narrow else values
 

@@ -7,11 +7,10 @@ Source:
     `get_delta_weight` of PEFT 0.21, method by method; the papers are named at each.
 """
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from spectra.checkpoint.adapter.updates.products import Parts, Told
+from spectra.deferred import Tensor, torch
 
 Update = Float[Tensor, "rows cols"]
 
