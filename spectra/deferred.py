@@ -5,6 +5,8 @@ names from here; at the top of a module nothing may be asked of `torch`, or all 
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +18,12 @@ else:
         """What torch holds."""
 
         def __getattr__(self, name: str) -> object:
+            new = "torch" not in sys.modules
             import torch
 
+            if new:
+                for call in tuple(_waiting):
+                    call()
             return getattr(torch, name)
 
     class _Tensors(type):
@@ -31,3 +37,20 @@ else:
 
     class Tensor(metaclass=_Tensors):
         """Stands for `torch.Tensor` in annotations and `isinstance`."""
+
+
+_waiting: list[Callable[[], object]] = []  # called in the moment in which torch is loaded
+
+
+@contextmanager
+def once_loaded(call: Callable[[], object]) -> Iterator[None]:
+    """Call something now, or as soon as torch is loaded within this."""
+    if "torch" in sys.modules:
+        call()
+        yield
+        return
+    _waiting.append(call)
+    try:
+        yield
+    finally:
+        _waiting.remove(call)

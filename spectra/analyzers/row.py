@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -73,19 +73,46 @@ class Row:
             "status": self.status,
             "error": self.error,
             "values": dict(self.values),
-            "arrays": {name: _packed(array) for name, array in self.arrays.items()},
+            "arrays": dict(self.arrays.plain)
+            if isinstance(self.arrays, Packed)
+            else {name: _packed(array) for name, array in self.arrays.items()},
         }
 
     @staticmethod
     def from_plain(found: Mapping[str, Any]) -> "Row":
         """Return the row that `plain` was taken of."""
-        arrays = {name: _unpacked(array) for name, array in found["arrays"].items()}
-        place = Place(**found["place"])
+        place, arrays = Place(**found["place"]), Packed(found["arrays"])
         return Row(place, found["status"], found["error"], found["values"], arrays)
 
 
-def _packed(array: Tensor) -> dict[str, Any]:
+class Packed(Mapping[str, Tensor]):
+    """Arrays as plain data, each a tensor once it is asked for."""
 
+    def __init__(self, plain: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what `Row.plain` made of them."""
+        self.plain = plain
+        self._opened: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return one."""
+        if name not in self._opened:
+            self._opened[name] = _unpacked(self.plain[name])
+        return self._opened[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is one."""
+        return name in self.plain
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield their names."""
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.plain)
+
+
+def _packed(array: Tensor) -> dict[str, Any]:
     raw = array.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     text = base64.b64encode(raw).decode("ascii")
     return {"dtype": str(array.dtype), "shape": list(array.shape), "data": text}

@@ -42,6 +42,7 @@ from spectra.text import counted, listed
 from spectra.wording import worded
 from spectra.words import FAILED
 from spectra.work import Model, Plan, plan_model, plan_pair
+from spectra.work.conclusions import concluded
 from spectra.work.estimate import Estimate, estimate
 from spectra.work.executor import Executor, Report, Sink, measured, silent
 from spectra.work.local import Local
@@ -124,7 +125,7 @@ class Analysis:
         start, plan = time.perf_counter(), self.plan
         executor = executor or Local()
         rows = measured(executor, plan.tasks, self.analyzer, report, sink)
-        marked, summary = self._concluded(rows)
+        marked, summary = concluded(self.analyzer, rows, executor.ledger, self._concluded)
         told = summary.get("notes")
         broken, named = broken_vectors(self._compared(), executor)
         own = [*(told if isinstance(told, list) else ()), *named]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from spectra.deferred import torch
+from spectra.deferred import once_loaded, torch
 
 
 def use_threads(count: int) -> None:
@@ -18,10 +18,16 @@ def use_threads(count: int) -> None:
 
 @contextmanager
 def threads_within(count: int) -> Iterator[None]:
-    """Have torch use so many for a while, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    use_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Have torch use so many for a while, and as many as before afterwards; it may never load."""
+    before: list[int] = []
+
+    def begin() -> None:
+        before.append(torch.get_num_threads())
+        use_threads(count)
+
+    with once_loaded(begin):
+        try:
+            yield
+        finally:
+            if before:
+                torch.set_num_threads(before[0])

@@ -10,11 +10,11 @@ from spectra.errors import OutputError
 from spectra.text import counted
 from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
 from spectra.work.rates import RATE
-from spectra.work.store import FILE, FOLDER, NAMED_FILE, ROW, SAMPLE, Store, span_of
+from spectra.work.store import CONCLUSION, FILE, FOLDER, NAMED_FILE, ROW, SAMPLE, Store, span_of
 from spectra.writing.atomic import require_writable, write_atomically
 
 CLEAR = "`spectra cache clear` deletes all of it, and needs no room."
-PORTABLE = ROW, NAMED_FILE  # kinds of entries that say the same on every machine
+PORTABLE = ROW, CONCLUSION, NAMED_FILE  # kinds of entries that say the same on every machine
 
 
 class Held(NamedTuple):
@@ -91,7 +91,7 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
     base, before, total = store.base, store.base.count(ROW), 0
     sizes = [
         (used, kind, about, nbytes)
-        for kind in (ROW, FILE, NAMED_FILE, SAMPLE, RATE)
+        for kind in (ROW, CONCLUSION, FILE, NAMED_FILE, SAMPLE, RATE)
         for about, nbytes, used in base.sizes(kind)
     ]
     for used, kind, about, nbytes in sorted(sizes, reverse=True):
@@ -126,7 +126,7 @@ def export(store: Store, path: Path) -> int:
         with closing(Database(place, shared=False)) as copy:
             for kind in PORTABLE:
                 for entry in store.base.entries(kind):
-                    if kind == ROW or b"/" not in entry.about:  # which a hash has not: no name
+                    if kind != NAMED_FILE or b"/" not in entry.about:  # a hash has none, a name has
                         copy.put(kind, *entry)
                         count += kind == ROW
             if copy.refused:
@@ -167,7 +167,7 @@ def verify(store: Store) -> Verified:
     base = store.base
     for entry in base.entries(SAMPLE):  # quickly taken again
         base.drop(SAMPLE, entry.about)
-    kinds = ROW, FILE, NAMED_FILE, RATE
+    kinds = ROW, FILE, CONCLUSION, NAMED_FILE, RATE
     before = sum(map(base.count, kinds))
     rows, files, *others = (list(base.entries(kind)) for kind in kinds)
     found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}

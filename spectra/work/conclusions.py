@@ -1,0 +1,111 @@
+"""What an analyzer concluded from rows, kept as rows are: nothing is concluded twice."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from hashlib import sha256
+from typing import Any, Final
+
+from spectra.analyzers import Analyzer, Row, Summary
+from spectra.checkpoint.fingerprints import Ledger
+from spectra.work.identity import numerics
+from spectra.work.store import CONCLUSION, Store
+
+VERSION: Final = 1  # of what is kept
+
+Concluded = tuple[Sequence[Row], Summary]
+
+
+def concluded(
+    analyzer: Analyzer[Any], rows: Sequence[Row], ledger: Ledger | None,
+    conclude: Callable[[Sequence[Row]], Concluded],
+) -> Concluded:  # fmt: skip
+    """Return the rows as an analyzer marks them, and its summary, from a store where that knows.
+
+    Args:
+        analyzer: Whose settings tell one conclusion from another, all of them.
+        rows: Of all that was measured.
+        ledger: Keeps conclusions if it is a store.
+        conclude: Is asked where nothing is known.
+    """
+    key = _key(analyzer, rows) if isinstance(ledger, Store) else None
+    if key is None or not isinstance(ledger, Store):
+        return conclude(rows)
+    body = ledger.base.get(CONCLUSION, key)
+    if body is not None:
+        try:
+            return _opened(body, rows)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            zlib.error,
+        ):  # of a version with others
+            ledger.base.drop(CONCLUSION, key)
+    found = conclude(rows)
+    if (body := _closed(found, rows)) is not None:
+        ledger.base.put(CONCLUSION, key, body)
+    return found
+
+
+def _key(analyzer: Analyzer[Any], rows: Sequence[Row]) -> bytes | None:
+    """Return what tells a conclusion for ever, or None where settings are no plain data."""
+    about = VERSION, numerics(type(analyzer).__module__), analyzer.name, analyzer.keys
+    try:
+        found = sha256(_text([about, _whole(analyzer)]))
+    except TypeError:
+        return None
+    for row in rows:
+        found.update(_text(row.plain()))
+    return found.hexdigest().encode()
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever an analyzer holds
+    """Return all settings as nested lists, also those that only a conclusion takes."""
+    if is_dataclass(value):
+        return [
+            type(value).__name__,
+            getattr(value, "version", 0),
+            [[one.name, _whole(getattr(value, one.name))] for one in fields(value)
+             if one.name != "ask"],
+        ]  # fmt: skip
+    if isinstance(value, Mapping):
+        return [[_whole(key), _whole(one)] for key, one in value.items()]
+    if isinstance(value, tuple | list):
+        return [_whole(one) for one in value]
+    return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+def _closed(found: Concluded, rows: Sequence[Row]) -> bytes | None:
+    """Return a conclusion as bytes; None where plain data does not hold it whole.
+
+    Of a row that is one of those before, its number stands for what is still the same.
+    """
+    numbers = {id(row.arrays): number for number, row in enumerate(rows)}
+    marked: list[dict[str, Any]] = []
+    for row in found[0]:
+        number, whole = numbers.get(id(row.arrays)), row.plain()
+        if number is not None and row.place == rows[number].place:
+            del whole["place"], whole["arrays"]
+            whole["row"] = number
+        marked.append(whole)
+    told = [marked, found[1]]
+    try:
+        body = _text(told)
+    except TypeError:
+        return None
+    return zlib.compress(body, 1) if repr(json.loads(body)) == repr(told) else None
+
+
+def _opened(body: bytes, rows: Sequence[Row]) -> Concluded:
+    marked, summary = json.loads(zlib.decompress(body))
+    return [
+        replace(rows[one.pop("row")], **one) if "row" in one else Row.from_plain(one)
+        for one in marked
+    ], summary
+
+
+def _text(found: object) -> bytes:
+    return json.dumps(found, separators=(",", ":")).encode()

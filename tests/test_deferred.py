@@ -1,0 +1,88 @@
+"""torch is loaded where something is measured, and not before."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from examples import write_model
+from spectra.deferred import Tensor, once_loaded
+
+EACH = """
+import contextlib, io, json, sys
+from spectra.work import store
+from spectra_cli.main import run
+
+store.SETTLED = -1.0
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as found:
+        assert run([*words, "--format", "csv"]) in (0, 1), words
+    print(json.dumps([words, found.getvalue(), "torch" in sys.modules]))
+"""
+WITHIN = """
+import sys
+from spectra.deferred import torch
+from spectra.work.threads import threads_within
+with threads_within(2):
+    inside = "torch" in sys.modules, torch.get_num_threads()
+with threads_within(3):
+    assert torch.get_num_threads() == 3
+print(inside, torch.get_num_threads())
+"""
+NEVER = """
+import sys
+from spectra.work.threads import threads_within
+with threads_within(1):
+    pass
+print("torch" in sys.modules)
+"""
+
+
+def ran(script: str, words: Sequence[str] = ()) -> str:
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"},
+                          check=True)  # fmt: skip
+    return done.stdout
+
+
+def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
+    names = [f"model.layers.{layer}.self_attn.{name}_proj.weight"
+             for layer in range(2) for name in "qkvo"]  # fmt: skip
+    model = {name: torch.randn(16, 16, generator=torch.Generator().manual_seed(place))
+             for place, name in enumerate(names)}  # fmt: skip
+    base = str(write_model(tmp_path / "base", model))
+    tuned = {name: one + 0.1 * one[:, :1] for name, one in model.items()}
+    after = str(write_model(tmp_path / "tuned", tuned))
+    for place in (base, after):
+        config = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
+        (Path(place) / "config.json").write_text(json.dumps(config))
+    lines = [
+        ["spectrum", base], ["spectrum", base, "--metrics", "alpha"],
+        ["kappa", base, "--select", "50%"], ["diff", base, after, "--intruders"],
+        ["diff", base, after, "--per-head"], ["check", after, "--base", base],
+        ["heads", base], ["shared", base],
+    ]  # fmt: skip
+    first, second = (
+        [json.loads(line) for line in ran(EACH, [json.dumps(lines)]).splitlines()] for _ in range(2)
+    )
+    assert [loaded for *_, loaded in first] == [True] * len(lines)
+    for before, (words, found, loaded) in zip(first, second, strict=True):
+        assert not loaded, words
+        assert found == before[1]
+
+
+def test_threads_that_were_told_before_hold_once_it_is_loaded() -> None:
+    assert ran(WITHIN).split() == ["(False,", "2)", "1"]
+    assert ran(NEVER).split() == ["False"]
+
+
+def test_its_tensors_are_torchs() -> None:
+    assert isinstance(torch.ones(1), Tensor)
+    assert not isinstance([1.0], Tensor)
+    called: list[int] = []
+    with once_loaded(lambda: called.append(1)):
+        assert called == [1]

@@ -1,0 +1,140 @@
+"""What was concluded is kept with all that it hangs on, and nothing else is taken for it."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from spectra.analyzers import Kappa, Row, Spectrum, Summary
+from spectra.matrices import Place
+from spectra.work.conclusions import Concluded, concluded
+from spectra.work.store import CONCLUSION, Store
+
+ROWS = [
+    Row(Place(name, name, "attn.q", None, None, 4, 4, "F32"), "ok", None, {"kappa": 2.0},
+        {"sigma": torch.tensor([2.0, 1.0])})
+    for name in ("a.weight", "b.weight", "c.weight")
+]  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "store.sqlite")) as found:
+        yield found
+
+
+@dataclass
+class Counting:
+    """Concludes, and counts how often."""
+
+    summary: Summary = field(default_factory=lambda: {"count": 3, "nan": float("nan")})
+    times: int = 0
+
+    def __call__(self, rows: Sequence[Row]) -> Concluded:
+        self.times += 1
+        marked = [replace(row, values={**row.values, "chosen": True}) for row in rows]
+        return marked[::-1], self.summary
+
+
+def plain(found: Concluded) -> str:
+    return repr(([row.plain() for row in found[0]], found[1]))
+
+
+def test_the_second_time_nothing_is_concluded(store: Store) -> None:
+    once = Counting()
+    first = concluded(Kappa(), ROWS, store, once)
+    again = concluded(Kappa(), ROWS, store, once)
+    assert once.times == 1
+    assert plain(again) == plain(first)
+    assert all(one.arrays is row.arrays for one, row in zip(again[0], ROWS[::-1], strict=True))
+
+
+def test_rows_from_a_store_are_those_that_were_measured(store: Store) -> None:
+    once = Counting()
+    concluded(Kappa(), ROWS, store, once)
+    concluded(Kappa(), [Row.from_plain(row.plain()) for row in ROWS], store, once)
+    assert once.times == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [replace(ROWS[0], values={"kappa": 2.5}), *ROWS[1:]],
+        [replace(ROWS[0], arrays={"sigma": torch.tensor([2.0, 1.5])}), *ROWS[1:]],
+        [replace(ROWS[0], place=replace(ROWS[0].place, role="attn.k")), *ROWS[1:]],
+        [replace(ROWS[0], status="failed"), *ROWS[1:]],
+        ROWS[:2],
+        ROWS[::-1],
+    ],
+    ids=["value", "array", "place", "status", "fewer", "order"],
+)
+def test_other_rows_are_concluded_anew(store: Store, other: Sequence[Row]) -> None:
+    once = Counting()
+    concluded(Kappa(), ROWS, store, once)
+    concluded(Kappa(), other, store, once)
+    assert once.times == 2
+
+
+def test_settings_that_measuring_does_not_take_count_too(store: Store) -> None:
+    once = Counting()
+    for analyzer in (Kappa(), Kappa(select="50%"), Kappa(select="10%"), Spectrum(), Kappa()):
+        concluded(analyzer, ROWS, store, once)
+    assert once.times == 4
+
+
+def test_rows_that_a_conclusion_makes_come_back_whole(store: Store) -> None:
+    calls: list[int] = []
+
+    def halves(rows: Sequence[Row]) -> Concluded:
+        calls.append(1)
+        return [
+            replace(row, place=replace(row.place, matrix=f"{row.matrix}[{half}]"),
+                    arrays={"sigma": row.arrays["sigma"][half:]})
+            for row in rows for half in range(2)
+        ], {}  # fmt: skip
+
+    first = concluded(Kappa(), ROWS, store, halves)
+    again = concluded(Kappa(), ROWS, store, halves)
+    assert len(calls) == 1
+    assert plain(again) == plain(first)
+    for one, other in zip(first[0], again[0], strict=True):
+        assert torch.equal(one.arrays["sigma"], other.arrays["sigma"])
+
+
+@pytest.mark.parametrize("held", [(1, 2), torch.ones(1), {1: "a"}], ids=["tuple", "tensor", "key"])
+def test_what_plain_data_does_not_hold_is_concluded_each_time(store: Store, held: object) -> None:
+    once = Counting({"held": held})
+    concluded(Kappa(), ROWS, store, once)
+    found = concluded(Kappa(), ROWS, store, once)
+    assert once.times == 2
+    assert found[1]["held"] is held
+
+
+def test_settings_that_are_no_plain_data_are_never_taken_for_each_other(store: Store) -> None:
+    @dataclass(frozen=True)
+    class Odd(Kappa):
+        more: object = None
+
+    once = Counting()
+    for more in (torch.ones(3), torch.zeros(3), object()):
+        concluded(Odd(more=more), ROWS, store, once)
+    assert once.times == 3
+    assert not store.base.count(CONCLUSION)
+
+
+def test_damage_and_other_layouts_are_concluded_anew(store: Store) -> None:
+    once = Counting()
+    concluded(Kappa(), ROWS, store, once)
+    (entry,) = store.base.entries(CONCLUSION)
+    for body in (b"", zlib.compress(b"[]"), zlib.compress(b'[[{"row": 7}], {}]'),
+                 zlib.compress(b'[[{"row": 0, "other": 1}], {}]')):  # fmt: skip
+        store.base.put(CONCLUSION, entry.about, body)
+        found = concluded(Kappa(), ROWS, store, once)
+        assert len(found[0]) == 3
+    assert once.times == 5
+    assert concluded(Kappa(), ROWS, None, once)
+    assert once.times == 6
