@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra.deferred import when_loaded
 from spectra.errors import OutputError, UsageError
 from spectra.report import draw, formats, save_figure
 from spectra.report.kind import noun_of
@@ -246,13 +247,13 @@ def _parquet_to_stdout(document: "Document", *, full: bool) -> None:
 def settle_memory() -> None:
     """Have the collector look less often, and freed blocks go back to the system.
 
-    To be called after torch is imported: what is frozen costs nothing more, at exit least. A
-    listing makes hundreds of thousands of small objects that all stay, and what was
-    imported stays too. glibc keeps up to 32 MiB a block by default, in one arena a thread,
-    and the peak of a long run over many matrices creeps up by hundreds of megabytes; from
-    4 MiB on blocks are given back here.
+    What is frozen costs nothing more, at exit least. A listing makes hundreds of thousands of
+    small objects that all stay, and what was imported stays too, torch whenever that is. glibc
+    keeps up to 32 MiB a block by default, in one arena a thread, and the peak of a long run over
+    many matrices creeps up by hundreds of megabytes; from 4 MiB on blocks are given back here.
     """
     gc.freeze()
+    when_loaded(gc.freeze)
     gc.set_threshold(50_000)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):

@@ -4,12 +4,16 @@ Loading it takes longer than all else that such a command does. Modules of this 
 names from here; at the top of a module nothing may be asked of `torch`, or all would wait for it.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from threading import Thread
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or "torch" in sys.modules:
     import torch as torch  # noqa: PLC0414 - both are handed on
     from torch import Tensor as Tensor  # noqa: PLC0414
 else:
@@ -18,13 +22,7 @@ else:
         """What torch holds."""
 
         def __getattr__(self, name: str) -> object:
-            new = "torch" not in sys.modules
-            import torch
-
-            if new:
-                for call in tuple(_waiting):
-                    call()
-            return getattr(torch, name)
+            return getattr(_loaded(), name)
 
     class _Tensors(type):
         """The type of a class whose instances are torch's tensors; there are none before it."""
@@ -39,18 +37,53 @@ else:
         """Stands for `torch.Tensor` in annotations and `isinstance`."""
 
 
+_OURS = {"torch": torch, "Tensor": Tensor}
 _waiting: list[Callable[[], object]] = []  # called in the moment in which torch is loaded
+
+
+def _loaded() -> ModuleType:
+    """Return torch; as it is loaded no garbage is looked for: all that is made then stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        found = import_module("torch")
+    finally:
+        if collects:
+            gc.enable()
+    _hand_out(found)
+    while _waiting:
+        _waiting.pop(0)()
+    return found
+
+
+def _hand_out(found: ModuleType) -> None:
+    """Give modules of this package the real ones: no name goes a longer way from now on."""
+    real = {"torch": found, "Tensor": found.Tensor}
+    for module in [one for name, one in sys.modules.items() if name.startswith("spectra")]:
+        held = vars(module)
+        held.update({name: one for name, one in real.items() if held.get(name) is _OURS[name]})
+
+
+def when_loaded(call: Callable[[], object]) -> None:
+    """Call something now, or as soon as torch is loaded."""
+    if "torch" in sys.modules:
+        call()
+    else:
+        _waiting.append(call)
 
 
 @contextmanager
 def once_loaded(call: Callable[[], object]) -> Iterator[None]:
     """Call something now, or as soon as torch is loaded within this."""
-    if "torch" in sys.modules:
-        call()
-        yield
-        return
-    _waiting.append(call)
+    when_loaded(call)
     try:
         yield
     finally:
-        _waiting.remove(call)
+        if call in _waiting:
+            _waiting.remove(call)
+
+
+def load_beside() -> None:
+    """Load torch on a thread of its own, while this one waits for something else."""
+    if "torch" not in sys.modules:
+        Thread(target=_loaded, name="spectra-torch").start()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from spectra.analyzers import Analyzer, Row
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.deferred import load_beside
 from spectra.errors import UsageError
 from spectra.text import duration
 from spectra.work.batches import batched
@@ -99,10 +100,11 @@ class Cluster:
         nodes = link.nodes()
         device, seals = self._require_device(nodes), seals_of(tasks)
         run = Dispatch(link, analyzer, device, seals, self.limit, sink, self.ledger)
+        greeted = self._greeted(link, nodes, run)
         batches = batched(tasks, analyzer, self._crew(nodes), run.threads)
         run.require_room(batches, nodes)
         try:
-            self._greet(link, nodes, run)
+            self._hear(link, greeted, run)
             yield from run.rows(batches)
         finally:
             self.unknown += run.unknown
@@ -117,6 +119,7 @@ class Cluster:
 
     def _join(self) -> Connection:
         if self._joined is None:
+            load_beside()
             self._joined = self._stack.enter_context(connected(self.address, self.workers))
         return self._joined
 
@@ -136,15 +139,20 @@ class Cluster:
             )
         return "cuda" if self._on_gpus(nodes) else "cpu"
 
-    def _greet(self, link: Connection, nodes: Sequence[Node], run: Dispatch) -> None:
-        """Ask every node for its versions, and whether it sees the files, before any work."""
+    def _greeted(self, link: Connection, nodes: Sequence[Node], run: Dispatch) -> dict[Any, Node]:
+        """Ask every new node for its versions, and whether it sees the files."""
         new = [
             node for node in nodes
             if any((node.id, path) not in self._checked for path in (*run.seals, Path()))
         ]  # fmt: skip
-        if link.started or not new:
-            return
-        asked = {run.greeting(node): node for node in new}
+        return {} if link.started else {run.greeting(node): node for node in new}
+
+    def _hear(self, link: Connection, asked: Mapping[Any, Node], run: Dispatch) -> None:
+        """Wait for the answers of nodes that were asked, before any work.
+
+        Raises:
+            SpectraError: One has other versions or files, or says nothing.
+        """
         waiting, until = list(asked), time.monotonic() + ANSWER
         while waiting:
             ready, waiting = link.ray.wait(waiting, timeout=EVERY)
@@ -158,4 +166,6 @@ class Cluster:
                 with suppress(link.ray.exceptions.NodeDiedError):  # as it may later, too
                     node, answer = link.ray.get(one)
                     run.opened(answer, node)
-        self._checked |= {(node.id, path) for node in new for path in (*run.seals, Path())}
+        self._checked |= {
+            (node.id, path) for node in asked.values() for path in (*run.seals, Path())
+        }

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ CRASHES, DEATHS = 3, 10
 a task of which a worker dies is mostly why, a node's death has other reasons."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Dispatch:
     """One pass over tasks."""
 
@@ -43,12 +44,15 @@ class Dispatch:
     unknown: int = 0  # digests of files that are others here
     crashes: Counter[int] = field(default_factory=Counter)  # by a task's id
     deaths: Counter[int] = field(default_factory=Counter)
-    threads: int = 0  # of a run; 0: those that torch has
     call: Any = None
 
     def __post_init__(self) -> None:
-        self.threads = self.threads or torch.get_num_threads()
         self.call = self.link.ray.remote(max_retries=0)(_carried())
+
+    @cached_property
+    def threads(self) -> int:
+        """How many a run has here, as torch says, which takes a moment to load."""
+        return torch.get_num_threads()
 
     def greeting(self, node: Node) -> Any:  # noqa: ANN401 - Ray's own
         """Send a node nothing to do."""
@@ -156,7 +160,8 @@ class Dispatch:
     def _packed(self, tasks: Sequence[Task]) -> bytes:
         own = files_of(tasks) if tasks else self.seals
         errand = Errand(
-            tuple([task.portable() for task in tasks]), self.analyzer, self.device, self.threads,
+            tuple([task.portable() for task in tasks]), self.analyzer, self.device,
+            self.threads if tasks else 1,
             {path: self.seals[path] for path in own}, self.sink is not None,
         )  # fmt: skip
         return bytes(self.link.ray.cloudpickle.dumps(errand))

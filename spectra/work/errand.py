@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -89,7 +90,7 @@ def versions(module: str = __name__) -> dict[str, str]:
     """
     return {
         "spectra": distribution.version(),
-        "torch": torch.__version__.partition("+")[0],
+        "torch": version("torch").partition("+")[0],
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "code": sha256((numerics(module) + _own_code()).encode()).hexdigest()[:12],
     }
@@ -163,6 +164,8 @@ def received(expected: Mapping[str, str], sent: bytes) -> dict[str, Any]:
         for path, seal in errand.seals.items():
             if why := _otherwise(path, seal):
                 return {"refused": why}
+        if not errand.tasks:
+            torch.get_num_threads()  # while it is asked for nothing it loads what it will need
         ledger = Digests()
         return {"found": list(_measured(errand, ledger)), "digests": ledger.told}
     except SpectraError as error:

@@ -100,7 +100,8 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
          for job, width in zip(jobs, wide, strict=True)]
         for jobs, wide in zip(rounds, widths, strict=True)
     ]  # fmt: skip
-    crew, known = executor.crew, [one for jobs in each for one in jobs if one is not None]
+    crew = executor.crew if tasks else 1
+    known = [one for jobs in each for one in jobs if one is not None]
     told = len(known) == sum(map(len, each))
 
     def whole(workers: int) -> float:
@@ -117,7 +118,7 @@ def estimate(plan: Plan, analyzer: Analyzer[Any], executor: Executor) -> Estimat
             if one.source is task.inputs[0].source  # as matrices are those of one model
         }),
         nbytes=bytes_of(tasks),
-        memory=executor.peak(tasks, analyzer),
+        memory=executor.peak(tasks, analyzer) if tasks else 0,
         seconds=whole(crew) if told else None,
         skipped=len(plan.skipped),
         known=len(plan.tasks) - len(tasks),
