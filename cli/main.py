@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,6 +64,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; 1 is kept for findings."""
 
     def invoke() -> int:
+        _require_place()
         try:
             code = app(arguments, prog_name="spectra", standalone_mode=False)
         except typer.TyperException as error:
@@ -75,6 +77,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
 
     return guarded(invoke)
+
+
+def _require_place() -> None:
+    """Refuse to run in a folder that was deleted, where MKL ends the process.
+
+    Raises:
+        UsageError: It was.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the folder that this runs in is gone, expected one that is there. Go to another."
+        ) from None
 
 
 def main() -> None:

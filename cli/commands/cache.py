@@ -93,6 +93,8 @@ def cache(
     Example: spectra cache prune --older 30d --max-size 2GB
     """
     path = _fitting(action, file, older, max_size)
+    if action != "info" and format != "table":
+        raise UsageError(f"--format is of spectra cache info, not of {action}. Leave it out.")
     from spectra.work import upkeep  # noqa: PLC0415 - not for `--help`
     from spectra.work.store import Store, place  # noqa: PLC0415
 

@@ -100,7 +100,8 @@ def spectrum(
         )
     given = {
         "preset": preset is not None, "tokens": tokens, "metrics": metrics is not None,
-        "factors": factors, "experts": experts != "single",
+        "factors": factors, "experts": experts != "single", "seed": seed != 0,
+        "dct-rank": dct_rank is not None, "select": select is not None,
     }  # fmt: skip
     for name in (name for name, there in given.items() if trend and there):
         raise typer.BadParameter(

@@ -148,6 +148,11 @@ class Spectrum:
         _ = self.keys  # which refuses what is not known
         if not 0 <= self.seed < MOST_SEED:
             raise UsageError(f"--seed {self.seed} is no seed. Expected from 0 to 2^63 - 1.")
+        if self.seed and not (SEEDED | TRANSFORMED) & set(self.keys):
+            raise UsageError(
+                f"--seed {self.seed} is of shuffled entries and random bases, which nothing asks "
+                "for. Add --metrics random or --metrics dct."
+            )
         if self.dct_rank is not None:
             require_count("--dct-rank", self.dct_rank)
             if not TRANSFORMED & set(self.keys):

@@ -1,8 +1,9 @@
 """The digest of a model's weights: which bytes a result is about."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from typing import TypeVar
 
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.checkpoint.local import LocalFile
@@ -11,6 +12,7 @@ from spectra.checkpoint.source import Source, Span
 EXACT = 1 << 20  # bytes of weights that are digested whole
 PIECES, PIECE = 1024, 1024  # read of larger ones, over all their files, and bytes of each
 SAMPLED = "sample"  # how a ledger keeps it
+File = TypeVar("File", bound=Source)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,9 +43,10 @@ def weights_digest(files: Mapping[str, Source], ledger: Ledger | None = None) ->
     if not sources or len(here) < len(unknown):
         return None
     if sum(source.size for source in here) > EXACT:
-        return f"sample:{_sampled(here, ledger)}" if len(here) == len(sources) else None
+        sampled = len(here) == len(sources)
+        return f"sample:{_known(here, ledger, _sampled)}" if sampled else None
     parts = [
-        _whole(source) if digest is None else digest
+        digest or _known([source], ledger, _whole)
         for source, digest in zip(sources, known, strict=True)
     ]
     whole = parts[0] if len(parts) == 1 else sha256("\n".join(parts).encode()).hexdigest()
@@ -56,14 +59,26 @@ def _content(source: Source) -> str | None:
     return told if SHA256.fullmatch(told) else None
 
 
-def _whole(source: Source) -> str:
+def _known(
+    sources: Sequence[File], ledger: Ledger | None, make: Callable[[Sequence[File]], str]
+) -> str:
+    """Return a digest of local files, made where a ledger does not know it; it is told then."""
+    span = _span_of(sources) if ledger is not None else None
+    if ledger is None or span is None:
+        return make(sources)
+    digest = ledger.known(span)
+    if digest is None:
+        digest = make(sources)
+        ledger.note(span, digest)
+    return digest
+
+
+def _whole(sources: Sequence[Source]) -> str:
+    (source,) = sources
     return sha256(source.read(0, source.size)).hexdigest()
 
 
-def _sampled(sources: Sequence[LocalFile], ledger: Ledger | None) -> str:
-    span = _span_of(sources) if ledger is not None else None
-    if ledger is not None and span is not None and (known := ledger.known(span)):
-        return known
+def _sampled(sources: Sequence[LocalFile]) -> str:
     found, total = sha256(), sum(source.size for source in sources)
     for source in sources:
         count = max(PIECES * source.size // total, 2)
@@ -71,13 +86,10 @@ def _sampled(sources: Sequence[LocalFile], ledger: Ledger | None) -> str:
         starts = [max(source.size - PIECE, 0) * place // (count - 1) for place in range(count)]
         for piece in source.pieces((start, min(start + PIECE, source.size)) for start in starts):
             found.update(piece)
-    digest = found.hexdigest()[:16]
-    if ledger is not None and span is not None:
-        ledger.note(span, digest)
-    return digest
+    return found.hexdigest()[:16]
 
 
-def _span_of(sources: Sequence[LocalFile]) -> Span | None:
+def _span_of(sources: Sequence[Source]) -> Span | None:
     """Return what stands for all files together: the one that changed last, and which it is of."""
     spans = [span for source in sources if (span := source.span(0, source.size)) is not None]
     last = max(spans, key=lambda span: span.ctime_ns, default=None)

@@ -4,11 +4,14 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 from spectra.analyzers import Analyzer, Row, Summary
 from spectra.checkpoint.fingerprints import Ledger
+from spectra.distribution import version
 from spectra.work.identity import numerics
 from spectra.work.store import CONCLUSION, Store
 
@@ -52,7 +55,8 @@ def concluded(
 
 def _key(analyzer: Analyzer[Any], rows: Sequence[Row]) -> bytes | None:
     """Return what tells a conclusion for ever, or None where settings are no plain data."""
-    about = VERSION, numerics(type(analyzer).__module__), analyzer.name, analyzer.keys
+    made_by = numerics(type(analyzer).__module__), wording()
+    about = VERSION, *made_by, analyzer.name, analyzer.keys
     try:
         found = sha256(_text([about, _whole(analyzer)]))
     except TypeError:
@@ -60,6 +64,15 @@ def _key(analyzer: Analyzer[Any], rows: Sequence[Row]) -> bytes | None:
     for row in rows:
         found.update(_text(row.plain()))
     return found.hexdigest().encode()
+
+
+@cache
+def wording() -> str:
+    """Return the digest of the code by which a conclusion is worded and numbers are written."""
+    found = sha256(version().encode())
+    for path in sorted(Path(__file__).parent.parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever an analyzer holds

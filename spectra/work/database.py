@@ -93,9 +93,12 @@ class Database:
         return Entry(about, body, used if isinstance(used, int) else 0)
 
     def get(self, kind: str, about: bytes) -> bytes | None:
-        """Return the body of an entry, which is used with that; None where there is none."""
+        """Return the body of an entry, which is used with that; None where there is none.
+
+        One that was used in the future, by a clock that was wrong then, would never be pruned.
+        """
         found = self.entry(kind, about)
-        if found and time.time() - found.used > DAY:
+        if found and abs(time.time() - found.used) > DAY:
             order = "UPDATE entries SET used = ? WHERE kind = ? AND about = ?"
             self._order(order, (now(), kind, about))
         return found.body if found else None

@@ -44,7 +44,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def require_above(path: Path, folder: Path) -> None:
-    """Refuse a place whose folder is not there.
+    """Refuse a place whose folder is not there, and `-`: nobody means a file of that name.
 
     Args:
         path: As it was asked for.
@@ -53,6 +53,10 @@ def require_above(path: Path, folder: Path) -> None:
     Raises:
         OutputError: It is missing, or a file is in its place or in that of one above it.
     """
+    if path == Path("-"):
+        raise OutputError(
+            "- is no place to write to: this goes to no standard output. Expected another name."
+        )
     there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if there.exists() and not there.is_dir():
         raise OutputError(

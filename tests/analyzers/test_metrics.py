@@ -258,6 +258,12 @@ def test_a_cosine_basis_has_a_column_at_least() -> None:
     assert "dct_energy" in Spectrum(metrics="dct_energy", dct_rank=4).keys
 
 
+def test_a_seed_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--seed 7 .* Add --metrics random or --metrics dct"):
+        Spectrum(metrics="basic", seed=7)
+    assert Spectrum(metrics="dct", seed=7).seed == 7
+
+
 def test_what_makes_spikes_of_shuffled_entries_is_told() -> None:
     from analyzers.subjects import row_of  # noqa: PLC0415 - as above
 

@@ -87,6 +87,16 @@ def test_what_was_sampled_is_not_sampled_again(model: Path) -> None:
     assert weights_digest(again, ledger) not in (first, None)
 
 
+def test_what_was_digested_whole_is_not_read_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, ledger = {"a": LocalFile(model / "config.json")}, MemoryLedger()
+    first = weights_digest(files, ledger)
+    monkeypatch.setattr(LocalFile, "read", None)
+    assert weights_digest(files, ledger) == first
+    assert first == f"sha256:{hashlib.sha256((model / 'config.json').read_bytes()).hexdigest()}"
+
+
 class Remote(ByContent):
     """A file of a server, which must not be asked."""
 

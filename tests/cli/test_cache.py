@@ -136,6 +136,18 @@ def test_what_was_not_used_lately_goes(
     command("kappa", str(minilm), "--layers", "1", "--no-cache")
 
 
+def test_what_a_wrong_clock_said_was_used_in_the_future_goes_in_its_time(
+    command: Command, minilm: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 4000 * 86_400)
+    command("kappa", str(minilm), "--layers", "0", "--role", "attn.q")
+    monkeypatch.setattr(time, "time", clock)
+    command("kappa", str(minilm), "--layers", "0", "--role", "attn.q")
+    monkeypatch.setattr(time, "time", lambda: clock() + 40 * 86_400)
+    assert told(command("cache", "prune", "--older", "30d")) == "1 measurement dropped\n"
+
+
 def test_measurements_move_to_another_machine(
     command: Command, minilm: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +302,8 @@ def test_verify_finds_what_size_and_times_do_not_tell(
         ("cache export", "needs a file"),
         ("cache info x.sqlite", "takes no file"),
         ("cache clear --older 3d", "is of spectra cache prune"),
+        ("cache export -", "- is no place to write to"),
+        ("cache verify --format json", "is of spectra cache info, not of verify"),
         ("cache prune", "--older 30d, --max-size 2GB or both"),
         ("cache prune --older soon", "'soon' is no age"),
         ("cache prune --max-size big", "'big' is no size"),

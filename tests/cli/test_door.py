@@ -1,6 +1,7 @@
 """The door itself: speed, exit codes, interruption, pipes, completion."""
 
 import atexit
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_a_full_disk_is_the_disks_fault(minilm: Path, words: list[str]) -> None:
     assert done.stderr == (
         "error: the output cannot be written: No space left on device. Send it elsewhere.\n"
     )
+
+
+def test_a_folder_that_is_gone_is_one_line(minilm: Path, tmp_path: Path) -> None:
+    command = (
+        f"cd {tmp_path} && rmdir {tmp_path} && exec {sys.executable} -m spectra_cli ls {minilm}"
+    )
+    path = os.pathsep.join(str(Path(one).absolute()) for one in sys.path)
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": path}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: the folder that this runs in is gone")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_closed_standard_output_is_no_fault(minilm: Path) -> None:

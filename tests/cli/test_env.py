@@ -5,7 +5,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -79,11 +79,11 @@ def test_on_a_narrow_terminal_a_line_goes_on_under_its_column() -> None:
 
 def without(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make the version of one library unknown, as if it were not installed."""
-    known: Callable[[str], str] = environment.version
+    known = metadata.version
 
     def version(asked: str) -> str:
         if asked == name:
-            raise environment.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return known(asked)
 
     monkeypatch.setattr(environment, "version", version)

@@ -102,10 +102,16 @@ def test_python_is_told_in_its_own_words(model: Path) -> None:
     assert summary["notes"] == [told]
 
 
-def test_what_a_trend_does_not_measure_is_refused(command: Command, model: Path) -> None:
-    done = command("spectrum", model, model, "--trend", "--energy", "0.9")
+@pytest.mark.parametrize(
+    "words", ["--energy 0.9", "--seed 3", "--dct-rank 4", "--select 50%", "--metrics basic"]
+)
+def test_what_a_trend_does_not_measure_is_refused(
+    words: str, command: Command, model: Path
+) -> None:
+    option, value = words.split()
+    done = command("spectrum", model, model, "--trend", option, value)
     assert (done.code, done.out) == (2, "")
-    assert "--energy '0.9': --trend follows sigma_max" in done.err
+    assert f"{option} '{value}': --trend follows sigma_max" in done.err
 
 
 def test_more_than_there_is_of_layers_and_of_cosines(

@@ -46,6 +46,8 @@ def test_folders_and_missing_folders_are_refused_early(tmp_path: Path) -> None:
         require_writable(tmp_path)
     with pytest.raises(OutputError, match=r"does not exist\. Create it first"):
         require_writable(tmp_path / "gone" / "out.txt")
+    with pytest.raises(OutputError, match="- is no place to write to"):
+        require_writable(Path("-"))
     require_writable(tmp_path / "fine.txt")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()

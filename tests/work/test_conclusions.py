@@ -11,6 +11,7 @@ import torch
 
 from spectra.analyzers import Kappa, Row, Spectrum, Summary
 from spectra.matrices import Place
+from spectra.work import conclusions
 from spectra.work.conclusions import Concluded, concluded
 from spectra.work.store import CONCLUSION, Store
 
@@ -138,3 +139,15 @@ def test_damage_and_other_layouts_are_concluded_anew(store: Store) -> None:
     assert once.times == 5
     assert concluded(Kappa(), ROWS, None, once)
     assert once.times == 6
+
+
+def test_other_code_that_words_it_concludes_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Counting()
+    concluded(Kappa(), ROWS, store, once)
+    monkeypatch.setattr(conclusions, "version", lambda: "0.2.0")
+    conclusions.wording.cache_clear()
+    concluded(Kappa(), ROWS, store, once)
+    conclusions.wording.cache_clear()
+    assert once.times == 2

@@ -45,6 +45,8 @@ def test_what_is_there_is_refused(tmp_path: Path) -> None:
         Destination(place / "a", OWN, force=True).require(0)
     with pytest.raises(OutputError, match="does not exist"):
         Destination(tmp_path / "no" / "out", OWN).require(0)
+    with pytest.raises(OutputError, match="- is no place to write to"):
+        Destination(Path("-"), OWN).require(0)
 
 
 class Disk(NamedTuple):
