@@ -2,6 +2,7 @@
 
 import base64
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
@@ -63,6 +64,15 @@ class Row:
             return float(value)
         return None
 
+    def integers(self, name: str) -> Sequence[int] | None:
+        """Return a vector of int64, for which torch is not loaded; None where there is none."""
+        if name not in self.arrays:
+            return None
+        if isinstance(self.arrays, Packed):
+            return array("q", base64.b64decode(self.arrays.plain[name]["data"]))
+        found: list[int] = self.arrays[name].tolist()
+        return found
+
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data, which `from_plain` turns back without loss.
 
@@ -75,7 +85,7 @@ class Row:
             "values": dict(self.values),
             "arrays": dict(self.arrays.plain)
             if isinstance(self.arrays, Packed)
-            else {name: _packed(array) for name, array in self.arrays.items()},
+            else {name: _packed(one) for name, one in self.arrays.items()},
         }
 
     @staticmethod
@@ -112,10 +122,10 @@ class Packed(Mapping[str, Tensor]):
         return len(self.plain)
 
 
-def _packed(array: Tensor) -> dict[str, Any]:
-    raw = array.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def _packed(one: Tensor) -> dict[str, Any]:
+    raw = one.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     text = base64.b64encode(raw).decode("ascii")
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": text}
+    return {"dtype": str(one.dtype), "shape": list(one.shape), "data": text}
 
 
 def _unpacked(found: Mapping[str, Any]) -> Tensor:

@@ -213,13 +213,12 @@ def _each(row: Row, task: Task) -> Iterator[Row]:
             yield Row(place, row.status, error, dict.fromkeys(KEYS), {})
         return
     told: Any = row.values["matrices"]
-    order = row.arrays.get("permutation")
-    moved = None
-    if order is not None:
-        moved = int(sum(place != at for at, place in enumerate(order.tolist())))
+    order = row.integers("permutation")
     of: Any = {
         "module": row.place.matrix if len(views) > 1 else None,
-        "moved_share": None if moved is None or order is None else moved / len(order),
+        "moved_share": None
+        if order is None
+        else sum(place != at for at, place in enumerate(order)) / len(order),
         "weighted_null": row.values["weighted_null"],
     }
     for one in told:

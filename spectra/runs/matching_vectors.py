@@ -80,9 +80,10 @@ def compared_vectors(
 
 def homes_of(task: Task, row: Row) -> Iterator[tuple[str, Orders]]:
     """Yield names of vectors, or what they begin with, and the orders they may have."""
-    order = row.arrays.get("permutation")
-    if order is None or torch.equal(order, torch.arange(len(order))):
+    numbers = row.integers("permutation")
+    if numbers is None or all(number == at for at, number in enumerate(numbers)):
         return
+    order = row.arrays["permutation"]
     views = {one.role[2:]: one for one in task.inputs if one.role.startswith("a.")}
     lines = {role: order_of(order, task.about, role, (one.view.rows, one.view.cols))
              for role, one in views.items()}  # fmt: skip
@@ -121,11 +122,11 @@ def _vectors(model: Checkpoint, selection: Selection) -> dict[str, TensorEntry]:
 
 
 def _orders(name: str, size: int, homes: Homes) -> Orders:
-    """Return the orders that a vector may have, any of them."""
+    """Return the orders that a vector may have, any of them; of none it stays as it is."""
     if name in homes:
         return homes[name]
     some = (order for home, orders in homes.items() if name.startswith(home) for order in orders)
-    return [order for order in some if len(order) == size] or [torch.arange(size)]
+    return [order for order in some if len(order) == size]
 
 
 def _digest(orders: Orders) -> str:
@@ -140,7 +141,7 @@ def _differs(
     if any(bool((side.isnan() | side.isinf() & (not asked.clips)).any()) for side in (one, other)):
         return NONE
     most = far * float(torch.linalg.vector_norm(one))
-    for order in orders:
+    for order in orders or [torch.arange(len(other))]:
         moved = other[order]
         if torch.equal(one, moved):  # infinite bounds among them
             return ""
