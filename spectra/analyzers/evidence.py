@@ -8,10 +8,10 @@ from jaxtyping import Float
 
 from spectra.analyzers.difference import MOST, SUMS, Change, enough
 from spectra.deferred import Tensor
-from spectra.kernels.directions import Survey
 from spectra.kernels.entries import is_zero
 from spectra.kernels.resolution import Resolution, resolve
 from spectra.kernels.rounding import STORED
+from spectra.kernels.survey import Survey
 
 Kind = Literal[
     "unchanged",  # equal

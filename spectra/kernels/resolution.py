@@ -27,8 +27,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
-from spectra.kernels.directions import Survey, along, survey
 from spectra.kernels.streamed import Streamed
+from spectra.kernels.survey import Survey, along, survey
 
 BLOCK = 1 << 18  # entries squared at a time
 

@@ -7,8 +7,9 @@ from torch import Tensor
 import device
 import pretend
 from largest import Made
-from spectra.kernels.directions import Settings, Survey, along, survey
+from spectra.kernels.deflated import Settings
 from spectra.kernels.streamed import Streamed
+from spectra.kernels.survey import Survey, along, survey
 
 QUICK = Settings(small=16, block=16, many=48)
 SHAPES = [(300, 300), (420, 260), (260, 420)]

@@ -1,4 +1,4 @@
-"""The leading singular values of a matrix, and how many exceed a level, without all of them.
+"""A matrix split along its leading right singular vectors: what these hold of it, and the rest.
 
 W, with no more columns than rows, is split along orthonormal V, about its leading right singular
 vectors, into W V V^T and W' = W - W V V^T, in float64. From
@@ -9,19 +9,13 @@ the singular values of W V are lower bounds of W's, and no more of W's exceed x 
 columns and W' has singular values above x (Weyl). The eigenvalues of W^T W are those of the two
 parts to within E = ||(W V)^T W'||, which is small once V has converged.
 
-How many exceed a level is proven in the cheapest way that applies. Few: no singular value of W'
-reaches it, by an eigenvalue-count certificate (`counting`). More than half: so many of some rows
-or columns alone do, by interlacing. Any number: by the inertia of a Gram matrix G (Sylvester): as
-many eigenvalues exceed x as pivots of G - x I = L D L^T are positive. G may be made in
-float32: how far it is off is measured by float64 products with random vectors.
-
 Source:
-    Horn and Johnson 2013, Matrix Analysis, sections 4.3 and 4.5.
+    Horn and Johnson 2013, Matrix Analysis, section 4.3.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from jaxtyping import Float
@@ -30,17 +24,16 @@ from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
 from spectra.kernels.extremes import largest_near, tall_map
+from spectra.kernels.inertia import eigenvalues_above, gram_error
 from spectra.kernels.inverse import lower_gram
-from spectra.kernels.lanczos import INFLATION, PROBES, Lanczos, Ritz, gaussian
+from spectra.kernels.lanczos import Lanczos, Ritz, gaussian
 from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.relation import seen
 from spectra.kernels.rounding import EPS64
-from spectra.kernels.singular import Stack, singular_values
+from spectra.kernels.singular import Stack
 from spectra.kernels.streamed import Streamed
 
-ROUNDED = 1e-12  # of the energy, that differences of float64 sums may be off by
 BLOCK = 64  # rows widened to float64 at a time
-TILE = 512  # rows of a Gram matrix, likewise
 LOOKS = frozenset({2, 3, 4, 5, 6, 8, 10, 13, 16, 20})  # steps of a Krylov space
 
 
@@ -75,129 +68,7 @@ class Outcome(Enum):
     OPEN = auto()
 
 
-@dataclass(slots=True)
-class Survey:
-    """What is known of a spectrum at a level."""
-
-    values: Float[Tensor, " few"]  # leading singular values, from below, descending
-    energy: float  # sum of all squares
-    level: float
-    rank: int  # proven to exceed the level
-    exact: bool  # no others do
-    coupling: float = 0.0  # by which squares of the values may be too low
-    rest: float = math.inf  # no singular value of W' exceeds it
-    right: Float[Tensor, "short kept"] | None = None  # V; None: all values are known
-    beyond: float | None = None  # squares of all but these values, where it was taken out of W
-    _split: "_Split | None" = field(default=None, repr=False)
-
-    @property
-    def left(self) -> float:
-        """The sum of squares of all but the first `rank` values; of no use where these are more.
-
-        Of what was left itself where that was seen: next to a strong change the rounding of its
-        energy is as large.
-        """
-        if self.beyond is None:
-            return max(self.energy - float(self.values[: self.rank].square().sum()), 0.0)
-        return self.beyond + float(self.values[self.rank :].square().sum())
-
-    def count(self, level: float) -> int:
-        """Return how many exceed a level, or one within half of `Settings.margin` of it."""
-        if self._split is not None:
-            found = self._split.count(level / self._split.of.scale)
-            if found is not None:
-                return found
-            self.values, self._split = singular_values(self._split.matrix).cpu(), None
-            self.beyond = 0.0
-        return int((self.values > level).sum())
-
-    def largest(self) -> Bracket | None:
-        """Enclose sigma_max, where what is known does so to a thousandth."""
-        low, rest = float(self.values[0]) ** 2 if len(self.values) else 0.0, self.rest**2
-        if rest >= low:
-            return None if self._split is None else self._split.largest()
-        middle, half = (low + rest) / 2.0, (low - rest) / 2.0
-        high = middle + math.hypot(half, self.coupling)
-        return Bracket(math.sqrt(low), math.sqrt(high)) if high <= 1.002 * low else None
-
-    def energy_rank(self, share: float) -> int | None:
-        """Return how many values hold a share of all squares, where the leading ones tell."""
-        held = self.values.double().square().cumsum(0).tolist()
-        leading = int((self.values > self.rest).sum())
-        for index, low in enumerate(held[:leading]):
-            before = held[index - 1] + index * self.coupling if index else 0.0
-            if low >= share * self.energy:
-                return index + 1 if before < share * self.energy else None
-        return None
-
-
-def survey(
-    matrix: Float[Tensor, "rows cols"] | Streamed,
-    level: float,
-    sigma: Float[Tensor, " rank"] | None = None,
-    settings: Settings = SETTINGS,
-) -> Survey:
-    """Return what exceeds a positive level of a matrix, from `sigma` alone where that is known.
-
-    It is float32 or float64, without NaN or Inf and not all zero, its squares within range.
-    """
-    if sigma is None and min(matrix.shape) <= settings.small:
-        sigma = singular_values(matrix)
-    if sigma is not None:
-        values = sigma.cpu()
-        level = max(level, max(matrix.shape) * EPS64 * float(values[0]))
-        above = int((values > level).sum())
-        rest = float(values[above]) if above < len(values) else 0.0
-        energy = float(values.square().sum())
-        return Survey(values, energy, level, above, exact=True, rest=rest, beyond=0.0)
-    split = _Split(matrix, settings)
-    unit, own = split.of.scale, level / split.of.scale
-    outcome, half = split.search(own, patient=False), None
-    if outcome is Outcome.MANY:
-        half = split.more_than_half(own)
-        outcome = Outcome.OPEN if half else split.search(own, patient=True)
-    taken = half is None and len(split.values) > 0
-    values = unit * (split.values if taken else split.seen)
-    found = Survey(
-        values, unit**2 * split.energy, level, half or len(values), exact=outcome is Outcome.BELOW,
-        coupling=unit**2 * split.coupling, right=split.right,
-        beyond=unit**2 * split.left if taken else None, _split=split,
-    )  # fmt: skip
-    if half is None:
-        found.rest = level if found.exact else unit * math.sqrt(split.left)
-    if half is None and not found.exact:
-        most = found.rank + split.left / own**2
-        if outcome is Outcome.MANY or 2.0 * most > min(matrix.shape):
-            found.rank, found.exact = found.count(level), True
-    return found
-
-
-def along(
-    matrix: Float[Tensor, "rows cols"] | Streamed, right: Float[Tensor, "short few"]
-) -> Survey:
-    """Return what given directions tell of a matrix, however right these are.
-
-    These are about its leading right singular vectors, left ones of a wide matrix.
-    """
-    split = _Split(matrix)
-    unit, energy = split.of.scale, split.energy
-    lines = torch.linalg.qr(right).Q.mT.contiguous()
-    stack, back = Stack(len(lines), lines.device), torch.zeros_like(lines)
-    for _, block in split.blocks():
-        part = lines @ block.mT
-        stack.add(part)
-        back.addmm_(part, block)
-    square = stack.triangle()
-    values = torch.linalg.svdvals(square).cpu()
-    left = max(energy - float(values.square().sum()), 0.0) + ROUNDED * energy
-    coupling = _square(back - square.mT @ square @ lines) ** 0.5 + ROUNDED * energy
-    return Survey(
-        unit * values, unit**2 * energy, math.inf, 0, exact=False,
-        coupling=unit**2 * coupling, rest=unit * math.sqrt(left),
-    )  # fmt: skip
-
-
-class _Split:
+class Deflated:
     """A matrix W in two parts: along some right singular vectors, and the rest.
 
     The rest of a matrix that is streamed is so too: each pass takes the others out of it again.
@@ -211,7 +82,7 @@ class _Split:
         if isinstance(matrix, Streamed):
             energy = (matrix.sizes()[1] / of.scale) ** 2
         else:
-            energy = sum(_square(block) for _, block in self.blocks())
+            energy = sum(square_norm(block) for _, block in self.blocks())
         self.energy = self.left = energy
         self.coupling = 0.0
         self._whole: Tensor | None = None
@@ -299,7 +170,7 @@ class _Split:
             stack.add(part)
             block.addmm_(part.mT, lines, alpha=-1.0)
             coupling.addmm_(part, block)
-            left += _square(block)
+            left += square_norm(block)
             if tall is not None:
                 tall[start : start + len(block)] = block
             if thin:
@@ -372,7 +243,7 @@ class _Split:
             some = tall[:, _largest(torch.linalg.vector_norm(tall, dim=0), share)]
             of = replace(self.of, matrix=some, turned=False)
             gram = lower_gram(of, torch.float32 if some.dtype == torch.float32 else torch.float64)
-        found = _positive(gram, level**2 + _missed(gram, of))
+        found = eigenvalues_above(gram, level**2 + gram_error(gram, of))
         return found if found is not None and 2 * found > short else None
 
     def count(self, level: float) -> int | None:
@@ -382,11 +253,11 @@ class _Split:
             coarse = math.sqrt(self.left) < self.settings.fine * level
             coarse = coarse and self.rest.matrix.dtype == torch.float32
             self._gram = lower_gram(self.rest, torch.float32 if coarse else torch.float64)
-            self._off = _missed(self._gram, self.rest) + self.coupling
+            self._off = gram_error(self._gram, self.rest) + self.coupling
             self.rest = self.of  # the other's memory is free for factors
         if self._off > self.settings.margin * point:
             return None
-        found = _positive(self._gram, point)
+        found = eigenvalues_above(self._gram, point)
         return None if found is None else found + int((self.values > level).sum())
 
 
@@ -395,35 +266,6 @@ def _largest(sizes: Tensor, share: float) -> Tensor:
     return sizes.topk(math.ceil(share * len(sizes))).indices.sort().values
 
 
-def _square(block: Tensor) -> float:
+def square_norm(block: Tensor) -> float:
+    """Return the sum of squares of float64 entries."""
     return float(torch.linalg.vector_norm(block)) ** 2
-
-
-def _missed(gram: Tensor, of: LinearMap) -> float:
-    """Return no less than ||G - W^T W||_F, G given by its lower half, as `lanczos` measures it."""
-    probes = gaussian(len(gram), PROBES, gram.device, seed=1)
-    image, back = of.normal(probes)
-    for left in range(0, len(gram), TILE):
-        here = slice(left, left + TILE)
-        lower = gram[here].double().tril(left)
-        back[here] -= lower @ probes
-        lower.diagonal(left).zero_()
-        back -= lower.mT @ probes[here]
-    own = 2.0 * of.rounding() * float(torch.linalg.vector_norm(image))
-    return INFLATION * (float(torch.linalg.vector_norm(back)) + own) / math.sqrt(PROBES)
-
-
-def _positive(gram: Tensor, point: float) -> int | None:
-    """Return how many eigenvalues exceed a point; None where the lower half is not finite."""
-    shifted = torch.empty_like(gram, dtype=torch.float64).mT.copy_(gram)
-    shifted.diagonal().sub_(point)
-    if not bool(shifted.isfinite().all()):
-        return None
-    if not gram.is_cpu:
-        return int((torch.linalg.eigvalsh(shifted) > 0).sum())
-    pivots, info = (torch.empty(size, dtype=torch.int32) for size in ((len(gram),), ()))
-    # Column by column in memory, it is factored where it stands.
-    factor, pivots, _ = torch.linalg.ldl_factor_ex(shifted, out=(shifted, pivots, info))
-    # Two rows pivoted together have one positive eigenvalue and one negative.
-    paired = pivots < 0
-    return int((factor.diagonal()[~paired] > 0).sum()) + int(paired.sum()) // 2
