@@ -106,10 +106,7 @@ def components(
     """
     of = tall_map(matrix)
     short = of.shape[1]
-    tall = of.held
-    energy = sum(
-        float(torch.linalg.vector_norm(rows.double() / of.scale)) ** 2 for rows in tall.split(ROWS)
-    )
+    energy = of.energy()
     found = None
     if isinstance(which, str):
         if short > settings.small and energy:
@@ -246,15 +243,8 @@ def _proven(
 
 def _moved(of: LinearMap, found: Components, to: float) -> tuple[Tensor, float]:
     """Return the map with the chosen values moved, in its own precision, and its Frobenius norm."""
-    tall = of.held
-    outer = found.left * (to - found.sigma)
-    moved, total = torch.empty_like(tall), 0.0
-    for start in range(0, len(tall), ROWS):
-        here = slice(start, start + ROWS)
-        block = (tall[here].double() / of.scale).addmm_(outer[here], found.right.mT)
-        total += float(torch.linalg.vector_norm(block)) ** 2
-        moved[here] = block
-    return moved, math.sqrt(total)
+    moved, energy = of.without(found.left * (found.sigma - to), found.right.mT)
+    return moved, math.sqrt(energy)
 
 
 def _triplets(of: LinearMap, basis: Float[Tensor, "short kept"], energy: float) -> Components:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from spectra.deferred import Tensor, torch
 from spectra.kernels.counting import Space, at_most
 from spectra.kernels.edge import Bracket
+from spectra.kernels.entries import square_norm
 from spectra.kernels.extremes import largest_near, tall_map
 from spectra.kernels.inertia import eigenvalues_above, gram_error
 from spectra.kernels.inverse import lower_gram
@@ -80,10 +81,10 @@ class Deflated:
         self.right = torch.empty(of.shape[1], 0, dtype=torch.float64, device=of.device)
         self.values = self.seen = torch.empty(0, dtype=torch.float64)
         if isinstance(matrix, Streamed):
-            energy = (matrix.sizes()[1] / of.scale) ** 2
+            self.energy = (matrix.sizes()[1] / of.scale) ** 2
         else:
-            energy = sum(square_norm(block) for _, block in self.blocks())
-        self.energy = self.left = energy
+            self.energy = of.energy()
+        self.left = self.energy
         self.coupling = 0.0
         self._whole: Tensor | None = None
         self._gram: Tensor | None = None
@@ -165,16 +166,16 @@ class Deflated:
         thin = tall is None and len(lines) <= self.settings.beside
         image = lines.new_empty(len(lines) if thin else 0, self.of.shape[0])
         left = 0.0
-        for start, block in self.blocks():
+        for here, block in self.blocks():
             part = lines @ block.mT
             stack.add(part)
             block.addmm_(part.mT, lines, alpha=-1.0)
             coupling.addmm_(part, block)
             left += square_norm(block)
             if tall is not None:
-                tall[start : start + len(block)] = block
+                tall[here] = block
             if thin:
-                image[:, start : start + len(block)] = part
+                image[:, here] = part
         self.left, self.coupling = left, float(torch.linalg.vector_norm(coupling))
         norm = 1.001 * math.sqrt(left)
         self.rest = replace(self.of, matrix=rest, scale=1.0, norm=norm)
@@ -205,14 +206,9 @@ class Deflated:
         left, right = (lines.mT, image.mT) if self.of.turned else (image, lines)
         return replace(self.of, left=left, right=right, norm=2.0 * self.of.norm)
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+    def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "some short"]]]:
         """Yield rows of the long side over scale, in float64, always in the same memory."""
-        source, scale = self.of.parts[0], self.of.scale
-        wide = torch.empty_like(source[:BLOCK], dtype=torch.float64)
-        for start in range(0, len(source), BLOCK):
-            part = source[start : start + BLOCK]
-            # Scaled after widening: together, of a transpose, they take ten times as long.
-            yield start, wide[: len(part)].copy_(part).mul_(1.0 / scale)
+        return self.of.panels(self.of.room(BLOCK, torch.float64))
 
     def gram(self) -> Float[Tensor, "short short"]:
         """Return W^T W by its lower half, in the precision of W, from one pass."""
@@ -264,8 +260,3 @@ class Deflated:
 def _largest(sizes: Tensor, share: float) -> Tensor:
     """Return the places of a share of all, the largest, in order."""
     return sizes.topk(math.ceil(share * len(sizes))).indices.sort().values
-
-
-def square_norm(block: Tensor) -> float:
-    """Return the sum of squares of float64 entries."""
-    return float(torch.linalg.vector_norm(block)) ** 2

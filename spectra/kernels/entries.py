@@ -90,6 +90,11 @@ def entry_norm(matrix: Float[Tensor, "rows cols"]) -> float:
     return scale * float(torch.stack(norms).norm())
 
 
+def square_norm(values: Float[Tensor, "..."]) -> float:
+    """Return the sum of squares, of what is in range."""
+    return float(torch.linalg.vector_norm(values)) ** 2
+
+
 def _blocks(matrix: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows over scale, in float64, always in the same memory: fresh pages cost more."""
     rows = max(BLOCK // max(matrix.shape[1], 1), 1)

@@ -147,7 +147,7 @@ def tall_map(matrix: Float[Tensor, "rows cols"] | Streamed) -> LinearMap:
     if isinstance(matrix, Tensor) and abs(math.log2(of.scale)) < SAFE:
         # Float32 sums of one row's squares err by less than a thousandth.
         rows = of.row_norms().double()
-        of = replace(of, norm=1.001 * float(torch.linalg.vector_norm(rows)) / of.scale)
+        of = replace(of, norm=1.001 * float(torch.linalg.vector_norm(rows)))
     return of if matrix.shape[0] >= matrix.shape[1] else of.mT
 
 

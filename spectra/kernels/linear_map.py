@@ -10,13 +10,13 @@ for both products of W^T (W v). So blocks of vectors are laid out column by colu
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
-from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near
+from spectra.kernels.entries import entry_norm, largest_entry, power_of_two_near, square_norm
 from spectra.kernels.products import add_product, wants_dense
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.streamed import Streamed
@@ -25,7 +25,6 @@ from spectra.kernels.work import is_long
 PANEL = 64  # rows multiplied at a time: they stay in a core's cache
 LONG_PANEL = 512  # of a transpose in float64, whose products find them in memory alike
 DEVICE_PANEL = 1 << 13
-WIDENED = 1 << 22  # entries of 16 bits that are widened at a time where there are no panels
 CONFIDENCE = 10.0
 FLOAT32 = 1 << 20  # entries from which matrices multiply in float32; float64 ones never do
 HALF = 2  # bytes of the floats that are widened
@@ -90,19 +89,9 @@ class LinearMap:
 
     def matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "rows b"]:
         """Return the fast product with float64 vectors, in float64."""
-        matrix, left, right = self.parts
         lines = self._lines(vectors, self.dtype)
-        if isinstance(matrix, Tensor) and self._as_is:
-            found = lines @ matrix.mT
-        else:
-            found = torch.cat([lines @ part.mT for part in self._panels(self._widened)], dim=1)
-        if left is not None and right is not None:
-            found.addmm_(lines @ right.mT, left.mT)
-        return found.double().mT
-
-    def rmatmat(self, vectors: Float[Tensor, "rows b"]) -> Float[Tensor, "cols b"]:
-        """Return the fast product of the transpose, in float64."""
-        return self.mT.matmat(vectors)
+        image, _ = self._swept(lines, lines.new_zeros(0, self.shape[0]))
+        return image.double().mT
 
     def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of map.T @ map."""
@@ -115,17 +104,25 @@ class LinearMap:
         held = isinstance(self.matrix, Tensor) and self.weights is None
         return held and self.matrix.dtype == self.dtype
 
-    def panel(self, start: int, into: Float[Tensor, "most cols"]) -> Float[Tensor, "here cols"]:
-        """Return as many rows of `scale` times the map as memory is given for, or as are left."""
-        _, up, down = self.parts
-        block = self._widened(start, into)
-        if up is not None and down is not None:
-            block.addmm_(up[start : start + len(block)].to(block.dtype), down.to(block.dtype))
-        return block
+    def room(self, rows: int, dtype: torch.dtype) -> Float[Tensor, "most cols"]:
+        """Return memory for so many rows, with their strides: no copy turns the matrix."""
+        matrix, most = self.parts[0], min(rows, self.shape[0])
+        if isinstance(matrix, Tensor):
+            return torch.empty_like(matrix[:most], dtype=dtype)
+        return torch.empty(most, self.shape[1], dtype=dtype, device=self.device)
 
-    def _widened(self, start: int, into: Float[Tensor, "most cols"]) -> Tensor:
-        """Return the same of the matrix alone."""
-        return self._weighed(start, self.parts[0][start : start + len(into)], into)
+    def panels(
+        self, into: Float[Tensor, "most cols"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "here cols"]]]:
+        """Yield rows of the map, so many at a time as memory is given for, and always in that."""
+        matrix, up, down = self.parts
+        for start in range(0, self.shape[0], len(into)):
+            here = slice(start, min(start + len(into), self.shape[0]))
+            block = self._weighed(start, matrix[here], into)
+            if up is not None and down is not None:
+                block.addmm_(up[here].to(block.dtype), down.to(block.dtype))
+            # Scaled after widening: together, of a transpose, they take ten times as long.
+            yield here, block.mul_(1.0 / self.scale)
 
     def _weighed(self, start: int, part: Tensor, into: Tensor) -> Tensor:
         block = into[: len(part)].copy_(part)
@@ -135,22 +132,29 @@ class LinearMap:
             block.mul_(across.to(block.dtype))
         return block
 
-    def _panels(self, panel: Callable[[int, Tensor], Tensor]) -> Iterator[Tensor]:
-        """Yield all of them in the precision of fast products, always in the same memory."""
-        rows, cols = self.shape
-        step = max(1, WIDENED // max(cols, 1))
-        wide = torch.empty_like(self.parts[0][:step], dtype=self.dtype)
-        for start in range(0, rows, step):
-            yield panel(start, wide)
-
     def row_norms(self) -> Float[Tensor, " rows"]:
-        """Return about the norm of each row of `scale` times the map."""
+        """Return about the norm of each row of the map."""
         matrix = self.parts[0]
         if isinstance(matrix, Tensor) and self._as_is and self.left is None:
-            parts: Iterable[Tensor] = [matrix]
-        else:
-            parts = self._panels(self.panel)
-        return torch.cat([torch.linalg.vector_norm(part, dim=1) for part in parts])
+            norms: Tensor = torch.linalg.vector_norm(matrix, dim=1)
+            return norms.div_(self.scale)
+        panels = self.panels(self.room(PANEL, self.dtype))
+        return torch.cat([torch.linalg.vector_norm(part, dim=1) for _, part in panels])
+
+    def energy(self) -> float:
+        """Return the sum of squares of the map's entries, from float64."""
+        return sum(square_norm(part) for _, part in self.panels(self.room(PANEL, torch.float64)))
+
+    def without(
+        self, left: Float[Tensor, "rows k"], right: Float[Tensor, "k cols"]
+    ) -> tuple[Float[Tensor, "rows cols"], float]:
+        """Return the map less left @ right, as precise as its matrix, and its sum of squares."""
+        rest, total = torch.empty_like(self.held), 0.0
+        for here, part in self.panels(self.room(PANEL, torch.float64)):
+            part.addmm_(left[here], right, alpha=-1.0)
+            total += square_norm(part)
+            rest[here] = part
+        return rest, total
 
     def products(
         self, right: Float[Tensor, "cols b"], left: Float[Tensor, "rows c"]
@@ -185,10 +189,9 @@ class LinearMap:
         if up is not None and down is not None:
             up, down = up.to(right.dtype), down.to(right.dtype)
             image.addmm_(right @ down.mT, up.mT)
-        # Always into the same memory, with the strides of a part.
         step = LONG_PANEL if self.turned and matrix.dtype == torch.float64 else PANEL
         step = step if matrix.is_cpu else DEVICE_PANEL
-        wide = torch.empty_like(matrix[:step], dtype=right.dtype)
+        wide = self.room(step, right.dtype)
         for start in range(0, len(matrix), step):
             part, here = matrix[start : start + step], slice(start, start + step)
             held = part.dtype == wide.dtype and self.weights is None

@@ -179,8 +179,7 @@ def decompose(
     if isinstance(matrix, Streamed) or is_long(length, rank):
         exact = reflected(of)
     else:
-        exact = torch.empty_like(matrix, dtype=torch.float64)
-        exact = whole.panel(0, exact).div_(of.scale)
+        _, exact = next(whole.panels(whole.room(len(matrix), torch.float64)))
     values = torch.linalg.svdvals(exact) if rank > 1 else exact.norm().reshape(1)
     values = torch.where(values > length * EPS64 * values[0], values, 0.0)
     return Decomposed(values.mul_(of.scale), None)

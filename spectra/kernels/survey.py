@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
-from spectra.kernels.deflated import SETTINGS, Deflated, Outcome, Settings, square_norm
+from spectra.kernels.deflated import SETTINGS, Deflated, Outcome, Settings
 from spectra.kernels.edge import Bracket
+from spectra.kernels.entries import square_norm
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import Stack, singular_values
 from spectra.kernels.streamed import Streamed

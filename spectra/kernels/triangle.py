@@ -49,12 +49,12 @@ def _by_products(of: LinearMap, vectors: Tensor) -> tuple[Tensor, Tensor] | None
     for _ in range(2):
         gram = torch.zeros(short, short, dtype=torch.float64, device=of.device)
         along = gram.new_zeros(len(lines), short)
-        for start in range(0, rows, PANEL):
-            block = of.panel(start, panel).mul_(1.0 / of.scale)
+        for here, part in of.panels(panel):
+            block = part
             if found is not None:
-                block = torch.linalg.solve_triangular(found, block, upper=True, left=False)
+                block = torch.linalg.solve_triangular(found, part, upper=True, left=False)
             add_gram(gram, block)
-            along.addmm_(lines[:, start : start + len(block)], block)
+            along.addmm_(lines[:, here], block)
         factor = cholesky(gram, overwrite=True)
         if factor is None:
             return None
@@ -99,11 +99,10 @@ def _reflected_beside(of: LinearMap, vectors: Tensor) -> tuple[Tensor, Tensor]:
     What they have outside of the columns of all rows so far, they have outside of W's.
     """
     (rows, short), more = of.shape, vectors.shape[1]
-    step = max(short, PANEL)
-    both = torch.zeros(short + min(step, rows), short + more, dtype=torch.float64, device=of.device)
-    for start in range(0, rows, step):
-        part = of.panel(start, both[short:, :short]).mul_(1.0 / of.scale)
+    step = min(max(short, PANEL), rows)
+    both = torch.zeros(short + step, short + more, dtype=torch.float64, device=of.device)
+    for here, part in of.panels(both[short:, :short]):
         stop = short + len(part)
-        both[short:stop, short:] = vectors[start : start + len(part)]
+        both[short:stop, short:] = vectors[here]
         both[:short] = torch.linalg.qr(both[:stop], mode="r").R[:short]
     return both[:short, :short], both[:short, short:]

@@ -39,7 +39,6 @@ from spectra.kernels.linear_map import LinearMap
 from spectra.kernels.rounding import EPS64
 from spectra.kernels.singular import Settings as Promised
 
-ROWS = 512  # widened to float64 at a time
 GRAM_ERROR = Promised().gram_error
 SINGLE = 1e-7  # that entries of the rest are rounded by, over its norm
 
@@ -98,10 +97,7 @@ def truncated(
     largest_entry(matrix)
     of = tall_map(matrix)
     unit = of.scale
-    tall = of.held
-    energy = sum(
-        float(torch.linalg.vector_norm(rows.double() / unit)) ** 2 for rows in tall.split(ROWS)
-    )
+    energy = of.energy()
     values = torch.zeros(0, dtype=torch.float64)
     basis = None if energy else torch.zeros(of.shape[1], 0, dtype=torch.float64, device=of.device)
     if basis is None and min(matrix.shape) > settings.small and not every:
@@ -116,7 +112,7 @@ def truncated(
     kept = min(count(unit * squares.sqrt(), unit**2 * energy), int((squares > 0.0).sum()), kept)
     basis, image, squares = basis[:, :kept], image[:, :kept], squares[:kept]
     coupling = float(torch.linalg.vector_norm(back[:, :kept] - basis * squares))
-    rest, left_over = _rest(tall, unit, image, basis)
+    rest, left_over = of.without(image, basis.mT)
     if len(values) or not energy:
         bracket = _next(of, values, kept, coupling)
     else:
@@ -207,19 +203,6 @@ def _next(of: LinearMap, values: Tensor, kept: int, coupling: float) -> Bracket:
 def _orthonormal(vectors: Tensor) -> Tensor:
     found: Tensor = torch.linalg.qr(vectors).Q
     return found
-
-
-def _rest(
-    tall: Tensor, unit: float, image: Tensor, basis: Tensor
-) -> tuple[Float[Tensor, "rows cols"], float]:
-    """Return what is missed, over scale, and the sum of its squares, from float64 blocks."""
-    rest, total = torch.empty_like(tall), 0.0
-    for start in range(0, len(tall), ROWS):
-        here = slice(start, start + ROWS)
-        block = (tall[here].double() / unit).addmm_(image[here], basis.mT, alpha=-1.0)
-        total += float(torch.linalg.vector_norm(block)) ** 2
-        rest[here] = block
-    return rest, total
 
 
 def truncation_cost(rows: int, cols: int, kept: int | None) -> float:

@@ -366,7 +366,7 @@ def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) 
 def _norm_of_long(base: Tensor, left: Tensor, right: Tensor) -> float:
     """Return the Frobenius norm of base + left @ right, added up a panel at a time."""
     whole = linear_map(base, left, right, stored=True).precise()
-    return float(torch.linalg.vector_norm(whole.row_norms()))
+    return float(torch.linalg.vector_norm(whole.row_norms())) * whole.scale
 
 
 def _similarity(judge: Judge, tuned: Tuned, norm: float, device: "torch.device") -> Similarity:

@@ -225,7 +225,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BLOCKS = (
-    "kernels.streamed.BLOCK", "kernels.linear_map.WIDENED", "kernels.entries.BLOCK",
+    "kernels.streamed.BLOCK", "kernels.entries.BLOCK",
     "kernels.rounding.BLOCK", "kernels.resolution.BLOCK", "kernels.dominant.PANEL",
     "analyzers.difference.BLOCK", "analyzers.damage.BLOCK", "analyzers.damage.COPIED",
     "analyzers.null_directions.BLOCK",

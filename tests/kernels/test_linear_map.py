@@ -57,7 +57,7 @@ def test_products(
         right, left = random(of.shape[1], 4, 3), random(of.shape[0], 5, 4)
         rough = 1e-5 * of.norm if fast == torch.float32 else 1e-14 * of.norm
         torch.testing.assert_close(of.matmat(right), expected @ right, rtol=0, atol=10 * rough)
-        found = of.rmatmat(left)
+        found = of.mT.matmat(left)
         torch.testing.assert_close(found, expected.mT @ left, rtol=0, atol=10 * rough)
         assert found.dtype == torch.float64
         squared = of.gram_matmat(right)

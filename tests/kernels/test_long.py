@@ -28,7 +28,6 @@ SEEN = pytest.mark.skipif(device.NAME == pretend.NAME, reason="its tensors hold 
 @pytest.fixture
 def all_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "LONG", 1)
-    monkeypatch.setattr(linear_map, "WIDENED", 1 << 14)
     monkeypatch.setattr(arranged, "ENTRIES", 1 << 14)
 
 
@@ -57,7 +56,6 @@ def test_every_number_is_that_of_shorter_matrices(
 
     expected = told()
     monkeypatch.setattr(work, "LONG", 1)
-    monkeypatch.setattr(linear_map, "WIDENED", 1 << 14)
     assert told() == expected
 
 
