@@ -15,7 +15,7 @@ from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import largest_entry, power_of_two_near
 from spectra.kernels.noise import FLOAT32, MADE
 from spectra.kernels.resolution import Resolution, resolve
-from spectra.kernels.streamed import Streamed
+from spectra.kernels.streamed import Streamed, blocks
 from spectra.kernels.work import is_streamed
 from spectra.matrices.pair import LowRank, Pair, widened
 
@@ -87,12 +87,9 @@ def _over(values: Tensor, scale: float, like: Tensor | Streamed) -> Tensor | Str
 
 def _sums(variance: Tensor | Streamed) -> tuple[Tensor, Tensor]:
     """Return the sums of columns and of rows, float64."""
-    if isinstance(variance, Tensor):
-        cols, rows = (variance.sum(dim=dim, dtype=torch.float64) for dim in (0, 1))
-        return cols, rows
     cols = torch.zeros(variance.shape[1], dtype=torch.float64, device=variance.device)
     rows = torch.zeros(variance.shape[0], dtype=torch.float64, device=variance.device)
-    for here, block in variance.blocks():
+    for here, block in blocks(variance):
         cols += block.sum(dim=0, dtype=torch.float64)
         rows[here] = block.sum(dim=1, dtype=torch.float64)
     return cols, rows

@@ -20,14 +20,14 @@ Source:
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
-from spectra.kernels.streamed import Streamed
+from spectra.kernels.streamed import Streamed, blocks
 from spectra.kernels.survey import Survey, along, survey
 
 BLOCK = 1 << 18  # entries squared at a time
@@ -181,7 +181,7 @@ class _Parts:
         tiny = torch.finfo(self.variance.dtype).tiny
         for _ in range(self.settings.rounds):
             across = torch.zeros_like(self.cols)
-            for here, block in _blocks(self.variance):
+            for here, block in blocks(self.variance):
                 rows = (_times(block, self.cols) / len(self.cols)).clamp_(min=tiny)
                 self.rows[here] = 1.0 / rows
                 across += _times(block.mT, self.rows[here])
@@ -221,33 +221,20 @@ class _Parts:
     def of_variance(self) -> tuple[Tensor, Tensor]:
         """Return the weighted variance of rows and of columns."""
         if self._spread is None:
-            self._spread = self._sums(_blocks(self.variance))
+            self._spread = self._sums(blocks(self.variance))
         return self._spread
 
     def _of_energy(self) -> tuple[Tensor, Tensor]:
         """Return weighted squares of rows and of columns, a few rows read at a time."""
-        blocks = _blocks(self.delta, BLOCK)
-        return self._sums((here, block.square()) for here, block in blocks)
+        parts = blocks(self.delta, BLOCK)
+        return self._sums((here, part.square()) for here, part in parts)
 
-    def _sums(self, blocks: Iterable[tuple[slice, Tensor]]) -> tuple[Tensor, Tensor]:
+    def _sums(self, parts: Iterable[tuple[slice, Tensor]]) -> tuple[Tensor, Tensor]:
         rows, cols = torch.empty_like(self.rows), torch.zeros_like(self.cols)
-        for here, squares in blocks:
+        for here, squares in parts:
             rows[here] = _times(squares, self.cols)
             cols += _times(squares.mT, self.rows[here])
         return rows * self.rows, cols * self.cols
-
-
-def _blocks(
-    matrix: Tensor | Streamed, entries: int | None = None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows, so many entries of a tensor at a time, or all of it."""
-    if isinstance(matrix, Streamed):
-        yield from matrix.blocks()
-        return
-    step = len(matrix) if entries is None else max(1, entries // max(matrix.shape[1], 1))
-    for start in range(0, len(matrix), step):
-        here = slice(start, start + step)
-        yield here, matrix[here]
 
 
 def _times(squares: Tensor, weights: Float[Tensor, " size"]) -> Float[Tensor, " other"]:

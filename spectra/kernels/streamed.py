@@ -86,13 +86,6 @@ class Streamed:
             square += float(torch.linalg.vector_norm(block, dtype=torch.float64)) ** 2
         return largest, math.sqrt(square)
 
-    def squares(self) -> Float[Tensor, " short"]:
-        """Return the sum of squares of each column of the long matrix, float64."""
-        found = torch.zeros(self.tall[1], dtype=torch.float64, device=self.device)
-        for _, block in self.blocks():
-            found += block.square().sum(dim=0, dtype=torch.float64)
-        return found
-
     def columns(self, chosen: Int64[Tensor, " chosen"]) -> "Streamed":
         """Return some columns of the long matrix, fewer than it has rows."""
         make = self.make
@@ -108,3 +101,16 @@ class Streamed:
         for here, block in self.blocks():
             found += (block.mT @ lines[here]).double()
         return found
+
+
+def blocks(
+    matrix: Float[Tensor, "rows cols"] | Streamed, entries: int | None = None
+) -> Iterator[tuple[slice, Float[Tensor, "here cols"]]]:
+    """Yield all rows, so many entries of a tensor at a time, or all of it."""
+    if isinstance(matrix, Streamed):
+        yield from matrix.blocks()
+        return
+    step = max(1, (entries or matrix.numel()) // max(matrix.shape[1], 1))
+    for start in range(0, len(matrix), step):
+        here = slice(start, start + step)
+        yield here, matrix[here]
