@@ -50,7 +50,7 @@ def leading_eigenvectors(
     if side <= SMALL or FEW * count > side:
         found: Tensor = torch.linalg.eigh(gram.to(dtype)).eigenvectors
         return found[:, -count:].flip(1)
-    whole = _mirrored(gram, dtype)
+    whole = mirrored(gram, dtype)
     wide = count + BESIDE + count // 8
     middle = max(float(values[min(wide, side - 1)]), least / SPREAD) / 2.0
     slowest, fastest = (math.acosh(max(one / middle - 1.0, FLAT)) for one in (least, largest))
@@ -75,7 +75,7 @@ def _filtered(
     return now
 
 
-def _mirrored(gram: Float[Tensor, "side side"], dtype: "torch.dtype") -> Float[Tensor, "side side"]:
+def mirrored(gram: Float[Tensor, "side side"], dtype: "torch.dtype") -> Float[Tensor, "side side"]:
     """Return all of a symmetric matrix from its lower half."""
     whole = torch.empty_like(gram, dtype=dtype)
     for left in range(0, len(gram), TILE):

@@ -21,7 +21,7 @@ Source:
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ class Search:
     own: float = 1e-7  # of sigma sigma_1: rounding of one Ritz vector's products, until measured
     rounding: float = 3.5e-7  # likewise of all but the leading ones, as these share it
     settled: bool = False  # give up where more steps would leave nothing but rounding
+    hopeless: float = math.inf  # or where half of them leave residuals so many gaps large
     negligible: float = 1e-4  # of sigma_1: what is smaller is left to a full decomposition
 
 
@@ -87,6 +88,8 @@ class Leading:
 SINGLE = Search()
 DOUBLE = Search(first=8, every=4, most=32, own=1e-14, rounding=5e-11, negligible=1e-6)
 """For products in float64."""
+CONDENSED = replace(DOUBLE, most=64)
+"""For those with a Gram matrix, which cost little."""
 
 
 class Answer(Enum):
@@ -145,8 +148,16 @@ def certified_leading(
             return found
         if last or look.over or look.tries == search.tries:
             break
+        if 2 * krylov.steps >= most and _off(ritz, k) > search.hopeless:
+            break
     seen = None if ritz is None else krylov.combined(ritz.coordinates[:, : k + SPARE])
     return Open(Why.CLOSE if krylov.finite else Why.OVERFLOW, seen)
+
+
+def _off(ritz: Ritz, k: int) -> float:
+    """Return the most gaps that one of the `k` leading Ritz values is off by, about."""
+    gaps = ritz.values[:k] - ritz.values[1 : k + 1]
+    return float((ritz.residual[:k] / gaps).max())
 
 
 def block_of(k: int, extra: int, search: Search) -> int:

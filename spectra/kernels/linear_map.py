@@ -46,6 +46,7 @@ class LinearMap:
     turned: bool = False  # the map is the transpose
     weights: tuple[Tensor, Tensor] | None = None  # float64, of the matrix's rows and columns
     double: bool = False  # fast products are in float64, into which panels are widened
+    gram: Tensor | None = None  # about that of the shorter side, float64, for fast products
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,6 +96,8 @@ class LinearMap:
 
     def gram_matmat(self, vectors: Float[Tensor, "cols b"]) -> Float[Tensor, "cols b"]:
         """Return the fast product of map.T @ map."""
+        if self.gram is not None and self.turned == (len(self.matrix) < self.matrix.shape[1]):
+            return self.gram @ vectors
         _, back = self._swept(self._lines(vectors, self.dtype))
         return back.double().div_(self.scale).mT
 

@@ -14,7 +14,7 @@ import functools
 import math
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -24,7 +24,10 @@ from jaxtyping import Float
 from spectra.deferred import Tensor, torch
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import singular_value_floor
+from spectra.kernels.filtered import mirrored
+from spectra.kernels.inverse import lower_gram
 from spectra.kernels.leading import (
+    CONDENSED,
     DOUBLE,
     SINGLE,
     Leading,
@@ -64,6 +67,8 @@ class Ladder:
     entries: int = ENTRIES
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
+    condensed: Search = CONDENSED  # likewise, of a vocabulary, by its Gram matrix
+    hopeless: float = 10.0  # gaps that leave a vocabulary to that
     float32: int = FLOAT32  # entries from which float32 products pay
 
     def decomposes(self, rows: int, cols: int) -> bool:
@@ -190,8 +195,8 @@ def _by_rungs(
 ) -> list[Similarity]:
     """Judge a large pair; what one rung leaves open climbs to the next, alone.
 
-    float32 products; float64 products, more of them; all singular vectors, by float64 Gram
-    matrices. An update is added up for the last one only.
+    float32 products; float64 products, more of them, of a vocabulary with its Gram matrix; all
+    singular vectors, by float64 decompositions. An update is added up for the last one only.
     """
     stored = is_long(*base.shape)
     before = linear_map(base, float32=ladder.float32, stored=stored)
@@ -214,7 +219,7 @@ def _by_rungs(
     if not all(judge.done for judge in judges):
         for judge in judges:
             judge.words = ("match float64", "bound float64")
-        climb(judges, before.precise(), ladder.double, floor)
+        climb(judges, *_finer(before, ladder), floor)
     open_ = [judge for judge in judges if not judge.done]
     if open_:
         if max(float(judge.angle.max()) for judge in open_) > SHARP:
@@ -287,24 +292,41 @@ def _leading_triplets(
 
     And whether that took products in float64. Of those that are chosen alone errors count.
     """
-    tall = after.shape[0] >= after.shape[1]
+    tall, long = after.shape[0] >= after.shape[1], is_long(*after.shape)
+    hopeless = ladder.hopeless if long else math.inf
+    rungs: list[Callable[[], tuple[LinearMap, Search]]] = [lambda: _finer(after, ladder)]
+    if tolerance >= ANGLE:
+        rungs.insert(0, lambda: (after, replace(ladder.single, hopeless=hopeless)))
+    elif long:
+        rungs.insert(0, lambda: (after.precise(), replace(ladder.double, hopeless=hopeless)))
     seeds = None
-    # A vocabulary's float64 products take longer than its triangular factor, which decides.
-    rungs = (False,) if is_long(*after.shape) else (False, True)
-    for double in rungs if tolerance >= ANGLE else (True,):
-        of = after.precise() if double else after
-        search = replace(ladder.double if double else ladder.single, settled=True)
+    for rung in rungs:
+        of, search = rung()
         accept = vectors_within(k, tolerance, chosen)
+        search = replace(search, settled=True)
         found = certified_leading(of if tall else of.mT, k, accept, search, seeds=seeds)
         if isinstance(found, Leading):
             outer, inner = (found.outer, found.inner) if tall else (found.inner, found.outer)
             sigma, tied = found.sigma[:k] * after.scale, torch.zeros(k, dtype=torch.bool)
             left = Tuned(outer[:, :k], sigma, tied, leads=True)
-            return (left, inner[:, :k], found.vector_error[:k]), double
+            return (left, inner[:, :k], found.vector_error[:k]), rung is rungs[-1]
         if found.why is not Why.CLOSE:
             break
         seeds = found.seeds
     return None, False
+
+
+def _finer(of: LinearMap, ladder: Ladder) -> tuple[LinearMap, Search]:
+    """Return a map with products in float64, and how far to go with it.
+
+    Of a vocabulary a pass in float64 takes as long as a dozen products with its Gram matrix: what
+    that is off by is measured, as rounding is, with the map itself.
+    """
+    of = of.precise()
+    if not is_long(*of.shape):
+        return of, ladder.double
+    gram = lower_gram(of if of.shape[0] >= of.shape[1] else of.mT, torch.float64)
+    return replace(of, gram=mirrored(gram, torch.float64)), ladder.condensed
 
 
 def _settle(judges: Sequence[Judge], base: Tensor, *, prove: bool = False) -> None:

@@ -16,7 +16,7 @@ from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import singular, verdicts, work
-from spectra.kernels.leading import DOUBLE, SINGLE
+from spectra.kernels.leading import CONDENSED, DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import (
     Ladder,
@@ -29,8 +29,9 @@ from spectra.words import Side
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
 SHAPES = ((150, 150), (150, 190), (190, 150))
 STEEP = Ladder(
-    short=24, dense=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4)
-)
+    short=24, dense=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4),
+    condensed=replace(CONDENSED, fewest=4),
+)  # fmt: skip
 """Sends matrices of more than 24 rows the way of large ones."""
 WAYS = {
     "dense": Ladder(),
@@ -94,6 +95,29 @@ def test_the_reference_of_a_matrix_that_is_never_copied(
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     assert found.overlap == pytest.approx(expected.overlap)
     assert found.best.tolist() == expected.best.tolist()
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["tall", "wide"])
+@pytest.mark.parametrize("factors", [False, True], ids=["stored", "factors"])
+def test_noise_as_long_as_a_vocabulary_is_proven_by_its_gram_matrix(
+    turned: bool, factors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LONG", 1)
+    rows, cols = (500, 2000) if turned else (2000, 500)
+    base = random(rows, cols, 1).to(torch.bfloat16)
+    update = 90.0 * orthonormal(rows, 1, 2), orthonormal(cols, 1, 3).mT
+    plus = base.double() + update[0] @ update[1] + 0.03 * random(rows, cols, 4)
+    tuned = update if factors else plus.to(torch.bfloat16)
+    few = replace(STEEP.single, most=8)  # its edge takes more, as that of a larger one does
+    ladder = replace(STEEP, float32=1, single=few)
+    sides = get_args(Side)
+    for side, found in zip(
+        sides, proven_similarities(base, tuned, 10, 0.7, sides, ladder), strict=True
+    ):
+        holds(found, base, tuned, 10, 0.7, side)
+        assert {"match", "bound"}.isdisjoint(found.decided_by)
+        assert found.decided_by.count("exact") <= 1  # of so small a matrix
+        assert found.overlap is not None
 
 
 LATE = Case(
@@ -360,7 +384,9 @@ def test_what_fills_the_memory_is_decomposed_alone_with_all_threads(
     threads: list[int] = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(verdicts, "THREADS", ContextVar("threads", default=5))
+    every: ContextVar[int] = ContextVar("threads")
+    every.set(5)
+    monkeypatch.setattr(verdicts, "THREADS", every)
     with verdicts._room(torch.empty(300, 300)):
         assert not verdicts.ALONE.locked()
     assert set(threads) == {1}
