@@ -13,12 +13,12 @@ from spectra.analyzers.storage import likely_roundoff
 from spectra.checkpoint.entry import torch_dtype
 from spectra.deferred import Tensor, torch
 from spectra.errors import NonFiniteError, UsageError
+from spectra.kernels.columns import leading_columns
 from spectra.kernels.components import (
     Which,
     components,
     components_memory,
     components_work,
-    leading_columns,
 )
 from spectra.kernels.entries import entry_norm, largest_entry
 from spectra.kernels.noise import mean_rounding_floor

@@ -44,7 +44,6 @@ Which = Literal["largest", "smallest"]
 SINGLE = 1e-7  # that entries are rounded by where the rest is stored in float32, over its norm
 OPEN = 0.6  # of decompositions that searches for a few end in, in estimates
 MODERATE = 2048  # sides up to which all triplets may be computed where few are not proven
-ROWS = 512  # widened to float64 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +146,6 @@ def leading_components(
     left, right = (found.right, found.left) if of.turned else (found.left, found.right)
     return replace(found, sigma=found.sigma * of.scale, left=left, right=right,
                    gap=found.gap * of.scale, residual=found.residual * of.scale)  # fmt: skip
-
-
-def leading_columns(
-    matrix: Float[Tensor, "rows cols"], count: int
-) -> tuple[Float[Tensor, "rows count"], Float[Tensor, "count cols"], float]:
-    """Return the first columns of Q and rows of R of W = Q R, float64, and how determined they are.
-
-    They depend on the first `count` columns of W alone, which span Q's: R = Q^T W. The last is the
-    smallest singular value of these: below what rounding moves them by, Q is any.
-
-    Args:
-        matrix: Any shape.
-        count: At most min(rows, cols).
-
-    Source:
-        Golub and Van Loan 2013, Matrix Computations, section 5.2.
-    """
-    first = matrix[:, :count].double()
-    q, r = torch.linalg.qr(first)
-    rest = torch.cat([q.mT @ part.double() for part in matrix[:, count:].split(ROWS, dim=1)]
-                     or [q.new_zeros(count, 0)], dim=1)  # fmt: skip
-    return q, torch.cat([r, rest], dim=1), float(torch.linalg.svdvals(r)[-1])
 
 
 def _few(

@@ -1,27 +1,20 @@
 """Which leading singular vectors of a tuned matrix its base lacks, by the cheapest proof.
 
 Large matrices are decided from Krylov spaces (`resemblance`), first by products in float32, then
-by products in float64. What these leave open, and small matrices, are decided by what the tuned
-vectors have in common with every left singular vector of the base (`left_vectors`). That is an
-SVD in float64: right for a matrix off by rho, max(rows, cols) roundings of sigma_1. With t the
-components of y and s the singular values, a true singular vector u has no more than
-sqrt(2) rho / |s_l - sigma| along the l-th computed one, and a tall base's no more than rho / sigma
-outside of all. So where values within `WINDOW` rho of the next are taken together, |u . y| is no
-more than what y has along one group and `SLACK`, and no less, if the group is one vector.
+by products in float64. What these leave open, and small matrices, are decided by float64
+decompositions (`decomposed`).
 """
 
 import functools
 import math
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
+from spectra.kernels.decomposed import Factors, decomposed, merged, settle
 from spectra.kernels.entries import entry_norm
 from spectra.kernels.extremes import singular_value_floor
 from spectra.kernels.filtered import mirrored
@@ -34,28 +27,17 @@ from spectra.kernels.leading import (
     Search,
     Why,
     certified_leading,
-    distance_from_sine,
     vectors_within,
 )
-from spectra.kernels.left_vectors import components, leading_by_gram, leading_of_long
 from spectra.kernels.linear_map import FLOAT32, LinearMap, linear_map
-from spectra.kernels.resemblance import ANGLE, MARGIN, Judge, Verdict, climb
-from spectra.kernels.similarity import (
-    PICTURE,
-    Similarity,
-    Tuned,
-    closest_of,
-    leading_of,
-    rounding_of,
-)
+from spectra.kernels.resemblance import ANGLE, Judge, climb
+from spectra.kernels.similarity import Similarity, Tuned
 from spectra.kernels.work import DENSE, ENTRIES, SHORT, is_long
 from spectra.words import Side
 
 CANCELLED = 0.1  # of the base's squared norm: less is not to be trusted to a difference
 SHARP = 1e-6  # that tuned vectors may be off by where all vectors of the base are compared
 FINE = 1e-6  # likewise where they are taken out of the matrix
-WINDOW = 1e5
-SLACK = 3.0 / WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +60,6 @@ class Ladder:
 
 
 LADDER = Ladder()
-ALONE = threading.Lock()  # what large matrices leave open fills most of the memory: one at a time
-THREADS: ContextVar[int] = ContextVar("THREADS")  # of all workers
-
-
-Factors = tuple[Float[Tensor, "rows rank"], Float[Tensor, "rank cols"]]
 
 
 def proven_similarity(
@@ -131,9 +108,9 @@ def proven_similarities(
         if not is_long(*base.shape):
             tuned = merged(base, tuned)  # before it is turned, as in the reference
         base, tuned = _turned(base, tuned) if turned else (base, tuned)
-        found, others, angle = _decomposed(base, tuned, k)
+        found, others, angle = decomposed(base, tuned, k)
         judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
-        _settle(judges, base, prove=True)
+        settle(judges, base, prove=True)
         norm = entry_norm(tuned) if isinstance(tuned, Tensor) else _norm_of_long(base, *tuned)
         return [_similarity(judge, found, norm, base.device) for judge in judges]
     if turned:
@@ -169,7 +146,7 @@ def leading_pairs(
     if not ladder.decomposes(*base.shape):
         found, _ = _leading_triplets(of, count, ladder, FINE, chosen)
     if found is None:
-        found = _decomposed(base, tuned, count)
+        found = decomposed(base, tuned, count)
     vectors = found[0].vectors[:, list(chosen)].to(base.device)
     _, image = of.products(vectors.new_zeros(base.shape[1], 0), vectors)
     return vectors, image * of.scale
@@ -178,16 +155,6 @@ def leading_pairs(
 def _turned(base: Tensor, tuned: Tensor | Factors) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
     """Return both transposed."""
     return base.mT, tuned.mT if isinstance(tuned, Tensor) else (tuned[1].mT, tuned[0].mT)
-
-
-def merged(
-    base: Float[Tensor, "rows cols"], tuned: Float[Tensor, "rows cols"] | Factors
-) -> Float[Tensor, "rows cols"]:
-    """Return the tuned weight, an update added in float64."""
-    if isinstance(tuned, Tensor):
-        return tuned
-    left, right = tuned
-    return base.double().addmm(left.double(), right.double())
 
 
 def _by_rungs(
@@ -207,9 +174,9 @@ def _by_rungs(
     triplets, double = _leading_triplets(after, k, ladder)
     if triplets is None:
         del before, after
-        found, others, angle = _decomposed(base, tuned, k)
+        found, others, angle = decomposed(base, tuned, k)
         judges = [Judge(one, 0.0 * angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
-        _settle(judges, base)
+        settle(judges, base)
         return [_similarity(judge, found, norm, base.device) for judge in judges]
     found, others, angle = triplets
     judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
@@ -224,61 +191,14 @@ def _by_rungs(
     if open_:
         if max(float(judge.angle.max()) for judge in open_) > SHARP:
             better, _ = _leading_triplets(after, k, ladder, SHARP)
-            sharp, others, angle = better or _decomposed(base, tuned, k)
+            sharp, others, angle = better or decomposed(base, tuned, k)
             if better is None:
                 angle = 0.0 * angle
             for judge, vectors in zip(judges, (sharp.vectors, others), strict=False):
                 if not judge.done:
                     judge.vectors, judge.angle = vectors, angle
-        _settle(judges, base)
+        settle(judges, base)
     return [_similarity(judge, found, norm, base.device) for judge in judges]
-
-
-def _decomposed(base: Tensor, tuned: Tensor | Factors, k: int) -> tuple[Tuned, Tensor, Tensor]:
-    """Return leading left singular vectors by a float64 decomposition, right ones, their errors.
-
-    What is long is not copied, nor is an update added to it.
-    """
-    long, shape = is_long(*base.shape), tuple(base.shape)
-    count = min(k + 1, *shape)  # one more tells whether the last is tied
-    with _room(base):
-        if long:
-            of = linear_map(*((tuned,) if isinstance(tuned, Tensor) else (base, *tuned)),
-                            stored=True)  # fmt: skip
-            vectors, sigma = leading_of_long(of, count)
-        else:
-            whole = merged(base, tuned)
-            vectors, sigma = leading_by_gram(whole, count)
-        found = leading_of(vectors, sigma, k, max(shape))
-        k = len(found.sigma)
-        outer = found.vectors / sigma[:k]
-        if long:
-            none = outer.new_zeros(shape[1], 0).to(of.device)
-            inner = of.products(none, outer.to(of.device))[1].mul_(of.scale)
-            missed = of.products(inner, outer[:, :0].to(of.device))[0].mul_(of.scale)
-            inner, missed = inner.cpu(), missed.cpu() - found.vectors * sigma[:k]
-        else:
-            inner = whole.cpu().double().mT @ outer
-            missed = whole.cpu().double() @ inner - found.vectors * sigma[:k]
-    rounding = rounding_of(sigma, shape)
-    apart = (sigma[:k, None] - sigma).abs()
-    apart[:, :k].fill_diagonal_(math.inf)
-    gap = torch.minimum(apart.amin(dim=1), sigma[:k]) - rounding  # no other lies above the last
-    residual = torch.linalg.vector_norm(missed, dim=0) + rounding
-    angle = distance_from_sine(residual / gap.clamp(min=1e-300))
-    return found, inner / torch.linalg.vector_norm(inner, dim=0).clamp(min=1e-300), angle
-
-
-@contextmanager
-def _room(matrix: Tensor) -> Iterator[None]:
-    """Decompose a large matrix alone: with the threads of those that wait for the same."""
-    own, small = torch.get_num_threads(), LADDER.decomposes(*matrix.shape)
-    with nullcontext() if small else ALONE:
-        torch.set_num_threads(own if small else max(own, THREADS.get(own)))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(own)
 
 
 def _leading_triplets(
@@ -327,49 +247,6 @@ def _finer(of: LinearMap, ladder: Ladder) -> tuple[LinearMap, Search]:
         return of, ladder.double
     gram = lower_gram(of if of.shape[0] >= of.shape[1] else of.mT, torch.float64)
     return replace(of, gram=mirrored(gram, torch.float64)), ladder.condensed
-
-
-def _settle(judges: Sequence[Judge], base: Tensor, *, prove: bool = False) -> None:
-    """Decide what is open by all singular vectors of the base: left ones, and right ones.
-
-    What stands off epsilon is proven where that is asked for; otherwise all is called exact.
-    """
-    if all(judge.done for judge in judges):
-        return
-    asked = [judge.vectors if not judge.done else judge.vectors[:, :0] for judge in judges]
-    if len(asked) < 2:
-        asked.append(asked[0].new_zeros(base.shape[1], 0))
-    with _room(base):
-        left, right, sigma = components(base, *asked)
-    for judge, found, shape in zip(judges, (left, right), (base.shape, base.shape[::-1]),
-                                   strict=False):  # fmt: skip
-        if not judge.done:
-            _settle_by(judge, found, sigma, shape, prove=prove)
-
-
-def _settle_by(
-    judge: Judge, found: Tensor, sigma: Tensor, shape: Sequence[int], *, prove: bool
-) -> None:
-    count = len(judge.angle)
-    closest = closest_of(found, sigma, shape)
-    angle, rounding = judge.angle, rounding_of(sigma, shape)
-    if prove:
-        judge.angle = 0.0 * angle  # of what is called exact, as in the reference
-    # Of a tall base small vectors may mix with what it lacks.
-    if prove and (shape[0] <= shape[1] or float(sigma[-1]) > WINDOW * rounding):
-        runs = closest_of(found, sigma, shape, WINDOW)
-        for j in judge.open:
-            cosine, error, best = float(runs.cosine[j]), float(angle[j]) + SLACK, int(runs.best[j])
-            if cosine + error < judge.epsilon - MARGIN:
-                judge.verdicts[j] = Verdict(cosine + error, 0.0, best, "bound")
-            elif bool(runs.alone[j]) and cosine - error >= judge.epsilon + MARGIN:
-                judge.verdicts[j] = Verdict(cosine, error, best, "match")
-    for j in judge.open:
-        cosine, best = float(closest.cosine[j]), int(closest.best[j])
-        judge.verdicts[j] = Verdict(cosine, float(judge.angle[j]), best, "exact")
-    if judge.overlap is None and closest.leads:
-        judge.overlap = float(closest.cosines[:count].square().sum()) / count
-    judge.cosines = closest.cosines[:PICTURE]
 
 
 def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) -> float:

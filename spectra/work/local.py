@@ -16,7 +16,7 @@ from spectra.analyzers.row import Measurement
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.deferred import Tensor, torch
 from spectra.errors import CorruptError, NonFiniteError, SpectraError
-from spectra.kernels.verdicts import THREADS
+from spectra.kernels.decomposed import THREADS
 from spectra.matrices.part import Part
 from spectra.text import printable
 from spectra.words import UNMEASURED, Status

@@ -9,8 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from spectra.kernels.decomposed import merged
 from spectra.kernels.similarity import Similarity, exact_similarity
-from spectra.kernels.verdicts import merged
 from spectra.words import Side
 
 SPECTRA = (

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from kernels.pairs import holds
+from spectra.kernels.decomposed import merged
 from spectra.kernels.leading import SINGLE
 from spectra.kernels.similarity import exact_similarity
-from spectra.kernels.verdicts import Ladder, merged, proven_similarity
+from spectra.kernels.verdicts import Ladder, proven_similarity
 from spectra.words import Side
 
 Updates = dict[str, tuple[Tensor, Tensor]]

@@ -15,7 +15,7 @@ from torch import Tensor
 from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
-from spectra.kernels import singular, verdicts, work
+from spectra.kernels import decomposed, singular, work
 from spectra.kernels.leading import CONDENSED, DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import (
@@ -386,12 +386,12 @@ def test_what_fills_the_memory_is_decomposed_alone_with_all_threads(
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     every: ContextVar[int] = ContextVar("threads")
     every.set(5)
-    monkeypatch.setattr(verdicts, "THREADS", every)
-    with verdicts._room(torch.empty(300, 300)):
-        assert not verdicts.ALONE.locked()
+    monkeypatch.setattr(decomposed, "THREADS", every)
+    with decomposed.room(torch.empty(300, 300)):
+        assert not decomposed.ALONE.locked()
     assert set(threads) == {1}
     threads.clear()
-    with verdicts._room(torch.empty(2000, 2000)):
-        assert verdicts.ALONE.locked()
+    with decomposed.room(torch.empty(2000, 2000)):
+        assert decomposed.ALONE.locked()
     assert threads == [5, 1]
-    assert not verdicts.ALONE.locked()
+    assert not decomposed.ALONE.locked()
