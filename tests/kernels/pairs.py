@@ -208,7 +208,11 @@ def holds(
     rounding = 8.0 * 2.0**-52 * float(tuned_sigma[0])
     torch.testing.assert_close(found.sigma, expected.sigma, rtol=1e-5, atol=rounding)
     torch.testing.assert_close(found.energy, expected.energy, rtol=2e-5, atol=1e-28)
-    assert torch.equal(found.tied, expected.tied)
+    # Gaps about as large as rounding are on either side of it, by luck.
+    gaps = (tuned_sigma[:-1] - tuned_sigma[1:]) / (max(base.shape) * 2.0**-52 * tuned_sigma[0])
+    near = torch.nn.functional.pad((gaps > 0.2) & (gaps < 5.0), (1, 1))
+    told = ~(near[:-1] | near[1:])[:count]
+    assert torch.equal(found.tied[told], expected.tied[told])
 
     for j, way in enumerate(found.decided_by):
         cosine, exact = float(found.cosine[j]), float(expected.cosine[j])

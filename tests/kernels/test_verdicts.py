@@ -324,7 +324,12 @@ def test_what_is_not_finite_is_refused(way: str, which: int) -> None:
             proven_similarity(random(150, 150, 43), parts[0], 2, 0.5)
 
 
+BARELY = Case(4, 4, "flat", "scaled", 1, 0.1, 3088, torch.float64, True, 0, "left", 1, 0.05)
+"""Two values that tie to a rounding, about."""
+
+
 @settings(max_examples=600)
+@example(BARELY)
 @given(cases(st.integers(2, 60), st.integers(1, 22)))
 def test_no_claim_is_broken_by_decompositions(case: Case) -> None:
     base, tuned = case.pair()
