@@ -4,7 +4,7 @@ import base64
 import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from spectra.deferred import Tensor, torch
@@ -17,6 +17,8 @@ Value: TypeAlias = (
     "float | int | str | bool | Sequence[Mapping[str, Value]] | Sequence[float] "
     "| Mapping[str, Value] | None"
 )
+
+PLACE = tuple(one.name for one in fields(Place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Row:
         JSON holds it where NaN and infinity may stand in it, as Python's own writes them.
         """
         return {
-            "place": asdict(self.place),
+            "place": {one: getattr(self.place, one) for one in PLACE}
+            | {"labels": dict(self.place.labels)},
             "status": self.status,
             "error": self.error,
             "values": dict(self.values),
