@@ -86,3 +86,19 @@ def test_its_tensors_are_torchs() -> None:
     called: list[int] = []
     with once_loaded(lambda: called.append(1)):
         assert called == [1]
+
+
+def test_no_module_asks_torch_for_anything_at_its_top() -> None:
+    script = """
+import sys
+from importlib import import_module
+from pkgutil import walk_packages
+import spectra
+found = []
+for one in walk_packages(spectra.__path__, "spectra."):
+    if not one.name.endswith("__main__"):
+        import_module(one.name)
+        found += [one.name] if "torch" in sys.modules and not found else []
+print(found)
+"""
+    assert ran(script) == "[]\n"

@@ -107,7 +107,7 @@ class LinearMap:
         held = isinstance(self.matrix, Tensor) and self.weights is None
         return held and self.matrix.dtype == self.dtype
 
-    def room(self, rows: int, dtype: torch.dtype) -> Float[Tensor, "most cols"]:
+    def room(self, rows: int, dtype: "torch.dtype") -> Float[Tensor, "most cols"]:
         """Return memory for so many rows, with their strides: no copy turns the matrix."""
         matrix, most = self.parts[0], min(rows, self.shape[0])
         if isinstance(matrix, Tensor):
