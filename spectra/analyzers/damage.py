@@ -191,9 +191,14 @@ def _run(base: Tensor, tuned: Tensor, lines: Tensor) -> Damage | None:
 def _reordered(base: Tensor, tuned: Tensor) -> Damage | None:
     """Recognise rows, or columns, of the base in another order."""
     rows, cols = _flagged(torch.ne, base, tuned)
-    sides = ("rows", base, tuned, rows), ("columns", base.mT, tuned.mT, cols)
-    for name, before, after, moved in sides:
+    sides = ("rows", base, tuned, rows, cols), ("columns", base.mT, tuned.mT, cols, rows)
+    for name, before, after, moved, across in sides:
         if int(moved.sum()) < 2:
+            continue
+        # What moved across has the same entries in another order: a trained matrix has others.
+        first = int(across.nonzero()[0])
+        few = [side[:, first][moved].double().sort().values for side in (before, after)]
+        if not torch.equal(*few):
             continue
         one, other = (sorted(_lines(side, moved)) for side in (before, after))
         if one == other:

@@ -1,13 +1,13 @@
 """What is recognised of a change that no training made, and of what training did nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
 from analyzers.subjects import pair_of, row_of
-from spectra.analyzers import Diff, Row
+from spectra.analyzers import Diff, Row, damage
 from spectra.matrices import LowRank
 
 DIFF = Diff()
@@ -109,6 +109,23 @@ def test_what_no_training_makes_is_named(name: str) -> None:
     (values,), text = told(row(base, spoil(base)))
     assert (values["delta_kind"], values["delta_note"]) == (kind, note)
     assert text == f"Recognised (1 of 1 matrix): {NAME.format(0)} {note}."
+
+
+def test_lines_of_what_was_trained_far_are_not_compared_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Tensor] = []
+    lines = damage._lines
+
+    def seen(side: Tensor, moved: Tensor) -> Iterator[bytes]:
+        asked.append(side)
+        return lines(side, moved)
+
+    monkeypatch.setattr(damage, "_lines", seen)
+    told(row(BASE, trained(BASE, 0.5)))
+    assert not asked
+    told(row(BASE, rolled(BASE, 0)))
+    assert len(asked) == 2
 
 
 def test_a_matrix_drawn_anew_is_not_called_trained() -> None:
