@@ -20,7 +20,6 @@ from spectra.kernels.extremes import singular_value_floor
 from spectra.kernels.filtered import mirrored
 from spectra.kernels.inverse import lower_gram
 from spectra.kernels.leading import (
-    CONDENSED,
     DOUBLE,
     SINGLE,
     Leading,
@@ -49,7 +48,6 @@ class Ladder:
     entries: int = ENTRIES
     single: Search = SINGLE  # with products in float32
     double: Search = DOUBLE  # and in float64
-    condensed: Search = CONDENSED  # likewise, of a vocabulary, by its Gram matrix
     hopeless: float = 10.0  # gaps that leave a vocabulary to that
     float32: int = FLOAT32  # entries from which float32 products pay
 
@@ -186,7 +184,7 @@ def _by_rungs(
     if not all(judge.done for judge in judges):
         for judge in judges:
             judge.words = ("match float64", "bound float64")
-        climb(judges, *_finer(before, ladder), floor)
+        climb(judges, _finer(before), ladder.double, floor)
     open_ = [judge for judge in judges if not judge.done]
     if open_:
         if max(float(judge.angle.max()) for judge in open_) > SHARP:
@@ -214,7 +212,7 @@ def _leading_triplets(
     """
     tall, long = after.shape[0] >= after.shape[1], is_long(*after.shape)
     hopeless = ladder.hopeless if long else math.inf
-    rungs: list[Callable[[], tuple[LinearMap, Search]]] = [lambda: _finer(after, ladder)]
+    rungs: list[Callable[[], tuple[LinearMap, Search]]] = [lambda: (_finer(after), ladder.double)]
     if tolerance >= ANGLE:
         rungs.insert(0, lambda: (after, replace(ladder.single, hopeless=hopeless)))
     elif long:
@@ -236,17 +234,17 @@ def _leading_triplets(
     return None, False
 
 
-def _finer(of: LinearMap, ladder: Ladder) -> tuple[LinearMap, Search]:
-    """Return a map with products in float64, and how far to go with it.
+def _finer(of: LinearMap) -> LinearMap:
+    """Return a map with products in float64.
 
     Of a vocabulary a pass in float64 takes as long as a dozen products with its Gram matrix: what
     that is off by is measured, as rounding is, with the map itself.
     """
     of = of.precise()
     if not is_long(*of.shape):
-        return of, ladder.double
+        return of
     gram = lower_gram(of if of.shape[0] >= of.shape[1] else of.mT, torch.float64)
-    return replace(of, gram=mirrored(gram, torch.float64)), ladder.condensed
+    return replace(of, gram=mirrored(gram, torch.float64))
 
 
 def _updated_norm(before: LinearMap, base: Tensor, left: Tensor, right: Tensor) -> float:

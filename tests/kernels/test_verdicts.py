@@ -16,7 +16,7 @@ from examples import with_spectrum
 from kernels.pairs import Case, cases, holds, orthonormal, random, spectrum
 from spectra.errors import NonFiniteError
 from spectra.kernels import decomposed, singular, work
-from spectra.kernels.leading import CONDENSED, DOUBLE, SINGLE
+from spectra.kernels.leading import DOUBLE, SINGLE
 from spectra.kernels.similarity import Decision, Similarity, exact_similarity
 from spectra.kernels.verdicts import (
     Ladder,
@@ -29,9 +29,8 @@ from spectra.words import Side
 Pair = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
 SHAPES = ((150, 150), (150, 190), (190, 150))
 STEEP = Ladder(
-    short=24, dense=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4),
-    condensed=replace(CONDENSED, fewest=4),
-)  # fmt: skip
+    short=24, dense=24, single=replace(SINGLE, fewest=4), double=replace(DOUBLE, fewest=4)
+)
 """Sends matrices of more than 24 rows the way of large ones."""
 WAYS = {
     "dense": Ladder(),
