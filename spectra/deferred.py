@@ -7,11 +7,13 @@ names from here; at the top of a module nothing may be asked of `torch`, or all 
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from threading import Thread
+from threading import RLock, Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from spectra.errors import SpectraError
 
 if TYPE_CHECKING or "torch" in sys.modules:
     import torch as torch  # noqa: PLC0414 - both are handed on
@@ -39,29 +41,42 @@ else:
 
 _OURS = {"torch": torch, "Tensor": Tensor}
 _waiting: list[Callable[[], object]] = []  # called in the moment in which torch is loaded
+_handing = RLock()  # several threads may wait for it
 
 
 def _loaded() -> ModuleType:
-    """Return torch; as it is loaded no garbage is looked for: all that is made then stays."""
+    """Return torch; as it is loaded no garbage is looked for: all that is made then stays.
+
+    Raises:
+        SpectraError: It is not there, or broken.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
         found = import_module("torch")
+    except Exception as error:  # of whatever kind: a library that lacks, a file that is cut off
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SpectraError(
+            f"torch cannot be loaded ({said}). Install it anew; `spectra env` tells what is there."
+        ) from error
     finally:
         if collects:
             gc.enable()
-    _hand_out(found)
-    while _waiting:
-        _waiting.pop(0)()
+    with _handing:
+        _hand_out(found)
+        while _waiting:
+            _waiting.pop(0)()
     return found
 
 
 def _hand_out(found: ModuleType) -> None:
     """Give modules of this package the real ones: no name goes a longer way from now on."""
     real = {"torch": found, "Tensor": found.Tensor}
-    for module in [one for name, one in sys.modules.items() if name.startswith("spectra")]:
+    for name, module in sys.modules.copy().items():  # other threads import meanwhile
+        if not name.startswith("spectra") or not isinstance(module, ModuleType):
+            continue
         held = vars(module)
-        held.update({name: one for name, one in real.items() if held.get(name) is _OURS[name]})
+        held.update({own: one for own, one in real.items() if held.get(own) is _OURS[own]})
 
 
 def when_loaded(call: Callable[[], object]) -> None:
@@ -79,11 +94,16 @@ def once_loaded(call: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        if call in _waiting:
+        with suppress(ValueError):  # it was called
             _waiting.remove(call)
 
 
 def load_beside() -> None:
     """Load torch on a thread of its own, while this one waits for something else."""
     if "torch" not in sys.modules:
-        Thread(target=_loaded, name="spectra-torch").start()
+        Thread(target=_tried, name="spectra-torch").start()
+
+
+def _tried() -> None:
+    with suppress(SpectraError):  # who needs it meets that too
+        _loaded()

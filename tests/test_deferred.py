@@ -102,3 +102,61 @@ for one in walk_packages(spectra.__path__, "spectra."):
 print(found)
 """
     assert ran(script) == "[]\n"
+
+
+def test_threads_that_import_meanwhile_and_what_is_no_module_do_no_harm() -> None:
+    script = """
+import sys, threading, types
+from spectra import deferred
+import torch
+sys.setswitchinterval(1e-6)
+sys.modules["spectral"] = None
+done = threading.Event()
+def others():
+    at = 0
+    while not done.is_set():
+        sys.modules[f"other{at % 500}"] = types.ModuleType("other")
+        sys.modules.pop(f"other{(at + 250) % 500}", None)
+        at += 1
+beside = threading.Thread(target=others)
+beside.start()
+try:
+    for _ in range(1500):
+        deferred._hand_out(torch)
+finally:
+    done.set()
+    beside.join()
+print(deferred.torch is torch)
+"""
+    assert ran(script) == "True\n"
+
+
+def test_a_torch_that_is_broken_is_told_in_one_line_where_it_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "broken" / "torch").mkdir(parents=True)
+    broken = "raise ImportError('libfoo.so:\\n cannot open it')"
+    (tmp_path / "broken" / "torch" / "__init__.py").write_text(broken)
+    model = str(write_model(tmp_path / "model", {"layers.0.q.weight": torch.eye(4)}))
+    script = """
+import sys
+from spectra import deferred
+from spectra.work import store
+from spectra_cli.main import run
+
+store.SETTLED = -1.0
+sys.path[:0] = sys.argv[2:]
+print(run(["ls", sys.argv[1]]), run(["kappa", sys.argv[1]]))
+if sys.argv[2:]:
+    deferred.load_beside()
+"""
+    words = [sys.executable, "-c", script, model]
+    first, sound, again = (
+        subprocess.run([*words, *more], capture_output=True, text=True, check=True)
+        for more in ([str(tmp_path / "broken")], [], [str(tmp_path / "broken")])
+    )
+    assert first.stdout.splitlines()[-1] == "0 2"
+    assert first.stderr == (
+        "error: torch cannot be loaded (ImportError: libfoo.so: cannot open it). Install it anew; "
+        "`spectra env` tells what is there.\n"
+    )
+    assert (sound.stdout.splitlines()[-1], again.stdout.splitlines()[-1]) == ("0 0", "0 0")
+    assert again.stderr == ""

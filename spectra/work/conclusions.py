@@ -12,7 +12,7 @@ from typing import Any, Final
 from spectra.analyzers import Analyzer, Row, Summary
 from spectra.checkpoint.fingerprints import Ledger
 from spectra.distribution import version
-from spectra.work.identity import numerics
+from spectra.work.identity import code_of
 from spectra.work.store import CONCLUSION, Store
 
 VERSION: Final = 1  # of what is kept
@@ -54,9 +54,11 @@ def concluded(
 
 
 def _key(analyzer: Analyzer[Any], rows: Sequence[Row]) -> bytes | None:
-    """Return what tells a conclusion for ever, or None where settings are no plain data."""
-    made_by = numerics(type(analyzer).__module__), wording()
-    about = VERSION, *made_by, analyzer.name, analyzer.keys
+    """Return what tells a conclusion for ever, or None where settings or code are not known."""
+    code = code_of(type(analyzer))
+    if code is None:
+        return None
+    about = VERSION, code, wording(), analyzer.name, analyzer.keys
     try:
         found = sha256(_text([about, _whole(analyzer)]))
     except TypeError:

@@ -12,6 +12,7 @@ from spectra.distribution import version
 from spectra.work.task import Input, Remade, Replaced, Shifted, Task, Updated
 
 ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
+_HOME: Final = Path(__file__).parent.parent
 
 
 class Named(Protocol):
@@ -38,8 +39,12 @@ def identity(task: Task, analyzer: Named, ledger: Ledger | None = None) -> str |
         ledger: Knows what local files hold that were read before.
 
     Returns:
-        A digest; None where what is read is not known without reading it.
+        A digest; None where what is read is not known without reading it, or nothing tells the
+        analyzer's code from another.
     """
+    code = code_of(type(analyzer))
+    if code is None:
+        return None
     contents = [read.fingerprint(ledger) for one in task.inputs for read in one.used]
     if None in contents:
         return None
@@ -50,7 +55,7 @@ def identity(task: Task, analyzer: Named, ledger: Ledger | None = None) -> str |
     ]  # fmt: skip
     told = repr(
         (
-            numerics(type(analyzer).__module__),
+            code,
             analyzer.name,
             analyzer.keys,
             plain(analyzer),
@@ -63,6 +68,20 @@ def identity(task: Task, analyzer: Named, ledger: Ledger | None = None) -> str |
 
 
 @cache
+def code_of(kind: type) -> str | None:
+    """Return the digest of the code that an analyzer's class hangs on, as it was when first asked.
+
+    A class that is loaded again is another one, and so is what its file holds by then.
+
+    Returns:
+        None where nothing tells one code from the next: a class of a notebook has no file.
+    """
+    own = _file_of(kind.__module__)
+    if own is None or not (own.is_relative_to(_HOME) or own.is_file()):
+        return None
+    return numerics(kind.__module__)
+
+
 def numerics(module: str) -> str:
     """Return the digest of the code between bytes and rows, an analyzer's own module included.
 
@@ -70,15 +89,28 @@ def numerics(module: str) -> str:
     forgot to raise makes no wrong number then. Where there are no sources it is that of what is
     installed.
     """
-    home, own = Path(__file__).parent.parent, getattr(sys.modules.get(module), "__file__", None)
-    code = {home / "work" / "load.py", *([Path(own)] if own else [])}
-    if own and Path(own).is_relative_to(home):
-        code |= set(Path(own).parent.glob("*.py"))
-    code |= {path for room in ROOMS for path in home.glob(f"{room}/**/*.py")}
-    found = sha256(version().encode() if not (home / "work" / "load.py").is_file() else b"")
+    own = _file_of(module)
+    inside = own is not None and own.is_relative_to(_HOME)
+    found = sha256(_rooms(own.parent if own and inside else None))
+    if own and not inside and own.is_file():
+        found.update(own.read_bytes())
+    return found.hexdigest()
+
+
+@cache
+def _rooms(own: Path | None) -> bytes:
+    """Return the digest of this package's code, and of another room of it."""
+    code = {_HOME / "work" / "load.py", *(own.glob("*.py") if own else ())}
+    code |= {path for room in ROOMS for path in _HOME.glob(f"{room}/**/*.py")}
+    found = sha256(version().encode() if not (_HOME / "work" / "load.py").is_file() else b"")
     for path in sorted(path for path in code if path.is_file()):
         found.update(path.read_bytes())
-    return found.hexdigest()
+    return found.digest()
+
+
+def _file_of(module: str) -> Path | None:
+    found = getattr(sys.modules.get(module), "__file__", None)
+    return Path(found) if found else None
 
 
 def _way(one: Input) -> tuple[object, ...]:

@@ -1,10 +1,12 @@
 """What was concluded is kept with all that it hangs on, and nothing else is taken for it."""
 
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -125,6 +127,26 @@ def test_settings_that_are_no_plain_data_are_never_taken_for_each_other(store: S
         concluded(Odd(more=more), ROWS, store, once)
     assert once.times == 3
     assert not store.base.count(CONCLUSION)
+
+
+def test_an_analyzer_without_a_file_is_asked_each_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a notebook has it; and one that is loaded again from a file is another."""
+    lines = "from spectra.analyzers import Kappa\nclass Mine(Kappa): pass\n"
+    module = ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    once = Counting()
+    exec(lines, vars(module))  # noqa: S102 - as a notebook does
+    for _ in range(2):
+        concluded(module.Mine(), ROWS, store, once)
+    assert (once.times, store.base.count(CONCLUSION)) == (2, 0)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "mine.py"), raising=False)
+    for text in (lines, lines, f"{lines}# edited\n"):
+        (tmp_path / "mine.py").write_text(text)
+        exec(text, vars(module))  # noqa: S102
+        concluded(module.Mine(), ROWS, store, once)
+    assert (once.times, store.base.count(CONCLUSION)) == (4, 2)
 
 
 def test_damage_and_other_layouts_are_concluded_anew(store: Store) -> None:
