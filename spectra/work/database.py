@@ -256,8 +256,15 @@ def entries_of(path: Path, kind: str) -> Iterator[Entry | None]:
     Nothing of it is changed.
 
     Raises:
-        OutputError: It is no such file, or too damaged to tell its entries.
+        OutputError: It is no such file, too damaged to tell its entries, or not all of them: a
+            store that is in use lies in two files.
     """
+    beside = path.with_name(f"{path.name}-wal")
+    if there(beside) and beside.stat().st_size:
+        raise OutputError(
+            f"{path} is in use, or was not closed: {beside.name} beside it holds what is newest, "
+            "expected a file that `spectra cache export FILE` wrote. Write one there."
+        )
     order = "SELECT about, body, sum, used FROM entries WHERE kind = ?"
     try:
         if not there(path):

@@ -416,3 +416,21 @@ def test_commands_on_a_store_of_flipped_bits_say_what_they_said(
             done = command(*words)
             assert done.code == 0
             assert words != line or told(done) == first
+
+
+def test_a_store_in_use_is_not_imported_in_part(
+    command: Command, tmp_path: Path, cache: Path
+) -> None:
+    live = tmp_path / "live" / "store.sqlite"
+    with closing(stores.Store(live)) as store:
+        store.base.put(stores.ROW, b"a", b"{}")
+        done = command("cache", "import", live)
+        beside = live.with_name("store.sqlite-wal")
+        assert (done.code, done.out) == (2, "")
+        assert done.err == (
+            f"error: {live} is in use, or was not closed: {beside.name} beside it holds what is "
+            "newest, expected a file that `spectra cache export FILE` wrote. Write one there.\n"
+        )
+        assert beside.exists()
+    assert command("cache", "import", live).out == f"1 measurement new from {live}\n"
+    assert cache.exists()
