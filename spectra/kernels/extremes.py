@@ -106,14 +106,20 @@ def largest_near(
     return found.times(of.scale) if outcome is Outcome.PROVEN else None
 
 
-def singular_value_floor(matrix: Float[Tensor, "rows cols"]) -> float:
+def singular_value_floor(
+    matrix: Float[Tensor, "rows cols"], gram: Float[Tensor, "short short"] | None = None
+) -> float:
     """Return what no singular value of a matrix with rows > cols is below; 0 where unknown.
 
     By a float32 factor of the Gram matrix, to a few tenths; where kappa is too large for one,
     by all that `extreme_singular_values` knows.
+
+    Args:
+        matrix: Any scale.
+        gram: Its Gram matrix, of the shorter side and over the square of its map's scale, if known.
     """
     of = tall_map(matrix)
-    gram = lower_gram(of, torch.float32)
+    gram = lower_gram(of, torch.float32) if gram is None else gram.float()
     triangle = cholesky(gram)
     if triangle is not None:
         rough = replace(SETTINGS, tolerance=ROUGH, ceiling=SETTINGS.single / of.norm)

@@ -178,13 +178,15 @@ def _by_rungs(
         return [_similarity(judge, found, norm, base.device) for judge in judges]
     found, others, angle = triplets
     judges = [Judge(one, angle, epsilon) for one in (found.vectors, others)[: 1 + both]]
-    floor = functools.cache(lambda: (singular_value_floor(base) / before.scale) ** 2)
+    floor = functools.cache(lambda gram: (singular_value_floor(base, gram) / before.scale) ** 2)
     if not double:  # what the tuned vectors needed, the base's need too
-        climb(judges, before, ladder.single, floor)
+        climb(judges, before, ladder.single, functools.partial(floor, None))
     if not all(judge.done for judge in judges):
         for judge in judges:
             judge.words = ("match float64", "bound float64")
-        climb(judges, _finer(before), ladder.double, floor)
+        fine = _finer(before)
+        climb(judges, fine, ladder.double, functools.partial(floor, fine.gram))
+        del fine, floor  # with the Gram matrix
     open_ = [judge for judge in judges if not judge.done]
     if open_:
         if max(float(judge.angle.max()) for judge in open_) > SHARP:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from examples import with_spectrum
 from spectra.errors import NonFiniteError
+from spectra.kernels import extremes
 from spectra.kernels.edge import UNKNOWN, Bracket, Outcome, Settings, enclosed
 from spectra.kernels.extremes import (
     Extremes,
@@ -20,8 +21,10 @@ from spectra.kernels.extremes import (
     exact_extremes,
     extreme_singular_values,
     largest_singular_value,
+    singular_value_floor,
     tall_map,
 )
+from spectra.kernels.filtered import mirrored
 from spectra.kernels.inverse import cholesky, gram_solve, lower_gram, square_inverse
 from spectra.kernels.relation import measured_above, measured_below
 
@@ -232,3 +235,15 @@ def test_what_is_not_finite_is_an_error(question: object) -> None:
     assert callable(question)
     with pytest.raises(NonFiniteError, match=r"1 (NaN|Inf), the first at \[2, 3\]"):
         question(matrix)
+
+
+@pytest.mark.parametrize("shape", [(900, 300), (300, 900)], ids=["tall", "wide"])
+def test_a_floor_by_a_gram_matrix_that_is_known_makes_none(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = 3e-3 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    least = float(torch.linalg.svdvals(matrix.double())[-1])
+    gram = mirrored(lower_gram(tall_map(matrix), torch.float64), torch.float64)
+    assert 0.5 * least < singular_value_floor(matrix) <= least
+    monkeypatch.setattr(extremes, "lower_gram", None)
+    assert 0.5 * least < singular_value_floor(matrix, gram) <= least
