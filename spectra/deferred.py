@@ -41,6 +41,7 @@ else:
 
 _OURS = {"torch": torch, "Tensor": Tensor}
 _waiting: list[Callable[[], object]] = []  # called in the moment in which torch is loaded
+_halves: list[KeyboardInterrupt] = []  # that ended its loading: no process loads the rest
 _handing = RLock()  # several threads may wait for it
 
 
@@ -56,9 +57,13 @@ def _loaded() -> ModuleType:
         found = import_module("torch")
     except Exception as error:  # of whatever kind: a library that lacks, a file that is cut off
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SpectraError(
-            f"torch cannot be loaded ({said}). Install it anew; `spectra env` tells what is there."
-        ) from error
+        todo = "Install it anew; `spectra env` tells what is there."
+        if _halves:
+            todo = "That was interrupted before, and goes well in a new process alone: begin one."
+        raise SpectraError(f"torch cannot be loaded ({said}). {todo}") from error
+    except KeyboardInterrupt as error:
+        _halves.append(error)
+        raise
     finally:
         if collects:
             gc.enable()

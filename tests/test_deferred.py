@@ -160,3 +160,29 @@ if sys.argv[2:]:
     )
     assert (sound.stdout.splitlines()[-1], again.stdout.splitlines()[-1]) == ("0 0", "0 0")
     assert again.stderr == ""
+
+
+def test_after_an_interrupted_loading_a_new_process_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("""
+import builtins
+if not hasattr(builtins, "half"):
+    builtins.half = True
+    raise KeyboardInterrupt
+raise RuntimeError("registered twice")
+""")
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from spectra.deferred import torch
+for _ in range(2):
+    try:
+        torch.ones
+    except BaseException as error:
+        print(type(error).__name__, error)
+"""
+    first, again = ran(script, [str(tmp_path)]).splitlines()
+    assert first == "KeyboardInterrupt "
+    assert again == (
+        "SpectraError torch cannot be loaded (RuntimeError: registered twice). That was "
+        "interrupted before, and goes well in a new process alone: begin one."
+    )
