@@ -312,9 +312,15 @@ def _defaults() -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Keep who handles SIGTERM, which Ray takes for itself."""
+    """Keep who handles SIGTERM, which Ray takes for itself: it would end this without a word."""
     handler: Callable[..., Any] | int | None = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        with suppress(TypeError):  # it was not set from Python
-            signal.signal(signal.SIGTERM, handler)
+    taking: Any = import_module("ray._private.utils")
+    own = getattr(taking, "set_sigterm_handler", None)
+    taking.set_sigterm_handler = lambda _handler: None
+    try:
+        yield
+    finally:
+        taking.set_sigterm_handler = own
+        if threading.current_thread() is threading.main_thread():
+            with suppress(TypeError):  # it was not set from Python
+                signal.signal(signal.SIGTERM, handler)

@@ -497,3 +497,21 @@ def descendants(pid: int) -> dict[int, str]:
     while more := {one for one, parent in parents.items() if parent in found} - found:
         found |= more
     return {one: command_of(one) for one in found - {pid}}
+
+
+def test_who_answers_sigterm_stays_while_ray_begins_and_where_it_fails() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    utils: Any = ray._private.utils
+    own = utils.set_sigterm_handler
+
+    def begins() -> None:
+        with connection._signals():
+            utils.set_sigterm_handler(lambda *_: None)
+            assert signal.getsignal(signal.SIGTERM) == before
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        begins()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert utils.set_sigterm_handler is own
