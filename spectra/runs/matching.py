@@ -1,8 +1,10 @@
 """Two models matched by the order of their units: rows by matrix, what follows, permutations."""
 
 import time
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,10 @@ from spectra.work.planning.plan import weights_of
 from spectra.work.planning.twins import plan_twins
 from spectra.work.task import Task
 from spectra.writing.atomic import require_writable, write_atomically
+from spectra.writing.tensors import Slot, write_tensors
 
 SUFFIX = ".safetensors"
+WORD = 8  # bytes of a place in a permutation
 Opened = Checkpoint | Adapter
 KEYS = ("module", "relation", "moved_share", *NUMBERS, "weighted_null")
 
@@ -80,12 +84,10 @@ class Matching(Around[Analysis]):
         )  # fmt: skip
 
     def _write(self, path: Path, modules: Mapping[str, Row], tasks: Mapping[str, Task]) -> None:
-        from safetensors.torch import save_file  # noqa: PLC0415 - few need it
-
-        orders = {
-            key_of(tasks[name]): row.arrays["permutation"].contiguous()
+        slots = {
+            key_of(tasks[name]): Slot("I64", (len(order),), WORD * len(order), partial(_raw, order))
             for name, row in modules.items()
-            if "permutation" in row.arrays
+            if (order := row.integers("permutation")) is not None
         }
         first, second = (shown(member.opened.spec) for member in self.plan.members)
         about = {
@@ -94,7 +96,11 @@ class Matching(Around[Analysis]):
             "second": second,
             "meaning": "unit p[i] of the second model stands for unit i of the first",
         }
-        write_atomically(path, lambda part: save_file(orders, part, about))
+        write_atomically(path, lambda part: write_tensors(part, slots, about))
+
+
+def _raw(order: Sequence[int]) -> tuple[bytes]:
+    return (array("q", order).tobytes(),)
 
 
 def plan_match(

@@ -93,6 +93,10 @@ def test_a_permuted_model_comes_back_exactly(models: Any, tmp_path: Path) -> Non
     reading = str(result.summary["reading"])
     assert reading.startswith("The two models are the same up to a permutation: units or heads ")
     assert "stand in another order in 4 of 4 modules." in reading
+    written = (tmp_path / "order.safetensors").read_bytes()
+    spectra.match(first, second, save_permutation=tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == written
+    assert b'{"__metadata__":{"spectra":"match","first":' in written  # in the order told
     found = load_file(tmp_path / "order.safetensors")
     assert found.keys() == orders.keys()
     for name, order in orders.items():
