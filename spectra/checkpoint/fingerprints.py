@@ -9,6 +9,7 @@ Hub's hash stands for the whole file: the same tensor of another one is not know
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,31 +157,33 @@ def _stretches(entry: TensorEntry, slab: Slab) -> list[tuple[str, int, int, str]
     return [(part.shard, part.start, part.stop, how) for part in entry.parts]
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a codec or an analyzer holds
+def plain(value: Any, *, concluding: bool = False) -> Any:  # noqa: ANN401 - whatever a codec or an analyzer holds
     """Return settings as nested tuples of plain values, the same in every process.
 
     Of an entry without where it lies; of an analyzer with the version of its numerics, and
-    without the settings that only its conclusion takes.
+    with the settings that only its conclusion takes where these are asked for.
     """
     if value is None or isinstance(value, (str, int, float)):  # most are, and told at once
         return value
+    own = partial(plain, concluding=concluding)
     if is_dataclass(value):
-        apart = APART if isinstance(value, TensorEntry) else getattr(value, "concluding", ())
+        late = () if concluding else getattr(value, "concluding", ())
+        apart = APART if isinstance(value, TensorEntry) else late
         return (
             type(value).__name__,
             getattr(value, "version", 0),
             [
-                (field.name, plain(getattr(value, field.name)))
+                (field.name, own(getattr(value, field.name)))
                 for field in fields(value)
                 if field.name not in apart
             ],
         )
     if isinstance(value, Mapping):
-        return [(key, plain(one)) for key, one in value.items()]
+        return [(key, own(one)) for key, one in value.items()]
     if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
+        return [own(one) for one in value]
     if isinstance(value, set | frozenset):  # whose order differs from process to process
-        return sorted(plain(one) for one in value)
+        return sorted(own(one) for one in value)
     return value
 
 

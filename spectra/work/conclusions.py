@@ -2,15 +2,15 @@
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from spectra.analyzers import Analyzer, Row, Summary
-from spectra.checkpoint.fingerprints import Ledger
+from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.distribution import version
 from spectra.work.identity import code_of
 from spectra.work.store import CONCLUSION, Store
@@ -39,13 +39,7 @@ def concluded(
     if body is not None:
         try:
             return _opened(body, rows)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            zlib.error,
-        ):  # of a version with others
+        except (ValueError, LookupError, TypeError, zlib.error):  # of a version with others
             ledger.base.drop(CONCLUSION, key)
     found = conclude(rows)
     if (body := _closed(found, rows)) is not None:
@@ -60,7 +54,7 @@ def _key(analyzer: Analyzer[Any], rows: Sequence[Row]) -> bytes | None:
         return None
     about = VERSION, code, wording(), analyzer.name, analyzer.keys
     try:
-        found = sha256(_text([about, _whole(analyzer)]))
+        found = sha256(_text([about, plain(analyzer, concluding=True)]))
     except TypeError:
         return None
     for row in rows:
@@ -75,22 +69,6 @@ def wording() -> str:
     for path in sorted(Path(__file__).parent.parent.glob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
-
-
-def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever an analyzer holds
-    """Return all settings as nested lists, also those that only a conclusion takes."""
-    if is_dataclass(value):
-        return [
-            type(value).__name__,
-            getattr(value, "version", 0),
-            [[one.name, _whole(getattr(value, one.name))] for one in fields(value)
-             if one.name != "ask"],
-        ]  # fmt: skip
-    if isinstance(value, Mapping):
-        return [[_whole(key), _whole(one)] for key, one in value.items()]
-    if isinstance(value, tuple | list):
-        return [_whole(one) for one in value]
-    return sorted(value) if isinstance(value, set | frozenset) else value
 
 
 def _closed(found: Concluded, rows: Sequence[Row]) -> bytes | None:
