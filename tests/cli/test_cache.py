@@ -367,7 +367,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_pat
         time.sleep(float(numbers.uniform(0.0, 0.03 if turn else 0.5)))
         process.send_signal(sent)
         out, err = process.communicate()
-        assert process.returncode in (0, -9, 130, 143), err
+        # The first may come while Python itself starts, before the program answers.
+        assert process.returncode in ((0, -9, 130, 143) if turn else (0, 130, -signal.SIGINT)), err
         assert out in ("", whole)
         kept.append(rows_in(store))
     assert kept == sorted(set(kept))  # none began anew, nor was there nothing left to kill
