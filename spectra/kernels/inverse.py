@@ -10,6 +10,7 @@ from functools import partial
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
+from spectra.kernels import bfloat16
 from spectra.kernels.blas import add_lower_gram, blas_threads, is_faster
 from spectra.kernels.lapack import factor_cholesky, factor_lu
 from spectra.kernels.linear_map import LinearMap
@@ -57,6 +58,8 @@ def lower_gram(of: LinearMap, dtype: "torch.dtype") -> Float[Tensor, "short shor
 def add_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "rows short"]) -> None:
     """Add the lower half of block^T block to that of a Gram matrix, row by row in memory."""
     rows, short = block.shape
+    if bfloat16.add_lower_gram(gram, block):
+        return
     if gram.is_cpu and 1 in block.stride() and is_faster("dsyrk", rows * short**2):
         with blas_threads():
             add_lower_gram(gram, block)

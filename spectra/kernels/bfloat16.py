@@ -1,0 +1,87 @@
+"""Gram matrices of what bfloat16 holds, at twice the rate of float32.
+
+Zen 4 and what came after it multiply pairs of bfloat16 numbers and add them up in float32, which
+rounds sums alone. Torch has that in oneDNN, but no operator leaves the sums in float32: only C++
+has it, as `at::native::cpublas::brgemm`, one thread and one tile at a time. It is called by
+address. Where torch has it no more, or it finds other numbers, all is as without it.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxtyping import Float
+
+from spectra.deferred import Tensor, torch
+
+LIBRARY = Path("lib", "libtorch_cpu.so")
+NAME = "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb"
+GIVEN = *[ctypes.c_int64] * 6, ctypes.c_bool, *[ctypes.c_void_p] * 3, ctypes.c_bool
+TILE = 256  # rows and columns of the Gram matrix made at a time
+MANY = 1 << 28  # operations, below which putting values in order costs more than it saves
+
+Multiply = Callable[..., None]
+
+
+def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "rows short"]) -> bool:
+    """Add the lower half of block^T block, where it is faster so, to that of a Gram matrix.
+
+    It is for one thread and a float32 block all of whose entries bfloat16 holds, as those of a
+    checkpoint in it, whatever power of two they are scaled by.
+
+    Args:
+        gram: Row by row in memory.
+        block: Of any strides.
+
+    Returns:
+        Whether it was added. Above the diagonal entries may be anything then.
+    """
+    rows, short = block.shape
+    worth = gram.is_cpu and gram.dtype == torch.float32 and rows * short**2 >= MANY
+    multiply = _multiply() if worth and torch.get_num_threads() == 1 else None
+    if multiply is None or not bool((block[0] == block[0].to(torch.bfloat16)).all()):
+        return False
+    brief = block.to(torch.bfloat16)
+    if not torch.equal(brief.float(), block):
+        return False
+    _add(multiply, gram, brief)
+    return True
+
+
+def _add(multiply: Multiply, gram: Tensor, brief: Tensor) -> None:
+    rows, short = brief.shape
+    inner = rows + rows % 2
+    left = brief.new_zeros(short, inner)
+    left[:, :rows] = brief.mT
+    # As the processor takes them, pairs of rows: two entries are moved as one.
+    right = left.view(torch.int32).mT.contiguous().view(torch.bfloat16)
+    for top in range(0, short, TILE):
+        high = min(TILE, short - top)
+        for start in range(0, top + high, TILE):
+            wide = min(TILE, short - start)
+            parts = left[top], right[:, 2 * start :], gram[top, start:]
+            addresses = [part.data_ptr() for part in parts]
+            multiply(high, wide, inner, inner, short, short, True, *addresses, True)
+
+
+@functools.cache
+def _multiply() -> Multiply | None:
+    """Return what adds A B to C: of sizes, strides, whether to add, addresses, and B's order."""
+    try:  # of all this torch promises nothing
+        # The tiles of Intel's AMX would have to be let go of again, and were not measured.
+        if not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():  # noqa: SLF001
+            return None
+        multiply = getattr(ctypes.CDLL(str(Path(torch.__file__).parent / LIBRARY)), NAME)
+    except (OSError, AttributeError):
+        return None
+    multiply.argtypes, multiply.restype = GIVEN, None
+    return multiply if _is_right(multiply) else None
+
+
+def _is_right(multiply: Multiply) -> bool:
+    """Say whether it finds the Gram matrix of small whole numbers, of which no sum is rounded."""
+    block = torch.arange(3 * 70).remainder(17).sub(8).view(3, 70)
+    gram = torch.ones(70, 70)
+    _add(multiply, gram, block.to(torch.bfloat16))
+    return torch.equal(gram.tril(), (1.0 + (block.mT @ block).float()).tril())

@@ -1,0 +1,69 @@
+"""Gram matrices of what bfloat16 holds against float64, and everything as before without them."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from spectra.kernels import bfloat16
+from spectra.kernels.bfloat16 import add_lower_gram
+from spectra.kernels.inverse import lower_gram
+from spectra.kernels.linear_map import linear_map
+from spectra.work.threads import threads_within
+
+has_it = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+needs_it = pytest.mark.skipif(not has_it, reason="this processor multiplies no bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Measure as a matrix with one thread is measured."""
+    bfloat16._multiply.cache_clear()
+    with threads_within(1):
+        yield
+    bfloat16._multiply.cache_clear()
+
+
+@needs_it
+@pytest.mark.parametrize("shape", [(700, 900), (1001, 613), (9, 6000), (1024, 512)], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_it_adds_the_lower_half(
+    shape: tuple[int, int], turned: bool, generator: torch.Generator
+) -> None:
+    block = 2.0**-9 * torch.randn(*shape, generator=generator).bfloat16().float()
+    block = block.mT.contiguous().mT if turned else block
+    gram = torch.randn(shape[1], shape[1], generator=generator)
+    exact = gram.double() + block.double().mT @ block.double()
+    assert add_lower_gram(gram, block)
+    assert_close(gram.tril().double(), exact.tril(), rtol=1e-5, atol=1e-6)
+
+
+def test_what_bfloat16_does_not_hold_stays(generator: torch.Generator) -> None:
+    block = torch.randn(700, 900, generator=generator).bfloat16().float()
+    block[699, 0] += 1e-4
+    gram = torch.zeros(900, 900)
+    assert not add_lower_gram(gram, block)
+    assert not add_lower_gram(gram, torch.randn(700, 900, generator=generator))
+    assert not add_lower_gram(gram.double(), block.bfloat16().double())
+    with threads_within(2):
+        assert not add_lower_gram(gram, block.bfloat16().float())
+    assert not gram.any()
+
+
+@pytest.mark.parametrize("broken", ["nothing", "no name", "no library", "another number"])
+def test_the_gram_matrix_is_right_with_it_and_without(
+    broken: str, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken == "no name":
+        monkeypatch.setattr(bfloat16, "NAME", "brgemm")
+    if broken == "no library":
+        monkeypatch.setattr(bfloat16, "LIBRARY", bfloat16.LIBRARY / "none")
+    if broken == "another number":
+        monkeypatch.setattr(bfloat16, "_add", lambda _, gram, brief: gram.sub_(1.0))
+    assert (bfloat16._multiply() is not None) == (has_it and broken == "nothing")
+    matrix = torch.randn(1900, 700, generator=generator).bfloat16()
+    of = linear_map(matrix)
+    exact = (matrix.double() / of.scale).mT @ (matrix.double() / of.scale)
+    found = lower_gram(of, torch.float32).double().tril()
+    assert float((found - exact.tril()).norm()) <= 2e-6 * float(exact.norm())
