@@ -2,13 +2,14 @@
 
 Zen 4 and what came after it multiply pairs of bfloat16 numbers and add them up in float32, which
 rounds sums alone. Torch has that in oneDNN, but no operator leaves the sums in float32: only C++
-has it, as `at::native::cpublas::brgemm`, one thread and one tile at a time. It is called by
+has it, as `at::native::cpublas::brgemm`, in one thread and a tile at a time. It is called by
 address. Where torch has it no more, or it finds other numbers, all is as without it.
 """
 
 import ctypes
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jaxtyping import Float
@@ -27,8 +28,9 @@ Multiply = Callable[..., None]
 def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "rows short"]) -> bool:
     """Add the lower half of block^T block, where it is faster so, to that of a Gram matrix.
 
-    It is for one thread and a float32 block all of whose entries bfloat16 holds, as those of a
-    checkpoint in it, whatever power of two they are scaled by.
+    It is for a float32 block all of whose entries bfloat16 holds, as those of a checkpoint in it,
+    whatever power of two they are scaled by. Tiles are shared out among torch's number of threads,
+    and the sums are the same with any.
 
     Args:
         gram: Row by row in memory.
@@ -39,7 +41,7 @@ def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "row
     """
     rows, short = block.shape
     worth = gram.is_cpu and gram.dtype == torch.float32 and rows * short**2 >= MANY
-    multiply = _multiply() if worth and torch.get_num_threads() == 1 else None
+    multiply = _multiply() if worth else None
     if multiply is None or not bool((block[0] == block[0].to(torch.bfloat16)).all()):
         return False
     brief = block.to(torch.bfloat16)
@@ -56,13 +58,17 @@ def _add(multiply: Multiply, gram: Tensor, brief: Tensor) -> None:
     left[:, :rows] = brief.mT
     # As the processor takes them, pairs of rows: two entries are moved as one.
     right = left.view(torch.int32).mT.contiguous().view(torch.bfloat16)
-    for top in range(0, short, TILE):
+
+    def add(top: int) -> None:
         high = min(TILE, short - top)
         for start in range(0, top + high, TILE):
             wide = min(TILE, short - start)
             parts = left[top], right[:, 2 * start :], gram[top, start:]
             addresses = [part.data_ptr() for part in parts]
             multiply(high, wide, inner, inner, short, short, True, *addresses, True)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(add, reversed(range(0, short, TILE))))  # the longest first
 
 
 @functools.cache
