@@ -1,20 +1,24 @@
 """How many heads the attention of a layer has, and how large they are, as config.json tells."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from spectra.matrices.part import LayoutError
-from spectra.matrices.rule import Config, count, first_count
+from spectra.matrices.rule import Config, count, first_count, first_told
 from spectra.matrices.scopes import settings_for
 from spectra.text import quote
 
 QUERIES = ("num_attention_heads", "n_heads", "n_head", "num_heads", "attention_heads")
 OWN = ("{}_attention_heads", "{}_num_attention_heads", "num_{}_attention_heads")
 """Of a stack alone."""
-KEYS = ("num_key_value_heads", "num_kv_heads", "attn_config.kv_n_heads", *QUERIES)
+GROUPED = ("num_key_value_heads", "num_kv_heads", "attn_config.kv_n_heads")
+KEYS = (*GROUPED, *QUERIES)
 SHARING = frozenset({"falcon", "RefinedWeb", "RefinedWebModel", "gpt_bigcode"})
 """Families of which all queries may share one key head."""
 
 SIZES = ("head_dim", "d_kv")
+LATENT_SIZES = ("v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim")
+"""Of which 0 is that there are none."""
 
 query_heads = count(*QUERIES)
 
@@ -47,15 +51,32 @@ class Heads:
         return heads, self.value_size if role in {"attn.v", "attn.o"} else self.size
 
 
-def untold(name: str, config: Config) -> str:
-    """Say why it is not known how many heads the layer of a tensor has."""
+def impossible(name: str, config: Config) -> tuple[Any, str]:
+    """Return what a setting of the heads of a tensor's layer holds and cannot, and say so.
+
+    The text is empty where there is none. A list may be one number a layer, which is not read.
+    """
+    settings, side = settings_for(name, config), _side(name)
+    own = [form.format(side) for form in OWN]
+    numbers = own, QUERIES, (f"{side}_num_key_value_heads",), GROUPED, ("n_head_kv",)
+    sizes = SIZES, *((key,) for key in LATENT_SIZES if settings.get(key) != 0)
+    for groups, what in ((numbers, "number of heads"), (sizes, "size of a head")):
+        for keys in groups:
+            key, value = first_told(settings, *keys)
+            if key and first_count(settings, key) is None:
+                return value, f"config.json has {key} {quote(value)}, which is no {what}"
+    return None, ""
+
+
+def untold(config: Config) -> str:
+    """Say why it is not known how many heads a layer has, where nothing is impossible."""
     if not config:
         return "there is no config.json to tell how many heads it has"
-    settings = settings_for(name, config)
-    wrong = next((key for key in QUERIES if settings.get(key) is not None), None)
-    if wrong is None:
-        return "config.json does not tell how many heads it has"
-    return f"config.json has {wrong} {quote(settings[wrong])}, which is no number of heads"
+    return "config.json does not tell how many heads it has"
+
+
+def _side(name: str) -> str:
+    return "decoder" if "decoder" in name else "encoder"
 
 
 def heads_of(name: str, config: Config) -> Heads:
@@ -66,7 +87,7 @@ def heads_of(name: str, config: Config) -> Heads:
         config: The model's config.json. May be empty.
     """
     settings = settings_for(name, config)
-    side = "decoder" if "decoder" in name else "encoder"
+    side = _side(name)
     own = first_count(settings, *(form.format(side) for form in OWN))
     size = first_count(settings, *SIZES)
     try:

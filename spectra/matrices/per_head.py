@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from spectra.matrices.heads import Heads, heads_of, untold
+from spectra.matrices.heads import Heads, heads_of, impossible, untold
 from spectra.matrices.part import Head
 from spectra.matrices.rule import Config, first_count
 from spectra.matrices.scopes import settings_for
@@ -33,8 +33,9 @@ def by_head(view: View, config: Config) -> Sequence[View] | str:
         return "which heads an expert of attention has is not known"
     heads = heads_of(view.entry.name, config)
     total, size = heads.of(role)
-    if total is None:
-        return untold(view.entry.name, config)
+    _, why = impossible(view.entry.name, config)
+    if why or total is None:
+        return why or untold(config)
     what = "columns" if axis else "rows"
     if lines % total:
         return f"its {lines:,} {what} are no multiple of {total:,} heads"

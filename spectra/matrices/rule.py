@@ -15,19 +15,26 @@ Count = Callable[[Config], int]
 Shares = Callable[[Config], tuple[int, ...]]
 
 
-def first_count(config: Config, *keys: str) -> int | None:
-    """Return the first of these settings that is a positive integer; dots reach inside."""
+def first_told(config: Config, *keys: str) -> tuple[str, Any]:
+    """Return the first of these settings that is not null, and its value; dots reach inside."""
     for key in keys:
         value: Any = config
         for step in key.split("."):
             value = value.get(step) if isinstance(value, Mapping) else None
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+        if value is not None:
+            return key, value
+    return "", None
+
+
+def first_count(config: Config, *keys: str) -> int | None:
+    """Return the first of these settings that is told; None: none is, or no positive integer."""
+    _, value = first_told(config, *keys)
+    usable = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if usable else None
 
 
 def count(*keys: str) -> Count:
-    """Read the first of these settings that is a positive integer; one must be."""
+    """Read the first of these settings that is told, which must be a positive integer."""
 
     def read(config: Config) -> int:
         found = first_count(config, *keys)

@@ -413,6 +413,13 @@ class TestShapes:
                   for name, value in whole.items()}  # fmt: skip
         assert told("SPC006", facts_of(turned, SETTINGS)) == []  # stored [in, out] throughout
 
+    @pytest.mark.parametrize("wrong", ["head_dim", "num_key_value_heads"])
+    def test_heads_that_cannot_be(self, wrong: str) -> None:
+        facts = facts_of(llama(), SETTINGS | {"num_attention_heads": 4, wrong: -2})
+        what = "size of a head" if wrong == "head_dim" else "number of heads"
+        first = "model.layers.0.self_attn.k_proj.weight"
+        assert told("SPC006", facts) == [(first, f"config.json has {wrong} -2, which is no {what}")]
+
     def test_another_hidden_size(self) -> None:
         assert told("SPC006", facts_of(llama(), SETTINGS | {"hidden_size": 32})) == [
             (EMBED, "16 columns, and config.json says a hidden size of 32")
@@ -427,9 +434,10 @@ class TestShapes:
             SETTINGS | {"hidden_size": 32, "word_embed_proj_dim": 16},
             {"text_config": SETTINGS, "hidden_size": 32, "vocab_size": 99},
             {"hidden_size": "16", "vocab_size": None},
+            SETTINGS | {"num_kv_heads": [2, 4], "head_dim": None},
             {},
         ],
-        ids=["alike", "padded", "ALBERT", "OPT", "nested", "odd", "no config"],
+        ids=["alike", "padded", "ALBERT", "OPT", "nested", "odd", "heads by layer", "no config"],
     )
     def test_what_is_none(self, config: dict[str, Any]) -> None:
         assert places("SPC006", facts_of(llama(), config)) == []

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from spectra.matrices.heads import impossible
+from spectra.matrices.per_head import ATTENTION
 from spectra.matrices.rule import first_count
 from spectra.matrices.scopes import settings_for
 from spectra.policy.facts import Facts, Subject
@@ -29,7 +31,7 @@ def mismatch(facts: Facts, settings_of: SettingsOf) -> Iterator[Breach]:
             if own != theirs and not gone and name not in told and settings_of(name) is not None:
                 told.add(name)
                 yield Breach(_told(own, theirs, word), name)
-    for name, text in chain(_against_config(facts), _against_bias(facts)):
+    for name, text in chain(_against_config(facts), _against_bias(facts), _heads(facts)):
         if name not in told and settings_of(name) is not None:
             yield Breach(text, name)
 
@@ -82,6 +84,17 @@ def _bias(subject: Subject, facts: Facts) -> int | None:
         return None
     bias = facts.shapes.get(name.removesuffix("weight") + "bias", ())
     return bias[0] if len(bias) == 1 else None
+
+
+def _heads(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield the first matrix of attention that each impossible setting of its heads is about."""
+    said: set[str] = set()
+    for subject in facts.matrices():
+        if subject.role in ATTENTION:
+            value, text = impossible(subject.tensor, facts.config)
+            if text and text not in said and not isinstance(value, list):
+                said.add(text)
+                yield subject.name, text
 
 
 def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
