@@ -3,11 +3,13 @@
 Zen 4 and what came after it multiply pairs of bfloat16 numbers and add them up in float32, which
 rounds sums alone. Torch has that in oneDNN, but no operator leaves the sums in float32: only C++
 has it, as `at::native::cpublas::brgemm`, in one thread and a tile at a time. It is called by
-address. Where torch has it no more, or it finds other numbers, all is as without it.
+address. Where torch has it no more, or it finds other numbers, all is as without it. What it
+throws nobody can catch, it ends the process: so it is asked for only where it has no reason to.
 """
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +17,14 @@ from pathlib import Path
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
+from spectra.kernels.products import onednn_runs
 
 LIBRARY = Path("lib", "libtorch_cpu.so")
 NAME = "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb"
 GIVEN = *[ctypes.c_int64] * 6, ctypes.c_bool, *[ctypes.c_void_p] * 3, ctypes.c_bool
 TILE = 256  # rows and columns of the Gram matrix made at a time
 MANY = 1 << 28  # operations, below which putting values in order costs more than it saves
+CAPS = "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"  # by which a user keeps oneDNN from instructions
 
 Multiply = Callable[..., None]
 
@@ -41,7 +45,7 @@ def add_lower_gram(gram: Float[Tensor, "short short"], block: Float[Tensor, "row
     """
     rows, short = block.shape
     worth = gram.is_cpu and gram.dtype == torch.float32 and rows * short**2 >= MANY
-    multiply = _multiply() if worth else None
+    multiply = _multiply() if worth and torch.backends.mkldnn.enabled else None
     if multiply is None or not bool((block[0] == block[0].to(torch.bfloat16)).all()):
         return False
     brief = block.to(torch.bfloat16)
@@ -77,6 +81,8 @@ def _multiply() -> Multiply | None:
     try:  # of all this torch promises nothing
         # The tiles of Intel's AMX would have to be let go of again, and were not measured.
         if not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():  # noqa: SLF001
+            return None
+        if any(name in os.environ for name in CAPS) or not onednn_runs():
             return None
         multiply = getattr(ctypes.CDLL(str(Path(torch.__file__).parent / LIBRARY)), NAME)
     except (OSError, AttributeError):

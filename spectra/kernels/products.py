@@ -72,6 +72,15 @@ def mkl_is_slow() -> bool:
         return False
     told = Path("/proc/cpuinfo")  # elsewhere nobody says
     made_by = told.read_text() if told.exists() else ""
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    there = both and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # no name that torch promises
-    return there and "AuthenticAMD" in made_by
+    return torch.backends.mkl.is_available() and "AuthenticAMD" in made_by and onednn_runs()
+
+
+@functools.cache
+def onednn_runs() -> bool:
+    """Say whether torch has oneDNN, and the system lets it write its code as it goes."""
+    small = torch.ones(16, 16)
+    try:  # by a name that torch does not promise
+        torch.ops.mkldnn._linear_pointwise(small, small, None, "none", [], "")  # noqa: SLF001
+    except (AttributeError, RuntimeError):
+        return False
+    return True

@@ -1,5 +1,7 @@
 """Gram matrices of what bfloat16 holds against float64, and everything as before without them."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +52,40 @@ def test_what_bfloat16_does_not_hold_stays(generator: torch.Generator) -> None:
     assert not add_lower_gram(gram, torch.randn(700, 900, generator=generator))
     assert not add_lower_gram(gram.double(), block.bfloat16().double())
     assert not gram.any()
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_where_onednn_is_kept_from_instructions_it_is_not_asked(
+    name: str, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block, gram = (
+        torch.randn(700, 900, generator=generator).bfloat16().float(),
+        torch.zeros(900, 900),
+    )
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert not add_lower_gram(gram, block)  # and the process goes on
+    monkeypatch.setenv(name, "AVX2")
+    assert bfloat16._multiply() is None
+
+
+def test_a_system_that_forbids_to_write_code_is_no_matter() -> None:
+    """As services may ask of systemd: MemoryDenyWriteExecute."""
+    lines = (
+        "import ctypes",
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): raise SystemExit(77)",
+        "import torch",
+        "from spectra.kernels.inverse import lower_gram",
+        "from spectra.kernels.linear_map import linear_map",
+        "torch.set_num_threads(1)",
+        "of = linear_map(torch.ones(1500, 700).bfloat16())",
+        "assert float(lower_gram(of, torch.float32)[-1, 0]) == 1500",
+        "assert float(of.gram_matmat(torch.ones(700, 70).double())[0, 0]) == 1500 * 700",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True,
+                           check=False)  # fmt: skip
+    if ended.returncode == 77:
+        pytest.skip("this system cannot forbid it")
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("broken", ["nothing", "no name", "no library", "another number"])
