@@ -12,6 +12,7 @@ from spectra.kernels.rounding import integers
 from spectra.text import non_finite
 
 FIRST = 64  # rows that mostly tell
+LEAST = 2.0**-1022  # the smallest float64 in full precision
 BLOCK = 1 << 17  # entries widened to float64 at a time, which stay in a core's cache
 
 
@@ -126,8 +127,11 @@ def filled_lines(
 
 
 def power_of_two_near(value: float) -> float:
-    """Return the power of two next below `value`, 0 for 0: scaling by it never rounds."""
-    return math.ldexp(1.0, math.frexp(value)[1] - 1) if value else 0.0
+    """Return the power of two next below `value`, 0 for 0: scaling by it never rounds.
+
+    None is below the least normal number: of those float64 has no inverse.
+    """
+    return max(math.ldexp(1.0, math.frexp(value)[1] - 1), LEAST) if value else 0.0
 
 
 def shuffled(matrix: Float[Tensor, "rows cols"], seed: int) -> Float[Tensor, "rows cols"]:

@@ -1,7 +1,7 @@
 """What is said of two models that were matched: the same, related, or strangers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spectra.analyzers import Row
@@ -56,17 +56,17 @@ def reading_of(
     known = [row for row in rows if row.values["relation"] is not None]
     modules = {row.values["module"]: row for row in known if row.values["module"] is not None}
     alone = [row for row in known if row.values["module"] is None]
-    counts: dict[str, Any] = {
-        word: sum(row.values["relation"] == word for row in modules.values())
-        for word in ("same", "related", "unrelated")
-    }
+    counts = _counts(modules.values())
+    of, found = counted(len(modules), "module"), counts
+    if not modules:  # of what belongs to none as well
+        of, found = counted(len(alone), "matrix", "matrices"), _counts(alone)
     moved = [row for row in modules.values() if (row.number("moved_share") or 0.0) > 0.0]
     far = [row for row in modules.values() if (row.number("moved_share") or 0.0) > FEW]
-    verdict = _verdict(counts, len(modules), far, alone)
+    verdict = _verdict(found, far)
     if factors and verdict.startswith("the same"):
         verdict += " and a factor" if "permutation" in verdict else " up to a factor"
     subject = "The two models are" if whole else "What both models hold is"
-    text = [_sentence(verdict, counts, len(modules), len(far)).format(subject)]
+    text = [_sentence(verdict, found, of, len(far)).format(subject)]
     if verdict != "nothing" and len(known) < len(rows):
         text[0] = f"As far as it could be measured: {text[0][0].lower()}{text[0][1:]}"
     if factors:
@@ -151,14 +151,14 @@ def _zeros(rows: Sequence[Row]) -> str:
     return f"{count:,} {be} of zeros alone in one model or both, and {have} no cosine."
 
 
-def _verdict(
-    counts: Mapping[str, int], total: int, far: Sequence[Row], alone: Sequence[Row]
-) -> str:
-    found = dict(counts)
-    if not total:
-        for row in alone:
-            found[str(row.values["relation"])] += 1
-        total = len(alone)
+def _counts(rows: Iterable[Row]) -> dict[str, int]:
+    """Count rows by what their module, or they alone, are to the other model's."""
+    told = [row.values["relation"] for row in rows]
+    return {word: told.count(word) for word in ("same", "related", "unrelated")}
+
+
+def _verdict(found: Mapping[str, int], far: Sequence[Row]) -> str:
+    total = sum(found.values())
     if not total:
         return "nothing"
     if found["unrelated"]:
@@ -177,10 +177,9 @@ SENTENCES = {
 }
 
 
-def _sentence(verdict: str, counts: Mapping[str, int], total: int, far: int) -> str:
+def _sentence(verdict: str, counts: Mapping[str, int], of: str, far: int) -> str:
     if verdict in SENTENCES:
         return SENTENCES[verdict]
-    of = counted(total, "module", "modules")
     if verdict == "related in part":
         words = [f"{counts[word]:,} {word}" for word in counts if counts[word]]
         return f"{{}} related in part: of {of} {listed(words)}."

@@ -247,3 +247,14 @@ def test_a_floor_by_a_gram_matrix_that_is_known_makes_none(
     assert 0.5 * least < singular_value_floor(matrix) <= least
     monkeypatch.setattr(extremes, "lower_gram", None)
     assert 0.5 * least < singular_value_floor(matrix, gram) <= least
+
+
+@pytest.mark.parametrize("scale", [2.0**-1035, 2.0**-1000, 2.0**1005])
+def test_the_smallest_and_largest_float64_have_a_kappa(
+    scale: float, generator: torch.Generator
+) -> None:
+    plain = (torch.randn(90, 70, generator=generator, dtype=torch.float64) * 1000).round()
+    found = extreme_singular_values(scale * plain, SMALL)
+    values = torch.linalg.svdvals(plain)
+    assert found.sigma_max == pytest.approx(scale * float(values[0]), rel=1e-3)
+    assert found.sigma_min == pytest.approx(scale * float(values[-1]), rel=1e-3)

@@ -236,6 +236,14 @@ def test_some_layers_of_another_model_are_told(tmp_path: Path) -> None:
     assert "of 4 modules 2 same and 2 unrelated." in str(result.summary["reading"])
 
 
+def test_matrices_of_no_module_are_related_in_part(tmp_path: Path) -> None:
+    base = {f"net.{index}.weight": torch.eye(20) for index in range(3)}
+    other = {**base, "net.1.weight": torch.eye(20).roll(1, 0)}
+    result = spectra.match(written(tmp_path / "a", base), written(tmp_path / "b", other))
+    assert (result.summary["relation"], result.summary["modules"]) == ("related in part", 0)
+    assert "of 3 matrices 2 same and 1 unrelated." in str(result.summary["reading"])
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_assignments_are_the_best_of_all(seed: int) -> None:
     source = np.random.default_rng(seed)
