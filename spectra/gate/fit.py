@@ -11,7 +11,7 @@ from spectra.text import quote
 from spectra.work import Plan
 from spectra.work.planning.changes import MISSHAPEN
 from spectra.work.planning.placing import NO_BASE
-from spectra.work.task import Updated
+from spectra.work.task import Remade, Updated
 
 OUTPUT = ".out_proj"
 """Of a MultiheadAttention, which PEFT sets by the attention's own name."""
@@ -42,7 +42,7 @@ def fit_of(adapter: Adapter, plan: Plan | None) -> Fit:
         lost=None if plan is None else _lost(plan, modules),
         misshapen=() if plan is None else _misshapen(plan),
         unnamed=_unnamed(adapter) if adapter.coat == "PEFT" else (),
-        contradictions=adapter.contradictions or _contradictions(adapter, plan),
+        contradictions={**adapter.contradictions, **_contradictions(adapter, plan)},
         unused=_unused(adapter) if adapter.coat == "PEFT" else (),
     )
 
@@ -54,13 +54,20 @@ def _contradictions(adapter: Adapter, plan: Plan | None) -> dict[str, str]:
     told = told_of(adapter.config, kind, [*adapter.updates])
     for task in plan.tasks if plan else ():
         change = task.inputs[0].change
-        made = change.factors.a.codec if isinstance(change, Updated) else None
-        if isinstance(change, Updated) and isinstance(made, Made):
+        if isinstance(change, Remade):
+            module, base, sizes = (
+                change.update.module,
+                dict(change.update.told),
+                change.update.sizes,
+            )
+        elif isinstance(change, Updated) and isinstance(made := change.factors.a.codec, Made):
             module, base = change.factors.module, dict(made.told)
             sizes = {name: entry.shape for name, entry in made.stored}
-            sizes[WEIGHT] = base["rows"], base["cols"]
-            text, _ = contradiction(adapter.config, kind, sizes, told.get(module, {}))
-            found |= {module: text} if text else {}
+        else:
+            continue
+        sizes[WEIGHT] = base["rows"], base["cols"]
+        text, _ = contradiction(adapter.config, kind, sizes, told.get(module, {}))
+        found |= {module: text} if text else {}
     return found
 
 

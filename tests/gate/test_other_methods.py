@@ -22,6 +22,7 @@ EXPECTED = (
     "Sparse invariant",
     "Failed to load the CUDA extension",
     "Setting boft_n_butterfly_factor",
+    "Invalid .(oft_block_size|r).",  # of OFT, which takes the nearest
     "The following rank_pattern keys",  # of OSF, which searches for them all the same
 )
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in EXPECTED]
@@ -105,6 +106,7 @@ def test_an_adapter_of_which_no_module_can_be_read_is_refused(tmp_path: Path) ->
         spectra.diff(tmp_path / "base", tmp_path / "adapter")
 
 
+SHARED = peft.OFTConfig(oft_block_size=8, block_share=True, **ON)
 CONTRADICTED = {
     "LoHa": (peft.LoHaConfig(r=2, alpha=2, **ON), "r", 4, "factors of rank 2"),
     "LoHa by a pattern": (peft.LoHaConfig(r=2, alpha=2, **ON), "rank_pattern", {"q_proj": 4},
@@ -145,6 +147,10 @@ CONTRADICTED = {
     "OFT by blocks": (peft.OFTConfig(r=4, oft_block_size=0, **ON), "r", 2, "tensors for r = 4"),
     "OFT of own blocks": (METHODS["OFT"], "block_share", True,
                           "tensors for block_share = false, block_share = true"),
+    "OFT of one block": (SHARED, "oft_block_size", 6, "tensors for oft_block_size = 8"),
+    "OFT of one block, too small": (SHARED, "oft_block_size", 16, "tensors for oft_block_size = 8"),
+    "OFT of one block by blocks": (peft.OFTConfig(r=4, oft_block_size=0, block_share=True, **ON),
+                                   "r", 2, "tensors for r = 4"),
     "BOFT by blocks": (peft.BOFTConfig(boft_block_size=0, boft_block_num=4, **ON),
                        "boft_block_num", 8, "tensors for boft_block_num = 4"),
     "HRA": (peft.HRAConfig(r=4, **ON), "r", 2, "tensors for r = 4"),
@@ -173,6 +179,18 @@ HEALTHY = {
     "DEFT": peft.DeftConfig(r=40, **ON),  # of 32 outputs
     "GraLoRA": peft.GraloraConfig(r=4, gralora_k=2, hybrid_r=3, **ON),
     "PEANuT": peft.PeanutConfig(r=2, depth=2, **ON),
+    **{
+        f"OFT of {words}": peft.OFTConfig(
+            r=blocks, oft_block_size=size, block_share=True, target_modules=ON["target_modules"]
+        )
+        for words, blocks, size in (
+            ("one block", 0, 8),
+            ("one near", 0, 9),
+            ("one of all", 0, 99),
+            ("one by blocks", 4, 0),
+            ("one by about so many", 5, 0),
+        )
+    },
     "OSF": peft.OSFConfig(**ON),
     "OSF by a pattern": peft.OSFConfig(effective_rank=6, rank_pattern={"layers.0": 0.5}, **ON),
 }
@@ -276,7 +294,12 @@ def test_without_effective_rank_half_of_the_directions_are_kept(tmp_path: Path) 
     assert {one["message"] for one in found} == {f"has {text}is half of all"}
 
 
-WITH_BASE = ("SHiRA", "SuperTuning")  # whose sizes hang on those of the base
+WITH_BASE = (
+    "SHiRA",
+    "SuperTuning",
+    "OFT of one block, too small",
+    "OFT of one block by blocks",
+)  # whose sizes hang on those of the base
 
 
 @pytest.mark.parametrize("name", CONTRADICTED)

@@ -42,17 +42,16 @@ def _size(*parts: str, axis: int = 0) -> Held:
     return lambda sizes, told, _: next((sizes[part][axis] for part in parts if part in sizes), told)
 
 
-def _oft_size(sizes: Sizes, told: float, config: Told) -> float:
-    blocks, size = _oft_blocks(sizes)
-    # Of one block that all share, the number of inputs is not known.
-    shared = config.get("block_share") or blocks == 1
-    return told if shared or _near(blocks * size, told) == size else size
+def _oft_size(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
+    _, size = _oft_blocks(sizes)
+    return told if _near(_oft_inputs(sizes), told) == size else size
 
 
 def _oft_count(sizes: Sizes, told: float, config: Told) -> float:
-    blocks, size = _oft_blocks(sizes)
-    same = config.get("block_share") or _near(blocks * size, told) == blocks
-    return told if same else blocks
+    if config.get("block_share") and WEIGHT not in sizes:
+        return told
+    inputs, (_, size) = _oft_inputs(sizes), _oft_blocks(sizes)
+    return told if _near(inputs, told) == inputs // size else inputs // size
 
 
 def _oft_shared(sizes: Sizes, told: float, config: Told) -> float:  # noqa: ARG001 - as all
@@ -64,11 +63,20 @@ def _oft_blocks(sizes: Sizes) -> tuple[int, int]:
     return blocks, round((1 + (1 + 8 * count) ** 0.5) / 2)
 
 
+def _oft_inputs(sizes: Sizes) -> int:
+    """Return how many inputs are turned; the fewest of one block that all may share.
+
+    Without the base these are not known: a size that does not go with the fewest goes with none.
+    """
+    blocks, size = _oft_blocks(sizes)
+    return sizes[WEIGHT][1] if blocks == 1 and WEIGHT in sizes else blocks * size
+
+
 def _near(whole: int, told: float) -> float:
     """Return the nearest number that divides the inputs, the lower of two, as PEFT takes it."""
     if told >= whole:
         return whole
-    higher = lower = int(told)
+    higher = lower = max(int(told), 1)
     while whole % higher:
         higher += 1
     while whole % lower:
