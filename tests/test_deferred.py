@@ -64,7 +64,7 @@ def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
         ["spectrum", base], ["spectrum", base, "--metrics", "alpha"],
         ["kappa", base, "--select", "50%"], ["diff", base, after, "--intruders"],
         ["diff", base, after, "--per-head"], ["check", after, "--base", base],
-        ["heads", base], ["shared", base],
+        ["heads", base], ["heads", base, "--compose"], ["shared", base],
     ]  # fmt: skip
     first, second = (
         [json.loads(line) for line in ran(EACH, [json.dumps(lines)]).splitlines()] for _ in range(2)

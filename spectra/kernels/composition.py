@@ -34,6 +34,7 @@ LEADING = 8  # rows that stay as they are
 DRAWN = 8  # sums of the others
 HELD = 12 << 20  # bytes of Gram matrices that are multiplied with others: they stay in a cache
 NARROW = 16  # their columns at least
+MOST = 1 << 30  # bytes that all threads' own may take, where one's do not
 SHORT = 1 / 64  # of the product of two Gram matrices' norms: below, float32 has lost digits
 ENTRIES = 1 << 22  # of lines that are taken at once
 
@@ -136,14 +137,16 @@ def gram_shares(
         writers: The lines T of modules, all of one width.
         readers: The lines N of sides of modules.
         reads: The places of the writers that each of these reads.
-        threads: That work at once, each alone.
+        threads: That work at once, each alone; fewer where they have no room.
 
     Returns:
         Of each reader, in float64: the heads of its writers, one after the other, by its own.
     """
     starts = [0, *accumulate(len(one.lines) for one in writers)]
     rows = [slice(starts[some.start], starts[some.stop]) for some in reads]
-    panels = [*_panels(writers[0].lines.shape[2], starts[-1] * threads)]
+    width = writers[0].lines.shape[2]
+    threads = _crew(width, starts[-1], threads)
+    panels = [*_panels(width, starts[-1] * threads)]
     # A thread each for some of them: helpers of many short operations wait for each other, beside
     # other work twenty times as long as these take.
     with ThreadPoolExecutor(threads, initializer=_alone) as pool:
@@ -206,9 +209,14 @@ def _summed(
     return found
 
 
-def gram_memory(width: int, heads: int) -> int:
+def gram_memory(width: int, heads: int, threads: int) -> int:
     """Return the bytes that Gram matrices of writers take at once, and those of readers beside."""
-    return 2 * max(HELD, 4 * heads * NARROW * width * torch.get_num_threads())
+    return 2 * max(HELD, 4 * heads * NARROW * width * _crew(width, heads, threads))
+
+
+def _crew(width: int, heads: int, threads: int) -> int:
+    """Return how many of these threads have room for columns of all Gram matrices."""
+    return max(1, min(threads, MOST // max(8 * heads * NARROW * width, 1)))
 
 
 def _panels(width: int, heads: int) -> Iterator[slice]:

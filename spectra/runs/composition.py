@@ -81,13 +81,15 @@ class Composition(Around[Analysis]):
         first = self.analysis.estimate(executor)
         if self._known(executor, modules, summed=summed) is not None:
             return first
-        second = estimate(self.plan, _lines(self.fold, pairs, summed=summed), executor)
+        threads = torch.get_num_threads()
+        lines = _lines(self.fold, pairs, summed=summed, threads=threads)
+        second = estimate(self.plan, lines, executor)
         took = Work(products=SINGLE * operations(pairs, summed=summed))
         seconds = None if None in {first.seconds, second.seconds} else (
             (first.seconds or 0.0) + (second.seconds or 0.0)
-            + took.threaded(torch.get_num_threads()) * first.busy
+            + took.threaded(threads) * first.busy
         )  # fmt: skip
-        memory = max(first.memory, second.memory + _kept(pairs, summed=summed))
+        memory = max(first.memory, second.memory + _kept(pairs, summed=summed, threads=threads))
         return replace(first, seconds=seconds, memory=memory, nbytes=first.nbytes + second.nbytes)
 
     def run(self, executor: Executor | None = None, report: Report = silent) -> Result:
@@ -128,7 +130,7 @@ class Composition(Around[Analysis]):
         summed = not _exact(pairs)
         if not pairs or self._known(executor, modules, summed=summed) is not None:
             return [first]
-        analyzer = _lines(self.fold, pairs, summed=summed)
+        analyzer = _lines(self.fold, pairs, summed=summed, threads=torch.get_num_threads())
         executor.peak(tasks, analyzer)  # too little memory is refused before any work
         return [first, Stage.of(tasks, analyzer)]
 
@@ -175,7 +177,8 @@ class Composition(Around[Analysis]):
         pair is told, two, and so on.
         """
         kept, tasks = Kept(), _tasks(modules)
-        measured(executor, tasks, _lines(self.fold, pairs, summed=summed), report, kept)
+        lines = _lines(self.fold, pairs, summed=summed, threads=torch.get_num_threads())
+        measured(executor, tasks, lines, report, kept)
         found = scored(pairs, kept.held, summed=summed)
         wanted, checked = leading(found, MOST if summed else max(MOST, self.strongest))
         if summed:
@@ -208,23 +211,24 @@ def _tasks(modules: Sequence[Module]) -> list[Task]:
 
 
 def _exact(pairs: Sequence[Pair]) -> bool:
-    """Say whether all pairs are computed exactly."""
+    """Say whether all pairs are computed exactly; on every machine the same ones are."""
     operations = sum(one.operations(summed=False) for one in pairs)
-    return operations <= EXACT and _kept(pairs, summed=False) <= ROOM
+    return operations <= EXACT and _kept(pairs, summed=False, threads=1) <= ROOM
 
 
-def _kept(pairs: Sequence[Pair], *, summed: bool) -> int:
+def _kept(pairs: Sequence[Pair], *, summed: bool, threads: int) -> int:
     """Return the bytes of the lines of all modules, and of what is made of them at once."""
     modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
-    return _lines(True, pairs, summed=summed).kept([*modules.values()])
+    return _lines(True, pairs, summed=summed, threads=threads).kept([*modules.values()])
 
 
-def _lines(fold: bool, pairs: Sequence[Pair], *, summed: bool) -> HeadLines:
-    """Return what measures the lines of all heads."""
+def _lines(fold: bool, pairs: Sequence[Pair], *, summed: bool, threads: int) -> HeadLines:
+    """Return what measures the lines of all heads, which so many threads are to compare."""
     modules = {one.name: one.about for pair in pairs for one in (pair.writer, pair.reader)}
     grams = 0 if summed else gram_memory(
         max((one.written for one in modules.values()), default=0),
         sum(one.heads for one in modules.values()),
+        threads,
     )  # fmt: skip
     return HeadLines(fold, summed, beside=grams)
 

@@ -26,6 +26,7 @@ from spectra.runs.pairs import modules_of, pairs_of
 from spectra.work import memory, probe, store
 from spectra.work.executor import Progress, measured
 from spectra.work.local import Local
+from spectra.work.threads import threads_within
 
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 3, 4, 2, 20, 64
 Map = NDArray[np.float64]
@@ -125,6 +126,18 @@ def test_where_all_would_take_too_long_the_strongest_are_exact(
     assert list(told(result)) == ranked[:5]
     for key, one in told(result).items():
         assert one["score"] == pytest.approx(expected[key][0], rel=1e-5)
+
+
+def test_which_pairs_are_computed_exactly_does_not_hang_on_the_threads(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "ROOM", 400 << 10)  # lines take 180, Gram matrices 96 each
+    monkeypatch.setattr("spectra.kernels.composition.HELD", 12 << 10)
+    found = []
+    for threads in (1, 8):
+        with threads_within(threads):
+            found.append(spectra.heads(model, compose=True, cache=False).summary["composition"])
+    assert [one["exact"] for one in found] == [True, True]
 
 
 def test_what_is_told_of_pairs_is_kept_and_nothing_is_read_for_it_again(
