@@ -58,6 +58,11 @@ def test_hashes_tell_what_is_the_same_and_digests_what_changed(
     tensors[NAMES[3]] = tensors[NAMES[3]] + 1
     hub.add("org/m", write(tmp_path / "v2", tensors), "v2")
     headers = spectra.ls("org/m@v1", "org/m@v2")
+    asked = {shard: [one.range for one in hub.on("cdn") if shard in one.path]
+             for shard in (FIRST, SECOND)}  # fmt: skip
+    assert len(asked[SECOND]) == 2 * 2
+    assert len(set(asked[FIRST])) == 2
+    assert len(asked[FIRST]) == 3  # what is the same has its header read once
     assert became(headers, "same") == [NORM, *NAMES[:2]]
     assert became(headers, "unknown") == NAMES[2:]
     assert headers.summary["unknown_bytes"] == 2 * 16 * 8 * 4

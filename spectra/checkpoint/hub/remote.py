@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from spectra.checkpoint.hub.answers import LOG_IN, TIMEOUT, Patience, Trouble, broken, busy, refused
 from spectra.checkpoint.source import ByContent, at_once
@@ -33,6 +34,21 @@ Session: TypeAlias = Callable[[], "httpx2.Client"]
 
 class NoRangesError(CheckpointError):
     """A server that sends whole files only."""
+
+
+class Beginning:
+    """The first bytes of a file, as many as were read of it for its header."""
+
+    def __init__(self, held: bytes = b"") -> None:
+        """Take what is known; it becomes more."""
+        self.held = held
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Beginning, (self.held[:OPENING],)  # whoever is sent the file has its header
+
+
+_beginnings: WeakValueDictionary[tuple[str, int], Beginning] = WeakValueDictionary()
+"""By content and size, of files that are open: revisions have most of theirs in common."""
 
 
 class RemoteFile(ByContent):
@@ -68,7 +84,7 @@ class RemoteFile(ByContent):
         self._session = session
         self.content = content
         self._opening = Lock()
-        self._head = b""
+        self._head = Beginning()
         self._size: int | None = None
 
     @property
@@ -82,19 +98,24 @@ class RemoteFile(ByContent):
             if self._size is None:
                 head = bytearray(OPENING)
                 got = self._fetch(0, memoryview(head))
-                self._head = bytes(head[:got])
+                self._head = Beginning(bytes(head[:got]))
+                if self.content:
+                    key = self.content, self._size or 0
+                    self._head = _beginnings.setdefault(key, self._head)
             return self._size or 0
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return a small range, for headers."""
+        """Return a small range, for headers; files of one content are asked for theirs once."""
         buffer = bytearray(max(0, min(stop, self.size) - start))
         self.fill(start, memoryview(buffer))
+        if start <= len(self._head.held) < start + len(buffer):
+            self._head.held = self._head.held[:start] + bytes(buffer)
         return bytes(buffer)
 
     def fill(self, start: int, buffer: memoryview) -> int:
         """Read from `start` into the buffer; return the bytes got, fewer only at the end."""
         goal = max(0, min(len(buffer), self.size - start))
-        known = self._head[start : start + goal]
+        known = self._head.held[start : start + goal]
         buffer[: len(known)] = known
         rest = buffer[len(known) : goal]
         count = max(1, min(RANGES, len(rest) // PIECE))
