@@ -22,6 +22,7 @@ class Held(NamedTuple):
 
     path: Path
     rows: int  # measurements
+    conclusions: int  # from all rows of a run together
     files: int  # tensors of local files whose content is known
     rates: int  # figures of what work takes, on this machine and others that use the store
     nbytes: int  # on disk
@@ -50,8 +51,8 @@ def held(store: Store) -> Held:
     """Return what a store holds."""
     base = store.base
     aside = sorted(base.path.parent.glob(ASIDE.format(base.path.name)))
-    rows, files, rates = (base.count(kind) for kind in (ROW, FILE, RATE))
-    return Held(base.path, rows, files, rates, base.nbytes, tuple(aside))
+    rows, conclusions, files, rates = map(base.count, (ROW, CONCLUSION, FILE, RATE))
+    return Held(base.path, rows, conclusions, files, rates, base.nbytes, tuple(aside))
 
 
 def clear(path: Path) -> int:

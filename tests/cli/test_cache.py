@@ -108,6 +108,7 @@ def test_it_says_what_it_holds_and_lets_go_of_it(
     screen = told(command("cache", "info"))
     assert str(cache / "store.sqlite") in screen
     assert "measurements  6" in screen
+    assert "conclusions   1" in screen
     assert "6 tensors of local files" in screen
     assert re.search(r"rates +[1-9]\d* figures? of how long", screen)
     (cache / "store.sqlite.aside-1").write_text("damaged")
