@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
-from safetensors.torch import load_file
+from huggingface_hub import constants, snapshot_download
+from safetensors.torch import load_file, save_file
 
 from examples import write_model
 from loopback import Loopback, taken_for_the_hub
@@ -217,6 +218,37 @@ def test_downloaded_files_are_read_from_the_cache_online_and_offline(
     offline = command("kappa", f"org/name@{commit}", *options)
     assert document(offline.out) == document(first.out)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@v1", "@refs/pr/3"])
+def test_a_revision_that_was_downloaded_has_its_name_offline_too(
+    command: Command, hub: Loopback, sharded: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    spec, ref = f"org/name{revision}", revision[1:] or "main"
+    first = hub.add("org/name", sharded, ref)
+    same, other = (Path(shutil.copytree(sharded, sharded.with_name(one))) for one in "so")
+    for shard in (FIRST, SECOND):
+        save_file({key: one + 1 for key, one in load_file(other / shard).items()}, other / shard)
+    for folder, held in ((sharded, None), (same, first), (other, None)):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        commit = hub.add("org/name", folder, ref)
+        assert command("kappa", spec, "--download").code == 0  # of the same nothing but documents
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        found = command("kappa", spec)
+        assert found.code == 0
+        told = f"is opened from the cache, commit {held or commit}; the Hub may have a newer one"
+        assert told in found.err
+
+
+def test_a_commit_that_the_cache_has_already_gets_the_name_that_is_asked_for(
+    command: Command, hub: Loopback, sharded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", sharded)
+    hub.add("org/name", sharded, "v1")
+    snapshot_download("org/name")
+    assert command("kappa", "org/name@v1", "--download", "--layers", "0").code == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert command("kappa", "org/name@v1", "--layers", "0").code == 0
 
 
 def test_a_connection_that_breaks_changes_nothing(

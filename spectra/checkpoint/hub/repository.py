@@ -1,11 +1,14 @@
 """Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
@@ -126,11 +129,7 @@ def _cached(spec: str, place: Place, why: str, failure: str = "") -> tuple[Folde
         why: The Hub is not asked.
         failure: What became of asking it.
     """
-    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
-    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
-
-    home = _home() / repo_folder_name(repo_id=place.repo, repo_type="model")
-    word = place.revision or constants.DEFAULT_REVISION
+    home, word = _home_of(place), place.revision or _main()
     try:
         reference = home / "refs" / word
         commit = reference.read_text("ascii") if reference.is_file() else word
@@ -173,6 +172,20 @@ def _home() -> Path:
     from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def _home_of(place: Place) -> Path:
+    """Return where the cache has a repository, be it there or not."""
+    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
+
+    return _home() / repo_folder_name(repo_id=place.repo, repo_type="model")
+
+
+def _main() -> str:
+    """Return the revision that is meant where none is given."""
+    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
+
+    return constants.DEFAULT_REVISION
 
 
 def _names_in(cache: Path) -> list[str]:
@@ -282,6 +295,8 @@ class HubFolder:
 
         held = hub.try_to_load_from_cache(self.place.repo, path, revision=self.commit)
         if isinstance(held, str):
+            if self.download and not path.endswith(".json"):
+                self._keep_name()
             return LocalFile(Path(held), self._content(path, Path(held)))
         url = hub.hf_hub_url(
             self.place.repo, path, revision=self.commit, endpoint=hub.HfApi().endpoint
@@ -290,7 +305,7 @@ class HubFolder:
             return LocalFile(self.fetched(path))
         remote = RemoteFile(url, label, _headers, hub.get_session, self._content(path))
         if self.download:
-            return DownloadedFile(remote, partial(self.fetched, path))
+            return DownloadedFile(remote, partial(self._whole, path))
         return remote
 
     def _content(self, path: str, held: Path | None = None) -> str:
@@ -326,6 +341,26 @@ class HubFolder:
             )
 
         return Path(asked(self.place.at(path), fetch, again=False))
+
+    def _whole(self, path: str) -> Path:
+        """Return a file of weights, fetched, in a revision that the cache now has."""
+        found = self.fetched(path)
+        self._keep_name()
+        return found
+
+    def _keep_name(self) -> None:
+        """Note in the cache, as the Hub's own tools do, which commit a revision is.
+
+        Where documents alone are fetched the name stays with the commit that it means there.
+        """
+        word = self.place.revision or _main()
+        if word != self.commit:
+            reference = _home_of(self.place) / "refs" / word
+            fresh = reference.with_name(f"{reference.name}.{os.getpid()}.{get_ident()}.tmp")
+            with suppress(OSError):  # of a cache that can only be read
+                reference.parent.mkdir(parents=True, exist_ok=True)
+                fresh.write_text(self.commit, "ascii")
+                fresh.replace(reference)
 
     def _is_small(self, url: str, label: str) -> bool:
         """Say whether a document is worth the cache; what is larger its reader will refuse."""
