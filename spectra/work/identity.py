@@ -4,7 +4,11 @@ import sys
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
+from site import getsitepackages, getusersitepackages
+from sysconfig import get_path
+from types import ModuleType
 from typing import Final, Protocol
 
 from spectra.checkpoint.fingerprints import Ledger, plain
@@ -74,10 +78,16 @@ def code_of(kind: type) -> str | None:
     A class that is loaded again is another one, and so is what its file holds by then.
 
     Returns:
-        None where nothing tells one code from the next: a class of a notebook has no file.
+        None where nothing tells one code from the next: a class of a notebook has no file, and what
+        one that a function made closes over stands in none.
     """
-    own = _file_of(kind.__module__)
+    own, named = _file_of(kind.__module__), attrgetter(kind.__qualname__)
     if own is None or not (own.is_relative_to(_HOME) or own.is_file()):
+        return None
+    try:
+        if named(sys.modules[kind.__module__]) is not kind:
+            return None
+    except AttributeError:
         return None
     return numerics(kind.__module__)
 
@@ -85,16 +95,49 @@ def code_of(kind: type) -> str | None:
 def numerics(module: str) -> str:
     """Return the digest of the code between bytes and rows, an analyzer's own module included.
 
-    Of a module of this package its whole room is: it may ask the others. A version that somebody
+    Of a module of this package its whole room is: it may ask the others. Of one outside those are
+    that it takes names from, but for Python's own and what is installed. A version that somebody
     forgot to raise makes no wrong number then. Where there are no sources it is that of what is
     installed.
     """
     own = _file_of(module)
     inside = own is not None and own.is_relative_to(_HOME)
     found = sha256(_rooms(own.parent if own and inside else None))
-    if own and not inside and own.is_file():
-        found.update(own.read_bytes())
+    if own and not inside:
+        for path in sorted(_outside(module)):
+            found.update(path.read_bytes())
     return found.hexdigest()
+
+
+def _outside(module: str) -> set[Path]:
+    """Return the files of a module outside this package, and of all that it takes names from.
+
+    Those of Python and of what is installed are taken to stay, but for its own package's.
+    """
+    package, found = module.partition(".")[0], set[Path]()
+    seen, left = {module}, [module]
+    while left:
+        name = left.pop()
+        own = _file_of(name)
+        if own is None or not own.is_file() or (
+            name.partition(".")[0] != package and any(map(own.is_relative_to, _installed()))
+        ):  # fmt: skip
+            continue
+        found.add(own)
+        for held in [*vars(sys.modules[name]).values()]:
+            is_module = isinstance(held, ModuleType)
+            more = held.__name__ if is_module else getattr(held, "__module__", None)
+            if isinstance(more, str) and more not in seen:
+                seen.add(more)
+                left.append(more)
+    return found
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Return where Python's own modules lie, this package's, and what is installed."""
+    places = get_path("stdlib"), get_path("platlib"), getusersitepackages(), *getsitepackages()
+    return _HOME, *map(Path, places)
 
 
 @cache

@@ -1,5 +1,6 @@
 """What was concluded is kept with all that it hangs on, and nothing else is taken for it."""
 
+import importlib
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from spectra.analyzers import Kappa, Row, Spectrum, Summary
 from spectra.matrices import Place
 from spectra.work import conclusions
 from spectra.work.conclusions import Concluded, concluded
+from spectra.work.identity import code_of
 from spectra.work.store import CONCLUSION, Store
 
 ROWS = [
@@ -147,6 +149,39 @@ def test_an_analyzer_without_a_file_is_asked_each_time(
         exec(text, vars(module))  # noqa: S102
         concluded(module.Mine(), ROWS, store, once)
     assert (once.times, store.base.count(CONCLUSION)) == (4, 2)
+
+
+def test_analyzers_whose_code_no_file_tells_whole_are_asked_each_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class that a function made closes over values; and what it imports may be edited."""
+
+    def made(share: float) -> type[Kappa]:
+        class Mine(Kappa):
+            def conclude(self, rows: Sequence[Row]) -> Concluded:
+                return rows, {"share": share}
+
+        return Mine
+
+    module = ModuleType("made")
+    monkeypatch.setitem(sys.modules, "made", module)
+    monkeypatch.setattr(module, "__file__", __file__, raising=False)
+    for share in (1.0, 2.0):
+        mine = made(share)
+        mine.__module__, mine.__qualname__ = "made", "Mine"
+        assert concluded(mine(), ROWS, store, mine().conclude)[1] == {"share": share}
+        setattr(module, "Mine", made(share))  # noqa: B010 - of its name, and yet another
+    assert not store.base.count(CONCLUSION)
+    found = set()
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = "from spectra.analyzers import Kappa\nimport mine_helper\nclass Mine(Kappa): pass\n"
+    (tmp_path / "mine_beside.py").write_text(lines)
+    for factor in (1, 2):
+        (tmp_path / "mine_helper.py").write_text(f"FACTOR = {factor}\n")
+        for name in ("mine_helper", "mine_beside"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        found.add(code_of(importlib.import_module("mine_beside").Mine))
+    assert len(found - {None}) == 2
 
 
 def test_damage_and_other_layouts_are_concluded_anew(store: Store) -> None:
