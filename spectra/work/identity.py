@@ -1,14 +1,15 @@
 """What tells a measurement for ever: the content of what was read, and what made numbers of it."""
 
+import ast
 import sys
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from site import getsitepackages, getusersitepackages
 from sysconfig import get_path
-from types import ModuleType
 from typing import Final, Protocol
 
 from spectra.checkpoint.fingerprints import Ledger, plain
@@ -96,7 +97,7 @@ def numerics(module: str) -> str:
     """Return the digest of the code between bytes and rows, an analyzer's own module included.
 
     Of a module of this package its whole room is: it may ask the others. Of one outside those are
-    that it takes names from, but for Python's own and what is installed. A version that somebody
+    that it imports, but for Python's own and what is installed. A version that somebody
     forgot to raise makes no wrong number then. Where there are no sources it is that of what is
     installed.
     """
@@ -104,33 +105,61 @@ def numerics(module: str) -> str:
     inside = own is not None and own.is_relative_to(_HOME)
     found = sha256(_rooms(own.parent if own and inside else None))
     if own and not inside:
-        for path in sorted(_outside(module)):
+        for path in _outside(module):
             found.update(path.read_bytes())
     return found.hexdigest()
 
 
-def _outside(module: str) -> set[Path]:
-    """Return the files of a module outside this package, and of all that it takes names from.
+def _outside(module: str) -> list[Path]:
+    """Return the files of a module outside this package, and of all that these import, by name.
 
     Those of Python and of what is installed are taken to stay, but for its own package's.
     """
-    package, found = module.partition(".")[0], set[Path]()
+    package, found = module.partition(".")[0], dict[str, Path]()
     seen, left = {module}, [module]
     while left:
         name = left.pop()
-        own = _file_of(name)
+        own = _file_of(name) or _not_loaded(name)
         if own is None or not own.is_file() or (
             name.partition(".")[0] != package and any(map(own.is_relative_to, _installed()))
         ):  # fmt: skip
             continue
-        found.add(own)
-        for held in [*vars(sys.modules[name]).values()]:
-            is_module = isinstance(held, ModuleType)
-            more = held.__name__ if is_module else getattr(held, "__module__", None)
-            if isinstance(more, str) and more not in seen:
-                seen.add(more)
-                left.append(more)
-    return found
+        found[name] = own
+        more = _imported(own, name) - seen
+        seen |= more
+        left += more
+    return [found[name] for name in sorted(found)]
+
+
+def _imported(file: Path, module: str) -> set[str]:
+    """Return the names of the modules that a file imports anywhere in it, and perhaps of more."""
+    home = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # no source, or no longer
+        return found
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Import):
+            found |= {alias.name for alias in one.names}
+        elif isinstance(one, ast.ImportFrom):
+            above = home.split(".")[: len(home.split(".")) + 1 - one.level] if one.level else []
+            origin = ".".join([*above, *([one.module] if one.module else [])])
+            found |= {origin, *(f"{origin}.{alias.name}" for alias in one.names)}
+    parts = [name.split(".") for name in found]
+    return {".".join(some[: count + 1]) for some in parts for count in range(len(some))}
+
+
+def _not_loaded(module: str) -> Path | None:
+    """Return the file of a module that is imported later, as within a function."""
+    above = module.rpartition(".")[0]
+    if above and above not in sys.modules:
+        return None
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(found.origin) if found and found.has_location and found.origin else None
 
 
 @cache

@@ -172,16 +172,38 @@ def test_analyzers_whose_code_no_file_tells_whole_are_asked_each_time(
         assert concluded(mine(), ROWS, store, mine().conclude)[1] == {"share": share}
         setattr(module, "Mine", made(share))  # noqa: B010 - of its name, and yet another
     assert not store.base.count(CONCLUSION)
-    found = set()
+
+
+def test_what_an_analyzer_of_ones_own_imports_may_be_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    lines = "from spectra.analyzers import Kappa\nimport mine_helper\nclass Mine(Kappa): pass\n"
-    (tmp_path / "mine_beside.py").write_text(lines)
-    for factor in (1, 2):
-        (tmp_path / "mine_helper.py").write_text(f"FACTOR = {factor}\n")
-        for name in ("mine_helper", "mine_beside"):
-            monkeypatch.delitem(sys.modules, name, raising=False)
-        found.add(code_of(importlib.import_module("mine_beside").Mine))
-    assert len(found - {None}) == 2
+    (tmp_path / "mine_all").mkdir()
+    whole = {
+        "mine_all/__init__.py": "",
+        "mine_all/question.py": "from spectra.analyzers import Kappa\nfrom . import beside\n"
+        "from .more import FACTOR\nclass Mine(Kappa):\n    def measure(self, matrix):\n"
+        "        import mine_late\n",
+        "mine_all/beside.py": "import mine_far\n", "mine_all/more.py": "FACTOR = 1\n",
+        "mine_far.py": "FACTOR = 1\n", "mine_late.py": "FACTOR = 1\n",
+        "mine_other.py": "FACTOR = 1\n",
+    }  # fmt: skip
+
+    def code() -> str | None:
+        for name in [name for name in sys.modules if name.startswith("mine_")]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        return code_of(importlib.import_module("mine_all.question").Mine)
+
+    for name, text in whole.items():
+        (tmp_path / name).write_text(text)
+    first = code()
+    assert first is not None
+    for name, text in whole.items():
+        (tmp_path / name).write_text(f"{text}# edited\n")
+        assert (code() == first) == (name == "mine_other.py"), name
+        (tmp_path / name).write_text(text)
+    assert code() == first
 
 
 def test_damage_and_other_layouts_are_concluded_anew(store: Store) -> None:
