@@ -282,7 +282,7 @@ def components_work(rows: int, cols: int, which: Which | None, count: int) -> Wo
     short, long = sorted((rows, cols))
     if short <= SETTINGS.small:
         return Work(11.0 * (long * short**2 + short**3) * DOUBLE)
-    vectors = count * (6.5 * short**2 + 4.0 * long * short + 10.0 * long * count)
+    vectors = count * (15.0 * short**2 + 10.0 * long * short + 30.0 * long * count)
     every = singular_values_work(rows, cols) + Work(vectors * DOUBLE)
     if which is None or not SETTINGS.steps_for(short, count):
         return every

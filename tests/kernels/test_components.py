@@ -155,3 +155,18 @@ def test_work_counts_a_decomposition_where_few_have_no_room() -> None:
     few, all_of_them = (float(components_work(2048, 2048, "largest", k)) for k in (16, 128))
     middle = float(components_work(2048, 2048, None, 128))
     assert few < all_of_them == middle
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "count", "seconds"),
+    [
+        (768, 768, 128, 0.094), (768, 768, 256, 0.153), (1024, 1024, 128, 0.154),
+        (1024, 1024, 256, 0.252), (1536, 1536, 128, 0.436), (1536, 1536, 256, 0.543),
+        (768, 3072, 256, 0.318), (1024, 4096, 128, 0.327), (1024, 4096, 256, 0.520),
+    ],
+)  # fmt: skip
+def test_work_of_vectors_among_all_is_what_they_took(
+    rows: int, cols: int, count: int, seconds: float
+) -> None:
+    """Of a flat spectrum, on a core whose singular values take what the reference's take."""
+    assert float(components_work(rows, cols, None, count)) == pytest.approx(seconds, rel=0.2)
