@@ -65,7 +65,7 @@ Older = Annotated[
 ]
 Most = Annotated[
     int | None,
-    option("--max-size SIZE", "prune: what was used last stays, so much. Example: 2GB",
+    option("--max-size SIZE", "prune: what was used last stays, in a file of so much. Example: 2GB",
            parser=room),
 ]  # fmt: skip
 Format = Annotated[Form, option("--format FORMAT", "info: table or json.", OUTPUT, of=Form)]

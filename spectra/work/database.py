@@ -138,6 +138,12 @@ class Database:
         self._order("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
     @property
+    def pages(self) -> int:
+        """Bytes of the file once all is written to it that others may still read as it was."""
+        order = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        return self._try(lambda base: int(base.execute(order).fetchone()[0])) or 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes on disk."""
         return sum(file.stat().st_size for file in self._files())

@@ -81,7 +81,7 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
     Args:
         store: Of what.
         older: Seconds since an entry was used.
-        most: Bytes that may stay.
+        most: Bytes that the file may have then; an empty one has some 20 KB.
 
     Returns:
         How many measurements were dropped.
@@ -89,7 +89,22 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
     Raises:
         OutputError: Some were to go, and the store cannot be written.
     """
-    base, before, total = store.base, store.base.count(ROW), 0
+    base, before = store.base, store.base.count(ROW)
+    left = _keeping(store, older, most)
+    base.shrink()
+    while most is not None and left and base.pages > most and base.writes:
+        left = _keeping(store, None, left * most // base.pages)  # a file is more than its entries
+        base.shrink()
+    return before - base.count(ROW)
+
+
+def _keeping(store: Store, older: float | None, most: int | None) -> int:
+    """Drop entries by age, and all but so many bytes; return the bytes of those that stay.
+
+    Raises:
+        OutputError: Some were to go, and the store cannot be written.
+    """
+    base, total, left = store.base, 0, 0
     sizes = [
         (used, kind, about, nbytes)
         for kind in (ROW, CONCLUSION, FILE, NAMED_FILE, SAMPLE, RATE)
@@ -104,8 +119,9 @@ def prune(store: Store, older: float | None = None, most: int | None = None) -> 
             if not base.writes:
                 why = store.troubles[0]
                 raise OutputError(f"not all that was to go is dropped: {why}. {CLEAR}")
-    base.shrink()
-    return before - base.count(ROW)
+        else:
+            left = total
+    return left
 
 
 def export(store: Store, path: Path) -> int:
