@@ -19,6 +19,7 @@ EVERY = 30.0  # seconds between lines where no terminal is
 REDRAWN = 0.2  # seconds between pictures of a bar
 WIDTH, LEAST = 30, 10  # of a bar, in characters
 NAME = 40  # of a matrix, likewise
+USUAL = 80  # columns of a terminal that does not tell
 
 Show = Callable[["State"], None]
 
@@ -182,6 +183,10 @@ def _pictured(share: float, told: str) -> dict[str, str]:
 
 
 def _columns() -> int:
-    import shutil  # noqa: PLC0415 - few need it
-
-    return shutil.get_terminal_size((80, 24)).columns
+    """Return the width of the terminal that the bar is on; what is piped on says nothing of it."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or USUAL
+    return USUAL

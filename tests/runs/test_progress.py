@@ -1,5 +1,7 @@
 """How far a run is, told while it works."""
 
+import os
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,23 @@ def test_a_bar_fits_however_much_there_is_to_say(
             assert "(999 known" in shown
             assert "0.0 of 123.0 GiB, 25 %, " in shown
             assert shown.rstrip("m ").endswith("left" if left else ("unknown", "yet"))
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(40, 40), (120, 120), (0, 80)])
+def test_a_bar_has_the_width_of_the_terminal_it_is_on(
+    columns: int, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `spectra ... | tail`, where the output is no terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    keyboard, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    with os.fdopen(keyboard, "rb", 0) as seen, os.fdopen(terminal, "w") as screen:
+        monkeypatch.setattr("sys.stderr", screen)
+        state = State()
+        state.take(ONE)
+        progress.bar(state)
+        shown = seen.read(4096).decode().removeprefix("\r\x1b[K")
+    assert wide / 2 < len(shown) < wide
 
 
 def test_bytes_are_told_of_what_is_read_and_each_once(tmp_path: Path) -> None:
