@@ -96,11 +96,13 @@ def given_budget(tasks: Sequence[Task], analyzer: Analyzer[Any], memory: int) ->
     if budget.least > budget.limit:
         most = max(range(len(tasks)), key=lambda i: weights[i].alive + weights[i].need)
         name = quote(tasks[most].place.matrix)
+        # Where not even the program fits, nothing that is left out helps.
+        other = f", or leave it out: --exclude {name}" if budget.limit > 0 else ""
         raise UsageError(
             f"--memory {exact_size(memory)} is too little: {name} takes "
             f"{_megabytes(budget.least)} beside {_megabytes(taken)} of the program"
             f"{' and of what stays of all' * bool(stays)}. Give at least "
-            f"{_megabytes(1.01 * (budget.least + taken))}, or leave it out: --exclude {name}."
+            f"{_megabytes(1.01 * (budget.least + taken))}{other}."
         )
     return budget
 

@@ -94,6 +94,7 @@ def test_too_little_is_refused_before_anything_is_read(
     ) as e:
         planned.run()
     assert "Give at least" in str(e.value)
+    assert "leave it out" not in str(e.value)  # the program alone is larger
     with pytest.raises(UsageError, match="is too little"):
         Local(memory=1000).peak(planned.question.plan.tasks, Kappa())
 
@@ -117,6 +118,8 @@ def test_the_peak_that_is_told_is_what_was_given(
     free, roomy, bound = (Local(3, memory=one).peak(tasks, Kappa()) for one in given)
     assert bound <= 4_500_000 < free
     assert 4_500_000 < roomy < 1 << 30
+    with pytest.raises(UsageError, match=r"or leave it out: exclude='w0.weight'"):
+        Local(memory=memory.LATER + 1000).peak(tasks, Kappa())
 
 
 NAMES = ("model.embed_tokens.weight", "lm_head.weight")
