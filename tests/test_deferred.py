@@ -61,7 +61,8 @@ def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
         config = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
         (Path(place) / "config.json").write_text(json.dumps(config))
     lines = [
-        ["spectrum", base], ["spectrum", base, "--metrics", "alpha"],
+        ["spectrum", base], ["spectrum", base, "--values", str(tmp_path / "sigma.csv")],
+        ["spectrum", base, "--metrics", "alpha"],
         ["kappa", base, "--select", "50%"], ["diff", base, after, "--intruders"],
         ["diff", base, after, "--per-head"], ["check", after, "--base", base],
         ["heads", base], ["heads", base, "--compose"], ["shared", base],

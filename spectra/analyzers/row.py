@@ -18,6 +18,9 @@ Value: TypeAlias = (
     "| Mapping[str, Value] | None"
 )
 
+CODES = {"torch.int64": "q", "torch.float32": "f", "torch.float64": "d"}
+"""Those of `array` for dtypes."""
+
 PLACE = tuple(one.name for one in fields(Place))
 
 
@@ -70,10 +73,7 @@ class Row:
         """Return a vector of int64, for which torch is not loaded; None where there is none."""
         if name not in self.arrays:
             return None
-        if isinstance(self.arrays, Packed):
-            return array("q", base64.b64decode(self.arrays.plain[name]["data"]))
-        found: list[int] = self.arrays[name].tolist()
-        return found
+        return numbers(self.arrays, name)
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data, which `from_plain` turns back without loss.
@@ -123,6 +123,15 @@ class Packed(Mapping[str, Tensor]):
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self.plain)
+
+
+def numbers(arrays: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """Return the numbers of a vector of int64, float32 or float64, without torch where packed."""
+    if isinstance(arrays, Packed):
+        found = arrays.plain[name]
+        return array(CODES[found["dtype"]], base64.b64decode(found["data"]))
+    told: list[float] = arrays[name].tolist()
+    return told
 
 
 def _packed(one: Tensor) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra.analyzers.row import numbers
 from spectra.errors import OutputError
 from spectra.report.findings import FORMS as FORMS_OF_FINDINGS
 from spectra.report.findings import SUFFIXES as FINDINGS
@@ -162,7 +163,7 @@ def write_values(arrays: "Arrays", path: Path) -> None:
     require_values_suffix(path)
     import pandas as pd  # noqa: PLC0415 - half a second that most runs need not pay
 
-    spectra = {name: found["sigma"].tolist() for name, found in arrays.items() if "sigma" in found}
+    spectra = {name: numbers(found, "sigma") for name, found in arrays.items() if "sigma" in found}
     lines = [(name, *pair) for name, sigma in spectra.items() for pair in enumerate(sigma)]
     frame = pd.DataFrame(lines, columns=["matrix", "index", "sigma"])
     write = frame.to_csv if path.suffix.lower() == ".csv" else frame.to_parquet
