@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
 from huggingface_hub import close_session, constants
@@ -49,6 +50,8 @@ def taken_for_the_hub(home: Path) -> Iterator[Loopback]:
             patch.setattr(constants, name, True)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr("spectra.checkpoint.hub.answers.WAIT", 0.01)
+        # Files of other tests may still be open.
+        patch.setattr("spectra.checkpoint.hub.remote._beginnings", WeakValueDictionary())
         close_session()
         try:
             yield server
