@@ -16,7 +16,8 @@ from spectra.checkpoint.choice import chosen, told_kind
 from spectra.checkpoint.factored import put_together
 from spectra.checkpoint.formats import CONVERT, Format, format_named
 from spectra.checkpoint.hub.answers import UnreachableError
-from spectra.checkpoint.hub.repository import looks_like_hub, open_hub
+from spectra.checkpoint.hub.place import place_of
+from spectra.checkpoint.hub.repository import open_hub
 from spectra.checkpoint.local import LocalFolder, legible
 from spectra.checkpoint.modules import joined, modules_of
 from spectra.checkpoint.pickled.opening import refuse_foreign
@@ -67,7 +68,7 @@ def place_of_spec(spec: str | Path, *, download: bool = False) -> tuple[Folder, 
             return LocalFolder(spec, path), ""
         if spec and path.exists():
             return _given(spec, path), path.name
-    if looks_like_hub(spec):
+    if place_of(spec):
         return _open_hub(spec, download=download)
     page = re.fullmatch(r"https?://[^/]+/([\w.-]+/[\w.-]+)(/.*)?", spec)
     raise CheckpointError(

@@ -8,7 +8,8 @@ from huggingface_hub.errors import HfUriError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra.checkpoint.hub.repository import Place, _place, looks_like_hub, open_hub
+from spectra.checkpoint.hub.place import Place, place_of
+from spectra.checkpoint.hub.repository import open_hub
 from spectra.errors import CheckpointError
 
 NAMES = {
@@ -52,13 +53,12 @@ SPECS = re.compile(r"[aB]{1,2}/[a.-]{1,3}(@(refs/pr/3|[aB.-]{1,3}))?(/[aB.]{1,2}
 
 @pytest.mark.parametrize("spec", NAMES)
 def test_words_of_the_grammar_are_read(spec: str) -> None:
-    assert looks_like_hub(spec)
-    assert _place(spec) == Place(*NAMES[spec])
+    assert place_of(spec) == Place(*NAMES[spec])
 
 
 @pytest.mark.parametrize("spec", NO_NAMES)
 def test_other_words_are_no_name(spec: str) -> None:
-    assert not looks_like_hub(spec)
+    assert not place_of(spec)
 
 
 def test_the_hubs_own_parser_reads_the_same() -> None:
@@ -70,7 +70,7 @@ def test_the_hubs_own_parser_reads_the_same() -> None:
 
 @given(st.from_regex(SPECS, fullmatch=True))
 def test_what_is_read_the_hubs_own_rules_read_alike(spec: str) -> None:
-    found = _place(spec)
+    found = place_of(spec)
     if found is not None:
         twin = parse_hf_uri(f"hf://{spec}")
         assert (twin.id, twin.revision, twin.path_in_repo) == (
@@ -85,9 +85,9 @@ def test_every_repository_that_the_hub_allows_is_read_and_no_other(repo: str) ->
     try:
         parse_hf_uri(f"hf://{repo}")
     except HfUriError:
-        assert not looks_like_hub(repo)
+        assert not place_of(repo)
     else:
-        assert _place(repo) == Place(repo, None, "")
+        assert place_of(repo) == Place(repo, None, "")
 
 
 @pytest.mark.parametrize("spec", ["../x", "a\x1bb"])

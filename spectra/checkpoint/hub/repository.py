@@ -1,64 +1,24 @@
-"""Repositories of the Hub: their names, a commit pinned, its files read where they lie."""
+"""Repositories of the Hub: a commit pinned, its files read where they lie."""
 
-import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 from spectra.checkpoint.documents import MAX_INDEX
 from spectra.checkpoint.hub.answers import TIMEOUT, NoRepositoryError, UnreachableError, asked
+from spectra.checkpoint.hub.cache import COMMIT, held_commit, keep_name, near_name
 from spectra.checkpoint.hub.downloaded import DownloadedFile
+from spectra.checkpoint.hub.place import Place, place_of
 from spectra.checkpoint.hub.remote import BLOB, RemoteFile
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import Folder, Source
 from spectra.errors import CheckpointError
-from spectra.text import guess, listed, quote, shown
+from spectra.text import guess, quote, shown
 
 CONCURRENCY = 8
-COMMIT = re.compile(r"[0-9a-f]{40}")
-NEAR = 0.7  # how alike a name is that may have been meant
-
-_PART = r"\w(?:\w|-(?!-)|\.(?!\.)){0,95}(?<=\w)(?<!\.git)"
-_REVISION = (
-    r"@(?P<revision>refs/(?:pr/\d+|convert/(?!\.)[\w.-]+)(?=/|\Z)"  # the Hub's own, with slashes
-    r"|(?!refs/|\.)(?:(?!\.\.)[^\s/@~^:?*\[\\])+)"
-)
-_PATH = r"/(?P<path>(?:(?!\.{1,2}(?:/|\Z))[^/\\]+(?:/(?!\Z)|\Z))+)"
-_KINDS = r"(?!(?:models|datasets|spaces|kernels|buckets)/)"  # no organisation has such a name
-NAMED = re.compile(
-    rf"(?:hf://(?:models/)?)?{_KINDS}(?P<repo>{_PART}/{_PART})(?:{_REVISION})?(?:{_PATH})?",
-    re.ASCII,
-)
-CANONICAL = re.compile(rf"hf://(?P<repo>{_PART})(?:{_REVISION}(?:{_PATH})?)?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a spec names: a repository, and where in it."""
-
-    repo: str
-    revision: str | None
-    path: str  # a file's or a folder's; empty: the repository itself
-
-    def at(self, path: str) -> str:
-        """Return the spec of another path at the same revision, for messages."""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.repo}{revision}{'/' if path else ''}{shown(path) if path else ''}"
-
-    def resolved(self, commit: str) -> str:
-        """Return the spec that means the same for ever."""
-        return f"hf://{self.repo}@{commit}{'/' if self.path else ''}{self.path}"
-
-
-def looks_like_hub(spec: str) -> bool:
-    """Say whether words that name no file here may name a repository."""
-    return _place(spec) is not None
 
 
 def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
@@ -75,7 +35,7 @@ def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
         CheckpointError: It is no name of a repository, cannot be seen or reached, or has no
             such revision or path.
     """
-    place = _place(spec)
+    place = place_of(spec)
     if place is None:
         raise CheckpointError(
             f"{shown(spec)} is no name of a repository. Expected org/name[@revision][/path] or "
@@ -91,13 +51,6 @@ def open_hub(spec: str, *, download: bool) -> tuple[Folder, str]:
         return _cached(spec, place, "the Hub cannot be reached", str(error))
 
 
-def _place(spec: str) -> Place | None:
-    found = NAMED.fullmatch(spec) or CANONICAL.fullmatch(spec)
-    if found is None or not spec.isprintable():
-        return None
-    return Place(found["repo"], found["revision"], found["path"] or "")
-
-
 def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
     from huggingface_hub import HfApi  # noqa: PLC0415 - slow, and rarely needed
 
@@ -107,8 +60,7 @@ def _pinned(spec: str, place: Place, *, download: bool) -> tuple[Folder, str]:
             label, lambda: api.model_info(place.repo, revision=place.revision, timeout=TIMEOUT)
         )
     except NoRepositoryError as error:
-        near = guess(place.repo, [name for name in _names_in(_home()) if name != place.repo], NEAR)
-        told = str(error.args[0]).replace(" Check", f"{near} Check", 1)
+        told = str(error.args[0]).replace(" Check", f"{near_name(place.repo)} Check", 1)
         raise NoRepositoryError(told) from None
     if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
         raise CheckpointError(
@@ -129,69 +81,10 @@ def _cached(spec: str, place: Place, why: str, failure: str = "") -> tuple[Folde
         why: The Hub is not asked.
         failure: What became of asking it.
     """
-    home, word = _home_of(place), place.revision or _main()
-    try:
-        reference = home / "refs" / word
-        commit = reference.read_text("ascii") if reference.is_file() else word
-        held = sorted(p.name for p in home.glob("snapshots/*") if COMMIT.fullmatch(p.name))
-        snapshot = home / "snapshots" / commit
-        listed = snapshot.rglob("*") if commit in held else ()
-        found = [path.relative_to(snapshot).as_posix() for path in listed if path.is_file()]
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{shown(home)} cannot be read ({type(error).__name__}). Expected a cache of the Hub: "
-            "check HF_HOME."
-        ) from None
-    if commit not in held:
-        raise _absent(place, home.parent, held, failure)
-    files = frozenset(path for path in found if _is_plain(path))
+    commit, held = held_commit(place, failure)
+    files = frozenset(path for path in held if _is_plain(path))
     inside, name = _within(place, files)
     return HubFolder(spec, place, commit, files, inside, offline=why), name
-
-
-def _absent(place: Place, cache: Path, held: Sequence[str], failure: str) -> CheckpointError:
-    """Return what is said of a revision that the cache lacks, and what it has instead."""
-    name = place.at("")
-    unset = "HF_HUB_OFFLINE keeps from asking the Hub: unset it, or give"
-    if held:
-        there = listed([f"{place.repo}@{commit}" for commit in held])
-        known = f"the cache {shown(cache)} holds {place.repo} only as {there}"
-        if failure:
-            return CheckpointError(f"{failure} Of {name}, {known}: give that.")
-        return CheckpointError(f"{name} is not in the cache: {known}. {unset} that.")
-    near = guess(place.repo, _names_in(cache), NEAR)
-    if failure:
-        return UnreachableError(f"{failure} It is not in the cache {shown(cache)} either.{near}")
-    return CheckpointError(
-        f"{name} is not in the cache {shown(cache)}.{near} {unset} what is there."
-    )
-
-
-def _home() -> Path:
-    """Return the Hub's own cache."""
-    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _home_of(place: Place) -> Path:
-    """Return where the cache has a repository, be it there or not."""
-    from huggingface_hub.file_download import repo_folder_name  # noqa: PLC0415 - as above
-
-    return _home() / repo_folder_name(repo_id=place.repo, repo_type="model")
-
-
-def _main() -> str:
-    """Return the revision that is meant where none is given."""
-    from huggingface_hub import constants  # noqa: PLC0415 - slow, and rarely needed
-
-    return constants.DEFAULT_REVISION
-
-
-def _names_in(cache: Path) -> list[str]:
-    """Return the repositories that the cache holds a commit of."""
-    found = {path.parent.parent.name for path in cache.glob("models--*/snapshots/*")}
-    return sorted(name.removeprefix("models--").replace("--", "/") for name in found)
 
 
 def _is_plain(path: object) -> bool:
@@ -296,7 +189,7 @@ class HubFolder:
         held = hub.try_to_load_from_cache(self.place.repo, path, revision=self.commit)
         if isinstance(held, str):
             if self.download and not path.endswith(".json"):
-                self._keep_name()
+                keep_name(self.place, self.commit)
             return LocalFile(Path(held), self._content(path, Path(held)))
         url = hub.hf_hub_url(
             self.place.repo, path, revision=self.commit, endpoint=hub.HfApi().endpoint
@@ -343,24 +236,10 @@ class HubFolder:
         return Path(asked(self.place.at(path), fetch, again=False))
 
     def _whole(self, path: str) -> Path:
-        """Return a file of weights, fetched, in a revision that the cache now has."""
+        """Return a file of weights, fetched; documents alone leave a revision's name as it was."""
         found = self.fetched(path)
-        self._keep_name()
+        keep_name(self.place, self.commit)
         return found
-
-    def _keep_name(self) -> None:
-        """Note in the cache, as the Hub's own tools do, which commit a revision is.
-
-        Where documents alone are fetched the name stays with the commit that it means there.
-        """
-        word = self.place.revision or _main()
-        if word != self.commit:
-            reference = _home_of(self.place) / "refs" / word
-            fresh = reference.with_name(f"{reference.name}.{os.getpid()}.{get_ident()}.tmp")
-            with suppress(OSError):  # of a cache that can only be read
-                reference.parent.mkdir(parents=True, exist_ok=True)
-                fresh.write_text(self.commit, "ascii")
-                fresh.replace(reference)
 
     def _is_small(self, url: str, label: str) -> bool:
         """Say whether a document is worth the cache; what is larger its reader will refuse."""
