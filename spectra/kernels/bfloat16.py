@@ -1,15 +1,17 @@
-"""Gram matrices of what bfloat16 holds, at twice the rate of float32.
+"""Gram matrices of what bfloat16 holds, on Zen 4 at twice the rate of float32.
 
-Zen 4 and what came after it multiply pairs of bfloat16 numbers and add them up in float32, which
-rounds sums alone. Torch has that in oneDNN, but no operator leaves the sums in float32: only C++
-has it, as `at::native::cpublas::brgemm`, in one thread and a tile at a time. It is called by
-address. Where torch has it no more, or it finds other numbers, all is as without it. What it
-throws nobody can catch, it ends the process: so it is asked for only where it has no reason to.
+It multiplies pairs of bfloat16 numbers and adds them up in float32, which rounds sums alone; Zen 5
+multiplies float32 as fast, and others were not measured. Torch has that in oneDNN, but no operator
+leaves the sums in float32: only C++ has it, as `at::native::cpublas::brgemm`, in one thread and a
+tile at a time. It is called by address. Where torch has it no more, or it finds other numbers, all
+is as without it. What it throws nobody can catch, it ends the process: so it is asked for only
+where it has no reason to.
 """
 
 import ctypes
 import functools
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +19,14 @@ from pathlib import Path
 from jaxtyping import Float
 
 from spectra.deferred import Tensor, torch
-from spectra.kernels.products import onednn_runs
+from spectra.kernels.products import mkl_is_slow, processor
 
 LIBRARY = Path("lib", "libtorch_cpu.so")
 NAME = "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb"
 GIVEN = *[ctypes.c_int64] * 6, ctypes.c_bool, *[ctypes.c_void_p] * 3, ctypes.c_bool
 TILE = 256  # rows and columns of the Gram matrix made at a time
 MANY = 1 << 28  # operations, below which putting values in order costs more than it saves
+ZEN4 = re.compile(r"^cpu family\s*: 25$", re.MULTILINE)
 CAPS = "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"  # by which a user keeps oneDNN from instructions
 
 Multiply = Callable[..., None]
@@ -79,10 +82,8 @@ def _add(multiply: Multiply, gram: Tensor, brief: Tensor) -> None:
 def _multiply() -> Multiply | None:
     """Return what adds A B to C: of sizes, strides, whether to add, addresses, and B's order."""
     try:  # of all this torch promises nothing
-        # The tiles of Intel's AMX would have to be let go of again, and were not measured.
-        if not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():  # noqa: SLF001
-            return None
-        if any(name in os.environ for name in CAPS) or not onednn_runs():
+        there = torch.cpu._is_avx512_bf16_supported() and mkl_is_slow()  # noqa: SLF001
+        if not there or not ZEN4.search(processor()) or any(name in os.environ for name in CAPS):
             return None
         multiply = getattr(ctypes.CDLL(str(Path(torch.__file__).parent / LIBRARY)), NAME)
     except (OSError, AttributeError):

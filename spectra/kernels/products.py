@@ -70,9 +70,14 @@ def mkl_is_slow() -> bool:
     """Say whether this is a processor of AMD's with AVX-512, of which MKL uses half."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    told = Path("/proc/cpuinfo")  # elsewhere nobody says
-    made_by = told.read_text() if told.exists() else ""
-    return torch.backends.mkl.is_available() and "AuthenticAMD" in made_by and onednn_runs()
+    return torch.backends.mkl.is_available() and "AuthenticAMD" in processor() and onednn_runs()
+
+
+@functools.cache
+def processor() -> str:
+    """Return what Linux tells of the processor; elsewhere nobody says."""
+    told = Path("/proc/cpuinfo")
+    return told.read_text() if told.exists() else ""
 
 
 @functools.cache
