@@ -63,7 +63,9 @@ def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
     lines = [
         ["spectrum", base], ["spectrum", base, "--values", str(tmp_path / "sigma.csv")],
         ["spectrum", base, "--metrics", "alpha"],
-        ["kappa", base, "--select", "50%"], ["diff", base, after, "--intruders"],
+        ["kappa", base, "--select", "50%"],
+        ["kappa", base, "--select", "50%", "--export", "peft", "-o", str(tmp_path / "lora.json")],
+        ["diff", base, after, "--intruders"],
         ["diff", base, after, "--per-head"], ["check", after, "--base", base],
         ["heads", base], ["heads", base, "--compose"], ["shared", base],
     ]  # fmt: skip

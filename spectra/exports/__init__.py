@@ -9,6 +9,7 @@ from spectra.checkpoint.factored import factors_of
 from spectra.errors import UsageError
 from spectra.exports import axolotl, llamafactory, names, peft, python
 from spectra.exports.export import LEAVE_OUT, Export, Job
+from spectra.exports.kept import remembered
 from spectra.exports.memory import Memory, memory_of
 from spectra.exports.parameters import parameters_of, targets_of
 from spectra.matrices import View
@@ -37,7 +38,9 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 _OF_GGUF = re.compile(r"(?:\w+\.)?blk\.[0-9]+\.")
 
 
-def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Export:
+def export(
+    selected: Sequence[View], checkpoint: Checkpoint, form: str, *, cached: bool = False
+) -> Export:
     """Write the selected matrices in the words of what is to train them.
 
     Nothing but headers is read. Names are those of parameters in memory: as the installed
@@ -47,6 +50,7 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
         selected: Matrices of the checkpoint, in the order of the ranking.
         checkpoint: The model that they were selected from.
         form: One of FORMS.
+        cached: The store may be asked what transformers said before, and keeps it.
 
     Returns:
         Files, and sentences on what else is trained because it lies in the same tensor.
@@ -67,14 +71,15 @@ def export(selected: Sequence[View], checkpoint: Checkpoint, form: str) -> Expor
     whole = next((view for view in selected if factors_of(view.entry)), None)
     if whole is not None:
         raise UsageError(_factored(whole, form))
-    memory = memory_of(checkpoint)
+    memory, troubles = remembered(checkpoint) if cached else (memory_of(checkpoint), ())
     for view in selected:
         if view.entry.name not in memory.landings:
             raise UsageError(_not_loaded(view, memory, form))
     parameters = parameters_of(checkpoint, memory)
     targets = tuple(targets_of(selected, parameters))
     made = FORMS[form](Job(tuple(selected), checkpoint, targets, parameters, memory))
-    return replace(made, notes=(*made.notes, memory.note)) if memory.note else made
+    more = [memory.note] if memory.note else []
+    return replace(made, notes=(*made.notes, *more, *(f"{one}." for one in troubles)))
 
 
 def require_some(selected: Sized) -> None:

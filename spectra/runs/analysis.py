@@ -51,6 +51,7 @@ from spectra.work.planning.groups import plan_across, plan_layers, plan_moments
 from spectra.work.planning.neighbours import plan_neighbours
 from spectra.work.planning.plan import Member, weights_of
 from spectra.work.planning.updates import plan_updates
+from spectra.work.store import Store
 from spectra.work.task import Input, Replaced
 from spectra.work.threads import threads_within
 
@@ -154,6 +155,7 @@ class Analysis:
             | ({"unpaired": unpaired.plain()} if unpaired else {}),
             seconds=time.perf_counter() - start,
             checkpoints=(plan.checkpoint,),
+            cached=isinstance(executor.ledger, Store),
         )
 
     def _concluded(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Summary]:

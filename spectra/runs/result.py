@@ -134,7 +134,8 @@ class Result(Data):
                 f"does not hold; expected one just made. Run: {again}"
             )
         views = {view.name: view for view in views_of(self.checkpoints[0])[0]}
-        return export([views[name] for name in names], self.checkpoints[0], form)
+        chosen = [views[name] for name in names]
+        return export(chosen, self.checkpoints[0], form, cached=self.cached)
 
 
 def not_read(model: Checkpoint, skipped: Iterable[Skipped]) -> str:
