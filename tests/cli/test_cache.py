@@ -175,7 +175,9 @@ def test_measurements_move_to_another_machine(
     assert cache.exists()
 
 
-def test_a_dry_run_tells_what_is_known(command: Command, minilm: Path, cache: Path) -> None:
+def test_a_dry_run_tells_what_is_known(
+    command: Command, minilm: Path, model: Path, cache: Path
+) -> None:
     line = ["spectrum", minilm, "--layers", "0-1", "--dry-run"]
     assert "known before" not in told(command(*line))
     assert not cache.exists()
@@ -188,9 +190,9 @@ def test_a_dry_run_tells_what_is_known(command: Command, minilm: Path, cache: Pa
     assert "known before  12 matrices" in every
     assert "to read       0 B" in every
     assert "to read       13.5 MiB" in told(command(*line, "--no-cache"))
-    command("check", minilm, "--isolated")
-    assert "known before  103 measurements" in told(
-        command("check", minilm, "--isolated", "--dry-run")
+    command("check", model, "--isolated")
+    assert "known before  13 measurements" in told(
+        command("check", model, "--isolated", "--dry-run")
     )
 
 
@@ -242,39 +244,49 @@ def test_a_store_that_is_not_ours_to_change_is_one_line(
     lines = [line, ["cache", "clear"], ["cache", "prune", "--max-size", "1KB"], ["cache", "verify"]]
     cache.chmod(closed)
     try:
-        done = [as_nobody(*words) for words in lines]
+        done = as_nobody(lines)
     finally:
         cache.chmod(0o700)
-    assert (done[0].returncode, untimed(done[0].stdout)) == (0, first)
-    assert re.fullmatch(r"warning: .*sqlite cannot be written \(.*\): .*\n", done[0].stderr)
+    assert (done[0].code, untimed(done[0].out)) == (0, first)
+    assert re.fullmatch(r"warning: .*sqlite cannot be written \(.*\): .*\n", done[0].err)
     place = cache / "store.sqlite"
     why = f"{place} cannot be deleted: Permission denied. SPECTRA_CACHE_DIR names another."
-    assert done[1].stderr == f"error: {why}\n"
+    assert done[1].err == f"error: {why}\n"
     for one, why in zip(done[2:], ("not all that was to go", "6 entries of"), strict=True):
         if closed:  # else nothing is known of what it holds
-            assert (one.returncode, one.stdout) == (2, "")
-            assert one.stderr.startswith(f"error: {why}")
-        assert one.stderr.count("\n") == 1
+            assert (one.code, one.out) == (2, "")
+            assert one.err.startswith(f"error: {why}")
+        assert one.err.count("\n") == 1
 
 
-def as_nobody(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command as one to whom permissions apply, which they do not to root."""
+def as_nobody(lines: list[list[str]]) -> list[Outcome]:
+    """Run commands in a process to which permissions apply, which they do not to root's."""
     script = """
 import ctypes, os, sys
 prctl = ctypes.CDLL(None).prctl
 for ability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
     prctl(24, ability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, [sys.executable, "-m", "spectra", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
-    return subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
-    )
+    each = """
+import contextlib, io, json, sys
+from spectra_cli.main import run
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            code = run(words)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, each, json.dumps(lines)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [Outcome(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_a_report_uses_the_store_and_warns_once(
-    command: Command, minilm: Path, cache: Path, tmp_path: Path
+    command: Command, model: Path, cache: Path, tmp_path: Path
 ) -> None:
-    model = fewer_words(minilm, tmp_path / "m")
     page = tmp_path / "page.html"
     assert command("report", model, "-o", page, "--no-cache", "-q").code == 0
     assert not cache.exists()
@@ -326,9 +338,9 @@ def test_what_cannot_be_meant_is_one_line(command: Command, line: str, message: 
 
 
 def test_a_damaged_store_is_one_warning_and_no_wrong_number(
-    command: Command, minilm: Path, cache: Path
+    command: Command, model: Path, cache: Path
 ) -> None:
-    line = ["kappa", str(minilm), "--layers", "0", "--format", "json"]
+    line = ["kappa", str(model), "--format", "json"]
     first = told(command(*line))
     whole = (cache / "store.sqlite").read_bytes()
     numbers, warned = np.random.default_rng(5), 0
@@ -351,23 +363,21 @@ def rows_in(store: Path) -> int:
     return 0
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
+    command: Command, minilm: Path, cache: Path
+) -> None:
     """Once while it starts, and then soon after each has kept some rows more than the last."""
-    line = [sys.executable, "-m", "spectra", "spectrum", str(minilm), "--layers", "0-5"]
-    line += ["--format", "csv"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(
-        [*line, "--no-cache"], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    words = ["spectrum", str(minilm), "--layers", "0-5", "--format", "csv"]
+    whole = command(*words, "--no-cache").out
     numbers = np.random.default_rng(11)
-    environment["SPECTRA_CACHE_DIR"] = str(tmp_path / "cache")
-    store = tmp_path / "cache" / "store.sqlite"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "spectra", *words, "--workers", "1"]
+    store = cache / "store.sqlite"
     kept = []
     signals = signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGTERM
     for turn, sent in enumerate(signals):
         process = subprocess.Popen(
-            [*line, "--workers", "1"], env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         enough = rows_in(store) + 8 if turn else 0
         while process.poll() is None and rows_in(store) < enough:
@@ -380,32 +390,35 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(minilm: Path, tmp_pat
         assert out in ("", whole)
         kept.append(rows_in(store))
     assert kept == sorted(set(kept))  # none began anew, nor was there nothing left to kill
-    again = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-    assert again.stdout == whole
-    assert again.stderr == ""
+    again = command(*words)
+    assert (again.code, again.out) == (0, whole)
+    assert again.err == ""
 
 
-def test_an_interrupted_run_says_what_is_kept(minilm: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_says_what_is_kept(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from spectra_cli import entry; from spectra.work.store import Store; keep = Store.keep; "
         "Store.keep = lambda *a: (keep(*a), os.kill(os.getpid(), signal.SIGINT)); "
         "sys.argv = ['spectra', *sys.argv[1:]]; entry.main()"
     )
-    environment = {**os.environ, "SPECTRA_CACHE_DIR": str(tmp_path / "cache")}
-    told = {}
-    for more in ("--quiet", "--no-cache"):
-        line = ["kappa", str(minilm), "--layers", "0", more]
-        told[more] = subprocess.run(
-            [sys.executable, "-c", code, *line], env=environment, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-    assert told["--quiet"].returncode == 130
-    assert told["--quiet"].stderr == (
+    done = subprocess.run(
+        [sys.executable, "-c", code, "kappa", str(model), "--quiet"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == (
         "error: interrupted; nothing was written. What was measured is kept: the same command "
         "goes on from there.\n"
     )
-    assert told["--no-cache"].returncode == 0
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("something is kept")
+
+    monkeypatch.setattr(stores.Store, "keep", refuse)
+    assert command("kappa", model, "--no-cache").code == 0
 
 
 def test_commands_on_a_store_of_flipped_bits_say_what_they_said(
