@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -44,6 +44,7 @@ def show(form: str = "table") -> int:
 def environment() -> dict[str, Any]:
     """Return what there is, as plain data; what is missing or broken is said in `problems`."""
     problems: list[str] = []
+    warnings: list[str] = []
     libraries = list(_libraries(problems))
     return {
         "spectra": {"version": distribution.version(), "place": str(Path(spectra.__file__).parent)},
@@ -56,13 +57,14 @@ def environment() -> dict[str, Any]:
         "torch": _torch(problems),
         "blas": list(_blas(problems)),
         "libraries": libraries,
-        "folders": _folders(problems),
+        "folders": _folders(problems, warnings),
         "settings": {
             name: "set, not shown" if SECRET.search(name.upper()) else printable(_bare(value))
             for name, value in sorted(os.environ.items())
             if SETTINGS.fullmatch(name)
         },
         "problems": problems,
+        "warnings": warnings,
     }
 
 
@@ -92,7 +94,10 @@ def told(found: dict[str, Any], limit: int | None) -> str:
         lead = f"  {name.ljust(names)}  " + (f"{number.ljust(versions)}  " if number else "")
         lines += _folded(rest, lead, limit)
     closing = [
-        *([f"problem: {text}" for text in found["problems"]] or ["No problem found."]),
+        *(
+            [f"{kind}: {text}" for kind in ("problem", "warning") for text in found[f"{kind}s"]]
+            or ["No problem found."]
+        ),
         "No telemetry: spectra sends nothing anywhere, and reads from the Hub what you name.",
     ]
     return "\n".join(
@@ -182,15 +187,18 @@ def _blas(problems: list[str]) -> Iterator[dict[str, Any]]:
             problems.append(f"{package} cannot be used: {printable(said)}")
 
 
-def _folders(problems: list[str]) -> dict[str, str]:
-    """Return where the Hub's cache is, and what was installed to read."""
+def _folders(problems: list[str], warnings: list[str]) -> dict[str, str]:
+    """Return where the Hub's cache and the store are, and what was installed to read."""
     found = {}
     try:
         found["Hub cache"] = str(import_module("huggingface_hub.constants").HF_HUB_CACHE)
     except Exception as error:  # noqa: BLE001 - as above
         said = " ".join(f"{type(error).__name__}: {error}".split())
         problems.append(f"huggingface_hub cannot be used: {printable(said)}")
-    found["store"] = str(import_module("spectra.work.store").place())
+    work = import_module("spectra.work.store")
+    found["store"] = str(work.place())
+    with closing(work.Store()) as store:
+        warnings += [f"{one}." for one in store.troubles]  # all works without
     data = Path(sysconfig.get_path("data"))
     for label, place in (("manual", "man/man1/spectra.1"), ("rules", "doc/spectra/rules.md")):
         if (data / "share" / place).is_file():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from spectra.architectures.table import Layer
 from spectra.checkpoint import Checkpoint
 from spectra.distribution import version
 from spectra.exports.memory import Memory, memory_of
+from spectra.work.packed import UNSOUND, packed, unpacked
 from spectra.work.store import CONCLUSION, Store
 
 ASKED: Final = "transformers", "torch"  # what builds a model
@@ -51,7 +51,7 @@ def _known(store: Store, key: bytes) -> Memory | None:
     body = store.base.get(CONCLUSION, key)
     try:
         return None if body is None else _opened(body)
-    except (ValueError, LookupError, TypeError, zlib.error):  # of a version with others
+    except UNSOUND:  # of a version with others
         store.base.drop(CONCLUSION, key)
         return None
 
@@ -95,11 +95,11 @@ def _code() -> str:
 
 
 def _closed(found: Memory) -> bytes:
-    return zlib.compress(json.dumps(asdict(found), separators=(",", ":")).encode(), 1)
+    return packed(json.dumps(asdict(found), separators=(",", ":")).encode())
 
 
 def _opened(body: bytes) -> Memory:
-    told = json.loads(zlib.decompress(body))
+    told = unpacked(body)
     told["landings"] = {
         name: tuple(Landing(**_tuples(one)) for one in own)
         for name, own in told["landings"].items()

@@ -1,7 +1,6 @@
 """What an analyzer concluded from rows, kept as rows are: nothing is concluded twice."""
 
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,6 +12,7 @@ from spectra.analyzers import Analyzer, Row, Summary
 from spectra.checkpoint.fingerprints import Ledger, plain
 from spectra.distribution import version
 from spectra.work.identity import code_of
+from spectra.work.packed import UNSOUND, packed, unpacked
 from spectra.work.store import CONCLUSION, Store
 
 VERSION: Final = 1  # of what is kept
@@ -39,7 +39,7 @@ def concluded(
     if body is not None:
         try:
             return _opened(body, rows)
-        except (ValueError, LookupError, TypeError, zlib.error):  # of a version with others
+        except UNSOUND:  # of a version with others
             ledger.base.drop(CONCLUSION, key)
     found = conclude(rows)
     if (body := _closed(found, rows)) is not None:
@@ -89,11 +89,11 @@ def _closed(found: Concluded, rows: Sequence[Row]) -> bytes | None:
         body = _text(told)
     except TypeError:
         return None
-    return zlib.compress(body, 1) if repr(json.loads(body)) == repr(told) else None
+    return packed(body) if repr(json.loads(body)) == repr(told) else None
 
 
 def _opened(body: bytes, rows: Sequence[Row]) -> Concluded:
-    marked, summary = json.loads(zlib.decompress(body))
+    marked, summary = unpacked(body)
     return [
         replace(rows[one.pop("row")], **one) if "row" in one else Row.from_plain(one)
         for one in marked

@@ -46,9 +46,7 @@ class Result:
     summary: Mapping[str, Any]
     seconds: float  # wall time; not part of the document
     checkpoints: Sequence[Checkpoint] = field(default=(), repr=False)  # headers; not part either
-    cached: bool = field(
-        default=False, repr=False
-    )  # by a store, which may be asked; no part either
+    cached: bool = field(default=False, repr=False)  # a store was asked, and may be; likewise
     date: str = field(default_factory=now)  # when it was made, alone varies from run to run
 
     @property

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from spectra.work.database import Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import Named, identity
 from spectra.work.meter import Observed
+from spectra.work.packed import UNSOUND, packed, unpacked
 from spectra.work.rates import Rates
 from spectra.work.task import Task, together
 
@@ -86,8 +86,8 @@ class Store:
         if body is None:
             return None
         try:
-            return Row.from_plain(json.loads(zlib.decompress(body)))
-        except (ValueError, KeyError, TypeError, zlib.error):  # of a version with other rows
+            return Row.from_plain(unpacked(body))
+        except UNSOUND:  # of a version with other rows
             self.base.drop(ROW, key.encode())
             return None
 
@@ -112,7 +112,7 @@ class Store:
         """Keep the row of an identity."""
         global kept  # noqa: PLW0603 - for a word at the end, whoever it is that ends
         told = json.dumps(row.plain(), separators=(",", ":")).encode()
-        self.base.put(ROW, key.encode(), zlib.compress(told, 1))
+        self.base.put(ROW, key.encode(), packed(told))
         kept = kept or self.base.writes
 
     def known(self, span: Span) -> str | None:

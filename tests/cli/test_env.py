@@ -65,6 +65,20 @@ def test_as_json_it_is_the_same(command: Command) -> None:
     assert all(one["name"] for one in found["blas"])
 
 
+def test_a_store_that_cannot_be_written_is_a_warning(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "file"))
+    done = command("env")
+    assert done.code == 0  # all works without
+    assert f"warning: {tmp_path / 'file'}" in " ".join(done.out.split())
+    assert "No problem found." not in done.out
+    found = json.loads(command("env", "--format", "json").out)
+    assert len(found["warnings"]) == 1
+    assert found["problems"] == []
+
+
 def test_on_a_narrow_terminal_a_line_goes_on_under_its_column() -> None:
     found = environment.environment()
     found["platform"]["system"] = "a system of many words and no long one among them, as it is"
