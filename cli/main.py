@@ -17,7 +17,7 @@ from spectra.errors import UsageError
 from .group import Commands
 from .guard import DONE, UNUSABLE, guarded
 from .refusal import Refusal
-from .terminal import fail
+from .terminal import fail, hear
 
 app = typer.Typer(
     name="spectra",
@@ -65,6 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     def invoke() -> int:
         _require_place()
+        hear()
         try:
             code = app(arguments, prog_name="spectra", standalone_mode=False)
         except typer.TyperException as error:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 STYLES = {"bad": "bold red", "good": "green", "warn": "yellow"}
 WIDEST = 160  # columns; beyond, lines are hard to follow
 
+_over = ""  # what takes a bar away, while there is one
+
 
 def is_terminal(stream: object) -> bool:
     """Say whether a person reads this stream."""
@@ -27,14 +29,27 @@ def is_terminal(stream: object) -> bool:
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Write one line to standard error."""
+    """Write one line to standard error, over a bar that is drawn there."""
     if not quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(f"{_over}{text}\n")
 
 
 def warn(text: str) -> None:
     """Write one line of a warning to standard error; `--quiet` does not keep it back."""
     note(f"warning: {text}")
+
+
+def hear() -> None:
+    """Show as warnings what the library logs, such as a server that has to be waited for."""
+    import logging  # noqa: PLC0415 - not for what the door answers itself
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warn(record.getMessage())
+
+    log = logging.getLogger("spectra")
+    if not log.handlers:
+        log.addHandler(Heard())
 
 
 def fail(text: str) -> None:
@@ -73,7 +88,13 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
     if quiet:
         yield lambda _progress: None
         return
-    from spectra.runs.progress import bar_or_lines  # noqa: PLC0415 - only what works needs it
+    from spectra.runs import progress  # noqa: PLC0415 - only what works needs it
 
-    with bar_or_lines(terminal=is_terminal(sys.stderr)) as report:
-        yield report
+    global _over  # noqa: PLW0603 - there is one standard error
+    terminal = is_terminal(sys.stderr)
+    with progress.bar_or_lines(terminal=terminal) as report:
+        _over = progress.CLEARED if progress.redraws(terminal=terminal) else ""
+        try:
+            yield report
+        finally:
+            _over = ""

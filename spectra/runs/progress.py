@@ -20,6 +20,7 @@ REDRAWN = 0.2  # seconds between pictures of a bar
 WIDTH, LEAST = 30, 10  # of a bar, in characters
 NAME = 40  # of a matrix, likewise
 USUAL = 80  # columns of a terminal that does not tell
+CLEARED = "\r\x1b[K"  # the line of a terminal where a bar is
 
 Show = Callable[["State"], None]
 
@@ -92,7 +93,7 @@ def bar(state: State) -> None:
     text = f"{'━' * full}{'─' * (wide - full)} {told}".strip()
     name = printable(state.last.matrix)[-NAME:] if state.last else ""
     text = f"{text}  {name}" if len(text) + len(name) + 2 < room else text[:room]
-    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.write(f"{CLEARED}{text}")
     sys.stderr.flush()
 
 
@@ -117,18 +118,20 @@ def shown(wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def bar_or_lines(*, terminal: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show a bar on a terminal that can redraw a line, and lines elsewhere: in a log, in CI.
-
-    Some of CI's machines pretend a terminal, and keep every picture of a bar.
-    """
-    dumb = os.environ.get("TERM") == "dumb"
-    ci = os.environ.get("CI", "").casefold() not in {"", "0", "false"}
-    if terminal and not dumb and not ci:
+    """Show a bar on a terminal that can redraw a line, and lines elsewhere: in a log, in CI."""
+    if redraws(terminal=terminal):
         with terminal_bar() as report:
             yield report
     else:
         with told_while(line, EVERY) as report:
             yield report
+
+
+def redraws(*, terminal: bool) -> bool:
+    """Say whether a bar is drawn; some of CI's machines pretend a terminal, and keep each one."""
+    dumb = os.environ.get("TERM") == "dumb"
+    ci = os.environ.get("CI", "").casefold() not in {"", "0", "false"}
+    return terminal and not dumb and not ci
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def terminal_bar() -> Iterator[Callable[[Progress], None]]:
         with told_while(bar, REDRAWN) as report:
             yield report
     finally:
-        sys.stderr.write("\r\x1b[K")
+        sys.stderr.write(CLEARED)
         sys.stderr.flush()
 
 

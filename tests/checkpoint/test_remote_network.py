@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import get_session, hf_hub_url
@@ -102,6 +103,26 @@ class TestABadNetwork:
         assert "the rate limit is reached (status 429), 5 times in a row" in text
         assert "hf auth login" in text
         assert waits == [30] * 4
+
+    def test_a_long_wait_is_told_now_and_then(
+        self, hub: Loopback, content: bytes, caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        clock = [1000.0]
+        monkeypatch.setattr(answers, "_waits", answers.Waits())
+        monkeypatch.setattr(answers, "time", SimpleNamespace(
+            monotonic=lambda: clock[0], sleep=lambda seconds: clock.append(clock.pop() + seconds),
+        ))  # fmt: skip
+        file = opened(hub)
+        hub.faults.busy = [(429, {"Retry-After": "4"})]
+        assert filled(file, 0, 100) == content[:100]
+        assert caplog.messages == []
+        hub.faults.busy = [(429, {"Retry-After": "70"}), (503, {"Retry-After": "2"})]
+        assert filled(file, 100, 100) == content[100:200]
+        assert clock == [1076.0]
+        why = f"{file.label}: the rate limit is reached (status 429); trying again in"
+        assert caplog.messages == [f"{why} 70 s.", f"{why} 40 s.", f"{why} 10 s."]
+        assert {one.name for one in caplog.records} == {"spectra"}
 
     def test_a_wait_that_is_too_long_is_not_waited(self, hub: Loopback, waits: list[float]) -> None:
         hub.faults.busy = [(503, {"Retry-After": "3600"})]

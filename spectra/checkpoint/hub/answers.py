@@ -1,15 +1,17 @@
 """What a server's answers mean: try again later, and how long, or a final no, in one line."""
 
+import logging
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from spectra.errors import CheckpointError
-from spectra.text import shown
+from spectra.text import duration, shown
 
 if TYPE_CHECKING:
     import httpx2
@@ -21,6 +23,8 @@ ATTEMPTS = 5  # in a row that bring next to nothing
 PROGRESS = 64 << 10  # bytes in one attempt that let the counting start anew
 WAIT = 1.0  # seconds after the first failure, doubled with each
 PATIENCE = 300.0  # seconds waited in all; the Hub counts its rate limits over as many
+SILENT = 5.0  # seconds without a byte, longer ones are told
+EVERY = 30.0  # seconds between lines about waits, whatever waits
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 SPENT = re.compile(r'"\w+"\s*;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)')  # a RateLimit header, none left
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
@@ -49,6 +53,26 @@ class Trouble:
     advice: str = "Try again later."
 
 
+class Waits:
+    """Tells the log named `spectra` of waits: of one at a time, as all that waits has one cause."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._told = -EVERY
+
+    def tell(self, text: str) -> None:
+        """Tell it, unless another wait was told just now."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._told < EVERY - 1:
+                return
+            self._told = now
+        logging.getLogger("spectra").warning(text)
+
+
+_waits = Waits()
+
+
 class Patience:
     """Waits between attempts, longer each time, and gives up in the end."""
 
@@ -56,6 +80,7 @@ class Patience:
         self._label = label
         self._failures = 0
         self._waited = 0.0
+        self._since = time.monotonic()
 
     def wait(self, trouble: Trouble, got: int = 0) -> None:
         """Sleep before the next attempt.
@@ -68,7 +93,7 @@ class Patience:
             CheckpointError: Enough has been tried, or the server asks for too long a wait.
         """
         if got >= PROGRESS:
-            self._failures, self._waited = 0, 0.0
+            self._failures, self._waited, self._since = 0, 0.0, time.monotonic()
         self._failures += 1
         if self._failures >= ATTEMPTS:
             raise CheckpointError(
@@ -81,7 +106,15 @@ class Patience:
                 f"{trouble.advice}"
             )
         self._waited += seconds
-        time.sleep(seconds)
+        self._sleep(seconds, trouble.what)
+
+    def _sleep(self, seconds: float, why: str) -> None:
+        """Sleep, and tell of it where that is long."""
+        while seconds > 0:
+            if time.monotonic() + seconds - self._since >= SILENT:
+                _waits.tell(f"{self._label}: {why}; trying again in {duration(seconds)}.")
+            time.sleep(min(seconds, EVERY))
+            seconds -= EVERY
 
 
 class NoRepositoryError(CheckpointError):
