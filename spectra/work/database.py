@@ -5,16 +5,16 @@ cannot read is set aside and begun anew. What cannot be written (a full disk, a 
 else) is not kept. Neither is an error; both are told in `troubles`.
 """
 
+import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from spectra.errors import OutputError
 from spectra.text import printable
 
 LAYOUT: Final = 1  # of the tables below; a file of another is set aside
@@ -26,6 +26,7 @@ TABLE: Final = (
 )
 SUFFIXES: Final = "", "-wal", "-shm"  # of SQLite's files
 ASIDE: Final = "{}.aside-*"  # what was set aside of a file
+FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 UNWRITABLE: Final = frozenset({
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
@@ -87,7 +88,7 @@ class Database:
         if row is None:
             return None
         body, total, used = row
-        if not isinstance(body, bytes) or total != _sum(kind, about, body):
+        if not isinstance(body, bytes) or total != sum_of(kind, about, body):
             self.drop(kind, about)
             return None
         return Entry(about, body, used if isinstance(used, int) else 0)
@@ -105,7 +106,7 @@ class Database:
 
     def put(self, kind: str, about: bytes, body: bytes, used: int | None = None) -> None:
         """Keep an entry in place of any before."""
-        row = kind, about, body, _sum(kind, about, body), now() if used is None else used
+        row = kind, about, body, sum_of(kind, about, body), now() if used is None else used
         self._order("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
 
     def drop(self, kind: str, about: bytes) -> None:
@@ -191,7 +192,7 @@ class Database:
                 self._base = self._connected()
                 self._inode = self.path.stat().st_ino
             except OSError as error:
-                self._stop(error.strerror or str(error))
+                self._stop(_in_the_way(self.path) or error.strerror or str(error))
             except FAILURES as error:
                 if _code(error) in UNWRITABLE:
                     self._open_to_read(error)
@@ -202,7 +203,7 @@ class Database:
             return
 
     def _connected(self) -> sqlite3.Connection:
-        base = _connection(self.path)
+        base = connection(self.path)
         try:
             layout = base.execute("PRAGMA user_version").fetchone()[0]
             if layout not in (0, LAYOUT):
@@ -222,13 +223,16 @@ class Database:
         self._stop(str(error))
         if there(self.path):
             try:
-                self._base = _connection(self.path, "?immutable=1")
+                self._base = connection(self.path, "?immutable=1")
             except FAILURES:
                 self._base = None
 
     def _stop(self, why: str) -> None:
         self.refused = why
-        self._trouble(f"{self.path} cannot be written ({why}): what is measured is not kept")
+        self._trouble(
+            f"{self.path} cannot be written ({why}): what is measured is not kept; {FOLDER} names "
+            "another folder"
+        )
 
     def _set_aside(self, why: str) -> None:
         aside = f"{self.path.name}.aside-{time.time_ns():x}"
@@ -248,6 +252,23 @@ class Database:
         return [path for path in map(self.path.with_name, names) if there(path)]
 
 
+def _in_the_way(path: Path) -> str:
+    """Return what lies where a folder above a file is to be; empty where nothing does."""
+    found = next((one for one in path.parents if os.path.lexists(one)), None)
+    return "" if found is None or found.is_dir() else f"{found} is {kind_at(found)}, not a folder"
+
+
+def kind_at(path: Path) -> str:
+    """Return what lies at a path, with its article."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a link that leads nowhere" if path.is_symlink() else "not to be seen"
+    if stat.S_ISREG(mode):
+        return "a file"
+    return "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+
+
 def there(path: Path) -> bool:
     """Say whether a file is there, as far as this user may know."""
     try:
@@ -256,51 +277,18 @@ def there(path: Path) -> bool:
         return False
 
 
-def entries_of(path: Path, kind: str) -> Iterator[Entry | None]:
-    """Yield the entries of a file that somebody else made, None for each that is damaged.
-
-    Nothing of it is changed.
-
-    Raises:
-        OutputError: It is no such file, too damaged to tell its entries, or not all of them: a
-            store that is in use lies in two files.
-    """
-    beside = path.with_name(f"{path.name}-wal")
-    if there(beside) and beside.stat().st_size:
-        raise OutputError(
-            f"{path} is in use, or was not closed: {beside.name} beside it holds what is newest, "
-            "expected a file that `spectra cache export FILE` wrote. Write one there."
-        )
-    order = "SELECT about, body, sum, used FROM entries WHERE kind = ?"
-    try:
-        if not there(path):
-            what = "it is a folder" if path.is_dir() else "there is no such file"
-            raise sqlite3.DatabaseError(what)
-        with closing(_connection(path, "?mode=ro&immutable=1")) as base:
-            layout = base.execute("PRAGMA user_version").fetchone()[0]
-            if layout != LAYOUT:
-                raise sqlite3.DatabaseError(f"layout {layout}")
-            if (found := base.execute("PRAGMA quick_check(1)").fetchone()[0]) != b"ok":
-                raise sqlite3.DatabaseError(found.decode(errors="replace").splitlines()[-1])
-            for about, body, total, used in base.execute(order, (kind,)):
-                sound = isinstance(about, bytes) and isinstance(body, bytes)
-                if sound and total == _sum(kind, about, body):
-                    yield Entry(about, body, used if isinstance(used, int) else 0)
-                else:
-                    yield None
-    except FAILURES as error:
-        raise OutputError(
-            f"{path} is no store of measurements ({printable(str(error))}), expected a file that "
-            "`spectra cache export FILE` wrote."
-        ) from error
-
-
 def now() -> int:
     """Return the seconds of the epoch."""
     return int(time.time())
 
 
-def _connection(path: Path, how: str = "") -> sqlite3.Connection:
+def connection(path: Path, how: str = "") -> sqlite3.Connection:
+    """Open a file as SQLite's, whatever it holds.
+
+    Args:
+        path: Of the file.
+        how: What SQLite is told of it, as the query of an address.
+    """
     base = sqlite3.connect(
         path.absolute().as_uri() + how, uri=True, timeout=PATIENCE, isolation_level=None,
         check_same_thread=False,
@@ -316,5 +304,6 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
 
 
-def _sum(kind: str, about: bytes, body: bytes) -> bytes:
+def sum_of(kind: str, about: bytes, body: bytes) -> bytes:
+    """Return the checksum of an entry."""
     return sha256(f"{kind} {len(about)} ".encode() + about + body).digest()

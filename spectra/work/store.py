@@ -16,7 +16,7 @@ from spectra.analyzers.row import Measurement
 from spectra.checkpoint.digest import SAMPLED
 from spectra.checkpoint.source import NAMED, Span
 from spectra.words import FAILED
-from spectra.work.database import Database
+from spectra.work.database import FOLDER, Database
 from spectra.work.executor import Executor, Key, Sink, key_of
 from spectra.work.identity import Named, identity
 from spectra.work.meter import Observed
@@ -24,7 +24,6 @@ from spectra.work.packed import UNSOUND, packed, unpacked
 from spectra.work.rates import Rates
 from spectra.work.task import Task, together
 
-FOLDER: Final = "SPECTRA_CACHE_DIR"  # the variable that moves the store
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
 CONCLUSION = "conclusion"  # from rows, which it is told from
@@ -41,10 +40,12 @@ written it out (Linux: after 30 s, asked every 5)."""
 def place() -> Path:
     """Return where the store lies: in SPECTRA_CACHE_DIR, or the user's folder for caches.
 
-    A `~` stands for the user's own folder where no shell saw it, as in a file of settings.
+    A `~` stands for the user's own folder where no shell saw it, as in a file of settings. It is
+    absolute, lest it moves with the folder that a program works in.
     """
     given = os.path.expanduser(os.environ.get(FOLDER, ""))  # noqa: PTH111 - an unknown user stays
-    return (Path(given) if given else user_cache_path("spectra", appauthor=False)) / NAME
+    folder = Path(given) if given else user_cache_path("spectra", appauthor=False)
+    return folder.absolute() / NAME
 
 
 class Store:
@@ -122,8 +123,12 @@ class Store:
         body = self.base.get(_kind(span), _about(span))
         if body is None:
             return None
-        state, digest = json.loads(body)
-        return str(digest) if state == _state(span) else None
+        try:
+            state, digest = content_of(body)
+        except UNSOUND:  # of a version with others
+            self.base.drop(_kind(span), _about(span))
+            return None
+        return digest if state == _state(span) else None
 
     def note(self, span: Span, digest: str) -> None:
         """Keep the digest of a span that was just read; of a file too new to tell, in memory."""
@@ -258,14 +263,26 @@ def keep(executor: Executor, tasks: Sequence[Task], question: Named, answer: Ans
 
 def span_of(about: bytes, body: bytes) -> tuple[Span, str] | None:
     """Return the span of an entry and its digest; None where the file is gone, or another."""
-    path, start, stop, how = json.loads(about)
-    state, digest = json.loads(body)
     try:
+        path, start, stop, how = json.loads(about)
+        state, digest = content_of(body)
         now = Path(path).stat()
-    except OSError:
+    except (OSError, *UNSOUND):
         return None
     span = Span(path, now.st_size, now.st_mtime_ns, start, stop, how, now.st_ctime_ns, now.st_ino)
     return (span, digest) if _state(span) == state else None
+
+
+def content_of(body: bytes) -> tuple[list[int], str]:
+    """Return how a file was when bytes of it were read, and their digest.
+
+    Raises:
+        ValueError: It is no such entry; or another of `UNSOUND`.
+    """
+    state, digest = json.loads(body)
+    if not isinstance(state, list) or not isinstance(digest, str):
+        raise ValueError(f"{body[:40]!r} is no state and digest")  # noqa: TRY004 - of what is read
+    return state, digest
 
 
 def _kind(span: Span) -> str:

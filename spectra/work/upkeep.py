@@ -5,12 +5,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from spectra.analyzers import Row
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.errors import OutputError
 from spectra.text import counted
-from spectra.work.database import ASIDE, SUFFIXES, Database, entries_of
+from spectra.work.database import ASIDE, FOLDER, SUFFIXES, Database, Entry
+from spectra.work.exported import entries_of
+from spectra.work.packed import UNSOUND, unpacked
 from spectra.work.rates import RATE
-from spectra.work.store import CONCLUSION, FILE, FOLDER, NAMED_FILE, ROW, SAMPLE, Store, span_of
+from spectra.work.store import CONCLUSION, FILE, NAMED_FILE, ROW, SAMPLE, Store, content_of, span_of
 from spectra.writing.atomic import require_writable, write_atomically
 
 CLEAR = "`spectra cache clear` deletes all of it, and needs no room."
@@ -33,7 +36,7 @@ class Taken(NamedTuple):
     """What an import brought."""
 
     rows: int  # measurements that are new here
-    damaged: int  # entries that were left out: their checksum failed
+    damaged: int  # entries that were left out: their checksum failed, or they are none
 
 
 class Verified(NamedTuple):
@@ -50,9 +53,17 @@ class Verified(NamedTuple):
 def held(store: Store) -> Held:
     """Return what a store holds."""
     base = store.base
-    aside = sorted(base.path.parent.glob(ASIDE.format(base.path.name)))
+    aside = _aside(base.path)
     rows, conclusions, files, rates = map(base.count, (ROW, CONCLUSION, FILE, RATE))
-    return Held(base.path, rows, conclusions, files, rates, base.nbytes, tuple(aside))
+    return Held(base.path, rows, conclusions, files, rates, base.nbytes, aside)
+
+
+def _aside(path: Path) -> tuple[Path, ...]:
+    """Return what was set aside of a store, as far as its folder tells."""
+    try:
+        return tuple(sorted(path.parent.glob(ASIDE.format(path.name))))
+    except OSError:
+        return ()
 
 
 def clear(path: Path) -> int:
@@ -134,7 +145,7 @@ def export(store: Store, path: Path) -> int:
         OutputError: It cannot be written, or is the store itself.
     """
     require_writable(path)
-    if path.resolve() == store.base.path.resolve():
+    if path.exists() and store.base.path.exists() and path.samefile(store.base.path):
         raise OutputError(f"{path} is the store itself, expected another file. Name one.")
     count = 0
 
@@ -161,18 +172,31 @@ def take_in(store: Store, path: Path) -> Taken:
     Raises:
         OutputError: It is no exported store, or this one cannot be written.
     """
-    found = [(kind, entry) for kind in PORTABLE for entry in entries_of(path, kind)]
-    new = [
-        (kind, entry)
-        for kind, entry in found
-        if entry is not None and store.base.entry(kind, entry.about) is None
-    ]
-    for kind, entry in new:
-        store.base.put(kind, *entry)
-    if new and not store.base.writes:
-        raise OutputError(f"not all of {path} was kept: {store.troubles[0]}.")
-    damaged = sum(entry is None for _, entry in found)
-    return Taken(sum(kind == ROW for kind, _ in new), damaged)
+    rows = damaged = 0
+    for kind in PORTABLE:
+        for entry in entries_of(path, kind):
+            if entry is None or not _means(kind, entry):
+                damaged += 1
+            elif store.base.entry(kind, entry.about) is None:
+                store.base.put(kind, *entry)
+                if not store.base.writes:
+                    raise OutputError(f"not all of {path} was kept: {store.troubles[0]}.")
+                rows += kind == ROW
+    return Taken(rows, damaged)
+
+
+def _means(kind: str, entry: Entry) -> bool:
+    """Say whether an entry whose checksum held is one: anybody can make a checksum."""
+    try:
+        if kind == ROW:
+            Row.from_plain(unpacked(entry.body))
+        elif kind == CONCLUSION:
+            unpacked(entry.body)
+        else:
+            content_of(entry.body)
+    except UNSOUND:
+        return False
+    return True
 
 
 def verify(store: Store) -> Verified:

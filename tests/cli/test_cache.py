@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 
 from examples import write_model
 from sick import fewer_words
+from spectra.analyzers import Row
 from spectra.checkpoint.local import LocalFile
+from spectra.matrices import Place
 from spectra.work import store as stores
 
 from .conftest import Command, Outcome
@@ -445,7 +447,7 @@ def test_a_store_in_use_is_not_imported_in_part(
 ) -> None:
     live = tmp_path / "live" / "store.sqlite"
     with closing(stores.Store(live)) as store:
-        store.base.put(stores.ROW, b"a", b"{}")
+        store.keep("a", Row(Place("a", "a", "mlp.up", None, None, 2, 3, "F32"), "ok", None, {}))
         done = command("cache", "import", live)
         beside = live.with_name("store.sqlite-wal")
         assert (done.code, done.out) == (2, "")

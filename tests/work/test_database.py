@@ -1,6 +1,8 @@
 """A file of entries that damage, other processes and full disks cannot make lie."""
 
 import multiprocessing
+import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from spectra.errors import OutputError
 from spectra.work import database
-from spectra.work.database import Database, entries_of
+from spectra.work.database import Database
+from spectra.work.exported import entries_of
 from spectra.work.upkeep import clear
 
 KIND = "row"
@@ -122,17 +125,60 @@ def test_a_file_that_another_process_locks_is_waited_for_and_left(
     assert read(path) == (KNOWN, [])
 
 
-@pytest.mark.parametrize("broken", ["the parent is a file", "the path is a folder"])
-def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, broken: str) -> None:
-    path = tmp_path / "a" / "b.sqlite"
-    if "parent" in broken:
-        path.parent.write_text("")
-    else:
+@pytest.mark.parametrize(
+    ("lies", "told"),
+    [
+        ("a file", "{place} is a file, not a folder"),
+        ("a link", "{place} is a link that leads nowhere, not a folder"),
+        ("a circle", "{place} is a link that leads nowhere, not a folder"),
+        ("a pipe", "{place} is a device or pipe, not a folder"),
+        ("a folder of its name", "unable to open database file"),
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, lies: str, told: str) -> None:
+    place = tmp_path / "a"
+    path = place / "within" / "b.sqlite"
+    if lies == "a file":
+        place.write_text("")
+    elif lies == "a pipe":
+        os.mkfifo(place)
+    elif lies == "a folder of its name":
         path.mkdir(parents=True)
+    else:
+        place.symlink_to("a" if lies == "a circle" else "nowhere")
     found, troubles = read(path)
     assert found == {}
-    assert len(troubles) == 1
-    assert "what is measured is not kept" in troubles[0]
+    assert " ".join(troubles) == (
+        f"{path} cannot be written ({told.format(place=place)}): what is measured is not kept; "
+        "SPECTRA_CACHE_DIR names another folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lies", "told"),
+    [
+        ("nothing", "there is no such file"),
+        ("a folder", "it is a folder"),
+        ("a pipe", "it is a device or pipe"),
+        ("a device", "it is a device or pipe"),
+        ("a link", "it is a link that leads nowhere"),
+        ("an empty file", "layout 0, expected 1"),
+    ],
+)
+def test_what_is_no_file_of_entries_is_called_by_its_name(
+    tmp_path: Path, lies: str, told: str
+) -> None:
+    path = Path("/dev/null") if lies == "a device" else tmp_path / "a"
+    if lies == "a folder":
+        path = Path()  # whose name is empty
+    elif lies == "a pipe":
+        os.mkfifo(path)
+    elif lies == "a link":
+        path.symlink_to("nowhere")
+    elif lies == "an empty file":
+        path.touch()
+    with pytest.raises(OutputError, match=re.escape(f"no store of measurements ({told})")):
+        list(entries_of(path, KIND))
 
 
 def test_a_folder_that_may_only_be_read_serves_what_it_holds(

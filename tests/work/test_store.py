@@ -1,5 +1,6 @@
 """What was measured once is not measured again, and nothing else is taken for it."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,22 +15,24 @@ from torch import Tensor
 
 import spectra
 from examples import write_model
-from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Spectrum, spectrum
+from spectra.analyzers import Analyzer, Diff, Kappa, Measurement, Row, Spectrum, spectrum
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
 from spectra.gate import plan_check
 from spectra.gate.check import Check
 from spectra.kernels.singular import decompose
-from spectra.matrices import Matrix, Pair, Selection
+from spectra.matrices import Matrix, Pair, Place, Selection
 from spectra.policy import Policy
 from spectra.runs.analysis import Analysis
 from spectra.work import local, plan_model, plan_pair
 from spectra.work import store as stores
+from spectra.work.database import Database
 from spectra.work.estimate import estimate
 from spectra.work.executor import Progress, measured, silent
 from spectra.work.load import Loaded
 from spectra.work.local import Local
 from spectra.work.meter import Observed
+from spectra.work.packed import packed
 from spectra.work.store import Remembering, Store
 from spectra.work.task import Task
 from spectra.work.upkeep import export, take_in
@@ -59,7 +62,22 @@ def test_a_tilde_that_no_shell_saw_is_the_users_own_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SPECTRA_CACHE_DIR", given)
-    assert stores.place().parent == Path(there.format(home=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert stores.place().parent == tmp_path / there.format(home=tmp_path)
+
+
+def test_a_relative_place_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", "kept")
+    monkeypatch.chdir(tmp_path / "first")
+    with closing(Store()) as store:
+        monkeypatch.chdir(tmp_path / "second")
+        store.base.put(stores.ROW, b"a", b"{}")
+        assert store.base.path == tmp_path / "first" / "kept" / "store.sqlite"
+    assert not list((tmp_path / "second").iterdir())
 
 
 def run(
@@ -452,3 +470,25 @@ def test_singular_values_are_decomposed_once_whatever_is_asked_of_them(
         spectra_of(folder, Spectrum(metrics="random", seed=1)).run(executor)
         assert len(made) == 6
         made.clear()
+
+
+def test_what_is_no_entry_is_not_taken_in_and_counted(store: Store, tmp_path: Path) -> None:
+    kinds = stores.ROW, stores.CONCLUSION, stores.NAMED_FILE
+    row = Row(Place("a", "a", "mlp.up", None, None, 2, 3, "F32"), "ok", None, {"x": 1.0}, {})
+    sound = packed(json.dumps(row.plain()).encode()), packed(b"{}"), b'[[-1, 0, 0, 0], "d"]'
+    path = tmp_path / "moved.sqlite"
+    with closing(Database(path, shared=False)) as base:
+        for kind, body in zip(kinds, sound, strict=True):
+            base.put(kind, b"sound", body)
+            for number, other in enumerate((b"none", packed(b"no text"), b"[1, 2]")):
+                base.put(kind, b"%d" % number, other)
+        base.put(stores.ROW, b"bare", packed(b"{}"))
+    assert take_in(store, path) == (1, 10)
+    assert [store.base.count(kind) for kind in kinds] == [1, 1, 1]
+    assert store.row("sound") == row
+    span = Span("content", NAMED, 0, 0, 8)
+    store.note(span, "digest")
+    assert store.known(span) == "digest"
+    [about] = [one.about for one in store.base.entries(stores.NAMED_FILE) if one.about != b"sound"]
+    store.base.put(stores.NAMED_FILE, about, b"[]")  # of a version with others
+    assert store.known(span) is None
