@@ -10,6 +10,7 @@ from spectra.checkpoint.fingerprints import Ledger
 from spectra.deferred import torch
 from spectra.kernels.work import NO_WORK
 from spectra.matrices.view import inner_of
+from spectra.work.alike import read_once
 from spectra.work.executor import Executor, key_of
 from spectra.work.local import threads_of, usable_cores
 from spectra.work.meter import NETWORK, source_of
@@ -191,8 +192,9 @@ def _unknown(
 ) -> tuple[list[Job], Iterable[Row]]:
     chosen = [one for one in tasks if part.matrices is None or one.place.matrix in part.matrices]
     known = executor.known(chosen, part.analyzer)
-    new = [Job(one, part.analyzer) for one in chosen if key_of(one.place) not in known]
-    return new, known.values()
+    new = [one for one in chosen if key_of(one.place) not in known]
+    jobs = [Job(one, part.analyzer) for one in read_once(new, executor.ledger)]
+    return jobs, known.values()
 
 
 def _reading(tasks: Sequence[Task], speed: Speed) -> tuple[dict[int, float], float | None]:

@@ -11,6 +11,7 @@ from spectra.deferred import Tensor
 from spectra.matrices import Place
 from spectra.text import natural
 from spectra.words import HEADWISE, MATRIX, VECTOR
+from spectra.work.alike import read_once
 from spectra.work.pace import Pace
 from spectra.work.rates import Rates
 from spectra.work.read import distinct
@@ -147,6 +148,7 @@ def _round(
     costs = {key_of(task.place): task.cost(part.analyzer) for task in chosen}
     known = executor.known(chosen, part.analyzer) if sink is None else {}
     new = [task for task in chosen if key_of(task.place) not in known]
+    new = read_once(new, executor.ledger) if sink is None else new
     rows = [*known.values()]
     total, done = sum(costs.values()) or 1.0, sum((costs[key] for key in known), 0.0)
     # A vector is one too, and so are a tensor of several matrices and a model beside its base.

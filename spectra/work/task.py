@@ -129,11 +129,12 @@ class Input:
     view: View
     paired: bool = False
     change: Change = None  # of a pair; None there means unchanged
+    stored: Read | None = None  # what holds the same values, where they are read from that
 
     @property
     def own(self) -> Read:
         """The tensor that holds the matrix."""
-        return Read(self.source, self.view.entry, self.view.part.slab)
+        return self.stored or Read(self.source, self.view.entry, self.view.part.slab)
 
     @property
     def formed(self) -> bool:
@@ -235,6 +236,7 @@ class Task:
                 one,
                 source=self._slim(one.source),
                 change=self._slim_change(one.change),
+                stored=one.stored and replace(one.stored, source=self._slim(one.stored.source)),
             )
             for one in self.inputs
         ]))  # fmt: skip

@@ -288,22 +288,53 @@ def test_what_was_measured_of_the_hub_is_not_asked_for_again(
 
     # The next revision has one shard with another tensor: it alone is read, that one measured.
     assert rows_kept() == 16  # of a matrix its singular values, and what is told of them
-    tensors = load_file(sharded / SECOND)
-    name = next(iter(tensors))
-    write_model(
-        sharded, {**tensors, name: tensors[name] + 1}, '{"model_type": "llama"}', name=SECOND
-    )
-    hub.add("org/name", sharded, ref="v2")
+    tuned = next_revision(hub, sharded)
     hub.forget()
     second = command("spectrum", "org/name@v2", "--format", "json")
-    changed = (sharded / SECOND).stat().st_size
+    changed = (tuned / SECOND).stat().st_size
     assert changed <= hub.sent(".safetensors") <= changed + headers(sharded) + 2 * (1 << 17)
     assert rows_kept() == 18
-    fresh = command("spectrum", sharded, "--format", "json", "--no-cache")
+    fresh = command("spectrum", tuned, "--format", "json", "--no-cache")
     assert document(second.out) == document(fresh.out)
     # A copy of it here is read, and nothing of it measured.
-    command("spectrum", sharded, "--format", "json")
-    assert rows_kept() == 18
+    kept = rows_kept()
+    command("spectrum", tuned, "--format", "json")
+    assert rows_kept() == kept
+
+
+def test_what_two_revisions_have_in_common_is_read_once_and_here_if_it_is_here(
+    command: Command, hub: Loopback, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECTRA_CACHE_DIR", str(tmp_path / "store"))
+    monkeypatch.setattr("spectra.work.store.SETTLED", -1.0)
+    hub.add("org/name", sharded, ref="v1")
+    tuned = next_revision(hub, sharded)
+    for one in ("org/name@v1", "org/name@v2", tuned):
+        command("spectrum", one, "--format", "csv")
+    beside = ("diff", "org/name@v1", "org/name@v2", "--format", "csv")
+    hub.forget()
+    estimate = json.loads(command(*beside[:-1], "json", "--dry-run").out)["dry_run"]
+    assert estimate["nbytes"] == 9 * 4 * SIDE * SIDE
+    told = command(*beside)
+    whole = sum(path.stat().st_size for path in sharded.glob("*.safetensors")) + 4 * SIDE * SIDE
+    assert whole <= hub.sent(".safetensors") <= whole + 4 * headers(sharded) + 8 * (1 << 17)
+    assert told.out == command(*beside, "--no-cache").out
+    hub.forget()
+    here = ("diff", "org/name@v1", tuned, "--format", "csv", "--intruders")
+    told = command(*here)
+    least = 4 * SIDE * SIDE
+    assert least <= hub.sent(".safetensors") <= least + headers(sharded) + 2 * (1 << 17)
+    assert told.out == command(*here, "--no-cache").out
+
+
+def next_revision(hub: Loopback, folder: Path) -> Path:
+    """Publish as v2 the model with one tensor changed, in the second of two shards; return it."""
+    tuned = shutil.copytree(folder, folder.with_name("tuned"))
+    tensors = load_file(tuned / SECOND)
+    name = next(iter(tensors))
+    write_model(tuned, {**tensors, name: tensors[name] + 1}, '{"model_type": "llama"}', name=SECOND)
+    hub.add("org/name", tuned, ref="v2")
+    return tuned
 
 
 def rows_kept() -> int:
