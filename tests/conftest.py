@@ -1,6 +1,7 @@
 """What every test may use: one thread, the real model, its adapter."""
 
 import contextlib
+import gc
 import importlib.util
 import itertools
 import os
@@ -44,6 +45,12 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles spectra again
     if why := device.lacking():
         raise pytest.UsageError(why)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all that they import stay: they are not looked through for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 import sick
 from situations.terminal import Desk
 
-SCREENS = [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")]
+SCREENS = [(1400, "light"), (390, "dark")]  # each width and each theme; neither knows the other
 IDS = [f"{width} px, {scheme}" for width, scheme in SCREENS]
 PAGES = {
     "healthy.html": "report check.json diff.json spectrum.json kappa.json -o healthy.html",
