@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pytest
 import torch
@@ -175,6 +176,20 @@ def undetermined(sigma: Tensor, index: int) -> float:
     return 1e-9 + 10.0 * rounding / gap * float(sigma[0] / sigma[index].clamp(min=1e-300))
 
 
+@lru_cache(maxsize=32)
+def _decomposition(shape: tuple[int, int], entries: bytes) -> tuple[Tensor, Tensor]:
+    """Return left singular vectors and singular values; what is asked for next has often them."""
+    matrix = torch.frombuffer(bytearray(entries), dtype=torch.float64).view(shape)
+    left, sigma, _ = torch.linalg.svd(matrix, full_matrices=False)
+    return left, sigma
+
+
+def decomposition(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The full decomposition that claims are held against; it is not written into."""
+    entries = matrix.double().contiguous()
+    return _decomposition((entries.shape[0], entries.shape[1]), entries.numpy().tobytes())
+
+
 def holds(
     found: Similarity,
     base: Tensor,
@@ -186,16 +201,13 @@ def holds(
     """Hold every claim of proven verdicts against two full decompositions."""
     whole = merged(base, tuned)
     expected = exact_similarity(base, whole, k, side)
-    basis, vectors = (
-        torch.linalg.svd((one if side == "left" else one.mT).double(), full_matrices=False).U
-        for one in (base, whole)
+    (basis, before), (vectors, tuned_sigma) = (
+        decomposition(one if side == "left" else one.mT) for one in (base, whole)
     )
     cosines = (vectors.mT @ basis).abs()
     count = len(expected.cosine)
-    before = torch.linalg.svdvals(base.double())
     split = count == len(before) or float(before[count - 1] - before[count]) > 1e-7 * before[0]
     assert len(found.cosine) == len(found.decided_by) == count
-    tuned_sigma = torch.linalg.svdvals(whole.double())
     doubt = [
         2.0
         if bool(expected.tied[j])  # any vector of a plane
