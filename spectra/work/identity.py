@@ -17,6 +17,7 @@ from spectra.distribution import version
 from spectra.work.task import Input, Remade, Replaced, Shifted, Task, Updated
 
 ROOMS: Final = "kernels", "analyzers", "matrices", "checkpoint"
+FORMING: Final = "load.py", "sides.py"  # of the room `work`
 _HOME: Final = Path(__file__).parent.parent
 
 
@@ -172,9 +173,9 @@ def _installed() -> tuple[Path, ...]:
 @cache
 def _rooms(own: Path | None) -> bytes:
     """Return the digest of this package's code, and of another room of it."""
-    code = {_HOME / "work" / "load.py", *(own.glob("*.py") if own else ())}
+    code = {_HOME / "work" / name for name in FORMING} | set(own.glob("*.py") if own else ())
     code |= {path for room in ROOMS for path in _HOME.glob(f"{room}/**/*.py")}
-    found = sha256(version().encode() if not (_HOME / "work" / "load.py").is_file() else b"")
+    found = sha256(version().encode() if not all(path.is_file() for path in code) else b"")
     for path in sorted(path for path in code if path.is_file()):
         found.update(path.read_bytes())
     return found.digest()
