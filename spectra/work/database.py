@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 from spectra.text import printable
 
 LAYOUT: Final = 1  # of the tables below; a file of another is set aside
+TRIES: Final = 3  # to open it, where it was set aside or deleted meanwhile
 PATIENCE: Final = 10.0  # seconds to wait for another process that writes
 DAY: Final = 86_400
 TABLE: Final = (
@@ -133,6 +134,11 @@ class Database:
         )
         return self._try(lambda base: base.execute(order, (kind,)).fetchall()) or []
 
+    def empty(self) -> None:
+        """Forget all entries; who else uses the file goes on with it."""
+        self._order("DELETE FROM entries", ())
+        self.shrink()
+
     def shrink(self) -> None:
         """Give back the room of what was dropped."""
         self._order("VACUUM", ())
@@ -154,26 +160,27 @@ class Database:
             self._follow()
             self._try(lambda base: base.execute(order, values))
 
-    def _follow(self) -> None:
+    def _follow(self) -> bool:
         """Begin anew where the file was deleted or moved: nobody would find what is written."""
         with self._lock:
-            try:
-                found = self.path.stat().st_ino
-            except OSError:
-                found = 0
-            if self._base is not None and found != self._inode:
-                self.close()  # SQLite sees that it was moved, and leaves the files of others
-                self._open()
+            if self._base is None or _inode_of(self.path) == self._inode:
+                return False
+            self.close()  # SQLite sees that it was moved, and leaves the files of others
+            self._open()
+            return True
 
     def _try(self, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
         """Do something with the file; None where that fails."""
         with self._lock:
-            if self._base is None:
-                return None
-            try:
-                return work(self._base)
-            except FAILURES as error:
-                self._failed(error)
+            for _ in range(2):
+                if self._base is None:
+                    return None
+                try:
+                    return work(self._base)
+                except FAILURES as error:
+                    if not self._follow():  # else it was deleted at this instant
+                        self._failed(error)
+                        return None
             return None
 
     def _failed(self, error: Exception) -> None:
@@ -186,21 +193,27 @@ class Database:
             self._open()
 
     def _open(self) -> None:
-        for _ in range(2):  # a second time where the first was set aside
+        for left in reversed(range(TRIES)):
+            before = 0
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                before = _inode_of(self.path)
                 self._base = self._connected()
-                self._inode = self.path.stat().st_ino
+                self._inode = _inode_of(self.path)
+                if not left or self._inode:
+                    return
+                self.close()  # somebody deletes it at this instant
             except OSError as error:
                 self._stop(_in_the_way(self.path) or error.strerror or str(error))
+                return
             except FAILURES as error:
+                if left and not before == _inode_of(self.path) != 0:
+                    continue  # as above, or another begins it
                 if _code(error) in UNWRITABLE:
                     self._open_to_read(error)
-                else:
-                    other = isinstance(error, OtherLayout)
-                    self._set_aside(str(error) if other else f"is damaged ({error})")
-                    continue
-            return
+                    return
+                other = isinstance(error, OtherLayout)
+                self._set_aside(str(error) if other else f"is damaged ({error})")
 
     def _connected(self) -> sqlite3.Connection:
         base = connection(self.path)
@@ -250,6 +263,13 @@ class Database:
     def _files(self) -> list[Path]:
         names = (self.path.name + suffix for suffix in SUFFIXES)
         return [path for path in map(self.path.with_name, names) if there(path)]
+
+
+def _inode_of(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _in_the_way(path: Path) -> str:

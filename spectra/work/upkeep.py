@@ -69,21 +69,29 @@ def _aside(path: Path) -> tuple[Path, ...]:
 def clear(path: Path) -> int:
     """Delete a store and what was set aside of it; return the bytes that took.
 
+    The file of one that another process uses stays, and is empty.
+
     Raises:
         OutputError: It is not ours to delete.
     """
-    own = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+    files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+    beside = files[1]  # whoever closes a store last removes it
     try:
-        aside = path.parent.glob(ASIDE.format(path.name))
-        files = [file for file in [*own, *aside] if file.is_file()]
-        freed = sum(file.stat().st_size for file in files)
-        for file in files:
+        before = {file: file.stat().st_size for file in [*files, *_aside(path)] if file.is_file()}
+        going = [file for file in files if file in before]
+        if path in before and beside in before:
+            with closing(Database(path)) as base:
+                base.empty()
+            if base.writes:
+                going = [] if beside.is_file() else [path]
+        for file in [*going, *_aside(path)]:
             file.unlink(missing_ok=True)
+        left = sum(file.stat().st_size for file in before if file.is_file())
     except OSError as error:
         raise OutputError(
             f"{path} cannot be deleted: {error.strerror or error}. {FOLDER} names another."
         ) from error
-    return freed
+    return max(0, sum(before.values()) - left)
 
 
 def prune(store: Store, older: float | None = None, most: int | None = None) -> int:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -239,12 +240,17 @@ def test_a_file_of_somebody_else_is_read_and_left(tmp_path: Path) -> None:
     assert path.read_bytes() == b"notes, and no store"
 
 
+def deleted(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
 @pytest.mark.parametrize("other", [False, True], ids=["gone", "begun anew by another"])
 def test_a_file_that_is_deleted_meanwhile_is_begun_anew(tmp_path: Path, other: bool) -> None:
     path = filled(tmp_path / "deeper" / "a.sqlite")
     with closing(Database(path)) as base:
         base.put(KIND, b"before", b"1")
-        clear(path)
+        deleted(path)
         if other:
             filled(path)
         base.put(KIND, b"after", b"2")
@@ -257,3 +263,58 @@ def test_a_file_that_is_deleted_meanwhile_is_begun_anew(tmp_path: Path, other: b
         held = {one.about: one.body for one in base.entries(KIND)}
         assert held == {**(KNOWN if other else {}), b"after": b"2"}
         assert base.troubles == []
+
+
+def test_a_file_that_is_deleted_at_this_instant_is_begun_anew(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    once = iter([True])
+    with closing(Database(path)) as base:
+
+        def lost(connection: sqlite3.Connection) -> int:
+            if next(once, False):
+                deleted(path)
+                raise sqlite3.OperationalError("disk I/O error")
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+        assert base._try(lost) == 1
+        base.put(KIND, b"after", b"1")
+        assert (base.troubles, base.writes) == ([], True)
+    assert [one.about for one in entries_of(path, KIND) if one] == [b"after"]
+
+
+def test_a_store_in_use_is_emptied_and_one_that_is_not_goes(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.sqlite")
+    with closing(Database(path)) as base:
+        base.put(KIND, b"before", b"1")
+        (tmp_path / "a.sqlite.aside-1").write_text("damaged")
+        assert clear(path) > 40_000
+        assert base.get(KIND, b"before") is None
+        base.put(KIND, b"after", b"2")
+        with closing(Database(path)) as other:
+            assert other.get(KIND, b"after") == b"2"
+        assert not list(tmp_path.glob("*aside*"))
+    assert clear(path) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def _used(path: Path, seconds: float) -> None:
+    goal = time.monotonic() + seconds
+    while time.monotonic() < goal:
+        with closing(Database(path)) as base:
+            for number in range(20):
+                base.put(KIND, b"%d" % number, KNOWN[b"entry 5"])
+                assert base.get(KIND, b"%d" % number) in {None, KNOWN[b"entry 5"]}
+            assert base.troubles == []
+
+
+def test_clearing_disturbs_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    others = [multiprocessing.Process(target=_used, args=(path, 1.5)) for _ in range(2)]
+    for one in others:
+        one.start()
+    while any(one.is_alive() for one in others):
+        clear(path)
+        time.sleep(0.002)
+    for one in others:
+        one.join()
+        assert one.exitcode == 0
