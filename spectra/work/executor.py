@@ -13,6 +13,7 @@ from spectra.text import natural
 from spectra.words import HEADWISE, MATRIX, VECTOR
 from spectra.work.alike import read_once
 from spectra.work.pace import Pace
+from spectra.work.probe import busy
 from spectra.work.rates import Rates
 from spectra.work.read import distinct
 from spectra.work.task import Task
@@ -168,6 +169,8 @@ def _round(
     # Which a cluster is joined to tell, and torch loaded.
     crew, device = (executor.crew, executor.device) if new else (1, "cpu")
     pace = Pace.of(new, part.analyzer, crew, executor.rates, device, later)
+    if executor.here and device == "cpu" and pace.long:
+        pace.busy = busy(crew)
     if known or (new and pace.seconds):
         tell(pace.left(0) if new else 0.0)
     for row in executor.run(new, part.analyzer, sink) if new else ():

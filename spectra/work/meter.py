@@ -114,12 +114,14 @@ class Observed:
         with self._lock:
             self._reads[source_of(read)].append((took, read.nbytes))
 
-    def take(self) -> list[tuple[Key, Seen]]:
-        """Return one figure of each kind of what was seen, and begin anew."""
+    def take(self, *, over: bool = True) -> list[tuple[Key, Seen]]:
+        """Return one figure of each kind of what was seen, and begin anew if the run is over."""
         with self._lock:
-            seen, reads = dict(self._seen), dict(self._reads)
-            self._seen.clear()
-            self._reads.clear()
+            seen = {key: list(some) for key, some in self._seen.items()}
+            reads = {name: list(some) for name, some in self._reads.items()}
+            if over:
+                self._seen.clear()
+                self._reads.clear()
         found = [(key, Seen(median_of(some), sum(one.weight for one in some)))
                  for key, some in seen.items()]  # fmt: skip
         for name, some in reads.items():

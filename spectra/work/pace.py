@@ -13,6 +13,7 @@ from spectra.work.rates import Rates
 from spectra.work.task import Task
 
 TELLING = 0.05  # of the whole, under which what is done tells nothing
+LONG = 3.0  # seconds
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Pace:
     before: float = 0.0  # what was done then
     seconds: bool = False  # whether ends are seconds, or tell of each other alone
     later: float = 0.0  # what rounds after these tasks take, likely
+    busy: float = 1.0  # times longer than on an idle machine, as it began
 
     @classmethod
     def of(
@@ -60,6 +62,16 @@ class Pace:
         after = max(ends_of(then, workers), default=0.0)
         return cls(sorted(ends_of(now, workers)), seconds=known, later=after)
 
+    @property
+    def long(self) -> bool:
+        """Say whether it takes so many seconds that it matters who else uses the machine."""
+        return self.seconds and self.whole > LONG
+
+    @property
+    def whole(self) -> float:
+        """What everything takes."""
+        return (self.ends[-1] if self.ends else 0.0) + self.later
+
     def left(self, count: int) -> float | None:
         """Return about how many seconds are left; None while too little is known to tell.
 
@@ -68,14 +80,14 @@ class Pace:
         are done that tell, it is what earlier runs took, if there were any.
         """
         done = self.ends[count - 1] if count else 0.0
-        whole, now = self.ends[-1] + self.later, time.perf_counter()
+        whole, now = self.whole, time.perf_counter()
         if done <= TELLING * whole:
             self.begun, self.before = now, done
         told = done - self.before
         if not whole:  # nothing that costs anything, such as what an adapter left as it was
             return 0.0
         if told < TELLING * whole:
-            return whole - done if self.seconds else None
+            return self.busy * (whole - done) if self.seconds else None
         slower = (now - self.begun) / told  # than was expected; of other work it tells half
         return slower * (self.ends[-1] - done) + math.sqrt(slower) * self.later
 

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +25,7 @@ from spectra.work.task import Task
 
 RATE: Final = "rate"  # the kind of entry
 RUNS: Final = 9  # that count, the last ones
+Known = Mapping[Key, list[Seen]]
 NEAR: Final = 1  # classes of sizes: on a CPU one further off tells less than a probe does
 
 
@@ -47,14 +48,24 @@ class Rates:
             if where == machine() and seen and all(_sound(one) for one in seen):
                 self._known[key] = seen
 
-    def keep(self, figures: Iterable[tuple[Key, Seen]]) -> None:
-        """Keep what a run took beside what those before it did."""
+    def told(self) -> Known:
+        """Return what is known by now."""
+        return dict(self._known)
+
+    def keep(self, figures: Iterable[tuple[Key, Seen]], before: Known | None = None) -> None:
+        """Keep what a run took beside what those before it did.
+
+        Args:
+            figures: Of the run, as far as it is.
+            before: What was told when it began, where some of it was kept since; None: now.
+        """
         if self._base is None:
             return
+        before = self.told() if before is None else before
         for key, one in figures:
             if not _sound(one):
                 continue
-            seen = [*self._known.get(key, []), one][-RUNS:]
+            seen = [*before.get(key, []), one][-RUNS:]
             self._known[key] = seen
             about = json.dumps([machine(), *key]).encode()
             body = json.dumps([[kept(s.ratio), kept(s.weight)] for s in seen])

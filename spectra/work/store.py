@@ -31,6 +31,7 @@ NAMED_FILE = "named"  # of files that are known by the hash of their content: as
 Answer = Mapping[str, Any]
 """To a question about several tasks together, as plain data."""
 kept = False  # whether this process has kept a row
+EVERY: Final = 5.0  # seconds after which what work took is kept again: a run may be killed
 SETTLED: Final = 40.0
 """Seconds after which another change of a file has another time. The clock of files goes in steps;
 and of a page that is mapped for writing the kernel notes the first change alone, until it has
@@ -191,6 +192,7 @@ class Remembering:
         Whoever asks again needs that anew, and is told of no row.
         """
         by_place = {key_of(task.place): task for task in tasks}
+        before, told = self.store.rates.told(), time.monotonic()
         try:
             for row in self.inner.run(tasks, analyzer, sink):
                 kept = sink is None and row.status != FAILED  # perhaps it goes well next time
@@ -198,10 +200,13 @@ class Remembering:
                 key = identity(task, analyzer, self.store) if kept else None
                 if key is not None:
                     self.store.keep(key, row)
+                if self.observed is not None and time.monotonic() - told > EVERY:
+                    self.store.rates.keep(self.observed.take(over=False), before)
+                    told = time.monotonic()
                 yield row
         finally:
             if self.observed is not None:
-                self.store.rates.keep(self.observed.take())
+                self.store.rates.keep(self.observed.take(), before)
 
 
 class Parts:

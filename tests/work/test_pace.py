@@ -1,13 +1,16 @@
 """The time left, by what tasks cost and by those that are done."""
 
 import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from analyzers.subjects import view_of
-from spectra.analyzers import Kappa
+from spectra.analyzers import Kappa, Spectrum
 from spectra.analyzers.kappa import Floor
 from spectra.checkpoint import Checkpoint
+from spectra.work import executor
 from spectra.work.pace import Pace, ends_of
 from spectra.work.task import Input, Task
 
@@ -52,6 +55,29 @@ def test_until_enough_is_done_earlier_runs_tell(clock: list[float]) -> None:
     assert [found.left(count) for count in (0, 1, 2)] == [100.0, 99.0, 98.0]
     clock[0] = 19.0  # half as long as told
     assert found.left(3) == pytest.approx(19.0 * 60.0 / 38.0)
+
+
+def test_of_earlier_runs_it_is_told_as_busy_as_the_machine_is(clock: list[float]) -> None:
+    found = Pace([5.0, 50.0, 100.0], 0.0, seconds=True, busy=3.0)
+    assert [found.left(count) for count in (0, 1)] == [300.0, 285.0]
+    clock[0] = 45.0  # what is done tells for itself
+    assert found.left(2) == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(1.0, False), (8.0, True)])
+def test_who_else_uses_the_machine_is_asked_before_a_long_wait(
+    seconds: float, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "busy", lambda workers: 2.0 * workers)
+    view = view_of("layers.0.mlp.up_proj.weight", 64, 64)
+    rates = SimpleNamespace(knows=lambda _: True, of_task=lambda *_: seconds)
+    told: list[executor.Progress] = []
+    here = SimpleNamespace(
+        known=lambda *_: {}, crew=2, here=True, device="cpu", rates=rates, run=lambda *_: ()
+    )
+    tasks = [Task(view.place(), (Input("", HERE, view),))]
+    executor.measured(cast("executor.Executor", here), tasks, Spectrum(), told.append)
+    assert [one.left for one in told] == [4.0 * seconds if asked else seconds]
 
 
 def test_tasks_begin_as_workers_are_free() -> None:

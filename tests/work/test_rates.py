@@ -171,6 +171,29 @@ def test_real_runs_are_kept_and_dry_runs_go_by_them(
         assert (unknown.seconds, unknown.longest, unknown.others) == (None, None, {})
 
 
+def test_a_run_that_is_killed_leaves_what_it_took_by_then(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is done at its end then, and all of it is one run, however often it was kept."""
+    folder = write_model(
+        tmp_path / "m", {f"layers.{i}.mlp.up_proj.weight": torch.randn(96, 64, generator=generator)
+                         for i in range(5)},
+    )  # fmt: skip
+    monkeypatch.setattr("spectra.work.store.EVERY", 0.0)
+    plan = plan_model(spectra.open(folder), Selection())
+    path = tmp_path / "cache" / "store.sqlite"
+    with closing(Store(path)) as store:
+        seen = Observed()
+        here = Remembering(Local(1, ledger=store, meter=seen), store, seen)
+        run = here.run(plan.tasks, Spectrum())
+        next(run), next(run)
+        with closing(Store(path)) as another:
+            assert len(another.rates) >= 2
+        assert len([*run]) == 3
+        assert {len(some) for some in store.rates.told().values()} == {1}
+        assert seen.take() == []
+
+
 def test_a_stopwatch_times_the_clock_and_its_thread() -> None:
     with Stopwatch() as watch:
         sum(range(20_000))
