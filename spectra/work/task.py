@@ -10,7 +10,7 @@ from spectra.checkpoint import Checkpoint, LoraFactors, TensorEntry
 from spectra.checkpoint.adapter.adapter import NewRows
 from spectra.checkpoint.adapter.updates.update import ROUNDED, Update
 from spectra.checkpoint.entry import COMPOSED, Slab, shards_of
-from spectra.kernels.work import DOUBLE, NO_WORK, Work
+from spectra.kernels.work import DOUBLE, NO_WORK, Work, is_long
 from spectra.matrices import Place, View
 from spectra.matrices.attention import Attention
 from spectra.matrices.part import Part
@@ -273,7 +273,7 @@ class Task:
 
     def work(self, analyzer: Analyzer[Any]) -> Work:
         """Return what it takes, by kind; what did not change takes nothing."""
-        changed = [one for one in self.inputs if not (one.paired and one.change is None)]
+        changed = self._changed
         if not changed:
             return NO_WORK
         if isinstance(analyzer, Composed):
@@ -294,11 +294,19 @@ class Task:
         return Task(one.view.place(), (replace(one, role=""),))
 
     def need(self, analyzer: Analyzer[Any]) -> int:
-        """Return the most bytes that measuring it holds at once."""
+        """Return the most bytes that measuring it holds at once; what did not change is copied."""
+        if not self._changed:
+            return sum(0 if is_long(one.rows, one.cols) else 4 * one.rows * one.cols
+                       for one in self.views)  # fmt: skip
         if self.by_factors and isinstance(analyzer, OfFactors):
             return analyzer.memory_of_factors(*self.views)
         found = analyzer.memory(*(self.views if self.about is None else (self.about,)))
         return found if knows_products(analyzer) else found + self._products
+
+    @property
+    def _changed(self) -> list[Input]:
+        """What is a matrix of its own, or a pair whose sides may differ."""
+        return [one for one in self.inputs if not (one.paired and one.change is None)]
 
     @property
     def _products(self) -> int:

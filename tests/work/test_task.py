@@ -73,6 +73,16 @@ def test_of_what_an_adapter_stores_anew_the_slab_is_compared_with_the_models() -
     assert ("experts", None) not in found
 
 
+@pytest.mark.parametrize("analyzer", [Diff(), Diff(intruders=True)], ids=["diff", "intruders"])
+def test_what_an_adapter_leaves_as_it_was_takes_a_copy_and_no_more(analyzer: Diff) -> None:
+    view = View("w", Role("mlp.up"), entry("w", 512, 384), Part(), 512, 384)
+    same = task(Input("", MODEL, view, True))
+    assert same.cost(analyzer) == 0.0
+    assert same.need(analyzer) == 4 * 512 * 384
+    changed = task(Input("", MODEL, view, True, Replaced(ADAPTER, view.entry, None, view.part)))
+    assert changed.need(analyzer) > 4 * same.need(analyzer)
+
+
 def test_memory_is_of_all_that_is_read_and_of_the_values_that_are_formed() -> None:
     one = expert(1)
     read = sum(each.nbytes for each in (A, B, MAGNITUDE, STACK)) + STACK.nbytes // EXPERTS
