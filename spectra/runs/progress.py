@@ -85,7 +85,7 @@ def line(state: State) -> None:
 
 def bar(state: State) -> None:
     """Draw a bar over the line of a terminal where the cursor is."""
-    room = _columns() - 1
+    room = max(_columns() - len("^C"), 0)  # which a terminal shows behind it, and wraps no line
     told = next((text for text in (state.told(), state.told(short=True))
                  if len(text) + LEAST < room), state.told(short=True))  # fmt: skip
     wide = max(min(WIDTH, room - 1 - len(told)), 0)
