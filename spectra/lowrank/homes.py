@@ -11,6 +11,7 @@ from spectra.errors import UsageError
 from spectra.exports.lora import SCANNED, SCANNING, TAKEN_OVER
 from spectra.exports.memory import Memory, memory_of
 from spectra.matrices.role import kind_of
+from spectra.matrices.rule import first_count
 from spectra.words import VOCABULARY
 
 LINEAR = USUAL - {"Embedding"} | {"Linear", "Conv1D"}
@@ -110,7 +111,7 @@ class Homes:
         """Say whether an embedding is the output head too, which has as many rows."""
         inner = self.base.config.get("text_config")
         told = {**self.base.config, **(inner if isinstance(inner, dict) else {})}
-        rows = told.get("vocab_size", entry.shape[0])
+        rows = first_count(told, "vocab_size") or entry.shape[0]
         return self.tied and entry.shape[0] == rows and kind_of(entry.name) == VOCABULARY[0]
 
     def parameter(self, entry: TensorEntry) -> str:

@@ -1,6 +1,7 @@
 """Where families hold what changed: tied weights, fused ones, bare parameters, convolutions."""
 
 import copy
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -201,10 +202,14 @@ def test_new_tokens_of_a_tied_embedding_are_written_whole(tmp_path: Path) -> Non
         assert torch.equal(made[name], tuned.state_dict()[name])
 
 
+@pytest.mark.parametrize("words", [None, -4], ids=["told", "impossible"])
 def test_a_tie_of_which_no_name_is_known_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int | None
 ) -> None:
     written(CASES["gpt2"], tmp_path)
+    if words is not None:
+        config = tmp_path / "base" / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "vocab_size": words}))
     monkeypatch.setattr(spectra.exports.memory, "installed", lambda *_: None)
     found = spectra.lowrank.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "a", rank=2)
     told = {item.tensor: item.reason for item in found.skipped}

@@ -12,6 +12,7 @@ from policy.measured import SETTINGS, breaches, every, facts_of, llama, places, 
 from spectra.checkpoint.damaged import Fault
 from spectra.gate.reading import renamed as with_names
 from spectra.policy.facts import Facts
+from spectra.text import quote
 
 Tensors = dict[str, Tensor]
 FIRST, SECOND, THIRD = (f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3))
@@ -420,6 +421,21 @@ class TestShapes:
         first = "model.layers.0.self_attn.k_proj.weight"
         assert told("SPC006", facts) == [(first, f"config.json has {wrong} -2, which is no {what}")]
 
+    @pytest.mark.parametrize(
+        ("key", "value", "what"),
+        [
+            ("vocab_size", -4, "number of words"), ("vocab_size", True, "number of words"),
+            ("hidden_size", "x", "width"), ("n_embd", 0, "width"),
+            ("num_hidden_layers", -2, "number of layers"),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+    def test_what_cannot_count(self, key: str, value: object, what: str, nested: bool) -> None:
+        config: dict[str, Any] = SETTINGS | {key: value}
+        facts = facts_of(llama(), {"text_config": config} if nested else config)
+        message = f"config.json has {key} {quote(value)}, which is no {what}"
+        assert told("SPC006", facts) == [(EMBED, message)]
+
     def test_another_hidden_size(self) -> None:
         assert told("SPC006", facts_of(llama(), SETTINGS | {"hidden_size": 32})) == [
             (EMBED, "16 columns, and config.json says a hidden size of 32")
@@ -434,7 +450,7 @@ class TestShapes:
             SETTINGS | {"hidden_size": 32, "word_embed_proj_dim": 16},
             {"text_config": SETTINGS, "hidden_size": 32, "vocab_size": 99},
             {"hidden_size": "16", "vocab_size": None},
-            SETTINGS | {"num_kv_heads": [2, 4], "head_dim": None},
+            SETTINGS | {"num_kv_heads": [2, 4], "head_dim": None, "num_hidden_layers": [1, 1]},
             {},
         ],
         ids=["alike", "padded", "ALBERT", "OPT", "nested", "odd", "heads by layer", "no config"],

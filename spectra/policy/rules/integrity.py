@@ -102,8 +102,8 @@ RULES = (
         why="Loading fails, or takes the wrong rows for words.",
         how="Shapes of equal names in the baseline and the base; rows of the input embeddings "
         "below vocab_size; their columns against the hidden size, where that is not factorised; "
-        "the length of a bias against the sides of its matrix; numbers and sizes of heads that "
-        "cannot be.",
+        "the length of a bias against the sides of its matrix; words, widths, layers "
+        "and heads of which config.json has a number or a size that cannot be.",
         fix="After adding tokens, resize and save model, config and tokenizer together. If it "
         "is meant, add an [[ignore]].",
         judge=mismatch,

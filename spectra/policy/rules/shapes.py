@@ -10,12 +10,18 @@ from spectra.matrices.scopes import settings_for
 from spectra.policy.facts import Facts, Subject
 from spectra.policy.finding import Breach
 from spectra.policy.rule import SettingsOf
-from spectra.policy.rules.inventory import compared, references
+from spectra.policy.rules.inventory import DEPTH, compared, references
 from spectra.policy.rules.places import input_table
+from spectra.text import quote
 
 FEW = 4  # matrices of a role, from which on one can differ from the others
 MOST = 0.75  # share of them that must agree
 WIDTH = ("hidden_size", "n_embd", "d_model")
+COUNTS = {
+    "vocab_size": "number of words",
+    **dict.fromkeys(WIDTH, "width"),
+    **dict.fromkeys(DEPTH, "number of layers"),
+}
 FACTORISED = ("embedding_size", "word_embed_proj_dim", "embed_dim", "embedding_dim", "d_embed",
               "emb_dim", "input_embedding_size", "rnn_hidden_size")  # fmt: skip
 """Settings of models whose tokens are looked up in another width than that of the layers."""
@@ -103,6 +109,11 @@ def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
         return
     table = facts.subjects[name]
     settings = settings_for(table.tensor, facts.config)
+    for key, what in COUNTS.items():
+        value = settings.get(key)
+        if value is not None and not _counts(value):
+            yield name, f"config.json has {key} {quote(value)}, which is no {what}"
+            return
     words = first_count(settings, "vocab_size")
     if words is not None and table.rows < words:
         yield name, f"{table.rows:,} rows, and config.json says a vocabulary of {words:,}"
@@ -112,3 +123,12 @@ def _against_config(facts: Facts) -> Iterator[tuple[str, str]]:
     if widths and not factorised and table.cols not in widths:
         told = " or ".join(f"{width:,}" for width in sorted(widths))
         yield name, f"{table.cols:,} columns, and config.json says a hidden size of {told}"
+
+
+def _counts(value: object) -> bool:
+    """Say whether a setting may count something; a list or table has one number of each part."""
+    if isinstance(value, list | dict):
+        return True
+    if isinstance(value, str):
+        return value.isdecimal()
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
