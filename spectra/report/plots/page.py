@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from spectra.analyzers.row import Packed, numbers
 from spectra.deferred import Tensor
 from spectra.errors import UsageError
 from spectra.report.kind import Document, RowDoc
@@ -102,8 +103,12 @@ def message(document: Document, title: str, text: str) -> Figure:
 
 def array_of(row: RowDoc, arrays: Arrays, name: str) -> NDArray[np.float64] | None:
     """Return what a run still has of a matrix beside its document."""
-    found = arrays.get(row["matrix"], {}).get(name)
-    return None if found is None else np.asarray(found, dtype=np.float64)
+    held = arrays.get(row["matrix"], {})
+    if name not in held:
+        return None
+    if isinstance(held, Packed):  # a tensor of it would load torch
+        return np.array(numbers(held, name), dtype=np.float64).reshape(held.plain[name]["shape"])
+    return np.asarray(held[name], dtype=np.float64)
 
 
 def left_out(lost: int, noun: tuple[str, str] = MATRIX) -> list[str]:
