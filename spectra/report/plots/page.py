@@ -146,8 +146,10 @@ def settle(figure: Figure) -> None:
     The solver of the layout works in no fixed order, so its last digits vary from run to
     run; they are rounded off, to about a hundredth of a pixel.
     """
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    if engine is not None:  # drawing would do it too, and write every text once more
+        engine.execute(figure)
+    figure.set_layout_engine(None)  # with "none", which remembers it, saving draws twice
     for axes in figure.axes:
         left, bottom, width, height = (
             round(share * 2**16) / 2**16 for share in axes.get_position(original=True).bounds
