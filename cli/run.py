@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from spectra.deferred import when_loaded
 from spectra.errors import OutputError, UsageError
-from spectra.report import draw, formats, save_figure
+from spectra.report import formats
 from spectra.report.kind import noun_of
 from spectra.report.onward import Typed
+from spectra.report.pictures import require_picture, write_pictures
 from spectra.report.screens import screen_of
 from spectra.report.sentences import noted
 from spectra.runs.result import Result, failed_in
@@ -76,9 +77,7 @@ def measured(
     )  # fmt: skip
     gc.freeze()  # what planning imported and made stays too
     if common.plot:
-        from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load
-
-        drawer_of(planned.command)  # what has no picture is refused before the work
+        require_picture(planned.command)
     if common.dry_run:
         _show_estimate(planned, common)
         return None
@@ -180,10 +179,8 @@ def _write_files(
             formats.write_result(document, path, full=common.verbose)
     if common.values:
         formats.write_values(result.arrays, common.values)
-    if common.plot:
-        figure = draw(document, result.arrays)
-        for path in common.plot:
-            save_figure(figure, path)
+    for text in write_pictures(result, common.plot) if common.plot else ():
+        warn(f"{text}.")
 
 
 def _show(result: Result, document: "Document", common: Common) -> None:

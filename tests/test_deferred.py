@@ -21,7 +21,8 @@ store.SETTLED = -1.0
 for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as found:
         assert run([*words, "--format", "csv"]) in (0, 1), words
-    print(json.dumps([words, found.getvalue(), "torch" in sys.modules]))
+    loaded = [name for name in ("torch", "matplotlib") if name in sys.modules]
+    print(json.dumps([words, found.getvalue(), loaded]))
 """
 WITHIN = """
 import sys
@@ -49,6 +50,11 @@ def ran(script: str, words: Sequence[str] = ()) -> str:
     return done.stdout
 
 
+def each(lines: Sequence[Sequence[str]]) -> list[tuple[list[str], str, list[str]]]:
+    """Return of every line its words, what it says, and what is loaded by then."""
+    return [json.loads(line) for line in ran(EACH, [json.dumps(lines)]).splitlines()]
+
+
 def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
     names = [f"model.layers.{layer}.self_attn.{name}_proj.weight"
              for layer in range(2) for name in "qkvo"]  # fmt: skip
@@ -69,13 +75,23 @@ def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
         ["diff", base, after, "--per-head"], ["check", after, "--base", base],
         ["heads", base], ["heads", base, "--compose"], ["shared", base],
     ]  # fmt: skip
-    first, second = (
-        [json.loads(line) for line in ran(EACH, [json.dumps(lines)]).splitlines()] for _ in range(2)
-    )
-    assert [loaded for *_, loaded in first] == [True] * len(lines)
+    first, second = each(lines), each(lines)
+    assert [loaded for *_, loaded in first] == [["torch"]] * len(lines)
     for before, (words, found, loaded) in zip(first, second, strict=True):
         assert not loaded, words
         assert found == before[1]
+    places = [tmp_path / name for name in ("spectrum.png", "spectrum.svg", "intruders.png")]
+    drawn = [
+        ["spectrum", base, "--plot", str(places[0]), "--plot", str(places[1])],
+        ["diff", base, after, "--intruders", "--plot", str(places[2])],
+    ]
+    pictures = []
+    for loaded in (["matplotlib"], []):  # drawn from what is kept; then kept themselves
+        assert [one for *_, one in each(drawn)] == [loaded] * len(drawn)
+        pictures.append([place.read_bytes() for place in places])
+        for place in places:
+            place.unlink()
+    assert pictures[0] == pictures[1]
 
 
 def test_threads_that_were_told_before_hold_once_it_is_loaded() -> None:

@@ -154,6 +154,7 @@ def _held(found: "Held", *, as_json: bool) -> str:
         "",
         f"  measurements  {found.rows:,}",
         f"  conclusions   {found.conclusions:,}",
+        f"  pictures      {found.pictures:,}",
         f"  read before   {counted(found.files, 'tensor')} of local files",
         f"  rates         {counted(found.rates, 'figure')} of how long work takes",
         f"  on disk       {size(found.nbytes)}",

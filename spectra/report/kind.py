@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from spectra.errors import SpectraError
+from spectra.errors import SpectraError, UsageError
 from spectra.report.colours import Worst as Worse
 from spectra.report.shape import Shape
 from spectra.report.table import Column, Mark
@@ -215,6 +215,26 @@ def kinds() -> Iterator[Kind]:
     for entry in entry_points(group=GROUP):
         if entry.name not in known:
             yield kind_of(entry.name)
+
+
+def called(command: str) -> str:
+    """Return what a command is typed as, without its options."""
+    return typed(command).partition(" --")[0]
+
+
+def drawer_named(command: str) -> str:
+    """Return the name of what draws a command's results.
+
+    Raises:
+        UsageError: There is no picture of them.
+    """
+    found = kind_of(command).drawer
+    if found is None:
+        known = sorted({called(one.command) for one in kinds() if one.drawer})
+        raise UsageError(
+            f"{called(command)} has no picture. Expected a result of {', '.join(known)}."
+        )
+    return found
 
 
 def _own(command: str) -> Kind | None:

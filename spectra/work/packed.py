@@ -10,8 +10,24 @@ UNSOUND: Final = ValueError, LookupError, TypeError, AttributeError, RecursionEr
 
 
 def packed(text: bytes) -> bytes:
-    """Return JSON in fewer bytes."""
+    """Return JSON, or a picture, in fewer bytes."""
     return zlib.compress(text, 1)
+
+
+def opened(body: bytes, most: int) -> bytes:
+    """Return what `packed` was given.
+
+    Raises:
+        ValueError: They are cut off, or of something else, or unpack to more than `most`.
+    """
+    opener = zlib.decompressobj()
+    try:
+        text = opener.decompress(body, most)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not opener.eof:
+        raise ValueError(f"{len(body)} bytes are cut off, or unpack to over {most}")
+    return text
 
 
 def unpacked(body: bytes) -> Any:  # noqa: ANN401 - plain data
@@ -20,11 +36,4 @@ def unpacked(body: bytes) -> Any:  # noqa: ANN401 - plain data
     Raises:
         ValueError: They are cut off, or of something else, or unpack to more than `MOST`.
     """
-    opener = zlib.decompressobj()
-    try:
-        text = opener.decompress(body, MOST)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not opener.eof:
-        raise ValueError(f"{len(body)} bytes are cut off, or unpack to over {MOST}")
-    return json.loads(text)
+    return json.loads(opened(body, MOST))

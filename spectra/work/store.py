@@ -27,6 +27,7 @@ from spectra.work.task import Task, together
 NAME: Final = "store.sqlite"
 ROW, FILE, SAMPLE = "row", "file", "sample"  # kinds of entries
 CONCLUSION = "conclusion"  # from rows, which it is told from
+PICTURE = "picture"  # of a result, as a file holds it
 NAMED_FILE = "named"  # of files that are known by the hash of their content: as FILE of others
 Answer = Mapping[str, Any]
 """To a question about several tasks together, as plain data."""

@@ -13,7 +13,17 @@ from spectra.work.database import ASIDE, FOLDER, SUFFIXES, Database, Entry
 from spectra.work.exported import entries_of
 from spectra.work.packed import UNSOUND, unpacked
 from spectra.work.rates import RATE
-from spectra.work.store import CONCLUSION, FILE, NAMED_FILE, ROW, SAMPLE, Store, content_of, span_of
+from spectra.work.store import (
+    CONCLUSION,
+    FILE,
+    NAMED_FILE,
+    PICTURE,
+    ROW,
+    SAMPLE,
+    Store,
+    content_of,
+    span_of,
+)
 from spectra.writing.atomic import require_writable, write_atomically
 
 CLEAR = "`spectra cache clear` deletes all of it, and needs no room."
@@ -26,6 +36,7 @@ class Held(NamedTuple):
     path: Path
     rows: int  # measurements
     conclusions: int  # from all rows of a run together
+    pictures: int  # that were drawn
     files: int  # tensors of local files whose content is known
     rates: int  # figures of what work takes, on this machine and others that use the store
     nbytes: int  # on disk
@@ -54,8 +65,9 @@ def held(store: Store) -> Held:
     """Return what a store holds."""
     base = store.base
     aside = _aside(base.path)
-    rows, conclusions, files, rates = map(base.count, (ROW, CONCLUSION, FILE, RATE))
-    return Held(base.path, rows, conclusions, files, rates, base.nbytes, aside)
+    kinds = ROW, CONCLUSION, PICTURE, FILE, RATE
+    rows, conclusions, pictures, files, rates = map(base.count, kinds)
+    return Held(base.path, rows, conclusions, pictures, files, rates, base.nbytes, aside)
 
 
 def _aside(path: Path) -> tuple[Path, ...]:
@@ -126,7 +138,7 @@ def _keeping(store: Store, older: float | None, most: int | None) -> int:
     base, total, left = store.base, 0, 0
     sizes = [
         (used, kind, about, nbytes)
-        for kind in (ROW, CONCLUSION, FILE, NAMED_FILE, SAMPLE, RATE)
+        for kind in (ROW, CONCLUSION, PICTURE, FILE, NAMED_FILE, SAMPLE, RATE)
         for about, nbytes, used in base.sizes(kind)
     ]
     for used, kind, about, nbytes in sorted(sizes, reverse=True):
@@ -216,23 +228,22 @@ def verify(store: Store) -> Verified:
     base = store.base
     for entry in base.entries(SAMPLE):  # quickly taken again
         base.drop(SAMPLE, entry.about)
-    kinds = ROW, FILE, CONCLUSION, NAMED_FILE, RATE
-    before = sum(map(base.count, kinds))
-    rows, files, *others = (list(base.entries(kind)) for kind in kinds)
+    kinds = ROW, CONCLUSION, PICTURE, NAMED_FILE, RATE
+    before = sum(map(base.count, (*kinds, FILE)))
+    rows, *others = (sum(1 for _ in base.entries(kind)) for kind in kinds)
+    files = list(base.entries(FILE))
     found = {"same": 0, "changed": 0, "gone": 0, "unread": 0}
     for about, body, _used in files:
         told = _judged(about, body)
         found[told] += 1
         if told != "same":
             base.drop(FILE, about)
-    damaged = before - sum(map(len, (rows, files, *others)))
+    damaged = before - sum((rows, len(files), *others))
     wrong = damaged + len(files) - found["same"]
     if wrong and not base.writes:
         raise OutputError(f"{counted(wrong, 'entry', 'entries')} of {before:,} no longer true or "
                           f"sound, and not dropped: {store.troubles[0]}. {CLEAR}")  # fmt: skip
-    return Verified(
-        len(rows), damaged, found["same"], found["changed"], found["gone"], found["unread"]
-    )
+    return Verified(rows, damaged, found["same"], found["changed"], found["gone"], found["unread"])
 
 
 def _judged(about: bytes, body: bytes) -> str:

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from spectra.errors import SpectraError, UsageError
-from spectra.report.kind import Document, kind_of, kinds, typed
-from spectra.report.plots.page import Arrays, save_figure, settle
+from spectra.report.kind import Document, called, drawer_named
+from spectra.report.plots.page import Arrays, bytes_of, save_figure, settle
 from spectra.report.plots.place import Lent, drawn_in, panels_of
 from spectra.report.plots.style import house_style
 from spectra.text import counted
 
-__all__ = ["Arrays", "draw", "draw_into", "drawer_of", "save_figure"]
+__all__ = ["Arrays", "bytes_of", "draw", "draw_into", "drawer_of", "save_figure"]
 
 
 def draw(document: Document, arrays: Arrays | None = None) -> Figure:
@@ -71,7 +71,7 @@ def draw_into(
         wanted = panels_of(drawer(document, arrays))
         if wanted and len(given) != wanted:
             raise UsageError(
-                f"the picture of this {_called(document['command'])} has "
+                f"the picture of this {called(document['command'])} has "
                 f"{counted(wanted, 'panel')}, and ax= holds {len(given):,} axes. Give "
                 f"{'one' if wanted == 1 else f'a list of {wanted:,}'}, or a figure or subfigure, "
                 "which holds them all."
@@ -113,10 +113,6 @@ def _axes_of(place: object) -> list[Axes]:
     return given
 
 
-def _called(command: str) -> str:
-    return typed(command).partition(" --")[0]
-
-
 def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:
     """Return what draws a command's results.
 
@@ -124,17 +120,12 @@ def drawer_of(command: str) -> Callable[[Document, Arrays], Figure]:
         UsageError: There is no picture of them.
         SpectraError: The package that draws them is broken.
     """
-    kind = kind_of(command)
-    if kind.drawer is None:
-        known = sorted({_called(one.command) for one in kinds() if one.drawer})
-        raise UsageError(
-            f"{_called(command)} has no picture. Expected a result of {', '.join(known)}."
-        )
+    name = drawer_named(command)
     try:
-        found: Callable[[Document, Arrays], Figure] = resolve_name(kind.drawer)
+        found: Callable[[Document, Arrays], Figure] = resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SpectraError(
-            f"The picture of {kind.command} cannot be drawn: {kind.drawer} fails to load "
+            f"The picture of {command} cannot be drawn: {name} fails to load "
             f"({type(error).__name__}: {error}). Update or remove the package that brings it."
         ) from error
     return found

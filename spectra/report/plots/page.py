@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -147,7 +148,7 @@ def settle(figure: Figure) -> None:
     run; they are rounded off, to about a hundredth of a pixel.
     """
     engine = figure.get_layout_engine()
-    if engine is not None:  # drawing would do it too, and write every text once more
+    if engine is not None and figure.axes:  # as drawing does, which goes through every text again
         engine.execute(figure)
     figure.set_layout_engine(None)  # with "none", which remembers it, saving draws twice
     for axes in figure.axes:
@@ -158,6 +159,14 @@ def settle(figure: Figure) -> None:
         axes.set_in_layout(True)  # setting a position takes it out
 
 
+def bytes_of(figure: Figure, suffix: str) -> bytes:
+    """Return what a file of a figure holds, `.png` or `.svg`: the same from run to run."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
+    return buffer.getvalue()
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, the same bytes from run to run; all or nothing.
 
@@ -165,12 +174,5 @@ def save_figure(figure: Figure, path: Path) -> None:
         OutputError: The suffix is neither, or the file cannot be written.
     """
     require_picture_suffix(path)
-    suffix = path.suffix.lower()
-    buffer = io.BytesIO()
-
-    def fill(unfinished: Path) -> None:
-        unfinished.write_bytes(buffer.getvalue())
-
-    with house_style():
-        figure.savefig(buffer, format=suffix[1:], metadata=FORMATS[suffix])
-    write_atomically(path, fill)
+    body = bytes_of(figure, path.suffix.lower())
+    write_atomically(path, partial(Path.write_bytes, data=body))
