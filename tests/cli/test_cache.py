@@ -106,11 +106,12 @@ def test_it_says_what_it_holds_and_lets_go_of_it(
     command: Command, minilm: Path, cache: Path
 ) -> None:
     assert "measurements  0" in told(command("cache"))
-    command("kappa", str(minilm), "--layers", "0")
+    command("kappa", str(minilm), "--layers", "0", "--plot", str(cache.parent / "kappa.png"))
     screen = told(command("cache", "info"))
     assert str(cache / "store.sqlite") in screen
     assert "measurements  6" in screen
     assert "conclusions   1" in screen
+    assert "pictures      1" in screen
     assert "6 tensors of local files" in screen
     assert re.search(r"rates +[1-9]\d* figures? of how long", screen)
     (cache / "store.sqlite.aside-1").write_text("damaged")
