@@ -88,9 +88,9 @@ def test_a_second_run_loads_no_torch_and_says_the_same(tmp_path: Path) -> None:
     pictures = []
     for loaded in (["matplotlib"], []):  # drawn from what is kept; then kept themselves
         assert [one for *_, one in each(drawn)] == [loaded] * len(drawn)
-        pictures.append([place.read_bytes() for place in places])
-        for place in places:
-            place.unlink()
+        pictures.append([path.read_bytes() for path in places])
+        for path in places:
+            path.unlink()
     assert pictures[0] == pictures[1]
 
 
