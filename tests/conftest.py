@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 from safetensors.torch import load_file
 from torch import Tensor
 
+import axes
 import device
 import pretend
 from spectra.wording import typed
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # CI judges the change at hand with the same examples every time; runs at a desk explore.
 settings.register_profile("spectra", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("spectra")
+
+jaxtyping.jaxtyped = axes.jaxtyped  # type: ignore[assignment] # before a kernel is imported
 
 COUNT = itertools.count()
 DATA = Path(__file__).parent / "data"
