@@ -121,7 +121,22 @@ def prepare(common: Common, *, findings: bool = False) -> None:
     if common.values:
         formats.require_values_suffix(common.values)
     if common.format == "parquet":
-        formats.require_parquet()
+        _require_no_terminal(common)
+
+
+def _require_no_terminal(common: Common) -> None:
+    """Refuse Parquet on a terminal, which would choke on it.
+
+    Raises:
+        OutputError: It would go there, or is not installed.
+    """
+    formats.require_parquet()
+    if is_terminal(sys.stdout) and not common.dry_run:
+        file = next((path for path in common.output if _suffix(path) == ".parquet"), None)
+        raise OutputError(
+            "Parquet is no text for a terminal. Leave out --format parquet: "
+            f"-o {'FILE.parquet' if file is None else shown(file)} writes it."
+        )
 
 
 def _files(common: Common) -> list[Path]:
@@ -193,7 +208,7 @@ def _show(result: Result, document: "Document", common: Common) -> None:
             legend=common.verbose, typed=_typed(common),
         ))  # fmt: skip
     elif common.format == "parquet":
-        _parquet_to_stdout(document, full=common.verbose)
+        sys.stdout.buffer.write(formats.parquet(document, full=common.verbose))
     else:
         sys.stdout.write(formats.to_text(document, common.format, full=common.verbose))
         for row in result.rows:
@@ -232,13 +247,6 @@ def _show_estimate(planned: "Planned", common: Common) -> None:
     if planned.engine == "local" and found.known < found.matrices:
         device = chosen_device(device)
     sys.stdout.write(estimated(found, planned.command, device=device, limit=width()))
-
-
-def _parquet_to_stdout(document: "Document", *, full: bool) -> None:
-    """Write Parquet into a pipe; a terminal would choke on it."""
-    if is_terminal(sys.stdout):
-        raise OutputError("Parquet is no text. Write it to a file: -o FILE.parquet.")
-    sys.stdout.buffer.write(formats.parquet(document, full=full))
 
 
 def settle_memory() -> None:

@@ -81,6 +81,21 @@ def test_spectrum_refuses_a_share_over_one(command: Command, model: Path) -> Non
     assert "Singular values are written as .parquet or .csv" in found
 
 
+@pytest.mark.parametrize(
+    ("words", "file"), [([], "FILE.parquet"), (["-o", "r.parquet"], "r.parquet")]
+)
+def test_parquet_on_a_terminal_is_refused_before_the_work(
+    command: Command, model: Path, words: list[str], file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    monkeypatch.setattr("spectra_cli.run.is_terminal", lambda _stream: True)
+    before = sorted(model.parent.iterdir())
+    found = refused(command, "kappa", model, "--format", "parquet", *words)
+    assert f"Leave out --format parquet: -o {file} writes it." in found
+    assert sorted(model.parent.iterdir()) == before
+    assert command("kappa", model, "--format", "parquet", *words, "--dry-run").code == 0
+
+
 def test_an_unknown_command_gets_a_suggestion(command: Command) -> None:
     assert "Did you mean 'kappa'" in refused(command, "kapa")
 

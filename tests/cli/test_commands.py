@@ -333,9 +333,6 @@ def test_a_terminal_gets_short_names_and_colour_and_few_rows(
     assert "Next: spectra diff" in plain.out
     assert "Next:" not in command("diff", minilm, minilm_lora, "--intruders", "-q").out
     assert len(command("diff", minilm, minilm_lora, "--intruders", "-v").out) > len(plain.out)
-    refused = command("spectrum", minilm, "--layers", "0", "--format", "parquet")
-    assert refused.code == 2
-    assert "Write it to a file: -o FILE.parquet" in refused.err
 
 
 def test_the_next_command_repeats_what_no_document_holds_and_runs(
