@@ -33,6 +33,10 @@ MANY = {
     "diff --per-head": ["diff", "{model}/base", "{model}/tuned", "--per-head"],
     "check --base": ["check", "{model}/tuned", "--base", "{model}/base", "--exit-zero"],
     "heads": ["heads", "{model}/base"],
+    "spectrum --plot": ["spectrum", "{model}/base", "--plot", "{model}/spectrum.png"],
+    "diff --intruders --plot": [
+        "diff", "{model}/base", "{model}/tuned", "--intruders", "--plot", "{model}/diff.svg",
+    ],
     "report --base, a page": [
         "report", "{model}/tuned", "--base", "{model}/base", "-o", "{model}/page.html",
     ],
