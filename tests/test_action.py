@@ -184,11 +184,10 @@ def test_a_first_run_begins_the_baseline_and_is_green(
     assert "::error" not in first.log
     text = baseline.read_text()
     assert text == Path(first.outputs["json"]).read_text()
-    for model, code in (("known", "0"), ("bad one", "1")):
-        later = runner.run(action, workspace, model=model, baseline=str(baseline))
-        assert later.outputs["exit-code"] == code
-        assert "is the baseline" not in later.log
-        assert baseline.read_text() == text
+    later = runner.run(action, workspace, model="bad one", baseline=str(baseline))
+    assert later.outputs["exit-code"] == "1"
+    assert "is the baseline" not in later.log
+    assert baseline.read_text() == text
     baseline.write_text(text[:200])
     damaged = runner.run(action, workspace, model="known", baseline=str(baseline))
     assert damaged.outputs["exit-code"] == "2"
