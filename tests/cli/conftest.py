@@ -40,6 +40,11 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A small Llama-like model of three layers."""
+    return llama_like(tmp_path / "model")
+
+
+def llama_like(folder: Path) -> Path:
+    """Write that model."""
     generator = torch.Generator().manual_seed(7)
     tensors = {"model.embed_tokens.weight": torch.randn(32, 8, generator=generator)}
     for layer in range(3):
@@ -51,7 +56,7 @@ def model(tmp_path: Path) -> Path:
             key = f"model.layers.{layer}.{name}.weight"
             tensors[key] = torch.randn(rows, cols, generator=generator)
         tensors[f"model.layers.{layer}.input_layernorm.weight"] = torch.ones(8)
-    return write_model(tmp_path / "model", tensors, '{"model_type": "llama"}')
+    return write_model(folder, tensors, '{"model_type": "llama"}')
 
 
 @pytest.fixture

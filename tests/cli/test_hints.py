@@ -1,22 +1,36 @@
 """What is not made here is told where it is made; damaged files say so in our words."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
+from spectra_cli.main import run
 
-from .conftest import Command
+from .conftest import Command, llama_like
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, two results of it, and three files that were one."""
+    folder = tmp_path_factory.mktemp("hints")
+    llama_like(folder / "model")
+    with contextlib.chdir(folder):
+        assert run(["kappa", "model", "-o", "k.json", "-q"]) == 0
+        assert run(["check", "model", "-o", "c.json", "-q"]) == 0
+    whole = (folder / "c.json").read_bytes()
+    (folder / "cut.json").write_bytes(whole[:900])
+    (folder / "empty.json").write_bytes(b"")
+    (folder / "wrong.json").write_bytes(b'{"schema": "spectra/1", nope}')
+    return folder
 
 
 @pytest.fixture
-def results(command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    command("kappa", model, "-o", "k.json", "-q")
-    command("check", model, "-o", "c.json", "-q")
-    whole = (tmp_path / "c.json").read_bytes()
-    (tmp_path / "cut.json").write_bytes(whole[:900])
-    (tmp_path / "empty.json").write_bytes(b"")
-    (tmp_path / "wrong.json").write_bytes(b'{"schema": "spectra/1", nope}')
-    return tmp_path
+def results(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same in a folder of the test's own, where it stands."""
+    shutil.copytree(made, tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    return tmp_path / "desk"
 
 
 PAGE = "A page is made of a saved result: -o x.json, then spectra report x.json -o x.html."
