@@ -86,7 +86,7 @@ def cache(
     in SPECTRA_CACHE_DIR; --no-cache of a command does without. How long work takes on this machine
     is kept too: dry runs and the time left go by it.
 
-    info tells what it holds; clear deletes it; prune drops what was not used lately; export and
+    info tells what it holds; clear empties it; prune drops what was not used lately; export and
     import move measurements to another machine; verify checks every entry, and reads local files
     again that it says it knows.
 

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple, TypeVar
 from spectra.text import printable
 
 LAYOUT: Final = 1  # of the tables below; a file of another is set aside
-TRIES: Final = 3  # to open it, where it was set aside or deleted meanwhile
+TRIES: Final = 5  # to open it, where it is deleted meanwhile
 PATIENCE: Final = 10.0  # seconds to wait for another process that writes
+REST: Final = 60.0  # seconds after which a file is tried anew that could not be written
 DAY: Final = 86_400
 TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS entries (kind TEXT, about BLOB, body BLOB NOT NULL, "
@@ -62,10 +63,12 @@ class Database:
             shared: Others may use it meanwhile; else one file is all there ever is of it.
         """
         self.path = path
+        self._shared = shared
         self._modes = ("WAL", "NORMAL") if shared else ("MEMORY", "OFF")
         self.troubles: list[str] = []  # sentences, each once
         self._lock = threading.RLock()
-        self.refused = ""  # why nothing can be written any more
+        self.refused = ""  # why nothing can be written now
+        self._stopped = 0.0  # when that was
         self._base: sqlite3.Connection | None = None
         self._inode = 0
         self._open()
@@ -106,7 +109,12 @@ class Database:
         return found.body if found else None
 
     def put(self, kind: str, about: bytes, body: bytes, used: int | None = None) -> None:
-        """Keep an entry in place of any before."""
+        """Keep an entry in place of any before; what could not be written may be a minute later."""
+        with self._lock:
+            if self._shared and self.refused and time.monotonic() - self._stopped > REST:
+                self.close()
+                self.refused = ""
+                self._open()
         row = kind, about, body, sum_of(kind, about, body), now() if used is None else used
         self._order("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
 
@@ -192,28 +200,30 @@ class Database:
             self._set_aside(f"is damaged ({error})")
             self._open()
 
-    def _open(self) -> None:
+    def _open(self, *, again: bool = True) -> None:
+        begun = time.monotonic()
         for left in reversed(range(TRIES)):
-            before = 0
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                before = _inode_of(self.path)
                 self._base = self._connected()
                 self._inode = _inode_of(self.path)
-                if not left or self._inode:
+                if self._inode:
                     return
                 self.close()  # somebody deletes it at this instant
             except OSError as error:
                 self._stop(_in_the_way(self.path) or error.strerror or str(error))
                 return
             except FAILURES as error:
-                if left and not before == _inode_of(self.path) != 0:
-                    continue  # as above, or another begins it
-                if _code(error) in UNWRITABLE:
+                if left and time.monotonic() - begun < PATIENCE:
+                    time.sleep(0.01)  # it may be deleted or begun by others, which has many names
+                elif _code(error) in UNWRITABLE:
                     self._open_to_read(error)
                     return
-                other = isinstance(error, OtherLayout)
-                self._set_aside(str(error) if other else f"is damaged ({error})")
+                else:
+                    other = isinstance(error, OtherLayout)
+                    self._set_aside(str(error) if other else f"is damaged ({error})")
+        if again:
+            self._open(again=False)
 
     def _connected(self) -> sqlite3.Connection:
         base = connection(self.path)
@@ -241,7 +251,7 @@ class Database:
                 self._base = None
 
     def _stop(self, why: str) -> None:
-        self.refused = why
+        self.refused, self._stopped = why, time.monotonic()
         self._trouble(
             f"{self.path} cannot be written ({why}): what is measured is not kept; {FOLDER} names "
             "another folder"

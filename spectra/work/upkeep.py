@@ -79,24 +79,21 @@ def _aside(path: Path) -> tuple[Path, ...]:
 
 
 def clear(path: Path) -> int:
-    """Delete a store and what was set aside of it; return the bytes that took.
+    """Empty a store, and delete what was set aside of it; return the bytes that took.
 
-    The file of one that another process uses stays, and is empty.
+    Its file stays, as others may use it or be about to; one that cannot be written is deleted.
 
     Raises:
-        OutputError: It is not ours to delete.
+        OutputError: It is not ours to change.
     """
     files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-    beside = files[1]  # whoever closes a store last removes it
     try:
         before = {file: file.stat().st_size for file in [*files, *_aside(path)] if file.is_file()}
-        going = [file for file in files if file in before]
-        if path in before and beside in before:
+        if path in before:
             with closing(Database(path)) as base:
                 base.empty()
-            if base.writes:
-                going = [] if beside.is_file() else [path]
-        for file in [*going, *_aside(path)]:
+            files = [] if base.writes else files
+        for file in [*files, *_aside(path)]:
             file.unlink(missing_ok=True)
         left = sum(file.stat().st_size for file in before if file.is_file())
     except OSError as error:

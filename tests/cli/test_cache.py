@@ -119,7 +119,7 @@ def test_it_says_what_it_holds_and_lets_go_of_it(
         (cache / name).write_text("somebody's own")
     assert "set aside     store.sqlite.aside-1" in told(command("cache"))
     assert f"freed in {cache}" in told(command("cache", "clear"))
-    own = ["store.sqlite-notes.txt", "store.sqlite.bak"]
+    own = ["store.sqlite", "store.sqlite-notes.txt", "store.sqlite.bak"]
     assert sorted(path.name for path in cache.iterdir()) == own
     assert told(command("cache", "clear")).startswith("0 B freed")
 
